@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from gradient.backends.base import Backend
-from gradient.backends.cuda import kernels
+from gradient.backends.cuda import kernels, quantized
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import AdamWOptions, AttentionOptions
+from gradient.backends.packed import PackedArray
 from support import cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
-from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
+from support.backend_table import BARE, CASES, LAYOUTS, Draw, call, packed
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
@@ -31,7 +32,7 @@ pytestmark = [
 
 FAMILIES = {
     f"gradient.backends.cuda.{name}"
-    for name in ("attention", "elementwise", "norms", "optimizers", "products")
+    for name in ("attention", "elementwise", "norms", "optimizers", "products", "quantized")
 }
 
 
@@ -147,14 +148,64 @@ def test_a_cache_is_read_where_it_lies(one: CudaBackend) -> None:
     agree(list(got), list(BARE.attention(q, whole, whole, None, options)), "bfloat16", "attention")
 
 
+FORMATS = sorted(quantized.FAMILIES)
+
+
+def few_rows(be: Any, dtype: str, name: str, rows: int, columns: int = 768) -> list[np.ndarray]:
+    """Products of a few rows with a packed matrix of several steps of a warp, and a bias."""
+    a = Draw(dtype)
+    weight = packed(a, name, 5, columns)
+    return [be.linear(a(rows, columns), weight, bias) for bias in (None, a(5))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 9, 16, 17])
+@pytest.mark.parametrize("name", FORMATS)
+def test_packed_products(name: str, rows: int, dtype: str, one: CudaBackend) -> None:
+    got, expected = (few_rows(be, dtype, name, rows) for be in (one, BARE))
+    agree(got, expected, dtype, "linear")
+    assert len(one.runtime.launched) == (2 if rows <= 16 else 4)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 70, 255, 258, 1036])
+def test_packed_rows_of_any_length(columns: int, cuda: CudaBackend) -> None:
+    for rows in (2, 20):
+        got, expected = (few_rows(be, "float32", "int8_channel", rows, columns)
+                         for be in (cuda, BARE))  # fmt: skip
+        agree(got, expected, "float32", "linear")
+
+
+def test_parts_at_odd_places_are_moved(one: CudaBackend) -> None:
+    """Kernels read codes by words: those of a slice of an array may begin anywhere."""
+    weight = packed(Draw("float32"), "int4_group32", 7, 64)
+    memory = np.empty(weight.parts[0].size + 2, np.uint8)
+    moved = memory[2:].reshape(weight.parts[0].shape)
+    moved[...] = weight.parts[0]
+    other = PackedArray(weight.dtype, weight.shape, (moved, *weight.parts[1:]))
+    np.testing.assert_array_equal(one.unpack(other), one.unpack(weight))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
+    for name in FORMATS:
+        x = Draw("float32")(3, 256)
+        x[0, 9], x[1, 200] = np.inf, np.nan
+        weight = packed(Draw("float32"), name, 4, 256)
+        got, expected = (be.quantized_matmul(x, weight) for be in (one, BARE))
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
 def test_every_kernel_is_launched_by_a_case():
-    """Whatever a .cu file exports is reached by the table's cases, or by those of wide heads."""
+    """Whatever a .cu file exports is reached by the table's cases, those of wide heads or of a few
+    rows."""
     backend = CudaBackend(0, EmulatedRuntime())
     for dtype in DTYPES:
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS:
             wide_attention(backend, dtype, *widths)
+        for name in FORMATS:
+            few_rows(backend, dtype, name, 1)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 

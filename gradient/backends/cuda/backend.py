@@ -12,6 +12,7 @@ from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.products import Products
+from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
@@ -22,7 +23,13 @@ ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
 
 
 class CudaBackend(
-    AttentionKernels, NormKernels, OptimizerKernels, ElementwiseKernels, Products, ArrayAPIBackend
+    AttentionKernels,
+    NormKernels,
+    OptimizerKernels,
+    ElementwiseKernels,
+    QuantizedKernels,
+    Products,
+    ArrayAPIBackend,
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 

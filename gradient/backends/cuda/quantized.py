@@ -1,0 +1,136 @@
+"""Products with packed weights: a few rows by kernels that read the codes; many rows by cuBLAS, of
+weights that a kernel unpacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import PackedDType, float32
+from gradient.dtypes.packed.nf4 import TABLE
+
+FAMILIES = {
+    **{name: name for name in ("q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "int8_channel", "nf4")},
+    **dict.fromkeys(("int4_group", "int4_group32", "int4_group128"), "int4_group"),
+}
+"""Formats that have kernels, and what those are called (`quantized.cu`)."""
+ROWS, BATCH, WARPS, STEP = 2, 8, 4, 256
+"""Rows of the matrix and of the input for a block, its warps, and weights of a warp's step."""
+FEW_ROWS = 16
+"""Up to so many rows reading the codes is quicker than unpacking the matrix and multiplying it."""
+UNPACKED = 1 << 26
+"""Weights that are unpacked at a time, for a product of many rows."""
+
+
+class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
+    """Overrides of `composed.packed`, and of `linear` for packed weights."""
+
+    asarray: Any
+    _quantiles: Array | None = None
+
+    def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
+        if (
+            not isinstance(weight, PackedArray)
+            or bias is None
+            or not self._has_few_rows(x, weight)
+            or bias.dtype != x.dtype
+            or bias.shape != weight.shape[:1]
+        ):
+            return super().linear(x, weight, bias)
+        return self._few_rows(x, weight, bias)
+
+    def quantized_matmul(self, x: Array, weight: PackedArray) -> Array:
+        """Where x has many rows of 16-bit floats, the weights are rounded to these too."""
+        if self._has_few_rows(x, weight):
+            return self._few_rows(x, weight, None)
+        if not self._has_kernel_of(x, weight, -1):
+            return super().quantized_matmul(x, weight)
+        n, k = weight.shape
+        out = self.empty((x.size // k, n), x.dtype)
+        for some in _rows_at_a_time(n, k):
+            unpacked = self.unpack(weight.rows(self, (some,)), x.dtype)
+            out[:, some] = self.matmul(x.reshape((-1, k)), unpacked.T)
+        return out.reshape((*x.shape[:-1], n))
+
+    def quantized_matmul_grad(self, g: Array, weight: PackedArray) -> Array:
+        if not self._has_kernel_of(g, weight, -2):
+            return super().quantized_matmul_grad(g, weight)
+        n, k = weight.shape
+        rows, total = g.reshape((-1, n)), None
+        for some in _rows_at_a_time(n, k):
+            unpacked = self.unpack(weight.rows(self, (some,)), g.dtype)
+            part = self.matmul(rows[:, some], unpacked)
+            total = part if total is None else total + part
+        assert total is not None
+        return total.reshape((*g.shape[:-1], k))
+
+    def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
+        if not _has_format(x.dtype) or dtype not in FLOATS or not x.size:
+            return super().unpack(x, dtype)
+        k = x.shape[-1]
+        out = self.empty(x.shape, dtype)
+        family, parts, group = self._given(x)
+        self.launch(
+            "quantized", f"{family}_unpack", out, (x.size // k, -(-k // (STEP * WARPS))),
+            32 * WARPS, *parts, out, np.int64(k), np.int64(group),
+        )  # fmt: skip
+        return out
+
+    def _few_rows(self, x: Array, weight: PackedArray, bias: Array | None) -> Array:
+        n, k = weight.shape
+        batch = x.size // k
+        out = self.empty((*x.shape[:-1], n), x.dtype)
+        family, parts, group = self._given(weight)
+        size = 1 if batch == 1 else BATCH
+        self.launch(
+            "quantized", f"{family}_product_{size}", x, (-(-n // ROWS), -(-batch // size)),
+            32 * min(WARPS, -(-k // STEP)), self.contiguous(x), *parts, self.optional(bias), out,
+            *map(np.int64, (batch, n, k, group)),
+        )  # fmt: skip
+        return out
+
+    def _given(self, weight: PackedArray) -> tuple[str, tuple[Any, ...], int]:
+        """What kernels are named after and get of a packed array: its codes, scales and zeros, what
+        nf4's codes stand for, and the size of a group."""
+        family = FAMILIES[weight.dtype.name]
+        parts = [self._at_word(part) for part in weight.parts]
+        table = self._device_table() if family == "nf4" else None
+        return family, (*parts, *[None] * (3 - len(parts)), table), weight.dtype.block_size
+
+    def _at_word(self, part: Array) -> Array:
+        """The part without gaps, from a multiple of 4 bytes on."""
+        part = self.contiguous(part)
+        return self.runtime.xp.array(part) if self.runtime.address(part) % 4 else part
+
+    def _device_table(self) -> Array:
+        if self._quantiles is None:
+            self._quantiles = self.asarray(TABLE)
+        return self._quantiles
+
+    def _has_few_rows(self, x: Array, weight: PackedArray) -> bool:
+        return self._has_kernel_of(x, weight, -1) and x.size <= FEW_ROWS * weight.shape[-1]
+
+    def _has_kernel_of(self, x: Array, weight: PackedArray, axis: int) -> bool:
+        """Whether there are kernels to multiply x with this axis of a matrix."""
+        return (
+            _has_format(weight.dtype)
+            and len(weight.shape) == 2
+            and weight.size > 0
+            and self.has_kernel(x)
+            and x.ndim > 0
+            and x.shape[-1] == weight.shape[axis]
+        )
+
+
+def _has_format(dtype: PackedDType) -> bool:
+    return dtype.name in FAMILIES
+
+
+def _rows_at_a_time(n: int, k: int) -> list[slice]:
+    step = max(1, UNPACKED // k)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
