@@ -9,7 +9,7 @@ from collections import UserDict
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from gradient.cli.errors import command
 
@@ -36,12 +36,27 @@ COMMANDS = {
 RENAMED = {"plan": "memory"}
 
 
+class Command(TyperCommand):
+    """A command."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types_of_flags(super().get_params(ctx))
+
+
+def without_types_of_flags(params: list[Any]) -> list[Any]:
+    """Have the help say no type of a flag, which takes no value."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
 class Commands(UserDict[str, Any]):
     """The commands, each imported when it is asked for: `gradient memory` loads no sampler."""
 
     def __getitem__(self, name: str) -> Any:
         one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        one.command(name)(command(pkgutil.resolve_name(self.data[name])))
+        one.command(name, cls=Command)(command(pkgutil.resolve_name(self.data[name])))
         return typer.main.get_command(one)
 
 
@@ -51,6 +66,9 @@ class Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = Commands(COMMANDS)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types_of_flags(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, or of its earlier one, with a word about it."""

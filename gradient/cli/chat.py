@@ -109,8 +109,8 @@ class Conversation:
 
     def begin(self, system: str | None) -> None:
         """Forget everything, and begin with these instructions."""
-        self.system = system
-        self.messages = [{"role": "system", "content": system}] if system else []
+        self.system = system or None
+        self.messages = []
 
     def run_command(self, name: str, rest: str) -> None:
         """Carry out a command."""
@@ -143,9 +143,12 @@ class Conversation:
         stream: Any = None
         try:
             shown = self.language_model.trim_messages(
-                asked, max_new_tokens=self.options.get("max_new_tokens")
+                asked, max_new_tokens=self.options.get("max_new_tokens"), system=self.system
             )
-            stream = self.language_model.chat(shown, stream=True, **self.options)
+            # `system` goes into the first turn where the template knows no such role.
+            stream = self.language_model.chat(
+                shown, system=self.system, stream=True, **self.options
+            )
             report_dropped_turns(asked, shown)
             asked = shown
             for piece in stream:

@@ -6,15 +6,17 @@ Exit codes: 1 for an error, 2 for wrong usage (Typer's own), 130 for Ctrl-C.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 
-from gradient.errors import GradientError
+from gradient.errors import FileFormatError, GradientError
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +41,10 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
         except (GradientError, OSError) as error:
-            fail(error, str(error), as_json=bool(options.get("as_json")))
+            message = str(error)
+            if not isinstance(error, FileFormatError | OSError):  # a file's words are its own
+                message = by_flags(message, function)
+            fail(error, message, as_json=bool(options.get("as_json")))
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -52,6 +57,24 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             fail(error, message, as_json=bool(options.get("as_json")))
 
     return run
+
+
+def by_flags(message: str, function: Callable[..., Any]) -> str:
+    """Return the message with the command's flags in place of Python's names of the options.
+
+    So "num_beams=2 searches" becomes "--beams 2 searches", "max_new_tokens" "--max-new-tokens".
+    A name without an underscore may be a word, unless "=" follows it.
+    """
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        declared = getattr(parameter.annotation, "__metadata__", ())
+        # Within Annotated, the first name stands where Typer otherwise has the default.
+        names = [str(n) for info in declared for n in (info.default, *(info.param_decls or ()))]
+        flag = next((each for each in names if each.startswith("--")), "--" + name)
+        flag = flag.partition("/")[0].replace("_", "-")
+        message = re.sub(rf"(?<![\w.-]){name}=(?=\S)", f"{flag} ", message)
+        if "_" in name:
+            message = re.sub(rf"(?<![\w.-]){name}(?!\w)", flag, message)
+    return message
 
 
 def fail(error: BaseException, message: str, *, as_json: bool) -> NoReturn:

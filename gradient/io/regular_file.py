@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from typing import IO, Any
 
-from gradient.errors import FileFormatError, TypeMismatch
+from gradient.errors import FileFormatError, ModelNotFound, TypeMismatch
 from gradient.io.signatures import SIGNATURE_BYTES, format_of
 
 #: A file by its path, or a stream of bytes.
@@ -87,6 +87,16 @@ def name_of(source: Source) -> str:
         return os.fspath(source)
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def not_found(path: str, error: OSError) -> ModelNotFound:
+    """Return the error where there is no file; of a folder it says what reads one."""
+    if isinstance(error, IsADirectoryError):
+        return ModelNotFound(
+            f"{path} is a folder, expected a file; gradient.hub.load reads a model's folder, "
+            "gradient.io.open_sharded one of weights"
+        )
+    return ModelNotFound(f"no file at {path}: {error.strerror}")
 
 
 def size_of(file: IO[bytes]) -> int:

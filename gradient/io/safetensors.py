@@ -22,12 +22,12 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
+from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io import packed
 from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
-from gradient.io.regular_file import Source, name_of, opened, size_of
+from gradient.io.regular_file import Source, name_of, not_found, opened, size_of
 from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
@@ -98,7 +98,7 @@ class SafetensorsFile(TensorFile):
                 self.metadata, self.entries, self._data_start = _read_header(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise ModelNotFound(f"no file at {self.path}: {error.strerror}") from None
+            raise not_found(self.path, error) from None
         text = self.metadata.pop(packed.METADATA_KEY, None)
         self.packed = {} if text is None else packed.read_entries(text, self._stored, self._wrong)
         self.whole = {p: name for name, entry in self.packed.items() for p in entry.parts(name)}

@@ -17,11 +17,11 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from gradient.errors import FileFormatError, ModelNotFound
+from gradient.errors import FileFormatError
 from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
-from gradient.io.regular_file import Source, name_of, opened, size_of
+from gradient.io.regular_file import Source, name_of, not_found, opened, size_of
 from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
@@ -103,7 +103,7 @@ class TorchFile(TensorFile):
                 self._records = _read_directory(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise ModelNotFound(f"no PyTorch file at {self.path}: {error.strerror}") from None
+            raise not_found(self.path, error) from None
         start, stop = self._record("data.pkl", MAX_PICKLE_BYTES)
         if self._text("byteorder") not in ("", "little"):
             raise self._wrong("it was written on a big-endian machine, which is not supported")

@@ -214,7 +214,7 @@ def test_generate_says_what_is_wrong_before_it_prints(model):
     assert "--repetition-penalty" in result.stderr and "must be a positive" in result.stderr
     result = run("generate", "def", "-m", model, "--beams", 2, "-t", 1)
     assert result.exit_code == 1 and result.stdout == ""
-    assert "num_beams=2 searches for the likeliest text" in result.stderr
+    assert "--beams 2 searches for the likeliest text" in result.stderr
 
 
 def test_every_option_of_generation_is_a_flag_or_for_programs_alone():
@@ -365,6 +365,23 @@ def test_info_of_a_gguf_file_shows_its_metadata(model, tmp_path):
     assert metadata["tokenizer.ggml.tokens"].startswith("array of ")
 
 
+def test_errors_have_the_names_of_flags():
+    from gradient.cli.errors import by_flags
+    from gradient.cli.generate import generate
+
+    result = run("generate", "--beams", "2", "-t", "1", "hi")
+    assert "--beams 2 searches" in result.output and "num_beams" not in result.output
+    said = "num_return_sequences=2 needs max_new_tokens; draft stays, x.max_new_tokens too"
+    expected = "--num-return-sequences 2 needs --max-new-tokens; draft stays, x.max_new_tokens too"
+    assert by_flags(said, generate) == expected
+
+
+@pytest.mark.parametrize("name", ["generate", "train", "info"])
+def test_help_names_no_type_of_a_flag(name):
+    shown = run(name, "--help").output
+    assert "bool" not in shown.lower() and "--json" in shown
+
+
 def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
     gradient.save({"model": {"w": gradient.ones(2, 3)}, "step": 3}, tmp_path / "c.pt")
     found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").output)
@@ -482,7 +499,7 @@ def test_train_ctrl_c_and_resume(text, tmp_path):
 def test_train_does_not_resume_another_model(text, model):
     result = run("train", "--resume", "--out", model.parent, "--n-embd", "64")
     assert result.exit_code == 1
-    assert "n_embd: 32 in the checkpoint, 64 now" in result.output
+    assert "--n-embd: 32 in the checkpoint, 64 now" in result.output
 
 
 ENDLESS = """

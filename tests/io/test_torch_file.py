@@ -223,7 +223,7 @@ def test_malformed_pickles(case, tmp_path):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(ModelNotFound, match=r"no PyTorch file at .*absent"):
+    with pytest.raises(ModelNotFound, match=r"no file at .*absent"):
         TorchFile(tmp_path / "absent.pt")
     legacy = tmp_path / "legacy.pt"
     legacy.write_bytes(pickle.dumps({"w": 1}))
