@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
+import numpy as np
+
+from gradient.backends.numpy.windows import Windows, out_strides
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
 
-class Phase:
-    """The inputs that leave one remainder by the stride, for the gradient by the input.
+class _Remainder:
+    """The inputs that leave one remainder by the stride.
 
     first: the first of them, in each dimension; dims: the numbers of the kernel that meet them, and
     how many inputs there are; offsets: which window, from that of the same number as the input,
@@ -28,9 +32,47 @@ class Phase:
             self.offsets.append([(a + before - i * d) // s for i in taps])
 
 
-def phases_of(kernel: Shape, sizes: Shape, options: ConvolutionOptions) -> list[Phase]:
-    """The inputs of a convolution, by the remainder they leave in each dimension."""
-    firsts = itertools.product(
-        *(range(min(s, n)) for s, n in zip(options.stride, sizes, strict=True))
-    )
-    return [Phase(first, kernel, sizes, options) for first in firsts]
+class Phases:
+    """The gradient by the input of a convolution: convolutions of its gradient g.
+
+    whole: whether they give all of the result; what they leave out is 0. windows: of g, for all of
+    them, or None where there are none; each: the windows of a phase, with the numbers of the weight
+    that its taps meet, and where its results are (`out_strides`).
+    """
+
+    def __init__(self, g: Shape, kernel: Shape, shape: Shape, options: ConvolutionOptions) -> None:
+        sizes, axes = shape[2:], len(kernel)
+        firsts = itertools.product(
+            *(range(min(s, n)) for s, n in zip(options.stride, sizes, strict=True))
+        )
+        found = [_Remainder(first, kernel, sizes, options) for first in firsts]
+        self.whole = all(taps for each in found for taps, _ in each.dims)
+        found = [each for each in found if all(taps and n for taps, n in each.dims)]
+        self.each: list[tuple[Windows, np.ndarray]] = []
+        self.windows: Windows | None = None
+        if not found:
+            return
+        before = [max(0, -min(o for p in found for o in p.offsets[axis])) for axis in range(axes)]
+        # All read one copy of g, with zeros about it up to the furthest window of any.
+        reach = tuple(
+            max(p.dims[axis][1] - 1 + max(p.offsets[axis]) for p in found) + b + 1
+            for axis, b in enumerate(before)
+        )
+        ones, padding = (1,) * axes, tuple((b, 0) for b in before)
+        slide = ConvolutionOptions(ones, padding, ones, options.groups)
+        self.windows = Windows(g, ones, reach, slide)
+        for phase in found:
+            taps = self.windows.offsets(
+                [[o + b for o in each] for each, b in zip(phase.offsets, before, strict=True)]
+            )
+            numbers = np.ravel_multi_index(np.ix_(*(taps for taps, _ in phase.dims)), kernel)
+            count = tuple(n for _, n in phase.dims)
+            # From the first address to the last: backwards it takes up to twice the time.
+            windows = self.windows.others(
+                count, taps[::-1].copy(), numbers.reshape(-1)[::-1].copy()
+            )
+            place = out_strides(shape[1], sizes, options.stride, phase.first)
+            self.each.append((windows, place))
+
+
+phases_of = functools.lru_cache(maxsize=1 << 10)(Phases)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.numpy import kernels, threads
-from gradient.backends.numpy.convolution import three
+from gradient.backends.numpy.windows import three
 from gradient.backends.options import PoolingOptions
 from gradient.backends.required import Shape
 
