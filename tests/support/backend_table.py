@@ -439,6 +439,13 @@ CONVOLUTIONS = [
     Convolution((61,), (5,), (26, 90), dilation=2, padding=(2, 4)),
     Convolution((3, 5, 4), (2, 2, 2), (24, 31), padding=(1, 0)),
     Convolution((5, 7), (3, 3), (32, 32), stride=2, padding=(1, 1), values=one_channel_nan),
+    # Depthwise, a plane at a time.
+    Convolution((9, 37), (3, 3), (5, 5), padding=(1, 1), groups=5, values=some_infinite),
+    Convolution((12, 33), (3, 3), (5, 5), stride=2, padding=(1, 1), groups=5, values=some_infinite),
+    Convolution((9, 16), (3, 3), (3, 3), stride=2, padding=(2, 1), groups=3, bias=True),
+    Convolution((8, 8), (3, 3), (6, 6), stride=2, padding=(1, 0), groups=6),
+    Convolution((7, 18), (3, 3), (3, 3), padding=(2, 0), groups=3),
+    Convolution((3, 3), (3, 3), (4, 4), padding=(0, 0), groups=4),
     # By Winograd's method, forward and by the input.
     Convolution((13, 18), (3, 3), (32, 64), padding=(1, 1), bias=True),
     Convolution((13, 8), (3, 3), (64, 32), padding=(2, 0)),

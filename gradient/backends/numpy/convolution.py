@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.numpy import kernels, threads, winograd
+from gradient.backends.numpy import depthwise, kernels, threads, winograd
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, windows_of
 from gradient.backends.options import ConvolutionOptions
@@ -63,6 +63,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
             _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
             return out
+        if depthwise.takes(weight.shape, options):
+            before = tuple(before for before, _ in options.padding)
+            depthwise.convolve(x, weight, bias, out, before, options.stride[0])
+            return out
         o = weight.shape[0] // options.groups
         windows = windows_of(x.shape, weight.shape[2:], count, options)
         place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
@@ -98,6 +102,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             panels = _Panels.of_inputs(weight, 1)
             _convolve_by_winograd(g, panels, NINE[::-1], mirrored, None, out)
             return out
+        if depthwise.takes_input_grad(weight.shape, options, g.shape, shape):
+            out = np.empty(shape, g.dtype)
+            depthwise.input_grad(g, weight, out, options)
+            return out
         phases = phases_of(g.shape, weight.shape[2:], shape, options)
         out = (np.empty if phases.whole else np.zeros)(shape, g.dtype)
         if phases.windows is None:
@@ -127,6 +135,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             ).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
+        if depthwise.takes(tuple(shape), options):
+            out = np.empty(shape, x.dtype)
+            depthwise.weight_grad(g, x, out, options)
+            return out
         family = kernels.load("convolution_weight")
         groups, o = options.groups, shape[0] // options.groups
         windows = windows_of(x.shape, tuple(shape[2:]), g.shape[2:], options)
