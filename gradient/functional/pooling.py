@@ -284,7 +284,10 @@ def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None]) 
 def _adaptive_avg_pool(
     op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
 ) -> Tensor:
-    for dim, out in _adaptive_dims(op, spatial, input, output_size):
+    dims = list(_adaptive_dims(op, spatial, input, output_size))
+    if all(out == 1 and input.shape[dim] for dim, out in dims):
+        return input.mean([dim for dim, _ in dims], keepdim=True)
+    for dim, out in dims:
         size = input.shape[dim]
         if size % out == 0:
             input = input.unflatten(dim, (out, size // out)).mean(dim + 1)
