@@ -22,7 +22,16 @@ from gradient.backends.packed import PackedArray
 from support import cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
-from support.backend_table import BARE, CASES, LAYOUTS, Draw, call, packed
+from support.backend_table import (
+    BARE,
+    CACHED,
+    CASES,
+    LAYOUTS,
+    Draw,
+    cached_attention,
+    call,
+    packed,
+)
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
@@ -32,7 +41,15 @@ pytestmark = [
 
 FAMILIES = {
     f"gradient.backends.cuda.{name}"
-    for name in ("attention", "elementwise", "norms", "optimizers", "products", "quantized")
+    for name in (
+        "attention",
+        "cached_attention",
+        "elementwise",
+        "norms",
+        "optimizers",
+        "products",
+        "quantized",
+    )
 }
 
 
@@ -135,6 +152,20 @@ def test_wide_heads(width: int, value_width: int, dtype: str, one: CudaBackend) 
     agree(got, expected, dtype, "attention")
 
 
+def wide_cache(be: Any, dtype: str, width: int) -> list[np.ndarray]:
+    """A step of heads of this width, over a cache whose values are codes."""
+    q, keys, values, slots, how = cached_attention(
+        "static", heads=(4, 2), size=width, codecs=("float", "int8")
+    )(Draw(dtype))
+    return [be.cached_attention(q, keys, values, slots, how)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [96, 256])
+def test_wide_heads_over_a_cache(width: int, dtype: str, one: CudaBackend) -> None:
+    agree(*(wide_cache(be, dtype, width) for be in (one, BARE)), dtype, "cached_attention")
+
+
 def test_a_cache_is_read_where_it_lies(one: CudaBackend) -> None:
     """Of keys in a larger array only the strides are given on: no copy is made."""
     a = Draw("bfloat16")
@@ -195,6 +226,53 @@ def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("options", [o for o in CACHED if o["layout"] not in ("fresh",)], ids=str)
+def test_a_step_reads_the_cache_where_it_lies(options: Any, one: CudaBackend) -> None:
+    """One kernel, and one more to join parts: no copy of what is stored, nor a mask."""
+    q, keys, values, slots, how = cached_attention(**options)(Draw("float16"))
+    expected = BARE.cached_attention(q, keys, values, slots._replace(masks={}), how)
+    copies: list[Any] = []
+    one.contiguous = lambda x: copies.append(x) or np.ascontiguousarray(x)  # type: ignore[method-assign,func-returns-value]
+    got = one.cached_attention(q, keys, values, slots, how)
+    agree([got], [expected], "float16", "cached_attention")
+    names = {name.rpartition("_")[0] for name in one.runtime.launched}
+    if q.shape[1] // (options.get("heads", (6, 2))[1]) * q.shape[2] <= 64:
+        assert names <= {"cached_attention_64", "cached_attention_128", "join_parts"}
+        assert all(x.size < keys[0].size for x in copies)
+        assert slots.masks == {}
+    else:
+        assert "attention_64" in names
+
+
+@pytest.mark.parametrize("layout", ["static", "paged"])
+def test_slots_behind_the_last_position_are_not_read(layout: str, one: CudaBackend) -> None:
+    q, keys, values, slots, how = cached_attention(layout)(Draw("float32"))
+    expected = one.cached_attention(q, keys, values, slots, how)
+    for row, last in enumerate(slots.positions[:, -1]):
+        for (part,) in (keys, values):
+            if slots.table is None:
+                part[row, :, last + 1 :] = np.nan
+            else:
+                for slot in range(int(last) + 1, slots.extent):
+                    part[slots.table[row, slot // 16], slot % 16] = np.nan
+    np.testing.assert_array_equal(one.cached_attention(q, keys, values, slots, how), expected)
+
+
+def test_a_cache_of_another_make_is_left_to_the_default(one: CudaBackend) -> None:
+    """Parts whose slots lie differently, a cache of other floats than the queries'."""
+    q, keys, values, slots, how = cached_attention("static", codecs=("int8", "int8"), size=64)(
+        Draw("float32")
+    )
+    moved = keys[1].transpose(1, 0, 2, 3).copy().transpose(1, 0, 2, 3)
+    got = one.cached_attention(q, (keys[0], moved), values, slots, how)
+    agree([got], [BARE.cached_attention(q, keys, values, slots, how)], "float32", "moved")
+    q, keys, values, slots, how = cached_attention("static")(Draw("float32"))
+    halves = tuple(tuple(x.astype(np.float16) for x in parts) for parts in (keys, values))
+    got = one.cached_attention(q, *halves, slots, how)
+    agree([got], [BARE.cached_attention(q, *halves, slots, how)], "float32", "halves")
+    assert not any(name.startswith("cached") for name in one.runtime.launched)
+
+
 def test_every_kernel_is_launched_by_a_case():
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads or of a few
     rows."""
@@ -204,6 +282,7 @@ def test_every_kernel_is_launched_by_a_case():
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS:
             wide_attention(backend, dtype, *widths)
+            wide_cache(backend, dtype, widths[0])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}

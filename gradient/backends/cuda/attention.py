@@ -1,4 +1,4 @@
-"""Attention, its gradients, rotary positions, and attention over a key-value cache, by kernels."""
+"""Attention, its gradients, and rotary positions, by kernels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.composed.cached_attention import CachedAttentionDefaults
+from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
-from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Shape
 
 ROWS, ROWS_OF_WARP, TILE, BLOCK = 16, 4, 32, 128
@@ -20,8 +20,8 @@ ENOUGH_BLOCKS = 256
 """Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
 
 
-class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
-    """Overrides of `composed.attention` and `composed.cached_attention`."""
+class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
+    """Overrides of `composed.attention`."""
 
     def attention(
         self,
@@ -44,20 +44,16 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         out = self.empty((b, h, t, e), q.dtype)
         high, log_sum = self.empty((b, h, t, 1), number), self.empty((b, h, t, 1), number)
         tiles = -(-(h // hk * t) // ROWS)
-        parts = max(1, min(ENOUGH_BLOCKS // (tiles * b * hk), -(-s // (4 * TILE))))
+        parts = parts_of_keys(tiles * b * hk, s)
         partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
-        shared = _shared_bytes(number, d, e)
+        shared = shared_bytes(number, d, e)
         self.launch(
-            "attention", f"attention_{_columns(e)}", q, (tiles, b * hk, parts), BLOCK,
+            "attention", f"attention_{columns_of(e)}", q, (tiles, b * hk, parts), BLOCK,
             q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
             *_problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         if partial is not None:
-            rows = b * h * t
-            self.launch(
-                "attention", "join_parts", q, (-(-rows // 4),), BLOCK,
-                partial, out, high, log_sum, np.int64(parts), np.int64(rows), np.int64(e),
-            )  # fmt: skip
+            self._join(partial, out, high, log_sum)
         return out, high, log_sum
 
     def attention_grad(
@@ -87,15 +83,15 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         )  # fmt: skip
         problem = _problem(q, k, v, mask, options)
         given = (g, q, k, v, mask, high, log_sum, delta)
-        shared = _shared_bytes(number, d, e, True)
+        shared = shared_bytes(number, d, e, True)
         gq = self.empty(q.shape, q.dtype)
         self.launch(
-            "attention_grad", f"attention_grad_query_{_columns(d)}", q,
+            "attention_grad", f"attention_grad_query_{columns_of(d)}", q,
             (-(-(h // hk * t) // ROWS), b * hk), BLOCK, *given, gq, *problem, shared=shared,
         )  # fmt: skip
         gk, gv = self.empty((b, hk, s, d), number), self.empty((b, hk, s, e), number)
         self.launch(
-            "attention_grad", f"attention_grad_key_{_columns(max(d, e))}", q,
+            "attention_grad", f"attention_grad_key_{columns_of(max(d, e))}", q,
             (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *problem, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
@@ -117,17 +113,24 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         self.launch("rope", "rope", x, (b * h * t,), 64, x, cos, sin, out, *map(np.int64, sizes))
         return out
 
-    def cached_attention(
-        self,
-        q: Array,
-        keys: tuple[Array, ...],
-        values: tuple[Array, ...],
-        slots: SlotMap,
-        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
-    ) -> Array:
-        """Keys and values of q's dtype are read where they lie; 16-bit ones are not widened."""
-        k, v, mask, options = self._cache_read(q, keys, values, slots, options)
-        return self.attention(q, k, v, mask, options)[0]
+    def _join(self, partial: Array, out: Array, high: Array | None, log_sum: Array | None) -> None:
+        """The results of parts of the keys as those of all (`join_parts`)."""
+        rows = out.size // out.shape[-1]
+        self.launch(
+            "attention", "join_parts", out, (-(-rows // 4),), BLOCK, partial, out, high, log_sum,
+            *map(np.int64, (partial.shape[0], rows, out.shape[-1])),
+        )  # fmt: skip
+
+    def fits_block(self, number: np.dtype, d: int, e: int, grad: bool = False) -> bool:
+        """Whether a block has shared memory enough for its tiles."""
+        weights = BLOCK * ROWS_OF_WARP * number.itemsize  # `add_rows` declares them
+        most: int = self.runtime.max_shared
+        return shared_bytes(number, d, e, grad) + weights <= most
+
+
+def parts_of_keys(blocks: int, keys: int) -> int:
+    """Into how many parts keys are divided where so many blocks attend to them."""
+    return max(1, min(ENOUGH_BLOCKS // blocks, -(-keys // (4 * TILE))))
 
 
 def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:
@@ -136,7 +139,7 @@ def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:
     )
 
 
-def _shared_bytes(number: np.dtype, d: int, e: int, grad: bool = False) -> int:
+def shared_bytes(number: np.dtype, d: int, e: int, grad: bool = False) -> int:
     """Of a block's tiles in shared memory: queries, keys, values; gradients of the output."""
     if grad:
         return number.itemsize * (ROWS * (d + e) + TILE * ((d | 1) + (e | 1)))
@@ -147,13 +150,12 @@ def _has_attention_kernel(
     be: Any, q: Array, k: Array, v: Array, mask: Array | None, grad: bool = False
 ) -> bool:
     number, d, e = np.dtype(computed_in(q)), q.shape[-1], v.shape[-1]
-    weights = BLOCK * ROWS_OF_WARP * number.itemsize  # `add_rows` declares them
     return (
         be.has_kernel(q, k, v)
         and k.size > 0
         and v.size > 0
         and max(d, e) <= MAX_WIDTH
-        and _shared_bytes(number, d, e, grad) + weights <= be.runtime.max_shared
+        and be.fits_block(number, d, e, grad)
         and q.shape[0] * k.shape[1] <= 65535  # blocks along y
         and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
     )
@@ -173,7 +175,7 @@ def _as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
     return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
 
 
-def _columns(width: int) -> int:
+def columns_of(width: int) -> int:
     """The columns that a kernel was compiled for, of so many that are there."""
     return 64 if width <= 64 else 128 if width <= 128 else 256
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
-from gradient.backends.cuda.attention import AttentionKernels
+from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
@@ -23,7 +23,7 @@ ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
 
 
 class CudaBackend(
-    AttentionKernels,
+    CachedAttentionKernels,
     NormKernels,
     OptimizerKernels,
     ElementwiseKernels,

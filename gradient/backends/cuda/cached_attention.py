@@ -1,0 +1,124 @@
+"""Attention over a key-value cache, read where it lies by a kernel while few queries come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.cached_attention import CachedAttentionDefaults
+from gradient.backends.cuda.attention import (
+    BLOCK,
+    MAX_WIDTH,
+    ROWS,
+    AttentionKernels,
+    columns_of,
+    parts_of_keys,
+    shared_bytes,
+)
+from gradient.backends.cuda.launching import computed_in
+from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.dtypes import float16, int8, uint8
+
+FEW_ROWS = 4 * ROWS
+"""Rows of heads that share their keys, times queries, up to which each tile of rows reads the cache
+for itself."""
+
+
+class CachedAttentionKernels(AttentionKernels, CachedAttentionDefaults[Array]):
+    """Overrides of `composed.cached_attention`."""
+
+    def cached_attention(
+        self,
+        q: Array,
+        keys: tuple[Array, ...],
+        values: tuple[Array, ...],
+        slots: SlotMap,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> Array:
+        """Of many queries, what is stored is first made numbers; floats are read where they lie."""
+        if not self._reads_cache(q, keys, values, slots):
+            k, v, mask, options = self._cache_read(q, keys, values, slots, options)
+            return self.attention(q, k, v, mask, options)[0]
+        number = np.dtype(computed_in(q))
+        (b, h, t, d), e = q.shape, _width(values)
+        paged = slots.table is not None
+        key_heads = keys[0].shape[2 if paged else 1]
+        first, window = 0, options.window or 0
+        if slots.see_all and window and not paged:
+            first, window = max(0, slots.extent - window), 0
+        see_all = slots.see_all and (not window or window >= slots.extent)
+        tiles = -(-(h // key_heads * t) // ROWS)
+        parts = parts_of_keys(tiles * b * key_heads, slots.extent - first)
+        out = self.empty((b, h, t, e), q.dtype)
+        partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
+        table = None if slots.table is None else self.contiguous(slots.table)
+        unit = _unit(keys[0])
+        of_batch, of_head, of_slot = (unit[0], unit[2], unit[1]) if paged else unit
+        whole = (
+            slots.offset, slots.size, 0 if table is None else table.shape[1],
+            of_batch, of_head, of_slot, int(slots.wraps), int(see_all), window, first,
+        )  # fmt: skip
+        self.launch(
+            "cached_attention", f"cached_attention_{columns_of(e)}", q,
+            (tiles, b * key_heads, parts), BLOCK, self.contiguous(q), *_stored(keys),
+            *_stored(values), self.contiguous(slots.positions), self.optional(slots.start), table,
+            *map(np.int64, whole), out, partial,
+            *map(np.int64, (parts, h, key_heads, t, slots.extent, d, e)),
+            np.float64(options.scale), np.float64(options.softcap or 0),
+            shared=shared_bytes(number, d, e),
+        )  # fmt: skip
+        if partial is not None:
+            self._join(partial, out, None, None)
+        return out
+
+    def _reads_cache(
+        self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...], slots: SlotMap
+    ) -> bool:
+        """Whether the kernel reads this cache: few queries, parts alike in how their slots lie."""
+        d, e, number = q.shape[-1], _width(values), np.dtype(computed_in(q))
+        key_heads = keys[0].shape[1 if slots.table is None else 2]
+        return (
+            self.has_kernel(q)
+            and not slots.fresh
+            and slots.extent > 0
+            and max(d, e) <= MAX_WIDTH
+            and d == _width(keys)
+            and q.shape[1] % key_heads == 0
+            and q.shape[1] // key_heads * q.shape[2] <= FEW_ROWS
+            and self.fits_block(number, d, e)
+            and q.shape[0] * key_heads <= 65535
+            and all(_is_stored(parts, q) for parts in (keys, values))
+            and all(_unit(part) == _unit(keys[0]) != () for part in (*keys, *values))
+            and slots.positions.dtype == np.int64
+        )
+
+
+def _width(parts: tuple[Array, ...]) -> int:
+    """Numbers of a stored vector: a byte holds two where there are minimums."""
+    return parts[0].shape[-1] * (2 if len(parts) == 3 else 1)
+
+
+def _is_stored(parts: tuple[Array, ...], q: Array) -> bool:
+    """Whether the kernel knows the types in which vectors are stored."""
+    codes, *scales = parts
+    expected = (q.dtype, int8.numpy, uint8.numpy)[len(scales)]
+    return codes.dtype == expected and all(
+        x.dtype == float16.numpy and _width(parts) % x.shape[-1] == 0 for x in scales
+    )
+
+
+def _unit(part: Array) -> tuple[int, ...]:
+    """How far apart neighbours along the three leading axes are, in vectors; () if that is no whole
+    number, or if a vector's numbers have gaps."""
+    width, bytes_of_vector = part.shape[-1], part.shape[-1] * part.itemsize
+    if (width > 1 and part.strides[-1] != part.itemsize) or any(
+        stride % bytes_of_vector for stride in part.strides[:-1]
+    ):
+        return ()
+    return tuple(stride // bytes_of_vector for stride in part.strides[:-1])
+
+
+def _stored(parts: tuple[Array, ...]) -> tuple[Array | np.int64 | None, ...]:
+    """The kernel's `Stored`."""
+    groups = parts[1].shape[-1] if len(parts) > 1 else 0
+    return (*parts, *[None] * (3 - len(parts)), np.int64(groups))

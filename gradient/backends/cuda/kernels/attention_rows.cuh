@@ -1,0 +1,83 @@
+// The attention of a block's rows to keys that a `source` brings, tile by tile: for each row the
+// largest score so far, the sum of e^(score - largest), and the weighted sum of the values, which
+// shrink when a larger score comes (Dao et al. 2022, "FlashAttention", section 3.1).
+//
+// source.load_keys(tile, pitch, key, here) and load_values(...) put keys from `key` on, as many as
+// `here`, into shared memory, zeros behind them; source.masked(row, key, score) is -inf where a row
+// may not see a key. `memory` is shared, of the launch's size. Row tiles lie along gridDim.x, groups along y, parts of begin..end along z.
+#pragma once
+#include "attention.cuh"
+
+// Where the results go: (B, H, T, E) and (B, H, T, 1); or, of several parts, (parts, B H T, E + 2),
+// the weighted values, the largest score and the sum of weights. `high` and `log_sum` may be null.
+template <class T> struct Results {
+    T* out;
+    computed<T>*high, *log_sum, *partial;
+    Int parts;
+};
+
+template <class T, int COLUMNS, class SOURCE>
+__device__ void attend(const T* q, const SOURCE& source, const Group& group, Int begin, Int end,
+                       const Results<T>& results, double* memory) {
+    typedef computed<T> A;
+    const Problem& p = group.problem;
+    Int pitch = p.width | 1;  // odd, so that lanes read different banks
+    A* q_rows = reinterpret_cast<A*>(memory);
+    A* k_tile = q_rows + ROWS * p.width;
+    A* v_tile = k_tile + TILE * pitch;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Int first = Int(blockIdx.x) * ROWS, count = min(Int(ROWS), p.group_rows() - first);
+    load_rows(q_rows, p.width, q + group.query(first) * p.width, p.width, p.width, count, Int(ROWS));
+
+    A high[ROWS_OF_WARP], sum[ROWS_OF_WARP], result[ROWS_OF_WARP][COLUMNS];
+    for (int r = 0; r < ROWS_OF_WARP; r++) {
+        high[r] = -infinity<A>(), sum[r] = 0;
+        for (int c = 0; c < COLUMNS; c++) result[r][c] = 0;
+    }
+    Int tiles = (end - begin + TILE - 1) / TILE, of_part = (tiles + results.parts - 1) / results.parts;
+    Int from = begin + blockIdx.z * of_part * TILE, until = min(end, from + of_part * TILE);
+    for (Int key = from; key < until; key += TILE) {
+        Int here = min(Int(TILE), end - key);
+        __syncthreads();  // the tiles before were read
+        source.load_keys(k_tile, pitch, key, here);
+        source.load_values(v_tile, p.value_width, key, here);
+        __syncthreads();
+        A score[ROWS_OF_WARP];
+        products(q_rows + warp * ROWS_OF_WARP * p.width, k_tile + lane * pitch, p.width, score);
+        for (int r = 0; r < ROWS_OF_WARP; r++) {
+            Int row = first + warp * ROWS_OF_WARP + r;
+            score[r] = source.masked(row, key + lane, capped(p, score[r]));
+            A largest = warp_max(score[r]);
+            A before = high[r];
+            if (largest > before || largest != largest) high[r] = largest;
+            A weight = score[r] == -infinity<A>() ? A(0) : exp(score[r] - high[r]);
+            A shrink = before == -infinity<A>() ? A(0) : exp(before - high[r]);
+            sum[r] = sum[r] * shrink + warp_sum(weight);
+            for (int c = 0; c < COLUMNS; c++) result[r][c] *= shrink;
+            score[r] = weight;
+        }
+        add_rows(result, score, v_tile, p.value_width, p.value_width);
+    }
+
+    for (int r = 0; r < ROWS_OF_WARP; r++) {
+        Int row = warp * ROWS_OF_WARP + r;
+        if (row >= count) continue;
+        Int query = group.query(first + row);
+        if (results.parts > 1) {
+            Int rows = Int(gridDim.y) * p.group_rows();
+            A* to = results.partial + (blockIdx.z * rows + query) * (p.value_width + 2);
+            for (int c = 0; c < COLUMNS; c++)
+                if (lane + 32 * c < p.value_width) to[lane + 32 * c] = result[r][c];
+            if (lane == 0) to[p.value_width] = high[r], to[p.value_width + 1] = sum[r];
+            continue;
+        }
+        A scale = sum[r] == 0 ? A(0) : 1 / sum[r];
+        for (int c = 0; c < COLUMNS; c++)
+            if (lane + 32 * c < p.value_width)
+                results.out[query * p.value_width + lane + 32 * c] = T(result[r][c] * scale);
+        if (lane == 0 && results.high) {
+            results.high[query] = abs(high[r]) < infinity<A>() ? high[r] : A(0);
+            results.log_sum[query] = sum[r] == 0 ? infinity<A>() : log(sum[r]);
+        }
+    }
+}
