@@ -55,7 +55,7 @@ class Backend(
     kept_whole = frozenset(
         {
             *("adamw_step", "sgd_step", "philox", "uniform", "normal", "integers"),
-            *("check_indices", "grouped_linear", "grouped_linear_input_grad"),
+            *("check_indices", "check_range", "grouped_linear", "grouped_linear_input_grad"),
             "grouped_linear_weight_grad",
             *(
                 "inv",

@@ -183,9 +183,7 @@ def binary_cross_entropy(
     floats(op, input)
     one_dtype(op, input, target=target)
     for name, values in (("input", input), ("target", target)):
-        if not bool(((values >= 0) & (values <= 1)).all()):
-            got = outside(values.backend.to_numpy(values.array), 0, 1)
-            raise ArgumentError(sentence(op, f"{name} from 0 to 1", got))
+        values.backend.check_range(values.array, 0, 1, op, name)
     losses = loss.binary_cross_entropy(input, target)
     if weight is not None:
         losses = losses * weight

@@ -13,6 +13,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.errors import ArgumentError
 from gradient.plan import PlanError
 from support.small_modules import Recurrent, Tied, batches, conv_net, mlp
 
@@ -526,3 +527,13 @@ def test_a_plan_says_what_computes_each_call() -> None:
     assert re.search(r"exp\(.* by numpy.exp ", plain)  # GELU of few elements, in its pieces
     assert re.search(r"assign\(.* by the call before", plain)
     assert re.search(r"fused\(.*<gelu mul>.* by the kernel fused", fused), fused
+
+
+def test_probabilities_are_looked_at_in_every_replay() -> None:
+    step = gradient.compile(lambda p, t: F.binary_cross_entropy(p, t), fullgraph=True)
+    p, target = gradient.tensor([0.25, 0.5]), gradient.tensor([0.0, 1.0])
+    for _ in range(4):
+        assert step(p, target).item() == F.binary_cross_entropy(p, target).item()
+    for wrong in (1.5, -0.5, float("nan")):
+        with pytest.raises(ArgumentError, match=f"expected input from 0 to 1, got {wrong}"):
+            step(gradient.tensor([0.5, wrong]), target)

@@ -89,7 +89,7 @@ REFUSED = {
     **dict.fromkeys(("grouped_linear",), "reads the value|packed"),
     **dict.fromkeys(("linear", "quantized_matmul", "quantized_matmul_grad"), "packed"),
     "getitem": "mask",
-    **dict.fromkeys(("binary_cross_entropy", "gaussian_nll_loss", "one_hot"), "of the result of m"),
+    **dict.fromkeys(("gaussian_nll_loss", "one_hot"), "of the result of m"),
     "multilabel_margin_loss": "of the result of m",
     "embedding_bag": "reads the value of a tensor of shape",  # offsets
 }  # fmt: skip

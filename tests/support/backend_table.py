@@ -875,6 +875,7 @@ CASES: dict[str, list[Case]] = {
         ("check_indices", "checked_indices"),
         [lambda a: (a.integers(0, 4, 6), 0, 4), lambda a: (a.integers(0, 4, 0), 0, 0)],
     ),
+    "check_range": [lambda a: (abs(a(3, 4)), 0, 9, "op", "x"), lambda a: (a(0), 0, 1, "op", "x")],
     "as_strided": [
         lambda a: (a(a.rows, 7), (3, 4), (2, 1), 5),
         lambda a: (a(a.rows, 7), (3, 4), (0, 8), 1),

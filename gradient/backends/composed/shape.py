@@ -164,6 +164,10 @@ class ShapeDefaults(RequiredMethods[Array]):
         self.check_indices(index, axis, size)
         return index
 
+    def check_range(self, x: Array, low: float, high: float, op: str, name: str) -> None:
+        """Raise ArgumentError unless all of x, the argument `name` of `op`, lies from low to high,
+        which no NaN does. Looked at where that is cheap, as indices are."""
+
     def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
         zeros = self.zeros(tuple(shape), x.dtype)

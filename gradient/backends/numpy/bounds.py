@@ -1,5 +1,5 @@
-"""Indices and divisors looked at: on the host that is cheap; on a device it would wait for it, so
-there they are not.
+"""Indices, divisors and probabilities looked at: on the host that is cheap; on a device it would
+wait for it, so there they are not.
 
 NumPy counts negative indices from the end, but a class or a token is never that: a target of -1
 would quietly train the last class. Integers divided by 0 it makes 0.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
+from gradient.errors import ArgumentError, sentence
 
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 """Unsigned integers by their bytes."""
@@ -32,6 +33,12 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
             raise IndexError(
                 f"index {wrong} is out of bounds for dimension {axis} with size {size}"
             )
+
+    def check_range(self, x: np.ndarray, low: float, high: float, op: str, name: str) -> None:
+        if not x.size or (x.min() >= low and x.max() <= high):
+            return
+        wrong = x[~((x >= low) & (x <= high))][0]
+        raise ArgumentError(sentence(op, f"{name} from {low:g} to {high:g}", f"{float(wrong):g}"))
 
     def has_zero(self, x: np.ndarray) -> bool:
         return bool((x == 0).any())
