@@ -10,6 +10,9 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Axis, Shape
 
+CHUNK = 1 << 14
+"""Elements of whole rows that a thread takes at a time."""
+
 
 class ReductionKernels(ArrayAPIBackend):
     """Overrides for `NumpyBackend` of sums of large arrays."""
@@ -17,7 +20,7 @@ class ReductionKernels(ArrayAPIBackend):
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.dtype.char not in "fd":
             return super().sum(x, axis, keepdims)
-        if x.size < kernels.MIN_SIZE or (split := _split(x, axis)) is None:
+        if x.size < 4 * kernels.MIN_SIZE or (split := _split(x, axis)) is None:
             # The ufunc's method, without the function around it.
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         outer, n, inner = split
@@ -26,7 +29,7 @@ class ReductionKernels(ArrayAPIBackend):
             parts = -(-n // family.PART)
             out = np.empty(outer * parts, x.dtype)
             threads.parallel_for(
-                *(family.sum_of_parts, outer * parts, max(1, kernels.MIN_SIZE // min(n, 4096))),
+                *(family.sum_of_parts, outer * parts, max(1, CHUNK // min(n, family.PART))),
                 *(x.reshape(-1), n, parts, out),
             )
             if parts > 1:
@@ -52,7 +55,7 @@ class ReductionKernels(ArrayAPIBackend):
         out = np.empty(x.shape, x.dtype)
         family = kernels.load("reductions")
         if inner == 1:
-            chunk = 4 * max(1, kernels.MIN_SIZE // (4 * n))
+            chunk = 4 * max(1, CHUNK // (4 * n))
             threads.parallel_for(
                 family.running_sums, outer, chunk, flat, n, first, step, out.reshape(-1)
             )

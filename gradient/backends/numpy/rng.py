@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.numpy import kernels, threads
+
+KEPT = 256
+"""Blocks that are made at once where less is asked for."""
 
 KERNELS = "gradient.backends.numpy.kernels.rng"
 
@@ -18,10 +22,25 @@ class RandomKernels(RandomDefaults[np.ndarray]):
 
     def philox(self, key: int, offset: int, blocks: int) -> np.ndarray:
         if not _many(4 * blocks):
-            return super().philox(key, offset, blocks)
+            return self._few_words(key, offset, blocks)
         rng = kernels.load("rng")
 
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
+
+    def _few_words(self, key: int, offset: int, blocks: int) -> np.ndarray:
+        """As composed; where few blocks are asked for, those around them are made as well, which
+        takes no longer, and kept for the next calls."""
+        first, last = offset // KEPT, (offset + blocks - 1) // KEPT
+        if blocks < 1 or last > first + 1 or offset < 0:
+            return super().philox(key, offset, blocks)
+        words = [self._words(key, i) for i in range(first, last + 1)]
+        start = 4 * (offset - first * KEPT)
+        together = words[0] if len(words) == 1 else np.concatenate(words)
+        return together[start : start + 4 * blocks].copy()
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
+    def _words(self, key: int, part: int) -> np.ndarray:
+        return super().philox(key, part * KEPT, KEPT)
 
     def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
         if not _many(n):

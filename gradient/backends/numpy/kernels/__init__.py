@@ -17,8 +17,9 @@ from gradient.backends import small_calls
 from gradient.backends.numpy import compiler
 from gradient.dtypes import HALF_PRECISION, float16
 
-MIN_SIZE = 1 << 14
-"""Elements below which NumPy is quick enough not to wake numba for."""
+MIN_SIZE = 1 << 12
+"""Elements below which NumPy is quick enough not to wake numba for. A kernel of 4096 takes a fifth
+(softmax) to a fiftieth (gelu) of the composed functions' time."""
 
 MIN_ROW = 576
 """Elements of a row, such as a token's in a language model, from which kernels of whole rows take
