@@ -80,5 +80,6 @@ CASES = {
     "logits": Case(
         "logits", "how far logits of packed weights are from exact ones, as llama.cpp's"
     ),
+    "data": Case("data_loading", "epochs of DataLoader over images and a file of tokens"),
     "load": Case("load_memory", "time and peak memory of loading a model file"),
 }

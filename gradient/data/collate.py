@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.dtypes import BY_NUMPY, float64, int64
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
-from gradient.io.arrays import tensor_of, to_numpy
+from gradient.io.arrays import tensor_of
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 
@@ -68,7 +68,9 @@ def default_convert(data: Any) -> Any:
 
 
 def _numbers(batch: Sequence[Any]) -> Tensor:
-    kinds = {type(item) for item in batch}
+    kinds = set(map(type, batch))
+    if kinds == {int}:
+        return tensor_of(np.asarray(batch, int64.numpy))
     if kinds <= {bool}:
         return tensor_of(np.asarray(batch, np.bool_))
     dtype = int64 if all(isinstance(item, int) for item in batch) else float64
@@ -76,21 +78,25 @@ def _numbers(batch: Sequence[Any]) -> Tensor:
 
 
 def _stack(batch: Sequence[Any]) -> Tensor:
-    shapes = {tuple(item.shape) for item in batch}
+    arrays = [item.array if isinstance(item, Tensor) else item for item in batch]
+    shapes = {tuple(array.shape) for array in arrays}
     if len(shapes) > 1:
         raise ShapeError(
             "default_collate: the samples of a batch have different shapes, "
             f"{', '.join(map(str, sorted(shapes)[:4]))}; make them equal in the dataset, or pad "
             "them in a collate_fn"
         )
-    if any(_is_tracked_or_elsewhere(item) for item in batch):
+    if not all(map(_is_plain, batch)):
         return stack([item if isinstance(item, Tensor) else _as_tensor(item) for item in batch], 0)
-    # The usual case, without one differentiable op for each sample: 4 times as fast.
-    return _as_tensor(np.stack([to_numpy(item) for item in batch]))
+    # The usual case, without one differentiable op for each sample.
+    (shape,) = shapes
+    joined = np.concatenate(arrays) if shape else np.stack(arrays)  # it is the quicker one
+    return _as_tensor(joined.reshape(len(arrays), *shape))
 
 
-def _is_tracked_or_elsewhere(item: Any) -> bool:
-    return isinstance(item, Tensor) and (item.requires_grad or item.device.type != "cpu")
+def _is_plain(item: Any) -> bool:
+    """Whether it is an array of NumPy, or a tensor on the CPU without a graph."""
+    return not isinstance(item, Tensor) or (item.node is None and item.backend.device == "cpu")
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

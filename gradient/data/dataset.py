@@ -78,6 +78,10 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(tensor[index] for tensor in self.tensors)
 
+    def collated(self, indices: Sequence[int]) -> list[Tensor]:
+        """What `default_collate` makes of these samples, without making the samples."""
+        return [tensor[list(indices)] for tensor in self.tensors]
+
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
 

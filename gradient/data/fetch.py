@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradient.data import draw
+from gradient.data.collate import default_collate
 from gradient.data.dataset import IterableDataset
 
 #: The batches of an iterable dataset have come to their end.
@@ -49,6 +50,7 @@ class Fetcher:
         self.restore = restore
         self.count = 0  # batches of an iterable dataset so far
         self._iterator: Any = None
+        self._collated = _collated(recipe)
         if isinstance(recipe.dataset, IterableDataset):
             dataset: Any = recipe.dataset
             if state is not None:
@@ -89,6 +91,8 @@ class Fetcher:
         dataset, collate = self.recipe.dataset, self.recipe.collate_fn
         if not self.recipe.batched:
             return collate(dataset[request])
+        if self._collated is not None:
+            return self._collated(request)
         at_once = getattr(dataset, "__getitems__", None)
         return collate(at_once(request) if at_once else [dataset[index] for index in request])
 
@@ -101,6 +105,16 @@ class Fetcher:
         if not samples or (recipe.drop_last and len(samples) < recipe.batch_size):
             return END
         return recipe.collate_fn(samples)
+
+
+def _collated(recipe: Recipe) -> Callable[[Any], Any] | None:
+    """The dataset's own way to what `default_collate` makes of a list of indices, where it has one
+    for just the samples that it gives singly: a subclass with other samples has not."""
+    kind = type(recipe.dataset)
+    if recipe.collate_fn is not default_collate or hasattr(kind, "__getitems__"):
+        return None
+    owner = next((each for each in kind.__mro__ if "__getitem__" in vars(each)), object)
+    return recipe.dataset.collated if "collated" in vars(owner) else None
 
 
 def is_stateful(dataset: Any) -> bool:

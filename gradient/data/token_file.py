@@ -173,11 +173,22 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
         return (len(self.tokens) - self.block_size - 1) // self.stride + 1
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexOutOfRange(f"windows: index {index} of {len(self)}")
-        start = index % len(self) * self.stride
+        start = self._start(index)
         window = self.tokens.array[start : start + self.block_size + 1].astype(np.int64)
         return tensor_of(window[:-1]), tensor_of(window[1:])
+
+    def collated(self, indices: Sequence[int]) -> list[Tensor]:
+        """What `default_collate` makes of these samples, without making the samples."""
+        starts = np.array([self._start(index) for index in indices])
+        windows = self.tokens.array[starts[:, None] + np.arange(self.block_size + 1)]
+        parts = windows[:, :-1], windows[:, 1:]
+        return [tensor_of(part.astype(np.int64, order="C")) for part in parts]
+
+    def _start(self, index: int) -> int:
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexOutOfRange(f"windows: index {index} of {count}")
+        return index % count * self.stride
 
 
 class TokenWriter:

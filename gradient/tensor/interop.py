@@ -11,6 +11,7 @@ from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
+from gradient.dtypes import dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -146,8 +147,6 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
-    from gradient.dtypes import dtype_of
-
     dtype_of(ndarray.dtype)  # raises for dtypes that tensors do not have
     return wrap(ndarray, backends.get("cpu"))
 
