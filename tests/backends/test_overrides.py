@@ -95,6 +95,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_SCORES", 1)
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_ROWS", 1)
     monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
+    monkeypatch.setattr("gradient.backends.numpy.reductions.MANY", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)
     monkeypatch.setattr(blas, "MANY_THREADS", 0)

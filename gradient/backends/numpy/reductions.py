@@ -10,6 +10,9 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Axis, Shape
 
+MANY = 1 << 14
+"""Elements from which a kernel adds up quicker than NumPy."""
+
 CHUNK = 1 << 14
 """Elements of whole rows that a thread takes at a time."""
 
@@ -20,7 +23,7 @@ class ReductionKernels(ArrayAPIBackend):
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.dtype.char not in "fd":
             return super().sum(x, axis, keepdims)
-        if x.size < 4 * kernels.MIN_SIZE or (split := _split(x, axis)) is None:
+        if x.size < MANY or (split := _split(x, axis)) is None:
             # The ufunc's method, without the function around it.
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         outer, n, inner = split
