@@ -14,7 +14,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -189,9 +189,12 @@ def save_file(
         raise TypeMismatch(f"expected a path, or a stream to write bytes to, got {got}")
     tensors, metadata = packed.split_packed(tensors, metadata)
     header, order, data_bytes = _make_header(tensors, metadata)
-    is_path = isinstance(path, str | os.PathLike)
-    size = len(header) + data_bytes
-    with atomic_write(path, size=size) if is_path else nullcontext(path) as file:
+    target: AbstractContextManager[IO[bytes]]
+    if isinstance(path, str | os.PathLike):
+        target = atomic_write(path, size=len(header) + data_bytes)
+    else:
+        target = nullcontext(path)
+    with target as file:
         file.write(header)
         for name in order:
             _write_array(file, to_numpy(tensors[name]))

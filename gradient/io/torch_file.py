@@ -107,7 +107,7 @@ class TorchFile(TensorFile):
         start, stop = self._record("data.pkl", MAX_PICKLE_BYTES)
         if self._text("byteorder") not in ("", "little"):
             raise self._wrong("it was written on a big-endian machine, which is not supported")
-        program = read_program(self._map[start:stop], f"{self.path}: data.pkl")
+        program = read_program(bytes(self._map[start:stop]), f"{self.path}: data.pkl")
         # A value may be used twice, but a few bytes must not stand for millions of values.
         self._values_left = 100_000 + 2 * (stop - start)
         self.content = self._to_values(program, "", 0)

@@ -69,7 +69,7 @@ class Header:
     entries: dict[str, TensorEntry]
 
 
-def read_header(data: mmap.mmap, path: str) -> Header:
+def read_header(data: mmap.mmap | bytearray, path: str) -> Header:
     """Read and check a file's head.
 
     Raises:
@@ -81,7 +81,7 @@ def read_header(data: mmap.mmap, path: str) -> Header:
 class _Reader:
     """A place in the file, and how numbers are read there."""
 
-    def __init__(self, data: mmap.mmap, path: str):
+    def __init__(self, data: mmap.mmap | bytearray, path: str):
         self.data, self.path, self.size = data, path, len(data)
         self.at = 0
         self.order: Literal["<", ">"] = "<"
@@ -159,7 +159,7 @@ class _Reader:
     def _version(self) -> int:
         magic = self.data[:4]
         if magic != MAGIC:
-            if other := describe(self.data[:SIGNATURE_BYTES]):
+            if other := describe(bytes(self.data[:SIGNATURE_BYTES])):
                 self.wrong(f"it is {other}")
             self.wrong(f"it begins with {magic!r}, not with {MAGIC!r}")
         self.at = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from pathlib import Path
@@ -134,7 +133,7 @@ class _Part:
                         f"{path} is not a valid GGUF file: it has {size} bytes, too few for the 24 "
                         "that every one begins with"
                     )
-                self.map: mmap.mmap = map_file(file)
+                self.map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no GGUF file at {path}: {error.strerror}") from None
         self.header: Header = read_header(self.map, path)
