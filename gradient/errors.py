@@ -74,6 +74,10 @@ class DeviceError(GradientError, RuntimeError):
     """Tensors on different devices, or a device that this machine does not have."""
 
 
+class OutOfMemoryError(GradientError, RuntimeError, MemoryError):
+    """A device has no memory left for what an op makes."""
+
+
 class AutogradError(GradientError, RuntimeError):
     """The graph cannot be differentiated as asked."""
 

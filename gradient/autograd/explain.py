@@ -60,6 +60,10 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
             return TypeMismatch(sentence(name, f"a Tensor as {argument}", type(value).__name__))
     if isinstance(error, GradientError):
         raise error
+    if isinstance(error, MemoryError) and tensors:
+        from gradient.autograd.out_of_memory import out_of_memory
+
+        return out_of_memory(name, tensors[0].backend, error)
     if not tensors:
         return TypeMismatch(sentence(name, f"a Tensor as {names[0]}", type(inputs[0]).__name__))
     devices = {t.backend.device for t in tensors}

@@ -5,19 +5,38 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from gradient import backends, dtypes
+from gradient import dtypes
+from gradient.compat.cuda_streams import (
+    Event,
+    Stream,
+    current_stream,
+    default_stream,
+    runtime_of,
+    stream,
+)
 from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
-from gradient.errors import ArgumentError, BackendError, DeviceError, sentence
+from gradient.errors import (
+    ArgumentError,
+    BackendError,
+    DeviceError,
+    OutOfMemoryError,
+    sentence,
+)
 
 __all__ = [
     "BoolTensor",
     "ByteTensor",
     "DoubleTensor",
+    "Event",
     "FloatTensor",
     "HalfTensor",
     "IntTensor",
     "LongTensor",
+    "OutOfMemoryError",
+    "Stream",
+    "current_stream",
+    "default_stream",
     "device",
     "empty_cache",
     "init",
@@ -31,6 +50,7 @@ __all__ = [
     "reset_peak_memory_stats",
     "set_device",
     "set_per_process_memory_fraction",
+    "stream",
 ]
 
 FloatTensor = TensorOf("FloatTensor", dtypes.float32, "cuda")
@@ -64,7 +84,7 @@ def is_initialized() -> bool:
 def empty_cache() -> None:
     """Give the memory that no tensor holds back to the GPUs, for other programs."""
     if is_available():
-        _runtime(None).empty_cache()
+        runtime_of(None).empty_cache()
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:
@@ -75,26 +95,26 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
 def memory_allocated(device: Any = None) -> int:
     """Bytes of arrays that are alive on a GPU (those of CuPy's pool, each rounded up to 512): 0
     where there is no GPU."""
-    return _runtime(device).memory_allocated() if is_available() else 0
+    return runtime_of(device).memory_allocated() if is_available() else 0
 
 
 def memory_reserved(device: Any = None) -> int:
     """Bytes that CuPy's pool holds on a GPU, in use or not: 0 where there is no GPU."""
-    return _runtime(device).memory_reserved() if is_available() else 0
+    return runtime_of(device).memory_reserved() if is_available() else 0
 
 
 def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None:
     """Let the pool take no more than this part, from 0 to 1, of a GPU's memory (0: no
-    limit). What exceeds it ends in CuPy's OutOfMemoryError."""
+    limit). What exceeds it ends in an OutOfMemoryError."""
     if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
         name = "cuda.set_per_process_memory_fraction"
         raise ArgumentError(sentence(name, "a fraction from 0 to 1", fraction))
-    _runtime(device).limit_memory(float(fraction))
+    runtime_of(device).limit_memory(float(fraction))
 
 
 def mem_get_info(device: Any = None) -> tuple[int, int]:
     """Bytes that are free on a GPU, and that it has."""
-    return _runtime(device).memory_of_device()
+    return runtime_of(device).memory_of_device()
 
 
 def max_memory_allocated(device: Any = None) -> int:
@@ -105,15 +125,6 @@ def max_memory_allocated(device: Any = None) -> int:
 def max_memory_reserved(device: Any = None) -> int:
     """The peak of `memory_reserved`: 0 where there is no GPU; on one it is not counted."""
     return 0 if not is_available() else _unknown("max_memory_reserved")
-
-
-def _runtime(device: Any) -> Any:
-    """What asks CuPy for a device: None, its number, or its name."""
-    name = f"cuda:{device or 0}" if device is None or isinstance(device, int) else str(device)
-    backend: Any = backends.get(name)
-    if backend.name != "cuda":
-        raise DeviceError(sentence("cuda", "a device of type cuda", name))
-    return backend.runtime
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:

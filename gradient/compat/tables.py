@@ -96,7 +96,7 @@ DEVICE = "say device= where a tensor is made, or .to(device)"
 ROW_MAJOR = "tensors are row-major; leave memory_format out"
 FLOAT8 = "gradient.quantization packs weights into 8 bits and fewer"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
-STREAMS = "all work of a GPU is in one stream; gradient.cuda.synchronize() waits for it"
+STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cuda.Event"
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
 MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
 TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
@@ -127,7 +127,7 @@ HINTS = {
     "gradient.symeig": f"{RETIRED}eigh",
     **dict.fromkeys(
         [f"gradient.{name}" for name in (
-            "Event", "Stream", "cuda.Event", "cuda.Stream", "cuda.stream")], STREAMS),
+            "Event", "Stream")], STREAMS),
     **dict.fromkeys(
         [f"gradient.special.{name}" for name in (
             "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1",

@@ -118,6 +118,25 @@ class CupyRuntime:
         """The stream on which work is queued: CuPy's current one."""
         return int(self.xp.cuda.get_current_stream().ptr)
 
+    def new_stream(self, priority: int) -> Any:
+        """A stream that does not wait for the default one."""
+        with self.on_device():
+            return self.xp.cuda.Stream(non_blocking=True, priority=priority)
+
+    def new_event(self, timed: bool, blocking: bool) -> Any:
+        with self.on_device():
+            return self.xp.cuda.Event(block=blocking, disable_timing=not timed)
+
+    def current_stream(self) -> Any:
+        with self.on_device():
+            return self.xp.cuda.get_current_stream()
+
+    def default_stream(self) -> Any:
+        return self.xp.cuda.Stream.null
+
+    def milliseconds_between(self, start: Any, end: Any) -> float:
+        return float(self.xp.cuda.get_elapsed_time(start, end))
+
     def reserve(self, size: int) -> Array:
         """So many bytes of the GPU's memory, whatever they hold."""
         with self.on_device():

@@ -1,0 +1,68 @@
+"""What holds a device's memory when an op finds none."""
+
+from __future__ import annotations
+
+import gc
+import math
+from typing import Any
+
+from gradient.autograd.variable import Variable
+from gradient.backends.packed import parts_of
+from gradient.errors import OutOfMemoryError
+from gradient.source_lines import source_line
+
+LISTED = 6
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError:
+    """The error that an op ends with: what was asked for, and the largest tensors that are alive on
+    its device, with the op and the line that made each. (CuPy has emptied its cache and tried again
+    by then.)"""
+    found = _largest(backend)
+    held = sum(size for size, _ in found)
+    lines = [f"{name}: no memory left on {backend.device}: {error}"]
+    if found:
+        lines.append(f"{len(found)} tensors are alive there, with {_bytes(held)}; the largest:")
+        lines += [f"  {_bytes(size):>10}  {_described(tensor)}" for size, tensor in found[:LISTED]]
+    return OutOfMemoryError("\n".join(lines))
+
+
+def _largest(backend: Any) -> list[tuple[int, Variable]]:
+    """The tensors on a device with the bytes of the memory that they show, the largest first; one
+    for each memory, its owner where that is alive."""
+    of_memory: dict[int, tuple[int, bool, Variable]] = {}
+    for tensor in gc.get_objects():
+        if not isinstance(tensor, Variable) or getattr(tensor, "backend", None) is not backend:
+            continue
+        parts = parts_of(tensor.array)
+        size = sum(_size(part, backend.storage(part)) for part in parts)
+        key, owns = id(backend.storage(parts[0])), not backend.is_view(parts[0])
+        if key not in of_memory or of_memory[key][:2] < (size, owns):
+            of_memory[key] = size, owns, tensor
+    found = sorted(of_memory.values(), key=lambda each: -each[0])
+    return [(size, tensor) for size, _, tensor in found]
+
+
+def _size(part: Any, storage: Any) -> int:
+    """Bytes of an array: no more than its memory has, of one that shows an element many times."""
+    size: int = part.dtype.itemsize * math.prod(part.shape)
+    return min(size, getattr(storage, "nbytes", size))
+
+
+def _described(tensor: Variable) -> str:
+    array, node = tensor.array, tensor.node
+    text = f"{tuple(array.shape)} {getattr(array.dtype, 'name', array.dtype)}"
+    if node is not None and node.op is not None:
+        location = getattr(node, "location", None)
+        where = f" at {source_line(location)}" if location is not None else ""
+        return f"{text}, made by {node.op.name}{where}"
+    wanted = getattr(tensor, "requires_grad", False)
+    return f"{text}, {'a leaf with requires_grad' if wanted else 'outside the graph'}"
+
+
+def _bytes(size: float) -> str:
+    unit = 0
+    while size >= 1024 and unit < len(UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:.1f} {UNITS[unit]}"

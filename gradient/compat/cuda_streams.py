@@ -1,0 +1,160 @@
+"""`cuda.Stream` and `cuda.Event`: queues of a GPU's work, and marks in them.
+
+Work is queued on the current stream, at first the default one, and is done in order; streams go on
+side by side. Memory that is freed is given to later work of the stream it was taken on: keep a
+tensor until what another stream does with it is done (`wait_stream`, `synchronize`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from gradient import backends
+from gradient.errors import ArgumentError, DeviceError, TypeMismatch, sentence
+from gradient.tensor.device import Device
+
+__all__ = ["Event", "Stream", "current_stream", "default_stream", "stream"]
+
+
+class Stream:
+    """A queue of work on a GPU.
+
+    Args:
+        device: The GPU: its number, its name, or None for the first.
+        priority: Work of a stream with a lower number goes before that of others: -1 or 0.
+    """
+
+    def __init__(self, device: Any = None, priority: int = 0, *, _held: Any = None):
+        self._runtime, self.device = runtime_of(device), device_of(device)
+        if type(priority) is not int:
+            raise TypeMismatch(sentence("cuda.Stream", "an int as priority", repr(priority)))
+        self.priority = priority
+        self._held = self._runtime.new_stream(priority) if _held is None else _held
+
+    @property
+    def cuda_stream(self) -> int:
+        """The driver's handle, a `cudaStream_t`."""
+        return int(self._held.ptr)
+
+    def synchronize(self) -> None:
+        """Wait until all work queued on it is done."""
+        self._held.synchronize()
+
+    def query(self) -> bool:
+        """Whether all work queued on it is done."""
+        return bool(self._held.done)
+
+    def wait_event(self, event: Event) -> None:
+        """Have what is queued from now on wait for an event, if that was recorded."""
+        if event._held is not None:
+            self._held.wait_event(event._held)
+
+    def wait_stream(self, stream: Stream) -> None:
+        """Have what is queued from now on wait for what another stream has queued."""
+        self.wait_event(stream.record_event())
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """Mark what is queued up to here by an event, a new one unless told."""
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and (
+            (self.device, self.cuda_stream) == (other.device, other.cuda_stream)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.device, self.cuda_stream))
+
+    def __repr__(self) -> str:
+        return f"<cuda.Stream device={self.device} cuda_stream={self.cuda_stream:#x}>"
+
+
+class Event:
+    """A mark in a stream: to be waited for, or to measure the time between two.
+
+    Args:
+        enable_timing: Whether `elapsed_time` may be asked.
+        blocking: Whether a thread that waits sleeps, rather than look again and again.
+        interprocess: Not supported.
+    """
+
+    def __init__(
+        self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False
+    ):
+        if interprocess:
+            raise ArgumentError(sentence("cuda.Event", "interprocess=False", interprocess))
+        self._timed, self._blocking = bool(enable_timing), bool(blocking)
+        self._held: Any = None
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Mark what is queued up to here on a stream: the current one unless told."""
+        stream = current_stream() if stream is None else stream
+        if self._held is None:  # an event belongs to the GPU of its first stream
+            self._held = stream._runtime.new_event(self._timed, self._blocking)
+        self._held.record(stream._held)
+
+    def synchronize(self) -> None:
+        """Wait until what it marks is done: not at all before it was recorded."""
+        if self._held is not None:
+            self._held.synchronize()
+
+    def query(self) -> bool:
+        """Whether what it marks is done: True before it was recorded."""
+        return self._held is None or bool(self._held.done)
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Have a stream, the current one unless told, wait for what this marks."""
+        (current_stream() if stream is None else stream).wait_event(self)
+
+    def elapsed_time(self, end_event: Event) -> float:
+        """Milliseconds from this event to another, both recorded and done."""
+        for event in (self, end_event):
+            if not event._timed or event._held is None or not event.query():
+                expected = "events with enable_timing=True that are recorded and done"
+                fix = "synchronize() first"
+                raise DeviceError(sentence("Event.elapsed_time", expected, repr(event), fix))
+        current = current_stream()
+        return float(current._runtime.milliseconds_between(self._held, end_event._held))
+
+    def __repr__(self) -> str:
+        state = "not recorded" if self._held is None else "done" if self.query() else "pending"
+        return f"<cuda.Event {state}, enable_timing={self._timed}>"
+
+
+def current_stream(device: Any = None) -> Stream:
+    """The stream on which this thread's work is queued."""
+    return Stream(device, _held=runtime_of(device).current_stream())
+
+
+def default_stream(device: Any = None) -> Stream:
+    """The stream that is the current one until another is chosen."""
+    return Stream(device, _held=runtime_of(device).default_stream())
+
+
+@contextlib.contextmanager
+def stream(stream: Stream | None) -> Iterator[None]:
+    """A block whose work is queued on a stream; None changes nothing."""
+    if stream is None:
+        yield
+        return
+    if not isinstance(stream, Stream):
+        raise TypeMismatch(sentence("cuda.stream", "a cuda.Stream or None", repr(stream)))
+    with stream._runtime.on_device(), stream._held:
+        yield
+
+
+def device_of(device: Any) -> Device:
+    """The GPU that is meant by None, a number or a name."""
+    return Device(f"cuda:{device or 0}" if device is None or isinstance(device, int) else device)
+
+
+def runtime_of(device: Any) -> Any:
+    """What asks CuPy for a device: None, its number, or its name."""
+    backend: Any = backends.get(str(device_of(device)))
+    if backend.name != "cuda":
+        raise DeviceError(sentence("cuda", "a device of type cuda", device))
+    return backend.runtime

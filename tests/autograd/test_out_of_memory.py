@@ -1,0 +1,55 @@
+"""What an op says that finds no memory."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends
+from gradient.errors import OutOfMemoryError
+
+pytestmark = pytest.mark.cpu_only
+
+
+def test_the_largest_tensors_are_listed_with_the_lines_that_made_them() -> None:
+    leaf = gradient.zeros(1 << 22, requires_grad=True)
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    made = (leaf * 2).reshape(2, -1)[0].exp()
+    plain = gradient.zeros(3, 1 << 20, dtype=gradient.float64)
+    view = plain[1]
+    with pytest.raises(OutOfMemoryError) as caught:
+        leaf[0].expand(1 << 48).clone()
+    text = str(caught.value)
+    assert text.startswith("clone: no memory left on cpu: ")
+    assert "24.0 MiB  (3, 1048576) float64, outside the graph" in text
+    assert "16.0 MiB  (4194304,) float32, a leaf with requires_grad" in text
+    assert f"8.0 MiB  (2097152,) float32, made by exp at {__file__}:{line}" in text
+    assert text.index("24.0 MiB") < text.index("8.0 MiB  (2097152,)")
+    assert "(1048576,) float64" not in text  # a view has no memory of its own
+    assert isinstance(caught.value, (RuntimeError, MemoryError))
+    assert made.shape[0] == 2 * view.shape[0]
+
+
+def test_the_names_of_the_error() -> None:
+    assert gradient.cuda.OutOfMemoryError is OutOfMemoryError  # type: ignore[attr-defined]
+    assert issubclass(OutOfMemoryError, RuntimeError) and issubclass(OutOfMemoryError, MemoryError)
+
+
+def test_a_failure_of_every_kind_of_op_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    be = backends.get("cpu")
+
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 7.00 TiB")
+
+    x = gradient.ones(2, 2)
+    for name, call in (
+        ("exp", lambda: x.exp()), ("matmul", lambda: x @ x), ("softmax", lambda: x.softmax(-1)),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(type(be), name, full)
+            with pytest.raises(OutOfMemoryError, match=f"{name}: no memory left on cpu: Unable"):
+                call()
+    np.testing.assert_array_equal((x @ x).numpy(), np.full((2, 2), 2.0))
