@@ -148,8 +148,6 @@ HINTS = {
     "gradient.ao": FLOAT8,
     "gradient.quantize_per_tensor": FLOAT8,
     "gradient.nested": "there are no nested tensors; nn.utils.rnn.pad_sequence pads to one length",
-    "gradient.distributions.VonMises": f"not in distributions ({PAGE})",
-    "gradient.nn.utils.prune": "multiply a weight by a mask with nn.utils.parametrize",
     "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
 }  # fmt: skip
 """What to use in place of a name that is nowhere."""

@@ -26,6 +26,7 @@ from gradient.distributions.normal import *
 from gradient.distributions.relaxed import *
 from gradient.distributions.transformed import *
 from gradient.distributions.transforms import *
+from gradient.distributions.von_mises import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

@@ -62,6 +62,26 @@ def test_draws_have_the_mean_and_the_variance(drawn: Any) -> None:
     assert np.all(abs(x.var(0) - drawn.variance.numpy()) < error)
 
 
+def test_draws_of_angles() -> None:
+    """The density integrates to 1, and the circular moments are those of it and of the draws."""
+    gradient.manual_seed(4)
+    concentrations = [1e-7, 0.3, 1.0, 5.0, 100.0, 1e6]
+    drawn = d.VonMises(double(3.0), double(*concentrations))
+    wide = np.linspace(-math.pi, math.pi, 200_001)[:-1]
+    width = np.minimum(math.pi, 12 / np.sqrt(concentrations))  # of where the density is not 0
+    angles = 3.0 + wide[:, None] / math.pi * width
+    density = drawn.log_prob(gradient.tensor(angles)).exp().numpy()
+    step = 2 * width / len(wide)
+    np.testing.assert_allclose(density.sum(0) * step, 1, rtol=1e-10)
+    cosine = (density * np.cos(angles - 3.0)).sum(0) * step
+    np.testing.assert_allclose(drawn.variance.numpy(), 1 - cosine, rtol=1e-6, atol=1e-12)
+    x = drawn.sample((DRAWS,)).numpy()
+    assert x.min() >= -math.pi and x.max() <= math.pi
+    for found, expected in ((np.cos(x - 3.0), cosine), (np.sin(x - 3.0), 0)):
+        error = found.std(0) / math.sqrt(DRAWS)
+        assert np.all(abs(found.mean(0) - expected) < 5 * error)
+
+
 def test_draws_are_those_of_the_seed() -> None:
     policy = d.Categorical(logits=gradient.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
     gradient.manual_seed(3)

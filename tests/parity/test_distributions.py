@@ -205,6 +205,26 @@ def test_distribution(build: Callable[..., Any], given: Any, value: Any) -> None
             )
 
 
+def test_von_mises() -> None:
+    """To 2e-6: PyTorch has Bessel functions to so many digits."""
+    found = []
+    for package, d in ((gradient, distributions), (torch, torch.distributions)):
+        loc = package.tensor(VECTOR, dtype=package.float64, requires_grad=True)
+        k = package.tensor([1e-3, 2.0, 50.0], dtype=package.float64, requires_grad=True)
+        angles = d.VonMises(loc, k)
+        log_prob = angles.log_prob(package.tensor([[-1.0, 0.5, 3.0]] * 2, dtype=package.float64))
+        (log_prob.sum() + angles.variance.sum()).backward()
+        assert angles.sample((4,)).shape == (4, 3) and not angles.sample().requires_grad
+        shown = [log_prob.detach(), angles.variance.detach(), loc.grad, k.grad, angles.mean]
+        found.append([x.detach().numpy() for x in shown])
+        with pytest.raises(NotImplementedError):
+            angles.entropy()
+        with pytest.raises(ValueError, match="concentration"):
+            d.VonMises(loc, -k)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", ["Normal", "Laplace", "Cauchy", "Gumbel", "LogNormal"])
 def test_quantiles(name: str) -> None:
     given = {"loc": VECTOR, "scale": POSITIVE}
