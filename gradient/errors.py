@@ -24,9 +24,18 @@ class GradientError(Exception):
         return type(self), self.args, state
 
 
-def sentence(caller: str, expected: str, got: object, fix: str = "") -> str:
+class Sentence(str):
+    """The words of an error, and the function or argument that they begin with."""
+
+    caller: str
+
+
+def sentence(caller: str, expected: str, got: object, fix: str = "") -> Sentence:
     """The words of an error: "caller: expected ..., got ...; fix"."""
-    return f"{caller}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
+    words = f"{caller}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
+    said = Sentence(words)
+    said.caller = caller
+    return said
 
 
 def copied(function: FunctionType, name: str) -> FunctionType:

@@ -323,7 +323,7 @@ def normalize(
 
 def _filled(caller: str, input: Tensor, mask: Tensor | None, value: float) -> Tensor:
     """The input with what the mask leaves out replaced by a number."""
-    tensor_of(caller, input)
+    tensor_of(caller, input, "input")
     if mask is None:
         return input
     return where(_whole(caller, input, mask), input, full_like(input.detach(), value))
@@ -331,7 +331,7 @@ def _filled(caller: str, input: Tensor, mask: Tensor | None, value: float) -> Te
 
 def _whole(caller: str, input: Tensor, mask: Tensor) -> Tensor:
     """The mask in the shape of the input."""
-    if tensor_of(caller, mask).ndim > input.ndim:
+    if tensor_of(caller, mask, "mask").ndim > input.ndim:
         expected = f"a mask of at most {input.ndim} dimensions, as the input"
         raise IndexOutOfRange(sentence(caller, expected, mask.ndim))
     return mask.detach().to(bool_).expand(input.shape)

@@ -15,6 +15,7 @@ from gradient.errors import (
     DTypeError,
     GradientError,
     IndexOutOfRange,
+    Sentence,
     ShapeError,
     TypeMismatch,
     sentence,
@@ -120,6 +121,26 @@ def restatable(kind: type[GradientError], caller: str, problem: str) -> Gradient
     error = kind(f"{caller}: {problem}")
     error.restated = lambda name, inputs: restatable(kind, name, problem)
     return error
+
+
+def said_by(caller: str, arguments: dict[str, Any], error: Exception) -> GradientError | None:
+    """What a function called `caller` raises for `error`, in which another one, that it called,
+    says its own name; None if the error says nobody's, or this one's.
+
+    Args:
+        arguments: what the function was called with.
+    """
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Variable)}
+    restated = getattr(error, "restated", None)
+    if restated is not None and not str(error).startswith(f"{caller}:"):
+        return restated(caller, listed(list(tensors), tuple(tensors.values())))
+    said = error.args[0] if isinstance(error, GradientError) and error.args else None
+    # What begins with an argument's name ("dim: expected an int") says enough.
+    if not isinstance(said, Sentence) or said.caller in (caller, *arguments):
+        return None
+    if not said.caller.isidentifier():
+        return None
+    return type(error)(f"{caller}{said.removeprefix(said.caller)}")
 
 
 def out_of_range(name: str, index: int, dim: int, size: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradient import dtypes
-from gradient.autograd.explain import listed
+from gradient.autograd.explain import said_by
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import view_info_of, with_bases
@@ -37,12 +37,10 @@ def composite(function: Function) -> Function:
                     expected = f"a Tensor as {name}"
                     got = type(value).__name__
                     raise TypeMismatch(sentence(function.__name__, expected, got)) from error
-            restated = getattr(error, "restated", None)
-            if restated is None:
+            ours = said_by(function.__name__, dict.fromkeys(annotated) | given, error)
+            if ours is None:
                 raise
-            tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-            names, values = list(tensors), tuple(tensors.values())
-            raise restated(function.__name__, listed(names, values)) from error
+            raise ours from error
         for each in out if type(out) is tuple else (out,):
             if type(each) is Tensor and view_info_of(each) is not None:
                 _forget_base(each, (*args, *options.values()))

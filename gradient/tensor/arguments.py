@@ -153,10 +153,11 @@ def tuple_argument(caller: str, name: str, value: Any, given: Any = ()) -> tuple
     return shape_of((value,))
 
 
-def tensor_of(caller: str, value: Any) -> Tensor:
-    """`value`, if it is a tensor."""
+def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
+    """`value`, the argument of this name, if it is a tensor."""
     if not isinstance(value, Variable):
-        raise TypeMismatch(sentence(caller, "a Tensor", type(value).__name__))
+        expected = "a Tensor" + (f" as {name}" if name else "")
+        raise TypeMismatch(sentence(caller, expected, type(value).__name__))
     return cast("Tensor", value)
 
 

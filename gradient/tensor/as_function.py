@@ -18,9 +18,13 @@ def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
             yield name, value
 
 
-def as_function(method: Function) -> Function:
+def as_function(method: Function, name: str = "") -> Function:
     """The method as a function whose first parameter is `input`, not `self`; NumPy's names of
-    arguments are taken, too."""
+    arguments are taken, too.
+
+    Args:
+        name: what errors call it, if it is another name of the method's.
+    """
     own: Any = inspect.unwrap(method)
     if parameters(own)[0] == "input":
         return forwarded(own)
@@ -32,7 +36,7 @@ def as_function(method: Function) -> Function:
     code = code.replace(
         co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
     )
-    function: Any = copied(own, own.__name__)
+    function: Any = copied(own, name or own.__name__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}
     return forwarded(function)

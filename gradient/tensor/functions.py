@@ -333,4 +333,4 @@ vdot = Tensor.vdot
 
 
 for _name, _function in _functions(globals()):
-    globals()[_name] = _as_function(_function)
+    globals()[_name] = _as_function(_function, _name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from gradient.autograd.explain import restatable
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -76,12 +77,14 @@ def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     return shape.concatenate(*[t.unsqueeze(axis) for t in tensors], axis=axis)
 
 
+@forwarded
 def hstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
     """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
     tensors = [t if t.ndim else t.reshape(1) for t in tensors_of("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
+@forwarded
 def vstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
     """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
     tensors = tensors_of("vstack", tensors)
@@ -96,7 +99,8 @@ def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
         return Size(np.broadcast_shapes(*shapes))
     except ValueError:
         listed = ", ".join(map(str, shapes))
-        raise ShapeError(f"broadcast_shapes: {listed} do not broadcast together") from None
+        problem = f"{listed} do not broadcast together"
+        raise restatable(ShapeError, "broadcast_shapes", problem) from None
 
 
 def broadcast_tensors(*tensors: Variable) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -10,7 +11,7 @@ import numpy as np
 
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable, wrap
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.errors import ArgumentError, ShapeError, copied, sentence
 from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.joining import cat, meshgrid, stack, tensors_of, vstack
 
@@ -31,7 +32,7 @@ __all__ = [
 
 Tensors = Sequence["Tensor"] | Iterator["Tensor"]
 
-row_stack = vstack
+row_stack = forwarded(copied(inspect.unwrap(vstack), "row_stack"))
 
 
 @overload

@@ -18,6 +18,47 @@ pytestmark = pytest.mark.cpu_only
 
 SENTENCES = [
     ("ones(2).to(1.5)", "TypeMismatch", "to: expected a dtype, a device or a tensor, got 1.5"),
+    (
+        "t.row_stack((1, 2))",
+        "TypeMismatch",
+        "row_stack: expected a list of tensors, at 0 a Tensor, got int",
+    ),
+    (
+        "t.row_stack((ones(2, 3), ones(2)))",
+        "ShapeError",
+        "row_stack: expected tensors of one shape but for the dimension that they are joined along, got (2, 3) and (1, 2)",
+    ),
+    (
+        "t.vstack((ones(2, 3), ones(2)))",
+        "ShapeError",
+        "vstack: expected tensors of one shape but for the dimension that they are joined along, got (2, 3) and (1, 2)",
+    ),
+    ('t.frac("a")', "TypeMismatch", "frac: expected a Tensor as input, got str"),
+    (
+        "t.frac(ones(2, dtype=int64))",
+        "DTypeError",
+        "frac: expected a floating-point dtype, got gradient.int64; cast with .float()",
+    ),
+    (
+        "F.cosine_similarity(ones(2, 3), ones(4))",
+        "ShapeError",
+        "cosine_similarity: (2, 3), (4,) do not broadcast together",
+    ),
+    (
+        "t.masked.sum(ones(3), mask=3)",
+        "TypeMismatch",
+        "sum: expected a Tensor as mask, got int",
+    ),
+    (
+        "t.moveaxis(ones(2, 3), 5, 6)",
+        "IndexOutOfRange",
+        "moveaxis: expected a dimension from -2 to 1, got 5",
+    ),
+    (
+        "t.softmax(ones(2, 3), 9)",
+        "IndexOutOfRange",
+        "dim: expected a dimension from -2 to 1, got 9",
+    ),
     ("empty(2, dtyp=float32)", "TypeError", "empty() got an unexpected keyword argument 'dtyp'"),
     ("zeros(2, -1)", "ShapeError", "size: expected sizes of at least 0, got (2, -1)"),
     ('full((2,), "a")', "TypeMismatch", "full: expected a number as fill_value, got 'a'"),
