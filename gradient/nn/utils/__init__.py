@@ -1,5 +1,5 @@
-"""Clipping gradients, all parameters as one vector, norms of weights, parametrizations, and padding
-sequences (`nn.utils.rnn`).
+"""Clipping gradients, all parameters as one vector, norms of weights, parametrizations, pruning,
+and padding sequences (`nn.utils.rnn`).
 
 Each module's `__all__` says what is public.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradient import absent
 from gradient.nn.utils import parametrizations as parametrizations
 from gradient.nn.utils import parametrize as parametrize
+from gradient.nn.utils import prune as prune
 from gradient.nn.utils import rnn as rnn
 from gradient.nn.utils.clip_grad import *
 from gradient.nn.utils.convert_parameters import *
