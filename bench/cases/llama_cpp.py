@@ -29,6 +29,7 @@ from bench.result import Result
 from bench.roofline import Roofline
 
 PROMPT, NEW_TOKENS = 16, 64
+MORE_TOKENS = 400
 LONG_PROMPT = 512
 LONG_CONTEXT = 2000
 ROWS = 4
@@ -43,6 +44,8 @@ OTHER_TARGET = 1.2
 """The same of the other shapes."""
 READ_TARGETS = {"q4_0": 1.3, "q4_k_m": 1.3, "q8_0": 2.0, "bf16": 1.0, "f32": 1.2}
 """Times llama.cpp's tokens of a prompt, of the 1.1B shape."""
+STORIES, STORIES_TARGET = "stories260K", 3.0
+"""A real model of 260 thousand parameters in float32, where the test data is."""
 TOGETHER = 2.5
 """Times one sequence's tokens a second when ROWS are decoded together."""
 
@@ -185,6 +188,11 @@ def run(options: Options) -> Iterator[Result]:
                 if tasks:
                     file = random_llama.write(config, folder, name)
                     yield from compare(shape, name, file, tasks, roofline, options)
+    stories = Path(os.environ.get("GRADIENT_TEST_DATA", "../shared/data"), "stories260k")
+    file = stories / f"{STORIES}.gguf"
+    tiny = Task(f"decode {MORE_TOKENS}", PROMPT, MORE_TOKENS)
+    if options.wants(f"{STORIES}, f32: {tiny.what}") and file.exists():
+        yield from compare(STORIES, "f32", file, [tiny], roofline, options)
 
 
 def _shapes(options: Options) -> dict[str, tuple[Any, tuple[str, ...]]]:
@@ -224,7 +232,7 @@ def compare(
         for task in tasks:
             samples = _take_turns(contenders, task, options.rounds(8))
             what = f"{shape}, {name}, {size / 1e6:,.0f} MB: {task.what}"
-            target = _target(shape, name, task) if options.large else None
+            target = _target(shape, name, task) if options.large or shape == STORIES else None
             read = None if shape == "8 experts" else size  # of which a token reads two
             yield from _results(what, task, target, samples, read, roofline)
             if task == DECODE:
@@ -235,6 +243,8 @@ def compare(
 
 def _target(shape: str, name: str, task: Task) -> float | None:
     """Times llama.cpp's tokens a second."""
+    if shape == STORIES:
+        return STORIES_TARGET
     decodes, own = task.new > 1, shape == "LLaMA 1.1B"
     if task.rows > 1 or not (decodes or own):
         return None

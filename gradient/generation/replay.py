@@ -174,8 +174,8 @@ class DecodingSteps:
 
     def steps_at_once(self, left: int) -> int:
         """Return how many passes `choose` is to be asked for, `left` being to come."""
-        passes = MOST_AT_ONCE if self.seconds <= 0 else int(AT_ONCE / self.seconds)
-        return self.cache.equal_steps(max(1, min(passes, MOST_AT_ONCE, left)))
+        passes = AT_ONCE / self.seconds if self.seconds > 0 else MOST_AT_ONCE
+        return self.cache.equal_steps(max(1, min(int(min(passes, MOST_AT_ONCE)), left)))
 
     @gradient.no_grad()
     def choose(
