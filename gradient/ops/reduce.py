@@ -39,6 +39,12 @@ def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = 
     return be.sum(x, axis, keepdims)
 
 
+@op(lambda g, x: x * (g * 2), promotion="float_only")
+def sum_of_squares(be: Backend[Array], x: Array, /) -> Array:
+    """The sum of the squares of all."""
+    return be.sum_of_squares(x)
+
+
 @op(lambda g, be, x_shape, axis, keepdims:
     expand_reduced(be, g / count(x_shape, axis), x_shape, axis, keepdims),
     takes_complex=True)  # fmt: skip

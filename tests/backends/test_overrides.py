@@ -387,6 +387,7 @@ AT_OFFSETS: dict[str, Any] = {
     "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "rope": rope,
     "sum": lambda o: (o.rows(), -1),
+    "sum_of_squares": lambda o: (o.rows(),),
     "cumsum": lambda o: (o.rows(), -1),
     "adamw_step": adamw,
 }

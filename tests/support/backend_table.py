@@ -819,6 +819,10 @@ CASES: dict[str, list[Case]] = {
         lambda a: (1 / np.floor(abs(a(a.rows, 67))), 1),  # infinities
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
+    "sum_of_squares": [
+        *(lambda a: (a(a.rows, 67),), lambda a: (a(3, 5000),), lambda a: (a(0, 3),)),
+        *(lambda a: (a(),), lambda a: (np.log(a(a.rows, 67)),)),
+    ],
     "cumsum": [
         *along(),
         *[lambda a, axis=axis: (np.flip(a(3, 60, 70), axis), axis) for axis in range(3)],

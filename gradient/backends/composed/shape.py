@@ -52,6 +52,11 @@ class ShapeDefaults(RequiredMethods[Array]):
         return total / count if count else total * float("nan")
 
     @in_float32
+    def sum_of_squares(self, x: Array) -> Array:
+        """Of all elements."""
+        return self.sum(x * x)
+
+    @in_float32
     def var(
         self, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,14 +30,7 @@ class ReductionKernels(ArrayAPIBackend):
         outer, n, inner = split
         family = kernels.load("reductions")
         if inner == 1:
-            parts = -(-n // family.PART)
-            out = np.empty(outer * parts, x.dtype)
-            threads.parallel_for(
-                *(family.sum_of_parts, outer * parts, max(1, CHUNK // min(n, family.PART))),
-                *(x.reshape(-1), n, parts, out),
-            )
-            if parts > 1:
-                out = np.add.reduce(out.reshape(outer, parts), 1)
+            out = _sums_of_rows(family.sum_of_parts, x.reshape(-1), outer, n)
         else:
             out = np.empty(outer * inner, x.dtype)
             threads.parallel_for(
@@ -44,6 +38,12 @@ class ReductionKernels(ArrayAPIBackend):
                 *(x.reshape(-1), n, inner, out),
             )
         return out.reshape(_reduced(x.shape, axis, keepdims))
+
+    def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
+        if x.size < MANY or not kernels.supports(x):
+            return super().sum_of_squares(x)
+        kernel = kernels.load("reductions").squares_of_parts
+        return _sums_of_rows(kernel, x.reshape(-1), 1, x.size).reshape(())
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
@@ -69,6 +69,19 @@ class ReductionKernels(ArrayAPIBackend):
                 *(flat, n, inner, first, step, out.reshape(-1)),
             )
         return out
+
+
+def _sums_of_rows(kernel: Callable[..., None], x: np.ndarray, rows: int, n: int) -> np.ndarray:
+    """The sums of rows of n that a kernel takes in parts, whose sums are added up likewise."""
+    family = kernels.load("reductions")
+    while True:
+        parts = -(-n // family.PART)
+        out = np.empty(rows * parts, x.dtype)
+        chunk = max(1, CHUNK // min(n, family.PART))
+        threads.parallel_for(kernel, rows * parts, chunk, x, n, parts, out)
+        if parts == 1:
+            return out
+        kernel, x, n = family.sum_of_parts, out, parts
 
 
 def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:

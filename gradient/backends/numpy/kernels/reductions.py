@@ -26,6 +26,23 @@ def total(x):
     return result
 
 
+@subroutine
+def total_of_squares(x):
+    result = x.dtype.type(0)
+    for i in range(x.size):
+        result += x[i] * x[i]
+    return result
+
+
+@kernel
+def squares_of_parts(start, stop, x, n, parts, out):
+    """As `sum_of_parts`, of the squares."""
+    for item in range(start, stop):
+        row, part = item // parts, item % parts
+        first = row * n + part * PART
+        out[item] = total_of_squares(x[first : min(first + PART, (row + 1) * n)])
+
+
 @kernel
 def sum_of_parts(start, stop, x, n, parts, out):
     """out (rows, parts) = the sums of the parts of each row of n, for the parts start to stop."""
