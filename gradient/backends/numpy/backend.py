@@ -32,6 +32,7 @@ from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.variance import VarianceKernels
+from gradient.backends.packed import PackedArray
 from gradient.backends.required import Axis, Shape
 
 SMALL = 4096
@@ -99,6 +100,13 @@ class NumpyBackend(
         if a.size + b.size < SMALL and a.dtype.char in "fd":
             return np.matmul(a, b)
         return super().matmul(a, b)
+
+    def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
+        """Whole rows, by NumPy's quicker way."""
+        if not isinstance(weight, np.ndarray) or not weight.flags.c_contiguous:
+            return super().embedding(weight, indices)
+        self.check_indices(indices, 0, weight.shape[0])
+        return weight.take(indices, 0)
 
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:
         return np.ones(shape, dtype) if shape else dtype.type(1)

@@ -332,7 +332,7 @@ def _one_by_one(options: ConvolutionOptions) -> ConvolutionOptions:
 def _supported(products: int, *arrays: np.ndarray | None) -> bool:
     """Whether kernels take a convolution of as many multiplications."""
     return (
-        products >= min(FEW_PRODUCTS, kernels.MIN_SIZE << 4)
+        products >= min(FEW_PRODUCTS, kernels.MIN_SIZE << 6)
         and all(a is None or (type(a) is np.ndarray and a.dtype == float32.numpy) for a in arrays)
         and kernels.available()
     )

@@ -132,7 +132,7 @@ def takes(
     return (
         type(weight) is np.ndarray
         and (
-            weight.size >= kernels.MIN_SIZE or (weight.size > 0 and small_calls.are_repeated())
+            weight.size >= 4 * kernels.MIN_SIZE or (weight.size > 0 and small_calls.are_repeated())
             if weight.dtype == float32.numpy
             else weight.size >= FEW_WEIGHTS and weight.dtype in HALF_PRECISION
         )
