@@ -92,7 +92,6 @@ RENAMED = {
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
-DEVICE = "say device= where a tensor is made, or .to(device)"
 ROW_MAJOR = "tensors are row-major; leave memory_format out"
 FLOAT8 = "gradient.quantization packs weights into 8 bits and fewer"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
@@ -117,7 +116,6 @@ HINTS = {
         [f"gradient.{name}" for name in (
             "channels_last", "channels_last_3d", "contiguous_format", "memory_format",
             "preserve_format")], ROW_MAJOR),
-    **dict.fromkeys(("gradient.get_default_device", "gradient.set_default_device"), DEVICE),
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (
             "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")], FLOAT8),

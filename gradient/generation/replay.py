@@ -29,6 +29,7 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import has_executor
 from gradient.plan.step import Replay, Step, has_kernels
 from gradient.tensor import Tensor
+from gradient.tensor.device import default_device
 
 #: Steps by the modules before one is recorded, which takes as long as some tens of them.
 PATIENCE = 12
@@ -242,7 +243,7 @@ class DecodingSteps:
         """What decides the operations of a pass, of `kind`, over so many tokens of each row."""
         modes = (
             mode.inference, mode.anomaly, tuple((mode.autocast or {}).items()),
-            get_default_dtype(), matmul_precision.rounds_inputs(),
+            get_default_dtype(), default_device(), matmul_precision.rounds_inputs(),
         )  # fmt: skip
         return self.cache.step_key(tokens), kind, modes
 

@@ -12,6 +12,7 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.recording import OpaqueArray
 from gradient.dtypes import get_default_dtype
 from gradient.tensor import Tensor
+from gradient.tensor.device import default_device
 
 
 class Arguments:
@@ -29,7 +30,7 @@ class Arguments:
         self._devices: set[str] = set()
         self._numbers: dict[int, int] = {}
         autocast = tuple(sorted((mode.autocast or {}).items(), key=str))
-        modes = bool(mode.grad), mode.inference, autocast, get_default_dtype()
+        modes = bool(mode.grad), mode.inference, autocast, get_default_dtype(), default_device()
         self.key = (modes, self._key(args), self._key(options))
 
     @property

@@ -21,6 +21,7 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
+from gradient.tensor.device import default_device
 from gradient.tensor.packed import refuse
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
 
 
 def backend_of(device: DeviceLike) -> Any:
-    """The backend that an argument `device` names; None is the CPU's."""
-    return backends.get("cpu" if device is None else str(device))
+    """The backend that an argument `device` names; None is the default device's."""
+    return backends.get(default_device() if device is None else str(device))
 
 
 # Filled ------------------------------------------------------------------------------------------

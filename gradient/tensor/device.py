@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import Any, Self
 
 from gradient.backends.registry import canonical, check
 from gradient.errors import DeviceError, TypeMismatch, sentence
 
 
 class Device:
-    """A device, such as "cpu" or "cuda:0"; equal to its string."""
+    """A device, such as "cpu" or "cuda:0"; equal to its string.
+
+    In a `with` block it is where tensors are made that are not told where:
+
+    >>> with gradient.device("cuda"):
+    ...     model = nn.Linear(4, 3)
+    """
 
     __slots__ = ("index", "type")
 
@@ -51,6 +58,44 @@ class Device:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def __enter__(self) -> Self:
+        _default.entered.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _default.entered.pop()
+
 
 #: What an argument `device` may be; an int is the number of a GPU, None the usual device.
 DeviceLike = Device | str | int | None
+
+
+class _Default(threading.local):
+    """The default device of a thread: that of the innermost `with` block, else the one set."""
+
+    def __init__(self) -> None:
+        self.device: Device | None = None
+        self.entered: list[Device] = []
+
+
+_default = _Default()
+
+
+def default_device() -> str:
+    """The name of the device of tensors that are not told where to be."""
+    if _default.entered:
+        return str(_default.entered[-1])
+    return "cpu" if _default.device is None else str(_default.device)
+
+
+def get_default_device() -> Device:
+    """The device of tensors that are made without `device=`, in this thread."""
+    return Device(default_device())
+
+
+def set_default_device(device: DeviceLike) -> None:
+    """Set the device of tensors that are made without `device=`, in this thread; None: the CPU.
+
+    What is made of a tensor stays on its device, and so does what `from_numpy` and files give.
+    """
+    _default.device = None if device is None else Device(device)
