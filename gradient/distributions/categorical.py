@@ -8,7 +8,7 @@ from typing import Any
 from gradient import functional as F
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability
-from gradient.distributions.distribution import Distribution, listed
+from gradient.distributions.distribution import Distribution, listed, same_as
 from gradient.dtypes import finfo
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, eye
@@ -95,17 +95,9 @@ class OneHotCategorical(Distribution):
         shape = self._categorical.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args)
 
-    @property
-    def probs(self) -> Tensor:
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        return self._categorical.param_shape
+    probs = same_as("_categorical.probs")
+    logits = same_as("_categorical.logits")
+    param_shape = same_as("_categorical.param_shape")
 
     @property
     def mean(self) -> Tensor:

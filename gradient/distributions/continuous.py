@@ -136,14 +136,14 @@ class Exponential(_Continuous):
         return 1 - self.rate.log()
 
 
-class Laplace(_Continuous):
-    """Density in proportion to `exp(-|x - loc| / scale)`."""
+class LocationScale(_Continuous):
+    """Of `loc + scale z`, where z has a distribution without parameters."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all("Laplace", loc, scale)
+        self.loc, self.scale = broadcast_all(type(self).__name__, loc, scale)
         super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
 
     @property
@@ -153,6 +153,10 @@ class Laplace(_Continuous):
     @property
     def mode(self) -> Tensor:
         return self.loc
+
+
+class Laplace(LocationScale):
+    """Density in proportion to `exp(-|x - loc| / scale)`."""
 
     @property
     def variance(self) -> Tensor:
@@ -184,23 +188,12 @@ class Laplace(_Continuous):
         return 1 + (2 * self.scale).log()
 
 
-class Gumbel(_Continuous):
+class Gumbel(LocationScale):
     """`loc - scale log(-log(u))`, u uniform: the distribution of a largest element."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all("Gumbel", loc, scale)
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return self.loc + self.scale * EULER
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     @property
     def stddev(self) -> Tensor:
@@ -230,23 +223,12 @@ class Gumbel(_Continuous):
         return self.scale.log() + (1 + EULER)
 
 
-class Cauchy(_Continuous):
+class Cauchy(LocationScale):
     """`loc + scale tan(pi (u - 1/2))`, u uniform; it has no mean."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all("Cauchy", loc, scale)
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return self.loc.new_full(self.batch_shape, math.nan)
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:

@@ -78,7 +78,25 @@ class Bernoulli(ByProbability):
         return listed(values, self, expand)
 
 
-class Binomial(ByProbability):
+class _Counted(ByProbability):
+    """Of `total_count` coins."""
+
+    def __init__(
+        self,
+        total_count: Any,
+        probs: Any = None,
+        logits: Any = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self._take(probs, logits)
+        name = "probs" if "probs" in vars(self) else "logits"
+        self.total_count, given = broadcast_all(type(self).__name__, total_count, self._param)
+        self.total_count = self.total_count.to(given.dtype)
+        vars(self)[name] = given
+        super().__init__(given.shape, validate_args=validate_args)
+
+
+class Binomial(_Counted):
     """How many of `total_count` coins of probability `probs` fall on 1."""
 
     has_enumerate_support = True
@@ -95,12 +113,7 @@ class Binomial(ByProbability):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
-        self._take(probs, logits)
-        name = "probs" if "probs" in vars(self) else "logits"
-        self.total_count, given = broadcast_all("Binomial", total_count, self._param)
-        self.total_count = self.total_count.to(given.dtype)
-        vars(self)[name] = given
-        super().__init__(given.shape, validate_args=validate_args)
+        super().__init__(total_count, probs, logits, validate_args)
 
     @property
     def support(self) -> Any:
@@ -193,7 +206,7 @@ class Geometric(ByProbability):
         return self._entropy_of_odds() / self.probs
 
 
-class NegativeBinomial(ByProbability):
+class NegativeBinomial(_Counted):
     """How many coins of probability `probs` fall on 1 before `total_count` have fallen on 0."""
 
     arg_constraints = {
@@ -202,20 +215,6 @@ class NegativeBinomial(ByProbability):
         "logits": constraints.real,
     }
     support = constraints.nonnegative_integer
-
-    def __init__(
-        self,
-        total_count: Any,
-        probs: Any = None,
-        logits: Any = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        self._take(probs, logits)
-        name = "probs" if "probs" in vars(self) else "logits"
-        self.total_count, given = broadcast_all("NegativeBinomial", total_count, self._param)
-        self.total_count = self.total_count.to(given.dtype)
-        vars(self)[name] = given
-        super().__init__(given.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:

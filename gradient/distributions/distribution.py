@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 from gradient.autograd import no_grad
@@ -16,6 +17,11 @@ from gradient.tensor.joining import broadcast_tensors
 __all__ = [
     "Distribution",
 ]
+
+
+def same_as(path: str) -> Any:
+    """A property that has what a part has: `loc = same_as("base_dist.loc")`."""
+    return property(attrgetter(path))
 
 
 class Distribution:

@@ -10,7 +10,7 @@ from gradient import functional as F
 from gradient.distributions import constraints
 from gradient.distributions.categorical import Categorical
 from gradient.distributions.counting import Binomial
-from gradient.distributions.distribution import Distribution
+from gradient.distributions.distribution import Distribution, same_as
 from gradient.errors import ArgumentError, sentence
 from gradient.ops.special import lgamma
 from gradient.tensor import Tensor
@@ -45,17 +45,9 @@ class Multinomial(Distribution):
     def support(self) -> Any:
         return constraints.multinomial(self.total_count)
 
-    @property
-    def probs(self) -> Tensor:
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        return self._categorical.param_shape
+    probs = same_as("_categorical.probs")
+    logits = same_as("_categorical.logits")
+    param_shape = same_as("_categorical.param_shape")
 
     @property
     def mean(self) -> Tensor:

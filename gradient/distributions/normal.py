@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import (
-    Distribution,
-    broadcast_all,
-    tensor_and_shape,
-)
+from gradient.distributions.continuous import LocationScale
+from gradient.distributions.distribution import same_as
 from gradient.distributions.transformed import TransformedDistribution
 from gradient.distributions.transforms import AbsTransform, ExpTransform
 from gradient.random import randn
@@ -28,24 +25,8 @@ __all__ = [
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Normal(Distribution):
+class Normal(LocationScale):
     """Of mean `loc` and standard deviation `scale`."""
-
-    has_rsample = True
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all("Normal", loc, scale)
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     @property
     def stddev(self) -> Tensor:
@@ -88,13 +69,8 @@ class LogNormal(TransformedDistribution):
         base = Normal(loc, scale, validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
 
-    @property
-    def loc(self) -> Tensor:
-        return self.base_dist.loc
-
-    @property
-    def scale(self) -> Tensor:
-        return self.base_dist.scale
+    loc = same_as("base_dist.loc")
+    scale = same_as("base_dist.scale")
 
     @property
     def mean(self) -> Tensor:
@@ -125,9 +101,7 @@ class HalfNormal(TransformedDistribution):
         base = Normal(0, scale, validate_args)
         super().__init__(base, AbsTransform(), validate_args=validate_args)
 
-    @property
-    def scale(self) -> Tensor:
-        return self.base_dist.scale
+    scale = same_as("base_dist.scale")
 
     @property
     def mean(self) -> Tensor:

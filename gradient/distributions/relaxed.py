@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability, clamp_probs
-from gradient.distributions.distribution import broadcast_all
+from gradient.distributions.distribution import broadcast_all, same_as
 from gradient.distributions.transformed import TransformedDistribution
 from gradient.distributions.transforms import ExpTransform, SigmoidTransform
 from gradient.random import rand
@@ -73,17 +73,9 @@ class RelaxedBernoulli(TransformedDistribution):
         base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args=validate_args)
 
-    @property
-    def temperature(self) -> Tensor:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
+    temperature = same_as("base_dist.temperature")
+    probs = same_as("base_dist.probs")
+    logits = same_as("base_dist.logits")
 
 
 class ExpRelaxedCategorical(ByProbability):
@@ -148,14 +140,6 @@ class RelaxedOneHotCategorical(TransformedDistribution):
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
 
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
+    temperature = same_as("base_dist.temperature")
+    probs = same_as("base_dist.probs")
+    logits = same_as("base_dist.logits")
