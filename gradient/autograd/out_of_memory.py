@@ -28,16 +28,16 @@ def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError
     return OutOfMemoryError("\n".join(lines))
 
 
-def _largest(backend: Any) -> list[tuple[int, Variable]]:
+def _largest(on: Any) -> list[tuple[int, Variable]]:
     """The tensors on a device with the bytes of the memory that they show, the largest first; one
     for each memory, its owner where that is alive."""
     of_memory: dict[int, tuple[int, bool, Variable]] = {}
     for tensor in gc.get_objects():
-        if not isinstance(tensor, Variable) or getattr(tensor, "backend", None) is not backend:
+        if not isinstance(tensor, Variable) or id(getattr(tensor, "backend", None)) != id(on):
             continue
         parts = parts_of(tensor.array)
-        size = sum(_size(part, backend.storage(part)) for part in parts)
-        key, owns = id(backend.storage(parts[0])), not backend.is_view(parts[0])
+        size: int = sum(_size(part, on.storage(part)) for part in parts)
+        key, owns = id(on.storage(parts[0])), not on.is_view(parts[0])
         if key not in of_memory or of_memory[key][:2] < (size, owns):
             of_memory[key] = size, owns, tensor
     found = sorted(of_memory.values(), key=lambda each: -each[0])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from abc import ABC
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ class Recorder(Protocol):
         """The value that the host asks for, or an error that says so."""
 
 
-class OpaqueArray:
+class OpaqueArray(ABC):  # noqa: B024 (others' classes register)
     """An array of a backend whose memory is elsewhere: a recording takes it as it is."""
 
     __slots__ = ()

@@ -19,6 +19,7 @@ import numpy as np
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
+from gradient.backends.recording import OpaqueArray
 from support import fake_cublas, fake_cupy
 
 HEADERS = Path(__file__).with_name("cuda_emulator")
@@ -137,10 +138,44 @@ class EmulatedRuntime:
         pass
 
 
+class FakeGraph:
+    """Work that `fake_cupy` has captured."""
+
+    def __init__(self, work: list[Any]):
+        self.work, self.launches = work, 0
+
+    def launch(self) -> None:
+        self.launches += 1
+        for each in self.work:
+            each()
+
+
+class FakeRecorder:
+    """`cuda.graphs.GraphRecorder` over `fake_cupy`: nothing is done while it captures."""
+
+    nbytes = 0
+
+    def __init__(self) -> None:
+        self.graphs: list[FakeGraph] = []
+
+    def run(self, program: Any) -> Any:
+        return program()
+
+    def capture(self, program: Any) -> Any:
+        fake_cupy.captured = work = []
+        try:
+            result = program()
+        finally:
+            fake_cupy.captured = None
+        self.graphs.append(FakeGraph(work))
+        return self.graphs[-1], result
+
+
 class FakeRuntime(EmulatedRuntime):
     """The same with arrays that keep CuPy's rules (`fake_cupy`): for the backend's own Python."""
 
     xp = fake_cupy.module
+    OpaqueArray.register(fake_cupy.ndarray)
 
     def launch(
         self,
@@ -156,11 +191,17 @@ class FakeRuntime(EmulatedRuntime):
             raise TypeError("a kernel was given NumPy's array")
         if max((*grid, 1, 1)[1:3]) > 65535 or 0 in grid:
             raise ValueError(f"a grid of {grid} blocks cannot be launched")
-        hosts = (a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments)
-        super().launch(family, kernel, dtype, grid, block, *hosts, shared=shared)
+        hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
+        run = super().launch
+        fake_cupy.queue(lambda: run(family, kernel, dtype, grid, block, *hosts, shared=shared))
 
     def address(self, x: Any) -> int:
+        if fake_cupy.captured is not None:
+            self.cublas.kept.append(x._host)
         return super().address(x._host)
+
+    def graph_recorder(self) -> FakeRecorder:
+        return FakeRecorder()
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return self.xp.asnumpy(x)

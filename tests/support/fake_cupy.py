@@ -26,6 +26,28 @@ WITHOUT_HALF = frozenset({"fftn", "ifftn", "rfft", "irfft", "argsort", "cumsum",
 waits: list[str] = []
 """What made the host wait since the list was cleared, in order."""
 
+captured: list[Any] | None = None
+"""While work is captured for a graph: what a launch of it does, in order."""
+
+
+def queue(work: Any) -> None:
+    """Do it; while a graph is captured, keep it for the launches instead."""
+    if captured is None:
+        work()
+    else:
+        captured.append(work)
+
+
+def fresh(make: Any) -> np.ndarray:
+    """The array that `make` makes; while a graph is captured, memory for it: what it holds comes at
+    each launch."""
+    host = np.asarray(make())
+    if captured is not None:
+        host = np.array(host, order="K")
+        captured.append(lambda: np.copyto(host, make()))
+        host.fill(0x55 if host.dtype.kind in "biu" else np.nan)
+    return host
+
 
 class Memory:
     """Where an array lies, as `ndarray.data` says it."""
@@ -61,7 +83,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     @real.setter
     def real(self, value: Any) -> None:
-        self._host.real = _given(value)
+        queue(lambda: setattr(self._host, "real", _given(value)))
 
     @property
     def imag(self) -> ndarray:
@@ -69,7 +91,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     @imag.setter
     def imag(self, value: Any) -> None:
-        self._host.imag = _given(value)
+        queue(lambda: setattr(self._host, "imag", _given(value)))
 
     # What needs no copy to the host.
 
@@ -77,25 +99,32 @@ class ndarray:  # noqa: N801 (CuPy's name)
                copy: bool = True) -> ndarray:  # fmt: skip
         if not copy and self.dtype == dtype:
             return self
-        return _made(self._host.astype(dtype, order))
+        return _made(fresh(lambda: self._host.astype(dtype, order)))
 
     def view(self, dtype: Any) -> ndarray:
         return _made(self._host.view(dtype), self)
 
     def reshape(self, *shape: Any) -> ndarray:
-        return _made(self._host.reshape(*shape), self)
+        out = self._host.reshape(*shape)
+        if not np.may_share_memory(out, self._host):
+            out = fresh(lambda: self._host.reshape(*shape))
+        return _made(out, self)
 
     def transpose(self, *axes: Any) -> ndarray:
         return _made(self._host.transpose(*axes), self)
 
     def copy(self, order: Any = "C") -> ndarray:
-        return _made(self._host.copy(order))
+        return _made(fresh(lambda: self._host.copy(order)))
 
     def __getitem__(self, index: Any) -> ndarray:
-        return _made(self._host[_index(index)], self)
+        found, out = _index(index), self._host[_index(index)]
+        if not np.may_share_memory(out, self._host):
+            out = fresh(lambda: self._host[found])
+        return _made(out, self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._host[_index(index)] = _given(value)
+        found, given = _index(index), _given(value)
+        queue(lambda: operator.setitem(self._host, found, given))
 
     def __len__(self) -> int:
         return len(self._host)
@@ -150,7 +179,8 @@ def _operators() -> None:
             return _call(function, other, self)
 
         def in_place(self: ndarray, other: Any, function: Any = function) -> ndarray:
-            function(self._host, _given(other), out=self._host, casting="same_kind")
+            given = _given(other)
+            queue(lambda: function(self._host, given, out=self._host, casting="same_kind"))
             return self
 
         setattr(ndarray, f"__{name}__", forward)
@@ -169,6 +199,8 @@ _operators()
 
 
 def _read(how: str, x: ndarray) -> np.ndarray:
+    if captured is not None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported: not permitted while capturing")
     waits.append(how)
     return np.array(x._host)
 
@@ -191,7 +223,7 @@ def _index(index: Any) -> Any:
     for part in parts:
         if isinstance(part, ndarray):
             if part.dtype == bool:
-                waits.append("mask")
+                _read("mask", part)
             part = part._host
         found.append(part)
     return tuple(found) if isinstance(index, tuple) else found[0]
@@ -222,7 +254,12 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     hosts = [_given(a) for a in args]
     if name in WIDENED:
         hosts = [h.astype(FLOAT32) if getattr(h, "dtype", None) == BFLOAT16 else h for h in hosts]
-    out = function(*hosts, **{key: _given(value) for key, value in options.items()})
+    named = {key: _given(value) for key, value in options.items()}
+    out = function(*hosts, **named)
+    if isinstance(out, (np.ndarray, np.generic)) and not any(
+        np.may_share_memory(np.asarray(out), a._host) for a in arrays
+    ):
+        out = fresh(lambda: function(*hosts, **named))
     source = next((a for a in arrays if np.may_share_memory(np.asarray(out), a._host)), None) \
         if isinstance(out, np.ndarray) else None  # fmt: skip
     return _made(out, source)
@@ -240,7 +277,8 @@ class Function:
     def at(self, x: ndarray, index: Any, value: Any) -> None:
         if x.dtype not in ADDS_AT:
             raise TypeError(f"cupy.add.at does not support {x.dtype}")
-        self._function.at(x._host, _index(index), np.asarray(_given(value)).astype(x.dtype))
+        found, given = _index(index), _given(value)
+        queue(lambda: self._function.at(x._host, found, np.asarray(given).astype(x.dtype)))
 
 
 class Submodule:
@@ -268,14 +306,20 @@ class Module:
         )  # fmt: skip
 
     def array(self, value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
-        return ndarray(np.array(value._host if isinstance(value, ndarray) else value, dtype,
-                                order=order))  # fmt: skip
+        given = value._host if isinstance(value, ndarray) else value
+        if captured is not None and not isinstance(value, ndarray):
+            raise RuntimeError("a graph would copy from where the host's values are no more")
+        return ndarray(fresh(lambda: np.array(given, dtype, order=order)))
 
     def asnumpy(self, x: ndarray) -> np.ndarray:
         return _read("asnumpy", x)
 
     def ascontiguousarray(self, x: ndarray) -> ndarray:
-        return x if x.flags.c_contiguous and x.ndim else ndarray(np.ascontiguousarray(x._host))
+        return (
+            x
+            if x.flags.c_contiguous and x.ndim
+            else ndarray(fresh(lambda: np.ascontiguousarray(x._host)))
+        )
 
     def as_strided(self, x: ndarray, *args: Any) -> ndarray:
         return _made(np.lib.stride_tricks.as_strided(x._host, *args), x)

@@ -45,8 +45,11 @@ class CudaBackend(
         self._tables = {}
         self._fault = self.zeros((1,), np.dtype(np.int32))
         self._fault_given = False
+        self.transfers = 0
+        """How often values went to the host or came from it: a graph would keep the first ones."""
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
+        self.transfers += not isinstance(value, self.xp.ndarray)
         with self.runtime.on_device():
             return self.xp.asarray(value, dtype)
 
@@ -68,14 +71,26 @@ class CudaBackend(
         with self.runtime.on_device():
             return self.xp.arange(start, stop, step, dtype)
 
+    def graph_recorder(self) -> Any:
+        """What captures work as a graph (`cuda.graphs`): for the executor of plans."""
+        return self.runtime.graph_recorder()
+
+    def launch_graph(self, graph: Any) -> None:
+        """Queue what was captured. A kernel in it may set the index fault, as it might before."""
+        with self.runtime.on_device():
+            graph.launch()
+        self._fault_given = True
+
     def to_numpy(self, x: Array) -> np.ndarray:
         """A copy on the host, which waits for the work queued before it. An index out of range that
         a kernel met since the last copy is told now, as the kernel could not."""
+        self.transfers += 1
         values = self.runtime.to_numpy(x)
         self._check_index_fault()
         return values
 
     def synchronize(self) -> None:
+        self.transfers += 1
         self.runtime.synchronize()
         self._check_index_fault()
 
@@ -110,6 +125,10 @@ class CudaBackend(
     # Where CuPy has no function of bfloat16, it computes in float32 and gives that.
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
+        a, b = (  # where one is a number
+            self.full((), x, like.dtype) if isinstance(x, (bool, int, float)) else x
+            for x, like in ((a, b), (b, a))
+        )
         if a.dtype == b.dtype == BFLOAT16:
             return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
         return self.xp.where(condition, a, b)

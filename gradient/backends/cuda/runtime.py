@@ -16,6 +16,8 @@ from gradient.backends.array_api import Array
 from gradient.backends.cuda import compilation, driver
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
+from gradient.backends.cuda.graphs import GraphRecorder
+from gradient.backends.recording import OpaqueArray
 from gradient.errors import DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
@@ -45,6 +47,7 @@ class CupyRuntime:
                 f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
             )
         self.xp: Any = cupy
+        OpaqueArray.register(cupy.ndarray)
         self.index = index
         self._device = cupy.cuda.Device(index)
         self._device.use()
@@ -136,6 +139,9 @@ class CupyRuntime:
 
     def milliseconds_between(self, start: Any, end: Any) -> float:
         return float(self.xp.cuda.get_elapsed_time(start, end))
+
+    def graph_recorder(self) -> GraphRecorder:
+        return GraphRecorder(self)
 
     def reserve(self, size: int) -> Array:
         """So many bytes of the GPU's memory, whatever they hold."""

@@ -14,11 +14,18 @@ from gradient.plan.plan import Plan
 
 def has_executor(device: str) -> bool:
     """Whether plans can be run on a device."""
-    return device == "cpu" or hasattr(backends.get(device), "client")
+    return device == "cpu" or any(
+        hasattr(backends.get(device), name) for name in ("client", "graph_recorder")
+    )
 
 
 def executor_for(plan: Plan, backend: Any, externals: Mapping[Ref, Any] | None = None) -> Executor:
-    """A plan made ready on its backend: the CPU's, or one in another process."""
+    """A plan made ready on its backend: the CPU's, one that captures graphs, or one in another
+    process."""
+    if hasattr(backend, "graph_recorder"):
+        from gradient.plan.executors.graph import GraphExecutor
+
+        return GraphExecutor(plan, backend, externals)
     if not hasattr(backend, "client"):
         return CpuExecutor(plan, externals)
     from gradient.plan.executors.process import ProcessExecutor

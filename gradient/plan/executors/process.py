@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.options import SlotMap
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.graph import Graph
 from gradient.backends.process.run_numbers import Number
-from gradient.backends.recording import OPERATORS, WRITES
-from gradient.plan.calls import BOUNDARY, HostNumber, Ref, mapped
+from gradient.plan.calls import HostNumber, Ref
 from gradient.plan.errors import PlanError
+from gradient.plan.executors.whole_calls import Masks, run_call
 from gradient.plan.plan import Plan
 
 
@@ -55,34 +54,10 @@ class ProcessExecutor:
         def number(x: HostNumber) -> Number:
             return numbers.setdefault(x.name, Number.named(x.name, x.value))
 
-        masks: dict[Any, dict[Any, Any]] = {}
-
-        def shared(x: SlotMap) -> SlotMap:
-            """With the masks that an earlier call has made of the same positions."""
-            arrays = id(x.positions), id(x.table), id(x.start)
-            plain = x._replace(positions=None, table=None, start=None, masks={})
-            return x._replace(masks=masks.setdefault((arrays, repr(plain)), {}))
-
+        masks: Masks = {}
         for call in self.plan.calls:
-            if call.op == BOUNDARY:
-                continue
-            # Masks that were made in a call are no arguments of it.
-            given = mapped((call.args, call.options), SlotMap, lambda x: x._replace(masks={}))
-            given = mapped(mapped(given, Ref, array), HostNumber, number)
-            args, options = mapped(given, SlotMap, shared)
-            result = (OPERATORS.get(call.op) or getattr(tracing, call.op))(*args, **options)
-            if call.op not in WRITES:
-                _keep(call.out, result, arrays)
+            run_call(tracing, call, array, number, masks, arrays)
         return [array(ref) for ref in self.plan.outputs]
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[Any]:
         return list(self.graph.run(inputs, numbers))
-
-
-def _keep(out: Any, result: Any, arrays: dict[Ref, Any]) -> None:
-    """Put the arrays of a result in their places."""
-    if isinstance(out, Ref):
-        arrays[out] = result
-    elif isinstance(out, (tuple, list)):
-        for part, value in zip(out, result, strict=True):
-            _keep(part, value, arrays)

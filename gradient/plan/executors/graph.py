@@ -1,0 +1,188 @@
+"""Plans as graphs that the device captures: a replay is one launch for each.
+
+The first run goes call by call. It shows which calls move values between host and device. Those,
+and the ones that are given numbers which change from run to run, stay calls; what lies between them
+is captured as a graph. A call that cannot be captured is found when that is tried, and stays one
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
+from gradient.plan.errors import PlanError
+from gradient.plan.executors.whole_calls import Masks, run_call
+from gradient.plan.listing import listing
+from gradient.plan.plan import Plan
+
+Numbers = Mapping[str, float | int]
+
+
+class Refused(Exception):  # noqa: N818
+    """The number of a call that cannot be captured, and why."""
+
+
+class GraphExecutor:
+    """A plan on a backend with `graph_recorder` and `launch_graph`.
+
+    Inputs are copied to places of their own. Arrays that calls make are dropped where they were
+    used last, so that in the recorder's memory they take as much as in a run call by call.
+    """
+
+    def __init__(self, plan: Plan, backend: Any, externals: Mapping[Ref, Any] | None = None):
+        self.plan, self.backend = plan, backend
+        self.calls: tuple[Call, ...] = tuple(c for c in plan.calls if c.op != BOUNDARY)
+        self.recorder = backend.graph_recorder()
+        self.alone = {i: "takes a number" for i, call in enumerate(self.calls) if call.numbers}
+        """Calls that are in no graph, and why."""
+        self._held: dict[Ref, Any] = dict(externals or {})
+        for ref, buffer in enumerate(plan.buffers):
+            if buffer.array is not None:
+                self._held.setdefault(Ref(ref), backend.asarray(buffer.array))
+        for ref in plan.inputs:
+            buffer = plan.buffers[ref]
+            self._held[ref] = backend.empty(buffer.shape, buffer.dtype)
+        self._dropped = _last_uses(self.calls, plan)
+        self._places: dict[Ref, Any] = {}
+        self._parts: list[Any] | None = None
+        self._outputs: list[Any] = []
+        self.nbytes = 0
+
+    @property
+    def program(self) -> Sequence[Any]:
+        """What a replay does: graphs, and runs of calls that are in none."""
+        return self.calls if self._parts is None else self._parts
+
+    def run(self, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
+        be = self.backend
+        for ref, given in zip(self.plan.inputs, inputs, strict=True):
+            be.assign(self._held[ref], ..., be.asarray(given))
+        if self._parts is None:
+            outputs = self.recorder.run(lambda: self._first_run(numbers))
+            self._capture(numbers)
+            return outputs
+        for part in self._parts:
+            if isinstance(part, range):
+                self._run_alone(part, numbers)
+            else:
+                be.launch_graph(part)
+        return self._fresh(self._outputs)
+
+    def _first_run(self, numbers: Numbers) -> list[Any]:
+        """Call by call; what calls outside of graphs have made is kept, for it is their place."""
+        made: dict[Ref, Any] = {}
+        masks: Masks = {}
+        self._places.clear()
+        for i in range(len(self.calls)):
+            before = self.backend.transfers
+            self._call(i, made, numbers, masks)
+            if self.backend.transfers != before:
+                self.alone[i] = "takes values to the host, or from it"
+            if i in self.alone:
+                if self.calls[i].view:
+                    raise PlanError(f"a view that {self.calls[i].op} takes by a changing number")
+                self._places.update((ref, made[ref]) for ref in self.calls[i].outputs)
+            self._drop(i, made)
+        return self._fresh([self._array(ref, made) for ref in self.plan.outputs])
+
+    def _capture(self, numbers: Numbers) -> None:
+        """Make the graphs. A call that cannot be captured stays alone, and the next run is again
+        call by call, to have its results; so it is until all that is left can be captured."""
+        parts: list[Any] = []
+        made: dict[Ref, Any] = dict(self._places)
+        masks: Masks = {}
+        for part in self._divided():
+            if part[0] in self.alone:
+                parts.append(part)
+                continue
+            try:
+                graph, _ = self.recorder.capture(
+                    lambda part=part: self._calls(part, made, numbers, masks)
+                )
+            except Refused as refused:
+                i, error = refused.args
+                self.alone[i] = str(error).splitlines()[0] if str(error) else repr(error)
+                return
+            parts.append(graph)
+        self._outputs = [self._array(ref, made) for ref in self.plan.outputs]
+        read = [ref for i in self.alone for ref in self.calls[i].inputs]
+        self._places.update((ref, made[ref]) for ref in read if ref in made)
+        self.nbytes = int(self.recorder.nbytes)
+        self._parts = parts
+
+    def _divided(self) -> list[range]:
+        """The calls in runs: of those that are captured together, and of those that stay alone."""
+        ends = [i for i in range(1, len(self.calls))
+                if (i in self.alone) != (i - 1 in self.alone)]  # fmt: skip
+        bounds = [0, *ends, len(self.calls)]
+        return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+
+    def _calls(self, part: range, made: dict[Ref, Any], numbers: Numbers, masks: Masks) -> None:
+        for i in part:
+            try:
+                self._call(i, made, numbers, masks)
+            except Exception as error:
+                raise Refused(i, error) from error
+            self._drop(i, made)
+
+    def _run_alone(self, part: range, numbers: Numbers) -> None:
+        """What the calls give goes to where the graphs after them read it."""
+        made: dict[Ref, Any] = dict(self._places)
+        for i in part:
+            self._call(i, made, numbers, {})
+            for ref in self.calls[i].outputs:
+                if made[ref] is not self._places[ref]:
+                    self.backend.assign(self._places[ref], ..., made[ref])
+                    made[ref] = self._places[ref]
+
+    def _call(self, i: int, made: dict[Ref, Any], numbers: Numbers, masks: Masks) -> None:
+        def number(x: HostNumber) -> float | int:
+            return numbers[x.name]
+
+        run_call(
+            self.backend, self.calls[i], lambda ref: self._array(ref, made), number, masks, made
+        )
+
+    def _array(self, ref: Ref, made: Mapping[Ref, Any]) -> Any:
+        found = made.get(ref)
+        if found is None:
+            found = self._held.get(ref)
+        if found is None:
+            raise PlanError(f"buffer {ref!r} is read before a call has made it")
+        return found
+
+    def _drop(self, i: int, made: dict[Ref, Any]) -> None:
+        for ref in self._dropped.get(i, ()):
+            made.pop(ref, None)
+
+    def _fresh(self, outputs: Sequence[Any]) -> list[Any]:
+        """Arrays that nobody else holds, save what lies in external memory."""
+        buffers = self.plan.buffers
+        return [
+            x if buffers[buffers[ref].root].kind == "external" else self.backend.clone(x)
+            for ref, x in zip(self.plan.outputs, outputs, strict=True)
+        ]
+
+    def __str__(self) -> str:
+        """The plan's listing, and which calls are in no graph."""
+        lines = [str(listing(self.calls, self.plan.buffers, self.plan.outputs))]
+        if self._parts is None:
+            lines.append("not captured yet")
+        for i, why in sorted(self.alone.items()):
+            lines.append(f"{self.calls[i].op} {self.calls[i].line} is in no graph: {why}".rstrip())
+        return "\n".join(lines)
+
+
+def _last_uses(calls: Sequence[Call], plan: Plan) -> dict[int, list[Ref]]:
+    """By a call's number, the buffers that no call after it reads and that do not come out. (A view
+    of a buffer keeps its memory alive by itself.)"""
+    last: dict[Ref, int] = {}
+    for i, call in enumerate(calls):
+        last.update(dict.fromkeys((*call.inputs, *call.outputs), i))
+    dropped: dict[int, list[Ref]] = {}
+    for ref, i in last.items():
+        if ref not in plan.outputs:
+            dropped.setdefault(i, []).append(ref)
+    return dropped

@@ -1,0 +1,194 @@
+"""Plans as graphs that a device captures: over `fake_cupy`, which does nothing while capturing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends, nn
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.nn import functional as F  # noqa: N812
+from support import fake_cupy
+from support.cuda_emulation import FakeRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+DEVICE = "graphcuda"
+
+
+def _backend(index: int) -> CudaBackend:
+    backend = CudaBackend(index, FakeRuntime())
+    backend.device = DEVICE
+    return backend
+
+
+backends.register(DEVICE, _backend)
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    fake_cupy.waits.clear()
+    yield
+    fake_cupy.waits.clear()
+
+
+def executors(compiled: Any) -> list[Any]:
+    return [
+        variant.executor
+        for signature in compiled.signatures.values()
+        for variant in signature.variants
+    ]
+
+
+def values(t: gradient.Tensor) -> np.ndarray:
+    return t.backend.to_numpy(t.array)
+
+
+def test_a_function_is_captured_once_and_launched_again() -> None:
+    weight = gradient.tensor(np.linspace(-1, 1, 12).reshape(4, 3), device=DEVICE)
+
+    @gradient.compile
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        return F.gelu(x @ weight + 1).softmax(-1) * 2
+
+    draw = np.random.default_rng(0).standard_normal
+    outs = []
+    for _ in range(7):
+        x = draw((2, 4))
+        outs.append(f(gradient.tensor(x, device=DEVICE)))
+        eager = F.gelu(gradient.tensor(x) @ gradient.tensor(values(weight)) + 1).softmax(-1) * 2
+        np.testing.assert_allclose(values(outs[-1]), eager.numpy(), rtol=1e-12)
+    [executor] = executors(f)
+    [graph] = executor.recorder.graphs
+    assert executor.program == [graph]
+    assert graph.launches == 3  # seen, recorded twice, and run once call by call
+    assert len({values(out).tobytes() for out in outs}) == 7  # results keep what they hold
+    assert "is in no graph" not in str(executor)
+
+
+class Model(nn.Module):
+    """A language model of one layer, in small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.norm = nn.LayerNorm(8)
+        self.qkv = nn.Linear(8, 24)
+        self.head = nn.Linear(8, 11)
+
+    def forward(self, tokens: gradient.Tensor) -> gradient.Tensor:
+        x = self.embed(tokens)
+        q, k, v = self.qkv(self.norm(x)).reshape(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + F.dropout(out.transpose(1, 2).reshape(2, 5, 8), 0.1)
+        return self.head(F.gelu(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_training_step_is_graphs_between_its_numbers(dtype: str) -> None:
+    """The optimiser's step and the offsets of random numbers change: what they are given to stays
+    call by call. Losses are those of eager steps, to the last bit."""
+    losses = []
+    for compiled in (False, True):
+        gradient.manual_seed(3)
+        model = Model().to(DEVICE, getattr(gradient, dtype))
+        optimizer = gradient.optim.AdamW(model.parameters(), lr=0.05)
+
+        def step(
+            tokens: gradient.Tensor, model: Any = model, optimizer: Any = optimizer
+        ) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(tokens).reshape(-1, 11), (tokens.reshape(-1) + 1) % 11)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run: Any = gradient.compile(step) if compiled else step
+        found = []
+        for i in range(9):
+            tokens = gradient.tensor((np.arange(10).reshape(2, 5) + i) % 11, device=DEVICE)
+            fake_cupy.waits.clear()
+            found.append(run(tokens))
+            assert fake_cupy.waits == [], i
+        losses.append([values(loss).astype(float).item() for loss in found])
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+    [executor] = executors(run)
+    assert len(executor.recorder.graphs) >= 2
+    assert {executor.calls[i].op for i in executor.alone} <= {"adamw_step", "uniform"}
+    assert sum(graph.launches for graph in executor.recorder.graphs) >= 4
+
+
+def test_a_call_that_reads_values_stays_between_graphs() -> None:
+    matrix = gradient.tensor(np.diag([2.0, 3.0]), device=DEVICE)
+
+    @gradient.compile
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        return gradient.linalg.inv(matrix + x).exp() + 1
+
+    for i in range(6):
+        x = np.full((2, 2), 0.125 * i)
+        out = f(gradient.tensor(x, device=DEVICE))
+        expected = np.exp(np.linalg.inv(np.diag([2.0, 3.0]) + x)) + 1
+        np.testing.assert_allclose(values(out), expected, rtol=1e-12)
+    [executor] = executors(f)
+    assert len(executor.recorder.graphs) == 2
+    assert list(executor.alone.values()) == ["takes values to the host, or from it"]
+    assert "inv" in str(executor)
+    assert "is in no graph: takes values to the host" in str(executor)
+
+
+def test_a_call_that_cannot_be_captured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    argsort = CudaBackend.argsort
+
+    def refusing(self: CudaBackend, x: Any, axis: int) -> Any:
+        if fake_cupy.captured is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: no sorting here")
+        return argsort(self, x, axis)
+
+    monkeypatch.setattr(CudaBackend, "argsort", refusing)
+
+    @gradient.compile
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        return (x * 2).argsort() + 1
+
+    for i in range(7):
+        x = np.random.default_rng(i).standard_normal(9)
+        out = f(gradient.tensor(x, device=DEVICE))
+        np.testing.assert_array_equal(values(out), np.argsort(x) + 1)
+    [executor] = executors(f)
+    assert "cudaErrorStreamCaptureUnsupported: no sorting here" in str(executor)
+    assert len(executor.alone) == 1
+    assert [g.launches > 0 for g in executor.recorder.graphs if g in executor.program] == [True] * 2
+
+
+def test_generation_launches_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decode step is captured: the tokens are those of the same model on the CPU."""
+    from gradient.generation import generate
+    from gradient.models import LlamaConfig, LlamaForCausalLM
+
+    gradient.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=17, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    options: Any = {"max_new_tokens": 50, "temperature": 0, "compile": True}
+    [expected] = generate(model, [[3, 5, 7]], **options)
+    recorders: list[Any] = []
+    make = FakeRuntime.graph_recorder
+    monkeypatch.setattr(
+        FakeRuntime, "graph_recorder", lambda self: recorders.append(make(self)) or recorders[-1]
+    )
+    [got] = generate(model.to(DEVICE), [[3, 5, 7]], **options)
+    assert got.token_ids == expected.token_ids
+    assert got.timings.not_replayed is None
+    assert got.timings.replayed_steps > 20
+    assert sum(graph.launches for each in recorders for graph in each.graphs) > 20
