@@ -268,7 +268,7 @@ class _LazyNorm(_Lazy):
 _INSTANCE_NORMS = (InstanceNorm1d, InstanceNorm2d, InstanceNorm3d)
 
 
-class _LazyBatchNorm(_LazyNorm):
+class _LazyNormOfChannels(_LazyNorm):
     def __init__(
         self,
         eps: float = 1e-5,
@@ -286,55 +286,37 @@ class _LazyBatchNorm(_LazyNorm):
         self._start()
 
 
-class LazyBatchNorm1d(_LazyBatchNorm, BatchNorm1d):
+class LazyBatchNorm1d(_LazyNormOfChannels, BatchNorm1d):
     """A `BatchNorm1d` whose `num_features` are those of its first input."""
 
     cls_to_become = BatchNorm1d
 
 
-class LazyBatchNorm2d(_LazyBatchNorm, BatchNorm2d):
+class LazyBatchNorm2d(_LazyNormOfChannels, BatchNorm2d):
     """A `BatchNorm2d` whose `num_features` are those of its first input."""
 
     cls_to_become = BatchNorm2d
 
 
-class LazyBatchNorm3d(_LazyBatchNorm, BatchNorm3d):
+class LazyBatchNorm3d(_LazyNormOfChannels, BatchNorm3d):
     """A `BatchNorm3d` whose `num_features` are those of its first input."""
 
     cls_to_become = BatchNorm3d
 
 
-class _LazyInstanceNorm(_LazyNorm):
-    def __init__(
-        self,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: DeviceLike = None,
-        dtype: DType | None = None,
-        *,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(  # type: ignore[call-arg]
-            1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
-        )
-        self._start()
-
-
-class LazyInstanceNorm1d(_LazyInstanceNorm, InstanceNorm1d):
+class LazyInstanceNorm1d(_LazyNormOfChannels, InstanceNorm1d):
     """An `InstanceNorm1d` whose `num_features` are those of its first input."""
 
     cls_to_become = InstanceNorm1d
 
 
-class LazyInstanceNorm2d(_LazyInstanceNorm, InstanceNorm2d):
+class LazyInstanceNorm2d(_LazyNormOfChannels, InstanceNorm2d):
     """An `InstanceNorm2d` whose `num_features` are those of its first input."""
 
     cls_to_become = InstanceNorm2d
 
 
-class LazyInstanceNorm3d(_LazyInstanceNorm, InstanceNorm3d):
+class LazyInstanceNorm3d(_LazyNormOfChannels, InstanceNorm3d):
     """An `InstanceNorm3d` whose `num_features` are those of its first input."""
 
     cls_to_become = InstanceNorm3d
