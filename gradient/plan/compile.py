@@ -226,7 +226,7 @@ class Compiled(Transparent, Generic[P, R]):
             )
             if signature.reason is not None:
                 lines.append(f"  runs eagerly: {signature.reason}")
-            lines += [f"  recorded anew: {what}" for what in signature.changes]
+            lines += [f"  recorded anew: {what}" for what in dict.fromkeys(signature.changes)]
             for variant in signature.variants:
                 plan, executor = variant.plan, variant.executor
                 buffers = [b for i, b in enumerate(plan.buffers) if b.root == i]

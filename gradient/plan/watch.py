@@ -230,7 +230,7 @@ class _Part:
         for name, was, value in zip(self.names(), self.values, now, strict=True):
             if not equal(was, value) and not self.live(name, live):
                 path = _joined(self.path, name)
-                return f"{path} (was {_short(was)}, is {_short(value)})"
+                return f"{path} ({_change(was, value)})"
         return None
 
 
@@ -408,6 +408,11 @@ def _joined(path: str, name: Any) -> str:
     if not name:
         return path
     return f"{path}{name}" if str(name).startswith("[") or not path else f"{path}.{name}"
+
+
+def _change(was: Any, value: Any) -> str:
+    before, now = _short(was), _short(value)
+    return f"another {type(value).__name__}" if before == now else f"was {before}, is {now}"
 
 
 def _short(value: Any) -> str:

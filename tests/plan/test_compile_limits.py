@@ -96,6 +96,24 @@ def test_a_parameter_that_is_frozen_is_recorded(name: str, at: int) -> None:
     assert signature.replays >= 8, step.explain()
 
 
+def test_what_changed_is_told_once() -> None:
+    layers, rates = [nn.Linear(2, 2)], {"rate": 2.0}
+    fast = gradient.compile(lambda x: layers[0](x) * rates["rate"])
+    x = gradient.ones(1, 2)
+    for _ in range(4):
+        fast(x)
+    layers[0] = nn.Linear(2, 2)
+    fast(x)
+    rates["rate"] = 3.0
+    for _ in range(3):
+        fast(x)
+    told = [line for line in fast.explain().splitlines() if "recorded anew" in line]  # type: ignore[attr-defined]
+    assert told == [
+        "  recorded anew: layers[0] (another Linear)",
+        "  recorded anew: rates.rate (was 2.0, is 3.0)",
+    ]
+
+
 def test_arguments_of_pytorchs_compile_are_taken() -> None:
     model = mlp()
     for options in ({"mode": "reduce-overhead"}, {"backend": "eager", "options": {"a": 1}}):
