@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +58,7 @@ class Buffer:
     root: Ref
     array: Any = field(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes from its first element to its last."""
         if 0 in self.shape:
@@ -88,17 +89,17 @@ class Call:
     location: Location | None = field(default=None, compare=False)
     pieces: tuple[Call, ...] = ()
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Ref, ...]:
         """The buffers that it is given, each as often as it is."""
         return tuple(leaves((self.args, self.options), Ref))
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Ref, ...]:
         """The buffers that it makes."""
         return tuple(leaves(self.out, Ref))
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[HostNumber, ...]:
         return tuple(leaves((self.args, self.options), HostNumber))
 
