@@ -134,7 +134,9 @@ def said_by(caller: str, arguments: dict[str, Any], error: Exception) -> Gradien
     restated = getattr(error, "restated", None)
     if restated is not None and not str(error).startswith(f"{caller}:"):
         return restated(caller, listed(list(tensors), tuple(tensors.values())))
-    said = error.args[0] if isinstance(error, GradientError) and error.args else None
+    if not isinstance(error, GradientError) or not error.args:
+        return None
+    said = error.args[0]
     # What begins with an argument's name ("dim: expected an int") says enough.
     if not isinstance(said, Sentence) or said.caller in (caller, *arguments):
         return None
