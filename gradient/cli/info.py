@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +114,7 @@ def describe_model(
             "total_bytes": described["bytes"] + each * tokens * batch,
         }
     described |= {"config": settings["config"], "training": _training(checkpoint.path)}
-    return described | _metadata(checkpoint)
+    return described | _metadata(checkpoint.metadata)
 
 
 def describe_bare(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -125,13 +125,13 @@ def describe_bare(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     weights = [(name, *_described(checkpoint.tensors[name])) for name in checkpoint.tensors]
     found = {"model": str(checkpoint.path), **_sizes(weights), "tensors": _tensors(weights)}
-    return found | _metadata(checkpoint)
+    return found | _metadata(checkpoint.metadata)
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a GGUF file says beside its weights; of long arrays how many items they have."""
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says beside its weights; of long arrays how many items they have."""
     found = {}
-    for key, value in checkpoint.metadata.items():
+    for key, value in metadata.items():
         if hasattr(value, "__len__") and not isinstance(value, str):
             items = value.tolist() if hasattr(value, "tolist") else list(value)
             found[key] = items if len(items) <= 16 else f"array of {len(items):,}"
@@ -192,7 +192,7 @@ def describe_file(path: Path) -> dict[str, Any]:
         for name, entry in file.entries.items()
     ]
     described = {"model": str(path), **_sizes(weights), "tensors": _tensors(weights)}
-    return described | {"metadata": dict(file.metadata)}
+    return described | _metadata(file.metadata)
 
 
 def _product(shape: Iterable[int]) -> int:

@@ -386,6 +386,9 @@ def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
     gradient.save({"model": {"w": gradient.ones(2, 3)}, "step": 3}, tmp_path / "c.pt")
     found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").output)
     assert [(each["name"], each["shape"]) for each in found["tensors"]] == [("model.w", [2, 3])]
+    gradient.save({"model": {"w": gradient.ones(2)}, "seen": [*range(5000)]}, tmp_path / "c.pt")
+    shown = run("info", tmp_path / "c.pt").output
+    assert "characters)" in shown and len(shown) < 2000
 
 
 def test_info_of_weights_that_are_no_model(tmp_path):
