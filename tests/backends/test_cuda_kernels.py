@@ -44,6 +44,9 @@ FAMILIES = {
     for name in (
         "attention",
         "cached_attention",
+        "batch_norm",
+        "draws",
+        "embedding",
         "elementwise",
         "norms",
         "optimizers",
@@ -362,6 +365,41 @@ def test_rounding_first_is_exact_with_large_weights(one: CudaBackend) -> None:
     got, _ = one.rms_norm(x, weight, 1e-5, True)
     expected, _ = BARE.rms_norm(x, weight, 1e-5, True)
     np.testing.assert_array_equal(np.asarray(got, np.float64), np.asarray(expected, np.float64))
+
+
+def test_an_embedding_adds_up_in_order(one: CudaBackend) -> None:
+    """Each index many times, in any order: the sum is that of a loop over the rows, to the bit."""
+    index = np.random.default_rng(0).integers(0, 5, 400)
+    g = Draw("float32")(400, 33)
+    expected = np.zeros((6, 33), np.float32)
+    for i, row in enumerate(index):
+        expected[row] += g[i]
+    np.testing.assert_array_equal(one.embedding_grad(g, index, 6), expected)
+
+
+def test_an_index_out_of_range_is_told_at_the_next_copy(one: CudaBackend) -> None:
+    out = one.embedding_grad(Draw("float32")(3, 4), np.array([0, 7, -1]), 2)
+    with pytest.raises(IndexError, match="cuda:0: an index or a target that an op got earlier"):
+        one.to_numpy(out)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 1023, 1024, 1025, 5000])
+def test_random_numbers_are_those_of_the_cpu(count: int, cuda: CudaBackend) -> None:
+    for dtype in ("float32", "float64"):
+        kind = np.dtype(dtype)
+        for key, offset in ((0, 0), (2**64 - 1, 2**40 - 3), (12345, 2**32 - 2)):
+            got, used = cuda.uniform(key, offset, count, kind)
+            expected, blocks = BARE.uniform(key, offset, count, kind)
+            np.testing.assert_array_equal(got, expected)
+            assert used == blocks
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_channels_far_from_zero(dtype: str, one: CudaBackend) -> None:
+    x = (Draw(dtype)(6, 3, 50) + 1e4).astype(dtype)
+    for got, expected in zip(one.batch_norm(x, None, None, 1e-5),
+                             BARE.batch_norm(x, None, None, 1e-5), strict=True):  # fmt: skip
+        np.testing.assert_allclose(got, expected, rtol=1e4 * EPS[dtype], atol=1e5 * EPS[dtype])
 
 
 def test_a_target_out_of_range_is_told_at_the_next_copy(one: CudaBackend) -> None:

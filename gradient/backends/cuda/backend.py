@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
+from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
+from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
+from gradient.backends.cuda.embedding import EmbeddingKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.products import Products
@@ -28,6 +31,9 @@ class CudaBackend(
     OptimizerKernels,
     ElementwiseKernels,
     QuantizedKernels,
+    BatchNormKernels,
+    EmbeddingKernels,
+    RandomKernels,
     Products,
     ArrayAPIBackend,
 ):

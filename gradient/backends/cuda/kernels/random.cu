@@ -1,0 +1,55 @@
+// Uniform random numbers by Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, section 3.3 and
+// table 2): block i of a stream is a function of (key, i) alone, so that a GPU draws what a CPU does.
+//
+//     float32: 24 bits of each of a block's four words; float64: 27 and 26 bits of each two
+//
+// A thread makes one block, and writes its numbers, once each. Grid: any, of one thread a block.
+#include "numbers.cuh"
+
+struct Words { unsigned of[4]; };
+
+__device__ inline Words philox(unsigned long long key, unsigned long long counter) {
+    unsigned k0 = unsigned(key), k1 = unsigned(key >> 32);
+    unsigned c0 = unsigned(counter), c1 = unsigned(counter >> 32), c2 = 0, c3 = 0;
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        const unsigned long long p0 = 0xD2511F53ull * c0, p1 = 0xCD9E8D57ull * c2;
+        c0 = unsigned(p1 >> 32) ^ c1 ^ k0, c1 = unsigned(p1);
+        c2 = unsigned(p0 >> 32) ^ c3 ^ k1, c3 = unsigned(p0);
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    return {{c0, c1, c2, c3}};
+}
+
+// Number i of the two or four of a block, in [0, 1).
+__device__ inline void take(const Words& words, int i, float& x) {
+    x = float(words.of[i] >> 8) * 5.9604644775390625e-8f;  // 2^-24
+}
+__device__ inline void take(const Words& words, int i, double& x) {
+    const double high = words.of[2 * i] >> 5, low = words.of[2 * i + 1] >> 6;
+    x = (high * 67108864.0 + low) * 1.1102230246251565e-16;  // 2^26 and 2^-53
+}
+
+template <class T> __device__ void uniform(T* out, Int key, Int offset, Int count) {
+    constexpr int OF_BLOCK = sizeof(T) == 8 ? 2 : 4;
+    const Int block = Int(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (block * OF_BLOCK >= count) return;
+    const Words words = philox(key, (unsigned long long)offset + block);
+#pragma unroll
+    for (int i = 0; i < OF_BLOCK; i++) {
+        computed<T> x;
+        take(words, i, x);
+        if (block * OF_BLOCK + i < count) out[block * OF_BLOCK + i] = T(x);
+    }
+}
+
+#define EXPORT(NAME, T)                                                                             \
+    extern "C" __global__ void uniform_##NAME(T* out, Int key, Int offset, Int count) {             \
+        uniform(out, key, offset, count);                                                           \
+    }
+#ifdef DTYPE
+FOR_EACH_FLOAT(EXPORT)
+#else  // 16-bit floats are drawn as float32
+EXPORT(float32, float)
+EXPORT(float64, double)
+#endif
