@@ -13,7 +13,7 @@ from gradient.functional.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
 )
-from gradient.ops import elementwise
+from gradient.ops import elementwise, pooling
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange
@@ -200,8 +200,9 @@ def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool
     if out == input.shape[dim]:
         return input
     low, fraction = _sources(input, dim, out, scale, align_corners, lowest=0.0)
-    below, above = (_at(input, dim, low + shift) for shift in (0, 1))
-    return (1 - fraction) * below + fraction * above
+    high = (low + 1).clamp(max=input.shape[dim] - 1)
+    fraction = fraction.reshape(-1)
+    return pooling.resize(input, fraction, low=low.array, high=high.array, axis=dim)
 
 
 def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""The largest number of every window."""
+"""The largest number of every window, and resizing."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def max_pool(
 def max_pool_indices(be: Backend[Array], x: Array, /, *, options: PoolingOptions) -> Array:
     """int64: where the largest number of each window is in the flattened S."""
     return be.max_pool(x, options)[1]
+
+
+@op(
+    lambda g, be, x_shape, fraction, low, high, axis: be.resize_grad(
+        g, fraction, low, high, x_shape[axis], axis
+    ),
+    lambda g, be, x, low, high, axis: be.resize_fraction_grad(g, x, low, high, axis),
+    promotion="same_dtype",
+)
+def resize(
+    be: Backend[Array], x: Array, fraction: Array, /, *, low: Array, high: Array, axis: int
+) -> Array:
+    """(1 - fraction) x[low] + fraction x[high] along `axis`."""
+    return be.resize(x, fraction, low, high, axis)

@@ -10,6 +10,7 @@ import numpy as np
 from gradient.backends.options import ConvolutionOptions, PoolingOptions
 from gradient.ops import convolution, fused, pooling, recurrent
 from gradient.testing.row import Row
+from gradient.testing.samples import constant
 
 
 def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
@@ -106,6 +107,9 @@ def max_pool_indices(x: Any) -> Any:
     return np.take_along_axis(places, values.argmax(-1)[..., None], -1)[..., 0]
 
 
+LOW, HIGH = np.array([0, 0, 1, 2, 2, 4]), np.array([1, 1, 2, 3, 3, 4])
+"""Of 5 numbers, the neighbours that each of 6 lies between."""
+
 ROWS = [
     Row(
         "batch_norm",
@@ -201,5 +205,14 @@ ROWS = [
         max_pool_indices,
         ((2, 5, 4),),
         differentiable=False,
+    ),
+    Row(
+        "resize",
+        lambda x, fraction: pooling.resize(
+            x, fraction, low=constant(x, LOW), high=constant(x, HIGH), axis=1
+        ),
+        lambda x, f: (1 - f[:, None]) * x[:, LOW] + f[:, None] * x[:, HIGH],
+        ((2, 5, 4), (6,)),
+        empty=((0, 5, 4), (6,)),
     ),
 ]

@@ -336,6 +336,10 @@ def convolution_weight_grad(o: Offset) -> tuple[Any, ...]:
 POOL = PoolingOptions((3, 2), (2, 2), ((1, 1), (0, 1)), (1, 1), -np.inf)
 
 
+SPREAD = np.arange(257) // 9, np.arange(257) // 9 + 1
+NEIGHBOURS = np.array([0, 3, 99, 99, 1, 256]), np.array([1, 4, 100, 100, 2, 256])
+
+
 def max_pool_grad(o: Offset) -> tuple[Any, ...]:
     y, indices = o.of("max_pool", o.rows(), POOL)
     return o.plain(*y.shape), indices.astype(np.int64), (o.ROWS, o.COLUMNS), POOL
@@ -351,6 +355,8 @@ AT_OFFSETS: dict[str, Any] = {
     "convolution_weight_grad": convolution_weight_grad,
     "max_pool": lambda o: (o.rows(), POOL),
     "max_pool_grad": max_pool_grad,
+    "resize": lambda o: (o.rows(), abs(o.plain(6)) / 6, *NEIGHBOURS, 1),
+    "resize_grad": lambda o: (o.rows(), abs(o.plain(o.COLUMNS)) / 6, *SPREAD, 40, 1),
     "channel_moments": lambda o: (o.rows()[None],),
     "batch_norm": lambda o: (o.rows()[None], o.plain(o.ROWS), o.plain(o.ROWS), 1e-5),
     "batch_norm_grad": batch_norm_grad,

@@ -551,7 +551,34 @@ WINDOWS = ((3, 2), (2, 1), (1, 2))
 FLOAT64 = np.dtype(np.float64)
 ON = 1 << 40
 
+LOW, HIGH = np.array([0, 0, 1, 2, 2, 4]), np.array([1, 1, 2, 3, 3, 4])
+"""Of 5 numbers, the neighbours that each of 6 lies between."""
+
+
+def resized(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        sizes = (a.rows, 7, 3)
+        x = values(a(*sizes[:axis], 5, *sizes[axis:]))
+        return x, a(6, low=0, high=1), LOW, HIGH, axis
+
+    return arguments
+
+
+def resized_grad(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        sizes = (a.rows, 7, 3)
+        g = values(a(*sizes[:axis], 6, *sizes[axis:]))
+        return g, a(6, low=0, high=1), LOW, HIGH, 5, axis
+
+    return arguments
+
+
 CASES: dict[str, list[Case]] = {
+    "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
+    "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
+    "resize_fraction_grad": [
+        lambda a: (a(a.rows, 6, 3), a(a.rows, 5, 3), LOW, HIGH, 1),
+    ],
     # Convolution
     "convolution": [c.forward for c in CONVOLUTIONS],
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],

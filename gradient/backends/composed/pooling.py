@@ -1,4 +1,4 @@
-"""Max pooling, by the windows of the input."""
+"""Max pooling, by the windows of the input, and resizing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradient.dtypes import int64
 
 
 class PoolingDefaults(ShapeDefaults[Array]):
-    """Methods of `Backend` that reduce the windows of an input."""
+    """Methods of `Backend` that reduce the windows of an input, or give it other sizes."""
 
     def max_pool(self, x: Array, options: PoolingOptions) -> tuple[Array, Array]:
         """The largest number of each window of x (..., *S), and int64 where it is in the flattened
@@ -53,6 +53,35 @@ class PoolingDefaults(ShapeDefaults[Array]):
         g = self.where(at < 0, self.zeros_like(g), g)
         at = self.where(at < 0, none, at)
         return self.reshape(self.put_along(zeros, at, g, 1, True), tuple(shape))
+
+    @in_float32
+    def resize(self, x: Array, fraction: Array, low: Array, high: Array, axis: int) -> Array:
+        """(1 - fraction) x[low] + fraction x[high] along `axis`, all three of the new size."""
+        fraction = self._in_line(fraction, x, axis)
+        below, above = self._slices(x, low, axis), self._slices(x, high, axis)
+        return (1 - fraction) * below + fraction * above
+
+    @in_float32
+    def resize_grad(
+        self, g: Array, fraction: Array, low: Array, high: Array, size: int, axis: int
+    ) -> Array:
+        """The gradient of `resize` for x, of that size."""
+        fraction = self._in_line(fraction, g, axis)
+        out = self.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
+        before = (slice(None),) * axis
+        out = self.index_add(out, (*before, low), (1 - fraction) * g)
+        return self.index_add(out, (*before, high), fraction * g)
+
+    def resize_fraction_grad(self, g: Array, x: Array, low: Array, high: Array, axis: int) -> Array:
+        """The gradient of `resize` for the fraction."""
+        slope = self._slices(x, high, axis) - self._slices(x, low, axis)
+        return self.sum(g * slope, tuple(i for i in range(len(g.shape)) if i != axis))
+
+    def _slices(self, x: Array, index: Array, axis: int) -> Array:
+        return self.getitem(x, (*(slice(None),) * axis, index))
+
+    def _in_line(self, vector: Array, x: Array, axis: int) -> Array:
+        return self.reshape(vector, (-1, *(1,) * (len(x.shape) - 1 - axis)))
 
     def _windows(self, x: Array, fill: float, options: PoolingOptions) -> Array:
         """(N, K, *windows): the K numbers of each window of x (N, 1, *S), `fill` outside."""

@@ -1,4 +1,4 @@
-"""Max pooling by kernels, which need no array of all windows."""
+"""Max pooling by kernels, which need no array of all windows, and resizing."""
 
 from __future__ import annotations
 
@@ -66,5 +66,39 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
             kernels.load("pooling").max_pool_grad, planes, max(1, PLANES // size),
             g.reshape(-1), kernels.contiguous(indices).reshape(-1), g.size // planes, size,
             out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+    def resize(
+        self, x: np.ndarray, fraction: np.ndarray, low: np.ndarray, high: np.ndarray, axis: int
+    ) -> np.ndarray:
+        if not kernels.supports(x, fraction):
+            return super().resize(x, fraction, low, high, axis)
+        out = np.empty((*x.shape[:axis], low.size, *x.shape[axis + 1 :]), x.dtype)
+        outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        threads.parallel_for(
+            kernels.load("resizing").resize, outer, max(1, PLANES // max(1, low.size * inner)),
+            kernels.contiguous(x).reshape(-1), x.shape[axis], inner, kernels.contiguous(low),
+            kernels.contiguous(high), kernels.contiguous(fraction), out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+    def resize_grad(
+        self,
+        g: np.ndarray,
+        fraction: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        size: int,
+        axis: int,
+    ) -> np.ndarray:
+        if not kernels.supports(g, fraction):
+            return super().resize_grad(g, fraction, low, high, size, axis)
+        out = np.empty((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
+        outer, inner = math.prod(g.shape[:axis]), math.prod(g.shape[axis + 1 :])
+        threads.parallel_for(
+            kernels.load("resizing").resize_grad, outer, max(1, PLANES // max(1, low.size * inner)),
+            kernels.contiguous(g).reshape(-1), size, inner, kernels.contiguous(low),
+            kernels.contiguous(high), kernels.contiguous(fraction), out.reshape(-1),
         )  # fmt: skip
         return out
