@@ -81,6 +81,8 @@ def hardtanh(
             raise ArgumentError(sentence("hardtanh", "limits of uint8 from 0", got))
 
     def cut(x: Tensor) -> Tensor:
+        if x.dtype.is_floating_point:
+            return activation.hardtanh(x, low=min_val, high=max_val)
         outside = (x <= min_val) | (x >= max_val)  # NaN is not
         return where(outside, x.detach().clamp(min_val, max_val), x)
 
@@ -98,7 +100,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `negative_slope * x`."""
     floats("leaky_relu", input)
-    return _apply(lambda x: where(x > 0, x, x * negative_slope), input, inplace)
+    return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
 
 
 @composite
@@ -144,7 +146,7 @@ def rrelu(
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
     floats("elu", input)
-    return _apply(lambda x: _scaled_elu(x, alpha, 1.0, 1.0), input, inplace)
+    return _apply(lambda x: activation.elu(x, alpha=alpha), input, inplace)
 
 
 @composite
@@ -152,7 +154,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """`scale * elu(x, alpha)` that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
     floats("selu", input)
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return _apply(lambda x: _scaled_elu(x, alpha, 1.0, scale), input, inplace)
+    return _apply(lambda x: activation.elu(x, alpha=alpha, scale=scale), input, inplace)
 
 
 @composite
@@ -161,15 +163,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     floats("celu", input)
     if alpha == 0:
         raise ArgumentError(sentence("celu", "alpha other than 0", alpha))
-    return _apply(lambda x: _scaled_elu(x, alpha, alpha, 1.0), input, inplace)
-
-
-def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
-    # The clamp keeps exp finite on the side that `where` throws away: 0 * inf would be nan.
-    negative = alpha * (input.clamp(max=0.0) / stretch).expm1()
-    # At 0 a straight line of the curve's slope: its second derivative is 0 there, as PyTorch's.
-    straight = input if alpha == stretch else where(input == 0, input * (alpha / stretch), input)
-    return scale * where(input < 0, negative, straight)  # NaN goes the straight way
+    return _apply(lambda x: activation.elu(x, alpha=alpha, stretch=alpha), input, inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -256,12 +250,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
     floats("hardsigmoid", input)
-
-    def straight(x: Tensor) -> Tensor:
-        inside = (x > -3) & (x < 3)
-        return where(inside, x + 3, (x.detach() + 3).clamp(0.0, 6.0)) / 6
-
-    return _apply(straight, input, inplace)
+    return _apply(activation.hardsigmoid, input, inplace)
 
 
 @composite

@@ -68,19 +68,39 @@ def silu(be: Backend[Array], x: Array, /) -> Array:
     return be.silu(x)
 
 
+@op(lambda g, be, x, low, high: be.hardtanh_grad(g, x, low, high), promotion="float_only")
+def hardtanh(be: Backend[Array], x: Array, /, *, low: float, high: float) -> Array:
+    """x held between `low` and `high`"""
+    return be.hardtanh(x, low, high)
+
+
+@op(lambda g, be, x, slope: be.leaky_relu_grad(g, x, slope), promotion="float_only")
+def leaky_relu(be: Backend[Array], x: Array, /, *, slope: float) -> Array:
+    """x where it is above 0, else slope x"""
+    return be.leaky_relu(x, slope)
+
+
 @op(
-    lambda g, be, x: be.where(x <= -3, be.full((), 0, g.dtype), g) * hardswish_slope(be, x),
+    lambda g, be, x, alpha, stretch, scale: be.elu_grad(g, x, alpha, stretch, scale),
     promotion="float_only",
 )
+def elu(
+    be: Backend[Array], x: Array, /, *, alpha: float = 1.0, stretch: float = 1.0, scale: float = 1.0
+) -> Array:
+    """scale x, or where x is below 0, scale alpha (e^(x / stretch) - 1)"""
+    return be.elu(x, alpha, stretch, scale)
+
+
+@op(lambda g, be, x: be.hardsigmoid_grad(g, x), promotion="float_only")
+def hardsigmoid(be: Backend[Array], x: Array, /) -> Array:
+    """min(max(x + 3, 0), 6) / 6"""
+    return be.hardsigmoid(x)
+
+
+@op(lambda g, be, x: be.hardswish_grad(g, x), promotion="float_only")
 def hardswish(be: Backend[Array], x: Array, /) -> Array:
     """x min(max(x + 3, 0), 6) / 6"""
-    low, high = be.full((), 0, x.dtype), be.full((), 6, x.dtype)
-    return x * be.minimum(be.maximum(x + 3, low), high) / 6
-
-
-def hardswish_slope(be: Backend, x: Any) -> Any:
-    zero, one = be.full((), 0, x.dtype), be.full((), 1, x.dtype)
-    return be.where(x <= -3, zero, be.where(x < 3, x / 3 + 0.5, one))
+    return be.hardswish(x)
 
 
 @op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate), promotion="float_only")

@@ -573,6 +573,18 @@ def resized_grad(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asar
     return arguments
 
 
+ELUS = [(1.0, 1.0, 1.0), (1.6732632423543772, 1.0, 1.0507009873554805), (-0.5, -0.5, 1.0)]
+"""alpha, stretch and scale of elu, selu and celu."""
+
+
+def at_kinks(a: Draw) -> np.ndarray:
+    """(rows, 67) numbers about 0, and some where activations have kinks or are not finite."""
+    x = a(a.rows, 67, low=-5, high=5)
+    edges = [0.0, -0.0, 3.0, -3.0, 1e-6, -1e-6, np.inf, -np.inf, np.nan]
+    x[:2, : len(edges)] = edges
+    return x
+
+
 CASES: dict[str, list[Case]] = {
     "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
     "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
@@ -719,6 +731,18 @@ CASES: dict[str, list[Case]] = {
     "relu": each(-20, 20),
     "softplus": [*each(-9, 9), lambda a: (a(a.rows, 7, low=-9, high=9), 2.0, 4.0)],
     "relu_grad": [lambda a: (a(a.rows, 67), np.maximum(a(a.rows, 67), 0))],
+    "hardtanh": [lambda a: (at_kinks(a), -3.0, 3.0), lambda a: (at_kinks(a), 0.0, 0.0)],
+    "hardtanh_grad": [lambda a: (a(a.rows, 67), at_kinks(a), -3.0, 3.0)],
+    "leaky_relu": [lambda a, slope=slope: (at_kinks(a), slope) for slope in (0.01, -2.0, 0.0)],
+    "leaky_relu_grad": [
+        lambda a, slope=slope: (a(a.rows, 67), at_kinks(a), slope) for slope in (0.01, -2.0, 0.0)
+    ],
+    "hardsigmoid": [lambda a: (at_kinks(a),)],
+    "hardsigmoid_grad": [lambda a: (a(a.rows, 67), at_kinks(a))],
+    "hardswish": [lambda a: (at_kinks(a),)],
+    "hardswish_grad": [lambda a: (a(a.rows, 67), at_kinks(a))],
+    "elu": [lambda a, o=o: (at_kinks(a), *o) for o in ELUS],
+    "elu_grad": [lambda a, o=o: (a(a.rows, 67), at_kinks(a), *o) for o in ELUS],
     "silu": each(-20, 20),
     "silu_grad": [lambda a: (a(a.rows, 67), 3 * a(a.rows, 67))],
     "gelu": [lambda a, how=how: (3 * a(a.rows, 67), how) for how in ("none", "tanh")],

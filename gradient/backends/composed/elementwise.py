@@ -17,48 +17,22 @@ GELU_CUBIC = 0.044715
 LARGE = 1e9
 """Beyond it the inverse hyperbolic functions are log(2 x) to the last digit of float64."""
 ERF_NEAR = (
-    1.1283791670955126,
-    -0.3761263890318352,
-    0.11283791670944182,
-    -0.026866170643111094,
-    0.005223977606115942,
-    -0.0008548325929211819,
-    0.00012055293574251506,
-    -1.4924712257386027e-05,
-    1.6447131081921732e-06,
-    -1.6206310389279204e-07,
-    1.3710967166546995e-08,
-    -7.779445870324592e-10,
-)
+    1.1283791670955126, -0.3761263890318352, 0.11283791670944182, -0.026866170643111094,
+    0.005223977606115942, -0.0008548325929211819, 0.00012055293574251506, -1.4924712257386027e-05,
+    1.6447131081921732e-06, -1.6206310389279204e-07, 1.3710967166546995e-08, -7.779445870324592e-10,
+)  # fmt: skip
 ERF_FAR = (
-    1.074006907088342,
-    -0.8833944531698198,
-    0.5902283571039355,
-    -0.3104672619093586,
-    0.11952776126534657,
-    -0.026827234306172856,
-    -0.0012124151243532134,
-    0.0030340587402781626,
-    -0.000548340110279963,
-    -0.0002767996635702064,
-    0.00010778581737201805,
-    3.092819789635266e-05,
-    -1.766726360841953e-05,
-    -6.872910256683657e-06,
-)
+    1.074006907088342, -0.8833944531698198, 0.5902283571039355, -0.3104672619093586,
+    0.11952776126534657, -0.026827234306172856, -0.0012124151243532134, 0.0030340587402781626,
+    -0.000548340110279963, -0.0002767996635702064, 0.00010778581737201805, 3.092819789635266e-05,
+    -1.766726360841953e-05, -6.872910256683657e-06,
+)  # fmt: skip
 """Coefficients of P and Q in `erf`, lowest power first."""
 ERFC_TAIL = (
-    0.5641895835477551,
-    -0.28209479177178104,
-    0.4231421863162883,
-    -1.0578550285266346,
-    3.7024102124451694,
-    -16.651267946950586,
-    90.873905303932,
-    -557.3515520043716,
-    3213.5266484929575,
-    -11578.382477765046,
-)
+    0.5641895835477551, -0.28209479177178104, 0.4231421863162883, -1.0578550285266346,
+    3.7024102124451694, -16.651267946950586, 90.873905303932, -557.3515520043716,
+    3213.5266484929575, -11578.382477765046,
+)  # fmt: skip
 """Coefficients of R in `erfc`, lowest power first."""
 
 
@@ -360,6 +334,58 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def relu_grad(self, g: Array, out: Array) -> Array:
         """g where relu gave more than 0, or NaN."""
         return self.where(out <= 0, self.full((), 0, g.dtype), g)
+
+    def hardtanh(self, x: Array, low: float, high: float) -> Array:
+        """x held between `low` and `high`."""
+        low_, high_ = self.full((), low, x.dtype), self.full((), high, x.dtype)
+        return self.minimum(self.maximum(x, low_), high_)
+
+    def hardtanh_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
+        """g where x lies between the two, or is NaN."""
+        return self.where((x <= low) | (x >= high), self.full((), 0, g.dtype), g)
+
+    @in_float32
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        """x where it is above 0, else slope x."""
+        return self.where(x > 0, x, x * slope)
+
+    @in_float32
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        return self.where(x > 0, g, g * slope)
+
+    @in_float32
+    def hardsigmoid(self, x: Array) -> Array:
+        """min(max(x + 3, 0), 6) / 6 (Howard et al. 2019, section 5.2)."""
+        return self.hardtanh(x + 3, 0, 6) / 6
+
+    @in_float32
+    def hardsigmoid_grad(self, g: Array, x: Array) -> Array:
+        return self.where((x > -3) & (x < 3), g / 6, self.full((), 0, g.dtype))
+
+    @in_float32
+    def hardswish(self, x: Array) -> Array:
+        """x hardsigmoid(x) (Howard et al. 2019, section 5.2)."""
+        return x * self.hardtanh(x + 3, 0, 6) / 6
+
+    @in_float32
+    def hardswish_grad(self, g: Array, x: Array) -> Array:
+        zero, one = self.full((), 0, x.dtype), self.full((), 1, x.dtype)
+        slope = self.where(x <= -3, zero, self.where(x < 3, x / 3 + 0.5, one))
+        return self.where(x <= -3, zero, g) * slope
+
+    @in_float32
+    def elu(self, x: Array, alpha: float, stretch: float, scale: float) -> Array:
+        """scale times x, or where x is below 0, times alpha (e^(x / stretch) - 1)."""
+        low = self.where(x < 0, x, self.full((), 0, x.dtype))  # whose exponential is finite
+        return self.where(x < 0, self.expm1(low / stretch) * alpha, x) * scale
+
+    @in_float32
+    def elu_grad(self, g: Array, x: Array, alpha: float, stretch: float, scale: float) -> Array:
+        """At 0 of the curve's slope, and straight: the second derivative is 0 there."""
+        slope, one = self.full((), alpha / stretch, x.dtype), self.full((), 1, x.dtype)
+        low = self.where(x < 0, x, self.full((), 0, x.dtype))
+        straight = self.where(x == 0, slope, one)
+        return self.where(x < 0, self.exp(low / stretch) * slope, straight) * scale * g
 
     @in_float32
     def softplus(self, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:

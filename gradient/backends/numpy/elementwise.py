@@ -43,6 +43,67 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().logsigmoid_grad(g, x)
         return _each(kernels.load("elementwise").logsigmoid_grad, g, x)
 
+    def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().hardtanh(x, low, high)
+        return _each(kernels.load("piecewise").hardtanh, x, numbers=(float(low), float(high)))
+
+    def hardtanh_grad(self, g: np.ndarray, x: np.ndarray, low: float, high: float) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().hardtanh_grad(g, x, low, high)
+        return _each(
+            kernels.load("piecewise").hardtanh_grad, g, x, numbers=(float(low), float(high))
+        )
+
+    def leaky_relu(self, x: np.ndarray, slope: float) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().leaky_relu(x, slope)
+        return _each(kernels.load("piecewise").leaky_relu, x, numbers=(float(slope),))
+
+    def leaky_relu_grad(self, g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().leaky_relu_grad(g, x, slope)
+        return _each(kernels.load("piecewise").leaky_relu_grad, g, x, numbers=(float(slope),))
+
+    def hardsigmoid(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().hardsigmoid(x)
+        return _each(kernels.load("piecewise").hardsigmoid, x)
+
+    def hardsigmoid_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().hardsigmoid_grad(g, x)
+        return _each(kernels.load("piecewise").hardsigmoid_grad, g, x)
+
+    def hardswish(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().hardswish(x)
+        return _each(kernels.load("piecewise").hardswish, x)
+
+    def hardswish_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().hardswish_grad(g, x)
+        return _each(kernels.load("piecewise").hardswish_grad, g, x)
+
+    def elu(self, x: np.ndarray, alpha: float, stretch: float, scale: float) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().elu(x, alpha, stretch, scale)
+        return _each(
+            kernels.load("piecewise").elu, x, numbers=(float(alpha), float(stretch), float(scale))
+        )
+
+    def elu_grad(
+        self, g: np.ndarray, x: np.ndarray, alpha: float, stretch: float, scale: float
+    ) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().elu_grad(g, x, alpha, stretch, scale)
+        return _each(
+            kernels.load("piecewise").elu_grad,
+            g,
+            x,
+            numbers=(float(alpha), float(stretch), float(scale)),
+        )
+
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)
@@ -72,11 +133,13 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         return _each(e.gelu_tanh_grad if approximate == "tanh" else e.gelu_grad, g, x)
 
 
-def _each(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
-    """The kernel's result for every element of arrays of one shape."""
+def _each(
+    kernel: Callable[..., None], *arrays: np.ndarray, numbers: tuple[float, ...] = ()
+) -> np.ndarray:
+    """The kernel's result for every element of arrays of one shape; numbers: its options."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     stored = kernels.load("half_precision").stored
     flat = [stored(kernels.contiguous(a)).reshape(-1) for a in arrays]
     chunk = kernels.load("elementwise").CHUNK
-    threads.parallel_for(kernel, out.size, chunk, *flat, stored(out).reshape(-1))
+    threads.parallel_for(kernel, out.size, chunk, *flat, stored(out).reshape(-1), *numbers)
     return out
