@@ -38,7 +38,11 @@ class Conversion(Arithmetic):
         non_blocking: bool = False,
         copy: bool = False,
     ) -> Tensor:
-        """With another dtype, on another device, or like another tensor; itself if it is so."""
+        """With another dtype, on another device, or like another tensor; itself if it is so.
+
+        A copy from a GPU to the CPU is waited for, unless `non_blocking`: then its values are there
+        after `gradient.cuda.synchronize()`, or an event. Copies to a GPU are never waited for.
+        """
         rest: list[Any] = list(args)
         if type(copy) is not bool:
             raise TypeMismatch(sentence("to", "True or False as copy", shown(copy)))
@@ -58,6 +62,8 @@ class Conversion(Arithmetic):
         if rest and (len(rest) > 2 or any(type(flag) is not bool for flag in rest)):
             expected = "non_blocking and copy, each True or False, after dtype and device"
             raise TypeMismatch(sentence("to", expected, ", ".join(map(shown, rest))))
+        if rest:
+            non_blocking = rest[0]
         if len(rest) == 2:
             copy = rest[1]
         out: Any = self
@@ -67,7 +73,7 @@ class Conversion(Arithmetic):
         if device is not None:
             target = backends.get(str(device))
             if target is not out.backend:
-                out = moved(out, target)
+                out = moved(out, target, bool(non_blocking))
         return out.clone() if copy and out is self else out
 
     @overload
@@ -172,10 +178,13 @@ class Conversion(Arithmetic):
         return self.to(dtype="bool")
 
 
-def moved(tensor: Variable, target: Backend) -> Tensor:
+def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:
     """The tensor on another backend, in the graph where recording."""
     source = tensor.backend
-    out = wrap(map_parts(lambda x: target.asarray(source.to_numpy(x)), tensor.array), target)
+    read = source.to_numpy
+    if non_blocking and target.device == "cpu":  # elsewhere the values are needed now
+        read = getattr(source, "queue_to_numpy", read)
+    out = wrap(map_parts(lambda x: target.asarray(read(x)), tensor.array), target)
     if tensor.node is not None and mode.grad:
         from gradient.tensor.transfer import record_move
 

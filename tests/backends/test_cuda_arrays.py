@@ -6,6 +6,8 @@ The op table runs on it: its values, gradients and dtypes, and what it makes the
 from __future__ import annotations
 
 import shutil
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from gradient import backends, nn
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.options import AttentionOptions
+from gradient.backends.packed import parts_of
 from gradient.nn import functional as F  # noqa: N812
 from gradient.testing import TABLE, Row, assert_close
 from support import fake_cupy
@@ -112,6 +115,29 @@ def test_which_ops_wait_for_the_device() -> None:
         if fake_cupy.waits:
             waiting.add(row.name)
     assert waiting == WAIT
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "q8_0"])
+def test_a_copy_to_the_cpu_need_not_be_waited_for(dtype: str) -> None:
+    x = np.arange(64, dtype=np.float32).reshape(2, 32)
+    t = gradient.tensor(x)
+    t = gradient.quantization.quantize(t, dtype) if dtype == "q8_0" else t.to(dtype=dtype)
+    on_device = t.to(DEVICE)
+    fake_cupy.waits.clear()
+    copies = [
+        on_device.to("cpu", non_blocking=True),
+        on_device.to("cpu", None, True),
+        on_device.to(device="cpu", non_blocking=True),
+    ]
+    assert fake_cupy.waits == []
+    assert t.to(DEVICE, non_blocking=True).device == gradient.device(DEVICE)
+    assert fake_cupy.waits == []
+    plain = on_device.to("cpu")
+    assert len(fake_cupy.waits) == 1
+    for copy in (*copies, plain):
+        assert copy.device == gradient.device("cpu")
+        for got, expected in zip(parts_of(copy.array), parts_of(t.array), strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 class Model(nn.Module):
@@ -264,6 +290,25 @@ def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
     made.index, made.xp = index, Device(calls, current)
     made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
     return made, calls
+
+
+def test_a_copy_that_is_not_waited_for_goes_to_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime, calls = _runtime(0, 0)
+    pinned: Any = types.ModuleType("cupyx")
+    pinned.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
+    monkeypatch.setitem(sys.modules, "cupyx", pinned)
+
+    def asnumpy(x: Any, out: np.ndarray, blocking: bool) -> np.ndarray:
+        calls.append(blocking)
+        out[...] = x
+        return out
+
+    runtime.xp.asnumpy = asnumpy
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(runtime.queue_to_numpy(x), x)
+    assert calls == [False]
 
 
 def test_shared_memory_is_asked_for_whatever_a_kernel_declares_itself() -> None:

@@ -159,6 +159,15 @@ class CupyRuntime:
     def to_numpy(self, x: Array) -> np.ndarray:
         return self.xp.asnumpy(x)
 
+    def queue_to_numpy(self, x: Array) -> np.ndarray:
+        """A copy in pinned memory of the host, whose values have come when the work that is queued
+        up to here is done."""
+        import cupyx
+
+        with self.on_device():
+            out: np.ndarray = cupyx.empty_pinned(x.shape, x.dtype)
+            return self.xp.asnumpy(x, out=out, blocking=False)
+
     def synchronize(self) -> None:
         self._device.synchronize()
 
