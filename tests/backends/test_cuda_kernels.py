@@ -276,6 +276,7 @@ def test_a_cache_of_another_make_is_left_to_the_default(one: CudaBackend) -> Non
     assert not any(name.startswith("cached") for name in one.runtime.launched)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_is_launched_by_a_case():
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads or of a few
     rows."""
