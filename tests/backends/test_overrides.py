@@ -382,6 +382,7 @@ AT_OFFSETS: dict[str, Any] = {
     "attention_grad": attention_grad,
     "cached_attention": cached_attention,
     "relu": lambda o: (both_signs(o),),
+    "where": lambda o: (both_signs(o) > 0, both_signs(o), o.plain(2 * o.ROWS, o.COLUMNS)),
     "relu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), np.maximum(both_signs(o), 0)),
     "sigmoid": lambda o: (both_signs(o),),
     "sigmoid_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), 1 / (1 + np.exp(-both_signs(o)))),

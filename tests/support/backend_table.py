@@ -672,7 +672,16 @@ CASES: dict[str, list[Case]] = {
     "clone": [lambda a: (a(a.rows, 67),)],
     "addcmul": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7), 0.3)],
     "addcdiv": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7, low=0.5), 0.3)],
-    "where": [lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7))],
+    "where": [
+        lambda a: (a.bools(a.rows, 67), a(a.rows, 67), np.log(a(a.rows, 67))),
+        lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7)),
+        lambda a: (a.bools(a.rows, 7), a(), a(a.rows, 7)),
+        lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a()),
+        lambda a: (a.bools(a.rows, 7), a(), a()),
+        lambda a: (a.bools(7), a(a.rows, 7), a()),
+        lambda a: (a.bools(a.rows, 7), a.integers(0, 9, a.rows, 7), a.integers(0, 9, 7)),
+        *(lambda a: (a.bools(0, 7), a(0, 7), a()), lambda a: (a.bools(), a(), a(3))),
+    ],
     # Exponentials and logarithms
     "exp": each(-5, 5),
     "log": each(0.01, 9),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import Array, ArrayAPIBackend
-from gradient.backends.numpy import memory
+from gradient.backends.numpy import kernels, memory
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
@@ -89,9 +89,13 @@ class NumpyBackend(
     cos = staticmethod(np.cos)  # type: ignore[assignment]
     maximum = staticmethod(np.maximum)  # type: ignore[assignment]
     minimum = staticmethod(np.minimum)  # type: ignore[assignment]
-    where = staticmethod(np.where)  # type: ignore[assignment]
 
     # A ufunc's method without the function around it, for the float dtypes that need no care.
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        if type(condition) is np.ndarray and condition.size >= kernels.MIN_SIZE:
+            return super().where(condition, a, b)
+        return np.where(condition, a, b)
 
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]

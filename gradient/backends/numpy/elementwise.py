@@ -8,10 +8,31 @@ import numpy as np
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.kernels import contiguous
 
 
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
+
+    def where(self, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        shape = condition.shape
+        if not (
+            condition.dtype == np.bool_
+            and condition.flags.c_contiguous
+            and (a.shape == shape or (b.shape == shape and a.shape == ()))
+            and (b.shape == shape or b.shape == ())
+            and kernels.supports(a if a.shape == shape else b, a, b)
+            and kernels.supports(b if b.shape == shape else a)
+        ):
+            return super().where(condition, a, b)
+        out = np.empty(shape, a.dtype)
+        elementwise = kernels.load("elementwise")
+        threads.parallel_for(
+            *(elementwise.where, out.size, elementwise.CHUNK),
+            *(condition.view(np.uint8).reshape(-1), contiguous(a).reshape(-1)),
+            *(contiguous(b).reshape(-1), out.reshape(-1)),
+        )
+        return out
 
     def relu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports(x):

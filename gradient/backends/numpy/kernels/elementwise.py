@@ -33,6 +33,28 @@ def relu_grad(start, stop, g, out, y):
 
 
 @strict_kernel
+def where(start, stop, condition, a, b, y):
+    """a where the byte of `condition` is not 0, else b: arrays of one size, one of which may be
+    a number, of size 1. Both are read before one is chosen: a branch would leave no vectors."""
+    condition, y = condition[start:stop], y[start:stop]
+    if a.size > 1 and b.size > 1:
+        a, b = a[start:stop], b[start:stop]
+        for i in range(y.size):
+            u, v = a[i], b[i]
+            y[i] = u if condition[i] else v
+    elif a.size > 1:
+        a, v = a[start:stop], b[0]
+        for i in range(y.size):
+            u = a[i]
+            y[i] = u if condition[i] else v
+    else:
+        u, b = a[0], b[start:stop]
+        for i in range(y.size):
+            v = b[i]
+            y[i] = u if condition[i] else v
+
+
+@strict_kernel
 def sigmoid_of(start, stop, x, y):
     """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]
