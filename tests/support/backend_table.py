@@ -822,9 +822,18 @@ CASES: dict[str, list[Case]] = {
     ],
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
-    "take_along": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0)],
+    "take_along": [
+        lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0),
+        lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), 1),
+        lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), -1),
+        lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows - 1, 3), 1),
+        *(lambda a: (a(0, 9), a.integers(0, 9, 0, 3), 1), lambda a: (a(9), a.integers(0, 9, 0), 0)),
+    ],
     "put_along": [
-        lambda a, add=add: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, add) for add in (True,)
+        lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), a(a.rows, 20, 4), 1, True),
+        lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), a(a.rows, 9), -1, True),
+        lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 2), a(a.rows, 5), 1, True),
+        lambda a: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, True),
     ],
     "rope": [
         *(rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)),

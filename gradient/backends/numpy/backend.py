@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.numpy import kernels, memory
+from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
@@ -61,6 +62,7 @@ class NumpyBackend(
     SelectionKernels,
     VarianceKernels,
     CheckedIndices,
+    AlongKernels,
     OptimizerKernels,
     ReductionKernels,
     ArrayAPIBackend,

@@ -1,0 +1,25 @@
+"""Picking and adding along the middle axis of flat arrays (outer, n, inner)."""
+
+from __future__ import annotations
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel
+
+
+@ordered_kernel
+def take(start, stop, x, n, index, m, inner, out):
+    """out (outer, m, inner) = x[o, index[o, j, i], i], for o from start to stop."""
+    for o in range(start, stop):
+        for j in range(m):
+            at = (o * m + j) * inner
+            for i in range(inner):
+                out[at + i] = x[(o * n + index[at + i]) * inner + i]
+
+
+@ordered_kernel
+def add(start, stop, x, n, index, m, inner, value):
+    """x[o, index[o, j, i], i] += value (outer, m, inner), for o from start to stop, in order."""
+    for o in range(start, stop):
+        for j in range(m):
+            at = (o * m + j) * inner
+            for i in range(inner):
+                x[(o * n + index[at + i]) * inner + i] += value[at + i]
