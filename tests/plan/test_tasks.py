@@ -12,6 +12,7 @@ import gradient
 import gradient.functional as F
 from gradient.backends import small_calls
 from gradient.backends.numpy import threads
+from gradient.ops import recurrent
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
 from gradient.plan.passes import simplified, with_fused_chains
@@ -36,6 +37,11 @@ def attention(x: gradient.Tensor) -> gradient.Tensor:
     return F.scaled_dot_product_attention(q, q * 0.5, q * 2, is_causal=True)
 
 
+def lstm(x: gradient.Tensor) -> gradient.Tensor:
+    state, weight = gradient.zeros(4, 128), gradient.ones(512, 128) * 0.01
+    return recurrent.lstm(x.reshape(10, 4, 512), state, state, weight)
+
+
 CASES: dict[str, tuple[Any, int]] = {
     "softmax": (lambda x: F.softmax(x, -1), 2),
     "log_softmax": (lambda x: F.log_softmax(x, -1), 2),
@@ -44,6 +50,15 @@ CASES: dict[str, tuple[Any, int]] = {
     "layer_norm": (lambda x: F.layer_norm(x, (512,), gradient.ones(512), gradient.ones(512)), 1),
     "rms_norm": (lambda x: F.rms_norm(x, (512,), gradient.ones(512)), 1),
     "attention": (attention, 0),
+    "sigmoid": (gradient.sigmoid, 2),
+    "sum": (lambda x: x.sum(), 1),
+    "sum of rows": (lambda x: x.sum(-1), 1),
+    "norm": (lambda x: x.norm(), 1),
+    "mse_loss": (lambda x: F.mse_loss(x, x.detach() * 2), 1),
+    "cumsum": (lambda x: x.cumsum(-1), 0),
+    "pad": (lambda x: F.pad(x, (1, 2)), 1),
+    "group_norm": (lambda x: F.group_norm(x.reshape(5, 8, 512), 2, gradient.ones(8)), 1),
+    "lstm": (lstm, 2),
     "chain": (lambda x: F.softmax(F.gelu(F.silu(x)), -1), 6),
 }
 """A function, and how many tasks its forward and backward pass have at least."""

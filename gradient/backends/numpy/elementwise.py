@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,23 +16,10 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
     def where(self, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        shape = condition.shape
-        if not (
-            condition.dtype == np.bool_
-            and condition.flags.c_contiguous
-            and (a.shape == shape or (b.shape == shape and a.shape == ()))
-            and (b.shape == shape or b.shape == ())
-            and kernels.supports(a if a.shape == shape else b, a, b)
-            and kernels.supports(b if b.shape == shape else a)
-        ):
+        if not takes_where(condition, a, b):
             return super().where(condition, a, b)
-        out = np.empty(shape, a.dtype)
-        elementwise = kernels.load("elementwise")
-        threads.parallel_for(
-            *(elementwise.where, out.size, elementwise.CHUNK),
-            *(condition.view(np.uint8).reshape(-1), contiguous(a).reshape(-1)),
-            *(contiguous(b).reshape(-1), out.reshape(-1)),
-        )
+        out = np.empty(condition.shape, a.dtype)
+        threads.parallel_for(*where_launch(condition, a, b, out))
         return out
 
     def relu(self, x: np.ndarray) -> np.ndarray:
@@ -152,6 +140,26 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         e = kernels.load("elementwise")
 
         return _each(e.gelu_tanh_grad if approximate == "tanh" else e.gelu_grad, g, x)
+
+
+def takes_where(condition: Any, a: Any, b: Any) -> bool:
+    """Whether the kernel chooses elements: of arrays of one shape, one of which may be a number."""
+    given = [x for x in (a, b) if isinstance(x, np.ndarray) and x.shape == condition.shape]
+    return (
+        len(given) > 0
+        and condition.dtype == np.bool_
+        and condition.flags.c_contiguous
+        and all(isinstance(x, (np.ndarray, np.generic)) for x in (a, b))
+        and all(x.shape in (condition.shape, ()) for x in (a, b))
+        and all(kernels.supports(x, a, b) for x in given)
+    )
+
+
+def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
+    """What `parallel_for` is to be given to choose elements into `out`, which is contiguous."""
+    elementwise = kernels.load("elementwise")
+    arrays = (condition.view(np.uint8), contiguous(a), contiguous(b), out)
+    return (elementwise.where, out.size, elementwise.CHUNK, *(x.reshape(-1) for x in arrays))
 
 
 def _each(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,26 +25,22 @@ class ReductionKernels(ArrayAPIBackend):
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.dtype.char not in "fd":
             return super().sum(x, axis, keepdims)
-        if x.size < MANY or (split := _split(x, axis)) is None:
+        if x.size < MANY or not takes(x, axis):
             # The ufunc's method, without the function around it.
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
-        outer, n, inner = split
-        family = kernels.load("reductions")
-        if inner == 1:
-            out = _sums_of_rows(family.sum_of_parts, x.reshape(-1), outer, n)
-        else:
-            out = np.empty(outer * inner, x.dtype)
-            threads.parallel_for(
-                *(family.sum_of_columns, outer * -(-inner // family.COLUMNS), 1),
-                *(x.reshape(-1), n, inner, out),
-            )
-        return out.reshape(_reduced(x.shape, axis, keepdims))
+        out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
+        for launch in launches(x, axis, out):
+            threads.parallel_for(*launch)
+        return out
 
     def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY or not kernels.supports(x):
             return super().sum_of_squares(x)
-        kernel = kernels.load("reductions").squares_of_parts
-        return _sums_of_rows(kernel, x.reshape(-1), 1, x.size).reshape(())
+        out = np.empty((), x.dtype)
+        family = kernels.load("reductions")
+        for launch in _of_rows(family.squares_of_parts, x.reshape(-1), 1, x.size, out):
+            threads.parallel_for(*launch)
+        return out
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
@@ -71,23 +68,39 @@ class ReductionKernels(ArrayAPIBackend):
         return out
 
 
-def _sums_of_rows(kernel: Callable[..., None], x: np.ndarray, rows: int, n: int) -> np.ndarray:
-    """The sums of rows of n that a kernel takes in parts, whose sums are added up likewise."""
+def takes(x: np.ndarray, axis: Axis) -> bool:
+    """Whether kernels take a sum: of a large array along neighbouring axes."""
+    return x.size >= MANY and kernels.supports(x) and _split(x, axis) is not None
+
+
+def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]]:
+    """What `parallel_for` is to be given, in turn, for the sums of what `takes` allows, in `out`,
+    which is contiguous."""
+    outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
     family = kernels.load("reductions")
+    if inner == 1:
+        return _of_rows(family.sum_of_parts, x.reshape(-1), outer, n, out)
+    blocks = outer * -(-inner // family.COLUMNS)
+    return [(family.sum_of_columns, blocks, 1, x.reshape(-1), n, inner, out.reshape(-1))]
+
+
+def _of_rows(
+    kernel: Callable[..., None], x: np.ndarray, rows: int, n: int, out: np.ndarray
+) -> list[tuple[Any, ...]]:
+    """As `launches`, of rows of n: a kernel takes parts, and their sums are added up likewise."""
+    family, found = kernels.load("reductions"), []
     while True:
         parts = -(-n // family.PART)
-        out = np.empty(rows * parts, x.dtype)
+        sums = out.reshape(-1) if parts == 1 else np.empty(rows * parts, x.dtype)
         chunk = max(1, CHUNK // min(n, family.PART))
-        threads.parallel_for(kernel, rows * parts, chunk, x, n, parts, out)
+        found.append((kernel, rows * parts, chunk, x, n, parts, sums))
         if parts == 1:
-            return out
-        kernel, x, n = family.sum_of_parts, out, parts
+            return found
+        kernel, x, n = family.sum_of_parts, sums, parts
 
 
 def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:
-    """The sizes before, of and behind the axes, where kernels take such sums: of neighbours."""
-    if not kernels.supports(x):
-        return None
+    """The sizes before, of and behind the axes, if these are neighbours."""
     if axis is None:
         return 1, x.size, 1
     axes = sorted(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends import small_calls
-from gradient.backends.numpy import blas, gemm, grouped, kernels, linear
+from gradient.backends.numpy import blas, elementwise, gemm, grouped, kernels, linear, reductions
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
 from gradient.plan.executors.program import Step, task
@@ -81,6 +81,8 @@ def _where(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Ste
     condition, a, b = args
     if condition.dtype != bool:
         return None
+    if out.flags.c_contiguous and elementwise.takes_where(condition, a, b):
+        return [(task, elementwise.where_launch(condition, a, b, out))]
     return [(np.copyto, (out, b)), (np.copyto, (out, a, "same_kind", condition))]
 
 
@@ -89,6 +91,8 @@ def _reduction(ufunc: np.ufunc, sums: bool) -> Lowering:
         names = ("x", "axis", "keepdims")
         given = dict(zip(names, args, strict=False)) | options
         x, axis, keep = given["x"], given.get("axis"), given.get("keepdims", False)
+        if sums and out.flags.c_contiguous and reductions.takes(x, axis):
+            return [(task, launch) for launch in reductions.launches(x, axis, out)]
         if x.dtype.char in "fd" or not sums and x.dtype.kind in "iu":
             return [(ufunc.reduce, (x, axis, None, out, keep))]
         if sums and x.dtype.kind in "biu":

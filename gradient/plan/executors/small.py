@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends import small_calls
-from gradient.backends.numpy import kernels
+from gradient.backends.numpy import kernels, reductions
 from gradient.plan.calls import Buffer, Call, Ref
 from gradient.plan.executors.program import Step, task
 
@@ -151,7 +151,7 @@ def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, axis = args[0], args[1] if len(args) > 1 else None
     if not (_plain(x, out) and x.dtype.char in "fd" and x.dtype == out.dtype):
         return None
-    if type(axis) is not int or not -x.ndim <= axis < x.ndim:
+    if type(axis) is not int or not -x.ndim <= axis < x.ndim or reductions.takes(x, axis):
         return None
     axis %= x.ndim
     before, n, after = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])

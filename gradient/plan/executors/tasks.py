@@ -63,7 +63,7 @@ def lowered(
         return lowered(function, operands, own, out, kind)
     expected = [x.tobytes() for x in leaves(again.result, np.ndarray)]
     for place in places:
-        place.view(np.uint8).fill(0xFF) if place.flags.c_contiguous else place.fill(0)
+        place.reshape(-1).view(np.uint8).fill(0xFF) if place.flags.c_contiguous else place.fill(0)
     tasks = threads.Tasks()
     for _, given in steps:
         tasks.append(*given)
