@@ -45,13 +45,14 @@ def as_strided(
     last = int(places.max()) if places.size else own.offset - 1
     if x.is_contiguous() and own.offset <= first and last < own.offset + x.numel():
         return _view(x, wanted._replace(offset=wanted.offset - own.offset))
-    *_, owner = with_bases(x)
-    whole = owner.is_contiguous()
-    if whole and last >= owner.numel():
-        expected = f"places in memory of {owner.numel()} elements"
-        raise ShapeError(sentence("as_strided", expected, f"place {last}"))
+    *_, owner = (base for base in with_bases(x) if base.dtype is x.dtype)  # of z.real: real
+    whole, start = owner.is_contiguous(), owner.storage_offset()
+    if whole and not start <= first <= last < start + owner.numel() and places.size:
+        outside = first if first < start else last
+        expected = f"places in memory of {start + owner.numel()} elements"
+        raise ShapeError(sentence("as_strided", expected, f"place {outside}"))
     if whole and not (mode.grad and (x.requires_grad or owner.requires_grad)):
-        return _view(owner, wanted)
+        return _view(owner, wanted._replace(offset=wanted.offset - start))
     at = _numbers(places, own)
     if not whole and at.min(initial=0) < 0:
         raise ShapeError(
@@ -61,7 +62,7 @@ def as_strided(
     out = _taken(_sharing(x, own), np.maximum(at, 0))
     if at.min(initial=0) < 0:
         inside = x.backend.asarray(at >= 0)
-        out = elementwise.where(out, _taken(owner.detach(), places), condition=inside)
+        out = elementwise.where(out, _taken(owner.detach(), places - start), condition=inside)
     out.view_info = (x, None, {})  # so that a write is refused where it would miss a gradient
     return out
 
@@ -74,7 +75,16 @@ def as_strided_scatter(
     if tuple(tensor_of("as_strided_scatter", src).shape) != wanted.size:
         expected = f"src of shape {wanted.size}"
         raise ShapeError(sentence("as_strided_scatter", expected, tuple(src.shape)))
-    at = _numbers(_own_layout(x).places(), wanted)
+    own, places = _own_layout(x).places(), wanted.places()
+    if places.size > len(np.unique(places)):
+        expected = "a size and strides that take no element twice"
+        raise ShapeError(
+            sentence("as_strided_scatter", expected, f"{wanted.size}, {wanted.stride}")
+        )
+    if places.max(initial=0) > own.max(initial=0):
+        expected = f"places up to {own.max(initial=0)}, the tensor's last"
+        raise ShapeError(sentence("as_strided_scatter", expected, places.max()))
+    at = _numbers(own, wanted)
     if at.max(initial=-1) < 0:
         return x.clone()
     written = _taken(src.to(x.dtype), np.maximum(at, 0))
