@@ -115,7 +115,7 @@ def _losses(
     emitted = log_probs.gather(2, labels.expand(steps, *labels.shape))  # (T, N, 2 S + 1)
     # A blank between two labels may be left out if they differ.
     skips = labels[:, 2:] != labels[:, :-2]
-    skips = pad(skips & (labels[:, 2:] != blank), (min(2, labels.shape[1]), 0), value=False)
+    skips = pad(skips, (min(2, labels.shape[1]), 0), value=False)
     here = arange(labels.shape[1], device=device)
     alpha = emitted[0].masked_fill(here > 1, least) if steps else emitted.new_zeros(labels.shape)
     ends = here.new_tensor(lengths).reshape(-1, 1)

@@ -52,8 +52,11 @@ def embedding_bag(
         per_sample_weights = per_sample_weights.reshape(-1)
     bag, count = _bags(op, input, offsets, include_last_offset)
     input = input.reshape(-1)
-    if padding_idx is not None and padding_idx < 0:
-        padding_idx += weight.shape[0]
+    if padding_idx is not None:
+        if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+            expected = f"padding_idx from {-weight.shape[0]} to {weight.shape[0] - 1}"
+            raise ArgumentError(sentence(op, expected, padding_idx))
+        padding_idx %= weight.shape[0]
     rows = embedding(input, weight, padding_idx, max_norm, norm_type)  # (N, D)
     if padding_idx is not None:
         kept = (input != padding_idx).nonzero()[:, 0]
@@ -96,7 +99,7 @@ def _bags(
         *starts, end = starts
     else:
         end = input.shape[0]
-    ends = [*starts[1:], end]
+    ends = [*starts[1:], end] if starts else []
     if (starts and starts[0] != 0) or end > input.shape[0]:
         raise ArgumentError(sentence(op, f"offsets from 0 to {input.shape[0]}", offsets.tolist()))
     if any(stop < start for start, stop in zip(starts, ends, strict=True)):
@@ -112,7 +115,8 @@ def _bags(
 
 
 def _largest(rows: Tensor, bag: Tensor, count: int) -> Tensor:
-    """The largest of each bag, by column; its gradient goes to the first of equals."""
+    """The largest of each bag, by column, NaN where there is one; its gradient goes to the first
+    of equals."""
     size = rows.shape[1]
     if not rows.shape[0]:
         return rows.new_zeros((count, size)) + rows.sum()
@@ -120,7 +124,7 @@ def _largest(rows: Tensor, bag: Tensor, count: int) -> Tensor:
     least = rows.detach().new_full((count, size), -math.inf)
     most = least.scatter_reduce(0, index, rows.detach(), "amax")
     places = arange(rows.shape[0], device=rows.device).unsqueeze(1).expand(rows.shape)
-    chosen = rows.detach() == most.index_select(0, bag)
+    chosen = (rows.detach() == most.index_select(0, bag)) | rows.detach().isnan()
     places = places.masked_fill(~chosen, rows.shape[0])
     none = places.new_full((count, size), rows.shape[0])
     first = none.scatter_reduce(0, index, places, "amin")

@@ -90,7 +90,7 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners
     sizes = tuple(input.shape[2:])
     places = []  # in pixels, of each dimension in the order of `input`
     for axis, size in zip(reversed(range(len(sizes))), sizes, strict=True):
-        place = grid[..., axis].reshape(grid.shape[0], -1)
+        place = grid[..., axis].flatten(1)
         place = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
         if mode != "bicubic":
             place = _inside(place, size, padding, align_corners)
@@ -144,5 +144,5 @@ def _inside(place: Tensor, size: int, padding: str, align_corners: bool) -> Tens
         turns = (place.detach() / span).floor()
         extra = place - turns * span
         place = where(turns % 2 == 0, extra, span - extra) + first
-    kept = place.detach().clamp(0, size - 1)
+    kept = where(place.detach() > 0, place.detach().clamp(max=size - 1), 0)  # of NaN 0, as PyTorch
     return where((place > 0) & (place < size - 1), place, kept)

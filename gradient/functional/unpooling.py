@@ -94,5 +94,5 @@ def _unpool(
                 raise ArgumentError(sentence(op, expected, tuple(wanted)))
     leading = tuple(input.shape[:-spatial])
     flat = input.new_zeros((*leading, math.prod(wanted)))
-    put = flat.scatter(-1, indices.reshape(*leading, -1), input.reshape(*leading, -1))
+    put = flat.scatter(-1, indices.flatten(-spatial), input.flatten(-spatial))
     return put.reshape(*leading, *wanted)
