@@ -13,12 +13,13 @@ as the default float dtype.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
 from gradient.dtypes import HALF_PRECISION, get_default_dtype
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import fourier, shape
 from gradient.ops import index as ops
 from gradient.tensor import Tensor
@@ -51,7 +52,7 @@ __all__ = [
     "rfftn",
 ]
 
-Sizes = Sequence[int] | None
+Sizes = int | Sequence[int] | None
 Dims = int | Sequence[int] | None
 LAST_TWO = (-2, -1)
 
@@ -172,7 +173,7 @@ def fftfreq(
     n = int_of("fft.fftfreq", "n", n)
     turns: Any = arange(n, dtype=dtype or get_default_dtype(), device=device)
     turns[(n + 1) // 2 :] -= n
-    return (turns * (1.0 / (n * d))).requires_grad_(requires_grad)
+    return _frequencies("fft.fftfreq", turns, n * d).requires_grad_(requires_grad)
 
 
 def rfftfreq(
@@ -186,7 +187,14 @@ def rfftfreq(
     """The frequencies of the n // 2 + 1 terms of `rfft`, of samples d apart."""
     n = int_of("fft.rfftfreq", "n", n)
     turns: Any = arange(n // 2 + 1, dtype=dtype or get_default_dtype(), device=device)
-    return (turns * (1.0 / (n * d))).requires_grad_(requires_grad)
+    return _frequencies("fft.rfftfreq", turns, n * d).requires_grad_(requires_grad)
+
+
+def _frequencies(caller: str, turns: Tensor, time: float) -> Tensor:
+    if not (turns.is_floating_point() or turns.is_complex()):
+        expected = "dtype of floating-point or complex numbers"
+        raise DTypeError(sentence(caller, expected, turns.dtype))
+    return turns * (1.0 / time if time else math.inf)
 
 
 def fftshift(input: Tensor, dim: Dims = None) -> Tensor:
@@ -264,9 +272,10 @@ def _of_complex(caller: str, x: Any) -> Any:
 def _one(caller: str, n: int | None) -> list[int] | None:
     if n is None:
         return None
-    if n == -1:  # among several sizes, that there is
+    size = int_of(f"fft.{caller}", "n", n)
+    if size == -1:  # among several sizes, that there is
         raise ArgumentError(sentence(f"fft.{caller}", "n of at least 1", n))
-    return [n]
+    return [size]
 
 
 def _norm(caller: str, norm: str | None) -> str:
@@ -282,7 +291,7 @@ def _axes(caller: str, x: Any, dim: Dims) -> tuple[int, ...]:
         return tuple(range(x.ndim))
     dims = ints_of(caller, "dim", dim)
     if dims and not x.ndim:
-        raise ShapeError(sentence(caller, "a tensor with dimensions", "one of none"))
+        raise IndexOutOfRange(sentence(caller, "a tensor with dimensions", "one of none"))
     axes = tuple(axis_of(d, x.ndim) for d in dims)
     if len(set(axes)) != len(axes):
         raise ArgumentError(sentence(caller, "different dimensions as dim", tuple(dims)))
@@ -294,7 +303,7 @@ def _axes_and_sizes(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes to transform and the numbers of their elements; of the last, where it is `doubled`,
     of those that come out. -1 stands for the number that there is."""
-    given = None if s is None else ints_of(caller, "n" if len(s) == 1 else "s", s)
+    given = None if s is None else ints_of(caller, "s", s)
     if dim is None and given is not None:
         if len(given) > x.ndim:
             expected = f"s of at most {x.ndim} sizes, one a dimension"
