@@ -12,7 +12,6 @@ from gradient.linalg.lu import (
     LUFactor,
     LUFactorEx,
     check_pivots,
-    lu_factor,
     lu_factor_ex,
     unpacked,
 )
@@ -143,8 +142,10 @@ class TriangularSolution(NamedTuple):
 
 @forwarded
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUFactorEx:
-    """`linalg.lu_factor`, or with `get_infos` `linalg.lu_factor_ex`."""
-    return lu_factor_ex(A, pivot=pivot) if get_infos else lu_factor(A, pivot=pivot)
+    """(LU, pivots) as of `linalg.lu_factor`, of singular matrices too, and with `get_infos` the
+    info of `linalg.lu_factor_ex`."""
+    found = lu_factor_ex(A, pivot=pivot)
+    return found if get_infos else LUFactor(found.LU, found.pivots)
 
 
 @forwarded

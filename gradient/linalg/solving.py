@@ -241,7 +241,7 @@ def lstsq(
     a, b = matrices("linalg.lstsq", A), matrices("linalg.lstsq", B, 1)
     vectors = b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
     b = b.unsqueeze(-1) if vectors else b
-    if b.shape[-2] != a.shape[-2]:
+    if b.ndim < 2 or b.shape[-2] != a.shape[-2]:
         got = f"A {tuple(a.shape)} and B {tuple(B.shape)}"
         raise ShapeError(sentence("linalg.lstsq", "A (..., M, N) and B of M rows", got))
     x = pinv(a, rtol=rcond) @ b

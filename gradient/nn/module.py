@@ -71,7 +71,7 @@ class Module(Hooked, StateDictHooked, Members):
     _shown: ClassVar[Sequence[str]] = ()
     """The names of the options that `repr` shows."""
 
-    _version: ClassVar[int | None] = None
+    _version: ClassVar[int | None] = 1
     """Of what a state dict holds of this class: `_load_from_state_dict` finds it in
     `local_metadata`, if the state dict was not taken through a file."""
 

@@ -22,7 +22,6 @@ from gradient.tensor.arguments import (
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import become_view, overwrite, overwrite_at
 from gradient.tensor.packed import overwrite_parts, refuse
@@ -200,7 +199,6 @@ class InPlace(Arithmetic):
     ldexp_ = in_place(RealFunctions.ldexp)
     nextafter_ = in_place(RealFunctions.nextafter)
     rad2deg_ = in_place(RealFunctions.rad2deg)
-    sgn_ = in_place(ComplexNumbers.sgn)
     sinc_ = in_place(RealFunctions.sinc)
     gcd_ = in_place(NumberFunctions.gcd)
     heaviside_ = in_place(NumberFunctions.heaviside)
@@ -219,6 +217,11 @@ class InPlace(Arithmetic):
     baddbmm_ = in_place(Products.baddbmm)
     tril_ = in_place(Shaping.tril)
     triu_ = in_place(Shaping.triu)
+
+    def sgn_(self: Any) -> Tensor:
+        """In-place form of `sgn`."""
+        x = self.clone() if self.is_complex() else self  # whose gradient keeps what it divides
+        return overwrite(self, x.sgn(), "sgn_")
 
     def cumprod_(self: Any, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumprod`."""

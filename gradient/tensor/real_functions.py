@@ -92,7 +92,8 @@ class RealFunctions(TensorBase):
     def ldexp(self: Any, other: Tensor) -> Tensor:
         """x 2^other: for floating-point numbers and whole powers without overflow on the way."""
         exponent: Any = tensor_of("ldexp", other)
-        if not self.is_floating_point() or exponent.is_floating_point():
+        fractional = exponent.is_floating_point() or exponent.is_complex()
+        if fractional or not self.is_floating_point():
             return self * 2.0**exponent
         # In float64, and by three factors, of which each is one of its numbers.
         whole = exponent.long().clamp(-2200, 2200)
