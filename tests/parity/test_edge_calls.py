@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
-import gradient  # noqa: E402
+from support.both_packages import assert_alike  # noqa: E402
 
 INF = float("inf")
 NANS = [1.0, float("nan"), -INF, 3.0, 0.0, float("nan"), INF, 2.0]
@@ -432,37 +430,6 @@ CASES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def taken(value: Any) -> Any:
-    """A result in terms that both packages share."""
-    if isinstance(value, tuple):
-        return tuple(map(taken, value))
-    if hasattr(value, "detach"):
-        dtype = str(value.dtype).rpartition(".")[2]
-        return value.requires_grad, dtype, np.asarray(value.detach().double().numpy())
-    return value
-
-
-def run(case: Callable[[Any], Any], library: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return taken(case(library))
-        except Exception as error:
-            return error
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_as_pytorch(name: str):
-    theirs, ours = run(CASES[name], torch), run(CASES[name], gradient)
-    if isinstance(theirs, Exception):
-        assert isinstance(ours, type(theirs)), f"{theirs!r}, {ours!r}"
-    else:
-        np.testing.assert_equal(_rounded(ours), _rounded(theirs))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_rounded, value))
-    if isinstance(value, np.ndarray):
-        return np.array([float(f"{v:.6g}") for v in value.reshape(-1)]).reshape(value.shape)
-    return value
+    assert_alike(CASES[name])

@@ -1,0 +1,114 @@
+"""Transforms, views by strides, sampling and bags of embeddings at their edges, as PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+import gradient  # noqa: E402
+from support.both_packages import assert_alike  # noqa: E402
+
+INF, NAN = float("inf"), float("nan")
+Z = np.arange(12).reshape(3, 4) * (1 + 2j)
+W = np.array([[1.0, NAN], [3.0, -INF], [NAN, 2.0], [4.0, 5.0]])
+
+
+def sampled(t: Any, place: float, mode: str) -> Any:
+    pixels = t.arange(9.0).reshape(1, 1, 3, 3)
+    options: Any = {"mode": mode, "padding_mode": "border", "align_corners": False}
+    return t.nn.functional.grid_sample(pixels, t.tensor([[[[place, 0.1]]]]), **options)
+
+
+def bags(t: Any, indices: Any, offsets: Any = None, **options: Any) -> Any:
+    indices, offsets = (
+        None if x is None else t.tensor(x, dtype=t.int64) for x in (indices, offsets)
+    )
+    return t.nn.functional.embedding_bag(indices, t.tensor(W), offsets, **options)
+
+
+def slopes(t: Any, function: Callable[[Any], Any], values: Any) -> Any:
+    """A function's result, and its gradient where the result has ones as gradient."""
+    x = t.tensor(values, requires_grad=True)
+    y = function(x)
+    return y, t.autograd.grad(y, x, t.ones_like(y))[0]
+
+
+def ctc(t: Any, targets: list[list[int]]) -> Any:
+    scores = t.arange(30.0).reshape(6, 1, 5).sin().log_softmax(-1)
+    return t.nn.functional.ctc_loss(scores, t.tensor(targets), (6,), (3,))
+
+
+def scattered(t: Any, size: Any, stride: Any, offset: int) -> Any:
+    return t.zeros(3, 4).as_strided_scatter(t.ones(size), size, stride, offset)
+
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    "strides over real parts": lambda t: t.tensor(Z).real.as_strided((2, 2), (2, 4), 0),
+    "strides from a real part on to an imaginary one": lambda t: (
+        t.tensor(Z).real.as_strided((2, 3), (1, 2), 1)
+    ),
+    "strides over real parts of a part": lambda t: t.tensor(Z)[1:].real.as_strided((2,), (3,)),
+    "strides over other bits": lambda t: (
+        t.tensor(W).t().view(t.int64).as_strided((2,), (2,), 1) == t.tensor([1, 1])
+    ),
+    "strides behind real parts": lambda t: t.tensor(Z).real.as_strided((2,), (24,), 0),
+    "gradient of strides over real parts": lambda t: slopes(
+        t, lambda z: z.imag.as_strided((2, 2), (2, 4)), Z
+    ),
+    "scattered beyond the memory": lambda t: scattered(t, (20,), (1,), 0),
+    "scattered one place beyond": lambda t: scattered(t, (1,), (1,), 12),
+    "scattered to the last place": lambda t: scattered(t, (1,), (1,), 11),
+    "scattered twice to one place": lambda t: scattered(t, (3, 3), (0, 1), 0),
+    "ldexp by complex numbers": lambda t: t.ldexp(t.tensor([1.0, 3.0]), t.tensor([1j, 2 + 1j])),
+    "ldexp_ by complex numbers": lambda t: t.ones(2).ldexp_(t.tensor([1j, 2 + 1j])),
+    "sgn_ in the graph": lambda t: slopes(t, lambda z: (z * 1).sgn_(), Z),
+    "sgn_ of a part in the graph": lambda t: slopes(
+        t, lambda z: (y := z * 1, y[1:].sgn_())[0], Z
+    ),
+    **{
+        f"{mode} sample at {place}": lambda t, place=place, mode=mode: sampled(t, place, mode)
+        for mode in ("bilinear", "nearest")
+        for place in (NAN, INF, -INF, 7.0)
+    },
+    "samples of no images": lambda t: t.nn.functional.grid_sample(
+        t.zeros(0, 2, 3, 3), t.zeros(0, 2, 2, 2)
+    ),
+    "unpooling of no images": lambda t: t.nn.functional.max_unpool2d(
+        t.zeros(0, 2, 3, 3), t.zeros(0, 2, 3, 3, dtype=t.int64), 2
+    ),
+    "the first row of a bag is NaN": lambda t: bags(t, [0, 2, 1, 3], [0, 1, 2], mode="max"),
+    "no bags": lambda t: bags(t, [], []),
+    "padding_idx too low": lambda t: bags(t, [[0, 1]], padding_idx=-5),
+    "padding_idx too high": lambda t: bags(t, [[0, 1]], padding_idx=4),
+    "padding_idx counted from the end": lambda t: bags(t, [[3, 1]], padding_idx=-1),
+    "a blank among the targets": lambda t: ctc(t, [[1, 0, 2]]),
+    "one size for one dimension": lambda t: t.fft.fft2(t.tensor(Z), 3, 0),
+    "one size for two dimensions": lambda t: t.fft.fft2(t.tensor(Z), 3),
+    "a transform of a number": lambda t: t.fft.rfft(t.tensor(1.0)),
+    "no frequencies": lambda t: t.fft.fftfreq(0),
+    "frequencies of a time of 0": lambda t: (t.fft.fftfreq(5, 0.0), t.fft.rfftfreq(4, 0.0)),
+    "frequencies in integers": lambda t: t.fft.fftfreq(5, dtype=t.int64),
+    "half of the frequencies in integers": lambda t: t.fft.rfftfreq(5, dtype=t.int64),
+    "lu of a singular matrix": lambda t: t.lu(t.ones(3, 3)),
+    "least squares of a short vector": lambda t: t.linalg.lstsq(t.ones(4, 5), t.ones(3)),
+    "version of a module": lambda t: t.nn.Linear(1, 1).state_dict()._metadata[""]["version"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_pytorch(name: str):
+    assert_alike(CASES[name])
+
+
+def test_nan_is_the_largest_of_a_bag():
+    """Wherever it stands; PyTorch finds it in the first row of a bag alone."""
+    assert bags(gradient, [[2, 0, 3], [3, 0, 1]], mode="max").isnan().tolist() == [
+        [True, True],
+        [False, True],
+    ]
