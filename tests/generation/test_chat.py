@@ -121,7 +121,8 @@ def converse(monkeypatch, lm, *turns, **options):
     shown, answers = [], lm.chat
 
     def chat(messages, **given):
-        shown.append([message["content"] for message in messages])
+        system = [given["system"]] if given.get("system") else []
+        shown.append([*system, *(message["content"] for message in messages)])
         return answers(messages, **given)
 
     terminal = StringIO()

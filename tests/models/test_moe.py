@@ -400,5 +400,10 @@ def test_packed_experts_give_what_their_values_give(scheme, tmp_path, device):
         results.append(y.grad)
     close(*results)
     options = {"max_new_tokens": 12, "ignore_eos": True}
-    tokens = [generate(model, [3, 4, 5], **options).token_ids for model in (packed, unpacked)]
+    before = gradient.get_quantized_matmul_precision()
+    gradient.set_quantized_matmul_precision("exact")  # inputs in int8 may give another token
+    try:
+        tokens = [generate(model, [3, 4, 5], **options).token_ids for model in (packed, unpacked)]
+    finally:
+        gradient.set_quantized_matmul_precision(before)
     assert tokens[0] == tokens[1]

@@ -285,10 +285,11 @@ nelement node numel numpy register_hook register_post_accumulate_grad_hook requi
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
 get_device is_pinned pin_memory is_nonzero is_same_size is_signed ndimension
 broadcast_shapes
-can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
+can_cast compile equal from_dlpack from_numpy get_default_device get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
-set_default_dtype set_num_threads set_quantized_matmul_precision set_printoptions set_rng_state
+set_default_device set_default_dtype
+set_num_threads set_quantized_matmul_precision set_printoptions set_rng_state
 fork_rng vmap
 """
 )
