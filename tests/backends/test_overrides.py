@@ -7,6 +7,8 @@ methods and the composed defaults as written. It is found by introspection, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -77,9 +79,18 @@ def kernel_overrides() -> list[str]:
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
 
 
-ROWS = [(name, i) for name in CASES for i in range(len(CASES[name]))]
 FOUND = {*overrides(NumpyBackend), *overrides(CudaBackend)}
-OVERRIDDEN = [(name, i) for name, i in ROWS if name in FOUND]
+OVERRIDDEN = [name for name in CASES if name in FOUND]
+
+
+@contextmanager
+def case_of(method: str, case: int) -> Iterator[None]:
+    """An error within says of which case it is: all of a method are one test."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{method}, case {case}")
+        raise
 
 
 @pytest.fixture
@@ -147,42 +158,43 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("dtype", "layout"), MEMORY)
-@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.parametrize("method", OVERRIDDEN)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_override(
-    method: str, case: int, dtype: str, layout: str, backend: Backend, eager: None
-) -> None:
-    arguments = CASES[method][case]
-    expected = call(BARE, method, arguments(Draw(dtype, layout)))
-    got = call(backend, method, arguments(Draw(dtype, layout)))
-    agree(got, expected, dtype, method)
+def test_override(method: str, dtype: str, layout: str, backend: Backend, eager: None) -> None:
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            expected = call(BARE, method, arguments(Draw(dtype, layout)))
+            got = call(backend, method, arguments(Draw(dtype, layout)))
+            agree(got, expected, dtype, method)
 
 
 @pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.parametrize("method", OVERRIDDEN)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_override_of_many_rows(method: str, case: int, dtype: str, backend: Backend) -> None:
+def test_override_of_many_rows(method: str, dtype: str, backend: Backend) -> None:
     """More than one chunk, of arrays large enough for kernels and threads without being made to."""
-    arguments = CASES[method][case]
-    expected = call(BARE, method, arguments(Draw(dtype, rows=2055)))
-    got = call(backend, method, arguments(Draw(dtype, rows=2055)))
-    agree(got, expected, dtype, method)
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            expected = call(BARE, method, arguments(Draw(dtype, rows=2055)))
+            got = call(backend, method, arguments(Draw(dtype, rows=2055)))
+            agree(got, expected, dtype, method)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.parametrize("method", OVERRIDDEN)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_override_of_nothing(method: str, case: int, dtype: str, backend: Backend) -> None:
+def test_override_of_nothing(method: str, dtype: str, backend: Backend) -> None:
     """Arrays without rows: the same result, or an error in both."""
-    arguments = CASES[method][case]
-    try:
-        expected = call(BARE, method, arguments(Draw(dtype, rows=0)))
-    except (ValueError, IndexError):  # such as the maximum of no numbers
-        with pytest.raises((ValueError, IndexError)):
-            call(backend, method, arguments(Draw(dtype, rows=0)))
-        return
-    got = call(backend, method, arguments(Draw(dtype, rows=0)))
-    agree(got, expected, dtype, method)
+    for case, arguments in enumerate(CASES[method]):
+        with case_of(method, case):
+            try:
+                expected = call(BARE, method, arguments(Draw(dtype, rows=0)))
+            except (ValueError, IndexError):  # such as the maximum of no numbers
+                with pytest.raises((ValueError, IndexError)):
+                    call(backend, method, arguments(Draw(dtype, rows=0)))
+                continue
+            got = call(backend, method, arguments(Draw(dtype, rows=0)))
+            agree(got, expected, dtype, method)
 
 
 class Offset:
@@ -441,17 +453,18 @@ def test_a_kernel_keeps_its_digits_at_an_offset(
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.parametrize("method", OVERRIDDEN)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_threads_do_not_change_results(
-    method: str, case: int, pool: Any, eager: None, monkeypatch: pytest.MonkeyPatch
+    method: str, pool: Any, eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = []
+    results: list[list[Any]] = [[] for _ in CASES[method]]
     for n in (1, 2, 3):
         pool(n)
-        results.append(
-            call(backends.get("cpu"), method, CASES[method][case](Draw("float32", rows=2055)))
-        )
-    for other in results[1:]:
-        for x, y in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(x, y)
+        for found, arguments in zip(results, CASES[method], strict=True):
+            found.append(call(backends.get("cpu"), method, arguments(Draw("float32", rows=2055))))
+    for case, (one, *others) in enumerate(results):
+        with case_of(method, case):
+            for other in others:
+                for x, y in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(x, y)
