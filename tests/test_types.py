@@ -205,14 +205,15 @@ def checked(path: Path, cache: Path) -> str:
     """What mypy --strict says of a user's files."""
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", cache]
     command += ["--allow-redefinition", "--local-partial-types", "--config-file", "", path]
-    installed = str(Path(gradient.__file__).parent.parent)  # mypy sees no editable install
+    installed = Path(gradient.__file__).parent.parent  # mypy sees no editable install
+    path = {} if installed.name == "site-packages" else {"MYPYPATH": str(installed)}
     done = subprocess.run(
         list(map(str, command)),
         capture_output=True,
         text=True,
         timeout=600,
         cwd=cache,
-        env={**os.environ, "MYPYPATH": installed},
+        env={**os.environ, **path},
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return done.stdout

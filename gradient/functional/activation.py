@@ -100,6 +100,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `negative_slope * x`."""
     floats("leaky_relu", input)
+    negative_slope = number_of("leaky_relu", "negative_slope", negative_slope)
     return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
 
 
@@ -146,6 +147,7 @@ def rrelu(
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
     floats("elu", input)
+    alpha = number_of("elu", "alpha", alpha)
     return _apply(lambda x: activation.elu(x, alpha=alpha), input, inplace)
 
 

@@ -31,7 +31,7 @@ EXCLUDED = {  # fmt: skip
     **dict.fromkeys(
         """
 atleast_1d atleast_2d atleast_3d conj conj_physical deg2rad fliplr positive rad2deg
-resolve_conj resolve_neg row_stack trapz
+isreal resolve_conj resolve_neg row_stack trapz
         """.split(),  # noqa: SIM905
         "drawn without a difference; other names of what the list has, whose places are few",
     ),
@@ -85,7 +85,9 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
             "set_quantized_matmul_precision",
             "from_dlpack",
             "from_numpy",
+            "get_default_device",
             "get_default_dtype",
+            "set_default_device",
             "get_num_threads",
             "get_rng_state",
             "is_grad_enabled",

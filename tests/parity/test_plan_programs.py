@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.errors import ArgumentError
 from gradient.plan import variant
 from gradient.plan.calls import leaves as plan_leaves
 from gradient.plan.executors import CpuExecutor
@@ -118,7 +119,12 @@ def test_compiled_programs(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
                     (t * factor).to(t.dtype) if t.dtype.is_floating_point else t
                     for t in given.values()
                 ]
-                expected, found = bits(run([t.clone() for t in bases])), bits(compiled(bases))
+                expected = bits(run([t.clone() for t in bases]))
+                try:
+                    found = bits(compiled(bases))
+                except ArgumentError:  # probabilities are looked at in a replay, where no one
+                    assert "ArgumentError" in expected  # within the function can catch it
+                    continue
                 if seed in OVERWRITES_A_NUMBER:
                     assert "AutogradError" in found or found == expected
                     break
