@@ -33,7 +33,8 @@ def _largest(on: Any) -> list[tuple[int, Variable]]:
     for each memory, its owner where that is alive."""
     of_memory: dict[int, tuple[int, bool, Variable]] = {}
     for tensor in gc.get_objects():
-        if not isinstance(tensor, Variable) or id(getattr(tensor, "backend", None)) != id(on):
+        # Its type is asked, not isinstance: that would ask a weak proxy, whose object may be gone.
+        if not issubclass(type(tensor), Variable) or id(getattr(tensor, "backend", None)) != id(on):
             continue
         parts = parts_of(tensor.array)
         size: int = sum(_size(part, on.storage(part)) for part in parts)

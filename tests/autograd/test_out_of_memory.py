@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def test_the_largest_tensors_are_listed_with_the_lines_that_made_them() -> None:
     assert "(1048576,) float64" not in text  # a view has no memory of its own
     assert isinstance(caught.value, (RuntimeError, MemoryError))
     assert made.shape[0] == 2 * view.shape[0]
+
+
+def test_a_dead_proxy_in_the_process_is_passed_over() -> None:
+    proxies = [weakref.proxy(gradient.ones(1)), weakref.proxy(type("Gone", (), {})())]
+    with pytest.raises(OutOfMemoryError, match="clone: no memory left"):
+        gradient.ones(1).expand(1 << 48).clone()
+    assert len(proxies) == 2
 
 
 def test_the_names_of_the_error() -> None:
