@@ -10,6 +10,7 @@ from typing import Any
 
 import gradient
 import gradient.functional as F
+from gradient.backends import small_calls
 from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
@@ -122,10 +123,12 @@ class Sampler:
         Raises:
             ShapeError: a processor gave logits of another shape.
         """
-        scores = self.scores(logits, prefixes)
-        if self.greedy:
-            return greedy(scores)
-        return sample(scores, self.uniform(prefixes, self.draws, logits.device))
+        # By the same kernels as in a recorded step, where `choose` is: so the same token, too.
+        with small_calls.repeated():
+            scores = self.scores(logits, prefixes)
+            if self.greedy:
+                return greedy(scores)
+            return sample(scores, self.uniform(prefixes, self.draws, logits.device))
 
     def choose(self, logits: Tensor, uniform: Tensor | None) -> Tensor:
         """As a call where `self.key` is not None, and so nothing asks for the text.

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.backends import small_calls
 from gradient.errors import GenerationError
 from gradient.generation import Generation, PromptCache, generate
 from gradient.generation.generate import start
+from gradient.generation.logits import Prefixes
 from gradient.generation.options import GenerationOptions
 from gradient.generation.replay import DecodingSteps
 from gradient.generation.sampling import Sampler
@@ -212,3 +214,23 @@ def test_an_interrupted_run_of_steps_leaves_the_cache_as_it_was(
     held = cache.cache.counts[0]
     assert np.array_equal(cache.cache.lengths.numpy(), [held])
     assert generate(model, TEXT, prompt_cache=cache, **given).token_ids == whole.token_ids
+
+
+@pytest.mark.parametrize("vocabulary", [5, 33, 64])
+def test_a_number_at_the_edge_of_a_token_draws_the_same_as_in_a_recorded_step(vocabulary: int):
+    """Small rows have other sums in NumPy's calls than in the kernels that a recorded step has."""
+    rng = np.random.default_rng(vocabulary)
+    logits = gradient.tensor(rng.normal(size=(40, vocabulary)).astype(np.float32) * 3)
+    options = GenerationOptions(temperature=0.8, top_p=0.95)
+    sampler = Sampler(options, 1, seed=0)
+    prefixes = Prefixes([[1]], [1], [0])
+    for row in logits.unbind(0):
+        with small_calls.repeated():
+            scores = sampler.scores(row.unsqueeze(0), prefixes)
+            sums = gradient.softmax(scores, dim=-1).cumsum(-1)[0]
+        for at in rng.integers(0, vocabulary, 3).tolist():
+            edge = 1 - (sums[at] / sums[-1]).unsqueeze(0)
+            sampler.uniform = lambda *_, edge=edge: edge  # type: ignore[method-assign]
+            with small_calls.repeated():
+                expected = sampler.choose(row.unsqueeze(0), edge)
+            assert sampler(row.unsqueeze(0), prefixes).item() == expected.item()
