@@ -24,8 +24,6 @@ from gradient.tensor.functions import (
     exp2,
     expm1,
     i0,
-    igamma,
-    igammac,
     lgamma,
     log1p,
     log_softmax,
@@ -76,12 +74,24 @@ __all__ = [
 ]
 
 psi, gammaln, multigammaln, expit = digamma, lgamma, mvlgamma, sigmoid
-gammainc, gammaincc = igamma, igammac
 entr = as_function(special.entr)
 erfcx = as_function(special.erfcx)
 ndtr = as_function(special.ndtr)
 log_ndtr = as_function(special.log_ndtr)
 ndtri = as_function(special.ndtri)
+
+
+@as_function
+def gammainc(input: Tensor, other: Tensor) -> Tensor:
+    """The regularized lower incomplete gamma function P(input, other), with a gradient for
+    `other`."""
+    return special.gammainc(input, tensor_of("gammainc", other))
+
+
+@as_function
+def gammaincc(input: Tensor, other: Tensor) -> Tensor:
+    """The regularized upper incomplete gamma function, 1 - P(input, other)."""
+    return special.gammaincc(input, tensor_of("gammaincc", other))
 
 
 @as_function
