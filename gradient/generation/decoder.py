@@ -71,7 +71,8 @@ class Decoder:
         self.caching = Caching() if caching is None else caching
         self.cache = self.caching.open(model, prompts, limits)
         self.steps: DecodingSteps | None = None
-        self.steps = self._new_steps()
+        if self.cache is not None:
+            self.steps = DecodingSteps(model, self.cache, self.caching.compile)
         kept = self.prompt_cache
         self.use = None if kept is None else kept.uses
 
@@ -270,16 +271,8 @@ class Decoder:
             self.newest = self.newest[index]
         if self.cache is not None:
             self.cache = self.cache.select(kept)
-            self.steps = self._new_steps()
-
-    def _new_steps(self) -> DecodingSteps | None:
-        if self.cache is None:
-            return None
-        lasting = self.steps is None or len(self.rows) < self.steps.cache.batch_size
-        steps = DecodingSteps(self.model, self.cache, self.caching.compile, lasting)
-        if self.steps is not None:
-            steps.replayed = self.steps.replayed
-        return steps
+            assert self.steps is not None
+            self.steps = self.steps.continued(self.cache)
 
     def count_steps(self, timings: Timings) -> None:
         """Note how many passes were replayed, and why others were not."""

@@ -201,7 +201,7 @@ class DraftModel:
     def select(self, kept: Sequence[int]) -> None:
         """Go on with the texts at these places only."""
         self.cache = self.cache.select(kept)
-        self.steps = DecodingSteps(self.model, self.cache, self.steps.allowed)
+        self.steps = self.steps.continued(self.cache)
         self.limits = [self.limits[at] for at in kept]
         self.read = [self.read[at] for at in kept]
 

@@ -21,6 +21,7 @@ import gradient
 from gradient.autograd.modes import mode
 from gradient.backends import matmul_precision, packed, small_calls
 from gradient.dtypes import get_default_dtype
+from gradient.generation.bound_steps import BoundSteps, BoundStepsPool, may_take_over
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn import structure
@@ -86,6 +87,7 @@ class Recorded:
         self.arrays = [t.array for t in self.tensors]
         self.written = packed.written()
         self.contents: list[Any] | None = None
+        self.bound = BoundStepsPool()
 
     def valid(self) -> bool:
         """Whether modules and weights are what they were."""
@@ -124,13 +126,15 @@ class DecodingSteps:
         """Args:
         allowed: whether to record; None is where it pays.
         lasting: whether the cache is likely to serve many passes. Beams get another one with
-            nearly every token, for which nothing is bound before it has served some.
+            nearly every token; to it nothing is bound before it has served some, where it cannot
+            take over the memory of the one before.
         """
         self.model, self.cache = model, cache
-        self.allowed, self.wait = allowed, 0 if lasting else 2
+        self.allowed, self.wait = allowed, 0 if lasting or may_take_over(cache) else 2
         self.replayed = 0
         self.seconds = 0.0
-        self.replays: dict[Any, Replay] = {}
+        self.bound: BoundSteps | None = None
+        self.passes: dict[Any, int] = {}
         self.seen: dict[Any, int] = {}
         self.recordings: dict[Any, int] = {}
         self.recorded: Recorded | None = None
@@ -138,6 +142,14 @@ class DecodingSteps:
         if kept is not None and kept.contents not in (None, kept.structure.contents()):
             del _recorded[model]
         self.reason = self._hindrance()
+
+    def continued(self, cache: KVCache) -> DecodingSteps:
+        """Return the steps of the cache that the rows, or some of them, go on in."""
+        lasting = cache.batch_size < self.cache.batch_size
+        steps = DecodingSteps(self.model, cache, self.allowed, lasting)
+        steps.replayed = self.replayed
+        steps.seen, steps.recordings = self.seen, self.recordings
+        return steps
 
     def _hindrance(self) -> str | None:
         """Why nothing can be recorded here, or None."""
@@ -161,7 +173,7 @@ class DecodingSteps:
             every: return those after every one of them, (B, T, V).
         """
         run = self._every if every else self._last
-        if self.reason is not None and not self.replays:
+        if self.reason is not None and (self.bound is None or not self.bound.replays):
             (logits,) = self._by_modules(run, (tokens,))
             return logits
         self.cache.make_room(tokens.shape[1])
@@ -249,10 +261,9 @@ class DecodingSteps:
 
     def _bound(self, key: Any) -> Replay | None:
         """The step that was recorded and bound to the cache for this key, if it still holds."""
-        replay = self.replays.get((key, self.cache.room))
-        if replay is None or self.recorded is None or not self.recorded.valid():
+        if self.bound is None or self.recorded is None or not self.recorded.valid():
             return None
-        return replay
+        return self.bound.replays.get((*key, self.cache.room))
 
     def _by_modules(self, run: Run, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         with evaluating(self.model), small_calls.repeated():
@@ -281,16 +292,22 @@ class DecodingSteps:
         if recorded is None or not recorded.valid():
             recorded = _recorded[self.model] = Recorded(self.model)
         if recorded is not self.recorded:  # another generation may have seen the change first
-            self.replays.clear()
+            self.bound = None
         self.recorded = recorded
         self.reason = recorded.structure.hindrance or recorded.refused.get(key)
         number = self.seen[key] = self.seen.get(key, 0) + 1
+        passes = self.passes[key] = self.passes.get(key, 0) + 1
         name = (*key, self.cache.room)
         step = recorded.steps.get(name)
         wanted = self.allowed or (left >= WORTH_RECORDING and (step or number > PATIENCE))
+        if self.reason is not None or not wanted:
+            return self._by_modules(run, given)
+        replay = None
+        if step is not None:
+            self.bound = recorded.bound.get(self.cache)
+            replay = self.bound.replays.get(name)
         # What is born at first use is not part of a step: so none is recorded at once.
-        wait = self.wait if step is not None else max(2, self.wait)
-        if self.reason is not None or not wanted or number <= wait:
+        if replay is None and (passes <= self.wait or (step is None and number <= 2)):
             return self._by_modules(run, given)
         counts = self.cache.counts
         try:
@@ -304,14 +321,14 @@ class DecodingSteps:
                 result, step.result = step.result, None
                 assert result is not None
                 return result
-            replay = Replay(step, self.cache.tensors)
+            replay = replay or Replay(step, self.cache.tensors)
         except PlanError as error:
             self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
             recorded.refused[key] = self.reason = str(error)
             return self._by_modules(run, given)
-        room = self.cache.room  # others are for tensors that the cache has no more
-        self.replays = {each: r for each, r in self.replays.items() if each[1] == room}
-        self.replays[key, room] = replay
+        assert self.bound is not None
+        self.bound.replays[name] = replay
+        recorded.bound.trim()
         if step.checked:
             return self._replay(replay, given)
         step.checked = True
@@ -331,5 +348,6 @@ class DecodingSteps:
             self.reason = "what the model computes changes from step to step"
             assert self.recorded is not None
             self.recorded.refused[key] = self.reason
-            self.replays.clear()
+            assert self.bound is not None
+            self.bound.replays.clear()
         return expected

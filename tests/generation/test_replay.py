@@ -161,7 +161,8 @@ def test_a_second_text_begins_with_what_the_first_recorded(monkeypatch: Any) -> 
     assert first.timings.replayed_steps < second.timings.replayed_steps == 11
 
 
-def test_memory_is_dropped_with_the_cache() -> None:
+def test_large_memory_is_dropped_with_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradient.generation.bound_steps.KEPT_BYTES", 0)
     model = llama()
     cache = KVCache.for_model(model, 1, 64, block=64)
     steps = DecodingSteps(model, cache, True)
@@ -169,7 +170,7 @@ def test_memory_is_dropped_with_the_cache() -> None:
     for _ in range(6):
         steps.logits(gradient.tensor([[3]]), 9)
     assert steps.replayed
-    (replay,) = steps.replays.values()
+    (replay,) = steps.bound.replays.values()
     gone = weakref.ref(replay), weakref.ref(cache.tensors[1].array)
     del cache, steps, replay
     gc.collect()
@@ -310,7 +311,7 @@ def test_a_broken_off_replay_leaves_the_cache_as_it_was(error: Any) -> None:
     prefill(model, cache, prompts(5))
     for _ in range(6):
         steps.logits(gradient.tensor([[3]]), 9)
-    ((key, replay),) = steps.replays.items()
+    (replay,) = steps.bound.replays.values()
     expected = steps.logits(gradient.tensor([[4]]), 9).array
     cache.rewind([cache.counts[0] - 1])
     held = list(cache.counts)
@@ -335,7 +336,7 @@ def test_a_replay_reads_no_old_memory() -> None:
     prefill(model, cache, prompts(5, 9))
     for _ in range(6):
         steps.logits(gradient.tensor([[3], [4]]), 9)
-    (replay,) = steps.replays.values()
+    (replay,) = steps.bound.replays.values()
     replay.executor.poison = True
     found = steps.logits(gradient.tensor([[5], [6]]), 9)
     cache.rewind([count - 1 for count in cache.counts])

@@ -1,0 +1,105 @@
+"""Recorded steps that are bound to a cache's tensors, and their use by one cache after another.
+
+A step is bound to a cache by the addresses of its tensors, which takes as long as some tens of a
+small model's steps. So the memory of a cache that is gone is kept with what was bound to it, and
+the next cache of the same shape takes it over: that is one copy of what it holds.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from gradient.kv_cache import KVCache
+from gradient.plan.step import Replay
+
+#: The most bytes of arrays and bound steps that are kept for a model's next caches.
+KEPT_BYTES = 64 << 20
+
+
+class BoundSteps:
+    """Steps that are bound to the arrays that the tensors of a cache have.
+
+    Attributes:
+        replays: the steps, by what decides their operations and by the sizes of the tensors.
+    """
+
+    def __init__(self, cache: KVCache) -> None:
+        self.replays: dict[Any, Replay] = {}
+        self._arrays = [t.array for t in cache.tensors]
+        self._tensors = list(map(weakref.ref, cache.tensors))
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the arrays, and of the steps' own memory."""
+        steps = sum(replay.nbytes for replay in self.replays.values())
+        return steps + sum(t.nbytes for t in self._arrays)
+
+    @property
+    def unused(self) -> bool:
+        """Whether the cache is gone."""
+        return all(tensor() is None for tensor in self._tensors)
+
+    def belong_to(self, cache: KVCache) -> bool:
+        """Whether the cache's tensors have these arrays."""
+        tensors = cache.tensors
+        return len(tensors) == len(self._arrays) and all(
+            t.array is x for t, x in zip(tensors, self._arrays, strict=True)
+        )
+
+    def match(self, cache: KVCache) -> bool:
+        """Whether the arrays have the shapes and dtypes of the cache's."""
+        return list(map(_layout, self._arrays)) == [_layout(t.array) for t in cache.tensors]
+
+    def take_over(self, cache: KVCache) -> None:
+        """Copy what the cache holds to these arrays, which its tensors have from now on."""
+        tensors = cache.tensors
+        for t, x in zip(tensors, self._arrays, strict=True):
+            x[...] = t.array
+        for t, x in zip(tensors, self._arrays, strict=True):
+            t.array = x
+        self._tensors = list(map(weakref.ref, tensors))
+
+
+def _layout(x: Any) -> tuple[Any, ...]:
+    return x.shape, x.dtype, x.strides
+
+
+class BoundStepsPool:
+    """The bound steps of a model's caches on the CPU, those of caches that are gone among them."""
+
+    def __init__(self) -> None:
+        self._kept: list[BoundSteps] = []  # that used last at the end
+
+    def get(self, cache: KVCache) -> BoundSteps:
+        """Return the bound steps of a cache; where there are none, those of one that is gone."""
+        for each in self._kept:
+            if each.belong_to(cache):
+                return each
+        new = BoundSteps(cache)
+        if not may_take_over(cache) or new.nbytes > KEPT_BYTES:
+            return new
+        for each in list(self._kept):
+            if each.unused and each.match(cache):
+                try:
+                    self._kept.remove(each)  # by one of two threads
+                except ValueError:
+                    continue
+                each.take_over(cache)
+                new = each
+                break
+        self._kept.append(new)
+        return new
+
+    def trim(self) -> None:
+        """Forget those of caches that are gone, beyond `KEPT_BYTES`."""
+        kept = 0
+        for each in reversed(list(self._kept)):
+            kept += each.nbytes
+            if kept > KEPT_BYTES and each.unused:
+                self._kept.remove(each)
+
+
+def may_take_over(cache: KVCache) -> bool:
+    """Whether a cache can have other arrays: a pool's pages may be those of other caches, too."""
+    return cache.lengths.device.type == "cpu" and cache.pool is None
