@@ -113,33 +113,39 @@ def record(
             _recording_threads.discard(thread)
 
 
+class _Marker:
+    """What `gc.freeze()` would hide with all else."""
+
+
 class _Frozen:
     """What recordings look for among the objects that `freeze` has hidden from the collector."""
 
     def __init__(self) -> None:
         self.found: list[weakref.ref[Any]] = []
-        self.count = 0
+        self.marker: _Marker | None = None  # born after our freeze: who hides it is another
 
     def freeze(self) -> None:
-        found = [*self.known(), *live(Generator, Optimizer, Variable)]
+        found = self.objects()
         gc.freeze()
-        self.found = [weakref.ref(x) for x in {id(x): x for x in found}.values()]
-        self.count = gc.get_freeze_count()
+        self.found = list(map(weakref.ref, found))
+        self.marker = _Marker()
 
-    def known(self) -> list[Any]:
-        """Those that live.
+    def objects(self) -> list[Any]:
+        """All generators, optimisers and variables that live.
 
         Raises:
-            PlanError: others are hidden too.
+            PlanError: some may be hidden by somebody else.
         """
-        count = gc.get_freeze_count()
-        if count > self.count:
-            raise PlanError(
-                "this cannot be recorded: gc.freeze() hides tensors; gc.unfreeze() first, and "
-                "gradient.plan.freeze() instead"
-            )
-        self.count = count  # some have died
-        return [x for ref in self.found if (x := ref()) is not None] if count else []
+        seen = live(_Marker, Generator, Optimizer, Variable)
+        if not any(x is self.marker for x in seen):
+            if gc.get_freeze_count():  # which counts them one by one
+                raise PlanError(
+                    "this cannot be recorded: gc.freeze() hides tensors; gc.unfreeze() first, and "
+                    "gradient.plan.freeze() instead"
+                )
+            self.marker = _Marker()
+        known = [x for ref in self.found if (x := ref()) is not None]
+        return [x for x in {id(x): x for x in (*known, *seen)}.values() if type(x) is not _Marker]
 
 
 _frozen = _Frozen()
@@ -162,7 +168,7 @@ def freeze() -> None:
 class _Run:
     def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
         self.backend, self.inputs = backend, inputs
-        found = [*_frozen.known(), *live(Generator, Optimizer, Variable)]
+        found = _frozen.objects()
         generators = [x for x in found if type(x) is Generator]
         optimizers = [x for x in found if issubclass(type(x), Optimizer) and "state" in vars(x)]
         self.readers = Readers(generators, optimizers)
