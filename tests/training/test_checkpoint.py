@@ -336,41 +336,64 @@ def test_a_disk_known_to_be_too_small_is_refused_before_writing(tmp_path, monkey
 
 SAVE_FOR_EVER = textwrap.dedent(
     """
+    import os
     import sys
     import numpy as np
     from gradient.io import save_checkpoint
-    folder, step = sys.argv[1], int(sys.argv[2])
-    while True:
-        step += 1
-        state = {"model": {f"w{n}": np.full((40, 100), step, np.float32) for n in range(8)}}
-        save_checkpoint(folder, step, state | {"step": step}, keep_last=2, is_best=step % 3 == 0)
-        print(step, flush=True)
+
+    def save_for_ever(folder, step):
+        while True:
+            step += 1
+            weights = {f"w{n}": np.full((40, 100), step, np.float32) for n in range(8)}
+            state = {"model": weights, "step": step}
+            save_checkpoint(folder, step, state, keep_last=2, is_best=step % 3 == 0)
+            print(step, flush=True)
+
+    for first in sys.stdin:
+        pid = os.fork()  # quicker than a process that has everything to import
+        if pid == 0:
+            print("pid", os.getpid(), flush=True)
+            save_for_ever(sys.argv[1], int(first))
+        os.waitpid(pid, 0)
+        print("\\nkilled", flush=True)
     """
 )
 
 
-def crash(folder, first, generator):
-    """Let a process save checkpoints, and kill it somewhere; returns the last step it reported."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAVE_FOR_EVER, folder, str(first)], stdout=subprocess.PIPE, text=True
-    )
-    reported = int(process.stdout.readline())
+@pytest.fixture
+def saving(tmp_path):
+    """A process whose children save checkpoints, each from the step that it is told."""
+    command = [sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+def crash(saving, first, generator):
+    """Have a process save checkpoints, and kill it somewhere; returns the last step it reported."""
+    saving.stdin.write(f"{first}\n")
+    saving.stdin.flush()
+    pid = int(saving.stdout.readline().removeprefix("pid "))
+    reported = [saving.stdout.readline()]
     time.sleep(generator.random() * 0.05)
-    process.send_signal(signal.SIGKILL)
-    lines = process.stdout.read().split("\n")
-    process.wait()
-    process.stdout.close()
-    whole = [int(line) for line in lines[:-1] if line]  # the last may be cut
-    return max([reported, *whole])
+    os.kill(pid, signal.SIGKILL)
+    while (line := saving.stdout.readline()) != "killed\n":
+        assert line, "the process that makes them is gone"
+        reported.append(line)
+    if reported.pop() != "\n":  # the last was cut, and ended by the newline before "killed"
+        assert reported
+    return int(reported[-1])
 
 
 @pytest.mark.parametrize("rounds", [12, pytest.param(150, marks=pytest.mark.slow)])
-def test_a_killed_process_leaves_whole_checkpoints(tmp_path, rounds):
+def test_a_killed_process_leaves_whole_checkpoints(tmp_path, saving, rounds):
     """kill -9 at random times, again and again in one folder."""
     generator = random.Random(0)
     step, unfinished = 0, 0
     for _ in range(rounds):
-        reported = crash(tmp_path, step, generator)
+        reported = crash(saving, step, generator)
         latest = load_checkpoint(tmp_path)
         step = latest["step"]
         # Saved and reported, or saved and killed before the report.
