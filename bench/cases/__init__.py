@@ -69,8 +69,10 @@ CASES = {
     ),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "compile": Case("compile", "compiled training steps, and the Python of a replay", 1),
-    "training": Case("compiled_steps", "training steps of four models, compiled and eager"),
-    "convolution": Case("convolution", "eager training steps of convolutional nets"),
+    "training": Case(
+        "training", "training steps of ten models, eager and compiled (--large: GPT-2 124M, too)"
+    ),
+    "training-memory": Case("training_memory", "peak memory of the same steps"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "replay": Case("replayed_steps", "the Python of a replayed decoding step, and recording it"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
