@@ -11,10 +11,12 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.backends import small_calls
-from gradient.backends.numpy import threads
+from gradient.backends.numpy import elementwise, threads
 from gradient.ops import recurrent
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
+from gradient.plan.executors.program import Scratch, Step, with_scratch
+from gradient.plan.executors.tasks import lowered
 from gradient.plan.passes import simplified, with_fused_chains
 
 pytestmark = pytest.mark.cpu_only
@@ -173,3 +175,66 @@ def test_an_index_beyond_the_table_is_refused_in_a_replay() -> None:
         executor = CpuExecutor(replace(recording.plan, outputs=(refs[id(recording.result)],)))
         with pytest.raises(IndexError, match="index 2 is out of bounds"):
             executor.run([np.array([[2]])], {})
+
+
+# Arrays that are handed from kernel to kernel -----------------------------------------------------
+
+WIDE = 1 << 15
+"""Floats whose bytes are enough for their memory to be shared."""
+
+
+def chosen(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a` where `condition` is, else `b`, by a kernel."""
+    out = np.empty_like(a)
+    threads.parallel_for(*elementwise.where_launch(condition, a, b, out))
+    return out
+
+
+def as_tasks(method: Any) -> tuple[list[Step], list[np.ndarray], np.ndarray]:
+    """The tasks of `method(condition, a, b)`, its operands and the place of its result."""
+    operands = [np.zeros(WIDE, bool), np.empty(WIDE, np.float32), np.ones(WIDE, np.float32)]
+    place, given = np.empty(WIDE, np.float32), operands[2]
+    steps = lowered(lambda: method(*operands), operands, lambda x: x is not given, place, method)
+    assert steps is not None
+    return steps, operands, place
+
+
+def test_memory_between_kernels_is_that_of_all_calls() -> None:
+    def twice(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return chosen(condition, chosen(condition, b, a), b)
+
+    for _ in range(2):  # tried, and known
+        steps, operands, place = as_tasks(twice)
+        scratch = [x for _, given in steps for x in given if isinstance(x, Scratch)]
+        assert len(scratch) == 2 and {x.end for x in scratch} == {4 * WIDE}
+        found, memory = with_scratch([*steps, *steps])
+        assert memory.nbytes == 4 * WIDE
+        memory.fill(0xFF)
+        for x in operands:
+            x[:] = np.random.default_rng(0).integers(0, 2, WIDE)
+        tasks = threads.Tasks()
+        for _, given in found:
+            tasks.append(*given)
+        threads.run_tasks(tasks)
+        assert place.tobytes() == twice(*operands).tobytes()
+
+
+def test_numbers_that_python_writes_are_kept() -> None:
+    numbers = np.arange(WIDE, dtype=np.float32)
+
+    def mixed(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return chosen(condition, chosen(condition, b, a), numbers.copy())
+
+    steps, _, _ = as_tasks(mixed)
+    assert not any(isinstance(x, Scratch) for _, given in steps for x in given)
+    assert any(x.tobytes() == numbers.tobytes() for _, given in steps for x in given[3:])
+
+
+def test_an_array_that_the_method_keeps_is_not_overwritten() -> None:
+    kept = np.full(WIDE, 3, np.float32)
+
+    def method(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return chosen(condition, chosen(condition, b, a), kept)
+
+    as_tasks(method)
+    assert (kept == 3).all()

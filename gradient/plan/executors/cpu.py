@@ -20,7 +20,7 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused, small
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
 from gradient.plan.executors.places import assigned_in_place
-from gradient.plan.executors.program import Step, joined, named
+from gradient.plan.executors.program import Step, joined, named, with_scratch
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
@@ -56,19 +56,18 @@ class CpuExecutor:
         self._memory = arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
-        self.program: list[Step] = []
-        self._second = 0  # where the second part begins, of a plan that has two
+        steps: list[Step] = []
+        boundary = 0  # where the second part begins, of a plan that has two
         self._place(layout.offsets)
         for ref in plan.inputs:
-            memory = arena.block(max(1, buffers[ref].nbytes))
+            own = arena.block(max(1, buffers[ref].nbytes))
             self.nbytes += buffers[ref].nbytes
-            self._arrays[ref] = arena.array_at(memory, buffers[ref])
+            self._arrays[ref] = arena.array_at(own, buffers[ref])
         for i, call in enumerate(calls):
             if i in assigned:
                 continue
             if call.op == BOUNDARY:
-                self.program = joined(self.program)
-                self._second = len(self.program)
+                boundary = len(steps)
                 continue
             if isinstance(call.out, Ref) and call.out in places:
                 self._arrays[call.out] = self._array(places[call.out])
@@ -77,10 +76,14 @@ class CpuExecutor:
             elif call.view:
                 self._view(call)
             else:
-                steps = self._lowered(call)
-                self.kernels[i] = named(call, steps)
-                self.program += steps
-        self.program[self._second :] = joined(self.program[self._second :])
+                lowered_call = self._lowered(call)
+                self.kernels[i] = named(call, lowered_call)
+                steps += lowered_call
+        steps, self._scratch = with_scratch(steps)
+        self.nbytes += self._scratch.nbytes
+        first = joined(steps[:boundary])
+        self._second = len(first)
+        self.program: list[Step] = [*first, *joined(steps[boundary:])]
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [
             (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
@@ -195,6 +198,7 @@ class CpuExecutor:
     def _begin(self, numbers: Mapping[str, float | int]) -> None:
         if self.poison:
             self._memory.fill(0xFF)
+            self._scratch.fill(0xFF)
         self.numbers = numbers
         for (name, _), cell in self._cells.items():
             cell[...] = numbers[name]

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.numpy import threads
+from gradient.plan import arena
 from gradient.plan.calls import Call
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Scratch(NamedTuple):
+    """Stands among the arguments of a task for memory that nothing outlives its call in, and that
+    all calls share, until `with_scratch`."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    strides: tuple[int, ...]
+    end: int
+    """The bytes of that memory that the call needs."""
+
+
+def with_scratch(steps: Sequence[Step]) -> tuple[list[Step], np.ndarray]:
+    """The steps with memory for their scratch arrays, and this memory."""
+    needed = max((x.end for _, given in steps for x in given if isinstance(x, Scratch)), default=0)
+    memory = arena.block(needed)
+
+    def resolved(x: Any) -> Any:
+        if not isinstance(x, Scratch):
+            return x
+        return np.ndarray(x.shape, x.dtype, memory, x.offset, x.strides)
+
+    return [(function, tuple(map(resolved, given))) for function, given in steps], memory
 
 
 def task(*arguments: Any) -> None:

@@ -4,26 +4,38 @@ Which kernels a method of the backend starts, and with what, is seen by watching
 places that the plan has for its arguments. They become tasks, which write to the places of the
 results, where that is all there is to the method: its operands are read by kernels alone, and its
 results are what kernels wrote. Arrays that it hands from one kernel to the next are kept for the
-tasks. All this is tried: with other operands the tasks must give the bytes that the method gives.
+tasks; of large floats that these write before they read them, the memory is that of all calls. All
+this is tried: with other operands the tasks must give the bytes that the method gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.numpy import threads
+from gradient.plan.arena import ALIGNMENT
 from gradient.plan.calls import leaves
-from gradient.plan.executors.program import Step, task
+from gradient.plan.executors.program import Scratch, Step, task
 
 SMALL = 1 << 20
 """Bytes of an array that a method made up to which it is looked at whether it is a copy."""
 
+SHARED = 1 << 16
+"""Bytes of an array, handed from kernel to kernel, from which on its memory is shared by calls."""
 
-_tried: dict[Any, tuple[Any, ...]] = {}
-"""By what a call is but for its values: the kernels that it starts, where tasks do for it."""
+
+class _Tried(NamedTuple):
+    """The kernels that a call starts, and by launch and argument which arrays are scratch."""
+
+    started: tuple[Any, ...]
+    scratch: frozenset[tuple[int, int]]
+
+
+_tried: dict[Any, _Tried] = {}
+"""By what a call is but for its values, where tasks do for it."""
 
 
 def lowered(
@@ -40,7 +52,7 @@ def lowered(
         _fill(x, 0.25, 1)
     seen = _watched(function, operands)
     started = tuple(kernel for kernel, *_ in seen.launches)
-    tried = _tried.get(kind) == started
+    tried = _tried.get(kind)
     results = list(leaves(seen.result, np.ndarray))
     used = [x for given in seen.launches for x in given if _is_array(x)]
     if seen.copies or not started or len(results) != len(places):
@@ -48,30 +60,109 @@ def lowered(
     if not all(any(np.may_share_memory(x, y) for y in used) for x in (*results, *operands)
                if x.size):  # fmt: skip
         return None
-    steps: list[Step] = []
-    for kernel, n, chunk, *arguments in seen.launches:
-        arguments = [_placed(x, results, places) for x in arguments]
-        if any(x is None for x in arguments):
-            return None
-        steps.append((task, (kernel, n, chunk, *arguments)))
-    if tried:
-        return steps
+    steps = _steps(seen, places)
+    if steps is None:
+        return None
+    if tried is not None and tried.started == started:
+        return _with_shared(steps, seen, tried.scratch)
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
     if [kernel for kernel, *_ in again.launches] != list(started):  # at first it prepared something
         return lowered(function, operands, own, out, kind)
     expected = [x.tobytes() for x in leaves(again.result, np.ndarray)]
+    scratch = _scratch(seen, again, (*operands, *places))
+    for at in scratch:
+        _poison(_owner(_argument(seen, at)))
+    found = _bytes_of(steps, places)
+    if found != expected and scratch:  # a kernel reads what Python has written there
+        scratch, seen = frozenset(), _watched(function, operands)
+        steps = _steps(seen, places) or []
+        found = _bytes_of(steps, places)
+    if found != expected:
+        return None
+    _tried[kind] = _Tried(started, scratch)
+    return _with_shared(steps, seen, scratch)
+
+
+def _steps(seen: _Seen, places: list[np.ndarray]) -> list[Step] | None:
+    """The kernels as tasks that write to the places of the results; None where they do not."""
+    results = list(leaves(seen.result, np.ndarray))
+    steps: list[Step] = []
+    for kernel, n, chunk, *arguments in seen.launches:
+        arguments = [_placed(x, results, places) for x in arguments]
+        if any(x is None for x in arguments):
+            return None
+        steps.append((task, (kernel, n, chunk, *arguments)))
+    return steps
+
+
+def _bytes_of(steps: list[Step], places: list[np.ndarray]) -> list[bytes]:
+    """What the tasks write to the places, whatever was there before."""
     for place in places:
-        place.reshape(-1).view(np.uint8).fill(0xFF) if place.flags.c_contiguous else place.fill(0)
+        _poison(place)
     tasks = threads.Tasks()
     for _, given in steps:
         tasks.append(*given)
     threads.run_tasks(tasks)
-    if [x.tobytes() for x in places] != expected:
-        return None
-    _tried[kind] = started
-    return steps
+    return [x.tobytes() for x in places]
+
+
+def _poison(x: np.ndarray) -> None:
+    x.reshape(-1).view(np.uint8).fill(0xFF) if x.flags.c_contiguous else x.fill(0)
+
+
+def _owner(x: np.ndarray) -> np.ndarray:
+    """The array whose memory a view shows."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def _argument(seen: _Seen, at: tuple[int, int]) -> np.ndarray:
+    launch, number = at
+    found: np.ndarray = seen.launches[launch][number]
+    return found
+
+
+def _scratch(seen: _Seen, again: _Seen, known: Sequence[np.ndarray]) -> frozenset[tuple[int, int]]:
+    """Which arguments are large arrays of floats that the call itself has made, for its kernels
+    alone: another time they were others."""
+    found = set()
+    for launch, arguments in enumerate(seen.launches):
+        for number, x in enumerate(arguments):
+            if not _is_array(x) or x.dtype.kind != "f":
+                continue
+            owner, other = _owner(x), again.launches[launch][number]
+            if (
+                owner.nbytes >= SHARED
+                and owner.dtype.kind == "f"
+                and owner.flags.carray
+                and owner.base is None
+                and not np.may_share_memory(owner, other)
+                and not any(np.may_share_memory(owner, each) for each in known)
+                and not any(np.may_share_memory(owner, y) for y in leaves(seen.result, np.ndarray))
+            ):
+                found.add((launch, number))
+    return frozenset(found)
+
+
+def _with_shared(steps: list[Step], seen: _Seen, scratch: frozenset[tuple[int, int]]) -> list[Step]:
+    """The tasks with places in scratch memory instead of these arguments."""
+    offsets: dict[int, int] = {}
+    end = 0
+    shared = list(steps)
+    for launch, number in sorted(scratch):
+        x = _argument(seen, (launch, number))
+        owner = _owner(x)
+        if id(owner) not in offsets:
+            offsets[id(owner)] = end
+            end += -(-owner.nbytes // ALIGNMENT) * ALIGNMENT
+        at = offsets[id(owner)] + x.ctypes.data - owner.ctypes.data
+        function, arguments = shared[launch]
+        place = Scratch(at, x.shape, x.dtype, x.strides, offsets[id(owner)] + owner.nbytes)
+        shared[launch] = function, (*arguments[:number], place, *arguments[number + 1 :])
+    return shared
 
 
 class _Seen(NamedTuple):
