@@ -39,6 +39,14 @@ def keep_freed() -> bool:
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, KEPT))
 
 
+def trim() -> None:
+    """Give free memory back to the system, as before a large block that is to stay."""
+    if sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc's
+            libc.malloc_trim(0)
+
+
 def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:
     """Give back the memory of the pages that lie wholly in bytes [start, stop).
 

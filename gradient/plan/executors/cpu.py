@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
+from gradient.backends.numpy import memory
 from gradient.backends.recording import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
@@ -27,6 +28,8 @@ from gradient.plan.plan import Plan
 
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
+LARGE = 16 << 20
+"""Bytes of an arena before which freed memory is given back."""
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -53,6 +56,8 @@ class CpuExecutor:
         lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
         self.nbytes = layout.nbytes
+        if layout.nbytes > LARGE:  # eager runs before have freed as much
+            memory.trim()
         self._memory = arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
@@ -88,6 +93,8 @@ class CpuExecutor:
         self._outputs = [
             (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
         ]
+        if layout.nbytes > LARGE:  # what calls were tried with
+            memory.trim()
 
     # Building ------------------------------------------------------------------------------------
 
