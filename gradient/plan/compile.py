@@ -20,7 +20,7 @@ from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
-from gradient.plan.variant import Variant, grad_states, new_gradients
+from gradient.plan.variant import Variant, grad_states
 from gradient.plan.watch import Transparent, Watch
 
 M = TypeVar("M", bound=Module)
@@ -157,6 +157,7 @@ class Compiled(Transparent, Generic[P, R]):
         recording = record(run, *given, inputs=aliases, strict=self.fullgraph, device=device)
         recording.backward = run.backward
         by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
+        result = mapped_tensors(recording.result, lambda t: by_id.get(id(t), t))
         signature.reason = recording.broken or run.reason or _side_effect(watch, recording, states)
         if signature.reason is None and recording.readers.born:
             signature.fruitless += 1
@@ -165,7 +166,7 @@ class Compiled(Transparent, Generic[P, R]):
         if signature.reason is not None:
             signature.pending = []
             self._warn(signature.reason)
-        return mapped_tensors(recording.result, lambda t: by_id.get(id(t), t))
+        return result
 
     def _compare(
         self, signature: Signature, recording: Recording, watch: Watch, device: str
@@ -179,6 +180,7 @@ class Compiled(Transparent, Generic[P, R]):
                 signature.changes.append(what)
         else:
             signature.pending = [*signature.pending[1 - VARIANTS :], (recording, watch)]
+            recording.forget_tensors()
             signature.fruitless += 1
             return
         signature.pending = [each for each in signature.pending if each[0] is not first]
@@ -344,7 +346,7 @@ def _same_state(a: Recording, b: Recording) -> bool:
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
     return (
         mine == theirs
-        and new_gradients(a) == new_gradients(b)
+        and a.outcome.gradients == b.outcome.gradients
         and a.readers.decisions == b.readers.decisions
     )
 

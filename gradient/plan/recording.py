@@ -13,7 +13,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from gradient.backends.recording import OpaqueArray, RecordedArray, recording, v
 from gradient.locks import new_lock
 from gradient.optim import Optimizer
 from gradient.optim.numbers import listening
+from gradient.plan.arguments import mapped_tensors, tensors_in
 from gradient.plan.calls import Ref, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
@@ -60,7 +62,7 @@ class Recording:
     survivors   tensors that were made in the run and are still held, with their buffers
     rebound     tensors from before that have another array now, with its buffer
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
-    grads_before   all leaves of the plan that require a gradient, with what they had before
+    grads_before   all leaves of the plan that require a gradient, and whether they had none before
     held        by root, the last call of `plan.expanded()` at which the program still held a buffer
                 that a call made: what eager execution frees, and when
     backward    of the results that are still to be differentiated, where that was recorded too
@@ -76,9 +78,38 @@ class Recording:
     survivors: list[tuple[Tensor, Ref]]
     rebound: list[tuple[Tensor, Ref]]
     grads: list[tuple[Tensor, Tensor | None]]
-    grads_before: list[tuple[Tensor, Tensor | None]]
+    grads_before: list[tuple[Tensor, bool]]
     held: dict[Ref, int]
     backward: Backward | None = None
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What two runs are compared by, which outlives the tensors that this one made."""
+        made = {id(t): ref for t, ref in self.survivors}
+        given = {id(t): -1 - i for i, t in enumerate(self.inputs)}
+        return Outcome(
+            [made.get(id(t), given.get(id(t))) for t in tensors_in(self.result)],
+            mapped_tensors(self.result, lambda t: None),
+            [(id(t), None if g is None else made.get(id(g))) for t, g in self.grads],
+        )
+
+    def forget_tensors(self) -> None:
+        """Let go of what the run has made, once it is only to be compared with another."""
+        assert self.outcome
+        self.result, self.survivors, self.grads = None, [], []
+
+
+class Outcome(NamedTuple):
+    """What a run left behind.
+
+    places      where the tensors of its result come from: a buffer, an input below 0, or None
+    others      its result without these
+    gradients   of which tensors it set the gradient, and to what: None, or a result of its calls
+    """
+
+    places: list[int | None]
+    others: Any
+    gradients: list[tuple[int, Any]]
 
 
 def record(
@@ -240,7 +271,7 @@ class _Run:
             rebound,
             grads,
             [
-                (t, grad)
+                (t, grad is None)
                 for t, lifted, grad in self.adopted
                 if _is_leaf(t) and lifted.ref is not None
             ],

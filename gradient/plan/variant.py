@@ -79,7 +79,9 @@ class Variant:
         self.live = frozenset(self.readers.live)
         plan = with_constants(first, second)
         reached = set(watch.tensors)
-        if _places(first) != _places(second) or not equal(_plain(first), _plain(second)):
+        if first.outcome._replace(others=0) != second.outcome._replace(others=0) or not equal(
+            first.outcome.others, second.outcome.others
+        ):
             raise PlanError("what it returns besides tensors differs from call to call")
         self._results(second)
         self._gradients(second)
@@ -259,6 +261,8 @@ class Variant:
         grads: list[Any] = [t._grad for t, _ in self.accumulated]
         arrays += [g.array for g in grads]
         again: Any = None
+        for t, _ in self.new_grads:  # which are replaced, and read by no call
+            t._grad = None
         if self.differentiable is None:
             numbers = self.readers.take()
             found = executor.run(arrays, numbers)
@@ -302,30 +306,12 @@ class Variant:
         return mapped_tensors(self.result, lambda _: next(each))
 
 
-def _places(recording: Recording) -> list[Any]:
-    """Where the tensors of a result come from, and which gradients are new."""
-    refs = {id(t): ref for t, ref in recording.survivors}
-    inputs = {id(t): -1 - i for i, t in enumerate(recording.inputs)}
-    results = tensors_in(recording.result)
-    return [[refs.get(id(t), inputs.get(id(t))) for t in results], new_gradients(recording)]
-
-
-def new_gradients(recording: Recording) -> list[tuple[int, Any]]:
-    """Of which tensors the run set the gradient, and to what: None, or a result of its calls."""
-    refs = {id(t): ref for t, ref in recording.survivors}
-    return [(id(t), None if g is None else refs.get(id(g))) for t, g in recording.grads]
-
-
-def _plain(recording: Recording) -> Any:
-    return mapped_tensors(recording.result, lambda t: None)
-
-
 def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
     """Leaves of which a plan expects to have, or not to have, a gradient, as they had: a call whose
     results are differentiated outside has nothing to do with them."""
     if recording.backward is not None and not recording.grads and not recording.gradients:
         return []
-    return [(t, grad is None) for t, grad in recording.grads_before]
+    return recording.grads_before
 
 
 def _same_backward(a: Backward | None, b: Backward | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -68,3 +70,27 @@ def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]
     # What comes out, gradients among it, is copied: eager's own are part of its peak.
     assert variant.executor.nbytes - x.nbytes <= eager, fast.explain()
     assert replayed <= sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes
+
+
+def test_a_recording_that_waits_for_another_holds_no_gradients() -> None:
+    model = nn.Linear(64, 64)
+
+    @gradient.compile(fullgraph=True)
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    x = gradient.randn(8, 64)
+    step(x)  # eager
+    step(x)  # recorded, and compared with the next
+    gone = weakref.ref(model.weight.grad.array)  # type: ignore[union-attr]
+    model.zero_grad()
+    gc.collect()
+    assert gone() is None
+    model.weight.grad, model.bias.grad = gradient.zeros(64, 64), gradient.zeros(64)
+    losses = [step(x).item() for _ in range(4)]
+    assert len(set(losses)) == 1
+    (signature,) = step.signatures.values()  # type: ignore[attr-defined]
+    assert signature.replays >= 2
