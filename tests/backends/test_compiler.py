@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import signal
 import subprocess
 import sys
@@ -265,8 +266,53 @@ def test_a_full_disk_is_said_and_does_no_harm(double, tmp_path, monkeypatch) -> 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compilation.caching.IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(compilation.caching.IndexDataCacheFile, "_save_data", full)
     with pytest.warns(UserWarning, match="compiled anew by each process.*No space left") as told:
         double("compiled")
         double("compiled")
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("step", ["_load_index", "_save_data", "_save_index"])
+def test_a_kernel_that_another_process_saves_at_the_time_is_not_mistaken(step, tmp_path) -> None:
+    """The other one saves before or after a step of the first, by an index that it read then or
+    before all."""
+    pytest.importorskip("numba")
+    files = kernels.load("compilation")._KernelFiles
+    for number, (when, early) in enumerate(itertools.product(("before", "after"), (False, True))):
+        pair = [files(str(tmp_path), f"kernel-{number}.py3", "stamp") for _ in range(2)]
+        first, second = pair
+        original, waiting = getattr(first, step), [True]
+        read = second._load_index
+        if early:
+            second._load_index = dict
+
+        def interrupted(*given, original=original, second=second, when=when, waiting=waiting):
+            found = original(*given) if when == "after" else None
+            if waiting:
+                waiting.clear()
+                second.save(("int64",), "for int64")
+            return found if when == "after" else original(*given)
+
+        setattr(first, step, interrupted)
+        first.save(("float32",), "for float32")
+        assert not waiting
+        second._load_index = read
+        for reader in pair:
+            assert reader.load(("int64",)) in ("for int64", None)
+            assert reader.load(("float32",)) in ("for float32", None)
+        second.save(("int64",), "for int64")
+        first.save(("float32",), "for float32")
+        assert first.load(("int64",)) == "for int64"
+        assert second.load(("float32",)) == "for float32"
+
+
+def test_kernels_of_older_sources_are_removed(tmp_path) -> None:
+    pytest.importorskip("numba")
+    files = kernels.load("compilation")._KernelFiles
+    for stamp in ("old", "new"):
+        for types in (("float32",), ("float64",)):
+            files(str(tmp_path), "kernel-1.py3", stamp).save((stamp, *types), types)
+            files(str(tmp_path), "kernel-10.py3", "other").save(types, types)
+    names = [path.name for path in tmp_path.glob("kernel-1.py3.*.nbc")]
+    assert len(names) == 2 and len(list(tmp_path.glob("kernel-10.py3.*.nbc"))) == 2

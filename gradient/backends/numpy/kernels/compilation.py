@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import os
 import pathlib
@@ -80,7 +81,10 @@ def _entry_point(function: Function, options: Any) -> Function:
 #
 # Numba's own compares a kernel's source file with the one that was compiled. Ours use functions of
 # other files, so the stamp is over all of them. It also goes into the file of each compiled kernel:
-# a process that was killed between writing the index and that file leaves them at odds.
+# a process that was killed between writing the index and that file leaves them at odds. So do two
+# that compile a kernel for different types at a time: numba numbers the files by an index that each
+# has read before the other wrote it, and would then load one's code for the other's types. Ours are
+# named after what they were compiled for, and say it.
 
 
 @functools.cache
@@ -125,8 +129,39 @@ class _KernelCacheImpl(caching.CompileResultCacheImpl):
         return super().rebuild(target_context, rest) if stamp == _stamp() else None
 
 
+class _KernelFiles(caching.IndexDataCacheFile):
+    def save(self, key: Any, data: Any) -> None:
+        name = f"{self._index_name.removesuffix('.nbi')}.{_digest(self._dump(key))}.nbc"
+        self._save_data(name, (key, data))
+        overloads = self._load_index()
+        if not overloads:  # of other sources, if there were any
+            self._remove_all_but(name)
+        if overloads.get(key) != name:
+            self._save_index({**overloads, key: name})
+
+    def load(self, key: Any) -> Any:
+        found = super().load(key)
+        return found[1] if found is not None and found[0] == key else None
+
+    def _remove_all_but(self, name: str) -> None:
+        """Remove the kernels that no index will name any more."""
+        base = self._index_name.removesuffix("nbi")
+        for path in pathlib.Path(self._cache_path).glob(f"{glob.escape(base)}*.nbc"):
+            if path.name != name:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
 class _KernelCache(caching.FunctionCache):
     _impl_class = _KernelCacheImpl
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = _KernelFiles(self._cache_path, self._impl.filename_base, _stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
