@@ -44,9 +44,9 @@ X_WORDS = STEP // 4 + 4
 PANELS = 2
 """In a tile: two streams from memory."""
 COLUMNS = PAIR
-AHEAD = 2048
-"""Bytes of codes ahead of which a single row's tile asks for the next: most processors fetch ahead
-by themselves, but not across the end of a page."""
+AHEAD, SCALES_AHEAD = 2048, 512
+"""Bytes of codes, and of scales, ahead of which a single row's tile asks for the next: most
+processors fetch ahead by themselves, but not across the end of a page."""
 
 TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
@@ -93,17 +93,25 @@ def tile(rows: int) -> Any:
                 value.align = 4
                 return splat(builder, value)
 
+            def ask_ahead(places: list[Any], distance: int, count: int) -> None:
+                for place in places:
+                    for line in range(distance, distance + count, WORD):
+                        instructions.prefetch(builder, builder.gep(place, [I64(line)]))
+
             def add_step(block: Any, index: Any) -> None:
                 number = builder.add(builder.mul(block, I64(fmt.steps)), index)
                 x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
                 at = builder.mul(number, I64(fmt.step_bytes))
                 codes_here = [builder.gep(place, [at]) for place in code_starts]
-                if rows == 1:
-                    for place in codes_here:
-                        for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
-                            instructions.prefetch(builder, builder.gep(place, [I64(line)]))
                 at = builder.mul(block, I64(0 if fmt.of_row else fmt.scale_bytes))
                 scales_here = [builder.gep(place, [at]) for place in scale_starts]
+                if rows == 1:
+                    ask_ahead(codes_here, AHEAD, fmt.step_bytes)
+                if rows == 1 and not fmt.of_row:
+                    share = -(-fmt.scale_bytes // fmt.steps)
+                    at = builder.mul(index, I64(share))
+                    here = [builder.gep(place, [at]) for place in scales_here]
+                    ask_ahead(here, SCALES_AHEAD, share)
                 halves = len(fmt.halves)
                 units = [list(fmt.scales(Step(builder, s, index, halves))) for s in scales_here]
                 count = len(units[0])
