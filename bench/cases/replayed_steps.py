@@ -17,7 +17,7 @@ from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
 from gradient.backends.numpy import threads
-from gradient.generation import Decoder, GenerationOptions, Sampler, replay
+from gradient.generation import Decoder, GenerationOptions, Sampler, bound_steps, replay
 from gradient.generation.caching import Caching
 from gradient.models import LlamaConfig, LlamaForCausalLM
 
@@ -70,7 +70,8 @@ class Steps:
         def begin() -> None:
             other.begin()
             assert other.decoder.steps is not None
-            for each in other.decoder.steps.replays.values():
+            assert other.decoder.steps.bound is not None
+            for each in other.decoder.steps.bound.replays.values():
                 each.executor.program = [
                     (function, (empty,) if function is threads.run_tasks else arguments)
                     for function, arguments in each.executor.program
@@ -88,12 +89,13 @@ class Steps:
 
 
 def run(options: Options) -> Iterator[Result]:
-    seconds, most = replay.AT_ONCE, replay.MOST_AT_ONCE
+    seconds, most, kept = replay.AT_ONCE, replay.MOST_AT_ONCE, bound_steps.KEPT_BYTES
     replay.AT_ONCE, replay.MOST_AT_ONCE = math.inf, AT_ONCE
+    bound_steps.KEPT_BYTES = 0  # so that no text takes over steps without their kernels
     try:
         yield from measured(options)
     finally:
-        replay.AT_ONCE, replay.MOST_AT_ONCE = seconds, most
+        replay.AT_ONCE, replay.MOST_AT_ONCE, bound_steps.KEPT_BYTES = seconds, most, kept
 
 
 def measured(options: Options) -> Iterator[Result]:
