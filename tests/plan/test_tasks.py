@@ -11,7 +11,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.backends import small_calls
-from gradient.backends.numpy import elementwise, threads
+from gradient.backends.numpy import elementwise, kernels, threads
 from gradient.ops import recurrent
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
@@ -217,6 +217,27 @@ def test_memory_between_kernels_is_that_of_all_calls() -> None:
             tasks.append(*given)
         threads.run_tasks(tasks)
         assert place.tobytes() == twice(*operands).tobytes()
+
+
+def test_a_view_of_other_type_goes_where_its_memory_does() -> None:
+    def bytes_between(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        between = chosen(condition, b, a)
+        copied = np.empty_like(between)
+        as_ints = between.view(np.int64), copied.view(np.int64)
+        n = as_ints[0].size
+        threads.parallel_for(kernels.load("small_arrays").copy, n, n, *as_ints)
+        return chosen(condition, copied, b)
+
+    steps, operands, place = as_tasks(bytes_between)
+    found, memory = with_scratch(steps)
+    assert memory.nbytes == 8 * WIDE
+    for x in operands:
+        x[:] = np.random.default_rng(0).integers(0, 2, WIDE)
+    tasks = threads.Tasks()
+    for _, given in found:
+        tasks.append(*given)
+    threads.run_tasks(tasks)
+    assert place.tobytes() == bytes_between(*operands).tobytes()
 
 
 def test_numbers_that_python_writes_are_kept() -> None:

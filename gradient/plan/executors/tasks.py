@@ -64,7 +64,7 @@ def lowered(
     if steps is None:
         return None
     if tried is not None and tried.started == started:
-        return _with_shared(steps, seen, tried.scratch)
+        return _with_shared(steps, seen, tried.scratch, (*operands, *places, *results))
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
@@ -82,7 +82,7 @@ def lowered(
     if found != expected:
         return None
     _tried[kind] = _Tried(started, scratch)
-    return _with_shared(steps, seen, scratch)
+    return _with_shared(steps, seen, scratch, ())
 
 
 def _steps(seen: _Seen, places: list[np.ndarray]) -> list[Step] | None:
@@ -131,10 +131,10 @@ def _scratch(seen: _Seen, again: _Seen, known: Sequence[np.ndarray]) -> frozense
     found = set()
     for launch, arguments in enumerate(seen.launches):
         for number, x in enumerate(arguments):
-            if not _is_array(x) or x.dtype.kind != "f":
+            if not _is_array(x):
                 continue
             owner, other = _owner(x), again.launches[launch][number]
-            if (
+            if (  # of the owner, so that all that shows its memory is found
                 owner.nbytes >= SHARED
                 and owner.dtype.kind == "f"
                 and owner.flags.carray
@@ -147,8 +147,18 @@ def _scratch(seen: _Seen, again: _Seen, known: Sequence[np.ndarray]) -> frozense
     return frozenset(found)
 
 
-def _with_shared(steps: list[Step], seen: _Seen, scratch: frozenset[tuple[int, int]]) -> list[Step]:
-    """The tasks with places in scratch memory instead of these arguments."""
+def _with_shared(
+    steps: list[Step],
+    seen: _Seen,
+    scratch: frozenset[tuple[int, int]],
+    known: Sequence[np.ndarray],
+) -> list[Step]:
+    """The tasks with places in scratch memory instead of these arguments; none where one of them
+    is among the `known` this time, as with another number of threads it may be."""
+    for each in scratch:
+        x = _argument(seen, each)
+        if not _is_array(x) or any(np.may_share_memory(x, y) for y in known):
+            return steps
     offsets: dict[int, int] = {}
     end = 0
     shared = list(steps)
