@@ -170,8 +170,8 @@ def attend(
     pair = 2 * width
     some = 1 if tile == 1 else ROWS  # go through the keys together, some of them of no use
     held_rows = (tile + some - 1) // some * some
-    d_row, e_row = padded(d, q), padded(e, q)
-    k_direct = k_kind <= FLOAT16 and d == d_row
+    k_direct = k_kind <= FLOAT16 and d == padded(d, q)
+    d_row, e_row = (d + width - 1) // width * width, padded(e, q)
     v_direct = v_kind <= FLOAT16 and e == e_row
     keys = np.empty(d_row * pair, dtype)
     columns, p = np.empty(held_rows * d_row, dtype), np.empty(held_rows * SCORES, dtype)
