@@ -18,11 +18,12 @@ def draw(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("window", [None, 150])
-@pytest.mark.parametrize("size", [64, 40])
+@pytest.mark.parametrize("size", [64, 40, 8])
+@pytest.mark.parametrize("groups", [1, 2, 3])
 @pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16", "int8"])
-def test_a_query_alone_gives_what_it_gives_among_others(stored, size, window):
+def test_a_query_alone_gives_what_it_gives_among_others(stored, groups, size, window):
     be = backends.get("cpu")
-    q = draw(2, 6, QUERIES, size)
+    q = draw(2, 2 * groups, QUERIES, size)
     keys, values = (
         tuple(
             part.array

@@ -158,7 +158,7 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-weighted_1, weighted_8 = _weighted(1), _weighted(ROWS)
+weighted_1, weighted_2, weighted_8 = _weighted(1), _weighted(2), _weighted(ROWS)
 
 
 @ordered_subroutine

@@ -27,12 +27,13 @@ from gradient.backends.numpy.kernels.cache_tiles import (
     queries_by_column,
     turn_keys,
     weighted_1,
+    weighted_2,
     weighted_8,
 )
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.functions import exp, tanh
 from gradient.backends.numpy.kernels.stored import FLOAT16
-from gradient.backends.numpy.kernels.tiles import tile_1, tile_8
+from gradient.backends.numpy.kernels.tiles import tile_1, tile_2, tile_8
 from gradient.backends.numpy.kernels.vector_functions import (
     exp_of_nonpositive,
     largest_element,
@@ -168,7 +169,7 @@ def attend(
     tiles = (all_rows + tile - 1) // tile
     dtype, width = q.dtype, lanes(q)
     pair = 2 * width
-    some = 1 if tile == 1 else ROWS  # go through the keys together, some of them of no use
+    some = tile if tile <= 2 else ROWS  # go through the keys together, some of them of no use
     held_rows = (tile + some - 1) // some * some
     k_direct = k_kind <= FLOAT16 and d == padded(d, q)
     d_row, e_row = (d + width - 1) // width * width, padded(e, q)
@@ -243,6 +244,8 @@ def attend(
                     at, to = r * d_row, r * SCORES + i
                     if some == 1:
                         tile_1(columns, at, 1, 1, keys, 0, pair, d_row, p, to, SCORES, False)
+                    elif some == 2:
+                        tile_2(columns, at, 1, 2, keys, 0, pair, d_row, p, to, SCORES, False)
                     else:
                         tile_8(columns, at, 1, ROWS, keys, 0, pair, d_row, p, to, SCORES, False)
             softmax_rows(p, rows, seen, softcap, new_high, new_sums)
@@ -251,6 +254,9 @@ def attend(
                     at, to = r * SCORES + low, r * e_row + j
                     if some == 1:
                         weighted_1(p, at, v_bytes, v_places[low:], count, v_form, e_row, j,
+                                   new, to, e_row)  # fmt: skip
+                    elif some == 2:
+                        weighted_2(p, at, v_bytes, v_places[low:], count, v_form, e_row, j,
                                    new, to, e_row)  # fmt: skip
                     else:
                         weighted_8(p, at, v_bytes, v_places[low:], count, v_form, e_row, j,
