@@ -54,7 +54,8 @@ class Backend(
 
     kept_whole = frozenset(
         {
-            *("adamw_step", "sgd_step", "philox", "uniform", "normal", "integers"),
+            *("adamw_step", "sgd_step", "rmsprop_step", "lion_step"),
+            *("philox", "uniform", "normal", "integers"),
             *("check_indices", "check_range", "grouped_linear", "grouped_linear_input_grad"),
             "grouped_linear_weight_grad",
             *(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
+from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import rate, shrinking
-from gradient.optim.optimizer import Optimizer, Params, descent
+from gradient.optim.optimizer import Optimizer, Params, grad_of
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 
@@ -46,13 +47,19 @@ class Lion(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, (beta1, beta2) = rate(group), group["betas"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["exp_avg"] = p.new_zeros(p.shape)
-            grad = descent(p, group)
-            m = state["exp_avg"]
-            direction = (beta1 * m + (1 - beta1) * grad).sign()
-            p.mul_(shrinking(group)).sub_(direction, alpha=lr)
-            m.mul_(beta2).add_(grad, alpha=1 - beta2)
+            if not self.state[p]:
+                self.state[p]["exp_avg"] = p.new_zeros(p.shape)
+        beta1, beta2 = group["betas"]
+        for backend, _, batch in batches(params, lambda p: None):
+            with stepping(batch, "Lion"):
+                backend.lion_step(
+                    arrays(batch),
+                    arrays([grad_of(p) for p in batch]),
+                    arrays([self.state[p]["exp_avg"] for p in batch]),
+                    lr=rate(group),
+                    beta1=float(beta1),
+                    beta2=float(beta2),
+                    kept=shrinking(group),
+                    maximize=group["maximize"],
+                )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient.checks import Limits, number, pair
+from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import rate
-from gradient.optim.optimizer import Optimizer, Params, descent, with_weight_decay
+from gradient.optim.optimizer import Optimizer, Params, descent, grad_of
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
@@ -52,25 +53,32 @@ class RMSprop(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, alpha, momentum = rate(group), group["alpha"], group["momentum"]
         buffers = ["square_avg"]
-        if momentum > 0:
+        if group["momentum"] > 0:
             buffers.append("momentum_buffer")
         if group["centered"]:
             buffers.append("grad_avg")
         for p in params:
-            state = self.counted(p, *buffers)
-            grad = with_weight_decay(p, group)
-            square_avg = state["square_avg"].mul_(alpha).add_(grad * grad, alpha=1 - alpha)
-            if group["centered"]:
-                grad_avg = state["grad_avg"].mul_(alpha).add_(grad, alpha=1 - alpha)
-                spread = (square_avg - grad_avg * grad_avg).sqrt()
-            else:
-                spread = square_avg.sqrt()
-            scaled = grad / (spread + group["eps"])
-            if momentum > 0:
-                scaled = state["momentum_buffer"].mul_(momentum).add_(scaled)
-            p.sub_(scaled, alpha=lr)
+            self.counted(p, *buffers)
+        for backend, _, batch in batches(params, lambda p: None):
+
+            def states(name: str, batch: list[Tensor] = batch) -> list[Any]:
+                return arrays([self.state[p][name] for p in batch])
+
+            with stepping(batch, "RMSprop"):
+                backend.rmsprop_step(
+                    arrays(batch),
+                    arrays([grad_of(p) for p in batch]),
+                    states("square_avg"),
+                    states("momentum_buffer") if group["momentum"] > 0 else None,
+                    states("grad_avg") if group["centered"] else None,
+                    lr=rate(group),
+                    alpha=group["alpha"],
+                    eps=group["eps"],
+                    weight_decay=group["weight_decay"],
+                    momentum=group["momentum"],
+                    maximize=group["maximize"],
+                )
 
 
 class Rprop(Optimizer):

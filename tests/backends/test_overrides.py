@@ -333,6 +333,21 @@ def adamw(o: Offset) -> tuple[Any, ...]:
     return *([a] for a in arrays), [abs(o.plain(o.ROWS, o.COLUMNS))], numbers
 
 
+def sgd(o: Offset) -> tuple[Any, ...]:
+    arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
+    return *([a] for a in arrays), {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+
+
+def rmsprop(o: Offset) -> tuple[Any, ...]:
+    arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), abs(o.plain(o.ROWS, o.COLUMNS))
+    return *([a] for a in arrays), None, None, {"lr": 0.1, "alpha": 0.9, "eps": 1e-3}
+
+
+def lion(o: Offset) -> tuple[Any, ...]:
+    arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
+    return *([a] for a in arrays), {"lr": 0.1, "beta1": 0.9, "beta2": 0.99}
+
+
 SLIDE = ConvolutionOptions((1, 2), ((1, 1), (0, 0)), (1, 1))
 
 
@@ -419,6 +434,9 @@ AT_OFFSETS: dict[str, Any] = {
     "sum_of_squares": lambda o: (o.rows(),),
     "cumsum": lambda o: (o.rows(), -1),
     "adamw_step": adamw,
+    "sgd_step": sgd,
+    "rmsprop_step": rmsprop,
+    "lion_step": lion,
 }
 """The arguments of every kernel that computes with floats, about an offset."""
 

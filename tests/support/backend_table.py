@@ -525,6 +525,27 @@ def sgd(buffers: bool, **options: Any) -> Case:
     return arguments
 
 
+def rmsprop(buffers: bool, centered: bool, **options: Any) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        shapes = [(a.rows, 7), (3,), ()]
+        params, grads, velocities, means = ([a(*s) for s in shapes] for _ in range(4))
+        squares = [np.asarray(1 + x * x, x.dtype) for x in means]
+        numbers = {"lr": 0.1, "alpha": 0.9, "eps": 1e-3, **options}
+        lists = params, grads, squares, velocities if buffers else None, means if centered else None
+        return *lists, numbers
+
+    return arguments
+
+
+def lion(**options: Any) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        shapes = [(a.rows, 7), (3,), ()]
+        lists = ([a(*s) for s in shapes] for _ in range(3))
+        return *lists, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, **options}
+
+    return arguments
+
+
 def counts(rows: int) -> np.ndarray:
     """Of four groups with `rows` rows together; the second has none."""
     sizes = [rows // 2, 0, rows // 3]
@@ -983,7 +1004,15 @@ CASES: dict[str, list[Case]] = {
         sgd(True, momentum=0.9, weight_decay=0.1),
         sgd(True, momentum=0.9, dampening=0.5, first=True),
         sgd(True, momentum=0.9, nesterov=True, maximize=True),
+        sgd(False, weight_decay=0.1, maximize=True),
     ],
+    "rmsprop_step": [
+        rmsprop(False, False),
+        rmsprop(True, False, momentum=0.9, weight_decay=0.1),
+        rmsprop(False, True, maximize=True),
+        rmsprop(True, True, momentum=0.9),
+    ],
+    "lion_step": [lion(), lion(kept=0.9), lion(maximize=True)],
 }  # fmt: skip
 
 

@@ -66,6 +66,62 @@ class OptimizerDefaults(RequiredMethods[Array]):
                 g = g + momentum * b if nesterov else b
             self.assign(out, ..., p - lr * g)
 
+    def rmsprop_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        square_avgs: list[Array],
+        momentum_buffers: list[Array] | None,
+        grad_avgs: list[Array] | None,
+        *,
+        lr: float,
+        alpha: float,
+        eps: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        """One step of RMSprop (Hinton 2012, lecture 6e); centred (Graves 2013,
+        section 4.2) where there are `grad_avgs`."""
+        for i, (out, g, square_avg) in enumerate(zip(params, grads, square_avgs, strict=True)):
+            p, g, v = (_in_float32(self, x) for x in (out, g, square_avg))
+            if maximize:
+                g = -g
+            if weight_decay:
+                g = g + weight_decay * p
+            v = alpha * v + (1 - alpha) * (g * g)
+            self.assign(square_avg, ..., v)
+            if grad_avgs is not None:
+                mean = alpha * _in_float32(self, grad_avgs[i]) + (1 - alpha) * g
+                self.assign(grad_avgs[i], ..., mean)
+                v = v - mean * mean
+            step = g / (self.sqrt(v) + eps)
+            if momentum_buffers is not None:
+                step = momentum * _in_float32(self, momentum_buffers[i]) + step
+                self.assign(momentum_buffers[i], ..., step)
+            self.assign(out, ..., p - lr * step)
+
+    def lion_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        exp_avgs: list[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        kept: float = 1.0,
+        maximize: bool = False,
+    ) -> None:
+        """One step of Lion (Chen et al. 2023, algorithm 2); `kept` is 1 - lr * weight_decay."""
+        for out, g, exp_avg in zip(params, grads, exp_avgs, strict=True):
+            p, g, m = (_in_float32(self, x) for x in (out, g, exp_avg))
+            if maximize:
+                g = -g
+            direction = self.sign(beta1 * m + (1 - beta1) * g)
+            self.assign(exp_avg, ..., beta2 * m + (1 - beta2) * g)
+            self.assign(out, ..., kept * p - lr * direction)
+
 
 def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:
     """16-bit floats are stored, not computed with: what is written back is rounded once."""

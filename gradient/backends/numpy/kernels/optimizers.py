@@ -11,16 +11,78 @@ CHUNK = 1 << 16
 
 
 @strict_kernel
-def adamw(start, stop, p, g, m, v, beta1, beta2, rate, root, eps, decay, kept):
+def adamw(start, stop, p, g, m, v, beta1, beta2, rate, root, eps, decay, kept, sign):
     """One pass over parameter p, gradient g and moments m and v.
 
-    `rate` is lr / (1 - beta1^t), `root` 1 / sqrt(1 - beta2^t), `decay` the L2 term's weight, and
-    `kept` 1 - lr * weight_decay.
+    `rate` is lr / (1 - beta1^t), `root` 1 / sqrt(1 - beta2^t), `decay` the L2 term's weight, `kept`
+    1 - lr * weight_decay, and `sign` -1 to maximize.
     """
     p, g, m, v = p[start:stop], g[start:stop], m[start:stop], v[start:stop]
     one = p.dtype.type(1)
     for i in range(p.size):
-        grad = g[i] + decay * p[i]
+        grad = sign * g[i]
+        grad = grad + decay * p[i] if decay != 0 else grad  # 0 times an infinity would be NaN
         m[i] = beta1 * m[i] + (one - beta1) * grad
         v[i] = beta2 * v[i] + (one - beta2) * (grad * grad)
         p[i] = kept * p[i] - rate * m[i] / (np.sqrt(v[i]) * root + eps)
+
+
+@strict_kernel
+def sgd(start, stop, p, g, rate, decay, sign):
+    """Parameter p a step of size `rate` against gradient g, or along it where `sign` is -1; `decay`
+    is the L2 term's weight."""
+    p, g = p[start:stop], g[start:stop]
+    for i in range(p.size):
+        grad = sign * g[i]
+        grad = grad + decay * p[i] if decay != 0 else grad
+        p[i] = p[i] - rate * grad
+
+
+@strict_kernel
+def sgd_momentum(start, stop, p, g, b, rate, decay, sign, momentum, rest, nesterov, first):
+    """As `sgd`, along the buffer b = momentum * b + rest * gradient; or b = gradient at `first`."""
+    p, g, b = p[start:stop], g[start:stop], b[start:stop]
+    for i in range(p.size):
+        grad = sign * g[i]
+        grad = grad + decay * p[i] if decay != 0 else grad
+        b[i] = grad if first else momentum * b[i] + rest * grad
+        p[i] = p[i] - rate * (grad + momentum * b[i] if nesterov else b[i])
+
+
+@strict_kernel
+def rmsprop(start, stop, p, g, v, rate, alpha, eps, decay, sign):
+    """As `sgd`, with the gradient divided by the root of v, the average of its squares."""
+    p, g, v = p[start:stop], g[start:stop], v[start:stop]
+    one = p.dtype.type(1)
+    for i in range(p.size):
+        grad = sign * g[i]
+        grad = grad + decay * p[i] if decay != 0 else grad
+        v[i] = alpha * v[i] + (one - alpha) * (grad * grad)
+        p[i] = p[i] - rate * (grad / (np.sqrt(v[i]) + eps))
+
+
+@strict_kernel
+def rmsprop_momentum(start, stop, p, g, v, b, rate, alpha, eps, decay, sign, momentum):
+    """As `rmsprop`, along the buffer b = momentum * b + divided gradient."""
+    p, g, v, b = p[start:stop], g[start:stop], v[start:stop], b[start:stop]
+    one = p.dtype.type(1)
+    for i in range(p.size):
+        grad = sign * g[i]
+        grad = grad + decay * p[i] if decay != 0 else grad
+        v[i] = alpha * v[i] + (one - alpha) * (grad * grad)
+        b[i] = momentum * b[i] + grad / (np.sqrt(v[i]) + eps)
+        p[i] = p[i] - rate * b[i]
+
+
+@strict_kernel
+def lion(start, stop, p, g, m, rate, beta1, beta2, kept, sign):
+    """A step of one size, by the sign of an average of the gradients (that of NaN is 0); `kept` is
+    1 - lr * weight_decay."""
+    p, g, m = p[start:stop], g[start:stop], m[start:stop]
+    one, zero = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        grad = sign * g[i]
+        c = beta1 * m[i] + (one - beta1) * grad
+        m[i] = beta2 * m[i] + (one - beta2) * grad
+        direction = one if c > zero else (-one if c < zero else zero)
+        p[i] = kept * p[i] - rate * direction
