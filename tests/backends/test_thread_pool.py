@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def scale(start, stop, x, factor, y):
 def fail(start, stop, at):
     if start <= at < stop:
         raise ValueError
+
+
+driver = kernels.load("driver")
+
+
+@counting
+def bar(control):
+    """Bar sleeping workers as an owner does; the processor that this ran on."""
+    before = driver.processor()
+    driver._bar_sleepers(control)
+    return before if driver.processor() == before else -1
 
 
 @pytest.fixture(params=[1, 2, 3, 8])
@@ -455,6 +467,38 @@ for delay in (0.001, 0.02, 0.05):
     assert all((out == outs[0]).all() and out.sum() > 1 for out in outs)
 """)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["interrupted"] * 3, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+def test_a_worker_wakes_up_on_another_processor_than_its_caller() -> None:
+    """It may not run on the caller's while it sleeps, and anywhere again once it is awake."""
+    everywhere = os.sched_getaffinity(0)
+    before = threads.get_num_threads()
+    threads.set_num_threads(3)
+    try:
+        counts = np.zeros(100, np.int64)
+        threads.parallel_for(count, 100, 1, counts)
+        workers = pool.current
+        assert workers is not None
+        ids = [worker.native_id or 0 for worker in workers._workers]
+        for _ in range(20):
+            eventually(lambda: workers.asleep() == [driver.DOZING] * 2)
+            assert [os.sched_getaffinity(i) for i in ids] == [everywhere] * 2
+            here = bar(workers.control)
+            if here >= 0 and len(everywhere) > 1:
+                assert [os.sched_getaffinity(i) for i in ids] == [everywhere - {here}] * 2
+            threads.parallel_for(count, 100, 1, counts)
+            eventually(lambda: [os.sched_getaffinity(i) for i in ids] == [everywhere] * 2)
+        assert (counts == 21).all()
+    finally:
+        threads.set_num_threads(before)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("system", [None, "a system without futex"])

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import itertools
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -27,17 +28,23 @@ class Pool:
         self.count = count
         self.driver: Any = kernels.load("driver")
         driver = self.driver
-        self._control = np.zeros((driver.CONTROL_SIZE + driver.ROW + 64) // 8, np.int64)
-        self.control = -(-self._control.ctypes.data // 64) * 64
+        size = driver.CONTROL_SIZE + driver.ROW + 8
+        self._memory = np.zeros((size + driver.SEAT * max(count, 1) + 64) // 8, np.int64)
+        self.control = -(-self._memory.ctypes.data // 64) * 64
+        self._seats = self.control + size
         self.run = driver.run
         self.run_one = driver.run_one
         self._workers: list[threading.Thread] = []
         self._compile()
         self._set(driver.WORKERS, count)
+        self._set(driver.SEATS, self._seats)
         self._set(driver.SPINS, self._spins() if count else 0)
 
     def _set(self, place: int, value: int) -> None:
-        self._control[(self.control - self._control.ctypes.data + place) // 8] = value
+        self._write(self.control + place, value)
+
+    def _write(self, address: int, value: int) -> None:
+        self._memory[(address - self._memory.ctypes.data) // 8] = value
 
     def _compile(self) -> None:
         """Compile the driver, or load it, before any thread needs it."""
@@ -50,7 +57,7 @@ class Pool:
         driver.reserve(self.control, 1)
         driver.unreserve(self.control, 1)
         self._set(driver.GATE, driver.STOP)
-        driver.worker(self.control)
+        driver.worker(self.control, self._seats)
         self._set(driver.GATE, 0)
 
     def _spins(self) -> int:
@@ -66,12 +73,25 @@ class Pool:
     def start(self) -> None:
         for i in range(self.count):
             # A daemon, so that the end of the process comes to `_stop_at_exit`.
-            worker = threading.Thread(target=self._work, name=f"gradient-{i}", daemon=True)
+            worker = threading.Thread(
+                target=self._work, args=(i,), name=f"gradient-{i}", daemon=True
+            )
             worker.start()
             self._workers.append(worker)
 
-    def _work(self) -> None:
-        self.driver.worker(self.control)  # the thread holds `self`, and so the control block
+    def _work(self, i: int) -> None:
+        driver, seat = self.driver, self._seats + self.driver.SEAT * i
+        self._write(seat + driver.THREAD, threading.get_native_id())
+        if hasattr(os, "sched_getaffinity"):
+            mask = sum(1 << cpu for cpu in os.sched_getaffinity(0) if cpu < 8 * driver.MASK_SIZE)
+            for at, word in enumerate(struct.unpack("16q", mask.to_bytes(128, "little"))):
+                self._write(seat + driver.MASK + 8 * at, word)
+        driver.worker(self.control, seat)  # the thread holds `self`, and so the control block
+
+    def asleep(self) -> list[int]:
+        """What each worker's seat says of its sleep."""
+        first = (self._seats + self.driver.ASLEEP - self._memory.ctypes.data) // 8
+        return self._memory[first :: self.driver.SEAT // 8][: self.count].tolist()
 
     def stop(self) -> None:
         """End the workers, after what they are doing. Lists still run, on their caller's thread."""

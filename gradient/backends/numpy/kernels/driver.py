@@ -32,6 +32,19 @@ SLEEPERS   Workers that sleep or are about to. A worker adds itself, then looks 
            (The code makes all operations sequentially consistent, which is more than the others
            need and on x86 costs nothing.)
 =========  =========================================================================================
+
+Linux may put a worker that wakes up on its caller's own processor, to wait there while another one
+is idle: in a virtual machine idle processors look taken. So for its wake-up a worker is barred from
+the caller's processor. Each worker has a seat (SEATS) with
+
+=========  =========================================================================================
+ASLEEP     AWAKE, or DOZING: it sleeps or is about to. Who wakes it makes that BARRING, takes a bit
+           out of MASK, and when the system knows it BARRED: then the worker, awake again, asks for
+           all of MASK. A worker that finds BARRING leaves that to who bars it, whose
+           compare-and-swap from BARRING to BARRED fails. So one thread at a time uses MASK.
+THREAD     The system's number of the thread.
+MASK       The processors that it may use: a bit each.
+=========  =========================================================================================
 """
 
 from __future__ import annotations
@@ -51,7 +64,14 @@ intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typin
 # The control block, in bytes from its start.
 OWNER, GATE, TICKET, COMPLETED, WAKE, SLEEPERS = (64 * i for i in range(6))
 TABLE, ROWS, TICKETS, WORKERS, SPINS = (384 + 8 * i for i in range(5))
+SEATS = 384 + 8 * 5
 CONTROL_SIZE = 448
+
+# A worker's seat, in bytes from its start.
+ASLEEP, THREAD, MASK = 0, 8, 16
+MASK_SIZE = 128
+SEAT = 192  # three cache lines
+AWAKE, DOZING, BARRING, BARRED = range(4)
 
 OPEN, STOP, LIST = 1 << 16, 1 << 17, 1 << 18
 INSIDE = OPEN - 1
@@ -72,6 +92,7 @@ SPINS_BEFORE_YIELD = 2000
 
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
 """Number of the system call, where there is one."""
+SET_AFFINITY = {"x86_64": 203, "aarch64": 122, "riscv64": 122}.get(platform.machine())
 SYSTEM = "linux" if sys.platform == "linux" and FUTEX else sys.platform
 
 
@@ -220,6 +241,32 @@ def wake_up(context, control, count):
     return types.void(types.int64, types.int64), generate
 
 
+@intrinsic
+def processor(context):
+    """The number of the processor that this thread runs on, or -1."""
+
+    def generate(context, builder, signature, values):
+        if SYSTEM == "linux":
+            return builder.sext(_call(builder, "sched_getcpu", I32, []), I64)
+        return I64(-1)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def set_affinity(context, thread, mask):
+    """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
+
+    def generate(context, builder, signature, values):
+        thread, mask = values
+        if SYSTEM == "linux":
+            arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
+            _call(builder, "syscall", I64, arguments, var_arg=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of this process alone
 
 
@@ -249,11 +296,11 @@ def spin(count):
 
 
 @ordered_kernel
-def worker(control):
+def worker(control, seat):
     """Take part in every list, until the pool is stopped."""
     seen = 0
     while True:
-        gate = _wait_for_list(control, seen)
+        gate = _wait_for_list(control, seat, seen)
         if gate & STOP:
             return
         if swap(control + GATE, gate, gate + 1):
@@ -308,6 +355,7 @@ def _run_on_pool(control, workers):
     wake = load(control + WAKE)
     store(control + WAKE, (wake + 1) & 0x7FFFFFFF)
     if load(control + SLEEPERS) > 0:
+        _bar_sleepers(control)
         wake_up(control, workers)
     _take_part(control)
     add(control + GATE, -OPEN)
@@ -365,7 +413,34 @@ def _wait(looks):
 
 
 @subroutine
-def _wait_for_list(control, seen):
+def _bar_sleepers(control):
+    """Have those that sleep wake up on other processors than this thread's."""
+    here = processor()
+    if here < 0 or here >= 8 * MASK_SIZE:
+        return
+    seats = read(control + SEATS)
+    for seat in range(seats, seats + SEAT * read(control + WORKERS), SEAT):
+        word, bit = seat + MASK + here // 64 * 8, 1 << (here % 64)
+        mask = read(word)
+        state = seat + ASLEEP
+        if mask & bit and (swap(state, DOZING, BARRING) or swap(state, BARRED, BARRING)):
+            write(word, mask & ~bit)
+            set_affinity(read(seat + THREAD), seat + MASK)
+            write(word, mask)
+            if not swap(state, BARRING, BARRED):
+                set_affinity(read(seat + THREAD), seat + MASK)
+
+
+@subroutine
+def _be_awake(seat):
+    if swap(seat + ASLEEP, DOZING, AWAKE) or swap(seat + ASLEEP, BARRING, AWAKE):
+        return
+    store(seat + ASLEEP, AWAKE)
+    set_affinity(read(seat + THREAD), seat + MASK)
+
+
+@subroutine
+def _wait_for_list(control, seat, seen):
     """GATE, when it is open for a list that this worker has not seen, or the pool is stopped."""
     spins = read(control + SPINS)
     looks = 0
@@ -379,11 +454,13 @@ def _wait_for_list(control, seen):
         elif looks < spins + YIELDS:
             let_others_run()
         else:
+            store(seat + ASLEEP, DOZING)
             add(control + SLEEPERS, 1)
             gate = load(control + GATE)
             if not (gate & STOP or (gate & OPEN and gate // LIST != seen)):
                 sleep(control, wake)
             add(control + SLEEPERS, -1)
+            _be_awake(seat)
         looks += 1
 
 
