@@ -53,7 +53,8 @@ def interleave(
         sample_seconds: repeat the call within a sample until it takes about this long; 0 means
             one call a sample. Microsecond calls need some milliseconds.
         settle: seconds to sleep before each sample, so that the worker threads that the contender
-            before left spinning (OpenMP's, OpenBLAS's) are asleep.
+            before left spinning (OpenMP's, OpenBLAS's) are asleep; a call that is not timed then
+            wakes the contender's own.
     """
     calls = {label: _calls_for(run, sample_seconds) for label, run in contenders.items()}
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
@@ -64,7 +65,9 @@ def interleave(
     try:
         for _ in range(rounds):
             for label in labels:
-                time.sleep(settle)
+                if settle:
+                    time.sleep(settle)
+                    contenders[label]()
                 seconds[label].append(_sample(contenders[label], calls[label]))
             labels.append(labels.pop(0))
     finally:

@@ -48,6 +48,7 @@ def norm(p: Any, x: Any, weight: Any, bias: Any) -> Any:
     return p.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
 
 
+SETTLE = 0.02
 IMAGES, MAPS, TOKENS = (16, 64, 32, 32), (16, 128, 16, 16), (512, 256)
 HEADS, SCORES, GPT_LOGITS = (8, 4, 128, 64), (8, 4, 128, 128), (1024, 1024)
 
@@ -167,7 +168,9 @@ def run(options: Options) -> Iterator[Result]:
             runs = {label: contender(package, op, backward) for label, package in packages.items()}
             for call in runs.values():
                 call()
-            samples = interleave(runs, rounds=options.rounds(30), sample_seconds=0.002)
+            samples = interleave(
+                runs, rounds=options.rounds(30), sample_seconds=0.002, settle=SETTLE
+            )
             for label, sample in samples.items():
                 compared = label == "gradient" and "torch eager" in samples
                 ratio = sample.ratio(samples["torch eager"]) if compared else None
