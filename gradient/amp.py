@@ -17,11 +17,13 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from gradient.autograd import no_grad
 from gradient.autograd.modes import mode
+from gradient.autograd.variable import wrap
 from gradient.checks import check_arguments, number
 from gradient.dtypes import DType, bfloat16, float16
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.device import Device
+from gradient.tensor.foreach import arrays, batches, writing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -198,16 +200,13 @@ class GradScaler:
                 "keep the parameters in float32 and compute in float16"
             )
         with no_grad():
-            for grad in grads:
-                grad.mul_(1.0 / self._scale)
-            # One flag per device before any is read: reading waits for the device.
-            finite: dict[Any, Tensor] = {}
-            for grad in grads:
-                flag = grad.isfinite().all()
-                known = finite.get(grad.device)
-                finite[grad.device] = flag if known is None else known & flag
+            finite = []  # one flag a device before any is read: reading waits for the device
+            for backend, _, batch in batches(grads, lambda grad: grad.dtype):
+                with writing(batch, "GradScaler.unscale_"):
+                    flag = backend.foreach_unscale(arrays(batch), 1.0 / self._scale)
+                finite.append(wrap(flag, backend))
         progress.has_grads = bool(grads)
-        progress.found_inf = not all(bool(flag) for flag in finite.values())
+        progress.found_inf = not all(bool(flag) for flag in finite)
         progress.stage = _UNSCALED
 
     def step(self, optimizer: _Optimizer, *args: Any, **kwargs: Any) -> object:

@@ -47,14 +47,15 @@ class Backend(
     BesselDefaults[Array],
     ComplexDefaults[Array],
     RandomDefaults[Array],
-    ShapeDefaults[Array],
     OptimizerDefaults[Array],
+    ShapeDefaults[Array],
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 
     kept_whole = frozenset(
         {
             *("adamw_step", "sgd_step", "rmsprop_step", "lion_step"),
+            *("foreach_mul", "foreach_unscale", "total_norm"),
             *("philox", "uniform", "normal", "integers"),
             *("check_indices", "check_range", "grouped_linear", "grouped_linear_input_grad"),
             "grouped_linear_weight_grad",

@@ -45,6 +45,12 @@ def sum_of_squares(be: Backend[Array], x: Array, /) -> Array:
     return be.sum_of_squares(x)
 
 
+@op(promotion="none")
+def total_norm(be: Backend[Array], /, *arrays: Array) -> Array:
+    """The Euclidean norm of all arrays, of one dtype, as one vector. It has no gradient."""
+    return be.total_norm(list(arrays))
+
+
 @op(lambda g, be, x_shape, axis, keepdims:
     expand_reduced(be, g / count(x_shape, axis), x_shape, axis, keepdims),
     takes_complex=True)  # fmt: skip

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
-from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays, batches, writing
 
 __all__ = ["Adam", "AdamW"]
 
@@ -75,7 +75,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         # A parameter that had no gradient in some step is behind the others in its count.
         for backend, step, batch in batches(params, lambda p: self.state[p]["step"]):
-            with stepping(batch, type(self).__name__):
+            with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
                     arrays(batch),
                     arrays([grad_of(p) for p in batch]),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import rate, shrinking
 from gradient.optim.optimizer import Optimizer, Params, grad_of
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays, batches, writing
 
 __all__ = ["Lion"]
 
@@ -52,7 +52,7 @@ class Lion(Optimizer):
                 self.state[p]["exp_avg"] = p.new_zeros(p.shape)
         beta1, beta2 = group["betas"]
         for backend, _, batch in batches(params, lambda p: None):
-            with stepping(batch, "Lion"):
+            with writing(batch, "Lion.step"):
                 backend.lion_step(
                     arrays(batch),
                     arrays([grad_of(p) for p in batch]),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradient.checks import Limits, number, pair
-from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import rate
 from gradient.optim.optimizer import Optimizer, Params, descent, grad_of
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays, batches, writing
 from gradient.tensor.joining import where
 
 __all__ = ["RMSprop", "Rprop"]
@@ -65,7 +65,7 @@ class RMSprop(Optimizer):
             def states(name: str, batch: list[Tensor] = batch) -> list[Any]:
                 return arrays([self.state[p][name] for p in batch])
 
-            with stepping(batch, "RMSprop"):
+            with writing(batch, "RMSprop.step"):
                 backend.rmsprop_step(
                     arrays(batch),
                     arrays([grad_of(p) for p in batch]),

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gradient.checks import Limits, Relation, number
-from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays, batches, writing
 
 __all__ = ["ASGD", "SGD"]
 
@@ -73,7 +73,7 @@ class SGD(Optimizer):
                 for p in batch:
                     self.state[p]["momentum_buffer"] = p.new_zeros(p.shape)
             buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
-            with stepping(batch, "SGD"):
+            with writing(batch, "SGD.step"):
                 backend.sgd_step(
                     arrays(batch),
                     arrays([grad_of(p) for p in batch]),

@@ -314,7 +314,12 @@ def test_tensors_of_many_blocks(dtype: str) -> None:
 # Edges --------------------------------------------------------------------------------------------
 
 EDGES = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e30, -1e30, 1e-30, 88.0, -88.0, 6.5e4]
-OF_ELEMENTS = [m for m in overrides() if len(CASES[m][0](Draw("float32"))) == 1]
+OF_ELEMENTS = [
+    m
+    for m in overrides()
+    for x, *others in [CASES[m][0](Draw("float32"))]
+    if not others and isinstance(x, np.ndarray)
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -437,6 +437,7 @@ AT_OFFSETS: dict[str, Any] = {
     "sgd_step": sgd,
     "rmsprop_step": rmsprop,
     "lion_step": lion,
+    "foreach_mul": lambda o: ([o.rows()], np.asarray(0.3, o.dtype)),
 }
 """The arguments of every kernel that computes with floats, about an offset."""
 

@@ -1012,6 +1012,17 @@ CASES: dict[str, list[Case]] = {
         rmsprop(False, True, maximize=True),
         rmsprop(True, True, momentum=0.9),
     ],
+    "total_norm": [lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)],), lambda a: ([a(0)],)],
+    "foreach_mul": [
+        lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], a()),
+        lambda a: ([a(a.rows, 7).T], a()),
+    ],
+    "foreach_unscale": [
+        lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], 0.3),
+        lambda a: ([a(a.rows, 7).T], 0.3),
+        lambda a: ([a(a.rows, 7), np.asarray(np.inf, a.dtype)], 0.3),
+        lambda a: ([a(a.rows, 7), np.asarray([1.0, np.nan], a.dtype)], 0.3),
+    ],
     "lion_step": [lion(), lion(kept=0.9), lion(maximize=True)],
 }  # fmt: skip
 

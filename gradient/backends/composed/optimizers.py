@@ -1,14 +1,37 @@
-"""Optimiser steps over lists of parameters, in place: one call, so that a backend can fuse it."""
+"""Optimiser steps over lists of parameters, and the norm and the scaling of their gradients before
+it: one call for a list, so that a backend can fuse it."""
 
 from __future__ import annotations
 
+from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.options import AdamWOptions
 from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32
 
 
-class OptimizerDefaults(RequiredMethods[Array]):
-    """Methods of `Backend` that update parameters in place."""
+class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
+    """Methods of `Backend` that update parameters in place, or their gradients."""
+
+    def total_norm(self, arrays: list[Array]) -> Array:
+        """The Euclidean norm of all arrays, which are of one dtype, as one vector: 0-d."""
+        squares = [self.sum_of_squares(_in_float32(self, x)) for x in arrays]
+        together = self.concatenate([self.reshape(x, (1,)) for x in squares], 0)
+        return self.astype(self.sqrt(self.sum(together, None, False)), arrays[0].dtype)
+
+    def foreach_mul(self, arrays: list[Array], factor: Array) -> None:
+        """Multiply each array in place by a 0-d factor."""
+        for x in arrays:
+            self.assign(x, ..., x * self.astype(factor, x.dtype))
+
+    def foreach_unscale(self, arrays: list[Array], factor: float) -> Array:
+        """Multiply each array in place; returns whether all numbers are finite: 0-d, bool."""
+        finite = []
+        for x in arrays:
+            scaled = self.astype(_in_float32(self, x) * factor, x.dtype)
+            self.assign(x, ..., scaled)
+            finite.append(self.reshape(self.all(self.isfinite(scaled), None, False), (1,)))
+        return self.all(self.concatenate(finite, 0), None, False)
 
     def adamw_step(
         self,

@@ -1,4 +1,4 @@
-"""Optimiser steps over all parameters in one launch."""
+"""Optimiser steps, and the norm and the scaling of gradients, over all tensors in one launch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
     """Overrides of `composed.optimizers`."""
 
     _tables: dict[bytes, Array]
+    zeros: Any
 
     def adamw_step(
         self,
@@ -70,6 +71,29 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             np.int64(nesterov), np.int64(first),
         )  # fmt: skip
 
+    def total_norm(self, arrays: list[Array]) -> Array:
+        blocks = _blocks(arrays)
+        if not (_has_optimizer_kernel((arrays,)) and blocks):
+            return super().total_norm(arrays)
+        dtype = arrays[0].dtype
+        squares = self.empty((blocks,), np.dtype(computed_in(arrays[0])))
+        self._launch_over_tensors("squares", (arrays,), (), squares)
+        return self.astype(self.sqrt(self.sum(squares, None, False)), dtype)
+
+    def foreach_mul(self, arrays: list[Array], factor: Array) -> None:
+        if not _writes_apart(arrays):
+            super().foreach_mul(arrays, factor)
+            return
+        by = self.astype(self.astype(factor, arrays[0].dtype), np.dtype(computed_in(arrays[0])))
+        self._launch_over_tensors("scale", (arrays,), (), by)
+
+    def foreach_unscale(self, arrays: list[Array], factor: float) -> Array:
+        if not _writes_apart(arrays):
+            return super().foreach_unscale(arrays, factor)
+        not_finite = self.zeros((), np.dtype(np.int32))
+        self._launch_over_tensors("unscale", (arrays,), (factor,), not_finite)
+        return not_finite == 0
+
     def _launch_over_tensors(
         self, kernel: str, lists: tuple[list[Array], ...], numbers: tuple[float, ...], *more: Any
     ) -> None:
@@ -100,6 +124,15 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
                 del self._tables[next(iter(self._tables))]
             found = self._tables[key] = self.asarray(table)
         return found
+
+
+def _blocks(arrays: list[Array]) -> int:
+    return sum(-(-x.size // CHUNK) for x in arrays)
+
+
+def _writes_apart(arrays: list[Array]) -> bool:
+    """Whether a kernel may write to all of them at once: none is there twice."""
+    return _has_optimizer_kernel((arrays,)) and len({id(x) for x in arrays}) == len(arrays)
 
 
 def _has_optimizer_kernel(lists: tuple[list[Array], ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Optimiser steps by kernels: one pass over each parameter."""
+"""Optimiser steps, and the scaling of gradients, by kernels: one pass over each array."""
 
 from __future__ import annotations
 
@@ -136,6 +136,17 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         if fused:
             sign = -1.0 if maximize else 1.0
             _run(kernels.load("optimizers").lion, fused, lr, beta1, beta2, kept, sign)
+
+    def foreach_mul(self, arrays: list[np.ndarray], factor: np.ndarray) -> None:
+        fused, rest = _with_kernel(arrays)
+        if rest:
+            super().foreach_mul([x for (x,) in rest], factor)
+        if not fused:
+            return
+        family = kernels.load("optimizers")
+        for (x,) in fused:
+            by = np.asarray(factor, x.dtype).reshape(1)
+            threads.parallel_for(family.scale, x.size, family.CHUNK, x.reshape(-1), by)
 
 
 Group = tuple[np.ndarray, ...]

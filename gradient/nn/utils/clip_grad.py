@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 from gradient.autograd import no_grad
 from gradient.errors import AutogradError, TypeMismatch, sentence
+from gradient.ops import reduce
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, shown
 from gradient.tensor.creation import zeros
+from gradient.tensor.foreach import arrays, batches, writing
 from gradient.tensor.joining import stack
 
 __all__ = [
@@ -62,9 +64,14 @@ def get_total_norm(
     if not tensors:
         return zeros(())
     with no_grad():
-        device = tensors[0].device
-        norms = [tensor.norm(norm_type).to(device) for tensor in tensors]
-        total = stack(norms).norm(norm_type)
+        device, dtype = tensors[0].device, tensors[0].dtype
+        if norm_type == 2 and all(
+            t.device == device and t.dtype == dtype and t.is_floating_point() for t in tensors
+        ):
+            total = reduce.total_norm(*tensors)
+        else:
+            norms = [tensor.norm(norm_type).to(device) for tensor in tensors]
+            total = stack(norms).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(float(total)):
         raise AutogradError(
             f"clip_grad_norm_: the gradients' norm is {float(total)}; to scale them regardless "
@@ -84,9 +91,10 @@ def clip_grads_with_norm_(
     with no_grad():
         # Always multiplied, by 1 if need be: looking at the number would wait for the device.
         scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale.to(parameter.grad.device))
+        grads = [p.grad for p in parameters if p.grad is not None]
+        for backend, device, batch in batches(grads, lambda grad: grad.device):
+            with writing(batch, "clip_grads_with_norm_"):
+                backend.foreach_mul(arrays(batch), scale.to(device).array)
 
 
 def clip_grad_value_(

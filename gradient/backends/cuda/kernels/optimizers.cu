@@ -1,10 +1,11 @@
-// Optimiser steps over many tensors in one launch, in place.
+// Optimiser steps over many tensors in one launch, in place, and the norm and the scaling of their
+// gradients.
 //
 // `addresses` has a row of n addresses for each list of tensors (parameters, gradients, states), and
 // `starts` (n + 1) the number of the first block of each tensor, and of all; `sizes` (n) count their
 // elements. A block works on CHUNK elements of one tensor. Bytes: each number is read once, and what
 // changes is written once.
-#include "numbers.cuh"
+#include "rows.cuh"
 
 constexpr Int CHUNK = 8192;
 
@@ -65,6 +66,30 @@ __device__ void sgd(const Int* addresses, const Int* starts, const Int* sizes, I
     });
 }
 
+// out[block] = the sum of the squares of a block's elements.
+template <class T>
+__device__ void squares(const Int* addresses, const Int* starts, const Int* sizes, Int n,
+                        computed<T>* out) {
+    computed<T> sum = 0;
+    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
+        computed<T> x = at<const T>(addresses, 0, n, tensor)[i];
+        sum += x * x;
+    });
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+// Every element times a number; not_finite becomes 1 if one of them is infinite or NaN then.
+template <class T>
+__device__ void scale(const Int* addresses, const Int* starts, const Int* sizes, Int n,
+                      computed<T> factor, int* not_finite) {
+    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
+        T* x = at<T>(addresses, 0, n, tensor) + i;
+        *x = T(computed<T>(*x) * factor);
+        if (not_finite && !(fabs(computed<T>(*x)) < infinity<computed<T>>())) *not_finite = 1;
+    });
+}
+
 #define EXPORT(NAME, T)                                                                         \
     extern "C" __global__ void adamw_##NAME(                                                    \
         const Int* addresses, const Int* starts, const Int* sizes, Int n, computed<T> rate,     \
@@ -80,5 +105,18 @@ __device__ void sgd(const Int* addresses, const Int* starts, const Int* sizes, I
                                           Int first_step) {                                     \
         sgd<T>(addresses, starts, sizes, n, rate, momentum, rest, l2, sign, nesterov,           \
                first_step);                                                                     \
+    }                                                                                           \
+    extern "C" __global__ void squares_##NAME(const Int* addresses, const Int* starts,          \
+                                              const Int* sizes, Int n, computed<T>* out) {      \
+        squares<T>(addresses, starts, sizes, n, out);                                           \
+    }                                                                                           \
+    extern "C" __global__ void scale_##NAME(const Int* addresses, const Int* starts,            \
+                                            const Int* sizes, Int n, const computed<T>* factor) { \
+        scale<T>(addresses, starts, sizes, n, *factor, nullptr);                                \
+    }                                                                                           \
+    extern "C" __global__ void unscale_##NAME(const Int* addresses, const Int* starts,          \
+                                              const Int* sizes, Int n, computed<T> factor,      \
+                                              int* not_finite) {                                \
+        scale<T>(addresses, starts, sizes, n, factor, not_finite);                              \
     }
 FOR_EACH_FLOAT(EXPORT)

@@ -1,4 +1,4 @@
-"""Optimiser steps over flat arrays, for the elements start to stop."""
+"""Optimiser steps over flat arrays, and the scaling of gradients, for elements start to stop."""
 
 from __future__ import annotations
 
@@ -86,3 +86,11 @@ def lion(start, stop, p, g, m, rate, beta1, beta2, kept, sign):
         m[i] = beta2 * m[i] + (one - beta2) * grad
         direction = one if c > zero else (-one if c < zero else zero)
         p[i] = kept * p[i] - rate * direction
+
+
+@strict_kernel
+def scale(start, stop, x, factor):
+    """x times the one number of `factor`, in place."""
+    x, by = x[start:stop], factor[0]
+    for i in range(x.size):
+        x[i] = x[i] * by

@@ -1,4 +1,4 @@
-"""Handing many parameters to one call of the backend."""
+"""Many tensors for one call of the backend, which may write to them (PyTorch: "foreach")."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 def batches(
-    params: list[Tensor], key: Callable[[Tensor], K]
+    tensors: list[Tensor], key: Callable[[Tensor], K]
 ) -> Iterator[tuple[Backend, K, list[Tensor]]]:
-    """The lists of `params` that one call can step: (backend, key, params) each."""
+    """The lists of `tensors` that one call can take: (backend, key, tensors) each."""
     lists: defaultdict[tuple[Backend, K], list[Tensor]] = defaultdict(list)
-    for p in params:
-        lists[p.backend, key(p)].append(p)
+    for t in tensors:
+        lists[t.backend, key(t)].append(t)
     for (backend, k), batch in lists.items():
         yield backend, k, batch
 
@@ -34,24 +34,24 @@ def arrays(tensors: list[Tensor]) -> list[Any]:
     return [t.array for t in tensors]
 
 
-class stepping:  # noqa: N801 (reads as `with stepping(params, "SGD"):`)
+class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
     """Around the backend's call: tells autograd that these change, so no older graph is used.
 
-    (A generator would put contextlib's frame where autograd looks for the line that called `step`.)
+    (A generator would put contextlib's frame where autograd looks for the line that called it.)
     """
 
-    def __init__(self, params: list[Tensor], optimizer: str) -> None:
-        self.params, self.optimizer = params, optimizer
+    def __init__(self, tensors: list[Tensor], caller: str) -> None:
+        self.tensors, self.caller = tensors, caller
 
     def __enter__(self) -> None:
-        for p in self.params:
-            refuse_write(p, f"{self.optimizer}.step")
+        for t in self.tensors:
+            refuse_write(t, self.caller)
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, ValueError) and "read-only" in str(error):
             raise AutogradError(
-                f"{self.optimizer}.step: the memory of a parameter cannot be written (an expanded "
-                "tensor, or a read-only array or file); clone() it first"
+                f"{self.caller}: the memory of a tensor cannot be written (an expanded tensor, or "
+                "a read-only array or file); clone() it first"
             ) from None
-        for p in self.params:
-            mark_overwritten(p.backend, p.array, f"{self.optimizer}.step")
+        for t in self.tensors:
+            mark_overwritten(t.backend, t.array, self.caller)
