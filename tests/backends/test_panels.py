@@ -321,6 +321,31 @@ def test_a_processor_that_this_one_is_not(tmp_path: object) -> None:
     assert "GRADIENT_CPU: expected one of" in done.stderr and "got 'sparc'" in done.stderr
 
 
+NAMES_OF_TAGS = """
+import numba
+from numba.core import itanium_mangler
+from gradient.backends.numpy.kernels import formats, panels
+for name in reversed(formats.NAMES):
+    print(name, itanium_mangler.mangle_type(numba.typeof(formats.tag_of(name))))
+"""
+
+
+def test_kernels_of_each_format_have_a_name_of_their_own_in_every_process() -> None:
+    """A process that loads kernels which others compiled finds them by name."""
+    numba = pytest.importorskip("numba")
+    from numba.core import itanium_mangler
+
+    tags = kernels.load("formats")
+    own = {
+        name: itanium_mangler.mangle_type(numba.typeof(tags.tag_of(name))) for name in tags.NAMES
+    }
+    assert len(set(own.values())) == len(own)
+    done = subprocess.run(
+        [sys.executable, "-c", NAMES_OF_TAGS], capture_output=True, text=True, check=True
+    )
+    assert dict(line.split() for line in done.stdout.splitlines()) == own
+
+
 @pytest.mark.parametrize(
     ("path", "triple", "processor", "features", "instructions"),
     [

@@ -73,7 +73,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
             chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
         threads.parallel_for(
             family.linear, n, chunk,
-            rows.reshape(-1), k + PADDING, m, kind, np.empty(0, [(x.dtype.name, np.uint8)]),
+            rows.reshape(-1), k + PADDING, m, kind, kernels.load("formats").tag_of(x.dtype.name),
             size, as_bytes(weight), n, k, added, as_bytes(out),
         )  # fmt: skip
         return out.reshape(*x.shape[:-1], n)

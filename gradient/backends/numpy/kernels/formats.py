@@ -5,6 +5,10 @@ the composed definitions are (`gradient/dtypes/packed/`, which draw the layouts)
 emits is that of the kernel in which it stands: weights are never written to memory.
 
 Kernels take a format's tag, an empty array, as an argument: its type alone says what is compiled.
+The tag of format n of NAMES is of strings of n + 1 bytes, a type that numba writes into the names
+of compiled functions. Of other types, as of records with a field, it writes a number that each
+process gives anew: kernels of two formats, compiled by two processes, could then bear one name, and
+a third process call one of them for the other.
 """
 
 from __future__ import annotations
@@ -157,18 +161,36 @@ def splat(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(one, one, ir.Constant(INTEGERS, [0] * WIDTH))
 
 
+NAMES = (
+    *("float32", "bfloat16", "float16"),
+    *("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+    *("iq4_nl", "iq4_xs", "mxfp4"),
+    *("int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4"),
+)
+"""Of everything that has a tag."""
+
+
+def tag_of(name: str) -> np.ndarray:
+    """The empty array that stands for a format, or for a dtype, in a kernel's arguments."""
+    return np.empty(0, f"S{1 + NAMES.index(name)}")
+
+
+def name_of(tag: types.Array) -> str:
+    """What the tag of this type stands for."""
+    return NAMES[tag.dtype.count - 1]
+
+
 class Format:
     """A way to store weights: `weights` of them in `size` bytes, which `read` gives in vectors.
 
-    tag        an empty array that kernels take in place of the format, with the format's name as
-               that of its dtype's field: numba knows the type of an array at once
+    tag        an empty array that kernels take in place of the format
     """
 
     def __init__(
         self, name: str, weights: int, size: int, read: Callable[[Block], Iterator[Vector]]
     ):
         self.name, self.weights, self.size, self.read = name, weights, size, read
-        self.tag = np.empty(0, [(name, np.uint8)])
+        self.tag = tag_of(name)
 
 
 FORMATS: dict[str, Format] = {}
@@ -185,12 +207,6 @@ def block_format(
         return made
 
     return decorate
-
-
-def name_of(tag: types.Array) -> str:
-    """The name of the format whose tag has this type."""
-    (name,) = tag.dtype.fields
-    return str(name)
 
 
 # Blocks of 32 ------------------------------------------------------------------------------------
