@@ -52,11 +52,15 @@ def test_product_is_rounded_once(
 
 
 @pytest.mark.parametrize("k", [3, 16, 31, 67, 800])
-@pytest.mark.parametrize("rows", [1, 2, 9, 14, 100])
+@pytest.mark.parametrize("rows", [1, 2, 9, 14, 47, 100])
+@pytest.mark.parametrize("path", ["amx", "avx512vnni"])
 def test_products_of_pairs(
-    rows: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    path: str, rows: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is computed where the processor multiplies bfloat16: x and W as they are."""
+    if path == "amx" != kernels.load("cpu").PATH:
+        pytest.skip("this processor has no tiles")
+    monkeypatch.setattr(kernels.load("cpu"), "PATH", path)
     dtype, be = bfloat16.numpy, backends.get("cpu")
     x, weight, bias = draw(rng, dtype, 100, k), draw(rng, dtype, 1031, k), draw(rng, dtype, 1031)
     exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)

@@ -29,6 +29,9 @@ PANELS = 4
 CHUNK_OF_PAIRS = 64
 """Rows of W that a thread takes at a time for many rows of x in pairs of bfloat16 numbers."""
 
+CHUNK_OF_TILES = 256
+"""The same where they are multiplied by tiles."""
+
 FEW_ROWS = 12
 """Rows of x up to which no other kernel is as quick in float32."""
 
@@ -56,6 +59,8 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
         if not takes(weight, x, bias):
             return super().linear(x, weight, bias)
         if x.dtype == bfloat16.numpy and _multiplies_pairs():
+            if kernels.load("cpu").PATH == "amx":
+                return _product_of_tiles(x, weight, bias)
             return _product_of_pairs(x, weight, bias)
         family, stored = kernels.load("dense"), kernels.load("stored")
         n, k = weight.shape
@@ -101,6 +106,28 @@ def _product_of_pairs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
     threads.parallel_for(
         *(family.linear, n, chunk, rows, x_row, held),
         *(stored(weight).reshape(-1), n, k, added, as_bytes(out)),
+    )
+    return out.reshape(*x.shape[:-1], n)
+
+
+def _product_of_tiles(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """`linear` in bfloat16, where the processor multiplies tiles of matrices."""
+    family, stored = kernels.load("bfloat16_tiles"), kernels.load("half_precision").stored
+    n, k = weight.shape
+    m = x.size // k
+    rows = np.empty(m * -(-k // family.STEP) * family.STEP, np.uint16)
+    given = stored(kernels.contiguous(x)).reshape(-1)
+    threads.parallel_for(
+        *(family.arrange_rows, -(-m // family.ROWS), max(1, WIDENED // (family.ROWS * k))),
+        *(given, k, m, rows),
+    )
+    out = np.empty((m, n), x.dtype)
+    chunk = max(1, CHUNK // k // PANEL) * PANEL
+    if m > family.PAIR:
+        chunk = CHUNK_OF_TILES if n >= 4 * CHUNK_OF_TILES else PANEL
+    threads.parallel_for(
+        *(family.linear, n, chunk, rows, m, stored(weight).reshape(-1), n, k),
+        *(float32_bias(bias), as_bytes(out)),
     )
     return out.reshape(*x.shape[:-1], n)
 

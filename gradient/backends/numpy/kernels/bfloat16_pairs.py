@@ -163,7 +163,7 @@ add_up_one, add_up_some = totals(1), totals(ROWS)
 
 
 @intrinsic
-def _copy_step(context, x, at, out, out_at):
+def copy_step(context, x, at, out, out_at):
     """out[out_at : out_at + STEP] = x[at : at + STEP]. Of a slice, numba copies one by one."""
 
     def generate(context, builder, signature, arguments):
@@ -181,11 +181,11 @@ def _copy_step(context, x, at, out, out_at):
 
 
 @ordered_subroutine
-def _copy(x, at, n, out, out_at):
+def copy_numbers(x, at, n, out, out_at):
     """n numbers, and zeros up to a whole step."""
     whole = n - n % STEP
     for i in range(0, whole, STEP):
-        _copy_step(x, at + i, out, out_at + i)
+        copy_step(x, at + i, out, out_at + i)
     if whole < n:
         out[out_at + whole : out_at + n] = x[at + whole : at + n]
         out[out_at + n : out_at + whole + STEP] = 0
@@ -195,7 +195,7 @@ def _copy(x, at, n, out, out_at):
 def copy_rows(start, stop, x, k, out, out_row):
     """The rows start to stop of x, k numbers each, `out_row` apart, with zeros up to a step."""
     for i in range(start, stop):
-        _copy(x, i * k, k, out, i * out_row)
+        copy_numbers(x, i * k, k, out, i * out_row)
 
 
 # Products -----------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def _many(start, stop, x, x_row, rows, weight, n, k, bias, out):
             for group in range(groups):
                 j = start + group * COLUMNS
                 for c in range(min(COLUMNS, stop - j)):
-                    _copy(weight, (j + c) * k + p, count, panel, c * DEPTH)
+                    copy_numbers(weight, (j + c) * k + p, count, panel, c * DEPTH)
                 for i in range(m // ROWS):
                     some_rows(x, (top + i * ROWS) * x_row + p, x_row, panel, 0, DEPTH, COLUMNS - 1,
                               steps, sums, (group * tiles + i) * tile_size, p > 0)  # fmt: skip

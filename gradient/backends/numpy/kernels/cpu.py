@@ -2,6 +2,7 @@
 
 A path is a set of instructions that kernels are written for:
 
+    amx          those of avx512vnni, and registers that are tiles of a matrix (`amx.py`)
     avx512vnni   64-byte registers, and one instruction for four products of bytes in each lane
     avxvnni      the same on 32-byte registers
     avx2         32-byte registers; products of bytes by way of 16 bits
@@ -15,6 +16,7 @@ features into the key of each kernel.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 
@@ -26,6 +28,10 @@ from gradient.errors import ArgumentError
 ARM = platform.machine().lower() in ("arm64", "aarch64")
 
 NEEDED = {
+    "amx": (
+        *("amx-tile", "amx-int8", "amx-bf16", "avx512bf16"),
+        *("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+    ),
     "avx512vnni": ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     "avxvnni": ("avx2", "fma", "f16c", "avxvnni"),
     "avx2": ("avx2", "fma", "f16c"),
@@ -34,7 +40,12 @@ NEEDED = {
 }
 """The features that each path uses, the best path first."""
 
-PROCESSORS = {"avx512vnni": "icelake-server", "avxvnni": "alderlake", "avx2": "haswell"}
+PROCESSORS = {
+    "amx": "sapphirerapids",
+    "avx512vnni": "icelake-server",
+    "avxvnni": "alderlake",
+    "avx2": "haswell",
+}
 """For which kernels are compiled where a path is forced; "plain" is LLVM's baseline."""
 
 
@@ -45,10 +56,24 @@ def _host_features() -> dict[str, bool]:
         return {}
 
 
+SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
+"""Of Linux on x86-64 (Documentation/arch/x86/xstate.rst)."""
+
+
+def _may_use_tiles() -> bool:
+    """Ask the system for leave to use AMX's tiles, which all threads of the process then have."""
+    if platform.system() != "Linux":
+        return False
+    arguments = map(ctypes.c_long, (SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA))
+    return ctypes.CDLL(None).syscall(*arguments) == 0
+
+
 def _path() -> tuple[str, dict[str, bool]]:
     """The path, and the features that code may use."""
     host = _host_features()
     runs = [path for path, needed in NEEDED.items() if all(host.get(name) for name in needed)]
+    if runs[0] == "amx" and not _may_use_tiles():
+        del runs[0]
     forced = os.environ.get("GRADIENT_CPU", "")
     if not forced:
         return runs[0], host

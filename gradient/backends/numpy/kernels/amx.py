@@ -1,0 +1,170 @@
+"""Intel's Advanced Matrix Extensions: registers that are tiles of a matrix, and their products.
+
+There are eight tiles, of up to 16 rows of 64 bytes. A thread says first how many rows, and bytes of
+a row, each of them has (`configure`), and at the end that it is done with them (`release`): from
+then on the system need not save them when it turns to another thread. `cpu.py` asks the system for
+leave to use them.
+
+A product adds to a tile of 32-bit sums (M, N) those of a tile (M, K) with one of (K, N), where four
+bytes, or two bfloat16 numbers, of a column that follow each other along k lie side by side.
+"Intel Architecture Instruction Set Extensions Programming Reference", chapter on AMX.
+
+Tiles are numbered in the instruction itself, so there is a function for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.vectors import intrinsic
+
+ROWS = 16
+"""The most rows of a tile."""
+ROW_BYTES = 64
+"""The most bytes of a row."""
+CONFIGURATION = 64
+"""Bytes that say what the tiles are."""
+
+I8, I64 = ir.IntType(8), ir.IntType(64)
+
+
+def _call(builder: Any, name: str, *arguments: Any) -> None:
+    type_ = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    name = f"llvm.x86.{name}"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, type_, name)
+    builder.call(function, arguments)
+
+
+def _pointer(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
+    data = context.make_array(array)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [at]), I8.as_pointer())
+
+
+@intrinsic
+def _configure(context, configuration):
+    def generate(context, builder, signature, arguments):
+        _call(builder, "ldtilecfg", _pointer(context, builder, configuration, arguments[0], I64(0)))
+        return context.get_dummy_value()
+
+    return types.void(configuration), generate
+
+
+@intrinsic
+def release(context):
+    """Say that this thread is done with its tiles."""
+
+    def generate(context, builder, signature, arguments):
+        _call(builder, "tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@ordered_subroutine
+def describe(configuration, tile, rows, row_bytes):
+    """Write into a configuration that a tile has so many rows of so many bytes."""
+    configuration[0] = 1  # the only palette there is
+    configuration[16 + 2 * tile] = row_bytes
+    configuration[48 + tile] = rows
+
+
+@ordered_subroutine
+def configure(configuration):
+    """Give the tiles the sizes that are written in CONFIGURATION bytes, uint8; fill them with
+    zeros."""
+    _configure(configuration)
+
+
+# In a builder -------------------------------------------------------------------------------------
+
+
+def load(builder: Any, tile: int, place: Any, row: Any) -> None:
+    """Fill a tile from an address on, its rows `row` bytes apart."""
+    _call(builder, "tileloadd64", I8(tile), place, row)
+
+
+def store(builder: Any, tile: int, place: Any, row: Any) -> None:
+    """Write a tile to an address on, its rows `row` bytes apart."""
+    _call(builder, "tilestored64", I8(tile), place, row)
+
+
+def zero(builder: Any, tile: int) -> None:
+    """Fill a tile with zeros."""
+    _call(builder, "tilezero", I8(tile))
+
+
+def add_bytes(builder: Any, out: int, a: int, b: int, signed: bool) -> None:
+    """Add the product of a tile of signed bytes with one of bytes, signed or not, to int32 sums."""
+    _call(builder, "tdpbssd" if signed else "tdpbsud", I8(out), I8(a), I8(b))
+
+
+def add_bfloat16(builder: Any, out: int, a: int, b: int) -> None:
+    """Add the product of two tiles of bfloat16 numbers to float32 sums. Numbers below 2^-126 are
+    taken for zeros."""
+    _call(builder, "tdpbf16ps", I8(out), I8(a), I8(b))
+
+
+# In a kernel --------------------------------------------------------------------------------------
+
+
+def _moving(move: Any, tile: int) -> Any:
+    """An intrinsic move(array, at, row): a tile from or to a flat array's element `at` on, its
+    rows `row` elements apart."""
+
+    @intrinsic
+    def moved(context, array, at, row):
+        size = array.dtype.bitwidth // 8
+
+        def generate(context, builder, signature, arguments):
+            place = _pointer(context, builder, array, *arguments[:2])
+            move(builder, tile, place, builder.mul(arguments[2], I64(size)))
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), generate
+
+    return moved
+
+
+def _working(work: Any, *tiles: int) -> Any:
+    """An intrinsic work() on tiles."""
+
+    @intrinsic
+    def worked(context):
+        def generate(context, builder, signature, arguments):
+            work(builder, *tiles)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return worked
+
+
+@intrinsic
+def ask_for_tile(context, array, at, row):
+    """Ask for what a tile's rows lie in, from a flat array's element `at` on, `row` elements apart,
+    to be read soon: processors fetch ahead by themselves for few streams. It may lie behind the
+    array's end."""
+
+    def generate(context, builder, signature, arguments):
+        array_, at_, row_ = arguments
+        data = context.make_array(array)(context, builder, array_).data
+        for i in range(ROWS):
+            here = builder.add(at_, builder.mul(row_, I64(i)))
+            instructions.prefetch(builder, builder.gep(data, [here]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+load_0, load_1, load_2, load_3 = (_moving(load, tile) for tile in range(4))
+load_4, load_5, load_6, load_7 = (_moving(load, tile) for tile in range(4, 8))
+store_0, store_1, store_2, store_3 = (_moving(store, tile) for tile in range(4))
+zero_0, zero_1, zero_2, zero_3 = (_working(zero, tile) for tile in range(4))
+bfloat16_46, bfloat16_47 = _working(add_bfloat16, 0, 4, 6), _working(add_bfloat16, 1, 4, 7)
+bfloat16_56, bfloat16_57 = _working(add_bfloat16, 2, 5, 6), _working(add_bfloat16, 3, 5, 7)

@@ -1,0 +1,274 @@
+"""Products x @ W.T in bfloat16 by tiles of the processor (`amx`).
+
+A tile of W is 16 of its rows and 32 numbers of each, as they lie. One of x is transposed, and of
+pairs: its rows are along k, and have a pair of numbers of each of up to 16 rows of x. So a tile of
+sums is of 16 rows of W and as many of x, and an output is the same bits however many rows are
+computed together.
+
+For few rows of x, W is read where it lies; for many, some rows of it are copied to where they stay
+in the nearest cache meanwhile.
+
+    x    group of 16 rows, step of 32 numbers, pair, row of the group
+
+Both are given as uint16 (`half_precision.stored`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.numpy.kernels import amx
+from gradient.backends.numpy.kernels.amx import (
+    ask_for_tile,
+    bfloat16_46,
+    bfloat16_47,
+    bfloat16_56,
+    bfloat16_57,
+    configure,
+    describe,
+    load_0,
+    load_1,
+    load_2,
+    load_3,
+    load_4,
+    load_5,
+    load_6,
+    load_7,
+    release,
+    store_0,
+    store_1,
+    store_2,
+    store_3,
+    zero_0,
+    zero_1,
+    zero_2,
+    zero_3,
+)
+from gradient.backends.numpy.kernels.bfloat16_pairs import cache_lines, copy_numbers, copy_step
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
+
+STEP = 32
+"""Numbers of a row in a tile."""
+ROWS = amx.ROWS
+"""Of x, and of W, in a tile."""
+PAIR = 2 * ROWS
+"""Of x, and of W, that are multiplied with each other at a time: four tiles of sums."""
+CONFIGURATION = amx.CONFIGURATION
+TILE = ROWS * STEP
+"""Numbers of a tile of x or W."""
+SUMS = ROWS * ROWS
+
+FEW = 2 * PAIR
+"""Rows of x up to which W is read where it lies."""
+
+DEPTH = 512
+"""Of k, for which a pair of tiles' rows of W is in the nearest cache."""
+NEAR = 512
+"""Rows of x of which as much stays in the next cache."""
+
+
+@ordered_kernel
+def arrange_rows(start, stop, x, k, rows, out):
+    """Write the groups start to stop of the rows of x (rows, k) to their places in out, as the
+    module's docstring says, with zeros up to a whole step."""
+    steps = (k + STEP - 1) // STEP
+    near = np.zeros(ROWS * steps * STEP, np.uint16)
+    turned = np.empty(SUMS, np.float32)
+    words, to = near.view(np.float32), out.view(np.float32)
+    for group in range(start, stop):
+        first = group * ROWS
+        width = min(ROWS, rows - first)
+        if width == 1:
+            copy_numbers(x, first * k, k, out, first * steps * STEP)
+            continue
+        for row in range(width):
+            copy_numbers(x, (first + row) * k, k, near, row * steps * STEP)
+        for step in range(steps):
+            at = (first * steps + step * width) * ROWS
+            if width == ROWS:
+                transpose(words, step * ROWS, steps * ROWS, to, at, ROWS)
+            else:
+                transpose(words, step * ROWS, steps * ROWS, turned, 0, ROWS)
+                for pair in range(ROWS):
+                    for row in range(width):
+                        to[at + pair * width + row] = turned[pair * ROWS + row]
+
+
+@ordered_kernel
+def linear(start, stop, x, rows, weight, n, k, bias, out):
+    """out (rows, N)[:, start:stop] = x (rows, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
+
+    x is as `arrange_rows` gives it, `out` bytes. bias (N,), of float32, may be of size 0.
+    """
+    configuration = np.zeros(CONFIGURATION, np.uint8)
+    if rows <= FEW:
+        _few(start, stop, x, rows, weight, n, k, bias, out, configuration)
+    else:
+        _many(start, stop, x, rows, weight, n, k, bias, out, configuration)
+    release()
+
+
+@ordered_subroutine
+def _describe(configuration, columns, rows):
+    """Of a pair of tiles of W there are `columns` rows, of x `rows`."""
+    for tile in range(2):
+        width = max(1, min(ROWS, rows - tile * ROWS))
+        height = max(1, min(ROWS, columns - tile * ROWS))
+        describe(configuration, 6 + tile, ROWS, 4 * width)
+        describe(configuration, 4 + tile, height, 2 * STEP)
+        for other in range(2):
+            of_x, of_w = 2 * other + tile, 2 * tile + other
+            configuration[16 + 2 * of_x] = 4 * width
+            configuration[48 + of_w] = height
+    configure(configuration)
+
+
+@ordered_subroutine
+def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, steps, ahead):
+    """Add to the sums the products of a pair of tiles of W with one of x, for so many steps.
+
+    w_at, w_other    where the tiles of W begin, whose rows are `w_row` apart, and steps `w_step`
+    columns, rows    how many rows of W and of x there are in the pair
+    x_at, x_other    where the tiles of x begin
+    ahead            how far behind W's first tile the one lies that is to be asked for; or 0
+    """
+    width, other = min(ROWS, rows), rows - ROWS
+    if columns > ROWS and rows > ROWS:
+        for step in range(steps):
+            load_4(w, w_at + step * w_step, w_row)
+            load_6(x, x_at + step * TILE, STEP)
+            bfloat16_46()
+            load_7(x, x_other + step * 2 * ROWS * other, 2 * other)
+            bfloat16_47()
+            load_5(w, w_other + step * w_step, w_row)
+            bfloat16_56()
+            bfloat16_57()
+        return
+    for step in range(steps):
+        if ahead:
+            ask_for_tile(w, w_at + step * w_step + ahead, w_row)
+        load_4(w, w_at + step * w_step, w_row)
+        load_6(x, x_at + step * 2 * ROWS * width, 2 * width)
+        bfloat16_46()
+        if rows > ROWS:
+            load_7(x, x_other + step * 2 * ROWS * other, 2 * other)
+            bfloat16_47()
+        if columns > ROWS:
+            load_5(w, w_other + step * w_step, w_row)
+            bfloat16_56()
+
+
+@ordered_subroutine
+def _zero():
+    zero_0()
+    zero_1()
+    zero_2()
+    zero_3()
+
+
+@ordered_subroutine
+def _load(sums, at):
+    load_0(sums, at, ROWS)
+    load_1(sums, at + SUMS, ROWS)
+    load_2(sums, at + 2 * SUMS, ROWS)
+    load_3(sums, at + 3 * SUMS, ROWS)
+
+
+@ordered_subroutine
+def _store(sums, at):
+    store_0(sums, at, ROWS)
+    store_1(sums, at + SUMS, ROWS)
+    store_2(sums, at + 2 * SUMS, ROWS)
+    store_3(sums, at + 3 * SUMS, ROWS)
+
+
+@ordered_subroutine
+def _write(sums, at, part, columns, rows, bias, first, out, top, n):
+    """out[top : top + rows, first : first + columns] = the sums of four tiles, from `at` on."""
+    for tile in range(4):
+        to = tile % 2 * ROWS * PAIR + tile // 2 * ROWS
+        transpose(sums, at + tile * SUMS, ROWS, part, to, PAIR)
+    write_columns(part, PAIR, rows, columns, bias, first, BFLOAT16, 2, out,
+                  2 * (top * n + first), n)  # fmt: skip
+
+
+@ordered_subroutine
+def _few(start, stop, x, rows, weight, n, k, bias, out, configuration):
+    sums, part = cache_lines(bias, 4 * SUMS), cache_lines(bias, PAIR * PAIR)
+    edge = np.zeros(2 * TILE, weight.dtype)
+    whole, steps = k // STEP, (k + STEP - 1) // STEP
+    group, ahead = PAIR, 0
+    if rows <= PAIR:  # memory decides: fewer streams from it, and each asked for early
+        group, ahead = ROWS, ROWS * k
+    for j in range(start, stop, group):
+        columns = min(group, stop - j)
+        if whole < steps:
+            for c in range(columns):
+                for p in range(whole * STEP, k):
+                    edge[c * STEP + p - whole * STEP] = weight[(j + c) * k + p]
+        for i in range(0, rows, PAIR):
+            height = min(PAIR, rows - i)
+            width = min(ROWS, height)
+            at, other = i * steps * STEP, (i + ROWS) * steps * STEP
+            _describe(configuration, columns, height)
+            _multiply(weight, j * k, (j + ROWS) * k, k, STEP, columns, x, at, other, height, whole,
+                      ahead)  # fmt: skip
+            if whole < steps:
+                _multiply(edge, 0, TILE, STEP, 0, columns, x, at + whole * 2 * ROWS * width,
+                          other + whole * 2 * ROWS * (height - ROWS), height, 1, 0)  # fmt: skip
+            _store(sums, 0)
+            _write(sums, 0, part, columns, height, bias, j, out, i, n)
+
+
+@ordered_subroutine
+def _many(start, stop, x, rows, weight, n, k, bias, out, configuration):
+    part, panel = cache_lines(bias, PAIR * PAIR), cache_lines(weight, PAIR * DEPTH)
+    near = min(rows, NEAR)
+    pairs, panels = (near + PAIR - 1) // PAIR, (stop - start + PAIR - 1) // PAIR
+    sums = cache_lines(bias, panels * pairs * 4 * SUMS)
+    steps = (k + STEP - 1) // STEP
+    for top in range(0, rows, NEAR):
+        m = min(NEAR, rows - top)
+        for p in range(0, k, DEPTH):
+            count = min(DEPTH, k - p)
+            depth = (count + STEP - 1) // STEP
+            for number in range(panels):
+                j = start + number * PAIR
+                columns = min(PAIR, stop - j)
+                _copy_to_tiles(weight, j * k + p, k, columns, count, panel)
+                held = 0
+                for i in range(0, m, PAIR):
+                    height, first = min(PAIR, m - i), top + i
+                    if height != held:
+                        _describe(configuration, columns, height)
+                        held = height
+                    at = (number * pairs + i // PAIR) * 4 * SUMS
+                    if p:
+                        _load(sums, at)
+                    else:
+                        _zero()
+                    x_at = first * steps * STEP + min(ROWS, height) * p
+                    x_other = (first + ROWS) * steps * STEP + (height - ROWS) * p
+                    _multiply(panel, 0, TILE, STEP, 2 * TILE, columns, x, x_at, x_other, height,
+                              depth, 0)  # fmt: skip
+                    _store(sums, at)
+        for number in range(panels):
+            j = start + number * PAIR
+            for i in range(0, m, PAIR):
+                at = (number * pairs + i // PAIR) * 4 * SUMS
+                _write(sums, at, part, min(PAIR, stop - j), min(PAIR, m - i), bias, j, out,
+                       top + i, n)  # fmt: skip
+
+
+@ordered_subroutine
+def _copy_to_tiles(weight, at, row, rows, count, panel):
+    """Put `count` numbers of each of some rows of W into a pair of tiles a step, and zeros up to a
+    whole step."""
+    whole = count - count % STEP
+    for c in range(rows):
+        first, to = at + c * row, c * STEP
+        for p in range(0, whole, STEP):
+            copy_step(weight, first + p, panel, to + p * PAIR)
+        if whole < count:
+            copy_numbers(weight, first + whole, count - whole, panel, to + whole * PAIR)
