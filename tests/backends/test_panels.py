@@ -280,7 +280,7 @@ for name in sys.argv[2:]:
     dtype = dtypes.dtype_of(name)
     values = rng.standard_normal((70, 512), dtype=np.float32)
     weight = PackedArray(dtype, (70, 512), dtype.pack(values))
-    x = rng.standard_normal((13, 512), dtype=np.float32)
+    x = rng.standard_normal((41, 512), dtype=np.float32)
     found += [backends.get("cpu").int8_matmul(x, weight)]
     found += [backends.get("cpu").int8_matmul(x[:1], weight)]
 np.save(sys.argv[1], np.concatenate(found))
@@ -301,6 +301,7 @@ def _run(path: str, out: str, *names: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
+        ("avx512vnni", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
         ("avx2", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
         ("plain", ("q8_0", "q3_k", "q4_k", "nf4")),
     ],
@@ -319,6 +320,51 @@ def test_paths_agree(path: str, names: tuple[str, ...], tmp_path: object) -> Non
 def test_a_processor_that_this_one_is_not(tmp_path: object) -> None:
     done = _run("sparc", os.path.join(str(tmp_path), "out.npy"), "q8_0")
     assert "GRADIENT_CPU: expected one of" in done.stderr and "got 'sparc'" in done.stderr
+
+
+@EVERY
+@pytest.mark.parametrize(("n", "k"), [(33, 256), (160, 1536), (7, 768)])
+def test_tiles_give_the_bits_of_vectors(
+    name: str, n: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels.load("cpu").PATH != "amx":
+        pytest.skip("this processor has no tiles")
+    weight = pack(rng, name, n, k)
+    for rows in (16, 17, 31, 48, 130):
+        x = rng.standard_normal((rows, k), dtype=np.float32)
+        x[rows // 2, 5], x[3] = np.nan, 0
+        monkeypatch.setattr(panels, "TILE_ROWS", 1 << 30)
+        by_vectors = product(x, weight)
+        monkeypatch.setattr(panels, "TILE_ROWS", 1)
+        np.testing.assert_array_equal(product(x, weight), by_vectors)
+
+
+def test_instructions_for_tiles() -> None:
+    """LLVM compiles them for processors that have them, which this one need not."""
+    from llvmlite import binding, ir
+
+    own = kernels.load("amx")
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    module = ir.Module()
+    module.triple = "x86_64-linux-gnu"
+    place = own.I8.as_pointer()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [place, own.I64]), "products")
+    builder = ir.IRBuilder(function.append_basic_block())
+    own.load(builder, 6, *function.args)
+    own.load(builder, 7, *function.args)
+    own.zero(builder, 0)
+    own.add_bytes(builder, 0, 6, 7, True)
+    own.add_bytes(builder, 1, 6, 7, False)
+    own.add_bfloat16(builder, 2, 6, 7)
+    own.store(builder, 0, *function.args)
+    builder.ret_void()
+    machine = binding.Target.from_triple(module.triple).create_target_machine(
+        cpu="sapphirerapids", opt=2
+    )
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    for instruction in ("tileloadd", "tilezero", "tdpbssd", "tdpbsud", "tdpbf16ps", "tilestored"):
+        assert instruction in assembly
 
 
 NAMES_OF_TAGS = """

@@ -25,6 +25,9 @@ CHUNK = 1 << 18
 ROWS_CHUNK = 1 << 16
 """Numbers of x, in whole groups of rows, that a thread rounds at a time."""
 
+TILE_ROWS = 32
+"""Rows of x from which unpacking codes for the processor's tiles pays."""
+
 FLOATS = frozenset({float32.numpy, *HALF_PRECISION})
 """The dtypes of x that are computed in float32."""
 
@@ -76,7 +79,9 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         if m == 1:
             threads.parallel_for(family.single, pairs, chunk, rounded, *arguments)
         else:
-            threads.parallel_for(family.several, pairs, chunk, rounded, m, *arguments)
+            tiles = m >= TILE_ROWS and kernels.load("cpu").PATH == "amx"
+            several = kernels.load("panel_tiles" if tiles else "panel_linear").several
+            threads.parallel_for(several, pairs, chunk, rounded, m, *arguments)
         return out.reshape(*x.shape[:-1], n)
 
 

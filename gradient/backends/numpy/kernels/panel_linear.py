@@ -33,13 +33,22 @@ from gradient.backends.numpy.kernels.formats import (
     Vector,
     splat,
 )
-from gradient.backends.numpy.kernels.panels import PAIR, ROWS, STEP, WORD, Step, format_of
+from gradient.backends.numpy.kernels.panels import (
+    PAIR,
+    ROWS,
+    STEP,
+    WORD,
+    WORDS,
+    Panels,
+    Step,
+    format_of,
+)
 from gradient.backends.numpy.kernels.stored import read_floats, write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
-GROUP = 12
-"""Rows of x that are stored together: tiles divide them."""
-X_WORDS = STEP // 4 + 4
+GROUP = 16 if cpu.PATH == "amx" else 12
+"""Rows of x that are stored together: tiles divide them, if only the processor's own do."""
+X_WORDS = WORDS + 4
 """32-bit words of a row and step of x."""
 PANELS = 2
 """In a tile: two streams from memory."""
@@ -50,6 +59,31 @@ processors fetch ahead by themselves, but not across the end of a page."""
 
 TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
+
+
+def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
+    """Where element `at` of a flat array, or the byte `at` after an address, lies."""
+    if isinstance(kind, types.Integer):
+        return builder.gep(builder.inttoptr(value, I8.as_pointer()), [at])
+    return builder.gep(context.make_array(kind)(context, builder, value).data, [at])
+
+
+def unit_words(fmt: Panels) -> list[range]:
+    """The words of each unit of a step, of what has a scale: the whole step, or halves of it."""
+    size = WORDS // fmt.units
+    return [range(size * unit, size * (unit + 1)) for unit in range(fmt.units)]
+
+
+def negative_sum(fmt: Panels, unit: int) -> int:
+    """The word, of a row and step of x, that has the negative sum of a unit's codes."""
+    return WORDS + 1 + (unit + 1 if fmt.units == 2 else 0)
+
+
+def with_low_bytes(builder: Any, high: Vector, low: list[Any]) -> Vector:
+    """The float32 of sums of products with a number's highest byte, and with its others."""
+    eight = ir.Constant(INTEGERS, [8] * ROWS)
+    rest = functools.reduce(lambda total, byte: builder.add(builder.shl(total, eight), byte), low)
+    return high * 256.0 ** len(low) + Vector(builder, rest).floats()
 
 
 def tile(rows: int) -> Any:
@@ -69,11 +103,7 @@ def tile(rows: int) -> Any:
             x_, x_at_, x_step_, codes_, scales_, pair_, _, blocks_, *to = arguments
             out_, out_at_, out_row_ = to
 
-            def start(kind: Any, array: Any, at: Any) -> Any:
-                if isinstance(kind, types.Integer):
-                    return builder.gep(builder.inttoptr(array, I8.as_pointer()), [at])
-                return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
-
+            start = functools.partial(pointer_to, context, builder)
             panels = [builder.add(builder.mul(pair_, I64(PANELS)), I64(g)) for g in range(PANELS)]
             code_bytes = builder.mul(blocks_, I64(fmt.code_bytes))
             scale_bytes = I64(ROWS * fmt.of_row)
@@ -84,8 +114,8 @@ def tile(rows: int) -> Any:
             scale_starts = [start(scales, scales_, builder.mul(p, scale_bytes)) for p in panels]
             zero = ir.Constant(FLOATS, [0.0] * ROWS)
             sums = [[cgutils.alloca_once(builder, FLOATS) for _ in panels] for _ in range(rows)]
-            for place in (place for row in sums for place in row):
-                builder.store(zero, place)
+            for held in (held for row in sums for held in row):
+                builder.store(zero, held)
 
             def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
                 at = builder.gep(x_here, [I64(4 * (X_WORDS * row + word))])
@@ -114,11 +144,11 @@ def tile(rows: int) -> Any:
                     ask_ahead(here, SCALES_AHEAD, share)
                 halves = len(fmt.halves)
                 units = [list(fmt.scales(Step(builder, s, index, halves))) for s in scales_here]
-                count = len(units[0])
-                for unit in range(count):
-                    words = range(8 // count * unit, 8 // count * (unit + 1))
-                    negative = STEP // 4 + 1 + (unit + 1 if count == 2 else 0)
-                    add_unit(x_here, codes_here, [own[unit] for own in units], words, negative)
+                for unit, words in enumerate(unit_words(fmt)):
+                    add_unit(
+                        x_here, codes_here, [own[unit] for own in units], words,
+                        negative_sum(fmt, unit),
+                    )  # fmt: skip
 
             def add_unit(
                 x_here: Any, codes_here: Any, unit: Any, words: Any, negative: int
@@ -144,7 +174,7 @@ def tile(rows: int) -> Any:
                             for panel, own in zip(totals[row], factors, strict=True)
                         ]
                 for row in range(rows):
-                    d = Vector(builder, x_word(x_here, row, STEP // 4, F32))
+                    d = Vector(builder, x_word(x_here, row, WORDS, F32))
                     if unit[0][1] is not None:
                         sum_ = Vector(builder, x_word(x_here, row, negative, I32)).floats() * d
                     for (high, *low), (scale, minimum), place in zip(
@@ -152,17 +182,12 @@ def tile(rows: int) -> Any:
                     ):
                         product = Vector(builder, high).floats()
                         if low:
-                            rest = functools.reduce(add_byte, low)
-                            number = product * 256.0 ** len(low)
-                            product = number + Vector(builder, rest).floats()
+                            product = with_low_bytes(builder, product, low)
                         value = builder.load(place)
                         value = instructions.fma(builder, product.value, (scale * d).value, value)
                         if minimum is not None:
                             value = instructions.fma(builder, minimum.value, sum_.value, value)
                         builder.store(value, place)
-
-            def add_byte(total: Any, byte: Any) -> Any:
-                return builder.add(builder.shl(total, ir.Constant(INTEGERS, [8] * ROWS)), byte)
 
             with cgutils.for_range(builder, blocks_, intp=I64) as loop:
                 if fmt.steps == 1:

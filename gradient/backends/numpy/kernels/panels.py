@@ -54,6 +54,8 @@ STEP = 32
 """Weights of each row whose products are summed before they are scaled, by x's scale too."""
 WORD = 64
 """Bytes: four codes of each row."""
+WORDS = STEP // 4
+"""Of a step, unpacked."""
 MULTIPLES = 16
 """Bytes that a stored block's multiples take in a register."""
 
@@ -128,11 +130,12 @@ class Panels(Format):
         tables: tuple[list[int], ...] = (),
         apart: bool = False,
         of_row: int = 0,
+        units: int = 1,
     ):
         super().__init__(name, weights, size, read)
         self.planes, self.scales, self.zero, self.tables = planes, scales, zero, tables
         self.halves, self.multiples, self.count, self.of_row = halves, multiples, count, of_row
-        self.apart = apart
+        self.apart, self.units = apart, units
         self.steps = weights // STEP
         self.step_bytes = WORD * sum(planes)
         self.code_bytes = self.steps * self.step_bytes
@@ -227,15 +230,15 @@ _add(*_stored("q4_1"), lambda b: formats.nibbles(b, 4), (4,), _affine, halves=(0
 _add(*_stored("q5_0"), lambda b: formats.five_bits(b, 6, 2), (4, 1), _plain, zero=16, halves=(0,))
 _add(*_stored("q5_1"), lambda b: formats.five_bits(b, 8, 4), (4, 1), _affine, halves=(0, 2))
 _add(*_stored("q2_k"), formats.q2_k_codes, (2,), _q2_k,
-     halves=(80, 82), multiples=lambda b: b.codes(0), count=16)  # fmt: skip
+     halves=(80, 82), multiples=lambda b: b.codes(0), count=16, units=2)  # fmt: skip
 _add(*_stored("q3_k"), formats.q3_k_codes, (2, 1), _q3_k, zero=4,
-     halves=(108,), multiples=formats.q3_k_multiples, count=16)  # fmt: skip
+     halves=(108,), multiples=formats.q3_k_multiples, count=16, units=2)  # fmt: skip
 _add(*_stored("q4_k"), formats.q4_k_codes, (4,), _two_of_six_bits,
      halves=(0, 2), multiples=formats.multiples_and_minimums, count=16)  # fmt: skip
 _add(*_stored("q5_k"), formats.q5_k_codes, (4, 1), _two_of_six_bits,
      halves=(0, 2), multiples=formats.multiples_and_minimums, count=16)  # fmt: skip
 _add(*_stored("q6_k"), formats.q6_k_codes, (4, 2), _q6_k, zero=32,
-     halves=(208,), multiples=lambda b: b.signed(192), count=16)  # fmt: skip
+     halves=(208,), multiples=lambda b: b.signed(192), count=16, units=2)  # fmt: skip
 
 
 def _iq4_xs(step: Step) -> Scales:
