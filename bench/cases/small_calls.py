@@ -19,28 +19,119 @@ from bench.result import Result
 
 # name -> call(p, x, w): the package, x (64, 64) without a graph, w (64, 64) that requires one
 CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
+    # Creation
     "tensor([1.0, 2.0])": lambda p, x, w: p.tensor([1.0, 2.0]),
     "zeros(4, 4)": lambda p, x, w: p.zeros(4, 4),
     "randn(4, 4)": lambda p, x, w: p.randn(4, 4),
+    "rand(4, 4)": lambda p, x, w: p.rand(4, 4),
+    "arange(10)": lambda p, x, w: p.arange(10),
+    "zeros_like(x)": lambda p, x, w: p.zeros_like(x),
+    # Questions and conversions
     "x.shape": lambda p, x, w: x.shape,
+    "len(x)": lambda p, x, w: len(x),
+    "x.to(float32)": lambda p, x, w: x.to(p.float32),
+    "x.double()": lambda p, x, w: x.double(),
+    "x.contiguous()": lambda p, x, w: x.contiguous(),
+    "x.clone()": lambda p, x, w: x.clone(),
+    "w.detach()": lambda p, x, w: w.detach(),
+    "x.sum().item()": lambda p, x, w: x.sum().item(),
+    "with no_grad()": lambda p, x, w: _without_grad(p),
+    # Views
     "x[3]": lambda p, x, w: x[3],
     "x[:, 1:5]": lambda p, x, w: x[:, 1:5],
-    "x > 0": lambda p, x, w: x > 0,
-    "x.sum().item()": lambda p, x, w: x.sum().item(),
+    "for row in x": lambda p, x, w: [row for row in x],  # noqa: C416 (iteration is measured)
+    "x.unsqueeze(0)": lambda p, x, w: x.unsqueeze(0),
+    "x.t()": lambda p, x, w: x.t(),
     "w[3]": lambda p, x, w: w[3],
     "w.view(8, 8, 64)": lambda p, x, w: w.view(8, 8, 64),
+    "w.reshape(-1)": lambda p, x, w: w.reshape(-1),
+    "w.flatten()": lambda p, x, w: w.flatten(),
+    "w.unsqueeze(0)": lambda p, x, w: w.unsqueeze(0),
+    "w.squeeze(0)": lambda p, x, w: w.squeeze(0),
     "w.transpose(0, 1)": lambda p, x, w: w.transpose(0, 1),
+    "w.permute(1, 0)": lambda p, x, w: w.permute(1, 0),
+    "w.T": lambda p, x, w: w.T,
+    "w.expand(2, 64, 64)": lambda p, x, w: w.expand(2, 64, 64),
     "w.chunk(3)": lambda p, x, w: w.chunk(3),
+    # Several tensors
     "cat([w, w])": lambda p, x, w: p.cat([w, w]),
+    "stack([w, w])": lambda p, x, w: p.stack([w, w]),
+    "where(x > 0, w, x)": lambda p, x, w: p.where(x > 0, w, x),
+    # Elementwise
+    "x > 0": lambda p, x, w: x > 0,
     "w * 2.0": lambda p, x, w: w * 2.0,
+    "w + w": lambda p, x, w: w + w,
+    "w / 2": lambda p, x, w: w / 2,
+    "-w": lambda p, x, w: -w,
+    "w ** 2": lambda p, x, w: w**2,
+    "w.exp()": lambda p, x, w: w.exp(),
+    "w.masked_fill(x > 0, 0.0)": lambda p, x, w: w.masked_fill(x > 0, 0.0),
+    # Writes
+    "x += 1": lambda p, x, w: x.__iadd__(1),
+    "x[3] = 0": lambda p, x, w: x.__setitem__(3, 0),
+    # Reductions and products
+    "w.sum()": lambda p, x, w: w.sum(),
+    "w.sum(-1)": lambda p, x, w: w.sum(-1),
     "w.mean()": lambda p, x, w: w.mean(),
+    "x.argmax()": lambda p, x, w: x.argmax(),
+    "x.argmax(-1)": lambda p, x, w: x.argmax(-1),
+    "x.max(-1)": lambda p, x, w: x.max(-1),
     "x @ w": lambda p, x, w: x @ w,
+    # Functions
     "F.linear(x, w)": lambda p, x, w: p.nn.functional.linear(x, w),
     "F.relu(w)": lambda p, x, w: p.nn.functional.relu(w),
     "F.gelu(w)": lambda p, x, w: p.nn.functional.gelu(w),
     "F.softmax(w, -1)": lambda p, x, w: p.nn.functional.softmax(w, -1),
     "F.layer_norm(w, (64,))": lambda p, x, w: p.nn.functional.layer_norm(w, (64,)),
+    "F.dropout(w, 0.1)": lambda p, x, w: p.nn.functional.dropout(w, 0.1),
+    "F.mse_loss(w, x)": lambda p, x, w: p.nn.functional.mse_loss(w, x),
 }
+
+# name -> prepare(p, x, w), which gives what is timed
+PREPARED: dict[str, Callable[[Any, Any, Any], Callable[[], object]]] = {
+    "x.copy_(y)": lambda p, x, w: _copy(p, x),
+    "F.embedding(ids, w)": lambda p, x, w: _embedding(p, w),
+    "F.cross_entropy(w, ids)": lambda p, x, w: _cross_entropy(p, w),
+    "nn.Linear(64, 64)(x[:4])": lambda p, x, w: _linear(p, x),
+    "(w * 1).sum().backward()": lambda p, x, w: lambda: (w * 1).sum().backward(),
+    "zero_grad()": lambda p, x, w: _optimizer(p).zero_grad,
+    "SGD.step()": lambda p, x, w: _optimizer(p).step,
+}
+
+
+def _without_grad(p: Any) -> None:
+    with p.no_grad():
+        pass
+
+
+def _copy(p: Any, x: Any) -> Callable[[], object]:
+    y = p.ones_like(x)
+    return lambda: x.copy_(y)
+
+
+def _embedding(p: Any, w: Any) -> Callable[[], object]:
+    ids = p.arange(16)
+    return lambda: p.nn.functional.embedding(ids, w)
+
+
+def _cross_entropy(p: Any, w: Any) -> Callable[[], object]:
+    targets = p.arange(64)
+    return lambda: p.nn.functional.cross_entropy(w, targets)
+
+
+def _linear(p: Any, x: Any) -> Callable[[], object]:
+    layer, rows = p.nn.Linear(64, 64), x[:4]
+    return lambda: layer(rows)
+
+
+def _optimizer(p: Any) -> Any:
+    """Of a small perceptron's four parameters, with gradients that it keeps."""
+    layers = p.nn.Linear(16, 32), p.nn.Linear(32, 4)
+    parameters = [each for layer in layers for each in layer.parameters()]
+    optimizer = p.optim.SGD(parameters, lr=0.0)
+    for each in parameters:
+        each.grad = p.zeros_like(each)
+    return optimizer
 
 
 def arguments(package: ModuleType) -> tuple[Any, Any, Any]:
@@ -49,21 +140,25 @@ def arguments(package: ModuleType) -> tuple[Any, Any, Any]:
     return package, package.tensor(values[0]), package.tensor(values[1], requires_grad=True)
 
 
+def contenders(name: str, packages: dict[str, ModuleType]) -> dict[str, Callable[[], object]]:
+    """The call `name` in each of the packages."""
+    given = {label: arguments(package) for label, package in packages.items()}
+    if name in PREPARED:
+        return {label: PREPARED[name](*each) for label, each in given.items()}
+    call = CALLS[name]
+    return {label: lambda each=each: call(*each) for label, each in given.items()}
+
+
 def run(options: Options) -> Iterator[Result]:
-    packages = {"gradient": arguments(gradient)}
+    packages: dict[str, ModuleType] = {"gradient": gradient}
     if options.peer("torch"):
         import torch
 
         torch.set_num_threads(options.threads)
-        packages["torch eager"] = arguments(torch)
-    for name, call in CALLS.items():
+        packages["torch eager"] = torch
+    for name in filter(options.wants, (*CALLS, *PREPARED)):
         samples = interleave(
-            {
-                label: lambda given=given, call=call: call(*given)
-                for label, given in packages.items()
-            },
-            rounds=options.rounds(40),
-            sample_seconds=0.001,
+            contenders(name, packages), rounds=options.rounds(40), sample_seconds=0.001
         )
         for contender, sample in samples.items():
             peer = "torch eager" if contender == "gradient" and len(samples) > 1 else None
