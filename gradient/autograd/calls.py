@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.explain import explain
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, new_node, next_sequence_nr, trace
+from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, promote
 from gradient.autograd.saving import saver
@@ -70,7 +70,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 and mode.grad
                 and not (casts and y.dtype.kind in "biu")
             ):
-                out.node = node = new_node(Node)
+                out.node = node = Node()
                 node.op = made
                 node.parents = (parent,)
                 node.backend = backend
@@ -109,7 +109,7 @@ def of_one(made: Op) -> Callable[..., Any]:
         out._grad = None
         parent = x.node
         if parent is not None and differentiable and mode.grad:
-            out.node = node = new_node(Node)
+            out.node = node = Node()
             node.op = made
             node.parents = (parent,)
             node.backend = backend
@@ -178,7 +178,7 @@ def of_two(made: Op) -> Callable[..., Any]:
         out.backend = backend
         out._grad = None
         if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
-            out.node = node = new_node(Node)
+            out.node = node = Node()
             node.op = made
             node.parents = (node_a, node_b)
             node.backend = backend

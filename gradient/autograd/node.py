@@ -23,7 +23,8 @@ next_sequence_nr = itertools.count(1).__next__
 
 
 class Node:
-    """One step of the graph. Creation order is topological order.
+    """One step of the graph. Creation order is topological order. Who makes one fills its slots: it
+    has no constructor, which would cost more than all of them.
 
     op       what made it (`Op`, or a like object with `vjp` and `vjp_tensors`); None for a leaf
     parents  the nodes of the inputs, None for each input that needs no gradient
@@ -78,10 +79,6 @@ class Node:
         return f"<{self.name()}>"
 
 
-new_node = object.__new__
-"""`new_node(Node)`: a node whose slots the caller fills, without the cost of a constructor."""
-
-
 class RemovableHandle:
     """Registers a hook, of a tensor, module or optimiser, as the last of its kind or the first.
 
@@ -117,7 +114,7 @@ def make_node(
     location: Location | None = None,
 ) -> Node:
     """The next node, of a call whose result is the array `result` (of several: their list)."""
-    node: Node = new_node(Node)
+    node = Node()
     node.op, node.backend, node.parents, node.saved = op, backend, parents, saved
     node.sequence_nr = next_sequence_nr()
     if type(result) is list:

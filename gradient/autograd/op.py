@@ -81,7 +81,7 @@ class Op:
         code = function.__code__
         self.inputs = list(code.co_varnames[1 : code.co_posonlyargcount])
         named = code.co_argcount + code.co_kwonlyargcount
-        self.options = list(code.co_varnames[code.co_argcount : named])
+        self.options = list(code.co_varnames[code.co_posonlyargcount : named])
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.varargs = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.

@@ -13,7 +13,7 @@ from gradient.backends import Array, Backend
     public_name="index",
     takes_complex=True,
 )
-def getitem(be: Backend[Array], x: Array, /, *, index: Any) -> Array:
+def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:
     """x[index]; a view where the index has no arrays."""
     return be.getitem(x, index)
 

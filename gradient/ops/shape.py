@@ -12,13 +12,13 @@ from gradient.backends.composed.shape import diagonal_at, sliding_window_at, str
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape), takes_complex=True)
-def reshape(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
+def reshape(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape; a view where memory allows."""
     return be.reshape(x, shape)
 
 
 @op(lambda g, be, axes: be.permute(g, inverse(axes)), takes_complex=True)
-def permute(be: Backend[Array], x: Array, /, *, axes: tuple[int, ...]) -> Array:
+def permute(be: Backend[Array], x: Array, /, axes: tuple[int, ...]) -> Array:
     """Axes in another order; a view."""
     return be.permute(x, axes)
 
@@ -29,7 +29,7 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @op(lambda g: g, public_name="expand", takes_complex=True)
-def broadcast_to(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
+def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     """Repeated along new or single axes; a view."""
     return be.broadcast_to(x, shape)
 

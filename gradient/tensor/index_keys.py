@@ -37,16 +37,24 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
         return (key, Ellipsis), None
     if type(key) is slice:
         return (_slice(key),), None
-    parts = _parts(key)
+    parts = key if type(key) is tuple else _parts(key)
     view: list[Any] = []
+    whole = False
     for part in parts:
-        if part is None or part is Ellipsis or type(part) is int:
-            view.append(part)
-        elif type(part) is slice:
-            view.append(_slice(part))
-        else:
+        kind = type(part)
+        if kind is slice:
+            if (
+                part.step is not None
+                or type(part.start) not in PLAIN
+                or type(part.stop) not in PLAIN
+            ):
+                part = _slice(part)
+        elif part is Ellipsis:
+            whole = True
+        elif part is not None and kind is not int:
             return _two_steps([_settled(part, tensor.backend) for part in parts], tensor)
-    if not any(part is Ellipsis for part in view):
+        view.append(part)
+    if not whole:
         view.append(Ellipsis)  # so that picking one element gives a view of it, not a copy
     return tuple(view), None
 
@@ -170,8 +178,6 @@ def _numbers(part: Any) -> np.ndarray:
 
 
 def _slice(part: slice) -> slice:
-    if part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN:
-        return part
     start, stop, step = (_int(bound) for bound in (part.start, part.stop, part.step))
     if step is not None and step <= 0:
         raise ArgumentError(f"slice step must be positive, got {step}; use flip() to reverse")

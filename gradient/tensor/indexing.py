@@ -23,10 +23,10 @@ from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
-from gradient.tensor.index_keys import index_of, misfit
+from gradient.tensor.index_keys import Index, index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
 from gradient.tensor.packed import refuse, select_rows
-from gradient.tensor.views import view_of
+from gradient.tensor.views import view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,9 +51,14 @@ class Indexing(Arithmetic):
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> Tensor:
-        at, arrays = index_of(key, self)
+        at: Index | None
+        arrays: Index | None
+        if type(key) is int:
+            at, arrays = (key, Ellipsis), None
+        else:
+            at, arrays = index_of(key, self)
         try:
-            out: Any = self if at is None else self._viewed(at)
+            out: Any = self if at is None else view(self, ops.getitem, at)
             return out if arrays is None else ops.getitem(out, index=arrays)
         except IndexOutOfRange:
             raise IndexOutOfRange(misfit(key, self)) from None
@@ -61,10 +66,6 @@ class Indexing(Arithmetic):
             if not is_packed(self.array):
                 raise
             return self._picked_rows(key, [i for i in (at, arrays) if i is not None])
-
-    def _viewed(self, at: tuple[Any, ...]) -> Tensor:
-        """The view at an index without arrays."""
-        return view_of(self, ops.getitem(self, index=at), ops.getitem, {"index": at})
 
     def _picked_rows(self, key: Any, steps: list[tuple[Any, ...]]) -> Tensor:
         """As `x[key]`, of a packed tensor."""
@@ -102,7 +103,7 @@ class Indexing(Arithmetic):
             if arrays is None:
                 overwrite_at(self, at or (), value)
             else:
-                target = self if at is None else self._viewed(at)
+                target = self if at is None else view(self, ops.getitem, at)
                 overwrite_at(target, arrays, value)
         except IndexError:
             raise IndexOutOfRange(misfit(key, self)) from None

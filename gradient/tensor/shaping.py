@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import view_of, without_base
+from gradient.tensor.views import view, view_info_of, view_of, without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -50,13 +51,13 @@ class Shaping(Arithmetic):
         )
 
     def _reshaped(self, target: tuple[int, ...]) -> Any:
+        """As `reshape`, called by a method."""
         if target and min(target) < 0:
             target = _inferred(self.array.shape, target)
         try:
-            out = shape.reshape(self, shape=target)
+            return view(self, shape.reshape, target, 3)
         except ShapeError:
             raise _misfit(target, self.array.shape) from None
-        return view_of(self, out, shape.reshape, {"shape": target})
 
     def view(
         self,
@@ -72,10 +73,7 @@ class Shaping(Arithmetic):
             return self._as_bits(dtype_of(dtype))
         target = shape_of(shape) if size is None else tuple_argument("view", "size", size, shape)
         out = self._reshaped(target)
-        backend = self.backend
-        if math.prod(self.array.shape) > 1 and backend.storage(out.array) is not backend.storage(
-            self.array
-        ):
+        if view_info_of(out) is None and math.prod(self.array.shape) > 1:
             raise ShapeError(
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
                 f"{target} without a copy; use .reshape(...)"
@@ -103,18 +101,17 @@ class Shaping(Arithmetic):
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start_dim to end_dim made one."""
-        n = self.ndim
-        first, last = axis_of(start_dim, n or 1), axis_of(end_dim, n or 1)
-        if n == 0:
-            return self.reshape(1)
+        size = self.array.shape
+        n = len(size)
+        first, last = axis_of(start_dim, n), axis_of(end_dim, n)
+        if n and first == last:
+            return cast("Tensor", self)
         if first > last:
             raise ShapeError(
                 f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
             )
-        if first == last:
-            return cast("Tensor", self)
-        size = self.array.shape
-        return self.reshape(*size[:first], math.prod(size[first : last + 1]), *size[last + 1 :])
+        together = (math.prod(size[first : last + 1]),)
+        return view(self, shape.reshape, size[:first] + together + size[last + 1 :])
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Dimension `dim` split into `sizes`."""
@@ -136,24 +133,12 @@ class Shaping(Arithmetic):
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Dimensions in the given order."""
         order = shape_of(order) if dims is None else tuple_argument("permute", "dims", dims, order)
-        n = self.ndim
-        axes = tuple(axis_of(d, n) for d in order)
-        if len(order) != n or len(set(axes)) != n:
-            raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
-        return self._permuted(axes)
-
-    def _permuted(self, axes: tuple[int, ...]) -> Any:
-        return view_of(self, shape.permute(self, axes=axes), shape.permute, {"axes": axes})
+        return view(self, shape.permute, _permutation(order, len(self.array.shape)))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions swapped."""
-        n = self.ndim
-        a, b = axis_of(dim0, n), axis_of(dim1, n)
-        if n < 2:
-            return self._permuted(tuple(range(n)))
-        axes = list(range(n))
-        axes[a], axes[b] = axes[b], axes[a]
-        return self._permuted(tuple(axes))
+        n = len(self.array.shape)
+        return view(self, shape.permute, _swapped(axis_of(dim0, n), axis_of(dim1, n), n))
 
     swapdims = transpose
 
@@ -165,13 +150,12 @@ class Shaping(Arithmetic):
         """The transpose of a tensor of at most two dimensions."""
         if self.ndim > 2:
             raise ShapeError(f"t(): expected at most 2 dimensions, got {self.ndim}")
-        return self._permuted(tuple(reversed(range(self.ndim))))
+        return view(self, shape.permute, _reversed(self.ndim))
 
     @property
     def T(self) -> Tensor:  # noqa: N802 (PyTorch's name)
         """All dimensions reversed."""
-        axes = tuple(reversed(range(self.ndim)))
-        return self._permuted(axes)
+        return view(self, shape.permute, _reversed(len(self.array.shape)))
 
     @property
     def mT(self) -> Tensor:  # noqa: N802
@@ -200,16 +184,22 @@ class Shaping(Arithmetic):
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without the dimensions of size 1 (all of them, or those of `dim`)."""
         size = self.array.shape
-        if dim is None:
-            return self.reshape(tuple(n for n in size if n != 1))
-        drop = distinct("squeeze", [axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)])
-        return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
+        if type(dim) is int:
+            axis = axis_of(dim, len(size))
+            left = size[:axis] + size[axis + 1 :] if size and size[axis] == 1 else size
+        elif dim is None:
+            left = tuple([n for n in size if n != 1])
+        else:
+            dims = [axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)]
+            drop = distinct("squeeze", dims)
+            left = tuple([n for i, n in enumerate(size) if n != 1 or i not in drop])
+        return view(self, shape.reshape, left, 3)
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a dimension of size 1 put at `dim`."""
-        size = list(self.array.shape)
-        size.insert(axis_of(dim, len(size) + 1), 1)
-        return self.reshape(tuple(size))
+        size = self.array.shape
+        axis = axis_of(dim, len(size) + 1)
+        return view(self, shape.reshape, (*size[:axis], 1, *size[axis:]), 3)
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
@@ -226,9 +216,7 @@ class Shaping(Arithmetic):
                     f"expand: size {n} of dimension {i} cannot become {wanted} "
                     f"(from {tuple(own)} to {asked})"
                 )
-        wide = tuple(target)
-        out = shape.broadcast_to(self, shape=wide)
-        return view_of(self, out, shape.broadcast_to, {"shape": wide})
+        return view(self, shape.broadcast_to, tuple(target))
 
     broadcast_to = expand
 
@@ -375,6 +363,31 @@ def distinct(caller: str, axes: list[int]) -> list[int]:
     return axes
 
 
+@functools.lru_cache
+def _swapped(a: int, b: int, ndim: int) -> tuple[int, ...]:
+    """The axes with two of them swapped."""
+    axes = list(range(ndim))
+    if ndim:  # a 0-d tensor counts as one with one dimension
+        axes[a], axes[b] = axes[b], axes[a]
+    return tuple(axes)
+
+
+@functools.lru_cache
+def _reversed(ndim: int) -> tuple[int, ...]:
+    """The axes from the last to the first."""
+    return tuple(reversed(range(ndim)))
+
+
+@functools.lru_cache
+def _permutation(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """The order of axes that `permute` was given, each of them once."""
+    axes = tuple(axis_of(d, ndim) for d in order)
+    if len(order) != ndim or len(set(axes)) != ndim:
+        raise ShapeError(f"permute: expected each of {ndim} dimensions once, got {order}")
+    return axes
+
+
+@functools.lru_cache
 def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
     """`target` with its -1 filled in."""
     if min(target, default=0) < -1:

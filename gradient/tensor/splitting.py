@@ -18,7 +18,7 @@ from gradient.errors import (
 from gradient.ops import index, shape
 from gradient.tensor.arguments import axis_of, int_of, int_or_scalar, ints_of
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import view_of
+from gradient.tensor.views import view, view_of
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -39,7 +39,7 @@ class Splitting(Shaping):
                 f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
             )
         at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view_of(self, index.getitem(self, index=at), index.getitem, {"index": at})
+        return view(self, index.getitem, at)
 
     def select(self, dim: int, index: int) -> Tensor:
         """Element `index` of dimension `dim`."""

@@ -12,11 +12,15 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from gradient.autograd.explain import explain
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.op import Op, op, op_of
+from gradient.autograd.variable import TensorType, new_variable
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+from gradient.source_lines import getframe, inside, user_frame
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
@@ -27,36 +31,97 @@ ViewInfo = tuple[Any, Any, dict[str, Any]]
 op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
 
 
-def view_of(base: Any, out: Any, view_op: Any, options: dict[str, Any]) -> Any:
-    """`out`, noted as the view of `base` that `view_op` made, if it shares its memory.
+def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
+    """The view of `base` that the op `call` takes, by its one option.
+
+    As `view_of(base, call(base, option=value), ...)`, in one function: views are as frequent as all
+    other ops together. `depth` is how far up the user's call is, counted as for `sys._getframe`.
+    """
+    made = call.op
+    try:
+        array, backend = base.array, base.backend
+        size = array.shape
+        if not size:
+            base.array = array = backend.writable(array)
+        shown = made.function(backend, array, value)
+    except Exception as error:
+        raise explain(made, (base,), error) from error
+    out = new_variable(TensorType.cls)
+    out.array = shown
+    out.backend = backend
+    out._grad = None
+    options = {made.options[0]: value}
+    parent, grad = base.node, mode.grad
+    if parent is not None and grad:
+        out.node = node = Node()
+        node.op = made
+        node.parents = (parent,)
+        node.backend = backend
+        node.sequence_nr = next_sequence_nr()
+        node.saved = (size,) if made.saved_names else ()
+        node.options = options
+        node.shape = shown.shape
+        node.dtype = shown.dtype
+        frame = getframe(depth)
+        code = frame.f_code
+        if inside[code.co_filename]:
+            frame = user_frame(depth)
+            code = frame.f_code
+        node.location = (code, frame.f_lasti)
+        if grad is not True:
+            trace(node)
+    else:
+        out.node = None
+        if inference_used and mode.inference:
+            out.inference = True
+    if not backend.is_view_of(shown, array):
+        return out
+    if inference_used or not grad:
+        note(base, out, made, options)
+        return out
+    out.view_info = (base, made, options)
+    if parent is None or parent.op is not None:
+        remember(base, out)
+    return out
+
+
+def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Any:
+    """`out`, noted as the view of `base` that the op `call` made, if it shares its memory."""
+    array, backend = base.array, base.backend
+    if not array.shape and (own := backend.writable(array)) is not array:
+        base.array = array = own
+        out.array = call.op.function(backend, array, **options)
+    if backend.is_view_of(out.array, array):
+        note(base, out, call.op, options)
+    return out
+
+
+def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
+    """Note `out` as the view of `base` that `view_op` took.
 
     A leaf that requires a gradient does not remember its views: it cannot be overwritten while the
     graph is recorded. Nor does any tensor those taken while it is not: writing to them is refused.
     """
-    array, backend = base.array, base.backend
-    if not array.shape and (own := backend.writable(array)) is not array:
-        base.array = array = own
-        out.array = view_op.op.function(backend, array, **options)
-    if not backend.is_view_of(out.array, array):
-        return out
     if inference_used:
         out.inference = is_inference(base)
     if not mode.grad:
         info = view_info_of(base)  # to the first one that was recorded: loops make long chains
         out.view_info = info if info is not None and info[1] is None else (base, None, options)
-        return out
-    out.view_info = (base, view_op.op, options)
+        return
+    out.view_info = (base, view_op, options)
     node = base.node
-    if node is not None and node.op is None:
-        return out
+    if node is None or node.op is not None:
+        remember(base, out)
+
+
+def remember(base: Any, out: Any) -> None:
+    """Have `base` know its view `out`."""
     views = getattr(base, "views", None)
     if views is None:
-        base.views = [weakref.ref(out)]
-    else:
-        if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
-            views[:] = [ref for ref in views if ref() is not None]
-        views.append(weakref.ref(out))
-    return out
+        base.views = views = []
+    if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
+        views[:] = [ref for ref in views if ref() is not None]
+    views.append(weakref.ref(out))
 
 
 def without_base(out: Any) -> Any:
