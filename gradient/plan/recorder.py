@@ -55,7 +55,9 @@ class Recorder:
         self.calls: list[Call] = []
         self._levels = [self.calls]
         self._makers: dict[Ref, str] = {}
-        self._known: dict[int, RecordedArray] = {}  # by the id of an array from before
+        # By the id of an array from before: each that is used, which buffers hold, or still held.
+        self._known: weakref.WeakValueDictionary[int, RecordedArray] = weakref.WeakValueDictionary()
+        self._used: list[RecordedArray] = []
         self._owners: dict[int, tuple[Any, Ref]] = {}  # by the id of the memory's owner
         self.held: dict[Ref, int] = {}
         self._computed = 0  # calls and pieces without pieces of their own
@@ -86,6 +88,7 @@ class Recorder:
             owner = self.real.backend.storage(x.value)
             root = self._owners.get(id(owner), (owner, None))[1]
             x.ref = self._buffer(x.value, "external", root, x.value)
+            self._used.append(x)
             self._owners.setdefault(id(owner), (owner, self.buffers[x.ref].root))
         ref: Ref = x.ref
         return ref
@@ -239,6 +242,7 @@ class Recorder:
         self._computed += not call.pieces
 
     def plan(self, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Plan:
+        self._used.clear()  # which refer to this recorder
         return Plan(tuple(self.buffers), tuple(self.calls), inputs, outputs)
 
 

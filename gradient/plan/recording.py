@@ -144,6 +144,16 @@ def record(
             _recording_threads.discard(thread)
 
 
+class _Adopted(NamedTuple):
+    """A tensor from before that has a recorded array meanwhile; the gradient that it had, and whose
+    gradient it was. The run may drop any of them: then its memory is free, as in eager."""
+
+    tensor: weakref.ref[Any]
+    lifted: weakref.ref[RecordedArray]
+    grad: weakref.ref[Any] | None
+    owner: weakref.ref[Any] | None
+
+
 class _Marker:
     """What `gc.freeze()` would hide with all else."""
 
@@ -211,8 +221,9 @@ class _Run:
             for key, value in group.items()
             if key != "params" and isinstance(value, Variable)
         }  # a learning rate that is a tensor is read on the host, here as in eager execution
-        self.adopted: list[tuple[Any, RecordedArray, Any]] = []
-        self.before = [x for x in found if issubclass(type(x), Variable)]
+        self.adopted: list[_Adopted] = []
+        self.before = [weakref.ref(x) for x in found if issubclass(type(x), Variable)]
+        owners = {id(t._grad): weakref.ref(t) for t in _tensors(found) if t._grad is not None}
         self.start = next_sequence_nr()
         given = {id(t): i for i, t in enumerate(inputs)}
         # Inputs first, and all in one order: the garbage collector finds them in another each
@@ -220,16 +231,17 @@ class _Run:
         last = len(given)
         for t in sorted(_tensors(found), key=lambda t: (given.get(id(t), last), id(t))):
             if t.backend is backend and id(t) not in host:
-                self._adopt(t, id(t) in given)
+                self._adopt(t, id(t) in given, owners.get(id(t)))
 
-    def _adopt(self, t: Any, is_input: bool) -> None:
+    def _adopt(self, t: Any, is_input: bool, owner: weakref.ref[Any] | None) -> None:
         array: Any = t.array
         if isinstance(array, np.generic):
             array = np.array(array)  # an array of its own, which can be bound
         if not isinstance(array, (np.ndarray, OpaqueArray)):
             return
         lifted = self.recorder.input(array) if is_input else self.recorder.lift(array)
-        self.adopted.append((t, lifted, t._grad))
+        grad = None if t._grad is None else weakref.ref(t._grad)
+        self.adopted.append(_Adopted(weakref.ref(t), weakref.ref(lifted), grad, owner))
         t.array = lifted
 
     def record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Recording:
@@ -253,12 +265,18 @@ class _Run:
             recorder.broken = changed
         tensors: dict[Ref, list[Tensor]] = {}
         gradients: dict[Ref, Tensor] = {}
-        grad_of = {id(grad): t for t, _, grad in self.adopted if grad is not None}
-        for t, lifted, _ in self.adopted:
-            if lifted.ref is not None and recorder.buffers[lifted.ref].kind == "external":
+        grads_before: list[tuple[Tensor, bool]] = []
+        for each in self.adopted:
+            lifted, t = each.lifted(), each.tensor()
+            if lifted is None or lifted.ref is None:
+                continue
+            external = recorder.buffers[lifted.ref].kind == "external"
+            if t is not None and external:
                 tensors.setdefault(lifted.ref, []).append(t)
-                if id(t) in grad_of:
-                    gradients[lifted.ref] = grad_of[id(t)]
+            if external and each.owner is not None and (owner := each.owner()) is not None:
+                gradients[lifted.ref] = owner
+            if t is not None and _is_leaf(t):
+                grads_before.append((t, each.grad is None))
         return Recording(
             recorder.plan(refs, ()),
             result,
@@ -270,20 +288,19 @@ class _Run:
             survivors,
             rebound,
             grads,
-            [
-                (t, grad is None)
-                for t, lifted, grad in self.adopted
-                if _is_leaf(t) and lifted.ref is not None
-            ],
+            grads_before,
             recorder.held,
         )
 
     def _restore(self, generation: int | None) -> Any:
         """Give every tensor and node a real array again; what the run left behind. What it made is
         of this generation of the garbage collector, or of any."""
-        before = {id(t): (t, lifted, grad) for t, lifted, grad in self.adopted}
+        lifted_of = {
+            id(t): each.lifted() for each in self.adopted if (t := each.tensor()) is not None
+        }
+        before = [x for ref in self.before if (x := ref()) is not None]
         survivors, rebound = [], []
-        for x in (*self.before, *live(Variable, Node, generation=generation)):
+        for x in (*before, *live(Variable, Node, generation=generation)):
             kind = type(x)
             if issubclass(kind, Variable):
                 array = getattr(x, "array", None)
@@ -291,15 +308,20 @@ class _Run:
                     x.array = opened(array)
                 if not isinstance(array, RecordedArray) or array.recorder is not self.recorder:
                     continue
-                was = before.get(id(x))
-                if was is None:
+                if id(x) not in lifted_of:
                     survivors.append((x, array.ref))
-                elif was[1] is not array:
+                elif lifted_of[id(x)] is not array:
                     rebound.append((x, array.ref))
                 x.array = array.value
             elif kind is Node and getattr(x, "sequence_nr", 0) > self.start:
                 _open_node(x)
-        grads = [(t, t._grad) for t, _, grad in self.adopted if t._grad is not grad]
+        grads = [
+            (t, t._grad)
+            for each in self.adopted
+            if (t := each.tensor()) is not None
+            if t._grad is not (None if each.grad is None else each.grad())
+            or (t._grad is None and each.grad is not None)
+        ]
         return survivors, rebound, grads
 
 

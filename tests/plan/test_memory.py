@@ -12,6 +12,7 @@ import pytest
 
 import gradient
 from gradient import nn, optim
+from gradient.plan import record
 
 pytestmark = pytest.mark.cpu_only
 
@@ -70,6 +71,24 @@ def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]
     # What comes out, gradients among it, is copied: eager's own are part of its peak.
     assert variant.executor.nbytes - x.nbytes <= eager, fast.explain()
     assert replayed <= sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes
+
+
+def test_a_recorded_run_holds_what_eager_holds() -> None:
+    """What it drops is dropped: the gradients of the step before, above all."""
+    model = nn.Sequential(*[nn.Linear(512, 512) for _ in range(4)])
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    x = gradient.randn(8, 512)
+    step(x)
+    eager = peak(lambda: [step(x) for _ in range(2)])
+    model.zero_grad()
+    recorded = peak(lambda: [step(x), record(step, x, inputs=[x])])
+    assert recorded <= eager + (1 << 20)  # a layer's weight
 
 
 def test_a_recording_that_waits_for_another_holds_no_gradients() -> None:
