@@ -138,6 +138,8 @@ WRITES: dict[str, tuple[int, ...]] = {
     "foreach_mul": (0,), "foreach_unscale": (0,),
 }  # fmt: skip
 """Which arguments a method changes in place: it returns the first, or nothing."""
+GIVES_TOO = ("foreach_unscale",)
+"""Those that return a result of their own."""
 
 ABOUT_MEMORY = ("storage", "is_view", "is_view_of", "writable", "detach", "synchronize")
 """Methods that compute nothing: answered from the value, not recorded."""

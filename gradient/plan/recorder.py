@@ -14,6 +14,7 @@ import numpy as np
 from gradient.backends import Backend
 from gradient.backends.packed import PackedArray
 from gradient.backends.recording import (
+    GIVES_TOO,
     OPERATORS,
     WRITES,
     OpaqueArray,
@@ -185,7 +186,7 @@ class Recorder:
                 for x in leaves(args[i], RecordedArray)
             )
         )
-        if writes:
+        if writes and name not in GIVES_TOO:
             self._append(name, args, options, None, writes=writes)
             return args[0] if result is not None else None
         view = False
@@ -215,7 +216,7 @@ class Recorder:
             return result
         out = mapped(result, ARRAYS, wrap)
         if fresh or not given or not any(True for _ in leaves(out, RecordedArray)):
-            self._append(name, args, options, out, view=view)
+            self._append(name, args, options, out, writes=writes, view=view)
         return out
 
     def _watch(self, made: RecordedArray) -> None:

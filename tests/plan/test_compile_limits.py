@@ -190,3 +190,27 @@ def test_the_plans_that_were_used_last_are_kept() -> None:
             assert use(1.0, 2) == 2  # never the oldest
     assert len(signature().variants) == VARIANTS
     assert use(float(VARIANTS + 3), 2) == 2 and use(2.0, 3) == 1  # recorded twice again
+
+
+def test_a_loss_scaler_reads_values_and_runs_eagerly() -> None:
+    def weights(wrap: Callable[[Any], Any]) -> Any:
+        gradient.manual_seed(0)
+        model, scaler = mlp(), gradient.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        @wrap
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            return loss.detach()
+
+        for x, y in batches(False, 6):
+            step(x, y)
+        return [p.tolist() for p in model.parameters()], scaler.get_scale()
+
+    with pytest.warns(UserWarning, match="runs eagerly: .*reads the value of"):
+        compiled = weights(gradient.compile)
+    assert compiled == weights(lambda step: step)

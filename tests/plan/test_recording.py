@@ -11,6 +11,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import Tensor, nn, optim
+from gradient.autograd.variable import wrap
 from gradient.backends.recording import RecordedArray
 from gradient.plan import HostNumber, PlanError, freeze, record
 from gradient.plan.plan import Plan
@@ -140,6 +141,22 @@ def test_other_threads_are_not_recorded() -> None:
     assert ops(plan) == ["mul"]
     assert not isinstance(seen[0], RecordedArray)
     assert seen[1] == (shared + 1).exp().tolist() and seen[2] == [1.0, 1.0, 1.0]
+
+
+def test_what_writes_may_give_a_result_too() -> None:
+    p = nn.Parameter(gradient.ones(3))
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        p.grad = None
+        (p * x).sum().backward()
+        grad = p.grad.array  # type: ignore[union-attr]
+        return wrap(p.backend.foreach_unscale([grad], 0.5), p.backend)
+
+    compiled = gradient.compile(step, fullgraph=True)
+    for value in (4.0, 2.0, 8.0, float("inf"), 6.0):
+        finite = compiled(gradient.tensor([value, 2.0, 2.0]))
+        assert finite.item() is (value != float("inf"))
+        assert p.grad.tolist() == [value / 2, 1.0, 1.0]  # type: ignore[union-attr]
 
 
 def test_an_error_leaves_no_recorded_array_behind() -> None:

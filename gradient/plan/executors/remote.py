@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradient.backends import Backend
-from gradient.backends.recording import OPERATORS, WRITES
+from gradient.backends.recording import OPERATORS
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.messages import decode, encode
@@ -72,8 +72,7 @@ class PlanRunner:
             given = [decode(arg, arrays, numbers) for arg in args]
             named = {name: decode(value, arrays, numbers) for name, value in options.items()}
             result = (OPERATORS.get(op) or getattr(self.backend, op))(*given, **named)
-            if op not in WRITES:
-                _keep(out, result, arrays)
+            _keep(out, result, arrays)  # of what only writes, nothing
         return [self.backend.to_numpy(arrays[ref]) for ref in plan["outputs"]]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.backends.options import SlotMap
-from gradient.backends.recording import OPERATORS, WRITES
+from gradient.backends.recording import OPERATORS
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref, mapped
 
 Masks = dict[Any, dict[Any, Any]]
@@ -36,8 +36,7 @@ def run_call(
     given = mapped(mapped(given, Ref, array), HostNumber, number)
     args, options = mapped(given, SlotMap, shared)
     result = (OPERATORS.get(call.op) or getattr(backend, call.op))(*args, **options)
-    if call.op not in WRITES:
-        _keep(call.out, result, made)
+    _keep(call.out, result, made)  # of what only writes, nothing
 
 
 def _keep(out: Any, result: Any, made: dict[Ref, Any]) -> None:
