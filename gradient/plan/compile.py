@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -15,6 +14,7 @@ from gradient.nn import Module
 from gradient.plan.arguments import Arguments, mapped_tensors, with_aliases
 from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
+from gradient.plan.compiled_module import CompiledModule, compiled_module
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED
@@ -22,6 +22,7 @@ from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
 from gradient.plan.variant import Variant, grad_states
 from gradient.plan.watch import Transparent, Watch
+from gradient.source_lines import warn_user
 
 M = TypeVar("M", bound=Module)
 P = ParamSpec("P")
@@ -81,6 +82,10 @@ class Compiled(Transparent, Generic[P, R]):
         self._lock = new_rlock()
         self._warned = False
         functools.update_wrapper(self, function, updated=())
+
+    @property
+    def _original(self) -> Callable[P, R]:
+        return self.function
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -208,9 +213,7 @@ class Compiled(Transparent, Generic[P, R]):
         if not self._warned:
             self._warned = True
             name = getattr(self.function, "__qualname__", type(self.function).__name__)
-            warnings.warn(
-                f"gradient.compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=6
-            )
+            warn_user(f"gradient.compile: {name} runs eagerly: {reason}")
 
     @property
     def recompiles(self) -> int:
@@ -245,17 +248,6 @@ class Compiled(Transparent, Generic[P, R]):
                 if calls:
                     lines += [f"    {line}" for line in str(executor).splitlines()]
         return "\n".join(lines)
-
-
-class CompiledModule(Compiled[..., Any]):
-    """A module that is replayed from plans. Everything but its call is the module's own."""
-
-    def __init__(self, module: Module, fullgraph: bool, fuse: bool):
-        object.__setattr__(self, "module", module)
-        super().__init__(module, fullgraph, fuse)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "module"), name)
 
 
 @overload
@@ -336,8 +328,10 @@ def compile(
         raise TypeMismatch(sentence("compile", "a function or a Module", type(model).__name__))
     if disable:
         return model
-    made = CompiledModule if isinstance(model, Module) else Compiled
-    return made(model, bool(fullgraph), bool(fuse))
+    if isinstance(model, CompiledModule):
+        model = model._orig_mod
+    made: Compiled[..., Any] = Compiled(model, bool(fullgraph), bool(fuse))
+    return compiled_module(model, made) if isinstance(model, Module) else made
 
 
 def _same_state(a: Recording, b: Recording) -> bool:

@@ -41,9 +41,11 @@ def users(filename: str | None) -> bool:
 
 
 class Transparent:
-    """Something callable that stands for a function of the program: `function` is looked at."""
+    """Something callable that stands for a function of the program, which is what is looked at."""
 
-    function: Callable[..., Any]
+    @property
+    def _original(self) -> Callable[..., Any]:
+        raise NotImplementedError
 
 
 class Watch:
@@ -82,7 +84,7 @@ class Watch:
         if isinstance(value, np.ndarray):
             return []
         if isinstance(value, Transparent):
-            return [(value.function, path)]
+            return [(value._original, path)]
         if isinstance(value, types.FunctionType):
             return self._function(value, path)
         if isinstance(value, types.MethodType):

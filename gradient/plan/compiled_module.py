@@ -1,0 +1,53 @@
+"""A module that is replayed from plans, and stays a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradient.nn import Module
+from gradient.plan.watch import Transparent
+
+OF_THE_COMPILER = ("explain", "recompiles", "signatures")
+"""What a compiled module has beside what the module has, unless the module has it itself."""
+
+
+class CompiledModule(Transparent):
+    """What `gradient.compile` gives for a module: a call of it is a call of the compiled function.
+
+    Everything else is the module's own. It has the same `__dict__`, so that parameters, children,
+    hooks and modes are the same ones by either name, and is of a class of its own that inherits the
+    module's: it can be a part of other modules, and its state dict has the module's names.
+    """
+
+    _compiled: Callable[..., Any]
+    _orig_mod: Module
+    """The module, by PyTorch's name for it."""
+
+    @property
+    def _original(self) -> Module:
+        return self._orig_mod
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._compiled(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        of = self._compiled if name in OF_THE_COMPILER else self._orig_mod
+        return getattr(of, name)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        made: Any = self._compiled
+        return _again, (type(made), self._orig_mod, made.fullgraph, made.fuse)
+
+
+def compiled_module(module: Module, compiled: Callable[..., Any]) -> Any:
+    """The module with `compiled` for its call."""
+    of = type(module)
+    names = {"_compiled": staticmethod(compiled), "_orig_mod": module, "__module__": of.__module__}
+    made: Any = object.__new__(type(f"Compiled{of.__name__}", (CompiledModule, of), names))
+    object.__setattr__(made, "__dict__", module.__dict__)
+    return made
+
+
+def _again(make: Callable[..., Any], module: Module, fullgraph: bool, fuse: bool) -> Any:
+    return compiled_module(module, make(module, fullgraph, fuse))

@@ -1,0 +1,102 @@
+"""A compiled module is the module but for its call: a part of others, saved, copied and changed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient import nn, optim
+
+pytestmark = pytest.mark.cpu_only
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.factor = 1.0
+
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
+        return self.inner(x) * self.factor
+
+    def doubled(self) -> float:
+        return 2 * self.factor
+
+
+def test_it_is_trained_as_a_part_of_another_module() -> None:
+    def weights(compiled: bool) -> list[Any]:
+        gradient.manual_seed(0)
+        part = Scaled()
+        model = nn.Sequential(gradient.compile(part) if compiled else part, nn.Linear(3, 1))
+        optimizer = optim.AdamW(model.parameters(), lr=0.1)
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(gradient.ones(2, 3)).square().mean().backward()
+            optimizer.step()
+        if compiled:
+            assert model[0].signatures and list(model[0].signatures.values())[0].replays
+        return [(name, value.tolist()) for name, value in model.state_dict().items()]
+
+    assert weights(compiled=True) == weights(compiled=False)
+
+
+def test_its_attributes_are_the_modules() -> None:
+    module = Scaled()
+    compiled = gradient.compile(module, fullgraph=True)
+    x = gradient.ones(1, 3)
+    for _ in range(4):
+        compiled(x)
+    compiled.factor = 3.0
+    assert module.factor == 3.0 and compiled.doubled() == 6.0
+    assert compiled(x).tolist() == module(x).tolist()
+    compiled.inner = nn.Identity()
+    assert module.inner is compiled.inner and compiled(x).tolist() == [[3.0, 3.0, 3.0]]
+    assert compiled.eval() is compiled and not module.training
+    assert [name for name, _ in compiled.named_modules()] == ["", "inner"]
+    del compiled.factor
+    with pytest.raises(AttributeError, match="'Scaled' object has no attribute 'factor'"):
+        compiled.factor  # noqa: B018
+    assert isinstance(compiled, Scaled) and repr(compiled).startswith("CompiledScaled(")
+    assert compiled.extra_repr() == module.extra_repr()
+
+
+def test_moving_a_compiled_module_leaves_it_compiled() -> None:
+    compiled: Any = gradient.compile(nn.Linear(2, 2))
+    for moved in (compiled.train(), compiled.to(gradient.float64), compiled.requires_grad_(False)):
+        assert moved is compiled
+    assert list(compiled.state_dict()) == ["weight", "bias"]
+    assert compiled.weight.dtype == gradient.float64
+
+
+def test_a_copy_is_compiled_and_has_weights_of_its_own() -> None:
+    compiled: Any = gradient.compile(nn.Linear(2, 2), fullgraph=True)
+    model = nn.Sequential(compiled)
+    other = copy.deepcopy(model)
+    with gradient.no_grad():
+        other[0].weight.zero_()
+    x = gradient.ones(1, 2)
+    for _ in range(4):
+        expected = nn.functional.linear(x, compiled.weight, compiled.bias).tolist()
+        assert model(x).tolist() == expected
+        assert other(x).tolist() == [compiled.bias.tolist()]
+    assert "1 signatures" in other[0].explain() and other[0]._orig_mod is not compiled._orig_mod
+
+
+def test_compiling_twice_is_compiling_once() -> None:
+    module = nn.Linear(2, 2)
+    once: Any = gradient.compile(module)
+    twice: Any = gradient.compile(once)
+    assert twice._orig_mod is module
+
+
+def test_what_a_module_has_goes_before_what_the_compiler_has() -> None:
+    class Explained(nn.Module):
+        explain = "mine"
+
+        def forward(self, x: gradient.Tensor) -> gradient.Tensor:
+            return x + 1
+
+    assert gradient.compile(Explained()).explain == "mine"
