@@ -43,7 +43,16 @@ def library(name: str, source: str | None = None) -> ctypes.CDLL:
             "size_t shared, int order, const char* types, void** arguments) { return "
             f"emulator::launch({kernel}, grid, block, shared, order, types, arguments); }}\n"
         )
+    text += 'extern "C" long long bank_conflicts() { return emulator::state.bank_conflicts; }\n'
     return ctypes.CDLL(str(_compiled(text)))
+
+
+def bank_conflicts(kernels: ctypes.CDLL) -> int:
+    """How many matrices the kernels of a library have read by `ldmatrix` from rows that lie in the
+    same banks of shared memory, which a GPU reads one after the other."""
+    kernels.bank_conflicts.restype = ctypes.c_longlong
+    conflicts: int = kernels.bank_conflicts()
+    return conflicts
 
 
 def kernel_names(name: str) -> list[str]:
@@ -65,7 +74,7 @@ def _prepared(name: str, source: str | None) -> tuple[str, list[str]]:
 def _compiled(text: str) -> Path:
     """The shared library, compiled if no earlier run left it."""
     digest = hashlib.sha256(text.encode())
-    for header in sorted([*HEADERS.glob("*.h"), *kernels.FOLDER.glob("*.cuh")]):
+    for header in sorted([*HEADERS.glob("*.*h"), *kernels.FOLDER.glob("*.cuh")]):
         digest.update(header.read_bytes())
     cache = Path(tempfile.gettempdir()) / f"gradient-cuda-emulation-{os.getuid()}"
     cache.mkdir(exist_ok=True)

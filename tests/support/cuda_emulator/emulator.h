@@ -1,7 +1,8 @@
 // Runs CUDA C++ kernels on the CPU, so that tests can compare them where there is no GPU.
 //
 // A block's threads are fibers (each with a stack of its own) that switch only where CUDA threads
-// wait for one another: at __syncthreads, __syncwarp and the shuffles. One warp runs as far as it
+// wait for one another: at __syncthreads, __syncwarp, the shuffles and what tensor cores do
+// (tensor_cores.cuh). One warp runs as far as it
 // can before the next one starts, in one of three orders, so a missing __syncthreads shows as a
 // wrong number in at least one of them; shared memory that a kernel asks for at the launch starts as
 // NaN; a barrier that some threads never reach is reported. Blocks run one after the other: races
@@ -52,7 +53,20 @@ struct Barrier {
 
 struct Warp {
     Barrier barrier;
-    uint64_t published[2][32];  // by parity of the generation: the next shuffle may begin early
+    // By parity of the generation: the next exchange may begin early.
+    struct alignas(8) Slot { char bytes[40]; } published[2][32];
+};
+
+// 16 bytes on their way to shared memory, of which `bytes` are read and the others are zeros; since
+// its issue `age` groups were ended.
+struct Copy {
+    void* to;
+    const void* from;
+    int bytes, age;
+    void run() const {
+        memcpy(to, from, bytes);
+        memset(static_cast<char*>(to) + bytes, 0, 16 - bytes);
+    }
 };
 
 struct Thread {
@@ -65,6 +79,7 @@ struct Thread {
     jmp_buf position;
     ucontext_t context;
     char* stack;
+    std::vector<Copy> copies;
 };
 
 constexpr size_t STACK = (128 << 10) + 832;  // not a power of two: stacks share no cache sets
@@ -79,7 +94,12 @@ inline struct {
     jmp_buf scheduler;
     void (*body)(void*);
     void* arguments;
+    const char* fault;        // what the GPU would not do, or do anything with
+    long long bank_conflicts;
+    bool copies_at_once;
 } state;
+
+inline void report(const char* fault) { state.fault = fault; }
 
 inline void to_scheduler() {
     if (_setjmp(state.running->position) == 0) _longjmp(state.scheduler, 1);
@@ -142,6 +162,7 @@ inline bool run_block(int order) {
         thread.warp = &state.warps[i / 32];
         thread.started = thread.done = false;
         thread.waits_at = nullptr;
+        thread.copies.clear();
     }
     for (int left = count; left > 0;) {
         int before = left;
@@ -197,7 +218,9 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
     if (shared > (227 << 10)) return "asks for more than 227 KiB of shared memory";
     state.block_size = {block[0], block[1], block[2]};
     state.grid_size = {grid[0], grid[1], grid[2]};
-    state.dynamic_shared.resize(shared + 16);
+    state.dynamic_shared.resize(shared + 128);
+    state.copies_at_once = order == 1;
+    state.fault = nullptr;
     while (state.threads.size() < count) {
         state.threads.emplace_back();
         state.threads.back().stack = static_cast<char*>(malloc(STACK));
@@ -211,24 +234,34 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
             for (unsigned x = 0; x < grid[0]; x++) {
                 state.block_index = {x, y, z};
                 if (!run_block(order)) return "has threads that wait where others never come";
+                if (state.fault) return state.fault;
             }
     return nullptr;
 }
 
-// All lanes publish a value, then each reads that of lane `source`.
+// All lanes publish a value; the last one to come may `work` on all of them. Then every lane sees
+// them, until it gives the one after the next.
+template <class T> struct Published {
+    Warp::Slot* slots;
+    T& operator[](int lane) const { return *reinterpret_cast<T*>(slots[lane].bytes); }
+};
+template <class T, class F> Published<T> gather(T value, F work) {
+    static_assert(sizeof(T) <= sizeof(Warp::Slot), "a lane publishes at most 40 bytes");
+    Warp* warp = state.running->warp;
+    Published<T> all{warp->published[warp->barrier.generation % 2]};
+    all[state.running->lane] = value;
+    if (warp->barrier.arrived + 1 == warp->barrier.members) work(all);
+    wait(warp->barrier);
+    return all;
+}
+
+// Each reads that of lane `source`.
 template <class T> T exchange(T value, int source) {
-    static_assert(sizeof(T) <= 8, "shuffles exchange at most 8 bytes");
-    Thread* thread = state.running;
-    uint64_t* slots = thread->warp->published[thread->warp->barrier.generation % 2];
-    memcpy(&slots[thread->lane], &value, sizeof(T));
-    wait(thread->warp->barrier);
-    T result;
-    memcpy(&result, &slots[source], sizeof(T));
-    return result;
+    return gather(value, [](auto) {})[source];
 }
 
 inline void* dynamic_shared() {
-    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 15) & ~uintptr_t(15));
+    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 127) & ~uintptr_t(127));
 }
 
 template <class Out, class In> Out bits_as(In x) {

@@ -1,0 +1,103 @@
+// kernels/tensor_cores.cuh on the CPU: registers are exchanged between a warp's lanes as the PTX ISA
+// lays them out, and what the GPU leaves undefined is reported.
+//
+// A copy in the background is done at the latest moment allowed, its wait; in falling order at the
+// earliest, at once. So a missing wait shows in two orders of the warps, and a copy over numbers that
+// others still read in the third.
+#pragma once
+#include "numbers.cuh"
+
+namespace emulator {
+
+struct Operands {
+    unsigned a[4], b[2];
+    float d[4];
+};
+
+template <class T> float number(unsigned both, int which) {
+    T of[2];
+    memcpy(of, &both, 4);
+    return of[which];
+}
+
+// D += A B of the whole warp: A (16, 16) and B (16, 8) are put together, multiplied and handed out.
+template <class T> void multiply(Published<Operands> of_lane) {
+    float a[16][16], b[16][8];
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < 16; k++) {
+            const int lane = row % 8 * 4 + k % 8 / 2, piece = row / 8 + 2 * (k / 8);
+            a[row][k] = number<T>(of_lane[lane].a[piece], k % 2);
+        }
+    for (int k = 0; k < 16; k++)
+        for (int column = 0; column < 8; column++)
+            b[k][column] = number<T>(of_lane[column * 4 + k % 8 / 2].b[k / 8], k % 2);
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 8; column++) {
+            float& d = of_lane[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2];
+            for (int k = 0; k < 16; k++) d += a[row][k] * b[k][column];
+        }
+}
+
+inline bool is_whole_warp(const char* instruction) {
+    if (state.running->warp->barrier.members == 32) return true;
+    return report(instruction), false;
+}
+
+template <int N, bool TRANSPOSED> void read_matrices(unsigned (&to)[N], const void* row) {
+    if (!is_whole_warp("runs ldmatrix in a warp of less than 32 threads")) return;
+    const int g = state.running->lane / 4, c = state.running->lane % 4 * 2;
+    const auto rows = gather(static_cast<const uint16_t*>(row), [](auto) {});
+    for (int i = 0; i < N; i++) {
+        unsigned groups = 0;
+        for (int j = 0; j < 8; j++) {
+            const uintptr_t address = uintptr_t(rows[8 * i + j]);
+            if (address % 16) return report("has a row for ldmatrix that is not aligned to 16 bytes");
+            groups |= 1u << address / 16 % 8;
+        }
+        if (state.running->lane == 0 && groups != 0xff) state.bank_conflicts++;
+        const unsigned first = TRANSPOSED ? rows[8 * i + c][g] : rows[8 * i + g][c];
+        const unsigned second = TRANSPOSED ? rows[8 * i + c + 1][g] : rows[8 * i + g][c + 1];
+        to[i] = first | second << 16;
+    }
+}
+
+}  // namespace emulator
+
+template <class T> void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    using namespace emulator;
+    if (!is_whole_warp("runs mma in a warp of less than 32 threads")) return;
+    const Operands mine{a[0], a[1], a[2], a[3], b[0], b[1], d[0], d[1], d[2], d[3]};
+    memcpy(d, gather(mine, multiply<T>)[state.running->lane].d, sizeof d);
+}
+template <int N> void ldmatrix(unsigned (&to)[N], const void* row) {
+    emulator::read_matrices<N, false>(to, row);
+}
+template <int N> void ldmatrix_trans(unsigned (&to)[N], const void* row) {
+    emulator::read_matrices<N, true>(to, row);
+}
+
+inline void cp_async(void* to, const void* from, int bytes = 16) {
+    using namespace emulator;
+    if ((uintptr_t(to) | uintptr_t(from)) % 16)
+        return report("has a copy in the background that is not aligned to 16 bytes");
+    const Copy copy{to, from, bytes, 0};
+    if (state.copies_at_once) return copy.run();
+    state.running->copies.push_back(copy);
+}
+inline void cp_async_commit() {
+    for (emulator::Copy& copy : emulator::state.running->copies) copy.age++;
+}
+template <int N> void cp_async_wait() {
+    auto& copies = emulator::state.running->copies;
+    for (const emulator::Copy& copy : copies)
+        if (copy.age > N) copy.run();
+    copies.erase(std::remove_if(copies.begin(), copies.end(), [](auto& copy) { return copy.age > N; }),
+                 copies.end());
+}
+
+template <class T> unsigned two(float first, float second) {
+    const T of[2] = {T(first), T(second)};
+    unsigned both;
+    memcpy(&both, of, 4);
+    return both;
+}
