@@ -48,6 +48,7 @@ FAMILIES = {
         "draws",
         "embedding",
         "elementwise",
+        "flash_attention",
         "norms",
         "optimizers",
         "products",
@@ -137,6 +138,8 @@ def test_arrays_of_nothing(method: str, case: int, one: CudaBackend) -> None:
 
 WIDTHS = [(70, 80), (128, 96), (192, 128), (256, 250)]
 """Of keys and values: a kernel is compiled for 64, 128 and 256 columns."""
+TILED_WIDTHS = [(24, 32), (64, 56), (96, 96), (256, 248)]
+"""Other ones that tensor cores' kernels are compiled for (`test_cuda_flash_attention`)."""
 
 
 def wide_attention(be: Any, dtype: str, width: int, value_width: int) -> list[np.ndarray]:
@@ -145,7 +148,8 @@ def wide_attention(be: Any, dtype: str, width: int, value_width: int) -> list[np
     q, k, v = a(1, 4, 3, width), a(1, 2, 300, width), a(1, 2, 300, value_width)
     g, options = a(1, 4, 3, value_width), AttentionOptions(scale=width**-0.5)
     out, high, log_sum = be.attention(q, k, v, None, options)
-    return [out, high, log_sum, *be.attention_grad(g, q, k, v, out, high, log_sum, None, options)]
+    grads = be.attention_grad(g, q, k, v, out, high, log_sum, None, options)
+    return [out, high, log_sum, *(grad.astype(q.dtype) for grad in grads)]  # as the engine does
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -244,7 +248,7 @@ def test_a_step_reads_the_cache_where_it_lies(options: Any, one: CudaBackend) ->
         assert all(x.size < keys[0].size for x in copies)
         assert slots.masks == {}
     else:
-        assert "attention_64" in names
+        assert names & {"attention_64", "flash_attention_64"}
 
 
 @pytest.mark.parametrize("layout", ["static", "paged"])
@@ -284,7 +288,7 @@ def test_every_kernel_is_launched_by_a_case():
     for dtype in DTYPES:
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
-        for widths in WIDTHS:
+        for widths in WIDTHS + TILED_WIDTHS:
             wide_attention(backend, dtype, *widths)
             wide_cache(backend, dtype, widths[0])
         for name in FORMATS:

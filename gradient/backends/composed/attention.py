@@ -172,7 +172,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
     ) -> tuple[Array, Array, Array]:
         """Gradients for q, k, v. The probabilities are made again from the saved maximum and
         logarithm, so that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm
-        4)."""
+        4). A kernel of 16-bit floats may round those for k and v too, as the engine does."""
         b, h, t, d = q.shape
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)

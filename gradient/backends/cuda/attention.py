@@ -31,13 +31,13 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         mask: Array | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        if not _has_attention_kernel(self, q, k, v, mask):
+        if not self._has_attention_kernel(q, k, v, mask):
             return super().attention(q, k, v, mask, options)
         q, k, v, mask = (
             self.contiguous(q),
             _with_rows(self, k),
             _with_rows(self, v),
-            _as_mask(self, mask, q),
+            as_mask(self, mask, q),
         )
         number = np.dtype(computed_in(q))
         (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
@@ -50,7 +50,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         self.launch(
             "attention", f"attention_{columns_of(e)}", q, (tiles, b * hk, parts), BLOCK,
             q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
-            *_problem(q, k, v, mask, options), shared=shared,
+            *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         if partial is not None:
             self._join(partial, out, high, log_sum)
@@ -68,11 +68,11 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         mask: Array | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        if not _has_attention_kernel(self, q, k, v, mask, True) or not self.has_kernel(q, g, out):
+        if not self._has_attention_kernel(q, k, v, mask, True) or not self.has_kernel(q, g, out):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
         number = np.dtype(computed_in(q))
         g, q, out = self.contiguous(g), self.contiguous(q), self.contiguous(out)
-        k, v, mask = _with_rows(self, k), _with_rows(self, v), _as_mask(self, mask, q)
+        k, v, mask = _with_rows(self, k), _with_rows(self, v), as_mask(self, mask, q)
         high, log_sum = self.statistic(high, number), self.statistic(log_sum, number)
         (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
         rows = b * h * t
@@ -81,18 +81,18 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
             "attention_grad", "row_products", q, (-(-rows // 4),), BLOCK,
             g, out, delta, np.int64(rows), np.int64(e),
         )  # fmt: skip
-        problem = _problem(q, k, v, mask, options)
+        sizes = problem(q, k, v, mask, options)
         given = (g, q, k, v, mask, high, log_sum, delta)
         shared = shared_bytes(number, d, e, True)
         gq = self.empty(q.shape, q.dtype)
         self.launch(
             "attention_grad", f"attention_grad_query_{columns_of(d)}", q,
-            (-(-(h // hk * t) // ROWS), b * hk), BLOCK, *given, gq, *problem, shared=shared,
+            (-(-(h // hk * t) // ROWS), b * hk), BLOCK, *given, gq, *sizes, shared=shared,
         )  # fmt: skip
         gk, gv = self.empty((b, hk, s, d), number), self.empty((b, hk, s, e), number)
         self.launch(
             "attention_grad", f"attention_grad_key_{columns_of(max(d, e))}", q,
-            (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *problem, shared=shared,
+            (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *sizes, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -109,7 +109,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         cos, sin = (a.reshape((1,) * (4 - a.ndim) + a.shape) for a in (cos, sin))
         b, h, t, d = x.shape
         out = self.empty(x.shape, x.dtype)
-        sizes = (h, t, d, cos.shape[-1], *_strides(x, 3), *_strides(cos, 3), int(interleaved))
+        sizes = (h, t, d, cos.shape[-1], *strides(x, 3), *strides(cos, 3), int(interleaved))
         self.launch("rope", "rope", x, (b * h * t,), 64, x, cos, sin, out, *map(np.int64, sizes))
         return out
 
@@ -120,6 +120,20 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
             "attention", "join_parts", out, (-(-rows // 4),), BLOCK, partial, out, high, log_sum,
             *map(np.int64, (partial.shape[0], rows, out.shape[-1])),
         )  # fmt: skip
+
+    def _has_attention_kernel(
+        self, q: Array, k: Array, v: Array, mask: Array | None, grad: bool = False
+    ) -> bool:
+        number, d, e = np.dtype(computed_in(q)), q.shape[-1], v.shape[-1]
+        return (
+            self.has_kernel(q, k, v)
+            and k.size > 0
+            and v.size > 0
+            and max(d, e) <= MAX_WIDTH
+            and self.fits_block(number, d, e, grad)
+            and q.shape[0] * k.shape[1] <= 65535  # blocks along y
+            and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
+        )
 
     def fits_block(self, number: np.dtype, d: int, e: int, grad: bool = False) -> bool:
         """Whether a block has shared memory enough for its tiles."""
@@ -146,27 +160,12 @@ def shared_bytes(number: np.dtype, d: int, e: int, grad: bool = False) -> int:
     return number.itemsize * (ROWS * d + TILE * (d | 1) + TILE * e)
 
 
-def _has_attention_kernel(
-    be: Any, q: Array, k: Array, v: Array, mask: Array | None, grad: bool = False
-) -> bool:
-    number, d, e = np.dtype(computed_in(q)), q.shape[-1], v.shape[-1]
-    return (
-        be.has_kernel(q, k, v)
-        and k.size > 0
-        and v.size > 0
-        and max(d, e) <= MAX_WIDTH
-        and be.fits_block(number, d, e, grad)
-        and q.shape[0] * k.shape[1] <= 65535  # blocks along y
-        and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
-    )
-
-
 def _with_rows(be: Any, x: Array) -> Array:
     """x, whose rows of numbers have no gaps; the rows may lie anywhere, as in a cache."""
     return x if x.strides[-1] == x.itemsize else be.contiguous(x)
 
 
-def _as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
+def as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
     """The mask with four axes, of bools or q's dtype; its own memory, however broadcast."""
     if mask is None:
         return None
@@ -180,22 +179,22 @@ def columns_of(width: int) -> int:
     return 64 if width <= 64 else 128 if width <= 128 else 256
 
 
-def _strides(x: Array, axes: int) -> tuple[int, ...]:
+def strides(x: Array, axes: int) -> tuple[int, ...]:
     """Strides in elements; 0 along an axis of 1, which is broadcast."""
     both = zip(x.shape[:axes], x.strides[:axes], strict=True)
     return tuple(0 if n == 1 else stride // x.itemsize for n, stride in both)
 
 
-def _problem(
+def problem(
     q: Array, k: Array, v: Array, mask: Array | None, o: AttentionOptions
 ) -> tuple[Any, ...]:
     """The kernels' `PROBLEM_PARAMETERS`."""
     of_mask: tuple[int, ...] = (0, 0, 0, 0, 0)
     if mask is not None:
-        of_mask = (1 if mask.dtype == bool else 2, *_strides(mask, 4))
+        of_mask = (1 if mask.dtype == bool else 2, *strides(mask, 4))
     whole = (
         *(q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
-        *_strides(k, 3), *_strides(v, 3), *of_mask,
+        *strides(k, 3), *strides(v, 3), *of_mask,
         int(o.is_causal), (o.window or 0) if o.is_causal else 0,
     )  # fmt: skip
     return *map(np.int64, whole), np.float64(o.scale), np.float64(o.softcap or 0)

@@ -10,11 +10,11 @@ from gradient.backends.cuda.attention import (
     BLOCK,
     MAX_WIDTH,
     ROWS,
-    AttentionKernels,
     columns_of,
     parts_of_keys,
     shared_bytes,
 )
+from gradient.backends.cuda.flash_attention import FlashAttentionKernels
 from gradient.backends.cuda.launching import computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import float16, int8, uint8
@@ -24,7 +24,7 @@ FEW_ROWS = 4 * ROWS
 for itself."""
 
 
-class CachedAttentionKernels(AttentionKernels, CachedAttentionDefaults[Array]):
+class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Array]):
     """Overrides of `composed.cached_attention`."""
 
     def cached_attention(

@@ -101,3 +101,5 @@ template <class T> unsigned two(float first, float second) {
     memcpy(&both, of, 4);
     return both;
 }
+
+inline float power_of_two(float x) { return std::exp2(x); }

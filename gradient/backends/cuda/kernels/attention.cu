@@ -4,7 +4,8 @@
 // in tiles of 32, one for each lane (`attend`).
 // Grid: (row tiles, B * Hk, parts): the keys are divided into parts where there are few rows, as in
 // decoding (Dao et al. 2023, "Flash-Decoding"); a second kernel joins the parts.
-// Computed in float32 with FMA: the bound is arithmetic, so tensor cores are what is left to gain.
+// Computed in float32 (float64) with FMA: the bound is arithmetic. 16-bit floats in heads of whole
+// pieces of 16 bytes go to tensor cores (flash_attention.cu).
 #include "attention_rows.cuh"
 
 // Keys and values in arrays, and a mask.

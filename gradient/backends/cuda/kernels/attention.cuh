@@ -67,6 +67,25 @@ template <class A> __device__ A capped(const Problem& p, A product) {
     return p.softcap > 0 ? A(p.softcap) * tanh(product / A(p.softcap)) : product;
 }
 
+// Where the mask has its number for a row of the group and a key.
+__device__ inline Int mask_at(const Group& group, Int row, Int key) {
+    const Problem& p = group.problem;
+    if (p.mask_kind == 0) return 0;
+    const int queries = int(p.queries), r = int(row);
+    const Int head = group.key_head * (p.heads / p.key_heads) + r / queries;
+    return group.batch * p.mask_batch + head * p.mask_head + r % queries * p.mask_query + key * p.mask_key;
+}
+
+// The score after the mask's number for the `key`th key from `at` on.
+template <class T, class A>
+__device__ A masked(const Problem& p, const void* mask, Int at, int key, A score) {
+    if (p.mask_kind == 0) return score;
+    at += key * p.mask_key;
+    if (p.mask_kind == 1)
+        return static_cast<const unsigned char*>(mask)[at] ? score : -infinity<A>();
+    return score + A(static_cast<const T*>(mask)[at]);
+}
+
 // The score after the mask: -inf where row `row` of the group may not see `key`.
 template <class T, class A>
 __device__ A masked(const Group& group, const void* mask, Int row, Int key, A score) {
@@ -74,12 +93,7 @@ __device__ A masked(const Group& group, const void* mask, Int row, Int key, A sc
     if (row >= p.group_rows() || key >= p.keys) return -infinity<A>();
     Int t = row % p.queries;
     if (p.causal && (key > t || (p.window > 0 && key <= t - p.window))) return -infinity<A>();
-    if (p.mask_kind == 0) return score;
-    Int head = group.key_head * (p.heads / p.key_heads) + row / p.queries;
-    Int at = group.batch * p.mask_batch + head * p.mask_head + t * p.mask_query + key * p.mask_key;
-    if (p.mask_kind == 1)
-        return static_cast<const unsigned char*>(mask)[at] ? score : -infinity<A>();
-    return score + A(static_cast<const T*>(mask)[at]);
+    return masked<T>(p, mask, mask_at(group, row, key), 0, score);
 }
 
 // Copies `count` rows of `width` numbers from rows that lie `stride` apart into shared memory, where

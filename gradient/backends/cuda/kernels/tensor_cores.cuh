@@ -95,3 +95,10 @@ template <> __device__ inline unsigned two<__nv_bfloat16>(float first, float sec
     const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
     return *reinterpret_cast<const unsigned*>(&both);
 }
+
+// 2^x to 22 bits; 0 for -infinity and below 2^-126.
+__device__ inline float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

@@ -1,0 +1,148 @@
+"""Attention of 16-bit floats, and its gradients, by tensor cores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.cuda.attention import (
+    AttentionKernels,
+    as_mask,
+    parts_of_keys,
+    problem,
+    strides,
+)
+from gradient.backends.options import AttentionOptions
+from gradient.dtypes import HALF_PRECISION
+
+BLOCK = 128
+"""Threads of a block."""
+HEADS = (32, 64, 96, 128, 192, 256)
+"""Columns that kernels were compiled for."""
+MOST = 1 << 30
+"""Of rows of a group and of keys, which kernels count in 32 bits."""
+
+
+class FlashAttentionKernels(AttentionKernels):
+    """Overrides of `composed.attention`, over the kernels that take every width and dtype."""
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> tuple[Array, Array, Array]:
+        if not self._fits_tensor_cores(q, k, v, mask):
+            return super().attention(q, k, v, mask, options)
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        head = head_of(max(d, e))
+        rows, keys = tiles_of(head)
+        q, k, v = (self._in_pieces(x) for x in (q, k, v))
+        mask = as_mask(self, mask, q)
+        out = self.empty((b, h, t, e), q.dtype)
+        high, log_sum = (self.empty((b, h, t, 1), np.dtype(np.float32)) for _ in range(2))
+        row_tiles = -(-(h // hk * t) // rows)
+        parts = parts_of_keys(row_tiles * b * hk, s)
+        partial = self.empty((parts, b * h * t, e + 2), high.dtype) if parts > 1 else None
+        self.launch(
+            "flash_attention", f"flash_attention_{head}", q, (row_tiles, b * hk, parts), BLOCK,
+            q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
+            np.int64(parts), *problem(q, k, v, mask, options),
+            shared=shared_bytes(head, rows + 2 * keys),
+        )  # fmt: skip
+        if partial is not None:
+            self._join(partial, out, high, log_sum)
+        return out, high, log_sum
+
+    def attention_grad(
+        self,
+        g: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+        mask: Array | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> tuple[Array, Array, Array]:
+        """All three in the inputs' dtype, to which the engine would round them."""
+        if not self._fits_tensor_cores(q, k, v, mask) or not self.has_kernel(q, g, out):
+            return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        head = head_of(max(d, e))
+        g, q, k, v = (self._in_pieces(x) for x in (g, q, k, v))
+        mask, number = as_mask(self, mask, q), np.dtype(np.float32)
+        statistics = self.empty((b * h * t, 4), number)
+        of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
+        self.launch(
+            "flash_attention_grad", "row_statistics", q, (-(-b * h * t // 4),), BLOCK,
+            g, *of_g, self.contiguous(out), self.statistic(high, number),
+            self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
+        )  # fmt: skip
+        given = (g, *of_g, q, *of_q, k, v, mask, statistics)
+        sizes, gq = problem(q, k, v, mask, options), self.empty(q.shape, q.dtype)
+        rows, keys = query_gradient_tiles_of(head)
+        self.launch(
+            "flash_attention_grad", f"flash_attention_grad_query_{head}", q,
+            (-(-(h // hk * t) // rows), b * hk), BLOCK, *given, gq, *sizes,
+            shared=shared_bytes(head, 2 * rows + 4 * keys),
+        )  # fmt: skip
+        keys, rows = key_gradient_tiles_of(head)
+        gk, gv = self.empty((b, hk, s, d), q.dtype), self.empty((b, hk, s, e), q.dtype)
+        self.launch(
+            "flash_attention_grad", f"flash_attention_grad_key_{head}", q,
+            (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK, *given, gk, gv, *sizes,
+            shared=shared_bytes(head, 2 * keys + 4 * rows),
+        )  # fmt: skip
+        return gq, gk, gv
+
+    def _fits_tensor_cores(self, q: Array, k: Array, v: Array, mask: Array | None) -> bool:
+        """16-bit floats, rows of whole pieces of 16 bytes."""
+        (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
+        return (
+            q.dtype in HALF_PRECISION
+            and self._has_attention_kernel(q, k, v, mask)
+            and d % 8 == 0
+            and e % 8 == 0
+            and max(h // hk * t, s) < MOST
+        )
+
+    def _in_pieces(self, x: Array) -> Array:
+        """x, if each of its rows of numbers lies at a multiple of 16 bytes; or a copy."""
+        apart = zip(x.shape[:-1], x.strides[:-1], strict=True)
+        if (
+            x.strides[-1] == x.itemsize
+            and all(n == 1 or stride % 16 == 0 for n, stride in apart)
+            and self.runtime.address(x) % 16 == 0
+        ):
+            return x
+        copy: Array = self.runtime.xp.array(x, order="C")
+        return copy
+
+
+def head_of(width: int) -> int:
+    """The columns that a kernel was compiled for, of so many that are there."""
+    return next(head for head in HEADS if width <= head)
+
+
+def tiles_of(head: int) -> tuple[int, int]:
+    """Rows of a block and keys of a tile in `flash_attention.cu`."""
+    return (128 if head <= 128 else 64), (64 if head <= 64 else 32)
+
+
+def query_gradient_tiles_of(head: int) -> tuple[int, int]:
+    """Rows of a block and keys of a tile in `flash_attention_grad.cu`."""
+    return (128 if head <= 64 else 64), (32 if head <= 128 else 16)
+
+
+def key_gradient_tiles_of(head: int) -> tuple[int, int]:
+    """Keys of a block and rows of a tile there."""
+    return 64, (64 if head <= 64 else 32 if head <= 128 else 16)
+
+
+def shared_bytes(head: int, rows: int) -> int:
+    """Of tiles with so many rows in all (`attention_tiles.cuh`)."""
+    return 2 * (head + 8) * rows

@@ -1,0 +1,207 @@
+// What the attention kernels of 16-bit floats share: tiles in shared memory, and what tensor cores
+// make of them (Dao 2023, "FlashAttention-2").
+//
+// A tile has rows of HEAD numbers, of which those that are not there are zeros. They lie HEAD + 8
+// apart: the 16 bytes between them put 8 rows into 8 different groups of banks, so that no ldmatrix
+// has a conflict, and have room for what belongs to a row.
+//
+// A block has 4 warps. Each of them has M times 16 rows of one tile for itself, and N times 8 rows of
+// the other side's tile, which all share, at a time. Attention and its gradients are products of two
+// kinds (`row_products`, `add_weighted`); the registers that the first leaves are what the second
+// takes, so that neither scores nor probabilities ever lie in memory.
+//
+//     scores  q k^T, k q^T    out    p v       of k   ds^T q
+//     dots    g v^T, v g^T    of q   ds k      of v   p^T g
+#pragma once
+#include <tensor_cores.cuh>
+
+#include "attention.cuh"
+
+constexpr int THREADS = 32 * WARPS;
+constexpr float LOG2_E = 1.44269504f;
+
+template <int HEAD> constexpr int pitch = HEAD + 8;
+
+// Rows of an array (B, H, T, width) that belong to one group, from its row `first` on.
+template <class T> struct GroupRows {
+    const T* group;
+    Int of_head, of_row;
+    int queries, head, query;
+
+    __device__ GroupRows(const T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
+        : of_head(of_head), of_row(of_row), queries(int(of.problem.queries)) {
+        const Problem& p = of.problem;
+        group = array + of.batch * of_batch + of.key_head * (p.heads / p.key_heads) * of_head;
+        head = first / queries, query = first % queries;
+    }
+    __device__ const T* operator()(int row) const {
+        int h = head, t = query + row;
+        if (t >= queries) h += t / queries, t %= queries;
+        return group + h * of_head + t * of_row;
+    }
+};
+
+// Begins to copy `count` rows, row_at(0), row_at(1), ..., into a tile of ROOM rows; the others become
+// zeros. All threads of the block call it.
+template <int HEAD, int ROOM, class T, class F>
+__device__ void load_tile(T* tile, int count, int width, F row_at) {
+    constexpr int PIECES = HEAD / 8;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < ROOM * PIECES; i += THREADS) {
+        const int row = i / PIECES, column = i % PIECES * 8;
+        const bool there = row < count && column < width;
+        const T* from = row_at(there ? row : 0) + (there ? column : 0);
+        cp_async(tile + row * pitch<HEAD> + column, from, there ? 16 : 0);
+    }
+}
+
+// out = a b^T: the warp's rows of tile `a` with the rows of tile `b`.
+template <int HEAD, class T, int M, int N>
+__device__ void row_products(float (&out)[M][N][4], const T* a, const T* b) {
+    const int lane = threadIdx.x % 32;
+    const T* a_row = a + lane % 16 * pitch<HEAD> + lane / 16 * 8;
+    const T* b_row = b + (lane % 8 + lane / 16 * 8) * pitch<HEAD> + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) out[m][n][i] = 0;
+#pragma unroll
+    for (int k = 0; k < HEAD; k += 16) {
+        unsigned of_a[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) ldmatrix(of_a[m], a_row + 16 * m * pitch<HEAD> + k);
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+            unsigned both[4];
+            ldmatrix(both, b_row + 8 * n * pitch<HEAD> + k);
+            const unsigned first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_m16n8k16<T>(out[m][n], of_a[m], first);
+                mma_m16n8k16<T>(out[m][n + 1], of_a[m], second);
+            }
+        }
+    }
+}
+
+// sum += weights b: `weights` of the warp's rows, one for each row of tile `b`, rounded to T.
+template <int HEAD, class T, int M, int N>
+__device__ void add_weighted(float (&sum)[M][HEAD / 8][4], const float (&weights)[M][N][4], const T* b) {
+    const int lane = threadIdx.x % 32;
+    const T* b_row = b + lane % 16 * pitch<HEAD> + lane / 16 * 8;
+#pragma unroll
+    for (int k = 0; k < N; k += 2) {
+        unsigned of_a[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float(&d)[4] = weights[m][k + i / 2];
+                of_a[m][i] = two<T>(d[i % 2 * 2], d[i % 2 * 2 + 1]);
+            }
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n += 2) {
+            unsigned both[4];
+            ldmatrix_trans(both, b_row + 8 * k * pitch<HEAD> + 8 * n);
+            const unsigned first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                mma_m16n8k16<T>(sum[m][n], of_a[m], first);
+                mma_m16n8k16<T>(sum[m][n + 1], of_a[m], second);
+            }
+        }
+    }
+}
+
+// Rounds the warp's rows times `scale` and writes `count` of them, by 16 bytes, by way of a tile's
+// rows that the warp has for itself.
+template <int HEAD, class T, int M>
+__device__ void store_rows(T* to, int width, int count, const float (&values)[M][HEAD / 8][4],
+                           float scale, T* rows) {
+    constexpr int PIECES = HEAD / 8;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const float(&d)[4] = values[m][n];
+                T* at = rows + (16 * m + 8 * half + lane / 4) * pitch<HEAD> + 8 * n + lane % 4 * 2;
+                *reinterpret_cast<unsigned*>(at) = two<T>(d[2 * half] * scale, d[2 * half + 1] * scale);
+            }
+    __syncwarp();
+    for (int i = lane; i < 16 * M * PIECES; i += 32) {
+        const int row = i / PIECES, column = i % PIECES * 8;
+        if (row < count && column < width)
+            *reinterpret_cast<uint4*>(to + row * width + column) =
+                *reinterpret_cast<const uint4*>(rows + row * pitch<HEAD> + column);
+    }
+}
+
+// tanh with a multiplication, an exponential and a division; to 7 digits of 1.
+__device__ inline float quick_tanh(float x) {
+    return 1 - __fdividef(2.f, power_of_two(2 * LOG2_E * x) + 1);
+}
+
+// Whether all of the rows first_row..last_row may see all of the keys first_key..last_key.
+__device__ inline bool sees_all(const Problem& p, int first_row, int last_row, int first_key, int last_key) {
+    if (p.mask_kind || last_row >= p.group_rows() || last_key >= p.keys) return false;
+    if (!p.causal) return true;
+    const int queries = int(p.queries), earliest = first_row % queries, latest = last_row % queries;
+    return first_row / queries == last_row / queries && last_key <= earliest &&
+           (p.window == 0 || first_key > latest - p.window);
+}
+
+// Multiplies scores by `scale` and caps them, where `softcap` is not 0.
+template <int M, int N>
+__device__ void cap_scores(float (&score)[M][N][4], float scale, float softcap) {
+    const float inner = softcap > 0 ? scale / softcap : scale;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[m][n][i] *= inner;
+    if (softcap > 0)
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) score[m][n][i] = softcap * quick_tanh(score[m][n][i]);
+}
+
+// Scores become -inf where one of the warp's rows, from row `first_row` of the group on, may not see
+// one of the keys from `first_key` on; a mask's numbers are added.
+template <class T, int M, int N>
+__device__ void mask_scores(float (&score)[M][N][4], const Group& group, const void* mask,
+                            int first_row, int first_key) {
+    const Problem& p = group.problem;
+    const int lane = threadIdx.x % 32, queries = int(p.queries), rows = int(p.group_rows());
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = first_row + 16 * m + 8 * half + lane / 4, t = row % queries;
+            const int key = first_key + lane % 4 * 2;
+            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
+            if (p.causal) {
+                end = min(end, t + 1);
+                if (p.window) begin = t - int(p.window) + 1;
+            }
+            begin -= key, end -= key;
+            const Int at = mask_at(group, row, key);
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const int column = 8 * n + i;
+                    float& s = score[m][n][2 * half + i];
+                    s = column >= begin && column < end ? masked<T>(p, mask, at, column, s)
+                                                        : -infinity<float>();
+                }
+        }
+}

@@ -1,0 +1,294 @@
+// The gradients of attention of 16-bit floats by tensor cores. Probabilities are made again from each
+// row's largest score and logarithm of its sum (Dao 2023, "FlashAttention-2", algorithm 2).
+//
+//     p = e^(score - high - log_sum)        of v = p^T g
+//     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
+//     of q = scale ds k                     of k = scale ds^T q
+//
+// Three kernels. `row_statistics` puts what belongs to a row of queries into 16 bytes. That for q has
+// rows in its blocks and goes over the keys, as the forward kernel; that for k and v has keys in its
+// blocks, goes over the rows of all heads that share them, and makes everything transposed, so that
+// probabilities are in the registers of who needs them. Scores are made twice for it, 7 products of
+// matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
+// Tiles of the other side come one ahead, into the second of two places.
+#include "attention_tiles.cuh"
+
+// What each row needs, one float4 each: high, log_sum, delta, 0. One warp a row; g has any strides.
+template <class T>
+__device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
+                               const float* high, const float* log_sum, float4* statistics, Int heads,
+                               Int queries, Int rows, Int width) {
+    const Int row = Int(blockIdx.x) * WARPS + threadIdx.x / 32;
+    if (row >= rows) return;
+    const Int head = row / queries;
+    const T* of_g = g + head / heads * g_batch + head % heads * g_head + row % queries * g_row;
+    float delta = 0;
+    for (Int c = threadIdx.x % 32 * 2; c < width; c += 64) {
+        const auto a = *reinterpret_cast<const Pack<T, 2>*>(of_g + c);
+        const auto b = *reinterpret_cast<const Pack<T, 2>*>(out + row * width + c);
+        delta += float(a.values[0]) * float(b.values[0]) + float(a.values[1]) * float(b.values[1]);
+    }
+    delta = warp_sum(delta);
+    if (threadIdx.x % 32 == 0) statistics[row] = make_float4(high[row], log_sum[row], delta, 0);
+}
+
+__device__ inline float probability(float score, const float4& of) {
+    return power_of_two((score - of.x - of.y) * LOG2_E);
+}
+
+// Products become scores (`cap_scores`), and dots (g v^T - delta) times the derivative of the cap;
+// of(m, n, i) gives the statistics.
+template <int M, int N, class F>
+__device__ void cap_with_dots(float (&score)[M][N][4], float (&dot)[M][N][4], const Problem& p, F of) {
+    const float softcap = float(p.softcap), inverse = softcap > 0 ? 1 / softcap : 0.f;
+    cap_scores(score, float(p.scale), softcap);
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float of_cap = score[m][n][i] * inverse;
+                dot[m][n][i] = (dot[m][n][i] - of(m, n, i).z) * (1 - of_cap * of_cap);
+            }
+}
+
+// gq (B, H, T, D), without gaps.
+template <class T, int HEAD, int M, int KEYS>
+__device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
+                           Int q_head, Int q_row, const T* k, const T* v, const void* mask,
+                           const float4* statistics, T* gq, const Problem& p) {
+    constexpr int ROWS_OF_BLOCK = WARPS * 16 * M, TILE_SIZE = KEYS * pitch<HEAD>;
+    extern __shared__ uint4 memory[];
+    T* q_tile = reinterpret_cast<T*>(memory);
+    T* g_tile = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;
+    T* k_tiles = g_tile + ROWS_OF_BLOCK * pitch<HEAD>;
+    T* v_tiles = k_tiles + 2 * TILE_SIZE;
+    const Group group(p);
+    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
+    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
+    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
+    const int row = first + of_warp, lane = threadIdx.x % 32;
+
+    Int begin, end;
+    key_range(p, first, first + count - 1, begin, end);
+    const T *keys = k + group.k_offset(), *values = v + group.v_offset();
+    auto load = [&](int key, int place) {
+        load_tile<HEAD, KEYS>(k_tiles + place * TILE_SIZE, int(end) - key, int(p.width),
+                              [&](int i) { return keys + (key + i) * p.k_row; });
+        load_tile<HEAD, KEYS>(v_tiles + place * TILE_SIZE, int(end) - key, int(p.value_width),
+                              [&](int i) { return values + (key + i) * p.v_row; });
+    };
+    load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
+                                   GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+    load_tile<HEAD, ROWS_OF_BLOCK>(g_tile, count, int(p.value_width),
+                                   GroupRows<T>(g, g_batch, g_head, g_row, group, first));
+    if (begin < end) load(int(begin), 0);
+    cp_async_commit();
+
+    float4 of_row[M][2];
+    float result[M][HEAD / 8][4] = {};
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int r = min(of_warp + 16 * m + 8 * half + lane / 4, count - 1);
+            of_row[m][half] = statistics[group.query(first + r)];
+        }
+    int place = 0;
+    for (int key = int(begin); key < int(end); key += KEYS, place ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();  // this tile came; the one before was read
+        if (key + KEYS < int(end)) load(key + KEYS, place ^ 1);
+        cp_async_commit();
+        if (here <= 0) continue;
+        float score[M][KEYS / 8][4], dot[M][KEYS / 8][4];
+        row_products<HEAD>(score, q_tile + of_warp * pitch<HEAD>, k_tiles + place * TILE_SIZE);
+        row_products<HEAD>(dot, g_tile + of_warp * pitch<HEAD>, v_tiles + place * TILE_SIZE);
+        cap_with_dots(score, dot, p, [&](int m, int, int i) -> const float4& { return of_row[m][i / 2]; });
+        if (!sees_all(p, row, row + 16 * M - 1, key, key + KEYS - 1))
+            mask_scores<T>(score, group, mask, row, key);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    dot[m][n][i] *= probability(score[m][n][i], of_row[m][i / 2]);
+        add_weighted<HEAD>(result, dot, k_tiles + place * TILE_SIZE);
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the queries came, where no key did
+    if (here > 0)
+        store_rows<HEAD>(gq + group.query(row) * p.width, int(p.width), here, result, float(p.scale),
+                         q_tile + of_warp * pitch<HEAD>);
+}
+
+// The first tile of QUERIES rows from `row` on of which some row sees one of the keys first..last.
+template <int QUERIES>
+__device__ int next_tile(const Problem& p, int row, int first, int last) {
+    const int rows = int(p.group_rows());
+    for (; row < rows; row += QUERIES) {
+        Int begin, end;
+        key_range(p, row, min(row + QUERIES, rows) - 1, begin, end);
+        if (begin <= last && end > first) break;
+    }
+    return row;
+}
+
+// Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
+template <class T, int M, int N>
+__device__ void mask_transposed(float (&score)[M][N][4], const Group& group, const void* mask,
+                                int first_row, int first_key) {
+    const Problem& p = group.problem;
+    const int lane = threadIdx.x % 32, queries = int(p.queries), rows = int(p.group_rows());
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int row = first_row + 8 * n + lane % 4 * 2 + i, t = row % queries;
+            const int key = first_key + lane / 4;
+            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
+            if (p.causal) {
+                end = min(end, t + 1);
+                if (p.window) begin = t - int(p.window) + 1;
+            }
+            begin -= key, end -= key;
+            const Int at = mask_at(group, row, key);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int of_key = 16 * m + 8 * half;
+                    float& s = score[m][n][2 * half + i];
+                    s = of_key >= begin && of_key < end ? masked<T>(p, mask, at, of_key, s)
+                                                        : -infinity<float>();
+                }
+        }
+}
+
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), without gaps; one of them is left out where KEYS or VALUES is
+// false, as a warp has not registers for both of wide heads.
+template <class T, int HEAD, int M, int QUERIES, bool KEYS, bool VALUES>
+__device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
+                         Int q_head, Int q_row, const T* k, const T* v, const void* mask,
+                         const float4* statistics, T* gk, T* gv, const Problem& p) {
+    constexpr int ROWS_OF_BLOCK = WARPS * 16 * M, TILE_SIZE = QUERIES * pitch<HEAD>;
+    extern __shared__ uint4 memory[];
+    T* k_tile = reinterpret_cast<T*>(memory);
+    T* v_tile = k_tile + ROWS_OF_BLOCK * pitch<HEAD>;
+    T* q_tiles = v_tile + ROWS_OF_BLOCK * pitch<HEAD>;
+    T* g_tiles = q_tiles + 2 * TILE_SIZE;
+    const Group group(p);
+    const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
+    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
+    const int rows = int(p.group_rows()), lane = threadIdx.x % 32;
+
+    auto load = [&](int row, int place) {
+        T* to = q_tiles + place * TILE_SIZE;
+        const int there = min(QUERIES, rows - row);
+        load_tile<HEAD, QUERIES>(to, there, int(p.width),
+                                 GroupRows<T>(q, q_batch, q_head, q_row, group, row));
+        load_tile<HEAD, QUERIES>(g_tiles + place * TILE_SIZE, there, int(p.value_width),
+                                 GroupRows<T>(g, g_batch, g_head, g_row, group, row));
+        const int i = threadIdx.x;  // a row's statistics lie behind its numbers
+        if (i < QUERIES)
+            cp_async(to + i * pitch<HEAD> + HEAD, statistics + group.query(row + min(i, there - 1)));
+    };
+    const T *keys = k + group.k_offset(), *values = v + group.v_offset();
+    load_tile<HEAD, ROWS_OF_BLOCK>(k_tile, count, int(p.width),
+                                   [&](int i) { return keys + (first + i) * p.k_row; });
+    load_tile<HEAD, ROWS_OF_BLOCK>(v_tile, count, int(p.value_width),
+                                   [&](int i) { return values + (first + i) * p.v_row; });
+    int row = next_tile<QUERIES>(p, 0, first, first + count - 1), place = 0;
+    if (row < rows) load(row, 0);
+    cp_async_commit();
+
+    float of_key[M][KEYS ? HEAD / 8 : 1][4] = {}, of_value[M][VALUES ? HEAD / 8 : 1][4] = {};
+    for (int next; row < rows; row = next, place ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();  // this tile came; the one before was read
+        next = next_tile<QUERIES>(p, row + QUERIES, first, first + count - 1);
+        if (next < rows) load(next, place ^ 1);
+        cp_async_commit();
+        if (here <= 0) continue;
+        const T *q_tile = q_tiles + place * TILE_SIZE, *g_tile = g_tiles + place * TILE_SIZE;
+        auto of_row = [&](int, int n, int i) -> const float4& {
+            const T* at = q_tile + (8 * n + lane % 4 * 2 + i % 2) * pitch<HEAD> + HEAD;
+            return *reinterpret_cast<const float4*>(at);
+        };
+        float score[M][QUERIES / 8][4], dot[M][QUERIES / 8][4];
+        row_products<HEAD>(score, k_tile + of_warp * pitch<HEAD>, q_tile);
+        if constexpr (KEYS) {
+            row_products<HEAD>(dot, v_tile + of_warp * pitch<HEAD>, g_tile);
+            cap_with_dots(score, dot, p, of_row);
+        } else {
+            cap_scores(score, float(p.scale), float(p.softcap));
+        }
+        const int key = first + of_warp;
+        if (!sees_all(p, row, row + QUERIES - 1, key, key + 16 * M - 1))
+            mask_transposed<T>(score, group, mask, row, key);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    score[m][n][i] = probability(score[m][n][i], of_row(m, n, i));
+                    if constexpr (KEYS) dot[m][n][i] *= score[m][n][i];
+                }
+        if constexpr (VALUES) add_weighted<HEAD>(of_value, score, g_tile);
+        if constexpr (KEYS) add_weighted<HEAD>(of_key, dot, q_tile);
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the keys came, where no row did
+    if (here <= 0) return;
+    const Int key = Int(blockIdx.y) * p.keys + first + of_warp;
+    if constexpr (KEYS)
+        store_rows<HEAD>(gk + key * p.width, int(p.width), here, of_key, float(p.scale),
+                         k_tile + of_warp * pitch<HEAD>);
+    if constexpr (VALUES)
+        store_rows<HEAD>(gv + key * p.value_width, int(p.value_width), here, of_value, 1.f,
+                         v_tile + of_warp * pitch<HEAD>);
+}
+
+#define GIVEN(T)                                                                                   \
+    const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
+        const T *k, const T *v, const void *mask, const float4 *statistics
+#define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
+#define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                                \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
+        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, PROBLEM_PARAMETERS) {         \
+        query_grad<T, HEAD, M, KEYS>(GIVE, gq, PROBLEM);                                           \
+    }
+// Of wide heads blocks with blockIdx.z 0 make gk, those with 1 gv.
+#define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                               \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
+        flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), T* gk, T* gv, PROBLEM_PARAMETERS) {    \
+        if constexpr (HEAD <= 128)                                                                 \
+            key_grad<T, HEAD, M, QUERIES, true, true>(GIVE, gk, gv, PROBLEM);                      \
+        else if (blockIdx.z == 0)                                                                  \
+            key_grad<T, HEAD, M, QUERIES, true, false>(GIVE, gk, gv, PROBLEM);                     \
+        else                                                                                       \
+            key_grad<T, HEAD, M, QUERIES, false, true>(GIVE, gk, gv, PROBLEM);                     \
+    }
+#define EXPORT(NAME, T)                                                                            \
+    GRADIENT_OF_QUERIES(32, 2, 32, NAME, T)                                                        \
+    GRADIENT_OF_QUERIES(64, 2, 32, NAME, T)                                                        \
+    GRADIENT_OF_QUERIES(96, 1, 32, NAME, T)                                                        \
+    GRADIENT_OF_QUERIES(128, 1, 32, NAME, T)                                                       \
+    GRADIENT_OF_QUERIES(192, 1, 16, NAME, T)                                                       \
+    GRADIENT_OF_QUERIES(256, 1, 16, NAME, T)                                                       \
+    GRADIENTS_OF_KEYS(32, 1, 64, NAME, T)                                                          \
+    GRADIENTS_OF_KEYS(64, 1, 64, NAME, T)                                                          \
+    GRADIENTS_OF_KEYS(96, 1, 32, NAME, T)                                                          \
+    GRADIENTS_OF_KEYS(128, 1, 32, NAME, T)                                                         \
+    GRADIENTS_OF_KEYS(192, 1, 16, NAME, T)                                                         \
+    GRADIENTS_OF_KEYS(256, 1, 16, NAME, T)                                                         \
+    extern "C" __global__ void row_statistics_##NAME(                                              \
+        const T* g, Int g_batch, Int g_head, Int g_row, const T* out, const float* high,           \
+        const float* log_sum, float4* statistics, Int heads, Int queries, Int rows, Int width) {   \
+        row_statistics(g, g_batch, g_head, g_row, out, high, log_sum, statistics, heads, queries,  \
+                       rows, width);                                                               \
+    }
+FOR_EACH_HALF(EXPORT)

@@ -1,0 +1,286 @@
+"""Attention by tensor cores, run on the CPU, gives what the composed definition gives: values and
+gradients of 16-bit floats, over lengths, widths, masks and layouts."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from gradient.backends.cuda import kernels
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.options import AttentionOptions
+from support import cuda_emulation
+from support.agreement import EPS, NARROW, agree
+from support.backend_table import BARE, Draw, band
+from support.cuda_emulation import ORDERS, EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+
+@pytest.fixture(scope="module", params=ORDERS, ids=("rising", "falling", "mixed"))
+def cuda(request: pytest.FixtureRequest) -> CudaBackend:
+    """The backend over kernels on the CPU, whose warps run in one order or another."""
+    return CudaBackend(0, EmulatedRuntime(request.param))
+
+
+@pytest.fixture
+def one() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+class Given(NamedTuple):
+    """The arguments of a call and the gradient of its result."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    g: np.ndarray
+    mask: np.ndarray | None
+    options: AttentionOptions
+
+
+def given(
+    dtype: str,
+    queries: int,
+    keys: int,
+    width: int = 32,
+    value_width: int | None = None,
+    heads: tuple[int, int] = (2, 1),
+    mask: str = "",
+    **options: Any,
+) -> Given:
+    a, (h, hk), e = Draw(dtype), heads, value_width or width
+    q, k, v = a(2, h, queries, width), a(2, hk, keys, width), a(2, hk, keys, e)
+    masks = {
+        "": None,
+        "bool": a.bools(queries, keys),
+        "heads": a.bools(2, h, queries, keys),
+        "band": band(queries, keys),
+        "added": a(2, 1, queries, keys),
+        "float32": a(2, 1, queries, keys).astype(np.float32),
+    }
+    how = AttentionOptions(**{"scale": width**-0.5, **options})
+    return Given(q, k, v, a(2, h, queries, e), masks[mask], how)
+
+
+def with_gradients(be: Any, x: Given) -> list[np.ndarray]:
+    """The result and its statistics, and gradients from those of the definition."""
+    forward = be.attention(x.q, x.k, x.v, x.mask, x.options)
+    kept = BARE.attention(x.q, x.k, x.v, x.mask, x.options)
+    grads = be.attention_grad(x.g, x.q, x.k, x.v, *kept, x.mask, x.options)
+    return [*forward, *(grad.astype(x.q.dtype) for grad in grads)]
+
+
+def check(be: CudaBackend, dtype: str, x: Given) -> None:
+    be.runtime.launched.clear()
+    agree(with_gradients(be, x), with_gradients(BARE, x), dtype, "attention")
+    families = {name.rpartition("_")[0].rstrip("0123456789") for name in be.runtime.launched}
+    expected = {
+        "flash_attention_",
+        "row_statistics",
+        "flash_attention_grad_query_",
+        "flash_attention_grad_key_",
+    }
+    assert families - {"join_parts"} == expected
+
+
+LENGTHS = [(1, 1), (1, 129), (15, 17), (16, 16), (17, 15), (63, 65), (64, 64), (65, 63), (129, 1),
+           (129, 129), (3, 700)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(("queries", "keys"), LENGTHS)
+def test_lengths(queries: int, keys: int, is_causal: bool, dtype: str, one: CudaBackend) -> None:
+    check(one, dtype, given(dtype, queries, keys, is_causal=is_causal))
+
+
+WIDTHS = [(8, 8), (24, 32), (40, 64), (64, 64), (80, 96), (96, 72), (128, 128), (64, 128),
+          (192, 128), (160, 192), (256, 256), (200, 248)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("width", "value_width"), WIDTHS)
+def test_widths(width: int, value_width: int, dtype: str, one: CudaBackend) -> None:
+    check(one, dtype, given(dtype, 20, 70, width, value_width))
+
+
+MASKS: list[dict[str, Any]] = [
+    {"is_causal": True, "window": 1},
+    {"is_causal": True, "window": 7},
+    {"is_causal": True, "window": 40, "softcap": 1.5},
+    {"softcap": 0.7},
+    {"mask": "bool"},
+    {"mask": "heads", "softcap": 1.5},
+    {"mask": "band"},  # some rows see nothing
+    {"mask": "added"},
+    {"mask": "float32", "softcap": 1.5},
+]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("options", MASKS, ids=str)
+def test_masks(options: dict[str, Any], dtype: str, one: CudaBackend) -> None:
+    check(one, dtype, given(dtype, 70, 100, heads=(4, 2), **options))
+
+
+def test_rows_that_see_nothing(cuda: CudaBackend) -> None:
+    """Behind the last key's window: zeros, and zeros for gradients."""
+    x = given("bfloat16", 200, 20, is_causal=True, window=9)
+    check(cuda, "bfloat16", x)
+    out, _, log_sum = cuda.attention(x.q, x.k, x.v, None, x.options)
+    assert not out[:, :, 28:].any()
+    assert np.isposinf(log_sum[:, :, 28:]).all()
+
+
+@pytest.mark.parametrize("heads", [(3, 3), (4, 2), (6, 1)], ids=str)
+def test_heads_that_share_keys(heads: tuple[int, int], cuda: CudaBackend) -> None:
+    """Of few queries several heads come into one tile, some of them in part."""
+    for options in ({}, {"is_causal": True}, {"mask": "heads"}):
+        check(cuda, "bfloat16", given("bfloat16", 27, 50, heads=heads, **options))
+
+
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_any_order_of_warps(width: int, cuda: CudaBackend) -> None:
+    """Several tiles of each kernel, of each of its shapes."""
+    check(cuda, "float16", given("float16", 150, 150, width, heads=(1, 1), is_causal=True))
+
+
+LAYOUTS = {
+    "heads behind positions": lambda x: np.swapaxes(np.swapaxes(x, 1, 2).copy(), 1, 2),
+    "part of a row": lambda x: np.concatenate([x, x, x], -1)[..., x.shape[-1] : 2 * x.shape[-1]],
+    "part of a cache": lambda x: np.concatenate([x, x], 2)[:, :, 5 : 5 + x.shape[2]],
+    "odd places": lambda x: np.concatenate([x, x], -1)[..., 3 : 3 + x.shape[-1]],
+    "columns first": lambda x: np.swapaxes(np.swapaxes(x, 2, 3).copy(), 2, 3),
+    "the same for all": lambda x: np.broadcast_to(x[:1, :1], x.shape),
+    "backwards": lambda x: x[:, :, ::-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout: str, one: CudaBackend) -> None:
+    x = given("bfloat16", 40, 33, is_causal=True)
+    moved = [LAYOUTS[layout](a) for a in (x.q, x.k, x.v, x.g)]
+    check(one, "bfloat16", Given(*moved, None, x.options))
+
+
+def test_rows_are_read_where_they_lie(one: CudaBackend) -> None:
+    """Of q, k, v in one array, as a layer makes them, nothing is copied."""
+    x = Draw("bfloat16")(2, 30, 3, 4, 32)
+    q, k, v = (np.swapaxes(x[:, :, i], 1, 2) for i in range(3))
+    assert all(one._in_pieces(a) is a for a in (q, k, v))
+    assert one._in_pieces(q[..., 1:25]) is not q
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_others_are_left_to_the_other_kernels(dtype: str, one: CudaBackend) -> None:
+    for width, kind in ((36, dtype), (32, "float32")):
+        x = given(kind, 5, 20, width)
+        agree(with_gradients(one, x), with_gradients(BARE, x), kind, "attention")
+    assert not any("flash" in name for name in one.runtime.launched)
+
+
+# Edges --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, -1e6])
+def test_large_scores(offset: float, one: CudaBackend) -> None:
+    """Scores far from zero, in steps that float32 has: the differences are what counts. (The
+    gradient of the column that makes them large is one of differences times the offset.)"""
+    x = given("bfloat16", 20, 70)
+    x.q[..., 0], x.k[..., 0] = 1, offset
+    x.q[..., 1:], x.k[..., 1:] = np.round(x.q[..., 1:]), np.round(x.k[..., 1:])
+    x = x._replace(options=AttentionOptions(scale=0.125))
+    got, expected = with_gradients(one, x), with_gradients(BARE, x)
+    got[3][..., 0] = expected[3][..., 0]
+    agree(got, expected, "bfloat16", "attention")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["q", "k", "v"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_not_finite(where: str, value: float, one: CudaBackend) -> None:
+    """It reaches the rows and columns that the definition's reaches, and no others."""
+    x = given("float16", 20, 70)
+    getattr(x, where)[0, 0, 3, 5] = value
+    got, expected = (be.attention(x.q, x.k, x.v, None, x.options) for be in (one, BARE))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+        np.testing.assert_allclose(a.astype(float), b.astype(float), atol=2 * EPS["float16"])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinity_added_by_a_mask(one: CudaBackend) -> None:
+    """-inf forbids, +inf is a score like that of an overflow."""
+    x = given("bfloat16", 20, 70, mask="added")
+    assert x.mask is not None
+    x.mask[0, 0, 3, 5], x.mask[0, 0, 4], x.mask[1, 0, :, 9] = np.inf, -np.inf, -np.inf
+    got, expected = (be.attention(x.q, x.k, x.v, x.mask, x.options) for be in (one, BARE))
+    agree(list(got), list(expected), "bfloat16", "attention")
+
+
+def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
+    x = given("bfloat16", 150, 70, heads=(4, 1))
+    first = with_gradients(CudaBackend(0, EmulatedRuntime()), x)
+    for a, b in zip(with_gradients(cuda, x), first, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# The kernels as such ------------------------------------------------------------------------------
+
+
+def test_no_bank_conflicts() -> None:
+    for family in ("flash_attention", "flash_attention_grad"):
+        library = cuda_emulation.library(family)
+        before = cuda_emulation.bank_conflicts(library)
+        for width in (32, 64, 96, 128, 192, 256):
+            with_gradients(CudaBackend(0, EmulatedRuntime()), given("float16", 20, 20, width))
+        assert cuda_emulation.bank_conflicts(library) == before
+
+
+def test_blocks_fit_any_gpu(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of shared memory the smallest of them, since sm_80, gives a block 99 KiB."""
+    asked: list[int] = []
+    launch = one.runtime.launch
+    monkeypatch.setattr(
+        one.runtime, "launch", lambda *args, **kw: asked.append(kw["shared"]) or launch(*args, **kw)
+    )
+    for width in (32, 64, 96, 128, 192, 256):
+        with_gradients(one, given("bfloat16", 3, 20, width))
+    assert max(asked) <= 99 << 10
+
+
+BARRIERS = [
+    ("flash_attention", "the keys came; the values before were read"),
+    ("flash_attention", "the values came; the keys were read"),
+    ("flash_attention_grad", "this tile came; the one before was read"),
+]
+
+
+@pytest.mark.parametrize(("family", "barrier"), BARRIERS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_missing_barrier_shows(
+    family: str, barrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, barrier = (kernels.FOLDER / f"{family}.cu").read_text(), f"__syncthreads();  // {barrier}"
+    assert barrier in text
+    planted = cuda_emulation.library(family, text.replace(barrier, ""))
+    library = cuda_emulation.library
+    monkeypatch.setattr(
+        cuda_emulation, "library", lambda name: planted if name == family else library(name)
+    )
+    x = given("float16", 129, 150, heads=(1, 1))
+    expected, wrong = with_gradients(BARE, x), 0
+    for order in ORDERS:
+        got = with_gradients(CudaBackend(0, EmulatedRuntime(order)), x)
+        wrong += not all(
+            np.allclose(a.astype(float), b.astype(float), atol=0.01)
+            for a, b in zip(got, expected, strict=True)
+        )
+    assert wrong > 0
