@@ -48,7 +48,7 @@ class CudaBackend(
     def __init__(self, index: int = 0, runtime: Any = None):
         self.runtime = CupyRuntime(index) if runtime is None else runtime
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
-        self._tables = {}
+        self._tables, self._codebooks = {}, {}
         self._fault = self.zeros((1,), np.dtype(np.int32))
         self._fault_given = False
         self.transfers = 0

@@ -12,15 +12,26 @@ from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType, float32
+from gradient.dtypes.packed.codebook import FP4, IQ4
 from gradient.dtypes.packed.nf4 import TABLE
 
 FAMILIES = {
-    **{name: name for name in ("q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "int8_channel", "nf4")},
+    **{
+        name: name
+        for name in (
+            *("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+            *("iq4_nl", "iq4_xs", "mxfp4", "int8_channel", "nf4"),
+        )
+    },
     **dict.fromkeys(("int4_group", "int4_group32", "int4_group128"), "int4_group"),
 }
 """Formats that have kernels, and what those are called (`quantized.cu`)."""
-ROWS, BATCH, WARPS, STEP = 2, 8, 4, 256
-"""Rows of the matrix and of the input for a block, its warps, and weights of a warp's step."""
+TABLES = {"nf4": TABLE, "iq4_nl": IQ4, "iq4_xs": IQ4, "mxfp4": FP4}
+"""What the codes of formats stand for that look them up."""
+BATCH, ROWS = (1, 8), (4, 2)
+"""Rows of the input for a block of the kernels, and of the matrix."""
+WARPS, STEP = 4, 256
+"""A block's warps, and weights of a warp's step."""
 FEW_ROWS = 16
 """Up to so many rows reading the codes is quicker than unpacking the matrix and multiplying it."""
 UNPACKED = 1 << 26
@@ -31,7 +42,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
     """Overrides of `composed.packed`, and of `linear` for packed weights."""
 
     asarray: Any
-    _quantiles: Array | None = None
+    _codebooks: dict[str, Array]
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         if (
@@ -86,9 +97,10 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         batch = x.size // k
         out = self.empty((*x.shape[:-1], n), x.dtype)
         family, parts, group = self._given(weight)
-        size = 1 if batch == 1 else BATCH
+        several = int(batch > 1)
+        blocks = -(-n // ROWS[several]), -(-batch // BATCH[several])
         self.launch(
-            "quantized", f"{family}_product_{size}", x, (-(-n // ROWS), -(-batch // size)),
+            "quantized", f"{family}_product_{BATCH[several]}", x, blocks,
             32 * min(WARPS, -(-k // STEP)), self.contiguous(x), *parts, self.optional(bias), out,
             *map(np.int64, (batch, n, k, group)),
         )  # fmt: skip
@@ -96,21 +108,24 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
 
     def _given(self, weight: PackedArray) -> tuple[str, tuple[Any, ...], int]:
         """What kernels are named after and get of a packed array: its codes, scales and zeros, what
-        nf4's codes stand for, and the size of a group."""
+        codes stand for, and the size of a group."""
         family = FAMILIES[weight.dtype.name]
-        parts = [self._at_word(part) for part in weight.parts]
-        table = self._device_table() if family == "nf4" else None
+        parts = [self.aligned(part) for part in weight.parts]
+        table = self.codebook(family)
         return family, (*parts, *[None] * (3 - len(parts)), table), weight.dtype.block_size
 
-    def _at_word(self, part: Array) -> Array:
-        """The part without gaps, from a multiple of 4 bytes on."""
+    def aligned(self, part: Array) -> Array:
+        """The part without gaps, from a multiple of 16 bytes on."""
         part = self.contiguous(part)
-        return self.runtime.xp.array(part) if self.runtime.address(part) % 4 else part
+        return self.runtime.xp.array(part) if self.runtime.address(part) % 16 else part
 
-    def _device_table(self) -> Array:
-        if self._quantiles is None:
-            self._quantiles = self.asarray(TABLE)
-        return self._quantiles
+    def codebook(self, family: str) -> Array | None:
+        """The table of a family whose codes are looked up."""
+        if family not in TABLES:
+            return None
+        if family not in self._codebooks:
+            self._codebooks[family] = self.asarray(TABLES[family])
+        return self._codebooks[family]
 
     def _has_few_rows(self, x: Array, weight: PackedArray) -> bool:
         return self._has_kernel_of(x, weight, -1) and x.size <= FEW_ROWS * weight.shape[-1]

@@ -5,13 +5,13 @@
 // four from FORMAT::second on. Blocks of 18, 34 and 210 bytes lie at even addresses, so that they
 // are read by 2 bytes; memory sees whole sectors in either case.
 #pragma once
-#include "numbers.cuh"
+#include "rows.cuh"
 
 typedef unsigned char Byte;
 
 // The parts of a packed matrix (rows, columns). `group`: weights that share a scale, where that is
-// not fixed by the format; `scales` and `zeros` are null where blocks have all; `table`: what nf4's
-// codes stand for, in shared memory, which lanes read at once wherever each of them reads.
+// not fixed by the format; `scales` and `zeros` are null where blocks have all; `table`: what codes of
+// four bits stand for, in shared memory, which lanes read at once wherever each of them reads.
 struct Packed {
     const Byte* codes;
     const void* scales;
@@ -27,6 +27,9 @@ __device__ inline float half_at(const void* at) {
 __device__ inline unsigned four_bytes(const Byte* at) {
     const unsigned short* pairs = reinterpret_cast<const unsigned short*>(at);
     return pairs[0] | unsigned(pairs[1]) << 16;
+}
+__device__ inline unsigned four_single_bytes(const Byte* at) {
+    return at[0] | unsigned(at[1]) << 8 | unsigned(at[2]) << 16 | unsigned(at[3]) << 24;
 }
 __device__ inline unsigned word_at(const Byte* at) { return *reinterpret_cast<const unsigned*>(at); }
 __device__ inline int byte_of(unsigned word, int i) { return word >> 8 * i & 255; }
@@ -46,27 +49,113 @@ struct q8_0 {
     }
 };
 
-// scale * (q - 8), blocks of 18 bytes: scale, 16 bytes with weights i and i + 16
-struct q4_0 {
+// Blocks of 32 whose last 16 bytes hold weights i and i + 16 in the halves of byte i: four lanes read
+// a block, four bytes each.
+template <int BYTES> struct HalfBytes {
     static __device__ int first(int lane) { return 32 * (lane / 4) + 4 * (lane % 4); }
     static __device__ int second(int lane) { return first(lane) + 16; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* block = w.codes + (row * (w.columns / 32) + step * 8 + lane / 4) * 18;
-        const float scale = half_at(block);
-        const unsigned codes = four_bytes(block + 2 + 4 * (lane % 4));
+    static __device__ const Byte* block(const Packed& w, Int row, Int step, int lane) {
+        return w.codes + (row * (w.columns / 32) + step * 8 + lane / 4) * BYTES;
+    }
+    // values = of(code), where code i has as fifth bit that of weight i in `high`.
+    template <class F>
+    static __device__ void each(unsigned codes, unsigned high, int lane, float (&values)[8], F of) {
+        high >>= 4 * (lane % 4);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            values[i] = scale * float((byte_of(codes, i) & 15) - 8);
-            values[4 + i] = scale * float((byte_of(codes, i) >> 4) - 8);
+            values[i] = of((byte_of(codes, i) & 15) | (high >> i & 1) << 4);
+            values[4 + i] = of(byte_of(codes, i) >> 4 | (high >> (16 + i) & 1) << 4);
         }
     }
 };
 
-// The scale and the minimum, of 6 bits, of sub-block j of Q4_K and Q5_K: 12 bytes, of which the
-// first four of each lie in the low bits of bytes 0-3 and 4-7.
-__device__ inline void scale_and_minimum(const Byte* twelve, int j, float& scale, float& minimum) {
+// scale * (q - 8), blocks of 18 bytes: scale, codes
+struct q4_0 : HalfBytes<18> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const float scale = half_at(at);
+        each(four_bytes(at + 2 + 4 * (lane % 4)), 0, lane, values,
+             [&](int code) { return scale * float(code - 8); });
+    }
+};
+
+// scale * q + min, blocks of 20 bytes: scale, min, codes
+struct q4_1 : HalfBytes<20> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const float scale = half_at(at), minimum = half_at(at + 2);
+        each(word_at(at + 4 + 4 * (lane % 4)), 0, lane, values,
+             [&](int code) { return scale * float(code) + minimum; });
+    }
+};
+
+// scale * (q - 16), blocks of 22 bytes: scale, 4 bytes of fifth bits, codes
+struct q5_0 : HalfBytes<22> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const float scale = half_at(at);
+        each(four_bytes(at + 6 + 4 * (lane % 4)), four_bytes(at + 2), lane, values,
+             [&](int code) { return scale * float(code - 16); });
+    }
+};
+
+// scale * q + min, blocks of 24 bytes: scale, min, 4 bytes of fifth bits, codes
+struct q5_1 : HalfBytes<24> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const float scale = half_at(at), minimum = half_at(at + 2);
+        each(word_at(at + 8 + 4 * (lane % 4)), word_at(at + 4), lane, values,
+             [&](int code) { return scale * float(code) + minimum; });
+    }
+};
+
+// scale * table[q], blocks of 18 bytes: scale, codes
+struct iq4_nl : HalfBytes<18> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const float scale = half_at(at);
+        each(four_bytes(at + 2 + 4 * (lane % 4)), 0, lane, values,
+             [&](int code) { return scale * w.table[code]; });
+    }
+};
+
+// 2^(exponent - 128) * table[q], blocks of 17 bytes: exponent, codes
+struct mxfp4 : HalfBytes<17> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = block(w, row, step, lane);
+        const int exponent = at[0];  // of which the two smallest make a subnormal number
+        const float scale =
+            __int_as_float(exponent < 2 ? (exponent + 1) << 21 : (exponent - 1) << 23);
+        each(four_single_bytes(at + 1 + 4 * (lane % 4)), 0, lane, values,
+             [&](int code) { return scale * w.table[code]; });
+    }
+};
+
+// (d (multiple - 32)) * table[q], blocks of 136 bytes for 256: d, 2 bytes with two high bits and 4 with
+// four low ones of the multiples of eight parts, codes, of which a part has 16 bytes as above
+struct iq4_xs : HalfBytes<0> {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* at = w.codes + (row * (w.columns / 256) + step) * 136;
+        const int part = lane / 4;
+        const unsigned head = word_at(at), low = word_at(at + 4);
+        const int multiple = (low >> 4 * part & 15) | (head >> (16 + 2 * part) & 3) << 4;
+        const float scale = half_at(at) * float(multiple - 32);
+        each(word_at(at + 8 + 4 * lane), 0, lane, values,
+             [&](int code) { return scale * w.table[code]; });
+    }
+};
+
+// 256 weights, 64 by eight lanes: their first four and those 32 behind them.
+struct Of256 {
+    static __device__ int first(int lane) { return 64 * (lane / 8) + 4 * (lane % 8); }
+    static __device__ int second(int lane) { return first(lane) + 32; }
+};
+
+// The scale and the minimum, of 6 bits, of sub-block j of Q4_K and Q5_K: 12 bytes in three words, of
+// which the first four of each lie in the low bits of bytes 0-3 and 4-7.
+__device__ inline void scale_and_minimum(const uint4& head, int j, float& scale, float& minimum) {
     const int i = j % 4;
-    const unsigned first = twelve[i], second = twelve[4 + i], third = twelve[8 + i];
+    const unsigned first = byte_of(head.y, i), second = byte_of(head.z, i), third = byte_of(head.w, i);
     const unsigned s = j < 4 ? first & 63 : (third & 15) | (first >> 2 & 48);
     const unsigned m = j < 4 ? second & 63 : third >> 4 | (second >> 2 & 48);
     scale *= float(s), minimum *= float(m);
@@ -74,18 +163,19 @@ __device__ inline void scale_and_minimum(const Byte* twelve, int j, float& scale
 
 // (d scale) q - (dmin minimum), blocks of BYTES: d, dmin, 12 bytes of scales and minimums, for Q5_K
 // 32 bytes of fifth bits, and 128 bytes of codes, of which each 32 hold two sub-blocks of 32 weights.
-template <int BYTES> struct AffineBlocks {
-    static __device__ int first(int lane) { return 64 * (lane / 8) + 4 * (lane % 8); }
-    static __device__ int second(int lane) { return first(lane) + 32; }
+// The first 16 bytes are read by one load, which serves all lanes.
+template <int BYTES> struct AffineBlocks : Of256 {
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
         const Byte* block = w.codes + (row * (w.columns / 256) + step) * BYTES;
+        const uint4 head = *reinterpret_cast<const uint4*>(block);
         const unsigned codes = word_at(block + BYTES - 128 + 4 * lane);
         const unsigned fifth = BYTES == 176 ? word_at(block + 16 + 4 * (lane % 8)) : 0;
+        const __half* scales = reinterpret_cast<const __half*>(&head.x);
 #pragma unroll
         for (int part = 0; part < 2; part++) {
             const int j = 2 * (lane / 8) + part;
-            float scale = half_at(block), minimum = half_at(block + 2);
-            scale_and_minimum(block + 4, j, scale, minimum);
+            float scale = float(scales[0]), minimum = float(scales[1]);
+            scale_and_minimum(head, j, scale, minimum);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int code = (byte_of(codes, i) >> 4 * part & 15) | (byte_of(fifth, i) >> j & 1) << 4;
@@ -96,6 +186,54 @@ template <int BYTES> struct AffineBlocks {
 };
 typedef AffineBlocks<144> q4_k;
 typedef AffineBlocks<176> q5_k;
+
+// Where Q2_K and Q3_K have the two bits of a lane's weights: 4 bytes, of which each holds the weights
+// 0, 32, 64 and 96 from its own; the lane's are two of these.
+__device__ inline int two_bits_at(int lane) { return 32 * (lane / 16) + 4 * (lane % 8); }
+__device__ inline int two_bits_of(unsigned codes, int lane, int part, int i) {
+    return byte_of(codes, i) >> (lane % 16 / 8 * 4 + 2 * part) & 3;
+}
+
+// (d scale) q - (dmin minimum), blocks of 84 bytes: 16 bytes with the scale and the minimum of 16
+// weights in their halves, 64 bytes of codes, d, dmin
+struct q2_k : Of256 {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* block = w.codes + (row * (w.columns / 256) + step) * 84;
+        const unsigned codes = word_at(block + 16 + two_bits_at(lane));
+        const float d = half_at(block + 80), dmin = half_at(block + 82);
+#pragma unroll
+        for (int part = 0; part < 2; part++) {
+            const int both = block[4 * (lane / 8) + 2 * part + lane % 8 / 4];
+            const float scale = d * float(both & 15), minimum = dmin * float(both >> 4);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                values[4 * part + i] = scale * float(two_bits_of(codes, lane, part, i)) - minimum;
+        }
+    }
+};
+
+// (d (scale - 32)) (q - 4), blocks of 110 bytes: 32 bytes of third bits, of which bit j of byte i is
+// that of weight i + 32 j, 64 bytes of the other two, 12 with scales of 16 weights, d
+struct q3_k : Of256 {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+        const Byte* block = w.codes + (row * (w.columns / 256) + step) * 110;
+        const unsigned third = four_bytes(block + 4 * (lane % 8));
+        const unsigned codes = four_bytes(block + 32 + two_bits_at(lane));
+        const float d = half_at(block + 108);
+#pragma unroll
+        for (int part = 0; part < 2; part++) {
+            const int j = 2 * (lane / 8) + part, s = 2 * j + lane % 8 / 4;
+            const int low = block[96 + s % 8] >> (s / 8 * 4) & 15;
+            const int high = block[104 + s % 4] >> (s / 4 * 2) & 3;
+            const float scale = d * float((low | high << 4) - 32);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int code = two_bits_of(codes, lane, part, i) | (byte_of(third, i) >> j & 1) << 2;
+                values[4 * part + i] = scale * float(code - 4);
+            }
+        }
+    }
+};
 
 // (d scale) (q - 32), blocks of 210 bytes: 128 bytes of low halves, 64 of high pairs of bits, 16
 // scales of signed bytes, d
@@ -172,3 +310,41 @@ struct nf4 {
         for (int i = 0; i < 8; i++) values[i] = largest * w.table[codes >> 4 * i & 15];
     }
 };
+
+// Four numbers of a row from `at` on, zeros behind its end; by one load where they are aligned.
+template <class T>
+__device__ inline void load_four(const T* row, Int at, Int columns, computed<T>* values) {
+    if (at + 4 <= columns && is_aligned<4>(row + at)) {
+        const auto four = load_pack<4>(row + at);
+#pragma unroll
+        for (int i = 0; i < 4; i++) values[i] = computed<T>(four.values[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            values[i] = at + i < columns ? computed<T>(row[at + i]) : computed<T>(0);
+    }
+}
+
+// The numbers of a matrix that is not packed: `codes` points to those of T.
+template <class T> struct dense {
+    static __device__ int first(int lane) { return 8 * lane; }
+    static __device__ int second(int lane) { return 8 * lane + 4; }
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, computed<T> (&values)[8]) {
+        const T* numbers = reinterpret_cast<const T*>(w.codes) + row * w.columns;
+        const Int at = step * 256 + 8 * lane;
+#pragma unroll
+        for (int part = 0; part < 8; part += 4) load_four(numbers, at + part, w.columns, values + part);
+    }
+};
+
+// The type of the numbers that a format gives.
+template <class FORMAT> struct ValueOf { typedef float type; };
+template <class T> struct ValueOf<dense<T>> { typedef computed<T> type; };
+
+// Calls F(NAME of a format, ...) for each of them.
+#define FOR_EACH_FORMAT(F, ...)                                                                    \
+    F(q8_0, __VA_ARGS__) F(q4_0, __VA_ARGS__) F(q4_1, __VA_ARGS__) F(q5_0, __VA_ARGS__)            \
+    F(q5_1, __VA_ARGS__) F(q2_k, __VA_ARGS__) F(q3_k, __VA_ARGS__) F(q4_k, __VA_ARGS__)            \
+    F(q5_k, __VA_ARGS__) F(q6_k, __VA_ARGS__) F(iq4_nl, __VA_ARGS__) F(iq4_xs, __VA_ARGS__)        \
+    F(mxfp4, __VA_ARGS__) F(int8_channel, __VA_ARGS__) F(int4_group, __VA_ARGS__)                  \
+    F(nf4, __VA_ARGS__)
