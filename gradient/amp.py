@@ -13,15 +13,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from gradient.autograd import no_grad
 from gradient.autograd.modes import mode
-from gradient.autograd.variable import wrap
 from gradient.checks import check_arguments, number
-from gradient.dtypes import DType, bfloat16, float16
+from gradient.dtypes import DType, bfloat16, float16, float32, int32
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
+from gradient.tensor.creation import full
 from gradient.tensor.device import Device
 from gradient.tensor.foreach import arrays, batches, writing
 
@@ -105,12 +105,12 @@ class _Optimizer(Protocol):
 
 
 class _Progress:
-    """How far one optimiser has come in this iteration."""
+    """How far one optimiser has come in this iteration, and for each device whether one of its
+    gradients there is infinite or NaN: 1 or 0, 0-d float32."""
 
     def __init__(self) -> None:
         self.stage = _READY
-        self.found_inf = False
-        self.has_grads = False
+        self.found_inf: list[Tensor] = []
 
 
 class GradScaler:
@@ -119,6 +119,10 @@ class GradScaler:
     A step whose gradients overflowed is left out, and the scale is lowered; after `growth_interval`
     good steps in a row it is raised (Micikevicius et al. 2018, section 3.2). bfloat16 needs none of
     this.
+
+    The scale is a tensor beside the loss. On a GPU nothing waits for it: Adam, AdamW and SGD are
+    told on the device whether to leave a step out (`Optimizer.found_inf`); for other optimisers the
+    host reads it, which waits for the backward pass, as in PyTorch.
 
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)                  # only to clip or look at gradients
@@ -149,12 +153,13 @@ class GradScaler:
             backoff_factor=(backoff_factor, number(below=1)),
         )
         self._enabled = enabled
-        self._scale = float(init_scale)
+        self._init_scale = float(init_scale)
+        self._init_growth_tracker = 0
+        self._scale: Tensor | None = None
+        self._growth_tracker: Tensor | None = None
         self._growth_factor = growth_factor
         self._backoff_factor = backoff_factor
         self._growth_interval = growth_interval
-        self._growth_tracker = 0
-        self._was_used = False
         self._progress: dict[int, _Progress] = {}
 
     @overload  # a Tensor is an iterable of Tensors, too
@@ -165,9 +170,9 @@ class GradScaler:
         """A loss, or each of an iterable (or nested ones) of losses, times the scale."""
         if not self._enabled:
             return outputs
-        self._was_used = True
         if isinstance(outputs, Tensor):
-            return outputs * self._scale
+            scale, _ = self._tensors(outputs)
+            return outputs * scale.to(outputs.device)
         if isinstance(outputs, Iterable):
             scaled = [self.scale(output) for output in outputs]
             return tuple(scaled) if isinstance(outputs, tuple) else scaled
@@ -183,7 +188,7 @@ class GradScaler:
         """
         if not self._enabled:
             return
-        self._check_used("unscale_")
+        scale = self._checked_scale("unscale_")
         progress = self._progress.setdefault(id(optimizer), _Progress())
         if progress.stage == _UNSCALED:
             raise AutogradError(
@@ -200,13 +205,16 @@ class GradScaler:
                 "keep the parameters in float32 and compute in float16"
             )
         with no_grad():
-            finite = []  # one flag a device before any is read: reading waits for the device
+            inverse = scale.reciprocal()
+            found: dict[str, Tensor] = {}
             for backend, _, batch in batches(grads, lambda grad: grad.dtype):
+                device = batch[0].device
+                if backend.device not in found:
+                    found[backend.device] = full((), 0.0, dtype=float32, device=device)
+                flag = found[backend.device]
                 with writing(batch, "GradScaler.unscale_"):
-                    flag = backend.foreach_unscale(arrays(batch), 1.0 / self._scale)
-                finite.append(wrap(flag, backend))
-        progress.has_grads = bool(grads)
-        progress.found_inf = not all(bool(flag) for flag in finite)
+                    backend.foreach_unscale(arrays(batch), *arrays([inverse.to(device), flag]))
+        progress.found_inf = list(found.values())
         progress.stage = _UNSCALED
 
     def step(self, optimizer: _Optimizer, *args: Any, **kwargs: Any) -> object:
@@ -219,47 +227,83 @@ class GradScaler:
             return optimizer.step(*args, **kwargs)
         if "closure" in kwargs:
             raise AutogradError("GradScaler.step: closures are not supported")
-        self._check_used("step")
+        self._checked_scale("step")
         progress = self._progress.setdefault(id(optimizer), _Progress())
         if progress.stage == _STEPPED:
             raise AutogradError("GradScaler.step: already called since the last update()")
         if progress.stage == _READY:
             self.unscale_(optimizer)
-        if not progress.has_grads:
+        if not progress.found_inf:
             raise AutogradError("GradScaler.step: no parameter of this optimizer has a gradient")
-        result = None if progress.found_inf else optimizer.step(*args, **kwargs)
+        result = self._step_unless(progress.found_inf, optimizer, args, kwargs)
         progress.stage = _STEPPED
         return result
+
+    def _step_unless(
+        self, found_inf: list[Tensor], optimizer: Any, args: Any, kwargs: dict[str, Any]
+    ) -> object:
+        """Step, unless one of `found_inf` is not 0: an optimiser that can is told so where they
+        lie. Each is made before one is read, for that may wait for the device."""
+        told = getattr(optimizer, "_step_supports_amp_scaling", False)
+        if not (told and any(flag.backend.reads_wait for flag in found_inf)):
+            return None if any(map(bool, found_inf)) else optimizer.step(*args, **kwargs)
+        optimizer.grad_scale, optimizer.found_inf = None, _largest(found_inf)
+        try:
+            return cast("object", optimizer.step(*args, **kwargs))
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
 
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """Raise or lower the scale after an iteration, or set it to `new_scale`."""
         if not self._enabled:
             return
-        self._check_used("update")
-        if new_scale is not None:
-            self._scale = float(new_scale)
-        elif not self._progress:
-            raise AutogradError("GradScaler.update: called without step() or unscale_() before it")
-        elif any(progress.found_inf for progress in self._progress.values()):
-            self._scale *= self._backoff_factor
-            self._growth_tracker = 0
-        else:
-            self._growth_tracker += 1
-            if self._growth_tracker == self._growth_interval:
-                self._scale *= self._growth_factor
-                self._growth_tracker = 0
-        self._progress = {}
+        scale, tracker = self._checked_scale("update"), self._growth_tracker
+        assert tracker is not None
+        found = [flag for progress in self._progress.values() for flag in progress.found_inf]
+        with no_grad():
+            if isinstance(new_scale, Tensor):
+                scale.copy_(new_scale.reshape(()))
+            elif new_scale is not None:
+                scale.fill_(float(new_scale))
+            elif not found:
+                raise AutogradError(
+                    "GradScaler.update: called without step() or unscale_() before it"
+                )
+            else:
+                flag = _largest([flag.to(scale.device) for flag in found])
+                with writing([scale, tracker], "GradScaler.update"):
+                    held, good_steps, found_inf = arrays([scale, tracker, flag])
+                    scale.backend.update_scale(
+                        held,
+                        good_steps,
+                        found_inf,
+                        self._growth_factor,
+                        self._backoff_factor,
+                        self._growth_interval,
+                    )
+        self._progress.clear()
 
-    def _check_used(self, method: str) -> None:
-        if not self._was_used:
+    def _tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The scale and the count of good steps: made on the device of the first loss."""
+        if self._scale is None or self._growth_tracker is None:
+            tracker, device = self._init_growth_tracker, like.device
+            self._scale = full((), self._init_scale, dtype=float32, device=device)
+            self._growth_tracker = full((), tracker, dtype=int32, device=device)
+        return self._scale, self._growth_tracker
+
+    def _checked_scale(self, method: str) -> Tensor:
+        if self._scale is None:
             raise AutogradError(
                 f"GradScaler.{method}: no loss was scaled yet: call "
                 "scaler.scale(loss).backward() first"
             )
+        return self._scale
 
     def get_scale(self) -> float:
-        """The present scale; 1 if not enabled."""
-        return self._scale if self._enabled else 1.0
+        """The present scale, which waits for the device; 1 if not enabled."""
+        if not self._enabled:
+            return 1.0
+        return self._init_scale if self._scale is None else float(self._scale)
 
     def get_growth_factor(self) -> float:
         return self._growth_factor
@@ -287,11 +331,13 @@ class GradScaler:
         if not self._enabled:
             return {}
         return {
-            "scale": self._scale,
+            "scale": self.get_scale(),
             "growth_factor": self._growth_factor,
             "backoff_factor": self._backoff_factor,
             "growth_interval": self._growth_interval,
-            "_growth_tracker": self._growth_tracker,
+            "_growth_tracker": self._init_growth_tracker
+            if self._growth_tracker is None
+            else int(self._growth_tracker),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -303,8 +349,14 @@ class GradScaler:
                 "GradScaler.load_state_dict: the state is empty; was it saved from a disabled "
                 "GradScaler?"
             )
-        self._scale = state_dict["scale"]
+        self._init_scale = float(state_dict["scale"])
+        self._init_growth_tracker = int(state_dict["_growth_tracker"])
+        self._scale = self._growth_tracker = None  # made anew of these
         self._growth_factor = state_dict["growth_factor"]
         self._backoff_factor = state_dict["backoff_factor"]
         self._growth_interval = state_dict["growth_interval"]
-        self._growth_tracker = state_dict["_growth_tracker"]
+
+
+def _largest(flags: list[Tensor]) -> Tensor:
+    """1 where one of them is, else 0: on the first one's device."""
+    return functools.reduce(lambda a, b: a.maximum(b.to(a.device)), flags)

@@ -55,7 +55,7 @@ class Backend(
     kept_whole = frozenset(
         {
             *("adamw_step", "sgd_step", "rmsprop_step", "lion_step"),
-            *("foreach_mul", "foreach_unscale", "total_norm"),
+            *("foreach_mul", "foreach_unscale", "update_scale", "total_norm"),
             *("philox", "uniform", "normal", "integers"),
             *("check_indices", "check_range", "grouped_linear", "grouped_linear_input_grad"),
             "grouped_linear_weight_grad",

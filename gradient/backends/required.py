@@ -199,6 +199,9 @@ class RequiredMethods(Generic[Array]):
         """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
         return x
 
+    reads_wait = False
+    """Whether reading a value waits for all the work that was queued before it."""
+
     def has_zero(self, x: Array) -> bool:
         """Whether an array of integers holds a 0; False where one would have to wait to know."""
         return False

@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.numbers import changing, rate
-from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
+from gradient.optim.optimizer import (
+    Optimizer,
+    Params,
+    found_inf_beside,
+    grad_of,
+    with_weight_decay,
+)
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing
@@ -61,6 +67,10 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(params, options(locals()))
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:  # type: ignore[override]
+        return not any(group["amsgrad"] for group in self.param_groups)
+
     def update(self, params: list[Tensor], group: Group) -> None:
         buffers = ["exp_avg", "exp_avg_sq"]
         if group["amsgrad"]:
@@ -73,8 +83,14 @@ class Adam(Optimizer):
             return
 
         beta1, beta2 = group["betas"]
+
+        def count(p: Tensor) -> tuple[int, Any]:
+            step = self.state[p]["step"]
+            return 0 if isinstance(step, Tensor) else step, p.dtype
+
         # A parameter that had no gradient in some step is behind the others in its count.
-        for backend, step, batch in batches(params, lambda p: self.state[p]["step"]):
+        for backend, (step, _), batch in batches(params, count):
+            found_inf = found_inf_beside(batch[0], self)
             with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
                     arrays(batch),
@@ -91,6 +107,8 @@ class Adam(Optimizer):
                         decoupled=group["decoupled_weight_decay"],
                         maximize=group["maximize"],
                     ),
+                    None if found_inf is None else arrays([self.state[p]["step"] for p in batch]),
+                    found_inf,
                 )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:

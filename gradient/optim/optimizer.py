@@ -30,6 +30,7 @@ from typing import Any, ClassVar, TypeVar, cast, overload
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import RemovableHandle
 from gradient.checks import Limits, Relation, check
+from gradient.dtypes import float32
 from gradient.errors import ArgumentError, AutogradError, DTypeError, TypeMismatch, sentence
 from gradient.optim.numbers import shrinking
 from gradient.optim.options import Group
@@ -106,6 +107,11 @@ class Optimizer:
 
     #: What is a number in a parameter's state, and of which type: PyTorch saves it as a tensor.
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
+
+    #: Whether the rule takes no step where `found_inf` is not 0: a tensor that `GradScaler` sets
+    #: around a step on a device whose values one waits for. (PyTorch's name.)
+    _step_supports_amp_scaling = False
+    found_inf: Tensor | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -277,13 +283,19 @@ class Optimizer:
         return loss
 
     def counted(self, p: Tensor, *buffers: str) -> dict[str, Any]:
-        """The state of `p`, this step counted; at the first the named buffers begin as zeros."""
+        """The state of `p`, this step counted; at the first the named buffers begin as zeros.
+
+        With a `found_inf` the backend counts, in a tensor beside `p`.
+        """
         state = self.state[p]
         if not state:
             state["step"] = 0
             for name in buffers:
                 state[name] = p.new_zeros(p.shape)
-        state["step"] += 1
+        if self.found_inf is None:
+            state["step"] = int(state["step"]) + 1
+        elif not isinstance(state["step"], Tensor):
+            state["step"] = p.new_full((), state["step"], dtype=float32)
         return state
 
     def update(self, params: list[Tensor], group: Group) -> None:
@@ -433,6 +445,12 @@ def _like_parameter(value: Any, p: Tensor) -> Any:
         dtype = p.dtype if p.dtype.is_floating_point else value.dtype
         return value.detach().to(device=p.device, dtype=dtype).clone()
     return value
+
+
+def found_inf_beside(p: Tensor, optimizer: Optimizer) -> Any:
+    """The array of the optimiser's `found_inf` on the device of `p`; None without one."""
+    found_inf = optimizer.found_inf
+    return None if found_inf is None else found_inf.to(p.device).array
 
 
 def grad_of(p: Tensor) -> Tensor:

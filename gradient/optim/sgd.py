@@ -7,7 +7,13 @@ from typing import Any, ClassVar
 
 from gradient.checks import Limits, Relation, number
 from gradient.optim.numbers import changing, rate
-from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
+from gradient.optim.optimizer import (
+    Optimizer,
+    Params,
+    found_inf_beside,
+    grad_of,
+    with_weight_decay,
+)
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing
@@ -62,6 +68,12 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, options(locals()))
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:  # type: ignore[override]
+        """Not with dampening: a first step that is left out leaves momentum at 0, to which the
+        next one's gradient is added, dampened."""
+        return not any(group["momentum"] and group["dampening"] for group in self.param_groups)
+
     def update(self, params: list[Tensor], group: Group) -> None:
         with_momentum = group["momentum"] != 0
 
@@ -85,6 +97,7 @@ class SGD(Optimizer):
                     nesterov=group["nesterov"],
                     maximize=group["maximize"],
                     first=first,
+                    found_inf=found_inf_beside(batch[0], self),
                 )
 
 

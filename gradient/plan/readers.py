@@ -78,7 +78,7 @@ class Readers:
         if op == "adamw_step" and args[0]:
             found = self.by_param.get(id(value_of(args[0][0])))
             if found is not None:
-                args = *args[:4], self._counted(found, args[4])
+                args = *args[:4], self._counted(found, args[4]), *args[5:]
         if self._by_id:
             args, options = mapped((args, options), float, self._named)
         return args, options
@@ -120,8 +120,8 @@ class Readers:
     ) -> AdamWOptions:
         optimizer, _, p = found
         state = optimizer.state[p]
-        if state.get("step") != o.step:
-            return o
+        if not isinstance(state.get("step"), int) or state["step"] != o.step:
+            return o  # counted on the device, or not at all
         name = f"step {len(self.read)} of {self._shown(optimizer)}"
         self.read[name] = lambda: state["step"] + 1
         step: Any = HostNumber(name, o.step)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient import backends, nn
+from gradient import nn
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.options import AttentionOptions
@@ -25,24 +25,15 @@ from gradient.testing import TABLE, Row, assert_close
 from support import fake_cupy
 from support.agreement import agree
 from support.backend_table import BARE
-from support.cuda_emulation import EmulatedRuntime, FakeRuntime
+from support.cuda_emulation import EmulatedRuntime
+from support.fake_device import DEVICE, fake_backend
 
 pytestmark = [
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]
 
-DEVICE = "fakecuda"
 EPS = {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
-
-
-def _backend(index: int) -> CudaBackend:
-    backend = CudaBackend(index, FakeRuntime())
-    backend.device = DEVICE
-    return backend
-
-
-backends.register(DEVICE, _backend)
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +173,7 @@ NUMBERS = "?bBhilefdFD"
 
 @pytest.mark.parametrize("dtype", [*map(np.dtype, NUMBERS), fake_cupy.BFLOAT16], ids=str)
 def test_index_add(dtype: np.dtype) -> None:
-    be, index = _backend(0), np.array([2, 0, 2, 2])
+    be, index = fake_backend(0), np.array([2, 0, 2, 2])
     start, value = (np.arange(n).reshape(-1, 3) % 5 for n in (12, 12))
     got = be.asarray(start.astype(dtype))
     out = be.index_add(got[::-1], (be.asarray(index),), be.asarray(value.astype(dtype)))
@@ -193,7 +184,7 @@ def test_index_add(dtype: np.dtype) -> None:
 
 
 def test_small_integers_wrap_when_they_are_added() -> None:
-    be = _backend(0)
+    be = fake_backend(0)
     out = be.index_add(
         be.asarray(np.array([250, 1], np.uint8)), ([0, 0],), be.asarray(np.array([9, 9], np.uint8))
     )

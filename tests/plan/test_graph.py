@@ -10,26 +10,17 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient import backends, nn
+from gradient import nn
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
 from support.cuda_emulation import FakeRuntime
+from support.fake_device import DEVICE
 
 pytestmark = [
     pytest.mark.cpu_only,
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]
-DEVICE = "graphcuda"
-
-
-def _backend(index: int) -> CudaBackend:
-    backend = CudaBackend(index, FakeRuntime())
-    backend.device = DEVICE
-    return backend
-
-
-backends.register(DEVICE, _backend)
 
 
 @pytest.fixture(autouse=True)

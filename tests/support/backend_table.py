@@ -497,7 +497,7 @@ POOLS: list[tuple[Any, ...]] = [
 ]
 
 
-def adamw(**options: Any) -> Case:
+def adamw(found_inf: float | None = None, **options: Any) -> Case:
     settings = {
         "lr": 1e-2,
         "beta1": 0.9,
@@ -511,7 +511,28 @@ def adamw(**options: Any) -> Case:
         shapes = [(a.rows, 67), (3,), (), (2, 3, 4)]
         lists = [[a(*s) for s in shapes] for _ in range(3)]
         squares = [a(*s, low=0.01) for s in shapes]
-        return *lists, squares, AdamWOptions(**{**settings, **options})
+        numbers = AdamWOptions(**{**settings, **options})
+        if found_inf is None:
+            return *lists, squares, numbers
+        steps = [np.asarray(t, np.float32) for t in (0, 2, 7, 1000)]
+        return *lists, squares, numbers, steps, np.asarray(found_inf, np.float32)
+
+    return arguments
+
+
+THIRD = np.asarray(1 / 3, np.float32)
+
+
+def flag(found: int) -> np.ndarray:
+    return np.asarray(found, np.float32)
+
+
+def loss_scale(scale: float, good_steps: int, found_inf: bool) -> Case:
+    """A scale that is to change by 2 and 0.3, after three good steps."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        numbers = np.asarray(scale, np.float32), np.asarray(good_steps, np.int32)
+        return *numbers, np.asarray(found_inf, np.float32), 2.0, 0.3, 3
 
     return arguments
 
@@ -998,13 +1019,17 @@ CASES: dict[str, list[Case]] = {
     "normal": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
     "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
     # Optimiser steps
-    "adamw_step": [adamw(), adamw(decoupled=False), adamw(maximize=True), adamw(weight_decay=0.0)],
+    "adamw_step": [
+        adamw(), adamw(decoupled=False), adamw(maximize=True), adamw(weight_decay=0.0),
+        adamw(found_inf=0.0), adamw(found_inf=1.0), adamw(decoupled=False, found_inf=0.0),
+    ],
     "sgd_step": [
         sgd(False),
         sgd(True, momentum=0.9, weight_decay=0.1),
         sgd(True, momentum=0.9, dampening=0.5, first=True),
         sgd(True, momentum=0.9, nesterov=True, maximize=True),
         sgd(False, weight_decay=0.1, maximize=True),
+        *(sgd(True, momentum=0.9, found_inf=np.asarray(x, np.float32)) for x in (0, 1)),
     ],
     "rmsprop_step": [
         rmsprop(False, False),
@@ -1018,10 +1043,14 @@ CASES: dict[str, list[Case]] = {
         lambda a: ([a(a.rows, 7).T], a()),
     ],
     "foreach_unscale": [
-        lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], 0.3),
-        lambda a: ([a(a.rows, 7).T], 0.3),
-        lambda a: ([a(a.rows, 7), np.asarray(np.inf, a.dtype)], 0.3),
-        lambda a: ([a(a.rows, 7), np.asarray([1.0, np.nan], a.dtype)], 0.3),
+        lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], THIRD, flag(0)),
+        lambda a: ([a(a.rows, 7).T], THIRD, flag(1)),
+        lambda a: ([a(a.rows, 7), np.asarray(np.inf, a.dtype)], THIRD, flag(0)),
+        lambda a: ([a(a.rows, 7), np.asarray([1.0, np.nan], a.dtype)], THIRD, flag(0)),
+    ],
+    "update_scale": [
+        loss_scale(64.0, 0, False), loss_scale(64.0, 2, True), loss_scale(64.0, 2, False),
+        loss_scale(2e38, 2, False), loss_scale(0.7, 2, False), loss_scale(0.7, 0, True),
     ],
     "lion_step": [lion(), lion(kept=0.9), lion(maximize=True)],
 }  # fmt: skip
@@ -1031,6 +1060,7 @@ def call(backend: Any, method: str, arguments: tuple[Any, ...]) -> list[np.ndarr
     """The arrays of a call's result, and then its arguments' as they are after it."""
     *values, keywords = arguments if isinstance(arguments[-1], dict) else (*arguments, {})
     given = [carry(backend, value) for value in values]
+    keywords = {name: carry(backend, value) for name, value in keywords.items()}
     result = getattr(backend, method)(*given, **keywords)
     return [backend_array(backend, x) for x in leaves((result, given))]
 

@@ -3,11 +3,13 @@ it: one call for a list, so that a backend can fuse it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.options import AdamWOptions
 from gradient.backends.required import Array, RequiredMethods
-from gradient.dtypes import HALF_PRECISION, float32
+from gradient.dtypes import HALF_PRECISION, float32, float64
 
 
 class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
@@ -24,14 +26,36 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         for x in arrays:
             self.assign(x, ..., x * self.astype(factor, x.dtype))
 
-    def foreach_unscale(self, arrays: list[Array], factor: float) -> Array:
-        """Multiply each array in place; returns whether all numbers are finite: 0-d, bool."""
+    def foreach_unscale(self, arrays: list[Array], factor: Array, found_inf: Array) -> None:
+        """Multiply each array in place by a 0-d float32 factor. `found_inf`, 0-d float32, becomes
+        1 if a number is infinite or NaN then, and stays as it is if none is."""
         finite = []
         for x in arrays:
             scaled = self.astype(_in_float32(self, x) * factor, x.dtype)
             self.assign(x, ..., scaled)
             finite.append(self.reshape(self.all(self.isfinite(scaled), None, False), (1,)))
-        return self.all(self.concatenate(finite, 0), None, False)
+        good = self.all(self.concatenate(finite, 0), None, False)
+        self.assign(found_inf, ..., self.where(good, found_inf, self.full((), 1, found_inf.dtype)))
+
+    def update_scale(
+        self,
+        scale: Array,
+        growth_tracker: Array,
+        found_inf: Array,
+        growth_factor: float,
+        backoff_factor: float,
+        growth_interval: int,
+    ) -> None:
+        """Lower a loss scale (0-d float32) in place where `found_inf` is not 0, and raise it after
+        `growth_interval` steps without, which `growth_tracker` (0-d int32) counts (Micikevicius et
+        al. 2018, section 3.2). A scale that would become infinite stays."""
+        bad, good = found_inf != 0, growth_tracker + 1
+        full, wide = good == growth_interval, self.astype(scale, float64.numpy)
+        grown = self.astype(wide * growth_factor, scale.dtype)
+        grown = self.where(full & self.isfinite(grown), grown, scale)
+        lowered = self.astype(wide * backoff_factor, scale.dtype)
+        self.assign(scale, ..., self.where(bad, lowered, grown))
+        self.assign(growth_tracker, ..., self.where(bad | full, good * 0, good))
 
     def adamw_step(
         self,
@@ -40,14 +64,26 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         exp_avgs: list[Array],
         exp_avg_sqs: list[Array],
         options: AdamWOptions,
+        steps: list[Array] | None = None,
+        found_inf: Array | None = None,
     ) -> None:
         """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or of Adam with an L2 term
-        where it is not decoupled (Kingma and Ba 2015, algorithm 1)."""
+        where it is not decoupled (Kingma and Ba 2015, algorithm 1).
+
+        With `found_inf` (0-d float32) nothing changes where that is not 0, so that nobody has to
+        read it. Then `steps` has the count of each parameter's steps so far (0-d float32), which
+        goes up in place, and `options.step` says nothing.
+        """
         o = options
-        correction1 = 1 - o.beta1**o.step
-        correction2 = (1 - o.beta2**o.step) ** 0.5
-        for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        correction1: Any = 1 - o.beta1**o.step
+        correction2: Any = (1 - o.beta2**o.step) ** 0.5
+        for i, (out_p, g, out_m, out_v) in enumerate(
+            zip(params, grads, exp_avgs, exp_avg_sqs, strict=True)
+        ):
             p, g, m, v = (_in_float32(self, x) for x in (out_p, g, out_m, out_v))
+            if steps is not None:
+                correction1, correction2 = self._corrections(steps[i], o, p.dtype)
+                self._assign_unless(found_inf, steps[i], steps[i] + 1)
             if o.maximize:
                 g = -g
             if o.weight_decay and not o.decoupled:
@@ -56,9 +92,22 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             v = o.beta2 * v + (1 - o.beta2) * (g * g)
             update = (o.lr / correction1) * m / (self.sqrt(v) / correction2 + o.eps)
             kept = p * (1 - o.lr * o.weight_decay) if o.weight_decay and o.decoupled else p
-            self.assign(out_m, ..., m)
-            self.assign(out_v, ..., v)
-            self.assign(out_p, ..., kept - update)
+            self._assign_unless(found_inf, out_m, m)
+            self._assign_unless(found_inf, out_v, v)
+            self._assign_unless(found_inf, out_p, kept - update)
+
+    def _corrections(self, count: Array, o: AdamWOptions, dtype: Any) -> tuple[Array, Array]:
+        """1 - beta1^t and the root of 1 - beta2^t, in float64 first: 1 - 0.999 loses digits."""
+        t = self.astype(count, float64.numpy) + 1
+        correction1 = 1 - self.full((), o.beta1, float64.numpy) ** t
+        correction2 = self.sqrt(1 - self.full((), o.beta2, float64.numpy) ** t)
+        return self.astype(correction1, dtype), self.astype(correction2, dtype)
+
+    def _assign_unless(self, found_inf: Array | None, out: Array, value: Array) -> None:
+        """Write `value`, rounded, to all of `out`, unless there is a `found_inf` that is not 0."""
+        if found_inf is not None:
+            value = self.where(found_inf != 0, out, self.astype(value, out.dtype))
+        self.assign(out, ..., value)
 
     def sgd_step(
         self,
@@ -73,9 +122,11 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         nesterov: bool = False,
         maximize: bool = False,
         first: bool = False,
+        found_inf: Array | None = None,
     ) -> None:
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
-        `first` starts the buffers from the gradient."""
+        `first` starts the buffers from the gradient. Nothing changes where `found_inf` (0-d
+        float32) is not 0."""
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
             p, g = _in_float32(self, out), _in_float32(self, g)
             if maximize:
@@ -85,9 +136,9 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             if momentum and momentum_buffers is not None:
                 buffer = momentum_buffers[i]
                 b = g if first else momentum * _in_float32(self, buffer) + (1 - dampening) * g
-                self.assign(buffer, ..., b)
+                self._assign_unless(found_inf, buffer, b)
                 g = g + momentum * b if nesterov else b
-            self.assign(out, ..., p - lr * g)
+            self._assign_unless(found_inf, out, p - lr * g)
 
     def rmsprop_step(
         self,

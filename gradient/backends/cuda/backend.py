@@ -44,6 +44,7 @@ class CudaBackend(
     """
 
     name = "cuda"
+    reads_wait = True
 
     def __init__(self, index: int = 0, runtime: Any = None):
         self.runtime = CupyRuntime(index) if runtime is None else runtime

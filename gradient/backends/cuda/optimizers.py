@@ -29,18 +29,32 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         exp_avgs: list[Array],
         exp_avg_sqs: list[Array],
         options: AdamWOptions,
+        steps: list[Array] | None = None,
+        found_inf: Array | None = None,
     ) -> None:
         lists = (params, grads, exp_avgs, exp_avg_sqs)
-        if not _has_optimizer_kernel(lists):
-            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options)
+        if not _has_optimizer_kernel(lists) or (steps is None) != (found_inf is None):
+            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
             return
         o = options
         decay = o.lr * o.weight_decay if o.decoupled else 0.0
-        self._launch_over_tensors("adamw", lists, (
-            o.lr / (1 - o.beta1**o.step), o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2,
-            (1 - o.beta2**o.step) ** 0.5, o.eps, 1 - decay,
-            0.0 if o.decoupled else o.weight_decay, -1.0 if o.maximize else 1.0,
-        ))  # fmt: skip
+        averages = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
+        rest = (
+            o.eps, 1 - decay, 0.0 if o.decoupled else o.weight_decay, -1.0 if o.maximize else 1.0,
+        )  # fmt: skip
+        if steps is None:
+            rate, root2 = o.lr / (1 - o.beta1**o.step), (1 - o.beta2**o.step) ** 0.5
+            self._launch_over_tensors("adamw", lists, (rate, *averages, root2, *rest))
+            return
+        self._launch_over_tensors(
+            "adamw_unless", (*lists, steps), (*averages, *rest), found_inf,
+            *map(np.float64, (o.lr, o.beta1, o.beta2)),
+        )  # fmt: skip
+        counts = self._on_device(np.array([self.runtime.address(x) for x in steps], np.int64))
+        self.launch(
+            "loss_scale", "count_unless", steps[0], (-(-len(steps) // BLOCK),), BLOCK,
+            counts, np.int64(len(steps)), found_inf,
+        )  # fmt: skip
 
     def sgd_step(
         self,
@@ -55,6 +69,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         nesterov: bool = False,
         maximize: bool = False,
         first: bool = False,
+        found_inf: Array | None = None,
     ) -> None:
         buffers = momentum_buffers if momentum else None
         lists = (params, grads) if buffers is None else (params, grads, buffers)
@@ -62,13 +77,14 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             super().sgd_step(
                 params, grads, momentum_buffers, lr=lr, momentum=momentum, dampening=dampening,
                 weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
+                found_inf=found_inf,
             )  # fmt: skip
             return
         self._launch_over_tensors(
             "sgd", lists,
             (lr, 0.0 if buffers is None else momentum, 1 - dampening, weight_decay,
              -1.0 if maximize else 1.0),
-            np.int64(nesterov), np.int64(first),
+            np.int64(nesterov), np.int64(first), found_inf,
         )  # fmt: skip
 
     def total_norm(self, arrays: list[Array]) -> Array:
@@ -87,12 +103,25 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         by = self.astype(self.astype(factor, arrays[0].dtype), np.dtype(computed_in(arrays[0])))
         self._launch_over_tensors("scale", (arrays,), (), by)
 
-    def foreach_unscale(self, arrays: list[Array], factor: float) -> Array:
+    def foreach_unscale(self, arrays: list[Array], factor: Array, found_inf: Array) -> None:
         if not _writes_apart(arrays):
-            return super().foreach_unscale(arrays, factor)
-        not_finite = self.zeros((), np.dtype(np.int32))
-        self._launch_over_tensors("unscale", (arrays,), (factor,), not_finite)
-        return not_finite == 0
+            super().foreach_unscale(arrays, factor, found_inf)
+            return
+        self._launch_over_tensors("unscale", (arrays,), (), factor, found_inf)
+
+    def update_scale(
+        self,
+        scale: Array,
+        growth_tracker: Array,
+        found_inf: Array,
+        growth_factor: float,
+        backoff_factor: float,
+        growth_interval: int,
+    ) -> None:
+        self.launch(
+            "loss_scale", "update_scale", scale, (1,), 32, scale, growth_tracker, found_inf,
+            np.float64(growth_factor), np.float64(backoff_factor), np.int64(growth_interval),
+        )  # fmt: skip
 
     def _launch_over_tensors(
         self, kernel: str, lists: tuple[list[Array], ...], numbers: tuple[float, ...], *more: Any
@@ -136,7 +165,7 @@ def _writes_apart(arrays: list[Array]) -> bool:
 
 
 def _has_optimizer_kernel(lists: tuple[list[Array], ...]) -> bool:
-    """Arrays of one dtype without gaps, in lists of the same length."""
+    """Whether these are arrays of one dtype without gaps, in lists of the same length."""
     if not lists[0]:
         return False
     dtype = lists[0][0].dtype

@@ -22,7 +22,12 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         exp_avgs: list[np.ndarray],
         exp_avg_sqs: list[np.ndarray],
         options: AdamWOptions,
+        steps: list[np.ndarray] | None = None,
+        found_inf: np.ndarray | None = None,
     ) -> None:
+        if steps is not None or found_inf is not None:
+            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
+            return
         o = options
         fused, rest = _with_kernel(params, grads, exp_avgs, exp_avg_sqs)
         if rest:
@@ -56,14 +61,18 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         nesterov: bool = False,
         maximize: bool = False,
         first: bool = False,
+        found_inf: np.ndarray | None = None,
     ) -> None:
         buffers = momentum_buffers if momentum else None
         fused, rest = _with_kernel(params, grads, *([] if buffers is None else [buffers]))
+        if found_inf is not None:
+            fused, rest = [], fused + rest
         if rest:
             p, g, *b = map(list, zip(*rest, strict=True))
             super().sgd_step(
                 p, g, b[0] if b else None, lr=lr, momentum=momentum, dampening=dampening,
                 weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
+                found_inf=found_inf,
             )  # fmt: skip
         if not fused:
             return

@@ -93,6 +93,7 @@ class GraphExecutor:
         parts: list[Any] = []
         made: dict[Ref, Any] = dict(self._places)
         masks: Masks = {}
+        read = [ref for i in self.alone for ref in self.calls[i].inputs]
         for part in self._divided():
             if part[0] in self.alone:
                 parts.append(part)
@@ -106,9 +107,9 @@ class GraphExecutor:
                 self.alone[i] = str(error).splitlines()[0] if str(error) else repr(error)
                 return
             parts.append(graph)
+            # Now: a later graph, which uses it last, would drop what a call between them reads.
+            self._places.update((ref, made[ref]) for ref in read if ref in made)
         self._outputs = [self._array(ref, made) for ref in self.plan.outputs]
-        read = [ref for i in self.alone for ref in self.calls[i].inputs]
-        self._places.update((ref, made[ref]) for ref in read if ref in made)
         self.nbytes = int(self.recorder.nbytes)
         self._parts = parts
 

@@ -9,17 +9,23 @@
 
 constexpr Int CHUNK = 8192;
 
-// Calls step(tensor, element) for this thread's elements.
-template <class F>
-__device__ void each_of_tensors(const Int* starts, const Int* sizes, Int n, F step) {
-    Int low = 0, high = n;  // the last tensor that starts at or before this block
+// The last tensor that starts at or before this block.
+__device__ inline Int tensor_of_block(const Int* starts, Int n) {
+    Int low = 0, high = n;
     while (high - low > 1) {
         Int middle = (low + high) / 2;
         if (starts[middle] <= blockIdx.x) low = middle;
         else high = middle;
     }
-    Int first = (blockIdx.x - starts[low]) * CHUNK, last = min(first + CHUNK, sizes[low]);
-    for (Int i = first + threadIdx.x; i < last; i += blockDim.x) step(low, i);
+    return low;
+}
+
+// Calls step(tensor, element) for this thread's elements.
+template <class F>
+__device__ void each_of_tensors(const Int* starts, const Int* sizes, Int n, F step) {
+    const Int tensor = tensor_of_block(starts, n), first = (blockIdx.x - starts[tensor]) * CHUNK;
+    const Int last = min(first + CHUNK, sizes[tensor]);
+    for (Int i = first + threadIdx.x; i < last; i += blockDim.x) step(tensor, i);
 }
 
 template <class T> __device__ T* at(const Int* addresses, Int list, Int n, Int tensor) {
@@ -27,6 +33,7 @@ template <class T> __device__ T* at(const Int* addresses, Int list, Int n, Int t
 }
 
 // AdamW (Loshchilov and Hutter 2019, algorithm 2), or Adam with an L2 term where it is not decoupled.
+// `rate` is lr / (1 - beta1^t), and `root2` the root of 1 - beta2^t.
 template <class T>
 __device__ void adamw(const Int* addresses, const Int* starts, const Int* sizes, Int n,
                       computed<T> rate, computed<T> beta1, computed<T> rest1, computed<T> beta2,
@@ -45,13 +52,34 @@ __device__ void adamw(const Int* addresses, const Int* starts, const Int* sizes,
     });
 }
 
+// The same, unless found_inf is not 0, and with the count of steps on the device: the fifth list is of
+// counts, t - 1 each. So a loss scale's step (Micikevicius et al. 2018, section 3.2) is left out
+// without the host's knowing.
+template <class T>
+__device__ void adamw_unless(const Int* addresses, const Int* starts, const Int* sizes, Int n,
+                             computed<T> beta1, computed<T> rest1, computed<T> beta2,
+                             computed<T> rest2, computed<T> eps, computed<T> kept, computed<T> l2,
+                             computed<T> sign, const float* found_inf, double lr, double decay1,
+                             double decay2) {
+    if (*found_inf != 0) return;
+    __shared__ computed<T> rate, root2;
+    if (threadIdx.x == 0) {
+        const double t = double(*at<const float>(addresses, 4, n, tensor_of_block(starts, n))) + 1;
+        rate = computed<T>(lr / (1 - pow(decay1, t)));
+        root2 = computed<T>(sqrt(1 - pow(decay2, t)));
+    }
+    __syncthreads();
+    adamw<T>(addresses, starts, sizes, n, rate, beta1, rest1, beta2, rest2, root2, eps, kept, l2, sign);
+}
+
 // Gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it). The third list is of
-// momentum buffers, or is not there.
+// momentum buffers, or is not there. Where there is a found_inf that is not 0, nothing changes.
 template <class T>
 __device__ void sgd(const Int* addresses, const Int* starts, const Int* sizes, Int n,
                     computed<T> rate, computed<T> momentum, computed<T> rest, computed<T> l2,
-                    computed<T> sign, Int nesterov, Int first_step) {
+                    computed<T> sign, Int nesterov, Int first_step, const float* found_inf) {
     typedef computed<T> A;
+    if (found_inf && *found_inf != 0) return;
     each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
         T* param = at<T>(addresses, 0, n, tensor) + i;
         A p = A(*param), g = sign * A(at<const T>(addresses, 1, n, tensor)[i]);
@@ -79,14 +107,14 @@ __device__ void squares(const Int* addresses, const Int* starts, const Int* size
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Every element times a number; not_finite becomes 1 if one of them is infinite or NaN then.
+// Every element times a number; found_inf becomes 1 if one of them is infinite or NaN then.
 template <class T>
 __device__ void scale(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                      computed<T> factor, int* not_finite) {
+                      computed<T> factor, float* found_inf) {
     each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
         T* x = at<T>(addresses, 0, n, tensor) + i;
         *x = T(computed<T>(*x) * factor);
-        if (not_finite && !(fabs(computed<T>(*x)) < infinity<computed<T>>())) *not_finite = 1;
+        if (found_inf && !(fabs(computed<T>(*x)) < infinity<computed<T>>())) *found_inf = 1;
     });
 }
 
@@ -98,13 +126,21 @@ __device__ void scale(const Int* addresses, const Int* starts, const Int* sizes,
         adamw<T>(addresses, starts, sizes, n, rate, beta1, rest1, beta2, rest2, root2, eps,     \
                  kept, l2, sign);                                                               \
     }                                                                                           \
+    extern "C" __global__ void adamw_unless_##NAME(                                             \
+        const Int* addresses, const Int* starts, const Int* sizes, Int n, computed<T> beta1,    \
+        computed<T> rest1, computed<T> beta2, computed<T> rest2, computed<T> eps,               \
+        computed<T> kept, computed<T> l2, computed<T> sign, const float* found_inf, double lr,  \
+        double decay1, double decay2) {                                                         \
+        adamw_unless<T>(addresses, starts, sizes, n, beta1, rest1, beta2, rest2, eps, kept, l2, \
+                        sign, found_inf, lr, decay1, decay2);                                   \
+    }                                                                                           \
     extern "C" __global__ void sgd_##NAME(const Int* addresses, const Int* starts,              \
                                           const Int* sizes, Int n, computed<T> rate,            \
                                           computed<T> momentum, computed<T> rest,               \
                                           computed<T> l2, computed<T> sign, Int nesterov,       \
-                                          Int first_step) {                                     \
+                                          Int first_step, const float* found_inf) {             \
         sgd<T>(addresses, starts, sizes, n, rate, momentum, rest, l2, sign, nesterov,           \
-               first_step);                                                                     \
+               first_step, found_inf);                                                          \
     }                                                                                           \
     extern "C" __global__ void squares_##NAME(const Int* addresses, const Int* starts,          \
                                               const Int* sizes, Int n, computed<T>* out) {      \
@@ -115,8 +151,8 @@ __device__ void scale(const Int* addresses, const Int* starts, const Int* sizes,
         scale<T>(addresses, starts, sizes, n, *factor, nullptr);                                \
     }                                                                                           \
     extern "C" __global__ void unscale_##NAME(const Int* addresses, const Int* starts,          \
-                                              const Int* sizes, Int n, computed<T> factor,      \
-                                              int* not_finite) {                                \
-        scale<T>(addresses, starts, sizes, n, factor, not_finite);                              \
+                                              const Int* sizes, Int n, const float* factor,     \
+                                              float* found_inf) {                               \
+        scale<T>(addresses, starts, sizes, n, computed<T>(*factor), found_inf);                 \
     }
 FOR_EACH_FLOAT(EXPORT)

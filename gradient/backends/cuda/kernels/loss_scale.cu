@@ -1,0 +1,44 @@
+// What a loss scale does after each step (Micikevicius et al. 2018, section 3.2), on the device, so
+// that nobody waits to read whether a gradient was infinite. A few bytes, read and written once.
+#include "numbers.cuh"
+
+// scale *= backoff where found_inf is not 0; scale *= growth after `interval` steps without, which
+// `tracker` counts. Computed in float64 and rounded; a scale that would become infinite stays. One
+// thread does it.
+__device__ inline void update_scale(float* scale, int* tracker, const float* found_inf, double growth,
+                                    double backoff, Int interval) {
+    if (threadIdx.x != 0) return;
+    if (*found_inf != 0) {
+        *scale = float(*scale * backoff), *tracker = 0;
+    } else if (*tracker + 1 == interval) {
+        const float grown = float(*scale * growth);
+        if (grown < infinity<float>()) *scale = grown;
+        *tracker = 0;
+    } else {
+        ++*tracker;
+    }
+}
+
+// Where found_inf is 0, one more step for each of n counts, whose `addresses` are given. A thread for
+// each count.
+__device__ inline void count_unless(const Int* addresses, Int n, const float* found_inf) {
+    const Int i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < n && *found_inf == 0) *reinterpret_cast<float*>(addresses[i]) += 1;
+}
+
+// A scale and counts are float32, whatever the gradients are.
+#define EXPORT(NAME, T)                                                                            \
+    extern "C" __global__ void update_scale_##NAME(float* scale, int* tracker,                     \
+                                                   const float* found_inf, double growth,          \
+                                                   double backoff, Int interval) {                 \
+        update_scale(scale, tracker, found_inf, growth, backoff, interval);                        \
+    }                                                                                              \
+    extern "C" __global__ void count_unless_##NAME(const Int* addresses, Int n,                    \
+                                                   const float* found_inf) {                       \
+        count_unless(addresses, n, found_inf);                                                     \
+    }
+#ifdef DTYPE
+FOR_EACH_FLOAT(EXPORT)
+#else
+EXPORT(float32, float)
+#endif

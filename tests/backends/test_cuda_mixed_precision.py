@@ -1,0 +1,149 @@
+"""Loss scaling on the CUDA backend: the host never waits, and the scale moves as PyTorch's."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import nn
+from gradient.amp import GradScaler
+from support import fake_cupy
+from support.fake_device import DEVICE
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+VALUES = [1.0, math.inf, 1.0, 2.0, -1.0, math.nan, math.nan, 0.5, 1.0, 3.0, -math.inf, 1.0]
+"""What the loss of each step is multiplied by."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "AdamW": {"lr": 0.1, "weight_decay": 0.1},
+    "Adam": {"lr": 0.1, "weight_decay": 0.1},
+    "SGD": {"lr": 0.125, "momentum": 0.9},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    fake_cupy.waits.clear()
+    yield
+    fake_cupy.waits.clear()
+
+
+def run(lib: Any, optimizer: str, device: str, values: list[float]) -> tuple[Any, Any, list[Any]]:
+    """A parameter after steps with losses of these factors, its optimiser, and the scales."""
+    options = OPTIMIZERS[optimizer]
+    p = lib.tensor([1.0, 2.0, 3.0], device=device, requires_grad=True)
+    steps = getattr(lib.optim, optimizer)([p], **options)
+    factors = [lib.tensor(value, device=device) for value in values]
+    scaler = lib.amp.GradScaler("cpu", 64.0, 1.7, 0.3, 2)
+    scales = []
+    fake_cupy.waits.clear()
+    for factor in factors:
+        steps.zero_grad()
+        scaler.scale((p * p).sum() * factor).backward()
+        scaler.step(steps)
+        scaler.update()
+        scales.append(scaler.state_dict() if device != DEVICE else scaler._scale.clone())
+    return p, steps, scales
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_is_left_out_where_nobody_waits(optimizer: str) -> None:
+    """As on the CPU, where the host reads whether it is to be left out."""
+    on_device, there, scales = run(gradient, optimizer, DEVICE, VALUES)
+    assert fake_cupy.waits == []
+    expected, here, states = run(gradient, optimizer, "cpu", VALUES)
+    np.testing.assert_allclose(on_device.tolist(), expected.tolist(), rtol=1e-6)
+    assert [s.item() for s in scales] == [state["scale"] for state in states]
+    for got, wanted in zip(there.state.values(), here.state.values(), strict=True):
+        for name, value in wanted.items():
+            np.testing.assert_allclose(np.array(got[name].tolist()), np.asarray(value), rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_go_on_without_a_scaler_and_from_a_saved_state(optimizer: str) -> None:
+    """The count of steps comes back to the host when it is needed there."""
+    ends = []
+    for device in (DEVICE, "cpu"):
+        p, steps, _ = run(gradient, optimizer, device, VALUES[:4])
+        steps.step()
+        saved = steps.state_dict()
+        resumed = type(steps)([p], **OPTIMIZERS[optimizer])
+        resumed.load_state_dict(saved)
+        resumed.step()
+        ends.append(p.tolist())
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("SGD", {"momentum": 0.9, "dampening": 0.5}), ("AdamW", {"amsgrad": True}), ("Lion", {})],
+)
+def test_other_optimizers_are_asked_once(kind: str, options: dict[str, Any]) -> None:
+    """What takes no part in this is told by the host, which reads one number a step."""
+    p = gradient.tensor([1.0, 2.0], device=DEVICE, requires_grad=True)
+    optimizer = getattr(gradient.optim, kind)([p], lr=0.1, **options)
+    scaler = GradScaler()
+    fake_cupy.waits.clear()
+    for i in range(2):
+        scaler.scale((p * p).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert fake_cupy.waits == ["asnumpy"] * (i + 1)
+
+
+def test_a_compiled_step_has_the_scaler_in_its_graphs() -> None:
+    model = nn.Linear(3, 2).to(DEVICE)
+    optimizer = gradient.optim.AdamW(model.parameters(), lr=0.1)
+    scaler = GradScaler(init_scale=8.0, growth_interval=2)
+    x = gradient.ones(4, 3, device=DEVICE)
+    factors = [gradient.tensor(v, device=DEVICE) for v in VALUES]
+
+    def step(factor: gradient.Tensor) -> gradient.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean() * factor
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    compiled = gradient.compile(step)
+    fake_cupy.waits.clear()
+    for factor in factors:
+        compiled(factor)
+    assert fake_cupy.waits == []
+    assert len(compiled.signatures) == 1
+    [executor] = [
+        variant.executor
+        for signature in compiled.signatures.values()
+        for variant in signature.variants
+        if variant.executor is not None
+    ]
+    alone = {executor.calls[i].op for i in executor.alone}
+    assert alone == {"adamw_step", "foreach_unscale"}, "addresses come from the host"
+    assert all(math.isfinite(x) for p in model.parameters() for x in p.flatten().tolist())
+    scale, good = 8.0, 0
+    for value in VALUES:
+        good = good + 1 if math.isfinite(value) else 0
+        scale *= 0.5 if not math.isfinite(value) else 2.0 if good == 2 else 1.0
+        good %= 2
+    assert scaler.get_scale() == scale
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_scale_and_the_parameters_move_as_in_pytorch(optimizer: str) -> None:
+    torch = importlib.import_module("torch")
+    ours, _, scales = run(gradient, optimizer, DEVICE, VALUES)
+    theirs, _, states = run(torch, optimizer, "cpu", VALUES)
+    np.testing.assert_allclose(ours.tolist(), theirs.tolist(), rtol=1e-6)
+    assert [s.item() for s in scales] == [state["scale"] for state in states]
