@@ -70,7 +70,7 @@ class _ModuleSequence(Module, Generic[M]):
         return len(self._modules)
 
     def __iter__(self) -> Iterator[M]:
-        return iter(cast(list[M], list(self._modules.values())))
+        return iter(cast(list[M], [module for _, module in self._items(MODULE)]))
 
     def __iadd__(self, modules: Iterable[M]) -> Self:
         return self.extend(modules)

@@ -7,8 +7,7 @@ which they were set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import ArgumentError, TypeMismatch, sentence
@@ -50,6 +49,18 @@ class Members:
         elif name in registry and HOOKS[registry[name]]:
             value = registered(registry[name], self, name, value)
         object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # else every name would pass for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """What is no attribute; a class that overrides it asks here by `super()`."""
+            if name in self.__dict__:
+                return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy, or what was pickled. (Here so that no `__getattr__` is asked for it.)"""
+        self.__dict__.update(state)
 
     def __delattr__(self, name: str) -> None:
         changes.count += 1
@@ -117,23 +128,20 @@ class Members:
         values = self.__dict__
         return [(name, values[name]) for name, its in self._registry.items() if its == kind]
 
-    def _of_kind(self, kind: str) -> Mapping[str, Any]:
-        return MappingProxyType(dict(self._items(kind)))
+    @property
+    def _parameters(self) -> OfKind:
+        """This module's own parameters."""
+        return OfKind(self, PARAMETER)
 
     @property
-    def _parameters(self) -> Mapping[str, Parameter | None]:
-        """This module's own parameters (read-only: set attributes instead)."""
-        return self._of_kind(PARAMETER)
+    def _buffers(self) -> OfKind:
+        """This module's own buffers."""
+        return OfKind(self, BUFFER)
 
     @property
-    def _buffers(self) -> Mapping[str, Tensor | None]:
-        """This module's own buffers (read-only)."""
-        return self._of_kind(BUFFER)
-
-    @property
-    def _modules(self) -> Mapping[str, Module | None]:
-        """This module's own children (read-only)."""
-        return self._of_kind(MODULE)
+    def _modules(self) -> OfKind:
+        """This module's own children."""
+        return OfKind(self, MODULE)
 
     # ---- walking the tree -------------------------------------------------------------------
 
@@ -251,6 +259,47 @@ class Members:
         if not isinstance(value, kind):
             raise AttributeError(f"`{name}` is not {article}")
         return value
+
+
+class OfKind(MutableMapping[str, Any]):
+    """A module's own members of one kind, by name, to be read, set and deleted.
+
+    It stands for PyTorch's dict of them: what is set is not checked, and calls no hook.
+    """
+
+    def __init__(self, module: Members, kind: str) -> None:
+        self._module, self._kind = module, kind
+
+    def __getitem__(self, name: str) -> Any:
+        if self._module._registry.get(name) != self._kind:
+            raise KeyError(name)
+        return self._module.__dict__[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        changes.count += 1
+        if name not in self:
+            self._module._register(name, self._kind)
+        self._module.__dict__[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        delattr(self._module, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _ in self._module._items(self._kind)])
+
+    def __len__(self) -> int:
+        return len(self._module._items(self._kind))
+
+    def __contains__(self, name: object) -> bool:
+        return self._module._registry.get(name) == self._kind  # type: ignore[call-overload]
+
+    def __repr__(self) -> str:
+        return repr(self.copy())
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self._module._items(self._kind))
 
 
 def _join(prefix: str, name: str) -> str:

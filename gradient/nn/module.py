@@ -330,5 +330,5 @@ class Module(Hooked, StateDictHooked, Members):
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        children = [f"({name}): {indent(repr(module))}" for name, module in self._modules.items()]
+        children = [f"({name}): {indent(repr(module))}" for name, module in self._items(MODULE)]
         return format_module(self._get_name(), extra, children)

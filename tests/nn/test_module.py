@@ -75,6 +75,42 @@ def test_shared_parameters_come_once_and_are_saved_under_both_names() -> None:
     assert names(twice.named_modules(remove_duplicate=False)) == ["", "0", "1"]
 
 
+def test_members_are_set_and_deleted_through_their_dicts() -> None:
+    block = Block()
+    assert dict(block._parameters) == {"scale": block.scale, "shift": None}
+    assert list(block._buffers) == ["mean", "cache"] and len(block._modules) == 1
+    assert "inner" in block._modules and "inner" not in block._parameters
+    block._modules["inner"] = nn.Identity()
+    assert repr(block._modules) == "{'inner': Identity()}" and block.inner(1) == 1
+    weight = block._parameters.pop("scale")  # as a layer does that computes its weight
+    block.scale = weight * 2
+    assert names(block.named_parameters()) == [] and block._parameters.copy() == {"shift": None}
+    block._parameters["scale"] = 3 * weight  # as code does that trains a step within a step
+    assert names(block.named_parameters()) == ["scale"] and not block.scale.is_leaf
+    block._buffers["cache"] = gradient.ones(1)
+    assert list(block.state_dict()) == ["scale", "mean"]
+
+
+def test_what_is_no_attribute_is_asked_for_by_getattr() -> None:
+    class Around(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)  # type: ignore[misc]
+            except AttributeError:
+                return getattr(self.inner, name)
+
+    around = Around(Block())
+    assert around.__getattr__("inner") is around.inner
+    assert around.scale is around.inner.scale
+    assert copy.deepcopy(around).scale.tolist() == [1, 1, 1]
+    with pytest.raises(AttributeError, match="'Block' object has no attribute 'nothing'"):
+        around.nothing  # noqa: B018
+
+
 def test_setting_and_deleting_attributes() -> None:
     block = Block()
     block.scale = None  # keeps its name, as PyTorch
@@ -174,11 +210,8 @@ def test_a_name_moves_between_kinds() -> None:
             ValueError,
             "train: expected mode to be True or False, got 'yes'",
         ),
-        (
-            lambda block: block._parameters.update(w=None),
-            AttributeError,
-            "'mappingproxy' object has no attribute 'update'",
-        ),
+        (lambda block: block._buffers["scale"], KeyError, "scale"),
+        (lambda block: block._modules.pop("w"), KeyError, "w"),
         (
             lambda block: nn.Module()(1),
             NotImplementedError,
