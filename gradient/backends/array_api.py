@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -296,8 +297,7 @@ class ArrayAPIBackend(Backend[Array]):
 
     # Indexing ------------------------------------------------------------------------------------
 
-    def getitem(self, x: Array, index: Index) -> Array:
-        return x[index]
+    getitem = staticmethod(operator.getitem)  # type: ignore[assignment]
 
     def assign(self, x: Array, index: Index, value: Any) -> Array:
         x[index] = value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.array_api import Array, ArrayAPIBackend
-from gradient.backends.numpy import kernels, memory
+from gradient.backends.numpy import blas, kernels, memory
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
@@ -83,8 +83,7 @@ class NumpyBackend(
     def __init__(self) -> None:
         memory.keep_freed()
 
-    # Bound straight to functions in C: a method call less on the hottest path.
-    getitem = staticmethod(operator.getitem)  # type: ignore[assignment]
+    # Bound straight to the ufuncs: a method call less on the hottest path.
     exp = staticmethod(np.exp)  # type: ignore[assignment]
     log = staticmethod(np.log)  # type: ignore[assignment]
     sqrt = staticmethod(np.sqrt)  # type: ignore[assignment]
@@ -105,9 +104,21 @@ class NumpyBackend(
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
 
     def matmul(self, a: Array, b: Array) -> Array:
-        if a.size + b.size < SMALL and a.dtype.char in "fd":
+        if a.dtype.char in "fd" and b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD:
             return np.matmul(a, b)
         return super().matmul(a, b)
+
+    def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
+        """A small product is not offered to the kernels, one by one: none would take it."""
+        if (
+            type(weight) is np.ndarray
+            and x.dtype.char in "fd"
+            and weight.size < 4 * kernels.MIN_SIZE
+            and x.size * weight.shape[0] <= blas.ONE_THREAD
+            and not small_calls.are_repeated()
+        ):
+            return super(MatmulOnThreads, self).linear(x, weight, bias)
+        return super().linear(x, weight, bias)
 
     def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
         """Whole rows, by NumPy's quicker way."""

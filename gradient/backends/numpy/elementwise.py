@@ -144,15 +144,20 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
 
 def takes_where(condition: Any, a: Any, b: Any) -> bool:
     """Whether the kernel chooses elements: of arrays of one shape, one of which may be a number."""
-    given = [x for x in (a, b) if isinstance(x, np.ndarray) and x.shape == condition.shape]
-    return (
-        len(given) > 0
-        and condition.dtype == np.bool_
-        and condition.flags.c_contiguous
-        and all(isinstance(x, (np.ndarray, np.generic)) for x in (a, b))
-        and all(x.shape in (condition.shape, ()) for x in (a, b))
-        and all(kernels.supports(x, a, b) for x in given)
-    )
+    shape = condition.shape
+    if condition.dtype.char != "?" or not condition.flags.c_contiguous:
+        return False
+    large = None
+    for x in (a, b):
+        if not isinstance(x, (np.ndarray, np.generic)):
+            return False
+        if x.shape == shape:
+            if not isinstance(x, np.ndarray) or not x.flags.c_contiguous:
+                return False
+            large = x
+        elif x.shape:
+            return False
+    return large is not None and kernels.supports(large, a, b)
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
@@ -167,8 +172,9 @@ def _each(
 ) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape; numbers: its options."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
-    stored = kernels.load("half_precision").stored
-    flat = [stored(kernels.contiguous(a)).reshape(-1) for a in arrays]
-    chunk = kernels.load("elementwise").CHUNK
-    threads.parallel_for(kernel, out.size, chunk, *flat, stored(out).reshape(-1), *numbers)
+    flat = [contiguous(a).reshape(-1) for a in arrays]
+    flat.append(out.reshape(-1))
+    if out.itemsize == 2:
+        flat = list(map(kernels.load("half_precision").stored, flat))
+    threads.parallel_for(kernel, out.size, kernels.load("elementwise").CHUNK, *flat, *numbers)
     return out

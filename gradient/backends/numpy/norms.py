@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -109,7 +110,8 @@ class NormKernels(NormDefaults[np.ndarray]):
 
         columns, number = x.shape[-1], _computed_in(x)
         y = np.empty(x.shape, x.dtype)
-        mean, rstd = np.empty((2, *x.shape[:-1], 1), number)
+        of_rows = (*x.shape[:-1], 1)
+        mean, rstd = np.empty(of_rows, number), np.empty(of_rows, number)
         threads.parallel_for(
             norms.layer_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
             stored(_or_full(weight, 1, x)), stored(_or_full(bias, 0, x)), number(eps),
@@ -186,12 +188,19 @@ def _computed_in(x: np.ndarray) -> type[np.floating]:
 
 
 def _2d(x: np.ndarray) -> np.ndarray:
-    return contiguous(x).reshape(-1, x.shape[-1])
+    x = contiguous(x)
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
     """A weight or bias; where there is none, one that changes nothing."""
-    return np.full(x.shape[-1], value, x.dtype) if vector is None else contiguous(vector)
+    return _full(x.shape[-1], value, x.dtype) if vector is None else contiguous(vector)
+
+
+@functools.lru_cache(maxsize=8)
+def _full(size: int, value: int, dtype: np.dtype) -> np.ndarray:
+    """A vector of one value, which kernels only read: kept, as one layer after the other asks."""
+    return np.full(size, value, dtype)
 
 
 def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:

@@ -26,21 +26,25 @@ MIN_ROW = 576
 even one, in place of ten calls of NumPy: the width of the smallest models in common use (SmolLM).
 Those of a short script have shorter rows."""
 
-FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+"""A tuple: hashing a dtype, as a set does, takes longer than all of `supports`."""
 
 
 def supports(x: Any, *others: Any) -> bool:
     """Whether kernels take an operation on these arrays: `x` is large (or `small_calls` are
     repeated) and contiguous, all are float32 or all float64, and there are kernels. An operand that
     is None counts as fitting."""
-    return (
+    if not (
         type(x) is np.ndarray
         and (x.size >= MIN_SIZE or (x.size > 0 and small_calls.are_repeated()))
         and x.dtype in FLOATS
         and x.flags.c_contiguous
-        and all(o is None or o.dtype == x.dtype for o in others)
-        and available()
-    )
+    ):
+        return False
+    for o in others:
+        if o is not None and o.dtype != x.dtype:
+            return False
+    return available()
 
 
 def supports_rows(x: Any, *others: Any) -> bool:
@@ -60,7 +64,7 @@ def supports_rows(x: Any, *others: Any) -> bool:
     for o in others:
         if o is not None and o.dtype != x.dtype:
             return False
-    return computes(x.dtype)
+    return available() if x.dtype in FLOATS else computes(x.dtype)
 
 
 @functools.cache
