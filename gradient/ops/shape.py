@@ -45,6 +45,32 @@ def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
     return be.concatenate(list(arrays), axis)
 
 
+@op(
+    lambda g, be, shapes, axis: slices(be, g, len(shapes), axis),
+    expected_shapes="tensors of one shape",
+    takes_complex=True,
+)
+def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
+    """Arrays of one shape along a new axis `axis`."""
+    return be.stack(list(arrays), axis)
+
+
+@op(lambda g, be, axis: be.stack(g, axis), takes_complex=True)
+def unbind(be: Backend[Array], x: Array, /, *, axis: int) -> list[Array]:
+    """The slices along `axis`, without it: views."""
+    return slices(be, x, x.shape[axis], axis)
+
+
+def slices(be: Backend, x: Any, count: int, axis: int) -> list[Any]:
+    return [be.getitem(x, at) for at in slice_indices(count, axis)]
+
+
+def slice_indices(count: int, axis: int) -> list[tuple[Any, ...]]:
+    """The indices of views that are one slice each."""
+    before: tuple[Any, ...] = (slice(None),) * axis
+    return [(*before, i, Ellipsis) for i in range(count)]
+
+
 @op(lambda g, be, axis: be.concatenate(g, axis), takes_complex=True)
 def split(be: Backend[Array], x: Array, /, *, sizes: Sequence[int], axis: int) -> list[Array]:
     """Consecutive pieces of the given sizes along `axis`: views."""
@@ -52,12 +78,17 @@ def split(be: Backend[Array], x: Array, /, *, sizes: Sequence[int], axis: int) -
 
 
 def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
+    return [be.getitem(x, at) for at in piece_indices(sizes, axis)]
+
+
+def piece_indices(sizes: Sequence[int], axis: int) -> list[tuple[Any, ...]]:
+    """The indices of consecutive pieces of the given sizes."""
     before: tuple[Any, ...] = (slice(None),) * axis
-    parts, start = [], 0
+    indices, start = [], 0
     for size in sizes:
-        parts.append(be.getitem(x, (*before, slice(start, start + size))))
+        indices.append((*before, slice(start, start + size)))
         start += size
-    return parts
+    return indices
 
 
 @op(lambda g, be, axis: be.flip(g, axis), takes_complex=True)

@@ -52,11 +52,11 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
-    kept = tensors
-    if any(len(t.array.shape) != 1 for t in tensors):
-        # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
-        kept = [t for t in tensors if t.array.shape != (0,)]
-    return shape.concatenate(*kept, axis=axis_of(dim, kept[0].ndim))
+    # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
+    kept = [t for t in tensors if t.array.shape != (0,)]
+    if len(kept) < len(tensors) and all(len(t.array.shape) == 1 for t in kept):
+        kept = tensors
+    return shape.concatenate(*kept, axis=axis_of(dim, len(kept[0].array.shape)))
 
 
 concat = concatenate = cat
@@ -67,14 +67,13 @@ def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
     first = tensors[0].array.shape
-    axis = axis_of(dim, len(first) + 1)
     for i, t in enumerate(tensors):
         if t.array.shape != first:
             raise ShapeError(
                 f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
                 f"{list(t.array.shape)} at entry {i}"
             )
-    return shape.concatenate(*[t.unsqueeze(axis) for t in tensors], axis=axis)
+    return shape.stack(*tensors, axis=axis_of(dim, len(first) + 1))
 
 
 @forwarded

@@ -18,7 +18,7 @@ from gradient.errors import (
 from gradient.ops import index, shape
 from gradient.tensor.arguments import axis_of, int_of, int_or_scalar, ints_of
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import view, view_of
+from gradient.tensor.views import view, view_of, views_of
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -48,10 +48,11 @@ class Splitting(Shaping):
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:
         """The axis of a dimension to be cut, and its size."""
-        axis = axis_of(dim, self.ndim)
-        if not self.ndim:
+        size = self.array.shape
+        axis = axis_of(dim, len(size))
+        if not size:
             raise IndexOutOfRange(sentence(caller, "at least one dimension", "a 0-d tensor"))
-        return axis, self.array.shape[axis]
+        return axis, size[axis]
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
@@ -71,19 +72,18 @@ class Splitting(Shaping):
         return self._pieces(sizes, axis)
 
     def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
-        parts, start = [], 0
-        for part, size in zip(shape.split(self, sizes=sizes, axis=axis), sizes, strict=True):
-            at = (slice(None),) * axis + (slice(start, start + size),)
-            parts.append(view_of(self, part, index.getitem, {"index": at}))
-            start += size
-        return tuple(parts)
+        parts = shape.split(self, sizes=sizes, axis=axis)
+        return views_of(self, parts, index.getitem, shape.piece_indices(sizes, axis))
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
         if int_of("chunk", "chunks", chunks) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
-        _, n = self._length("chunk", dim)
-        return self.split(-(-n // chunks) if n else [0] * chunks, dim)
+        axis, n = self._length("chunk", dim)
+        each = -(-n // chunks)
+        return self._pieces(
+            [min(each, n - i) for i in range(0, n, each)] if n else [0] * chunks, axis
+        )
 
     def tensor_split(
         self,
@@ -118,8 +118,8 @@ class Splitting(Shaping):
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along `dim`, without it."""
         axis, n = self._length("unbind", dim)
-        parts = self._pieces([1] * n, axis)
-        return tuple(part.squeeze(axis) for part in parts)
+        parts = shape.unbind(self, axis=axis)
+        return views_of(self, parts, index.getitem, shape.slice_indices(n, axis))
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` along `dimension`, each `step` after the other, put last: a view

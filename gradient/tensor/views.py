@@ -9,7 +9,7 @@ from there: whatever shows the memory then has the gradient of what it shows, as
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gradient.autograd.explain import explain
@@ -94,6 +94,17 @@ def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Any:
     if backend.is_view_of(out.array, array):
         note(base, out, call.op, options)
     return out
+
+
+def views_of(base: Any, outs: Any, call: Any, values: Iterable[Any]) -> tuple[Any, ...]:
+    """`outs`, noted as views of `base`, which has dimensions: such as the op `call` would take by
+    its one option."""
+    array, backend, view_op = base.array, base.backend, call.op
+    (option,) = view_op.options
+    for out, value in zip(outs, values, strict=True):
+        if backend.is_view_of(out.array, array):
+            note(base, out, view_op, {option: value})
+    return tuple(outs)
 
 
 def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:

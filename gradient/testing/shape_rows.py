@@ -55,6 +55,20 @@ ROWS = [
         empty=((3, 0), (3, 2)),
     ),
     Row(
+        "stack",
+        lambda a, b: shape.stack(a, b, axis=1),
+        lambda a, b: np.stack([a, b], 1),
+        ((3, 4), (3, 4)),
+        empty=((3, 0), (3, 0)),
+    ),
+    Row(
+        "unbind",
+        lambda x: _product(shape.unbind(x, axis=1)),
+        lambda x: x[:, 0] * x[:, 1],
+        ONE,
+        empty=((0, 2),),
+    ),
+    Row(
         "split",
         lambda x: _product(shape.split(x, sizes=[2, 2], axis=1)),
         lambda x: x[:, :2] * x[:, 2:],

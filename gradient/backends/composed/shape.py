@@ -130,7 +130,10 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.broadcast_to(x, shape)
 
     def stack(self, arrays: list[Array], axis: int) -> Array:
-        return self.concatenate([self.unsqueeze(a, axis) for a in arrays], axis)
+        own = tuple(arrays[0].shape)
+        axis %= len(own) + 1
+        shape = (*own[:axis], 1, *own[axis:])
+        return self.concatenate([self.reshape(a, shape) for a in arrays], axis)
 
     def flip(self, x: Array, axis: tuple[int, ...]) -> Array:
         if not x.shape:
