@@ -212,14 +212,22 @@ def of_two(made: Op) -> Callable[..., Any]:
 def of_n(made: Op) -> Callable[..., Any]:
     function, differentiable, has_extras = made.function, bool(made.rules), made.has_extras
     promotes = made.promotion != "none"
+    least = len(made.inputs)
 
     def call(*inputs: Any, **options: Any) -> Any:
+        backend: Any = None
+        arrays: list[Any] = []
+        nodes: list[Any] = []
         try:
-            like = inputs[0] if inputs else None
-            if not isinstance(like, Variable):
-                like = next(t for t in inputs if isinstance(t, Variable))
-            backend = like.backend
-            arrays = [t.array if isinstance(t, Variable) else t for t in inputs]
+            for t in inputs:
+                if isinstance(t, Variable):
+                    arrays.append(t.array)
+                    nodes.append(t.node)
+                    if backend is None:
+                        backend = t.backend
+                else:
+                    arrays.append(t)
+                    nodes.append(None)
             if promotes:
                 arrays = promote(made, backend, arrays)
             y = function(backend, *arrays, **options)
@@ -228,22 +236,15 @@ def of_n(made: Op) -> Callable[..., Any]:
         extras = None
         if has_extras:
             y, extras = y
-        recorded = False
-        if differentiable and mode.grad:
-            for t in inputs:
-                if isinstance(t, Variable) and t.node is not None:
-                    recorded = True
-                    break
-        if recorded:
-            nodes = [t.node if isinstance(t, Variable) else None for t in inputs]
-            nodes += [None] * (len(made.inputs) - len(nodes))  # trailing optional inputs left out
-            arrays += [None] * (len(nodes) - len(arrays))
+        node = None
+        if differentiable and nodes.count(None) < len(nodes) and mode.grad:
+            if len(nodes) < least:  # trailing optional inputs left out
+                nodes += [None] * (least - len(nodes))
+                arrays += [None] * (least - len(arrays))
             node = made.record(backend, arrays, nodes, y, extras, options)
             if inference_used and node is not None:
                 refuse_saved(node.saved or (), made.public_name, inputs)
-        else:
-            node = None
-        if isinstance(y, list):
+        if type(y) is list:
             return outputs(y, backend, node)
         return wrap(y, backend, node)
 

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, make_node, trace
+from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import CHECKED_KINDS, Promotion
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
-from gradient.source_lines import location_of, user_frame
+from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
     from gradient.autograd.decorators import BinaryDecorator, Decorator
@@ -171,18 +171,32 @@ class Op:
     ) -> Node | None:
         """The node of a call that returned `y`; none where that has no gradient, being of integers
         or bools. (Ops of one and two inputs have this inlined.)"""
-        if type(y) is not list and y.dtype.kind in "biu":
+        several = type(y) is list
+        if not several and y.dtype.kind in "biu":
             return None
-        wanted = (True,) if len(nodes) == 1 else tuple([n is not None for n in nodes])
+        wanted = tuple([n is not None for n in nodes])
         if self.variadic:
             n = len(self.inputs)
-            wanted = (*wanted[:n], any(wanted[n:]))
+            wanted = (*wanted[:n], True in wanted[n:])
         keep = self.savers.get(wanted)
         if keep is None:
             keep = self.savers[wanted] = saver(self.plan(wanted))
-        saved, location = keep(arrays, y, extras), location_of(user_frame(2))
-        node = make_node(self, backend, tuple(nodes), saved, y, location)
+        node = Node()
+        node.op = self
+        node.backend = backend
+        node.parents = tuple(nodes)
+        node.saved = keep(arrays, y, extras)
         node.options = options
+        node.sequence_nr = next_sequence_nr()
+        if several:
+            node.n_outputs = len(y)
+            node.shape = [each.shape for each in y]  # type: ignore[assignment]
+            node.dtype = [each.dtype for each in y]
+        else:
+            node.shape = y.shape
+            node.dtype = y.dtype
+        frame = user_frame(2)
+        node.location = (frame.f_code, frame.f_lasti)
         if mode.grad == ANOMALY:
             trace(node)
         return node
