@@ -103,3 +103,19 @@ def array_at(memory: np.ndarray, buffer: Buffer) -> np.ndarray:
     if buffer.nbytes == 0 or any(step < 0 for step in buffer.strides):
         return np.ndarray(buffer.shape, buffer.dtype, memory)
     return np.ndarray(buffer.shape, buffer.dtype, memory, 0, buffer.strides)
+
+
+def has_gaps(x: np.ndarray) -> bool:
+    """Whether a copy of an array would lie otherwise than the array does."""
+    return bool(x.size) and np.empty_like(x).strides != x.strides and min(x.strides) >= 0
+
+
+def copied(x: np.ndarray) -> np.ndarray:
+    """A copy with the strides of `x`, by which later sums are ordered: in memory of its extent, of
+    which the pages that are written count."""
+    extent = sum((n - 1) * step for n, step in zip(x.shape, x.strides, strict=True))
+    made: np.ndarray = np.ndarray(
+        x.shape, x.dtype, np.empty(extent + x.itemsize, np.uint8), 0, x.strides
+    )
+    np.copyto(made, x)
+    return made

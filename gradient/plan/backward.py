@@ -69,11 +69,12 @@ class WithBackward:
         result = self.function(*args)
         tensors = tensors_in(result)
         given = {id(t) for t in self.inputs}
+        once = {id(t): i for i, t in reversed([*enumerate(tensors)])}
         roots = [
             i
             for i, t in enumerate(tensors)
             if t.backend.device == "cpu" and is_live(t.node) and id(t) not in given
-            if t.node.op is not None and t.node.sequence_nr > start
+            if t.node.op is not None and t.node.sequence_nr > start and once[id(t)] == i
         ]  # fmt: skip
         recorders = [getattr(tensors[i].array, "recorder", None) for i in roots]
         if roots and recorders[0] is not None and recorders[0].broken is None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradient import backends
 from gradient.autograd import inplace
-from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable, wrap
-from gradient.plan.arguments import is_array, mapped_tensors, tensors_in
-from gradient.plan.backward import Again, Backward, DifferentiablePlan, is_live
+from gradient.plan.arguments import mapped_tensors, tensors_in
+from gradient.plan.backward import Again, Backward, DifferentiablePlan
 from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
@@ -28,30 +27,10 @@ from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, live
+from gradient.plan.results import Results
 from gradient.plan.watch import Watch, equal
-from gradient.source_lines import user_frame
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
-
-
-class Freed:
-    """The op of a result whose graph a backward pass inside the function has freed."""
-
-    name, saved_names = "the compiled function", ()
-
-
-@dataclass
-class Output:
-    """A tensor of the result: a buffer, one of the inputs, or a tensor that was there before.
-
-    `live` says that it can be differentiated, `requires_grad` alone that it could have been.
-    """
-
-    ref: Ref | None = None
-    input: int | None = None
-    tensor: Tensor | None = None
-    requires_grad: bool = False
-    live: bool = False
 
 
 class Variant:
@@ -83,11 +62,13 @@ class Variant:
             first.outcome.others, second.outcome.others
         ):
             raise PlanError("what it returns besides tensors differs from call to call")
-        self._results(second)
+        self.results = Results(second, self.backend)
+        empty = wrap(np.empty(0, np.float32), backends.get("cpu"))
+        # Without the tensors, whose graphs would live as long.
+        self.result = mapped_tensors(second.result, lambda t: empty)
         self._gradients(second)
         self._refuse_survivors(second)
-        outputs = [o.ref for o in self.outputs if o.ref is not None]
-        outputs += [ref for _, ref in self.new_grads]
+        outputs = [*self.results.sources, *(ref for _, ref in self.new_grads)]
         plan = replace(plan, outputs=tuple(outputs))
         self._check_memory(plan, outputs)
         self.first_outputs = len(outputs)
@@ -147,33 +128,6 @@ class Variant:
         self.written_owners = {id(backend.storage(array)) for array in arrays}
 
     # What a run left behind ----------------------------------------------------------------------
-
-    def _results(self, recording: Recording) -> None:
-        refs = {id(t): ref for t, ref in recording.survivors}
-        inputs = {id(t): i for i, t in enumerate(recording.inputs)}
-        roots = recording.backward.roots if recording.backward is not None else ()
-        self.outputs: list[Output] = []
-        backend = backends.get("cpu")
-        # Without the tensors, whose graphs would live as long.
-        self.result = mapped_tensors(
-            recording.result, lambda t: wrap(np.empty(0, np.float32), backend)
-        )
-        for i, t in enumerate(tensors_in(recording.result)):
-            if t.backend is not self.backend:
-                raise PlanError(f"it returns a tensor on the device {t.backend.device!r}")
-            if id(t) in inputs:
-                self.outputs.append(Output(input=inputs[id(t)]))
-            elif id(t) in refs:
-                if not is_array(t.array) or type(t) is not Tensor:
-                    raise PlanError("it returns a tensor of a class of its own, or a packed one")
-                if i not in roots and is_live(t.node):
-                    raise PlanError(
-                        "it returns a tensor whose graph cannot be recorded; compile the backward "
-                        "pass with it, or call it under no_grad()"
-                    )
-                self.outputs.append(Output(refs[id(t)], None, None, t.node is not None, i in roots))
-            else:
-                self.outputs.append(Output(tensor=t))
 
     def _gradients(self, recording: Recording) -> None:
         refs = {id(t): ref for t, ref in recording.survivors}
@@ -278,31 +232,22 @@ class Variant:
                 inplace.mark_overwritten(backend, grad.array, "backward")
         for array in self.written:
             inplace.mark_overwritten(backend, array, "the compiled function")
-        results = iter(found)
-        tensors: list[Tensor] = []
-        live: list[int] = []
-        for output in self.outputs:
-            if output.ref is not None:
-                if output.live:
-                    live.append(len(tensors))
-                tensors.append(
-                    _tensor(next(results), backend, output.requires_grad and not output.live)
-                )
-            elif output.input is not None:
-                tensors.append(inputs[output.input])
-            else:
-                tensors.append(output.tensor)  # type: ignore[arg-type]
+        tensors = self.results.tensors(found, inputs, executor)
         for t in self.dropped:
             t._grad = None
-        for (t, _), array in zip(self.new_grads, results, strict=True):
+        grads_made = found[len(self.results.sources) :]
+        for (t, _), array in zip(self.new_grads, grads_made, strict=True):
             t._grad = wrap(array, backend)
+        outputs = self.results.outputs
         if self.differentiable is not None:
+            live = [i for i, output in enumerate(outputs) if output.live]
             made = [tensors[i].array for i in live]
             for i, t in zip(
                 live, self.differentiable.results(executor, made, inputs, again), strict=True
             ):
                 tensors[i] = t
-        each = iter(tensors)
+        each = iter([t if o.same is None else tensors[o.same]
+                     for t, o in zip(tensors, outputs, strict=True)])  # fmt: skip
         return mapped_tensors(self.result, lambda _: next(each))
 
 
@@ -316,18 +261,6 @@ def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
 
 def _same_backward(a: Backward | None, b: Backward | None) -> bool:
     return a is b if a is None or b is None else a.same(b)
-
-
-def _tensor(array: Any, backend: Any, requires_grad: bool) -> Tensor:
-    if not requires_grad:
-        return wrap(array, backend)
-    node: Any = Node()
-    node.op, node.parents, node.saved, node.options = Freed, (), None, {}
-    node.shape, node.dtype, node.backend = array.shape, array.dtype, backend
-    node.sequence_nr = next_sequence_nr()
-    frame = user_frame(2)
-    node.location = frame.f_code, frame.f_lasti
-    return wrap(array, backend, node)
 
 
 def _with_grads_copied(

@@ -7,6 +7,7 @@ replay is a loop over functions whose arguments are bound. How a call writes to 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -90,9 +91,7 @@ class CpuExecutor:
         self._second = len(first)
         self.program: list[Step] = [*first, *joined(steps[boundary:])]
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
-        self._outputs = [
-            (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
-        ]
+        self._outputs = [self._output(ref) for ref in outputs]
         if layout.nbytes > LARGE:  # what calls were tried with
             memory.trim()
 
@@ -166,6 +165,13 @@ class CpuExecutor:
             return [(lambda: np.copyto(out, function()), ())]
         return [(lambda: copy_to(out, function()), ())]
 
+    def _output(self, ref: Ref) -> Callable[[], np.ndarray]:
+        """What gives an output: a copy, but of memory that is the plan's own alone."""
+        x, buffers = self._array(ref), self.plan.buffers
+        if buffers[buffers[ref].root].kind == "external":
+            return lambda: x
+        return functools.partial(arena.copied, x) if arena.has_gaps(x) else lambda: x.copy("K")
+
     def _bound(self, x: Any) -> int | None:
         """Of the integers in a buffer, if they are known to be from 0 to below it."""
         return self._bounds.get(self.plan.buffers[x].root) if isinstance(x, Ref) else None
@@ -215,13 +221,13 @@ class CpuExecutor:
         program: list[Step],
         places: list[np.ndarray],
         inputs: Sequence[Any],
-        outputs: list[tuple[np.ndarray, bool]],
+        outputs: list[Callable[[], np.ndarray]],
     ) -> list[np.ndarray]:
         for place, given in zip(places, inputs, strict=True):
             np.copyto(place, given)
         for function, args in program:
             function(*args)
-        return [x.copy(order="K") if fresh else x for x, fresh in outputs]
+        return [output() for output in outputs]
 
     def __str__(self) -> str:
         """The plan's listing, with what computes each call."""
