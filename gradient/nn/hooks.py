@@ -268,7 +268,7 @@ def _as_tuple(changed: Any, grads: tuple[Any, ...], name: str) -> tuple[Any, ...
     return changed
 
 
-class _Identity(Function):
+class ModuleBackward(Function):
     """Returns its tensors unchanged; its backward shows the gradients to a callback."""
 
     @staticmethod
@@ -294,5 +294,7 @@ def _mark(values: tuple[Any, ...], callback: Callable[..., Any]) -> tuple[Any, .
         changed = callback(tuple(full))
         return tuple(changed[place] for place in places)
 
-    marked: Iterator[Tensor] = iter(_Identity.apply(spread, *(values[place] for place in places)))
+    marked: Iterator[Tensor] = iter(
+        ModuleBackward.apply(spread, *(values[place] for place in places))
+    )
     return tuple(next(marked) if place in places else value for place, value in enumerate(values))

@@ -73,19 +73,51 @@ def is_array(array: Any) -> bool:
     return isinstance(array, (np.ndarray, np.generic, OpaqueArray))
 
 
-def with_aliases(
-    args: tuple[Any, ...], options: dict[str, Any], inputs: list[Tensor]
-) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
-    """The arguments with a tensor of its own in the place of each input: what the function reaches
-    by another way than its arguments, though it is the same tensor, is no input."""
-    aliases = [_alias(t) for t in inputs]
-    by_id = {id(t): alias for t, alias in zip(inputs, aliases, strict=True)}
+class Aliased:
+    """Arguments with a tensor of its own in the place of each input: what the function reaches by
+    another way than its arguments, though it is the same tensor, is no input."""
 
-    def replaced(t: Any) -> Any:
-        return by_id.get(id(t), t)
+    def __init__(self, args: tuple[Any, ...], options: dict[str, Any], inputs: list[Tensor]):
+        self.aliases = [_alias(t) for t in inputs]
+        self._alias_of = {id(t): alias for t, alias in zip(inputs, self.aliases, strict=True)}
+        self._input_of = {id(alias): t for t, alias in zip(inputs, self.aliases, strict=True)}
+        self._copies: list[tuple[Any, Any, list[int]]] = []
+        """Each list and dict that was given, its copy, and what was in that."""
+        self.args = tuple(map(self._aliased, args))
+        self.options = {name: self._aliased(value) for name, value in options.items()}
 
-    args, options = mapped_tensors((args, options), replaced)
-    return args, options, aliases
+    def _aliased(self, tree: Any) -> Any:
+        if type(tree) in (list, dict):
+            values = tree if type(tree) is list else tree.values()
+            made: Any = [*map(self._aliased, values)]
+            if type(tree) is dict:
+                made = dict(zip(tree, made, strict=True))
+            self._copies.append((tree, made, _contents(made)))
+            return made
+        if isinstance(tree, tuple):
+            parts = map(self._aliased, tree)
+            if hasattr(tree, "_fields"):
+                return type(tree)(*parts)
+            return tuple(parts) if type(tree) is tuple else tree
+        return self._alias_of.get(id(tree), tree)
+
+    def original(self, tree: Any) -> Any:
+        """`tree` with the inputs again."""
+        return mapped_tensors(tree, lambda t: self._input_of.get(id(t), t))
+
+    def hand_back(self) -> str | None:
+        """Give the lists and dicts what the function has put there; say if it has done so."""
+        changed = [(given, copy) for given, copy, was in self._copies if _contents(copy) != was]
+        for given, copy in changed:
+            own = self.original(copy)
+            given.clear()
+            given.extend(own) if type(given) is list else given.update(own)
+        return "it changes a list or dict that it is given" if changed else None
+
+
+def _contents(x: Any) -> list[int]:
+    """A list or dict as it can be compared: by identity."""
+    return [*map(id, x)] if type(x) is list else [*map(id, x), *map(id, x.values())]
 
 
 def _alias(t: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ replay runs the first part at once and the second when the engine comes to the r
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, make_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import wrap
+from gradient.nn.hooks import ModuleBackward
 from gradient.plan.arguments import tensors_in
 from gradient.plan.calls import BOUNDARY, Ref
 from gradient.plan.executors import CpuExecutor
@@ -94,6 +95,11 @@ class WithBackward:
             else:
                 self.reason = "it depends on a tensor whose graph was made elsewhere"
                 return
+        if _is_hooked([t.node for t in results], border):
+            self.reason = (
+                "its backward pass calls a hook of something made in it; compile that pass, too"
+            )
+            return
         recorder.boundary([t.array for t in results])
         used = [i in self.used or not self.used.intersection(roots) for i in roots]
         given = [
@@ -260,13 +266,25 @@ def is_live(node: Any) -> bool:
     """Whether a backward pass can still go through all of the graph under `node`."""
     if node is None:
         return False
-    seen, waiting = {node}, [node]
+    return all(each.saved is not None for each in _nodes([node], ()))
+
+
+def _is_hooked(roots: Sequence[Any], border: Sequence[Node]) -> bool:
+    """Whether a backward pass to the border calls a hook: it would be called while it is recorded,
+    beside the pass that the program makes."""
+    return any(
+        node.hooks or node.retained is not None or node.op.name == ModuleBackward.__name__
+        for node in _nodes(roots, border)
+    )
+
+
+def _nodes(roots: Sequence[Any], border: Sequence[Node]) -> Iterator[Any]:
+    """The nodes under some, these included, but not beyond the border."""
+    seen = set(border)
+    waiting = [*roots]
     while waiting:
-        each = waiting.pop()
-        if each.saved is None:
-            return False
-        for parent in each.parents:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return True
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting.extend(node.parents)

@@ -11,7 +11,7 @@ from gradient.autograd.modes import mode
 from gradient.errors import TypeMismatch, sentence
 from gradient.locks import new_rlock
 from gradient.nn import Module
-from gradient.plan.arguments import Arguments, mapped_tensors, with_aliases
+from gradient.plan.arguments import Aliased, Arguments
 from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.compiled_module import CompiledModule, compiled_module
@@ -155,15 +155,25 @@ class Compiled(Transparent, Generic[P, R]):
         except PlanError as error:
             signature.reason = str(error)
             return self._eagerly(signature, args, options)
-        given, named, aliases = with_aliases(args, options, arguments.inputs)
+        aliased = Aliased(args, options, arguments.inputs)
+        aliases = aliased.aliases
         signature.recordings += 1
+        absent = watch.gradients_absent()
         states = watch.random_states()
-        run = WithBackward(functools.partial(self.function, **named), aliases, signature.used)
-        recording = record(run, *given, inputs=aliases, strict=self.fullgraph, device=device)
+        function = functools.partial(self.function, **aliased.options)
+        run = WithBackward(function, aliases, signature.used)
+        try:
+            recording = record(
+                run, *aliased.args, inputs=aliases, strict=self.fullgraph, device=device
+            )
+        finally:
+            handed = aliased.hand_back()
         recording.backward = run.backward
-        by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
-        result = mapped_tensors(recording.result, lambda t: by_id.get(id(t), t))
-        signature.reason = recording.broken or run.reason or _side_effect(watch, recording, states)
+        recording.add_leaves(absent)
+        result = aliased.original(recording.result)
+        signature.reason = (
+            recording.broken or run.reason or handed or _side_effect(watch, recording, states)
+        )
         if signature.reason is None and recording.readers.born:
             signature.fruitless += 1
         elif signature.reason is None:

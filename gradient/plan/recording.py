@@ -62,7 +62,8 @@ class Recording:
     survivors   tensors that were made in the run and are still held, with their buffers
     rebound     tensors from before that have another array now, with its buffer
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
-    grads_before   all leaves of the plan that require a gradient, and whether they had none before
+    grads_before   all leaves of the plan, and others that require a gradient and can be reached by
+                the function, and whether they had no gradient before
     held        by root, the last call of `plan.expanded()` at which the program still held a buffer
                 that a call made: what eager execution frees, and when
     backward    of the results that are still to be differentiated, where that was recorded too
@@ -92,6 +93,11 @@ class Recording:
             mapped_tensors(self.result, lambda t: None),
             [(id(t), None if g is None else made.get(id(g))) for t, g in self.grads],
         )
+
+    def add_leaves(self, absent: list[tuple[Tensor, bool]]) -> None:
+        """Note of leaves that the run may have looked at, too, whether they had no gradient."""
+        known = {id(t) for t, _ in self.grads_before}
+        self.grads_before += [each for each in absent if id(each[0]) not in known]
 
     def forget_tensors(self) -> None:
         """Let go of what the run has made, once it is only to be compared with another."""

@@ -156,7 +156,7 @@ def _overlap(a: Any, b: Any) -> bool:
     if not isinstance(a.array, np.ndarray) or not isinstance(b.array, np.ndarray):
         return True  # as far as one can see: their memory is elsewhere
     try:
-        return np.shares_memory(a.array, b.array, max_work=10_000)
+        return np.shares_memory(a.array, b.array, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 

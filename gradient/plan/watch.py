@@ -180,6 +180,11 @@ class Watch:
         parts = [part for part in self._parts if isinstance(part, _RandomState)]
         return [(part.path, part.state()) for part in parts]
 
+    def gradients_absent(self) -> list[tuple[Any, bool]]:
+        """The leaves that require a gradient, and whether they have none now."""
+        leaves = (t for t in self.tensors.values() if t.node is not None and t.node.op is None)
+        return [(t, t._grad is None) for t in leaves]
+
     # Comparing -----------------------------------------------------------------------------------
 
     def changed(self, live: frozenset[tuple[int, str]] = frozenset()) -> str | None:

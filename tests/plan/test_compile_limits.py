@@ -214,3 +214,80 @@ def test_a_loss_scaler_reads_values_and_runs_eagerly() -> None:
     with pytest.warns(UserWarning, match="runs eagerly: .*reads the value of"):
         compiled = weights(gradient.compile)
     assert compiled == weights(lambda step: step)
+
+
+def test_a_gradient_that_no_call_of_the_plan_knows_is_dropped_too() -> None:
+    """zero_grad() drops the gradient of a parameter that this step does not use."""
+
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        used, unused = nn.Parameter(gradient.ones(3)), nn.Parameter(gradient.ones(3))
+        optimizer = optim.AdamW([used, unused], lr=0.1)
+
+        @wrap
+        def step(x: gradient.Tensor) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = (used * x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        found = []
+        for i in range(12):
+            if i in (5, 9):
+                unused.grad = gradient.ones(3)
+            step(gradient.ones(3))
+            found.append((used.tolist(), unused.tolist(), unused.grad is None))
+        return found
+
+    assert run(strictly) == run(lambda step: step)
+
+
+@pytest.mark.parametrize("given", [[], {}], ids=["list", "dict"])
+def test_what_changes_a_container_it_is_given_runs_eagerly(given: Any) -> None:
+    def function(x: gradient.Tensor, seen: Any) -> gradient.Tensor:
+        y = x * 2
+        if isinstance(seen, list):
+            seen.append(y)
+        else:
+            seen["x"], seen["y"] = x, y
+        return y + 1
+
+    compiled = gradient.compile(function)
+    with pytest.warns(UserWarning, match="changes a list or dict that it is given"):
+        for i in range(5):
+            x, seen = gradient.full((2,), float(i)), copy.copy(given)
+            assert compiled(x, seen).tolist() == [2.0 * i + 1] * 2
+            kept = seen if isinstance(seen, list) else [seen["y"]]
+            assert [t.tolist() for t in kept] == [[2.0 * i] * 2]
+            assert isinstance(seen, list) or seen["x"] is x
+
+
+@pytest.mark.parametrize("where", ["tensor", "retain_grad", "module"])
+def test_a_hook_inside_is_called_as_often_as_in_eager(where: str) -> None:
+    def run(wrap: Callable[[Any], Any]) -> Any:
+        gradient.manual_seed(0)
+        model, calls = mlp(), []
+        if where == "module":
+            model[0].register_full_backward_hook(lambda *given: calls.append(1))
+
+        @wrap
+        def forward(x: gradient.Tensor) -> Any:
+            hidden = model[0](x)
+            if where == "tensor":
+                hidden.register_hook(lambda g: g * 2)
+            if where == "retain_grad":
+                hidden.retain_grad()
+            return hidden, model[1:](hidden)
+
+        found = []
+        for x, _ in batches(False, 5):
+            model.zero_grad()
+            hidden, y = forward(x)
+            y.square().sum().backward()
+            grad = None if hidden.grad is None else hidden.grad.tolist()
+            found.append([grad, [p.grad.tolist() for p in model.parameters()], len(calls)])
+        return found
+
+    with pytest.warns(UserWarning, match="calls a hook of something made in it"):
+        compiled = run(gradient.compile)
+    assert compiled == run(lambda forward: forward)
