@@ -11,10 +11,10 @@ import pytest
 
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.options import AttentionOptions
+from gradient.backends.options import AttentionOptions, SlotMap
 from support import cuda_emulation
 from support.agreement import EPS, NARROW, agree
-from support.backend_table import BARE, Draw, band
+from support.backend_table import BARE, Draw, band, cached_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
@@ -80,14 +80,11 @@ def with_gradients(be: Any, x: Given) -> list[np.ndarray]:
 def check(be: CudaBackend, dtype: str, x: Given) -> None:
     be.runtime.launched.clear()
     agree(with_gradients(be, x), with_gradients(BARE, x), dtype, "attention")
-    families = {name.rpartition("_")[0].rstrip("0123456789") for name in be.runtime.launched}
-    expected = {
-        "flash_attention_",
-        "row_statistics",
-        "flash_attention_grad_query_",
-        "flash_attention_grad_key_",
-    }
-    assert families - {"join_parts"} == expected
+    names = {name.rpartition("_")[0].rstrip("_0123456789") for name in be.runtime.launched}
+    rows = x.q.shape[1] // x.k.shape[1] * x.q.shape[2]
+    forward = "flash_attention" if rows > 16 else "decode_attention"
+    gradients = {"row_statistics", "flash_attention_grad_query", "flash_attention_grad_key"}
+    assert names - {"join_parts"} == {forward, *gradients}
 
 
 LENGTHS = [(1, 1), (1, 129), (15, 17), (16, 16), (17, 15), (63, 65), (64, 64), (65, 63), (129, 1),
@@ -108,7 +105,8 @@ WIDTHS = [(8, 8), (24, 32), (40, 64), (64, 64), (80, 96), (96, 72), (128, 128), 
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize(("width", "value_width"), WIDTHS)
 def test_widths(width: int, value_width: int, dtype: str, one: CudaBackend) -> None:
-    check(one, dtype, given(dtype, 20, 70, width, value_width))
+    for queries in (20, 3):
+        check(one, dtype, given(dtype, queries, 70, width, value_width))
 
 
 MASKS: list[dict[str, Any]] = [
@@ -127,7 +125,8 @@ MASKS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("options", MASKS, ids=str)
 def test_masks(options: dict[str, Any], dtype: str, one: CudaBackend) -> None:
-    check(one, dtype, given(dtype, 70, 100, heads=(4, 2), **options))
+    for queries in (70, 5):
+        check(one, dtype, given(dtype, queries, 100, heads=(4, 2), **options))
 
 
 def test_rows_that_see_nothing(cuda: CudaBackend) -> None:
@@ -186,6 +185,60 @@ def test_others_are_left_to_the_other_kernels(dtype: str, one: CudaBackend) -> N
     assert not any("flash" in name for name in one.runtime.launched)
 
 
+# A cache ------------------------------------------------------------------------------------------
+
+CODECS = [("float", "float"), ("int8", "int8"), ("int4", "int4"), ("float", "int8")]
+CACHES: list[tuple[str, int, dict[str, Any]]] = [
+    ("static", 1, {}),
+    ("static", 5, {"window": 33, "softcap": 1.5}),
+    ("paged", 2, {"window": 90}),
+    ("ring", 3, {"window": 100}),
+    ("later", 8, {"window": 140}),
+    ("even", 1, {"window": 70}),
+]
+
+
+def check_cache(be: CudaBackend, dtype: str, layout: str, queries: int, **options: Any) -> None:
+    """Of rows of different lengths, up to 150 slots."""
+    draw = cached_attention(layout, queries, slots=150, **options)
+    be.runtime.launched.clear()
+    got, expected = (x.cached_attention(*draw(Draw(dtype))) for x in (be, BARE))
+    agree([got], [expected], dtype, "cached_attention")
+    assert be.runtime.launched[0].startswith("decode_cached_attention")
+
+
+@pytest.mark.parametrize("codecs", CODECS, ids=str)
+@pytest.mark.parametrize(("layout", "queries", "options"), CACHES, ids=str)
+def test_caches(
+    layout: str, queries: int, options: dict[str, Any], codecs: tuple[str, str], cuda: CudaBackend
+) -> None:
+    check_cache(cuda, "float16", layout, queries, codecs=codecs, size=64, **options)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("codecs", CODECS, ids=str)
+@pytest.mark.parametrize("width", [16, 32, 80, 96, 128, 192, 256])
+def test_widths_of_caches(
+    width: int, codecs: tuple[str, str], dtype: str, one: CudaBackend
+) -> None:
+    check_cache(one, dtype, "paged", 1, codecs=codecs, size=width, heads=(4, 1))
+
+
+def test_codes_are_exact(one: CudaBackend) -> None:
+    """Every int8 code, and every int4 code and minimum, is the number that it stands for."""
+    codes = np.arange(-128, 128).astype(np.int8).reshape(1, 1, 8, 32)
+    both = np.arange(256).astype(np.uint8).reshape(1, 1, 16, 16)
+    scales, lowest = np.full((1, 1, 16, 1), 0.5, np.float16), np.full((1, 1, 16, 1), -2, np.float16)
+    for parts in ((codes, scales[:, :, :8]), (both, scales, lowest)):
+        vectors = BARE.stored_vectors(parts, np.dtype(np.float32))
+        for slot in range(vectors.shape[2]):
+            seen = tuple(part[:, :, slot : slot + 1].copy() for part in parts)
+            where = SlotMap(np.zeros((1, 1), np.int64), 1, 1, {})
+            q = np.ones((1, 1, 1, 32), np.float16)
+            out = one.cached_attention(q, seen, seen, where, AttentionOptions())
+            np.testing.assert_array_equal(out[0, 0, 0], vectors[0, 0, slot])
+
+
 # Edges --------------------------------------------------------------------------------------------
 
 
@@ -204,10 +257,11 @@ def test_large_scores(offset: float, one: CudaBackend) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["q", "k", "v"])
+@pytest.mark.parametrize("queries", [20, 8])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_is_not_finite(where: str, value: float, one: CudaBackend) -> None:
+def test_what_is_not_finite(where: str, value: float, queries: int, one: CudaBackend) -> None:
     """It reaches the rows and columns that the definition's reaches, and no others."""
-    x = given("float16", 20, 70)
+    x = given("float16", queries, 70)
     getattr(x, where)[0, 0, 3, 5] = value
     got, expected = (be.attention(x.q, x.k, x.v, None, x.options) for be in (one, BARE))
     for a, b in zip(got, expected, strict=True):
@@ -216,9 +270,10 @@ def test_what_is_not_finite(where: str, value: float, one: CudaBackend) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_infinity_added_by_a_mask(one: CudaBackend) -> None:
+@pytest.mark.parametrize("queries", [20, 8])
+def test_infinity_added_by_a_mask(queries: int, one: CudaBackend) -> None:
     """-inf forbids, +inf is a score like that of an overflow."""
-    x = given("bfloat16", 20, 70, mask="added")
+    x = given("bfloat16", queries, 70, mask="added")
     assert x.mask is not None
     x.mask[0, 0, 3, 5], x.mask[0, 0, 4], x.mask[1, 0, :, 9] = np.inf, -np.inf, -np.inf
     got, expected = (be.attention(x.q, x.k, x.v, x.mask, x.options) for be in (one, BARE))
@@ -236,11 +291,13 @@ def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
 
 
 def test_no_bank_conflicts() -> None:
-    for family in ("flash_attention", "flash_attention_grad"):
+    for family in ("decode_attention", "flash_attention", "flash_attention_grad"):
         library = cuda_emulation.library(family)
         before = cuda_emulation.bank_conflicts(library)
         for width in (32, 64, 96, 128, 192, 256):
-            with_gradients(CudaBackend(0, EmulatedRuntime()), given("float16", 20, 20, width))
+            for queries in (3, 20):
+                x = given("float16", queries, 20, width)
+                with_gradients(CudaBackend(0, EmulatedRuntime()), x)
         assert cuda_emulation.bank_conflicts(library) == before
 
 
@@ -252,7 +309,8 @@ def test_blocks_fit_any_gpu(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -
         one.runtime, "launch", lambda *args, **kw: asked.append(kw["shared"]) or launch(*args, **kw)
     )
     for width in (32, 64, 96, 128, 192, 256):
-        with_gradients(one, given("bfloat16", 3, 20, width))
+        for queries in (3, 20):
+            with_gradients(one, given("bfloat16", queries, 20, width))
     assert max(asked) <= 99 << 10
 
 
@@ -260,6 +318,10 @@ BARRIERS = [
     ("flash_attention", "the keys came; the values before were read"),
     ("flash_attention", "the values came; the keys were read"),
     ("flash_attention_grad", "this tile came; the one before was read"),
+    ("decode_attention", "the queries came"),
+    ("decode_attention", "all tiles were read"),
+    ("decode_attention", "all statistics are there"),
+    ("decode_attention", "all sums are there"),
 ]
 
 
@@ -275,7 +337,7 @@ def test_a_missing_barrier_shows(
     monkeypatch.setattr(
         cuda_emulation, "library", lambda name: planted if name == family else library(name)
     )
-    x = given("float16", 129, 150, heads=(1, 1))
+    x = given("float16", 3 if family.startswith("decode") else 129, 150, heads=(1, 1))
     expected, wrong = with_gradients(BARE, x), 0
     for order in ORDERS:
         got = with_gradients(CudaBackend(0, EmulatedRuntime(order)), x)

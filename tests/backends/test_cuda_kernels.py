@@ -142,11 +142,13 @@ TILED_WIDTHS = [(24, 32), (64, 56), (96, 96), (256, 248)]
 """Other ones that tensor cores' kernels are compiled for (`test_cuda_flash_attention`)."""
 
 
-def wide_attention(be: Any, dtype: str, width: int, value_width: int) -> list[np.ndarray]:
+def wide_attention(
+    be: Any, dtype: str, width: int, value_width: int, queries: int = 3
+) -> list[np.ndarray]:
     """Attention and its gradients: few queries of many keys, which several blocks share."""
     a = Draw(dtype)
-    q, k, v = a(1, 4, 3, width), a(1, 2, 300, width), a(1, 2, 300, value_width)
-    g, options = a(1, 4, 3, value_width), AttentionOptions(scale=width**-0.5)
+    q, k, v = a(1, 4, queries, width), a(1, 2, 300, width), a(1, 2, 300, value_width)
+    g, options = a(1, 4, queries, value_width), AttentionOptions(scale=width**-0.5)
     out, high, log_sum = be.attention(q, k, v, None, options)
     grads = be.attention_grad(g, q, k, v, out, high, log_sum, None, options)
     return [out, high, log_sum, *(grad.astype(q.dtype) for grad in grads)]  # as the engine does
@@ -184,6 +186,11 @@ def test_a_cache_is_read_where_it_lies(one: CudaBackend) -> None:
     got = one.attention(q, whole, whole, None, options)
     assert all(x.size < whole.size for x in copies)
     agree(list(got), list(BARE.attention(q, whole, whole, None, options)), "bfloat16", "attention")
+
+
+def kernel_of(launched: str) -> str:
+    """A kernel's name without its dtype."""
+    return launched.rpartition("_")[0]
 
 
 FORMATS = sorted(quantized.FAMILIES)
@@ -233,27 +240,34 @@ def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("options", [o for o in CACHED if o["layout"] not in ("fresh",)], ids=str)
-def test_a_step_reads_the_cache_where_it_lies(options: Any, one: CudaBackend) -> None:
+def test_a_step_reads_the_cache_where_it_lies(options: Any, dtype: str, one: CudaBackend) -> None:
     """One kernel, and one more to join parts: no copy of what is stored, nor a mask."""
-    q, keys, values, slots, how = cached_attention(**options)(Draw("float16"))
+    q, keys, values, slots, how = cached_attention(**options)(Draw(dtype))
     expected = BARE.cached_attention(q, keys, values, slots._replace(masks={}), how)
     copies: list[Any] = []
     one.contiguous = lambda x: copies.append(x) or np.ascontiguousarray(x)  # type: ignore[method-assign,func-returns-value]
     got = one.cached_attention(q, keys, values, slots, how)
-    agree([got], [expected], "float16", "cached_attention")
-    names = {name.rpartition("_")[0] for name in one.runtime.launched}
+    agree([got], [expected], dtype, "cached_attention")
+    names = {name.rstrip("_0123456789") for name in map(kernel_of, one.runtime.launched)}
     if q.shape[1] // (options.get("heads", (6, 2))[1]) * q.shape[2] <= 64:
-        assert names <= {"cached_attention_64", "cached_attention_128", "join_parts"}
+        pieces = 16 if "int4" in options.get("codecs", ()) else 8
+        by_tensor_cores = dtype == "float16" and q.shape[-1] % pieces == 0
+        reads = "decode_cached_attention" if by_tensor_cores else "cached_attention"
+        assert names - {"join_parts"} == {reads}
         assert all(x.size < keys[0].size for x in copies)
         assert slots.masks == {}
     else:
-        assert names & {"attention_64", "flash_attention_64"}
+        assert names & {"attention", "flash_attention"}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("layout", ["static", "paged"])
-def test_slots_behind_the_last_position_are_not_read(layout: str, one: CudaBackend) -> None:
-    q, keys, values, slots, how = cached_attention(layout)(Draw("float32"))
+def test_slots_behind_the_last_position_are_not_read(
+    layout: str, dtype: str, one: CudaBackend
+) -> None:
+    q, keys, values, slots, how = cached_attention(layout)(Draw(dtype))
     expected = one.cached_attention(q, keys, values, slots, how)
     for row, last in enumerate(slots.positions[:, -1]):
         for (part,) in (keys, values):
@@ -289,8 +303,10 @@ def test_every_kernel_is_launched_by_a_case():
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS + TILED_WIDTHS:
-            wide_attention(backend, dtype, *widths)
-            wide_cache(backend, dtype, widths[0])
+            for queries in (3, 12):
+                wide_attention(backend, dtype, *widths, queries)
+            for width in widths:
+                wide_cache(backend, dtype, width)
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}

@@ -13,11 +13,17 @@ from gradient.backends.cuda.attention import (
     columns_of,
     parts_of_keys,
     shared_bytes,
+    strides,
 )
-from gradient.backends.cuda.flash_attention import FlashAttentionKernels
+from gradient.backends.cuda.flash_attention import (
+    ROWS_OF_DECODING,
+    FlashAttentionKernels,
+    head_of,
+    tiles_bytes,
+)
 from gradient.backends.cuda.launching import computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
-from gradient.dtypes import float16, int8, uint8
+from gradient.dtypes import HALF_PRECISION, float16, int8, uint8
 
 FEW_ROWS = 4 * ROWS
 """Rows of heads that share their keys, times queries, up to which each tile of rows reads the cache
@@ -58,15 +64,25 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             slots.offset, slots.size, 0 if table is None else table.shape[1],
             of_batch, of_head, of_slot, int(slots.wraps), int(see_all), window, first,
         )  # fmt: skip
-        self.launch(
-            "cached_attention", f"cached_attention_{columns_of(e)}", q,
-            (tiles, b * key_heads, parts), BLOCK, self.contiguous(q), *_stored(keys),
-            *_stored(values), self.contiguous(slots.positions), self.optional(slots.start), table,
-            *map(np.int64, whole), out, partial,
+        given = (
+            *_stored(keys), *_stored(values), self.contiguous(slots.positions),
+            self.optional(slots.start), table, *map(np.int64, whole), out, partial,
             *map(np.int64, (parts, h, key_heads, t, slots.extent, d, e)),
             np.float64(options.scale), np.float64(options.softcap or 0),
-            shared=shared_bytes(number, d, e),
         )  # fmt: skip
+        grid = (tiles, b * key_heads, parts)
+        if self._cache_fits_tensor_cores(q, keys, values):
+            q, head = self._in_pieces(q), head_of(max(d, e))
+            self.launch(
+                "decode_attention", f"decode_cached_attention_{head}", q, grid, BLOCK,
+                q, *map(np.int64, strides(q, 3)), *given,
+                shared=tiles_bytes(head, ROWS_OF_DECODING),
+            )  # fmt: skip
+        else:
+            self.launch(
+                "cached_attention", f"cached_attention_{columns_of(e)}", q, grid, BLOCK,
+                self.contiguous(q), *given, shared=shared_bytes(number, d, e),
+            )  # fmt: skip
         if partial is not None:
             self._join(partial, out, None, None)
         return out
@@ -90,6 +106,17 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             and all(_is_stored(parts, q) for parts in (keys, values))
             and all(_unit(part) == _unit(keys[0]) != () for part in (*keys, *values))
             and slots.positions.dtype == np.int64
+        )
+
+    def _cache_fits_tensor_cores(
+        self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...]
+    ) -> bool:
+        """16-bit floats, or codes, of which each piece of 8 lies together and has one scale."""
+        return q.dtype in HALF_PRECISION and all(
+            _width(parts) % (16 if len(parts) == 3 else 8) == 0
+            and all(_width(parts) // scales.shape[-1] % 8 == 0 for scales in parts[1:])
+            and self.runtime.address(parts[0]) % 16 == 0
+            for parts in (keys, values)
         )
 
 

@@ -19,6 +19,10 @@ BLOCK = 128
 """Threads of a block."""
 HEADS = (32, 64, 96, 128, 192, 256)
 """Columns that kernels were compiled for."""
+FEW_ROWS = 16
+"""Rows of a group up to which one block has them all, whose warps share out the keys instead."""
+ROWS_OF_DECODING = FEW_ROWS + 4 * (16 + 16)
+"""Of the tiles of a block in `decode_attention.cu`: queries; of each warp keys and values."""
 MOST = 1 << 30
 """Of rows of a group and of keys, which kernels count in 32 bits."""
 
@@ -37,8 +41,11 @@ class FlashAttentionKernels(AttentionKernels):
         if not self._fits_tensor_cores(q, k, v, mask):
             return super().attention(q, k, v, mask, options)
         (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
-        head = head_of(max(d, e))
-        rows, keys = tiles_of(head)
+        head, family, rows_of_tiles = head_of(max(d, e)), "decode_attention", ROWS_OF_DECODING
+        rows = FEW_ROWS
+        if h // hk * t > FEW_ROWS:
+            family, (rows, keys) = "flash_attention", tiles_of(head)
+            rows_of_tiles = rows + 2 * keys
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         mask = as_mask(self, mask, q)
         out = self.empty((b, h, t, e), q.dtype)
@@ -47,10 +54,10 @@ class FlashAttentionKernels(AttentionKernels):
         parts = parts_of_keys(row_tiles * b * hk, s)
         partial = self.empty((parts, b * h * t, e + 2), high.dtype) if parts > 1 else None
         self.launch(
-            "flash_attention", f"flash_attention_{head}", q, (row_tiles, b * hk, parts), BLOCK,
+            family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
             q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
             np.int64(parts), *problem(q, k, v, mask, options),
-            shared=shared_bytes(head, rows + 2 * keys),
+            shared=tiles_bytes(head, rows_of_tiles),
         )  # fmt: skip
         if partial is not None:
             self._join(partial, out, high, log_sum)
@@ -88,14 +95,14 @@ class FlashAttentionKernels(AttentionKernels):
         self.launch(
             "flash_attention_grad", f"flash_attention_grad_query_{head}", q,
             (-(-(h // hk * t) // rows), b * hk), BLOCK, *given, gq, *sizes,
-            shared=shared_bytes(head, 2 * rows + 4 * keys),
+            shared=tiles_bytes(head, 2 * rows + 4 * keys),
         )  # fmt: skip
         keys, rows = key_gradient_tiles_of(head)
         gk, gv = self.empty((b, hk, s, d), q.dtype), self.empty((b, hk, s, e), q.dtype)
         self.launch(
             "flash_attention_grad", f"flash_attention_grad_key_{head}", q,
             (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK, *given, gk, gv, *sizes,
-            shared=shared_bytes(head, 2 * keys + 4 * rows),
+            shared=tiles_bytes(head, 2 * keys + 4 * rows),
         )  # fmt: skip
         return gq, gk, gv
 
@@ -143,6 +150,6 @@ def key_gradient_tiles_of(head: int) -> tuple[int, int]:
     return 64, (64 if head <= 64 else 32 if head <= 128 else 16)
 
 
-def shared_bytes(head: int, rows: int) -> int:
+def tiles_bytes(head: int, rows: int) -> int:
     """Of tiles with so many rows in all (`attention_tiles.cuh`)."""
     return 2 * (head + 8) * rows

@@ -65,10 +65,7 @@ __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high
         for (Int i = 0; i < parts; i++) x += part(i)[c] * shrink(i);
         out[row * width + c] = T(sum == 0 ? A(0) : x / sum);
     }
-    if (lane == 0 && high_out) {
-        high_out[row] = abs(high) < infinity<A>() ? high : A(0);
-        log_sum_out[row] = sum == 0 ? infinity<A>() : log(sum);
-    }
+    if (lane == 0) Results<T>{out, high_out, log_sum_out}.set_statistics(row, high, sum);
 }
 
 #define FORWARD(COLUMNS, NAME, T)                                                              \

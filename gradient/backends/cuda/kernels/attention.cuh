@@ -96,6 +96,23 @@ __device__ A masked(const Group& group, const void* mask, Int row, Int key, A sc
     return masked<T>(p, mask, mask_at(group, row, key), 0, score);
 }
 
+// Where the results go: (B, H, T, E) and (B, H, T, 1); or, of several parts, (parts, B H T, E + 2),
+// the weighted values, the largest score and the sum of weights. `high` and `log_sum` may be null.
+template <class T> struct Results {
+    T* out;
+    computed<T>*high, *log_sum, *partial;
+    Int parts;
+
+    // Of a row: its largest score and the sum of e^(score - largest). A row that sees nothing has 0
+    // and infinity, as the gradients need; one whose scores are not finite has 0 for the largest.
+    __device__ void set_statistics(Int row, computed<T> largest, computed<T> sum) const {
+        typedef computed<T> A;
+        if (!high) return;
+        high[row] = abs(largest) < infinity<A>() && sum == sum ? largest : A(0);
+        log_sum[row] = sum == 0 || largest == infinity<A>() ? infinity<A>() : log(sum);
+    }
+};
+
 // Copies `count` rows of `width` numbers from rows that lie `stride` apart into shared memory, where
 // they lie `pitch` apart; rows from `count` to `room` become zeros. All threads of the block call it.
 template <class T, class A>

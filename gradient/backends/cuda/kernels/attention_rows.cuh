@@ -8,14 +8,6 @@
 #pragma once
 #include "attention.cuh"
 
-// Where the results go: (B, H, T, E) and (B, H, T, 1); or, of several parts, (parts, B H T, E + 2),
-// the weighted values, the largest score and the sum of weights. `high` and `log_sum` may be null.
-template <class T> struct Results {
-    T* out;
-    computed<T>*high, *log_sum, *partial;
-    Int parts;
-};
-
 template <class T, int COLUMNS, class SOURCE>
 __device__ void attend(const T* q, const SOURCE& source, const Group& group, Int begin, Int end,
                        const Results<T>& results, double* memory) {
@@ -75,9 +67,6 @@ __device__ void attend(const T* q, const SOURCE& source, const Group& group, Int
         for (int c = 0; c < COLUMNS; c++)
             if (lane + 32 * c < p.value_width)
                 results.out[query * p.value_width + lane + 32 * c] = T(result[r][c] * scale);
-        if (lane == 0 && results.high) {
-            results.high[query] = abs(high[r]) < infinity<A>() ? high[r] : A(0);
-            results.log_sum[query] = sum[r] == 0 ? infinity<A>() : log(sum[r]);
-        }
+        if (lane == 0) results.set_statistics(query, high[r], sum[r]);
     }
 }

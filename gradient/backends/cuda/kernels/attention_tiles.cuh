@@ -42,12 +42,12 @@ template <class T> struct GroupRows {
 };
 
 // Begins to copy `count` rows, row_at(0), row_at(1), ..., into a tile of ROOM rows; the others become
-// zeros. All threads of the block call it.
-template <int HEAD, int ROOM, class T, class F>
+// zeros. All of BY threads call it: the block, or a warp.
+template <int HEAD, int ROOM, int BY = THREADS, class T, class F>
 __device__ void load_tile(T* tile, int count, int width, F row_at) {
     constexpr int PIECES = HEAD / 8;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < ROOM * PIECES; i += THREADS) {
+    for (int i = threadIdx.x % BY; i < ROOM * PIECES; i += BY) {
         const int row = i / PIECES, column = i % PIECES * 8;
         const bool there = row < count && column < width;
         const T* from = row_at(there ? row : 0) + (there ? column : 0);
@@ -205,3 +205,62 @@ __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const v
                 }
         }
 }
+
+// What a lane has of its 2 M rows: the sums are its own until they are added up at the end.
+template <int M, int HEAD> struct Softmax {
+    float high[M][2], sum[M][2], out[M][HEAD / 8][4];
+
+    __device__ Softmax() {
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            high[m][0] = high[m][1] = -infinity<float>(), sum[m][0] = sum[m][1] = 0;
+#pragma unroll
+            for (int n = 0; n < HEAD / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) out[m][n][i] = 0;
+        }
+    }
+
+    // Takes a tile's scores in; they become e^(score - high).
+    template <int N> __device__ void take(float (&score)[M][N][4]) {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float largest = high[m][half];
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+                    largest = fmaxf(largest, score[m][n][2 * half]);
+                    largest = fmaxf(largest, score[m][n][2 * half + 1]);
+                }
+                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
+                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+                const float base = largest == -infinity<float>() ? 0.f : largest;
+                const float shrink = power_of_two((high[m][half] - base) * LOG2_E);
+                high[m][half] = largest;
+                float added = 0;
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = 2 * half; i < 2 * half + 2; i++) {
+                        score[m][n][i] = power_of_two((score[m][n][i] - base) * LOG2_E);
+                        added += score[m][n][i];
+                    }
+                sum[m][half] = sum[m][half] * shrink + added;
+#pragma unroll
+                for (int n = 0; n < HEAD / 8; n++)
+                    out[m][n][2 * half] *= shrink, out[m][n][2 * half + 1] *= shrink;
+            }
+    }
+
+    // Adds up what the four lanes of a row have.
+    __device__ void add_up() {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 1);
+                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 2);
+            }
+    }
+};

@@ -15,72 +15,6 @@
 // each row tile, mostly from the L2 cache. Probabilities are rounded to T before they multiply v.
 #include "attention_tiles.cuh"
 
-// Where the results go: (B, H, T, E) and (B, H, T, 1); or, of several parts, (parts, B H T, E + 2).
-template <class T> struct Results {
-    T* out;
-    float *high, *log_sum, *partial;
-    Int parts;
-};
-
-// What a lane has of its 2 M rows: the sums are its own until they are added up at the end.
-template <int M, int HEAD> struct Softmax {
-    float high[M][2], sum[M][2], out[M][HEAD / 8][4];
-
-    __device__ Softmax() {
-#pragma unroll
-        for (int m = 0; m < M; m++) {
-            high[m][0] = high[m][1] = -infinity<float>(), sum[m][0] = sum[m][1] = 0;
-#pragma unroll
-            for (int n = 0; n < HEAD / 8; n++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) out[m][n][i] = 0;
-        }
-    }
-
-    // Takes a tile's scores in; they become e^(score - high).
-    template <int N> __device__ void take(float (&score)[M][N][4]) {
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float largest = high[m][half];
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-                    largest = fmaxf(largest, score[m][n][2 * half]);
-                    largest = fmaxf(largest, score[m][n][2 * half + 1]);
-                }
-                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-                const float base = largest == -infinity<float>() ? 0.f : largest;
-                const float shrink = power_of_two((high[m][half] - base) * LOG2_E);
-                high[m][half] = largest;
-                float added = 0;
-#pragma unroll
-                for (int n = 0; n < N; n++)
-#pragma unroll
-                    for (int i = 2 * half; i < 2 * half + 2; i++) {
-                        score[m][n][i] = power_of_two((score[m][n][i] - base) * LOG2_E);
-                        added += score[m][n][i];
-                    }
-                sum[m][half] = sum[m][half] * shrink + added;
-#pragma unroll
-                for (int n = 0; n < HEAD / 8; n++)
-                    out[m][n][2 * half] *= shrink, out[m][n][2 * half + 1] *= shrink;
-            }
-    }
-
-    // Adds up what the four lanes of a row have.
-    __device__ void add_up() {
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 1);
-                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 2);
-            }
-    }
-};
-
 // Writes the warp's rows: `query` is the number of its first one among all, `count` of them are there.
 template <class T, int HEAD, int M>
 __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
@@ -111,11 +45,7 @@ __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Pro
 #pragma unroll
             for (int n = 0; n < HEAD / 8; n++)
                 of.out[m][n][2 * half] *= scale, of.out[m][n][2 * half + 1] *= scale;
-            if (lane % 4 == 0 && row < count && results.high) {
-                const bool unbounded = sum == 0 || high == infinity<float>();
-                results.high[query + row] = fabsf(high) < infinity<float>() && sum == sum ? high : 0.f;
-                results.log_sum[query + row] = unbounded ? infinity<float>() : logf(sum);
-            }
+            if (lane % 4 == 0 && row < count) results.set_statistics(query + row, high, sum);
         }
     if (results.parts == 1)
         store_rows<HEAD>(results.out + query * width, width, count, of.out, 1.f, rows);
