@@ -33,6 +33,7 @@ class Measured(NamedTuple):
     run: Callable[[Any, Any], Callable[[], object]]  # of a library and the device's name
     bytes: float = 0.0
     operations: float = 0.0
+    only_here: bool = False  # there is no such call in the other library
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -49,7 +50,9 @@ def run(options: Options) -> Iterator[Result]:
     copied, calls_queued = 0.0, 1 if options.tiny else QUEUED
     for measured in cases(1 / 64 if options.tiny else 1.0):
         calls = {
-            name: queued(measured, library, place, calls_queued) for name, library in peers.items()
+            name: queued(measured, library, place, calls_queued)
+            for name, library in peers.items()
+            if library is gradient or not measured.only_here
         }
         for call in calls.values():
             call()
@@ -67,9 +70,9 @@ def run(options: Options) -> Iterator[Result]:
                 unit="us",
                 best=sample.best / calls_queued * 1e6,
                 samples=len(sample.seconds),
-                peer="torch eager" if name == "gradient" and len(peers) > 1 else None,
+                peer="torch eager" if name == "gradient" and len(calls) > 1 else None,
                 ratio=sample.ratio(samples["torch eager"])
-                if name == "gradient" and len(peers) > 1
+                if name == "gradient" and len(calls) > 1
                 else None,
                 roofline=rate / copied if measured.bytes and copied else None,
                 bound=f"a copy's {copied / 1e9:.0f} GB/s" if measured.bytes and copied else None,
@@ -122,6 +125,18 @@ def cases(scale: float) -> Iterator[Measured]:
         keys = max(64, int(8192 * scale))
         read = 2 * 8 * keys * 128 * size
         yield Measured(f"attention of one query {dtype}", decode(keys, dtype), read)
+        inner = max(64, int(4096 * scale))
+        for tokens in (1, max(8, int(4096 * scale))):
+            flops = 2 * 2 * tokens * inner * inner * (3 if tokens > 1 else 1)
+            what = f"8 experts of {inner} x {inner}, {2 * tokens} rows"
+            what += f"{' and gradient' if tokens > 1 else ''} {dtype}"
+            yield Measured(what, experts(inner, 2 * tokens, dtype), operations=flops)
+    wide = max(256, int(4096 * scale))
+    for name in ("q8_0", "q4_0", "q4_k", "q6_k", "nf4", "mxfp4"):
+        for batch in (1, 16):
+            read = getattr(gradient, name).nbytes((wide, wide))
+            what = f"{batch} x {wide} by {name} {wide} x {wide}"
+            yield Measured(what, packed_product(name, wide, batch), read, only_here=True)
     shapes = GPT2_PARAMETERS if scale == 1 else [(8, 8), (3,)]
     numbers = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
     yield Measured("AdamW, GPT-2's parameters", adamw(shapes), 7 * 4 * numbers)
@@ -220,6 +235,43 @@ def decode(keys: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
         k, v = (made(library, place, dtype, 1, 8, keys, 128) for _ in range(2))
         attend = functional(library).scaled_dot_product_attention
         return lambda: attend(q, k, v, enable_gqa=True)
+
+    return prepare
+
+
+def experts(size: int, rows: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+    """Rows that are spread evenly over 8 matrices, sorted; a few without gradients. PyTorch is told
+    on the host how many each has."""
+
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        train = rows > 8
+        x = made(library, place, dtype, rows, size, grad=train)
+        weights = [made(library, place, dtype, size, size, grad=train) for _ in range(8)]
+        sizes = [rows // 8 + (e < rows % 8) for e in range(8)]
+        counts, g = library.tensor(sizes).to(place), made(library, place, dtype, rows, size)
+
+        def forward() -> Any:
+            if library is gradient:
+                return F.grouped_linear(x, weights, counts)
+            parts = zip(x.split(sizes), weights, strict=True)
+            return library.cat([part @ weight.T for part, weight in parts])
+
+        def both() -> None:
+            x.grad = None
+            for weight in weights:
+                weight.grad = None
+            forward().backward(g)
+
+        return both if train else forward
+
+    return prepare
+
+
+def packed_product(name: str, size: int, rows: int) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        x = made(library, place, "bfloat16", rows, size)
+        weight = library.quantization.quantize(library.randn(size, size), name).to(place)
+        return lambda: functional(library).linear(x, weight)
 
     return prepare
 

@@ -87,8 +87,6 @@ WAIT = {
     # decomposed on the host
     *("inv", "det", "logabsdet", "cofactor", "svdvals", "solve", "cholesky", "eigh", "eigvalsh"),
     *("svd", "svd[tall]", "svd[wide]", "lu", "lu[tall]", "lu[wide]", "lu_pivots", "qr", "pinv"),
-    # the numbers of rows of each group are read on the host
-    *("grouped_linear[thirds]", "grouped_linear[last]", "grouped_linear[packed]"),
     # steps until all elements have converged
     *("gammainc", "gammaincc"),
 }

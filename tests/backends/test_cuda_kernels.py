@@ -49,6 +49,7 @@ FAMILIES = {
         "embedding",
         "elementwise",
         "flash_attention",
+        "grouped",
         "norms",
         "optimizers",
         "products",
@@ -240,6 +241,87 @@ def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+COUNTS = {
+    "few": [0, 3, 0, 1, 2],
+    "one": [0, 0, 21, 0, 0],
+    "tiles": [64, 0, 130, 1, 65],
+    "beyond a warp": [1, 0, 2] * 13,
+    "beyond a launch": [0, 3] * 75,
+}
+
+
+def groups(be: Any, dtype: str, sizes: list[int], name: str = "") -> list[np.ndarray]:
+    """Products of groups with matrices of 37 x 70 numbers, or packed, and their gradients."""
+    a, counts, k = Draw(dtype), np.array(sizes), 512 if name else 70
+    some = [packed(a, name, 37, k) if name else a(37, k) for _ in range(7)]
+    weights = [some[i % 7] for i in range(len(sizes))]
+    x, g = a(sum(sizes), k), a(sum(sizes), 37)
+    grads = be.grouped_linear_weight_grad(g, x, counts)
+    return [
+        be.grouped_linear(x, weights, counts),
+        be.grouped_linear_input_grad(g, weights, counts),
+        *grads,
+    ]
+
+
+@pytest.mark.parametrize("sizes", COUNTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_groups(dtype: str, sizes: str, one: CudaBackend) -> None:
+    got, expected = (groups(be, dtype, COUNTS[sizes]) for be in (one, BARE))
+    agree(got, expected, dtype, "grouped_linear")
+
+
+@pytest.mark.parametrize("sizes", COUNTS)
+def test_groups_in_any_order(sizes: str, cuda: CudaBackend) -> None:
+    for dtype in ("float32", "bfloat16"):
+        got, expected = (groups(be, dtype, COUNTS[sizes]) for be in (cuda, BARE))
+        agree(got, expected, dtype, "grouped_linear")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_groups_of_packed_weights(name: str, one: CudaBackend) -> None:
+    for sizes in ("few", "one"):
+        got, expected = (groups(be, "float32", COUNTS[sizes], name)[:2] for be in (one, BARE))
+        agree(got, expected, "float32", "grouped_linear")
+
+
+def test_packed_weights_of_groups_are_unpacked_a_few_at_a_time(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.grouped.UNPACKED", 2 * 37 * 512)
+    got, expected = (groups(be, "float32", COUNTS["tiles"], "q4_k")[:2] for be in (one, BARE))
+    agree(got, expected, "float32", "grouped_linear")
+    assert one.runtime.launched.count("grouped_rows_float32") == 3
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinity_and_nan_stay_in_their_rows(one: CudaBackend) -> None:
+    a, counts = Draw("float32"), np.array([40, 2])
+    for dtype in ("float32", "float16"):
+        x = a(42, 70).astype(dtype)
+        x[3, 5], x[40, 69] = np.nan, np.inf
+        weights = [a(37, 70).astype(dtype) for _ in counts]
+        got, expected = (be.grouped_linear(x, weights, counts) for be in (one, BARE))
+        agree([got], [expected], dtype, "grouped_linear")
+
+
+@pytest.mark.parametrize("sizes", [[5, 2], [3, -1], [1, 1], [2**62, 2**62], [0, 0]], ids=str)
+@pytest.mark.parametrize("rows", [3, 70])
+def test_counts_that_do_not_fit_are_told_at_the_next_copy(
+    rows: int, sizes: list[int], one: CudaBackend
+) -> None:
+    """And nothing outside of the arrays is read or written."""
+    a, counts = Draw("float32"), np.array(sizes)
+    x, g, weights = a(rows, 70), a(rows, 37), [a(37, 70) for _ in sizes]
+    for run in (
+        lambda: one.grouped_linear(x, weights, counts),
+        lambda: one.grouped_linear_input_grad(g, weights, counts),
+        lambda: one.grouped_linear_weight_grad(g, x, counts)[0],
+    ):
+        with pytest.raises(IndexError, match="an op got earlier was out of range"):
+            one.to_numpy(run())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("options", [o for o in CACHED if o["layout"] not in ("fresh",)], ids=str)
 def test_a_step_reads_the_cache_where_it_lies(options: Any, dtype: str, one: CudaBackend) -> None:
@@ -296,8 +378,8 @@ def test_a_cache_of_another_make_is_left_to_the_default(one: CudaBackend) -> Non
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_is_launched_by_a_case():
-    """Whatever a .cu file exports is reached by the table's cases, those of wide heads or of a few
-    rows."""
+    """Whatever a .cu file exports is reached by the table's cases, those of wide heads, of a few
+    rows or of groups."""
     backend = CudaBackend(0, EmulatedRuntime())
     for dtype in DTYPES:
         for method, case in ROWS:
@@ -307,8 +389,10 @@ def test_every_kernel_is_launched_by_a_case():
                 wide_attention(backend, dtype, *widths, queries)
             for width in widths:
                 wide_cache(backend, dtype, width)
+        groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
+            groups(backend, dtype, COUNTS["few"], name)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 

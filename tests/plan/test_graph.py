@@ -12,6 +12,8 @@ import pytest
 import gradient
 from gradient import nn
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.models.llama import LlamaConfig, LlamaMLP
+from gradient.models.moe import Router, SparseMoe
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
 from support.cuda_emulation import FakeRuntime
@@ -115,6 +117,47 @@ def test_a_training_step_is_graphs_between_its_numbers(dtype: str) -> None:
     assert len(executor.recorder.graphs) >= 2
     assert {executor.calls[i].op for i in executor.alone} <= {"adamw_step", "uniform"}
     assert sum(graph.launches for graph in executor.recorder.graphs) >= 4
+
+
+@pytest.mark.parametrize("packed", [None, "q4_0"])
+def test_experts_are_in_a_graph(packed: str | None) -> None:
+    """How many tokens each expert gets is another number in each replay, and never read."""
+    gradient.manual_seed(0)
+    moe = SparseMoe(
+        Router(32, 5, top_k=2, normalize=True),
+        [
+            LlamaMLP(
+                LlamaConfig(
+                    hidden_size=32,
+                    intermediate_size=64,
+                    num_attention_heads=4,
+                    num_key_value_heads=4,
+                )
+            )
+            for _ in range(5)
+        ],
+        F.silu,
+    ).to(DEVICE)
+    if packed is not None:
+        gradient.quantization.quantize_(moe.experts, packed)
+
+    @gradient.compile
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        with gradient.no_grad():
+            return moe(x)
+
+    draw = np.random.default_rng(0).standard_normal
+    for tokens in (4, 40):
+        for _ in range(6):
+            x = gradient.tensor(draw((1, tokens, 32)).astype(np.float32), device=DEVICE)
+            fake_cupy.waits.clear()
+            out = f(x)
+            assert fake_cupy.waits == []
+            with gradient.no_grad():
+                np.testing.assert_array_equal(values(out), values(moe(x)))
+    for executor in executors(f):
+        assert len(executor.recorder.graphs) == 1
+        assert "is in no graph" not in str(executor)
 
 
 def test_a_call_that_reads_values_stays_between_graphs() -> None:

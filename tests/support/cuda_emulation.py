@@ -196,7 +196,7 @@ class FakeRuntime(EmulatedRuntime):
         *arguments: Any,
         shared: int = 0,
     ) -> None:
-        if any(isinstance(a, np.ndarray) for a in arguments):
+        if any(isinstance(a, np.ndarray) and a.dtype.names is None for a in arguments):
             raise TypeError("a kernel was given NumPy's array")
         if max((*grid, 1, 1)[1:3]) > 65535 or 0 in grid:
             raise ValueError(f"a grid of {grid} blocks cannot be launched")
@@ -236,6 +236,8 @@ def launch(
     for argument in arguments:
         if argument is None:
             types, value = types + "P", ctypes.c_void_p(None)
+        elif isinstance(argument, np.ndarray) and argument.dtype.names:  # a struct, by its value
+            types, value = types + "s", ctypes.create_string_buffer(argument.tobytes())
         elif isinstance(argument, np.ndarray):
             types, value = types + "P", ctypes.c_void_p(argument.ctypes.data)
         else:

@@ -45,7 +45,8 @@ def fresh(make: Any) -> np.ndarray:
     if captured is not None:
         host = np.array(host, order="K")
         captured.append(lambda: np.copyto(host, make()))
-        host.fill(0x55 if host.dtype.kind in "biu" else np.nan)
+        # Nothing that is meant: NaN, and integers that, as an index, are in range.
+        host.fill({"i": -1, "b": True, "u": 0x55}.get(host.dtype.kind, np.nan))
     return host
 
 

@@ -12,6 +12,7 @@ from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.embedding import EmbeddingKernels
+from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.products import Products
@@ -30,6 +31,7 @@ class CudaBackend(
     NormKernels,
     OptimizerKernels,
     ElementwiseKernels,
+    GroupedKernels,
     QuantizedKernels,
     BatchNormKernels,
     EmbeddingKernels,

@@ -28,6 +28,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static
 #define __constant__ static const
+#define __grid_constant__
 
 struct uint3 { unsigned x, y, z; };
 typedef uint3 dim3;
@@ -189,6 +190,7 @@ inline bool run_block(int order) {
 
 template <class T> constexpr char code() {
     if (std::is_pointer<T>::value) return 'P';
+    if (std::is_class<T>::value) return 's';
     if (std::is_same<T, float>::value) return 'f';
     if (std::is_same<T, double>::value) return 'd';
     if (std::is_integral<T>::value) return sizeof(T) == 8 ? 'q' : sizeof(T) == 4 ? 'i' : '?';

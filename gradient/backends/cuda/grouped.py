@@ -1,0 +1,155 @@
+"""Products of groups of rows by kernels that read on the device how many rows each group has.
+
+The host knows how many rows and groups there are, and launches blocks for the worst division; each
+block finds its rows by the counts. So nothing waits, and a captured step is right for any counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.grouped import GroupedDefaults
+from gradient.backends.cuda.launching import KernelLauncher
+from gradient.backends.cuda.quantized import BATCH, FAMILIES, ROWS, STEP, UNPACKED, WARPS
+from gradient.backends.packed import PackedArray
+
+TILE, TILE_THREADS = 64, 128
+"""Rows and columns of the result for a block (`tile_product.cuh`), and its threads."""
+LISTED = 128
+"""Groups of a launch, whose addresses are among its arguments (`grouped.cu`)."""
+ADDRESSES = np.dtype([("at", np.int64, LISTED)])
+RANGE = np.dtype([(name, np.int64) for name in ("from", "to", "groups", "rows")])
+FEW_ROWS, FEW_PER_GROUP = 16, 2
+"""Up to so many rows, or so many for each group, the matrices are read rather than multiplied."""
+
+
+class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
+    """Overrides of `composed.grouped`."""
+
+    aligned: Any
+    codebook: Any
+
+    def grouped_linear(
+        self, x: Array, weights: Sequence[Array | PackedArray], counts: Array
+    ) -> Array:
+        if not self._has_groups(x, weights, counts, 1):
+            return super().grouped_linear(x, weights, counts)
+        n = weights[0].shape[0]
+        out = self.empty((x.shape[0], n), x.dtype)
+        x = self.contiguous(x)
+        if x.shape[0] <= max(FEW_ROWS, FEW_PER_GROUP * len(weights)):
+            self._grouped_few_rows(x, weights, counts, out)
+        else:
+            self._grouped_tiles("grouped_rows", x, weights, counts, out)
+        return out
+
+    def grouped_linear_input_grad(
+        self, g: Array, weights: Sequence[Array | PackedArray], counts: Array
+    ) -> Array:
+        if not self._has_groups(g, weights, counts, 0):
+            return super().grouped_linear_input_grad(g, weights, counts)
+        gx = self.empty((g.shape[0], weights[0].shape[1]), g.dtype)
+        self._grouped_tiles("grouped_input_grad", self.contiguous(g), weights, counts, gx)
+        return gx
+
+    def grouped_linear_weight_grad(self, g: Array, x: Array, counts: Array) -> list[Array]:
+        if not (self.has_kernel(g, x) and x.size and _are_rows(g, counts) and _are_rows(x, counts)):
+            return super().grouped_linear_weight_grad(g, x, counts)
+        if g.shape[0] != x.shape[0]:
+            return super().grouped_linear_weight_grad(g, x, counts)
+        g, x, counts = map(self.contiguous, (g, x, counts))
+        sizes = g.shape[1], x.shape[1]
+        grads = [self.empty(sizes, g.dtype) for _ in range(counts.size)]
+        for some in _ranges(counts.size, LISTED):
+            self.launch(
+                "grouped", "grouped_weight_grad", g,
+                (-(-sizes[1] // TILE), -(-sizes[0] // TILE), some.stop - some.start), TILE_THREADS,
+                g, x, counts, _range(some, counts, g), self._addresses(grads[some]),
+                *map(np.int64, sizes), self.index_fault(),
+            )  # fmt: skip
+        return grads
+
+    def _grouped_few_rows(
+        self, x: Array, weights: Sequence[Any], counts: Array, out: Array
+    ) -> None:
+        first, rows, counts = weights[0], x.shape[0], self.contiguous(counts)
+        (n, k), size = first.shape, 1
+        parts = [[self.contiguous(weight)] for weight in weights if not _is_packed(weight)]
+        name, table = "few_rows", None
+        if not parts:
+            parts = [[self.aligned(part) for part in weight.parts] for weight in weights]
+            name, size = FAMILIES[first.dtype.name], first.dtype.block_size
+            table = self.codebook(name)
+        for some in _ranges(len(weights), LISTED):
+            columns = list(zip(*parts[some], strict=True))
+            lists = [self._addresses(each) for each in (*columns, *[()] * (3 - len(columns)))]
+            self.launch(
+                "grouped", f"grouped_{name}", x,
+                (-(-n // ROWS[1]), _tiles(rows, BATCH[1], some)), 32 * min(WARPS, -(-k // STEP)),
+                x, *lists, table, np.int64(size), counts, _range(some, counts, x), out,
+                *map(np.int64, (n, k)), self.index_fault(),
+            )  # fmt: skip
+
+    def _grouped_tiles(
+        self, kernel: str, x: Array, weights: Sequence[Any], counts: Array, out: Array
+    ) -> None:
+        """Packed weights are unpacked first, as many at a time as fit."""
+        sizes, counts, packed = weights[0].shape, self.contiguous(counts), _is_packed(weights[0])
+        at_once = min(LISTED, max(1, UNPACKED // weights[0].size)) if packed else LISTED
+        for some in _ranges(len(weights), at_once):
+            plain = [
+                self.unpack(weight, x.dtype) if packed else self.contiguous(weight)
+                for weight in weights[some]
+            ]
+            self.launch(
+                "grouped", kernel, x, (-(-out.shape[1] // TILE), _tiles(x.shape[0], TILE, some)),
+                TILE_THREADS, x, self._addresses(plain), counts, _range(some, counts, x), out,
+                *map(np.int64, sizes), self.index_fault(),
+            )  # fmt: skip
+
+    def _addresses(self, arrays: Sequence[Array]) -> np.ndarray:
+        """Where arrays lie: a struct that is an argument by value, which a graph keeps."""
+        addresses = np.zeros(1, ADDRESSES)
+        addresses["at"][0, : len(arrays)] = [self.runtime.address(x) for x in arrays]
+        return addresses
+
+    def _has_groups(
+        self, x: Array, weights: Sequence[Array | PackedArray], counts: Array, axis: int
+    ) -> bool:
+        """Whether the kernels multiply x with this axis of the weights."""
+        first = weights[0]
+        return (
+            self.has_kernel(x)
+            and _are_rows(x, counts)
+            and counts.size == len(weights)
+            and len(first.shape) == 2
+            and first.size > 0
+            and x.shape[1] == first.shape[axis]
+            and all(w.dtype == first.dtype and w.shape == first.shape for w in weights)
+            and (first.dtype.name in FAMILIES if _is_packed(first) else first.dtype == x.dtype)
+        )
+
+
+def _is_packed(weight: Array | PackedArray) -> bool:
+    return isinstance(weight, PackedArray)
+
+
+def _are_rows(x: Array, counts: Array) -> bool:
+    return x.ndim == 2 and counts.ndim == 1 and counts.dtype == np.int64 and counts.size > 0
+
+
+def _ranges(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _range(some: slice, counts: Array, x: Array) -> np.ndarray:
+    return np.array([(some.start, some.stop, counts.size, x.shape[0])], RANGE)
+
+
+def _tiles(rows: int, size: int, some: slice) -> int:
+    """How many tiles of so many rows the groups have at most, however the rows are divided."""
+    return rows // size + min(rows, some.stop - some.start)

@@ -1,0 +1,159 @@
+// Products of groups of rows, each group with a matrix of its own (the experts of a mixture), and
+// their gradients. Group e has counts[e] rows of x (rows, K); the groups follow one another.
+//
+//     out[m, n] = sum_k x[m, k] * weight_e[n, k]         for the rows m of group e
+//     gx[m, k]  = sum_n g[m, n] * weight_e[n, k]
+//     gw_e[n, k] = sum_m g[m, n] * x[m, k]               over the rows m of group e
+//
+// The counts stay on the device: the host launches as many blocks as the worst division needs, and each
+// finds its rows by them. Rows are taken by tiles, of which `rows` rows of E groups make rows / size + E
+// at most; blocks without one end at once. Counts that do not add up to `rows` set the fault.
+//
+// Many rows: tile_product.cuh, a block for each 64 x 64 numbers. Each matrix is read once for each 64
+// rows of its group. Few rows: few_rows.cuh, at the speed of reading the matrices of groups that have
+// rows, packed or not.
+#include "few_rows.cuh"
+#include "tile_product.cuh"
+
+// Where the matrices of up to 128 groups lie: a launch's groups are `from` to `to`.
+struct Addresses { Int at[128]; };
+struct Range { Int from, to, groups, rows; };
+
+// A group, and where the rows of it that a block works on begin.
+struct Rows { Int group, first; int count; };
+
+// The rows of tile number `tile` of the launch's groups: up to SIZE rows of one; SIZE 0: all of a group.
+// Warp 0 goes through the counts, 32 at a time, and tells the others.
+template <int SIZE>
+__device__ Rows rows_of_block(const Int* counts, const Range& range, Int tile, int* fault) {
+    __shared__ Rows found;
+    const int lane = threadIdx.x;
+    if (lane == 0) found = Rows{-1, 0, 0};
+    if (lane < 32) {
+        __syncwarp();
+        Int rows_before = 0, tiles_before = 0;
+        bool wrong = false;
+        for (Int base = 0; base < range.groups; base += 32) {
+            const Int group = base + lane;
+            const Int told = group < range.groups ? counts[group] : 0;
+            const Int count = min(max(told, Int(0)), range.rows);
+            const bool mine = range.from <= group && group < range.to;
+            const Int tiles = !mine ? 0 : SIZE ? (count + SIZE - 1) / (SIZE ? SIZE : 1) : 1;
+            wrong = wrong || count != told;
+            Int rows_up_to = count, tiles_up_to = tiles;  // of the lanes up to this one
+            for (int distance = 1; distance < 32; distance *= 2) {
+                const int from = max(lane - distance, 0);
+                const Int r = __shfl_sync(0xffffffffu, rows_up_to, from);
+                const Int t = __shfl_sync(0xffffffffu, tiles_up_to, from);
+                if (lane >= distance) rows_up_to += r, tiles_up_to += t;
+            }
+            const Int within = tile - (tiles_before + tiles_up_to - tiles);
+            if (0 <= within && within < tiles) {
+                const Int skipped = within * SIZE;
+                const Int first = rows_before + rows_up_to - count + skipped;
+                Int left = min(count - skipped, range.rows - first);
+                if (SIZE) left = min(left, Int(SIZE));
+                if (left > 0 || !SIZE) found = Rows{group, first, int(max(left, Int(0)))};
+            }
+            rows_before += __shfl_sync(0xffffffffu, rows_up_to, 31);
+            tiles_before += __shfl_sync(0xffffffffu, tiles_up_to, 31);
+        }
+        if (wrong || (lane == 0 && rows_before != range.rows)) *fault = 1;
+    }
+    __syncthreads();
+    return found;
+}
+
+template <class T> __device__ const T* matrix(const Addresses& addresses, Int at) {
+    return reinterpret_cast<const T*>(addresses.at[at]);
+}
+
+// Grid: (rows of the matrices / ROWS, tiles of 8 rows of x).
+template <class FORMAT, class T>
+__device__ void few_rows(const T* x, const Addresses& codes, const Addresses& scales,
+                         const Addresses& zeros, const float* table, Int group_size,
+                         const Int* counts, const Range& range, T* out, Int outputs, Int columns,
+                         int* fault) {
+    const Rows rows = rows_of_block<8>(counts, range, blockIdx.y, fault);
+    if (rows.group < 0) return;
+    const Int at = rows.group - range.from;
+    const Packed w = {matrix<Byte>(codes, at), matrix<void>(scales, at), matrix<Byte>(zeros, at),
+                      columns, group_size, table};
+    product<FORMAT, 8>(x + rows.first * columns, w, static_cast<const T*>(nullptr),
+                       out + rows.first * outputs, outputs, rows.count);
+}
+
+// Grid: (tiles of N, tiles of rows).
+template <class T>
+__device__ void forward(const T* x, const Addresses& weights, const Int* counts, const Range& range,
+                        T* out, Int outputs, Int inputs, int* fault) {
+    const Rows rows = rows_of_block<TILE>(counts, range, blockIdx.y, fault);
+    if (rows.group < 0) return;
+    const Int column = Int(blockIdx.x) * TILE;
+    const T* weight = matrix<T>(weights, rows.group - range.from) + column * inputs;
+    tile_product<T>(AlongDepth<T>{x + rows.first * inputs, rows.count, inputs, inputs},
+                    AlongDepth<T>{weight, outputs - column, inputs, inputs}, 0, inputs,
+                    [&](int i, int j, computed<T> sum) {
+                        if (i < rows.count && column + j < outputs)
+                            out[(rows.first + i) * outputs + column + j] = T(sum);
+                    });
+}
+
+// Grid: (tiles of K, tiles of rows).
+template <class T>
+__device__ void input_grad(const T* g, const Addresses& weights, const Int* counts,
+                           const Range& range, T* gx, Int outputs, Int inputs, int* fault) {
+    const Rows rows = rows_of_block<TILE>(counts, range, blockIdx.y, fault);
+    if (rows.group < 0) return;
+    const Int column = Int(blockIdx.x) * TILE;
+    const T* weight = matrix<T>(weights, rows.group - range.from) + column;
+    tile_product<T>(AlongDepth<T>{g + rows.first * outputs, rows.count, outputs, outputs},
+                    AcrossDepth<T>{weight, inputs - column, inputs, outputs}, 0, outputs,
+                    [&](int i, int j, computed<T> sum) {
+                        if (i < rows.count && column + j < inputs)
+                            gx[(rows.first + i) * inputs + column + j] = T(sum);
+                    });
+}
+
+// Grid: (tiles of K, tiles of N, groups). A group without rows has a gradient of zeros.
+template <class T>
+__device__ void weight_grad(const T* g, const T* x, const Int* counts, const Range& range,
+                            const Addresses& grads, Int outputs, Int inputs, int* fault) {
+    const Rows rows = rows_of_block<0>(counts, range, blockIdx.z, fault);
+    const Int row = Int(blockIdx.y) * TILE, column = Int(blockIdx.x) * TILE;
+    T* gw = const_cast<T*>(matrix<T>(grads, rows.group - range.from));
+    tile_product<T>(
+        AcrossDepth<T>{g + rows.first * outputs + row, outputs - row, outputs, rows.count},
+        AcrossDepth<T>{x + rows.first * inputs + column, inputs - column, inputs, rows.count}, 0,
+        rows.count, [&](int i, int j, computed<T> sum) {
+            if (row + i < outputs && column + j < inputs) gw[(row + i) * inputs + column + j] = T(sum);
+        });
+}
+
+#define EXPORT_FORMAT(FORMAT, KERNEL, NAME, T)                                                     \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) KERNEL##_##NAME(                   \
+        const T* x, const __grid_constant__ Addresses codes,                                       \
+        const __grid_constant__ Addresses scales, const __grid_constant__ Addresses zeros,         \
+        const float* table, Int group_size, const Int* counts, const __grid_constant__ Range range, \
+        T* out, Int outputs, Int columns, int* fault) {                                            \
+        few_rows<FORMAT>(x, codes, scales, zeros, table, group_size, counts, range, out, outputs,  \
+                         columns, fault);                                                          \
+    }
+#define EXPORT_PACKED(FORMAT, NAME, T) EXPORT_FORMAT(FORMAT, grouped_##FORMAT, NAME, T)
+#define EXPORT_TILES(KERNEL, FUNCTION, NAME, T)                                                    \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL##_##NAME(                    \
+        const T* x, const __grid_constant__ Addresses weights, const Int* counts,                  \
+        const __grid_constant__ Range range, T* out, Int outputs, Int inputs, int* fault) {        \
+        FUNCTION(x, weights, counts, range, out, outputs, inputs, fault);                          \
+    }
+#define EXPORT(NAME, T)                                                                            \
+    FOR_EACH_FORMAT(EXPORT_PACKED, NAME, T)                                                        \
+    EXPORT_FORMAT(dense<T>, grouped_few_rows, NAME, T)                                             \
+    EXPORT_TILES(grouped_rows, forward, NAME, T)                                                   \
+    EXPORT_TILES(grouped_input_grad, input_grad, NAME, T)                                          \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) grouped_weight_grad_##NAME(         \
+        const T* g, const T* x, const Int* counts, const __grid_constant__ Range range,            \
+        const __grid_constant__ Addresses grads, Int outputs, Int inputs, int* fault) {            \
+        weight_grad(g, x, counts, range, grads, outputs, inputs, fault);                           \
+    }
+FOR_EACH_FLOAT(EXPORT)
