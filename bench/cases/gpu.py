@@ -125,6 +125,21 @@ def cases(scale: float) -> Iterator[Measured]:
         keys = max(64, int(8192 * scale))
         read = 2 * 8 * keys * 128 * size
         yield Measured(f"attention of one query {dtype}", decode(keys, dtype), read)
+        for what, channels, kernel, groups in (
+            ("convolution 3 x 3", max(16, int(256 * scale)), 3, 1),
+            ("convolution 7 x 7 of 3 channels", 3, 7, 1),
+            ("depthwise convolution 3 x 3", max(16, int(256 * scale)), 3, 256),
+        ):
+            images, side = max(2, int(32 * scale)), 56
+            outputs = max(16, int(256 * scale))
+            groups = min(groups, channels)
+            flops = 3 * 2 * images * side**2 * outputs * channels // groups * kernel**2
+            call = convolution(images, side, (channels, outputs), kernel, groups, dtype)
+            yield Measured(f"{what} and gradient {dtype}", call, operations=flops)
+        planes = max(2, int(32 * scale)) * 64 * 112 * 112
+        read = int(planes * (2 * size + 2 * (size + 8) / 4 + size))
+        pools = max_pool(max(2, int(32 * scale)), dtype)
+        yield Measured(f"max_pool2d 3 x 3 and gradient {dtype}", pools, read)
         inner = max(64, int(4096 * scale))
         for tokens in (1, max(8, int(4096 * scale))):
             flops = 2 * 2 * tokens * inner * inner * (3 if tokens > 1 else 1)
@@ -235,6 +250,41 @@ def decode(keys: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
         k, v = (made(library, place, dtype, 1, 8, keys, 128) for _ in range(2))
         attend = functional(library).scaled_dot_product_attention
         return lambda: attend(q, k, v, enable_gqa=True)
+
+    return prepare
+
+
+def convolution(
+    images: int, side: int, channels: tuple[int, int], kernel: int, groups: int, dtype: str
+) -> Callable[[Any, str], Callable[[], object]]:
+    """With a stride of 1, of a size that stays."""
+
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        inputs, outputs = channels
+        x = made(library, place, dtype, images, inputs, side, side, grad=True)
+        weight = made(library, place, dtype, outputs, inputs // groups, kernel, kernel, grad=True)
+        g = made(library, place, dtype, images, outputs, side, side)
+
+        def both() -> None:
+            x.grad = weight.grad = None
+            y = functional(library).conv2d(x, weight, padding=kernel // 2, groups=groups)
+            y.backward(g)
+
+        return both
+
+    return prepare
+
+
+def max_pool(images: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        x = made(library, place, dtype, images, 64, 112, 112, grad=True)
+        g = made(library, place, dtype, images, 64, 56, 56)
+
+        def both() -> None:
+            x.grad = None
+            functional(library).max_pool2d(x, 3, stride=2, padding=1).backward(g)
+
+        return both
 
     return prepare
 

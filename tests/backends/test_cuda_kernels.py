@@ -17,7 +17,7 @@ import pytest
 from gradient.backends.base import Backend
 from gradient.backends.cuda import kernels, quantized
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.options import AdamWOptions, AttentionOptions
+from gradient.backends.options import AdamWOptions, AttentionOptions, ConvolutionOptions
 from gradient.backends.packed import PackedArray
 from support import cuda_emulation
 from support.agreement import EPS, agree
@@ -45,6 +45,7 @@ FAMILIES = {
         "attention",
         "cached_attention",
         "batch_norm",
+        "convolution",
         "draws",
         "embedding",
         "elementwise",
@@ -52,6 +53,7 @@ FAMILIES = {
         "grouped",
         "norms",
         "optimizers",
+        "pooling",
         "products",
         "quantized",
     )
@@ -86,7 +88,7 @@ def one() -> CudaBackend:
 def test_every_kernel_is_of_a_family_that_is_tested():
     of_backend = {kind.__module__ for kind in CudaBackend.__mro__}
     found = {name for name in of_backend if name.startswith("gradient.backends.cuda.")}
-    others = {f"gradient.backends.cuda.{name}" for name in ("backend", "launching")}
+    others = {f"gradient.backends.cuda.{name}" for name in ("backend", "launching", "windows")}
     assert found - others == FAMILIES
 
 
@@ -239,6 +241,47 @@ def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
         weight = packed(Draw("float32"), name, 4, 256)
         got, expected = (be.quantized_matmul(x, weight) for be in (one, BARE))
         np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+SLIDES = [
+    # sizes, kernel, channels, stride, padding, dilation, groups: of 64 x 64 tiles, more than one
+    ((9, 12), (3, 4), (5, 70), (2, 3), ((1, 2), (0, 4)), (2, 1), 1),
+    ((7, 8), (2, 3), (66, 6), (1, 2), ((0, 1), (2, 2)), (1, 4), 2),  # taps that skip every other
+    ((20,), (2,), (3, 6), (4,), ((3, 0),), (6,), 3),  # remainders that no tap meets
+    ((6, 5), (2, 2), (4, 3), (3, 3), ((-1, 0), (0, -1)), (1, 1), 1),
+    ((5, 4, 6), (2, 3, 1), (3, 4), (2, 1, 3), ((1, 1), (1, 0), (0, 2)), (1, 1, 1), 1),
+    ((5, 4, 6), (2, 3, 2), (4, 12), (2, 1, 3), ((1, 1), (1, 0), (0, 2)), (2, 1, 2), 4),
+    ((8, 8), (1, 1), (6, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+]
+
+
+def slides(be: Any, dtype: str, case: tuple[Any, ...]) -> list[np.ndarray]:
+    """A convolution with a bias and without, and its gradients."""
+    sizes, kernel, (inputs, outputs), stride, padding, dilation, groups = case
+    a, options = Draw(dtype), ConvolutionOptions(stride, padding, dilation, groups)
+    x, weight = a(3, inputs, *sizes), a(outputs, inputs // groups, *kernel)
+    g = a(3, outputs, *options.windows(sizes, kernel))
+    return [
+        be.convolution(x, weight, a(outputs), options),
+        be.convolution(x, weight, None, options),
+        be.convolution_input_grad(g, weight, x.shape, options),
+        be.convolution_weight_grad(g, x, weight.shape, options),
+    ]
+
+
+@pytest.mark.parametrize("case", SLIDES, ids=str)
+def test_windows_that_differ_by_dimension(case: tuple[Any, ...], cuda: CudaBackend) -> None:
+    for dtype in ("float32", "float16"):
+        agree(slides(cuda, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
+
+
+def test_a_gradient_by_the_weight_is_the_same_in_parts(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.convolution.PART", 7)
+    for case in SLIDES:
+        agree(slides(one, "float32", case), slides(BARE, "float32", case), "float32", "parts")
+    assert one.runtime.launched.count("convolution_join_float32") >= 4
 
 
 COUNTS = {

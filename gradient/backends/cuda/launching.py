@@ -14,6 +14,8 @@ FLOATS = {
 }
 """NumPy's dtypes and the names that end a kernel's name."""
 MAX_BLOCK = 1024
+EACH = 256
+"""Threads of a block where each works on one number."""
 PER_THREAD = 8
 """Numbers of a row that a thread works on, where the row allows it."""
 
@@ -83,3 +85,7 @@ class KernelLauncher:
         columns = x.shape[-1]
         grid = (x.size // columns,)
         self.launch(family, kernel, x, grid, block_of(columns), *arrays, np.int64(columns), *after)
+
+    def launch_numbers(self, family: str, kernel: str, x: Array, *arguments: Any) -> None:
+        """Queue the kernel for x's dtype with a thread for each number of x."""
+        self.launch(family, kernel, x, (-(-x.size // EACH),), EACH, *arguments)

@@ -45,7 +45,7 @@ template <class T> struct CudaCores {
     }
     __device__ void multiply(const Stage& stage) {
         const int row = threadIdx.x / 16 * 8, column = threadIdx.x % 16 * 4;
-#pragma unroll(16 / sizeof(T))  // more at once take more registers than there are
+#pragma unroll(sizeof(T) == 8 ? 1 : 4)  // more at once take more registers than there are
         for (int k = 0; k < DEPTH<T>; k++) {
             const auto low = load_pack<4>(&stage.left[k][row]);
             const auto high = load_pack<4>(&stage.left[k][row + 4]);

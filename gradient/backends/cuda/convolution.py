@@ -1,0 +1,141 @@
+"""Convolutions by kernels that read windows where they lie (`convolution.cu`)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.cuda.grouped import TILE, TILE_THREADS
+from gradient.backends.cuda.launching import EACH, KernelLauncher, computed_in
+from gradient.backends.cuda.windows import counts_in_32_bits, slide
+from gradient.backends.options import ConvolutionOptions
+from gradient.backends.required import Shape
+
+FEW_OUTPUTS = 4
+"""Outputs of a channel up to which a convolution of one channel a group is depthwise."""
+FILLING = 512
+"""Blocks that keep a GPU busy: a gradient by the weight is divided into parts up to so many."""
+PART = 512
+"""Windows of a part, at least."""
+MAX_GRID = 65535
+
+
+class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
+    """Overrides of `composed.convolution`."""
+
+    def convolution(
+        self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
+    ) -> Array:
+        if not (self.has_kernel(x, weight, bias) and _fit(x.shape, weight.shape, options)):
+            return super().convolution(x, weight, bias, options)
+        if bias is None and _is_pointwise(weight.shape, options):
+            rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
+            return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
+        windows = options.windows(x.shape[2:], weight.shape[2:])
+        out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
+        given = self.contiguous(x), self.contiguous(weight), self.optional(bias), out
+        told = _slide(x.shape, weight.shape, options)
+        if _is_depthwise(weight.shape, options):
+            self.launch_numbers("convolution", "depthwise", out, *given, told)
+            return out
+        outputs = weight.shape[0] // options.groups
+        grid = _tiles(out.size // weight.shape[0]), _tiles(outputs), options.groups
+        self.launch("convolution", "convolution", x, grid, TILE_THREADS, *given, told)
+        return out
+
+    def convolution_input_grad(
+        self, g: Array, weight: Array, shape: Shape, options: ConvolutionOptions
+    ) -> Array:
+        shape = tuple(shape)
+        remainders = math.prod(options.stride)
+        if (
+            not (self.has_kernel(g, weight) and _fit(shape, weight.shape, options))
+            or g.shape != _out_shape(shape, weight.shape, options)
+            or options.groups * remainders > MAX_GRID
+        ):
+            return super().convolution_input_grad(g, weight, shape, options)
+        if _is_pointwise(weight.shape, options):
+            turned = weight.reshape(weight.shape[:2]).T
+            return self.matmul(turned, g.reshape((*g.shape[:2], -1))).reshape(shape)
+        gx = self.empty(shape, g.dtype)
+        told = _slide(shape, weight.shape, options)
+        given = self.contiguous(g), self.contiguous(weight), gx
+        if _is_depthwise(weight.shape, options):
+            self.launch_numbers("convolution", "depthwise_input_grad", gx, *given, told)
+            return gx
+        places = math.prod(-(-n // s) for n, s in zip(shape[2:], options.stride, strict=True))
+        grid = _tiles(shape[0] * places), _tiles(weight.shape[1]), options.groups * remainders
+        self.launch("convolution", "convolution_input_grad", g, grid, TILE_THREADS, *given, told)
+        return gx
+
+    def convolution_weight_grad(
+        self, g: Array, x: Array, shape: Shape, options: ConvolutionOptions
+    ) -> Array:
+        shape = tuple(shape)
+        if not (self.has_kernel(g, x) and _fit(x.shape, shape, options)) or (
+            g.shape != _out_shape(x.shape, shape, options)
+        ):
+            return super().convolution_weight_grad(g, x, shape, options)
+        gw = self.empty(shape, g.dtype)
+        g, x, told = self.contiguous(g), self.contiguous(x), _slide(x.shape, shape, options)
+        if _is_depthwise(shape, options):
+            self.launch("convolution", "depthwise_weight_grad", g, (gw.size,), EACH, g, x, gw, told)
+            return gw
+        windows = g.size // g.shape[1]
+        columns, rows = _tiles(math.prod(shape[1:])), _tiles(shape[0] // options.groups)
+        parts = max(1, min(FILLING // (columns * rows * options.groups), windows // PART))
+        of_part = -(-windows // parts)
+        parts = -(-windows // of_part)
+        sums = self.empty((parts, gw.size), np.dtype(computed_in(g))) if parts > 1 else None
+        self.launch(
+            "convolution", "convolution_weight_grad", g, (columns, rows, options.groups * parts),
+            TILE_THREADS, g, x, gw if sums is None else None, sums, told, np.int64(of_part),
+        )  # fmt: skip
+        if sums is not None:
+            self.launch_numbers(
+                "convolution", "convolution_join", gw, sums, gw, *map(np.int64, (parts, gw.size))
+            )
+        return gw
+
+
+def _out_shape(x: Shape, weight: Shape, options: ConvolutionOptions) -> Shape:
+    return (x[0], weight[0], *options.windows(x[2:], weight[2:]))
+
+
+def _fit(x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether the kernels convolve arrays of these shapes."""
+    return (
+        len(x) == len(weight) == len(options.stride) + 2
+        and min(*x, *weight) > 0
+        and weight[1] * options.groups == x[1]
+        and weight[0] % options.groups == 0
+        and options.groups <= MAX_GRID
+        and counts_in_32_bits(x[0], x[2:], options.windows(x[2:], weight[2:]), x[1], weight[0])
+    )
+
+
+def _is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether it is a product with the matrix of the weight, which cuBLAS has."""
+    return (
+        math.prod(weight[2:]) == math.prod(options.stride) == options.groups == 1
+        and not np.any(options.padding)
+    )  # fmt: skip
+
+
+def _is_depthwise(weight: Shape, options: ConvolutionOptions) -> bool:
+    return weight[1] == 1 and weight[0] <= FEW_OUTPUTS * options.groups
+
+
+def _slide(x: Shape, weight: Shape, options: ConvolutionOptions) -> np.ndarray:
+    return slide(
+        (x[0], x[1], weight[0], options.groups), size=x[2:],
+        windows=options.windows(x[2:], weight[2:]), kernel=weight[2:], stride=options.stride,
+        dilation=options.dilation, before=tuple(before for before, _ in options.padding),
+    )  # fmt: skip
+
+
+def _tiles(count: int) -> int:
+    return -(-count // TILE)

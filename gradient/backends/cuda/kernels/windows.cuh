@@ -1,0 +1,67 @@
+// Windows that move over images: what convolutions and pooling share. One, two and three dimensions are
+// all three, the first of size 1.
+//
+// Number k of a window is `dilation` after number k - 1, and window q `stride` after window q - 1; the
+// first begins `before` numbers ahead of the image, so that number k of window q is at
+//
+//     q * stride + k * dilation - before        in each dimension, and 0 is meant outside
+#pragma once
+#include "numbers.cuh"
+
+// What the host tells of it. Counts of numbers in an image, and of windows in all images, fit an int.
+struct Slide {
+    int images, channels, outputs, groups;
+    int size[3], windows[3], kernel[3], stride[3], dilation[3], before[3];
+
+    __device__ int plane() const { return size[0] * size[1] * size[2]; }
+    __device__ int windows_of_image() const { return windows[0] * windows[1] * windows[2]; }
+    __device__ int taps() const { return kernel[0] * kernel[1] * kernel[2]; }
+    // Channels of a group, of the input and of the output.
+    __device__ int inputs() const { return channels / groups; }
+    __device__ int outputs_of_group() const { return outputs / groups; }
+};
+
+// A place in three dimensions, or how far one is from another.
+struct Place {
+    int at[3];
+    __device__ Place operator+(const Place& other) const {
+        return {{at[0] + other.at[0], at[1] + other.at[1], at[2] + other.at[2]}};
+    }
+    __device__ bool inside(const int (&size)[3]) const {
+        return unsigned(at[0]) < unsigned(size[0]) && unsigned(at[1]) < unsigned(size[1]) &&
+               unsigned(at[2]) < unsigned(size[2]);
+    }
+    // Where it lies in an array of this size.
+    __device__ Int offset(const int (&size)[3]) const {
+        return (Int(at[0]) * size[1] + at[1]) * size[2] + at[2];
+    }
+};
+
+// The number's place in an array of this size: the inverse of `offset`.
+__device__ inline Place place_of(unsigned number, const int (&size)[3]) {
+    const unsigned rest = number / unsigned(size[2]);
+    return {{int(rest / unsigned(size[1])), int(rest % unsigned(size[1])),
+             int(number % unsigned(size[2]))}};
+}
+
+// Where number k of the first window is, from the first number of the image; and where window q is.
+__device__ inline Place of_tap(const Slide& s, unsigned k) {
+    const Place p = place_of(k, s.kernel);
+    return {{p.at[0] * s.dilation[0], p.at[1] * s.dilation[1], p.at[2] * s.dilation[2]}};
+}
+__device__ inline Place of_window(const Slide& s, unsigned q) {
+    const Place p = place_of(q, s.windows);
+    return {{p.at[0] * s.stride[0] - s.before[0], p.at[1] * s.stride[1] - s.before[1],
+             p.at[2] * s.stride[2] - s.before[2]}};
+}
+
+// The window whose number k is at `place`; whether there is one.
+__device__ inline bool window_at(const Slide& s, const Place& place, const Place& tap, Place& window) {
+#pragma unroll
+    for (int i = 0; i < 3; i++) {
+        const int from = place.at[i] + s.before[i] - tap.at[i];
+        window.at[i] = from / s.stride[i];
+        if (from < 0 || window.at[i] * s.stride[i] != from) return false;
+    }
+    return window.inside(s.windows);
+}
