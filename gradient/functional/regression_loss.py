@@ -10,6 +10,7 @@ from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, takes_retired_arguments, warn_if_broadcast
 from gradient.functional.stability import at_least
+from gradient.ops.autocast import float32_precision
 from gradient.ops.reduce import sum_of_squares
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@float32_precision
 @takes_retired_arguments
 @composite
 def mse_loss(
@@ -37,6 +39,7 @@ def mse_loss(
     )
 
 
+@float32_precision
 @takes_retired_arguments
 @composite
 def l1_loss(
@@ -46,6 +49,7 @@ def l1_loss(
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
+@float32_precision
 @takes_retired_arguments
 @composite
 def smooth_l1_loss(
@@ -64,6 +68,7 @@ def smooth_l1_loss(
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
 
+@float32_precision
 @composite
 def huber_loss(
     input: Tensor,
@@ -122,6 +127,7 @@ def _regression(
     return reduced(op, losses, reduction)
 
 
+@float32_precision
 @takes_retired_arguments
 @composite
 def poisson_nll_loss(
