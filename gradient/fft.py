@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
+from gradient.autograd.placing import takes_out
 from gradient.dtypes import HALF_PRECISION, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import fourier, shape
@@ -337,6 +338,10 @@ def _resized(x: Any, axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
             x = shape.pad(x, widths=widths)
     return x
 
+
+for _name in __all__:
+    if "shift" not in _name:
+        globals()[_name] = takes_out(globals()[_name])
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

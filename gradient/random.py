@@ -16,6 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.checkpoint import RandomState
+from gradient.autograd.placing import creates, creates_like, takes_out
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
@@ -237,6 +238,7 @@ def _drawn(
     return finished(array, backend, requires_grad)
 
 
+@creates
 def rand(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -250,6 +252,7 @@ def rand(
     return _drawn("rand", "uniform", shape, generator, dtype, device, requires_grad)
 
 
+@creates
 def randn(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -263,6 +266,7 @@ def randn(
     return _drawn("randn", "normal", shape, generator, dtype, device, requires_grad)
 
 
+@creates_like
 def rand_like(
     input: Tensor,
     *,
@@ -275,6 +279,7 @@ def rand_like(
     return _drawn_like("rand_like", "uniform", input, generator, dtype, device, requires_grad)
 
 
+@creates_like
 def randn_like(
     input: Tensor,
     *,
@@ -301,6 +306,7 @@ def _drawn_like(
     return _drawn(caller, kind, input.shape, generator, dtype, device, requires_grad)
 
 
+@creates
 def randint(
     low: int | None = None,
     high: int | Sequence[int] | None = None,
@@ -319,6 +325,7 @@ def randint(
     return _integers("randint", low, high, size, generator, dtype, device, requires_grad)
 
 
+@creates_like
 def randint_like(
     input: Tensor,
     low: int = 0,
@@ -360,6 +367,7 @@ def _integers(
     return finished(array, backend, requires_grad)
 
 
+@creates
 def randperm(
     n: int,
     *,
@@ -376,6 +384,7 @@ def randperm(
     return finished(array, backend, requires_grad)
 
 
+@takes_out
 def normal(
     mean: float | Tensor = 0.0,
     std: float | Tensor = 1.0,
@@ -408,6 +417,7 @@ def normal(
     return out.requires_grad_() if requires_grad else out
 
 
+@takes_out
 def bernoulli(
     input: Tensor, p: float | None = None, *, generator: Generator | None = None
 ) -> Tensor:
@@ -415,6 +425,7 @@ def bernoulli(
     return tensor_of("bernoulli", input).bernoulli(p, generator=generator)
 
 
+@takes_out
 def multinomial(
     input: Tensor,
     num_samples: int,

@@ -2,7 +2,7 @@
 
 PyTorch takes these beside its own. Python looks up keywords before it enters a function, so that
 another has to stand in front of it: with the same parameters, which it hands on by position. It
-looks at nothing else unless the call fails.
+looks at nothing else unless the call fails. So it takes `out=`, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from gradient.autograd.explain import said_by
+from gradient.autograd.placing import placed
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
 
@@ -83,6 +84,8 @@ def corrected(
     last = own.__defaults__ or ()
     defaults = dict(zip(names[len(args) - len(last) :], last, strict=False))
     for name, value in named.items():
+        if name == "out":
+            continue  # of which `placed` has care
         target = name if name in names else NUMPY.get(name, name)
         if target not in names:
             known = ", ".join(n for n in names if n != "self")
@@ -103,7 +106,7 @@ def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a,), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -115,7 +118,7 @@ def of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -127,7 +130,7 @@ def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -139,7 +142,7 @@ def of_four(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -151,7 +154,7 @@ def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d, e), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -163,7 +166,7 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d, e, f), named, error)) is None:
                 raise
-        return function(**given)
+        return placed(function(**given), named, function.__name__)
 
     return call
 
@@ -175,7 +178,7 @@ def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a,), named, error)) is None:
                 raise
-        return located(function(**given))
+        return placed(located(function(**given)), named, function.__name__)
 
     return call
 
@@ -187,7 +190,7 @@ def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b), named, error)) is None:
                 raise
-        return located(function(**given))
+        return placed(located(function(**given)), named, function.__name__)
 
     return call
 

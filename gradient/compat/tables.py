@@ -69,9 +69,16 @@ FUNCTIONAL = (
 )  # fmt: skip
 """Functions of `nn.functional` that PyTorch has in its package, too, some with older arguments."""
 
+LAYOUT = (
+    "channels_last", "channels_last_3d", "contiguous_format", "layout", "memory_format",
+    "preserve_format", "strided",
+)  # fmt: skip
+"""Words of which one alone has a meaning here, and which are rarely said."""
+
 RENAMED = {
     **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
     **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
+    **{f"gradient.{name}": f"gradient.tensor.layout.{name}" for name in LAYOUT},
     "gradient.adjoint": "gradient.compat.functional.adjoint",
     "gradient.chain_matmul": "gradient.compat.functional.chain_matmul",
     "gradient.fix": "gradient.trunc",
@@ -92,7 +99,6 @@ RENAMED = {
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
-ROW_MAJOR = "tensors are row-major; leave memory_format out"
 FLOAT8 = "gradient.quantization packs weights into 8 bits and fewer"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
 STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cuda.Event"
@@ -112,10 +118,6 @@ HINTS = {
     "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
     "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
-    **dict.fromkeys(
-        [f"gradient.{name}" for name in (
-            "channels_last", "channels_last_3d", "contiguous_format", "memory_format",
-            "preserve_format")], ROW_MAJOR),
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (
             "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")], FLOAT8),

@@ -12,13 +12,24 @@ says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient.autograd.placing import takes_out as _takes_out
 from gradient.errors import LinAlgError as LinAlgError
+from gradient.linalg import decompositions as _decompositions
+from gradient.linalg import householder as _householder
+from gradient.linalg import lu as _lu
+from gradient.linalg import norms as _norms
+from gradient.linalg import powers as _powers
+from gradient.linalg import solving as _solving
 from gradient.linalg.decompositions import *
 from gradient.linalg.householder import *
 from gradient.linalg.lu import *
 from gradient.linalg.norms import *
 from gradient.linalg.powers import *
 from gradient.linalg.solving import *
+
+for _module in (_decompositions, _householder, _lu, _norms, _powers, _solving):
+    for _name in _module.__all__:
+        globals()[_name] = _takes_out(globals()[_name])
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

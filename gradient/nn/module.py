@@ -235,6 +235,7 @@ class Module(Hooked, StateDictHooked, Members):
         dtype: DType | None = None,
         non_blocking: bool = False,
         tensor: Tensor | None = None,
+        memory_format: object = None,
     ) -> Self:
         """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
+    from gradient.tensor.layout import layout as Layout  # noqa: N812
+    from gradient.tensor.layout import memory_format as MemoryFormat  # noqa: N812
 
 
 class TensorBase(Variable):
@@ -32,9 +34,10 @@ class TensorBase(Variable):
             device: DeviceLike = None,
             non_blocking: bool = False,
             copy: bool = False,
+            memory_format: object = None,
         ) -> Tensor: ...
-        def clone(self) -> Tensor: ...
-        def contiguous(self) -> Tensor: ...
+        def clone(self, *, memory_format: object = None) -> Tensor: ...
+        def contiguous(self, memory_format: object = None) -> Tensor: ...
         def detach(self) -> Tensor: ...
         def item(self) -> Any: ...
         def reshape(
@@ -119,7 +122,18 @@ class TensorBase(Variable):
         """Whether the dtype is a floating-point one."""
         return self.dtype.is_floating_point
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in row-major order without gaps."""
+    @property
+    def layout(self) -> Layout:
+        """How the elements are stored: `gradient.strided`, always."""
+        from gradient.tensor.layout import strided
+
+        return strided
+
+    def is_contiguous(self, memory_format: MemoryFormat | None = None) -> bool:
+        """Whether the elements lie in row-major order without gaps; by `channels_last`, with the
+        dimension of channels as the last."""
+        if memory_format is not None and memory_format.name.startswith("channels_last"):
+            ndim = 4 if memory_format.name == "channels_last" else 5
+            return len(self.array.shape) == ndim and self.movedim(1, -1).is_contiguous()
         flags = getattr(self.array, "flags", None)
         return True if flags is None else bool(flags.c_contiguous)

@@ -6,6 +6,7 @@ import builtins
 import math
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.placing import takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float16
 from gradient.errors import DTypeError, ShapeError, TypeMismatch, sentence
@@ -176,6 +177,7 @@ def view_as_complex(input: Tensor) -> Tensor:
     return view_of(input, made, complex_numbers.view_as_complex, {})
 
 
+@takes_out
 def complex(real: Tensor, imag: Tensor) -> Tensor:
     """real + i imag, broadcast: complex64 of two float32 tensors, complex128 of float64.
 
@@ -189,6 +191,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return complex_numbers.from_parts(real, imag)
 
 
+@takes_out
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """abs cos(angle) + i abs sin(angle): complex64 of two float32 tensors, complex128 of float64.
 

@@ -37,6 +37,7 @@ class Conversion(Arithmetic):
         device: DeviceLike = None,
         non_blocking: bool = False,
         copy: bool = False,
+        memory_format: object = None,
     ) -> Tensor:
         """With another dtype, on another device, or like another tensor; itself if it is so.
 
@@ -90,21 +91,26 @@ class Conversion(Arithmetic):
         """With the dtype of `other`."""
         return self.to(tensor_of("type_as", other).dtype)
 
-    def cpu(self) -> Tensor:
+    def cpu(self, memory_format: object = None) -> Tensor:
         """In the host's memory."""
         return self.to(device="cpu")
 
-    def cuda(self, device: DeviceLike = None, non_blocking: bool = False) -> Tensor:
+    def cuda(
+        self,
+        device: DeviceLike = None,
+        non_blocking: bool = False,
+        memory_format: object = None,
+    ) -> Tensor:
         """On a GPU: the first unless told."""
         if not isinstance(device, (str, Device)):
             device = f"cuda:{device or 0}"
         return self.to(device=device, non_blocking=non_blocking)
 
-    def contiguous(self) -> Tensor:
+    def contiguous(self, memory_format: object = None) -> Tensor:
         """The tensor itself, or a copy in row-major order."""
         return cast("Tensor", self) if self.is_contiguous() else elementwise.contiguous(self)
 
-    def clone(self) -> Tensor:
+    def clone(self, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph."""
         if is_packed(self.array):
             return wrap(map_parts(self.backend.copy, self.array), self.backend)
@@ -137,43 +143,43 @@ class Conversion(Arithmetic):
 
         return all(map(is_shared, parts_of(self.array)))
 
-    def float(self) -> Tensor:
+    def float(self, memory_format: object = None) -> Tensor:
         """As float32."""
         return self.to(dtype="float32")
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: object = None) -> Tensor:
         """As float64."""
         return self.to(dtype="float64")
 
-    def half(self) -> Tensor:
+    def half(self, memory_format: object = None) -> Tensor:
         """As float16."""
         return self.to(dtype="float16")
 
-    def bfloat16(self) -> Tensor:
+    def bfloat16(self, memory_format: object = None) -> Tensor:
         """As bfloat16."""
         return self.to(dtype="bfloat16")
 
-    def int(self) -> Tensor:
+    def int(self, memory_format: object = None) -> Tensor:
         """As int32."""
         return self.to(dtype="int32")
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: object = None) -> Tensor:
         """As int64."""
         return self.to(dtype="int64")
 
-    def short(self) -> Tensor:
+    def short(self, memory_format: object = None) -> Tensor:
         """As int16."""
         return self.to(dtype="int16")
 
-    def char(self) -> Tensor:
+    def char(self, memory_format: object = None) -> Tensor:
         """As int8."""
         return self.to(dtype="int8")
 
-    def byte(self) -> Tensor:
+    def byte(self, memory_format: object = None) -> Tensor:
         """As uint8."""
         return self.to(dtype="uint8")
 
-    def bool(self) -> Tensor:
+    def bool(self, memory_format: object = None) -> Tensor:
         """As bool."""
         return self.to(dtype="bool")
 

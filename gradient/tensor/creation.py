@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient import backends
+from gradient.autograd.placing import creates, creates_like
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
@@ -73,6 +74,7 @@ def backend_of(device: DeviceLike) -> Any:
 # Filled ------------------------------------------------------------------------------------------
 
 
+@creates
 def empty(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -85,6 +87,7 @@ def empty(
     return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
+@creates
 def zeros(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -97,6 +100,7 @@ def zeros(
     return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
+@creates
 def ones(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -109,6 +113,7 @@ def ones(
     return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
+@creates
 def full(
     size: Sequence[int],
     fill_value: Tensor | Number,
@@ -138,6 +143,7 @@ def _like(
     return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
 
 
+@creates_like
 def empty_like(
     input: Tensor,
     *,
@@ -150,6 +156,7 @@ def empty_like(
     return finished(backend.empty(shape, kind), backend, requires_grad)
 
 
+@creates_like
 def zeros_like(
     input: Tensor,
     *,
@@ -162,6 +169,7 @@ def zeros_like(
     return finished(backend.zeros(shape, kind), backend, requires_grad)
 
 
+@creates_like
 def ones_like(
     input: Tensor,
     *,
@@ -174,6 +182,7 @@ def ones_like(
     return finished(backend.ones(shape, kind), backend, requires_grad)
 
 
+@creates_like
 def full_like(
     input: Tensor,
     fill_value: Tensor | Number,
@@ -192,6 +201,7 @@ def full_like(
 # Sequences ----------------------------------------------------------------------------------------
 
 
+@creates
 def arange(
     start: Number | Tensor | None = None,
     end: Number | Tensor | None = None,
@@ -236,6 +246,7 @@ def arange(
     return finished(array, backend, requires_grad)
 
 
+@creates
 def linspace(
     start: float,
     end: float,
@@ -260,6 +271,7 @@ def linspace(
     return finished(backend.astype(array, kind), backend, requires_grad)
 
 
+@creates
 def logspace(
     start: float,
     end: float,
@@ -280,6 +292,7 @@ def logspace(
     return finished(powers.array, powers.backend, requires_grad)
 
 
+@creates
 def eye(
     n: int,
     m: int | None = None,
@@ -297,6 +310,7 @@ def eye(
     return finished(backend.astype(row == column, _dtype(dtype)), backend, requires_grad)
 
 
+@creates_like
 def tril_indices(
     row: int,
     col: int,
@@ -311,6 +325,7 @@ def tril_indices(
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
+@creates_like
 def triu_indices(
     row: int,
     col: int,

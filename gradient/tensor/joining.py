@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from gradient.autograd.explain import restatable
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.placing import placed
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
@@ -142,11 +143,23 @@ def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple
 @overload
 def where(condition: Tensor) -> tuple[Tensor, ...]: ...
 @overload
-def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> Tensor: ...
 def where(
-    condition: Tensor, input: Tensor | Number | None = None, other: Tensor | Number | None = None
-) -> Tensor | tuple[Tensor, ...]:
+    condition: Tensor,
+    input: Tensor | Number,
+    other: Tensor | Number,
+    *,
+    out: Tensor | None = None,
+) -> Tensor: ...
+def where(
+    condition: Tensor,
+    input: Tensor | Number | None = None,
+    other: Tensor | Number | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Any:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
+    if out is not None:
+        return placed(where(condition, input, other), {"out": out}, "where")  # type: ignore[arg-type]
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
     for name, value in (("input", input), ("other", other)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.placing import creates_like
+from gradient.tensor.arguments import Size
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
@@ -22,6 +24,7 @@ class NewLike(Arithmetic):
 
     __slots__ = ()
 
+    @creates_like
     def new_tensor(
         self,
         data: Any,
@@ -32,6 +35,7 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
+    @creates_like
     def new_empty(
         self,
         *sizes: int | Sequence[int],
@@ -43,6 +47,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
+    @creates_like
     def new_zeros(
         self,
         *sizes: int | Sequence[int],
@@ -54,6 +59,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
 
+    @creates_like
     def new_ones(
         self,
         *sizes: int | Sequence[int],
@@ -65,6 +71,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return ones(*sizes, size=size, **like, requires_grad=requires_grad)
 
+    @creates_like
     def new_full(
         self,
         size: Sequence[int],
@@ -75,6 +82,15 @@ class NewLike(Arithmetic):
         requires_grad: bool = False,
     ) -> Tensor:
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
+
+    def new(self, *data: Any, device: DeviceLike = None) -> Tensor:
+        """Of a sequence or a tensor its values; of sizes, or of none, what is not defined: an old
+        form of `new_tensor` and `new_empty`."""
+        like = self._like(None, device)
+        if len(data) == 1 and not isinstance(data[0], (int, Size)):
+            return tensor(data[0], **like)
+        sizes = data[0] if len(data) == 1 and isinstance(data[0], Size) else data
+        return empty(tuple(sizes) or (0,), **like)
 
     def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> dict[str, Any]:
         return {

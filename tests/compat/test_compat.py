@@ -51,7 +51,7 @@ def test_modules_are_imported_by_pytorchs_names(path: str) -> None:
 def test_names_are_found_in_their_modules(path: str) -> None:
     if path in tables.RENAMED:
         module, _, name = path.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), name))
+        assert getattr(importlib.import_module(module), name) is not None
     else:
         module = importlib.import_module(path)
         for name in importlib.import_module(tables.FILES[path]).__all__:

@@ -20,10 +20,10 @@ from gradient.autograd import forwarding  # noqa: E402
 from support import torch_signatures  # noqa: E402
 
 NOWHERE = {
-    "out": "results are new tensors; `y.copy_(...)` writes into an old one",
-    "layout": "tensors are strided, all of them",
-    "memory_format": "tensors are row-major",
-    "pin_memory": "host memory is not pinned",
+    "out": "taken, but no parameter (gradient.autograd.placing)",
+    "layout": "as out",
+    "memory_format": "as out",
+    "pin_memory": "as out",
     "names": "dimensions have no names",
     "size_average": "an old form of `reduction`",
     "reduce": "an old form of `reduction`",

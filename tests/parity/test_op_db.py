@@ -259,6 +259,32 @@ def test_what_is_listed_does_not_pass(op: Any):
     pytest.fail(f"{name_of(op)} passes: take it off {KNOWN.name}")
 
 
+# Those of nn.functional take it in C++ alone; `equal` takes none.
+WITH_OUT = [
+    op
+    for op in CHOSEN
+    if op.supports_out
+    and op.name not in {*CALLED, "equal"}
+    and not op.name.startswith("nn.functional.")
+]
+
+
+@pytest.mark.parametrize("op", WITH_OUT, ids=name_of)
+def test_results_are_written_where_out_says(op: Any):
+    dtype = torch.float64 if op.supports_dtype(torch.float64, "cpu") else torch.int64
+    for sample in first_samples(op, dtype, requires_grad=False)[:5]:
+        args = converted([sample.input, *sample.args], requires_grad=False)
+        options = converted(sample.kwargs, requires_grad=False)
+        plain = ours_of(op)(*args, **options)
+        expected = flat(plain, gradient.Tensor)
+        outs = [gradient.empty_like(x) for x in expected]
+        out = outs[0] if isinstance(plain, gradient.Tensor) else tuple(outs)
+        given = flat(ours_of(op)(*args, **options, out=out), gradient.Tensor)
+        assert len(given) == len(outs) and all(a is b for a, b in zip(given, outs, strict=True))
+        for a, b in zip(outs, expected, strict=True):
+            assert np.array_equal(a.numpy(), b.numpy(), equal_nan=True), f"{name_of(op)}: {sample}"
+
+
 COMPLEX = [op for op in CHOSEN if op.supports_dtype(torch.complex128, "cpu")]
 
 

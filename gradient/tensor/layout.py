@@ -1,0 +1,44 @@
+"""PyTorch's words for the order of elements in memory, of which there is one here: row-major.
+
+They are taken wherever PyTorch takes them, and move nothing.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "channels_last",
+    "channels_last_3d",
+    "contiguous_format",
+    "layout",
+    "memory_format",
+    "preserve_format",
+    "strided",
+]
+
+
+class _Word:
+    """A word that prints as `gradient.` and its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"gradient.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+class memory_format(_Word):  # noqa: N801 (PyTorch's name)
+    """In which order the dimensions lie: what `memory_format=` takes."""
+
+
+class layout(_Word):  # noqa: N801 (PyTorch's name)
+    """How elements are stored: what `Tensor.layout` is."""
+
+
+contiguous_format = memory_format("contiguous_format")
+preserve_format = memory_format("preserve_format")
+channels_last = memory_format("channels_last")
+channels_last_3d = memory_format("channels_last_3d")
+strided = layout("strided")

@@ -1,0 +1,96 @@
+"""Where results lie: `out=`, words for layouts, and tensors made like others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient.errors import AutogradError, DTypeError
+
+t: Any = gradient
+
+
+def test_the_result_is_written_into_out(device) -> None:
+    a, b = (gradient.tensor(v, device=device) for v in ([1.0, 2.0], [3.0, -1.0]))
+    out: Any = gradient.empty(2, dtype=gradient.float64, device=device)
+    for call, expected in (
+        (lambda: t.add(a, b, alpha=2, out=out), [7, 0]),
+        (lambda: t.exp(input=a - a, out=out), [1, 1]),
+        (lambda: t.where(a > 1, a, b, out=out), [3, 2]),
+        (lambda: t.arange(2, out=out), [0, 1]),
+        (lambda: t.full((2,), 3, out=out), [3, 3]),
+        (lambda: t.maximum(a, out, out=out), [3, 3]),
+        (lambda: t.linalg.vector_norm(t.stack([a, b]), dim=1, ord=1, out=out), [3, 4]),
+        (lambda: t.stack([a, b], out=out[None][:0].clone())[1], [3, -1]),
+    ):
+        assert call().tolist() == expected
+    assert t.add(a, b, out=None).tolist() == [4, 1]
+    part = gradient.zeros(4, device=device)
+    t.mul(a, b, out=part[1:3])
+    assert part.tolist() == [0, 3, -2, 0]
+
+
+def test_several_results(device) -> None:
+    x = gradient.tensor([[1.0, 2.0], [4.0, 3.0]], device=device)
+    values, indices = gradient.empty(2, device=device), gradient.empty(0, device=device).long()
+    found = t.max(x, dim=1, out=(values, indices))
+    assert found.values is values
+    assert found.indices is indices
+    assert (values.tolist(), indices.tolist()) == ([2, 4], [1, 0])
+    with pytest.raises(TypeError, match="max: expected out, a tuple of 2 Tensors"):
+        t.max(x, dim=1, out=values)
+
+
+def test_what_out_may_be() -> None:
+    x = gradient.ones(2)
+    leaf = gradient.ones(2, requires_grad=True)
+    with pytest.warns(UserWarning, match=r"out of shape \(3,\) was resized to \(2,\)"):
+        out = t.neg(x, out=gradient.empty(3))
+    assert out.tolist() == [-1, -1]
+    for arguments, out, error, message in (
+        ((x, x), gradient.ones(2).long(), DTypeError, "a dtype that gradient.float32 can be cast"),
+        ((leaf, x), gradient.empty(2), AutogradError, "with out= there is no gradient"),
+        ((x, x), leaf, AutogradError, "with out= there is no gradient"),
+        ((x, x), 3, TypeError, "expected a Tensor as out, got int"),
+    ):
+        with pytest.raises(error, match=message):
+            t.add(*arguments, out=out)
+    with gradient.no_grad():
+        assert t.add(leaf, x, out=leaf) is leaf
+    with pytest.raises(ValueError, match="dtype as out has it"):
+        t.zeros(2, dtype=gradient.int64, out=gradient.empty(2))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'oot'"):
+        t.zeros(2, oot=x)
+
+
+def test_words_for_layouts_are_taken_and_change_nothing() -> None:
+    x = gradient.ones(1, 2, 3, 4)
+    assert x.layout is t.strided
+    assert isinstance(x.layout, t.layout)
+    assert repr(t.channels_last) == "gradient.channels_last"
+    assert t.zeros(2, layout=t.strided, pin_memory=False).tolist() == [0, 0]
+    for same in (
+        x.contiguous(memory_format=t.contiguous_format),
+        x.clone(memory_format=t.preserve_format),
+        x.to(memory_format=t.channels_last),
+        x.double(memory_format=t.preserve_format),
+        t.ones_like(x, memory_format=t.preserve_format),
+        x.new_ones(x.shape, layout=t.strided, pin_memory=True),
+    ):
+        assert same.shape == x.shape
+        assert bool((same == 1).all())
+    assert not x.is_contiguous(memory_format=t.channels_last)
+    assert x.permute(0, 3, 1, 2).is_contiguous(memory_format=t.channels_last)
+    assert not x.is_contiguous(memory_format=t.channels_last_3d)
+    gradient.nn.Conv2d(2, 2, 1).to(memory_format=t.channels_last)
+
+
+def test_new_takes_values_or_sizes() -> None:
+    x: Any = gradient.ones(2, dtype=gradient.float64)
+    assert x.new(2, 3).shape == (2, 3)
+    assert x.new().shape == (0,)
+    assert x.new(x.shape).shape == (2,)
+    made = x.new([1, 2])
+    assert (made.dtype, made.tolist()) == (gradient.float64, [1, 2])
