@@ -81,6 +81,9 @@ def _tile(rows: int) -> Any:
                     for j in range(2):
                         more = builder.call(fma, [right[j], number, builder.load(total[j])])
                         builder.store(more, total[j])
+                # Loads stay behind this: LLVM would bring forward so many that sums lose their
+                # registers.
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             for out, total in zip(outs, sums, strict=True):
                 for j in range(2):
                     builder.store(builder.load(total[j]), out[j]).align = size
