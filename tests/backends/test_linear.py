@@ -53,19 +53,20 @@ def test_product_is_rounded_once(
 
 @pytest.mark.parametrize("k", [3, 16, 31, 67, 800])
 @pytest.mark.parametrize("rows", [1, 2, 9, 14, 47, 100])
-@pytest.mark.parametrize("path", ["amx", "avx512vnni"])
-def test_products_of_pairs(
-    path: str, rows: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["tiles", "pairs", "floats"])
+def test_each_way_to_multiply_bfloat16(
+    way: str, rows: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is computed where the processor multiplies bfloat16: x and W as they are."""
-    if path == "amx" != kernels.load("cpu").PATH:
+    """x and W as they are, where the processor has an instruction for that, or in float32."""
+    if way == "tiles" and kernels.load("cpu").PATH != "amx":
         pytest.skip("this processor has no tiles")
-    monkeypatch.setattr(kernels.load("cpu"), "PATH", path)
+    if way != "tiles":
+        monkeypatch.setattr(kernels.load("cpu"), "PATH", "avx512vnni")
     dtype, be = bfloat16.numpy, backends.get("cpu")
     x, weight, bias = draw(rng, dtype, 100, k), draw(rng, dtype, 1031, k), draw(rng, dtype, 1031)
     exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)
     terms = np.abs(x.astype(np.float64)) @ np.abs(weight.astype(np.float64)).T
-    monkeypatch.setattr(linear, "_multiplies_pairs", lambda: True)
+    monkeypatch.setattr(linear, "_multiplies_pairs", lambda: way == "pairs")
     together = be.linear(x, weight, bias)
     error = 2.0**-8 * np.abs(exact) + k * 2.0**-23 * terms
     assert (np.abs(together.astype(np.float64) - exact) <= error).all()

@@ -26,8 +26,8 @@ PANEL = 32
 PANELS = 4
 """Panels through which rows of x pass while they are in the cache, where there are many."""
 
-CHUNK_OF_PAIRS = 64
-"""Rows of W that a thread takes at a time for many rows of x in pairs of bfloat16 numbers."""
+CHUNK_OF_HALVES = 64
+"""Rows of W that a thread takes at a time for many rows of x in 16 bits."""
 
 CHUNK_OF_TILES = 256
 """The same where they are multiplied by tiles."""
@@ -46,8 +46,8 @@ FEW_WEIGHTS = 1 << 10
 """Weights of 16 bits below which the kernel is not worth waking: the default widens and rounds
 them, which takes long, and goes to BLAS."""
 
-WIDENED = 1 << 16
-"""Numbers of x that a thread makes float32 at a time."""
+COPIED = 1 << 16
+"""Numbers of x that a thread copies at a time."""
 
 
 class LinearKernels(AttentionDefaults[np.ndarray]):
@@ -58,30 +58,30 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     ) -> np.ndarray:
         if not takes(weight, x, bias):
             return super().linear(x, weight, bias)
-        if x.dtype == bfloat16.numpy and _multiplies_pairs():
-            if kernels.load("cpu").PATH == "amx":
-                return _product_of_tiles(x, weight, bias)
-            return _product_of_pairs(x, weight, bias)
-        family, stored = kernels.load("dense"), kernels.load("stored")
-        n, k = weight.shape
-        m = x.size // k
-        kind, size = stored.KINDS[x.dtype.name], x.itemsize
-        rows = np.zeros((-(-m // 4) * 4, k + PADDING), np.float32)
-        threads.parallel_for(
-            family.widen_rows, m, max(1, WIDENED // k),
-            kind, size, as_bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
-        )  # fmt: skip
-        out = np.empty((m, n), x.dtype)
-        added = float32_bias(bias)
-        chunk = max(1, CHUNK // k // PANEL) * PANEL
-        if m > family.FEW:
-            chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
-        threads.parallel_for(
-            family.linear, n, chunk,
-            rows.reshape(-1), k + PADDING, m, kind, kernels.load("formats").tag_of(x.dtype.name),
-            size, as_bytes(weight), n, k, added, as_bytes(out),
-        )  # fmt: skip
-        return out.reshape(*x.shape[:-1], n)
+        if x.dtype == float32.numpy:
+            return _product_of_floats(x, weight, bias)
+        if x.dtype == bfloat16.numpy and kernels.load("cpu").PATH == "amx":
+            return _product_of_tiles(x, weight, bias)
+        return _product_of_halves(x, weight, bias)
+
+
+def _product_of_floats(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """`linear` in float32."""
+    family = kernels.load("dense")
+    n, k = weight.shape
+    m = x.size // k
+    rows = np.zeros((-(-m // 4) * 4, k + PADDING), np.float32).reshape(-1)
+    given = kernels.contiguous(x).reshape(-1)
+    threads.parallel_for(family.copy_rows, m, max(1, COPIED // k), given, k, rows, k + PADDING)
+    out = np.empty((m, n), x.dtype)
+    chunk = max(1, CHUNK // k // PANEL) * PANEL
+    if m > family.FEW:
+        chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
+    threads.parallel_for(
+        *(family.linear, n, chunk, rows, k + PADDING, m),
+        *(weight.reshape(-1), n, k, float32_bias(bias), as_bytes(out)),
+    )
+    return out.reshape(*x.shape[:-1], n)
 
 
 def _multiplies_pairs() -> bool:
@@ -89,23 +89,24 @@ def _multiplies_pairs() -> bool:
     return bool(kernels.load("cpu").MULTIPLIES_BFLOAT16)
 
 
-def _product_of_pairs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """`linear` in bfloat16, where the processor has an instruction for it."""
-    family, stored = kernels.load("bfloat16_pairs"), kernels.load("half_precision").stored
+def _product_of_halves(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """`linear` in bfloat16 or float16."""
+    family, stored = kernels.load("half_linear"), kernels.load("half_precision").stored
     n, k = weight.shape
     m = x.size // k
     x_row = -(-k // family.STEP) * family.STEP + PADDING
-    held = 1 if m == 1 else -(-m // family.ROWS) * family.ROWS
-    rows, given = np.zeros(held * x_row, np.uint16), stored(kernels.contiguous(x)).reshape(-1)
-    threads.parallel_for(family.copy_rows, m, max(1, WIDENED // k), given, k, rows, x_row)
+    held = family.whole_rows(m)
+    given = stored(kernels.contiguous(x)).reshape(-1)
+    pairs = x.dtype == bfloat16.numpy and _multiplies_pairs()
+    rows = np.zeros(held * x_row, given.dtype if pairs else np.float32)
+    threads.parallel_for(family.copy_rows, m, max(1, COPIED // k), given, k, rows, x_row)
     out = np.empty((m, n), x.dtype)
-    added = float32_bias(bias)
     chunk = max(1, CHUNK // k // PANEL) * PANEL
     if m > family.FEW:
-        chunk = CHUNK_OF_PAIRS if n >= 4 * CHUNK_OF_PAIRS else PANEL
+        chunk = CHUNK_OF_HALVES if n >= 4 * CHUNK_OF_HALVES else PANEL
     threads.parallel_for(
-        *(family.linear, n, chunk, rows, x_row, held),
-        *(stored(weight).reshape(-1), n, k, added, as_bytes(out)),
+        *(family.linear, n, chunk, rows, x_row, held, kernels.load("stored").KINDS[x.dtype.name]),
+        *(stored(weight).reshape(-1), n, k, float32_bias(bias), as_bytes(out)),
     )
     return out.reshape(*x.shape[:-1], n)
 
@@ -118,7 +119,7 @@ def _product_of_tiles(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
     rows = np.empty(m * -(-k // family.STEP) * family.STEP, np.uint16)
     given = stored(kernels.contiguous(x)).reshape(-1)
     threads.parallel_for(
-        *(family.arrange_rows, -(-m // family.ROWS), max(1, WIDENED // (family.ROWS * k))),
+        *(family.arrange_rows, -(-m // family.ROWS), max(1, COPIED // (family.ROWS * k))),
         *(given, k, m, rows),
     )
     out = np.empty((m, n), x.dtype)

@@ -44,8 +44,8 @@ from gradient.backends.numpy.kernels.amx import (
     zero_2,
     zero_3,
 )
-from gradient.backends.numpy.kernels.bfloat16_pairs import cache_lines, copy_numbers, copy_step
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_numbers, copy_step
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
 
 STEP = 32

@@ -1,4 +1,4 @@
-"""Products x @ W.T with a weight of floats, read as it is stored, for one row of x and for many.
+"""Products x @ W.T in float32, W read as it is stored, for one row of x and for many.
 
 Every output is one chain of multiplications and additions in the order of k, a vector of outputs at
 a time. So it is the same bits however many rows are computed together. For that W is transposed on
@@ -17,9 +17,8 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.formats import name_of
 from gradient.backends.numpy.kernels.stored import (
-    CONVERSIONS,
+    FLOAT32,
     exchange,
     read_floats,
     transpose,
@@ -41,31 +40,30 @@ DEPTH = 256
 NEAR = 480
 """Rows of x of which as many columns, and the sums with several panels, stay in the cache."""
 
-AHEAD = 1024
-"""Bytes of a row of W ahead of which `few` asks for the next: as many rows as a vector has elements
-are more streams, each soon at the end of its page, than processors fetch ahead by themselves."""
+AHEAD = 256
+"""Numbers of a row of W ahead of which `few` asks for the next: as many rows as a vector has
+elements are more streams, each soon at the end of its page, than processors fetch ahead by
+themselves."""
 
 ROWS = 12 if BYTES == 64 else 4
 """Rows of x whose sums with a panel are in registers together."""
 
-F32, I8, I16, I32, I64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 SOME = LANES[types.float32]
 
 
 def few(rows: int) -> Any:
-    """An intrinsic few(x, x_at, x_row, w, w_at, w_row, last, form, k, out, out_at, out_row).
+    """An intrinsic few(x, x_at, x_row, w, w_at, w_row, last, k, out, out_at, out_row).
 
     It computes `rows` outputs each for as many rows of W as a vector has elements, those after
-    `last` (0 to that less one) being the last again. x and out are flat float32, w is flat bytes,
-    with where the first row begins in each, and the length of their rows.
+    `last` (0 to that less one) being the last again. x, w and out are flat, with where the first
+    row begins in each, and the length of their rows.
     """
 
     @intrinsic
-    def outputs(context, x, x_at, x_row, w, w_at, w_row, last, form, k, out, out_at, out_row):
-        name = name_of(form)
-
+    def outputs(context, x, x_at, x_row, w, w_at, w_row, last, k, out, out_at, out_row):
         def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, _, k_, out_, out_at_, out_row_ = arguments
+            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, k_, out_, out_at_, out_row_ = arguments
             floats, ints = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
             fma = builder.module.declare_intrinsic(
                 f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(floats, [floats] * 3)
@@ -74,9 +72,9 @@ def few(rows: int) -> Any:
             def data_of(array: Any, value: Any) -> Any:
                 return context.make_array(array)(context, builder, value).data
 
-            def read(pointer: Any, kind: Any) -> Any:
-                value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-                value.align = 1
+            def read(pointer: Any) -> Any:
+                value = builder.load(builder.bitcast(pointer, floats.as_pointer()))
+                value.align = 4
                 return value
 
             def splat(number: Any) -> Any:
@@ -99,7 +97,7 @@ def few(rows: int) -> Any:
                 builder.store(ir.Constant(floats, [0.0] * SOME), place)
 
             def fetch_ahead(at: Any) -> None:
-                """Ask for the cache lines that are AHEAD of byte `at` of the rows; behind their
+                """Ask for the cache lines that are AHEAD of number `at` of the rows; behind their
                 end, for those of the rows that come next."""
                 ahead = builder.add(at, I64(AHEAD))
                 behind = builder.icmp_signed(">=", ahead, w_row_)
@@ -115,35 +113,16 @@ def few(rows: int) -> Any:
                     total = builder.call(fma, [column, number, builder.load(place)])
                     builder.store(total, place)
 
-            # Two numbers of bfloat16 go through the exchange as one of 32 bits.
-            size, stored, convert = CONVERSIONS[name]
-            step = 2 * SOME if name == "bfloat16" else SOME
-            whole = builder.sub(k_, builder.urem(k_, I64(step)))
-            with cgutils.for_range_slice(builder, I64(0), whole, I64(step), intp=I64) as (p, _):
-                at = builder.mul(p, I64(size))
-                places = [builder.gep(row, [at]) for row in w_rows]
-                fetch_ahead(at)
-                if name == "bfloat16":
-                    upper = ir.Constant(ints, [0xFFFF0000] * SOME)
-                    for i, pair in enumerate(exchange(builder, [read(q, ints) for q in places])):
-                        first = builder.shl(pair, ir.Constant(ints, [16] * SOME))
-                        second = builder.and_(pair, upper)
-                        for j, bits in enumerate((first, second)):
-                            add(builder.add(p, I64(2 * i + j)), builder.bitcast(bits, floats))
-                else:
-                    held = ir.VectorType(stored, SOME)
-                    square = [convert(builder, read(q, held), floats, ints) for q in places]
-                    for i, column in enumerate(exchange(builder, square)):
-                        add(builder.add(p, I64(i)), column)
-            single, single_int = ir.VectorType(F32, 1), ir.VectorType(I32, 1)
+            whole = builder.sub(k_, builder.urem(k_, I64(SOME)))
+            with cgutils.for_range_slice(builder, I64(0), whole, I64(SOME), intp=I64) as (p, _):
+                square = [read(builder.gep(row, [p])) for row in w_rows]
+                fetch_ahead(p)
+                for i, column in enumerate(exchange(builder, square)):
+                    add(builder.add(p, I64(i)), column)
             with cgutils.for_range_slice(builder, whole, k_, I64(1), intp=I64) as (p, _):
-                at = builder.mul(p, I64(size))
                 column = ir.Constant(floats, ir.Undefined)
                 for i, row in enumerate(w_rows):
-                    value = read(builder.gep(row, [at]), ir.VectorType(stored, 1))
-                    number = builder.extract_element(
-                        convert(builder, value, single, single_int), I32(0)
-                    )
+                    number = builder.load(builder.gep(row, [p]))
                     column = builder.insert_element(column, number, I32(i))
                 add(p, column)
 
@@ -155,7 +134,7 @@ def few(rows: int) -> Any:
             return context.get_dummy_value()
 
         n = types.int64
-        return types.void(x, n, n, w, n, n, n, form, n, out, n, n), generate
+        return types.void(x, n, n, w, n, n, n, n, out, n, n), generate
 
     return outputs
 
@@ -231,12 +210,18 @@ many_4, many_rows = many(4), many(ROWS)
 
 
 @ordered_subroutine
-def panel_of(kind, weight, w_at, w_row, columns, count, rows, panel):
+def copy_floats(x, at, n, out, out_at):
+    """out[out_at : out_at + n] = x[at : at + n], by vectors."""
+    read_floats(FLOAT32, x.view(np.uint8), 4 * at, n, out, out_at)
+
+
+@ordered_subroutine
+def panel_of(weight, w_at, w_row, columns, count, rows, panel):
     """panel (count, pair) = the transpose of `columns` rows of W, `count` numbers of each."""
     width = lanes(panel)
     pair, row = 2 * width, DEPTH + width
     for j in range(columns):
-        read_floats(kind, weight, w_at + j * w_row, count, rows, j * row)
+        copy_floats(weight, w_at + j * w_row, count, rows, j * row)
     for j in range(0, columns, width):
         for p in range(0, count, width):
             transpose(rows, j * row + p, row, panel, p * pair + j, pair)
@@ -257,35 +242,34 @@ def add_panel(x, at, x_row, rows, panel, count, part, part_at, add):
 
 
 @ordered_kernel
-def widen_rows(start, stop, kind, size, x, k, out, out_row):
-    """The rows start to stop of x, k numbers each, as float32, `out_row` apart."""
+def copy_rows(start, stop, x, k, out, out_row):
+    """The rows start to stop of x, k numbers each, `out_row` apart."""
     for i in range(start, stop):
-        read_floats(kind, x, i * k * size, k, out, i * out_row)
+        copy_floats(x, i * k, k, out, i * out_row)
 
 
 @ordered_kernel
-def linear(start, stop, x, x_row, rows, kind, form, size, weight, n, k, bias, out):
+def linear(start, stop, x, x_row, rows, weight, n, k, bias, out):
     """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
 
-    x is float32; its rows are `x_row` apart, and there are as many as a multiple of 4. weight and
-    out are the bytes of numbers of `size` bytes, stored as `kind` and `form` say. bias (N,), of
-    float32, may be of size 0.
+    x's rows are `x_row` apart, and there are as many as a multiple of 4, of which `out`, as bytes,
+    has the first M. bias (N,) may be of size 0.
     """
-    w_row, width = k * size, lanes(x)
+    width = lanes(x)
     if rows <= FEW:
         part = np.empty(FEW * width, x.dtype)
         for j in range(start, stop, width):
             columns = min(width, stop - j)
-            w, last, i = j * w_row, columns - 1, 0
+            w, last, i = j * k, columns - 1, 0
             while i + 4 <= rows:
-                few_4(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
+                few_4(x, i * x_row, x_row, weight, w, k, last, k, part, i * width, width)
                 i += 4
             if i + 2 <= rows:
-                few_2(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
+                few_2(x, i * x_row, x_row, weight, w, k, last, k, part, i * width, width)
                 i += 2
             if i < rows:
-                few_1(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
-            write_columns(part, width, rows, columns, bias, j, kind, size, out, j * size, n)
+                few_1(x, i * x_row, x_row, weight, w, k, last, k, part, i * width, width)
+            write_columns(part, width, rows, columns, bias, j, FLOAT32, 4, out, 4 * j, n)
         return
     pair, near = 2 * width, (min(rows, NEAR) + 3) // 4 * 4
     panels = (stop - start + pair - 1) // pair
@@ -299,11 +283,11 @@ def linear(start, stop, x, x_row, rows, kind, form, size, weight, n, k, bias, ou
             for number in range(panels):
                 j = start + number * pair
                 columns = min(pair, stop - j)
-                panel_of(kind, weight, j * w_row + p * size, w_row, columns, count, w_rows, panel)
+                panel_of(weight, j * k + p, k, columns, count, w_rows, panel)
                 to = number * near * pair
                 add_panel(x, top * x_row + p, x_row, m, panel, count, part, to, p > 0)
         for number in range(panels):
             j = start + number * pair
-            sums, to = part[number * near * pair :], (top * n + j) * size
+            sums, to = part[number * near * pair :], 4 * (top * n + j)
             columns = min(pair, stop - j)
-            write_columns(sums, pair, m, columns, bias, j, kind, size, out, to, n)
+            write_columns(sums, pair, m, columns, bias, j, FLOAT32, 4, out, to, n)

@@ -57,10 +57,17 @@ def bfloat16_dot(builder: Any, total: Value, a: Value, b: Value) -> Value:
         a, b = builder.bitcast(a, pairs), builder.bitcast(b, pairs)
         name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
         return _call(builder, name, total.type, total, a, b)
-    for odd in (True, False):
-        x, y = (builder.bitcast(_half(builder, v, odd), total.type) for v in (a, b))
+    for x, y in zip(bfloat16_floats(builder, a), bfloat16_floats(builder, b), strict=True):
         total = _call(builder, f"llvm.fmuladd.v{lanes}f32", total.type, x, y, total)
     return total
+
+
+def bfloat16_floats(builder: Any, pairs: Value) -> list[Value]:
+    """The second and the first of two bfloat16 numbers in each lane of 32 bits, as float32."""
+    second = builder.and_(pairs, _all(pairs.type, 0xFFFF0000))
+    first = builder.shl(pairs, _all(pairs.type, 16))
+    floats = ir.VectorType(F32, pairs.type.count)
+    return [builder.bitcast(bits, floats) for bits in (second, first)]
 
 
 def looked_up(builder: Any, table: list[int], codes: Value) -> Value:
@@ -230,13 +237,6 @@ class _BFloat16(ir.Type):
 
 
 _BF16 = _BFloat16()
-
-
-def _half(builder: Any, pairs: Value, odd: bool) -> Value:
-    """One of the two bfloat16 numbers of each lane, as the bits of a float32."""
-    if odd:
-        return builder.and_(pairs, _all(pairs.type, 0xFFFF0000))
-    return builder.shl(pairs, _all(pairs.type, 16))
 
 
 # What they are made of ----------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import amx, instructions
 from gradient.backends.numpy.kernels.amx import configure, describe, release
-from gradient.backends.numpy.kernels.bfloat16_pairs import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.formats import (
     F32,
@@ -37,6 +36,7 @@ from gradient.backends.numpy.kernels.formats import (
     Vector,
     splat,
 )
+from gradient.backends.numpy.kernels.half_linear import cache_lines
 from gradient.backends.numpy.kernels.panel_linear import (
     COLUMNS,
     GROUP,

@@ -1,12 +1,17 @@
-"""Products x @ W.T in bfloat16 by the processor's instruction for pairs of such numbers.
+"""Products x @ W.T with a weight of 16-bit floats, read as it is stored, for one row of x and many.
 
-Two neighbours in a row are a lane of 32 bits, and x and W are multiplied as they are. An output is
-a vector of sums while k runs, which are added up at the end, one half of the vector to the other
-until one number is left. So it is the same bits however many rows are computed together. A tile of
-some rows of x and of W keeps its sums in registers, and shares what it loads; for many rows of x,
-some of W stay in the nearest cache meanwhile.
+An output is a vector of sums while k runs, which are added up at the end, one half of the vector to
+the other until one number is left. So it is the same bits however many rows are computed together.
+A tile of some rows of x and of W keeps its sums in registers, and shares what it loads; for many
+rows of x, some of W stay in the nearest cache meanwhile.
 
-Both are given as uint16 (`half_precision.stored`).
+A vector of W has STEP neighbours of a row. Where the processor multiplies pairs of bfloat16
+numbers, two neighbours are a lane, and x and W are multiplied as they are. Elsewhere a vector of W
+becomes two of float32, of which x is made beforehand: the odd numbers and the even ones of
+bfloat16, which are the halves of its lanes, and the first half and the second one of float16.
+
+W is given as its bits (`half_precision.stored`: uint16 is bfloat16, int16 float16). So is x to be
+multiplied in pairs, as `copy_rows` gives it, and as float32 elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.stored import BFLOAT16, write_columns
+from gradient.backends.numpy.kernels.stored import CONVERSIONS, write_columns
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
 
 SOME = LANES[types.float32]
@@ -31,13 +36,25 @@ COLUMNS = 8 if BYTES == 64 else 4
 """Rows of x and of W in a tile: as many sums as leave registers for what is multiplied."""
 
 FEW = 12
-"""Rows of x up to which W is read where it lies, for each few of them anew."""
+"""Rows of x up to which W is read where it lies, for each two of them anew."""
 
-DEPTH = 1024
-"""Of k, for which W's rows of a tile and x's are in the nearest cache."""
+TWO = 2
+"""Rows of x in a tile then: what W becomes needs registers, too."""
+
+PANEL = 8
+"""Rows of W, of whole tiles, that stay in the nearest cache while many rows of x pass."""
+
+NEAREST = 2048
+"""Bytes of rows of x and of W, as they are multiplied, for which those of a tile are in the nearest
+cache."""
 
 NEAR = 96
 """Rows of x of which as much, and the sums with a chunk of W, stay in the cache."""
+
+AHEAD = 256
+"""Numbers of a row of W ahead of which a single row's tile asks for the next: processors fetch
+ahead by themselves, but not across the end of a page, nor from row to row. Asking for more at a
+time keeps a Zen 4 from doing it."""
 
 GROUP = 32
 """Rows of W whose outputs are written together."""
@@ -46,13 +63,28 @@ F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 FLOATS, INTEGERS = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
 
 
+def _read(builder: Any, pointer: Any, kind: Any) -> Any:
+    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    value.align = 2
+    return value
+
+
+def _floats(builder: Any, array: types.Array, pointer: Any) -> list[Any]:
+    """The two vectors of float32 of a step of numbers."""
+    if array.dtype == types.uint16:
+        return instructions.bfloat16_floats(builder, _read(builder, pointer, INTEGERS))
+    _, number, convert = CONVERSIONS["float32" if array.dtype == types.float32 else "float16"]
+    kind, halves = ir.VectorType(number, SOME), (builder.gep(pointer, [I64(i)]) for i in (0, SOME))
+    return [convert(builder, _read(builder, half, kind), FLOATS, INTEGERS) for half in halves]
+
+
 def tile(rows: int) -> Any:
     """An intrinsic that adds up the products of `rows` rows of x with COLUMNS of W.
 
-    tile(x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add): all are flat, with where the
-    first row begins in each, and the length of rows. Rows of W after `last` are that one again. The
-    sums, vectors from `at` on, are those of a row of x after another; `add` says whether they are
-    there already.
+    tile(x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add): all are flat, with where
+    the first row begins in each, and the length of rows. W may be given as x is. Its rows after
+    `last` are that one again. The sums, vectors from `at` on, are those of a row of x after
+    another; `add` says whether they are there already.
     """
 
     @intrinsic
@@ -64,11 +96,20 @@ def tile(rows: int) -> Any:
                 data = context.make_array(array)(context, builder, value).data
                 return builder.gep(data, [at])
 
-            def read(pointer: Any, kind: Any) -> Any:
-                value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-                value.align = 1
-                return value
+            def factors(array: Any, pointer: Any) -> list[Any]:
+                if pairs:
+                    return [_read(builder, pointer, INTEGERS)]
+                return _floats(builder, array, pointer)
 
+            def product(total: Any, own: Any, other: Any) -> Any:
+                if pairs:
+                    return instructions.bfloat16_dot(builder, total, own, other)
+                return builder.call(fma, [own, other, total])
+
+            pairs = x.dtype == types.uint16
+            fma = builder.module.declare_intrinsic(
+                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
+            )
             x_rows = [
                 place(x, x_, builder.add(x_at_, builder.mul(x_row_, I64(i)))) for i in range(rows)
             ]
@@ -82,24 +123,27 @@ def tile(rows: int) -> Any:
             with builder.if_else(add_) as (then, otherwise):
                 with then:
                     for total, kept in zip(totals, places, strict=True):
-                        builder.store(read(kept, FLOATS), total)
+                        builder.store(_read(builder, kept, FLOATS), total)
                 with otherwise:
                     for total in totals:
                         builder.store(ir.Constant(FLOATS, [0.0] * SOME), total)
-            ahead = builder.mul(w_row_, I64(COLUMNS))
+            # Behind the end of W's rows, those of the next tile.
+            following = builder.add(I64(AHEAD), builder.mul(w_row_, I64(COLUMNS - 1)))
+            near_end = builder.sub(w_row_, I64(AHEAD))
             with cgutils.for_range(builder, steps_, intp=I64) as loop:
                 number = builder.mul(loop.index, I64(STEP))
-                x_here = [read(builder.gep(row, [number]), INTEGERS) for row in x_rows]
+                within = builder.icmp_signed("<", number, near_end)
+                ahead = builder.select(within, I64(AHEAD), following)
+                x_here = [factors(x, builder.gep(row, [number])) for row in x_rows]
                 for j, row in enumerate(w_rows):
                     here = builder.gep(row, [number])
                     if rows == 1:
                         instructions.prefetch(builder, builder.gep(here, [ahead]))
-                    w_here = read(here, INTEGERS)
+                    w_here = factors(w, here)
                     for i, own in enumerate(x_here):
                         total = totals[i * COLUMNS + j]
-                        value = builder.load(total)
-                        value = instructions.bfloat16_dot(builder, value, own, w_here)
-                        builder.store(value, total)
+                        for one, other in zip(own, w_here, strict=True):
+                            builder.store(product(builder.load(total), one, other), total)
             for total, kept in zip(totals, places, strict=True):
                 builder.store(builder.load(total), kept).align = 4
             return context.get_dummy_value()
@@ -158,23 +202,28 @@ def totals(rows: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-one_row, some_rows = tile(1), tile(ROWS)
-add_up_one, add_up_some = totals(1), totals(ROWS)
+one_row, two_rows, some_rows = tile(1), tile(TWO), tile(ROWS)
+add_up_one, add_up_two, add_up_some = totals(1), totals(TWO), totals(ROWS)
 
 
 @intrinsic
 def copy_step(context, x, at, out, out_at):
-    """out[out_at : out_at + STEP] = x[at : at + STEP]. Of a slice, numba copies one by one."""
+    """out[out_at : out_at + STEP] = x[at : at + STEP], as they are or as two vectors of float32. Of
+    a slice, numba copies one by one."""
 
     def generate(context, builder, signature, arguments):
         def place(array: Any, value: Any, at: Any) -> Any:
             data = context.make_array(array)(context, builder, value).data
-            return builder.bitcast(builder.gep(data, [at]), INTEGERS.as_pointer())
+            return builder.gep(data, [at])
 
         x_, at_, out_, out_at_ = arguments
-        step = builder.load(place(x, x_, at_))
-        step.align = 2
-        builder.store(step, place(out, out_, out_at_)).align = 2
+        here, to = place(x, x_, at_), place(out, out_, out_at_)
+        vectors = [_read(builder, here, INTEGERS)]
+        if out.dtype != x.dtype:
+            vectors = _floats(builder, x, here)
+        for i, vector in enumerate(vectors):
+            own = builder.bitcast(builder.gep(to, [I64(SOME * i)]), vector.type.as_pointer())
+            builder.store(vector, own).align = 2
         return context.get_dummy_value()
 
     return types.void(x, types.int64, out, types.int64), generate
@@ -182,18 +231,26 @@ def copy_step(context, x, at, out, out_at):
 
 @ordered_subroutine
 def copy_numbers(x, at, n, out, out_at):
-    """n numbers, and zeros up to a whole step."""
+    """n numbers, and zeros up to a whole step, as `copy_step`."""
     whole = n - n % STEP
     for i in range(0, whole, STEP):
         copy_step(x, at + i, out, out_at + i)
     if whole < n:
-        out[out_at + whole : out_at + n] = x[at + whole : at + n]
-        out[out_at + n : out_at + whole + STEP] = 0
+        rest = np.zeros(STEP, x.dtype)
+        for i in range(n - whole):
+            rest[i] = x[at + whole + i]
+        copy_step(rest, 0, out, out_at + whole)
+
+
+def whole_rows(rows: int) -> int:
+    """How many rows of x are multiplied where there are so many: whole tiles of them."""
+    some = 1 if rows == 1 else TWO if rows <= FEW else ROWS
+    return -(-rows // some) * some
 
 
 @ordered_kernel
 def copy_rows(start, stop, x, k, out, out_row):
-    """The rows start to stop of x, k numbers each, `out_row` apart, with zeros up to a step."""
+    """The rows start to stop of x, k numbers each, `out_row` apart, as `copy_numbers`."""
     for i in range(start, stop):
         copy_numbers(x, i * k, k, out, i * out_row)
 
@@ -211,21 +268,21 @@ def cache_lines(like, size):
 
 
 @ordered_kernel
-def linear(start, stop, x, x_row, rows, weight, n, k, bias, out):
+def linear(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
     """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
 
-    x is as `copy_rows` gives it: its rows are `x_row` apart, and there are as many as one or a
-    multiple of ROWS, of which `out`, as bytes, has the first M. bias (N,), of float32, may be of
-    size 0.
+    x is as `copy_rows` gives it: its rows are `x_row` apart, and there are as many as `whole_rows`
+    says, of which `out`, bytes of numbers stored as `kind` says, has the first M. bias (N,), of
+    float32, may be of size 0.
     """
     if rows <= FEW:
-        _few(start, stop, x, x_row, rows, weight, n, k, bias, out)
+        _few(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)
     else:
-        _many(start, stop, x, x_row, rows, weight, n, k, bias, out)
+        _many(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)
 
 
 @ordered_subroutine
-def _few(start, stop, x, x_row, rows, weight, n, k, bias, out):
+def _few(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
     held, whole = out.size // (2 * n), k - k % STEP
     part = np.empty(FEW * GROUP, np.float32)
     sums = cache_lines(part, ROWS * COLUMNS * SOME)
@@ -237,31 +294,31 @@ def _few(start, stop, x, x_row, rows, weight, n, k, bias, out):
             for c in range(last + 1):
                 for p in range(whole, k):
                     edge[c * STEP + p - whole] = weight[(j + c) * k + p]
-            for i in range(0, rows, ROWS):
-                at, w = i * x_row, j * k
+            for i in range(0, rows, TWO):
+                at, w, steps = i * x_row, j * k, k // STEP
                 if rows == 1:
-                    one_row(x, at, x_row, weight, w, k, last, k // STEP, sums, 0, False)
+                    one_row(x, at, x_row, weight, w, k, last, steps, sums, 0, False)
                     if whole < k:
                         one_row(x, at + whole, x_row, edge, 0, STEP, last, 1, sums, 0, True)
                     add_up_one(sums, 0, part, j - first, GROUP)
                 else:
-                    some_rows(x, at, x_row, weight, w, k, last, k // STEP, sums, 0, False)
+                    two_rows(x, at, x_row, weight, w, k, last, steps, sums, 0, False)
                     if whole < k:
-                        some_rows(x, at + whole, x_row, edge, 0, STEP, last, 1, sums, 0, True)
-                    add_up_some(sums, 0, part, i * GROUP + j - first, GROUP)
-        write_columns(part, GROUP, held, width, bias, first, BFLOAT16, 2, out, 2 * first, n)
+                        two_rows(x, at + whole, x_row, edge, 0, STEP, last, 1, sums, 0, True)
+                    add_up_two(sums, 0, part, i * GROUP + j - first, GROUP)
+        write_columns(part, GROUP, held, width, bias, first, kind, 2, out, 2 * first, n)
 
 
 @ordered_subroutine
-def _many(start, stop, x, x_row, rows, weight, n, k, bias, out):
-    held = out.size // (2 * n)
-    groups, tiles = (stop - start + COLUMNS - 1) // COLUMNS, NEAR // ROWS
+def _many(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
+    held, most = out.size // (2 * n), NEAREST // x.itemsize
+    groups, tiles = (stop - start + PANEL - 1) // PANEL, NEAR // ROWS
     tile_size = ROWS * COLUMNS * SOME
-    panel = cache_lines(x, COLUMNS * DEPTH)
-    part_row = groups * COLUMNS
+    panel = cache_lines(x, PANEL * most)
+    part_row = groups * PANEL
     part = np.empty(NEAR * part_row, np.float32)
-    sums = cache_lines(part, groups * tiles * tile_size)
-    depth = (k + DEPTH - 1) // DEPTH  # parts of k, of even length
+    sums = cache_lines(part, part_row // COLUMNS * tiles * tile_size)
+    depth = (k + most - 1) // most  # parts of k, of even length
     depth = ((k + depth - 1) // depth + STEP - 1) // STEP * STEP
     for top in range(0, rows, NEAR):
         m = min(NEAR, rows - top)
@@ -269,16 +326,23 @@ def _many(start, stop, x, x_row, rows, weight, n, k, bias, out):
             count = min(depth, k - p)
             steps = (count + STEP - 1) // STEP
             for group in range(groups):
-                j = start + group * COLUMNS
-                for c in range(min(COLUMNS, stop - j)):
-                    copy_numbers(weight, (j + c) * k + p, count, panel, c * DEPTH)
-                for i in range(m // ROWS):
-                    some_rows(x, (top + i * ROWS) * x_row + p, x_row, panel, 0, DEPTH, COLUMNS - 1,
-                              steps, sums, (group * tiles + i) * tile_size, p > 0)  # fmt: skip
+                j = start + group * PANEL
+                for c in range(min(PANEL, stop - j)):
+                    copy_numbers(weight, (j + c) * k + p, count, panel, c * most)
+                at = group * PANEL // COLUMNS * tiles * tile_size
+                for i in range(0, m, ROWS):
+                    x_at = (top + i) * x_row + p
+                    for c in range(0, PANEL, COLUMNS):
+                        some_rows(x, x_at, x_row, panel, c * most, most, COLUMNS - 1, steps,
+                                  sums, at, p > 0)  # fmt: skip
+                        at += tile_size
+        at = 0
         for group in range(groups):
-            for i in range(m // ROWS):
-                at = (group * tiles + i) * tile_size
-                add_up_some(sums, at, part, i * ROWS * part_row + group * COLUMNS, part_row)
+            at = group * PANEL // COLUMNS * tiles * tile_size
+            for i in range(0, m, ROWS):
+                for c in range(0, PANEL, COLUMNS):
+                    add_up_some(sums, at, part, i * part_row + group * PANEL + c, part_row)
+                    at += tile_size
         m = min(m, held - top)
         at = 2 * (top * n + start)
-        write_columns(part, part_row, m, stop - start, bias, start, BFLOAT16, 2, out, at, n)
+        write_columns(part, part_row, m, stop - start, bias, start, kind, 2, out, at, n)
