@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradient.dtypes import int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import composite, floats, integers, one_dtype
+from gradient.functional.arguments import composite, constant, floats, integers, one_dtype
 from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.ops.autocast import float32_precision
@@ -142,12 +142,14 @@ def _class_reduce(
     reduction: str,
 ) -> Tensor:
     if reduction == "mean":
+        if weights is None:
+            at = constant(op, "target", classes, losses)
+            return loss.mean_of_counted(losses, target=at, ignore_index=ignore_index)
         # With every target ignored this is 0 / 0 = nan, as a mean over nothing should be.
-        # In 16 bits a sum or a count would overflow.
+        # In 16 bits a sum would overflow.
         wide = losses.float() if losses.dtype.itemsize < 4 else losses
         total = wide.sum()
-        counted = (classes != ignore_index).sum() if weights is None else weights.sum()
-        return (total / counted.to(total.dtype)).to(losses.dtype)
+        return (total / weights.sum().to(total.dtype)).to(losses.dtype)
     return reduced(op, losses.reshape(target.shape), reduction)
 
 

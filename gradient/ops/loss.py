@@ -6,6 +6,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
+from gradient.dtypes import HALF_PRECISION, float32, int64
 from gradient.ops.autocast import float32_precision
 
 
@@ -45,3 +46,19 @@ def cross_entropy(
     """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
     losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
     return losses, {"high": high, "log_sum": log_sum}
+
+
+@op(lambda g, be, x_shape, count: be.expand(_wide(be, g) / count, x_shape))
+def mean_of_counted(
+    be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int
+) -> tuple[Array, dict[str, Array]]:
+    """The sum of losses (N,) over how many targets (N,) are not `ignore_index`: NaN where none is,
+    as a mean of nothing should be. Of 16 bits in float32, where a sum or a count would overflow."""
+    wide = _wide(be, x)
+    counted = be.astype(target, int64.numpy) != ignore_index
+    count = be.astype(be.sum(counted), wide.dtype)
+    return be.astype(be.sum(wide) / count, x.dtype), {"count": count}
+
+
+def _wide(be: Backend, x: Any) -> Any:
+    return be.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x

@@ -124,6 +124,12 @@ ROWS = [
         ONE,
     ),  # fmt: skip
     Row(
+        "mean_of_counted",
+        lambda x: loss.mean_of_counted(x, target=constant(x, IGNORED), ignore_index=-100),
+        lambda x: x.sum() / 2,
+        ((3,),),
+    ),
+    Row(
         "cross_entropy",
         lambda x: loss.cross_entropy(x, target=constant(x, TARGET), label_smoothing=0.1),
         lambda x: cross_entropy(x, TARGET, 0.1),

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.array_api import INT64, ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Axis, Shape
 
@@ -23,10 +23,12 @@ class ReductionKernels(ArrayAPIBackend):
     """Overrides for `NumpyBackend` of sums of large arrays."""
 
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        # The ufunc's method, without the function around it.
+        if x.dtype.kind in "biu":
+            return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
         if x.dtype.char not in "fd":
             return super().sum(x, axis, keepdims)
         if x.size < MANY or not takes(x, axis):
-            # The ufunc's method, without the function around it.
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
         for launch in launches(x, axis, out):
