@@ -18,7 +18,15 @@ from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.placing import creates, creates_like, takes_out
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, int64
+from gradient.dtypes import (
+    BY_NUMPY,
+    dtype_of,
+    finfo,
+    float32,
+    float64,
+    get_default_dtype,
+    int64,
+)
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 from gradient.tensor.arguments import (
@@ -177,6 +185,10 @@ RandomState.save = staticmethod(get_rng_state)
 RandomState.restore = staticmethod(set_rng_state)
 
 
+WIDE = float32.numpy, float64.numpy
+"""The dtypes in which numbers are drawn."""
+
+
 def _source(generator: Generator | None) -> Generator:
     if generator is None:
         return default_generator
@@ -194,8 +206,10 @@ def draw(
 ) -> Any:
     """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
     source = _source(generator)
-    wide = dtype if dtype in (np.dtype(np.float64), np.dtype(np.float32)) else np.dtype(np.float32)
+    wide = dtype if dtype in WIDE else float32.numpy
     array = source.draw(getattr(backend, kind), math.prod(shape), wide)
+    if dtype is wide:
+        return backend.reshape(array, shape)
     if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
         step = finfo(dtype_of(dtype)).eps / 2
         array = backend.floor(array * (1 / step)) * step

@@ -574,3 +574,18 @@ def test_fork_rng() -> None:
     with gradient.random.fork_rng(enabled=False):
         gradient.rand(4)
     assert not gradient.equal(gradient.rand(4), wanted)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("name", ["rand", "randn"])
+@pytest.mark.parametrize("size", [*range(1, 10), 63, 64, 65, 255, 256, 257])
+def test_few_numbers_do_not_depend_on_how_often_one_draws(name: str, size: int):
+    """Who draws few again and again gets them out of many that were made together."""
+    source = gradient.Generator()
+    for offset in (0, 3, 250, 255, 256, 1020):
+        drawn = []
+        for _ in range(8):
+            source.key, source.offset = size, offset
+            x = getattr(gradient, name)(size, generator=source)
+            drawn.append((x.numpy().tobytes(), source.offset))
+        assert len(set(drawn)) == 1

@@ -115,6 +115,13 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
 def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
     """As `shape_of`, of a tensor to be made: no size may be negative. `named` is the shape given by
     the keyword `size`."""
+    if named is None and size:
+        sizes = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+        for n in sizes:
+            if type(n) is not int or n < 0:
+                break
+        else:
+            return tuple(sizes)
     if named is not None:
         if size:
             raise TypeMismatch(sentence("size", "sizes or size=, not both", f"{size} and {named}"))

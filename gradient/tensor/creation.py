@@ -214,6 +214,10 @@ def arange(
     """start, start + step, ... below end; int64 where all three are ints."""
     if start is None or end is None:
         start, end = 0, start if end is None else end
+    if dtype is None and type(start) is type(end) is type(step) is int and start < end and step > 0:
+        backend = backend_of(device)
+        array = backend.arange(start, end, step, int64.numpy)
+        return finished(array, backend, requires_grad)
     numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
     if dtype is not None and _dtype(dtype) == int64.numpy and all(map(math.isfinite, numbers)):
         numbers = [int(v) for v in numbers]  # as PyTorch, which counts in int64 there
