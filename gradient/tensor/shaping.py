@@ -204,19 +204,7 @@ class Shaping(Arithmetic):
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
         asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size, sizes)
-        target, own = list(asked), self.array.shape
-        extra = len(target) - len(own)
-        if extra < 0:
-            raise ShapeError(f"expand: {tuple(target)} has fewer dimensions than {tuple(own)}")
-        for i, n in enumerate(own):
-            wanted = target[i + extra]
-            target[i + extra] = n if wanted == -1 else wanted
-            if n != 1 and target[i + extra] != n:
-                raise ShapeError(
-                    f"expand: size {n} of dimension {i} cannot become {wanted} "
-                    f"(from {tuple(own)} to {asked})"
-                )
-        return view(self, shape.broadcast_to, tuple(target))
+        return view(self, shape.broadcast_to, _expanded(self.array.shape, asked))
 
     broadcast_to = expand
 
@@ -385,6 +373,23 @@ def _permutation(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     if len(order) != ndim or len(set(axes)) != ndim:
         raise ShapeError(f"permute: expected each of {ndim} dimensions once, got {order}")
     return axes
+
+
+@functools.lru_cache
+def _expanded(own: tuple[int, ...], asked: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that `expand` was asked for, with each -1 filled in."""
+    target, extra = list(asked), len(asked) - len(own)
+    if extra < 0:
+        raise ShapeError(f"expand: {asked} has fewer dimensions than {tuple(own)}")
+    for i, n in enumerate(own):
+        wanted = target[i + extra]
+        target[i + extra] = n if wanted == -1 else wanted
+        if n != 1 and target[i + extra] != n:
+            raise ShapeError(
+                f"expand: size {n} of dimension {i} cannot become {wanted} "
+                f"(from {tuple(own)} to {asked})"
+            )
+    return tuple(target)
 
 
 @functools.lru_cache

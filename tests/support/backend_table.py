@@ -970,6 +970,13 @@ CASES: dict[str, list[Case]] = {
     "expand": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
     "stack": [lambda a: ([a(3, 4), a(3, 4)], -1)],
     "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
+    "broadcast_to": [
+        lambda a: (a(3, 1), (2, 3, 4)),
+        lambda a: (a(), (2, 3)),
+        lambda a: (a(3, 4), (1, 3, 4)),
+        lambda a: (a(4), (0, 4)),
+        lambda a: (a(1, 3, 1, 4), (2, 3, 5, 4)),
+    ],
     "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
     "triangle": [lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)],
     "pad": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -142,6 +143,18 @@ class NumpyBackend(
         out[...] = x
         return out
 
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        """By NumPy's constructor, which takes a seventh of its function's time, where that knows
+        the dtype."""
+        if type(x) is not np.ndarray or not x.flags.c_contiguous or x.dtype.kind == "V":
+            return super().broadcast_to(x, shape)
+        strides = _strides(x.shape, x.strides, shape)
+        if strides is None:
+            return super().broadcast_to(x, shape)
+        out = np.ndarray(shape, x.dtype, x, 0, strides)
+        out.flags.writeable = False  # elements that share memory cannot be written
+        return out
+
     def diagonal(self, x: Array, offset: int) -> Array:
         """A view, as writable as `x`; NumPy's own cannot be written."""
         out = np.diagonal(x, offset, -2, -1)
@@ -173,3 +186,16 @@ class NumpyBackend(
         return owner is not None and (
             owner is base or owner is base.base or self.storage(owner) is self.storage(base)
         )
+
+
+@functools.lru_cache
+def _strides(own: Shape, strides: Shape, shape: Shape) -> Shape | None:
+    """Those of an array of these sizes and strides, some of whose elements are repeated to give
+    `shape`; None where none is, or they do not."""
+    lead = len(shape) - len(own)
+    if lead < 0 or shape == (1,) * lead + own or 0 in shape:
+        return None
+    if any(n not in (1, wanted) for n, wanted in zip(own, shape[lead:], strict=True)):
+        return None
+    kept = [0 if n == 1 else step for n, step in zip(own, strides, strict=True)]
+    return (*(0,) * lead, *kept)
