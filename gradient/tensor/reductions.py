@@ -22,6 +22,7 @@ from gradient.ops import (
     fused,
     index,
     reduce,
+    shape,
 )
 from gradient.ops.autocast import float32_precision_on_gpu
 from gradient.tensor.arguments import (
@@ -285,7 +286,9 @@ class Reductions(Arithmetic):
         values = index.take_along(self, index=where.array, axis=axis)
         if keepdim:
             return ValuesAndIndices(values, where)
-        return ValuesAndIndices(*(without_base(x.squeeze(axis)) for x in (values, where)))
+        size = self.array.shape
+        left = size[:axis] + size[axis + 1 :]
+        return ValuesAndIndices(shape.reshape(values, shape=left), shape.reshape(where, shape=left))
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         """The minimum and the maximum along `dim`, or of all elements."""

@@ -58,5 +58,5 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
 
 def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:
     """Raise IndexError, in NumPy's words, for an index below zero."""
-    if index.size and index.dtype.kind == "i" and (lowest := index.min()) < 0:
+    if index.size and index.dtype.kind == "i" and (lowest := np.minimum.reduce(index, None)) < 0:
         raise IndexError(f"index {lowest} is out of bounds for axis {axis} with size {size}")
