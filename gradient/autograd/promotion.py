@@ -12,6 +12,7 @@ from gradient.dtypes import (
     DType,
     PackedDType,
     float32,
+    float64,
     get_default_dtype,
     result_type,
 )
@@ -46,21 +47,30 @@ CHECKED_KINDS: dict[Promotion, str] = {
 REFUSING = ("float_only", "same_float", "no_bool")
 
 FLOAT32 = float32.numpy
+WIDE_FLOATS = FLOAT32, float64.numpy
 
 
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `promotion` asks. None stands for an input left out."""
-    first = getattr(arrays[0], "dtype", None)
     checked_kinds = op.checked_kinds
-    if first is not None and first.kind not in checked_kinds:
-        for a in arrays:
-            if a is None:
-                if not op.takes_none:
-                    raise TypeMismatch(sentence(op.public_name, "a Tensor or a number", "None"))
-            elif getattr(a, "dtype", None) is not first:
-                break
+    shared, plain_numbers = None, False
+    for a in arrays:
+        if a is None:
+            if not op.takes_none:
+                raise TypeMismatch(sentence(op.public_name, "a Tensor or a number", "None"))
+        elif type(a) is float or type(a) is int:
+            plain_numbers = True
         else:
-            return arrays
+            dtype = getattr(a, "dtype", None)
+            if dtype is None or (dtype is not shared and shared is not None):
+                break
+            shared = dtype
+    else:
+        if shared is not None and shared.kind not in checked_kinds:
+            if not plain_numbers:
+                return arrays
+            if shared in WIDE_FLOATS and not op.promotion.startswith("same"):
+                return [float(a) if type(a) is int else a for a in arrays]
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
     if "c" in checked_kinds:

@@ -15,7 +15,11 @@ from gradient.backends.numpy.kernels import contiguous
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
-    def where(self, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
+        if type(a) is float and type(b) is np.ndarray and b.dtype in kernels.FLOATS:
+            a = b.dtype.type(a)
+        elif type(b) is float and type(a) is np.ndarray and a.dtype in kernels.FLOATS:
+            b = a.dtype.type(b)
         if not takes_where(condition, a, b):
             return super().where(condition, a, b)
         out = np.empty(condition.shape, a.dtype)
