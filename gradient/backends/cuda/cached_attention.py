@@ -112,11 +112,15 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...]
     ) -> bool:
         """16-bit floats, or codes, of which each piece of 8 lies together and has one scale."""
-        return q.dtype in HALF_PRECISION and all(
-            _width(parts) % (16 if len(parts) == 3 else 8) == 0
-            and all(_width(parts) // scales.shape[-1] % 8 == 0 for scales in parts[1:])
-            and self.runtime.address(parts[0]) % 16 == 0
-            for parts in (keys, values)
+        return (
+            q.dtype in HALF_PRECISION
+            and self.runtime.has_tensor_cores
+            and all(
+                _width(parts) % (16 if len(parts) == 3 else 8) == 0
+                and all(_width(parts) // scales.shape[-1] % 8 == 0 for scales in parts[1:])
+                and self.runtime.address(parts[0]) % 16 == 0
+                for parts in (keys, values)
+            )
         )
 
 

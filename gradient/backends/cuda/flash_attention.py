@@ -111,6 +111,7 @@ class FlashAttentionKernels(AttentionKernels):
         (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
         return (
             q.dtype in HALF_PRECISION
+            and self.runtime.has_tensor_cores
             and self._has_attention_kernel(q, k, v, mask)
             and d % 8 == 0
             and e % 8 == 0

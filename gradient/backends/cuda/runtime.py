@@ -68,6 +68,12 @@ class CupyRuntime:
         """What NVRTC compiles for, such as "sm_90"."""
         return f"sm_{self._device.compute_capability}"
 
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether there are the instructions of `tensor_cores.cuh`: on an A100 and what came
+        after."""
+        return int(self._device.compute_capability) >= 80
+
     def launch(
         self,
         family: str,

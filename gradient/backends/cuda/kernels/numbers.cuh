@@ -18,15 +18,20 @@ template <> __device__ inline double infinity<double>() { return __longlong_as_d
 template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)) Pack { T values[N]; };
 
 // EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
-// one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for kernels of the
-// 16-bit ones alone.
+// one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
+// of 16-bit floats, and not before sm_80.
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
 #define HALF_float32(EXPORT)
 #define HALF_float64(EXPORT)
+#if __CUDA_ARCH__ >= 800
 #define HALF_float16(EXPORT) EXPORT(float16, __half)
 #define HALF_bfloat16(EXPORT) EXPORT(bfloat16, __nv_bfloat16)
+#else
+#define HALF_float16(EXPORT)
+#define HALF_bfloat16(EXPORT)
+#endif
 #define HALF_OF(NAME) HALF_##NAME
 #define HALF_WITH(NAME, EXPORT) HALF_OF(NAME)(EXPORT)
 #define FOR_EACH_HALF(EXPORT) HALF_WITH(DTYPE, EXPORT)
