@@ -17,6 +17,8 @@ from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
 from gradient import backends, optim
+from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.ops import fused
 
 QUEUED = 20  # calls between two waits
 GPT2_PARAMETERS = [
@@ -117,11 +119,15 @@ def cases(scale: float) -> Iterator[Measured]:
         yield Measured(f"cross_entropy and gradient {dtype}", entropy, 3 * logits)
         n = max(64, int(4096 * scale))
         yield Measured(f"matmul {n} {dtype}", product(n, dtype), operations=2 * n**3)
-        for grad in (False, True):
-            b, t = max(1, int(16 * scale)), max(16, int(1024 * scale))
-            flops = 2 * b * 12 * t * t * 64 * (1 if not grad else 3.5)
-            what = f"attention {'and gradient ' if grad else ''}{dtype}"
-            yield Measured(what, attention(b, t, dtype, grad), operations=flops)
+        for what, of in (("attention", GPT2), ("attention of LLaMA's heads", LLAMA)):
+            if of is LLAMA and size == 4:
+                continue
+            b, t = max(1, int(of.batch * scale)), max(16, int(of.length * scale))
+            for grad in (False, True):
+                # Two products forwards and five backwards, of half of the scores.
+                flops = 2 * b * of.heads * t * t * of.width * (1 if not grad else 3.5)
+                called = f"{what} {'and gradient ' if grad else ''}{dtype}"
+                yield Measured(called, attention(of, b, t, dtype, grad), operations=flops)
         keys = max(64, int(8192 * scale))
         read = 2 * 8 * keys * 128 * size
         yield Measured(f"attention of one query {dtype}", decode(keys, dtype), read)
@@ -152,6 +158,10 @@ def cases(scale: float) -> Iterator[Measured]:
             read = getattr(gradient, name).nbytes((wide, wide))
             what = f"{batch} x {wide} by {name} {wide} x {wide}"
             yield Measured(what, packed_product(name, wide, batch), read, only_here=True)
+    slots = max(64, int(4096 * scale))
+    for stored, vector in (("bfloat16", 256), ("int8", 128 + 8), ("int4", 64 + 16)):
+        read = 2 * 8 * 8 * slots * vector
+        yield Measured(f"decoding over pages of {stored}", decode_pages(slots, stored), read)
     shapes = GPT2_PARAMETERS if scale == 1 else [(8, 8), (3,)]
     numbers = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
     yield Measured("AdamW, GPT-2's parameters", adamw(shapes), 7 * 4 * numbers)
@@ -223,19 +233,33 @@ def product(n: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
     return prepare
 
 
+class Heads(NamedTuple):
+    """Sizes of a model's causal attention."""
+
+    batch: int
+    length: int
+    heads: int
+    key_heads: int
+    width: int
+
+
+GPT2, LLAMA = Heads(16, 1024, 12, 12, 64), Heads(4, 2048, 32, 8, 128)
+
+
 def attention(
-    batch: int, length: int, dtype: str, grad: bool
+    of: Heads, batch: int, length: int, dtype: str, grad: bool
 ) -> Callable[[Any, str], Callable[[], object]]:
     def prepare(library: Any, place: str) -> Callable[[], object]:
-        q, k, v = (made(library, place, dtype, batch, 12, length, 64, grad=grad) for _ in range(3))
-        g = made(library, place, dtype, batch, 12, length, 64)
+        shapes = [(batch, heads, length, of.width) for heads in (of.heads, *[of.key_heads] * 2)]
+        q, k, v = (made(library, place, dtype, *shape, grad=grad) for shape in shapes)
+        g, groups = made(library, place, dtype, *shapes[0]), of.heads != of.key_heads
         attend = functional(library).scaled_dot_product_attention
         if not grad:
-            return lambda: attend(q, k, v, is_causal=True)
+            return lambda: attend(q, k, v, is_causal=True, enable_gqa=groups)
 
         def both() -> None:
             q.grad = k.grad = v.grad = None
-            attend(q, k, v, is_causal=True).backward(g)
+            attend(q, k, v, is_causal=True, enable_gqa=groups).backward(g)
 
         return both
 
@@ -322,6 +346,38 @@ def packed_product(name: str, size: int, rows: int) -> Callable[[Any, str], Call
         x = made(library, place, "bfloat16", rows, size)
         weight = library.quantization.quantize(library.randn(size, size), name).to(place)
         return lambda: functional(library).linear(x, weight)
+
+    return prepare
+
+
+def decode_pages(slots: int, stored: str) -> Callable[[Any, str], Callable[[], object]]:
+    """A step of 8 rows, 32 heads in groups of 4, over pages of 16 slots; PyTorch, which has no
+    pages, attends to arrays of bfloat16."""
+    rows, heads, width, page = 8, 8, 128, 16
+
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        q = made(library, place, "bfloat16", rows, 32, 1, width)
+        if library is not gradient:
+            shape = (rows, heads, slots, width)
+            k, v = (made(library, place, "bfloat16", *shape) for _ in range(2))
+            return lambda: functional(library).scaled_dot_product_attention(
+                q, k, v, enable_gqa=True
+            )
+        lead = (rows * slots // page, page, heads)
+
+        def parts() -> tuple[Any, ...]:
+            if stored == "bfloat16":
+                return (made(library, place, stored, *lead, width).array,)
+            codes = library.randint(0, 100, (*lead, width if stored == "int8" else width // 2))
+            scales = [made(library, place, "float16", *lead, width // 32).array for _ in range(2)]
+            kind, count = (library.int8, 1) if stored == "int8" else (library.uint8, 2)
+            return codes.to(place).to(kind).array, *scales[:count]
+
+        positions = library.full((rows, 1), slots - 1, dtype=library.int64).to(place).array
+        table = library.arange(lead[0]).reshape(rows, slots // page).to(place).array
+        where = SlotMap(positions, slots, page, {}, table=table)
+        keys, values, how = parts(), parts(), AttentionOptions(width**-0.5, True)
+        return lambda: fused.cached_attention(q, keys=keys, values=values, slots=where, options=how)
 
     return prepare
 
