@@ -154,7 +154,7 @@ def cases(scale: float) -> Iterator[Measured]:
             yield Measured(what, experts(inner, 2 * tokens, dtype), operations=flops)
     wide = max(256, int(4096 * scale))
     for name in ("q8_0", "q4_0", "q4_k", "q6_k", "nf4", "mxfp4"):
-        for batch in (1, 16):
+        for batch in (1, 16, 64):
             read = getattr(gradient, name).nbytes((wide, wide))
             what = f"{batch} x {wide} by {name} {wide} x {wide}"
             yield Measured(what, packed_product(name, wide, batch), read, only_here=True)

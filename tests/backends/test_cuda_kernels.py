@@ -212,15 +212,38 @@ def few_rows(be: Any, dtype: str, name: str, rows: int, columns: int = 768) -> l
 def test_packed_products(name: str, rows: int, dtype: str, one: CudaBackend) -> None:
     got, expected = (few_rows(be, dtype, name, rows) for be in (one, BARE))
     agree(got, expected, dtype, "linear")
-    assert len(one.runtime.launched) == (2 if rows <= 16 else 4)
+    by_codes = rows <= 16 and dtype in ("float32", "float64")
+    assert len(one.runtime.launched) == (2 if rows == 1 or by_codes else 4)
+
+
+@pytest.mark.parametrize("outputs", [5, 64, 150])
+@pytest.mark.parametrize("rows", [2, 8, 33, 64, 65])
+def test_packed_products_by_tensor_cores(rows: int, outputs: int, cuda: CudaBackend) -> None:
+    """Of several blocks and parts, the last of them not filled."""
+    for dtype, name in (("bfloat16", "q4_k"), ("float16", "q6_k"), ("bfloat16", "int8_channel")):
+        a = Draw(dtype)
+        weight, x, bias = packed(a, name, outputs, 768), a(2, rows, 768)[0], a(outputs)
+        for added in (None, bias):
+            agree([cuda.linear(x, weight, added)], [BARE.linear(x, weight, added)], dtype, name)
+    by_tensor_cores = [name for name in cuda.runtime.launched[-2:] if "batch" in name]
+    assert bool(by_tensor_cores) == (rows <= 64)
+
+
+def test_a_product_by_tensor_cores_in_one_part(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.quantized.FILLING", 1)
+    got, expected = (few_rows(be, "bfloat16", "q5_0", 7) for be in (one, BARE))
+    agree(got, expected, "bfloat16", "linear")
+    assert one.runtime.launched == ["q5_0_batch_bfloat16"] * 2
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 70, 255, 258, 1036])
 def test_packed_rows_of_any_length(columns: int, cuda: CudaBackend) -> None:
-    for rows in (2, 20):
-        got, expected = (few_rows(be, "float32", "int8_channel", rows, columns)
+    for rows, dtype in ((2, "float32"), (20, "float32"), (2, "float16"), (20, "bfloat16")):
+        got, expected = (few_rows(be, dtype, "int8_channel", rows, columns)
                          for be in (cuda, BARE))  # fmt: skip
-        agree(got, expected, "float32", "linear")
+        agree(got, expected, dtype, "linear")
 
 
 def test_parts_at_odd_places_are_moved(one: CudaBackend) -> None:
@@ -236,11 +259,12 @@ def test_parts_at_odd_places_are_moved(one: CudaBackend) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
     for name in FORMATS:
-        x = Draw("float32")(3, 256)
-        x[0, 9], x[1, 200] = np.inf, np.nan
-        weight = packed(Draw("float32"), name, 4, 256)
-        got, expected = (be.quantized_matmul(x, weight) for be in (one, BARE))
-        np.testing.assert_allclose(got, expected, atol=1e-4)
+        for dtype in ("float32", "float16"):
+            x = Draw(dtype)(3, 256)
+            x[0, 9], x[1, 200] = np.inf, np.nan
+            weight = packed(Draw("float32"), name, 4, 256)
+            got, expected = (be.quantized_matmul(x, weight) for be in (one, BARE))
+            agree([got], [expected], dtype, name)
 
 
 SLIDES = [
@@ -435,6 +459,7 @@ def test_every_kernel_is_launched_by_a_case():
         groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
+            few_rows(backend, dtype, name, 2)
             groups(backend, dtype, COUNTS["few"], name)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()

@@ -1,5 +1,5 @@
-"""Products with packed weights: a few rows by kernels that read the codes; many rows by cuBLAS, of
-weights that a kernel unpacks."""
+"""Products with packed weights: a few rows by kernels that read the codes, 16-bit ones by tensor
+cores; many rows by cuBLAS, of weights that a kernel unpacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import PackedDType, float32
+from gradient.dtypes import HALF_PRECISION, PackedDType, float32
 from gradient.dtypes.packed.codebook import FP4, IQ4
 from gradient.dtypes.packed.nf4 import TABLE
 
@@ -32,8 +32,13 @@ BATCH, ROWS = (1, 8), (4, 2)
 """Rows of the input for a block of the kernels, and of the matrix."""
 WARPS, STEP = 4, 256
 """A block's warps, and weights of a warp's step."""
-FEW_ROWS = 16
-"""Up to so many rows reading the codes is quicker than unpacking the matrix and multiplying it."""
+FEW_ROWS, MOST_ROWS = 16, 64
+"""Up to so many rows reading the codes is quicker than unpacking the matrix and multiplying it; by
+tensor cores up to the second."""
+OUTPUTS, PITCH = 64, 288
+"""Of `small_batch.cu`: rows of the matrix for a block, and numbers of a row in shared memory."""
+FILLING = 512
+"""Blocks that keep a GPU busy."""
 UNPACKED = 1 << 26
 """Weights that are unpacked at a time, for a product of many rows."""
 
@@ -96,6 +101,9 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         n, k = weight.shape
         batch = x.size // k
         out = self.empty((*x.shape[:-1], n), x.dtype)
+        if batch > 1 and x.dtype in HALF_PRECISION:
+            self._small_batch(x, weight, bias, out)
+            return out
         family, parts, group = self._given(weight)
         several = int(batch > 1)
         blocks = -(-n // ROWS[several]), -(-batch // BATCH[several])
@@ -105,6 +113,25 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             *map(np.int64, (batch, n, k, group)),
         )  # fmt: skip
         return out
+
+    def _small_batch(self, x: Array, weight: PackedArray, bias: Array | None, out: Array) -> None:
+        """By tensor cores: the weights are rounded to x's 16 bits."""
+        n, k = weight.shape
+        batch, blocks, steps = x.size // k, -(-n // OUTPUTS), -(-k // STEP)
+        of_part = -(-steps // min(steps, max(1, FILLING // blocks)))
+        count = -(-steps // of_part)
+        family, parts, group = self._given(weight)
+        added = self.optional(bias)
+        sums = self.empty((count, batch, n), float32.numpy) if count > 1 else None
+        self.launch(
+            "small_batch", f"{family}_batch", x, (blocks, count), 32 * WARPS, self.contiguous(x),
+            *parts, added, out if sums is None else None, sums,
+            *map(np.int64, (batch, n, k, group, of_part)),
+            shared=(-(-batch // 8) * 8 + OUTPUTS) * PITCH * x.itemsize,
+        )  # fmt: skip
+        if sums is not None:
+            given = sums, added, out, *map(np.int64, (count, n, out.size))
+            self.launch_numbers("small_batch", "batch_join", out, *given)
 
     def _given(self, weight: PackedArray) -> tuple[str, tuple[Any, ...], int]:
         """What kernels are named after and get of a packed array: its codes, scales and zeros, what
@@ -128,7 +155,8 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return self._codebooks[family]
 
     def _has_few_rows(self, x: Array, weight: PackedArray) -> bool:
-        return self._has_kernel_of(x, weight, -1) and x.size <= FEW_ROWS * weight.shape[-1]
+        most = MOST_ROWS if x.dtype in HALF_PRECISION else FEW_ROWS
+        return self._has_kernel_of(x, weight, -1) and x.size <= most * weight.shape[-1]
 
     def _has_kernel_of(self, x: Array, weight: PackedArray, axis: int) -> bool:
         """Whether there are kernels to multiply x with this axis of a matrix."""
