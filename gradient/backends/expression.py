@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -26,7 +27,8 @@ class Made(int):
 class Step(NamedTuple):
     """One elementwise call: what a plan calls it, its operands, and the dtype of its result.
 
-    An operand is a `Given`, a `Made` or a Python number. dtypes are NumPy's characters: f, d or ?.
+    An operand is a `Given`, a `Made` or a Python number. dtypes are NumPy's characters: f, d or ?,
+    and on a GPU e or E, the 16-bit floats.
     """
 
     op: str
@@ -43,3 +45,22 @@ class Expression(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<{' '.join(step.op for step in self.steps)}>"
+
+
+Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+"""An array's shape, strides and bytes of an element."""
+
+
+class Fusing(NamedTuple):
+    """What a backend makes one kernel of.
+
+    calls       the names of the elementwise calls that it has words for
+    dtypes      the characters of the dtypes that they may have
+    walks       whether arrays of these layouts, which broadcast to a shape, can be walked together
+    contiguous  whether results have to be in row-major order
+    """
+
+    calls: frozenset[str]
+    dtypes: str
+    walks: Callable[[tuple[int, ...], Sequence[Layout]], bool]
+    contiguous: bool = False

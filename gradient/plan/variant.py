@@ -86,10 +86,12 @@ class Variant:
                 outputs=(*plan.outputs, *grads),
             )
         self.plan = plan
-        if device != "cpu":
+        fusing = getattr(backends.get(device), "fusing", None)
+        if fuse and fusing is not None:
+            whole = simplified(self.plan.expanded(lambda call: is_elementwise(call, fusing)))
+            self.shortened = with_fused_chains(whole, fusing=fusing)
+        elif device != "cpu":
             self.shortened = self.plan
-        elif fuse:
-            self.shortened = with_fused_chains(simplified(self.plan.expanded(is_elementwise)))
         else:
             self.shortened = simplified(self.plan.expanded())
         self.bound: list[tuple[Tensor, Ref, Any]] = []

@@ -127,6 +127,12 @@ class EmulatedRuntime:
         launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
         self.launched.append(name)
 
+    def launch_source(
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+    ) -> None:
+        launch(library("fused", source), "fused", grid, block, *arguments, order=self.order)
+        self.launched.append("fused")
+
     def on_device(self) -> Any:
         return contextlib.nullcontext()
 
@@ -204,6 +210,13 @@ class FakeRuntime(EmulatedRuntime):
         hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
         run = super().launch
         fake_cupy.queue(lambda: run(family, kernel, dtype, grid, block, *hosts, shared=shared))
+
+    def launch_source(
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+    ) -> None:
+        hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
+        run = super().launch_source
+        fake_cupy.queue(lambda: run(source, grid, block, *hosts))
 
     def address(self, x: Any) -> int:
         if fake_cupy.captured is not None:

@@ -13,6 +13,7 @@ from gradient.backends.cuda.convolution import ConvolutionKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.embedding import EmbeddingKernels
+from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
@@ -36,6 +37,7 @@ class CudaBackend(
     ConvolutionKernels,
     PoolingKernels,
     GroupedKernels,
+    FusedKernels,
     QuantizedKernels,
     BatchNormKernels,
     EmbeddingKernels,

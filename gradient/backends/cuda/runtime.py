@@ -51,7 +51,7 @@ class CupyRuntime:
         self.index = index
         self._device = cupy.cuda.Device(index)
         self._device.use()
-        self._modules: dict[tuple[str, str], Any] = {}
+        self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._shared_allowed: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -95,6 +95,18 @@ class CupyRuntime:
                 self._allow_shared(function, name, shared)
             function(grid, (block,), values, shared_mem=shared)
 
+    def launch_source(
+        self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
+    ) -> None:
+        """Queue the kernel `fused` of a source that was made for it."""
+        with self.on_device():
+            function = self._functions.get(source)
+            if function is None:
+                code = compilation.compiled(source, "fused.cu", self.architecture)
+                function = self._module(source, code).get_function("fused")
+                self._functions[source] = function
+            function(grid, (block,), arguments)
+
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
         """More than 48 KiB of shared memory have to be asked for, once. What a kernel declares in
         its source counts towards the 48, so that less of what is asked for here may be too much."""
@@ -112,11 +124,14 @@ class CupyRuntime:
         with self._lock:
             key = family, dtype
             if key not in self._modules:
-                module = self.xp.cuda.Module()
-                module.load(compilation.cubin(family, dtype, self.architecture))
-                self._modules[key] = module
+                self._module(key, compilation.cubin(family, dtype, self.architecture))
             function = self._functions[name] = self._modules[key].get_function(name)
         return function
+
+    def _module(self, key: Any, code: bytes) -> Any:
+        module = self._modules[key] = self.xp.cuda.Module()
+        module.load(code)
+        return module
 
     def address(self, x: Array) -> int:
         """Where the array's first element lies."""

@@ -20,6 +20,7 @@ from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
+from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.linear import LinearKernels
@@ -76,6 +77,7 @@ class NumpyBackend(
     Full reductions may give NumPy scalars: they are arrays too.
     """
 
+    fusing = FUSING
     name = "numpy"
     device = "cpu"
     xp = np

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.expression import Expression, Given, Made, Step
+from gradient.backends.expression import Expression, Fusing, Given, Layout, Made, Step
 from gradient.backends.numpy import kernels
 
 CHUNK = 1 << 15
@@ -65,9 +65,7 @@ class Rows(NamedTuple):
     moves: tuple[bool, ...]
 
 
-def rows_of(
-    shape: tuple[int, ...], layouts: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]
-) -> Rows | None:
+def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
     """How to walk arrays of (shape, strides, itemsize) that broadcast to `shape`; None where two
     axes are not enough."""
     full = []
@@ -101,6 +99,13 @@ def rows_of(
         return None
     strides = tuple(step // size for step, size in zip(across, sizes, strict=True))
     return Rows(rows, columns, strides, tuple(step != 0 for step in along))
+
+
+def _walks(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
+    return rows_of(shape, layouts) is not None
+
+
+FUSING = Fusing(frozenset(TEXTS), "fd?", _walks)
 
 
 def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:

@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradient.backends.expression import Expression, Given, Made, Step
-from gradient.backends.numpy.fused import TEXTS, rows_of
-from gradient.plan.calls import BOUNDARY, Call, Ref
+from gradient.backends.expression import Expression, Fusing, Given, Made, Step
+from gradient.backends.numpy.fused import FUSING
+from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.plan import Plan
 
@@ -18,6 +18,8 @@ MOST_CALLS = 48
 MOST_ARRAYS = 16
 """Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""
 
+COMPUTED = {"e": "f", "E": "f"}
+"""By the characters of 16-bit floats, what they are computed in."""
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
 LOGICAL = ("and", "or", "invert")
 PLAIN = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
@@ -31,20 +33,23 @@ EXACT = {
 """Calls whose results are correctly rounded, in NumPy as in a kernel."""
 
 
-def is_elementwise(call: Call) -> bool:
+def is_elementwise(call: Call, fusing: Fusing = FUSING) -> bool:
     """Whether a call may be a step of a chain whole, rather than by its pieces."""
-    return call.op in TEXTS and not call.numbers
+    return call.op in fusing.calls and not call.numbers
 
 
-def with_fused_chains(plan: Plan, least: int = 2, exact: bool = False) -> Plan:
+def with_fused_chains(
+    plan: Plan, least: int = 2, exact: bool = False, fusing: Fusing = FUSING
+) -> Plan:
     """Put calls of one shape, `least` or more, in the place of the last of them as a fused call; or
     one, where it would be run by its pieces.
 
     Results differ by rounding alone: a product and a sum may be rounded once, and exponentials are
     the kernels'. With `exact` they do not differ: chains are of the calls that allow it. A chain
-    ends where another call reads one of its results, or writes what it reads.
+    ends where another call reads one of its results, or writes what it reads. `fusing` is what the
+    backend makes kernels of.
     """
-    return _Fusion(plan, least, exact).run()
+    return _Fusion(plan, least, exact, fusing).run()
 
 
 @dataclass
@@ -58,8 +63,9 @@ class _Chain:
 
 
 class _Fusion:
-    def __init__(self, plan: Plan, least: int, exact: bool):
-        self.plan, self.least, self.exact = plan, least, exact
+    def __init__(self, plan: Plan, least: int, exact: bool, fusing: Fusing):
+        self.plan, self.least, self.exact, self.fusing = plan, least, exact, fusing
+        self.steps = EXACT if exact else {*fusing.calls, "pow", "astype"}
         self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
         self.uses.update(plan.outputs)
         # Views of a buffer are uses of it that do not go by its name.
@@ -118,7 +124,7 @@ class _Fusion:
     def walks(self, shape: tuple[int, ...], refs: set[Ref]) -> bool:
         buffers = [self.plan.buffers[ref] for ref in refs]
         layouts = [(b.shape, b.strides, b.dtype.itemsize) for b in buffers]
-        return rows_of(shape, layouts) is not None
+        return self.fusing.walks(shape, layouts)
 
     def close(self, chain: _Chain) -> None:
         """Emit a chain's calls, as one where that pays."""
@@ -151,7 +157,7 @@ class _Fusion:
     def fits(self, call: Call) -> bool:
         """Whether a call is a step of an expression."""
         plan = self.plan
-        if call.op not in (EXACT if self.exact else {*TEXTS, "pow", "astype"}):
+        if call.op not in self.steps:
             return False
         if (
             call.view
@@ -165,8 +171,10 @@ class _Fusion:
         if plan.root(call.out) != call.out or not out.shape or 0 in out.shape:
             return False
         dtypes = [plan.buffers[ref].dtype.char for ref in call.inputs]
-        floats = {d for d in dtypes if d != "?"}
-        if not dtypes or not set((*dtypes, out.dtype.char)) <= set("fd?"):
+        floats = {COMPUTED.get(d, d) for d in dtypes if d != "?"}
+        if not dtypes or not set((*dtypes, out.dtype.char)) <= set(self.fusing.dtypes):
+            return False
+        if self.fusing.contiguous and not _is_contiguous(out):
             return False
         if not self.walks(out.shape, {*call.inputs, call.out}):
             return False
@@ -183,7 +191,8 @@ class _Fusion:
         own = dtypes[1:] if call.op == "where" else dtypes
         if call.op == "where" and (dtypes[0] != "?" or not isinstance(call.args[0], Ref)):
             return False
-        return out.dtype.char != "?" and set(own) <= {out.dtype.char}
+        char = out.dtype.char
+        return char != "?" and {COMPUTED.get(d, d) for d in own} <= {COMPUTED.get(char, char)}
 
     def expression(self, chain: _Chain, kept: list[Ref]) -> tuple[Expression, list[Ref]]:
         """The chain's expression, and the buffers that it is given."""
@@ -218,6 +227,16 @@ class _Fusion:
         if buffer.kind != "constant" or math.prod(buffer.shape) != 1 or buffer.dtype.char == "?":
             return None
         return None if self.plan.root(ref) in self.written else float(buffer.array.reshape(())[()])
+
+
+def _is_contiguous(buffer: Buffer) -> bool:
+    """Whether its elements lie in row-major order, one after the other."""
+    step = buffer.dtype.itemsize
+    for n, stride in zip(buffer.shape[::-1], buffer.strides[::-1], strict=True):
+        if n != 1 and stride != step:
+            return False
+        step *= n
+    return True
 
 
 def _operands(call: Call) -> tuple[Any, ...]:

@@ -1,26 +1,7 @@
 // Functions of each element, and the gradients of activations. Each element is read and written
 // once. Grid: any number of blocks, which share out the elements.
+#include "functions.cuh"
 #include "rows.cuh"
-
-template <class A> __device__ A sigmoid(A x) {
-    A e = exp(-abs(x));  // which cannot overflow
-    return (x < 0 ? e : A(1)) / (1 + e);
-}
-
-template <class A> __device__ A normal_cdf(A x) { return A(0.5) * (1 + erf(x * A(0.7071067811865476))); }
-
-template <class A> __device__ A normal_density(A x) {
-    return exp(A(-0.5) * x * x) * A(0.3989422804014327);
-}
-
-// The inner function of GELU's approximation (Hendrycks and Gimpel 2016, section 2).
-template <class A> __device__ A gelu_angle(A x) {
-    return A(0.7978845608028654) * (x + A(0.044715) * x * x * x);
-}
-
-template <class A> __device__ A gelu_angle_slope(A x) {
-    return A(0.7978845608028654) * (1 + A(3 * 0.044715) * x * x);
-}
 
 // UNARY(name, expression of x), BINARY(name, expression of g and x)
 #define FOR_EACH_FUNCTION(UNARY, BINARY, NAME, T)                                              \

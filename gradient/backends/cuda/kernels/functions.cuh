@@ -1,0 +1,23 @@
+// Functions of a number that kernels of elements share.
+#pragma once
+#include "numbers.cuh"
+
+template <class A> __device__ A sigmoid(A x) {
+    A e = exp(-abs(x));  // which cannot overflow
+    return (x < 0 ? e : A(1)) / (1 + e);
+}
+
+template <class A> __device__ A normal_cdf(A x) { return A(0.5) * (1 + erf(x * A(0.7071067811865476))); }
+
+template <class A> __device__ A normal_density(A x) {
+    return exp(A(-0.5) * x * x) * A(0.3989422804014327);
+}
+
+// The inner function of GELU's approximation (Hendrycks and Gimpel 2016, section 2).
+template <class A> __device__ A gelu_angle(A x) {
+    return A(0.7978845608028654) * (x + A(0.044715) * x * x * x);
+}
+
+template <class A> __device__ A gelu_angle_slope(A x) {
+    return A(0.7978845608028654) * (1 + A(3 * 0.044715) * x * x);
+}

@@ -1,0 +1,217 @@
+"""Kernels of fused chains on the CUDA backend: each word, layout and dtype, run on the CPU."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.backends.cuda import compilation
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.fused import TEXTS, source
+from gradient.backends.expression import Expression, Given, Made, Step
+from gradient.nn import functional as F  # noqa: N812
+from support import fake_cupy
+from support.agreement import agree
+from support.backend_table import BARE
+from support.cuda_emulation import EmulatedRuntime
+from support.fake_device import DEVICE
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+CHARS = {"float32": "f", "float64": "d", "float16": "e", "bfloat16": "E"}
+OPERATORS: dict[str, Any] = {
+    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
+    "truediv": lambda a, b: a / b, "neg": lambda a: -a, "square": lambda a: a * a,
+    "lt": lambda a, b: a < b, "le": lambda a, b: a <= b, "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b, "eq": lambda a, b: a == b, "ne": lambda a, b: a != b,
+    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "invert": lambda a: ~a,
+}  # fmt: skip
+BOOLEAN = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite", "and", "or", "invert")
+EDGES = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 87.0, -87.0, 3.0, -3.0, 2.5]
+
+
+@pytest.fixture
+def be() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+def fused(be: CudaBackend, steps: list[Step], *arrays: np.ndarray, kept: Any = None) -> Any:
+    last = (Made(len(steps) - 1),) if kept is None else kept
+    expression = Expression(tuple(steps), tuple(x.dtype.char for x in arrays), last)
+    return be.fused(*arrays, expression=expression)
+
+
+def count_of(op: str) -> int:
+    return len(set(re.findall(r"\{(\d)\}", TEXTS[op])))
+
+
+def operands_of(op: str) -> tuple[Given, ...]:
+    """Of two arrays of floats and two of bools, those that this op takes."""
+    if op in ("and", "or", "invert"):
+        return tuple(map(Given, (2, 3)))[: count_of(op)]
+    return (Given(2), Given(0), Given(1)) if op == "where" else (Given(0), Given(1))[: count_of(op)]
+
+
+@pytest.mark.parametrize("dtype", CHARS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_word(dtype: str, be: CudaBackend) -> None:
+    """At NaN, infinities and both zeros, beside the composed definitions."""
+    numpy = gradient.dtypes.dtype_of(dtype).numpy
+    a, b = (x.ravel().astype(numpy) for x in np.meshgrid(EDGES, EDGES))
+    arrays = a, b, a > 0, b > 0
+    steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else CHARS[dtype]) for op in TEXTS]
+    results = fused(be, steps, *arrays, kept=tuple(map(Made, range(len(steps)))))
+    for op, got in zip(TEXTS, results, strict=True):
+        given = [arrays[i] for i in operands_of(op)]
+        expected = OPERATORS[op](*given) if op in OPERATORS else getattr(BARE, op)(*given)
+        agree([got], [np.asarray(expected)], dtype, op)
+        nan = np.isnan(np.asarray(expected, np.float64))
+        np.testing.assert_array_equal(np.isnan(np.asarray(got, np.float64)), nan)
+
+
+def chain(char: str) -> list[Step]:
+    """x0 + x1 times 2, its silu beside it."""
+    return [
+        Step("add", (Given(0), Given(1)), char),
+        Step("mul", (Made(0), 2), char),
+        Step("silu", (Made(1),), char),
+    ]
+
+
+def transposed(*shape: int) -> np.ndarray:
+    return np.asfortranarray(np.ones(shape))
+
+
+LAYOUTS: dict[str, tuple[Any, Any]] = {
+    "one": (np.ones(1), np.ones(1)),
+    "a line": (np.ones(1003), np.ones(1003)),
+    "a bias": (np.ones((5, 24)), np.ones(24)),
+    "a bias of odd rows": (np.ones((5, 23)), np.ones(23)),
+    "a number": (np.ones((5, 24)), np.ones(())),
+    "a column": (np.ones((5, 24)), np.ones((5, 1))),
+    "outer": (np.ones((5, 1)), np.ones((1, 24))),
+    "channels": (np.ones((2, 3, 4, 8)), np.ones((3, 1, 1))),
+    "transposed": (np.ones((6, 16)), transposed(6, 16)),
+    "backwards": (np.ones((6, 16))[::-1, ::-1], np.ones((6, 16))),
+    "every second": (np.ones((6, 32))[:, ::2], np.ones((6, 16))),
+    "unaligned": (np.ones(33)[1:], np.ones(32)),
+    "four axes": (np.ones((2, 1, 3, 1)), np.ones((1, 4, 1, 8))),
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        *((layout, "bfloat16") for layout in LAYOUTS),
+        *(("a bias", dtype) for dtype in ("float32", "float64", "float16")),
+    ],
+)
+def test_layouts(layout: str, dtype: str, be: CudaBackend) -> None:
+    numpy, draw = gradient.dtypes.dtype_of(dtype).numpy, np.random.default_rng(0)
+    a = _with_strides(LAYOUTS[layout][0], numpy, draw)
+    b = _with_strides(LAYOUTS[layout][1], numpy, draw)
+    wide = np.float64 if dtype == "float64" else np.float32
+    total = (a.astype(wide) + b.astype(wide)) * wide(2)
+    got = fused(be, chain(CHARS[dtype]), a, b, kept=(Made(1), Made(2)))
+    agree(list(got), [total.astype(numpy), BARE.silu(total).astype(numpy)], dtype, layout)
+
+
+def _with_strides(like: np.ndarray, dtype: np.dtype, draw: Any) -> np.ndarray:
+    """Numbers in an array of another dtype that lies in memory as `like` does."""
+    base = like if like.base is None else like.base
+    memory = draw.standard_normal(max(1, base.size)).astype(dtype)
+    apart = like.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    steps = tuple(s // like.itemsize * dtype.itemsize for s in like.strides)
+    return np.ndarray(like.shape, dtype, memory, apart // like.itemsize * dtype.itemsize, steps)
+
+
+def test_casts_round_and_bools_are_numbers(be: CudaBackend) -> None:
+    x = np.linspace(-1, 1, 40, dtype=np.float32)
+    steps = [
+        Step("astype", (Given(0),), "E"),
+        Step("astype", (Made(0),), "f"),
+        Step("gt", (Made(1), 0), "?"),
+        Step("astype", (Made(2),), "d"),
+        Step("astype", (Made(1),), "?"),
+    ]
+    low, positive, nonzero = fused(be, steps, x, kept=(Made(1), Made(3), Made(4)))
+    rounded = x.astype(fake_cupy.BFLOAT16).astype(np.float32)
+    np.testing.assert_array_equal(low, rounded)
+    np.testing.assert_array_equal(positive, (rounded > 0).astype(np.float64))
+    np.testing.assert_array_equal(nonzero, rounded != 0)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("char", CHARS.values())
+def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
+    pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else char) for op in TEXTS]
+    kept = tuple(map(Made, range(len(steps))))
+    for moves in ("o", "s", "r"):
+        expression = Expression(tuple(steps), (char, char, "?", "?"), kept[-16:])
+        text = source(expression, 3, moves * 4 + "o" * 16, 1 if moves == "s" else 2, False)
+        code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        assert code[:4] == b"\x7fELF"
+        assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
+
+
+# Chains of plans ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_compiled_function_runs_its_chains_as_one_kernel(dtype: str) -> None:
+    draw = np.random.default_rng(0).standard_normal
+    bias, weight = (gradient.tensor(draw(6), dtype=dtype, device=DEVICE) for _ in range(2))
+
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        return F.softplus((x + bias).abs() * weight) - x.clamp(min=0) / 3
+
+    compiled = gradient.compile(f, fuse=True)
+    backend: Any = bias.backend
+    for _ in range(5):
+        x = gradient.tensor(draw((4, 6)), dtype=dtype, device=DEVICE)
+        backend.runtime.launched.clear()
+        got = compiled(x)
+        expected = f(x)
+        tolerance = 1e-5 if dtype == "float32" else 0.05
+        np.testing.assert_allclose(
+            got.float().tolist(), expected.float().tolist(), rtol=tolerance, atol=tolerance
+        )
+    [executor] = [v.executor for s in compiled.signatures.values() for v in s.variants]
+    assert [call.op for call in executor.calls] == ["fused"]
+    assert "fused chains" in compiled.explain()
+
+
+def test_a_fused_training_step_is_that_of_eager_within_rounding() -> None:
+    ends = []
+    for fuse in (False, True):
+        gradient.manual_seed(0)
+        model = gradient.nn.Sequential(
+            gradient.nn.Linear(5, 8), gradient.nn.SiLU(), gradient.nn.Linear(8, 1)
+        ).to(DEVICE)
+        optimizer = gradient.optim.SGD(model.parameters(), lr=0.1)
+        x = gradient.randn(7, 5).to(DEVICE)
+
+        def step(
+            x: gradient.Tensor, model: Any = model, optimizer: Any = optimizer
+        ) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = (model(x).tanh() - 0.5).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run = gradient.compile(step, fuse=True) if fuse else step
+        fake_cupy.waits.clear()
+        losses = [run(x) for _ in range(6)]
+        assert fake_cupy.waits == []
+        ends.append([*(loss.item() for loss in losses), *model[0].weight.flatten().tolist()])
+    np.testing.assert_allclose(ends[0], ends[1], rtol=1e-4, atol=1e-6)
