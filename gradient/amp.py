@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from gradient import absent
 from gradient.autograd import no_grad
 from gradient.autograd.modes import mode
 from gradient.checks import check_arguments, number
@@ -91,6 +92,12 @@ class autocast:  # noqa: N801 (PyTorch's name)
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
     """Whether autocast is on for this type of device, in this thread."""
     return mode.autocast is not None and device_type in mode.autocast
+
+
+def get_autocast_dtype(device_type: str) -> DType:
+    """The dtype that autocast computes in on this type of device, or would if it were on."""
+    inside = (mode.autocast or {}).get(device_type)
+    return inside or (bfloat16 if device_type == "cpu" else float16)
 
 
 _READY, _UNSCALED, _STEPPED = "ready", "unscaled", "stepped"
@@ -361,3 +368,7 @@ class GradScaler:
 def _largest(flags: list[Tensor]) -> Tensor:
     """1 where one of them is, else 0: on the first one's device."""
     return functools.reduce(lambda a, b: a.maximum(b.to(a.device)), flags)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

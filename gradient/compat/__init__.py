@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from gradient.compat.tables import FILES, HINTS, MODULES, RENAMED
+from gradient.compat.tables import FILES, HINTS, MODULES, PAGE, RENAMED
 
 
 def attribute(module: str, name: str) -> Any:
@@ -29,10 +29,8 @@ def attribute(module: str, name: str) -> Any:
         found = vars(importlib.import_module(FILES[module]))
         if not name.startswith("_") and name in found.get("__all__", ()):
             return found[name]
-    hint = HINTS.get(path, "")
-    raise AttributeError(
-        f"module {module!r} has no attribute {name!r}" + (f"; {hint}" if hint else "")
-    )
+    hint = HINTS.get(path, f"of what PyTorch has and gradient has not, {PAGE}")
+    raise AttributeError(f"module {module!r} has no attribute {name!r}; {hint}")
 
 
 def spec(path: str) -> ModuleSpec | None:

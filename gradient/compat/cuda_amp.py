@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from gradient import amp
 from gradient.amp import GradScaler
 from gradient.dtypes import DType, float16
+from gradient.tensor import Tensor
 
-__all__ = ["GradScaler", "autocast"]
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class autocast(amp.autocast):  # noqa: N801 (PyTorch's name)
@@ -16,3 +24,31 @@ class autocast(amp.autocast):  # noqa: N801 (PyTorch's name)
         self, enabled: bool = True, dtype: DType | None = float16, cache_enabled: bool = True
     ) -> None:
         super().__init__("cuda", dtype, enabled, cache_enabled)
+
+
+def custom_fwd(
+    fwd: F | None = None, *, device_type: str = "cuda", cast_inputs: DType | None = None
+) -> Any:
+    """For the `forward` of a Function: with `cast_inputs`, its floating tensors are cast to that
+    dtype under autocast, which is then off within."""
+    if fwd is None:
+        return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
+
+    @functools.wraps(fwd)
+    def forward(*args: Any, **named: Any) -> Any:
+        if cast_inputs is None or not amp.is_autocast_enabled(device_type):
+            return fwd(*args, **named)
+
+        def cast(x: Any) -> Any:
+            floating = isinstance(x, Tensor) and x.is_floating_point()
+            return x.to(cast_inputs) if floating else x
+
+        with amp.autocast(device_type, enabled=False):
+            return fwd(*map(cast, args), **{k: cast(v) for k, v in named.items()})
+
+    return forward
+
+
+def custom_bwd(bwd: F | None = None, *, device_type: str = "cuda") -> Any:
+    """For the `backward` of such a Function: backward passes run without autocast as it is."""
+    return functools.partial(custom_bwd, device_type=device_type) if bwd is None else bwd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradient.amp import get_autocast_dtype, is_autocast_enabled
 from gradient.backends.matmul_precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
@@ -15,6 +16,7 @@ from gradient.compat.types import __all__ as _types
 from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
 from gradient.errors import TypeMismatch, sentence
+from gradient.tensor import Tensor
 
 __all__ = [
     *_types,
@@ -22,13 +24,19 @@ __all__ = [
     "dtype",
     "e",
     "get_float32_matmul_precision",
+    "get_autocast_cpu_dtype",
+    "get_autocast_gpu_dtype",
+    "get_num_interop_threads",
     "inf",
+    "is_autocast_cpu_enabled",
     "nan",
     "newaxis",
     "pi",
     "set_default_tensor_type",
+    "set_flush_denormal",
     "set_float32_matmul_precision",
     "set_num_interop_threads",
+    "typename",
     "use_deterministic_algorithms",
 ]
 
@@ -45,6 +53,36 @@ def are_deterministic_algorithms_enabled() -> bool:
 
 def set_num_interop_threads(num: int) -> None:
     """Nothing to switch: ops run one after another."""
+
+
+def get_num_interop_threads() -> int:
+    return 1
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Nothing to switch, as False says: denormal numbers are kept."""
+    return False
+
+
+def typename(obj: Any) -> str:
+    """The name of a value's type, of a tensor that of old: `gradient.FloatTensor`."""
+    if isinstance(obj, Tensor):
+        return obj.type()
+    kind = obj if isinstance(obj, type) else type(obj)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return module + kind.__qualname__
+
+
+def is_autocast_cpu_enabled() -> bool:
+    return is_autocast_enabled("cpu")
+
+
+def get_autocast_cpu_dtype() -> dtype:
+    return get_autocast_dtype("cpu")
+
+
+def get_autocast_gpu_dtype() -> dtype:
+    return get_autocast_dtype("cuda")
 
 
 def set_default_tensor_type(t: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 FILES = {
     "gradient": "gradient.compat.package",
     "gradient.autograd": "gradient.compat.variable",
+    "gradient.amp": "gradient.compat.cuda_amp",
     "gradient.backends": "gradient.compat.settings",
     "gradient.backends.cuda": "gradient.compat.attention",
     "gradient.cuda": "gradient.compat.cuda",
+    "gradient.hub": "gradient.compat.download",
     "gradient.nn": "gradient.compat.parallel",
     "gradient.nn.attention": "gradient.compat.attention",
     "gradient.nn.functional": "gradient.compat.nn_functional",
@@ -19,26 +21,47 @@ FILES = {
 NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss", "module",
       "normalization", "padding", "pooling", "rnn", "transformer")  # fmt: skip
 
+DISTRIBUTIONS = (
+    "bernoulli", "beta", "binomial", "cauchy", "chi2", "dirichlet", "exponential", "geometric",
+    "gumbel", "half_normal", "independent", "laplace", "log_normal", "mixture_same_family",
+    "negative_binomial", "one_hot_categorical", "poisson", "relaxed_bernoulli",
+    "relaxed_categorical", "studentT", "transformed_distribution", "uniform",
+)  # fmt: skip
+"""Modules of one distribution each, all of which are in the package."""
+
 MODULES = {
+    "gradient._dynamo": "gradient.compat.compiler",
+    "gradient._dynamo.config": "gradient.compat.settings",
+    "gradient._inductor": "gradient.compat.compiler",
+    "gradient._inductor.config": "gradient.compat.settings",
     "gradient.accelerator": "gradient.compat.accelerator",
     "gradient.backends.cuda.matmul": "gradient.compat.cuda_matmul",
     "gradient.backends.cudnn": "gradient.compat.settings",
     "gradient.backends.mkldnn": "gradient.compat.settings",
+    "gradient.backends.mkl": "gradient.compat.settings",
     "gradient.backends.mps": "gradient.compat.mps",
+    "gradient.backends.openmp": "gradient.compat.settings",
+    "gradient.backends.opt_einsum": "gradient.compat.settings",
+    "gradient.compiler": "gradient.compat.compiler",
     "gradient.cuda.amp": "gradient.compat.cuda_amp",
     "gradient.distributed": "gradient.compat.distributed",
+    **{f"gradient.distributions.{name}": "gradient.distributions" for name in DISTRIBUTIONS},
+    "gradient.distributions.utils": "gradient.distributions.by_probability",
     "gradient.jit": "gradient.compat.jit",
     "gradient.mps": "gradient.compat.mps",
     "gradient.multiprocessing": "gradient.compat.multiprocessing",
     "gradient.nn.attention.flex_attention": "gradient.nn.flex_attention",
     "gradient.nn.modules": "gradient.nn",
     **{f"gradient.nn.modules.{name}": f"gradient.nn.{name}" for name in NN},
+    "gradient.nn.modules.instancenorm": "gradient.nn.batchnorm",
     "gradient.nn.modules.container": "gradient.nn.containers",
     "gradient.nn.modules.sparse": "gradient.nn.embedding",
     "gradient.nn.modules.upsampling": "gradient.nn.vision",
     "gradient.nn.modules.utils": "gradient.compat.tuples",
     "gradient.nn.parallel": "gradient.compat.parallel",
+    "gradient.nn.parallel.data_parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.distributed": "gradient.compat.parallel",
+    "gradient.nn.utils.stateless": "gradient.func",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
@@ -46,9 +69,12 @@ MODULES = {
     "gradient.utils.data.dataset": "gradient.data",
     "gradient.utils.data.distributed": "gradient.compat.sampler",
     "gradient.utils.data.sampler": "gradient.data",
+    "gradient.utils._pytree": "gradient.compat.pytree",
+    "gradient.utils.model_zoo": "gradient.compat.download",
     "gradient.utils.tensorboard": "gradient.compat.tensorboard",
     "gradient.utils.tensorboard.writer": "gradient.compat.tensorboard",
     "gradient.version": "gradient.compat.version",
+    "gradient.xpu": "gradient.compat.mps",
 }
 """Modules of PyTorch's, and those that have their names here."""
 
@@ -69,6 +95,35 @@ FUNCTIONAL = (
 )  # fmt: skip
 """Functions of `nn.functional` that PyTorch has in its package, too, some with older arguments."""
 
+_UNARY = (
+    "abs", "acos", "asin", "atan", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
+    "frac", "lgamma", "log", "log10", "log1p", "log2", "neg", "reciprocal", "round", "rsqrt",
+    "sigmoid", "sign", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+)  # fmt: skip
+_OTHERS = (
+    "add", "addcdiv", "addcmul", "clamp_max", "clamp_min", "div", "lerp", "maximum", "minimum",
+    "mul", "pow", "sub",
+)  # fmt: skip
+
+FOREACH = (
+    "norm",
+    *_UNARY,
+    *_OTHERS,
+    *(f"{name}_" for name in (*_UNARY, *_OTHERS, "copy", "zero")),
+)
+"""What follows `_foreach_` in names of functions of many tensors."""
+
+IN_PLACE = (
+    "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
+    "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
+    "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "erfc_", "exp2_",
+    "exp_", "expm1_", "fill_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_", "ldexp_",
+    "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_",
+    "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_",
+    "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
+)  # fmt: skip
+"""Methods that change a tensor, and are functions as well."""
+
 LAYOUT = (
     "channels_last", "channels_last_3d", "contiguous_format", "layout", "memory_format",
     "preserve_format", "strided",
@@ -79,6 +134,12 @@ RENAMED = {
     **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
     **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
     **{f"gradient.{name}": f"gradient.tensor.layout.{name}" for name in LAYOUT},
+    **{f"gradient._foreach_{name}": f"gradient.compat.foreach._foreach_{name}" for name in FOREACH},
+    **{f"gradient.{name}": f"gradient.compat.in_place.{name}" for name in IN_PLACE},
+    "gradient.GradScaler": "gradient.amp.GradScaler",
+    "gradient.OutOfMemoryError": "gradient.errors.OutOfMemoryError",
+    "gradient.is_autocast_enabled": "gradient.amp.is_autocast_enabled",
+    "gradient.get_autocast_dtype": "gradient.amp.get_autocast_dtype",
     "gradient.adjoint": "gradient.compat.functional.adjoint",
     "gradient.chain_matmul": "gradient.compat.functional.chain_matmul",
     "gradient.fix": "gradient.trunc",
@@ -88,6 +149,8 @@ RENAMED = {
     "gradient.unsafe_chunk": "gradient.compat.copies.unsafe_chunk",
     "gradient.unsafe_split": "gradient.split",
     "gradient.unsafe_split_with_sizes": "gradient.compat.copies.unsafe_split_with_sizes",
+    "gradient.nn.RNNBase": "gradient.nn.rnn._Sequence",
+    "gradient.nn.RNNCellBase": "gradient.nn.rnn._Cell",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
     "gradient.nn.utils.clip_grad_value": "gradient.nn.utils.clip_grad_value_",
     "gradient.special.modified_bessel_i0": "gradient.special.i0",
@@ -140,8 +203,7 @@ HINTS = {
             "spherical_bessel_j0")], SCIPY),
     **dict.fromkeys(
         ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
-    **dict.fromkeys(
-        ("gradient.compiler", "gradient.export", "gradient.fx", "gradient.library"), TRACING),
+    **dict.fromkeys(("gradient.export", "gradient.fx", "gradient.library"), TRACING),
     **dict.fromkeys(
         [f"gradient.{name}" for name in (
             "FloatStorage", "TypedStorage", "UntypedStorage", "storage")], STORAGE),

@@ -8,9 +8,10 @@ without any network access.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradient
-from gradient import quantization
+from gradient import absent, quantization
 from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.checkpoints.loading import Progress
 from gradient.embedding import Pooling, TextEncoder
@@ -194,3 +195,7 @@ def find(
             raise
         embedded = ", ".join(embedded_models())
         raise ModelNotFound(f"{error}; without a network there is {embedded}") from error
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

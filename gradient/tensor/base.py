@@ -118,6 +118,16 @@ class TensorBase(Variable):
         """Whether the memory is on an NVIDIA GPU."""
         return self.backend.device.startswith("cuda")
 
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the memory is the host's."""
+        return self.backend.device == "cpu"
+
+    is_meta = is_mkldnn = is_mps = is_nested = is_quantized = is_sparse = is_sparse_csr = is_xpu = (
+        False
+    )
+    """Kinds of PyTorch's tensors that there are none of here."""
+
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating-point one."""
         return self.dtype.is_floating_point

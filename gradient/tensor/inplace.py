@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
@@ -11,7 +12,7 @@ from gradient.autograd.variable import Number, Variable
 from gradient.autograd.variable import wrap as wrapped
 from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, float64
-from gradient.errors import DTypeError, ShapeError, sentence
+from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import (
     DTypeLike,
@@ -19,6 +20,8 @@ from gradient.tensor.arguments import (
     fitting,
     flag_of,
     number_of,
+    size_of,
+    tensor_of,
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
@@ -329,6 +332,25 @@ class InPlace(Arithmetic):
     def unsqueeze_(self, dim: int) -> Self:
         """Put a dimension of size 1 in place."""
         return become_view(self, "unsqueeze_", lambda x: x.unsqueeze(dim))
+
+    def resize_(self: Any, *sizes: Any, size: Any = None, memory_format: object = None) -> Tensor:
+        """Become of other sizes in place. The first elements stay, in row-major order, in the same
+        memory if they are enough; beyond them there are zeros."""
+        shape = size_of(sizes, size)
+        if self.requires_grad:
+            fix = "detach() it first"
+            raise AutogradError(sentence("resize_", "a tensor without a gradient", "one", fix))
+        flat, n = self.detach().reshape(-1), math.prod(shape)
+        if n > flat.numel():
+            longer = self.new_zeros(n)
+            longer[: flat.numel()] = flat
+            flat = longer
+        self.data = flat[:n].reshape(shape)
+        return self
+
+    def resize_as_(self, the_template: Tensor, *, memory_format: object = None) -> Tensor:
+        """Become of another tensor's sizes in place, as by `resize_`."""
+        return self.resize_(tensor_of("resize_as_", the_template).shape)
 
     def zero_(self) -> Self:
         """Fill with zeros."""

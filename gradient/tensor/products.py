@@ -84,6 +84,8 @@ class Products(Arithmetic):
         _expect("outer", (self, 1), (vec2, 1))
         return self.unsqueeze(1) * vec2.unsqueeze(0)
 
+    ger = outer
+
     @lower_precision
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat1 @ mat2"""

@@ -105,9 +105,10 @@ x.index_add(0, at, y[:2])  x.index_add(0, at[:0], y[:0])  x.index_copy(0, at, y[
 x.index_copy(0, at[:0], y[:0])  x.index_fill(0, at, 1.0)  x.index_fill(0, at[:0], 1.0)
 s.index_fill(0, at[:1], 1.0)  s.index_add(0, at[:1], s)  s.index_copy(0, at[:1], s)
 x.nonzero(as_tuple=True)
-sq.matmul(sq)  sq.mm(sq)  sq.mv(sq[0])  v.dot(v)  v.inner(v)  s.inner(s)  v.outer(v)  w.bmm(w.mT)
+sq.matmul(sq)  sq.mm(sq)  sq.mv(sq[0])  v.dot(v)  v.inner(v)  s.inner(s)  v.outer(v)  v.ger(v)
+w.bmm(w.mT)
 sq.addmm(sq, sq)  w.baddbmm(w, w[:, :3])  sq.addmm(sq, sq, beta=1, alpha=0)
-x.new_tensor([1.0])  x.new_zeros(2)  x.new_ones(2)  x.new_empty(2)  x.new_full((2,), 1.0)
+x.new_tensor([1.0])  x.new(2)  x.new_zeros(2)  x.new_ones(2)  x.new_empty(2)  x.new_full((2,), 1.0)
 x.float()  x.half()  x.bfloat16()  x.int()  x.long()  x.short()  x.char()  x.byte()  x.bool()
 i.double()  x.to(G.float32)  x.to(G.float64, copy=True)  x.type(G.float32)  x.type_as(i)
 x.t().contiguous()
@@ -272,13 +273,15 @@ x.swapaxes_(0, 1)  x.swapdims_(0, 1)  sq.addmm_(sq, sq)  v.addmv_(y.mT @ y, v)
 sq.addr_(v[:3], v[:3])  w.baddbmm_(w, sq.expand(1, 3, 3))
 sq.addbmm_(sq.expand(2, 3, 3), sq.expand(2, 3, 3))
 x.uniform_()  x.zero_()  x.detach_()  x.cauchy_()  x.geometric_(0.5)  x.log_normal_()
+x.resize_(2, 2)  x.resize_as_(x.new_ones(1))
 """
 """Methods that write to the tensor and return it."""
 
 NO_TENSORS = words(
     """
 array backend backward cuda data_ptr dequantize device dim dtype element_size grad grad_fn
-is_complex is_conj is_contiguous is_cuda is_floating_point is_neg
+is_complex is_conj is_contiguous is_cpu is_cuda is_floating_point is_meta is_mkldnn is_mps is_neg
+is_nested is_quantized is_sparse is_sparse_csr is_xpu layout
 inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad

@@ -1,0 +1,54 @@
+"""`_foreach_add_` and its kin, which optimisers outside PyTorch call: a method of each of many
+tensors. What stands for the other operands may be a list (one for each tensor), or one for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradient.compat.tables import FOREACH
+from gradient.errors import ArgumentError, sentence
+from gradient.tensor import Tensor
+
+METHODS = {"maximum": "clamp_min", "minimum": "clamp_max"}
+"""Of a number, where a method takes a tensor alone."""
+
+
+def _each(name: str) -> Callable[..., Any]:
+    in_place = name.endswith("_")
+    base = name.removesuffix("_")
+
+    def call(self: Sequence[Tensor], *others: Any, **options: Any) -> tuple[Tensor, ...] | None:
+        spread = {k: _one_each(name, self, v) for k, v in options.items()}
+        columns = [_one_each(name, self, other) for other in others]
+        results = []
+        for at, tensor in enumerate(self):
+            operands = [column[at] for column in columns]
+            plain = operands and not isinstance(operands[0], Tensor)
+            called = METHODS[base] + "_" * in_place if plain and base in METHODS else name
+            keywords = {k: v[at] for k, v in spread.items()}
+            if base in ("addcdiv", "addcmul") and len(operands) == 3:
+                keywords["value"] = operands.pop()
+            results.append(getattr(tensor, called)(*operands, **keywords))
+        return None if in_place else tuple(results)
+
+    call.__name__ = call.__qualname__ = f"_foreach_{name}"
+    return call
+
+
+def _one_each(name: str, tensors: Sequence[Tensor], operand: Any) -> Sequence[Any]:
+    """An operand for each tensor."""
+    several = isinstance(operand, (list, tuple)) or (
+        isinstance(operand, Tensor) and operand.ndim == 1 and name.startswith("addc")
+    )
+    if not several:
+        return [operand] * len(tensors)
+    if len(operand) != len(tensors):
+        expected = f"{len(tensors)} operands, one for each tensor"
+        raise ArgumentError(sentence(f"_foreach_{name}", expected, len(operand)))
+    return list(operand)
+
+
+for _name in FOREACH:
+    globals()[f"_foreach_{_name}"] = _each(_name)

@@ -1,0 +1,131 @@
+"""What libraries of optimisers and wrappers of models call, beyond what scripts do."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+import gradient
+
+t: Any = gradient
+
+
+def test_functions_of_many_tensors() -> None:
+    a, b = ([gradient.tensor([1.0, 4.0]), gradient.tensor(9.0)] for _ in range(2))
+    assert [x.tolist() for x in t._foreach_sqrt(a)] == [[1, 2], 3]
+    assert [x.tolist() for x in t._foreach_add(a, b, alpha=2)] == [[3, 12], 27]
+    assert [x.tolist() for x in t._foreach_maximum(a, 2.0)] == [[2, 4], 9]
+    assert [x.tolist() for x in t._foreach_lerp(a, b, 0.5)] == [[1, 4], 9]
+    assert [x.tolist() for x in t._foreach_norm(a, 1)] == [5, 9]
+    assert t._foreach_mul_(a, [2.0, 3.0]) is None
+    t._foreach_addcmul_(a, b, b, value=1.0)
+    t._foreach_addcdiv_(a, b, b, [1.0, 2.0])
+    assert [x.tolist() for x in a] == [[4, 25], 110]
+    t._foreach_copy_(a, b)
+    t._foreach_minimum_(a, 3.0)
+    assert [x.tolist() for x in a] == [[1, 3], 3]
+    t._foreach_zero_(a)
+    assert a[1].item() == 0
+    with pytest.raises(ValueError, match="_foreach_mul_: expected 2 operands, one for each"):
+        t._foreach_mul_(a, [1.0])
+
+
+def test_methods_in_place_are_functions() -> None:
+    x = gradient.tensor([-1.0, 4.0])
+    assert t.relu_(x) is x
+    t.sqrt_(x)
+    t.clamp_(x, max=1.5)
+    assert x.tolist() == [0, 1.5]
+    assert t.zero_(input=x).tolist() == [0, 0]
+
+
+def test_trees() -> None:
+    pytree = importlib.import_module("gradient.utils._pytree")
+    tree = {"a": [1, (2,)], "b": 3}
+    leaves, spec = pytree.tree_flatten(tree)
+    assert leaves == [1, 2, 3] and spec.num_leaves == 3
+    assert pytree.tree_unflatten([4, 5, 6], spec) == {"a": [4, (5,)], "b": 6}
+    assert pytree.tree_map(lambda x, y: x + y, tree, tree) == {"a": [2, (4,)], "b": 6}
+    assert pytree.tree_map_only(str, len, ["ab", 3]) == [2, 3]
+    assert spec == pytree.TreeSpec(tree)
+    with pytest.raises(ValueError, match="expected 3 leaves, got 1"):
+        pytree.tree_unflatten([1], spec)
+
+
+def test_weights_from_an_address(tmp_path) -> None:
+    hub = importlib.import_module("gradient.hub")
+    kept = tmp_path / "weights.safetensors"
+    gradient.save({"w": gradient.ones(2)}, kept)
+    folder = tmp_path / "downloaded"
+    for _ in range(2):  # the second time nothing is asked of the address
+        state = hub.load_state_dict_from_url(kept.as_uri(), model_dir=str(folder))
+        assert state["w"].tolist() == [1, 1]
+        (tmp_path / "weights.safetensors").rename(tmp_path / "away") if kept.exists() else None
+    with pytest.raises(ValueError, match="expected a SHA-256 that begins with ffff, got"):
+        hub.download_url_to_file((tmp_path / "away").as_uri(), tmp_path / "b", "ffff")
+    assert not (tmp_path / "b").exists()
+
+
+def test_questions_of_autocast() -> None:
+    assert t.get_autocast_gpu_dtype() is gradient.float16
+    assert not t.is_autocast_enabled()
+    with gradient.amp.autocast("cpu"):
+        assert t.is_autocast_cpu_enabled()
+        assert t.get_autocast_dtype("cpu") is gradient.bfloat16
+
+
+def test_functions_of_ones_own_under_autocast() -> None:
+    amp: Any = gradient.amp
+    seen = []
+
+    class Twice(gradient.autograd.Function):
+        @staticmethod
+        @amp.custom_fwd(device_type="cpu", cast_inputs=gradient.float32)
+        def forward(ctx: Any, x: Any) -> Any:
+            seen.append((x.dtype, amp.is_autocast_enabled("cpu")))
+            return x * 2
+
+        @staticmethod
+        @amp.custom_bwd(device_type="cpu")
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2
+
+    x = gradient.ones(2, dtype=gradient.bfloat16, requires_grad=True)
+    Twice.apply(x).sum().backward()
+    with gradient.amp.autocast("cpu"):
+        Twice.apply(x)
+    assert seen == [(gradient.bfloat16, False), (gradient.float32, False)]
+    assert x.grad is not None
+
+
+def test_nothing_is_compiled() -> None:
+    compiler: Any = importlib.import_module("gradient.compiler")
+    importlib.import_module("gradient._dynamo").config.cache_size_limit = 64
+
+    @compiler.disable
+    def one() -> int:
+        return 1
+
+    @compiler.disable(recursive=False)
+    def two() -> int:
+        return 2
+
+    assert (one(), two(), compiler.is_compiling()) == (1, 2, False)
+
+
+def test_sizes_in_place() -> None:
+    x: Any = gradient.arange(6.0)
+    whole = x
+    assert x.resize_(2, 2) is x
+    assert x.tolist() == [[0, 1], [2, 3]]
+    assert x.resize_(5).tolist() == [0, 1, 2, 3, 0]
+    assert whole.resize_as_(gradient.ones(0)).shape == (0,)
+    with pytest.raises(RuntimeError, match="resize_: expected a tensor without a gradient"):
+        gradient.ones(2, requires_grad=True).resize_(3)
+
+
+def test_absent_names_lead_to_the_page() -> None:
+    with pytest.raises(AttributeError, match="of what PyTorch has and gradient has not, see docs"):
+        t.hspmm  # noqa: B018
