@@ -268,10 +268,13 @@ def linspace(
     kind = _dtype(dtype)
     if kind.kind not in "fVc":  # whole ends, as PyTorch takes them
         start, end = int(start), int(end)
-    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    # In float32 as PyTorch: the step is rounded, its multiples are added with one rounding.
+    own = np.float32 if kind == np.float32 else np.float64
+    step = float(own(own(end) - own(start)) / own(steps - 1)) if steps > 1 else 0.0
+    start, end = float(own(start)), float(own(end))
     # From either end to the middle, so that both ends are exact.
     low, high = i * step + start, (i - (steps - 1)) * step + end
-    array = backend.where(i < steps / 2, low, high)
+    array = backend.where(i < max(steps // 2, 1), low, high)
     return finished(backend.astype(array, kind), backend, requires_grad)
 
 

@@ -282,6 +282,12 @@ def _contract(
     summed = [c for c in la if c in lb and c not in later]
     rows = [c for c in la if c not in lb]
     columns = [c for c in lb if c not in la]
+    if not summed:  # as PyTorch, which then promotes dtypes, too
+        left = a.permute([la.index(c) for c in batch + rows])
+        right = b.permute([lb.index(c) for c in batch + columns])
+        shape = [size[c] for c in batch] + [1] * len(rows) + [size[c] for c in columns]
+        spread = left.reshape([size[c] for c in batch + rows] + [1] * len(columns))
+        return spread * right.reshape(shape), batch + rows + columns
 
     def count(labels: list[str]) -> int:
         n = 1
