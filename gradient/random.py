@@ -246,8 +246,14 @@ def _drawn(
 ) -> Tensor:
     backend = backend_of(device)
     wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
+    if wanted.is_complex:  # both parts, of which a normal number has half the variance
+        real = np.dtype(np.float32 if wanted.numpy.itemsize == 8 else np.float64)
+        parts = draw(generator, backend, kind, (2, *shape), real)
+        scale = math.sqrt(0.5) if kind == "normal" else 1.0
+        array = backend.complex(parts[0] * scale, parts[1] * scale)
+        return finished(array, backend, requires_grad)
     if not wanted.is_floating_point:
-        raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
+        raise DTypeError(sentence(caller, "a floating-point or complex dtype", wanted))
     array = draw(generator, backend, kind, shape, wanted.numpy)
     return finished(array, backend, requires_grad)
 

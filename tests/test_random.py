@@ -589,3 +589,16 @@ def test_few_numbers_do_not_depend_on_how_often_one_draws(name: str, size: int):
             x = getattr(gradient, name)(size, generator=source)
             drawn.append((x.numpy().tobytes(), source.offset))
         assert len(set(drawn)) == 1
+
+
+def test_complex_numbers():
+    gradient.manual_seed(0)
+    for dtype, real in ((gradient.complex64, gradient.float32), (gradient.complex128, None)):
+        z = gradient.randn(20000, dtype=dtype)
+        assert z.dtype is dtype
+        for part in (z.real, z.imag):
+            assert abs(float(part.mean())) < 0.02 and abs(float(part.var()) - 0.5) < 0.02
+        assert real is None or z.real.dtype is real
+        u = gradient.rand_like(z)
+        assert float(u.imag.min()) >= 0 and float(u.real.max()) < 1
+    assert gradient.randn((), dtype=gradient.complex64).shape == ()
