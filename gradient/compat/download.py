@@ -13,7 +13,11 @@ from urllib.parse import urlparse
 from gradient.errors import FileFormatError
 from gradient.io.atomic import atomic_write
 
-__all__ = ["download_url_to_file", "get_dir", "load_state_dict_from_url", "load_url", "set_dir"]
+__all__ = ["HASH_REGEX", "download_url_to_file", "get_dir", "load_state_dict_from_url", "load_url",
+           "set_dir", "urlparse"]  # fmt: skip
+
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
+"""What in a file's name is the beginning of its SHA-256."""
 
 _folder: Path | None = None
 
@@ -68,7 +72,7 @@ def load_state_dict_from_url(
     name = file_name or Path(urlparse(url).path).name
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        said = re.search(r"-([a-f0-9]+)\.", name) if check_hash else None
+        said = HASH_REGEX.search(name) if check_hash else None
         download_url_to_file(url, folder / name, said and said[1], progress)
     return load(folder / name, map_location=map_location)
 

@@ -34,6 +34,7 @@ MODULES = {
     "gradient._dynamo.config": "gradient.compat.settings",
     "gradient._inductor": "gradient.compat.compiler",
     "gradient._inductor.config": "gradient.compat.settings",
+    "gradient._utils": "gradient.compat.flattening",
     "gradient.accelerator": "gradient.compat.accelerator",
     "gradient.backends.cuda.matmul": "gradient.compat.cuda_matmul",
     "gradient.backends.cudnn": "gradient.compat.settings",
@@ -45,8 +46,11 @@ MODULES = {
     "gradient.compiler": "gradient.compat.compiler",
     "gradient.cuda.amp": "gradient.compat.cuda_amp",
     "gradient.distributed": "gradient.compat.distributed",
+    "gradient.distributed.nn": "gradient.compat.distributed_nn",
+    "gradient.distributed.nn.functional": "gradient.compat.distributed_nn",
     **{f"gradient.distributions.{name}": "gradient.distributions" for name in DISTRIBUTIONS},
     "gradient.distributions.utils": "gradient.distributions.by_probability",
+    "gradient.fx": "gradient.compat.fx",
     "gradient.jit": "gradient.compat.jit",
     "gradient.mps": "gradient.compat.mps",
     "gradient.multiprocessing": "gradient.compat.multiprocessing",
@@ -69,6 +73,7 @@ MODULES = {
     "gradient.utils.data.dataset": "gradient.data",
     "gradient.utils.data.distributed": "gradient.compat.sampler",
     "gradient.utils.data.sampler": "gradient.data",
+    "gradient.utils.hooks": "gradient.autograd.node",
     "gradient.utils._pytree": "gradient.compat.pytree",
     "gradient.utils.model_zoo": "gradient.compat.download",
     "gradient.utils.tensorboard": "gradient.compat.tensorboard",
@@ -203,7 +208,7 @@ HINTS = {
             "spherical_bessel_j0")], SCIPY),
     **dict.fromkeys(
         ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
-    **dict.fromkeys(("gradient.export", "gradient.fx", "gradient.library"), TRACING),
+    **dict.fromkeys(("gradient.export", "gradient.library"), TRACING),
     **dict.fromkeys(
         [f"gradient.{name}" for name in (
             "FloatStorage", "TypedStorage", "UntypedStorage", "storage")], STORAGE),

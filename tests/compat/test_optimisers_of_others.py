@@ -115,6 +115,35 @@ def test_nothing_is_compiled() -> None:
     assert (one(), two(), compiler.is_compiling()) == (1, 2, False)
 
 
+def test_marks_for_a_tracer_mark_nothing() -> None:
+    fx: Any = importlib.import_module("gradient.fx")
+    assert fx.wrap("name") == "name" and not fx.is_fx_tracing()
+    with pytest.raises(RuntimeError, match="fx.symbolic_trace: there is no tracing"):
+        fx.symbolic_trace(gradient.nn.Identity())
+
+
+def test_many_tensors_as_one() -> None:
+    flattening: Any = importlib.import_module("gradient._utils")
+    tensors = [gradient.ones(2, 2), gradient.zeros(3)]
+    flat = flattening._flatten_dense_tensors(tensors)
+    assert flat.tolist() == [1, 1, 1, 1, 0, 0, 0]
+    parts = flattening._unflatten_dense_tensors(flat, tensors)
+    assert [part.tolist() for part in parts] == [x.tolist() for x in tensors]
+
+
+def test_one_process_is_given_what_it_gave() -> None:
+    dist: Any = importlib.import_module("gradient.distributed")
+    functional: Any = importlib.import_module("gradient.distributed.nn.functional")
+    x = gradient.ones(2, requires_grad=True)
+    dist.init_process_group("gloo")
+    try:
+        found = [functional.all_reduce(x), *functional.all_gather(x), functional.broadcast(x, 0)]
+    finally:
+        dist.destroy_process_group()
+    sum(found).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [3, 3]
+
+
 def test_sizes_in_place() -> None:
     x: Any = gradient.arange(6.0)
     whole = x
