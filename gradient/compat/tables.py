@@ -52,6 +52,7 @@ MODULES = {
     "gradient.distributions.utils": "gradient.distributions.by_probability",
     "gradient.fx": "gradient.compat.fx",
     "gradient.jit": "gradient.compat.jit",
+    "gradient.jit.annotations": "typing",
     "gradient.mps": "gradient.compat.mps",
     "gradient.multiprocessing": "gradient.compat.multiprocessing",
     "gradient.nn.attention.flex_attention": "gradient.nn.flex_attention",
