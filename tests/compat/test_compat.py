@@ -153,6 +153,24 @@ def test_a_script_for_torchrun_runs_alone(monkeypatch: pytest.MonkeyPatch) -> No
         assert dist.all_gather(copies, x, async_op=True).wait()
         dist.broadcast(x, src=0)
         assert x.tolist() == copies[0].tolist() == [1.0, 2.0]
+        for call in (
+            lambda out: dist.all_gather_into_tensor(out, x),
+            lambda out: dist.reduce_scatter_tensor(out, x, op=dist.ReduceOp.AVG),
+            lambda out: dist.gather(x, [out]),
+            lambda out: dist.scatter(out, [x], src=0),
+        ):
+            out = gradient.zeros(2)
+            assert call(out) is None
+            assert out.tolist() == [1.0, 2.0]
+        objects = [None]
+        dist.all_gather_object(objects, "mine")
+        dist.broadcast_object_list(objects)
+        assert objects == ["mine"]
+        assert dist.new_group([0]).size() == dist.group.WORLD.size() == 1
+        with pytest.raises(ValueError, match="ranks = .0., the only process"):
+            dist.new_group([0, 1])
+        with pytest.raises(ValueError, match="scatter: expected a list of 1 tensor"):
+            dist.scatter(x)
         with pytest.raises(ValueError, match="src = 0, the only process"):
             dist.broadcast(x, src=1)
     finally:
