@@ -140,6 +140,7 @@ def attention(
             "rows": a.bools(2, 1, t, keys),
             "band": band(t, keys),
             "added": a(2, 1, t, keys),
+            "added band": np.where(band(t, keys), a(2, 1, t, keys), a.dtype.type(-np.inf)),
         }
         return q, k, v, masks[mask], AttentionOptions(**{"scale": 0.3, **options})
 
@@ -173,6 +174,7 @@ ATTENTION: list[dict[str, Any]] = [
     {"queries": 37, "mask": "rows", "softcap": 1.5},
     {"queries": 37, "keys": 90, "mask": "band"},  # as behind a cache, with a window
     {"queries": 6, "mask": "added"},
+    {"queries": 37, "keys": 90, "mask": "added band"},
     {"queries": 6, "mask": "added", "softcap": 1.5},
 ]
 

@@ -10,7 +10,7 @@ from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Index
 from gradient.dtypes import HALF_PRECISION
 
-MIN_SCORES = 1 << 14
+MIN_SCORES = 1 << 12
 """Scores (B H T S) below which the composed definition is quick enough."""
 MIN_ROWS = 2
 """Query rows below which it is quicker: a decoding step's products are of matrices and vectors,
@@ -28,7 +28,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         mask: np.ndarray | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_supported(q, k, v) and _mask_supported(mask, options.is_causal)):
+        if not (_supported(q, k, v) and _mask_supported(mask, options)):
             return super().attention(q, k, v, mask, options)
         if q.dtype in HALF_PRECISION:
             q32, k32, v32 = _to_float32(q, k, v)
@@ -60,7 +60,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         mask: np.ndarray | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_supported(q, k, v, g, out) and _mask_supported(mask, options.is_causal)):
+        if not (_supported(q, k, v, g, out) and _mask_supported(mask, options)):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
         if q.dtype in HALF_PRECISION:
             g, q32, k32, v32, out, high, log_sum = _to_float32(g, q, k, v, out, high, log_sum)
@@ -129,6 +129,8 @@ def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.nd
     """A mask as the kernels want it: (M, T, S), and how many further another batch and head are."""
     if mask is None:
         return np.empty((1, 0, 0), np.bool_), 0, 0
+    if mask.dtype != np.bool_:
+        mask = mask.astype(q.dtype, copy=False)
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     batch, heads = mask.shape[:2]
     full = np.broadcast_to(mask, (batch, heads, q.shape[2], k.shape[2]))
@@ -141,9 +143,16 @@ def _to_float32(*arrays: np.ndarray) -> list[np.ndarray]:
     return [x.astype(np.float32, copy=False) for x in arrays]
 
 
-def _mask_supported(mask: np.ndarray | None, is_causal: bool) -> bool:
+def _mask_supported(mask: np.ndarray | None, options: AttentionOptions) -> bool:
+    """Whether the kernels take a mask: of bools, or of numbers to add to scores without a cap."""
     return mask is None or (
-        type(mask) is np.ndarray and mask.dtype == np.bool_ and not is_causal and mask.flags.behaved
+        type(mask) is np.ndarray
+        and not options.is_causal
+        and (
+            mask.dtype == np.bool_
+            or (not options.softcap and (mask.dtype in kernels.FLOATS | HALF_PRECISION))
+        )
+        and mask.flags.behaved
     )
 
 

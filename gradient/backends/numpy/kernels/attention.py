@@ -11,23 +11,26 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
-from gradient.backends.numpy.kernels.functions import exp, largest, tanh
+from gradient.backends.numpy.kernels.compilation import STRICT, kernel, strict_kernel, subroutine
+from gradient.backends.numpy.kernels.functions import F4, exp, largest, tanh
+from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.tiles import product
 from gradient.backends.numpy.kernels.vectors import lanes
 
 ROWS = 32
 """Query rows of a block."""
 
-# Every matrix is a flat array with a row length; rows are padded to whole pairs of vectors.
+# Every matrix is a flat array with a row length; rows are padded to whole vectors.
 
 
 @subroutine
 def padded(n, array):
-    """n rounded up to whole pairs of the array's vectors."""
-    pair = 2 * lanes(array)
-    return (n + pair - 1) // pair * pair
+    """n rounded up to whole vectors of the array."""
+    width = lanes(array)
+    return (n + width - 1) // width * width
 
 
 @subroutine
@@ -36,7 +39,8 @@ def long_row(n, array):
 
     Elements a power of two apart compete for the same few lines of the cache. So it is none.
     """
-    return padded(n, array) + 2 * lanes(array)
+    pair = 2 * lanes(array)
+    return (n + pair - 1) // pair * pair + pair
 
 
 @subroutine
@@ -53,11 +57,16 @@ def copy_rows(x, scale, out, out_row):
 def copy_columns(x, out, out_row):
     """The transpose of x (n, d), its rows padded with zeros."""
     n, d = x.shape
+    width, row = lanes(out), x.strides[0] // x.itemsize
+    square_rows, square_columns = n // width * width, d // width * width
+    for i in range(0, square_rows, width):
+        for j in range(0, square_columns, width):
+            transpose(x, i * row + j, row, out, j * out_row + i, out_row)
+    for i in range(n):
+        for j in range(square_columns if i < square_rows else 0, d):
+            out[j * out_row + i] = x[i, j]
     for j in range(d):
         out[j * out_row + n : (j + 1) * out_row] = 0
-    for i in range(n):
-        for j in range(d):
-            out[j * out_row + i] = x[i, j]
 
 
 @subroutine
@@ -85,22 +94,65 @@ def first_column(seen, columns, array):
     return min(max(seen, 0), columns) // pair * pair
 
 
+# A mask's numbers are bools, which say whether a score counts, or numbers to add to it.
+
+
+def masked(score, number):
+    """The score with the mask's number at its place."""
+    raise NotImplementedError("kernels only")
+
+
+@overload(masked, jit_options=STRICT)
+def _masked(score, number):
+    if number != types.boolean:
+        return lambda score, number: score + number
+    if score == types.float32:
+        return lambda score, number: score if number else F4(-np.inf)
+    return lambda score, number: score if number else -np.inf
+
+
+def kept(value, number):
+    """A value made of a masked score, 0 where a bool hides that."""
+    raise NotImplementedError("kernels only")
+
+
+@overload(kept, jit_options=STRICT)
+def _kept(value, number):
+    if number != types.boolean:
+        return lambda value, number: value
+    if value == types.float32:
+        return lambda value, number: value if number else F4(0)
+    return lambda value, number: value if number else 0.0
+
+
+def hides(number):
+    """Whether a mask's number hides its score, whatever that is."""
+    raise NotImplementedError("kernels only")
+
+
+@overload(hides, jit_options=STRICT)
+def _hides(number):
+    if number == types.boolean:
+        return lambda number: not number
+    return lambda number: number == -np.inf
+
+
 @subroutine
 def seen_columns(mask, first, rows, columns):
     """The columns that some row of a block sees, from the first to behind the last: (0, 0) if none.
 
-    mask (T, S) says which each row sees; of no size, there is none, and they see all.
+    mask (T, S) hides some from each row; of no size, there is none, and they see all.
     """
     if mask.size == 0:
         return 0, columns
     low, high = columns, 0
     for row in range(first, first + rows):
         at = 0
-        while at < low and not mask[row, at]:
+        while at < low and hides(mask[row, at]):
             at += 1
         low = min(low, at)
         at = columns
-        while at > high and not mask[row, at - 1]:
+        while at > high and hides(mask[row, at - 1]):
             at -= 1
         high = max(high, at)
     return min(low, high), high
@@ -108,7 +160,7 @@ def seen_columns(mask, first, rows, columns):
 
 # Options that a call does without come as a window that no row exceeds, a softcap of 0, and masks
 # (M, T, S) of no size. Of masks, head h of batch b has number b * mask_batch + h * mask_head; they
-# come without is_causal and its window.
+# come without is_causal and its window, those to add without a softcap.
 
 
 @kernel
@@ -121,7 +173,7 @@ def attention(
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
     dtype = high.dtype
-    one, nothing = dtype.type(1), dtype.type(-np.inf)
+    one = dtype.type(1)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     k_columns, v_rows = np.empty(d * s_row, dtype), np.empty(s * e_row, dtype)
     q_rows, o_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
@@ -155,7 +207,7 @@ def attention(
                     if mask.size > 0:
                         visible = mask[first + r, begin:last_column]
                         for i in range(scores.size):
-                            scores[i] = scores[i] if visible[i] else nothing
+                            scores[i] = masked(scores[i], visible[i])
                     shift = largest(scores)
                     if shift == -np.inf:
                         shift = scores.dtype.type(0)
@@ -185,7 +237,7 @@ def attention_grad(
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
     dtype = high.dtype
-    zero, one = dtype.type(0), dtype.type(1)
+    one = dtype.type(1)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     s4 = (s + 3) // 4 * 4
     k_columns, k_rows = np.empty(d * s_row, dtype), np.empty(s * d_row, dtype)
@@ -235,14 +287,18 @@ def attention_grad(
                             probability[i] = exp((softcap * capped - shift) - log)
                             slope[i] = probability[i] * (slope[i] - delta) * (one - capped * capped)
                     else:
+                        if mask.size > 0:
+                            added = mask[first + r, begin:last_column]
+                            for i in range(probability.size):
+                                probability[i] = masked(probability[i], added[i])
                         for i in range(probability.size):
                             probability[i] = exp((probability[i] - shift) - log)
                             slope[i] = probability[i] * (slope[i] - delta)
                     if mask.size > 0:
                         visible = mask[first + r, begin:last_column]
                         for i in range(probability.size):
-                            probability[i] = probability[i] if visible[i] else zero
-                            slope[i] = slope[i] if visible[i] else zero
+                            probability[i] = kept(probability[i], visible[i])
+                            slope[i] = kept(slope[i], visible[i])
                     for row in (p_row, gp_row):
                         row[:start_at] = 0
                         row[stop_at:] = 0

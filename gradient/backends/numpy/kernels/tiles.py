@@ -21,11 +21,11 @@ ROWS = 12 if BYTES == 64 else 4
 I64 = ir.IntType(64)
 
 
-def _tile(rows: int) -> Any:
+def _tile(rows: int, vectors: int = 2) -> Any:
     """An intrinsic tile(a, a_at, a_row, a_column, b, b_at, b_row, count, c, c_at, c_row, add).
 
-    c (rows, two vectors) = or += a (rows, count) @ b (count, two vectors). All are flat arrays; of
-    each is said where it begins and how far apart its rows are, of a its columns as well.
+    c (rows, vectors) = or += a (rows, count) @ b (count, vectors). All are flat arrays; of each is
+    said where it begins and how far apart its rows are, of a its columns as well.
     """
 
     @intrinsic
@@ -43,8 +43,8 @@ def _tile(rows: int) -> Any:
             def place(array: Any, value: Any, at: Any) -> Any:
                 return builder.gep(context.make_array(array)(context, builder, value).data, [at])
 
-            def pair(start: Any) -> list[Any]:
-                starts = [builder.gep(start, [I64(j * width)]) for j in range(2)]
+            def each_vector(start: Any) -> list[Any]:
+                starts = [builder.gep(start, [I64(j * width)]) for j in range(vectors)]
                 return [builder.bitcast(each, vector.as_pointer()) for each in starts]
 
             def read(pointer: Any) -> Any:
@@ -61,31 +61,34 @@ def _tile(rows: int) -> Any:
             a_rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(rows)]
             b_first = place(b, b_, b_at_)
             held = place(c, c_, c_at_)
-            outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(rows)]
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(rows)]
+            c_rows = [builder.gep(held, [builder.mul(c_row_, I64(i))]) for i in range(rows)]
+            outs = [each_vector(row) for row in c_rows]
+            sums = [
+                [cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)
+            ]
             with builder.if_else(add_) as (then, otherwise):
                 with then:
                     for out, total in zip(outs, sums, strict=True):
-                        for j in range(2):
+                        for j in range(vectors):
                             builder.store(read(out[j]), total[j])
                 with otherwise:
                     for total in sums:
-                        for j in range(2):
+                        for j in range(vectors):
                             builder.store(ir.Constant(vector, [0.0] * width), total[j])
             with cgutils.for_range(builder, count_, intp=I64) as loop:
-                right = pair(builder.gep(b_first, [builder.mul(loop.index, b_row_)]))
+                right = each_vector(builder.gep(b_first, [builder.mul(loop.index, b_row_)]))
                 right = [read(pointer) for pointer in right]
                 at = builder.mul(loop.index, a_column_)
                 for row, total in zip(a_rows, sums, strict=True):
                     number = splat(builder.load(builder.gep(row, [at])))
-                    for j in range(2):
+                    for j in range(vectors):
                         more = builder.call(fma, [right[j], number, builder.load(total[j])])
                         builder.store(more, total[j])
                 # Loads stay behind this: LLVM would bring forward so many that sums lose their
                 # registers.
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             for out, total in zip(outs, sums, strict=True):
-                for j in range(2):
+                for j in range(vectors):
                     builder.store(builder.load(total[j]), out[j]).align = size
             return context.get_dummy_value()
 
@@ -98,19 +101,31 @@ def _tile(rows: int) -> Any:
 # Global names, for the cache on disk does not find kernels that refer to anything else.
 tile_1, tile_2, tile_4, tile_6 = _tile(1), _tile(2), _tile(4), _tile(6)
 tile_8, tile_10, tile_12, tile_rows = _tile(8), _tile(10), _tile(12), _tile(ROWS)
+narrow_tile_4, narrow_tile_rows = _tile(4, 1), _tile(ROWS, 1)
 
 
 @subroutine
 def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
     """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
 
-    m is a multiple of 4 and n one of a pair of vectors.
+    m is a multiple of 4 and n one of a vector.
     """
-    for j in range(0, n, 2 * lanes(b)):
+    width = lanes(b)
+    j = 0
+    while j + 2 * width <= n:
         i = 0
         while i + ROWS <= m:
             tile_rows(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
             i += ROWS
         while i < m:
             tile_4(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
+            i += 4
+        j += 2 * width
+    if j < n:
+        i = 0
+        while i + ROWS <= m:
+            narrow_tile_rows(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
+            i += ROWS
+        while i < m:
+            narrow_tile_4(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
             i += 4
