@@ -44,8 +44,7 @@ class Interop(Arithmetic):
             raise ShapeError(
                 f"a Tensor with {array.size} elements cannot be converted to Scalar; index it first"
             )
-        value = array.reshape(())[()]
-        return float(value) if array.dtype.kind == "V" else value.item()
+        return float(array.reshape(())) if array.dtype.kind == "V" else array.item()
 
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""

@@ -25,7 +25,7 @@ from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import propagate_write, rebase_history, view_info_of, with_bases
+from gradient.tensor.views import propagate_write, rebase_history, view_info_of
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -123,7 +123,8 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
         refuse(name, tensor)
     if not mode.grad:
         return
-    for shared in with_bases(tensor):
+    shared: Any = tensor
+    while shared is not None:
         info = view_info_of(shared)
         if info is not None and info[1] is None and (node or info[0].node) is not None:
             raise AutogradError(
@@ -137,6 +138,7 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
                 f"{name}: {what} that requires grad is being used in an in-place operation; do it "
                 "under no_grad(), or on a clone"
             )
+        shared = None if info is None else info[0]
 
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:

@@ -207,7 +207,8 @@ def propagate_write(tensor: Any) -> None:
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base
-    regenerate_views(top)
+    if getattr(top, "views", None):
+        regenerate_views(top)
 
 
 def regenerate_views(base: Any) -> None:
