@@ -721,6 +721,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7)),
         lambda a: (a.bools(a.rows, 7), a(), a(a.rows, 7)),
         lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a()),
+        lambda a: (a.bools(a.rows, 7), -0.5, a(a.rows, 7)),
+        lambda a: (a.bools(a.rows, 7), a(a.rows, 7), float("-inf")),
         lambda a: (a.bools(a.rows, 7), a(), a()),
         lambda a: (a.bools(7), a(a.rows, 7), a()),
         lambda a: (a.bools(a.rows, 7), a.integers(0, 9, a.rows, 7), a.integers(0, 9, 7)),

@@ -111,7 +111,9 @@ class NumpyBackend(
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
 
     def matmul(self, a: Array, b: Array) -> Array:
-        if a.dtype.char in "fd" and b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD:
+        if a.dtype.char in "fd" and (
+            a.size + b.size < SMALL or (b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD)
+        ):
             return np.matmul(a, b)
         return super().matmul(a, b)
 

@@ -24,10 +24,10 @@ class ReductionKernels(ArrayAPIBackend):
 
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         # The ufunc's method, without the function around it.
-        if x.dtype.kind in "biu":
-            return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
         if x.dtype.char not in "fd":
-            return super().sum(x, axis, keepdims)
+            if x.dtype.kind not in "biu":
+                return super().sum(x, axis, keepdims)
+            return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
         if x.size < MANY or not takes(x, axis):
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
