@@ -203,9 +203,13 @@ CODECS = [("float", "float"), ("int8", "int8"), ("int4", "int4"), ("float", "int
 CACHES: list[tuple[str, int, dict[str, Any]]] = [
     ("static", 1, {}),
     ("static", 5, {"window": 33, "softcap": 1.5}),
+    ("static", 130, {"softcap": 1.5}),
     ("paged", 2, {"window": 90}),
+    ("paged", 49, {}),
     ("ring", 3, {"window": 100}),
+    ("ring", 60, {"window": 30}),
     ("later", 8, {"window": 140}),
+    ("later", 75, {"window": 40}),
     ("even", 1, {"window": 70}),
 ]
 
@@ -216,7 +220,8 @@ def check_cache(be: CudaBackend, dtype: str, layout: str, queries: int, **option
     be.runtime.launched.clear()
     got, expected = (x.cached_attention(*draw(Draw(dtype))) for x in (be, BARE))
     agree([got], [expected], dtype, "cached_attention")
-    assert be.runtime.launched[0].startswith("decode_cached_attention")
+    kind = "decode" if 3 * queries <= 64 or queries == 1 else "flash"
+    assert be.runtime.launched[0].startswith(f"{kind}_cached_attention")
 
 
 @pytest.mark.parametrize("codecs", CODECS, ids=str)
@@ -233,7 +238,8 @@ def test_caches(
 def test_widths_of_caches(
     width: int, codecs: tuple[str, str], dtype: str, one: CudaBackend
 ) -> None:
-    check_cache(one, dtype, "paged", 1, codecs=codecs, size=width, heads=(4, 1))
+    for queries in (1, 25):
+        check_cache(one, dtype, "paged", queries, codecs=codecs, size=width)
 
 
 def test_codes_are_exact(one: CudaBackend) -> None:
@@ -330,6 +336,7 @@ BARRIERS = [
     ("flash_attention", "the keys came; the values before were read"),
     ("flash_attention", "the values came; the keys were read"),
     ("flash_attention_grad", "this tile came; the one before was read"),
+    ("flash_cached_attention", "it is found"),
     ("decode_attention", "the queries came"),
     ("decode_attention", "all tiles were read"),
     ("decode_attention", "all statistics are there"),
@@ -340,6 +347,9 @@ BARRIERS = [
 def narrow_kernels(family: str, without: str) -> Any:
     """The family's kernels of float16 and 32 columns alone, which compile soon, without a line."""
     text = (kernels.FOLDER / f"{family}.cu").read_text()
+    for include, header in re.findall(r'(#include "((?:flash|decode)_attention.cuh)")', text):
+        shared = (kernels.FOLDER / header).read_text().replace("#pragma once", "")
+        text = text.replace(include, shared)
     assert without in text
     text = re.sub(r"^    [A-Z_]+\((64|96|128|192|256), [^)]*\)", "    ", text, flags=re.M)
     text = text.replace("FOR_EACH_HALF(EXPORT)", "EXPORT(float16, __half)")
@@ -357,9 +367,16 @@ def test_a_missing_barrier_shows(
         cuda_emulation, "library", lambda name: planted if name == family else library(name)
     )
     x = given("float16", 3 if family == "decode_attention" else 129, 150, heads=(1, 1))
-    expected, wrong = with_gradients(BARE, x), 0
+    cache = cached_attention("paged", 80, slots=150, size=32)
+
+    def results(be: Any) -> list[np.ndarray]:
+        if family == "flash_cached_attention":
+            return [be.cached_attention(*cache(Draw("float16")))]
+        return with_gradients(be, x)
+
+    expected, wrong = results(BARE), 0
     for order in ORDERS:
-        got = with_gradients(CudaBackend(0, EmulatedRuntime(order)), x)
+        got = results(CudaBackend(0, EmulatedRuntime(order)))
         wrong += not all(
             np.allclose(a.astype(float), b.astype(float), atol=0.01)
             for a, b in zip(got, expected, strict=True)

@@ -166,10 +166,10 @@ def test_wide_heads(width: int, value_width: int, dtype: str, one: CudaBackend) 
     agree(got, expected, dtype, "attention")
 
 
-def wide_cache(be: Any, dtype: str, width: int) -> list[np.ndarray]:
+def wide_cache(be: Any, dtype: str, width: int, queries: int = 1) -> list[np.ndarray]:
     """A step of heads of this width, over a cache whose values are codes."""
     q, keys, values, slots, how = cached_attention(
-        "static", heads=(4, 2), size=width, codecs=("float", "int8")
+        "static", queries, heads=(4, 2), size=width, codecs=("float", "int8")
     )(Draw(dtype))
     return [be.cached_attention(q, keys, values, slots, how)]
 
@@ -402,15 +402,16 @@ def test_a_step_reads_the_cache_where_it_lies(options: Any, dtype: str, one: Cud
     got = one.cached_attention(q, keys, values, slots, how)
     agree([got], [expected], dtype, "cached_attention")
     names = {name.rstrip("_0123456789") for name in map(kernel_of, one.runtime.launched)}
-    if q.shape[1] // (options.get("heads", (6, 2))[1]) * q.shape[2] <= 64:
-        pieces = 16 if "int4" in options.get("codecs", ()) else 8
-        by_tensor_cores = dtype == "float16" and q.shape[-1] % pieces == 0
-        reads = "decode_cached_attention" if by_tensor_cores else "cached_attention"
-        assert names - {"join_parts"} == {reads}
+    few = q.shape[1] // (options.get("heads", (6, 2))[1]) * q.shape[2] <= 64
+    pieces = 16 if "int4" in options.get("codecs", ()) else 8
+    if dtype == "float16" and q.shape[-1] % pieces == 0:
+        reads = {"decode_cached_attention" if few else "flash_cached_attention"}
+    else:
+        reads = {"cached_attention" if few else "attention"}
+    assert names - {"join_parts"} == reads
+    if reads != {"attention"}:
         assert all(x.size < keys[0].size for x in copies)
         assert slots.masks == {}
-    else:
-        assert names & {"attention", "flash_attention"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -457,7 +458,8 @@ def test_every_kernel_is_launched_by_a_case():
             for queries in (3, 12):
                 wide_attention(backend, dtype, *widths, queries)
             for width in widths:
-                wide_cache(backend, dtype, width)
+                for queries in (1, 40):
+                    wide_cache(backend, dtype, width, queries)
         groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)

@@ -20,14 +20,17 @@ from gradient.backends.cuda.flash_attention import (
     FlashAttentionKernels,
     head_of,
     tiles_bytes,
+    tiles_of,
 )
 from gradient.backends.cuda.launching import computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import HALF_PRECISION, float16, int8, uint8
 
 FEW_ROWS = 4 * ROWS
-"""Rows of heads that share their keys, times queries, up to which each tile of rows reads the cache
-for itself."""
+"""Rows of heads that share their keys, times queries, up to which each tile of 16 rows reads the
+cache for itself."""
+PLACE = 8
+"""Bytes that say where a key lies (`flash_attention.cuh`)."""
 
 
 class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Array]):
@@ -41,7 +44,8 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         slots: SlotMap,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> Array:
-        """Of many queries, what is stored is first made numbers; floats are read where they lie."""
+        """Without tensor cores, of many queries what is stored is first made numbers; floats are
+        read where they lie."""
         if not self._reads_cache(q, keys, values, slots):
             k, v, mask, options = self._cache_read(q, keys, values, slots, options)
             return self.attention(q, k, v, mask, options)[0]
@@ -53,7 +57,12 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         if slots.see_all and window and not paged:
             first, window = max(0, slots.extent - window), 0
         see_all = slots.see_all and (not window or window >= slots.extent)
-        tiles = -(-(h // key_heads * t) // ROWS)
+        rows, family, head = ROWS, "decode_cached_attention", head_of(max(d, e))
+        shared = tiles_bytes(head, ROWS_OF_DECODING)
+        if h // key_heads * t > FEW_ROWS:
+            family, (rows, of_tile) = "flash_cached_attention", tiles_of(head)
+            shared = tiles_bytes(head, rows + 2 * of_tile) + 2 * of_tile * PLACE
+        tiles = -(-(h // key_heads * t) // rows)
         parts = parts_of_keys(tiles * b * key_heads, slots.extent - first)
         out = self.empty((b, h, t, e), q.dtype)
         partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
@@ -72,11 +81,10 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         )  # fmt: skip
         grid = (tiles, b * key_heads, parts)
         if self._cache_fits_tensor_cores(q, keys, values):
-            q, head = self._in_pieces(q), head_of(max(d, e))
+            q = self._in_pieces(q)
             self.launch(
-                "decode_attention", f"decode_cached_attention_{head}", q, grid, BLOCK,
-                q, *map(np.int64, strides(q, 3)), *given,
-                shared=tiles_bytes(head, ROWS_OF_DECODING),
+                family, f"{family}_{head}", q, grid, BLOCK,
+                q, *map(np.int64, strides(q, 3)), *given, shared=shared,
             )  # fmt: skip
         else:
             self.launch(
@@ -90,7 +98,8 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
     def _reads_cache(
         self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...], slots: SlotMap
     ) -> bool:
-        """Whether the kernel reads this cache: few queries, parts alike in how their slots lie."""
+        """Whether a kernel reads this cache: few queries or tensor cores, parts alike in how their
+        slots lie."""
         d, e, number = q.shape[-1], _width(values), np.dtype(computed_in(q))
         key_heads = keys[0].shape[1 if slots.table is None else 2]
         return (
@@ -100,7 +109,10 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             and max(d, e) <= MAX_WIDTH
             and d == _width(keys)
             and q.shape[1] % key_heads == 0
-            and q.shape[1] // key_heads * q.shape[2] <= FEW_ROWS
+            and (
+                q.shape[1] // key_heads * q.shape[2] <= FEW_ROWS
+                or self._cache_fits_tensor_cores(q, keys, values)
+            )
             and self.fits_block(number, d, e)
             and q.shape[0] * key_heads <= 65535
             and all(_is_stored(parts, q) for parts in (keys, values))

@@ -33,15 +33,16 @@ struct Slots {
 
     __device__ Int at(Int batch, Int head, Int slot) const {
         if (!table) return batch * of_batch + head * of_head + (offset + slot) * of_slot;
-        const Int page = table[batch * pages + slot / size];
-        return page * of_batch + head * of_head + slot % size * of_slot;
+        const int of_page = int(slot) % int(size);  // in 32 bits: a division by 64 takes long
+        const Int page = table[batch * pages + int(slot) / int(size)];
+        return page * of_batch + head * of_head + of_page * of_slot;
     }
     // The position that a slot holds, where the row's last query is at `newest`.
     __device__ Int held(Int batch, Int slot, Int newest) const {
         Int position = slot;
         if (start) position += start[batch];
         if (wraps) {  // the last written of those that it may hold
-            const Int back = (newest - slot) % size;
+            const int back = int(newest - slot) % int(size);
             position = newest - (back < 0 ? back + size : back);
         }
         return position < 0 ? NO_POSITION : position;
@@ -50,13 +51,12 @@ struct Slots {
     __device__ bool sees(Int position, Int held) const {
         return held <= position && (window == 0 || held > position - window);
     }
-    // Narrows begin..end to the slots that some query of the row sees.
-    __device__ void narrow(Int batch, Int queries, Int& begin, Int& end) const {
+    // Narrows begin..end to the slots that queries at positions earliest..latest may see.
+    __device__ void narrow(Int batch, Int earliest, Int latest, Int& begin, Int& end) const {
         if (see_all || wraps) return;
-        const Int* of_row = positions + batch * queries;
         const Int first = start ? start[batch] : 0;
-        end = max(begin, min(end, of_row[queries - 1] + 1 - first));
-        if (window) begin = min(end, max(begin, of_row[0] - window + 1 - first));
+        end = max(begin, min(end, latest + 1 - first));
+        if (window) begin = min(end, max(begin, earliest - window + 1 - first));
     }
 };
 

@@ -48,7 +48,8 @@ __device__ void cached_attention(const T* q, const Stored& keys, const Stored& v
                                  const Problem& p) {
     Group group(p);
     Int begin = first, end = p.keys;
-    slots.narrow(group.batch, p.queries, begin, end);
+    const Int* of_row = slots.positions + group.batch * p.queries;
+    slots.narrow(group.batch, of_row[0], of_row[p.queries - 1], begin, end);
     extern __shared__ double memory[];
     attend<T, COLUMNS>(q, Cache<T>{group, keys, values, slots}, group, begin, end, results, memory);
 }

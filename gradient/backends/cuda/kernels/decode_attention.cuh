@@ -1,0 +1,124 @@
+// Attention of few queries, as in decoding, in 16-bit floats by tensor cores; to arrays, or to a
+// key-value cache that is read where it lies, in rows of slots or in pages, in floats or in int8 and
+// int4 codes.
+//
+//     out[b, h, t] = softmax_s(scale q[b, h, t] . k[b, g, s]) v[b, g, s],  g = h / (H / Hk)
+//
+// A block has 16 rows of a group of heads that share their keys, which all its warps work on: an mma
+// has room for 16, so that one query of 4 or 8 heads costs what one head would, and a vector is read
+// once for all of them. Each warp takes every fourth tile of 16 keys, in shared memory of its own: it
+// waits for its own copies and for no other warp, until the four join what they found. Grid: (row
+// tiles, B * Hk, parts of the keys); `join_parts` (attention.cu) joins the parts (Dao et al. 2023,
+// "Flash-Decoding").
+//
+// Memory is the bound: (D + E) bytes times 2, 1 or 1/2 for a key, read by 16 (codes: 8) bytes a lane,
+// neighbours by neighbours; of each part E + 2 floats a row are written and read. Per 16 keys of 128
+// columns, 8 KiB, a warp does 32 mma, 16 ldmatrix and 8 exponentials a lane: some 700 cycles, of which
+// 12 to 16 warps of a multiprocessor make 8 times what an H100's memory brings (15 bytes a cycle).
+// While one waits the others keep some 60 KiB on their way, of 18 that its latency needs; so 80 % of
+// bandwidth and more are to be expected of long contexts, less where blocks are few or contexts short.
+#pragma once
+#include "attention_sources.cuh"
+
+constexpr int KEYS_OF_WARP = 16, KEYS_OF_BLOCK = WARPS * KEYS_OF_WARP;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// Joins what the warps found of the same 16 rows and writes it: `memory` has room for 16 rows of
+// statistics and, behind the first 16 of HEAD + 8 numbers T, for the warps' sums.
+template <class T, int HEAD>
+__device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
+                           int count, T* memory) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = int(p.value_width);
+    float* highs = reinterpret_cast<float*>(memory);  // (4, 16)
+    float* totals = highs + 16 * WARPS;               // (4, 16)
+    float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, HEAD)
+    of.add_up();
+    __syncthreads();  // all tiles were read
+    if (lane % 4 == 0)
+        for (int half = 0; half < 2; half++) {
+            const int at = 16 * warp + 8 * half + lane / 4;
+            highs[at] = of.high[0][half], totals[at] = of.sum[0][half];
+        }
+    __syncthreads();  // all statistics are there
+    auto high_of = [&](int row) {
+        return fmaxf(fmaxf(highs[row], highs[16 + row]), fmaxf(highs[32 + row], highs[48 + row]));
+    };
+    auto shrink = [&](float high, float highest) {
+        return power_of_two((high - (highest == -infinity<float>() ? 0.f : highest)) * LOG2_E);
+    };
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int row = 8 * half + lane / 4;
+        const float factor = shrink(of.high[0][half], high_of(row));
+        float* to = sums + (16 * warp + row) * HEAD + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n++)
+            *reinterpret_cast<float2*>(to + 8 * n) =
+                make_float2(of.out[0][n][2 * half] * factor, of.out[0][n][2 * half + 1] * factor);
+    }
+    __syncthreads();  // all sums are there
+    for (int i = threadIdx.x; i < count * HEAD; i += THREADS) {
+        const int row = i / HEAD, column = i % HEAD;
+        const float high = high_of(row);
+        float sum = 0, total = 0;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            sum += sums[(16 * w + row) * HEAD + column];
+            total += totals[16 * w + row] * shrink(highs[16 * w + row], high);
+        }
+        const Int of_row = query + row;
+        if (results.parts > 1) {
+            const Int all = p.heads * p.queries * (gridDim.y / p.key_heads);
+            float* to = results.partial + (blockIdx.z * all + of_row) * (width + 2);
+            if (column < width) to[column] = sum;
+            if (column == 0) to[width] = high, to[width + 1] = total;
+        } else {
+            if (column < width) results.out[of_row * width + column] = T(total == 0 ? 0.f : sum / total);
+            if (column == 0) results.set_statistics(of_row, high, total);
+        }
+    }
+}
+
+template <class T, int HEAD, class SOURCE>
+__device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE source,
+                       const Group& group, const Results<T>& results, void* memory) {
+    const Problem& p = group.problem;
+    T* q_tile = reinterpret_cast<T*>(memory);
+    T* k_tile = q_tile + (16 + 2 * KEYS_OF_WARP * (threadIdx.x / 32)) * pitch<HEAD>;
+    T* v_tile = k_tile + KEYS_OF_WARP * pitch<HEAD>;
+    const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
+    load_tile<HEAD, 16>(q_tile, count, int(p.width), GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+    cp_async_commit();
+
+    Int begin, end;
+    source.narrow(first, first + count - 1, begin, end);
+    const Int tiles = (max(end - begin, Int(0)) + KEYS_OF_BLOCK - 1) / KEYS_OF_BLOCK;
+    const Int of_part = (tiles + results.parts - 1) / results.parts * KEYS_OF_BLOCK;
+    const int from = int(begin + blockIdx.z * of_part), until = int(min(end, from + of_part));
+    cp_async_wait<0>();
+    __syncthreads();  // the queries came
+
+    Softmax<1, HEAD> softmax;
+    for (int key = from + threadIdx.x / 32 * KEYS_OF_WARP; key < until; key += KEYS_OF_BLOCK) {
+        const int here = min(KEYS_OF_WARP, until - key);
+        const Int of_lane = source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1));
+        auto at = [&](int i) { return __shfl_sync(ALL_LANES, of_lane, i); };
+        float score[1][2][4];
+        __syncwarp();  // the tile before was read
+        source.template load_keys<HEAD, KEYS_OF_WARP, 32>(k_tile, key, here, at);
+        cp_async_commit();
+        source.template load_values<HEAD, KEYS_OF_WARP, 32>(v_tile, key, here, at);
+        cp_async_commit();
+        cp_async_wait<1>();
+        __syncwarp();  // the keys came
+        row_products<HEAD>(score, q_tile, k_tile);
+        cap_scores(score, float(p.scale), float(p.softcap));
+        if (!source.sees_all(first, first + 15, key, key + KEYS_OF_WARP - 1))
+            source.mask(score, first, key, key + here);
+        softmax.take(score);
+        cp_async_wait<0>();
+        __syncwarp();  // the values came
+        add_weighted<HEAD>(softmax.out, score, v_tile);
+    }
+    join_warps(softmax, results, p, group.query(first), count, q_tile);
+}

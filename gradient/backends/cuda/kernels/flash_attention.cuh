@@ -1,0 +1,109 @@
+// Attention of a block's rows to the keys that a source brings (FlashAttention-2): what
+// flash_attention.cu and flash_cached_attention.cu share. `scattered` sources say in advance where
+// each key of a tile lies: `places` in shared memory, behind the tiles, of this tile and the next.
+#pragma once
+#include "attention_sources.cuh"
+
+// Writes the warp's rows: `query` is the number of its first one among all, `count` of them are there.
+template <class T, int HEAD, int M>
+__device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
+                      int count, T* rows) {
+    const int lane = threadIdx.x % 32, width = int(p.value_width);
+    of.add_up();
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = 16 * m + 8 * half + lane / 4;
+            const float high = of.high[m][half], sum = of.sum[m][half];
+            if (results.parts > 1) {
+                if (row >= count) continue;
+                const Int all = p.heads * p.queries * (gridDim.y / p.key_heads);
+                float* to = results.partial + (blockIdx.z * all + query + row) * (width + 2);
+#pragma unroll
+                for (int n = 0; n < HEAD / 8; n++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const int column = 8 * n + lane % 4 * 2 + i;
+                        if (column < width) to[column] = of.out[m][n][2 * half + i];
+                    }
+                if (lane % 4 == 0) to[width] = high, to[width + 1] = sum;
+                continue;
+            }
+            const float scale = sum == 0 ? 0.f : 1 / sum;
+#pragma unroll
+            for (int n = 0; n < HEAD / 8; n++)
+                of.out[m][n][2 * half] *= scale, of.out[m][n][2 * half + 1] *= scale;
+            if (lane % 4 == 0 && row < count) results.set_statistics(query + row, high, sum);
+        }
+    if (results.parts == 1)
+        store_rows<HEAD>(results.out + query * width, width, count, of.out, 1.f, rows);
+}
+
+template <class T, int HEAD, int M, int KEYS, class SOURCE>
+__device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, const SOURCE& source,
+                                const Group& group, const Results<T>& results, void* memory) {
+    constexpr int ROWS_OF_BLOCK = WARPS * 16 * M;
+    const Problem& p = group.problem;
+    T* q_tile = reinterpret_cast<T*>(memory);
+    T* k_tile = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;
+    T* v_tile = k_tile + KEYS * pitch<HEAD>;
+    // Where keys lie in a cache: of this tile and of the next.
+    Int* places = reinterpret_cast<Int*>(v_tile + KEYS * pitch<HEAD>);
+    // Causal rows that come late see the most keys: their blocks begin first.
+    const int tile = int(SOURCE::in_order(p) ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    const int first = tile * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
+    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
+    const int row = first + of_warp;
+    T* own_rows = q_tile + of_warp * pitch<HEAD>;
+
+    Int begin, end;
+    source.narrow(first, first + count - 1, begin, end);
+    const Int tiles = (max(end - begin, Int(0)) + KEYS - 1) / KEYS;
+    const Int of_part = (tiles + results.parts - 1) / results.parts;
+    const int from = int(begin + blockIdx.z * of_part * KEYS);
+    const int until = int(min(end, from + of_part * KEYS));
+    Int sees_from = 0, sees_until = 0;  // this warp
+    if (here > 0) source.narrow(row, row + here - 1, sees_from, sees_until);
+
+    auto find = [&](int key, int place) {
+        if (SOURCE::scattered && threadIdx.x < KEYS)
+            places[place * KEYS + threadIdx.x] = source.at(min(key + int(threadIdx.x), until - 1));
+    };
+    auto at = [&](int place) { return [=](int i) { return places[place * KEYS + i]; }; };
+    int place = 0;
+    if (from < until) find(from, 0);
+    if (SOURCE::scattered) __syncthreads();  // it is found
+    load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
+                                   GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+    if (from < until)
+        source.template load_keys<HEAD, KEYS, THREADS>(k_tile, from, until - from, at(0));
+    cp_async_commit();
+
+    Softmax<M, HEAD> softmax;
+    for (int key = from; key < until; key += KEYS, place ^= 1) {
+        const bool seen = here > 0 && key < sees_until && key + KEYS > sees_from;
+        float score[M][KEYS / 8][4];
+        cp_async_wait<0>();
+        __syncthreads();  // the keys came; the values before were read
+        if (key + KEYS < until) find(key + KEYS, place ^ 1);
+        source.template load_values<HEAD, KEYS, THREADS>(v_tile, key, until - key, at(place));
+        cp_async_commit();
+        if (seen) row_products<HEAD>(score, own_rows, k_tile);
+        cp_async_wait<0>();
+        __syncthreads();  // the values came; the keys were read
+        if (key + KEYS < until)
+            source.template load_keys<HEAD, KEYS, THREADS>(k_tile, key + KEYS, until - key - KEYS,
+                                                           at(place ^ 1));
+        cp_async_commit();
+        if (!seen) continue;
+        cap_scores(score, float(p.scale), float(p.softcap));
+        if (!source.sees_all(row, row + 16 * M - 1, key, key + KEYS - 1))
+            source.mask(score, row, key, until);
+        softmax.take(score);
+        add_weighted<HEAD>(softmax.out, score, v_tile);
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the queries came, where no key did
+    if (here > 0) write(softmax, results, p, group.query(row), here, own_rows);
+}
