@@ -4,7 +4,8 @@
 //
 // source.load_keys(tile, pitch, key, here) and load_values(...) put keys from `key` on, as many as
 // `here`, into shared memory, zeros behind them; source.masked(row, key, score) is -inf where a row
-// may not see a key. `memory` is shared, of the launch's size. Row tiles lie along gridDim.x, groups along y, parts of begin..end along z.
+// may not see a key. `memory` is shared, of the launch's size. Row tiles lie along gridDim.x, groups
+// along y, parts of begin..end along z.
 #pragma once
 #include "attention.cuh"
 

@@ -162,3 +162,17 @@ template <class T> struct Cache {
             }
     }
 };
+
+// In a kernel with CACHE_PARAMETERS and SIZE_PARAMETERS: its `source` and `group`.
+#define SOURCE_OF_CACHE(T)                                                                         \
+    const Problem p =                                                                              \
+        problem_of_cache(heads, key_heads, queries, extent, width, value_width, scale, softcap);   \
+    const Group group(p);                                                                          \
+    const Stored of_keys = KEYS_OF_CACHE, of_values = VALUES_OF_CACHE;                             \
+    const Slots slots = SLOTS;                                                                     \
+    const Cache<T> source{group, of_keys, of_values, slots, first};
+// In one with `k`, `v`, `mask` and PROBLEM_PARAMETERS.
+#define SOURCE_OF_ARRAYS(T)                                                                        \
+    const Problem p = PROBLEM;                                                                     \
+    const Group group(p);                                                                          \
+    const Arrays<T> source{group, k + group.k_offset(), v + group.v_offset(), mask};

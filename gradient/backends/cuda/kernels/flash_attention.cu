@@ -16,21 +16,14 @@
 #include "flash_attention.cuh"
 
 #define FLASH(HEAD, M, KEYS, NAME, T)                                                              \
-    extern "C" __global__ void __launch_bounds__(128, 2) flash_attention_##HEAD##_##NAME(          \
-        const T* q, Int q_batch, Int q_head, Int q_row, const T* k, const T* v, const void* mask,  \
-        T* out, float* high, float* log_sum, float* partial, Int parts, PROBLEM_PARAMETERS) {      \
-        const Problem p = PROBLEM;                                                                 \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
+        flash_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,            \
+            const T* k, const T* v, const void* mask, T* out, float* high, float* log_sum,         \
+            float* partial, Int parts, PROBLEM_PARAMETERS) {                                       \
         extern __shared__ uint4 memory[];                                                          \
-        const Group group(p);                                                                      \
-        const Arrays<T> source{group, k + group.k_offset(), v + group.v_offset(), mask};           \
-        flash_attention<T, HEAD, M, KEYS>(q, q_batch, q_head, q_row, source, group,                \
-                                          Results<T>{out, high, log_sum, partial, parts}, memory); \
+        SOURCE_OF_ARRAYS(T)                                                                        \
+        const Results<T> results{out, high, log_sum, partial, parts};                              \
+        flash_attention<T, HEAD, M, KEYS>(q, q_batch, q_head, q_row, source, group, results, memory);\
     }
-#define EXPORT(NAME, T)          \
-    FLASH(32, 2, 64, NAME, T)    \
-    FLASH(64, 2, 64, NAME, T)    \
-    FLASH(96, 2, 32, NAME, T)    \
-    FLASH(128, 2, 32, NAME, T)   \
-    FLASH(192, 1, 32, NAME, T)   \
-    FLASH(256, 1, 32, NAME, T)
+#define EXPORT(NAME, T) EACH_HEAD(FLASH, NAME, T)
 FOR_EACH_HALF(EXPORT)

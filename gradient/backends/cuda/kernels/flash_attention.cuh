@@ -107,3 +107,12 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     __syncthreads();  // the queries came, where no key did
     if (here > 0) write(softmax, results, p, group.query(row), here, own_rows);
 }
+
+// FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.
+#define EACH_HEAD(FLASH, NAME, T) \
+    FLASH(32, 2, 64, NAME, T)    \
+    FLASH(64, 2, 64, NAME, T)    \
+    FLASH(96, 2, 32, NAME, T)    \
+    FLASH(128, 2, 32, NAME, T)   \
+    FLASH(192, 1, 32, NAME, T)   \
+    FLASH(256, 1, 32, NAME, T)
