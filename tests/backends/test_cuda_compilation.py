@@ -44,6 +44,11 @@ def test_a_family_compiles_without_spills(family: str, dtype: str, architecture:
         assert used <= (MAX_REGISTERS if "attention" in name else OF_TWO), name
 
 
+@pytest.mark.parametrize("family", ["grouped", "convolution", "quantized", "small_batch"])
+def test_products_compile_for_gpus_without_these_tensor_cores(family: str) -> None:
+    assert compilation.compile_verbosely(*compilation.source_of(family, "bfloat16"), "sm_75")[0]
+
+
 def test_machine_code_is_kept_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,6 +310,24 @@ def test_a_gradient_by_the_weight_is_the_same_in_parts(
     assert one.runtime.launched.count("convolution_join_float32") >= 4
 
 
+def test_gpus_before_sm_80_multiply_without_tensor_cores(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one.runtime, "has_tensor_cores", False)
+    text = (kernels.FOLDER / "convolution.cu").read_text()
+    before = cuda_emulation.library("convolution", f"#define __CUDA_ARCH__ 750\n{text}")
+    library = cuda_emulation.library
+    monkeypatch.setattr(
+        cuda_emulation, "library", lambda name: before if name == "convolution" else library(name)
+    )
+    for dtype in ("float16", "bfloat16"):
+        for case in SLIDES[:2]:
+            agree(slides(one, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
+        got, expected = (few_rows(be, dtype, "q4_k", 9) for be in (one, BARE))
+        agree(got, expected, dtype, "linear")
+    assert one.runtime.launched[-2:] == ["q4_k_product_8_bfloat16"] * 2
+
+
 COUNTS = {
     "few": [0, 3, 0, 1, 2],
     "one": [0, 0, 21, 0, 0],
@@ -463,7 +481,9 @@ def test_every_kernel_is_launched_by_a_case():
         groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
-            few_rows(backend, dtype, name, 2)
+            for has_tensor_cores in (True, False):
+                backend.runtime.has_tensor_cores = has_tensor_cores
+                few_rows(backend, dtype, name, 2)
             groups(backend, dtype, COUNTS["few"], name)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()

@@ -101,7 +101,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         n, k = weight.shape
         batch = x.size // k
         out = self.empty((*x.shape[:-1], n), x.dtype)
-        if batch > 1 and x.dtype in HALF_PRECISION:
+        if batch > 1 and self._by_tensor_cores(x):
             self._small_batch(x, weight, bias, out)
             return out
         family, parts, group = self._given(weight)
@@ -155,8 +155,11 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return self._codebooks[family]
 
     def _has_few_rows(self, x: Array, weight: PackedArray) -> bool:
-        most = MOST_ROWS if x.dtype in HALF_PRECISION else FEW_ROWS
+        most = MOST_ROWS if self._by_tensor_cores(x) else FEW_ROWS
         return self._has_kernel_of(x, weight, -1) and x.size <= most * weight.shape[-1]
+
+    def _by_tensor_cores(self, x: Array) -> bool:
+        return x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
 
     def _has_kernel_of(self, x: Array, weight: PackedArray, axis: int) -> bool:
         """Whether there are kernels to multiply x with this axis of a matrix."""

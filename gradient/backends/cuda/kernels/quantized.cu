@@ -2,7 +2,8 @@
 //
 // `product` is few_rows.cuh's. The codes are read once for each eight rows of x, and nothing of the
 // matrix is written: a token costs its packed bytes.
-// Grid: a block for each ROWS rows of the matrix, by one for each BATCH rows of x.
+// Grid: a block for each ROWS rows of the matrix, by one for each BATCH rows of x. Several rows of 16
+// bits are small_batch.cu's, where there are tensor cores.
 //
 // `unpack` writes each weight once: a warp for each 256 of them. Grid: (rows, steps of 1024 weights).
 #include "few_rows.cuh"

@@ -14,7 +14,7 @@
 // A step takes 64 bytes of each row of both factors. Its numbers are loaded into registers while the
 // step before is multiplied, and shared memory holds two steps, so that one barrier a step is enough.
 // Of float32 and float64, each thread adds up 8 x 4 numbers; those of 16 bits are multiplied by tensor
-// cores, 32 x 32 a warp, and added up in float32. A step reads 2 x 64 numbers for each 64 x 64
+// cores (from sm_80 on), 32 x 32 a warp, and added up in float32. A step reads 2 x 64 numbers for each 64 x 64
 // products: 16 operations a byte of float32, 32 of 16 bits, which the L2 cache has to give.
 #pragma once
 #include "rows.cuh"
@@ -35,9 +35,9 @@ template <class T> __device__ PackOf<T> no_numbers() {
 // Multiplies by one product after the other: row i of the block's tile belongs to the threads of
 // i / 8, column j to those of j % 64 / 4.
 template <class T> struct CudaCores {
-    typedef T Factor[DEPTH<T>][TILE + 4];
+    typedef T Factor[DEPTH<T>][TILE + 16 / sizeof(T)];
     struct alignas(16) Stage { Factor left, right; };
-    T sums[8][4];
+    computed<T> sums[8][4];
 
     static __device__ void store(Factor& factor, int row, int part, const PackOf<T>& pack) {
 #pragma unroll
@@ -54,7 +54,8 @@ template <class T> struct CudaCores {
             for (int i = 0; i < 8; i++)
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    sums[i][j] += (i < 4 ? low : high).values[i % 4] * right.values[j];
+                    sums[i][j] += computed<T>((i < 4 ? low : high).values[i % 4]) *
+                                  computed<T>(right.values[j]);
         }
     }
     template <class F> __device__ void each(F f) const {
@@ -112,8 +113,10 @@ template <class T> struct TensorCores {
 };
 
 template <class T> struct MultiplierOf { typedef CudaCores<T> type; };
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 template <> struct MultiplierOf<__half> { typedef TensorCores<__half> type; };
 template <> struct MultiplierOf<__nv_bfloat16> { typedef TensorCores<__nv_bfloat16> type; };
+#endif
 
 // The two packs of a step that a thread loads of a factor.
 template <class T, class FACTOR> struct Loads {
