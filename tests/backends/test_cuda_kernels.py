@@ -328,6 +328,32 @@ def test_gpus_before_sm_80_multiply_without_tensor_cores(
     assert one.runtime.launched[-2:] == ["q4_k_product_8_bfloat16"] * 2
 
 
+@pytest.mark.parametrize(
+    "barrier",
+    [
+        "right.prepare(first, 0);\n    __syncthreads();",
+        "right.prepare(next, turn ^ 1);\n        __syncthreads();",
+    ],
+    ids=("before", "in a step"),
+)
+def test_a_tile_without_a_barrier_is_wrong_in_some_order(
+    barrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = (kernels.FOLDER / "tile_product.cuh").read_text().replace("#pragma once", "")
+    text = (kernels.FOLDER / "convolution.cu").read_text()
+    assert barrier in tile
+    tile = tile.replace(barrier, barrier.replace("__syncthreads();", ""))
+    text = text.replace('#include "tile_product.cuh"', tile)
+    text = text.replace("FOR_EACH_FLOAT(EXPORT)", "EXPORT(float32, float)")
+    planted, case = cuda_emulation.library("convolution", text), SLIDES[0]
+    monkeypatch.setattr(cuda_emulation, "library", lambda name: planted)
+    expected, wrong = slides(BARE, "float32", case), 0
+    for order in ORDERS:
+        got = slides(CudaBackend(0, EmulatedRuntime(order)), "float32", case)
+        wrong += not all(np.allclose(x, y, atol=1e-3) for x, y in zip(got, expected, strict=True))
+    assert wrong > 0
+
+
 COUNTS = {
     "few": [0, 3, 0, 1, 2],
     "one": [0, 0, 21, 0, 0],
