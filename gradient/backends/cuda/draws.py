@@ -18,11 +18,26 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
     def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         if not n:
             return super().uniform(key, offset, n, dtype)
-        wide = dtype == float64.numpy
-        blocks = -(-n // (2 if wide else 4))
-        out = self.empty((n,), float64.numpy if wide else float32.numpy)
+        blocks = _blocks(n, dtype)
+        return self._drawn("uniform", blocks, key, offset, n, dtype), blocks
+
+    def normal(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
+        if not n:
+            return super().normal(key, offset, n, dtype)
+        half = -(-n // 2)
+        return self._drawn("normal", half, key, offset, n, dtype), _blocks(2 * half, dtype)
+
+    def _drawn(
+        self, kernel: str, threads: int, key: int, offset: int, n: int, dtype: np.dtype
+    ) -> Array:
+        out = self.empty((n,), float64.numpy if dtype == float64.numpy else float32.numpy)
         self.launch(
-            "random", "uniform", out, (-(-blocks // BLOCK),), BLOCK, out,
+            "random", kernel, out, (-(-threads // BLOCK),), BLOCK, out,
             *np.array([key, offset], np.uint64).view(np.int64), np.int64(n),
         )  # fmt: skip
-        return out, blocks
+        return out
+
+
+def _blocks(n: int, dtype: np.dtype) -> int:
+    """Blocks of the stream that n uniform numbers take."""
+    return -(-n // (2 if dtype == float64.numpy else 4))

@@ -1,9 +1,16 @@
-// Uniform random numbers by Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, section 3.3 and
+// Uniform and normal random numbers by Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, section 3.3 and
 // table 2): block i of a stream is a function of (key, i) alone, so that a GPU draws what a CPU does.
 //
 //     float32: 24 bits of each of a block's four words; float64: 27 and 26 bits of each two
 //
-// A thread makes one block, and writes its numbers, once each. Grid: any, of one thread a block.
+// Uniform: a thread makes one block of the stream, and writes its numbers, once each. Grid: a thread
+// for each such block. Normal: numbers i and h + i of n = 2 h are of the uniform ones u = i and
+// v = h + i (Box and Muller 1958),
+//
+//     sqrt(-2 log(1 - u)) cos(2 pi v)   and   sqrt(-2 log(1 - u)) sin(2 pi v),
+//
+// so that a thread makes two blocks of the stream, of which it takes one number each, rather than
+// write and read uniform numbers. Grid: a thread for each such pair.
 #include "numbers.cuh"
 
 struct Words { unsigned of[4]; };
@@ -43,9 +50,30 @@ template <class T> __device__ void uniform(T* out, Int key, Int offset, Int coun
     }
 }
 
+// Number i of the stream.
+template <class A> __device__ A number(Int key, Int offset, Int i) {
+    constexpr int OF_BLOCK = sizeof(A) == 8 ? 2 : 4;
+    A x;
+    take(philox(key, (unsigned long long)offset + i / OF_BLOCK), int(i % OF_BLOCK), x);
+    return x;
+}
+
+template <class T> __device__ void normal(T* out, Int key, Int offset, Int count) {
+    typedef computed<T> A;
+    const Int half = (count + 1) / 2, i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= half) return;
+    const A radius = sqrt(A(-2) * log(1 - number<A>(key, offset, i)));
+    const A angle = A(6.283185307179586) * number<A>(key, offset, half + i);
+    out[i] = T(radius * cos(angle));
+    if (half + i < count) out[half + i] = T(radius * sin(angle));
+}
+
 #define EXPORT(NAME, T)                                                                             \
     extern "C" __global__ void uniform_##NAME(T* out, Int key, Int offset, Int count) {             \
         uniform(out, key, offset, count);                                                           \
+    }                                                                                               \
+    extern "C" __global__ void normal_##NAME(T* out, Int key, Int offset, Int count) {              \
+        normal(out, key, offset, count);                                                            \
     }
 #ifdef DTYPE
 FOR_EACH_FLOAT(EXPORT)
