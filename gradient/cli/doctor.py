@@ -59,6 +59,7 @@ PACKAGES = (
 )
 
 CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+NVRTC = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 def doctor(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
@@ -136,7 +137,12 @@ def _version() -> str:
 
 
 def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    from gradient.backends.cuda.driver import cuda_version
+    from gradient.backends.cuda.driver import (
+        architecture,
+        cuda_version,
+        device_count,
+        device_name,
+    )
 
     devices = {"cpu": {"state": "ok", "detail": _processor()}}
     driver = cuda_version()
@@ -158,7 +164,10 @@ def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
             }
         )
     else:
-        devices["cuda"] = {"state": "ok", "detail": f"{cupy} {Package(cupy, '').version}"}
+        parts = [f"{cupy} {Package(cupy, '').version}"]
+        parts += [f"NVRTC {v}" for name in NVRTC if (v := Package(name, "").version)][:1]
+        parts += [f"{device_name(i)} ({architecture(i)})" for i in range(device_count())]
+        devices["cuda"] = {"state": "ok", "detail": ", ".join(parts)}
     return devices
 
 
@@ -190,6 +199,9 @@ def _threads() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, dict[str, Any]]:
+    from gradient.backends.cuda.compilation import cache_folder
+
+    cubins = cache_folder()
     home = Path(os.environ.get("HF_HOME", _home() / ".cache" / "huggingface"))
     models, kernels = Path(os.environ.get("HF_HUB_CACHE", home / "hub")), _kernel_cache()
     return {
@@ -198,6 +210,7 @@ def _caches() -> dict[str, dict[str, Any]]:
             "path": kernels and str(kernels),
             "bytes": _folder_bytes(kernels, (".nbi", ".nbc")) if kernels else 0,
         },
+        "kernels (CUDA)": {"path": str(cubins), "bytes": _folder_bytes(cubins)},
     }
 
 

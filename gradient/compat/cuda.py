@@ -18,7 +18,6 @@ from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
 from gradient.errors import (
     ArgumentError,
-    BackendError,
     DeviceError,
     OutOfMemoryError,
     sentence,
@@ -47,6 +46,7 @@ __all__ = [
     "mem_get_info",
     "memory_allocated",
     "memory_reserved",
+    "memory_stats",
     "reset_peak_memory_stats",
     "set_device",
     "set_per_process_memory_fraction",
@@ -118,19 +118,30 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The peak of `memory_allocated`: 0 where there is no GPU; on one it is not counted."""
-    return 0 if not is_available() else _unknown("max_memory_allocated")
+    """The peak of `memory_allocated` since `reset_peak_memory_stats`, or since this or
+    `memory_stats` was first asked: nothing is counted before. 0 where there is no GPU."""
+    return int(runtime_of(device).peaks.allocated) if is_available() else 0
 
 
 def max_memory_reserved(device: Any = None) -> int:
-    """The peak of `memory_reserved`: 0 where there is no GPU; on one it is not counted."""
-    return 0 if not is_available() else _unknown("max_memory_reserved")
+    """The peak of `memory_reserved`, counted as that of `max_memory_allocated`."""
+    return int(runtime_of(device).peaks.reserved) if is_available() else 0
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:
-    """Nothing is counted."""
+    """Have peaks begin with what is in use now."""
+    if is_available():
+        runtime_of(device).reset_peaks()
 
 
-def _unknown(name: str) -> int:
-    fix = "ask memory_allocated() where it may be highest"
-    raise BackendError(f"cuda.{name}: the peak is not counted; {fix}")
+def memory_stats(device: Any = None) -> dict[str, int]:
+    """Bytes in use and held, now and at their peaks, under PyTorch's names
+    ("allocated_bytes.all.peak"); empty where there is no GPU."""
+    if not is_available():
+        return {}
+    return {
+        "allocated_bytes.all.current": memory_allocated(device),
+        "allocated_bytes.all.peak": max_memory_allocated(device),
+        "reserved_bytes.all.current": memory_reserved(device),
+        "reserved_bytes.all.peak": max_memory_reserved(device),
+    }

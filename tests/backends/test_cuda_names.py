@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import gradient
 from gradient import backends
 from gradient.backends.cuda import driver
+from gradient.backends.cuda.memory import Peaks
 from gradient.backends.cuda.runtime import CupyRuntime
 
 
@@ -94,5 +95,46 @@ def test_memory_is_asked_of_the_pool(monkeypatch: pytest.MonkeyPatch):
     assert pool.asked == [0.5, "free"]
     with pytest.raises(ValueError, match="a fraction from 0 to 1"):
         gradient.cuda.set_per_process_memory_fraction(1.5)
-    with pytest.raises(RuntimeError, match="the peak is not counted"):
-        gradient.cuda.max_memory_allocated()
+
+
+class Hook:
+    """CuPy's `MemoryHook`: once entered, it is told of each block."""
+
+    entered: ClassVar[list[Any]] = []
+
+    def __enter__(self) -> None:
+        self.entered.append(self)
+
+
+def test_peaks_are_counted_once_somebody_asks() -> None:
+    pool = Pool()
+    peaks = Peaks(pool, Hook, 1)
+    [hook] = Hook.entered
+    assert (peaks.allocated, peaks.reserved) == (512, 2048)
+    for size in (1024, 512):
+        hook.malloc_postprocess(device_id=1, size=3, mem_size=size, mem_ptr=0, pmem_id=0)
+    hook.malloc_postprocess(device_id=0, size=3, mem_size=1 << 20, mem_ptr=0, pmem_id=0)
+    hook.free_postprocess(device_id=1, mem_size=1024, mem_ptr=0, pmem_id=0)
+    hook.malloc_postprocess(device_id=1, size=3, mem_size=512, mem_ptr=0, pmem_id=0)
+    assert (peaks.used, peaks.allocated) == (1536, 2048)
+    pool.total_bytes = lambda: 4096  # type: ignore[method-assign]
+    hook.alloc_postprocess(device_id=1, mem_size=2048, mem_ptr=0)
+    assert peaks.reserved == 4096
+    peaks.reset()
+    assert (peaks.allocated, peaks.reserved) == (512, 4096)
+
+
+def test_the_hook_has_the_methods_that_cupy_calls() -> None:
+    hook = pytest.importorskip("cupy").cuda.memory_hook.MemoryHook
+    for name in ("malloc_postprocess", "free_postprocess", "alloc_postprocess", "__enter__"):
+        assert callable(getattr(hook, name))
+
+
+@pytest.mark.cpu_only
+def test_memory_figures_without_a_gpu() -> None:
+    if driver.device_count():
+        pytest.skip("this machine has a GPU")
+    gradient.cuda.reset_peak_memory_stats()
+    assert gradient.cuda.max_memory_allocated() == gradient.cuda.max_memory_reserved() == 0
+    assert gradient.cuda.memory_stats() == {}
+    assert driver.architecture(0) == ""

@@ -6,6 +6,9 @@ import ctypes
 import functools
 from typing import Any
 
+COMPUTE_CAPABILITY = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the driver's interface."""
+
 
 @functools.cache
 def driver() -> Any | None:
@@ -35,6 +38,18 @@ def device_name(index: int) -> str:
         return ""
     library.cuDeviceGetName(buffer, len(buffer), device)
     return buffer.value.decode()
+
+
+def architecture(index: int) -> str:
+    """What NVRTC compiles for on GPU `index`, such as "sm_90"; "" if there is none."""
+    library, device, number = driver(), ctypes.c_int(0), ctypes.c_int(0)
+    if library is None or library.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return ""
+    digits = []
+    for attribute in COMPUTE_CAPABILITY:
+        library.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        digits.append(str(number.value))
+    return f"sm_{''.join(digits)}"
 
 
 def cuda_version() -> int | None:

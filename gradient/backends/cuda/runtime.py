@@ -17,6 +17,7 @@ from gradient.backends.cuda import compilation, driver
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.backends.cuda.graphs import GraphRecorder
+from gradient.backends.cuda.memory import Peaks
 from gradient.backends.recording import OpaqueArray
 from gradient.errors import DeviceError
 
@@ -203,6 +204,17 @@ class CupyRuntime:
         """Bytes of all blocks that the pool holds."""
         with self.on_device():
             return int(self.xp.get_default_memory_pool().total_bytes())
+
+    @functools.cached_property
+    def peaks(self) -> Peaks:
+        """The most bytes that were in use, and that the pool held, since this was first asked."""
+        pool, hook = self.xp.get_default_memory_pool(), self.xp.cuda.memory_hook.MemoryHook
+        with self.on_device():
+            return Peaks(pool, hook, self.index)
+
+    def reset_peaks(self) -> None:
+        with self.on_device():
+            self.peaks.reset()
 
     def empty_cache(self) -> None:
         """Free the blocks that are not in use, on all GPUs."""
