@@ -72,6 +72,30 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
     assert compilation.compiled(source, "thrice.cu", "sm_80")[:4] == b"\x7fELF"
 
 
+def test_families_are_compiled_side_by_side_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not compile keeps nobody else from being compiled; a log gets one line."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compilation, "FAMILIES", ("random", "rope", "wrong"))
+    source_of = compilation.source_of
+
+    def with_a_wrong_one(family: str, dtype: str) -> tuple[str, str]:
+        return ("wrong", "wrong.cu") if family == "wrong" else source_of(family, dtype)
+
+    monkeypatch.setattr(compilation, "source_of", with_a_wrong_one)
+    compilation.compile_all("sm_80", "float32")
+    found = sorted(p.name.partition(".")[0] for p in (tmp_path / "gradient" / "cuda").iterdir())
+    assert found == ["random_float32", "rope_float32"]
+    assert capsys.readouterr().err == (
+        "compiling CUDA kernels once: later runs find them compiled\n"
+    )
+    monkeypatch.setattr(compilation, "FAMILIES", ("random", "rope"))
+    monkeypatch.setattr(compilation, "_compile", None)
+    compilation.compile_all("sm_80", "float32")
+    assert capsys.readouterr().err == ""
+
+
 def test_an_error_names_the_file_and_shows_the_compilers_words() -> None:
     with pytest.raises(DeviceError, match=r"wrong.cu does not compile for sm_90:(.|\n)*undeclared"):
         compilation.compiled(

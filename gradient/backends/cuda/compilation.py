@@ -10,9 +10,9 @@ import contextlib
 import functools
 import hashlib
 import os
+import sys
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gradient.backends.cuda.kernels import FAMILIES, FOLDER
@@ -42,22 +42,48 @@ def source_of(family: str, dtype: str) -> tuple[str, str]:
     return f"{head}#line 1\n{text}", f"{family}_{dtype}.cu"
 
 
-def compile_all(architecture: str, dtypes: Iterable[str] = C_TYPES) -> None:
-    """Have the machine code of every family on the disk, compiled side by side: NVRTC works outside
-    the GIL."""
-    pairs = [(family, dtype) for family in FAMILIES for dtype in dtypes]
+def compile_all(architecture: str, dtype: str) -> None:
+    """Have the machine code of every family for a dtype on the disk, what is missing compiled side
+    by side: NVRTC works outside the GIL. Standard error says so, on a terminal with a line for how
+    far it is. A family that does not compile is told of when it is asked for."""
+    sources = [source_of(family, dtype) for family in FAMILIES]
+    missing = [each for each in sources if not _path(*each, architecture).exists()]
+    if not missing:
+        return
+    done = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda pair: cubin(pair[0], pair[1], architecture), pairs))
+        running = {pool.submit(compiled, *each, architecture): each[1] for each in missing}
+        for finished in as_completed(running):
+            done += 1
+            with contextlib.suppress(DeviceError):
+                finished.result()
+            _say(done, len(missing), running[finished])
+
+
+def _say(done: int, count: int, name: str) -> None:
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+        if sys.stderr.isatty():
+            line = f"compiling CUDA kernels once: {done} of {count}, {name}"
+            sys.stderr.write(f"\r\x1b[K{line if done < count else ''}")
+        elif done == 1:
+            sys.stderr.write("compiling CUDA kernels once: later runs find them compiled\n")
+        sys.stderr.flush()
 
 
 def compiled(source: str, name: str, architecture: str) -> bytes:
     """The machine code of CUDA C, from the disk if it was compiled before."""
-    path = cache_folder() / f"{name}-{architecture}-{_key(source, architecture)}.cubin"
+    path = _path(source, name, architecture)
     with contextlib.suppress(OSError):
         return path.read_bytes()
     code, _ = _compile(source, name, architecture)
     _keep(path, code)
     return code
+
+
+def _path(source: str, name: str, architecture: str) -> Path:
+    return cache_folder() / f"{name}-{architecture}-{_key(source, architecture)}.cubin"
 
 
 def cache_folder() -> Path:

@@ -54,6 +54,7 @@ class CupyRuntime:
         self._device.use()
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
+        self._compiled: set[str] = set()
         self._shared_allowed: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -125,6 +126,9 @@ class CupyRuntime:
         with self._lock:
             key = family, dtype
             if key not in self._modules:
+                if dtype not in self._compiled:  # its families will be needed one after the other
+                    self._compiled.add(dtype)
+                    compilation.compile_all(self.architecture, dtype)
                 self._module(key, compilation.cubin(family, dtype, self.architecture))
             function = self._functions[name] = self._modules[key].get_function(name)
         return function
