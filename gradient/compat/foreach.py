@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.compat.tables import FOREACH
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
 
@@ -50,5 +51,12 @@ def _one_each(name: str, tensors: Sequence[Tensor], operand: Any) -> Sequence[An
     return list(operand)
 
 
+def _foreach_norm(
+    self: Sequence[Tensor], ord: float = 2, dtype: DType | None = None
+) -> tuple[Tensor, ...]:
+    """The norm of the elements of each."""
+    return tuple(x.norm(ord, dtype=dtype) for x in self)
+
+
 for _name in FOREACH:
-    globals()[f"_foreach_{_name}"] = _each(_name)
+    globals().setdefault(f"_foreach_{_name}", _each(_name))

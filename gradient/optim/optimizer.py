@@ -56,7 +56,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def step_with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        for hook in list(self._step_pre_hooks):
+        hooks = vars(self)  # one that stands around another may not have called __init__
+        for hook in list(hooks.get("_step_pre_hooks", ())):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
                 if not (isinstance(replaced, tuple) and len(replaced) == 2):
@@ -67,7 +68,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                 args, kwargs = replaced
         result = step(self, *args, **kwargs)
         self._opt_called = True
-        for hook in list(self._step_post_hooks):
+        for hook in list(hooks.get("_step_post_hooks", ())):
             hook(self, args, kwargs)
         return result
 
@@ -148,6 +149,10 @@ class Optimizer:
         has_groups = not isinstance(items, set) and isinstance(items[0], dict)
         for group in items if has_groups else [{"params": items}]:
             self.add_param_group(group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy, or what was pickled: a class may add the options of a newer version."""
+        self.__dict__.update(state)
 
     # -- parameters --
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
@@ -18,7 +19,7 @@ def test_functions_of_many_tensors() -> None:
     assert [x.tolist() for x in t._foreach_add(a, b, alpha=2)] == [[3, 12], 27]
     assert [x.tolist() for x in t._foreach_maximum(a, 2.0)] == [[2, 4], 9]
     assert [x.tolist() for x in t._foreach_lerp(a, b, 0.5)] == [[1, 4], 9]
-    assert [x.tolist() for x in t._foreach_norm(a, 1)] == [5, 9]
+    assert [x.tolist() for x in t._foreach_norm(a, ord=1)] == [5, 9]
     assert t._foreach_mul_(a, [2.0, 3.0]) is None
     t._foreach_addcmul_(a, b, b, value=1.0)
     t._foreach_addcdiv_(a, b, b, [1.0, 2.0])
@@ -30,6 +31,26 @@ def test_functions_of_many_tensors() -> None:
     assert a[1].item() == 0
     with pytest.raises(ValueError, match="_foreach_mul_: expected 2 operands, one for each"):
         t._foreach_mul_(a, [1.0])
+
+
+def test_an_optimiser_around_another_needs_no_init() -> None:
+    class Around(gradient.optim.Optimizer):
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.param_groups = inner, inner.param_groups
+
+        def step(self, closure: Any = None) -> Any:
+            return self.inner.step(closure)
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            self.copied = True
+
+    w = gradient.ones(1, requires_grad=True)
+    optimizer = Around(gradient.optim.SGD([w], lr=1.0))
+    (w * 2).sum().backward()
+    optimizer.step()
+    assert w.tolist() == [-1.0]
+    assert copy.deepcopy(optimizer).copied
 
 
 def test_methods_in_place_are_functions() -> None:
