@@ -253,7 +253,7 @@ def _drawn(
         array = backend.complex(parts[0] * scale, parts[1] * scale)
         return finished(array, backend, requires_grad)
     if not wanted.is_floating_point:
-        raise DTypeError(sentence(caller, "a floating-point or complex dtype", wanted))
+        raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
     array = draw(generator, backend, kind, shape, wanted.numpy)
     return finished(array, backend, requires_grad)
 

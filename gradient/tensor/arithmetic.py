@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable
-from gradient.dtypes import float32, result_type
+from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import activation, comparison, elementwise, trigonometry
 from gradient.ops.autocast import float32_precision_on_gpu
@@ -85,15 +85,15 @@ class Arithmetic(TensorBase):
 
     def add(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """self + alpha other"""
-        return elementwise.add(
-            self, other if type(alpha) is int and alpha == 1 else _scaled("add", self, other, alpha)
-        )
+        if type(alpha) is int and alpha == 1:
+            return elementwise.add(self, other)
+        return _with_scaled("add", elementwise.add, self, other, alpha)
 
     def sub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """self - alpha other"""
-        return elementwise.sub(
-            self, other if type(alpha) is int and alpha == 1 else _scaled("sub", self, other, alpha)
-        )
+        if type(alpha) is int and alpha == 1:
+            return elementwise.sub(self, other)
+        return _with_scaled("sub", elementwise.sub, self, other, alpha)
 
     def rsub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """other - alpha self"""
@@ -226,18 +226,25 @@ class Arithmetic(TensorBase):
         """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
         return activation.logit(self, eps=None if eps is None else number_of("logit", "eps", eps))
 
-    def lerp(self, end: Tensor, weight: Tensor | Number) -> Tensor:
+    def lerp(self: Any, end: Tensor, weight: Tensor | Number) -> Tensor:
         """self + weight (end - self), from the nearer end, so that a weight of 1 gives `end`."""
         floating("lerp", self)
         same_dtype("lerp", "end", self, end)
+        if isinstance(weight, Variable) and weight.array.shape:
+            same_dtype("lerp", "weight", self, weight)
+        if self.array.dtype in HALF_PRECISION:  # by a weight in float32, rounded once
+            if isinstance(weight, Variable):
+                by: Any = weight
+                by = by.double()
+            else:
+                by = float(np.float32(number_of("lerp", "weight", weight)))
+            return self.double().lerp(end.double(), by).float().to(self.dtype)
         if not isinstance(weight, Variable):
             gap = elementwise.sub(end, self)
             by = number_of("lerp", "weight", weight, takes_complex=True)
             if builtins.abs(by) < 0.5:
                 return elementwise.add(self, elementwise.mul(gap, by))
             return elementwise.sub(end, elementwise.mul(gap, 1 - by))
-        if weight.array.shape:
-            same_dtype("lerp", "weight", self, weight)
         return elementwise.lerp(self, end, weight)
 
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -369,6 +376,16 @@ def _bound(caller: str, name: str, value: Any) -> Any:
     if value is None:
         raise TypeMismatch(sentence(caller, f"a number or a Tensor as {name}", value))
     return value
+
+
+def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor:
+    """`op(x, alpha other)`. Of 16-bit floats alpha is one, too, and the result is rounded once."""
+    scaled = _scaled(caller, x, other, alpha)
+    if not isinstance(scaled, Variable) or scaled.array.dtype not in HALF_PRECISION:
+        return cast("Tensor", op(x, scaled))
+    wide = x if isinstance(x, (int, float)) else x.float()
+    result: Any = op(wide, other.float() * float(scaled.array.dtype.type(alpha)))
+    return cast("Tensor", result.to(scaled.dtype))
 
 
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:

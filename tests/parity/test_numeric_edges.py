@@ -112,3 +112,21 @@ def test_nan_is_the_largest_of_a_bag():
         [True, True],
         [False, True],
     ]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["add", "sub", "lerp", "lerp by a tensor"])
+def test_16_bit_floats_are_rounded_once(name, dtype):
+    # A multiple of what one vector holds: the elements that are left over PyTorch rounds twice.
+    a, b = np.random.default_rng(0).standard_normal((2, 4096)).astype(np.float32)
+    calls = {
+        "add": lambda x, y: x.add(y, alpha=0.3),
+        "sub": lambda x, y: x.clone().sub_(y, alpha=0.3),
+        "lerp": lambda x, y: x.clone().lerp_(y, 0.3),
+        "lerp by a tensor": lambda x, y: x.lerp(y, y.abs()),
+    }
+    theirs, ours = (
+        calls[name](t.tensor(a).to(getattr(t, dtype)), t.tensor(b).to(getattr(t, dtype)))
+        for t in (torch, gradient)
+    )
+    np.testing.assert_array_equal(ours.float().numpy(), theirs.float().numpy())
