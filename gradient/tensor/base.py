@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, DType
+from gradient.errors import TypeMismatch, sentence
 from gradient.tensor.arguments import Size, axis_of, new_size
 from gradient.tensor.device import Device
 
@@ -142,6 +143,12 @@ class TensorBase(Variable):
     def is_contiguous(self, memory_format: MemoryFormat | None = None) -> bool:
         """Whether the elements lie in row-major order without gaps; by `channels_last`, with the
         dimension of channels as the last."""
+        if memory_format is not None:
+            from gradient.tensor import layout
+
+            if not isinstance(memory_format, layout.memory_format):
+                expected = "a memory_format such as channels_last"
+                raise TypeMismatch(sentence("is_contiguous", expected, repr(memory_format)))
         if memory_format is not None and memory_format.name.startswith("channels_last"):
             ndim = 4 if memory_format.name == "channels_last" else 5
             return len(self.array.shape) == ndim and self.movedim(1, -1).is_contiguous()
