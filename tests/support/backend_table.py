@@ -964,6 +964,8 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, by=by: (np.sort(a(2, 3000), -1)[:, ::by], 40, -1, True) for by in (1, -1)],
         lambda a: (np.log(np.floor(a(2, 1500))), 9, 1, True),  # NaN and both infinities
         lambda a: (a(a.rows, 8), 2, 1, True),
+        lambda a: (np.log(np.floor(a(100 * a.rows, 9))), 9, 1, True),
+        lambda a: (np.floor(a(10 * a.rows, 99)), 40, 1, True),
         lambda a: (a(4, 3), 0, 0, True),
     ],
     "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],
