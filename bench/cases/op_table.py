@@ -1,4 +1,4 @@
-"""60 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+"""70 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP and a GPT, and of their optimizers.
@@ -48,6 +48,10 @@ def norm(p: Any, x: Any, weight: Any, bias: Any) -> Any:
     return p.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
 
 
+def masked(p: Any, q: Any, k: Any, v: Any, mask: Any) -> Any:
+    return p.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.detach())
+
+
 SETTLE = 0.02
 IMAGES, MAPS, TOKENS = (16, 64, 32, 32), (16, 128, 16, 16), (512, 256)
 HEADS, SCORES, GPT_LOGITS = (8, 4, 128, 64), (8, 4, 128, 128), (1024, 1024)
@@ -60,6 +64,9 @@ OPS = [
     Op("bmm", lambda p, a, b: p.bmm(a, b), ((32, 128, 128), (32, 128, 64))),
     Op("attention, causal", of_f("scaled_dot_product_attention", is_causal=True), (HEADS,) * 3),
     Op("attention", of_f("scaled_dot_product_attention"), ((8, 3, 65, 64),) * 3),
+    Op("attention, heads of 16", of_f("scaled_dot_product_attention"), ((2, 16, 128, 16),) * 3),
+    Op("attention, head of 256", of_f("scaled_dot_product_attention"), ((2, 1, 128, 256),) * 3),
+    Op("attention, mask added", masked, ((4, 4, 128, 64),) * 3 + ((128, 128),)),
     # convolutions and pooling
     Op("conv2d, MNIST", of_f("conv2d"), ((64, 32, 26, 26), (64, 32, 3, 3), (64,))),
     Op("conv2d, ResNet", of_f("conv2d", padding=1), (IMAGES, (64, 64, 3, 3))),
@@ -70,7 +77,9 @@ OPS = [
     Op("conv_transpose2d", of_f("conv_transpose2d", stride=2), (MAPS, (128, 64, 2, 2))),
     Op("max_pool2d", of_f("max_pool2d", 2), ((64, 64, 24, 24),)),
     Op("avg_pool2d", of_f("avg_pool2d", 2), (IMAGES,)),
+    Op("avg_pool2d, 3 x 3", of_f("avg_pool2d", 3, 2, 1), (IMAGES,)),
     Op("adaptive_avg_pool2d", of_f("adaptive_avg_pool2d", 1), ((16, 512, 4, 4),)),
+    Op("adaptive_avg_pool2d, 7 x 7", of_f("adaptive_avg_pool2d", 7), (IMAGES,)),
     Op("interpolate, nearest", of_f("interpolate", scale_factor=2.0), (MAPS,)),
     Op("interpolate, bilinear", of_f("interpolate", scale_factor=2.0, mode="bilinear"), (MAPS,)),
     Op("pad", of_f("pad", (1, 1, 1, 1)), (IMAGES,)),
@@ -88,6 +97,7 @@ OPS = [
     # losses
     Op("cross_entropy, GPT", of_f("cross_entropy"), (GPT_LOGITS,), ((1024,), 1024)),
     Op("cross_entropy, MNIST", of_f("cross_entropy"), ((64, 10),), ((64,), 10)),
+    Op("nll_loss, GPT", of_f("nll_loss"), (GPT_LOGITS,), ((1024,), 1024)),
     Op("mse_loss", of_f("mse_loss"), (TOKENS, TOKENS)),
     Op("binary_cross_entropy_with_logits",
        lambda p, x: p.nn.functional.binary_cross_entropy_with_logits(x, p.zeros_like(x)),
@@ -120,10 +130,16 @@ OPS = [
     Op("cumsum", lambda p, x: x.cumsum(-1), ((1024, 256),)),
     Op("sort", lambda p, x: x.sort(-1)[0], ((256, 256),)),
     Op("topk", lambda p, x: x.topk(50, -1)[0], ((8, 50257),)),
+    Op("topk, 10 of 1000", lambda p, x: x.topk(10, -1)[0], ((64, 1000),)),
     # places
     Op("embedding", lambda p, w, i: p.nn.functional.embedding(i, w), ((1000, 200),),
        ((20, 35), 1000)),
     Op("gather", lambda p, x, i: x.gather(1, i), (GPT_LOGITS,), ((1024, 1), 1024)),
+    Op("gather, rows", lambda p, x, i: x.gather(1, i), ((1024, 256),), ((1024, 256), 256)),
+    Op("scatter_add", lambda p, x, y, i: x.scatter_add(0, i, y), ((1024, 256),) * 2,
+       ((1024, 256), 1024)),
+    Op("scatter", lambda p, x, y, i: x.scatter(1, i, y), (GPT_LOGITS, (1024, 8)),
+       ((1024, 8), 1024)),
     Op("index_select", lambda p, x, i: x.index_select(0, i), ((1024, 256),), ((512,), 1024)),
     Op("cat", lambda p, a, b: p.cat([a, b], 1), (MAPS, MAPS)),
     Op("transpose, contiguous", lambda p, x: x.transpose(1, 2).contiguous(), (HEADS,)),
