@@ -96,5 +96,8 @@ CONVERTS_FLOAT16 = ARM or bool(FEATURES.get("f16c") or FEATURES.get("avx512f"))
 MULTIPLIES_BFLOAT16 = bool(FEATURES.get("avx512bf16"))
 """Whether there is an instruction for products of bfloat16 numbers."""
 
+AMD = llvmlite.binding.get_host_cpu_name().startswith("znver")
+"""Whether the processor is one of AMD's: the order in which memory is read may depend on that."""
+
 BYTES = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16
 """The width of the vector registers."""

@@ -53,9 +53,10 @@ X_WORDS = WORDS + 4
 PANELS = 2
 """In a tile: two streams from memory."""
 COLUMNS = PAIR
-AHEAD, SCALES_AHEAD = 2048, 512
-"""Bytes of codes, and of scales, ahead of which a single row's tile asks for the next: most
-processors fetch ahead by themselves, but not across the end of a page."""
+AHEAD, SCALES_AHEAD = (256, 256) if cpu.AMD else (2048, 512)
+"""Bytes of codes, and of scales, ahead of which a single row's tile asks for the next. Processors
+fetch ahead by themselves: Intel's not across the end of a page, where being asked early helps. A
+Zen 4 does it less where it is asked for many lines at a time."""
 
 TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
