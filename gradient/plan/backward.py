@@ -205,13 +205,17 @@ class DifferentiablePlan:
         self.kept = _read_in_backward(plan)
         self.saved_names = tuple("parameter" for _ in self.kept)
 
-    def free(self, make: Callable[[], CpuExecutor]) -> CpuExecutor | None:
+    def free(
+        self, is_free: Callable[[CpuExecutor], bool], make: Callable[[], CpuExecutor]
+    ) -> CpuExecutor | None:
         """An executor that nobody's gradient needs; None where there are too many others."""
-        for i, (executor, user) in enumerate(self.executors):
+        for each in [*self.executors]:
+            executor, user = each
             call = user()
             if call is None or call.executor is not executor:
-                del self.executors[i]
-                return executor
+                self.executors.remove(each)
+                if is_free(executor):
+                    return executor
         return make() if len(self.executors) < self.EXECUTORS else None
 
     def results(

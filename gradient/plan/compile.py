@@ -119,15 +119,15 @@ class Compiled(Transparent, Generic[P, R]):
                     variant.rebind()
                 except PlanError:
                     continue
-                executor = variant.free_executor()
+                ready = variant.free_executor()
                 again = functools.partial(self.function, *args, **options)
-                if executor is None:
+                if ready is None:
                     self._tell(
                         "gradients of more than 4 of its calls are still to be computed at a time"
                     )
                     return again()
                 signature.use(variant)
-                return variant.replay(executor, arguments.inputs, again)
+                return variant.replay(*ready, arguments.inputs, again)
             if variant.watch.outdated:
                 signature.drop(variant)
             if what is not None and what not in signature.changes[-VARIANTS:]:

@@ -108,6 +108,9 @@ class Variant:
                 )
             self.bound += [(t, ref, t.array) for t in watched]
         self.grad_states = grad_states(second)
+        self.lends = device == "cpu"
+        leaves = () if backward is None else backward.parents
+        self.leaves = [*(t for t, _ in self.new_grads), *(t for t in leaves if type(t) is not int)]
         self.differentiable: DifferentiablePlan | None = None
         if backward is not None:
             self.differentiable = DifferentiablePlan(backward, self.shortened, warn)
@@ -116,7 +119,7 @@ class Variant:
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
         executor: Any = executor_for(self.shortened, self.backend, externals)
-        self.executor = executor
+        self.executor = self._ready(executor)
         if self.differentiable is not None:
             self.differentiable.executors = [(executor, lambda: None)]
         backend = self.backend
@@ -128,6 +131,12 @@ class Variant:
         ]
         self.written = arrays
         self.written_owners = {id(backend.storage(array)) for array in arrays}
+
+    def _ready(self, executor: Any) -> Any:
+        """The executor, which gives gradients as they lie in its arena, if it is to."""
+        if self.lends:
+            executor.lend(range(len(self.results.sources), len(self.plan.outputs)))
+        return executor
 
     # What a run left behind ----------------------------------------------------------------------
 
@@ -202,23 +211,44 @@ class Variant:
         self.bound = [(t, ref, t.array) for t, ref, _ in self.bound]
         self._bind({**self.externals, **moved})
 
-    def free_executor(self) -> CpuExecutor | None:
-        """The executor that can run now; None where results of too many calls may still be
-        differentiated."""
-        if self.differentiable is None:
-            return self.executor
-        return self.differentiable.free(lambda: CpuExecutor(self.shortened, self.externals))
+    def free_executor(self) -> tuple[CpuExecutor, list[Tensor]] | None:
+        """The executor that can run now, and the gradients that it is to add to; None where results
+        of too many calls may still be differentiated."""
+        grads: list[Any] = [t._grad for t, _ in self.accumulated]
+        executor: CpuExecutor = self.executor
+        if self.differentiable is not None:
+            found = self.differentiable.free(self._is_free, self._another)
+            if found is None:
+                return None
+            executor = found
+        for t, _ in self.new_grads:  # which are replaced
+            t._grad = None
+        if self.differentiable is None and not self._is_free(executor):
+            self._bind(self.externals)
+            executor = self.executor
+        return executor, grads
+
+    def _is_free(self, executor: CpuExecutor) -> bool:
+        """Whether nobody has a gradient that lies in its arena."""
+        if not self.lends or executor.loans.take_back(self.leaves):
+            return True
+        self.lends = False
+        return False
+
+    def _another(self) -> CpuExecutor:
+        return self._ready(CpuExecutor(self.shortened, self.externals))
 
     def replay(
-        self, executor: CpuExecutor, inputs: Sequence[Tensor], function: Callable[[], Any]
+        self,
+        executor: CpuExecutor,
+        grads: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        function: Callable[[], Any],
     ) -> Any:
-        """What the function returns for these inputs; `function` makes the same call eagerly."""
-        arrays: list[Any] = [t.array for t in inputs]
-        grads: list[Any] = [t._grad for t, _ in self.accumulated]
-        arrays += [g.array for g in grads]
+        """What the function returns for these inputs, by what `free_executor` has given; `function`
+        makes the same call eagerly."""
+        arrays: list[Any] = [t.array for t in (*inputs, *grads)]
         again: Any = None
-        for t, _ in self.new_grads:  # which are replaced, and read by no call
-            t._grad = None
         if self.differentiable is None:
             numbers = self.readers.take()
             found = executor.run(arrays, numbers)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradient
@@ -113,3 +114,86 @@ def test_a_recording_that_waits_for_another_holds_no_gradients() -> None:
     assert len(set(losses)) == 1
     (signature,) = step.signatures.values()  # type: ignore[attr-defined]
     assert signature.replays >= 2
+
+
+def trained(held: Callable[[nn.Module], object] = lambda model: None) -> tuple[Any, Any, list[Any]]:
+    """A compiled step of a model with large gradients, what `held` kept after each, and the
+    gradients, step by step."""
+    gradient.manual_seed(0)
+    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 512))
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    fast: Any = gradient.compile(step, fullgraph=True)
+    kept, grads = [], []
+    for i in range(8):
+        x = gradient.full((4, 512), float(i))
+        fast(x)
+        found = [p.grad.numpy().copy() for p in model.parameters()]  # type: ignore[union-attr]
+        kept.append(held(model))
+        step_grads = [p.grad for p in model.parameters()]
+        for p in model.parameters():
+            p.grad = None
+        step(x)  # eager
+        for p, was, own in zip(model.parameters(), found, step_grads, strict=True):
+            assert (p.grad.numpy() == was).all()  # type: ignore[union-attr]
+            p.grad = own
+        del p, own, step_grads
+        grads.append(found)
+    (signature,) = fast.signatures.values()
+    (variant,) = signature.variants
+    return variant, kept, grads
+
+
+def test_gradients_lie_in_the_arena_until_the_next_step() -> None:
+    variant, _, _ = trained()
+    assert variant.lends
+    weight = next(t for t in variant.leaves if t.ndim == 2)
+    before = weight.grad.array
+    assert np.may_share_memory(before, variant.executor._memory)
+    assert not weight.backend.is_view(before) and before.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda model: model[0].weight.grad,
+        lambda model: model[0].weight.grad.view(-1)[5:],
+        lambda model: model[0].weight.grad.numpy(),
+        lambda model: model[0].weight.grad.detach(),
+        lambda model: memoryview(model[0].weight.grad.numpy()),
+    ],
+    ids=["tensor", "view", "array", "detached", "buffer"],
+)
+def test_a_gradient_that_is_held_keeps_its_values(held: Any) -> None:
+    variant, kept, grads = trained(held)
+    assert not variant.lends  # any more
+    for value, (first, *_) in zip(kept, grads, strict=True):
+        found = np.asarray(value.numpy() if isinstance(value, gradient.Tensor) else value)
+        assert found.tobytes() == first.tobytes()[-found.nbytes :]
+
+
+def test_a_gradient_that_only_its_parameter_has_moves_out_of_the_way() -> None:
+    layer = nn.Linear(512, 512)
+    compiled: Any = gradient.compile(layer, fullgraph=True)
+    x = gradient.randn(4, 512)
+    for i in range(8):
+        y = compiled(x + i)
+        if i:
+            lying = layer.weight.grad.numpy().copy()  # type: ignore[union-attr]
+            assert (lying == before).all()  # noqa: F821
+        layer.zero_grad()
+        y.square().sum().backward()
+        before = layer.weight.grad.numpy().copy()  # type: ignore[union-attr] # noqa: F841
+        layer.weight.grad.mul_(1)  # type: ignore[union-attr]
+    (signature,) = compiled.signatures.values()
+    (variant,) = signature.variants
+    assert signature.replays >= 5 and variant.lends
+    assert np.may_share_memory(
+        layer.weight.grad.array,  # type: ignore[union-attr]
+        variant.differentiable.executors[0][0]._memory,
+    )

@@ -182,7 +182,8 @@ class NumpyBackend(
         return (x.ctypes.data - base.ctypes.data) // x.itemsize
 
     def is_view(self, x: Array) -> bool:
-        return getattr(x, "base", None) is not None
+        owner = getattr(x, "base", None)
+        return owner is not None and not isinstance(owner, memory.Loan)
 
     def is_view_of(self, x: Array, base: Array) -> bool:
         # Not `x.base is not None`: a reshape that copies gives a view of its copy.

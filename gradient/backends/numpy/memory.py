@@ -7,10 +7,14 @@ and again: that is a tenth of its time. So large blocks stay with the process, u
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import sys
+import weakref
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +49,39 @@ def trim() -> None:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):  # glibc's
             libc.malloc_trim(0)
+
+
+def pages(nbytes: int) -> np.ndarray:
+    """Bytes that take memory as they are first written, page by page, until they are `release`d."""
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return np.empty(nbytes, np.uint8)
+    mapped = mmap.mmap(-1, max(1, nbytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy does for large arrays
+        with contextlib.suppress(OSError):  # of a kernel that has none
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(mapped, np.uint8, nbytes)
+
+
+class Loan:
+    """The owner of an array whose memory is another's, who gets it back when the loan is gone: the
+    array, and with it all views of it."""
+
+    lender: Any
+    """Whose memory it is stays as long as somebody has it."""
+
+
+@functools.cache
+def _loan_of(nbytes: int) -> type[Any]:
+    names = {"_type_": ctypes.c_char, "_length_": nbytes}
+    return type("Loan", (ctypes.Array, Loan), names)
+
+
+def borrowed(x: np.ndarray) -> tuple[np.ndarray, weakref.ref[Loan]]:
+    """An array without gaps in the memory of `x`, with a loan for its `base`: to the engine and to
+    users it is one that owns its memory. The loan is alive while it or a view of it is held."""
+    loan: Any = _loan_of(x.nbytes).from_address(x.ctypes.data)
+    loan.lender = x
+    return np.ndarray(x.shape, x.dtype, loan, 0, x.strides), weakref.ref(loan)
 
 
 def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:

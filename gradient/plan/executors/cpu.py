@@ -8,6 +8,7 @@ replay is a loop over functions whose arguments are bound. How a call writes to 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import Step, joined, named, with_scratch
 from gradient.plan.executors.tasks import lowered
+from gradient.plan.lending import LARGE as LENT
+from gradient.plan.lending import Loans
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
@@ -57,13 +60,16 @@ class CpuExecutor:
         lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
         self.nbytes = layout.nbytes
-        if layout.nbytes > LARGE:  # eager runs before have freed as much
+        self._large = layout.nbytes > LARGE
+        if self._large:  # eager runs before have freed as much
             memory.trim()
-        self._memory = arena.block(layout.nbytes)
+        self._memory = memory.pages(layout.nbytes) if self._large else arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
+        self.loans = Loans()
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
         steps: list[Step] = []
         boundary = 0  # where the second part begins, of a plan that has two
+        self._placed = frozenset(layout.offsets)
         self._place(layout.offsets)
         for ref in plan.inputs:
             own = arena.block(max(1, buffers[ref].nbytes))
@@ -85,6 +91,8 @@ class CpuExecutor:
                 lowered_call = self._lowered(call)
                 self.kernels[i] = named(call, lowered_call)
                 steps += lowered_call
+                if self._large:  # what the call was tried with
+                    memory.release(self._memory)
         steps, self._scratch = with_scratch(steps)
         self.nbytes += self._scratch.nbytes
         first = joined(steps[:boundary])
@@ -92,8 +100,7 @@ class CpuExecutor:
         self.program: list[Step] = [*first, *joined(steps[boundary:])]
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [self._output(ref) for ref in outputs]
-        if layout.nbytes > LARGE:  # what calls were tried with
-            memory.trim()
+        self._untouched = self._large
 
     # Building ------------------------------------------------------------------------------------
 
@@ -189,6 +196,17 @@ class CpuExecutor:
 
     # Replaying -----------------------------------------------------------------------------------
 
+    def lend(self, outputs: range) -> None:
+        """Give these outputs, where they are large, as they lie in the arena: who runs the plan
+        again has `loans` taken back before."""
+        roots = Counter(self.plan.root(self.plan.outputs[i]) for i in outputs)
+        for i in outputs:
+            ref = self.plan.outputs[i]
+            x = self._array(ref)
+            own = ref in self._placed and roots[ref] == 1
+            if own and x.nbytes >= LENT and not arena.has_gaps(x):
+                self._outputs[i] = functools.partial(self.loans.give, x)
+
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
         self._begin(numbers)
         return self._run(self.program, self._inputs, inputs, self._outputs)
@@ -209,6 +227,9 @@ class CpuExecutor:
         return self._run(self.program[self._second :], places, inputs, wanted)
 
     def _begin(self, numbers: Mapping[str, float | int]) -> None:
+        if self._untouched:  # now that what the recorded runs have left behind is free, too
+            self._untouched = False
+            memory.trim()
         if self.poison:
             self._memory.fill(0xFF)
             self._scratch.fill(0xFF)

@@ -1,0 +1,68 @@
+"""Gradients that a replay gives as they lie in its arena, not as copies.
+
+They are lent until the next replay. By then a training loop has dropped them, as `zero_grad()`
+does; where only a tensor's `grad` still shows one, it is moved to memory of its own. Where somebody
+else holds one, or a view of it, the arena stays theirs, and a new one, which lends nothing, takes
+its place. So a gradient takes its memory once, as in eager execution.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import memory
+
+LARGE = 1 << 18
+"""Bytes of a gradient from which on it is lent: to copy less is quicker."""
+
+
+class Loans:
+    """What an arena has lent."""
+
+    def __init__(self) -> None:
+        self._given: list[weakref.ref[Any]] = []
+
+    def give(self, x: np.ndarray) -> np.ndarray:
+        """The array `x` of the arena, for somebody else."""
+        made, loan = memory.borrowed(x)
+        self._given.append(loan)
+        return made
+
+    def take_back(self, holders: Iterable[Any]) -> bool:
+        """Whether nobody has anything of the arena any more, once the gradients of these tensors
+        have moved out, of which nobody else has a view."""
+        if not self._given:
+            return True
+        if any(loan() is not None for loan in self._given):
+            for t in holders:
+                if t._grad is not None:
+                    self._move(t._grad)
+        self._given = [loan for loan in self._given if loan() is not None]
+        return not self._given
+
+    def _move(self, t: Any) -> None:
+        array = t.array
+        owner = getattr(array, "base", None)
+        if not isinstance(owner, memory.Loan):
+            return
+        if (sys.getrefcount(owner), sys.getrefcount(array)) == _UNSHARED:
+            t.array = array.copy("K")
+
+
+def _unshared() -> tuple[int, int]:
+    """The counts of references that `_move` sees where a tensor alone has a lent array."""
+
+    class Holder:
+        array = memory.borrowed(np.zeros(1))[0]
+
+    array = Holder.array
+    owner = array.base
+    return sys.getrefcount(owner), sys.getrefcount(array)
+
+
+_UNSHARED = _unshared()
