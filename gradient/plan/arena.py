@@ -65,6 +65,24 @@ def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> La
     return Layout(offsets, total)
 
 
+def place_during(
+    call: int,
+    nbytes: int,
+    layout: Layout,
+    lives: dict[Ref, tuple[int, int]],
+    buffers: Sequence[Buffer],
+) -> int:
+    """The first offset, perhaps beyond the layout's end, of bytes that no buffer needs while a call
+    is made."""
+    at = 0
+    for offset, root in sorted((offset, root) for root, offset in layout.offsets.items()):
+        if lives[root][0] <= call <= lives[root][1]:
+            if offset - at >= nbytes:
+                break
+            at = max(at, -(-(offset + buffers[root].nbytes) // ALIGNMENT) * ALIGNMENT)
+    return at
+
+
 def _gap(taken: Sequence[tuple[int, int]], buffer: Buffer) -> tuple[int, int]:
     """The first place beside those that are taken, in order, and the bytes that it takes."""
     size = -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT

@@ -14,6 +14,8 @@ import pytest
 import gradient
 from gradient import nn, optim
 from gradient.plan import record
+from gradient.plan.arena import Layout, place_during
+from gradient.plan.calls import Buffer, Ref
 
 pytestmark = pytest.mark.cpu_only
 
@@ -197,3 +199,19 @@ def test_a_gradient_that_only_its_parameter_has_moves_out_of_the_way() -> None:
         layer.weight.grad.array,  # type: ignore[union-attr]
         variant.differentiable.executors[0][0]._memory,
     )
+
+
+def test_scratch_memory_lies_where_no_buffer_is_needed() -> None:
+    kib = 1 << 10
+    x = np.zeros(kib, np.uint8)
+    buffers = [Buffer(x.shape, x.dtype, x.strides, "internal", Ref(i)) for i in range(3)]
+    lives = {Ref(0): (0, 1), Ref(1): (1, 4), Ref(2): (3, 4)}
+    layout = Layout({Ref(0): 0, Ref(1): kib, Ref(2): 2 * kib}, 3 * kib)
+
+    def place(call: int, nbytes: int) -> int:
+        return place_during(call, nbytes, layout, lives, buffers)
+
+    assert place(0, 2 * kib) == kib
+    assert place(2, kib) == 0  # the first has died
+    assert place(2, kib + 1) == 2 * kib
+    assert place(4, kib) == 0 and place(4, kib + 1) == 3 * kib  # beyond the end

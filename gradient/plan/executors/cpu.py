@@ -23,7 +23,13 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused, small
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
 from gradient.plan.executors.places import assigned_in_place
-from gradient.plan.executors.program import Step, joined, named, with_scratch
+from gradient.plan.executors.program import (
+    Step,
+    joined,
+    named,
+    scratch_of,
+    with_scratch,
+)
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.lending import LARGE as LENT
 from gradient.plan.lending import Loans
@@ -63,7 +69,10 @@ class CpuExecutor:
         self._large = layout.nbytes > LARGE
         if self._large:  # eager runs before have freed as much
             memory.trim()
-        self._memory = memory.pages(layout.nbytes) if self._large else arena.block(layout.nbytes)
+        if self._large:  # with room for scratch memory, which takes no memory before it is used
+            self._memory = memory.pages(2 * layout.nbytes)
+        else:
+            self._memory = arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
         self.loans = Loans()
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
@@ -73,7 +82,6 @@ class CpuExecutor:
         self._place(layout.offsets)
         for ref in plan.inputs:
             own = arena.block(max(1, buffers[ref].nbytes))
-            self.nbytes += buffers[ref].nbytes
             self._arrays[ref] = arena.array_at(own, buffers[ref])
         for i, call in enumerate(calls):
             if i in assigned:
@@ -90,11 +98,16 @@ class CpuExecutor:
             else:
                 lowered_call = self._lowered(call)
                 self.kernels[i] = named(call, lowered_call)
+                if needed := scratch_of(lowered_call):
+                    at = arena.place_during(i, needed, layout, lives, buffers)
+                    if at + needed <= self._memory.size:
+                        lowered_call, _ = with_scratch(lowered_call, self._memory[at:])
+                        self.nbytes = max(self.nbytes, at + needed)
                 steps += lowered_call
                 if self._large:  # what the call was tried with
                     memory.release(self._memory)
         steps, self._scratch = with_scratch(steps)
-        self.nbytes += self._scratch.nbytes
+        self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
         first = joined(steps[:boundary])
         self._second = len(first)
         self.program: list[Step] = [*first, *joined(steps[boundary:])]

@@ -15,8 +15,8 @@ Step = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Scratch(NamedTuple):
-    """Stands among the arguments of a task for memory that nothing outlives its call in, and that
-    all calls share, until `with_scratch`."""
+    """Stands among the arguments of a task for memory that nothing outlives its call in, until
+    `with_scratch`: a part of the arena that is free during the call, or some that calls share."""
 
     offset: int
     shape: tuple[int, ...]
@@ -26,10 +26,18 @@ class Scratch(NamedTuple):
     """The bytes of that memory that the call needs."""
 
 
-def with_scratch(steps: Sequence[Step]) -> tuple[list[Step], np.ndarray]:
-    """The steps with memory for their scratch arrays, and this memory."""
-    needed = max((x.end for _, given in steps for x in given if isinstance(x, Scratch)), default=0)
-    memory = arena.block(needed)
+def scratch_of(steps: Sequence[Step]) -> int:
+    """The bytes of scratch memory that steps need."""
+    return max((x.end for _, given in steps for x in given if isinstance(x, Scratch)), default=0)
+
+
+def with_scratch(
+    steps: Sequence[Step], memory: np.ndarray | None = None
+) -> tuple[list[Step], np.ndarray]:
+    """The steps with memory for their scratch arrays, and this memory: that which is given, or
+    some of their own."""
+    if memory is None:
+        memory = arena.block(scratch_of(steps))
 
     def resolved(x: Any) -> Any:
         if not isinstance(x, Scratch):
