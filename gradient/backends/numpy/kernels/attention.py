@@ -34,13 +34,19 @@ def padded(n, array):
 
 
 @subroutine
+def padded_to_pairs(n, array):
+    """n rounded up to whole pairs of the array's vectors."""
+    pair = 2 * lanes(array)
+    return (n + pair - 1) // pair * pair
+
+
+@subroutine
 def long_row(n, array):
     """A length for rows of n that are also read down their columns.
 
     Elements a power of two apart compete for the same few lines of the cache. So it is none.
     """
-    pair = 2 * lanes(array)
-    return (n + pair - 1) // pair * pair + pair
+    return padded_to_pairs(n, array) + 2 * lanes(array)
 
 
 @subroutine

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.attention import padded
+from gradient.backends.numpy.kernels.attention import padded_to_pairs
 from gradient.backends.numpy.kernels.cache_slots import (
     BLOCK,
     find_vectors,
@@ -171,8 +171,8 @@ def attend(
     pair = 2 * width
     some = tile if tile <= 2 else ROWS  # go through the keys together, some of them of no use
     held_rows = (tile + some - 1) // some * some
-    k_direct = k_kind <= FLOAT16 and d == padded(d, q)
-    d_row, e_row = (d + width - 1) // width * width, padded(e, q)
+    k_direct = k_kind <= FLOAT16 and d == padded_to_pairs(d, q)
+    d_row, e_row = (d + width - 1) // width * width, padded_to_pairs(e, q)
     v_direct = v_kind <= FLOAT16 and e == e_row
     keys = np.empty(d_row * pair, dtype)
     columns, p = np.empty(held_rows * d_row, dtype), np.empty(held_rows * SCORES, dtype)
@@ -273,7 +273,7 @@ def join_parts(start, stop, sizes, parts, high, sums, o, out):
     The first part's high, sums and o are overwritten."""
     heads, e = sizes[3], sizes[5]
     rows = sizes[1] * (sizes[2] // heads)
-    n = padded(e, o)
+    n = padded_to_pairs(e, o)
     kept, added = np.empty(rows, o.dtype), np.empty(rows, o.dtype)
     for unit in range(start, stop):
         first = unit * parts * rows
