@@ -156,7 +156,7 @@ def where(
     other: Tensor | Number | None = None,
     *,
     out: Tensor | None = None,
-) -> Any:
+) -> Tensor | tuple[Tensor, ...]:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if out is not None:
         return placed(where(condition, input, other), {"out": out}, "where")  # type: ignore[arg-type]
