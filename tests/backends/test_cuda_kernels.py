@@ -507,7 +507,7 @@ def test_every_kernel_is_launched_by_a_case():
         groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
-            for has_tensor_cores in (True, False):
+            for has_tensor_cores in (False, True):
                 backend.runtime.has_tensor_cores = has_tensor_cores
                 few_rows(backend, dtype, name, 2)
             groups(backend, dtype, COUNTS["few"], name)
