@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from gradient.autograd.forwarding import located
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, DType, float32
@@ -70,16 +69,10 @@ def widest_precision_on_gpu(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def autocast_as(method: Any, function: Any) -> Any:
-    """Another function, with the precision of a method that may have one of the wrappers, and with
-    its own names of arguments."""
+    """Another function, with the precision of a method that may have one of the wrappers."""
     while method is not None:
         if (cast := vars(method).get("autocast")) is not None:
-            wrapped = _wrapper(function, cast)
-            code = wrapped.__code__
-            if code.co_posonlyargcount:
-                names = function.__code__.co_varnames[: code.co_argcount]
-                wrapped.__code__ = code.replace(co_varnames=names, co_posonlyargcount=0)
-            return wrapped
+            return _wrapper(function, cast)
         method = getattr(method, "__wrapped__", None)
     return function
 
@@ -97,7 +90,7 @@ def _of_one(call: Any, cast: Cast) -> Any:
     def run_one(a: Any, /) -> Any:  # these two are cheaper to call; a small matmul notices
         if mode.autocast is not None:
             (a,) = cast((a,))
-        return located(call(a))
+        return call(a)
 
     return run_one
 
@@ -106,7 +99,7 @@ def _of_two(call: Any, cast: Cast) -> Any:
     def run_two(a: Any, b: Any, /) -> Any:
         if mode.autocast is not None:
             a, b = cast((a, b))
-        return located(call(a, b))
+        return call(a, b)
 
     return run_two
 
