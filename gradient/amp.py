@@ -34,9 +34,8 @@ class autocast:  # noqa: N801 (PyTorch's name)
     """Compute matrix products, convolutions and attention in 16 bits, within a block or a function.
 
     Parameters stay as they are: their values are cast when they are used, and their gradients come
-    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32, and on a GPU so
-    do sums, powers, exponentials and logarithms: the lists are PyTorch's. Put the forward pass and
-    the loss inside, and `backward` outside.
+    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32. Put the forward
+    pass and the loss inside, and `backward` outside.
 
         with autocast("cuda", dtype=gradient.bfloat16):
             loss = loss_function(model(x), y)

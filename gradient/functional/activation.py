@@ -8,7 +8,6 @@ from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import activation, trigonometry
-from gradient.ops.autocast import lower_precision
 from gradient.random import Generator, rand_like
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
@@ -105,7 +104,6 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
 
 
-@lower_precision
 @composite
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """`leaky_relu` with a learned slope: one, or one per channel (dimension 1) (He et al. 2015)."""

@@ -8,7 +8,6 @@ from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, constant, floats, integers, one_dtype
 from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import fused, loss
-from gradient.ops.autocast import float32_precision
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, int_of, outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
@@ -73,7 +72,6 @@ def cross_entropy(
     return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def nll_loss(
@@ -197,7 +195,6 @@ def binary_cross_entropy(
     return reduced(op, losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def binary_cross_entropy_with_logits(
@@ -228,7 +225,6 @@ def _one_size(op: str, input: Tensor, target: Tensor) -> None:
         )
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def kl_div(
@@ -252,7 +248,6 @@ def kl_div(
     return reduced("kl_div", losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -264,7 +259,6 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     return reduced("soft_margin_loss", -logsigmoid(product), reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def hinge_embedding_loss(
@@ -276,7 +270,6 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def multi_margin_loss(
@@ -305,7 +298,6 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:

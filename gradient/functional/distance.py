@@ -11,7 +11,6 @@ from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.stability import at_least
 from gradient.ops import reduce
-from gradient.ops.autocast import float32_precision, float32_precision_on_gpu
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.interop import from_numpy
@@ -25,7 +24,6 @@ __all__ = [
 ]
 
 
-@float32_precision_on_gpu
 @composite
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
@@ -54,7 +52,6 @@ def pairwise_distance(
     )
 
 
-@float32_precision
 @composite
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances between each row of input (N, M) and those behind it: (N (N - 1) / 2,)."""
@@ -73,7 +70,6 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
 
 
-@float32_precision
 @composite
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""

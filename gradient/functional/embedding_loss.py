@@ -9,7 +9,6 @@ from gradient.functional.arguments import composite
 from gradient.functional.distance import pairwise_distance
 from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import elementwise
-from gradient.ops.autocast import float32_precision
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import zeros_like
@@ -23,7 +22,6 @@ __all__ = [
 ]
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def cosine_embedding_loss(
@@ -51,7 +49,6 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def margin_ranking_loss(
@@ -67,7 +64,6 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def triplet_margin_loss(

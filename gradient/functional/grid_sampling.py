@@ -10,7 +10,6 @@ from gradient.dtypes import bool_
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, one_dtype, rounded_once
 from gradient.functional.vision import cubic_weights
-from gradient.ops.autocast import widest_precision_on_gpu
 from gradient.tensor import Tensor
 from gradient.tensor.creation import linspace, ones, ones_like
 from gradient.tensor.joining import stack, where
@@ -50,7 +49,6 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     return grid.reshape(size[0], *size[2:], spatial)
 
 
-@widest_precision_on_gpu
 @composite
 def grid_sample(
     input: Tensor,

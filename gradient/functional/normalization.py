@@ -11,7 +11,6 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
 from gradient.ops import fused
-from gradient.ops.autocast import float32_precision_on_gpu
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, int_of, number_of
 
@@ -242,7 +241,6 @@ def local_response_norm(
     return input / (total / size * alpha + k) ** beta
 
 
-@float32_precision_on_gpu
 @composite
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`x / max(norm_p(x), eps)` along `dim`."""

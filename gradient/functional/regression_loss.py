@@ -10,7 +10,6 @@ from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, takes_retired_arguments, warn_if_broadcast
 from gradient.functional.stability import at_least
-from gradient.ops.autocast import float32_precision
 from gradient.ops.reduce import sum_of_squares
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def mse_loss(
@@ -39,7 +37,6 @@ def mse_loss(
     )
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def l1_loss(
@@ -49,7 +46,6 @@ def l1_loss(
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def smooth_l1_loss(
@@ -68,7 +64,6 @@ def smooth_l1_loss(
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
 
-@float32_precision
 @composite
 def huber_loss(
     input: Tensor,
@@ -127,7 +122,6 @@ def _regression(
     return reduced(op, losses, reduction)
 
 
-@float32_precision
 @takes_retired_arguments
 @composite
 def poisson_nll_loss(

@@ -11,7 +11,6 @@ from gradient.dtypes import bool_, float64
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.solving import inv, solve
-from gradient.ops.autocast import lower_precision
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.arithmetic import same_dtype
@@ -140,7 +139,6 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     return x.unsqueeze(-1) ** powers.to(x.dtype)
 
 
-@lower_precision
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products of the vectors in `dim`."""
     x, y = matrices("linalg.vecdot", x, 0), matrices("linalg.vecdot", y, 0)

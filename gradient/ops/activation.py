@@ -7,7 +7,6 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.ops.autocast import float32_precision_on_gpu
 
 
 @op(lambda g, be, out: be.sigmoid_grad(g, out), promotion="int_to_float", takes_complex=True)
@@ -45,7 +44,6 @@ def relu(be: Backend[Array], x: Array, /) -> Array:
     return be.relu(x)
 
 
-@float32_precision_on_gpu
 @op(
     lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold),
     promotion="float_only",

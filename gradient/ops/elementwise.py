@@ -11,7 +11,6 @@ from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
 from gradient.errors import ArgumentError, DTypeError, sentence
-from gradient.ops.autocast import float32_precision_on_gpu
 
 # Arithmetic --------------------------------------------------------------------------------------
 
@@ -46,7 +45,6 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return a / b
 
 
-@float32_precision_on_gpu
 @binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
     keeps_sign="b", takes_complex=True)  # fmt: skip
@@ -265,7 +263,6 @@ def contiguous(be: Backend[Array], x: Array, /) -> Array:
 # Exponentials and logarithms -----------------------------------------------------------------
 
 
-@float32_precision_on_gpu
 @op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True)
 def exp(be: Backend[Array], x: Array, /) -> Array:
     """e^x"""
@@ -278,35 +275,30 @@ def exp2(be: Backend[Array], x: Array, /) -> Array:
     return be.exp2(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, out: g * (out + 1), promotion="int_to_float", takes_complex=True)
 def expm1(be: Backend[Array], x: Array, /) -> Array:
     """e^x - 1, exact near 0."""
     return be.expm1(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True)
 def log(be: Backend[Array], x: Array, /) -> Array:
     """The natural logarithm."""
     return be.log(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, x: g / (x * math.log(2)), promotion="int_to_float", takes_complex=True)
 def log2(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 2."""
     return be.log2(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, x: g / (x * math.log(10)), promotion="int_to_float", takes_complex=True)
 def log10(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 10."""
     return be.log10(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, x: g / (x + 1), promotion="int_to_float", takes_complex=True)
 def log1p(be: Backend[Array], x: Array, /) -> Array:
     """log(1 + x), exact near 0."""
@@ -327,14 +319,12 @@ def sqrt(be: Backend[Array], x: Array, /) -> Array:
     return be.sqrt(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, out: g * (out * out * out) * -0.5, promotion="int_to_float", takes_complex=True)
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(x)"""
     return 1 / be.sqrt(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, out: -g * out * out, promotion="int_to_float", takes_complex=True)
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / x"""
@@ -356,7 +346,6 @@ def erfc(be: Backend[Array], x: Array, /) -> Array:
     return be.erfc(x)
 
 
-@float32_precision_on_gpu
 @op(
     lambda g, be, x: g * be.exp(be.erfinv(x) ** 2) * (math.sqrt(math.pi) / 2),
     promotion="int_to_float",

@@ -10,7 +10,7 @@ from typing import Any
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.backends.options import AttentionOptions, SlotMap
-from gradient.ops.autocast import float32_precision, float32_precision_on_gpu, lower_precision
+from gradient.ops.autocast import float32_precision, lower_precision
 
 
 @float32_precision
@@ -83,7 +83,6 @@ def batch_norm(
     return y, {"mean": mean, "rstd": rstd}
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x, weight, mean, rstd, groups:
     be.group_norm_grad(g, x, weight, mean, rstd, groups), promotion="same_float")  # fmt: skip
 def group_norm(

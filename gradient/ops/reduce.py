@@ -8,7 +8,6 @@ from typing import Any
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.dtypes import uint8
-from gradient.ops.autocast import float32_precision, float32_precision_on_gpu
 
 UINT8 = uint8.numpy
 
@@ -31,7 +30,6 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
     return n
 
 
-@float32_precision_on_gpu
 @op(
     lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims),
     takes_complex=True,
@@ -105,7 +103,6 @@ def std_grad(be: Backend, g: Any, out: Any) -> Any:
     return be.where(flat, be.full((), 0, out.dtype), g / (safe * 2))
 
 
-@float32_precision
 @op(lambda g, be, x, axis, keepdims:
     expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis),
     takes_complex=True)  # fmt: skip
@@ -198,7 +195,6 @@ def amax_grad(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) 
     return best * expand_reduced(be, g / ties, x.shape, axis, keepdims)
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x, out, axis, keepdims:
     logsumexp_grad(be, g, x, out, axis, keepdims),
     promotion="int_to_float")  # fmt: skip
@@ -214,7 +210,6 @@ def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: 
     return expand_reduced(be, g, x.shape, axis, keepdims) * slope
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, axis: reverse_cumsum(be, g, axis), takes_complex=True)
 def cumsum(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running sum."""
@@ -225,7 +220,6 @@ def reverse_cumsum(be: Backend, x: Any, axis: int) -> Any:
     return be.flip(be.cumsum(be.flip(x, (axis,)), axis), (axis,))
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis), takes_complex=True)
 def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running product."""

@@ -7,7 +7,6 @@ from typing import Any
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
-from gradient.ops.autocast import float32_precision_on_gpu
 
 
 @op(lambda g, be, x: g * be.cos(x), promotion="int_to_float", takes_complex=True)
@@ -22,21 +21,18 @@ def cos(be: Backend[Array], x: Array, /) -> Array:
     return be.cos(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, out: g * (1 + out * out), promotion="int_to_float", takes_complex=True)
 def tan(be: Backend[Array], x: Array, /) -> Array:
     """The tangent of radians."""
     return be.tan(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
 def asin(be: Backend[Array], x: Array, /) -> Array:
     """The arc sine."""
     return be.arcsin(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
 def acos(be: Backend[Array], x: Array, /) -> Array:
     """The arc cosine."""
@@ -65,14 +61,12 @@ def inverse_square(be: Backend, a: Any, b: Any) -> Any:
     return be.where(origin, zero, 1 / be.where(origin, one, square))
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float", takes_complex=True)
 def sinh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic sine."""
     return be.sinh(x)
 
 
-@float32_precision_on_gpu
 @op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float", takes_complex=True)
 def cosh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic cosine."""

@@ -12,7 +12,6 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import activation, comparison, elementwise, trigonometry
-from gradient.ops.autocast import float32_precision_on_gpu
 from gradient.tensor.arguments import fitting, flag_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 
@@ -51,7 +50,7 @@ class Arithmetic(TensorBase):
     __mul__ = elementwise.mul
     __rmul__ = elementwise.mul
     __truediv__ = elementwise.div
-    __rtruediv__ = float32_precision_on_gpu(_reflected(elementwise.div))
+    __rtruediv__ = _reflected(elementwise.div)
     __floordiv__ = elementwise.floor_divide
     __rfloordiv__ = _reflected(elementwise.floor_divide)
     __mod__ = elementwise.remainder
@@ -208,7 +207,6 @@ class Arithmetic(TensorBase):
             return elementwise.div(elementwise.round(elementwise.mul(self, scale)), scale)
         return elementwise.mul(elementwise.round(elementwise.div(self, scale)), scale)
 
-    @float32_precision_on_gpu
     def square(self) -> Tensor:
         """self * self"""
         return (

@@ -9,7 +9,6 @@ from typing import Any
 
 from gradient.autograd.forwarding import Function, can_be_forwarded, forwarded, parameters
 from gradient.errors import copied
-from gradient.ops.autocast import autocast_as
 
 
 def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
@@ -28,7 +27,7 @@ def as_function(method: Function, name: str = "") -> Function:
     """
     own: Any = inspect.unwrap(method)
     if parameters(own)[0] == "input":
-        return forwarded(autocast_as(method, own))
+        return forwarded(own)
     code: CodeType = own.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,4 +39,4 @@ def as_function(method: Function, name: str = "") -> Function:
     function: Any = copied(own, name or own.__name__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}
-    return forwarded(autocast_as(method, function))
+    return forwarded(function)

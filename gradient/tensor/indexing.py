@@ -20,7 +20,6 @@ from gradient.errors import (
 )
 from gradient.ops import comparison, elementwise, shape
 from gradient.ops import index as ops
-from gradient.ops.autocast import widest_precision_on_gpu
 from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
@@ -195,7 +194,6 @@ class Indexing(Arithmetic):
             raise kind(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
-    @widest_precision_on_gpu
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
         """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
         return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)

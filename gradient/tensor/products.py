@@ -11,7 +11,6 @@ import numpy as np
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg, shape
-from gradient.ops.autocast import lower_precision, widest_precision_on_gpu
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
@@ -58,7 +57,6 @@ class Products(Arithmetic):
         _expect("mv", (self, 2), (vec, 1))
         return matmul(self, vec)
 
-    @widest_precision_on_gpu
     def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors."""
         _expect("dot", (self, 1), (tensor, 1))
@@ -86,12 +84,10 @@ class Products(Arithmetic):
 
     ger = outer
 
-    @lower_precision
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat1 @ mat2"""
         return _added("addmm", self, mat1, mat2, 2, beta, alpha)
 
-    @lower_precision
     def baddbmm(
         self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:

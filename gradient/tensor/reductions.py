@@ -24,7 +24,6 @@ from gradient.ops import (
     reduce,
     shape,
 )
-from gradient.ops.autocast import float32_precision_on_gpu
 from gradient.tensor.arguments import (
     axes_of,
     axis_of,
@@ -129,7 +128,6 @@ class Reductions(Arithmetic):
         off = int(unbiased) if correction is None else number_of(caller, "correction", correction)
         return self._axis(caller, dim, keepdim), off
 
-    @float32_precision_on_gpu
     def norm(
         self,
         p: float | str | None = "fro",

@@ -14,7 +14,6 @@ from gradient.dtypes import bool_, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.ops import index as ops
-from gradient.ops.autocast import widest_precision_on_gpu
 from gradient.tensor.arguments import axis_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.base import TensorBase
@@ -87,7 +86,6 @@ class Segments(TensorBase):
         at = at.expand(source.shape)
         return self.scatter_reduce(axis, at, source, reduce, include_self=include_self)
 
-    @widest_precision_on_gpu
     def index_put(
         self: Any,
         indices: Sequence[Tensor | None],

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.modes import no_grad
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.ops.autocast import float32_precision_on_gpu
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import where
@@ -137,12 +136,10 @@ class Statistics(TensorBase):
             values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
         return ValuesAndIndices(values, indices)
 
-    @float32_precision_on_gpu
     def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
         """The p-norm of the difference."""
         return (self - tensor_of("dist", other)).norm(p)
 
-    @float32_precision_on_gpu
     def renorm(self: Any, p: float, dim: int, maxnorm: float) -> Tensor:
         """The slices of `dim` whose p-norm is beyond `maxnorm` scaled down to it."""
         if self.ndim < 2:
