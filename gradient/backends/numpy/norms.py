@@ -12,10 +12,6 @@ from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.required import Axis
 
-MIN_LOGITS = 512
-"""Numbers from which a kernel takes losses, in place of 15 calls of NumPy: a batch of MNIST's has
-640."""
-
 
 class NormKernels(NormDefaults[np.ndarray]):
     """Overrides of `composed.norms`."""
@@ -55,7 +51,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def cross_entropy(
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not _takes_losses(logits):
+        if not kernels.supports(logits):
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         norms = kernels.load("norms")
 
@@ -80,7 +76,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         ignore_index: int,
         label_smoothing: float,
     ) -> np.ndarray:
-        if not _takes_losses(logits, g, high, log_sum):
+        if not kernels.supports(logits, g, high, log_sum):
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
@@ -176,18 +172,6 @@ class NormKernels(NormDefaults[np.ndarray]):
             _2d(g), _2d(x), _or_full(weight, 1, x), rstd.reshape(-1), _2d(gx), gw,
         )  # fmt: skip
         return gx, None if weight is None else gw.sum(0)
-
-
-def _takes_losses(logits: np.ndarray, *others: np.ndarray) -> bool:
-    """As `kernels.supports`, from fewer numbers on."""
-    return kernels.supports(logits, *others) or (
-        type(logits) is np.ndarray
-        and logits.size >= MIN_LOGITS
-        and logits.dtype in kernels.FLOATS
-        and logits.flags.c_contiguous
-        and all(x.dtype == logits.dtype for x in others)
-        and kernels.available()
-    )
 
 
 def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:
