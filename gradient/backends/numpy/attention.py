@@ -150,7 +150,7 @@ def _mask_supported(mask: np.ndarray | None, options: AttentionOptions) -> bool:
         and not options.is_causal
         and (
             mask.dtype == np.bool_
-            or (not options.softcap and (mask.dtype in kernels.FLOATS | HALF_PRECISION))
+            or (not options.softcap and (mask.dtype in (*kernels.FLOATS, *HALF_PRECISION)))
         )
         and mask.flags.behaved
     )
