@@ -143,43 +143,43 @@ class Conversion(Arithmetic):
 
         return all(map(is_shared, parts_of(self.array)))
 
-    def float(self, memory_format: object = None) -> Tensor:
+    def float(self, *, memory_format: object = None) -> Tensor:
         """As float32."""
         return self.to(dtype="float32")
 
-    def double(self, memory_format: object = None) -> Tensor:
+    def double(self, *, memory_format: object = None) -> Tensor:
         """As float64."""
         return self.to(dtype="float64")
 
-    def half(self, memory_format: object = None) -> Tensor:
+    def half(self, *, memory_format: object = None) -> Tensor:
         """As float16."""
         return self.to(dtype="float16")
 
-    def bfloat16(self, memory_format: object = None) -> Tensor:
+    def bfloat16(self, *, memory_format: object = None) -> Tensor:
         """As bfloat16."""
         return self.to(dtype="bfloat16")
 
-    def int(self, memory_format: object = None) -> Tensor:
+    def int(self, *, memory_format: object = None) -> Tensor:
         """As int32."""
         return self.to(dtype="int32")
 
-    def long(self, memory_format: object = None) -> Tensor:
+    def long(self, *, memory_format: object = None) -> Tensor:
         """As int64."""
         return self.to(dtype="int64")
 
-    def short(self, memory_format: object = None) -> Tensor:
+    def short(self, *, memory_format: object = None) -> Tensor:
         """As int16."""
         return self.to(dtype="int16")
 
-    def char(self, memory_format: object = None) -> Tensor:
+    def char(self, *, memory_format: object = None) -> Tensor:
         """As int8."""
         return self.to(dtype="int8")
 
-    def byte(self, memory_format: object = None) -> Tensor:
+    def byte(self, *, memory_format: object = None) -> Tensor:
         """As uint8."""
         return self.to(dtype="uint8")
 
-    def bool(self, memory_format: object = None) -> Tensor:
+    def bool(self, *, memory_format: object = None) -> Tensor:
         """As bool."""
         return self.to(dtype="bool")
 

@@ -68,13 +68,14 @@ def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
     first = tensors[0].array.shape
+    axis = axis_of(dim, len(first) + 1)
     for i, t in enumerate(tensors):
         if t.array.shape != first:
             raise ShapeError(
                 f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
                 f"{list(t.array.shape)} at entry {i}"
             )
-    return shape.stack(*tensors, axis=axis_of(dim, len(first) + 1))
+    return shape.stack(*tensors, axis=axis)
 
 
 @forwarded

@@ -31,7 +31,7 @@ EXCLUDED = {  # fmt: skip
     **dict.fromkeys(
         """
 atleast_1d atleast_2d atleast_3d conj conj_physical deg2rad fliplr positive rad2deg
-isreal resolve_conj resolve_neg row_stack trapz
+ger isreal resolve_conj resolve_neg row_stack trapz
         """.split(),  # noqa: SIM905
         "drawn without a difference; other names of what the list has, whose places are few",
     ),
@@ -42,6 +42,9 @@ isreal resolve_conj resolve_neg row_stack trapz
     **dict.fromkeys(
         ("angle", "copysign", "dist", "float_power", "renorm", "sinc"),
         "PyTorch's second derivative where they are not smooth is NaN, or what rounding leaves",
+    ),
+    **dict.fromkeys(
+        ("new", "resize_", "resize_as_"), "what is new in them is whatever memory holds"
     ),
     **dict.fromkeys(("corrcoef", "logaddexp2"), "rounded differently near 0"),
     **dict.fromkeys(("index_put", "put"), "which of several writes to a place wins is not defined"),
