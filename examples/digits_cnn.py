@@ -1,11 +1,12 @@
 """Recognise digits with a convolutional network, save it, load it back.
 
     python examples/digits_cnn.py                        # digits that the script draws itself
-    python examples/digits_cnn.py --data mnist --steps 400
+    python examples/digits_cnn.py --data mnist           # MNIST, to 99 % of its test images
 
-`--data` names a folder with MNIST's idx files (`*-images-idx3-ubyte.gz`, and the labels beside
-them). Shows Conv2d, BatchNorm2d, Dropout, one-cycle SGD, and a state_dict written to disk and read
-again. It runs on PyTorch too when nothing but its import lines is changed (examples/README.md).
+`--data` names a folder with MNIST's four idx files, gzipped or not; where only one pair of images
+and labels is there, a fifth of it is kept for the test. Shows Conv2d, BatchNorm2d, Dropout,
+one-cycle SGD, and a state_dict written to disk and read again. It runs on PyTorch too when nothing
+but its import lines is changed (examples/README.md).
 """
 
 import argparse
@@ -55,8 +56,8 @@ def drawn_digits(
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """A uint8 array from a gzipped idx file: two zero bytes, dtype, rank, the sizes, the data."""
-    with gzip.open(path) as file:
+    """A uint8 array from an idx file: two zero bytes, dtype, rank, the sizes, the data."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         _, dtype, rank = struct.unpack(">HBB", file.read(4))
         if dtype != 8:
             raise ValueError(f"{path}: expected an idx file of bytes (type 8), got type {dtype}")
@@ -64,14 +65,34 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
-def mnist_digits(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (N, 1, 28, 28), mean 0 and deviation 1, and labels (N,) of the first idx pair."""
-    found = sorted(folder.glob("*-images-idx3-ubyte.gz"))
-    if not found:
-        raise FileNotFoundError(f"{folder}: no *-images-idx3-ubyte.gz in this folder")
-    images = read_idx(found[0]).astype(np.float32)[:, None]
-    labels_path = found[0].with_name(found[0].name.replace("images-idx3", "labels-idx1"))
-    return (images - images.mean()) / images.std(), read_idx(labels_path).astype(np.int64)
+def mnist_digits(images_path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images (N, 1, 28, 28), in 0 to 1, from a file, and their labels (N,), from its neighbour."""
+    labels_path = images_path.with_name(images_path.name.replace("images-idx3", "labels-idx1"))
+    images = read_idx(images_path).astype(np.float32)[:, None] / 255
+    return images, read_idx(labels_path).astype(np.int64)
+
+
+def train_and_test_sets(
+    folder: Path | None, rng: np.random.Generator
+) -> tuple[TensorDataset, TensorDataset]:
+    """MNIST's own two sets where the folder has both; else a split, four fifths to one fifth."""
+    if folder is None:
+        sets = [drawn_digits(5000, rng)]
+    else:
+        paths = sorted(folder.glob("*-images-idx3-ubyte*"), reverse=True)  # train before t10k
+        if not paths:
+            raise FileNotFoundError(f"{folder}: no *-images-idx3-ubyte.gz in this folder")
+        sets = [mnist_digits(path) for path in paths]
+    if len(sets) == 1:
+        images, labels = sets[0]
+        train, test = np.split(rng.permutation(len(images)), [len(images) * 8 // 10])
+        sets = [(images[train], labels[train]), (images[test], labels[test])]
+    mean, deviation = sets[0][0].mean(), sets[0][0].std()
+    train_set, test_set = (
+        TensorDataset(gradient.from_numpy((images - mean) / deviation), gradient.from_numpy(labels))
+        for images, labels in sets
+    )
+    return train_set, test_set
 
 
 class ConvNet(nn.Module):
@@ -108,7 +129,9 @@ def accuracy(model: ConvNet, loader: "DataLoader[list[gradient.Tensor]]") -> flo
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with MNIST's idx files")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--steps", type=int, help="default: 300, or three epochs where that is more"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--channels", type=int, default=16)
@@ -118,21 +141,17 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     gradient.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    drawn, digits = mnist_digits(args.data) if args.data else drawn_digits(5000, rng)
-    order = rng.permutation(len(drawn))
-    images, labels = gradient.from_numpy(drawn[order]), gradient.from_numpy(digits[order])
-    split = len(images) * 8 // 10
-    train_set = TensorDataset(images[:split], labels[:split])
-    test_set = TensorDataset(images[split:], labels[split:])
+    train_set, test_set = train_and_test_sets(args.data, rng)
     train_loader = DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True)
     test_loader = DataLoader(test_set, batch_size=250)
+    steps = max(300, 3 * len(train_loader)) if args.steps is None else args.steps
 
     model = ConvNet(args.channels)
     print(model)
     optimizer = SGD(model.parameters(), lr=args.lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    scheduler = OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps)
+    scheduler = OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps)
     losses: list[float] = []
-    while len(losses) < args.steps:
+    while len(losses) < steps:
         model.train()
         for x, y in train_loader:
             loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
@@ -143,7 +162,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             losses.append(loss.item())
             if len(losses) % 50 == 0:
                 print(f"step {len(losses):4d}  loss {losses[-1]:.4f}")
-            if len(losses) == args.steps:
+            if len(losses) == steps:
                 break
 
     result = {"losses": losses, "accuracy": accuracy(model, test_loader)}

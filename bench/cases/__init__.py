@@ -74,6 +74,7 @@ CASES = {
     ),
     "training-memory": Case("training_memory", "peak memory of the same steps"),
     "checkpointing": Case("checkpointing", "what computing activations anew costs a training step"),
+    "mnist": Case("mnist", "examples/digits_cnn.py on MNIST: its time and test accuracy"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "replay": Case("replayed_steps", "the Python of a replayed decoding step, and recording it"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
