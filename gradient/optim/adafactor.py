@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from gradient.checks import Limits, number, optional, pair
 from gradient.dtypes import finfo
-from gradient.optim.optimizer import Optimizer, Params, descent
+from gradient.optim.gradients import descent
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 

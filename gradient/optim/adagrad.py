@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradient.checks import Limits, number
+from gradient.optim.gradients import with_weight_decay
 from gradient.optim.numbers import changing, rate
-from gradient.optim.optimizer import Optimizer, Params, with_weight_decay
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 

@@ -7,14 +7,9 @@ from typing import Any, ClassVar
 
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
+from gradient.optim.gradients import grad_of, with_weight_decay
 from gradient.optim.numbers import changing, rate
-from gradient.optim.optimizer import (
-    Optimizer,
-    Params,
-    found_inf_beside,
-    grad_of,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing
@@ -90,7 +85,7 @@ class Adam(Optimizer):
 
         # A parameter that had no gradient in some step is behind the others in its count.
         for backend, (step, _), batch in batches(params, count):
-            found_inf = found_inf_beside(batch[0], self)
+            found_inf = self._found_inf_beside(batch[0])
             with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
                     arrays(batch),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
+from gradient.optim.gradients import grad_of
 from gradient.optim.numbers import rate, shrinking
-from gradient.optim.optimizer import Optimizer, Params, grad_of
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing

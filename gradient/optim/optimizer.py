@@ -20,24 +20,21 @@ style, which overrides `step` itself, works as well.
 from __future__ import annotations
 
 import copy
-import functools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from gradient.autograd import enable_grad, no_grad
-from gradient.autograd.node import RemovableHandle
 from gradient.checks import Limits, Relation, check
 from gradient.dtypes import float32
-from gradient.errors import ArgumentError, AutogradError, DTypeError, TypeMismatch, sentence
-from gradient.optim.numbers import shrinking
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
+from gradient.optim.hooks import Hooked, with_hooks
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
 StateDict = dict[str, Any]
-Hook = Callable[..., Any]
 R = TypeVar("R")
 Params = Iterable[Tensor] | Iterable[Group] | Iterable[tuple[str, Tensor]]
 
@@ -51,31 +48,7 @@ class _Required:
 required = _Required()
 
 
-def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a class's `step` so that hooks run around it, and schedulers can see that it ran."""
-
-    @functools.wraps(step)
-    def step_with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        hooks = vars(self)  # one that stands around another may not have called __init__
-        for hook in list(hooks.get("_step_pre_hooks", ())):
-            replaced = hook(self, args, kwargs)
-            if replaced is not None:
-                if not (isinstance(replaced, tuple) and len(replaced) == 2):
-                    raise AutogradError(
-                        f"{type(self).__name__}: a step pre-hook must return None or "
-                        f"(args, kwargs), but one returned {type(replaced).__name__}"
-                    )
-                args, kwargs = replaced
-        result = step(self, *args, **kwargs)
-        self._opt_called = True
-        for hook in list(hooks.get("_step_post_hooks", ())):
-            hook(self, args, kwargs)
-        return result
-
-    return step_with_hooks
-
-
-class Optimizer:
+class Optimizer(Hooked):
     """Parameters in groups with options, and the state that an update rule keeps for each.
 
     Args:
@@ -117,7 +90,7 @@ class Optimizer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
-            cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
+            cls.step = with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, Tensor):
@@ -128,13 +101,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
-        self._opt_called = False
-        self._step_pre_hooks: list[Hook] = []
-        self._step_post_hooks: list[Hook] = []
-        self._state_dict_pre_hooks: list[Hook] = []
-        self._state_dict_post_hooks: list[Hook] = []
-        self._load_state_dict_pre_hooks: list[Hook] = []
-        self._load_state_dict_post_hooks: list[Hook] = []
+        self._init_hooks()
 
         # A set is passed on as it is, to be refused with the message for sets.
         if not isinstance(params, Iterable):
@@ -259,7 +226,7 @@ class Optimizer:
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], R]) -> R: ...
-    @_with_hooks
+    @with_hooks
     def step(self, closure: Callable[[], R] | None = None) -> R | None:
         """Update all parameters that have a gradient, in place.
 
@@ -302,6 +269,10 @@ class Optimizer:
         elif not isinstance(state["step"], Tensor):
             state["step"] = p.new_full((), state["step"], dtype=float32)
         return state
+
+    def _found_inf_beside(self, p: Tensor) -> Any:
+        """The array of `found_inf` on the device of `p`; None without one."""
+        return None if self.found_inf is None else self.found_inf.to(p.device).array
 
     def update(self, params: list[Tensor], group: Group) -> None:
         """Change `params`, all of which have a gradient, in place by one step of the rule.
@@ -401,36 +372,6 @@ class Optimizer:
         for hook in list(self._load_state_dict_post_hooks):
             hook(self)
 
-    # -- hooks --
-
-    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
-        return RemovableHandle(self._step_pre_hooks, hook)
-
-    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
-        """Call `hook(optimizer, args, kwargs)` after each step."""
-        return RemovableHandle(self._step_post_hooks, hook)
-
-    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Call `hook(optimizer)` before `state_dict` is made."""
-        return RemovableHandle(self._state_dict_pre_hooks, hook, prepend)
-
-    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Call `hook(optimizer, state_dict)` on each `state_dict`; it may return another one."""
-        return RemovableHandle(self._state_dict_post_hooks, hook, prepend)
-
-    def register_load_state_dict_pre_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Call `hook(optimizer, state_dict)` before loading; it may return another one."""
-        return RemovableHandle(self._load_state_dict_pre_hooks, hook, prepend)
-
-    def register_load_state_dict_post_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Call `hook(optimizer)` after a state was loaded."""
-        return RemovableHandle(self._load_state_dict_post_hooks, hook, prepend)
-
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for i, group in enumerate(self.param_groups):
@@ -450,29 +391,3 @@ def _like_parameter(value: Any, p: Tensor) -> Any:
         dtype = p.dtype if p.dtype.is_floating_point else value.dtype
         return value.detach().to(device=p.device, dtype=dtype).clone()
     return value
-
-
-def found_inf_beside(p: Tensor, optimizer: Optimizer) -> Any:
-    """The array of the optimiser's `found_inf` on the device of `p`; None without one."""
-    found_inf = optimizer.found_inf
-    return None if found_inf is None else found_inf.to(p.device).array
-
-
-def grad_of(p: Tensor) -> Tensor:
-    """The gradient of a parameter that is stepped, and so has one."""
-    return cast("Tensor", p.grad)
-
-
-def descent(p: Tensor, group: Group) -> Tensor:
-    """The gradient to descend along: negated for `maximize`."""
-    return -grad_of(p) if group["maximize"] else grad_of(p)
-
-
-def with_weight_decay(p: Tensor, group: Group) -> Tensor:
-    """The gradient to descend along, with the L2 penalty; where it is decoupled, `p` is shrunk."""
-    grad = descent(p, group)
-    if group.get("decoupled_weight_decay"):
-        p.mul_(shrinking(group))
-    elif group["weight_decay"] != 0:
-        grad = grad + group["weight_decay"] * p
-    return grad

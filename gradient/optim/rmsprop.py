@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradient.checks import Limits, number, pair
+from gradient.optim.gradients import descent, grad_of
 from gradient.optim.numbers import rate
-from gradient.optim.optimizer import Optimizer, Params, descent, grad_of
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing

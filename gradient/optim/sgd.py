@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from gradient.checks import Limits, Relation, number
+from gradient.optim.gradients import grad_of, with_weight_decay
 from gradient.optim.numbers import changing, rate
-from gradient.optim.optimizer import (
-    Optimizer,
-    Params,
-    found_inf_beside,
-    grad_of,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays, batches, writing
@@ -97,7 +92,7 @@ class SGD(Optimizer):
                     nesterov=group["nesterov"],
                     maximize=group["maximize"],
                     first=first,
-                    found_inf=found_inf_beside(batch[0], self),
+                    found_inf=self._found_inf_beside(batch[0]),
                 )
 
 

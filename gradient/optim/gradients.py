@@ -1,0 +1,29 @@
+"""The gradient along which a rule descends: negated, or with weight decay, as its group says."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from gradient.optim.numbers import shrinking
+from gradient.optim.options import Group
+from gradient.tensor import Tensor
+
+
+def grad_of(p: Tensor) -> Tensor:
+    """The gradient of a parameter that is stepped, and so has one."""
+    return cast("Tensor", p.grad)
+
+
+def descent(p: Tensor, group: Group) -> Tensor:
+    """The gradient to descend along: negated for `maximize`."""
+    return -grad_of(p) if group["maximize"] else grad_of(p)
+
+
+def with_weight_decay(p: Tensor, group: Group) -> Tensor:
+    """The gradient to descend along, with the L2 penalty; where it is decoupled, `p` is shrunk."""
+    grad = descent(p, group)
+    if group.get("decoupled_weight_decay"):
+        p.mul_(shrinking(group))
+    elif group["weight_decay"] != 0:
+        grad = grad + group["weight_decay"] * p
+    return grad
