@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradient import absent, backends
 from gradient.backends.cuda import driver
 from gradient.errors import DeviceError
-from gradient.random import default_generator
+from gradient.tensor.generator import default_generator
 
 
 def is_available() -> bool:

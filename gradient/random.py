@@ -1,34 +1,19 @@
-"""Random numbers: generators and the functions that draw from them.
-
-A generator is a Philox key and the number of blocks drawn so far: the same seed gives the same
-numbers on every backend and for every number of threads (see `gradient.backends.composed.rng`).
-"""
+"""Random numbers: the default generator's seed and state, and new tensors that are drawn."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.placing import creates, creates_like, takes_out
-from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import (
-    BY_NUMPY,
-    dtype_of,
-    finfo,
-    float32,
-    float64,
-    get_default_dtype,
-    int64,
-)
+from gradient.autograd.variable import Variable
+from gradient.dtypes import BY_NUMPY, dtype_of, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
-from gradient.locks import new_lock
 from gradient.tensor.arguments import (
     int_of,
     number_of,
@@ -39,12 +24,17 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.creation import backend_of, finished
-from gradient.tensor.device import Device
-from gradient.tensor.drawing import Draw, check_range
+from gradient.tensor.drawing import check_range
+from gradient.tensor.generator import (
+    Generator,
+    default_generator,
+    draw,
+    draw_integers,
+    generator_of,
+)
 from gradient.tensor.joining import broadcast_shapes
 
 if TYPE_CHECKING:
-    from gradient.backends import Backend
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
@@ -69,73 +59,6 @@ __all__ = [
     "seed",
     "set_rng_state",
 ]
-
-
-class Generator:
-    """A stream of random numbers, set by `manual_seed`; its whole state is two numbers.
-
-    A new one starts from a fixed seed, as PyTorch's do. The default generator, from which all draw
-    that are given none, starts from one that the operating system chooses for each process.
-    """
-
-    def __init__(self, device: DeviceLike = "cpu"):
-        self.device = str(Device(device))
-        self.key, self.offset = 67280421310721, 0
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start the stream of that seed."""
-        try:
-            seed = int(seed)
-        except (TypeError, ValueError) as error:
-            kind = ArgumentError if isinstance(error, ValueError) else TypeMismatch
-            raise kind(sentence("manual_seed", "an int", repr(seed))) from None
-        if not -(2**63) <= seed < 2**64:
-            raise ArgumentError(sentence("manual_seed", "a seed from -2**63 to 2**64 - 1", seed))
-        self.key, self.offset = seed % 2**64, 0
-        return self
-
-    def seed(self) -> int:
-        """Start a stream that the operating system chooses; returns its seed."""
-        seed = int.from_bytes(os.urandom(8), "little")
-        self.manual_seed(seed)
-        return seed
-
-    def initial_seed(self) -> int:
-        """The seed that the stream started from."""
-        return self.key
-
-    def get_state(self) -> Tensor:
-        """Key and offset, as a uint8 tensor (16,)."""
-        state = np.array([self.key, self.offset], np.uint64).view(np.uint8)
-        return wrap(state, backends.get("cpu"))
-
-    def set_state(self, state: Tensor) -> Generator:
-        """Go to where `get_state` was called."""
-        array = np.asarray(tensor_of("set_state", state).numpy())
-        if array.dtype != np.uint8 or array.size != 16:
-            kind = ArgumentError if array.dtype == np.uint8 else TypeMismatch
-            got = f"{array.dtype} of {array.size}"
-            raise kind(sentence("set_state", "a uint8 tensor of 16 elements", got))
-        self.key, self.offset = (int(v) for v in array.copy().view(np.uint64))
-        return self
-
-    def clone_state(self) -> Generator:
-        """Another generator at the same place."""
-        return Generator(self.device).set_state(self.get_state())
-
-    def draw(self, method: Callable[..., tuple[Any, int]], *args: Any) -> Any:
-        """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
-        with draw_lock:  # or two threads would get the same numbers
-            array, blocks = method(self.key, self.offset, *args)
-            self.offset += blocks
-        return array
-
-
-draw_lock = new_lock()
-"""Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
-
-default_generator = Generator()
-default_generator.seed()
 
 
 def manual_seed(seed: int) -> Generator:
@@ -183,56 +106,6 @@ def fork_rng(
 
 RandomState.save = staticmethod(get_rng_state)
 RandomState.restore = staticmethod(set_rng_state)
-
-
-WIDE = float32.numpy, float64.numpy
-"""The dtypes in which numbers are drawn."""
-
-
-def _source(generator: Generator | None) -> Generator:
-    if generator is None:
-        return default_generator
-    if not isinstance(generator, Generator):
-        raise TypeMismatch(sentence("generator", "a Generator or None", repr(generator)))
-    return generator
-
-
-def draw(
-    generator: Generator | None,
-    backend: Backend,
-    kind: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-) -> Any:
-    """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
-    source = _source(generator)
-    wide = dtype if dtype in WIDE else float32.numpy
-    array = source.draw(getattr(backend, kind), math.prod(shape), wide)
-    if dtype is wide:
-        return backend.reshape(array, shape)
-    if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
-        step = finfo(dtype_of(dtype)).eps / 2
-        array = backend.floor(array * (1 / step)) * step
-    return backend.reshape(backend.astype(array, dtype), shape)
-
-
-def draw_integers(
-    generator: Generator | None,
-    backend: Backend,
-    shape: tuple[int, ...],
-    low: int,
-    high: int,
-    dtype: np.dtype,
-) -> Any:
-    """An array of whole numbers from [low, high)."""
-    source = _source(generator)
-    array = source.draw(backend.integers, math.prod(shape), high - low)
-    array = backend.astype(array, int64.numpy) + low
-    return backend.reshape(backend.astype(array, dtype), shape)
-
-
-Draw.of = staticmethod(draw)
-Draw.integers = staticmethod(draw_integers)
 
 
 def _drawn(
@@ -399,7 +272,7 @@ def randperm(
     """The numbers 0 ... n - 1 in random order."""
     backend = backend_of(device)
     n = size_argument("randperm", "n", n)
-    keys = _source(generator).draw(backend.integers, n, 2**63)
+    keys = generator_of(generator).draw(backend.integers, n, 2**63)
     array = backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy)
     return finished(array, backend, requires_grad)
 

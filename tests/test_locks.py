@@ -66,7 +66,10 @@ def test_every_lock_is_renewed_in_a_forked_child():
         if isinstance(value, WAITING)
     }
     renewed = [id(lock) for lock in locks._locks]
-    assert {"gradient.random.draw_lock", "gradient.autograd.engine.grad_lock"} <= waits.keys()
+    assert {
+        "gradient.tensor.generator.draw_lock",
+        "gradient.autograd.engine.grad_lock",
+    } <= waits.keys()
     assert [place for place, lock in waits.items() if id(lock) not in renewed] == []
 
 
@@ -92,7 +95,7 @@ def child(work):
 @pytest.mark.parametrize(
     ("lock", "work"),
     [
-        ("gradient.random.draw_lock", "gradient.randn(4).shape == (4,)"),
+        ("gradient.tensor.generator.draw_lock", "gradient.randn(4).shape == (4,)"),
         (
             "gradient.autograd.engine.grad_lock",
             "gradient.ones(2, requires_grad=True).sum().backward() is None",
@@ -101,17 +104,17 @@ def child(work):
 )
 def test_a_child_finds_a_lock_free_that_another_thread_held(lock, work):
     forked(
-        "import gradient.autograd.engine\n"
-        f"held, done = threading.Event(), threading.Event()\n"
+        f"from {lock.rpartition('.')[0]} import {lock.rpartition('.')[2]} as lock\n"
+        "held, done = threading.Event(), threading.Event()\n"
         "def hold():\n"
-        f"    with {lock}:\n"
+        "    with lock:\n"
         "        held.set()\n"
         "        done.wait()\n"
         "thread = threading.Thread(target=hold)\n"
         "thread.start()\n"
         "held.wait()\n"
         f"child(lambda: {work})\n"
-        f"assert {lock}.locked()\n"  # the parent's is still held
+        "assert lock.locked()\n"  # the parent's is still held
         "done.set()\n"
         "thread.join()\n"
     )

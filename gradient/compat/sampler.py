@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sized
 from gradient.compat.distributed import get_rank, get_world_size
 from gradient.data import Sampler, draw
 from gradient.errors import ArgumentError, sentence
-from gradient.random import Generator
+from gradient.tensor.generator import Generator
 
 __all__ = ["DistributedSampler"]
 

@@ -25,8 +25,8 @@ from gradient.data.fetch import Recipe
 from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
-from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.generator import Generator
 
 __all__ = [
     "DataLoader",

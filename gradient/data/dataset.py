@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from gradient.data.draw import permutation
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
-from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.generator import Generator
 
 __all__ = [
     "ChainDataset",

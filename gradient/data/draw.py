@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from gradient.random import Generator, default_generator, rand, randint, randperm
+from gradient.random import rand, randint, randperm
+from gradient.tensor.generator import Generator, default_generator
 
 
 def permutation(count: int, generator: Generator | None) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.data import draw
 from gradient.data.fetch import END, Fetcher, is_stateful
 from gradient.errors import CheckpointError, DataLoaderError, TypeMismatch
-from gradient.random import Generator, default_generator
+from gradient.tensor.generator import Generator, default_generator
 
 if TYPE_CHECKING:
     from gradient.data.dataloader import DataLoader

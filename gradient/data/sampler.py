@@ -11,7 +11,7 @@ import numpy as np
 from gradient.checks import boolean, check_arguments, integer
 from gradient.data import draw
 from gradient.errors import ArgumentError, TypeMismatch
-from gradient.random import Generator
+from gradient.tensor.generator import Generator
 
 __all__ = [
     "BatchSampler",

@@ -29,8 +29,8 @@ from gradient.io.arrays import tensor_of
 from gradient.io.atomic import atomic_write, write_text
 from gradient.io.json_file import read_json
 from gradient.io.regular_file import check_regular, read_regular
-from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.generator import Generator
 
 if TYPE_CHECKING:
     from gradient.text import Tokenizer

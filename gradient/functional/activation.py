@@ -8,11 +8,12 @@ from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import activation, trigonometry
-from gradient.random import Generator, rand_like
+from gradient.random import rand_like
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
+from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
 
 __all__ = [

@@ -10,10 +10,10 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite, constant
 from gradient.functional.dropout import dropout
 from gradient.ops import fused
-from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import ones
+from gradient.tensor.generator import Generator
 from gradient.tensor.joining import broadcast_shapes
 
 __all__ = [

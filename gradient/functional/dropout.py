@@ -6,10 +6,11 @@ import math
 
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
-from gradient.random import Generator, rand
+from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, zeros
+from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
 
 __all__ = [

@@ -16,9 +16,10 @@ from gradient import absent
 from gradient.autograd import no_grad
 from gradient.dtypes import float64
 from gradient.errors import ArgumentError
-from gradient.random import Generator, randn, randperm
+from gradient.random import randn, randperm
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, eye
+from gradient.tensor.generator import Generator
 from gradient.tensor.joining import stack
 
 _skipped: ContextVar[bool] = ContextVar("gradient_skip_init", default=False)

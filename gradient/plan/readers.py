@@ -19,8 +19,8 @@ from gradient.optim import Optimizer
 from gradient.optim.numbers import groups_read
 from gradient.plan.calls import HostNumber, mapped
 from gradient.plan.errors import PlanError
-from gradient.random import Generator, draw_lock
 from gradient.tensor import Tensor
+from gradient.tensor.generator import Generator, draw_lock
 
 DRAWS = ("philox", "uniform", "normal", "integers")
 """Methods that are given a generator's key and offset."""

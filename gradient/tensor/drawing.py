@@ -1,4 +1,4 @@
-"""Filling a tensor with random numbers: methods of Tensor, drawing from `gradient.random`."""
+"""Filling a tensor with random numbers: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -13,19 +13,11 @@ from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import flag_of, int_of, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.generator import Generator, draw, draw_integers
 from gradient.tensor.overwrite import check, overwrite_at
 
 if TYPE_CHECKING:
-    from gradient.random import Generator
     from gradient.tensor.core import Tensor
-
-
-class Draw:
-    """`of(generator, backend, kind, shape, dtype)` draws an array, `integers(generator, backend,
-    shape, low, high, dtype)` one of whole numbers; `random` registers them."""
-
-    of: Callable[..., Any]
-    integers: Callable[..., Any]
 
 
 class Drawing(Arithmetic):
@@ -42,7 +34,7 @@ class Drawing(Arithmetic):
             if name not in ("bernoulli_", "geometric_"):
                 raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")
             dtype = float32.numpy
-        drawn = Draw.of(generator, self.backend, kind, self.array.shape, dtype)
+        drawn = draw(generator, self.backend, kind, self.array.shape, dtype)
         overwrite_at(self, (), wrap(scale(drawn), self.backend), name)
         return self
 
@@ -132,7 +124,7 @@ class Drawing(Arithmetic):
         if from_ >= to:
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
         check_range("random_", from_, to, self.dtype)
-        drawn = Draw.integers(generator, self.backend, self.array.shape, from_, to, dtype)
+        drawn = draw_integers(generator, self.backend, self.array.shape, from_, to, dtype)
         overwrite_at(self, (), wrap(drawn, self.backend), "random_")
         return self
 
@@ -164,7 +156,7 @@ class Drawing(Arithmetic):
             raise ArgumentError(sentence("multinomial", expected, "zeros alone"))
         weights = backend.astype(weights, wide)
         if replacement or num_samples == 1:
-            u = Draw.of(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
+            u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
             total = backend.cumsum(weights, len(weights.shape) - 1)
             last = backend.getitem(total, (..., slice(-1, None)))
             below = backend.unsqueeze(total / last, -2) <= u
@@ -177,7 +169,7 @@ class Drawing(Arithmetic):
                 f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without "
                 "replacement: too few weights are positive"
             )
-        u = Draw.of(generator, backend, "uniform", weights.shape, wide)
+        u = draw(generator, backend, "uniform", weights.shape, wide)
         able, one = weights > 0, backend.ones((), wide)
         clocks = -backend.log(1 - u) / backend.where(able, weights, one)
         clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
@@ -194,7 +186,7 @@ class Drawing(Arithmetic):
         if not bool(backend.to_numpy(backend.all((chances >= 0) & (chances <= 1), None, False))):
             got = outside(backend.to_numpy(chances), 0, 1)
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
-        u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
+        u = draw(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return wrap(backend.astype(u < self.array, self.array.dtype), backend)
 
 
