@@ -13,7 +13,7 @@ from gradient.text.tokenizer import Tokenizer
 END_OF_TEXT = "<|endoftext|>"
 
 
-def byte_level() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """One token a byte: ids 0 to 255 are the bytes of the text's UTF-8, 256 is `<|endoftext|>`."""
     made = byte_level_bpe(byte_alphabet(), [], [END_OF_TEXT])
     return Tokenizer(made, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)

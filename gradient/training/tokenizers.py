@@ -11,7 +11,7 @@ from gradient.checkpoints import open_checkpoint
 from gradient.checkpoints.generation_config import read_generation_config
 from gradient.errors import ArgumentError, ModelNotFound
 from gradient.io.regular_file import read_regular
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text import Tokenizer, byte_tokenizer, train_bpe
 from gradient.text.train import END_OF_TEXT
 from gradient.training.config import TrainConfig
 from gradient.training.documents import Chat, Document, read_in_turn
@@ -54,7 +54,7 @@ def existing_tokenizer(
         return None, {}
     generation_config: dict[str, Any] = {}
     if origin == "bytes":
-        tokenizer = byte_level()
+        tokenizer = byte_tokenizer()
     else:
         path = Path(origin)
         if path.suffix != ".gguf":  # that holds all of its model: what lies beside is another's

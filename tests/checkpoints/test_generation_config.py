@@ -10,7 +10,7 @@ import gradient
 from gradient.errors import FileFormatError
 from gradient.generation import LanguageModel, generate
 from gradient.models import GPT2Config, GPT2LMHeadModel
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 
 EOS = 256
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
         vocab_size=257, n_positions=64, n_embd=32, n_layer=2, n_head=4,
         bos_token_id=EOS, eos_token_id=EOS, initializer_range=0.2,
     )  # fmt: skip
-    LanguageModel(GPT2LMHeadModel(config), byte_level()).save(tmp_path)
+    LanguageModel(GPT2LMHeadModel(config), byte_tokenizer()).save(tmp_path)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradient.errors import FileFormatError, UnsupportedModel
 from gradient.io.gguf import GGUFFile, write
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text import Tokenizer, byte_tokenizer, train_bpe
 from gradient.text.build import add_byte_level_steps, import_tokenizers
 from gradient.text.families import BY_GGUF_NAME, GPT2
 from gradient.text.gguf import metadata_of
@@ -102,7 +102,7 @@ def bert():
 
 MADE = {
     "gpt2": lambda: train_bpe(SENTENCES, 300, special_tokens=("<|endoftext|>", "<|im_start|>")),
-    "bytes": byte_level,
+    "bytes": byte_tokenizer,
     "llama": spm,
     "llama, no prefix": lambda: spm(dummy_prefix=False),
     "llama, tidy": lambda: spm(remove_extra=True),

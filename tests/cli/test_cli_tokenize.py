@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gradient.cli.app import app
 from gradient.io.gguf import write
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text import Tokenizer, byte_tokenizer, train_bpe
 from gradient.text.gguf import metadata_of
 from support.text_data import SENTENCES
 
@@ -70,7 +70,7 @@ def test_ids_become_text(folder):
 
 
 def test_reads_single_files_of_each_kind(folder, tmp_path):
-    write(tmp_path / "vocab.gguf", metadata_of(byte_level()), {})
+    write(tmp_path / "vocab.gguf", metadata_of(byte_tokenizer()), {})
     assert run(tmp_path / "vocab.gguf", "abc", "--count").output == "3\n"
     assert run(folder / "tokenizer.json", "abc", "--count").exit_code == 0
     assert run("tinyworld", "Once upon a time", "--count").output == "5\n"  # with BOS

@@ -51,7 +51,7 @@ from gradient.errors import (
     ShapeError,
     TypeMismatch,
 )
-from gradient.text import byte_level, train_bpe
+from gradient.text import byte_tokenizer, train_bpe
 
 # Some tests fork, as a user may, though a program with threads (NumPy's) had better not.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -589,7 +589,7 @@ def test_a_generator_is_no_seed():
 
 def test_one_text_is_no_corpus(tmp_path):
     with pytest.raises(TypeMismatch, match="expected an iterable of texts, got one str"):
-        encode_corpus("hello", byte_level(), tmp_path / "t.bin")
+        encode_corpus("hello", byte_tokenizer(), tmp_path / "t.bin")
 
 
 def test_a_token_writer_writes_in_its_block_only(tmp_path):
@@ -908,7 +908,7 @@ def test_a_corpus_is_encoded_as_a_stream(tmp_path, monkeypatch):
 
 def test_real_text_in_pieces_is_the_same_tokens(tmp_path, real_data):
     text = (real_data("tinyshakespeare") / "input.txt").read_text("utf-8")
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokens = encode_corpus([text], tokenizer, tmp_path / "c.bin")
     assert len(tokens) == len(text.encode()) + 1
     bpe = train_bpe([text[:100_000]], 600)

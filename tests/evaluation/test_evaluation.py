@@ -25,7 +25,7 @@ from gradient.evaluation.perplexity import windows
 from gradient.evaluation.trace import watched_ops
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 from support.paths import GOLDEN
 
 pytestmark = pytest.mark.cpu_only
@@ -354,7 +354,7 @@ def test_diff_of_what_is_not_a_number_is_json(tmp_path):
     damaged.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
     for name, model in {"a": damaged, "b": whole}.items():
         save_model(model, tmp_path / name)
-        byte_level().save(tmp_path / name)
+        byte_tokenizer().save(tmp_path / name)
     sides = [str(tmp_path / name) for name in "ab"]
     result = CliRunner().invoke(app, ["diff", *sides, "--text", "!", "--json"])
     assert result.exit_code == 1, result.output

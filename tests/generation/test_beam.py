@@ -13,7 +13,7 @@ from gradient.generation import generate, stream
 from gradient.generation.generate import start
 from gradient.generation.options import GenerationOptions
 from gradient.models import GPT2Config, GPT2LMHeadModel
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 
 EOS = 0
 
@@ -95,7 +95,7 @@ def test_log_probabilities_add_up_to_the_score(device):
 
 
 def test_a_stop_string_ends_a_beam(device):
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     model = tiny_model(device, vocab_size=257)
     options = {"num_beams": 3, "max_new_tokens": 12, "ignore_eos": True}
     whole = generate(model, "ab", tokenizer=tokenizer, **options)
@@ -107,7 +107,7 @@ def test_a_stop_string_ends_a_beam(device):
 
 
 def test_a_stream_of_beams_comes_at_the_end():
-    model, tokenizer = tiny_model(vocab_size=257), byte_level()
+    model, tokenizer = tiny_model(vocab_size=257), byte_tokenizer()
     options = {"num_beams": 3, "max_new_tokens": 8, "ignore_eos": True}
     whole = generate(model, "ab", tokenizer=tokenizer, **options)
     assert list(stream(model, "ab", tokenizer=tokenizer, **options)) == [whole.text]

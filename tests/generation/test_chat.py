@@ -17,7 +17,7 @@ from gradient.generation import LanguageModel
 from gradient.generation.conversation import trimmed
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.models.causal_lm import CausalLM
-from gradient.text import ChatTemplateError, byte_level
+from gradient.text import ChatTemplateError, byte_tokenizer
 
 EOS = 256
 TEMPLATE = (
@@ -55,7 +55,7 @@ class Scripted(CausalLM):
 
 
 def chatty(script, template=TEMPLATE):
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     return LanguageModel(Scripted(script), tokenizer)
 
@@ -152,7 +152,7 @@ def tiny_chat(template=TEMPLATE, context=200):
     config = GPT2Config(
         vocab_size=257, n_positions=context, n_embd=16, n_layer=1, n_head=2, eos_token_id=EOS
     )
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     return LanguageModel(GPT2LMHeadModel(config).eval(), tokenizer, "tiny")
 

@@ -13,7 +13,7 @@ from gradient.errors import ArgumentError, GenerationError, MissingDependency
 from gradient.generation import Prefixes, generate, stream
 from gradient.generation.logits.constraints import Constraint, regex_grammar
 from gradient.models import GPT2Config, GPT2LMHeadModel
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 
 pytest.importorskip("llguidance")
 
@@ -39,7 +39,7 @@ PERSON = {
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return byte_level()
+    return byte_tokenizer()
 
 
 def tiny_model(device="cpu", seed=3, vocab_size=257):

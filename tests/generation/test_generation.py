@@ -23,7 +23,7 @@ from gradient.generation import (
 )
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
-from gradient.text import Tokenizer, byte_level
+from gradient.text import Tokenizer, byte_tokenizer
 
 INF = math.inf
 EOS = 256  # of the byte-level tokenizer
@@ -69,7 +69,7 @@ class Recorder(Scripted):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return byte_level()
+    return byte_tokenizer()
 
 
 def tiny_model(device="cpu", **changes) -> GPT2LMHeadModel:
@@ -239,7 +239,7 @@ def test_no_prompts_give_no_texts(none):
 
 @pytest.mark.parametrize("add_bos", [False, True])
 def test_a_prompt_is_not_ended_where_the_tokenizer_ends_texts(add_bos):
-    backend = byte_level().backend
+    backend = byte_tokenizer().backend
     backend.add_special_tokens(["<s>"])
     ending = Tokenizer(
         backend, bos_token="<s>", eos_token="<|endoftext|>", add_bos=add_bos, add_eos=True
@@ -548,7 +548,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<ass
 def test_chat_follows_the_template(tokenizer):
     prompt = "<system>be brief<user>hi<assistant>"
     model = Scripted(prompt + "hello")
-    chatty = byte_level()
+    chatty = byte_tokenizer()
     chatty.chat_template = TEMPLATE
     lm = LanguageModel(model, chatty)
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
@@ -558,7 +558,7 @@ def test_chat_follows_the_template(tokenizer):
 
 
 def test_a_turn_costs_its_new_tokens_with_a_prompt_cache():
-    chatty = byte_level()
+    chatty = byte_tokenizer()
     chatty.chat_template = TEMPLATE
     first = "<user>hi<assistant>"
     second = first + "hello<user>and?<assistant>"
@@ -581,7 +581,7 @@ def test_chat_without_a_template_is_a_transcript(tokenizer):
 
 
 def test_several_answers_are_split_from_their_thoughts():
-    chatty = byte_level()
+    chatty = byte_tokenizer()
     chatty.chat_template = TEMPLATE
     model = Scripted("<user>hi<assistant><think>hm</think>yes")
     found = LanguageModel(model, chatty).chat(

@@ -24,7 +24,7 @@ from gradient.generation import (
 from gradient.generation.generate import start
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
 from gradient.models.registry import config_class, model_class
-from gradient.text import Tokenizer, byte_level
+from gradient.text import Tokenizer, byte_tokenizer
 
 EOS = 256
 
@@ -191,7 +191,7 @@ def test_greedy_text_is_the_same_where_layers_have_windows(cache, device):
 
 @pytest.mark.parametrize("draft", ["prompt_lookup", "model"])
 def test_text_stop_strings_and_streams_are_the_same(draft, device):
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     model = tiny_model(device)
     chosen = Noisy(model, 0.3) if draft == "model" else draft
     text = generate(model, "la la la", tokenizer=tokenizer, max_new_tokens=60).text
@@ -220,7 +220,7 @@ def test_the_end_of_text_ends_a_row_within_a_draft(draft, device):
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_constraints_hold_for_every_token_of_a_draft(temperature, device):
     pytest.importorskip("llguidance")
-    tokenizer, model = byte_level(), tiny_model(device)
+    tokenizer, model = byte_tokenizer(), tiny_model(device)
     schema = {"type": "array", "items": {"enum": ["ab", "abab"]}, "minItems": 6, "maxItems": 8}
     options = {
         "tokenizer": tokenizer, "json_schema": schema, "max_new_tokens": 150, "seed": 2,
@@ -369,17 +369,17 @@ def test_a_seed_repeats_and_rows_do_not_depend_on_each_other(device):
 
 
 def test_the_vocabularies_must_be_the_same():
-    tokenizer, model = byte_level(), tiny_model()
+    tokenizer, model = byte_tokenizer(), tiny_model()
     padded = tiny_model(seed=4, vocab_size=300)
     with pytest.raises(ArgumentError, match="draft: expected .* same vocabulary, 257 tokens, got"):
         generate(model, [1], draft=padded)
-    lm, small = LanguageModel(model, tokenizer), LanguageModel(padded, byte_level())
+    lm, small = LanguageModel(model, tokenizer), LanguageModel(padded, byte_tokenizer())
     expected = lm.generate("abab", max_new_tokens=20)
     assert lm.generate("abab", max_new_tokens=20, draft=small).token_ids == expected.token_ids
     # The other way round the draft knows fewer tokens than the model has.
     expected = small.generate("abab", max_new_tokens=20)
     assert small.generate("abab", max_new_tokens=20, draft=lm).token_ids == expected.token_ids
-    other = byte_level()
+    other = byte_tokenizer()
     other.backend.add_tokens(["<new>"])
     with pytest.raises(ArgumentError, match="'<new>' has the id None in this model's tokenizer"):
         lm.generate("abab", draft=LanguageModel(padded, Tokenizer(other.backend)))

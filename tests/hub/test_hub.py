@@ -22,7 +22,7 @@ from gradient.errors import (
 )
 from gradient.hub.download import all_parts, is_complete
 from gradient.models.bert import BertConfig, BertForMaskedLM
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 from support.paths import GOLDEN
 
 CHECKPOINT = GOLDEN / "gpt2_tiny"
@@ -34,7 +34,7 @@ def fill(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(CHECKPOINT / name, folder)
-    byte_level().save(folder)
+    byte_tokenizer().save(folder)
     for name in without:
         (folder / name).unlink()
     return folder

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gradient.checkpoints import load_model, save_model
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 from support.paths import GOLDEN
 
 pytestmark = pytest.mark.cpu_only
@@ -122,7 +122,7 @@ def served(tmp_path) -> Iterator[Hub]:
     """A running hub with a tiny GPT-2, and files that nobody should fetch."""
     folder = tmp_path / "served"
     shutil.copytree(CHECKPOINT, folder)
-    byte_level().save(folder)
+    byte_tokenizer().save(folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     files["pytorch_model.bin"] = b"not this"
     files["code.py"] = b"raise SystemExit"

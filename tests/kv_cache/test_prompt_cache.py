@@ -20,7 +20,7 @@ from gradient.generation.prefill import CHUNK
 from gradient.io import safetensors
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.quantization import quantize_
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 from support.cache_model import VOCAB, close, fed, feed, make_model, texts, whole
 
 KINDS = {
@@ -243,7 +243,7 @@ def test_a_model_in_training_reads_what_prompts_share_without_dropout():
 
 
 def test_an_interrupted_text_can_be_taken_up_again(monkeypatch):
-    tokenizer, text = byte_level(), "ab" * 10
+    tokenizer, text = byte_tokenizer(), "ab" * 10
     model = make_model()
     model.model.tokens = gradient.nn.Embedding(257, 32)
     model.lm_head = gradient.nn.Linear(32, 257)
@@ -402,7 +402,7 @@ def saved(tmp_path, kind="static"):
 def test_a_generation_that_lost_its_cache_says_so(draft):
     gradient.manual_seed(0)
     config = {"vocab_size": 257, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    tokenizer, model = byte_level(), GPT2LMHeadModel(GPT2Config(**config)).eval()
+    tokenizer, model = byte_tokenizer(), GPT2LMHeadModel(GPT2Config(**config)).eval()
     cache = PromptCache(model)
     options = {"prompt_cache": cache, "max_new_tokens": 20, "ignore_eos": True}
     pieces = stream(model, "abababab", tokenizer=tokenizer, draft=draft, **options)

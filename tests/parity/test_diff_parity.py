@@ -12,7 +12,7 @@ from gradient.checkpoints import load_model
 from gradient.cli.app import app
 from gradient.evaluation import compare, run
 from gradient.evaluation.reference import run_transformers
-from gradient.text import byte_level
+from gradient.text import byte_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -41,7 +41,7 @@ def folder(request, tmp_path_factory) -> Path:
     make, settings = FAMILIES[request.param]
     path = tmp_path_factory.mktemp(request.param)
     transformers.AutoModelForCausalLM.from_config(make(**settings)).eval().save_pretrained(path)
-    byte_level().save(path)
+    byte_tokenizer().save(path)
     return path
 
 

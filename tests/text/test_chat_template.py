@@ -12,7 +12,7 @@ from gradient.text import (
     ChatTemplateError,
     ThinkingStream,
     Tokenizer,
-    byte_level,
+    byte_tokenizer,
     get_json_schema,
     render_chat,
     split_thinking,
@@ -336,7 +336,7 @@ TRAINING = (
 
 
 def test_a_mask_marks_what_the_assistant_says():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = TRAINING
     messages = [
         {"role": "user", "content": "é"},
@@ -379,7 +379,7 @@ CALLS = (
     ],
 )
 def test_a_template_without_marks_is_seen_from_outside(template, said):
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|end|>"])
     tokenizer.chat_template = template
     messages = [
@@ -401,7 +401,7 @@ def test_a_template_without_marks_is_seen_from_outside(template, said):
 
 
 def test_a_call_of_a_tool_is_said_by_the_assistant():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = CALLS
     messages = [*HI, {"role": "assistant", "content": None, "tool_calls": [{"name": "add"}]}]
     tokens = tokenizer.encode_chat(messages)
@@ -409,7 +409,7 @@ def test_a_call_of_a_tool_is_said_by_the_assistant():
 
 
 def test_a_template_that_hides_the_assistant_is_refused():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
     with pytest.raises(
         ChatTemplateError, match=r"messages\[1\]: where the assistant speaks cannot"
@@ -557,7 +557,7 @@ def test_thinking_streams_without_delay():
 
 
 def test_a_template_is_chosen_by_name_or_given():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = {"default": "d", "tool_use": "t", "rag": "r {{ documents | length }}"}
     assert tokenizer.apply_chat_template(HI) == "d"
     assert tokenizer.apply_chat_template(HI, tools=[{}]) == "t"
@@ -569,7 +569,7 @@ def test_a_template_is_chosen_by_name_or_given():
 
 
 def test_a_special_token_that_there_is_not_is_undefined():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     template = "{{ 'yes' if pad_token is defined else 'no' }}"
     assert tokenizer.apply_chat_template(HI, chat_template=template) == "no"
 

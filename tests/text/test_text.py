@@ -18,7 +18,7 @@ from gradient.errors import (
     IndexOutOfRange,
     TypeMismatch,
 )
-from gradient.text import Tokenizer, byte_level, patterns, train_bpe
+from gradient.text import Tokenizer, byte_tokenizer, patterns, train_bpe
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.patterns import is_quick
 from gradient.text.stream import byte_alphabet
@@ -76,7 +76,7 @@ def test_decode_takes_arrays_and_tensors(small):
 
 
 def test_byte_level_ids_are_bytes():
-    tokenizer = byte_level()
+    tokenizer = byte_tokenizer()
     text = "héllo €𝄞\n\0"
     assert tokenizer.encode(text) == list(text.encode())
     assert tokenizer.decode(range(256)) == bytes(range(256)).decode("utf-8", "replace")
@@ -229,12 +229,12 @@ def test_trained_vocabulary_has_the_asked_size_and_all_bytes(small):
 )
 def test_ids_must_be_a_row_of_integers(ids, got):
     with pytest.raises(TypeMismatch, match=f"expected token ids, a row of integers, got ({got})"):
-        byte_level().decode(ids)
+        byte_tokenizer().decode(ids)
 
 
 def test_one_text_is_no_batch():
     with pytest.raises(TypeMismatch, match="expected a list of texts, got one str"):
-        byte_level().encode_batch("abc")
+        byte_tokenizer().encode_batch("abc")
 
 
 # Regular expressions of strangers -----------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_published_patterns_are_known_to_be_quick():
 
 def with_pattern(pattern: str) -> Tokenizer:
     """A tokenizer of bytes, whose file brings a pattern of its own."""
-    state = json.loads(byte_level().backend.to_str())
+    state = json.loads(byte_tokenizer().backend.to_str())
     split = {
         "type": "Split",
         "pattern": {"Regex": pattern},
@@ -263,7 +263,7 @@ def with_pattern(pattern: str) -> Tokenizer:
 
 
 def test_unknown_patterns_encode_alike():
-    plain, guarded = byte_level(), with_pattern(r"(?:\w\w)+x?")
+    plain, guarded = byte_tokenizer(), with_pattern(r"(?:\w\w)+x?")
     texts = ["héllo wörld <|endoftext|>", "", "a" * 1000]
     assert guarded.encode_batch(texts) == plain.encode_batch(texts)
     for text in texts:
@@ -299,7 +299,7 @@ def test_the_process_of_a_pattern_is_out_of_reach_of_ctrl_c():
 
 
 def test_a_pattern_of_a_decoder_must_be_quick():
-    state = json.loads(byte_level().backend.to_str())
+    state = json.loads(byte_tokenizer().backend.to_str())
     replace = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}
     state["decoder"] = {"type": "Sequence", "decoders": [state["decoder"], replace]}
     with pytest.raises(FileFormatError, match="decoder has a regular expression"):

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text import Tokenizer, byte_tokenizer, train_bpe
 from support.piece_models import BYTES, SPECIALS, model_bytes
 from support.text_data import SENTENCES, hard_texts, streamed
 
@@ -130,7 +130,7 @@ def test_mutated_tokenizer_files_never_crash(tmp_path, small):
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "merges.txt", "chat_template.jinja"])
 def test_a_file_of_absurd_size_is_not_read(name, tmp_path):
-    byte_level().save(tmp_path)
+    byte_tokenizer().save(tmp_path)
     if name == "merges.txt":
         for other in ("tokenizer.json", "tokenizer_config.json"):
             (tmp_path / other).unlink()
@@ -323,7 +323,7 @@ def test_a_model_whose_ids_are_not_its_pieces_numbers_is_refused(tmp_path):
 
 def evil(change):
     """A tokenizer.json of bytes with a change."""
-    state = json.loads(byte_level().backend.to_str())
+    state = json.loads(byte_tokenizer().backend.to_str())
     change(state)
     return state
 
