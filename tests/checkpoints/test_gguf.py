@@ -20,7 +20,7 @@ from gradient.errors import (
     TypeMismatch,
 )
 from gradient.io import gguf
-from gradient.io.gguf import GGUFFile, Pending
+from gradient.io.gguf import GGUFFile, LazyTensor
 
 pytestmark = pytest.mark.cpu_only
 
@@ -328,7 +328,7 @@ def test_pending_tensors_are_made_when_their_turn_comes(tmp_path):
         return gradient.full((1000,), float(number))
 
     tensors = {
-        str(n): Pending((1000,), gradient.float32, functools.partial(make, n)) for n in range(5)
+        str(n): LazyTensor((1000,), gradient.float32, functools.partial(make, n)) for n in range(5)
     }
     path = tmp_path / "t.gguf"
     size = gguf.write(path, {}, tensors, progress=lambda done, total: written.append(done))
@@ -339,7 +339,7 @@ def test_pending_tensors_are_made_when_their_turn_comes(tmp_path):
 
 
 def test_a_pending_tensor_that_comes_otherwise(tmp_path):
-    wrong = Pending((4,), gradient.float32, lambda: gradient.ones(5))
+    wrong = LazyTensor((4,), gradient.float32, lambda: gradient.ones(5))
     with pytest.raises(ShapeError, match=r"announced as gradient.float32 \[4\] and came as"):
         gguf.write(tmp_path / "t.gguf", {}, {"w": wrong})
     assert not list(tmp_path.iterdir())

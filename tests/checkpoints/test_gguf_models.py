@@ -326,7 +326,7 @@ def test_experts_of_old_files_and_of_fused_ones(tmp_path):
 
 
 def make(tensor):
-    return tensor.make() if isinstance(tensor, gguf.Pending) else tensor
+    return tensor.make() if isinstance(tensor, gguf.LazyTensor) else tensor
 
 
 def test_fused_queries_of_phi2(tmp_path):

@@ -354,5 +354,5 @@ def test_equal_tensors_in_the_packages_reader(folder):
     read = {tensor.name: tensor for tensor in gguf.GGUFReader(folder / "model.gguf").tensors}
     assert list(read) == list(tensors)
     for name, tensor in tensors.items():
-        made = tensor.make() if isinstance(tensor, ours.Pending) else tensor
+        made = tensor.make() if isinstance(tensor, ours.LazyTensor) else tensor
         np.testing.assert_array_equal(read[name].data, made.detach().numpy())

@@ -98,7 +98,7 @@ def save_gguf(
 
 def to_gguf(
     model: PretrainedModel, *, choose: Choose | None = None, cast: Cast | None = None
-) -> tuple[dict[str, Any], dict[str, Tensor | gguf.Pending]]:
+) -> tuple[dict[str, Any], dict[str, Tensor | gguf.LazyTensor]]:
     """Return the metadata and tensors that `gradient.io.gguf.write` makes a GGUF file of.
 
     The metadata say nothing of the tokenizer but the ids of special tokens.
@@ -117,7 +117,7 @@ def to_gguf(
     windows = [shape.window for shape in getattr(model, "kv_shapes", ())]
     rotary_kinds = getattr(model.config, "rotary_kinds", ())
     metadata, factors = write_config(config, windows, rotary_kinds)
-    tensors: dict[str, Tensor | gguf.Pending]
+    tensors: dict[str, Tensor | gguf.LazyTensor]
     tensors = {name: tensor_of(array) for name, array in factors.items()}
     tensors |= to_tensors(
         to_checkpoint(model),
@@ -138,7 +138,7 @@ def to_dtype(x: Tensor, dtype: gradient.DType) -> Tensor:
     return x.dequantize(dtype) if x.dtype.is_packed else x.to(dtype)
 
 
-def bytes_of(tensor: Tensor | gguf.Pending) -> int:
+def bytes_of(tensor: Tensor | gguf.LazyTensor) -> int:
     """Return how many bytes a tensor takes in a file, also one that is still to be made."""
     if isinstance(tensor.dtype, PackedDType):
         return tensor.dtype.nbytes(tuple(tensor.shape))

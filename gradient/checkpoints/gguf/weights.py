@@ -31,7 +31,7 @@ from gradient.checkpoints.rotary_rows import (
 from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
 from gradient.io.arrays import tensor_of
-from gradient.io.gguf import GGUFFile, Pending
+from gradient.io.gguf import GGUFFile, LazyTensor
 from gradient.io.tensor_file import TensorFile
 from gradient.models.gguf import Architecture, Experts
 from gradient.tensor import Tensor
@@ -230,7 +230,7 @@ def to_tensors(
     config: Mapping[str, Any],
     choose: Choose,
     cast: Cast,
-) -> dict[str, Pending]:
+) -> dict[str, LazyTensor]:
     """Return the tensors of a GGUF file, each made of a checkpoint's when its turn comes.
 
     Args:
@@ -266,7 +266,7 @@ def to_tensors(
         def make(name: str = name, transform: Any = transform, dtype: Any = dtype) -> Tensor:
             return _made(state[name], transform, dtype, cast)
 
-        tensors[stored] = Pending(shape, dtype, make)
+        tensors[stored] = LazyTensor(shape, dtype, make)
     for stored, members in stacks.items():
         first = state[members[0]]
         shape = (len(members), *first.shape)
@@ -276,7 +276,7 @@ def to_tensors(
             made = (_made(state[name], None, dtype, cast) for name in members)
             return stacked(made, len(members))
 
-        tensors[stored] = Pending(shape, dtype, stack)
+        tensors[stored] = LazyTensor(shape, dtype, stack)
     return tensors
 
 

@@ -36,7 +36,7 @@ _PIECE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class LazyTensor:
     """A tensor that is made when its turn to be written comes, and dropped after it."""
 
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class Pending:
 def write(
     path: str | os.PathLike[str],
     metadata: Mapping[str, Any],
-    tensors: Mapping[str, Tensor | Pending],
+    tensors: Mapping[str, Tensor | LazyTensor],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -60,8 +60,8 @@ def write(
             UINT32, or INT32, INT64, UINT64 where it is negative or large; a list an ARRAY of what
             suits all of its elements. NumPy scalars and arrays keep their own types.
         tensors: by name, with 1 to 4 dimensions; float and signed integer dtypes, and the packed
-            dtypes of GGUF, whose blocks are written as they are. A `Pending` is made when its turn
-            comes.
+            dtypes of GGUF, whose blocks are written as they are. A `LazyTensor` is made when its
+            turn comes.
         progress: called with (bytes written, bytes in all) as the tensors are written.
 
     Returns:
@@ -102,9 +102,9 @@ def write(
     return len(text) + offset
 
 
-def _check(name: str, tensor: Tensor | Pending) -> int:
+def _check(name: str, tensor: Tensor | LazyTensor) -> int:
     """How many bytes a tensor takes; an error for one that GGUF cannot hold."""
-    if not isinstance(tensor, Tensor | Pending):
+    if not isinstance(tensor, Tensor | LazyTensor):
         raise TypeMismatch(f"write: expected a Tensor as {name!r}, got {type(tensor).__name__}")
     if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         raise ArgumentError(
@@ -116,7 +116,7 @@ def _check(name: str, tensor: Tensor | Pending) -> int:
         raise ShapeError(
             f"write: tensor {name!r} has shape {list(shape)}; GGUF takes 1 to {MAX_DIMS} dimensions"
         )
-    kind = TENSOR_TYPES[type_number(tensor.dtype, name)]
+    kind = TENSOR_TYPES[ggml_type(tensor.dtype, name)]
     if shape[-1] % kind.block_size:
         raise ShapeError(
             f"write: tensor {name!r} has rows of {shape[-1]} elements; {kind.name} takes multiples "
@@ -125,7 +125,7 @@ def _check(name: str, tensor: Tensor | Pending) -> int:
     return prod(shape) // kind.block_size * kind.block_bytes
 
 
-def type_number(dtype: DType, name: str = "") -> int:
+def ggml_type(dtype: DType, name: str = "") -> int:
     """The number by which GGUF knows a dtype.
 
     Raises:
@@ -143,15 +143,15 @@ def type_number(dtype: DType, name: str = "") -> int:
     return TYPE_NUMBERS[kind]
 
 
-def _info(name: str, tensor: Tensor | Pending, offset: int) -> bytes:
+def _info(name: str, tensor: Tensor | LazyTensor, offset: int) -> bytes:
     sizes = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape))
-    number = type_number(tensor.dtype, name)
+    number = ggml_type(tensor.dtype, name)
     return _string(name, "a tensor's name") + sizes + struct.pack("<IQ", number, offset)
 
 
-def _pieces(name: str, tensor: Tensor | Pending) -> Iterator[memoryview]:
+def _pieces(name: str, tensor: Tensor | LazyTensor) -> Iterator[memoryview]:
     """A tensor's bytes in C order and little-endian, some megabytes at a time."""
-    made = tensor.make() if isinstance(tensor, Pending) else tensor
+    made = tensor.make() if isinstance(tensor, LazyTensor) else tensor
     if tuple(made.shape) != tuple(tensor.shape) or made.dtype != tensor.dtype:
         raise ShapeError(
             f"write: tensor {name!r} was announced as {tensor.dtype} {list(tensor.shape)} and came "
