@@ -2,7 +2,7 @@
 
 from gradient.generation import logits
 from gradient.generation.beam_search import BeamSearch
-from gradient.generation.caching import Caching
+from gradient.generation.cache_config import CacheConfig
 from gradient.generation.decoder import Decoder
 from gradient.generation.drafts import Draft, Drafter, DraftModel, PromptLookup
 from gradient.generation.generate import TextStream, generate, stream
@@ -19,7 +19,7 @@ from gradient.kv_cache import KVCache, PagePool
 
 __all__ = [
     "BeamSearch",
-    "Caching",
+    "CacheConfig",
     "Decoder",
     "Draft",
     "DraftModel",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
-from gradient.generation.caching import RESERVED, Caching
+from gradient.generation.cache_config import RESERVED, CacheConfig
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import prefill
 from gradient.generation.prompt_cache import PromptCache
@@ -43,13 +43,13 @@ class Decoder:
         *,
         limits: Sequence[int],
         logprobs: int | None = None,
-        caching: Caching | None = None,
+        cache_config: CacheConfig | None = None,
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
         limits: the most tokens that each row will hold, its prompt included.
         logprobs: report each token's log-probability and this many of the likeliest.
-        caching: which cache, and what it may hold already; by default a static, empty one.
+        cache_config: which cache, and what it may hold already; by default a static, empty one.
         """
         self.model = model
         self.sampler = sampler
@@ -68,11 +68,11 @@ class Decoder:
         self._written = self.lengths  # the same numbers on the host
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
-        self.caching = Caching() if caching is None else caching
-        self.cache = self.caching.open(model, prompts, limits)
+        self.cache_config = CacheConfig() if cache_config is None else cache_config
+        self.cache = self.cache_config.open(model, prompts, limits)
         self.steps: DecodingSteps | None = None
         if self.cache is not None:
-            self.steps = DecodingSteps(model, self.cache, self.caching.compile)
+            self.steps = DecodingSteps(model, self.cache, self.cache_config.compile)
         kept = self.prompt_cache
         self.use = None if kept is None else kept.uses
 
@@ -206,7 +206,7 @@ class Decoder:
                 self.cache.rewind([0] * len(self.rows))
                 self.newest = None
             if self.newest is None:
-                logits = prefill(self.model, self.cache, self.ids, self.caching.chunk)
+                logits = prefill(self.model, self.cache, self.ids, self.cache_config.chunk)
             else:
                 assert self.steps is not None
                 left = max(self.limits) - max(self.lengths)
@@ -217,7 +217,7 @@ class Decoder:
     @property
     def prompt_cache(self) -> PromptCache | None:
         """Return the prompt cache, if the text grows in it."""
-        kept = self.caching.prompt_cache
+        kept = self.cache_config.prompt_cache
         return kept if kept is not None and kept.cache is self.cache else None
 
     def record(self) -> None:

@@ -53,7 +53,7 @@ def drafter_of(
             )
     else:
         check_vocabularies(tokenizer, draft.tokenizer)
-    return DraftModel(network, sampler, limits, ours, options.caching.compile)
+    return DraftModel(network, sampler, limits, ours, options.cache_config.compile)
 
 
 def check_vocabularies(ours: Tokenizer, theirs: Tokenizer) -> None:

@@ -212,7 +212,7 @@ def start(
             sampler,
             limits=limits,
             logprobs=options.reported_logprobs,
-            caching=options.caching,
+            cache_config=options.cache_config,
         )
 
     if options.num_beams == 1:

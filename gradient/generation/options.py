@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, T
 
 from gradient.checks import Limit, Relation, boolean, check, integer, number, one_of, optional
 from gradient.errors import TypeMismatch
-from gradient.generation.caching import Caching
+from gradient.generation.cache_config import CacheConfig
 from gradient.generation.declared import Option, declared_by
 from gradient.generation.logits import LogitsProcessor, penalties, truncation
 from gradient.generation.prefill import CHUNK
 from gradient.generation.prompt_cache import PromptCache
-from gradient.kv_cache import KINDS, STORED, is_stored
+from gradient.kv_cache import CACHE_DTYPES, LAYOUTS, is_cache_dtype
 from gradient.models.causal_lm import CausalLM
 from gradient.text import Tokenizer
 
@@ -255,11 +255,12 @@ class StreamOptions(SamplingOptions, total=False):
         'how keys and values are laid out: "static" (a buffer for each layer), "sliding" '
         '(layers with a window keep little more than that) or "paged" (pages that beams and '
         "equal prompts share)",
-        one_of(*KINDS), panel=SPEED)]
+        one_of(*LAYOUTS), panel=SPEED)]
     cache_dtype: Annotated[str | None, Option(None,
         'what keys and values are stored in: a float dtype, "int8" or "int4", or one for each, '
         'as in "int8/int4"; None is the model\'s dtype',
-        optional(Limit(f"one of {', '.join(STORED)}, or two of them, for keys/values", is_stored)),
+        optional(Limit(
+            f"one of {', '.join(CACHE_DTYPES)}, or two of them, for keys/values", is_cache_dtype)),
         panel=SPEED)]
     prompt_cache: Annotated[PromptCache | None, Option(None,
         "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
@@ -414,9 +415,9 @@ class GenerationOptions:
         return cls(**options)
 
     @property
-    def caching(self) -> Caching:
+    def cache_config(self) -> CacheConfig:
         """Return what the options say of the cache."""
-        return Caching(
+        return CacheConfig(
             kind=self.cache,
             dtype=self.cache_dtype,
             prompt_cache=self.prompt_cache,

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import gradient
 import gradient.functional as F
-from gradient.generation.caching import Caching
+from gradient.generation.cache_config import CacheConfig
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
 from gradient.generation.logits.processors import Prefixes, padded
@@ -55,14 +55,16 @@ class SpeculativeDecoder(Decoder):
         longest: int,
         limits: Sequence[int],
         logprobs: int | None = None,
-        caching: Caching | None = None,
+        cache_config: CacheConfig | None = None,
     ) -> None:
         """Args: as of `Decoder`, and
 
         drafter: where guesses come from.
         longest: the most tokens of a draft. They are fewer where the cache can be rewound by fewer.
         """
-        super().__init__(model, prompts, sampler, limits=limits, logprobs=logprobs, caching=caching)
+        super().__init__(
+            model, prompts, sampler, limits=limits, logprobs=logprobs, cache_config=cache_config
+        )
         self.drafter = drafter
         max_rewind = None if self.cache is None else self.cache.max_rewind
         self.longest = longest = longest if max_rewind is None else min(longest, max_rewind)

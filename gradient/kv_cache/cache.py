@@ -426,7 +426,7 @@ class CachedKeyValues:
 
 
 #: The layouts by the names that options give them.
-KINDS: dict[str, Callable[..., list[Layout]]] = {
+LAYOUTS: dict[str, Callable[..., list[Layout]]] = {
     "static": static.make_layouts,
     "sliding": sliding.make_layouts,
     "paged": paged.make_layouts,
@@ -435,13 +435,13 @@ KINDS: dict[str, Callable[..., list[Layout]]] = {
 
 def layout_maker(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Layout]]:
     """Return what makes the layouts of a kind of cache, which must have these options."""
-    if kind not in KINDS:
-        raise ArgumentError(f"cache: expected one of {', '.join(KINDS)}, got {kind!r}")
-    known = list(inspect.signature(KINDS[kind]).parameters)[2:]
+    if kind not in LAYOUTS:
+        raise ArgumentError(f"cache: expected one of {', '.join(LAYOUTS)}, got {kind!r}")
+    known = list(inspect.signature(LAYOUTS[kind]).parameters)[2:]
     wrong = [name for name in options if name not in known]
     if wrong:
         raise TypeMismatch(
             f"cache: a {kind} one has no option {', '.join(map(repr, wrong))} "
             f"(options: {', '.join(known)})"
         )
-    return KINDS[kind]
+    return LAYOUTS[kind]

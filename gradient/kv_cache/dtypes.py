@@ -11,7 +11,7 @@ from gradient.kv_cache.codec import Codec, Codecs, FloatCodec
 from gradient.kv_cache.quantized import Int4Codec, Int8Codec
 
 #: Names of what keys and values can be stored in; floating dtypes have short names, too ("f16").
-STORED = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
+CACHE_DTYPES = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 
 
 def codecs_of(dtype: gradient.DType | str) -> Codecs:
@@ -26,12 +26,12 @@ def codecs_of(dtype: gradient.DType | str) -> Codecs:
     return Codecs(codec_of(names[0]), codec_of(names[-1]))
 
 
-def is_stored(name: Any) -> bool:
+def is_cache_dtype(name: Any) -> bool:
     """Return whether `codecs_of` takes this name."""
     return (
         isinstance(name, str)
         and 1 <= len(name.split("/")) <= 2
-        and all(part in STORED or part in FLOATING for part in name.split("/"))
+        and all(part in CACHE_DTYPES or part in FLOATING for part in name.split("/"))
     )
 
 
@@ -44,8 +44,8 @@ def codec_of(dtype: gradient.DType | str) -> Codec:
     name = dtype if isinstance(dtype, str) else dtype.name
     if name in FLOATING:
         return FloatCodec(FLOATING[name])
-    if name not in STORED:
+    if name not in CACHE_DTYPES:
         raise ArgumentError(
-            f"cache: keys and values are stored as one of {', '.join(STORED)}, got {name!r}"
+            f"cache: keys and values are stored as one of {', '.join(CACHE_DTYPES)}, got {name!r}"
         )
     return Int8Codec() if name == "int8" else Int4Codec()

@@ -13,7 +13,7 @@ import pytest
 
 import gradient
 from gradient.generation import Decoder, GenerationOptions, KVCache, Sampler, prefill
-from gradient.generation.caching import Caching
+from gradient.generation.cache_config import CacheConfig
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from support.array_backends import REQUIRED, Handle, HandleBackend
 from support.cache_model import make_model, texts
@@ -120,12 +120,14 @@ def long_model() -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config).to("handle").eval()
 
 
-def decoder_at(model, contexts, **caching) -> Decoder:
+def decoder_at(model, contexts, **cache_options) -> Decoder:
     options = GenerationOptions(ignore_eos=True)
     prompts = [texts(1, seed)[0, :1].tolist() * context for seed, context in enumerate(contexts)]
     limits = [context + 64 for context in contexts]
     sampler = Sampler(options, len(prompts))
-    decoder = Decoder(model, prompts, sampler, limits=limits, caching=Caching(**caching))
+    decoder = Decoder(
+        model, prompts, sampler, limits=limits, cache_config=CacheConfig(**cache_options)
+    )
     decoder.step()  # the prompt
     return decoder
 

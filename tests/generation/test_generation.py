@@ -16,7 +16,7 @@ from gradient.generation import (
     LanguageModel,
     PromptCache,
     StopStrings,
-    caching,
+    cache_config,
     decoder,
     generate,
     stream,
@@ -310,7 +310,7 @@ def test_buffers_grow_with_the_text(draft, device, monkeypatch):
     prompts, options = [[1, 2, 3], [4]], {"max_new_tokens": 40, "ignore_eos": True}
     options |= {"draft": draft, "repetition_penalty": 1.1}
     expected = [row.token_ids for row in generate(model, prompts, **options)]
-    for module in (caching, decoder):
+    for module in (cache_config, decoder):
         monkeypatch.setattr(module, "RESERVED", 1)
     assert [row.token_ids for row in generate(model, prompts, **options)] == expected
 

@@ -17,7 +17,7 @@ RESERVED = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caching:
+class CacheConfig:
     """The choice of a cache, and of how prompts come into it.
 
     Attributes:
