@@ -2,16 +2,14 @@
 
 A template is a program in a model file, written by anyone. It runs in Jinja's immutable sandbox: it
 sees the values given to it, may change none of them, and reaches neither Python's internals nor
-files. What it may take of time and memory is bounded by `gradient.text.template_work`. The
-environment (options, filters, functions) is the one that Hugging Face's templates are written for.
+files (`gradient.text.template_environment`). What it may take of time and memory is bounded by
+`gradient.text.template_work`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,18 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.errors import ArgumentError, MissingDependency
-from gradient.text.template_work import (
-    Counter,
-    TooMuchWork,
-    allowed,
-    counted,
-    counting_filter,
-    counting_test,
-    of_call,
-    of_operator,
-    size,
-    spend,
-)
+from gradient.text.template_work import TooMuchWork, allowed
 from gradient.text.tool_schema import tool_schemas
 
 #: Characters of the longest template that is compiled, which takes 2 s and 200 MB at the most; the
@@ -39,8 +26,6 @@ MAX_TEMPLATE = 200_000
 
 #: Names under which a message's reasoning is given; templates read the first.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-#: The variable by which `{% generation %}` learns of its marks; no template can spell it.
-_MARKS = "generation marks"
 
 
 class ChatTemplateError(ArgumentError):
@@ -142,8 +127,8 @@ def render_with_spans(
             "documents": _to_builtin(list(documents)) if documents else None,
             "add_generation_prompt": add_generation_prompt,
             **_to_builtin(variables),
-            _MARKS: (begin, end) if "generation" in template else None,
         },
+        (begin, end),
     )
     before, *rest = text.split(begin)
     parts, spans, at = [before], [], len(before)
@@ -203,12 +188,16 @@ def _to_builtin(value: Any) -> Any:
     return f"<{type(value).__name__}>"  # an image, say: templates ask only whether there is one
 
 
-def _render(template: str, context: dict[str, Any]) -> str:
+def _render(template: str, context: dict[str, Any], marks: tuple[str, str]) -> str:
+    """The template's text; `marks` stand around its `{% generation %}` blocks."""
     jinja2 = _jinja2()
+    from gradient.text.template_environment import MARKS
+
     if len(template) > MAX_TEMPLATE:
         raise ChatTemplateError(
             f"the chat template has {len(template):,} characters; the limit is {MAX_TEMPLATE:,}"
         )
+    context[MARKS] = marks
     try:
         with allowed(context):
             return _compiled(template).render(context)
@@ -260,128 +249,6 @@ def _jinja2() -> Any:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(template: str) -> Any:
-    return _environment().from_string(template)
+    from gradient.text.template_environment import environment
 
-
-@functools.cache
-def _environment() -> Any:
-    _jinja2()
-    import jinja2.exceptions
-    import jinja2.ext
-    import jinja2.nodes
-    import jinja2.sandbox
-    import jinja2.utils
-
-    class Generation(jinja2.ext.Extension):
-        """{% generation %} ... {% endgeneration %} surrounds the assistant's own words."""
-
-        tags = {"generation"}
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            call = self.call_method("_marked", [jinja2.nodes.ContextReference()])
-            return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
-
-        def _marked(self, context: Any, caller: Any) -> str:
-            begin, end = context.get(_MARKS) or ("", "")
-            return f"{begin}{caller()}{end}"
-
-    class Counting(jinja2.ext.Extension, Counter):
-        """Counts what the template does."""
-
-    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-        """Jinja's sandbox, which also counts the work of operators, slices and calls."""
-
-        intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
-
-        def _parse(self, *args: Any) -> Any:
-            extension = self.extensions[Counting.identifier]
-            return counted(super()._parse(*args), extension.call_method)
-
-        def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
-            owner = getattr(function, "__self__", None)
-            if isinstance(owner, Counting):
-                return function(*args)
-            if not isinstance(owner, jinja2.ext.Extension):
-                spend(of_call(function, args, named))
-            return super().call(context, function, *args, **named)
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            spend(of_operator(operator, left, right))
-            return super().call_binop(context, operator, left, right)
-
-        def getitem(self, obj: Any, argument: Any) -> Any:
-            if not isinstance(argument, str | int):  # Jinja hashes it, and writes it as a text
-                spend(size(argument))
-            return super().getitem(obj, argument)
-
-    @jinja2.utils.pass_eval_context  # so that it is not applied to constants when compiling
-    def count_output(_: Any, value: Any) -> Any:
-        spend(size(value))
-        return value
-
-    class Namespace(jinja2.utils.Namespace):
-        """As Jinja's, but without names that begin with an underscore: those are Python's doors."""
-
-        def __init__(*args: Any, **kwargs: Any) -> None:
-            # No named parameters, so that a template may use any name: namespace(self=1).
-            for name in dict(*args[1:], **kwargs):
-                _refuse_underscore(name)
-            jinja2.utils.Namespace.__init__(*args, **kwargs)
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            _refuse_underscore(name)
-            super().__setitem__(name, value)
-
-    class MakeDict:
-        """`dict(...)` without the class itself, whose attributes lead to Python's internals."""
-
-        def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-            return dict(*args, **kwargs)
-
-        def fromkeys(self, *args: Any) -> dict[Any, Any]:
-            return dict.fromkeys(*args)
-
-    def _refuse_underscore(name: Any) -> None:
-        if str(name).startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"namespace attribute {name!r} begins with '_'")
-
-    environment = Sandbox(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[Generation, Counting, jinja2.ext.loopcontrols],
-        optimized=False,  # nothing is computed when compiling
-        finalize=count_output,
-    )
-    filters = environment.filters | {"tojson": _tojson}
-    environment.filters = {name: counting_filter(name, f) for name, f in filters.items()}
-    tests: dict[str, Any] = dict(environment.tests)
-    environment.tests = {name: counting_test(name, test) for name, test in tests.items()}
-    del environment.globals["lipsum"]  # random text
-    environment.globals["namespace"] = Namespace
-    environment.globals["dict"] = MakeDict()
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own filter escapes < > & ' for HTML, which no model has seen.
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise_exception(message: str) -> None:
-    raise _jinja2().exceptions.TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.datetime.now().strftime(form)
+    return environment().from_string(template)
