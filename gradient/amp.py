@@ -26,6 +26,8 @@ from gradient.tensor.creation import full
 from gradient.tensor.device import Device
 from gradient.tensor.foreach import arrays, batches, writing
 
+__all__ = ["GradScaler", "autocast", "get_autocast_dtype", "is_autocast_enabled"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -12,6 +12,16 @@ from gradient.backends.cuda import driver
 from gradient.errors import DeviceError
 from gradient.tensor.generator import default_generator
 
+__all__ = [
+    "current_device",
+    "device_count",
+    "get_device_name",
+    "is_available",
+    "manual_seed",
+    "manual_seed_all",
+    "synchronize",
+]
+
 
 def is_available() -> bool:
     """Whether a "cuda" device can be used: a driver, a GPU, and CuPy."""

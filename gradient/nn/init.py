@@ -22,6 +22,25 @@ from gradient.tensor.creation import empty, eye
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import stack
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "skip_init",
+    "sparse_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 _skipped: ContextVar[bool] = ContextVar("gradient_skip_init", default=False)
 
 
