@@ -38,8 +38,8 @@ from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
 from gradient.tensor.pairings import *
+from gradient.tensor.predicates import *
 from gradient.tensor.printing import *
-from gradient.tensor.questions import *
 from gradient.tensor.scans import *
 from gradient.tensor.searching import *
 from gradient.tensor.stacking import *

@@ -23,7 +23,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import DTypeLike, axes_of, axis_of, tensor_of
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
-from gradient.tensor.segments import identity
+from gradient.tensor.scatter_reductions import identity
 
 __all__ = [
     "amax",

@@ -24,7 +24,6 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.creation import backend_of, finished
-from gradient.tensor.drawing import check_range
 from gradient.tensor.generator import (
     Generator,
     default_generator,
@@ -33,6 +32,7 @@ from gradient.tensor.generator import (
     generator_of,
 )
 from gradient.tensor.joining import broadcast_shapes
+from gradient.tensor.random_sampling import check_range
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike

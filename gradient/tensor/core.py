@@ -22,20 +22,20 @@ from gradient.tensor.arguments import Size, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.conversion import Conversion
-from gradient.tensor.drawing import Drawing
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.pairings import Pairings
+from gradient.tensor.predicates import Predicates
 from gradient.tensor.printing import represent
 from gradient.tensor.products import LinearAlgebra, Products
-from gradient.tensor.questions import Questions
+from gradient.tensor.random_sampling import RandomSampling
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.rearranging import Rearranging
 from gradient.tensor.scans import Scans
-from gradient.tensor.segments import Segments
+from gradient.tensor.scatter_reductions import ScatterReductions
 from gradient.tensor.sorting import Sorting
 from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.splitting import Splitting
@@ -55,7 +55,7 @@ class Tensor(
     Indexing,
     Products,
     InPlace,
-    Drawing,
+    RandomSampling,
     NewLike,
     Interop,
     Conversion,
@@ -68,10 +68,10 @@ class Tensor(
     Rearranging,
     Pairings,
     Scans,
-    Segments,
+    ScatterReductions,
     Statistics,
     LinearAlgebra,
-    Questions,
+    Predicates,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 

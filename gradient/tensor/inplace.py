@@ -31,7 +31,7 @@ from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.pairings import Pairings
 from gradient.tensor.products import Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
-from gradient.tensor.segments import Segments
+from gradient.tensor.scatter_reductions import ScatterReductions
 from gradient.tensor.shaping import Shaping
 from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.statistics import Statistics
@@ -208,10 +208,10 @@ class InPlace(Arithmetic):
     lcm_ = in_place(NumberFunctions.lcm)
     bitwise_left_shift_ = in_place(NumberFunctions.bitwise_left_shift)
     bitwise_right_shift_ = in_place(NumberFunctions.bitwise_right_shift)
-    index_put_ = in_place(Segments.index_put)
-    index_reduce_ = in_place(Segments.index_reduce)
-    put_ = in_place(Segments.put)
-    scatter_reduce_ = in_place(Segments.scatter_reduce)
+    index_put_ = in_place(ScatterReductions.index_put)
+    index_reduce_ = in_place(ScatterReductions.index_reduce)
+    put_ = in_place(ScatterReductions.put)
+    scatter_reduce_ = in_place(ScatterReductions.scatter_reduce)
     renorm_ = in_place(Statistics.renorm)
     addbmm_ = in_place(Pairings.addbmm)
     addmv_ = in_place(Pairings.addmv)

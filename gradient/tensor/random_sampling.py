@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
-class Drawing(Arithmetic):
+class RandomSampling(Arithmetic):
     """uniform_, normal_ and their like; not differentiable."""
 
     __slots__ = ()

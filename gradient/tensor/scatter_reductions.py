@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
-class Segments(TensorBase):
+class ScatterReductions(TensorBase):
     """scatter_reduce, index_reduce, index_put, put."""
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""Questions about tensors whose answer is a Python value."""
+"""Predicates and the like: functions and methods whose answer is a Python value."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def is_floating_point(input: Tensor) -> bool:
     return BY_NUMPY[tensor_of("is_floating_point", input).array.dtype].is_floating_point
 
 
-class Questions(TensorBase):
+class Predicates(TensorBase):
     """The same as methods, and others."""
 
     __slots__ = ()
