@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
@@ -37,6 +38,7 @@ def as_function(method: Function, name: str = "") -> Function:
         co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
     )
     function: Any = copied(own, name or own.__name__)
+    function.__doc__ = own.__doc__ and re.sub(r"\bself\b", "input", own.__doc__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}
     return forwarded(function)
