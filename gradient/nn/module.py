@@ -35,7 +35,7 @@ from gradient.nn.registration import (
 from gradient.nn.registration import (
     register_module_parameter_registration_hook as register_module_parameter_registration_hook,
 )
-from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, fit, load
+from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, load, match_own_tensors
 from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
 from gradient.nn.uninitialized import is_uninitialized
@@ -167,7 +167,7 @@ class Module(Hooked, StateDictHooked, Members):
                 self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                 error_msgs,
             )  # fmt: skip
-        fit(
+        match_own_tensors(
             self,
             state_dict,
             prefix,

@@ -1,4 +1,4 @@
-"""Fitting a state dict to a module: all misfits are told together, before anything is loaded."""
+"""Loading a state dict into a module: all misfits are told together, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXTRA = "_extra_state"
 
 
 @dataclass
-class Fitting:
+class Matches:
     """What a state dict has for a module, gathered before any of it is loaded."""
 
     own: dict[str, Tensor] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Fitting:
 class LocalMetadata(dict[str, Any]):
     """What `_load_from_state_dict` is told of a module, such as the version that was saved."""
 
-    def __init__(self, metadata: Mapping[str, Any], fitting: Fitting) -> None:
+    def __init__(self, metadata: Mapping[str, Any], matches: Matches) -> None:
         super().__init__(metadata)
-        self.fitting = fitting
+        self.matches = matches
 
 
 def load(
@@ -75,52 +75,52 @@ def load(
         raise TypeMismatch(
             f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
         )
-    fitting = Fitting()
+    matches = Matches()
     metadata = getattr(state_dict, "_metadata", None) or {}
     after: list[Module] = []
-    _fit_tree(module, dict(state_dict), "", metadata, assign, fitting, after)
+    _match_tree(module, dict(state_dict), "", metadata, assign, matches, after)
     order = {name: place for place, name in enumerate(state_dict)}
-    fitting.unexpected.sort(key=lambda name: order.get(name, len(order)))
-    keys = IncompatibleKeys(fitting.missing, fitting.unexpected)
-    unfit = bool(fitting.wrong or fitting.errors)
-    if after and not unfit:
-        _put(module, fitting, assign)
+    matches.unexpected.sort(key=lambda name: order.get(name, len(order)))
+    keys = IncompatibleKeys(matches.missing, matches.unexpected)
+    mismatched = bool(matches.wrong or matches.errors)
+    if after and not mismatched:
+        _load_matches(module, matches, assign)
         for each in after:
             for hook in list(each._state_dict_hooks.load):
                 hook(each, keys)
-    if unfit or (strict and (keys.missing_keys or keys.unexpected_keys)):
+    if mismatched or (strict and (keys.missing_keys or keys.unexpected_keys)):
         listed = (keys.missing_keys, keys.unexpected_keys) if strict else ([], [])
         kind = type(module).__name__
-        raise StateDictError(describe(kind, *listed, fitting.wrong, fitting.errors))
+        raise StateDictError(describe(kind, *listed, matches.wrong, matches.errors))
     if not after:
-        _put(module, fitting, assign)
+        _load_matches(module, matches, assign)
     return keys
 
 
-def _fit_tree(
+def _match_tree(
     module: Module,
     state: dict[str, Any],
     prefix: str,
     metadata: Mapping[str, Any],
     assign: bool,
-    fitting: Fitting,
+    matches: Matches,
     after: list[Module],
 ) -> None:
     """Ask `module` and those below; `after` gets those with hooks, children first."""
-    local = LocalMetadata(metadata.get(prefix[:-1], {}), fitting)
+    local = LocalMetadata(metadata.get(prefix[:-1], {}), matches)
     local["assign_to_params_buffers"] = assign
-    lists = (fitting.missing, fitting.unexpected, fitting.errors)
+    lists = (matches.missing, matches.unexpected, matches.errors)
     module._load_from_state_dict(state, prefix, local, True, *lists)
     for name, child in module._modules.items():
         if child is not None:
             path = f"{prefix}{name}."
             below = {key: value for key, value in state.items() if key.startswith(path)}
-            _fit_tree(child, below, path, metadata, assign, fitting, after)
+            _match_tree(child, below, path, metadata, assign, matches, after)
     if module._state_dict_hooks.load:
         after.append(module)
 
 
-def fit(
+def match_own_tensors(
     module: Module,
     state_dict: dict[str, Any],
     prefix: str,
@@ -134,23 +134,23 @@ def fit(
 
     Within `load` they are noted, to be loaded once all have been found; else loaded at once.
     """
-    fitting = local_metadata.fitting if isinstance(local_metadata, LocalMetadata) else Fitting()
+    matches = local_metadata.matches if isinstance(local_metadata, LocalMetadata) else Matches()
     assign = bool(local_metadata.get("assign_to_params_buffers", False))
     own = {name: value for name, value in module._saved() if value is not None}
     for name, value in own.items():
         key = prefix + name
-        fitting.own[key] = value
+        matches.own[key] = value
         if key not in state_dict:
             if strict:
                 missing_keys.append(key)
         elif (problem := _problem(value, state_dict[key], assign)) is not None:
-            fitting.wrong[key] = problem
+            matches.wrong[key] = problem
         else:
-            fitting.present[key] = state_dict[key]
+            matches.present[key] = state_dict[key]
     extra = prefix + EXTRA
     if module._has_extra_state():
         if extra in state_dict:
-            fitting.extra.append((module, state_dict[extra]))
+            matches.extra.append((module, state_dict[extra]))
         elif strict:
             missing_keys.append(extra)
     children = module._modules
@@ -160,28 +160,28 @@ def fit(
             known = name in children if dot else name in own
             if not known and not (key == extra and module._has_extra_state()):
                 unexpected_keys.append(key)
-    if fitting is not getattr(local_metadata, "fitting", None):
-        error_msgs += [f"{key}: {problem}" for key, problem in fitting.wrong.items()]
-        for entries in (fitting.own, fitting.present):  # names below this module
+    if matches is not getattr(local_metadata, "matches", None):
+        error_msgs += [f"{key}: {problem}" for key, problem in matches.wrong.items()]
+        for entries in (matches.own, matches.present):  # names below this module
             for key in list(entries):
                 entries[key.removeprefix(prefix)] = entries.pop(key)
-        _put(module, fitting, assign)
+        _load_matches(module, matches, assign)
 
 
-def _put(module: Module, fitting: Fitting, assign: bool) -> None:
+def _load_matches(module: Module, matches: Matches, assign: bool) -> None:
     """Load what was found."""
     if assign:
-        _assign(module, fitting.own, fitting.present)
+        _assign(module, matches.own, matches.present)
     else:
         with no_grad():
-            for name, value in fitting.present.items():
-                target = fitting.own[name]
+            for name, value in matches.present.items():
+                target = matches.own[name]
                 if is_uninitialized(value):
                     continue
                 if is_uninitialized(target):
                     target.materialize(tuple(value.shape))
                 target.copy_(value)
-    for each, extra in fitting.extra:
+    for each, extra in matches.extra:
         each.set_extra_state(extra)
 
 
