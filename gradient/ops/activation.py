@@ -1,4 +1,7 @@
-"""Activation functions of one element at a time, each with its derivative beside it."""
+"""Activation functions of one element at a time, each with its derivative beside it.
+
+Softmax is in `gradient.ops.fused`.
+"""
 
 from __future__ import annotations
 
