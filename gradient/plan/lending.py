@@ -27,7 +27,7 @@ class Loans:
     def __init__(self) -> None:
         self._given: list[weakref.ref[Any]] = []
 
-    def give(self, x: np.ndarray) -> np.ndarray:
+    def lend(self, x: np.ndarray) -> np.ndarray:
         """The array `x` of the arena, for somebody else."""
         made, loan = memory.borrowed(x)
         self._given.append(loan)

@@ -218,7 +218,7 @@ class CpuExecutor:
             x = self._array(ref)
             own = ref in self._placed and roots[ref] == 1
             if own and x.nbytes >= LENT and not arena.has_gaps(x):
-                self._outputs[i] = functools.partial(self.loans.give, x)
+                self._outputs[i] = functools.partial(self.loans.lend, x)
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
         self._begin(numbers)

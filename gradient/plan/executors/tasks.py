@@ -74,11 +74,11 @@ def lowered(
     scratch = _scratch(seen, again, (*operands, *places))
     for at in scratch:
         _poison(_owner(_argument(seen, at)))
-    same = _give(steps, places, expected)
+    same = _write(steps, places, expected)
     if not same and scratch:  # a kernel reads what Python has written there
         scratch, seen = frozenset(), _watched(function, operands)
         steps = _steps(seen, places) or []
-        same = _give(steps, places, expected)
+        same = _write(steps, places, expected)
     if not same:
         return None
     _tried[kind] = _Tried(started, scratch)
@@ -97,7 +97,7 @@ def _steps(seen: _Seen, places: list[np.ndarray]) -> list[Step] | None:
     return steps
 
 
-def _give(steps: list[Step], places: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+def _write(steps: list[Step], places: list[np.ndarray], expected: list[np.ndarray]) -> bool:
     """Whether the tasks write these bytes to the places, whatever was there before."""
     for place in places:
         _poison(place)
