@@ -247,7 +247,7 @@ def run_backward(
         if allowed is None or node in allowed:
             add(grads, owned, node, g, create_graph)
     del roots
-    last_write = inplace.last
+    last_write = inplace.last_write
     checks_nan = mode.anomaly and mode.check_nan
     before = mode.grad
     mode.grad = (before or True) if create_graph else False

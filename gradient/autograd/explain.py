@@ -32,7 +32,7 @@ _AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)"
 _CONVERSION = re.compile(r"could not convert|invalid literal|can't multiply sequence")
 _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
 
-MOST = 8  # inputs that a message lists
+MAX_LISTED = 8  # inputs that a message lists
 
 TAKE_PACKED: list[str] = []
 """The ops that take packed tensors, as they are defined."""
@@ -101,7 +101,7 @@ def translated(
     if isinstance(error, ValueError) and _BROADCAST.search(line):
         return ShapeError(f"{name}: {mismatch(shapes, op.core_dims)} ({inputs})")
     if op.expected_shapes and isinstance(error, ValueError):
-        got = " and ".join(map(str, shapes[:MOST]))
+        got = " and ".join(map(str, shapes[:MAX_LISTED]))
         return ShapeError(sentence(name, op.expected_shapes, got))
     if _CONVERSION.search(line):
         return TypeMismatch(f"{name}: an argument is not a number: {line} ({inputs})")
@@ -176,10 +176,10 @@ def listed(names: list[str], inputs: tuple[Any, ...]) -> str:
     """The inputs with their shapes and dtypes; those that were left out are not."""
     shown = [
         f"{name} {describe(value)}"
-        for name, value in zip(names, inputs[:MOST], strict=False)
+        for name, value in zip(names, inputs[:MAX_LISTED], strict=False)
         if value is not None
     ]
-    more = f" and {len(inputs) - MOST} more" if len(inputs) > MOST else ""
+    more = f" and {len(inputs) - MAX_LISTED} more" if len(inputs) > MAX_LISTED else ""
     return ", ".join(shown) + more
 
 

@@ -37,11 +37,11 @@ marks: dict[int, Overwrite] = {}
 """By the id of the memory's owner; removed when the owner dies."""
 
 
-class _Last:
+class _LastWrite:
     sequence_nr = 0
 
 
-last = _Last()
+last_write = _LastWrite()
 
 
 def mark_overwritten(backend: Any, array: Any, op: str) -> None:
@@ -56,7 +56,7 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
     mark.op, mark.sequence_nr, mark.location = op, next_sequence_nr(), location_of(user_frame(2))
-    last.sequence_nr = mark.sequence_nr
+    last_write.sequence_nr = mark.sequence_nr
 
 
 def version(backend: Any, array: Any) -> int:
