@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 
 from gradient import absent
 from gradient.autograd import no_grad
+from gradient.autograd.autocast import set_autocast
 from gradient.autograd.modes import mode
 from gradient.checks import check_arguments, number
 from gradient.dtypes import DType, bfloat16, float16, float32, int32
@@ -36,8 +37,9 @@ class autocast:  # noqa: N801 (PyTorch's name)
     """Compute matrix products, convolutions and attention in 16 bits, within a block or a function.
 
     Parameters stay as they are: their values are cast when they are used, and their gradients come
-    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32. Put the forward
-    pass and the loss inside, and `backward` outside.
+    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32, and on a GPU so
+    do sums, powers, exponentials and logarithms: the lists are PyTorch's. Put the forward pass and
+    the loss inside, and `backward` outside.
 
         with autocast("cuda", dtype=gradient.bfloat16):
             loss = loss_function(model(x), y)
@@ -73,13 +75,13 @@ class autocast:  # noqa: N801 (PyTorch's name)
         self._before: list[dict[str, Any] | None] = []
 
     def __enter__(self) -> autocast:
-        self._before.append(mode.autocast)
         others = {k: v for k, v in (mode.autocast or {}).items() if k != self.device_type}
-        mode.autocast = {**others, self.device_type: self.dtype} if self.enabled else others or None
+        own = {self.device_type: self.dtype} if self.enabled else {}
+        self._before.append(set_autocast({**others, **own} or None))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        mode.autocast = self._before.pop()
+        set_autocast(self._before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

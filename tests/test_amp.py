@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 
 import numpy as np
 import pytest
 
 import gradient
+import gradient.testing
 from gradient import nn
 from gradient.amp import GradScaler, autocast, is_autocast_enabled
+from gradient.autograd.op import op_of
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.nn import functional as F
+from gradient.ops.linalg import matmul
 
 
 def device_type(device):
@@ -93,6 +97,56 @@ def test_blocks_nest_and_end(device):
         return x @ x
 
     assert product().dtype is gradient.bfloat16 and (x @ x).dtype is gradient.float32
+
+
+def test_autocast_is_of_one_thread(device):
+    x = gradient.ones(2, 2, device=device)
+    looked_at = op_of(matmul).checked
+    before, dtypes = set(looked_at), []
+
+    def other():
+        dtypes.append((x @ x).dtype)
+        with on(device, gradient.float16):
+            dtypes.append((x @ x).dtype)
+
+    with on(device):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        dtypes.append((x @ x).dtype)
+        assert looked_at > before
+    assert dtypes == [gradient.float32, gradient.float16, gradient.bfloat16]
+    assert looked_at == before  # while it is off no op looks further than it did
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_are_those_of_explicit_casts(device, create_graph):
+    x, w = (gradient.randn(4, 4, device=device, requires_grad=True) for _ in "xw")
+
+    def narrow(t):
+        return t.to(gradient.bfloat16)
+
+    def gradients(y):
+        first = gradient.autograd.grad(y.float().pow(2).sum(), (x, w), create_graph=create_graph)
+        if not create_graph:
+            return first
+        return gradient.autograd.grad(sum(g.pow(2).sum() for g in first), (x, w))
+
+    expected = gradients(F.softmax((narrow(x) @ narrow(w)).float(), -1))
+    with on(device):
+        y = F.softmax(x @ w, -1)
+    for got, want in zip(gradients(y), expected, strict=True):
+        assert got.dtype is gradient.float32
+        gradient.testing.assert_close(got, want, rtol=2e-2, atol=1e-3)
+
+
+def test_losses_are_of_the_float32_of_their_inputs(device):
+    x = gradient.tensor([1000.0, 1001.0], dtype=gradient.float16, device=device)
+    y = gradient.tensor([1000.25, 1001.25], device=device)
+    with on(device, gradient.float16):
+        assert F.mse_loss(x, y).item() == 0.0625
+        loss = F.l1_loss(x, target=x * 3, reduction="sum")
+    assert loss.dtype is gradient.float32 and loss.item() == 4003.0
 
 
 def test_what_autocast_does_not_take(device):

@@ -48,7 +48,7 @@ STEPS = {
     "mul": (lambda x, y: x * y, 175),
     "exp": (lambda x, y: x.exp(), 121),
     "sum": (lambda x, y: x.sum(), 200),  # looks whether a kernel adds up
-    "matmul": (lambda x, y: x @ y, 303),
+    "matmul": (lambda x, y: x @ y, 283),
     "reshape": (lambda x, y: x.reshape(2, 8), 307),
 }
 """Ops on small tensors, and their instructions with a graph in Python 3.11."""

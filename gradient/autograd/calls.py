@@ -16,7 +16,7 @@ from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.outputs import outputs
-from gradient.autograd.promotion import cast_result, promote
+from gradient.autograd.promotion import cast_result, checked_chars, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
 from gradient.source_lines import user_frame
@@ -30,7 +30,7 @@ getframe = sys._getframe
 
 def of_one(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
-    checked_kinds = made.checked_kinds
+    checked = made.checked
     saves_x = made.saved_names == tuple(made.inputs)
     saves_out = made.saved_names == ("out",)
 
@@ -45,7 +45,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             try:
                 backend = input.backend
                 array: Any = input.array
-                if checked_kinds and array.dtype.kind in checked_kinds:
+                if checked and array.dtype.char in checked:
                     array = promote(made, backend, [array])[0]
                 y = function(backend, array, **options)
             except Exception as error:
@@ -98,7 +98,7 @@ def of_one(made: Op) -> Callable[..., Any]:
         x = input
         try:
             backend, array = x.backend, x.array
-            if checked_kinds and array.dtype.kind in checked_kinds:
+            if checked and array.dtype.char in checked:
                 array = promote(made, backend, [array])[0]
             y = function(backend, array)
         except Exception as error:
@@ -137,7 +137,8 @@ def of_two(made: Op) -> Callable[..., Any]:
     if made.has_options or made.single_rule or not names <= {first, second, "out"}:
         return of_n(made)
     floats = made.promotion in ("int_to_float", "float_only")
-    checked_kinds = made.checked_kinds if floats else made.checked_kinds.strip("biu")
+    kinds = made.checked_kinds if floats else made.checked_kinds.strip("biu")
+    checked = checked_chars(kinds, made.autocast)
     promotes = made.promotion != "none"
     # For each input, whether its own rule uses a, b, out.
     needs = made.needs or ((), ())
@@ -156,9 +157,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                 backend, x, node_a = a.backend, a.array, a.node
                 if isinstance(b, Variable):
                     y, node_b = b.array, b.node
-                    fits = x.dtype is y.dtype and not (
-                        checked_kinds and x.dtype.kind in checked_kinds
-                    )
+                    fits = x.dtype is y.dtype and not (checked and x.dtype.char in checked)
                 else:
                     y, node_b, kind = b, None, type(b)
                     fits = (kind is float or kind is int) and x.dtype.char in "fd"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from gradient.autograd import engine
+from gradient.autograd.autocast import set_autocast
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, make_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
@@ -98,12 +99,12 @@ class _Segment:
         now = RandomState.save()
         if self.state is not None:
             RandomState.restore(self.state)
-        autocast, mode.autocast = mode.autocast, self.autocast
+        autocast = set_autocast(self.autocast)
         try:
             with enable_grad():
                 result = self.function(*self.args, **self.kwargs)
         finally:
-            mode.autocast = autocast
+            set_autocast(autocast)
             if self.state is not None:
                 RandomState.restore(now)
         results = (result,) if self.single else tuple(result)

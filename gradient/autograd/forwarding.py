@@ -62,7 +62,7 @@ def forwarded(function: Function) -> Function:
     call.__defaults__ = (MISSING,) * (n - len(defaults)) + defaults
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
         setattr(call, attribute, getattr(own, attribute))
-    call.__dict__.update(own.__dict__)
+    call.__dict__.update(function.__dict__)
     call.__wrapped__ = function
     return call
 

@@ -32,12 +32,13 @@ from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
 from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.outputs import with_zeros
-from gradient.autograd.promotion import CHECKED_KINDS, Promotion
+from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
 from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
+    from gradient.autograd.autocast import Policy
     from gradient.autograd.decorators import BinaryDecorator, Decorator
 
 __all__ = [
@@ -67,6 +68,7 @@ class Op:
         core_dims: int = 0,
         expected_shapes: str | None = None,
         bool_fix: str | None = None,
+        autocast: Policy | None = None,
     ):
         self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
@@ -74,6 +76,8 @@ class Op:
         self.packed, self.scalars_in_float32 = packed, scalars_in_float32
         self.keeps_sign = keeps_sign
         self.checked_kinds = CHECKED_KINDS.get(promotion, "") + "c" * (not takes_complex)
+        self.autocast = autocast
+        self.checked = checked_chars(self.checked_kinds, autocast)
         if packed:
             TAKE_PACKED.append(self.name)
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
@@ -294,6 +298,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         core_dims           trailing dimensions that do not broadcast, such as those of matrices
         expected_shapes     what the shapes of its inputs must be, for its error
         bool_fix            what to do instead, where it refuses bools
+        autocast            which dtype its inputs are given in where `amp.autocast` is on (see
+                            `gradient.autograd.autocast`)
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from gradient.autograd.autocast import Policy, autocast, looked_at
 from gradient.dtypes import (
     HALF_PRECISION,
     DType,
@@ -44,15 +46,29 @@ PYTHON_NUMBERS = (bool, int, float, complex)
 CHECKED_KINDS: dict[Promotion, str] = {
     "int_to_float": "biu", "float_only": "biu", "same_float": "biu", "no_bool": "b",
 }  # fmt: skip
+_CHARS = {"b": "?", "i": np.typecodes["Integer"], "u": np.typecodes["UnsignedInteger"],
+          "c": np.typecodes["Complex"]}  # fmt: skip
+"""What `np.dtype.char` is of the dtypes of a kind."""
 REFUSING = ("float_only", "same_float", "no_bool")
 
 FLOAT32 = float32.numpy
 WIDE_FLOATS = FLOAT32, float64.numpy
 
 
+@functools.cache
+def checked_chars(kinds: str, policy: Policy | None) -> set[str]:
+    """What `np.dtype.char` is of the dtypes at which an op's inputs have to be looked at: those of
+    the kinds, and while autocast is on those that it casts. (Ops alike share one set.)"""
+    chars = {char for kind in kinds for char in _CHARS[kind]}
+    if policy is not None:
+        looked_at(chars, policy)
+    return chars
+
+
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
-    """The inputs of `op`, cast as its `promotion` asks. None stands for an input left out."""
-    checked_kinds = op.checked_kinds
+    """The inputs of `op`, cast as its `autocast` and its `promotion` ask. None stands for an
+    input left out."""
+    checked = op.checked
     shared, plain_numbers = None, False
     for a in arrays:
         if a is None:
@@ -66,11 +82,14 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
                 break
             shared = dtype
     else:
-        if shared is not None and shared.kind not in checked_kinds:
+        if shared is not None and shared.char not in checked:
             if not plain_numbers:
                 return arrays
             if shared in WIDE_FLOATS and not op.promotion.startswith("same"):
                 return [float(a) if type(a) is int else a for a in arrays]
+    if op.autocast is not None:
+        arrays = autocast(op.autocast, backend, arrays)
+    checked_kinds = op.checked_kinds
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
     if "c" in checked_kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
@@ -105,6 +106,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
 
 
+@autocasts("lower_precision")
 @composite
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """`leaky_relu` with a learned slope: one, or one per channel (dimension 1) (He et al. 2015)."""

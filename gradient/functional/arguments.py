@@ -41,9 +41,13 @@ def composite(function: Function) -> Function:
             if ours is None:
                 raise
             raise ours from error
-        for each in out if type(out) is tuple else (out,):
-            if type(each) is Tensor and view_info_of(each) is not None:
-                _forget_base(each, (*args, *options.values()))
+        if type(out) is Tensor:
+            if getattr(out, "view_info", None) is not None:
+                _forget_base(out, (*args, *options.values()))
+        elif type(out) is tuple:
+            for each in out:
+                if view_info_of(each) is not None:
+                    _forget_base(each, (*args, *options.values()))
         return out
 
     return call  # type: ignore[return-value]

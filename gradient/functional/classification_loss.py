@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
@@ -72,6 +73,7 @@ def cross_entropy(
     return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def nll_loss(
@@ -195,6 +197,7 @@ def binary_cross_entropy(
     return reduced(op, losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def binary_cross_entropy_with_logits(
@@ -225,6 +228,7 @@ def _one_size(op: str, input: Tensor, target: Tensor) -> None:
         )
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def kl_div(
@@ -248,6 +252,7 @@ def kl_div(
     return reduced("kl_div", losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -259,6 +264,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     return reduced("soft_margin_loss", -logsigmoid(product), reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def hinge_embedding_loss(
@@ -270,6 +276,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def multi_margin_loss(
@@ -298,6 +305,7 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@autocasts("float32_on_gpu")
 @composite
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
@@ -52,6 +54,7 @@ def pairwise_distance(
     )
 
 
+@autocasts("float32")
 @composite
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances between each row of input (N, M) and those behind it: (N (N - 1) / 2,)."""
@@ -70,6 +73,7 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
 
 
+@autocasts("float32")
 @composite
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gradient.autograd.autocast import autocasts
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.distance import pairwise_distance
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def cosine_embedding_loss(
@@ -49,6 +51,7 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def margin_ranking_loss(
@@ -64,6 +67,7 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def triplet_margin_loss(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import bool_
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, one_dtype, rounded_once
@@ -49,6 +50,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     return grid.reshape(size[0], *size[2:], spatial)
 
 
+@autocasts("widest_on_gpu")
 @composite
 def grid_sample(
     input: Tensor,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradient.autograd import no_grad
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType, finfo, float32, float64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats
@@ -241,6 +242,7 @@ def local_response_norm(
     return input / (total / size * alpha + k) ** beta
 
 
+@autocasts("float32_on_gpu")
 @composite
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`x / max(norm_p(x), eps)` along `dim`."""

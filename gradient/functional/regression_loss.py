@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import float32, float64
 from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def mse_loss(
@@ -37,6 +39,7 @@ def mse_loss(
     )
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def l1_loss(
@@ -46,6 +49,7 @@ def l1_loss(
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def smooth_l1_loss(
@@ -64,6 +68,7 @@ def smooth_l1_loss(
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
 
+@autocasts("float32")
 @composite
 def huber_loss(
     input: Tensor,
@@ -122,6 +127,7 @@ def _regression(
     return reduced(op, losses, reduction)
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def poisson_nll_loss(

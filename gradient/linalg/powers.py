@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, float64
 from gradient.errors import ArgumentError, ShapeError, sentence
@@ -139,6 +140,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     return x.unsqueeze(-1) ** powers.to(x.dtype)
 
 
+@autocasts("lower_precision")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products of the vectors in `dim`."""
     x, y = matrices("linalg.vecdot", x, 0), matrices("linalg.vecdot", y, 0)

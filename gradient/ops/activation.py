@@ -47,10 +47,8 @@ def relu(be: Backend[Array], x: Array, /) -> Array:
     return be.relu(x)
 
 
-@op(
-    lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold),
-    promotion="float_only",
-)
+@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold),
+    promotion="float_only", autocast="float32_on_gpu")  # fmt: skip
 def softplus(
     be: Backend[Array], x: Array, /, *, beta: float = 1.0, threshold: float = 20.0
 ) -> Array:

@@ -7,16 +7,14 @@ import math
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.backends.options import ConvolutionOptions
-from gradient.ops.autocast import lower_precision
 
 
-@lower_precision
 @op(lambda g, be, weight, x_shape, options:
         be.convolution_input_grad(g, weight, x_shape, options),
     lambda g, be, x, weight_shape, options:
         be.convolution_weight_grad(g, x, weight_shape, options),
     lambda g, be: be.sum(be.sum(be.reshape(g, _one_row(g.shape)), 2), 0),
-    promotion="same_dtype")  # fmt: skip
+    promotion="same_dtype", autocast="lower_precision")  # fmt: skip
 def convolution(
     be: Backend[Array],
     x: Array,
@@ -34,10 +32,9 @@ def _one_row(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], shape[1], math.prod(shape[2:])
 
 
-@lower_precision
 @op(lambda g, be, weight, options: be.convolution(g, weight, None, options),
     lambda g, be, x, weight_shape, options: be.convolution_weight_grad(x, g, weight_shape, options),
-    promotion="same_dtype")  # fmt: skip
+    promotion="same_dtype", autocast="lower_precision")  # fmt: skip
 def transposed_convolution(
     be: Backend[Array],
     x: Array,

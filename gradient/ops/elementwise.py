@@ -47,7 +47,7 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
-    keeps_sign="b", takes_complex=True)  # fmt: skip
+    keeps_sign="b", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a ** b"""
     try:
@@ -263,7 +263,7 @@ def contiguous(be: Backend[Array], x: Array, /) -> Array:
 # Exponentials and logarithms -----------------------------------------------------------------
 
 
-@op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
 def exp(be: Backend[Array], x: Array, /) -> Array:
     """e^x"""
     return be.exp(x)
@@ -275,31 +275,35 @@ def exp2(be: Backend[Array], x: Array, /) -> Array:
     return be.exp2(x)
 
 
-@op(lambda g, out: g * (out + 1), promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g * (out + 1),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def expm1(be: Backend[Array], x: Array, /) -> Array:
     """e^x - 1, exact near 0."""
     return be.expm1(x)
 
 
-@op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True)
+@op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
 def log(be: Backend[Array], x: Array, /) -> Array:
     """The natural logarithm."""
     return be.log(x)
 
 
-@op(lambda g, x: g / (x * math.log(2)), promotion="int_to_float", takes_complex=True)
+@op(lambda g, x: g / (x * math.log(2)),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log2(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 2."""
     return be.log2(x)
 
 
-@op(lambda g, x: g / (x * math.log(10)), promotion="int_to_float", takes_complex=True)
+@op(lambda g, x: g / (x * math.log(10)),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log10(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 10."""
     return be.log10(x)
 
 
-@op(lambda g, x: g / (x + 1), promotion="int_to_float", takes_complex=True)
+@op(lambda g, x: g / (x + 1),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log1p(be: Backend[Array], x: Array, /) -> Array:
     """log(1 + x), exact near 0."""
     return be.log1p(x)
@@ -319,13 +323,15 @@ def sqrt(be: Backend[Array], x: Array, /) -> Array:
     return be.sqrt(x)
 
 
-@op(lambda g, out: g * (out * out * out) * -0.5, promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g * (out * out * out) * -0.5,
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(x)"""
     return 1 / be.sqrt(x)
 
 
-@op(lambda g, out: -g * out * out, promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: -g * out * out,
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / x"""
     return 1 / x
@@ -346,10 +352,8 @@ def erfc(be: Backend[Array], x: Array, /) -> Array:
     return be.erfc(x)
 
 
-@op(
-    lambda g, be, x: g * be.exp(be.erfinv(x) ** 2) * (math.sqrt(math.pi) / 2),
-    promotion="int_to_float",
-)
+@op(lambda g, be, x: g * be.exp(be.erfinv(x) ** 2) * (math.sqrt(math.pi) / 2),
+    promotion="int_to_float", autocast="float32_on_gpu")  # fmt: skip
 def erfinv(be: Backend[Array], x: Array, /) -> Array:
     """The inverse of erf: of the probability that a normal number is within y sqrt(2), that y."""
     return be.erfinv(x)

@@ -10,26 +10,24 @@ from typing import Any
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.backends.options import AttentionOptions, SlotMap
-from gradient.ops.autocast import float32_precision, lower_precision
 
 
-@float32_precision
-@op(lambda g, be, out, axis: be.softmax_grad(g, out, axis), promotion="float_only")
+@op(lambda g, be, out, axis: be.softmax_grad(g, out, axis),
+    promotion="float_only", autocast="float32")  # fmt: skip
 def softmax(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """e^x / sum e^x along `axis`."""
     return be.softmax(x, axis)
 
 
-@float32_precision
-@op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis), promotion="float_only")
+@op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis),
+    promotion="float_only", autocast="float32")  # fmt: skip
 def log_softmax(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """log softmax along `axis`."""
     return be.log_softmax(x, axis)
 
 
-@float32_precision
 @op(lambda g, be, x, weight, mean, rstd: be.layer_norm_grad(g, x, weight, mean, rstd),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="float32")  # fmt: skip
 def layer_norm(
     be: Backend[Array],
     x: Array,
@@ -44,9 +42,8 @@ def layer_norm(
     return y, {"mean": mean, "rstd": rstd}
 
 
-@float32_precision
 @op(lambda g, be, x, weight, rstd: be.rms_norm_grad(g, x, weight, rstd),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="float32")  # fmt: skip
 def rms_norm(
     be: Backend[Array],
     x: Array,
@@ -84,7 +81,8 @@ def batch_norm(
 
 
 @op(lambda g, be, x, weight, mean, rstd, groups:
-    be.group_norm_grad(g, x, weight, mean, rstd, groups), promotion="same_float")  # fmt: skip
+    be.group_norm_grad(g, x, weight, mean, rstd, groups),
+    promotion="same_float", autocast="float32_on_gpu")  # fmt: skip
 def group_norm(
     be: Backend[Array],
     x: Array,
@@ -101,10 +99,9 @@ def group_norm(
     return y, {"mean": mean, "rstd": rstd}
 
 
-@lower_precision
 @op(lambda g, be, q, k, v, out, high, log_sum, mask, options:
     be.attention_grad(g, q, k, v, out, high, log_sum, mask, options),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="lower_precision")  # fmt: skip
 def attention(
     be: Backend[Array],
     q: Array,
@@ -120,9 +117,9 @@ def attention(
     return out, {"high": high, "log_sum": log_sum}
 
 
-@lower_precision
 @op(lambda g, be, q, keys, values, slots, options:
-    be.cached_attention_grad(g, q, keys, values, slots, options))  # fmt: skip
+    be.cached_attention_grad(g, q, keys, values, slots, options),
+    autocast="lower_precision")  # fmt: skip
 def cached_attention(
     be: Backend[Array],
     q: Array,

@@ -7,32 +7,30 @@ from typing import Any
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.backends.packed import PackedArray
-from gradient.ops.autocast import lower_precision
 
 
-@lower_precision
 @op(lambda g, be, b: be.matmul(g, be.matrix_transpose(b)),
     lambda g, be, a: be.matmul(be.matrix_transpose(a), g),
-    promotion="same_dtype", core_dims=2, takes_complex=True)  # fmt: skip
+    promotion="same_dtype", core_dims=2, takes_complex=True,
+    autocast="lower_precision")  # fmt: skip
 def matmul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """(..., M, K) @ (..., K, N) -> (..., M, N); batch axes broadcast."""
     return be.matmul(a, b)
 
 
-@lower_precision
 @op(lambda g, be, weight: be.linear_input_grad(g, weight),
     lambda g, be, x: be.linear_weight_grad(g, x),
     lambda g: g,
-    promotion="same_dtype", packed="weight", takes_complex=True)  # fmt: skip
+    promotion="same_dtype", packed="weight", takes_complex=True,
+    autocast="lower_precision")  # fmt: skip
 def linear(be: Backend[Array], x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """x (..., K) @ weight (N, K).T + bias (N,) -> (..., N). The weight may be packed."""
     return be.linear(x, weight, bias)
 
 
-@lower_precision
 @op(lambda g, be, weights, counts: be.grouped_linear_input_grad(g, weights, counts),
     lambda g, be, x, counts: be.grouped_linear_weight_grad(g, x, counts),
-    promotion="same_dtype", packed="weights")  # fmt: skip
+    promotion="same_dtype", packed="weights", autocast="lower_precision")  # fmt: skip
 def grouped_linear(be: Backend[Array], x: Array, /, *weights: Array, counts: Any) -> Array:
     """The first counts[0] rows of x (M, K) by weights[0] (N, K).T, the next by weights[1].T, and
     so on: (M, N). `counts` (E,) int64, one a weight; they add up to M."""

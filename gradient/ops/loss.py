@@ -7,7 +7,6 @@ from typing import Any
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.dtypes import HALF_PRECISION, float32, int64
-from gradient.ops.autocast import float32_precision
 
 
 @op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
@@ -29,11 +28,10 @@ def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
     return slope + (plain - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
 
 
-@float32_precision
 @op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
     be.cross_entropy_grad(
         g, logits, target, high, log_sum, ignore_index, label_smoothing),
-    promotion="float_only")  # fmt: skip
+    promotion="float_only", autocast="float32")  # fmt: skip
 def cross_entropy(
     be: Backend[Array],
     logits: Array,

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.ops.autocast import lower_precision
 
 
-@lower_precision
 @op(lambda g, be, x, h, weight, out, relu: be.rnn_grad(g, out, weight, relu),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="lower_precision")  # fmt: skip
 def rnn(be: Backend[Array], x: Array, h: Array, weight: Array, /, *, relu: bool = False) -> Array:
     """h before and after each step (T + 1, N, H), of x (T, N, H) and weight (H, H)."""
     return be.rnn(x, h, weight, relu)
 
 
-@lower_precision
 @op(lambda g, be, x, h, c, weight, out, gates: be.lstm_grad(g, out, gates, weight),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="lower_precision")  # fmt: skip
 def lstm(
     be: Backend[Array], x: Array, h: Array, c: Array, weight: Array, /
 ) -> tuple[Array, dict[str, Array]]:
@@ -31,9 +28,8 @@ def lstm(
     return states, {"gates": gates}
 
 
-@lower_precision
 @op(lambda g, be, x, h, weight, bias, out, gates: be.gru_grad(g, out, gates, weight),
-    promotion="same_float")  # fmt: skip
+    promotion="same_float", autocast="lower_precision")  # fmt: skip
 def gru(
     be: Backend[Array], x: Array, h: Array, weight: Array, bias: Array, /
 ) -> tuple[Array, dict[str, Array]]:

@@ -30,10 +30,8 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
     return n
 
 
-@op(
-    lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims),
-    takes_complex=True,
-)
+@op(lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims),
+    takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum; bools and integers give int64."""
     return be.sum(x, axis, keepdims)
@@ -105,7 +103,7 @@ def std_grad(be: Backend, g: Any, out: Any) -> Any:
 
 @op(lambda g, be, x, axis, keepdims:
     expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis),
-    takes_complex=True)  # fmt: skip
+    takes_complex=True, autocast="float32")  # fmt: skip
 def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product."""
     return be.prod(x, axis, keepdims)
@@ -197,7 +195,7 @@ def amax_grad(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) 
 
 @op(lambda g, be, x, out, axis, keepdims:
     logsumexp_grad(be, g, x, out, axis, keepdims),
-    promotion="int_to_float")  # fmt: skip
+    promotion="int_to_float", autocast="float32_on_gpu")  # fmt: skip
 def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = False) -> Array:
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)
@@ -210,7 +208,7 @@ def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: 
     return expand_reduced(be, g, x.shape, axis, keepdims) * slope
 
 
-@op(lambda g, be, axis: reverse_cumsum(be, g, axis), takes_complex=True)
+@op(lambda g, be, axis: reverse_cumsum(be, g, axis), takes_complex=True, autocast="float32_on_gpu")
 def cumsum(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running sum."""
     return be.cumsum(x, axis)
@@ -220,7 +218,8 @@ def reverse_cumsum(be: Backend, x: Any, axis: int) -> Any:
     return be.flip(be.cumsum(be.flip(x, (axis,)), axis), (axis,))
 
 
-@op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis), takes_complex=True)
+@op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis),
+    takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running product."""
     return be.cumprod(x, axis)

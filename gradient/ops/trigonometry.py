@@ -21,19 +21,22 @@ def cos(be: Backend[Array], x: Array, /) -> Array:
     return be.cos(x)
 
 
-@op(lambda g, out: g * (1 + out * out), promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g * (1 + out * out),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def tan(be: Backend[Array], x: Array, /) -> Array:
     """The tangent of radians."""
     return be.tan(x)
 
 
-@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
+@op(lambda g, be, x: g / be.sqrt(1 - x * x),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def asin(be: Backend[Array], x: Array, /) -> Array:
     """The arc sine."""
     return be.arcsin(x)
 
 
-@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
+@op(lambda g, be, x: -g / be.sqrt(1 - x * x),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def acos(be: Backend[Array], x: Array, /) -> Array:
     """The arc cosine."""
     return be.arccos(x)
@@ -61,13 +64,15 @@ def inverse_square(be: Backend, a: Any, b: Any) -> Any:
     return be.where(origin, zero, 1 / be.where(origin, one, square))
 
 
-@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float", takes_complex=True)
+@op(lambda g, be, x: g * be.cosh(x),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def sinh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic sine."""
     return be.sinh(x)
 
 
-@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float", takes_complex=True)
+@op(lambda g, be, x: g * be.sinh(x),
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def cosh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic cosine."""
     return be.cosh(x)

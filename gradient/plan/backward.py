@@ -16,6 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd import engine
+from gradient.autograd.autocast import set_autocast
 from gradient.autograd.checkpoint import outer_nodes
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, make_node, next_sequence_nr
@@ -175,12 +176,12 @@ class Again:
     def __call__(self) -> Any:
         now = Again(self.function, [g for g, _, _ in self.places], [x for x, _ in self.before])
         self._restore()
-        mode.autocast = self.autocast
+        set_autocast(self.autocast)
         try:
             with enable_grad():
                 return self.function()
         finally:
-            mode.autocast = now.autocast
+            set_autocast(now.autocast)
             now._restore()
 
     def _restore(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, float32, result_type
@@ -50,7 +51,7 @@ class Arithmetic(TensorBase):
     __mul__ = elementwise.mul
     __rmul__ = elementwise.mul
     __truediv__ = elementwise.div
-    __rtruediv__ = _reflected(elementwise.div)
+    __rtruediv__ = autocasts("float32_on_gpu")(_reflected(elementwise.div))
     __floordiv__ = elementwise.floor_divide
     __rfloordiv__ = _reflected(elementwise.floor_divide)
     __mod__ = elementwise.remainder
@@ -207,6 +208,7 @@ class Arithmetic(TensorBase):
             return elementwise.div(elementwise.round(elementwise.mul(self, scale)), scale)
         return elementwise.mul(elementwise.round(elementwise.div(self, scale)), scale)
 
+    @autocasts("float32_on_gpu")
     def square(self) -> Tensor:
         """self * self"""
         return (

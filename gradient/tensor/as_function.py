@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import Function, can_be_forwarded, forwarded, parameters
 from gradient.errors import copied
 
@@ -27,8 +28,9 @@ def as_function(method: Function, name: str = "") -> Function:
         name: what errors call it, if it is another name of the method's.
     """
     own: Any = inspect.unwrap(method)
+    policy = getattr(method, "autocast", None)
     if parameters(own)[0] == "input":
-        return forwarded(own)
+        return forwarded(autocasts(policy)(own) if policy else own)
     code: CodeType = own.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,4 +43,4 @@ def as_function(method: Function, name: str = "") -> Function:
     function.__doc__ = own.__doc__ and re.sub(r"\bself\b", "input", own.__doc__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}
-    return forwarded(function)
+    return forwarded(autocasts(policy)(function) if policy else function)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.explain import out_of_range, restatable
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
@@ -194,6 +195,7 @@ class Indexing(Arithmetic):
             raise kind(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
+    @autocasts("widest_on_gpu")
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
         """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
         return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)

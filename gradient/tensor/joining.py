@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.explain import restatable
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.placing import placed
@@ -180,6 +181,7 @@ def where(
     return elementwise.where(cast("Tensor", input), cast("Tensor", other), condition=array)
 
 
+@autocasts("lower_precision_on_gpu")
 def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     """Sum of products by Einstein's notation, as matrix products two operands at a time.
 

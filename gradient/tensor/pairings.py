@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.dtypes import bool_, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
@@ -26,6 +27,7 @@ class Pairings(TensorBase):
 
     __slots__ = ()
 
+    @autocasts("lower_precision")
     def addbmm(
         self: Any, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:
@@ -33,11 +35,13 @@ class Pairings(TensorBase):
         product = tensor_of("addbmm", batch1).bmm(tensor_of("addbmm", batch2)).sum(0)
         return _weighted("addbmm", self, product, beta, alpha)
 
+    @autocasts("lower_precision")
     def addmv(self: Any, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat @ vec"""
         product = tensor_of("addmv", mat).mv(tensor_of("addmv", vec))
         return _weighted("addmv", self, product, beta, alpha)
 
+    @autocasts("lower_precision_on_gpu")
     def addr(self: Any, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha times the outer product"""
         dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
@@ -47,6 +51,7 @@ class Pairings(TensorBase):
         product = vec1.to(dtype).outer(vec2.to(dtype))
         return _weighted("addr", self.to(dtype), product, beta, alpha)
 
+    @autocasts("widest_on_gpu")
     def vdot(self: Any, other: Tensor) -> Tensor:
         """The inner product of two vectors, of the conjugate of the first if they are complex."""
         return self.conj().dot(other)
@@ -62,6 +67,7 @@ class Pairings(TensorBase):
         b = b.reshape([m for i in b.shape for m in (1, i)])
         return without_base((a * b).reshape(size))
 
+    @autocasts("widest_on_gpu")
     def cross(self: Any, other: Tensor, dim: int | None = None) -> Tensor:
         """The vector product along `dim`, by default the first of size 3."""
         x, y = self, tensor_of("cross", other)
@@ -101,6 +107,7 @@ def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> A
     return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
+@autocasts("widest_on_gpu")
 @forwarded
 def tensordot(
     a: Tensor,
@@ -149,6 +156,7 @@ COMPUTE_MODES = (
 )
 
 
+@autocasts("float32")
 @forwarded
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).

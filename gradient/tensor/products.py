@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg, shape
@@ -57,6 +58,7 @@ class Products(Arithmetic):
         _expect("mv", (self, 2), (vec, 1))
         return matmul(self, vec)
 
+    @autocasts("widest_on_gpu")
     def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors."""
         _expect("dot", (self, 1), (tensor, 1))
@@ -84,10 +86,12 @@ class Products(Arithmetic):
 
     ger = outer
 
+    @autocasts("lower_precision")
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat1 @ mat2"""
         return _added("addmm", self, mat1, mat2, 2, beta, alpha)
 
+    @autocasts("lower_precision")
     def baddbmm(
         self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:

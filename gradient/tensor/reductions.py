@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import dtype_of, float32, promote_types, uint8
 from gradient.errors import (
     ArgumentError,
@@ -128,6 +129,7 @@ class Reductions(Arithmetic):
         off = int(unbiased) if correction is None else number_of(caller, "correction", correction)
         return self._axis(caller, dim, keepdim), off
 
+    @autocasts("float32_on_gpu")
     def norm(
         self,
         p: float | str | None = "fro",
@@ -152,7 +154,7 @@ class Reductions(Arithmetic):
             return self.to(dtype=wide).norm(p, dim, keepdim)
         if self.array.dtype.kind == "c":
             return elementwise.abs(self).norm(p, dim, keepdim)
-        if self.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
+        if self.array.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
             return self.to(float32).norm(p, dim, keepdim).to(self.dtype)
         axis = self._axis("norm", dim, keepdim)
         if p == 2:

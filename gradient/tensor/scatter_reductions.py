@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import wrap
@@ -86,6 +87,7 @@ class ScatterReductions(TensorBase):
         at = at.expand(source.shape)
         return self.scatter_reduce(axis, at, source, reduce, include_self=include_self)
 
+    @autocasts("widest_on_gpu")
     def index_put(
         self: Any,
         indices: Sequence[Tensor | None],

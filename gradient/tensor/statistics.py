@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
@@ -136,10 +137,12 @@ class Statistics(TensorBase):
             values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
         return ValuesAndIndices(values, indices)
 
+    @autocasts("float32_on_gpu")
     def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
         """The p-norm of the difference."""
         return (self - tensor_of("dist", other)).norm(p)
 
+    @autocasts("float32_on_gpu")
     def renorm(self: Any, p: float, dim: int, maxnorm: float) -> Tensor:
         """The slices of `dim` whose p-norm is beyond `maxnorm` scaled down to it."""
         if self.ndim < 2:

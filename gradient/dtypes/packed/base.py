@@ -38,6 +38,7 @@ class PackedDType(DType):
 
     name: str
     kind = "float"
+    char = ""  # of `np.dtype.char`, by which ops choose what they look at
     block_size: int
     part_names: ClassVar[tuple[str, ...]]
 

@@ -1,0 +1,145 @@
+"""Mixed precision: in which dtypes ops compute where `gradient.amp.autocast` is on.
+
+An op declares its policy, `@op(..., autocast="float32")`; a function that is composed of ops has
+it by a decorator, `@autocasts("float32")`:
+
+    lower_precision   inputs in autocast's 16-bit dtype: products are fast in it and lose little
+    float32           16-bit inputs in float32: what sums, or scales, what is small or large
+    widest            16-bit inputs in float32 if another one is of it
+
+All others take their inputs as they come, and so do on the CPU those whose policy ends in
+`_on_gpu`: the lists are PyTorch's, which has a shorter one for the CPU. float64 is left alone.
+
+For an op, this is a type promotion: `promote` casts, and the engine casts the gradient back. An op
+looks at dtypes anyway, whether they are among those to be looked at (`checked_chars`). Autocast's
+are added to these sets while it is on, in any thread: while it is off nothing asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from gradient.autograd.modes import mode
+from gradient.autograd.variable import Variable
+from gradient.dtypes import BY_NUMPY, HALF_PRECISION, DType, bfloat16, float16, float32
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gradient.backends import Backend
+
+Policy = Literal[
+    "lower_precision", "lower_precision_on_gpu", "float32", "float32_on_gpu", "widest_on_gpu"
+]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FLOAT32 = float32.numpy
+_HALF_CHARS = float16.numpy.char + bfloat16.numpy.char
+
+_sets: list[tuple[set[str], Policy]] = []
+_lock = threading.Lock()
+_threads_in_autocast = 0
+
+
+def _chars(policy: Policy) -> str:
+    """What `np.dtype.char` is of the dtypes that a policy casts."""
+    return _HALF_CHARS + FLOAT32.char if policy.startswith("lower_precision") else _HALF_CHARS
+
+
+def looked_at(chars: set[str], policy: Policy) -> None:
+    """Have a set of dtypes' chars hold those that `policy` casts while autocast is on."""
+    _sets.append((chars, policy))
+    if _threads_in_autocast:
+        chars.update(_chars(policy))
+
+
+def set_autocast(dtypes: dict[str, DType] | None) -> dict[str, DType] | None:
+    """Set autocast's 16-bit dtype for each type of device where it is on, None if it is on nowhere,
+    in this thread. Gives what it was."""
+    global _threads_in_autocast
+    before, mode.autocast = mode.autocast, dtypes
+    if (before is None) is not (dtypes is None):
+        with _lock:
+            _threads_in_autocast += 1 if before is None else -1
+            if _threads_in_autocast <= 1:  # the first one began, or the last one ended
+                for chars, policy in _sets:
+                    change = chars.update if _threads_in_autocast else chars.difference_update
+                    change(_chars(policy))
+    return before
+
+
+def wanted(policy: Policy, backend: Backend, dtypes: Iterable[Any]) -> np.dtype | None:
+    """The dtype that inputs of these dtypes are given in by `policy`, those that it casts at all
+    (`casts`); None where autocast is off for the device, or the policy leaves them alone."""
+    kind = backend.device.partition(":")[0]
+    dtype = (mode.autocast or {}).get(kind)
+    if dtype is None or (kind == "cpu" and policy.endswith("_on_gpu")):
+        return None
+    if policy.startswith("lower_precision"):
+        return dtype.numpy
+    return FLOAT32 if policy != "widest_on_gpu" or FLOAT32 in dtypes else None
+
+
+def casts(dtype: Any, target: np.dtype) -> bool:
+    """Whether autocast casts an array of this dtype to `target`."""
+    return dtype != target and (dtype in HALF_PRECISION or dtype == FLOAT32)
+
+
+def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
+    """Arrays, and what else an op takes, as `policy` wants them."""
+    dtypes = [getattr(a, "dtype", None) for a in arrays]
+    target = wanted(policy, backend, dtypes)
+    if target is None:
+        return arrays
+    return [
+        backend.astype(a, target) if casts(dtype, target) else a
+        for a, dtype in zip(arrays, dtypes, strict=True)
+    ]
+
+
+def autocasts(policy: Policy) -> Callable[[Function], Function]:
+    """Declare the policy of a function that is composed of ops. Where it holds, autocast is off
+    inside, so that these take what they are given as it comes (as in PyTorch)."""
+
+    def declare(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            if mode.autocast is None:
+                return function(*args, **options)
+            return _cast_and_call(policy, function, args, options)
+
+        call.autocast = policy  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]
+
+    return declare
+
+
+def _cast_and_call(policy: Policy, function: Any, args: Any, options: dict[str, Any]) -> Any:
+    tensors = list(_tensors((*args, *options.values())))
+    target = tensors and wanted(policy, tensors[0].backend, [t.array.dtype for t in tensors])
+    if not target:
+        return function(*args, **options)
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [cast(each) for each in value]
+        if issubclass(type(value), Variable) and casts(value.array.dtype, target):
+            return value.to(BY_NUMPY[target])
+        return value
+
+    before, mode.autocast = mode.autocast, None
+    try:
+        return function(*map(cast, args), **{name: cast(v) for name, v in options.items()})
+    finally:
+        mode.autocast = before
+
+
+def _tensors(values: Any) -> Iterator[Variable]:
+    for value in values:
+        if isinstance(value, Variable):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
