@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.node import Node, make_node
+from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import wrap
 
 
@@ -15,7 +15,8 @@ class _Output:
     name, saved_names = "output", ()
 
     def vjp(self, node: Node, g: Any, parents: Any, *_: Any) -> Sequence[Any]:
-        return [OutputGrad(node.index, g)]  # type: ignore[attr-defined]
+        (index,) = node.saved or ()
+        return [OutputGrad(index, g)]
 
     vjp_tensors = vjp
 
@@ -44,8 +45,10 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
 
 def output_node(node: Node, index: int, array: Any) -> Node:
     """The node of result `index` of `node`."""
-    made = make_node(_OUTPUT, node.backend, (node,), (), array, node.location)
-    made.index = index  # type: ignore[attr-defined]
+    made = Node()
+    made.op, made.backend, made.parents, made.saved = _OUTPUT, node.backend, (node,), (index,)
+    made.sequence_nr, made.location = next_sequence_nr(), node.location
+    made.shape, made.dtype = array.shape, array.dtype
     return made
 
 

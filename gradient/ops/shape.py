@@ -10,6 +10,9 @@ from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 from gradient.backends.composed.shape import diagonal_at, sliding_window_at, strided_at
 
+Indices = list[tuple[Any, ...]]
+"""Those of several views."""
+
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape), takes_complex=True)
 def reshape(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
@@ -56,32 +59,32 @@ def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
 
 
 @op(lambda g, be, axis: be.stack(g, axis), takes_complex=True)
-def unbind(be: Backend[Array], x: Array, /, *, axis: int) -> list[Array]:
-    """The slices along `axis`, without it: views."""
-    return slices(be, x, x.shape[axis], axis)
+def unbind(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
+    """The slices along `axis`, without it, at their indices (`slice_indices`): views."""
+    return [be.getitem(x, at) for at in indices]
 
 
 def slices(be: Backend, x: Any, count: int, axis: int) -> list[Any]:
     return [be.getitem(x, at) for at in slice_indices(count, axis)]
 
 
-def slice_indices(count: int, axis: int) -> list[tuple[Any, ...]]:
+def slice_indices(count: int, axis: int) -> Indices:
     """The indices of views that are one slice each."""
     before: tuple[Any, ...] = (slice(None),) * axis
     return [(*before, i, Ellipsis) for i in range(count)]
 
 
 @op(lambda g, be, axis: be.concatenate(g, axis), takes_complex=True)
-def split(be: Backend[Array], x: Array, /, *, sizes: Sequence[int], axis: int) -> list[Array]:
-    """Consecutive pieces of the given sizes along `axis`: views."""
-    return pieces(be, x, sizes, axis)
+def split(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
+    """Consecutive pieces along `axis`, at their indices (`piece_indices`): views."""
+    return [be.getitem(x, at) for at in indices]
 
 
 def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
     return [be.getitem(x, at) for at in piece_indices(sizes, axis)]
 
 
-def piece_indices(sizes: Sequence[int], axis: int) -> list[tuple[Any, ...]]:
+def piece_indices(sizes: Sequence[int], axis: int) -> Indices:
     """The indices of consecutive pieces of the given sizes."""
     before: tuple[Any, ...] = (slice(None),) * axis
     indices, start = [], 0

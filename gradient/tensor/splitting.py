@@ -72,8 +72,7 @@ class Splitting(Shaping):
         return self._pieces(sizes, axis)
 
     def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
-        parts = shape.split(self, sizes=sizes, axis=axis)
-        return views_of(self, parts, index.getitem, shape.piece_indices(sizes, axis))
+        return views_of(self, shape.split, shape.piece_indices(sizes, axis), axis)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
@@ -118,8 +117,7 @@ class Splitting(Shaping):
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along `dim`, without it."""
         axis, n = self._length("unbind", dim)
-        parts = shape.unbind(self, axis=axis)
-        return views_of(self, parts, index.getitem, shape.slice_indices(n, axis))
+        return views_of(self, shape.unbind, shape.slice_indices(n, axis), axis)
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` along `dimension`, each `step` after the other, put last: a view

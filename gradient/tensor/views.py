@@ -9,7 +9,7 @@ from there: whatever shows the memory then has the gradient of what it shows, as
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from gradient.autograd.explain import explain
@@ -17,9 +17,12 @@ from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.op import Op, op, op_of
+from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType, new_variable
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+from gradient.ops.index import getitem
+from gradient.ops.shape import Indices
 from gradient.source_lines import getframe, inside, user_frame
 
 PRUNE_AT = 64
@@ -96,14 +99,32 @@ def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Any:
     return out
 
 
-def views_of(base: Any, outs: Any, call: Any, values: Iterable[Any]) -> tuple[Any, ...]:
-    """`outs`, noted as views of `base`, which has dimensions: such as the op `call` would take by
-    its one option."""
-    array, backend, view_op = base.array, base.backend, call.op
-    (option,) = view_op.options
-    for out, value in zip(outs, values, strict=True):
-        if backend.is_view_of(out.array, array):
-            note(base, out, view_op, {option: value})
+def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ...]:
+    """The views of `base`, which has dimensions, at these indices, by the op `call` that takes them
+    all at once: either all of them share its memory, or none."""
+    made: Op = call.op
+    array, backend = base.array, base.backend
+    parent, grad = base.node, mode.grad
+    try:
+        shown = made.function(backend, array, indices=indices, axis=axis)
+    except Exception as error:
+        raise explain(made, (base,), error) from error
+    node = None
+    if parent is not None and grad:
+        options = {"indices": indices, "axis": axis}
+        node = made.record(backend, (array,), (parent,), shown, None, options)
+    outs = outputs(shown, backend, node)
+    if not shown or not backend.is_view_of(shown[0], array):
+        return tuple(outs)
+    view_op = op_of(getitem)
+    if inference_used or not grad:
+        for out, at in zip(outs, indices, strict=True):
+            note(base, out, view_op, {"index": at})
+        return tuple(outs)
+    for out, at in zip(outs, indices, strict=True):
+        out.view_info = (base, view_op, {"index": at})
+    if parent is None or parent.op is not None:
+        remember(base, *outs)
     return tuple(outs)
 
 
@@ -125,14 +146,15 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
         remember(base, out)
 
 
-def remember(base: Any, out: Any) -> None:
-    """Have `base` know its view `out`."""
+def remember(base: Any, *outs: Any) -> None:
+    """Have `base` know its views `outs`. Dead ones go whenever there are twice as many."""
     views = getattr(base, "views", None)
     if views is None:
         base.views = views = []
-    if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
+    n = len(views)
+    if n >= PRUNE_AT and (n + len(outs)).bit_length() > n.bit_length():
         views[:] = [ref for ref in views if ref() is not None]
-    views.append(weakref.ref(out))
+    views.extend(map(weakref.ref, outs))
 
 
 def without_base(out: Any) -> Any:

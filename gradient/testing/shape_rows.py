@@ -63,14 +63,14 @@ ROWS = [
     ),
     Row(
         "unbind",
-        lambda x: _product(shape.unbind(x, axis=1)),
+        lambda x: _product(shape.unbind(x, indices=shape.slice_indices(x.shape[1], 1), axis=1)),
         lambda x: x[:, 0] * x[:, 1],
         ONE,
         empty=((0, 2),),
     ),
     Row(
         "split",
-        lambda x: _product(shape.split(x, sizes=[2, 2], axis=1)),
+        lambda x: _product(shape.split(x, indices=shape.piece_indices([2, 2], 1), axis=1)),
         lambda x: x[:, :2] * x[:, 2:],
         ONE,
         empty=EMPTY,
