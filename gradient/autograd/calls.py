@@ -210,24 +210,30 @@ def of_two(made: Op) -> Callable[..., Any]:
 
 def of_n(made: Op) -> Callable[..., Any]:
     function, differentiable, has_extras = made.function, bool(made.rules), made.has_extras
-    promotes = made.promotion != "none"
-    least = len(made.inputs)
+    promotes, checked = made.promotion != "none", made.checked
+    least, takes_none = len(made.inputs), made.takes_none
 
     def call(*inputs: Any, **options: Any) -> Any:
         backend: Any = None
         arrays: list[Any] = []
         nodes: list[Any] = []
+        fits, shared = promotes, None
         try:
             for t in inputs:
                 if isinstance(t, Variable):
-                    arrays.append(t.array)
+                    array = t.array
+                    arrays.append(array)
                     nodes.append(t.node)
                     if backend is None:
-                        backend = t.backend
+                        backend, shared = t.backend, array.dtype
+                    elif array.dtype is not shared:
+                        fits = False
                 else:
                     arrays.append(t)
                     nodes.append(None)
-            if promotes:
+                    if t is not None or not takes_none:
+                        fits = False
+            if promotes and (not fits or shared.char in checked):
                 arrays = promote(made, backend, arrays)
             y = function(backend, *arrays, **options)
         except Exception as error:

@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -165,7 +165,7 @@ def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
     if not isinstance(value, Variable):
         expected = "a Tensor" + (f" as {name}" if name else "")
         raise TypeMismatch(sentence(caller, expected, type(value).__name__))
-    return cast("Tensor", value)
+    return value  # type: ignore[return-value]
 
 
 def int_of(caller: str, name: str, value: Any) -> int:

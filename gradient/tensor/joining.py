@@ -54,11 +54,12 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
-    # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
-    kept = [t for t in tensors if t.array.shape != (0,)]
-    if len(kept) < len(tensors) and all(len(t.array.shape) == 1 for t in kept):
-        kept = tensors
-    return shape.concatenate(*kept, axis=axis_of(dim, len(kept[0].array.shape)))
+    shapes = [t.array.shape for t in tensors]
+    if (0,) in shapes and any(len(size) != 1 for size in shapes):
+        # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
+        tensors = [t for t in tensors if t.array.shape != (0,)]
+        shapes = [size for size in shapes if size != (0,)]
+    return shape.concatenate(*tensors, axis=axis_of(dim, len(shapes[0])))
 
 
 concat = concatenate = cat
@@ -68,14 +69,15 @@ concat = concatenate = cat
 def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
-    first = tensors[0].array.shape
+    shapes = [t.array.shape for t in tensors]
+    first = shapes[0]
     axis = axis_of(dim, len(first) + 1)
-    for i, t in enumerate(tensors):
-        if t.array.shape != first:
-            raise ShapeError(
-                f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
-                f"{list(t.array.shape)} at entry {i}"
-            )
+    if shapes.count(first) < len(shapes):
+        i, other = next((i, size) for i, size in enumerate(shapes) if size != first)
+        raise ShapeError(
+            f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
+            f"{list(other)} at entry {i}"
+        )
     return shape.stack(*tensors, axis=axis)
 
 
