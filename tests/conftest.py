@@ -117,10 +117,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Thousands of tests are a million objects, which every recording of a plan would look at."""
-    if "gradient.plan" in sys.modules:
-        gc.collect()
-        sys.modules["gradient.plan"].freeze()
+    """Thousands of tests are a million objects, which every `gc.collect()` would look at."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

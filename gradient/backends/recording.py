@@ -9,14 +9,15 @@ What is noted is a tree. A call is what was asked (`layer_norm`); where no kerne
 took it, the composed definition ran on recorded arrays and its calls are the pieces beneath. A call
 without pieces is what the real backend did in one.
 
-Only the thread that records is recorded. Others that meet a recorded array (of a parameter that
-both use) get what the real backend gives for its value.
+Only the thread that records has recorded arrays, and is recorded; for others the backend is what it
+was.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+import threading
 from abc import ABC
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "o
 
 class Recorder(Protocol):
     """What notes calls; `gradient.plan` has one."""
+
+    backend: Backend[Any]
+    real: Real
 
     def operator(self, name: str, args: tuple[Any, ...]) -> Any:
         """The result of `OPERATORS[name](*args)`."""
@@ -229,32 +233,43 @@ def _like(cls: type[Any], backend: Backend[Any]) -> Any:
     return made
 
 
+class _Local(threading.local):
+    recorder: Recorder | None = None
+
+
+_local = _Local()
+
+
 class _Recording:
     """The methods of a recording backend that compute nothing; see `recording_class`."""
 
-    recorder: Any
-
     def storage(self, x: Any) -> Any:
-        return self.recorder.real.backend.storage(value_of(x))
+        return _real().storage(value_of(x))
 
     def is_view(self, x: Any) -> bool:
-        return bool(self.recorder.real.backend.is_view(value_of(x)))
+        return bool(_real().is_view(value_of(x)))
 
     def is_view_of(self, x: Any, base: Any) -> bool:
-        return bool(self.recorder.real.backend.is_view_of(value_of(x), value_of(base)))
+        return bool(_real().is_view_of(value_of(x), value_of(base)))
 
     def writable(self, x: Any) -> Any:
-        return x if isinstance(x, RecordedArray) else self.recorder.real.backend.writable(x)
+        return x if isinstance(x, RecordedArray) else _real().writable(x)
 
     def detach(self, x: Any) -> Any:
         return x
 
     def synchronize(self) -> None:
-        self.recorder.real.backend.synchronize()
+        _real().synchronize()
 
     def to_numpy(self, x: Any) -> Any:
-        value = self.recorder.read(x, "to_numpy") if isinstance(x, RecordedArray) else x
-        return self.recorder.real.backend.to_numpy(value)
+        if isinstance(x, RecordedArray):
+            x = x.recorder.read(x, "to_numpy")
+        return _real().to_numpy(x)
+
+
+def _real() -> Backend[Any]:
+    assert _local.recorder is not None
+    return _local.recorder.real.backend
 
 
 def value_of(x: Any) -> Any:
@@ -263,31 +278,48 @@ def value_of(x: Any) -> Any:
 
 
 def _recorded(name: str) -> Callable[..., Any]:
-    def method(self: _Recording, *args: Any, **options: Any) -> Any:
-        return self.recorder.method(name, args, options)
+    def method(self: Backend[Any], *args: Any, **options: Any) -> Any:
+        assert _local.recorder is not None
+        return _local.recorder.method(name, args, options)
 
     return method
 
 
 @functools.cache
 def recording_class(cls: type[Any]) -> type[Any]:
-    """The class that records what is asked of a backend of class `cls`. (A subclass, so that a
-    method of another thread that is running meanwhile finds its `super()`.)"""
-    made = {name: _recorded(name) for name in methods(object.__new__(cls))}
-    made |= {name: vars(_Recording)[name] for name in (*ABOUT_MEMORY, *HOST_READS)}
+    """The class that records what the thread that records asks of a backend of class `cls`. A
+    subclass, so that a method that is running meanwhile finds its `super()`; and one that has been
+    looked up before the object has its own class again is still what that has."""
+    noted: dict[str, Callable[..., Any]] = {
+        name: _recorded(name) for name in methods(object.__new__(cls))
+    }
+    noted |= {name: vars(_Recording)[name] for name in (*ABOUT_MEMORY, *HOST_READS)}
+
+    def by_thread(name: str) -> Callable[..., Any]:
+        own = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
+
+        def method(self: Any, *args: Any, **options: Any) -> Any:
+            recorder = _local.recorder
+            if recorder is None or recorder.backend is not self:
+                return own.__get__(self, cls)(*args, **options)
+            return noted[name](self, *args, **options)
+
+        return method
+
     # One base alone: an object changes its class only for one of the same layout.
-    return type("RecordingBackend", (cls,), made)
+    return type("RecordingBackend", (cls,), {name: by_thread(name) for name in noted})
 
 
 @contextmanager
-def recording(backend: Backend[Any], recorder: Any) -> Iterator[None]:
-    """Have `recorder` note what is asked of `backend` inside. One at a time, for each backend."""
+def recording(backend: Backend[Any], recorder: Recorder) -> Iterator[None]:
+    """Have `recorder` note what this thread asks of `backend` inside. One thread at a time, for
+    each backend."""
     cls: Any = type(backend)
     recorded: Any = backend
-    recorded.recorder = recorder
+    _local.recorder = recorder
     recorded.__class__ = recording_class(cls)
     try:
         yield
     finally:
         recorded.__class__ = cls
-        del recorded.recorder
+        _local.recorder = None

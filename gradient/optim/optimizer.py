@@ -24,12 +24,13 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.checks import Limits, Relation, check
 from gradient.dtypes import float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
+from gradient.living import Living
 from gradient.optim.hooks import Hooked, with_hooks
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
@@ -46,6 +47,10 @@ class _Required:
 
 #: Stands as the default of an option that every parameter group must give itself.
 required = _Required()
+
+
+optimizers: Living[Optimizer] = Living()
+"""All of them."""
 
 
 class Optimizer(Hooked):
@@ -91,6 +96,11 @@ class Optimizer(Hooked):
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
             cls.step = with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        optimizer = super().__new__(cls)
+        optimizers.add(optimizer)
+        return optimizer
 
     def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, Tensor):

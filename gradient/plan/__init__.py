@@ -7,7 +7,7 @@ is, for whoever writes a pass).
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
-from gradient.plan.recording import Recording, freeze, record
+from gradient.plan.recording import Recording, record
 
 __all__ = [
     "Buffer",
@@ -17,6 +17,5 @@ __all__ = [
     "PlanError",
     "Recording",
     "Ref",
-    "freeze",
     "record",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import executor_for
 from gradient.plan.passes import simplified, with_fused_chains
-from gradient.plan.recording import Recording, live, record
+from gradient.plan.recording import Recording, are_held, record
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
 
@@ -93,12 +92,7 @@ class Step:
 def _are_kept(recording: Recording) -> bool:
     """Whether tensors of the run are still held, beside its result."""
     own = {id(t) for result in recording.result for t in with_bases(result)}
-    left = {id(t) for t, _ in recording.survivors if id(t) not in own}
-    if not left:
-        return False
-    recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in own]
-    gc.collect()
-    return any(id(t) in left for t in live(Tensor))
+    return are_held(recording, own)
 
 
 class Replay:

@@ -7,7 +7,6 @@ must not have changed since the plan was recorded.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd import inplace
-from gradient.autograd.variable import Variable, wrap
+from gradient.autograd.variable import wrap
 from gradient.plan.arguments import mapped_tensors, tensors_in
 from gradient.plan.backward import Again, Backward, DifferentiablePlan
 from gradient.plan.calls import Ref
@@ -26,7 +25,7 @@ from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
-from gradient.plan.recording import Recording, live
+from gradient.plan.recording import Recording, are_held
 from gradient.plan.results import Results
 from gradient.plan.watch import Watch, equal
 from gradient.tensor import Tensor
@@ -158,14 +157,8 @@ class Variant:
         known = {id(x) for t in tensors_in(recording.result) for x in with_bases(t)}
         known |= {id(grad) for _, grad in recording.grads}
         known |= {id(t) for t in recording.inputs}
-        left = [t for t, _ in recording.survivors if id(t) not in known]
-        if left:
-            recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in known]
-            kept = {id(t) for t in left}
-            del left
-            gc.collect()
-            if any(id(x) in kept for x in live(Variable)):
-                raise PlanError("a tensor that it makes is kept, and is not returned")
+        if are_held(recording, known):
+            raise PlanError("a tensor that it makes is kept, and is not returned")
 
     def _check_memory(self, plan: Plan, outputs: Sequence[Ref]) -> None:
         kinds = {root: plan.buffers[root].kind for root in map(plan.root, outputs)}

@@ -17,6 +17,7 @@ from gradient import backends
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, finfo, float32, float64, int64
 from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.living import Living
 from gradient.locks import new_lock
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.device import Device
@@ -27,12 +28,21 @@ if TYPE_CHECKING:
     from gradient.tensor.device import DeviceLike
 
 
+generators: Living[Generator] = Living()
+"""All of them."""
+
+
 class Generator:
     """A stream of random numbers, set by `manual_seed`; its whole state is two numbers.
 
     A new one starts from a fixed seed, as PyTorch's do. The default generator, from which all draw
     that are given none, starts from one that the operating system chooses for each process.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> Generator:
+        generator = super().__new__(cls)
+        generators.add(generator)
+        return generator
 
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))

@@ -1,0 +1,229 @@
+"""Tensors as the thread that records sees them: with recorded arrays in the place of their own.
+
+For the time of a run `Variable.array` is no slot but a descriptor. It asks a `Lifting` what the
+thread that records is to have; all others, and the slot itself, have the real array at any time. So
+nothing that another thread does meets a recorded array, and nothing has to be put back afterwards.
+`Variable._grad` and `Node.saved` are looked after likewise: which gradients the run replaces, and
+which nodes keep recorded arrays.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.autograd.node import Node
+from gradient.autograd.variable import Variable
+from gradient.backends.recording import OpaqueArray, RecordedArray, value_of
+from gradient.plan.calls import mapped
+from gradient.plan.recorder import Recorder, opened
+
+ARRAY: Any = vars(Variable)["array"]
+GRAD: Any = vars(Variable)["_grad"]
+SAVED: Any = vars(Node)["saved"]
+
+
+class _Attribute:
+    """In the place of a slot: the thread that made it has `read` and `write`, others the slot."""
+
+    def __init__(
+        self, slot: Any, read: Callable[[Any], Any], write: Callable[[Any, Any], None]
+    ) -> None:
+        self.slot, self.read, self.write = slot, read, write
+        self.thread = get_ident()
+
+    def __get__(self, x: Any, owner: Any = None) -> Any:
+        if x is None:
+            return self
+        return self.read(x) if get_ident() == self.thread else self.slot.__get__(x)
+
+    def __set__(self, x: Any, value: Any) -> None:
+        if get_ident() == self.thread:
+            self.write(x, value)
+        else:
+            self.slot.__set__(x, value)
+
+
+class _Seen:
+    """A tensor that the run has met.
+
+    made    by the run itself
+    given   the recorded array that it has instead of `real`, or a packed one with recorded parts
+    before  what it had before the run gave it another array
+    """
+
+    __slots__ = ("before", "given", "made", "real", "tensor")
+
+    def __init__(self, tensor: weakref.ref[Any], made: bool) -> None:
+        self.tensor, self.made = tensor, made
+        self.given: Any = None
+        self.real: Any = None
+        self.before: Any = None
+
+
+class Met(NamedTuple):
+    """A tensor from before that the run has read, and its recorded array. The run may drop either:
+    then its memory is free, as in eager execution."""
+
+    key: int
+    tensor: weakref.ref[Any]
+    lifted: weakref.ref[RecordedArray]
+
+
+class Gradient(NamedTuple):
+    """A tensor from before, and the gradient that it had."""
+
+    tensor: weakref.ref[Any]
+    key: int | None
+    grad: weakref.ref[Any] | None
+
+    def replaced(self, now: Any) -> bool:
+        return now is not (None if self.grad is None else self.grad()) or (
+            now is None and self.grad is not None
+        )
+
+
+class Lifting:
+    """What the run that `recorder` notes has to do with tensors.
+
+    `met` and `grads` are tensors from before, in the order in which the run came to them. Tensors
+    that are in `host`, by their ids, are read on the host, here as in eager execution.
+    """
+
+    def __init__(self, recorder: Recorder, host: set[int]) -> None:
+        self.recorder, self.host = recorder, host
+        self.met: list[Met] = []
+        self.grads: dict[int, Gradient] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._nodes: list[weakref.ref[Node]] = []
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Have this thread see recorded arrays inside. One thread at a time."""
+        slots = [(Variable, ARRAY, self._array, self._set_array),
+                 (Variable, GRAD, self._grad, self._set_grad),
+                 (Node, SAVED, SAVED.__get__, self._set_saved)]  # fmt: skip
+        try:
+            for owner, slot, read, write in slots:
+                setattr(owner, slot.__name__, _Attribute(slot, read, write))
+            yield
+        finally:
+            for owner, slot, _, _ in slots:
+                setattr(owner, slot.__name__, slot)
+
+    def input(self, t: Any) -> Any:
+        """The buffer of a tensor from before, which is to be an input."""
+        return self._lift(t, self.recorder.input(_real_array(t))).ref
+
+    def _lift(self, t: Any, given: RecordedArray) -> RecordedArray:
+        seen = self._see(t, made=False)
+        seen.given, seen.real = given, given.value
+        self.met.append(Met(id(t), seen.tensor, weakref.ref(given)))
+        return given
+
+    # What the thread that records has for the slots -----------------------------------------------
+
+    def _array(self, t: Any) -> Any:
+        real = _real_array(t)
+        seen = self._seen.get(id(t))
+        if seen is not None and (seen.made or seen.real is real):
+            return real if seen.given is None else seen.given
+        if (
+            not isinstance(real, (np.ndarray, OpaqueArray))
+            or t.backend is not self.recorder.backend
+            or id(t) in self.host
+        ):
+            return real
+        return self._lift(t, self.recorder.lift(real))
+
+    def _set_array(self, t: Any, value: Any) -> None:
+        before = _get(ARRAY, t)
+        seen = None if before is None else self._seen.get(id(t))
+        if seen is None:
+            seen = self._see(t, made=before is None)
+        if value is seen.given and seen.real is before:
+            return
+        real = opened(value)
+        if not seen.made and seen.before is None:
+            seen.before = before
+        seen.given, seen.real = (None if real is value else value), real
+        ARRAY.__set__(t, real)
+
+    def _grad(self, t: Any) -> Any:
+        self._note_grad(t)
+        return GRAD.__get__(t)
+
+    def _set_grad(self, t: Any, value: Any) -> None:
+        self._note_grad(t)
+        GRAD.__set__(t, value)
+
+    def _note_grad(self, t: Any) -> None:
+        seen = self._seen.get(id(t))
+        if id(t) in self.grads or (seen is not None and seen.made):
+            return
+        grad = _get(GRAD, t)
+        key, ref = (None, None) if grad is None else (id(grad), weakref.ref(grad))
+        self.grads[id(t)] = Gradient(weakref.ref(t), key, ref)
+
+    def _set_saved(self, node: Node, value: Any) -> None:
+        SAVED.__set__(node, value)
+        if value:
+            self._nodes.append(weakref.ref(node))
+
+    def _see(self, t: Any, made: bool) -> _Seen:
+        key, tensors = id(t), self._seen
+
+        def forget(_: object) -> None:
+            tensors.pop(key, None)
+
+        seen = tensors[key] = _Seen(weakref.ref(t, forget), made)
+        return seen
+
+    # Afterwards ----------------------------------------------------------------------------------
+
+    def survivors(self) -> list[tuple[Any, Any]]:
+        """The tensors that the run made and that live, with their recorded arrays."""
+        return [
+            (t, seen.given)
+            for seen in list(self._seen.values())
+            if seen.made and isinstance(seen.given, RecordedArray)
+            if (t := seen.tensor()) is not None
+        ]
+
+    def rebound(self) -> list[Any]:
+        """The tensors from before that have another array now."""
+        return [
+            t
+            for seen in list(self._seen.values())
+            if not seen.made and seen.before is not None
+            if (t := seen.tensor()) is not None and ARRAY.__get__(t) is not seen.before
+        ]
+
+    def open_nodes(self) -> None:
+        """Have real arrays in what nodes of the run keep: a backward pass outside reads them."""
+        for ref in self._nodes:
+            node = ref()
+            for name in ("saved", "options"):
+                kept = getattr(node, name, None)
+                if kept:
+                    setattr(node, name, mapped(kept, RecordedArray, value_of))
+
+
+def _real_array(t: Any) -> Any:
+    array = ARRAY.__get__(t)
+    if isinstance(array, np.generic):
+        array = np.array(array)  # an array of its own, which can be bound
+        ARRAY.__set__(t, array)
+    return array
+
+
+def _get(slot: Any, x: Any) -> Any:
+    try:
+        return slot.__get__(x)
+    except AttributeError:  # nothing was put there yet
+        return None
