@@ -227,9 +227,13 @@ class DraftModel:
             for held, text in zip(self.cache.counts, texts, strict=True)
         ):
             self.cache.rewind([0] * len(texts))
+        most = max(len(text) - held for held, text in zip(self.cache.counts, texts, strict=True))
+        # Once the prompt is read each pass is over a token of each row, or over two: where that is
+        # two of some, all read two.
+        if most == 2 <= min(map(len, texts)):
+            self.cache.rewind([len(text) - 2 for text in texts])
         new = [text[held:] for held, text in zip(self.cache.counts, shown, strict=True)]
-        # Once the prompt is read each pass is over a token of each row, or over two.
-        if min(map(len, new)) == max(map(len, new)) <= 2:
+        if min(map(len, new)) == most <= 2:
             left = max(self.limits) - max(map(len, texts))
             logits = self.steps.logits(gradient.tensor(new, device=self.cache.device), left)
         else:

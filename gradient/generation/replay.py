@@ -32,11 +32,12 @@ from gradient.plan.step import Replay, Step, has_kernels
 from gradient.tensor import Tensor
 from gradient.tensor.device import default_device
 
-#: Steps by the modules before one is recorded, which takes as long as some tens of them.
+#: Steps by the modules before one is recorded, which takes as long as some tens of them. Those of
+#: another number of tokens count: each number that comes often enough is recorded.
 PATIENCE = 12
 #: Recordings for one cache and key, after which what the modules do is taken to change each time.
 MOST_RECORDINGS = 4
-#: Tokens still to come, at most, below which a step is not recorded.
+#: Steps still to come, by how often such came before, below which one is not recorded.
 WORTH_RECORDING = 32
 #: The most slots of a block: a step is recorded anew for each.
 LARGEST_BLOCK = 1024
@@ -296,10 +297,13 @@ class DecodingSteps:
         self.recorded = recorded
         self.reason = recorded.structure.hindrance or recorded.refused.get(key)
         number = self.seen[key] = self.seen.get(key, 0) + 1
+        every_length = (key[0][1:], *key[1:])  # drafts are of one length now, of another then
+        total = self.seen[every_length] = self.seen.get(every_length, 0) + 1
         passes = self.passes[key] = self.passes.get(key, 0) + 1
         name = (*key, self.cache.room)
         step = recorded.steps.get(name)
-        wanted = self.allowed or (left >= WORTH_RECORDING and (step or number > PATIENCE))
+        worth = left * number // total >= WORTH_RECORDING
+        wanted = self.allowed or (worth and (step or total > PATIENCE))
         if self.reason is not None or not wanted:
             return self._by_modules(run, given)
         replay = None

@@ -134,13 +134,14 @@ class SpeculativeDecoder(Decoder):
             for ids, draft in zip(self.ids, drafts, strict=True)
         ]
         lengths = [len(piece) for piece in pieces]
-        tokens = padded(pieces, max(lengths), self.index.device).clamp(min=0)  # (B, T)
-        if self.steps is not None and min(lengths) == max(lengths):
-            left = (max(self.limits) - max(self.lengths)) // max(lengths)
+        longest = max(lengths)
+        tokens = padded(pieces, longest, self.index.device).clamp(min=0)  # (B, T)
+        if self.steps is not None and (min(lengths) == longest or self._may_hold(longest)):
+            left = (max(self.limits) - max(self.lengths)) // longest
             logits = self.steps.logits(tokens, left, every=True)  # (B, T, V)
         else:
             with evaluating(self.model):
-                even = min(lengths) == max(lengths)
+                even = min(lengths) == longest
                 logits = self.model(tokens, self.cache, lengths=None if even else lengths)
         counts = [len(draft.token_ids) + 1 for draft in drafts]
         if min(counts) == tokens.shape[1]:
@@ -152,6 +153,13 @@ class SpeculativeDecoder(Decoder):
             for column in range(length - count, length)
         ]
         return logits[rows, columns]
+
+    def _may_hold(self, tokens: int) -> bool:
+        """Whether each row can be given so many tokens, of a shorter draft some that nobody looks
+        at: so the pass is the same for all drafts, and they are forgotten with those refused."""
+        assert self.cache is not None
+        after, context = max(self.cache.counts) + tokens, self.model.context_length
+        return self.chunkable and after <= min(max(self.limits), context or after)
 
     def _prefixes(self, drafts: Sequence[Draft]) -> Prefixes:
         """Return the texts that the logits of `_check` continue, N of them."""

@@ -130,6 +130,52 @@ def test_drafts_are_made_and_checked_in_replays(draft: str, options: Any) -> Non
         assert {key[0][0] for key in _recorded[small].steps} == {1, 2}, _recorded[small].refused
 
 
+@pytest.mark.parametrize("draft", ["prompt_lookup", "model"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_drafts_of_rows_that_differ_in_length_are_checked_in_replays(draft: str, kind: str) -> None:
+    model, small = llama(), llama(rms_norm_eps=0.5)
+    texts = [text * 3 for text in prompts(6, 4, 9)]
+    drafted = {"draft": small if draft == "model" else draft, "max_draft_tokens": 4}
+    given = {"max_new_tokens": 90, "cache": kind, "ignore_eos": True, **drafted}
+    passes: list[Any] = []  # by the modules, with rows of several lengths
+
+    def note(module: Any, args: Any, options: Any) -> None:
+        passes.append(options.get("lengths"))
+
+    replayed, plain = both_ways(model, texts, **given)
+    lengths = {each.timings.drafted_tokens for each in plain}
+    assert len(lengths) > 1  # so rows were of several lengths in most passes
+    assert [r.token_ids for r in replayed] == [r.token_ids for r in plain]
+    without = generate(model, texts, compile=False, **(given | {"draft": None}))
+    assert [r.token_ids for r in replayed] == [r.token_ids for r in without]
+    timings = replayed[0].timings
+    assert timings.replayed_steps > 8, timings.not_replayed
+    assert f"{timings.replayed_steps} steps replayed" in str(timings)
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    generate(model, texts, compile=False, **given)
+    handle.remove()
+    assert passes[1:] and not any(passes[1:])
+
+
+def test_lengths_that_drafts_often_have_are_recorded_before_each_came_a_dozen_times() -> None:
+    model = llama()
+    cache = KVCache.for_model(model, 1, 256, block=64)
+    steps = DecodingSteps(model, cache)
+    prefill(model, cache, prompts(5))
+
+    def check(length: int) -> None:
+        steps.logits(gradient.tensor([[3] * length]), 200, every=True)
+        cache.rewind([5])
+
+    for length in [2, 3, 4] * 5 + [2, 3, 4] * 5:
+        check(length)
+    assert {key[0][0] for key in _recorded[model].steps} == {2, 3, 4}
+    assert steps.replayed >= 9, steps.reason
+    for _ in range(3):
+        check(5)  # one pass in eleven
+    assert 5 not in {key[0][0] for key in _recorded[model].steps}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 3])
 def test_logits_after_every_token_of_a_pass(kind: str, rows: int) -> None:
