@@ -59,6 +59,8 @@ class Readers:
         }
         self._states = {id(o): values_of(o) for o in optimizers}
         self.counts: list[dict[str, Any]] = []
+        self.together: list[list[dict[str, Any]]] = []
+        """States of parameters of one call, which have one count of steps."""
         self.born = False
         """Whether the run made the state of a parameter that had none: no later step does."""
         self.computed: list[Computed] = []
@@ -78,7 +80,7 @@ class Readers:
         if op == "adamw_step" and args[0]:
             found = self.by_param.get(id(value_of(args[0][0])))
             if found is not None:
-                args = *args[:4], self._counted(found, args[4]), *args[5:]
+                args = *args[:4], self._counted(found, args[4], args[0]), *args[5:]
         if self._by_id:
             args, options = mapped((args, options), float, self._named)
         return args, options
@@ -116,12 +118,14 @@ class Readers:
         raise PlanError("random numbers are drawn from a generator that was made meanwhile")
 
     def _counted(
-        self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions
+        self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions, batch: list[Any]
     ) -> AdamWOptions:
         optimizer, _, p = found
         state = optimizer.state[p]
         if not isinstance(state.get("step"), int) or state["step"] != o.step:
             return o  # counted on the device, or not at all
+        owners = (self.by_param.get(id(value_of(x))) for x in batch)
+        self.together.append([each[0].state[each[2]] for each in owners if each is not None])
         name = f"step {len(self.read)} of {self._shown(optimizer)}"
         self.read[name] = lambda: state["step"] + 1
         step: Any = HostNumber(name, o.step)
@@ -181,6 +185,8 @@ class Readers:
 
     def decides_otherwise(self) -> bool:
         """Whether a step would compute something else now."""
+        if any(len({state["step"] for state in states}) > 1 for states in self.together):
+            return True  # one was without a gradient for a while
         decisions = self.decisions
         return bool(decisions) and decisions != [
             value for value in self._computed_now() if isinstance(value, bool)

@@ -96,6 +96,21 @@ def test_a_parameter_that_is_frozen_is_recorded(name: str, at: int) -> None:
     assert signature.replays >= 8, step.explain()
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_that_was_frozen_for_a_while_has_a_count_of_its_own(name: str) -> None:
+    """The plan from before, by which all had one count, is not for it."""
+
+    def change(i: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        if i in (6, 12):
+            next(model.parameters()).requires_grad_(i == 12)
+
+    expected, _ = trained(eager, OPTIMIZERS[name], 24, change)
+    found, step = trained(strictly, OPTIMIZERS[name], 24, change)
+    assert found == expected
+    (signature,) = step.signatures.values()
+    assert signature.replays >= 12, step.explain()
+
+
 def test_what_changed_is_told_once() -> None:
     layers, rates = [nn.Linear(2, 2)], {"rate": 2.0}
     fast = gradient.compile(lambda x: layers[0](x) * rates["rate"])
