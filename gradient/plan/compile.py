@@ -170,6 +170,7 @@ class Compiled(Transparent, Generic[P, R]):
             handed = aliased.hand_back()
         recording.backward = run.backward
         recording.add_leaves(absent)
+        watch.leave_out(recording.owners)
         result = aliased.original(recording.result)
         signature.reason = (
             recording.broken or run.reason or handed or _side_effect(watch, recording, states)

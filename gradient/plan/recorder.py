@@ -242,6 +242,11 @@ class Recorder:
         self._levels[-1].append(call)
         self._computed += not call.pieces
 
+    @property
+    def owners(self) -> set[int]:
+        """The ids of what owns the memory of arrays from before."""
+        return set(self._owners)
+
     def plan(self, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Plan:
         self._used.clear()  # which refer to this recorder
         return Plan(tuple(self.buffers), tuple(self.calls), inputs, outputs)

@@ -59,6 +59,7 @@ class Recording:
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
     grads_before   all leaves that it met, and others that require a gradient and can be reached by
                 the function, and whether they had no gradient before
+    owners      the ids of what owns the memory of external buffers
     held        by root, the last call of `plan.expanded()` at which the program still held a buffer
                 that a call made: what eager execution frees, and when
     backward    of the results that are still to be differentiated, where that was recorded too
@@ -75,6 +76,7 @@ class Recording:
     rebound: list[Tensor]
     grads: list[tuple[Tensor, Tensor | None]]
     grads_before: list[tuple[Tensor, bool]]
+    owners: set[int]
     held: dict[Ref, int]
     backward: Backward | None = None
 
@@ -217,6 +219,7 @@ class _Run:
                 if (t := each.tensor()) is not None and each.replaced(t._grad)
             ],
             self._grads_before(),
+            recorder.owners,
             recorder.held,
         )
 
@@ -224,12 +227,9 @@ class _Run:
         """The leaves that the run met, and whether they had no gradient."""
         grads = self.lifting.grads
         refs = [*(each.tensor for each in self.lifting.met), *(g.tensor for g in grads.values())]
-        leaves = {id(t): t for ref in refs if _is_leaf(t := ref())}
+        met = [t for ref in refs if (t := ref()) is not None]
+        leaves = {id(t): t for t in met if t.node is not None and t.node.op is None}
         return [
             (t, grads[key].grad is None if key in grads else t._grad is None)
             for key, t in leaves.items()
         ]
-
-
-def _is_leaf(t: Any) -> bool:
-    return t is not None and t.node is not None and t.node.op is None

@@ -22,12 +22,13 @@ from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor, executor_for
+from gradient.plan.parts import equal
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held
 from gradient.plan.results import Results
-from gradient.plan.watch import Watch, equal
+from gradient.plan.watch import Watch
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
 
@@ -107,6 +108,12 @@ class Variant:
                 )
             self.bound += [(t, ref, t.array) for t in watched]
         self.grad_states = grad_states(second)
+        self.known_grads = [
+            (owner, t)
+            for ref, owner in second.gradients.items()
+            for t in second.tensors.get(ref, ())
+            if id(t) in reached
+        ]
         self.lends = device == "cpu"
         leaves = () if backward is None else backward.parents
         self.leaves = [*(t for t, _ in self.new_grads), *(t for t in leaves if type(t) is not int)]
@@ -174,6 +181,8 @@ class Variant:
         for t, was_none in self.grad_states:
             if (t._grad is None) is not was_none:
                 return "whether parameters have a gradient"
+        if any(t._grad is not grad for t, grad in self.known_grads):
+            return "whose gradient a tensor is"
         what = self.watch.changed(self.live)
         if what is None and self.readers.decides_otherwise():
             return "what an optimiser decides by its count of steps"
