@@ -6,7 +6,9 @@ the call itself, saving, loading, and what changes all tensors at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
@@ -87,6 +89,15 @@ class Module(Hooked, StateDictHooked, Members):
         if self._hooks is None:
             return self.forward(*args, **kwargs)
         return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
+
+    def compile(self, **options: Any) -> None:
+        """Have this module's calls recorded and replayed from now on, in place.
+
+        Args:
+            options: of `gradient.compile`, which leaves the module as it is and gives another one.
+        """
+        plans = import_module("gradient.plan.compile")  # a higher rung, and rarely needed
+        plans.compile_in_place(self, functools.partial(plans.compile, **options))
 
     # ---- saving and loading -----------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from gradient.plan.arguments import Aliased, Arguments
 from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.compiled_module import CompiledModule, compiled_module
+from gradient.plan.compiled_module import compile_in_place as compile_in_place
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED

@@ -42,11 +42,32 @@ class CompiledModule(Transparent):
 
 def compiled_module(module: Module, compiled: Callable[..., Any]) -> Any:
     """The module with `compiled` for its call."""
-    of = type(module)
-    names = {"_compiled": staticmethod(compiled), "_orig_mod": module, "__module__": of.__module__}
-    made: Any = object.__new__(type(f"Compiled{of.__name__}", (CompiledModule, of), names))
+    made: Any = object.__new__(_class(type(module), f"Compiled{type(module).__name__}", compiled))
     object.__setattr__(made, "__dict__", module.__dict__)
     return made
+
+
+def compile_in_place(module: Module, compiler: Callable[[Module], Any]) -> None:
+    """Have calls of the module itself, wherever it is a part, be those of the compiled function
+    that `compiler` makes of it."""
+    if isinstance(module, CompiledModule):
+        own = module._orig_mod
+    else:
+        own = object.__new__(type(module))
+        object.__setattr__(own, "__dict__", module.__dict__)
+    compiled = compiler(own)
+    if isinstance(compiled, CompiledModule):
+        cls = _class(type(own), type(own).__name__, compiled._compiled)
+        object.__setattr__(module, "__class__", cls)
+
+
+def _class(of: type[Module], name: str, compiled: Any) -> type[Any]:
+    names = {
+        "_compiled": staticmethod(compiled),
+        "_orig_mod": compiled.function,
+        "__module__": of.__module__,
+    }
+    return type(name, (CompiledModule, of), names)
 
 
 def _again(make: Callable[..., Any], module: Module, fullgraph: bool, fuse: bool) -> Any:

@@ -100,3 +100,44 @@ def test_what_a_module_has_goes_before_what_the_compiler_has() -> None:
             return x + 1
 
     assert gradient.compile(Explained()).explain == "mine"
+
+
+def test_a_module_compiles_itself_in_place() -> None:
+    def trained(compiled: bool) -> list[Any]:
+        gradient.manual_seed(0)
+        model = nn.Sequential(Scaled(), nn.Linear(3, 1))
+        part, cls = model[0], type(model[0])
+        if compiled:
+            part.compile(fullgraph=True)
+            assert model[0] is part and isinstance(part, cls) and repr(part).startswith("Scaled(")
+        optimizer = optim.AdamW(model.parameters(), lr=0.1)
+        for i in range(12):
+            if i == 8:
+                part.factor = 2.0
+            optimizer.zero_grad()
+            model(gradient.full((2, 3), float(i))).square().mean().backward()
+            optimizer.step()
+        if compiled:
+            (signature,) = part.signatures.values()
+            assert signature.replays == 7 and part.recompiles == 1
+        return [(name, value.tolist()) for name, value in model.state_dict().items()]
+
+    assert trained(compiled=True) == trained(compiled=False)
+
+
+def test_compiling_in_place_again_takes_the_new_options() -> None:
+    module: Any = Scaled()
+    module.compile(disable=True)
+    assert type(module) is Scaled
+    module.compile()
+    module.compile(fullgraph=True)
+    x = gradient.ones(1, 3)
+    for _ in range(4):
+        assert module(x).tolist() == (module.inner(x) * module.factor).tolist()
+    assert module._compiled.fullgraph and type(module._orig_mod) is Scaled
+    other = copy.deepcopy(module)
+    other.factor = 3.0
+    assert other(x).tolist() != module(x).tolist() and other._compiled is not module._compiled
+    assert gradient.compile(module)._orig_mod is module._orig_mod
+    with pytest.raises(TypeError, match="no_such_option"):
+        module.compile(no_such_option=1)
