@@ -21,16 +21,16 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.checks import Limits, Relation, check
 from gradient.dtypes import float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
-from gradient.living import Living
 from gradient.optim.hooks import Hooked, with_hooks
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
@@ -49,7 +49,7 @@ class _Required:
 required = _Required()
 
 
-optimizers: Living[Optimizer] = Living()
+optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 """All of them."""
 
 
@@ -97,17 +97,13 @@ class Optimizer(Hooked):
         if "step" in cls.__dict__:
             cls.step = with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        optimizer = super().__new__(cls)
-        optimizers.add(optimizer)
-        return optimizer
-
     def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, Tensor):
             raise TypeMismatch(
                 f"{type(self).__name__}: params should be an iterable of Tensors or dicts, "
                 "but got a single Tensor: put it in a list"
             )
+        optimizers.add(self)
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -130,6 +126,7 @@ class Optimizer(Hooked):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy, or what was pickled: a class may add the options of a newer version."""
         self.__dict__.update(state)
+        optimizers.add(self)
 
     # -- parameters --
 

@@ -20,6 +20,7 @@ from gradient.optim.numbers import groups_read
 from gradient.plan.calls import HostNumber, mapped
 from gradient.plan.errors import PlanError
 from gradient.tensor import Tensor
+from gradient.tensor import generator as generators
 from gradient.tensor.generator import Generator, draw_lock
 
 DRAWS = ("philox", "uniform", "normal", "integers")
@@ -109,7 +110,7 @@ class Readers:
 
     def _place(self, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
         for generator, start in self.starts:
-            if generator.key == key and generator.offset == offset:
+            if generator is generators.drawing:  # at (key, offset)
                 i, further = self._number(generator), offset - start
                 names = f"key {i}", f"offset {i} + {further}"
                 self.read[names[0]] = functools.partial(getattr, generator, "key")

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradient import backends
 from gradient.autograd.variable import Variable
@@ -32,6 +32,8 @@ from gradient.tensor.generator import generators
 
 if TYPE_CHECKING:
     from gradient.plan.backward import Backward
+
+T = TypeVar("T")
 
 recording_lock = new_lock()
 """Held while a function is recorded: one at a time."""
@@ -158,11 +160,16 @@ def are_held(recording: Recording, known: set[int]) -> bool:
     return any(ref() is not None for ref in left)
 
 
+def _living(objects: weakref.WeakSet[T]) -> list[T]:
+    """What is in a set that other threads may add to meanwhile."""
+    return [x for ref in list(objects.data) if (x := ref()) is not None]
+
+
 class _Run:
     def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
         self.backend, self.inputs = backend, inputs
-        found = [x for x in optimizers.all() if "state" in vars(x)]
-        self.readers = Readers(generators.all(), found)
+        found = [x for x in _living(optimizers) if "state" in vars(x)]
+        self.readers = Readers(_living(generators), found)
         self.recorder = Recorder(backend, strict, self.readers.named)
         host = {
             id(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from gradient import backends
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, finfo, float32, float64, int64
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.living import Living
 from gradient.locks import new_lock
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.device import Device
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradient.tensor.device import DeviceLike
 
 
-generators: Living[Generator] = Living()
+generators: weakref.WeakSet[Generator] = weakref.WeakSet()
 """All of them."""
 
 
@@ -39,14 +39,15 @@ class Generator:
     that are given none, starts from one that the operating system chooses for each process.
     """
 
-    def __new__(cls, *args: Any, **options: Any) -> Generator:
-        generator = super().__new__(cls)
-        generators.add(generator)
-        return generator
-
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
+        generators.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        self.__dict__.update(state)
+        generators.add(self)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of that seed."""
@@ -91,7 +92,9 @@ class Generator:
 
     def draw(self, method: Callable[..., tuple[Any, int]], *args: Any) -> Any:
         """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
+        global drawing
         with draw_lock:  # or two threads would get the same numbers
+            drawing = self
             array, blocks = method(self.key, self.offset, *args)
             self.offset += blocks
         return array
@@ -99,6 +102,9 @@ class Generator:
 
 draw_lock = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
+
+drawing: Generator
+"""The one whose `draw` is called, or was last."""
 
 default_generator = Generator()
 default_generator.seed()

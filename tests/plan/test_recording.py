@@ -196,6 +196,24 @@ def test_numbers_that_change_have_a_reader() -> None:
     assert optimizer.state[p]["step"] == 3 and gradient.default_generator.offset == offset + 1
 
 
+def test_generators_at_the_same_place_are_told_apart() -> None:
+    def run(wrap: Any) -> list[Any]:
+        first, second = gradient.Generator(), gradient.Generator()
+
+        @wrap
+        def f(x: gradient.Tensor) -> gradient.Tensor:
+            return gradient.rand(2, generator=second) + x * gradient.rand(2, generator=first)
+
+        found = []
+        for i in range(9):
+            if i == 6:
+                first.manual_seed(5)
+            found.append(f(gradient.full((2,), float(i))).tolist())
+        return found
+
+    assert run(gradient.compile) == run(lambda f: f)
+
+
 def test_the_listing_has_a_line_for_each_call() -> None:
     x = gradient.ones(2, 3)
     text = str(record(lambda: (x * 2).sum()).plan)
