@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,28 +34,36 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
     ) -> tuple[Array, Array, Array]:
         if not self._has_attention_kernel(q, k, v, mask):
             return super().attention(q, k, v, mask, options)
-        q, k, v, mask = (
-            self.contiguous(q),
-            _with_rows(self, k),
-            _with_rows(self, v),
-            as_mask(self, mask, q),
-        )
         number = np.dtype(computed_in(q))
-        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        (b, h, t), e = q.shape[:3], v.shape[-1]
         out = self.empty((b, h, t, e), q.dtype)
-        high, log_sum = self.empty((b, h, t, 1), number), self.empty((b, h, t, 1), number)
-        tiles = -(-(h // hk * t) // ROWS)
-        parts = parts_of_keys(tiles * b * hk, s)
-        partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
-        shared = shared_bytes(number, d, e)
-        self.launch(
-            "attention", f"attention_{columns_of(e)}", q, (tiles, b * hk, parts), BLOCK,
-            q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
-            *problem(q, k, v, mask, options), shared=shared,
-        )  # fmt: skip
-        if partial is not None:
-            self._join(partial, out, high, log_sum)
+        high, log_sum = (self.empty((b, h, t, 1), number) for _ in range(2))
+        self._attend(q, k, v, as_mask(self, mask, q), options, out, high, log_sum)
         return out, high, log_sum
+
+    def _attend(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None,
+        options: AttentionOptions,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+    ) -> None:
+        """Attention into the last three, of what kernels take, with a mask of `as_mask`."""
+        q, k, v = self.contiguous(q), _with_rows(self, k), _with_rows(self, v)
+        b, hk, s = k.shape[:3]
+        tiles = -(-(q.shape[1] // hk * q.shape[2]) // ROWS)
+        parts, partial = self._parts_of_keys(tiles * b * hk, s, out, high)
+        self.launch(
+            "attention", f"attention_{columns_of(v.shape[-1])}", q, (tiles, b * hk, parts), BLOCK,
+            q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
+            *problem(q, k, v, mask, options),
+            shared=shared_bytes(high.dtype, q.shape[-1], v.shape[-1]),
+        )  # fmt: skip
+        self._join(partial, out, high, log_sum)
 
     def attention_grad(
         self,
@@ -70,9 +79,26 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
     ) -> tuple[Array, Array, Array]:
         if not self._has_attention_kernel(q, k, v, mask, True) or not self.has_kernel(q, g, out):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
+        return self._attend_grad(
+            g, q, k, v, out, high, log_sum, as_mask(self, mask, q), options
+        )  # fmt: skip
+
+    def _attend_grad(
+        self,
+        g: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+        mask: Array | None,
+        options: AttentionOptions,
+    ) -> tuple[Array, Array, Array]:
+        """`attention_grad` of what kernels take, with a mask of `as_mask`."""
         number = np.dtype(computed_in(q))
         g, q, out = self.contiguous(g), self.contiguous(q), self.contiguous(out)
-        k, v, mask = _with_rows(self, k), _with_rows(self, v), as_mask(self, mask, q)
+        k, v = _with_rows(self, k), _with_rows(self, v)
         high, log_sum = self.statistic(high, number), self.statistic(log_sum, number)
         (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
         rows = b * h * t
@@ -113,8 +139,22 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         self.launch("rope", "rope", x, (b * h * t,), 64, x, cos, sin, out, *map(np.int64, sizes))
         return out
 
-    def _join(self, partial: Array, out: Array, high: Array | None, log_sum: Array | None) -> None:
-        """The results of parts of the keys as those of all (`join_parts`)."""
+    def _parts_of_keys(
+        self, blocks: int, keys: int, out: Array, high: Array
+    ) -> tuple[int, Array | None]:
+        """Into how many parts keys are divided where so many blocks attend to them, and where the
+        results of these go: None where there is one."""
+        parts, (*rows, width) = parts_of_keys(blocks, keys), out.shape
+        if parts == 1:
+            return parts, None
+        return parts, self.empty((parts, math.prod(rows), width + 2), high.dtype)
+
+    def _join(
+        self, partial: Array | None, out: Array, high: Array | None, log_sum: Array | None
+    ) -> None:
+        """The results of parts of the keys, if there are parts, as those of all (`join_parts`)."""
+        if partial is None:
+            return
         rows = out.size // out.shape[-1]
         self.launch(
             "attention", "join_parts", out, (-(-rows // 4),), BLOCK, partial, out, high, log_sum,

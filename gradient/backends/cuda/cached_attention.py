@@ -91,8 +91,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
                 "cached_attention", f"cached_attention_{columns_of(e)}", q, grid, BLOCK,
                 self.contiguous(q), *given, shared=shared_bytes(number, d, e),
             )  # fmt: skip
-        if partial is not None:
-            self._join(partial, out, None, None)
+        self._join(partial, out, None, None)
         return out
 
     def _reads_cache(

@@ -7,8 +7,6 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.attention import (
     AttentionKernels,
-    as_mask,
-    parts_of_keys,
     problem,
     strides,
 )
@@ -30,40 +28,39 @@ MOST = 1 << 30
 class FlashAttentionKernels(AttentionKernels):
     """Overrides of `composed.attention`, over the kernels that take every width and dtype."""
 
-    def attention(
+    def _attend(
         self,
         q: Array,
         k: Array,
         v: Array,
-        mask: Array | None = None,
-        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
-    ) -> tuple[Array, Array, Array]:
-        if not self._fits_tensor_cores(q, k, v, mask):
-            return super().attention(q, k, v, mask, options)
-        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
-        head, family, rows_of_tiles = head_of(max(d, e)), "decode_attention", ROWS_OF_DECODING
+        mask: Array | None,
+        options: AttentionOptions,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+    ) -> None:
+        if not self._fits_tensor_cores(q, k, v):
+            super()._attend(q, k, v, mask, options, out, high, log_sum)
+            return
+        h, t = q.shape[1:3]
+        b, hk, s = k.shape[:3]
+        head, family, rows_of_tiles = _head(q, v), "decode_attention", ROWS_OF_DECODING
         rows = FEW_ROWS
         if h // hk * t > FEW_ROWS:
             family, (rows, keys) = "flash_attention", tiles_of(head)
             rows_of_tiles = rows + 2 * keys
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
-        mask = as_mask(self, mask, q)
-        out = self.empty((b, h, t, e), q.dtype)
-        high, log_sum = (self.empty((b, h, t, 1), np.dtype(np.float32)) for _ in range(2))
         row_tiles = -(-(h // hk * t) // rows)
-        parts = parts_of_keys(row_tiles * b * hk, s)
-        partial = self.empty((parts, b * h * t, e + 2), high.dtype) if parts > 1 else None
+        parts, partial = self._parts_of_keys(row_tiles * b * hk, s, out, high)
         self.launch(
             family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
             q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
             np.int64(parts), *problem(q, k, v, mask, options),
             shared=tiles_bytes(head, rows_of_tiles),
         )  # fmt: skip
-        if partial is not None:
-            self._join(partial, out, high, log_sum)
-        return out, high, log_sum
+        self._join(partial, out, high, log_sum)
 
-    def attention_grad(
+    def _attend_grad(
         self,
         g: Array,
         q: Array,
@@ -72,16 +69,16 @@ class FlashAttentionKernels(AttentionKernels):
         out: Array,
         high: Array,
         log_sum: Array,
-        mask: Array | None = None,
-        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+        mask: Array | None,
+        options: AttentionOptions,
     ) -> tuple[Array, Array, Array]:
         """All three in the inputs' dtype, to which the engine would round them."""
-        if not self._fits_tensor_cores(q, k, v, mask) or not self.has_kernel(q, g, out):
-            return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
+        if not self._fits_tensor_cores(q, k, v):
+            return super()._attend_grad(g, q, k, v, out, high, log_sum, mask, options)
         (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
-        head = head_of(max(d, e))
+        head = _head(q, v)
         g, q, k, v = (self._in_pieces(x) for x in (g, q, k, v))
-        mask, number = as_mask(self, mask, q), np.dtype(np.float32)
+        number = np.dtype(np.float32)
         statistics = self.empty((b * h * t, 4), number)
         of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
         self.launch(
@@ -106,13 +103,12 @@ class FlashAttentionKernels(AttentionKernels):
         )  # fmt: skip
         return gq, gk, gv
 
-    def _fits_tensor_cores(self, q: Array, k: Array, v: Array, mask: Array | None) -> bool:
+    def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
         (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
         return (
             q.dtype in HALF_PRECISION
             and self.runtime.has_tensor_cores
-            and self._has_attention_kernel(q, k, v, mask)
             and d % 8 == 0
             and e % 8 == 0
             and max(h // hk * t, s) < MOST
@@ -129,6 +125,10 @@ class FlashAttentionKernels(AttentionKernels):
             return x
         copy: Array = self.runtime.xp.array(x, order="C")
         return copy
+
+
+def _head(q: Array, v: Array) -> int:
+    return head_of(max(q.shape[-1], v.shape[-1]))
 
 
 def head_of(width: int) -> int:
