@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli.device import chosen_device
 from gradient.cli.output import print_json, print_table
 from gradient.dtypes.names import floating_dtype
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from gradient.evaluation.trace import Event
 
 SETTINGS = "dtype=, device=, quantize=, cached, transformers"
+READERS: dict[str, Callable[[str], Any]] = {
+    "dtype": lambda text: floating_dtype(text).name,
+    "device": chosen_device,
+    "quantize": str,
+}
+"""What reads the settings that have a value."""
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps."
 
 
@@ -96,8 +104,8 @@ def read_side(text: str, default: str | None) -> Side:
         name, equals, value = setting.partition("=")
         if setting in ("cached", "transformers"):
             setattr(side, setting, True)
-        elif equals and value and name in ("dtype", "device", "quantize"):
-            side.options[name] = floating_dtype(value).name if name == "dtype" else value
+        elif equals and value and name in READERS:
+            side.options[name] = READERS[name](value)
         else:
             raise ArgumentError(f"diff: unknown setting {setting!r} in {text!r}; use {SETTINGS}")
     return side

@@ -6,9 +6,18 @@ from typing import Annotated
 
 import typer
 
+from gradient.cli.device import chosen_device
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="On an error, show the whole traceback.")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda:0 or metal.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=chosen_device,
+        help="Where to compute: cpu, cuda:0, metal, or auto: the GPU if it can be used, else cpu.",
+    ),
+]
 
 Model = Annotated[
     str,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli.device import chosen_device
 from gradient.cli.flags import flag, spell_out
 from gradient.errors import ArgumentError
 from gradient.training.config import CONFIG, OPTIONS, PRESETS, TrainConfig
@@ -56,6 +57,8 @@ def train(
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     if "sample_prompts" in given:
         given["sample_prompts"] = tuple(given["sample_prompts"])
+    if "device" in given:
+        given["device"] = chosen_device(given["device"])
     if paths:
         given["paths"] = tuple(str(path) for path in paths)
     config = _config(out, size, given, resume=resume)

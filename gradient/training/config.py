@@ -161,7 +161,7 @@ class TrainConfig:
     sample_tokens: int = _run(64, "Tokens in a sample; 0: no samples.", integer(0))
     keep_last: int = _run(2, "Checkpoints that are kept, beside the best one.", integer(1))
     seed: int = _run(1337, "Of the first weights, the batches and dropout.", fixed=True)
-    device: str = _run("cpu", "cpu or cuda:0.")
+    device: str = _run("cpu", "cpu, cuda:0, or auto: the GPU if it can be used, else cpu.")
     export_dtype: str = _run(
         "float32",
         "Of the finished model's weights: f32, bf16, f16 (or float32 ...).",

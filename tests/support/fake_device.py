@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from gradient import backends
+from gradient.backends import registry
 from gradient.backends.cuda.backend import CudaBackend
 from support.cuda_emulation import FakeRuntime
 
@@ -16,3 +20,18 @@ def fake_backend(index: int) -> CudaBackend:
 
 
 backends.register(DEVICE, fake_backend)
+
+
+@contextlib.contextmanager
+def as_cuda() -> Iterator[None]:
+    """A block in which it is the device "cuda" as well."""
+
+    def make(index: int) -> CudaBackend:
+        return CudaBackend(index, FakeRuntime())
+
+    before = registry._factories["cuda"]
+    backends.register("cuda", make)
+    try:
+        yield
+    finally:
+        backends.register("cuda", before)

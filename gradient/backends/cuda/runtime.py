@@ -42,7 +42,13 @@ class CupyRuntime:
                 f"device 'cuda:{index}': CuPy is not installed; "
                 "pip install 'gradient-dl[cuda13]' (or cuda12, by your driver)"
             ) from None
-        count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
+        try:
+            count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
+        except cupy.cuda.runtime.CUDARuntimeError as error:  # a driver that is too old for it
+            raise DeviceError(
+                f"device 'cuda:{index}': CUDA does not start: {error}; CuPy {cupy.__version__} "
+                "may need a newer driver, or install gradient-dl[cuda12] in place of cuda13"
+            ) from error
         if index >= count:
             raise DeviceError(
                 f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
