@@ -27,8 +27,8 @@ from gradient.source_lines import warn_user
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
-"""Taken by what makes a tensor, without effect: tensors are strided and row-major, and host memory
-is not pinned."""
+"""Taken by what makes a tensor, without effect: tensors are strided and row-major, and only
+`Tensor.pin_memory` pins."""
 
 
 def placed(result: Any, named: Mapping[str, Any], caller: str) -> Any:

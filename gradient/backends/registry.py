@@ -37,6 +37,11 @@ def get(device: str = "cpu") -> Backend:
     return _made[name]
 
 
+def made(device_type: str) -> list[Backend]:
+    """The backends of a type that were asked for already."""
+    return [be for name, be in _made.items() if name.partition(":")[0] == device_type]
+
+
 def check(device: str) -> None:
     """Raise if the string names no device: of an unknown type, or its number is none. (Whether the
     machine has it is another question.)"""

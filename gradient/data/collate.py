@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,24 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 def default_convert(data: Any) -> Any:
     """NumPy arrays in a sample become tensors; all else stays. For loaders without batching."""
-    if isinstance(data, np.ndarray | np.generic) and np.asarray(data).dtype in BY_NUMPY:
-        return tensor_of(np.asarray(data))
+    return each_leaf(_converted, data)
+
+
+def _converted(item: Any) -> Any:
+    if isinstance(item, np.ndarray | np.generic) and np.asarray(item).dtype in BY_NUMPY:
+        return tensor_of(np.asarray(item))
+    return item
+
+
+def each_leaf(function: Callable[[Any], Any], data: Any) -> Any:
+    """`function` of all that is in dicts, lists and tuples, however deep; tuples become lists."""
     if isinstance(data, Mapping):
-        return _like(data, {key: default_convert(value) for key, value in data.items()})
+        return _like(data, {key: each_leaf(function, value) for key, value in data.items()})
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(default_convert(value) for value in data))
+        return type(data)(*(each_leaf(function, value) for value in data))
     if isinstance(data, list | tuple):
-        return [default_convert(value) for value in data]
-    return data
+        return [each_leaf(function, value) for value in data]
+    return function(data)
 
 
 def _numbers(batch: Sequence[Any]) -> Tensor:

@@ -69,6 +69,7 @@ _LIMITS: Limits = {
     ),
     "batch_size": optional(integer(1)),
     "num_workers": integer(0),
+    "pin_memory": boolean,
     "drop_last": boolean,
     "timeout": number(0),
     "generator": optional(
@@ -146,8 +147,10 @@ class DataLoader(Generic[B]):
             `sampler` and `drop_last`.
         num_workers: processes that make batches; 0 makes them in this one.
         collate_fn: makes a batch of a list of samples; default `default_collate`.
-        pin_memory, pin_memory_device, in_order: accepted for PyTorch's sake. Batches are ordinary
-            memory, and always come in order.
+        pin_memory: give batches in page-locked memory, from which `to("cuda", non_blocking=True)`
+            copies while the program goes on; ordinary ones where no GPU can be used.
+        pin_memory_device: the GPU for which; default the first.
+        in_order: accepted for PyTorch's sake. Batches always come in order.
         drop_last: leave out the last batch of an epoch where it is smaller.
         timeout: seconds to wait for a worker's batch; 0 waits as long as the worker lives.
         worker_init_fn: is called in each worker with its number, once.
@@ -238,6 +241,7 @@ class DataLoader(Generic[B]):
         self.dataset: Any = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
         self.multiprocessing_context = multiprocessing_context

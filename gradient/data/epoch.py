@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.data import draw
 from gradient.data.fetch import END, Fetcher, is_stateful
+from gradient.data.pinning import can_pin, pinned
 from gradient.errors import CheckpointError, DataLoaderError, TypeMismatch
 from gradient.tensor.generator import Generator, default_generator
 
@@ -26,6 +27,8 @@ class Epoch:
         self.finished = False
         self.batches = 0
         self._num_workers = loader.num_workers
+        self._pin_device = loader.pin_memory_device
+        self._pins = loader.pin_memory and can_pin(self._pin_device)
         state = (loaded or {}).get("epoch")
         generators = _generators(loader)
         current = default_generator.get_state()
@@ -67,7 +70,7 @@ class Epoch:
             self._finish()
             raise StopIteration
         self.batches += 1
-        return batch
+        return pinned(batch, self._pin_device) if self._pins else batch
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -261,7 +261,9 @@ class Module(Hooked, StateDictHooked, Members):
                 device, dtype = arg.device, arg.dtype
             elif isinstance(arg, DType):
                 dtype = arg
-            elif arg is not None and not isinstance(arg, bool):  # bool: non_blocking
+            elif isinstance(arg, bool):
+                non_blocking = arg
+            elif arg is not None:
                 device = arg
         if dtype is not None and (dtype.is_packed or not dtype.is_floating_point):
             fix = ", which is packed; gradient.quantization.quantize_ packs a model's weights"
@@ -272,10 +274,10 @@ class Module(Hooked, StateDictHooked, Members):
 
         def move(tensor: Tensor) -> Tensor:
             if tensor.dtype.is_packed:
-                moved = tensor.to(device=device)
+                moved = tensor.to(device=device, non_blocking=non_blocking)
                 return moved if dtype is None else with_float_dtype(moved, dtype)
             target = dtype if tensor.dtype.is_floating_point else None
-            return tensor.to(device=device, dtype=target)
+            return tensor.to(device=device, dtype=target, non_blocking=non_blocking)
 
         return self._apply(move)
 

@@ -11,6 +11,7 @@ from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed, map_parts, parts_of
+from gradient.backends.registry import made
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import DeviceError, TypeMismatch, sentence
 from gradient.ops import elementwise
@@ -19,6 +20,8 @@ from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradient.backends import Backend
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
@@ -42,7 +45,9 @@ class Conversion(Arithmetic):
         """With another dtype, on another device, or like another tensor; itself if it is so.
 
         A copy from a GPU to the CPU is waited for, unless `non_blocking`: then its values are there
-        after `gradient.cuda.synchronize()`, or an event. Copies to a GPU are never waited for.
+        after `gradient.cuda.synchronize()`, or an event. Copies to a GPU are never waited for. With
+        `non_blocking` one from pinned memory (`pin_memory`) is made while the host goes on, which
+        must not write there before it is done.
         """
         rest: list[Any] = list(args)
         if type(copy) is not bool:
@@ -129,13 +134,37 @@ class Conversion(Arithmetic):
             self.data = wrap(map_parts(shared_copy, self.array), self.backend)
         return cast("Tensor", self)
 
-    def pin_memory(self, device: Any = None) -> Tensor:
-        """The tensor itself: copies to a device need no memory of their own kind here."""
-        return cast("Tensor", self)
+    def pin_memory(self, device: DeviceLike = None) -> Tensor:
+        """A copy in page-locked memory of the host, or itself if it is there.
 
-    def is_pinned(self, device: Any = None) -> builtins.bool:
-        """False: see `pin_memory`."""
-        return False
+        A GPU copies from it, by `to(device, non_blocking=True)`, while the host goes on.
+
+        Raises:
+            DeviceError: it is not on the CPU, or there is no GPU that can be used.
+        """
+        if self.backend.device != "cpu":
+            raise DeviceError(sentence("pin_memory", "a tensor on the CPU", self.backend.device))
+        if self.is_pinned():
+            return cast("Tensor", self)
+        gpu: Any = backends.get(str(device or "cuda"))
+        return _copied(self, self.backend, gpu.pin)
+
+    def is_pinned(self, device: DeviceLike = None) -> builtins.bool:
+        """Whether it lies in page-locked memory of the host: see `pin_memory`."""
+        if self.backend.device != "cpu":
+            return False
+        gpus: list[Any] = made("cuda")
+        return any(gpu.is_pinned(part) for gpu in gpus for part in parts_of(self.array))
+
+    def record_stream(self, s: Any) -> None:
+        """Say that a stream `s` uses it, beside the one it was made on: then its memory, once it is
+        freed, serves nothing else before what is queued on that stream by then is done."""
+        if not hasattr(s, "_held"):
+            raise TypeMismatch(sentence("record_stream", "a cuda.Stream", repr(s)))
+        if not hasattr(self.backend, "record_stream"):
+            raise DeviceError(sentence("record_stream", "a tensor on a GPU", self.backend.device))
+        for part in parts_of(self.array):
+            self.backend.record_stream(part, s._held)
 
     def is_shared(self) -> builtins.bool:
         """Whether `share_memory_` put the elements into memory that forked processes share."""
@@ -187,10 +216,17 @@ class Conversion(Arithmetic):
 def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:
     """The tensor on another backend, in the graph where recording."""
     source = tensor.backend
-    read = source.to_numpy
+    read, put = source.to_numpy, target.asarray
     if non_blocking and target.device == "cpu":  # elsewhere the values are needed now
         read = getattr(source, "queue_to_numpy", read)
-    out = wrap(map_parts(lambda x: target.asarray(read(x)), tensor.array), target)
+    elif non_blocking:
+        put = getattr(target, "queue_from_numpy", put)
+    return _copied(tensor, target, lambda x: put(read(x)))
+
+
+def _copied(tensor: Variable, target: Backend, copy: Callable[[Any], Any]) -> Tensor:
+    """The tensor whose arrays are copies of a tensor's, in the graph where recording."""
+    out = wrap(map_parts(copy, tensor.array), target)
     if tensor.node is not None and mode.grad:
         from gradient.tensor.transfer import record_move
 

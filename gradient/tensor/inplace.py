@@ -247,7 +247,11 @@ class InPlace(Arithmetic):
         return own
 
     def copy_(self, other: Tensor | Number, non_blocking: bool = False) -> Self:
-        """Copy the values of `other`, broadcast and cast to this tensor's dtype and device."""
+        """Copy the values of `other`, broadcast and cast to this tensor's dtype and device.
+
+        A copy from a GPU to the CPU is waited for; one to a GPU is none's wait, and `non_blocking`
+        means what it does for `to`.
+        """
         if non_blocking is not False:
             flag_of("copy_", "non_blocking", non_blocking)
         if not isinstance(other, Variable):
@@ -257,7 +261,8 @@ class InPlace(Arithmetic):
             overwrite_parts(self, other)
             return self
         if other.backend is not self.backend:
-            other = other.to(self.backend.device)
+            there = self.backend.device
+            other = other.to(there, non_blocking=non_blocking is True and there != "cpu")
         if other.array.shape != self.array.shape:
             try:
                 other = other.expand(self.array.shape)

@@ -179,7 +179,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         ("bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window"),
         "computed in float64 and rounded once, where PyTorch's are sums of float32",
     ),
-    **dict.fromkeys(("is_pinned", "pin_memory"), "needs a device in PyTorch"),
+    **dict.fromkeys(("is_pinned", "pin_memory", "record_stream"), "needs a device in PyTorch"),
     "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
     **dict.fromkeys(
         (

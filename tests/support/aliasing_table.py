@@ -286,7 +286,7 @@ inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
-get_device is_pinned pin_memory is_nonzero is_same_size is_signed ndimension
+get_device is_pinned pin_memory record_stream is_nonzero is_same_size is_signed ndimension
 broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_device get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ import numpy as np
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
+from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.recording import OpaqueArray
 from support import fake_cublas, fake_cupy
 
@@ -147,6 +149,9 @@ class EmulatedRuntime:
     def reserve(self, size: int) -> Any:
         return self.xp.empty(size, np.uint8)
 
+    def is_pinned(self, x: np.ndarray) -> bool:
+        return False
+
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return np.array(x)
 
@@ -187,11 +192,54 @@ class FakeRecorder:
         return self.graphs[-1], result
 
 
+class FakeStream:
+    """CuPy's stream, and how much of its work the test has let it do."""
+
+    def __init__(self) -> None:
+        self.recorded, self.finished = 0, 0
+
+    def finish(self) -> None:
+        self.finished = self.recorded
+
+
+class FakeEvent:
+    """CuPy's event: done when the test says so of its stream."""
+
+    def record(self, stream: FakeStream) -> None:
+        stream.recorded += 1
+        self.stream, self.at = stream, stream.recorded
+
+    @property
+    def done(self) -> bool:
+        return self.at <= self.stream.finished
+
+
 class FakeRuntime(EmulatedRuntime):
     """The same with arrays that keep CuPy's rules (`fake_cupy`): for the backend's own Python."""
 
     xp = fake_cupy.module
     OpaqueArray.register(fake_cupy.ndarray)
+    queue_from_numpy = CupyRuntime.queue_from_numpy
+    record_stream = CupyRuntime.record_stream
+    in_flight = CupyRuntime.in_flight
+
+    def __init__(self, order: int = 0):
+        super().__init__(order)
+        self.default = FakeStream()
+
+    def current_stream(self) -> FakeStream:
+        return self.default
+
+    def new_event(self, timed: bool, blocking: bool) -> FakeEvent:
+        return FakeEvent()
+
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        size = math.prod(shape)
+        memory = fake_cupy.PinnedMemoryPointer(max(1, size * dtype.itemsize))
+        return np.frombuffer(memory, dtype, size).reshape(shape)
+
+    def is_pinned(self, x: np.ndarray) -> bool:
+        return fake_cupy.is_pinned(x)
 
     def launch(
         self,
@@ -224,7 +272,10 @@ class FakeRuntime(EmulatedRuntime):
         return super().address(x._host)
 
     def queue_to_numpy(self, x: Any) -> np.ndarray:
-        return np.array(x._host)
+        out = self.pinned(x.shape, x.dtype)
+        out[...] = x._host
+        self.in_flight.keep(out)
+        return out
 
     def graph_recorder(self) -> FakeRecorder:
         return FakeRecorder()
@@ -234,6 +285,8 @@ class FakeRuntime(EmulatedRuntime):
 
     def synchronize(self) -> None:
         fake_cupy.waits.append("synchronize")
+        self.default.finish()
+        self.in_flight.release()
 
 
 def launch(

@@ -3,7 +3,7 @@
 An array here is no `numpy.ndarray`, and what CuPy 14 refuses is refused: NumPy's arrays among the
 operands, an array given to NumPy, functions that CuPy does not have. What CuPy computes in
 another type than NumPy (bfloat16 in `where`, `max`, `min`) comes out in that type. What makes
-a host wait for its GPU is added to `waits`.
+a host wait for its GPU is added to `waits`, what goes to the device to `uploads`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from gradient.backends.packed import memory_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
@@ -26,8 +28,16 @@ WITHOUT_HALF = frozenset({"fftn", "ifftn", "rfft", "irfft", "argsort", "cumsum",
 waits: list[str] = []
 """What made the host wait since the list was cleared, in order."""
 
+uploads: list[tuple[int, str]] = []
+"""What came from the host since the list was cleared: bytes, and "pinned" if the device reads them
+while the host goes on, else "staged"."""
+
 captured: list[Any] | None = None
 """While work is captured for a graph: what a launch of it does, in order."""
+
+
+def is_pinned(x: Any) -> bool:
+    return isinstance(memory_of(x), PinnedMemoryPointer)
 
 
 def queue(work: Any) -> None:
@@ -50,11 +60,16 @@ def fresh(make: Any) -> np.ndarray:
     return host
 
 
+class PinnedMemoryPointer(bytearray):
+    """Page-locked memory of the host."""
+
+
 class Memory:
     """Where an array lies, as `ndarray.data` says it."""
 
     def __init__(self, host: np.ndarray):
         self.ptr = host.__array_interface__["data"][0]
+        self.mem = host
 
 
 class ndarray:  # noqa: N801 (CuPy's name)
@@ -308,8 +323,11 @@ class Module:
 
     def array(self, value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
         given = value._host if isinstance(value, ndarray) else value
-        if captured is not None and not isinstance(value, ndarray):
-            raise RuntimeError("a graph would copy from where the host's values are no more")
+        if not isinstance(value, ndarray):
+            if captured is not None:
+                raise RuntimeError("a graph would copy from where the host's values are no more")
+            size = getattr(value, "nbytes", 8)
+            uploads.append((size, "pinned" if is_pinned(value) else "staged"))
         return ndarray(fresh(lambda: np.array(given, dtype, order=order)))
 
     def asnumpy(self, x: ndarray) -> np.ndarray:

@@ -312,7 +312,7 @@ def test_ops_whose_rows_make_arrays_of_their_dtype_refuse_packed_tensors_by_name
 WORK = {
     "backward", "clone", "conj", "conj_physical", "contiguous", "cpu", "cuda", "dequantize",
     "detach", "detach_", "dim", "element_size", "equal", "get_device", "is_complex", "is_conj",
-    "is_contiguous", "is_pinned", "is_same_size", "pin_memory", "is_signed",
+    "is_contiguous", "is_pinned", "is_same_size", "pin_memory", "record_stream", "is_signed",
     "is_floating_point", "is_inference", "is_neg", "is_shared", "isreal", "ndimension",
     "nelement", "numel", "positive", "register_hook", "share_memory_",
     "register_post_accumulate_grad_hook", "requires_grad_",

@@ -65,6 +65,8 @@ class CudaBackend(
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
         self.transfers += not isinstance(value, self.xp.ndarray)
+        if isinstance(value, np.ndarray) and self.runtime.is_pinned(value):
+            value = np.array(value)  # the host may write to it as soon as this returns
         with self.runtime.on_device():
             return self.xp.asarray(value, dtype)
 
@@ -109,6 +111,24 @@ class CudaBackend(
         it, which `synchronize` waits for."""
         self.transfers += 1
         return self.runtime.queue_to_numpy(x)
+
+    def queue_from_numpy(self, x: np.ndarray) -> Array:
+        """A copy on the device. Pinned memory (`pin`) must stay as it is until it is made."""
+        self.transfers += 1
+        return self.runtime.queue_from_numpy(x)
+
+    def pin(self, x: np.ndarray) -> np.ndarray:
+        """A copy in page-locked memory of the host, which the device copies from by itself."""
+        out = self.runtime.pinned(x.shape, x.dtype)
+        out[...] = x
+        return out
+
+    def is_pinned(self, x: np.ndarray) -> bool:
+        return self.runtime.is_pinned(x)
+
+    def record_stream(self, x: Array, stream: Any) -> None:
+        """Have the memory of x not be used anew before a stream, of CuPy's, is done with it."""
+        self.runtime.record_stream(x, stream)
 
     def synchronize(self) -> None:
         self.transfers += 1

@@ -17,8 +17,11 @@ from gradient.backends.cuda import compilation, driver
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.backends.cuda.graphs import GraphRecorder
+from gradient.backends.cuda.in_flight import InFlight
 from gradient.backends.cuda.memory import Peaks
+from gradient.backends.packed import memory_of
 from gradient.backends.recording import OpaqueArray
+from gradient.backends.required import Shape
 from gradient.errors import DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
@@ -194,14 +197,44 @@ class CupyRuntime:
     def queue_to_numpy(self, x: Array) -> np.ndarray:
         """A copy in pinned memory of the host, whose values have come when the work that is queued
         up to here is done."""
+        with self.on_device():
+            out = self.pinned(x.shape, x.dtype)
+            self.xp.asnumpy(x, out=out, blocking=False)
+            self.in_flight.keep(out)
+        return out
+
+    def queue_from_numpy(self, x: np.ndarray) -> Array:
+        """A copy on the GPU. From pinned memory it is made while the host goes on, which must not
+        write there before it is done."""
+        with self.on_device():
+            out: Array = self.xp.asarray(x)
+            if self.is_pinned(x):
+                self.in_flight.keep(x)
+        return out
+
+    def pinned(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
+        """An array in page-locked memory of the host, whatever it holds."""
         import cupyx
 
-        with self.on_device():
-            out: np.ndarray = cupyx.empty_pinned(x.shape, x.dtype)
-            return self.xp.asnumpy(x, out=out, blocking=False)
+        out: np.ndarray = cupyx.empty_pinned(shape, dtype)
+        return out
+
+    def is_pinned(self, x: np.ndarray) -> bool:
+        return isinstance(memory_of(x), self.xp.cuda.PinnedMemoryPointer)
+
+    @functools.cached_property
+    def in_flight(self) -> InFlight:
+        return InFlight(self)
+
+    def record_stream(self, x: Array, stream: Any) -> None:
+        """Have the array's memory serve nothing else, once it is freed, before what is queued on
+        the stream by then is done."""
+        owner: Any = x if x.base is None else x.base
+        self.in_flight.keep_when_freed(owner, owner.data.mem, stream)
 
     def synchronize(self) -> None:
         self._device.synchronize()
+        self.in_flight.release()
 
     # Memory is CuPy's: a pool, which answers for the device that is current ----------------------
 
@@ -228,6 +261,7 @@ class CupyRuntime:
 
     def empty_cache(self) -> None:
         """Free the blocks that are not in use, on all GPUs."""
+        self.in_flight.release()
         self.xp.get_default_memory_pool().free_all_blocks()
 
     def limit_memory(self, fraction: float) -> None:
