@@ -284,6 +284,7 @@ def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
 def test_a_copy_that_is_not_waited_for_goes_to_pinned_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    runtime: Any
     runtime, calls = _runtime(0, 0)
     pinned: Any = types.ModuleType("cupyx")
     pinned.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
@@ -295,9 +296,14 @@ def test_a_copy_that_is_not_waited_for_goes_to_pinned_memory(
         return out
 
     runtime.xp.asnumpy = asnumpy
+    runtime.in_flight = types.SimpleNamespace(keep=calls.append)
     x = np.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(runtime.queue_to_numpy(x), x)
-    assert calls == [False]
+    copy = runtime.queue_to_numpy(x)
+    np.testing.assert_array_equal(copy, x)
+    assert calls[0] is False and calls[1] is copy
+    other = np.empty((2, 3))
+    assert runtime.queue_to_numpy(x, other) is other
+    np.testing.assert_array_equal(other, x)
 
 
 def test_shared_memory_is_asked_for_whatever_a_kernel_declares_itself() -> None:

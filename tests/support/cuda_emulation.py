@@ -152,6 +152,13 @@ class EmulatedRuntime:
     def is_pinned(self, x: np.ndarray) -> bool:
         return False
 
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def queue_to_numpy(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        out[...] = x
+        return out
+
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return np.array(x)
 
@@ -271,8 +278,8 @@ class FakeRuntime(EmulatedRuntime):
             self.cublas.kept.append(x._host)
         return super().address(x._host)
 
-    def queue_to_numpy(self, x: Any) -> np.ndarray:
-        out = self.pinned(x.shape, x.dtype)
+    def queue_to_numpy(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+        out = self.pinned(x.shape, x.dtype) if out is None else out
         out[...] = x._host
         self.in_flight.keep(out)
         return out

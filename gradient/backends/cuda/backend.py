@@ -59,6 +59,7 @@ class CudaBackend(
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
         self._tables, self._codebooks = {}, {}
         self._fault = self.zeros((1,), np.dtype(np.int32))
+        self._fault_on_host: np.ndarray | None = None
         self._fault_given = False
         self.transfers = 0
         """How often values went to the host or came from it: a graph would keep the first ones."""
@@ -102,8 +103,9 @@ class CudaBackend(
         """A copy on the host, which waits for the work queued before it. An index out of range that
         a kernel met since the last copy is told now, as the kernel could not."""
         self.transfers += 1
+        fault = self._queued_fault()
         values = self.runtime.to_numpy(x)
-        self._check_index_fault()
+        self._raise_fault(fault)
         return values
 
     def queue_to_numpy(self, x: Array) -> np.ndarray:
@@ -132,20 +134,27 @@ class CudaBackend(
 
     def synchronize(self) -> None:
         self.transfers += 1
+        fault = self._queued_fault()
         self.runtime.synchronize()
-        self._check_index_fault()
+        self._raise_fault(fault)
 
     def index_fault(self) -> Array:
         self._fault_given = True
         return self._fault
 
-    def _check_index_fault(self) -> None:
-        """Raise IndexError if a kernel that was given the fault has set it. Without such a kernel
-        since the last look there is nothing to copy, and so to wait for."""
+    def _queued_fault(self) -> np.ndarray | None:
+        """The fault on the host, which is there after the next wait: one wait serves both. None if
+        no kernel was given it since the last look."""
         if not self._fault_given:
-            return
+            return None
         self._fault_given = False
-        if self.runtime.to_numpy(self._fault)[0]:
+        if self._fault_on_host is None:
+            self._fault_on_host = self.runtime.pinned((1,), self._fault.dtype)
+        return self.runtime.queue_to_numpy(self._fault, self._fault_on_host)
+
+    def _raise_fault(self, fault: np.ndarray | None) -> None:
+        """Raise IndexError if a kernel has set the fault."""
+        if fault is not None and fault[0]:
             self._fault[...] = 0
             raise IndexError(
                 f"{self.device}: an index or a target that an op got earlier was out of range; "

@@ -194,11 +194,11 @@ class CupyRuntime:
     def to_numpy(self, x: Array) -> np.ndarray:
         return self.xp.asnumpy(x)
 
-    def queue_to_numpy(self, x: Array) -> np.ndarray:
-        """A copy in pinned memory of the host, whose values have come when the work that is queued
-        up to here is done."""
+    def queue_to_numpy(self, x: Array, out: np.ndarray | None = None) -> np.ndarray:
+        """A copy in pinned memory of the host, `out` if it is given, whose values have come when
+        the work that is queued up to here is done."""
         with self.on_device():
-            out = self.pinned(x.shape, x.dtype)
+            out = self.pinned(x.shape, x.dtype) if out is None else out
             self.xp.asnumpy(x, out=out, blocking=False)
             self.in_flight.keep(out)
         return out

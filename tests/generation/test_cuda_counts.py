@@ -1,0 +1,115 @@
+"""What generation on a GPU costs in waits and uploads, counted on a stand-in (`support.fake_cupy`).
+
+A token is waited for once: its number has to be known here. Weights go up when they are loaded, and
+never again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient.checkpoints.loading import save_model
+from gradient.models.llama import LlamaConfig, LlamaForCausalLM
+from support import fake_cupy, fake_device
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+WIDTH, TOKENS = 64, 40
+STORED = {"float32": {}, "bfloat16": {"dtype": "bf16"}, "q8_0": {"quantize": "q8_0"}}
+LARGEST_UPLOAD = 600
+"""Bytes that go up beside weights: numbers of tokens, positions, random numbers. A row of the
+smallest matrix has as many in q8_0."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=WIDTH, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("model")
+    save_model(LlamaForCausalLM(config), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _gpu() -> Iterator[None]:
+    with fake_device.as_cuda():
+        clear()
+        yield
+        clear()
+
+
+def clear() -> None:
+    fake_cupy.waits.clear()
+    fake_cupy.uploads.clear()
+
+
+def uploaded() -> list[int]:
+    return [size for size, _ in fake_cupy.uploads]
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_weights_go_up_once(folder: Path, stored: str) -> None:
+    lm = gradient.hub.load(str(folder), device="cuda", **STORED[stored])
+    assert fake_cupy.waits == []
+    tensors = [*lm.model.parameters(), *lm.model.buffers()]
+    sizes = sorted(t.nbytes for t in tensors)
+    assert sorted(uploaded()) == sizes
+    assert min(t.nbytes for t in tensors if t.ndim == 2) > LARGEST_UPLOAD
+    clear()
+    lm.model.to("cuda").to("cuda:0", non_blocking=True).cuda().eval()
+    assert uploaded() == []
+    for compiled in (False, None, True):
+        lm.generate([1, 2, 3], max_new_tokens=TOKENS, ignore_eos=True, compile=compiled)
+    assert max(uploaded()) <= LARGEST_UPLOAD  # not even when steps are recorded and captured
+
+
+@pytest.mark.parametrize("compiled", [False, None, True])
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("stored", STORED)
+def test_a_token_is_waited_for_once(
+    folder: Path, stored: str, temperature: float, compiled: bool | None
+) -> None:
+    lm = gradient.hub.load(str(folder), device="cuda", **STORED[stored])
+    options: Any = {"temperature": temperature, "seed": 3, "compile": compiled}
+    options |= {"max_new_tokens": TOKENS, "ignore_eos": True}
+    found = []
+    for _ in range(3):  # one records the step, and holds what it gives to the modules' results
+        clear()
+        found.append(lm.generate([1, 2, 3], **options).token_ids)
+    assert len(found[-1]) == TOKENS
+    assert len(fake_cupy.waits) == TOKENS
+    assert found[0] == found[1] == found[2]
+    clear()
+    lm.model(gradient.tensor([[1]], device="cuda"))
+    assert fake_cupy.waits == []  # a pass by itself waits for nothing
+
+
+def test_what_a_kernel_met_is_told_by_the_same_wait() -> None:
+    be: Any = gradient.backends.get("cuda")
+    fault = be.index_fault()
+    values = gradient.ones(3, device="cuda")
+    clear()
+    assert values.tolist() == [1, 1, 1]
+    assert fake_cupy.waits == ["asnumpy"]
+    be.index_fault()
+    fault[...] = 1
+    with pytest.raises(IndexError, match="an op got earlier was out of range"):
+        values.tolist()
+    assert fake_cupy.waits == ["asnumpy"] * 2
+    be.index_fault()
+    assert values.tolist() == [1, 1, 1]
+    be.index_fault()[...] = 1
+    with pytest.raises(IndexError):
+        gradient.cuda.synchronize()
+    assert fake_cupy.waits == ["asnumpy"] * 3 + ["synchronize"]
