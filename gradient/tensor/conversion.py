@@ -226,7 +226,13 @@ def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False
 
 def _copied(tensor: Variable, target: Backend, copy: Callable[[Any], Any]) -> Tensor:
     """The tensor whose arrays are copies of a tensor's, in the graph where recording."""
-    out = wrap(map_parts(copy, tensor.array), target)
+    try:
+        array = map_parts(copy, tensor.array)
+    except MemoryError as error:
+        from gradient.autograd.out_of_memory import out_of_memory
+
+        raise out_of_memory("to", target, error) from error
+    out = wrap(array, target)
     if tensor.node is not None and mode.grad:
         from gradient.tensor.transfer import record_move
 

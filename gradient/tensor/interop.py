@@ -84,9 +84,10 @@ class Interop(Arithmetic):
             refuse("dlpack", self)
         if self.node is not None:
             raise AutogradError("can't export a Tensor that requires grad; use tensor.detach()")
-        return np.asarray(self.array).__dlpack__(**kwargs) if self.backend.device == "cpu" else (
-            self.array.__dlpack__(**kwargs)
-        )  # fmt: skip
+        from gradient.tensor import dlpack
+
+        on_cpu = self.backend.device == "cpu"
+        return dlpack.capsule_of(np.asarray(self.array) if on_cpu else self.array, kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         if is_packed(self.array):
@@ -154,11 +155,13 @@ def from_dlpack(ext_tensor: Tensor) -> Tensor:
     """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
     if isinstance(ext_tensor, Variable):
         return alias(ext_tensor, ext_tensor.array)
+    from gradient.tensor import dlpack
+
     kind, number = ext_tensor.__dlpack_device__()
     if kind == 2:  # kDLCUDA
-        backend = backends.get(f"cuda:{number}")
-        return wrap(backend.xp.from_dlpack(ext_tensor), backend)
-    return wrap(np.from_dlpack(ext_tensor), backends.get("cpu"))
+        backend: Any = backends.get(f"cuda:{number}")
+        return wrap(dlpack.array_of(ext_tensor, backend.xp.from_dlpack), backend)
+    return wrap(dlpack.array_of(ext_tensor, np.from_dlpack), backends.get("cpu"))
 
 
 def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) -> Any:

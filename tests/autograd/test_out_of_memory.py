@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient import backends
+from gradient import backends, nn
 from gradient.errors import OutOfMemoryError
+from support import fake_cupy, fake_device
 
 pytestmark = pytest.mark.cpu_only
 
@@ -32,6 +33,35 @@ def test_the_largest_tensors_are_listed_with_the_lines_that_made_them() -> None:
     assert "(1048576,) float64" not in text  # a view has no memory of its own
     assert isinstance(caught.value, (RuntimeError, MemoryError))
     assert made.shape[0] == 2 * view.shape[0]
+
+
+def test_a_full_gpu_is_told_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By CuPy's error, which comes after it has emptied its cache and tried again."""
+    message = "Out of memory allocating 4,096 bytes (allocated so far: 512 bytes)."
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError(message)
+
+    with fake_device.as_cuda():
+        held = gradient.zeros(1 << 10, device="cuda", requires_grad=True)
+        product = held * 3
+        host = gradient.ones(4)
+        with monkeypatch.context() as patch:
+            for name in ("array", "empty", "exp"):
+                patch.setattr(fake_cupy.module, name, full)
+            for name, call in (
+                ("exp", lambda: held.exp()),
+                ("to", lambda: host.to("cuda")),
+                ("to", lambda: nn.Linear(2, 2).to("cuda", non_blocking=True)),
+            ):
+                with pytest.raises(OutOfMemoryError) as caught:
+                    call()
+                text = str(caught.value)
+                assert text.startswith(f"{name}: no memory left on cuda:0: {message}")
+                assert "2 tensors are alive there, with 8.0 KiB; the largest:" in text
+                assert "4.0 KiB  (1024,) float32, a leaf with requires_grad" in text
+                assert "4.0 KiB  (1024,) float32, made by mul at" in text
+        assert (product / 3).sum().item() == 0
 
 
 def test_a_dead_proxy_in_the_process_is_passed_over() -> None:

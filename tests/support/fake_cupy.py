@@ -150,6 +150,14 @@ class ndarray:  # noqa: N801 (CuPy's name)
             return NotImplemented
         return getattr(module, ufunc.__name__)(*inputs, **options)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.dtype == BFLOAT16:
+            raise TypeError("CuPy gives no bfloat16")
+        return self._host.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
     # What waits.
 
     def get(self) -> np.ndarray:
@@ -329,6 +337,9 @@ class Module:
             size = getattr(value, "nbytes", 8)
             uploads.append((size, "pinned" if is_pinned(value) else "staged"))
         return ndarray(fresh(lambda: np.array(given, dtype, order=order)))
+
+    def from_dlpack(self, x: Any) -> ndarray:
+        return ndarray(np.from_dlpack(x))
 
     def asnumpy(self, x: ndarray) -> np.ndarray:
         return _read("asnumpy", x)

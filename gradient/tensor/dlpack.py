@@ -1,0 +1,87 @@
+"""DLPack's capsules of bfloat16, which NumPy neither gives nor takes.
+
+It knows 16-bit integers. So a capsule is given and taken as of these, with another name of the type
+in it (dlpack.h, `DLDataTypeCode`). Memory is shared either way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient.dtypes import bfloat16
+
+UINT, BFLOAT = 1, 4
+"""Of `DLDataTypeCode`."""
+BITS = np.dtype(np.uint16)
+
+
+class DLTensor(ctypes.Structure):
+    """What an array is, up to the type of its numbers."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+    )
+
+
+OFFSETS = {b"dltensor": 0, b"dltensor_versioned": 32}
+"""Where the `DLTensor` lies in what a capsule of this name holds: the versioned one begins with
+the version, a context, a deleter and flags."""
+
+_name = ctypes.pythonapi.PyCapsule_GetName
+_name.argtypes, _name.restype = (ctypes.py_object,), ctypes.c_char_p
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.argtypes, _pointer.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_void_p
+
+
+def relabel(capsule: Any, from_code: int, to_code: int) -> bool:
+    """Call the 16-bit numbers of a capsule by another code; whether they had the first."""
+    name = _name(capsule)
+    tensor = DLTensor.from_address(_pointer(capsule, name) + OFFSETS[name])
+    if (tensor.code, tensor.bits, tensor.lanes) != (from_code, 16, 1):
+        return False
+    tensor.code = to_code
+    return True
+
+
+def capsule_of(array: Any, options: dict[str, Any]) -> Any:
+    """An array's capsule, as `__dlpack__` gives it with these options."""
+    if array.dtype != bfloat16.numpy:
+        return array.__dlpack__(**options)
+    capsule = array.view(BITS).__dlpack__(**options)
+    relabel(capsule, UINT, BFLOAT)
+    return capsule
+
+
+def array_of(source: Any, from_dlpack: Callable[[Any], Any]) -> Any:
+    """The array that an array library's `from_dlpack` makes of another's."""
+    told = _Told(source)
+    array = from_dlpack(told)
+    return array.view(bfloat16.numpy) if told.is_bfloat16 else array
+
+
+class _Told:
+    """Another library's array, whose bfloat16 numbers are said to be integers."""
+
+    is_bfloat16 = False
+
+    def __init__(self, source: Any):
+        self._source = source
+
+    def __dlpack__(self, **options: Any) -> Any:
+        capsule = self._source.__dlpack__(**options)
+        self.is_bfloat16 = relabel(capsule, BFLOAT, UINT)
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._source.__dlpack_device__()
+        return device
