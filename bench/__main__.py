@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import fresh_process, machine
 from bench.cases import CASES, Options
@@ -27,7 +28,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="what to measure (default: all)")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="append the results as JSON lines"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="append the results as JSON lines (default of gpu, on a GPU: bench/results/DATE-gpu)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no torch.compile")
     parser.add_argument(
@@ -63,6 +67,13 @@ def measure(name: str, options: Options) -> Iterator[Result]:
         raise RuntimeError(f"case {name!r} failed with exit status {process.returncode}")
 
 
+def default_file(chosen: argparse.Namespace, description: dict[str, Any]) -> Path | None:
+    """Where figures of a GPU are kept that are not told where: they are few, and worth it."""
+    if chosen.cases != ["gpu"] or chosen.tiny or "gpu" not in description:
+        return None
+    return ROOT / "bench" / "results" / f"{description['date'].split()[0]}-gpu.jsonl"
+
+
 def main() -> int:
     chosen = arguments()
     description = machine.describe()
@@ -86,9 +97,9 @@ def main() -> int:
         except RuntimeError as error:
             failures.append(str(error))
     print(table(results))
-    if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        with chosen.json.open("a", encoding="utf-8") as file:
+    if path := chosen.json or default_file(chosen, description):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines + [result.json() for result in results])
     for failure in failures:
         print(failure, file=sys.stderr)

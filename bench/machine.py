@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from gradient.backends.cuda import driver
+
+DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = (
     "gradient-dl",
     "numpy",
@@ -18,6 +24,8 @@ PACKAGES = (
     "ml_dtypes",
     "torch",
     "transformers",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
     "llama_cpp_python",
 )
 
@@ -47,6 +55,8 @@ def largest_cache() -> int:
 def describe() -> dict[str, Any]:
     """The machine, the versions and the load at the moment, ready for JSON."""
     return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
+        **({"gpu": gpu} if (gpu := _gpu()) else {}),
         "cpu": _cpu_model(),
         "cpus": cpus(),
         "load": round(os.getloadavg()[0], 2),
@@ -57,6 +67,27 @@ def describe() -> dict[str, Any]:
         "commit": _commit(),
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
     }
+
+
+def _gpu() -> dict[str, Any]:
+    """The first GPU, its driver, and the CUDA that this supports; nothing where there is none."""
+    version = driver.cuda_version()
+    if version is None:
+        return {}
+    return {
+        "name": driver.device_name(0),
+        "architecture": driver.architecture(0),
+        "driver": driver_version(DRIVER),
+        "cuda": f"{version // 1000}.{version % 1000 // 10}",
+    }
+
+
+def driver_version(file: Path) -> str | None:
+    """The version in what NVIDIA's kernel module says of itself: "... Module  550.54.15  ..."."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", file.read_text()):
+            return found[0]
+    return None
 
 
 def _cpu_model() -> str:

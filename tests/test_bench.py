@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -10,10 +11,13 @@ import sys
 
 import pytest
 
-from bench import chart
-from bench.cases import CASES
+from bench import chart, machine
+from bench.__main__ import default_file
+from bench.cases import CASES, Options, gpu
 from bench.measure import Samples, interleave
 from bench.result import Result, table
+from gradient.backends.cuda import driver
+from support import fake_device
 from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
@@ -64,6 +68,92 @@ def test_the_chart_takes_the_last_of_our_figures_beside_llama_cpp(tmp_path):
     pytest.importorskip("matplotlib")
     chart.draw(found, tmp_path / "bars.png")
     assert (tmp_path / "bars.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """The stand-in for one: `support.fake_device`."""
+    monkeypatch.setattr(driver, "device_count", lambda: 1)
+    with fake_device.as_cuda():
+        yield
+
+
+def on_gpu(only: str) -> list[Result]:
+    options = Options(threads=1, quick=True, tiny=True, peers=False, only=only)
+    found = list(gpu.run(options))
+    assert [(r.what, r.contender) for r in found[:1]] == [("copy", "gradient")]
+    for result in found:
+        assert result.case == "gpu" and Result.from_json(result.json()) == result
+    return found[1:]
+
+
+def test_products_on_a_gpu_are_held_to_cublas(a_gpu):
+    found = on_gpu("matmul 64")
+    assert [(r.what, r.contender) for r in found] == [
+        (f"matmul 64 x 64 x 64 {dtype}", contender)
+        for dtype in ("float32", "bfloat16")
+        for contender in ("gradient", "cuBLAS")
+    ]
+    for ours, theirs in zip(found[::2], found[1::2], strict=True):
+        assert ours.peer == "cuBLAS" and ours.ratio is not None
+        assert ours.target == "at least 95% of cuBLAS's speed"
+        assert ours.met is (ours.ratio <= 1 / 0.95)
+        assert theirs.target is None and theirs.ratio is None
+
+
+def test_elementwise_calls_on_a_gpu_are_held_to_a_copy(a_gpu):
+    for result in on_gpu("relu"):
+        assert result.roofline is not None and result.bound.startswith("a copy's")
+        assert result.target == "at least 80% of a copy's bandwidth"
+        assert result.met is (result.roofline >= 0.8)
+
+
+def test_models_on_a_gpu_are_measured(a_gpu):
+    step, memory, compiled = on_gpu("training step")
+    assert step.what == "training step bfloat16, GPT, 2 x 16" == compiled.what
+    assert memory.what == "memory of a training step, GPT, 2 x 16"
+    assert [r.contender for r in (step, memory, compiled)] == [
+        "gradient", "gradient", "gradient compile",
+    ]  # fmt: skip
+    assert (memory.value, memory.unit) == (1.0, "MiB")
+    assert "tokens/s" in step.note and "tokens/s" in compiled.note
+    floats, packed, *_ = on_gpu("decoding")  # and kernels over pages
+    assert (floats.target, packed.target) == (
+        "at least 60% of the bound", "at least 45% of the bound",
+    )  # fmt: skip
+    for result in (floats, packed):
+        assert result.unit == "ms/token" and isinstance(result.met, bool)
+
+
+def test_after_its_time_nothing_more_is_begun(a_gpu, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "SECONDS", -1)
+    assert on_gpu("softmax") == []
+    assert "no time was left for softmax float32, softmax bfloat16" in capsys.readouterr().err
+
+
+def test_a_gpu_is_told_with_its_driver(monkeypatch, tmp_path):
+    file = tmp_path / "version"
+    file.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 2024\n")
+    assert machine.driver_version(file) == "550.54.15"
+    assert machine.driver_version(tmp_path / "absent") is None
+    monkeypatch.setattr(machine, "DRIVER", file)
+    for name, value in (
+        ("cuda_version", 12040),
+        ("device_name", "H100"),
+        ("architecture", "sm_90"),
+    ):
+        monkeypatch.setattr(driver, name, lambda *_, value=value: value)
+    described = machine.describe()
+    assert described["gpu"] == {
+        "name": "H100", "architecture": "sm_90", "driver": "550.54.15", "cuda": "12.4",
+    }  # fmt: skip
+    assert described["date"][:2] == "20" and described["commit"]
+    chosen = argparse.Namespace(cases=["gpu"], tiny=False)
+    path = default_file(chosen, {**described, "date": "2026-11-24 20:00"})
+    assert path == CHECKOUT / "bench" / "results" / "2026-11-24-gpu.jsonl"
+    for others in ({"cases": ["ops"]}, {"tiny": True}):
+        assert default_file(argparse.Namespace(**{**vars(chosen), **others}), described) is None
+    assert default_file(chosen, {"date": "2026-11-24 20:00"}) is None
 
 
 @pytest.mark.slow

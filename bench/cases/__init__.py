@@ -61,7 +61,7 @@ CASES = {
     "threads": Case("threads", "what it costs to give work to threads"),
     "plugin": Case("plugin", "a device in another process: queued ops, copies, replayed steps"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
-    "gpu": Case("gpu", "kernels on an NVIDIA GPU, beside PyTorch's and a copy"),
+    "gpu": Case("gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),
     "matmul": Case(

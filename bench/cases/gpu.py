@@ -1,26 +1,34 @@
-"""Kernels on an NVIDIA GPU, beside PyTorch's on the same GPU and beside a copy.
+"""An NVIDIA GPU: whole models, and kernels beside PyTorch's on the same GPU and beside a copy.
 
-A figure is the time of a call when many are queued one after the other. What is bound by memory
-says which share of a copy's bytes a second it makes of the bytes that it must read and write.
-Shapes are those of GPT-2's training (16 x 1,024 tokens) and of LLaMA's decoding.
+A kernel's figure is the time of a call when many are queued one after the other. What is bound by
+memory says which share of a copy's bytes a second it makes of the bytes that it must read and
+write. Shapes are those of GPT-2's training (16 x 1,024 tokens) and of LLaMA's decoding. What
+promises are about comes first; after eight minutes nothing more is begun, and what is left is
+named.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gradient
 import gradient.functional as F
-from bench.cases import Options
+from bench.cases import Options, gpu_models
 from bench.measure import interleave
 from bench.result import Result
 from gradient import backends, optim
+from gradient.backends.cuda.cublas import Operand, Sizes
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.ops import fused
 
 QUEUED = 20  # calls between two waits
+SECONDS = 480
+"""After so many nothing more is begun."""
+COPY_SHARE, CUBLAS_SHARE, FORWARD_SHARE, BACKWARD_SHARE = 0.8, 0.95, 0.6, 0.5
+"""What is promised: of a copy's bandwidth, of cuBLAS's and of PyTorch's attention's speed."""
 GPT2_PARAMETERS = [
     *[(50257, 768), (1024, 768)],
     *[(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)] * 12,
@@ -36,6 +44,9 @@ class Measured(NamedTuple):
     bytes: float = 0.0
     operations: float = 0.0
     only_here: bool = False  # there is no such call in the other library
+    by_cublas: Callable[[str], Callable[[], object]] | None = None  # of the device's name
+    of_copy: float | None = None  # the share of a copy's bandwidth that is promised
+    of_peer: float | None = None  # and of the other's speed
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -49,44 +60,81 @@ def run(options: Options) -> Iterator[Result]:
 
         if place == "cpu" or torch.cuda.is_available():
             peers["torch eager"] = torch
-    copied, calls_queued = 0.0, 1 if options.tiny else QUEUED
-    for measured in cases(1 / 64 if options.tiny else 1.0):
-        calls = {
-            name: queued(measured, library, place, calls_queued)
-            for name, library in peers.items()
-            if library is gradient or not measured.only_here
-        }
-        for call in calls.values():
-            call()
-        samples = interleave(calls, rounds=options.rounds(10))
-        for name, sample in samples.items():
-            seconds = sample.median / calls_queued
-            rate = measured.bytes / seconds
-            if measured.what == "copy" and name == "gradient":
-                copied = rate
-            yield Result(
-                case="gpu",
-                what=measured.what,
-                contender=name,
-                value=seconds * 1e6,
-                unit="us",
-                best=sample.best / calls_queued * 1e6,
-                samples=len(sample.seconds),
-                peer="torch eager" if name == "gradient" and len(calls) > 1 else None,
-                ratio=sample.ratio(samples["torch eager"])
-                if name == "gradient" and len(calls) > 1
-                else None,
-                roofline=rate / copied if measured.bytes and copied else None,
-                bound=f"a copy's {copied / 1e9:.0f} GB/s" if measured.bytes and copied else None,
-                note=f"{measured.operations / seconds / 1e12:.1f} Tflop/s"
-                if measured.operations
-                else None,
-            )
+    begun, left, copied = time.monotonic(), [], 0.0
+    whole = {
+        "training step": lambda: gpu_models.training(options, place),
+        "decoding": lambda: gpu_models.decoding(options, place, copied),
+    }
+    measured = cases(1 / 64 if options.tiny else 1.0)
+    copy = next(measured)
+    for result in kernel(copy, peers, place, options, 0.0):
+        if result.contender == "gradient":
+            copied = copy.bytes / (result.value / 1e6)
+        yield result
+    for name, results in whole.items():
+        if options.wants(name):
+            yield from results()
+    for each in measured:
+        if not options.wants(each.what):
+            continue
+        if time.monotonic() - begun > SECONDS:
+            left.append(each.what)
+            continue
+        yield from kernel(each, peers, place, options, copied)
+    if left:
+        print(f"gpu: no time was left for {', '.join(left)}", file=sys.stderr)
 
 
-def queued(measured: Measured, library: Any, place: str, times: int) -> Callable[[], object]:
+def kernel(
+    measured: Measured, peers: dict[str, Any], place: str, options: Options, copied: float
+) -> Iterator[Result]:
+    """One call by each that has it; `copied`: a copy's bytes a second, if they are known."""
+    calls_queued = 1 if options.tiny else QUEUED
+    calls = {
+        name: queued(measured.run(library, place), library, place, calls_queued)
+        for name, library in peers.items()
+        if library is gradient or not measured.only_here
+    }
+    if measured.by_cublas is not None and place != "cpu":
+        calls["cuBLAS"] = queued(measured.by_cublas(place), gradient, place, calls_queued)
+    for call in calls.values():
+        call()
+    samples = interleave(calls, rounds=options.rounds(10))
+    for name, sample in samples.items():
+        ours, seconds = name == "gradient", sample.median / calls_queued
+        peer = next((p for p in ("cuBLAS", "torch eager") if p in samples), None) if ours else None
+        ratio = sample.ratio(samples[peer]) if peer else None
+        reached = measured.bytes / seconds / copied if measured.bytes and copied else None
+        judged: dict[str, Any] = {}
+        if measured.of_copy and reached:
+            what = f"at least {measured.of_copy:.0%} of a copy's bandwidth"
+            judged = gpu_models.judged(name, place, 1 / reached, 1 / measured.of_copy, what)
+        elif measured.of_peer and ratio:
+            what = f"at least {measured.of_peer:.0%} of {peer}'s speed"
+            judged = gpu_models.judged(name, place, ratio, 1 / measured.of_peer, what)
+        yield Result(
+            case="gpu",
+            what=measured.what,
+            contender=name,
+            value=seconds * 1e6,
+            unit="us",
+            best=sample.best / calls_queued * 1e6,
+            samples=len(sample.seconds),
+            peer=peer,
+            ratio=ratio,
+            roofline=reached,
+            bound=f"a copy's {copied / 1e9:.0f} GB/s" if reached else None,
+            note=f"{measured.operations / seconds / 1e12:.1f} Tflop/s"
+            if measured.operations
+            else None,
+            **judged,
+        )
+
+
+def queued(
+    call: Callable[[], object], library: Any, place: str, times: int
+) -> Callable[[], object]:
     """The call, so many times, and a wait for the last."""
-    call = measured.run(library, place)
     wait: Callable[[], object] = (lambda: None) if place == "cpu" else library.cuda.synchronize
     if library is gradient:
         wait = backends.get(place).synchronize
@@ -100,25 +148,31 @@ def queued(measured: Measured, library: Any, place: str, times: int) -> Callable
 
 
 def cases(scale: float) -> Iterator[Measured]:
+    """The copy first, by which the others are measured."""
     rows = max(4, int(16384 * scale))
+    wide = rows * 4096 * 4
+    yield Measured("copy", of_one(lambda lib, x: x.clone(), rows, 4096, "float32"), 2 * wide)
+    yield from products(scale)
     for dtype, size in (("float32", 4), ("bfloat16", 2)):
         wide = rows * 4096 * size
-        if size == 4:
-            yield Measured("copy", of_one(lambda lib, x: x.clone(), rows, 4096, dtype), 2 * wide)
         for name in ("exp", "gelu", "silu", "relu"):
             function = function_of(name)
-            yield Measured(f"{name} {dtype}", of_one(function, rows, 4096, dtype), 2 * wide)
+            yield Measured(
+                f"{name} {dtype}", of_one(function, rows, 4096, dtype), 2 * wide, of_copy=COPY_SHARE
+            )
         softmax = of_one(lambda lib, x: functional(lib).softmax(x, -1), rows, 4096, dtype)
-        yield Measured(f"softmax {dtype}", softmax, 2 * wide)
-        yield Measured(f"layer_norm {dtype}", norm("layer_norm", rows, dtype), 2 * wide)
-        yield Measured(f"rms_norm {dtype}", norm("rms_norm", rows, dtype), 2 * wide)
+        yield Measured(f"softmax {dtype}", softmax, 2 * wide, of_copy=COPY_SHARE)
+        yield Measured(
+            f"layer_norm {dtype}", norm("layer_norm", rows, dtype), 2 * wide, of_copy=COPY_SHARE
+        )
+        yield Measured(
+            f"rms_norm {dtype}", norm("rms_norm", rows, dtype), 2 * wide, of_copy=COPY_SHARE
+        )
         training = norm("layer_norm", rows, dtype, grad=True)
-        yield Measured(f"layer_norm and gradient {dtype}", training, 5 * wide)
+        yield Measured(f"layer_norm and gradient {dtype}", training, 5 * wide, of_copy=COPY_SHARE)
         logits = max(4, rows // 4) * 50304 * size
         entropy = cross_entropy(max(4, rows // 4), dtype)
         yield Measured(f"cross_entropy and gradient {dtype}", entropy, 3 * logits)
-        n = max(64, int(4096 * scale))
-        yield Measured(f"matmul {n} {dtype}", product(n, dtype), operations=2 * n**3)
         for what, of in (("attention", GPT2), ("attention of LLaMA's heads", LLAMA)):
             if of is LLAMA and size == 4:
                 continue
@@ -127,7 +181,9 @@ def cases(scale: float) -> Iterator[Measured]:
                 # Two products forwards and five backwards, of half of the scores.
                 flops = 2 * b * of.heads * t * t * of.width * (1 if not grad else 3.5)
                 called = f"{what} {'and gradient ' if grad else ''}{dtype}"
-                yield Measured(called, attention(of, b, t, dtype, grad), operations=flops)
+                promised = BACKWARD_SHARE if grad else FORWARD_SHARE
+                call = attention(of, b, t, dtype, grad)
+                yield Measured(called, call, operations=flops, of_peer=promised)
         keys = max(64, int(8192 * scale))
         read = 2 * 8 * keys * 128 * size
         yield Measured(f"attention of one query {dtype}", decode(keys, dtype), read)
@@ -225,10 +281,48 @@ def cross_entropy(rows: int, dtype: str) -> Callable[[Any, str], Callable[[], ob
     return prepare
 
 
-def product(n: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+def products(scale: float) -> Iterator[Measured]:
+    """A square one, and those of GPT-2's training: what a linear layer does forwards."""
+    square = max(64, int(4096 * scale))
+    tokens, width, inner = (max(16, int(n * scale)) for n in (16384, 768, 3072))
+    shapes = [(square,) * 3, (tokens, width, inner), (tokens, inner, width)]
+    for dtype in ("float32", "bfloat16"):
+        for m, k, n in shapes:
+            yield Measured(
+                f"matmul {m} x {k} x {n} {dtype}",
+                product(m, k, n, dtype),
+                operations=2 * m * k * n,
+                by_cublas=product_of_cublas(m, k, n, dtype),
+                of_peer=CUBLAS_SHARE,
+            )
+
+
+def product(m: int, k: int, n: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
     def prepare(library: Any, place: str) -> Callable[[], object]:
-        a, b = (made(library, place, dtype, n, n) for _ in range(2))
+        a, b = made(library, place, dtype, m, k), made(library, place, dtype, k, n)
         return lambda: a @ b
+
+    return prepare
+
+
+def product_of_cublas(m: int, k: int, n: int, dtype: str) -> Callable[[str], Callable[[], object]]:
+    """`cublasGemmEx` alone, into an array that is there; by columns, so that factors change
+    places."""
+
+    def prepare(place: str) -> Callable[[], object]:
+        be: Any = backends.get(place)
+        shapes = ((m, k), (k, n), (m, n))
+        a, b, out = (made(gradient, place, dtype, *shape).array for shape in shapes)
+        left, right, result = (
+            Operand(be.runtime.address(x), False, x.shape[1]) for x in (a, b, out)
+        )
+        sizes, blas = Sizes(n, m, k), be.runtime.blas
+
+        def call() -> object:
+            blas.multiply(out.dtype, sizes, right, left, result)
+            return a, b, out  # whose memory it is
+
+        return call
 
     return prepare
 

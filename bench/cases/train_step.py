@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,28 +64,45 @@ GPT2_124M = Shape(
 )
 
 
-def training_step(package: str, shape: Shape, compile: bool = False) -> Callable[[], float]:
-    """A call that makes one step of examples/char_gpt.py under `package`, and returns its loss."""
+def training_step(
+    package: str,
+    shape: Shape,
+    compile: bool = False,
+    place: str = "cpu",
+    autocast: str | None = None,
+) -> Callable[[], float]:
+    """A call that makes one step of examples/char_gpt.py under `package`, and returns its loss.
+
+    Args:
+        compile: of PyTorch the loss is compiled, of `gradient` the whole step.
+        place: the device.
+        autocast: the dtype of its products, "bfloat16"; None: all are float32's.
+    """
     script = under_torch.load("char_gpt", package)
     framework = script.gradient
     framework.manual_seed(0)
     model = script.GPT(
         script.GPTConfig(shape.vocab, shape.time, shape.layers, shape.heads, shape.width)
-    )
+    ).to(place)
     optimizer = model.configure_optimizer(lr=1e-4, weight_decay=0.1)
-    loss_of = framework.compile(model.loss) if compile else model.loss
+    loss_of = framework.compile(model.loss) if compile and package == "torch" else model.loss
     ids = np.random.default_rng(0).integers(0, shape.vocab, (shape.batch, shape.time + 1))
-    inputs, targets = (framework.tensor(part.copy()) for part in (ids[:, :-1], ids[:, 1:]))
+    inputs, targets = (
+        framework.tensor(part.copy()).to(place) for part in (ids[:, :-1], ids[:, 1:])
+    )
+    dtype = None if autocast is None else getattr(framework, autocast)
 
-    def step() -> float:
-        loss = loss_of(inputs, targets)
+    def update(inputs: Any, targets: Any) -> Any:
+        with framework.autocast(place, dtype=dtype, enabled=dtype is not None):
+            loss = loss_of(inputs, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         script.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.item()
+        return loss
 
-    return step
+    run = framework.compile(update) if compile and package == "gradient" else update
+    return lambda: run(inputs, targets).item()
 
 
 def run(options: Options) -> Iterator[Result]:

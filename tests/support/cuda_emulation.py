@@ -12,6 +12,7 @@ import re
 import subprocess
 import tempfile
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,7 @@ class FakeRuntime(EmulatedRuntime):
     def __init__(self, order: int = 0):
         super().__init__(order)
         self.default = FakeStream()
+        self.reset_peaks()
 
     def current_stream(self) -> FakeStream:
         return self.default
@@ -277,6 +279,12 @@ class FakeRuntime(EmulatedRuntime):
         if fake_cupy.captured is not None:
             self.cublas.kept.append(x._host)
         return super().address(x._host)
+
+    def empty_cache(self) -> None:
+        pass
+
+    def reset_peaks(self) -> None:
+        self.peaks = types.SimpleNamespace(allocated=1 << 20, reserved=1 << 21)
 
     def queue_to_numpy(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         out = self.pinned(x.shape, x.dtype) if out is None else out
