@@ -67,6 +67,7 @@ MODULES = {
     "gradient.nn.parallel.data_parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.distributed": "gradient.compat.parallel",
     "gradient.nn.utils.stateless": "gradient.func",
+    "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
@@ -184,7 +185,6 @@ HINTS = {
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
-    "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
     "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(

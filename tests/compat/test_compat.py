@@ -261,6 +261,14 @@ def test_jit_leaves_functions_what_they_are() -> None:
         jit.save(double, "file")
 
 
+def test_onnx_is_imported_and_does_not_export(tmp_path: Path) -> None:
+    """As scripts do that can export what they train."""
+    onnx = importlib.import_module("gradient.onnx")
+    assert not onnx.is_in_onnx_export()
+    with pytest.raises(RuntimeError, match="onnx.export: there is no export to ONNX; save"):
+        onnx.export(gradient.nn.Linear(2, 2), (gradient.ones(2),), tmp_path / "model.onnx")
+
+
 def test_old_names_of_initialisers() -> None:
     w = gradient.empty(2, 3)
     gradient.nn.init.constant(w, 2.0)  # type: ignore[attr-defined]
