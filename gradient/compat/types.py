@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradient import dtypes
-from gradient.errors import TypeMismatch, sentence
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty
-from gradient.tensor.from_data import tensor
+from gradient.tensor.old_forms import constructed
 
 __all__ = [
     "BFloat16Tensor",
@@ -38,14 +36,8 @@ class TensorOf(type):
     def __init__(cls, name: str, dtype: dtypes.DType, device: str = "cpu") -> None:
         super().__init__(name, (), {})
 
-    def __call__(cls, *data: Any) -> Tensor:
-        """Of a sequence or an array its values; of sizes, or of none, what is not defined."""
-        if len(data) == 1 and isinstance(data[0], (list, tuple, np.ndarray, Tensor)):
-            return tensor(data[0], dtype=cls.dtype, device=cls.device)
-        if any(type(n) is not int for n in data):
-            expected = "a sequence, an array, a Tensor, or sizes"
-            raise TypeMismatch(sentence(cls.__name__, expected, ", ".join(map(repr, data))))
-        return empty(data or (0,), dtype=cls.dtype, device=cls.device)
+    def __call__(cls, *data: Any, size: Any = None, device: Any = None) -> Tensor:
+        return constructed(cls.__name__, data, size, cls.dtype, device or cls.device)
 
     def __instancecheck__(cls, value: Any) -> bool:
         if not isinstance(value, Tensor) or value.dtype.is_packed:

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from gradient.autograd import engine
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
@@ -18,7 +16,7 @@ from gradient.autograd.node import RemovableHandle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import AutogradError, TypeMismatch, sentence
-from gradient.tensor.arguments import Size, size_of, tensor_of
+from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.conversion import Conversion
@@ -26,6 +24,7 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
+from gradient.tensor.old_forms import constructed
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.pairings import Pairings
 from gradient.tensor.predicates import Predicates
@@ -81,20 +80,14 @@ class Tensor(
 
     __slots__ = ()
 
-    def __new__(cls, *data: Any, requires_grad: bool = False) -> Any:
+    def __new__(
+        cls, *data: Any, size: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Any:
         """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
         prefer `gradient.tensor` and `empty`."""
-        from gradient.tensor.creation import empty
-        from gradient.tensor.from_data import tensor
-
-        (first,) = data if len(data) == 1 else (None,)
-        if isinstance(first, (list, tuple, np.ndarray, Variable)) and type(first) is not Size:
-            made = tensor(first, dtype=float)
-        elif any(type(n) in (bool, float, str) or n is None for n in data):
-            expected = "a sequence, an array, a Tensor, or sizes"
-            raise TypeMismatch(sentence("Tensor", expected, ", ".join(map(repr, data))))
-        else:
-            made = empty(size_of(data or (0,)))
+        made = constructed("Tensor", data, size, float, device, any_dtype=True)
+        if cls is Tensor:
+            return made.requires_grad_() if requires_grad else made
         out = object.__new__(cls)
         out.array, out.backend, out.node, out._grad = made.array, made.backend, None, None
         if requires_grad:

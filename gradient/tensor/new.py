@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.placing import creates_like
-from gradient.tensor.arguments import Size
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
+from gradient.tensor.old_forms import constructed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,14 +83,10 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
 
-    def new(self, *data: Any, device: DeviceLike = None) -> Tensor:
-        """Of a sequence or a tensor its values; of sizes, or of none, what is not defined: an old
-        form of `new_tensor` and `new_empty`."""
-        like = self._like(None, device)
-        if len(data) == 1 and not isinstance(data[0], (int, Size)):
-            return tensor(data[0], **like)
-        sizes = data[0] if len(data) == 1 and isinstance(data[0], Size) else data
-        return empty(tuple(sizes) or (0,), **like)
+    def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:
+        """Of a tensor one that shares its memory; of a sequence its values; of sizes, or of none,
+        what is not defined: an old form of `new_tensor` and `new_empty`."""
+        return constructed("new", data, size, **self._like(None, device))
 
     def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> dict[str, Any]:
         return {

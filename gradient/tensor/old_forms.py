@@ -1,0 +1,53 @@
+"""The constructors of old: `Tensor(...)`, `FloatTensor(...)` and `x.new(...)` read their arguments
+in one way, in which a shape is not data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradient.autograd.variable import Variable
+from gradient.dtypes import dtype_of
+from gradient.errors import TypeMismatch, sentence
+from gradient.tensor.arguments import Size, size_of, strict_index
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
+
+
+def constructed(
+    name: str, data: Sequence[Any], size: Any, dtype: Any, device: Any, any_dtype: bool = False
+) -> Tensor:
+    """Of a Tensor one that shares its memory; of a sequence or an array its values; of sizes (ints,
+    or one `Size`), or of nothing, numbers that are not defined.
+
+    A Tensor is to be of `dtype`, unless `any_dtype`.
+    """
+    from gradient.tensor.creation import empty
+    from gradient.tensor.from_data import tensor
+
+    if size is not None:
+        data = (Size(size), *data)
+    (first,) = data if len(data) == 1 else (None,)
+    if isinstance(first, Variable):
+        x: Tensor = first  # type: ignore[assignment]
+        if not any_dtype and x.dtype is not dtype_of(dtype):
+            expected = f"a Tensor of {dtype_of(dtype)}"
+            raise TypeMismatch(sentence(name, expected, x.dtype, "convert it by .to(dtype)"))
+        return x.view(x.shape)
+    if isinstance(first, Size):
+        return empty(first, dtype=dtype, device=device)
+    if isinstance(first, np.ndarray) or (
+        isinstance(first, Sequence) and not isinstance(first, (str, bytes))
+    ):
+        values = first if isinstance(first, (np.ndarray, tuple)) else list(first)
+        return tensor(values, dtype=dtype, device=device)
+    try:
+        for n in data:
+            strict_index(n)
+    except TypeError:
+        expected = "a sequence, an array, a Tensor, or sizes"
+        raise TypeMismatch(sentence(name, expected, ", ".join(map(repr, data)))) from None
+    return empty(size_of(data or (0,)), dtype=dtype, device=device)
