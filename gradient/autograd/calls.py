@@ -16,7 +16,7 @@ from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr, trace
 from gradient.autograd.outputs import outputs
-from gradient.autograd.promotion import cast_result, checked_chars, promote
+from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
 from gradient.source_lines import user_frame
@@ -168,6 +168,10 @@ def of_two(made: Op) -> Callable[..., Any]:
             if fits or not promotes:
                 z = function(backend, x, y)
             else:
+                if not isinstance(b, Variable):
+                    y = plain_number(y)
+                elif not isinstance(a, Variable):
+                    x = plain_number(x)
                 x, y = promote(made, backend, [x, y])
                 z = cast_result(backend, function(backend, x, y), x, y)
         except Exception as error:
@@ -229,7 +233,7 @@ def of_n(made: Op) -> Callable[..., Any]:
                     elif array.dtype is not shared:
                         fits = False
                 else:
-                    arrays.append(t)
+                    arrays.append(t if t is None else plain_number(t))
                     nodes.append(None)
                     if t is not None or not takes_none:
                         fits = False

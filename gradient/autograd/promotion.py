@@ -125,6 +125,12 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
+def plain_number(value: Any) -> Any:
+    """An operand that is no tensor; a NumPy scalar as the Python number that it is to PyTorch,
+    which decides no dtype: a float32 loss times np.float64(2) stays float32."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
     """The result of an op, in the dtype of its 16-bit input where a number was float32 beside it
     (see `scalars_in_float32`)."""

@@ -166,6 +166,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
     floats("celu", input)
+    alpha = number_of("celu", "alpha", alpha)
     if alpha == 0:
         raise ArgumentError(sentence("celu", "alpha other than 0", alpha))
     return _apply(lambda x: activation.elu(x, alpha=alpha, stretch=alpha), input, inplace)

@@ -50,6 +50,7 @@ def cross_entropy(
         raise ArgumentError(
             f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}"
         )
+    label_smoothing = float(label_smoothing)
     ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
     class_dim = 0 if input.ndim == 1 else 1
     if target.dtype.is_floating_point:

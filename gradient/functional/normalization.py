@@ -219,7 +219,7 @@ def _batch_norm(
         tensor if tensor is None or tensor.dtype is input.dtype else tensor.to(input.dtype)
         for tensor in (weight, bias)
     )
-    return fused.batch_norm(input, weight, bias, eps=eps)
+    return fused.batch_norm(input, weight, bias, eps=float(eps))
 
 
 @composite

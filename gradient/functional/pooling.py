@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from gradient.backends.options import PoolingOptions
 from gradient.dtypes import float32, iinfo
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
@@ -370,7 +372,7 @@ def _adaptive_dims(
         raise ShapeError(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
         )
-    given = (output_size,) * spatial if isinstance(output_size, int) else output_size
+    given = (output_size,) * spatial if isinstance(output_size, (int, np.integer)) else output_size
     if not isinstance(given, (tuple, list)) or any(
         not (out is None or hasattr(out, "__index__")) for out in given
     ):

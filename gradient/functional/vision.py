@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from gradient.dtypes import float64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
@@ -133,14 +135,14 @@ def _target(
     if (size is None) == (scale_factor is None):
         raise ArgumentError("interpolate: expected either size or scale_factor")
     given = size if size is not None else scale_factor
-    if not isinstance(given, int | float | tuple | list):
+    if not isinstance(given, int | float | np.number | tuple | list):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
-    each = [given] * len(in_sizes) if isinstance(given, int | float) else list(given)
+    each = [given] * len(in_sizes) if isinstance(given, int | float | np.number) else list(given)
     if len(each) != len(in_sizes):
         raise ArgumentError(
             f"interpolate: expected one number or {len(in_sizes)}, got {tuple(each)}"
         )
-    if not all(isinstance(number, int | float) for number in each):
+    if not all(isinstance(number, int | float | np.number) for number in each):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     if size is not None:
         out_sizes = [int(out) for out in each]

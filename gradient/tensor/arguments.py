@@ -84,7 +84,7 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
     """
     if dim is None:
         return None
-    if isinstance(dim, int):
+    if isinstance(dim, (int, np.integer)):
         axis = axis_of(dim, ndim)
         return axis if ndim else None
     if not isinstance(dim, (tuple, list)):
@@ -190,22 +190,26 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
     try:
         if isinstance(value, Variable):
             raise TypeError
-        return [strict_index(v) for v in ([value] if isinstance(value, int) else value)]
+        return [
+            strict_index(v) for v in ([value] if isinstance(value, (int, np.integer)) else value)
+        ]
     except TypeError:
         expected = f"an int or a sequence of ints as {name}"
         raise TypeMismatch(sentence(caller, expected, repr(value))) from None
 
 
 def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> Any:
-    """`value`, if it is a number; that of a 0-d tensor, unless a gradient would be lost with it."""
+    """`value` as a Python number; that of a 0-d tensor, unless a gradient would be lost with it."""
     if isinstance(value, Variable) and not value.array.shape:
         if value.node is not None:
             expected, got = f"a number as {name}", "a tensor that requires a gradient"
             raise TypeMismatch(sentence(caller, expected, got, "use its .item()"))
         value = tensor_of(caller, value).item()
-    if not isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
+    elif isinstance(value, (np.generic, np.ndarray)) and not value.shape:
+        value = value.item()  # one of NumPy's would decide the dtype of what it meets
+    if not isinstance(value, (bool, int, float, complex)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
-    if isinstance(value, (complex, np.complexfloating)) and not takes_complex:
+    if isinstance(value, complex) and not takes_complex:
         raise TypeMismatch(sentence(caller, f"a real number as {name}", shown(value)))
     return value
 

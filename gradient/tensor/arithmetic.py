@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.promotion import refuse_complex
+from gradient.autograd.promotion import plain_number, refuse_complex
 from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -278,8 +278,8 @@ class Arithmetic(TensorBase):
         if isinstance(min, Variable) != isinstance(max, Variable) and None not in (min, max):
             # A number beside a 0-d tensor: both are numbers.
             min, max = number_of("clamp", "min", min), number_of("clamp", "max", max)
-        low: Any = min
-        high: Any = max
+        low: Any = plain_number(min)
+        high: Any = plain_number(max)
         for name, bound in (("min", low), ("max", high)):
             if bound is not None and not isinstance(bound, (int, float, Variable)):
                 raise TypeMismatch(

@@ -166,9 +166,10 @@ def where(
         return placed(where(condition, input, other), {"out": out}, "where")  # type: ignore[arg-type]
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
-    for name, value in (("input", input), ("other", other)):
-        if not isinstance(value, Variable):
-            number_of("where", name, value, takes_complex=True)
+    if not isinstance(input, Variable):
+        input = number_of("where", "input", input, takes_complex=True)
+    if not isinstance(other, Variable):
+        other = number_of("where", "other", other, takes_complex=True)
     if isinstance(condition, Variable) and condition.array.dtype.name == "uint8":
         condition = condition.bool()  # PyTorch still takes it
     array = condition_of("where", condition)

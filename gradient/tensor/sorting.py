@@ -135,7 +135,8 @@ class Sorting(Reductions):
                 f"{interpolation!r}"
             )
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
-        points = self.new_tensor(q) if isinstance(q, (int, float)) else tensor_of("quantile", q)
+        one = isinstance(q, (int, float, np.number))
+        points = self.new_tensor(q) if one else tensor_of("quantile", q)
         if not self.dtype.is_floating_point or points.dtype is not self.dtype:
             raise DTypeError(
                 "quantile: expected floating-point input and q of one dtype, got "

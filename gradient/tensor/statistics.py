@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
@@ -76,7 +78,7 @@ class Statistics(TensorBase):
         filled = self.detach().nan_to_num(0.0) if self.is_floating_point() else self
         checked = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
-        points = (self.new_tensor(q) if isinstance(q, (int, float)) else q).reshape(-1)
+        points = (self.new_tensor(q) if isinstance(q, (int, float, np.number)) else q).reshape(-1)
         last = (~x.isnan()).sum(-1, keepdim=True).to(x.dtype) - 1
         at = INTERPOLATIONS[interpolation](points.detach() * last.clamp(min=0))
         low, high = at.floor(), at.ceil()
