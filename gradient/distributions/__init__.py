@@ -14,6 +14,7 @@ from gradient import absent
 from gradient.distributions import constraints as constraints
 from gradient.distributions import transforms as transforms
 from gradient.distributions.categorical import *
+from gradient.distributions.constraint_registry import *
 from gradient.distributions.continuous import *
 from gradient.distributions.counting import *
 from gradient.distributions.distribution import *

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradient.dtypes import finfo
 from gradient.tensor import Tensor
 
 __all__ = [
     "Constraint",
     "boolean",
     "cat",
+    "corr_cholesky",
     "dependent",
+    "dependent_property",
     "greater_than",
     "greater_than_eq",
     "half_open_interval",
     "independent",
     "integer_interval",
     "interval",
+    "is_dependent",
     "less_than",
     "lower_cholesky",
     "lower_triangular",
@@ -31,10 +35,12 @@ __all__ = [
     "positive",
     "positive_definite",
     "positive_integer",
+    "positive_semidefinite",
     "real",
     "real_vector",
     "simplex",
     "square",
+    "stack",
     "symmetric",
     "unit_interval",
 ]
@@ -124,6 +130,36 @@ class _Bounded(Constraint):
         return ("whole, " if self.is_discrete else "") + " and ".join(parts)
 
 
+class greater_than(_Bounded):
+    def __init__(self, lower_bound: Any) -> None:
+        super().__init__(lower_bound, open="(")
+
+
+class greater_than_eq(_Bounded):
+    def __init__(self, lower_bound: Any) -> None:
+        super().__init__(lower_bound)
+
+
+class less_than(_Bounded):
+    def __init__(self, upper_bound: Any) -> None:
+        super().__init__(None, upper_bound, open=")")
+
+
+class interval(_Bounded):
+    def __init__(self, lower_bound: Any, upper_bound: Any) -> None:
+        super().__init__(lower_bound, upper_bound)
+
+
+class half_open_interval(_Bounded):
+    def __init__(self, lower_bound: Any, upper_bound: Any) -> None:
+        super().__init__(lower_bound, upper_bound, open=")")
+
+
+class integer_interval(_Bounded):
+    def __init__(self, lower_bound: Any, upper_bound: Any = None) -> None:
+        super().__init__(lower_bound, upper_bound, whole=True)
+
+
 class _Simplex(Constraint):
     event_dim = 1
 
@@ -168,6 +204,16 @@ class _LowerCholesky(_LowerTriangular):
         return "lower triangular with a positive diagonal"
 
 
+class _CorrCholesky(_LowerCholesky):
+    def check(self, value: Tensor) -> Tensor:
+        tolerance = finfo(value.dtype).eps * value.shape[-1] * 10
+        of_length_1 = ((value**2).sum(-1).sqrt() - 1).abs() < tolerance
+        return super().check(value) & of_length_1.all(-1)
+
+    def __repr__(self) -> str:
+        return "lower triangular with a positive diagonal and rows of length 1"
+
+
 class _Symmetric(_Square):
     def check(self, value: Tensor) -> Tensor:
         same = (value - value.mT).abs() <= 1e-6 + 1e-6 * value.abs()
@@ -182,6 +228,16 @@ class _PositiveDefinite(_Symmetric):
 
     def __repr__(self) -> str:
         return "symmetric and positive definite"
+
+
+class _PositiveSemidefinite(_Symmetric):
+    def check(self, value: Tensor) -> Tensor:
+        from gradient.linalg.decompositions import eigvalsh
+
+        return super().check(value) & (eigvalsh(value.detach()) >= 0).all(-1)
+
+    def __repr__(self) -> str:
+        return "symmetric and positive semidefinite"
 
 
 class _Independent(Constraint):
@@ -220,46 +276,58 @@ class _Cat(Constraint):
         return cat(checks, self.dim)
 
 
+class _Stack(Constraint):
+    """Constraints of the slices along a dimension."""
+
+    def __init__(self, cseq: Any, dim: int = 0) -> None:
+        self.cseq, self.dim = list(cseq), dim
+        self.is_discrete = any(c.is_discrete for c in self.cseq)
+        dims = max(c.event_dim for c in self.cseq)
+        self.event_dim = dims + (dim + dims < 0)
+
+    def check(self, value: Tensor) -> Tensor:
+        from gradient.tensor.joining import stack
+
+        slices = value.unbind(self.dim)
+        return stack([c.check(each) for c, each in zip(self.cseq, slices, strict=True)], self.dim)
+
+
+class dependent_property(property, _Dependent):
+    """Makes a property of a constraint that depends on parameters: `@dependent_property`, or
+    `@dependent_property(is_discrete=False, event_dim=1)`."""
+
+    def __init__(self, fn: Any = None, *, is_discrete: bool = False, event_dim: int = 0) -> None:
+        property.__init__(self, fn)
+        self.is_discrete, self.event_dim = is_discrete, event_dim
+
+    def __call__(self, fn: Any) -> dependent_property:
+        return dependent_property(fn, is_discrete=self.is_discrete, event_dim=self.event_dim)
+
+
+def is_dependent(constraint: Any) -> bool:
+    """Whether a constraint depends on parameters, and has no check of its own."""
+    return isinstance(constraint, _Dependent)
+
+
 dependent = _Dependent()
 boolean = _Boolean()
 one_hot = _OneHot()
 real = _Real()
-nonnegative = _Bounded(0)
-positive = _Bounded(0, open="(")
-unit_interval = _Bounded(0, 1)
-nonnegative_integer = _Bounded(0, whole=True)
-positive_integer = _Bounded(1, whole=True)
+nonnegative = greater_than_eq(0)
+positive = greater_than(0)
+unit_interval = interval(0, 1)
+nonnegative_integer = integer_interval(0)
+positive_integer = integer_interval(1)
 simplex = _Simplex()
 square = _Square()
 lower_triangular = _LowerTriangular()
 lower_cholesky = _LowerCholesky()
+corr_cholesky = _CorrCholesky()
 symmetric = _Symmetric()
+positive_semidefinite = _PositiveSemidefinite()
 positive_definite = _PositiveDefinite()
 independent = _Independent
 cat = _Cat
+stack = _Stack
 multinomial = _Multinomial
 real_vector = _Independent(real, 1)
-
-
-def greater_than(lower_bound: Any) -> Constraint:
-    return _Bounded(lower_bound, open="(")
-
-
-def greater_than_eq(lower_bound: Any) -> Constraint:
-    return _Bounded(lower_bound)
-
-
-def less_than(upper_bound: Any) -> Constraint:
-    return _Bounded(None, upper_bound, open=")")
-
-
-def interval(lower_bound: Any, upper_bound: Any) -> Constraint:
-    return _Bounded(lower_bound, upper_bound)
-
-
-def half_open_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
-    return _Bounded(lower_bound, upper_bound, open=")")
-
-
-def integer_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
-    return _Bounded(lower_bound, upper_bound, whole=True)

@@ -10,7 +10,7 @@ from gradient.distributions import constraints
 from gradient.distributions.continuous import LocationScale
 from gradient.distributions.distribution import same_as
 from gradient.distributions.transformed import TransformedDistribution
-from gradient.distributions.transforms import AbsTransform, ExpTransform
+from gradient.distributions.transforms.elementwise import AbsTransform, ExpTransform
 from gradient.random import randn
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, zeros_like

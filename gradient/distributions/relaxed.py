@@ -10,7 +10,7 @@ from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability, clamp_probs
 from gradient.distributions.distribution import broadcast_all, same_as
 from gradient.distributions.transformed import TransformedDistribution
-from gradient.distributions.transforms import ExpTransform, SigmoidTransform
+from gradient.distributions.transforms.elementwise import ExpTransform, SigmoidTransform
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like

@@ -8,7 +8,7 @@ from typing import Any, Self
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, sum_rightmost
-from gradient.distributions.transforms import ComposeTransform, Transform, composed
+from gradient.distributions.transforms.base import ComposeTransform, Transform, composed
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
 

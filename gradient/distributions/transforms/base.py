@@ -7,28 +7,17 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gradient import functional as F
 from gradient.distributions import constraints
 from gradient.distributions.constraints import Constraint
 from gradient.distributions.distribution import sum_rightmost
-from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.tensor import Size, Tensor
-from gradient.tensor.creation import arange, full_like, zeros_like
+from gradient.tensor.creation import zeros_like
 
 __all__ = [
-    "AbsTransform",
-    "AffineTransform",
     "ComposeTransform",
-    "ExpTransform",
     "IndependentTransform",
-    "PowerTransform",
     "ReshapeTransform",
-    "SigmoidTransform",
-    "SoftmaxTransform",
-    "SoftplusTransform",
-    "StickBreakingTransform",
-    "TanhTransform",
     "Transform",
     "identity_transform",
 ]
@@ -328,200 +317,6 @@ class ReshapeTransform(Transform):
 
     def _key(self) -> tuple[Any, ...]:
         return (self.in_shape, self.out_shape)
-
-
-class ExpTransform(Transform):
-    """`exp(x)`"""
-
-    domain, codomain = constraints.real, constraints.positive
-    bijective, sign = True, 1
-
-    def _call(self, x: Tensor) -> Tensor:
-        return x.exp()
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return y.log()
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return x
-
-
-class PowerTransform(Transform):
-    """`x ** exponent`, of positive numbers."""
-
-    domain, codomain = constraints.positive, constraints.positive
-    bijective = True
-
-    def __init__(self, exponent: Any, cache_size: int = 0) -> None:
-        super().__init__(cache_size)
-        self.exponent = exponent
-
-    @property
-    def sign(self) -> Any:
-        exponent = self.exponent
-        return exponent.sign() if isinstance(exponent, Tensor) else math.copysign(1, exponent)
-
-    def _call(self, x: Tensor) -> Tensor:
-        return x**self.exponent
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return y ** (1 / self.exponent)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return (self.exponent * y / x).abs().log()
-
-    def _key(self) -> tuple[Any, ...]:
-        return (_plain(self.exponent),)
-
-
-class SigmoidTransform(Transform):
-    """`sigmoid(x)`; its inverse cuts y to the numbers between 0 and 1."""
-
-    domain, codomain = constraints.real, constraints.unit_interval
-    bijective, sign = True, 1
-
-    def _call(self, x: Tensor) -> Tensor:
-        return _inside_unit(x.sigmoid())
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        y = _inside_unit(y)
-        return y.log() - (-y).log1p()
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return -F.softplus(-x) - F.softplus(x)
-
-
-def _inside_unit(y: Tensor) -> Tensor:
-    info = finfo(y.dtype)
-    return y.clamp(info.tiny, 1 - info.eps)
-
-
-class TanhTransform(Transform):
-    """`tanh(x)`; more exact than an affine transform and a sigmoid."""
-
-    domain, codomain = constraints.real, constraints.interval(-1, 1)
-    bijective, sign = True, 1
-
-    def _call(self, x: Tensor) -> Tensor:
-        return x.tanh()
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return y.atanh()
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        # log(1 - tanh(x)^2), without its loss of digits
-        return 2 * (math.log(2) - x - F.softplus(-2 * x))
-
-
-class SoftplusTransform(Transform):
-    """`log(1 + exp(x))`"""
-
-    domain, codomain = constraints.real, constraints.positive
-    bijective, sign = True, 1
-
-    def _call(self, x: Tensor) -> Tensor:
-        return F.softplus(x)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return (-(-y).expm1()).log() + y
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return -F.softplus(-x)
-
-
-class AbsTransform(Transform):
-    """`|x|`, which has no inverse: `inv` gives the one that is not negative."""
-
-    domain, codomain = constraints.real, constraints.positive
-
-    def _call(self, x: Tensor) -> Tensor:
-        return x.abs()
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return y
-
-
-class AffineTransform(Transform):
-    """`loc + scale * x`, of numbers, or with `event_dim` 1 or 2 of vectors or matrices."""
-
-    bijective = True
-
-    def __init__(self, loc: Any, scale: Any, event_dim: int = 0, cache_size: int = 0) -> None:
-        super().__init__(cache_size)
-        self.loc, self.scale, self._event_dim = loc, scale, event_dim
-        real = constraints.real
-        self.domain = self.codomain = (
-            real if event_dim == 0 else constraints.independent(real, event_dim)
-        )
-
-    @property
-    def sign(self) -> Any:
-        if isinstance(self.scale, Tensor):
-            return self.scale.sign()
-        return 1 if self.scale > 0 else -1 if self.scale < 0 else 0
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.loc + self.scale * x
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return (y - self.loc) / self.scale
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        if isinstance(self.scale, Tensor):
-            found = self.scale.abs().log().expand(y.shape)
-        else:
-            found = full_like(y.detach(), math.log(abs(self.scale)))
-        return sum_rightmost(found, self._event_dim)
-
-    def _key(self) -> tuple[Any, ...]:
-        return (_plain(self.loc), _plain(self.scale), self._event_dim)
-
-
-class SoftmaxTransform(Transform):
-    """`softmax(x)` over the last dimension; its inverse is `log`, up to a constant."""
-
-    domain, codomain = constraints.real_vector, constraints.simplex
-
-    def _call(self, x: Tensor) -> Tensor:
-        return x.softmax(-1)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return y.log()
-
-
-class StickBreakingTransform(Transform):
-    """K - 1 numbers to K of sum 1: each takes its share of what the ones before it left."""
-
-    domain, codomain = constraints.real_vector, constraints.simplex
-    bijective = True
-
-    def _call(self, x: Tensor) -> Tensor:
-        z = _inside_unit((x - self._offset(x).log()).sigmoid())
-        left = (1 - z).cumprod(-1)
-        return F.pad(z, (0, 1), value=1.0) * F.pad(left, (1, 0), value=1.0)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        shares = y[..., :-1]
-        left = (1 - shares.cumsum(-1)).clamp(min=finfo(y.dtype).tiny)
-        return shares.log() - left.log() + self._offset(shares).log()
-
-    def _offset(self, x: Tensor) -> Tensor:
-        count = x.shape[-1]
-        return arange(count, 0, -1, dtype=x.dtype, device=x.device)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        x = x - self._offset(x).log()
-        return (F.logsigmoid(x) - x + y[..., :-1].log()).sum(-1)
-
-    def forward_shape(self, shape: Sequence[int]) -> Size:
-        return Size((*shape[:-1], shape[-1] + 1))
-
-    def inverse_shape(self, shape: Sequence[int]) -> Size:
-        return Size((*shape[:-1], shape[-1] - 1))
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value.detach().flatten().tolist()) if isinstance(value, Tensor) else float(value)
 
 
 def composed(transforms: Transform | Iterable[Transform]) -> list[Transform]:
