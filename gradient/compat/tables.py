@@ -22,10 +22,12 @@ NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss"
       "normalization", "padding", "pooling", "rnn", "transformer")  # fmt: skip
 
 DISTRIBUTIONS = (
-    "bernoulli", "beta", "binomial", "cauchy", "chi2", "dirichlet", "exponential", "geometric",
-    "gumbel", "half_normal", "independent", "laplace", "log_normal", "mixture_same_family",
-    "negative_binomial", "one_hot_categorical", "poisson", "relaxed_bernoulli",
-    "relaxed_categorical", "studentT", "transformed_distribution", "uniform",
+    "bernoulli", "beta", "binomial", "cauchy", "chi2", "dirichlet", "exponential",
+    "fishersnedecor", "geometric", "gumbel", "half_cauchy", "half_normal", "independent",
+    "inverse_gamma", "kumaraswamy", "laplace", "lkj_cholesky", "log_normal", "logistic_normal",
+    "lowrank_multivariate_normal", "mixture_same_family", "negative_binomial",
+    "one_hot_categorical", "pareto", "poisson", "relaxed_bernoulli", "relaxed_categorical",
+    "studentT", "transformed_distribution", "uniform", "weibull", "wishart",
 )  # fmt: skip
 """Modules of one distribution each, all of which are in the package."""
 

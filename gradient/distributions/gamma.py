@@ -25,6 +25,7 @@ __all__ = [
     "Beta",
     "Chi2",
     "Dirichlet",
+    "FisherSnedecor",
     "Gamma",
     "StudentT",
 ]
@@ -252,3 +253,42 @@ class StudentT(Distribution):
         log_beta = lgamma(0.5 * df) + 0.5 * math.log(math.pi) - lgamma(half)
         slope = half * (digamma(half) - digamma(0.5 * df))
         return self.scale.log() + slope + 0.5 * df.log() + log_beta
+
+
+class FisherSnedecor(Distribution):
+    """`(a / df1) / (b / df2)`, a of `Chi2(df1)` and b of `Chi2(df2)`: the F distribution."""
+
+    has_rsample = True
+    arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}
+    support = constraints.positive
+
+    def __init__(self, df1: Any, df2: Any, validate_args: bool | None = None) -> None:
+        self.df1, self.df2 = broadcast_all("FisherSnedecor", df1, df2)
+        super().__init__(tensor_and_shape(self.df1), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.df2 / (self.df2.masked_fill(self.df2 <= 2, math.nan) - 2)
+
+    @property
+    def mode(self) -> Tensor:
+        found = (self.df1 - 2) / self.df1 * self.df2 / (self.df2 + 2)
+        return found.masked_fill(self.df1 <= 2, math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        a, b = self.df1, self.df2.masked_fill(self.df2 <= 4, math.nan)
+        return 2 * b**2 * (a + b - 2) / (a * (b - 2) ** 2 * (b - 4))
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        tiny = finfo(self.df1.dtype).tiny
+        above = standard_gamma((self.df1 / 2).expand(shape)) / self.df1
+        below = standard_gamma((self.df2 / 2).expand(shape)) / self.df2
+        return (above / below.clamp(min=tiny)).clamp(min=tiny)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        a, b, ratio = self.df1 / 2, self.df2 / 2, self.df1 / self.df2
+        norm = lgamma(a + b) - lgamma(a) - lgamma(b) + a * ratio.log()
+        return norm + (a - 1) * value.log() - (a + b) * (ratio * value).log1p()

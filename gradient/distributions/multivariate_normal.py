@@ -47,31 +47,12 @@ class MultivariateNormal(Distribution):
         name = "MultivariateNormal"
         if loc.ndim < 1:
             raise ArgumentError(sentence(name, "loc of at least 1 dimension", "a number"))
-        given = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-            "scale_tril": scale_tril,
-        }
-        matrices = {key: value for key, value in given.items() if value is not None}
-        if len(matrices) != 1:
-            expected = "one of covariance_matrix, precision_matrix and scale_tril"
-            raise ArgumentError(sentence(name, expected, ", ".join(matrices) or "none"))
-        ((key, matrix),) = matrices.items()
-        if matrix.ndim < 2:
-            expected = f"{key} of at least 2 dimensions"
-            raise ArgumentError(sentence(name, expected, tuple(matrix.shape)))
+        key, matrix = one_matrix(name, covariance_matrix, precision_matrix, scale_tril)
         batch = broadcast_shapes(matrix.shape[:-2], loc.shape[:-1])
         vars(self)[key] = matrix.expand((*batch, *matrix.shape[-2:]))
         self.loc = loc.expand((*batch, loc.shape[-1]))
         super().__init__(batch, self.loc.shape[-1:], validate_args)
-        if key == "scale_tril":
-            self._unbroadcasted_scale_tril = matrix
-        elif key == "covariance_matrix":
-            self._unbroadcasted_scale_tril = cholesky(matrix)
-        else:
-            # P = R R^T with R upper triangular is a Cholesky factor of P turned by 180 degrees
-            turned = cholesky(matrix.flip((-2, -1))).flip((-2, -1)).mT
-            self._unbroadcasted_scale_tril = _inverse(turned)
+        self._unbroadcasted_scale_tril = factor_of(key, matrix)
 
     @functools.cached_property
     def scale_tril(self) -> Tensor:
@@ -89,7 +70,7 @@ class MultivariateNormal(Distribution):
     def precision_matrix(self) -> Tensor:
         """The inverse of the covariance."""
         factor, n = self._unbroadcasted_scale_tril, self.event_shape[0]
-        inverse = _inverse(factor)
+        inverse = inverse_of_triangle(factor)
         return (inverse.mT @ inverse).expand((*self.batch_shape, n, n))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
@@ -133,6 +114,39 @@ class MultivariateNormal(Distribution):
         return (constant + found).expand(self.batch_shape)
 
 
+def one_matrix(
+    name: str,
+    covariance_matrix: Tensor | None,
+    precision_matrix: Tensor | None,
+    scale_tril: Tensor | None,
+) -> tuple[str, Tensor]:
+    """The one of the three that is given, and what it is called."""
+    given = {
+        "covariance_matrix": covariance_matrix,
+        "precision_matrix": precision_matrix,
+        "scale_tril": scale_tril,
+    }
+    matrices = {key: value for key, value in given.items() if value is not None}
+    if len(matrices) != 1:
+        expected = "one of covariance_matrix, precision_matrix and scale_tril"
+        raise ArgumentError(sentence(name, expected, ", ".join(matrices) or "none"))
+    ((key, matrix),) = matrices.items()
+    if matrix.ndim < 2:
+        expected = f"{key} of at least 2 dimensions"
+        raise ArgumentError(sentence(name, expected, tuple(matrix.shape)))
+    return key, matrix
+
+
+def factor_of(key: str, matrix: Tensor) -> Tensor:
+    """The Cholesky factor of the covariance, from what `one_matrix` found."""
+    if key == "scale_tril":
+        return matrix
+    if key == "covariance_matrix":
+        return cholesky(matrix)
+    # P = R R^T with R upper triangular is a Cholesky factor of P turned by 180 degrees
+    return inverse_of_triangle(cholesky(matrix.flip((-2, -1))).flip((-2, -1)).mT)
+
+
 def half_log_det(factor: Tensor) -> Tensor:
     """Half the logarithm of the determinant of `factor @ factor.mT`."""
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -148,7 +162,7 @@ def mahalanobis(factor: Tensor, offset: Tensor) -> Tensor:
     return (found.squeeze(-1) ** 2).sum(-1)
 
 
-def _inverse(factor: Tensor) -> Tensor:
+def inverse_of_triangle(factor: Tensor) -> Tensor:
     """The inverse of a lower triangular matrix."""
     one = eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
     return solve_triangular(factor, one, upper=False)

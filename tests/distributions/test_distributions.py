@@ -46,6 +46,15 @@ DRAWN = [
     d.MultivariateNormal(double(1.0, -1.0), double([2.0, 0.8], [0.8, 1.0])),
     d.MixtureSameFamily(d.Categorical(double(0.3, 0.7)), d.Normal(double(-2.0, 3.0), double(1, 2))),
     d.Independent(d.Normal(double(0.5, -2.0), double(1.0, 3.0)), 1),
+    d.LowRankMultivariateNormal(double(1, -1), double([0.5], [2.0]), double(0.3, 1.0)),
+    d.FisherSnedecor(double(3.0), double(20.0)),
+    d.InverseGamma(double(9.0), double(2.0)),
+    d.Kumaraswamy(double(0.5, 2.0), double(0.5, 5.0)),
+    d.Pareto(double(2.0), double(9.0)),
+    d.Weibull(double(2.0, 1.0), double(1.5, 0.8)),
+    d.GeneralizedPareto(double(1.0, 0.0), double(2.0, 1.0), double(0.1, -0.4)),
+    d.ContinuousBernoulli(double(0.1, 0.5, 0.9)),
+    d.Wishart(double(3.5, 6.0), double([2.0, 0.8], [0.8, 1.0])),
 ]
 
 
@@ -60,6 +69,22 @@ def test_draws_have_the_mean_and_the_variance(drawn: Any) -> None:
     fourth = ((x - x.mean(0)) ** 4).mean(0) - deviation**4
     error = 5 * np.sqrt(np.maximum(fourth, 0) / DRAWS) + 1e-12
     assert np.all(abs(x.var(0) - drawn.variance.numpy()) < error)
+
+
+def test_draws_of_correlations() -> None:
+    """An element of a correlation matrix is 2 b - 1, b of a beta distribution (Lewandowski et al.
+    2009, section 2)."""
+    gradient.manual_seed(3)
+    for dim, concentration in ((2, 0.7), (3, 1.0), (4, 2.5)):
+        factors = d.LKJCholesky(dim, double(concentration)).sample((DRAWS,))[:, 0]
+        correlations = (factors @ factors.mT).numpy()
+        np.testing.assert_allclose(np.einsum("nii->ni", correlations), 1, rtol=1e-12)
+        shape = concentration - 1 + dim / 2
+        variance = 1 / (2 * shape + 1)
+        for i, j in itertools.combinations(range(dim), 2):
+            drawn = correlations[:, i, j]
+            assert abs(drawn.mean()) < 5 * math.sqrt(variance / DRAWS)
+            assert abs(drawn.var() - variance) < 5 * variance * math.sqrt(2 / DRAWS)
 
 
 def test_draws_of_angles() -> None:

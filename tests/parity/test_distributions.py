@@ -14,7 +14,12 @@ import pytest
 import gradient
 from gradient import distributions
 
-pytestmark = pytest.mark.parity
+pytestmark = [
+    pytest.mark.parity,
+    # PyTorch's Wishart says so of draws that are not singular.
+    pytest.mark.filterwarnings("ignore:Singular sample detected"),
+    pytest.mark.filterwarnings("ignore:Low df values detected"),
+]
 torch = pytest.importorskip("torch")
 
 VECTOR, MATRIX = [0.3, -1.2, 2.0], [[2.0, 0.5, 0.1], [0.5, 1.5, -0.3], [0.1, -0.3, 1.0]]
@@ -22,6 +27,8 @@ PROBS = [[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]]
 LOGITS = [[0.5, -1.0, 2.0], [3.0, 0.0, 0.0]]
 POSITIVE = [0.3, 1.0, 4.5]
 TRIL = [[1.2, 0.0, 0.0], [0.3, 0.8, 0.0], [-0.5, 0.1, 2.0]]
+FACTOR = [[0.5], [-1.0], [0.2]]
+CORRELATED = [[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, -0.28, 0.96]]
 
 Row = tuple[str, dict[str, Any], Any]
 ROWS: list[Row] = [
@@ -58,6 +65,33 @@ ROWS: list[Row] = [
     ("MultivariateNormal", {"loc": VECTOR, "covariance_matrix": MATRIX}, [VECTOR, POSITIVE]),
     ("MultivariateNormal", {"loc": VECTOR, "precision_matrix": MATRIX}, [VECTOR, POSITIVE]),
     ("MultivariateNormal", {"loc": [VECTOR, POSITIVE], "scale_tril": TRIL}, POSITIVE),
+    (
+        "LowRankMultivariateNormal",
+        {"loc": VECTOR, "cov_factor": FACTOR, "cov_diag": POSITIVE},
+        [VECTOR, POSITIVE],
+    ),
+    (
+        "LowRankMultivariateNormal",
+        {"loc": [VECTOR, POSITIVE], "cov_factor": FACTOR, "cov_diag": POSITIVE},
+        POSITIVE,
+    ),
+    ("FisherSnedecor", {"df1": [1.5, 3.0, 30.0], "df2": [1.5, 3.0, 9.0]}, [0.2, 1.0, 9.0]),
+    ("HalfCauchy", {"scale": POSITIVE}, [0.2, 1.0, 9.0]),
+    ("InverseGamma", {"concentration": POSITIVE, "rate": [1.0, 0.5, 2.0]}, [0.2, 1.0, 9.0]),
+    (
+        "Kumaraswamy",
+        {"concentration1": POSITIVE, "concentration0": [2.0, 1.5, 0.5]},
+        [0.2, 0.5, 0.9],
+    ),
+    ("LogisticNormal", {"loc": [0.1, -0.4], "scale": [1.0, 0.5]}, PROBS),
+    ("Pareto", {"scale": [0.5, 1.0, 2.0], "alpha": POSITIVE}, [0.6, 1.0, 9.0]),
+    ("Weibull", {"scale": POSITIVE, "concentration": [1.0, 0.5, 2.0]}, [0.2, 1.0, 9.0]),
+    ("ContinuousBernoulli", {"probs": [0.2, 0.5, 0.9]}, [0.0, 0.3, 1.0]),
+    ("ContinuousBernoulli", {"logits": VECTOR}, [0.0, 0.3, 1.0]),
+    ("LKJCholesky", {"dim": 3, "concentration": POSITIVE}, CORRELATED),
+    ("Wishart", {"df": [2.5, 5.0], "covariance_matrix": MATRIX}, [MATRIX, MATRIX]),
+    ("Wishart", {"df": 4.5, "precision_matrix": MATRIX}, MATRIX),
+    ("Wishart", {"df": 3.0, "scale_tril": [TRIL, TRIL]}, MATRIX),
 ]
 
 COMPOSED: dict[str, tuple[Callable[..., Any], dict[str, Any], Any]] = {
@@ -165,7 +199,12 @@ def compare(ours: Any, theirs: Any, found: Any, wanted: Any, what: str) -> None:
 
 QUESTIONS = ("mean", "variance", "stddev", "mode", "entropy", "perplexity", "enumerate_support")
 BY_VALUE = ("log_prob", "cdf")
-ABSENT = {"Gamma": ("cdf",), "Chi2": ("cdf",), "Multinomial": ("entropy", "perplexity")}
+ABSENT = {
+    "Gamma": ("cdf",),
+    "Chi2": ("cdf",),
+    "InverseGamma": ("cdf",),
+    "Multinomial": ("entropy", "perplexity"),
+}
 """The incomplete gamma function, which gradient has not; and what PyTorch computes in float32."""
 
 
@@ -203,6 +242,27 @@ def test_distribution(build: Callable[..., Any], given: Any, value: Any) -> None
             assert str(mine.sample().dtype) == str(other.sample().dtype).replace(
                 "torch", "gradient"
             )
+
+
+def test_generalized_pareto() -> None:
+    """In float32: PyTorch's takes no other."""
+    found = []
+    for package, d in ((gradient, distributions), (torch, torch.distributions)):
+        given = [VECTOR, POSITIVE, [0.3, -0.2, 0.0]]
+        parameters = [package.tensor(value, requires_grad=True) for value in given]
+        excess = d.GeneralizedPareto(*parameters)
+        x, u = package.tensor([0.5, -1.0, 3.0]), package.tensor([0.1, 0.5, 0.9])
+        values = [excess.log_prob(x), excess.cdf(x), excess.icdf(u), excess.log_cdf(x),
+                  excess.log_survival_function(x), excess.mean, excess.variance, excess.entropy(),
+                  excess.mode]  # fmt: skip
+        assert excess.rsample((2,)).requires_grad and excess.sample((2,)).shape == (2, 3)
+        assert bool(excess.support.check(excess.sample((50,))).all())
+        slopes = package.autograd.grad(sum(value.sum() for value in values), parameters)
+        found.append([x.detach().numpy() for x in (*values, *slopes)])
+        with pytest.raises(ValueError, match="scale"):
+            d.GeneralizedPareto(parameters[0], -parameters[1], parameters[2])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
 
 
 def test_von_mises() -> None:
