@@ -955,7 +955,24 @@ CASES: dict[str, list[Case]] = {
     "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
     "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
     "argmin": [lambda a: (a(a.rows, 67), 1), lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
+    "argsort": [
+        *(lambda a: (a(a.rows, 67), -1), lambda a: (with_ties(a(2, a.rows, 33)), 1)),
+        *(lambda a: (with_ties(a(2, 5000)), 1), lambda a: (a(3, 4099), -1)),
+        *(lambda a: (with_ties(a(4096)), 0), lambda a: (a(2, 4097), 1), lambda a: (a(1), 0)),
+        *(lambda a: (np.copysign(a.dtype.type(0), a(77)), 0), lambda a: (a(0, 3), 0)),
+        *[
+            lambda a, kind=kind, n=n: (a.integers(0, 200, n, a.rows).astype(kind) - 100, 0)
+            for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+            for n in (70, 4100)
+        ],
+        lambda a: (a.bools(2, 70), 1),
+    ],
     "topk": [
+        *[lambda a, k=k, best=best: (a(2, 5000), k, 1, best)
+          for k in (1, 33, 1024, 1500) for best in (True, False)],
+        lambda a: (with_ties(a(2, 5000)), 700, 1, True),
+        lambda a: (with_ties(a(5000, 2)), 1000, 0, False),
+        lambda a: (a.integers(-3, 3, 5000), 99, 0, True),
         *[lambda a, best=best: (a(a.rows, 2000), 50, -1, best) for best in (True, False)],
         *[lambda a, best=best: (a.integers(0, 50, 1500, 3), 99, 0, best) for best in (True, False)],
         lambda a: (np.where(a(2, 1200) > 3, a.dtype.type(np.nan), a(2, 1200)), 7, 1, True),

@@ -269,6 +269,8 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     name = function.__name__.rpartition(".")[2]
     name = {"amax": "max", "amin": "min"}.get(name, name)
     arrays = [a for a in args if isinstance(a, ndarray)]
+    if name == "argsort":  # by Thrust, which ends with a synchronise
+        _read(name, arrays[0])
     if name in WITHOUT_HALF and options.get("dtype", args[2] if len(args) > 2 else None) is None:
         for a in arrays:
             if a.dtype == BFLOAT16 or a.dtype == np.float16:

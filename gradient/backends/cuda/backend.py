@@ -21,6 +21,7 @@ from gradient.backends.cuda.pooling import PoolingKernels
 from gradient.backends.cuda.products import Products
 from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.runtime import CupyRuntime
+from gradient.backends.cuda.sorting import SortingKernels
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
 
@@ -42,6 +43,7 @@ class CudaBackend(
     BatchNormKernels,
     EmbeddingKernels,
     RandomKernels,
+    SortingKernels,
     Products,
     ArrayAPIBackend,
 ):

@@ -297,6 +297,19 @@ template <class T> T __shfl_down_sync(unsigned, T value, unsigned distance, int 
     return emulator::exchange(value, inside ? lane + int(distance) : lane);
 }
 
+template <class T> T __shfl_up_sync(unsigned, T value, unsigned distance, int width = 32) {
+    int lane = emulator::state.running->lane;
+    bool inside = (lane & (width - 1)) >= int(distance);
+    return emulator::exchange(value, inside ? lane - int(distance) : lane);
+}
+inline unsigned __match_any_sync(unsigned, int value) {
+    auto all = emulator::gather(value, [](auto) {});
+    unsigned equal = 0;
+    for (int lane = 0; lane < 32; lane++) equal |= unsigned(all[lane] == value) << lane;
+    return equal;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 template <class T> T atomicAdd(T* at, T value) {
     T before = *at;
     *at = before + value;
