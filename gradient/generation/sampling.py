@@ -15,6 +15,7 @@ from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
 from gradient.generation.options import GenerationOptions, Options
+from gradient.ops import reduce
 from gradient.tensor import Device, Tensor
 
 
@@ -207,12 +208,7 @@ def draw(weights: Tensor, uniform: Tensor) -> Tensor:
 
     Inverts the cumulative distribution, so that one number a row is enough.
     """
-    cumulative = weights.cumsum(dim=-1)  # (B, V)
-    # 1 - u lies in (0, 1]: the first sum to reach that share of the whole is a token's of positive
-    # probability, also where the sum rounds to other than 1.
-    total = cumulative[:, -1:]
-    chosen = (cumulative >= (1 - uniform).unsqueeze(1) * total).int().argmax(dim=-1)
-    return gradient.where(total[:, 0] > 0, chosen, -1)
+    return reduce.categorical(weights, uniform)
 
 
 def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:

@@ -275,6 +275,12 @@ def topk(be: Backend[Array], x: Array, /, *, k: int, axis: int, largest: bool = 
     return be.topk(x, k, axis, largest)
 
 
+@op()
+def categorical(be: Backend[Array], weights: Array, uniform: Array, /) -> Array:
+    """A column of each row, drawn in proportion to its weights by a uniform number."""
+    return be.categorical(weights, uniform)
+
+
 @op(takes_complex=True)
 def all(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether no element is zero; of uint8, as a uint8."""

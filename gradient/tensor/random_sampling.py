@@ -134,7 +134,8 @@ class RandomSampling(Arithmetic):
         """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
 
         With replacement by inverting the cumulative sum; without, as the first of exponential
-        clocks with these rates (Efraimidis and Spirakis 2006).
+        clocks with these rates (Efraimidis and Spirakis 2006). Weights that cannot be drawn from
+        are refused, but not on a GPU, which one would have to wait for.
         """
         backend, weights = self.backend, self.array
         num_samples = int_of("multinomial", "num_samples", num_samples)
@@ -146,14 +147,8 @@ class RandomSampling(Arithmetic):
         if len(weights.shape) not in (1, 2):
             raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
         wide = np.dtype(np.float64)
-        host = backend.to_numpy(weights).astype(wide)
-        largest = np.finfo(wide).max
-        if not np.all((host >= 0) & (host <= largest)):
-            expected, got = "weights that are finite and at least 0", outside(host, 0, largest)
-            raise ArgumentError(sentence("multinomial", expected, got))
-        if np.any(host.sum(-1) <= 0):
-            expected = "a weight above 0 in each row"
-            raise ArgumentError(sentence("multinomial", expected, "zeros alone"))
+        if not backend.reads_wait:
+            _check_weights(backend.to_numpy(weights).astype(wide), num_samples, replacement)
         weights = backend.astype(weights, wide)
         if replacement or num_samples == 1:
             u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
@@ -164,11 +159,8 @@ class RandomSampling(Arithmetic):
             # Rounding may leave u at or above the last edge: take the last index with a weight.
             top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
             return wrap(backend.minimum(index, top), backend)
-        if num_samples > weights.shape[-1] or np.any((host > 0).sum(-1) < num_samples):
-            raise ArgumentError(
-                f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without "
-                "replacement: too few weights are positive"
-            )
+        if num_samples > weights.shape[-1]:
+            raise _too_few(num_samples, weights.shape[-1])
         u = draw(generator, backend, "uniform", weights.shape, wide)
         able, one = weights > 0, backend.ones((), wide)
         clocks = -backend.log(1 - u) / backend.where(able, weights, one)
@@ -188,6 +180,26 @@ class RandomSampling(Arithmetic):
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
         u = draw(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return wrap(backend.astype(u < self.array, self.array.dtype), backend)
+
+
+def _check_weights(weights: np.ndarray, num_samples: int, replacement: bool) -> None:
+    """Refuse weights from which `multinomial` cannot draw."""
+    largest = np.finfo(weights.dtype).max
+    if not np.all((weights >= 0) & (weights <= largest)):
+        expected, got = "weights that are finite and at least 0", outside(weights, 0, largest)
+        raise ArgumentError(sentence("multinomial", expected, got))
+    if np.any(weights.sum(-1) <= 0):
+        raise ArgumentError(sentence("multinomial", "a weight above 0 in each row", "zeros alone"))
+    few = np.any((weights > 0).sum(-1) < num_samples)
+    if few and not replacement and num_samples > 1:
+        raise _too_few(num_samples, weights.shape[-1])
+
+
+def _too_few(num_samples: int, weights: int) -> ArgumentError:
+    return ArgumentError(
+        f"multinomial: cannot draw {num_samples} of {weights} without replacement: too few weights "
+        "are positive"
+    )
 
 
 def check_range(caller: str, low: int, high: int, dtype: DType) -> None:

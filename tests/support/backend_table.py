@@ -943,7 +943,7 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, axis=axis: (np.flip(a(3, 60, 70), axis), axis) for axis in range(3)],
         *(lambda a: (a(2, 3, 600), 1), lambda a: (a(5, 5000), 1), lambda a: (a(7), 0)),
         *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 2)),
-        lambda a: (np.log(a(a.rows, 67)), 0),
+        *(lambda a: (np.log(a(a.rows, 67)), 0), lambda a: (np.log(abs(np.rint(a(3, 4500)))), 1)),
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
     "max": [lambda a: (a(a.rows, 67),), *along()],
@@ -1048,6 +1048,13 @@ CASES: dict[str, list[Case]] = {
     ],
     "normal": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
     "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
+    "categorical": [
+        lambda a: (a(a.rows, 67, low=0.0), a(a.rows, low=0.0)),
+        lambda a: (np.maximum(a(3, 9000), a.dtype.type(0)), a(3, low=0.0)),
+        lambda a: (np.eye(33, dtype=a.dtype)[::2], a(17, low=0.0)),
+        lambda a: (np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, np.nan, 1], [1, np.inf, 1]],
+                            a.dtype), np.array([0, 0, 0.5, 0.5, 0.25], a.dtype)),
+    ],
     # Optimiser steps
     "adamw_step": [
         adamw(), adamw(decoupled=False), adamw(maximize=True), adamw(weight_decay=0.0),

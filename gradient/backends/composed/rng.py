@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array
-from gradient.dtypes import float32, float64, uint32, uint64
+from gradient.dtypes import float32, float64, int32, int64, uint32, uint64
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -70,3 +70,15 @@ class RandomDefaults(ShapeDefaults[Array]):
             words, (slice(None), 1)
         )
         return self.getitem(whole % span, (slice(0, n),)), blocks
+
+    def categorical(self, weights: Array, uniform: Array) -> Array:
+        """int64 (B,): a column drawn in proportion to weights (B, V) of at least 0, by inverting
+        their running sum at uniform numbers (B,) in [0, 1); -1 where all are 0 or one is NaN."""
+        cumulative = self.cumsum(weights, 1)
+        # 1 - u lies in (0, 1]: the first sum to reach that share of the whole is one of positive
+        # weight, also where the sum rounds to other than 1.
+        total = self.getitem(cumulative, (slice(None), slice(-1, None)))
+        reached = cumulative >= self.unsqueeze(1 - uniform, 1) * total
+        chosen = self.argmax(self.astype(reached, int32.numpy), 1)
+        some = self.getitem(total, (slice(None), 0)) > 0
+        return self.where(some, chosen, self.full((), -1, int64.numpy))

@@ -1,4 +1,5 @@
-"""Random numbers by a kernel: those of dropout and of everything else that draws."""
+"""Random numbers by kernels: those of dropout and of everything else that draws; and what is drawn
+by them in proportion to weights."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.cuda.launching import KernelLauncher
-from gradient.dtypes import float32, float64
+from gradient.dtypes import float32, float64, int64
 
 BLOCK = 256
+WIDE = float32.numpy, float64.numpy
+"""Of 16-bit weights, sums are rounded before they are compared: left to the default."""
 
 
 class RandomKernels(KernelLauncher, RandomDefaults[Array]):
@@ -35,6 +38,14 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
             "random", kernel, out, (-(-threads // BLOCK),), BLOCK, out,
             *np.array([key, offset], np.uint64).view(np.int64), np.int64(n),
         )  # fmt: skip
+        return out
+
+    def categorical(self, weights: Array, uniform: Array) -> Array:
+        if weights.dtype not in WIDE or not self.has_kernel(weights, uniform):
+            return super().categorical(weights, uniform)
+        out = self.empty(uniform.shape, int64.numpy)
+        weights, uniform = self.contiguous(weights), self.contiguous(uniform)
+        self.launch_rows("scans", "categorical", weights, weights, uniform, out)
         return out
 
 

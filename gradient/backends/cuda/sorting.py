@@ -1,4 +1,4 @@
-"""Sorting and the k best by kernels: stable, without a wait for the GPU, and fit for its graphs.
+"""Sorting, the k best and running sums by kernels: without a wait, and fit for CUDA graphs.
 
 CuPy sorts by Thrust, which takes memory of its own and ends with a synchronise, so that neither a
 graph nor a step without waits may have it.
@@ -20,13 +20,15 @@ ROW_BLOCK = 512
 """Threads of a block for a row, at most."""
 IN_ONE_BLOCK, TOP = 4096, 1024
 """Columns that are sorted in shared memory, and the k best that are."""
+ONE_BLOCK_SUMS = 1 << 18
+"""Columns up to which one block takes the running sums of a row."""
 KINDS = {"f": 0, "V": 0, "i": 1, "u": 2}
 BY_SIZE = {2: "float16", 4: "float32", 8: "float64"}
 """The kernels for integers of so many bytes."""
 
 
 class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
-    """Overrides of `composed.shape`, and the required method `argsort`."""
+    """Overrides of `composed.shape`, and the required methods `argsort` and `cumsum`."""
 
     def argsort(self, x: Array, axis: int) -> Array:
         if not _has_sorting_kernel(x):
@@ -37,6 +39,16 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         if not _has_sorting_kernel(x) or k == 0:
             return super().topk(x, k, axis, largest)
         return self._along_rows(x, axis, lambda rows: self._best(rows, k, largest))
+
+    def cumsum(self, x: Array, axis: int) -> Array:
+        """Of rows; along another axis, or a row that is long enough for many blocks, by CuPy."""
+        in_rows = axis in (-1, x.ndim - 1) and self.has_kernel(x) and x.shape[-1] <= ONE_BLOCK_SUMS
+        if not in_rows:
+            return super().cumsum(x, axis)
+        x = self.contiguous(x)
+        out = self.empty(x.shape, x.dtype)
+        self.launch_rows("scans", "cumsum", x, x, out)
+        return out
 
     def _along_rows(self, x: Array, axis: int, places_in: Any) -> Array:
         """The places that a function gives for rows, back along `axis`."""

@@ -175,8 +175,9 @@ def _fewest(logits: Tensor, keys: Tensor, p: float) -> Tensor:
         return gradient.full_like(logits, -math.inf).scatter(1, order, kept), sums[:, -1]
 
     # Sorting a large vocabulary takes longer than a small model's whole step, and hardly ever are
-    # more than a few tokens kept: so look at the first ones, and at all if they do not reach p.
-    if V > 4 * HEAD:
+    # more than a few tokens kept: so look at the first ones, and at all if they do not reach p. (A
+    # device would have to be waited for to know, which takes longer than it sorts.)
+    if V > 4 * HEAD and not logits.backend.reads_wait:
         result, sums = keep(keys.topk(HEAD, dim=-1).indices)
         if bool((sums >= p).all()):
             return result

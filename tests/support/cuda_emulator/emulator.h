@@ -315,6 +315,16 @@ template <class T> T atomicAdd(T* at, T value) {
     *at = before + value;
     return before;
 }
+template <class T> T atomicMin(T* at, T value) {
+    T before = *at;
+    *at = std::min(before, value);
+    return before;
+}
+template <class T> T atomicMax(T* at, T value) {
+    T before = *at;
+    *at = std::max(before, value);
+    return before;
+}
 template <class T> T __ldg(const T* at) { return *at; }
 
 inline float __int_as_float(int x) { return emulator::bits_as<float>(x); }

@@ -145,7 +145,7 @@ __device__ inline void radix_offsets(unsigned* counts, Int size) {
         const Int i = first + threadIdx.x;
         const unsigned count = i < size ? counts[i] : 0;
         const Scanned<unsigned> sums = block_scan(count);
-        if (i < size) counts[i] = before + sums.up_to - count;
+        if (i < size) counts[i] = before + sums.before;
         before += sums.total;
     }
 }
@@ -212,8 +212,8 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int k, Int width,
         }
         __syncthreads();
         const unsigned count = threadIdx.x < DIGITS ? counts[threadIdx.x] : 0;
-        const unsigned up_to = block_scan(count).up_to;
-        if (up_to - count < left && left <= up_to) digit = threadIdx.x, before = up_to - count;
+        const unsigned better = block_scan(count).before;
+        if (better < left && left <= better + count) digit = threadIdx.x, before = better;
         __syncthreads();
         prefix |= Word(Word(digit) << shift), known |= Word(Word(DIGITS - 1) << shift);
         left -= before, equal = counts[digit];
@@ -235,8 +235,8 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int k, Int width,
         const Int i = first + threadIdx.x;
         const bool is_equal = i < columns && key_of(x, i, order) == prefix;
         const Scanned<unsigned> sums = block_scan(unsigned(is_equal));
-        const unsigned number = found + sums.up_to;
-        if (is_equal && number <= left) best[k - left + number - 1] = {prefix, unsigned(i)};
+        const unsigned number = found + sums.before;
+        if (is_equal && number < left) best[k - left + number] = {prefix, unsigned(i)};
         found += sums.total;
     }
     sort_items(best, int(width));

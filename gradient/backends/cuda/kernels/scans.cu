@@ -1,0 +1,85 @@
+// Running sums along the columns of each row, and a column drawn in proportion to its weight.
+//
+//     cumsum       out[j] = x[0] + ... + x[j]
+//     categorical  the first column whose running sum reaches (1 - u) of the row's, u in [0, 1); -1
+//                  where the sum is not above 0, or NaN
+//
+// A block takes a row, PER columns of each thread at a time, and carries the sum on; in an order that
+// does not change. So that rounding never gives a column of weight 0, one is chosen among those of
+// positive weight, and the last of them where the sums of the second pass end below those of the first.
+// Bytes: cumsum reads and writes each number once, categorical reads it twice, the second time mostly
+// from the cache. Grid: one block a row.
+#include "rows.cuh"
+#include "scans.cuh"
+
+constexpr int PER = 4;
+
+// Calls f(first column of a thread, its columns' running sums, the numbers) for the chunks of a row,
+// until f, which all threads answer alike, says that it is enough. Returns the sum of the chunks.
+template <class T, class F> __device__ computed<T> each_chunk(const T* x, Int columns, F f) {
+    typedef computed<T> A;
+    A carry = 0;
+    for (Int start = 0; start < columns; start += Int(blockDim.x) * PER) {
+        const Int first = start + Int(threadIdx.x) * PER;
+        A numbers[PER], sums[PER], sum = 0;
+#pragma unroll
+        for (int k = 0; k < PER; k++) {
+            numbers[k] = first + k < columns ? A(x[first + k]) : A(0);
+            sums[k] = sum += numbers[k];
+        }
+        const Scanned<A> of_threads = block_scan(sum);
+#pragma unroll
+        for (int k = 0; k < PER; k++) sums[k] = carry + (of_threads.before + sums[k]);
+        carry += of_threads.total;
+        if (f(first, sums, numbers)) break;
+    }
+    return carry;
+}
+
+template <class T> __device__ void cumsum(const T* x, T* out, Int columns) {
+    typedef computed<T> A;
+    x += blockIdx.x * columns, out += blockIdx.x * columns;
+    each_chunk(x, columns, [&](Int first, const A* sums, const A*) {
+#pragma unroll
+        for (int k = 0; k < PER; k++)
+            if (first + k < columns) out[first + k] = T(sums[k]);
+        return false;
+    });
+}
+
+template <class T>
+__device__ void categorical(const T* weights, const T* uniform, Int* out, Int columns) {
+    typedef computed<T> A;
+    constexpr Int NONE = 0x7fffffffffffffff;
+    __shared__ Int reached, last;
+    weights += blockIdx.x * columns;
+    if (threadIdx.x == 0) reached = NONE, last = -1;
+    const A total = each_chunk(weights, columns, [](Int, const A*, const A*) { return false; });
+    const A share = (1 - A(uniform[blockIdx.x])) * total;
+    if (total > 0)
+        each_chunk(weights, columns, [&](Int first, const A* sums, const A* numbers) {
+            Int mine = NONE, positive = -1;
+#pragma unroll
+            for (int k = PER - 1; k >= 0; k--) {
+                if (!(numbers[k] > 0)) continue;
+                if (positive < 0) positive = first + k;
+                if (sums[k] >= share) mine = first + k;
+            }
+            if (mine != NONE) atomicMin(&reached, mine);
+            if (positive >= 0) atomicMax(&last, positive);
+            __syncthreads();
+            return reached != NONE;
+        });
+    if (threadIdx.x == 0) out[blockIdx.x] = reached != NONE ? reached : last;
+}
+
+#define EXPORT(NAME, T)                                                                           \
+    extern "C" __global__ void __launch_bounds__(1024) cumsum_##NAME(const T* x, T* out,          \
+                                                                     Int columns) {               \
+        cumsum(x, out, columns);                                                                  \
+    }                                                                                             \
+    extern "C" __global__ void __launch_bounds__(1024) categorical_##NAME(                        \
+        const T* weights, const T* uniform, Int* out, Int columns) {                              \
+        categorical(weights, uniform, out, columns);                                              \
+    }
+FOR_EACH_FLOAT(EXPORT)
