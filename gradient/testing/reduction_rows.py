@@ -85,4 +85,13 @@ ROWS = [
         ONE,
         differentiable=False,
     ),
+    Row(
+        "categorical",
+        lambda weights, uniform: reduce.categorical(weights, uniform),
+        lambda w, u: (w.cumsum(1) < (1 - u[:, None]) * w.sum(1, keepdims=True)).sum(1),
+        [(3, 4), (3,)],
+        low=0.0,
+        high=1.0,
+        differentiable=False,
+    ),
 ]
