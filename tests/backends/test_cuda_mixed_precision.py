@@ -128,8 +128,8 @@ def test_a_compiled_step_has_the_scaler_in_its_graphs() -> None:
         for variant in signature.variants
         if variant.executor is not None
     ]
-    alone = {executor.calls[i].op for i in executor.alone}
-    assert alone == {"adamw_step", "foreach_unscale"}, "addresses come from the host"
+    assert executor.alone == {}
+    assert len(executor.program) == 1
     assert all(math.isfinite(x) for p in model.parameters() for x in p.flatten().tolist())
     scale, good = 8.0, 0
     for value in VALUES:

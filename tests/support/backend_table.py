@@ -499,7 +499,12 @@ POOLS: list[tuple[Any, ...]] = [
 ]
 
 
-def adamw(found_inf: float | None = None, **options: Any) -> Case:
+def rounded(a: Draw, masters: list[np.ndarray]) -> list[np.ndarray]:
+    """Parameters in the dtype under test, for which there are masters."""
+    return [np.asarray(x, a.dtype) for x in masters]
+
+
+def adamw(found_inf: float | None = None, masters: bool = False, **options: Any) -> Case:
     settings = {
         "lr": 1e-2,
         "beta1": 0.9,
@@ -511,13 +516,13 @@ def adamw(found_inf: float | None = None, **options: Any) -> Case:
 
     def arguments(a: Draw) -> tuple[Any, ...]:
         shapes = [(a.rows, 67), (3,), (), (2, 3, 4)]
-        lists = [[a(*s) for s in shapes] for _ in range(3)]
-        squares = [a(*s, low=0.01) for s in shapes]
+        stored = a.wide if masters else a
+        p, m, v = ([stored(*s) for s in shapes] for _ in range(3))
+        g, v = [a(*s) for s in shapes], [np.asarray(x * x + 0.01, x.dtype) for x in v]
         numbers = AdamWOptions(**{**settings, **options})
-        if found_inf is None:
-            return *lists, squares, numbers
         steps = [np.asarray(t, np.float32) for t in (0, 2, 7, 1000)]
-        return *lists, squares, numbers, steps, np.asarray(found_inf, np.float32)
+        told = (None, None) if found_inf is None else (steps, np.asarray(found_inf, np.float32))
+        return p, g, m, v, numbers, *told, *([rounded(a, p)] if masters else [])
 
     return arguments
 
@@ -539,11 +544,13 @@ def loss_scale(scale: float, good_steps: int, found_inf: bool) -> Case:
     return arguments
 
 
-def sgd(buffers: bool, **options: Any) -> Case:
+def sgd(buffers: bool, masters: bool = False, **options: Any) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         shapes = [(a.rows, 7), (3,), ()]
-        params, grads, momentum = ([a(*s) for s in shapes] for _ in range(3))
-        return params, grads, momentum if buffers else None, {"lr": 0.1, **options}
+        stored = a.wide if masters else a
+        params, momentum = ([stored(*s) for s in shapes] for _ in range(2))
+        grads, copies = [a(*s) for s in shapes], [rounded(a, params)] if masters else []
+        return params, grads, momentum if buffers else None, *copies, {"lr": 0.1, **options}
 
     return arguments
 
@@ -1059,6 +1066,7 @@ CASES: dict[str, list[Case]] = {
     "adamw_step": [
         adamw(), adamw(decoupled=False), adamw(maximize=True), adamw(weight_decay=0.0),
         adamw(found_inf=0.0), adamw(found_inf=1.0), adamw(decoupled=False, found_inf=0.0),
+        adamw(masters=True), *(adamw(masters=True, decoupled=False, found_inf=x) for x in (0, 1)),
     ],
     "sgd_step": [
         sgd(False),
@@ -1067,6 +1075,10 @@ CASES: dict[str, list[Case]] = {
         sgd(True, momentum=0.9, nesterov=True, maximize=True),
         sgd(False, weight_decay=0.1, maximize=True),
         *(sgd(True, momentum=0.9, found_inf=np.asarray(x, np.float32)) for x in (0, 1)),
+        *[
+            sgd(moving, masters=True, momentum=0.9, weight_decay=0.1, found_inf=found)
+            for moving in (True, False) for found in (None, flag(0), flag(1))
+        ],
     ],
     "rmsprop_step": [
         rmsprop(False, False),

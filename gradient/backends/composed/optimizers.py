@@ -66,6 +66,7 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         options: AdamWOptions,
         steps: list[Array] | None = None,
         found_inf: Array | None = None,
+        copies: list[Array] | None = None,
     ) -> None:
         """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or of Adam with an L2 term
         where it is not decoupled (Kingma and Ba 2015, algorithm 1).
@@ -73,8 +74,16 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         With `found_inf` (0-d float32) nothing changes where that is not 0, so that nobody has to
         read it. Then `steps` has the count of each parameter's steps so far (0-d float32), which
         goes up in place, and `options.step` says nothing.
+
+        With `copies` (of 16 bits, as the gradients) the parameters are float32 masters, and the
+        copies get their numbers, rounded (Micikevicius et al. 2018, section 3.1).
         """
         o = options
+        if copies is not None:
+            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
+            self.adamw_step(params, wide, exp_avgs, exp_avg_sqs, o, steps, found_inf)
+            self._round_to(copies, params)
+            return
         correction1: Any = 1 - o.beta1**o.step
         correction2: Any = (1 - o.beta2**o.step) ** 0.5
         for i, (out_p, g, out_m, out_v) in enumerate(
@@ -109,11 +118,16 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             value = self.where(found_inf != 0, out, self.astype(value, out.dtype))
         self.assign(out, ..., value)
 
+    def _round_to(self, copies: list[Array], masters: list[Array]) -> None:
+        for copy, master in zip(copies, masters, strict=True):
+            self.assign(copy, ..., self.astype(master, copy.dtype))
+
     def sgd_step(
         self,
         params: list[Array],
         grads: list[Array],
         momentum_buffers: list[Array] | None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         momentum: float = 0.0,
@@ -126,7 +140,16 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     ) -> None:
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
         `first` starts the buffers from the gradient. Nothing changes where `found_inf` (0-d
-        float32) is not 0."""
+        float32) is not 0. `copies` are those of `adamw_step`."""
+        if copies is not None:
+            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
+            self.sgd_step(
+                params, wide, momentum_buffers, lr=lr, momentum=momentum, dampening=dampening,
+                weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
+                found_inf=found_inf,
+            )  # fmt: skip
+            self._round_to(copies, params)
+            return
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
             p, g = _in_float32(self, out), _in_float32(self, g)
             if maximize:

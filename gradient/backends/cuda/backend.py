@@ -55,11 +55,13 @@ class CudaBackend(
 
     name = "cuda"
     reads_wait = True
+    device_numbers = frozenset({"adamw_step", "sgd_step", "uniform", "normal"})
+    """Methods whose numbers that change from step to step may lie on the device, 0-d."""
 
     def __init__(self, index: int = 0, runtime: Any = None):
         self.runtime = CupyRuntime(index) if runtime is None else runtime
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
-        self._tables, self._codebooks = {}, {}
+        self._codebooks = {}
         self._fault = self.zeros((1,), np.dtype(np.int32))
         self._fault_on_host: np.ndarray | None = None
         self._fault_given = False

@@ -20,12 +20,14 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
 
     def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         if not n:
+            self.without_device_numbers(key, offset)
             return super().uniform(key, offset, n, dtype)
         blocks = _blocks(n, dtype)
         return self._drawn("uniform", blocks, key, offset, n, dtype), blocks
 
     def normal(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         if not n:
+            self.without_device_numbers(key, offset)
             return super().normal(key, offset, n, dtype)
         half = -(-n // 2)
         return self._drawn("normal", half, key, offset, n, dtype), _blocks(2 * half, dtype)
@@ -36,7 +38,7 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
         out = self.empty((n,), float64.numpy if dtype == float64.numpy else float32.numpy)
         self.launch(
             "random", kernel, out, (-(-threads // BLOCK),), BLOCK, out,
-            *np.array([key, offset], np.uint64).view(np.int64), np.int64(n),
+            self.count_argument(key), self.count_argument(offset), np.int64(n),
         )  # fmt: skip
         return out
 

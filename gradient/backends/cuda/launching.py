@@ -8,6 +8,7 @@ import numpy as np
 
 from gradient import dtypes
 from gradient.backends.array_api import Array
+from gradient.errors import DeviceError
 
 FLOATS = {
     d.numpy: d.name for d in (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)
@@ -31,6 +32,11 @@ def block_of(columns: int) -> int:
     while threads < MAX_BLOCK and threads * PER_THREAD < columns:
         threads *= 2
     return threads
+
+
+NUMBER = np.dtype([("value", np.float64), ("at", np.int64)])
+COUNT = np.dtype([("value", np.int64), ("at", np.int64)])
+"""`Number` and `Count` of `numbers.cuh`."""
 
 
 class KernelLauncher:
@@ -62,6 +68,28 @@ class KernelLauncher:
     def statistic(self, x: Array, number: Any) -> Array:
         """A statistic that a forward kernel returned, in the type of its gradient's kernel."""
         return self.contiguous(self.astype(x, np.dtype(number)))
+
+    def number_argument(self, x: Any) -> np.ndarray:
+        """An argument by value: a number of the host's, or an array of one on the device."""
+        return self._by_value(NUMBER, x)
+
+    def count_argument(self, x: Any) -> np.ndarray:
+        """The same of a whole number, of up to 64 bits."""
+        return self._by_value(COUNT, np.uint64(x % 2**64).view(np.int64) if type(x) is int else x)
+
+    def without_device_numbers(self, *numbers: Any) -> None:
+        """Refuse numbers that lie on the device, for a default that would compute otherwise with
+        them: a plan then gives the host's, outside of its graphs."""
+        if not all(isinstance(x, (int, float)) for x in numbers):
+            raise DeviceError("takes a number, for no kernel takes these arrays")
+
+    def _by_value(self, kind: np.dtype, x: Any) -> np.ndarray:
+        told = np.zeros(1, kind)
+        if isinstance(x, (int, float, np.generic)):
+            told["value"] = x
+        else:
+            told["at"] = self.runtime.address(x)
+        return told
 
     def launch(
         self,

@@ -1,7 +1,8 @@
-"""Optimiser steps, and the norm and the scaling of gradients, over all tensors in one launch."""
+"""Optimiser steps, and the norm and the scaling of gradients, over many tensors in a launch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,22 @@ from gradient.backends.options import AdamWOptions
 
 CHUNK, BLOCK = 8192, 256
 """Elements for a block (`optimizers.cu`), and its threads."""
-TABLES_KEPT = 8
+WORDS = 438
+"""Addresses, starts and sizes that a launch is given: arguments of kernels have 4096 bytes."""
+TENSORS = np.dtype([("n", np.int64), ("lists", np.int64), ("words", np.int64, WORDS)])
+ADAM = np.dtype([(name, np.float64) for name in
+                 ("beta1", "beta2", "eps", "decay", "l2", "sign")])  # fmt: skip
+DESCENT = np.dtype(
+    [(name, np.float64) for name in ("momentum", "rest", "l2", "sign")]
+    + [(name, np.int64) for name in ("nesterov", "first_step")]
+)
+
+Lists = tuple[list[Array], ...]
 
 
 class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
     """Overrides of `composed.optimizers`."""
 
-    _tables: dict[bytes, Array]
     zeros: Any
 
     def adamw_step(
@@ -31,36 +41,34 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         options: AdamWOptions,
         steps: list[Array] | None = None,
         found_inf: Array | None = None,
+        copies: list[Array] | None = None,
     ) -> None:
-        lists = (params, grads, exp_avgs, exp_avg_sqs)
-        if not _has_optimizer_kernel(lists) or (steps is None) != (found_inf is None):
-            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
+        states, o = (params, exp_avgs, exp_avg_sqs), options
+        if not _has_step_kernel(grads, states, copies) or (steps is None) != (found_inf is None):
+            self.without_device_numbers(o.lr, o.step)
+            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, o, steps, found_inf, copies)
             return
-        o = options
-        decay = o.lr * o.weight_decay if o.decoupled else 0.0
-        averages = o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2
-        rest = (
-            o.eps, 1 - decay, 0.0 if o.decoupled else o.weight_decay, -1.0 if o.maximize else 1.0,
-        )  # fmt: skip
-        if steps is None:
-            rate, root2 = o.lr / (1 - o.beta1**o.step), (1 - o.beta2**o.step) ** 0.5
-            self._launch_over_tensors("adamw", lists, (rate, *averages, root2, *rest))
-            return
+        adam = np.array([(
+            o.beta1, o.beta2, o.eps, o.weight_decay if o.decoupled else 0.0,
+            0.0 if o.decoupled else o.weight_decay, -1.0 if o.maximize else 1.0,
+        )], ADAM)  # fmt: skip
+        lists = (params, grads, exp_avgs, exp_avg_sqs, *_present(steps, copies))
         self._launch_over_tensors(
-            "adamw_unless", (*lists, steps), (*averages, *rest), found_inf,
-            *map(np.float64, (o.lr, o.beta1, o.beta2)),
+            "adamw" if copies is None else "adamw_masters", grads[0], lists,
+            adam, self.number_argument(o.lr), self.count_argument(o.step), found_inf,
         )  # fmt: skip
-        counts = self._on_device(np.array([self.runtime.address(x) for x in steps], np.int64))
-        self.launch(
-            "loss_scale", "count_unless", steps[0], (-(-len(steps) // BLOCK),), BLOCK,
-            counts, np.int64(len(steps)), found_inf,
-        )  # fmt: skip
+        if steps is not None:
+            for some in _parts(len(steps), 1):
+                counts = self._tensors((steps[some],), np.zeros(0, np.int64))
+                self.launch("optimizers", "count_unless", grads[0], (-(-WORDS // BLOCK),), BLOCK,
+                            counts, found_inf)  # fmt: skip
 
     def sgd_step(
         self,
         params: list[Array],
         grads: list[Array],
         momentum_buffers: list[Array] | None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         momentum: float = 0.0,
@@ -72,42 +80,48 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         found_inf: Array | None = None,
     ) -> None:
         buffers = momentum_buffers if momentum else None
-        lists = (params, grads) if buffers is None else (params, grads, buffers)
-        if not _has_optimizer_kernel(lists):
+        if not _has_step_kernel(grads, (params, *_present(buffers)), copies):
+            self.without_device_numbers(lr)
             super().sgd_step(
-                params, grads, momentum_buffers, lr=lr, momentum=momentum, dampening=dampening,
-                weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
-                found_inf=found_inf,
+                params, grads, momentum_buffers, copies, lr=lr, momentum=momentum,
+                dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+                maximize=maximize, first=first, found_inf=found_inf,
             )  # fmt: skip
             return
+        descent = np.array([(
+            0.0 if buffers is None else momentum, 1 - dampening, weight_decay,
+            -1.0 if maximize else 1.0, nesterov, first,
+        )], DESCENT)  # fmt: skip
         self._launch_over_tensors(
-            "sgd", lists,
-            (lr, 0.0 if buffers is None else momentum, 1 - dampening, weight_decay,
-             -1.0 if maximize else 1.0),
-            np.int64(nesterov), np.int64(first), found_inf,
+            "sgd" if copies is None else "sgd_masters", grads[0],
+            (params, grads, *_present(buffers, copies)), descent, self.number_argument(lr),
+            found_inf,
         )  # fmt: skip
 
     def total_norm(self, arrays: list[Array]) -> Array:
-        blocks = _blocks(arrays)
-        if not (_has_optimizer_kernel((arrays,)) and blocks):
+        if not (_are_alike(arrays) and any(x.size for x in arrays)):
             return super().total_norm(arrays)
-        dtype = arrays[0].dtype
-        squares = self.empty((blocks,), np.dtype(computed_in(arrays[0])))
-        self._launch_over_tensors("squares", (arrays,), (), squares)
-        return self.astype(self.sqrt(self.sum(squares, None, False)), dtype)
+        sums = []
+        for some in _parts(len(arrays), 1):
+            blocks = int(_starts(arrays[some])[-1])
+            squares = self.empty((max(blocks, 1),), np.dtype(computed_in(arrays[0])))
+            self._launch_over_tensors("squares", arrays[0], (arrays[some],), squares)
+            sums.append(self.sum(squares, None, True))
+        both = sums[0] if len(sums) == 1 else self.sum(self.concatenate(sums, 0), None, False)
+        return self.astype(self.sqrt(self.reshape(both, ())), arrays[0].dtype)
 
     def foreach_mul(self, arrays: list[Array], factor: Array) -> None:
         if not _writes_apart(arrays):
             super().foreach_mul(arrays, factor)
             return
         by = self.astype(self.astype(factor, arrays[0].dtype), np.dtype(computed_in(arrays[0])))
-        self._launch_over_tensors("scale", (arrays,), (), by)
+        self._launch_over_tensors("scale", arrays[0], (arrays,), by)
 
     def foreach_unscale(self, arrays: list[Array], factor: Array, found_inf: Array) -> None:
         if not _writes_apart(arrays):
             super().foreach_unscale(arrays, factor, found_inf)
             return
-        self._launch_over_tensors("unscale", (arrays,), (), factor, found_inf)
+        self._launch_over_tensors("unscale", arrays[0], (arrays,), factor, found_inf)
 
     def update_scale(
         self,
@@ -123,48 +137,56 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             np.float64(growth_factor), np.float64(backoff_factor), np.int64(growth_interval),
         )  # fmt: skip
 
-    def _launch_over_tensors(
-        self, kernel: str, lists: tuple[list[Array], ...], numbers: tuple[float, ...], *more: Any
-    ) -> None:
-        """Queue a kernel that gets addresses, numbers in the type it computes in, and `more`."""
-        n = len(lists[0])
-        sizes = np.array([x.size for x in lists[0]], np.int64)
-        starts = np.zeros(n + 1, np.int64)
-        np.cumsum(-(-sizes // CHUNK), out=starts[1:])
-        blocks = int(starts[-1])
-        if not blocks:
-            return
-        addresses = np.array([[self.runtime.address(x) for x in each] for each in lists], np.int64)
-        table = self._on_device(np.concatenate([addresses.ravel(), starts, sizes]))
-        number = computed_in(lists[0][0])
-        self.launch(
-            "optimizers", kernel, lists[0][0], (blocks,), BLOCK,
-            table[: addresses.size], table[addresses.size : -n], table[-n:], np.int64(n),
-            *map(number, numbers), *more,
-        )  # fmt: skip
+    def _launch_over_tensors(self, kernel: str, x: Array, lists: Lists, *more: Any) -> None:
+        """Queue a kernel for x's dtype over lists of tensors, as many at a time as fit."""
+        for some in _parts(len(lists[0]), len(lists)):
+            part = tuple(each[some] for each in lists)
+            starts = _starts(part[0])
+            if starts[-1]:
+                table = self._tensors(part, np.append(starts, [x.size for x in part[0]]))
+                self.launch("optimizers", kernel, x, (int(starts[-1]),), BLOCK, table, *more)
 
-    def _on_device(self, table: np.ndarray) -> Array:
-        """The table on the device; the last ones are kept, for from step to step tensors mostly
-        lie where they were."""
-        key = table.tobytes()
-        found = self._tables.get(key)
-        if found is None:
-            while len(self._tables) >= TABLES_KEPT:
-                del self._tables[next(iter(self._tables))]
-            found = self._tables[key] = self.asarray(table)
-        return found
+    def _tensors(self, lists: Lists, numbers: np.ndarray) -> np.ndarray:
+        """An argument by value: where tensors lie, and what else is told of each."""
+        table = np.zeros(1, TENSORS)
+        table["n"], table["lists"] = len(lists[0]), len(lists)
+        words = [self.runtime.address(x) for each in lists for x in each]
+        table["words"][0, : len(words) + len(numbers)] = [*words, *numbers]
+        return table
 
 
-def _blocks(arrays: list[Array]) -> int:
-    return sum(-(-x.size // CHUNK) for x in arrays)
+def _present(*lists: list[Array] | None) -> Lists:
+    return tuple(each for each in lists if each is not None)
+
+
+def _parts(tensors: int, lists: int) -> Iterator[slice]:
+    """The tensors of one launch after the other."""
+    step = (WORDS - 1) // (lists + 2)
+    return (slice(first, first + step) for first in range(0, tensors, step))
+
+
+def _starts(tensors: list[Array]) -> np.ndarray:
+    """The number of the first block of each tensor, and of all."""
+    starts = np.zeros(len(tensors) + 1, np.int64)
+    np.cumsum([-(-x.size // CHUNK) for x in tensors], out=starts[1:])
+    return starts
 
 
 def _writes_apart(arrays: list[Array]) -> bool:
     """Whether a kernel may write to all of them at once: none is there twice."""
-    return _has_optimizer_kernel((arrays,)) and len({id(x) for x in arrays}) == len(arrays)
+    return _are_alike(arrays) and len({id(x) for x in arrays}) == len(arrays)
 
 
-def _has_optimizer_kernel(lists: tuple[list[Array], ...]) -> bool:
+def _has_step_kernel(grads: list[Array], states: Lists, copies: list[Array] | None) -> bool:
+    """Whether a kernel steps these: states of the gradients' dtype; with copies of that dtype, in
+    which the gradients are computed."""
+    if not (_are_alike(grads, *_present(copies)) and _are_alike(*states)):
+        return False
+    stored = grads[0].dtype if copies is None else np.dtype(computed_in(grads[0]))
+    return states[0][0].dtype == stored and len(states[0]) == len(grads)
+
+
+def _are_alike(*lists: list[Array]) -> bool:
     """Whether these are arrays of one dtype without gaps, in lists of the same length."""
     if not lists[0]:
         return False

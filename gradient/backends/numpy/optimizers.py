@@ -24,9 +24,12 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         options: AdamWOptions,
         steps: list[np.ndarray] | None = None,
         found_inf: np.ndarray | None = None,
+        copies: list[np.ndarray] | None = None,
     ) -> None:
-        if steps is not None or found_inf is not None:
-            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
+        if steps is not None or found_inf is not None or copies is not None:
+            super().adamw_step(
+                params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf, copies
+            )
             return
         o = options
         fused, rest = _with_kernel(params, grads, exp_avgs, exp_avg_sqs)
@@ -53,6 +56,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         params: list[np.ndarray],
         grads: list[np.ndarray],
         momentum_buffers: list[np.ndarray] | None,
+        copies: list[np.ndarray] | None = None,
         *,
         lr: float,
         momentum: float = 0.0,
@@ -63,6 +67,13 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         first: bool = False,
         found_inf: np.ndarray | None = None,
     ) -> None:
+        if copies is not None:
+            super().sgd_step(
+                params, grads, momentum_buffers, copies, lr=lr, momentum=momentum,
+                dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+                maximize=maximize, first=first, found_inf=found_inf,
+            )  # fmt: skip
+            return
         buffers = momentum_buffers if momentum else None
         fused, rest = _with_kernel(params, grads, *([] if buffers is None else [buffers]))
         if found_inf is not None:

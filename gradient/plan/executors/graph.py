@@ -1,9 +1,10 @@
 """Plans as graphs that the device captures: a replay is one launch for each.
 
-The first run goes call by call. It shows which calls move values between host and device. Those,
-and the ones that are given numbers which change from run to run, stay calls; what lies between them
-is captured as a graph. A call that cannot be captured is found when that is tried, and stays one
-too.
+The first run goes call by call. It shows which calls move values between host and device. Those
+stay calls; what lies between them is captured as a graph. A call that cannot be captured is found
+when that is tried, and stays one too. Numbers that change from run to run lie on the device, where
+the backend's kernels take them so: one copy before the graphs brings all. Other calls that are
+given such numbers are in no graph.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.whole_calls import Masks, run_call
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
-Numbers = Mapping[str, float | int]
+Numbers = Mapping[str, Any]
+"""By name: Python's, or 0-d arrays on the device."""
 
 
 class Refused(Exception):  # noqa: N818
@@ -35,8 +39,13 @@ class GraphExecutor:
         self.plan, self.backend = plan, backend
         self.calls: tuple[Call, ...] = tuple(c for c in plan.calls if c.op != BOUNDARY)
         self.recorder = backend.graph_recorder()
-        self.alone = {i: "takes a number" for i, call in enumerate(self.calls) if call.numbers}
+        numbered = [(i, call) for i, call in enumerate(self.calls) if call.numbers]
+        self.alone = {
+            i: "takes a number" for i, call in numbered if call.op not in backend.device_numbers
+        }
         """Calls that are in no graph, and why."""
+        self._cells = Cells(backend, [x for i, call in numbered if i not in self.alone
+                                      for x in call.numbers])  # fmt: skip
         self._held: dict[Ref, Any] = dict(externals or {})
         for ref, buffer in enumerate(plan.buffers):
             if buffer.array is not None:
@@ -61,8 +70,9 @@ class GraphExecutor:
             be.assign(self._held[ref], ..., be.asarray(given))
         if self._parts is None:
             outputs = self.recorder.run(lambda: self._first_run(numbers))
-            self._capture(numbers)
+            self._capture()
             return outputs
+        self._cells.tell(numbers)
         for part in self._parts:
             if isinstance(part, range):
                 self._run_alone(part, numbers)
@@ -87,7 +97,7 @@ class GraphExecutor:
             self._drop(i, made)
         return self._fresh([self._array(ref, made) for ref in self.plan.outputs])
 
-    def _capture(self, numbers: Numbers) -> None:
+    def _capture(self) -> None:
         """Make the graphs. A call that cannot be captured stays alone, and the next run is again
         call by call, to have its results; so it is until all that is left can be captured."""
         parts: list[Any] = []
@@ -100,7 +110,7 @@ class GraphExecutor:
                 continue
             try:
                 graph, _ = self.recorder.capture(
-                    lambda part=part: self._calls(part, made, numbers, masks)
+                    lambda part=part: self._calls(part, made, self._cells.arrays, masks)
                 )
             except Refused as refused:
                 i, error = refused.args
@@ -139,7 +149,7 @@ class GraphExecutor:
                     made[ref] = self._places[ref]
 
     def _call(self, i: int, made: dict[Ref, Any], numbers: Numbers, masks: Masks) -> None:
-        def number(x: HostNumber) -> float | int:
+        def number(x: HostNumber) -> Any:
             return numbers[x.name]
 
         run_call(
@@ -174,6 +184,31 @@ class GraphExecutor:
         for i, why in sorted(self.alone.items()):
             lines.append(f"{self.calls[i].op} {self.calls[i].line} is in no graph: {why}".rstrip())
         return "\n".join(lines)
+
+
+class Cells:
+    """Numbers on the device, in float64 and int64: 0-d arrays, by name."""
+
+    def __init__(self, backend: Any, numbers: Sequence[HostNumber]):
+        self.backend = backend
+        self.arrays: dict[str, Any] = {}
+        self._tables: list[tuple[list[str], Any]] = []
+        for kind, dtype in ((float, np.float64), (int, np.int64)):
+            names = list(dict.fromkeys(x.name for x in numbers if isinstance(x.value, kind)))
+            if names:
+                table = backend.zeros((len(names),), np.dtype(dtype))
+                self._tables.append((names, table))
+                self.arrays |= {name: table[i : i + 1].reshape(()) for i, name in enumerate(names)}
+
+    def tell(self, numbers: Numbers) -> None:
+        """Have them be what the host says; the copy is queued."""
+        for names, table in self._tables:
+            values = [numbers[name] for name in names]
+            if table.dtype == np.int64:  # keys of generators have 64 bits without a sign
+                told = np.array([x % 2**64 for x in values], np.uint64).view(np.int64)
+            else:
+                told = np.array(values, np.float64)
+            self.backend.assign(table, ..., self.backend.asarray(told))
 
 
 def _last_uses(calls: Sequence[Call], plan: Plan) -> dict[int, list[Ref]]:

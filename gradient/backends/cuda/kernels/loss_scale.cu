@@ -19,23 +19,12 @@ __device__ inline void update_scale(float* scale, int* tracker, const float* fou
     }
 }
 
-// Where found_inf is 0, one more step for each of n counts, whose `addresses` are given. A thread for
-// each count.
-__device__ inline void count_unless(const Int* addresses, Int n, const float* found_inf) {
-    const Int i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < n && *found_inf == 0) *reinterpret_cast<float*>(addresses[i]) += 1;
-}
-
-// A scale and counts are float32, whatever the gradients are.
+// A scale is float32, whatever the gradients are.
 #define EXPORT(NAME, T)                                                                            \
     extern "C" __global__ void update_scale_##NAME(float* scale, int* tracker,                     \
                                                    const float* found_inf, double growth,          \
                                                    double backoff, Int interval) {                 \
         update_scale(scale, tracker, found_inf, growth, backoff, interval);                        \
-    }                                                                                              \
-    extern "C" __global__ void count_unless_##NAME(const Int* addresses, Int n,                    \
-                                                   const float* found_inf) {                       \
-        count_unless(addresses, n, found_inf);                                                     \
     }
 #ifdef DTYPE
 FOR_EACH_FLOAT(EXPORT)

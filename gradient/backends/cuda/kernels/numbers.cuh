@@ -14,6 +14,16 @@ template <class A> __device__ A infinity();
 template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
 template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }
 
+// A number that the host gives, or that lies on the device, where it changes from one launch of a graph
+// to the next.
+template <class V> struct Given {
+    V value;
+    const V* at;
+    __device__ operator V() const { return at ? *at : value; }
+};
+typedef Given<double> Number;
+typedef Given<Int> Count;
+
 // N numbers that are loaded and stored together, by one instruction where they have 16 bytes.
 template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)) Pack { T values[N]; };
 

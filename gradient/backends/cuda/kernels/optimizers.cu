@@ -1,158 +1,181 @@
 // Optimiser steps over many tensors in one launch, in place, and the norm and the scaling of their
 // gradients.
 //
-// `addresses` has a row of n addresses for each list of tensors (parameters, gradients, states), and
-// `starts` (n + 1) the number of the first block of each tensor, and of all; `sizes` (n) count their
-// elements. A block works on CHUNK elements of one tensor. Bytes: each number is read once, and what
-// changes is written once.
+// `Tensors` is an argument by value, which a graph keeps: a row of n addresses for each list of tensors
+// (parameters, gradients, states), then the number of the first block of each tensor, and of all
+// (n + 1), then how many elements each has (n). A block works on CHUNK elements of one tensor. Bytes:
+// each number is read once, and what changes is written once.
+//
+// Parameters of 16 bits may have masters of float32 (Micikevicius et al. 2018, section 3.1): the
+// masters are stepped, their states are float32, and the parameters get their numbers, rounded. Then T
+// is what gradients are stored in, and S what masters are.
 #include "rows.cuh"
 
 constexpr Int CHUNK = 8192;
+constexpr int WORDS = 438;
 
-// The last tensor that starts at or before this block.
-__device__ inline Int tensor_of_block(const Int* starts, Int n) {
-    Int low = 0, high = n;
+struct Tensors { Int n, lists, words[WORDS]; };
+
+// A tensor and the part of it that a block works on.
+struct Chunk { Int tensor, first, last; };
+
+__device__ inline Chunk chunk_of_block(const Tensors& tensors) {
+    const Int* starts = tensors.words + tensors.lists * tensors.n;
+    Int low = 0, high = tensors.n;  // the last tensor that starts at or before this block is sought
     while (high - low > 1) {
-        Int middle = (low + high) / 2;
+        const Int middle = (low + high) / 2;
         if (starts[middle] <= blockIdx.x) low = middle;
         else high = middle;
     }
-    return low;
+    const Int first = (blockIdx.x - starts[low]) * CHUNK;
+    return {low, first, min(first + CHUNK, starts[tensors.n + 1 + low])};
 }
 
-// Calls step(tensor, element) for this thread's elements.
-template <class F>
-__device__ void each_of_tensors(const Int* starts, const Int* sizes, Int n, F step) {
-    const Int tensor = tensor_of_block(starts, n), first = (blockIdx.x - starts[tensor]) * CHUNK;
-    const Int last = min(first + CHUNK, sizes[tensor]);
-    for (Int i = first + threadIdx.x; i < last; i += blockDim.x) step(tensor, i);
+// The tensor of a chunk that is in a list.
+template <class T> __device__ T* at(const Tensors& tensors, Int list, const Chunk& chunk) {
+    return reinterpret_cast<T*>(tensors.words[list * tensors.n + chunk.tensor]);
 }
 
-template <class T> __device__ T* at(const Int* addresses, Int list, Int n, Int tensor) {
-    return reinterpret_cast<T*>(addresses[list * n + tensor]);
+// Calls step(element) for this thread's elements.
+template <class F> __device__ void each_of_chunk(const Chunk& chunk, F step) {
+    for (Int i = chunk.first + threadIdx.x; i < chunk.last; i += blockDim.x) step(i);
 }
 
 // AdamW (Loshchilov and Hutter 2019, algorithm 2), or Adam with an L2 term where it is not decoupled.
-// `rate` is lr / (1 - beta1^t), and `root2` the root of 1 - beta2^t.
-template <class T>
-__device__ void adamw(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                      computed<T> rate, computed<T> beta1, computed<T> rest1, computed<T> beta2,
-                      computed<T> rest2, computed<T> root2, computed<T> eps, computed<T> kept,
-                      computed<T> l2, computed<T> sign) {
-    typedef computed<T> A;
-    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
-        T *param = at<T>(addresses, 0, n, tensor) + i, *first = at<T>(addresses, 2, n, tensor) + i;
-        T* second = at<T>(addresses, 3, n, tensor) + i;
-        A p = A(*param), g = sign * A(at<const T>(addresses, 1, n, tensor)[i]);
-        if (l2 != 0) g += l2 * p;  // 0 times infinity would be NaN
-        A m = beta1 * A(*first) + rest1 * g;
-        A v = beta2 * A(*second) + rest2 * (g * g);
-        *first = T(m), *second = T(v);
-        *param = T(p * kept - rate * m / (sqrt(v) / root2 + eps));
-    });
-}
+// Lists: parameters or masters, gradients, first and second moments; counts of steps, t - 1 each, where
+// there is a found_inf, that is, unless that is not 0: so a loss scale's step (Micikevicius et al. 2018,
+// section 3.2) is left out without the host's knowing; and the parameters, where there are masters.
+// A thread of each block computes lr / (1 - beta1^t) and the root of 1 - beta2^t, in a graph as without
+// one: so the numbers are the same.
+struct Adam { double beta1, beta2, eps, decay, l2, sign; };
 
-// The same, unless found_inf is not 0, and with the count of steps on the device: the fifth list is of
-// counts, t - 1 each. So a loss scale's step (Micikevicius et al. 2018, section 3.2) is left out
-// without the host's knowing.
-template <class T>
-__device__ void adamw_unless(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                             computed<T> beta1, computed<T> rest1, computed<T> beta2,
-                             computed<T> rest2, computed<T> eps, computed<T> kept, computed<T> l2,
-                             computed<T> sign, const float* found_inf, double lr, double decay1,
-                             double decay2) {
-    if (*found_inf != 0) return;
-    __shared__ computed<T> rate, root2;
+template <class T, class S>
+__device__ void adamw(const Tensors& tensors, const Adam& adam, const Number& lr, const Count& step,
+                      const float* found_inf, bool masters) {
+    typedef computed<S> A;
+    if (found_inf && *found_inf != 0) return;
+    __shared__ A shared_rate, shared_root2, shared_kept;
+    const Chunk chunk = chunk_of_block(tensors);
     if (threadIdx.x == 0) {
-        const double t = double(*at<const float>(addresses, 4, n, tensor_of_block(starts, n))) + 1;
-        rate = computed<T>(lr / (1 - pow(decay1, t)));
-        root2 = computed<T>(sqrt(1 - pow(decay2, t)));
+        const double t = found_inf ? double(*at<const float>(tensors, 4, chunk)) + 1 : double(Int(step));
+        shared_rate = A(double(lr) / (1 - pow(adam.beta1, t)));
+        shared_root2 = A(sqrt(1 - pow(adam.beta2, t)));
+        shared_kept = A(1 - double(lr) * adam.decay);
     }
     __syncthreads();
-    adamw<T>(addresses, starts, sizes, n, rate, beta1, rest1, beta2, rest2, root2, eps, kept, l2, sign);
+    const A rate = shared_rate, root2 = shared_root2, kept = shared_kept;
+    const A beta1 = A(adam.beta1), rest1 = A(1 - adam.beta1), beta2 = A(adam.beta2);
+    const A rest2 = A(1 - adam.beta2), eps = A(adam.eps), l2 = A(adam.l2), sign = A(adam.sign);
+    S *params = at<S>(tensors, 0, chunk), *firsts = at<S>(tensors, 2, chunk);
+    S* seconds = at<S>(tensors, 3, chunk);
+    const T* grads = at<const T>(tensors, 1, chunk);
+    T* copies = masters ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
+    each_of_chunk(chunk, [&](Int i) {
+        A p = A(params[i]), g = sign * A(grads[i]);
+        if (l2 != 0) g += l2 * p;  // 0 times infinity would be NaN
+        const A m = beta1 * A(firsts[i]) + rest1 * g, v = beta2 * A(seconds[i]) + rest2 * (g * g);
+        firsts[i] = S(m), seconds[i] = S(v);
+        p = p * kept - rate * m / (sqrt(v) / root2 + eps);
+        params[i] = S(p);
+        if (copies) copies[i] = T(p);
+    });
 }
 
-// Gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it). The third list is of
-// momentum buffers, or is not there. Where there is a found_inf that is not 0, nothing changes.
-template <class T>
-__device__ void sgd(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                    computed<T> rate, computed<T> momentum, computed<T> rest, computed<T> l2,
-                    computed<T> sign, Int nesterov, Int first_step, const float* found_inf) {
-    typedef computed<T> A;
+// Gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it). Lists: parameters or
+// masters, gradients; momentum buffers, where momentum is not 0; and the parameters, where there are
+// masters. Where there is a found_inf that is not 0, nothing changes.
+struct Descent { double momentum, rest, l2, sign; Int nesterov, first_step; };
+
+template <class T, class S>
+__device__ void sgd(const Tensors& tensors, const Descent& descent, const Number& lr,
+                    const float* found_inf, bool masters) {
+    typedef computed<S> A;
     if (found_inf && *found_inf != 0) return;
-    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
-        T* param = at<T>(addresses, 0, n, tensor) + i;
-        A p = A(*param), g = sign * A(at<const T>(addresses, 1, n, tensor)[i]);
+    const Chunk chunk = chunk_of_block(tensors);
+    const A rate = A(double(lr)), momentum = A(descent.momentum), rest = A(descent.rest);
+    const A l2 = A(descent.l2), sign = A(descent.sign);
+    S* params = at<S>(tensors, 0, chunk);
+    const T* grads = at<const T>(tensors, 1, chunk);
+    S* buffers = momentum != 0 ? at<S>(tensors, 2, chunk) : nullptr;
+    T* copies = masters ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
+    each_of_chunk(chunk, [&](Int i) {
+        A p = A(params[i]), g = sign * A(grads[i]);
         if (l2 != 0) g += l2 * p;  // 0 times infinity would be NaN
-        if (momentum != 0) {
-            T* buffer = at<T>(addresses, 2, n, tensor) + i;
-            A b = first_step ? g : momentum * A(*buffer) + rest * g;
-            *buffer = T(b);
-            g = nesterov ? g + momentum * b : b;
+        if (buffers) {
+            const A b = descent.first_step ? g : momentum * A(buffers[i]) + rest * g;
+            buffers[i] = S(b);
+            g = descent.nesterov ? g + momentum * b : b;
         }
-        *param = T(p - rate * g);
+        p -= rate * g;
+        params[i] = S(p);
+        if (copies) copies[i] = T(p);
     });
+}
+
+// Where found_inf is 0, one more step for each of the counts, the only list. A thread for each count.
+__device__ inline void count_unless(const Tensors& tensors, const float* found_inf) {
+    const Int i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < tensors.n && *found_inf == 0) *reinterpret_cast<float*>(tensors.words[i]) += 1;
 }
 
 // out[block] = the sum of the squares of a block's elements.
-template <class T>
-__device__ void squares(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                        computed<T>* out) {
+template <class T> __device__ void squares(const Tensors& tensors, computed<T>* out) {
+    const Chunk chunk = chunk_of_block(tensors);
+    const T* numbers = at<const T>(tensors, 0, chunk);
     computed<T> sum = 0;
-    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
-        computed<T> x = at<const T>(addresses, 0, n, tensor)[i];
-        sum += x * x;
-    });
+    each_of_chunk(chunk, [&](Int i) { sum += computed<T>(numbers[i]) * computed<T>(numbers[i]); });
     sum = block_sum(sum);
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
 // Every element times a number; found_inf becomes 1 if one of them is infinite or NaN then.
 template <class T>
-__device__ void scale(const Int* addresses, const Int* starts, const Int* sizes, Int n,
-                      computed<T> factor, float* found_inf) {
-    each_of_tensors(starts, sizes, n, [&](Int tensor, Int i) {
-        T* x = at<T>(addresses, 0, n, tensor) + i;
-        *x = T(computed<T>(*x) * factor);
-        if (found_inf && !(fabs(computed<T>(*x)) < infinity<computed<T>>())) *found_inf = 1;
+__device__ void scale(const Tensors& tensors, computed<T> factor, float* found_inf) {
+    const Chunk chunk = chunk_of_block(tensors);
+    T* numbers = at<T>(tensors, 0, chunk);
+    each_of_chunk(chunk, [&](Int i) {
+        numbers[i] = T(computed<T>(numbers[i]) * factor);
+        if (found_inf && !(fabs(computed<T>(numbers[i])) < infinity<computed<T>>())) *found_inf = 1;
     });
 }
 
-#define EXPORT(NAME, T)                                                                         \
-    extern "C" __global__ void adamw_##NAME(                                                    \
-        const Int* addresses, const Int* starts, const Int* sizes, Int n, computed<T> rate,     \
-        computed<T> beta1, computed<T> rest1, computed<T> beta2, computed<T> rest2,             \
-        computed<T> root2, computed<T> eps, computed<T> kept, computed<T> l2, computed<T> sign) { \
-        adamw<T>(addresses, starts, sizes, n, rate, beta1, rest1, beta2, rest2, root2, eps,     \
-                 kept, l2, sign);                                                               \
-    }                                                                                           \
-    extern "C" __global__ void adamw_unless_##NAME(                                             \
-        const Int* addresses, const Int* starts, const Int* sizes, Int n, computed<T> beta1,    \
-        computed<T> rest1, computed<T> beta2, computed<T> rest2, computed<T> eps,               \
-        computed<T> kept, computed<T> l2, computed<T> sign, const float* found_inf, double lr,  \
-        double decay1, double decay2) {                                                         \
-        adamw_unless<T>(addresses, starts, sizes, n, beta1, rest1, beta2, rest2, eps, kept, l2, \
-                        sign, found_inf, lr, decay1, decay2);                                   \
-    }                                                                                           \
-    extern "C" __global__ void sgd_##NAME(const Int* addresses, const Int* starts,              \
-                                          const Int* sizes, Int n, computed<T> rate,            \
-                                          computed<T> momentum, computed<T> rest,               \
-                                          computed<T> l2, computed<T> sign, Int nesterov,       \
-                                          Int first_step, const float* found_inf) {             \
-        sgd<T>(addresses, starts, sizes, n, rate, momentum, rest, l2, sign, nesterov,           \
-               first_step, found_inf);                                                          \
-    }                                                                                           \
-    extern "C" __global__ void squares_##NAME(const Int* addresses, const Int* starts,          \
-                                              const Int* sizes, Int n, computed<T>* out) {      \
-        squares<T>(addresses, starts, sizes, n, out);                                           \
-    }                                                                                           \
-    extern "C" __global__ void scale_##NAME(const Int* addresses, const Int* starts,            \
-                                            const Int* sizes, Int n, const computed<T>* factor) { \
-        scale<T>(addresses, starts, sizes, n, *factor, nullptr);                                \
-    }                                                                                           \
-    extern "C" __global__ void unscale_##NAME(const Int* addresses, const Int* starts,          \
-                                              const Int* sizes, Int n, const float* factor,     \
-                                              float* found_inf) {                               \
-        scale<T>(addresses, starts, sizes, n, computed<T>(*factor), found_inf);                 \
+#define EXPORT(NAME, T)                                                                             \
+    extern "C" __global__ void adamw_##NAME(                                                        \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                 \
+        const __grid_constant__ Number lr, const __grid_constant__ Count step,                      \
+        const float* found_inf) {                                                                   \
+        adamw<T, T>(tensors, adam, lr, step, found_inf, false);                                     \
+    }                                                                                               \
+    extern "C" __global__ void adamw_masters_##NAME(                                                \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                 \
+        const __grid_constant__ Number lr, const __grid_constant__ Count step,                      \
+        const float* found_inf) {                                                                   \
+        adamw<T, computed<T>>(tensors, adam, lr, step, found_inf, true);                            \
+    }                                                                                               \
+    extern "C" __global__ void sgd_##NAME(                                                          \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,           \
+        const __grid_constant__ Number lr, const float* found_inf) {                                \
+        sgd<T, T>(tensors, descent, lr, found_inf, false);                                          \
+    }                                                                                               \
+    extern "C" __global__ void sgd_masters_##NAME(                                                  \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,           \
+        const __grid_constant__ Number lr, const float* found_inf) {                                \
+        sgd<T, computed<T>>(tensors, descent, lr, found_inf, true);                                 \
+    }                                                                                               \
+    extern "C" __global__ void count_unless_##NAME(const __grid_constant__ Tensors tensors,         \
+                                                   const float* found_inf) {                        \
+        count_unless(tensors, found_inf);                                                           \
+    }                                                                                               \
+    extern "C" __global__ void squares_##NAME(const __grid_constant__ Tensors tensors,              \
+                                              computed<T>* out) {                                   \
+        squares<T>(tensors, out);                                                                   \
+    }                                                                                               \
+    extern "C" __global__ void scale_##NAME(const __grid_constant__ Tensors tensors,                \
+                                            const computed<T>* factor) {                            \
+        scale<T>(tensors, *factor, nullptr);                                                        \
+    }                                                                                               \
+    extern "C" __global__ void unscale_##NAME(const __grid_constant__ Tensors tensors,              \
+                                              const float* factor, float* found_inf) {              \
+        scale<T>(tensors, computed<T>(*factor), found_inf);                                         \
     }
 FOR_EACH_FLOAT(EXPORT)

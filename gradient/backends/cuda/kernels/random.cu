@@ -69,10 +69,12 @@ template <class T> __device__ void normal(T* out, Int key, Int offset, Int count
 }
 
 #define EXPORT(NAME, T)                                                                             \
-    extern "C" __global__ void uniform_##NAME(T* out, Int key, Int offset, Int count) {             \
+    extern "C" __global__ void uniform_##NAME(T* out, const __grid_constant__ Count key,            \
+                                              const __grid_constant__ Count offset, Int count) {    \
         uniform(out, key, offset, count);                                                           \
     }                                                                                               \
-    extern "C" __global__ void normal_##NAME(T* out, Int key, Int offset, Int count) {              \
+    extern "C" __global__ void normal_##NAME(T* out, const __grid_constant__ Count key,             \
+                                             const __grid_constant__ Count offset, Int count) {     \
         normal(out, key, offset, count);                                                            \
     }
 #ifdef DTYPE
