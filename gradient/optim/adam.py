@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.gradients import grad_of, with_weight_decay
+from gradient.optim.masters import has_master, state_dtype, stepped
 from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
@@ -26,7 +27,7 @@ class Adam(Optimizer):
         p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
     All parameters of a group are updated by one call to the backend. The moments have the
-    parameter's dtype.
+    parameter's dtype, or its master's.
 
     Args:
         betas: decay rates of the two moments, in [0, 1).
@@ -35,6 +36,8 @@ class Adam(Optimizer):
         amsgrad: divide by the largest second moment so far (Reddi et al. 2018, section 5).
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
         foreach, capturable, fused: accepted for PyTorch's sake; one fused update is always used.
+        master_weights: keep a float32 master of each 16-bit parameter, and float32 moments, in the
+            state (`gradient.optim.masters`).
     """
 
     limits: ClassVar[Limits] = {
@@ -59,6 +62,7 @@ class Adam(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(params, options(locals()))
 
@@ -71,7 +75,7 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             buffers.append("max_exp_avg_sq")
         for p in params:
-            self.counted(p, *buffers)
+            self.counted(p, *buffers, dtype=state_dtype(p, group))
         if group["amsgrad"]:
             for p in params:
                 self._amsgrad_update(p, group)
@@ -79,16 +83,17 @@ class Adam(Optimizer):
 
         beta1, beta2 = group["betas"]
 
-        def count(p: Tensor) -> tuple[int, Any]:
+        def count(p: Tensor) -> tuple[int, Any, bool]:
             step = self.state[p]["step"]
-            return 0 if isinstance(step, Tensor) else step, p.dtype
+            return 0 if isinstance(step, Tensor) else step, p.dtype, has_master(p, group)
 
         # A parameter that had no gradient in some step is behind the others in its count.
-        for backend, (step, _), batch in batches(params, count):
+        for backend, (step, _, masters), batch in batches(params, count):
             found_inf = self._found_inf_beside(batch[0])
+            weights = [stepped(p, group, self.state[p]) for p in batch]
             with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
-                    arrays(batch),
+                    arrays(weights),
                     arrays([grad_of(p) for p in batch]),
                     arrays([self.state[p]["exp_avg"] for p in batch]),
                     arrays([self.state[p]["exp_avg_sq"] for p in batch]),
@@ -104,19 +109,23 @@ class Adam(Optimizer):
                     ),
                     None if found_inf is None else arrays([self.state[p]["step"] for p in batch]),
                     found_inf,
+                    *([arrays(batch)] if masters else []),
                 )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:
         state = self.state[p]
+        weight = stepped(p, group, state)
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        grad = with_weight_decay(p, group)
+        grad = with_weight_decay(p, group, weight)
         m, v, v_max = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
         m.mul_(beta1).add_(grad, alpha=1 - beta1)
         v.mul_(beta2).add_(grad * grad, alpha=1 - beta2)
         v_max.copy_(v_max.maximum(v))
         v_correction = changing(_v_correction, state, beta2)
         step_size = changing(_step_size, state, group, beta1)
-        p.sub_(m / (v_max.sqrt() / v_correction + group["eps"]), alpha=step_size)
+        weight.sub_(m / (v_max.sqrt() / v_correction + group["eps"]), alpha=step_size)
+        if weight is not p:
+            p.copy_(weight)
 
 
 def _v_correction(state: dict[str, Any], beta2: float) -> float:
@@ -150,6 +159,7 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         given = options(locals())
         Optimizer.__init__(self, params, {**given, "decoupled_weight_decay": True})

@@ -19,11 +19,16 @@ def descent(p: Tensor, group: Group) -> Tensor:
     return -grad_of(p) if group["maximize"] else grad_of(p)
 
 
-def with_weight_decay(p: Tensor, group: Group) -> Tensor:
-    """The gradient to descend along, with the L2 penalty; where it is decoupled, `p` is shrunk."""
+def with_weight_decay(p: Tensor, group: Group, weight: Tensor | None = None) -> Tensor:
+    """The gradient to descend along, with the L2 penalty of `weight`: `p`, or its master, in whose
+    dtype it is; where the decay is decoupled, the weight is shrunk."""
     grad = descent(p, group)
+    if weight is None:
+        weight = p
+    elif weight is not p:
+        grad = grad.to(weight.dtype)
     if group.get("decoupled_weight_decay"):
-        p.mul_(shrinking(group))
+        weight.mul_(shrinking(group))
     elif group["weight_decay"] != 0:
-        grad = grad + group["weight_decay"] * p
+        grad = grad + group["weight_decay"] * weight
     return grad

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.checks import Limits, Relation, check
-from gradient.dtypes import float32
+from gradient.dtypes import DType, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.optim.hooks import Hooked, with_hooks
 from gradient.optim.options import Group
@@ -261,8 +261,9 @@ class Optimizer(Hooked):
                     self.update(params, group)
         return loss
 
-    def counted(self, p: Tensor, *buffers: str) -> dict[str, Any]:
-        """The state of `p`, this step counted; at the first the named buffers begin as zeros.
+    def counted(self, p: Tensor, *buffers: str, dtype: DType | None = None) -> dict[str, Any]:
+        """The state of `p`, this step counted; at the first the named buffers begin as zeros, of
+        a dtype or that of `p`.
 
         With a `found_inf` the backend counts, in a tensor beside `p`.
         """
@@ -270,7 +271,7 @@ class Optimizer(Hooked):
         if not state:
             state["step"] = 0
             for name in buffers:
-                state[name] = p.new_zeros(p.shape)
+                state[name] = p.new_zeros(p.shape, dtype=dtype)
         if self.found_inf is None:
             state["step"] = int(state["step"]) + 1
         elif not isinstance(state["step"], Tensor):
@@ -320,8 +321,8 @@ class Optimizer(Hooked):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Take over options and state from `state_dict`, matching parameters by position.
 
-        Tensors are copied; floating-point ones are cast to the parameter's dtype, all are moved to
-        its device.
+        Tensors are copied; floating-point ones are cast to the parameter's dtype (to float32 where
+        it has a master), all are moved to its device.
 
         Raises:
             ArgumentError (ValueError): no optimiser's state; another number of groups, or of
@@ -358,13 +359,21 @@ class Optimizer(Hooked):
                 strict=True,
             )
         )
+        with_masters = {
+            key
+            for group in saved_groups
+            if group.get("master_weights", self.defaults.get("master_weights"))
+            for key in group["params"]
+        }
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, saved in state_dict["state"].items():
             if key in params:
-                state[params[key]] = {
+                p = params[key]
+                dtype = float32 if key in with_masters and p.dtype.itemsize == 2 else p.dtype
+                state[p] = {
                     name: self.numbers[name](value)
                     if name in self.numbers
-                    else _like_parameter(value, params[key])
+                    else _like_parameter(value, p, dtype)
                     for name, value in saved.items()
                 }
             else:
@@ -388,13 +397,14 @@ class Optimizer(Hooked):
         return "\n".join([*lines[:-1], ")"])
 
 
-def _like_parameter(value: Any, p: Tensor) -> Any:
-    """A copy of a saved state in the dtype (if floating) and on the device of `p`."""
+def _like_parameter(value: Any, p: Tensor, dtype: DType) -> Any:
+    """A copy of a saved state on the device of `p`, in a dtype if it and `p` are of floats."""
     if isinstance(value, dict):
-        return {k: _like_parameter(v, p) for k, v in value.items()}
+        return {k: _like_parameter(v, p, dtype) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_like_parameter(v, p) for v in value)
+        return type(value)(_like_parameter(v, p, dtype) for v in value)
     if isinstance(value, Tensor):
-        dtype = p.dtype if p.dtype.is_floating_point else value.dtype
-        return value.detach().to(device=p.device, dtype=dtype).clone()
+        floating = p.dtype.is_floating_point
+        kept = value.detach().to(device=p.device, dtype=dtype if floating else value.dtype)
+        return kept.clone()
     return value

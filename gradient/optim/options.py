@@ -13,8 +13,12 @@ Group = dict[str, Any]
 
 
 def options(arguments: Mapping[str, Any]) -> Group:
-    """The options among a constructor's `locals()`."""
-    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+    """The options among a constructor's `locals()`. One that PyTorch does not have is there where
+    it is on: groups, as they are saved and shown, are otherwise PyTorch's."""
+    found = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+    if not found.get("master_weights", True):
+        del found["master_weights"]
+    return found
 
 
 def _scalar(limit: Limit) -> Limit:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from gradient.checks import Limits, Relation, number
 from gradient.optim.gradients import grad_of, with_weight_decay
+from gradient.optim.masters import has_master, state_dtype, stepped
 from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
@@ -32,6 +33,8 @@ class SGD(Optimizer):
         weight_decay: L2 penalty, added to the gradient.
         nesterov: look ahead along the velocity; needs momentum and no dampening.
         foreach, fused: accepted for PyTorch's sake; one fused update is always used.
+        master_weights: keep a float32 master of each 16-bit parameter, and a float32 velocity, in
+            the state (`gradient.optim.masters`).
     """
 
     limits: ClassVar[Limits] = {
@@ -60,6 +63,7 @@ class SGD(Optimizer):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(params, options(locals()))
 
@@ -72,19 +76,23 @@ class SGD(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         with_momentum = group["momentum"] != 0
 
-        def is_first(p: Tensor) -> bool:
-            return with_momentum and self.state[p].get("momentum_buffer") is None
+        def kind(p: Tensor) -> tuple[bool, bool]:
+            first = with_momentum and self.state[p].get("momentum_buffer") is None
+            return first, has_master(p, group)
 
-        for backend, first, batch in batches(params, is_first):
+        for backend, (first, masters), batch in batches(params, kind):
             if first:
                 for p in batch:
-                    self.state[p]["momentum_buffer"] = p.new_zeros(p.shape)
+                    zeros = p.new_zeros(p.shape, dtype=state_dtype(p, group))
+                    self.state[p]["momentum_buffer"] = zeros
+            weights = [stepped(p, group, self.state[p]) for p in batch]
             buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
             with writing(batch, "SGD.step"):
                 backend.sgd_step(
-                    arrays(batch),
+                    arrays(weights),
                     arrays([grad_of(p) for p in batch]),
                     buffers and arrays(buffers),
+                    *([arrays(batch)] if masters else []),
                     lr=rate(group),
                     momentum=group["momentum"],
                     dampening=group["dampening"],

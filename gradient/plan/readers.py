@@ -16,6 +16,7 @@ from typing import Any
 from gradient.backends.options import AdamWOptions
 from gradient.backends.recording import value_of
 from gradient.optim import Optimizer
+from gradient.optim.masters import MASTER
 from gradient.optim.numbers import groups_read
 from gradient.plan.calls import HostNumber, mapped
 from gradient.plan.errors import PlanError
@@ -57,6 +58,11 @@ class Readers:
             for optimizer in optimizers
             for group in optimizer.param_groups
             for p in group["params"]
+        }
+        self.by_param |= {
+            id(value_of(optimizer.state[p][MASTER].array)): (optimizer, group, p)
+            for optimizer, group, p in self.by_param.values()
+            if MASTER in optimizer.state.get(p, ())
         }
         self._states = {id(o): values_of(o) for o in optimizers}
         self.counts: list[dict[str, Any]] = []

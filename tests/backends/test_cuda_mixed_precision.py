@@ -139,6 +139,65 @@ def test_a_compiled_step_has_the_scaler_in_its_graphs() -> None:
     assert scaler.get_scale() == scale
 
 
+@pytest.mark.parametrize(
+    ("device", "scaled"), [(DEVICE, False), (DEVICE, True), ("cpu", False)], ids=str
+)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_compiled_step_has_masters(optimizer: str, scaled: bool, device: str) -> None:
+    """To the last bit those of eager steps; on the device in one graph, whatever the rate is."""
+    ends = []
+    for compiled in (False, True):
+        gradient.manual_seed(0)
+        model = nn.Linear(3, 2).to(device, gradient.bfloat16)
+        options = {**OPTIMIZERS[optimizer], "master_weights": True}
+        steps = getattr(gradient.optim, optimizer)(model.parameters(), **options)
+        scaler = GradScaler(init_scale=8.0, growth_interval=2, enabled=scaled)
+
+        def step(
+            x: gradient.Tensor, model: Any = model, steps: Any = steps, scaler: Any = scaler
+        ) -> gradient.Tensor:
+            steps.zero_grad()
+            loss = model(x).square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(steps)
+            scaler.update()
+            return loss.detach()
+
+        run: Any = gradient.compile(step) if compiled else step
+        for i, x in enumerate(np.random.default_rng(0).standard_normal((8, 4, 3))):
+            steps.param_groups[0]["lr"] = 0.1 / (i + 1)
+            x = gradient.tensor(x, dtype="bfloat16", device=device)
+            fake_cupy.waits.clear()
+            run(x)
+            assert fake_cupy.waits == []
+        states = [steps.state[p]["master_param"].tolist() for p in model.parameters()]
+        ends.append((states, [p.tolist() for p in model.parameters()]))
+    assert ends[0] == ends[1]
+    if device == DEVICE:
+        [executor] = [v.executor for s in run.signatures.values() for v in s.variants]
+        assert executor.alone == {}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_more_tensors_than_a_launch_takes(optimizer: str) -> None:
+    """The addresses of a launch are its arguments, of which there are 4096 bytes."""
+    ends = []
+    for device in (DEVICE, "cpu"):
+        draw = np.random.default_rng(0)
+        params = [
+            gradient.tensor(draw.standard_normal(i % 5), device=device, requires_grad=True)
+            for i in range(230)
+        ]
+        steps = getattr(gradient.optim, optimizer)(params, **OPTIMIZERS[optimizer])
+        for _ in range(2):
+            for p in params:
+                p.grad = gradient.tensor(draw.standard_normal(p.shape), device=device)
+            norm = nn.utils.clip_grad_norm_(params, 1.0)
+            steps.step()
+        ends.append([norm.item(), *(x for p in params for x in p.tolist())])
+    np.testing.assert_allclose(*ends, rtol=1e-12)
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_scale_and_the_parameters_move_as_in_pytorch(optimizer: str) -> None:

@@ -768,3 +768,88 @@ def test_wrong_order_warns_and_right_order_does_not(device):
     early = lr_scheduler.StepLR(SGD([parameter([1.0], device)], lr=1.0), 2)
     with pytest.warns(UserWarning, match=r"called before optimizer\.step\(\)"):
         early.step()
+
+
+# Masters of 16-bit parameters --------------------------------------------------------------------
+
+WITH_MASTERS = {
+    "AdamW": functools.partial(AdamW, lr=1e-3, weight_decay=0.1),
+    "Adam": functools.partial(Adam, lr=1e-3, weight_decay=0.1, maximize=True),
+    "AdamW, amsgrad": functools.partial(AdamW, lr=1e-3, amsgrad=True),
+    "SGD": functools.partial(SGD, lr=1e-3),
+    "SGD, momentum": functools.partial(SGD, lr=1e-3, momentum=0.9, weight_decay=0.1),
+}
+with_masters = pytest.mark.parametrize("name", WITH_MASTERS)
+half = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+
+
+def gradients(dtype, device):
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        yield parameter(rng.standard_normal((3, 5)), device, dtype).detach()
+
+
+@with_masters
+@half
+def test_masters_are_stepped_as_float32_parameters(name, dtype, device):
+    start = np.random.default_rng(0).standard_normal((3, 5))
+    p = parameter(start, device, dtype)
+    alone = p.detach().float().requires_grad_()
+    here = WITH_MASTERS[name]([p], master_weights=True)
+    there = WITH_MASTERS[name]([alone])
+    for g in gradients(dtype, device):
+        p.grad, alone.grad = g, g.float()
+        here.step(), there.step()
+        assert p.dtype == getattr(gradient, dtype)
+        np.testing.assert_array_equal(numpy(p), numpy(alone.to(p.dtype)))
+    np.testing.assert_allclose(numpy(here.state[p]["master_param"]), numpy(alone), rtol=1e-6)
+    for key, value in there.state[alone].items():
+        if isinstance(value, gradient.Tensor):
+            assert here.state[p][key].dtype == gradient.float32, key
+
+
+@half
+def test_steps_below_half_a_unit_add_up_in_masters_alone(dtype, device):
+    ends = []
+    for masters in (True, False):
+        p = parameter(np.ones(3), device, dtype)
+        optimizer = SGD([p], lr=1e-4, master_weights=masters)
+        for _ in range(100):
+            p.grad = gradient.ones_like(p).detach()
+            optimizer.step()
+        ends.append(p.float().tolist())
+    assert ends[0] == pytest.approx([0.99] * 3, abs=0.004)
+    assert ends[1] == [1.0] * 3
+
+
+@with_masters
+@half
+@pytest.mark.parametrize("kept_in", ["memory", "file"])
+def test_masters_are_in_the_saved_state(name, dtype, kept_in, device, tmp_path):
+    ends = []
+    for resumes in (False, True):
+        p = parameter(np.linspace(-1, 1, 15).reshape(3, 5), device, dtype)
+        optimizer = WITH_MASTERS[name]([p], master_weights=True)
+        for i, g in enumerate(gradients(dtype, device)):
+            if resumes and i == 3:
+                state = copy.deepcopy(optimizer.state_dict())
+                if kept_in == "file":
+                    gradient.save(state, tmp_path / "optimizer.safetensors")
+                    state = gradient.load(tmp_path / "optimizer.safetensors")
+                p = p.detach().clone().requires_grad_()
+                optimizer = WITH_MASTERS[name]([p])  # the group says that there are masters
+                optimizer.load_state_dict(state)
+            p.grad = g
+            optimizer.step()
+        ends.append(numpy(optimizer.state[p]["master_param"]))
+    np.testing.assert_array_equal(*ends)
+
+
+def test_parameters_that_are_wide_have_no_masters(device):
+    wide, narrow = parameter([1.0, 2.0], device, "float32"), parameter([3.0], device, "bfloat16")
+    optimizer = AdamW([wide, narrow], lr=0.1, master_weights=True)
+    for p in (wide, narrow):
+        p.grad = gradient.ones_like(p).detach()
+    optimizer.step()
+    assert "master_param" not in optimizer.state[wide]
+    assert optimizer.state[narrow]["master_param"].dtype == gradient.float32
