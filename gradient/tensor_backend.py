@@ -7,6 +7,7 @@ numbers; run on this backend they give a graph. The engine uses it with `create_
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from gradient.ops import (
     comparison,
     complex_numbers,
     decompositions,
+    dropout,
     elementwise,
     index,
     linalg,
@@ -216,6 +218,10 @@ class TensorBackend(Backend):
 
     def argsort(self, x: Any, axis: int) -> Any:
         return reduce.argsort(x, axis=positive(axis, x))
+
+    def dropout(self, key: int, offset: int, x: Any, p: float) -> Any:
+        blocks = -(-math.prod(x.shape) // 4)
+        return dropout.dropout(x, key=key, offset=offset, p=p), blocks
 
     # Linear algebra and shape --------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ import math
 
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
+from gradient.ops import dropout as ops
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, zeros
-from gradient.tensor.generator import Generator
+from gradient.tensor.generator import Generator, generator_of
 from gradient.tensor.joining import where
 
 __all__ = [
@@ -124,6 +125,10 @@ def _alpha_drop(
         floats(op, input)
         limit = -1.0507009873554805 * 1.6732632423543772
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
+        if shape == input.shape:
+            key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
+            output = ops.dropout(input, key=key, offset=offset, p=p)
+            return input.copy_(output) if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = where(kept, input, full_like(input.detach(), limit))
         output = output * scale - scale * p * limit
@@ -171,6 +176,10 @@ def _drop(
         output = input * zeros((), dtype=input.dtype, device=input.device)
     else:
         floats(op, input)
+        if shape == input.shape:
+            key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
+            output = ops.dropout(input, key=key, offset=offset, p=p)
+            return input.copy_(output) if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = input * (kept.to(input.dtype) * (1 / (1 - p)))
     return input.copy_(output) if inplace else output

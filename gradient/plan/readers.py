@@ -24,7 +24,7 @@ from gradient.tensor import Tensor
 from gradient.tensor import generator as generators
 from gradient.tensor.generator import Generator, draw_lock
 
-DRAWS = ("philox", "uniform", "normal", "integers")
+DRAWS = ("philox", "uniform", "normal", "integers", "dropout")
 """Methods that are given a generator's key and offset."""
 
 
@@ -115,8 +115,10 @@ class Readers:
             self.live.add((id(group), "lr"))
 
     def _place(self, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
-        for generator, start in self.starts:
-            if generator is generators.drawing:  # at (key, offset)
+        drawn = [each for each in self.starts if each[0] is generators.drawing]  # at (key, offset)
+        for generator, start in [*drawn, *self.starts]:
+            # Within what it has drawn, for a gradient of dropout draws again.
+            if generator.key == key and start <= offset <= generator.offset:
                 i, further = self._number(generator), offset - start
                 names = f"key {i}", f"offset {i} + {further}"
                 self.read[names[0]] = functools.partial(getattr, generator, "key")

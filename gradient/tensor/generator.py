@@ -90,6 +90,14 @@ class Generator:
         """Another generator at the same place."""
         return Generator(self.device).set_state(self.get_state())
 
+    def reserve(self, blocks: int) -> tuple[int, int]:
+        """The key, and the first of so many blocks of the stream, past which this steps."""
+        global drawing
+        with draw_lock:
+            drawing, offset = self, self.offset
+            self.offset += blocks
+        return self.key, offset
+
     def draw(self, method: Callable[..., tuple[Any, int]], *args: Any) -> Any:
         """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
         global drawing
@@ -104,7 +112,7 @@ draw_lock = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
 drawing: Generator
-"""The one whose `draw` is called, or was last."""
+"""The one that `draw` or `reserve` was called of last."""
 
 default_generator = Generator()
 default_generator.seed()

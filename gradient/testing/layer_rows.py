@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
+import gradient
 from gradient.backends.options import ConvolutionOptions, PoolingOptions
-from gradient.ops import convolution, fused, pooling, recurrent
+from gradient.ops import convolution, dropout, fused, pooling, recurrent
 from gradient.testing.row import Row
 from gradient.testing.samples import constant
+
+
+def uniform_numbers(n: int) -> Any:
+    """Those of key 3 from block 2**40 on (`Backend.uniform`)."""
+    generator = gradient.Generator().manual_seed(3)
+    generator.offset = 2**40
+    return gradient.rand(n, generator=generator, dtype=gradient.float32).numpy()
 
 
 def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
@@ -118,6 +126,14 @@ ROWS = [
         ((4, 3, 5), (3,), (3,)),
         tolerance=64,
     ),  # fmt: skip
+    Row(
+        "dropout",
+        lambda x: dropout.dropout(x, key=3, offset=2**40, p=0.25),
+        lambda x: x * (uniform_numbers(x.size) >= 0.25).reshape(x.shape) / 0.75,
+        ((3, 7),),
+        empty=((0, 3),),
+        scalar=True,
+    ),
     Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
     *[
         Row(

@@ -430,6 +430,7 @@ AT_OFFSETS: dict[str, Any] = {
     "gelu": lambda o: (both_signs(o),),
     "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "rope": rope,
+    "dropout": lambda o: (5, 1, o.rows(), 0.3),
     "sum": lambda o: (o.rows(), -1),
     "sum_of_squares": lambda o: (o.rows(),),
     "cumsum": lambda o: (o.rows(), -1),

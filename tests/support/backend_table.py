@@ -1054,6 +1054,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (7**20, 2**32 - 20, 4 * a.rows + 3, a.dtype),
     ],
     "normal": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
+    "dropout": [
+        lambda a: (5, ON, a(a.rows, 67), 0.1),
+        lambda a: (7**20, 2**32 - 20, a(3, 5, a.rows), 0.75),
+        lambda a: (2**64 - 1, 3, with_ties(a(a.rows, 9)), 0.5),
+        lambda a: (5, 1, a(), 0.5),
+    ],
     "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
     "categorical": [
         lambda a: (a(a.rows, 67, low=0.0), a(a.rows, low=0.0)),

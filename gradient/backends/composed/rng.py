@@ -58,6 +58,13 @@ class RandomDefaults(ShapeDefaults[Array]):
         both = self.concatenate([radius * self.cos(angle), radius * self.sin(angle)], 0)
         return self.getitem(both, (slice(0, n),)), blocks
 
+    def dropout(self, key: int, offset: int, x: Array, p: float) -> tuple[Array, int]:
+        """x with each element times 0, with probability p, or else 1 / (1 - p), by one uniform
+        float32 number each; and the number of blocks used. The gradient is the same of g."""
+        u, blocks = self.uniform(key, offset, math.prod(x.shape), float32.numpy)
+        kept = self.astype(self.reshape(u >= p, x.shape), x.dtype)
+        return x * (kept * self.full((), 1 / (1 - p), x.dtype)), blocks
+
     def integers(self, key: int, offset: int, n: int, span: int) -> tuple[Array, int]:
         """n uint64 in [0, span), span <= 2**63, and the number of blocks used.
 

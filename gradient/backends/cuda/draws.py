@@ -7,7 +7,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.rng import RandomDefaults
-from gradient.backends.cuda.launching import KernelLauncher
+from gradient.backends.cuda.launching import KernelLauncher, computed_in
 from gradient.dtypes import float32, float64, int64
 
 BLOCK = 256
@@ -41,6 +41,19 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
             self.count_argument(key), self.count_argument(offset), np.int64(n),
         )  # fmt: skip
         return out
+
+    def dropout(self, key: int, offset: int, x: Array, p: float) -> tuple[Array, int]:
+        if not self.has_kernel(x):
+            self.without_device_numbers(key, offset)
+            return super().dropout(key, offset, x, p)
+        number, blocks = computed_in(x), _blocks(x.size, float32.numpy)
+        out = self.empty(x.shape, x.dtype)
+        self.launch(
+            "random", "dropout", x, (-(-blocks // BLOCK),), BLOCK, self.contiguous(x), out,
+            self.count_argument(key), self.count_argument(offset), np.int64(x.size),
+            np.float32(p), number(x.dtype.type(1 / (1 - p))),
+        )  # fmt: skip
+        return out, blocks
 
     def categorical(self, weights: Array, uniform: Array) -> Array:
         if weights.dtype not in WIDE or not self.has_kernel(weights, uniform):

@@ -54,6 +54,16 @@ class RandomKernels(RandomDefaults[np.ndarray]):
             kernel, out = rng.uniform4, np.empty((-(-n // 4), 4), np.float32)
         return _blocks(kernel, key, offset, out).reshape(-1)[:n], len(out)
 
+    def dropout(self, key: int, offset: int, x: np.ndarray, p: float) -> tuple[np.ndarray, int]:
+        if x.dtype != np.float32 or not _many(x.size):
+            return super().dropout(key, offset, x, p)
+        blocks, out = -(-x.size // 4), np.empty(x.shape, np.float32)
+        numbers = np.float32(p), np.float32(1 / (1 - p))
+        rng, flat = kernels.load("rng"), kernels.contiguous(x).reshape(-1)
+        places = *_place(key, offset), flat, out.reshape(-1)
+        threads.parallel_for(rng.dropout, blocks, rng.CHUNK, *places, *numbers)
+        return out, blocks
+
 
 def _many(n: int) -> bool:
     """Whether to draw n numbers by a kernel.
@@ -68,7 +78,11 @@ def _many(n: int) -> bool:
 
 
 def _blocks(kernel: Callable[..., None], key: int, offset: int, out: np.ndarray) -> np.ndarray:
-    word = (1 << 64) - 1
-    arguments = np.uint64(key & word), np.uint64(offset & word), out
-    threads.parallel_for(kernel, len(out), kernels.load("rng").CHUNK, *arguments)
+    threads.parallel_for(kernel, len(out), kernels.load("rng").CHUNK, *_place(key, offset), out)
     return out
+
+
+def _place(key: int, offset: int) -> tuple[np.uint64, np.uint64]:
+    """Key and offset as kernels take them."""
+    word = (1 << 64) - 1
+    return np.uint64(key & word), np.uint64(offset & word)

@@ -11,7 +11,12 @@
 //
 // so that a thread makes two blocks of the stream, of which it takes one number each, rather than
 // write and read uniform numbers. Grid: a thread for each such pair.
-#include "numbers.cuh"
+//
+// Dropout (Srivastava et al. 2014): out[i] = x[i] / (1 - p) where the float32 uniform number i is at
+// least p, else x[i] * 0; its gradient is the same of g, with the numbers drawn anew instead of kept.
+// Each number is read and written once. Grid: a thread for each block of the stream, that is, for each
+// four elements.
+#include "rows.cuh"
 
 struct Words { unsigned of[4]; };
 
@@ -67,6 +72,35 @@ template <class T> __device__ void normal(T* out, Int key, Int offset, Int count
     out[i] = T(radius * cos(angle));
     if (half + i < count) out[half + i] = T(radius * sin(angle));
 }
+
+template <class T>
+__device__ void dropout(const T* x, T* out, Int key, Int offset, Int count, float p, computed<T> scale) {
+    typedef computed<T> A;
+    const Int block = Int(blockIdx.x) * blockDim.x + threadIdx.x, first = 4 * block;
+    if (first >= count) return;
+    const Words words = philox(key, (unsigned long long)offset + block);
+    auto dropped = [&](int i, T number) {
+        float u;
+        take(words, i, u);
+        return T(A(number) * (u >= p ? scale : A(0)));
+    };
+    if (first + 4 <= count && is_aligned<4>(x) && is_aligned<4>(out)) {
+        Pack<T, 4> pack = load_pack<4>(x + first);
+#pragma unroll
+        for (int i = 0; i < 4; i++) pack.values[i] = dropped(i, pack.values[i]);
+        *reinterpret_cast<Pack<T, 4>*>(out + first) = pack;
+    } else {
+        for (int i = 0; i < 4 && first + i < count; i++) out[first + i] = dropped(i, x[first + i]);
+    }
+}
+
+#define EXPORT_DROPOUT(NAME, T)                                                                     \
+    extern "C" __global__ void dropout_##NAME(                                                      \
+        const T* x, T* out, const __grid_constant__ Count key, const __grid_constant__ Count offset, \
+        Int count, float p, computed<T> scale) {                                                    \
+        dropout(x, out, key, offset, count, p, scale);                                              \
+    }
+FOR_EACH_FLOAT(EXPORT_DROPOUT)
 
 #define EXPORT(NAME, T)                                                                             \
     extern "C" __global__ void uniform_##NAME(T* out, const __grid_constant__ Count key,            \

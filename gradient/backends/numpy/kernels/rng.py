@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from gradient.backends.numpy.kernels.compilation import kernel, subroutine
+from gradient.backends.numpy.kernels.compilation import kernel, ordered_kernel, subroutine
 from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
 
 CHUNK = 1 << 13
@@ -34,6 +34,8 @@ def philox4x32(counter, key):
 
 TOGETHER = BYTES // 8
 """Blocks of a vector: LLVM does not vectorise `philox4x32` by itself."""
+IN_CACHE = 128
+"""Such vectors of blocks that are made before they are used."""
 
 
 @intrinsic
@@ -125,3 +127,23 @@ def uniform8(start, stop, key, offset, out):
         c0, c1, c2, c3 = philox4x32(offset + U8(start + i), key)
         out[i, 0] = (np.float64(c0 >> U8(5)) * 2.0**26 + np.float64(c1 >> U8(6))) * 2.0**-53
         out[i, 1] = (np.float64(c2 >> U8(5)) * 2.0**26 + np.float64(c3 >> U8(6))) * 2.0**-53
+
+
+@ordered_kernel
+def dropout(start, stop, key, offset, x, out, p, scale):
+    """out = x * scale where the number of `uniform4` is at least p, else x * 0; flat float32. The
+    numbers are made in `out` first, as many as stay in the cache."""
+    n, step, zero = out.shape[0], 4 * TOGETHER * IN_CACHE, np.float32(0)
+    last = min(4 * stop, n)
+    for first in range(4 * start, last, step):
+        end = min(first + step, last)
+        whole = first + (end - first) // (4 * TOGETHER) * (4 * TOGETHER)
+        for i in range(first, whole, 4 * TOGETHER):
+            uniform_blocks(offset + U8(i // 4), key, out, i)
+        for i in range(whole, end, 4):
+            words = philox4x32(offset + U8(i // 4), key)
+            for k in range(min(4, end - i)):
+                out[i + k] = np.float32(words[k] >> U8(8)) * np.float32(2.0**-24)
+        numbers, given = out[first:end], x[first:end]
+        for i in range(end - first):
+            numbers[i] = given[i] * (scale if numbers[i] >= p else zero)
