@@ -36,15 +36,27 @@ class Step(NamedTuple):
     dtype: str
 
 
+class End(NamedTuple):
+    """A reduction of a step's results, by its name in plans: over the last axis, or over `all`."""
+
+    op: str
+    made: Made
+    all: bool
+    keepdims: bool
+
+
 class Expression(NamedTuple):
-    """Steps in order, the dtypes of the arrays they read, and the steps whose results are kept."""
+    """Steps in order, the dtypes of the arrays they read, the steps whose results are kept, and
+    the reductions that end it: all over the last axis, or all over all axes."""
 
     steps: tuple[Step, ...]
     given: tuple[str, ...]
     kept: tuple[Made, ...]
+    ends: tuple[End, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<{' '.join(step.op for step in self.steps)}>"
+        names = [*(step.op for step in self.steps), *(end.op for end in self.ends)]
+        return f"<{' '.join(names)}>"
 
 
 Layout = tuple[tuple[int, ...], tuple[int, ...], int]
@@ -58,9 +70,11 @@ class Fusing(NamedTuple):
     dtypes      the characters of the dtypes that they may have
     walks       whether arrays of these layouts, which broadcast to a shape, can be walked together
     contiguous  whether results have to be in row-major order
+    reductions  the names of those that may end an expression
     """
 
     calls: frozenset[str]
     dtypes: str
     walks: Callable[[tuple[int, ...], Sequence[Layout]], bool]
     contiguous: bool = False
+    reductions: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.parts import equal
 from gradient.plan.passes import simplified, with_fused_chains
-from gradient.plan.passes.fusion import is_elementwise
+from gradient.plan.passes.fusion import is_fusible
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held
 from gradient.plan.results import Results
@@ -88,7 +88,7 @@ class Variant:
         self.plan = plan
         fusing = getattr(backends.get(device), "fusing", None)
         if fuse and fusing is not None:
-            whole = simplified(self.plan.expanded(lambda call: is_elementwise(call, fusing)))
+            whole = simplified(self.plan.expanded(lambda call: is_fusible(call, fusing)))
             self.shortened = with_fused_chains(whole, fusing=fusing)
         elif device != "cpu":
             self.shortened = self.plan

@@ -13,12 +13,12 @@ import gradient
 from gradient.backends.cuda import compilation
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.fused import TEXTS, source
-from gradient.backends.expression import Expression, Given, Made, Step
+from gradient.backends.expression import End, Expression, Given, Made, Step
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
 from support.agreement import agree
 from support.backend_table import BARE
-from support.cuda_emulation import EmulatedRuntime
+from support.cuda_emulation import ORDERS, EmulatedRuntime
 from support.fake_device import DEVICE
 
 pytestmark = [
@@ -163,6 +163,90 @@ def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
 
 
+# Reductions at the end of a chain -----------------------------------------------------------------
+
+REDUCED = ("sum", "mean", "max", "min")
+SHAPES = [(1003,), (5, 1), (1, 7), (7, 23), (4, 64), (2, 3, 1030), (3, 40, 128)]
+
+
+def reducing(char: str, whole: bool, keepdims: bool = False) -> tuple[list[Step], tuple[End, ...]]:
+    """A product, and all reductions of it and of its sum with 1."""
+    steps = [Step("mul", (Given(0), Given(1)), char), Step("add", (Made(0), 1), char)]
+    return steps, tuple(End(op, Made(i), whole, keepdims) for i in range(2) for op in REDUCED)
+
+
+def reduced(be: CudaBackend, a: Any, b: Any, whole: bool, keepdims: bool = False) -> list[Any]:
+    steps, ends = reducing(a.dtype.char, whole, keepdims)
+    expression = Expression(tuple(steps), (a.dtype.char, b.dtype.char), (Made(1),), ends)
+    return list(be.fused(a, b, expression=expression))
+
+
+def composed(a: Any, b: Any, whole: bool, keepdims: bool = False) -> list[Any]:
+    wide = a.dtype if a.dtype == np.float64 else np.dtype(np.float32)
+    product = a.astype(wide) * b.astype(wide)
+    axis = None if whole else -1
+    outs = [product + 1]
+    for x in (product, product + 1):
+        outs += [getattr(BARE, op)(x, axis, keepdims) for op in REDUCED]
+    return [np.asarray(out).astype(a.dtype) for out in outs]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", CHARS)
+@pytest.mark.parametrize("whole", [False, True], ids=["last axis", "all"])
+def test_reductions(whole: bool, dtype: str, order: int) -> None:
+    be, numpy = CudaBackend(0, EmulatedRuntime(order)), gradient.dtypes.dtype_of(dtype).numpy
+    draw = np.random.default_rng(0)
+    for shape in SHAPES:
+        a, b = (draw.standard_normal(s).astype(numpy) for s in (shape, shape[-1:]))
+        for keepdims in (False, True):
+            arguments = a, b, whole, keepdims
+            agree(reduced(be, *arguments), composed(*arguments), dtype, str(shape))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["last axis", "all"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_reductions_of_nan_and_infinity(whole: bool, be: CudaBackend) -> None:
+    a = np.ones((6, 70), np.float32)
+    a[0, 69], a[1, 0], a[2, 5], a[3, 33] = np.inf, -np.inf, np.nan, 3e38
+    a[4, 1], a[4, 68] = np.inf, -np.inf
+    for rows in (a, a[:1], a[1:2], a[3:4], a[4:5]):
+        arguments = rows, np.ones(70, np.float32), whole
+        for got, expected in zip(reduced(be, *arguments), composed(*arguments), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_reduction_over_all_of_many_blocks(
+    be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.fused.MOST_BLOCKS", 3)
+    a, b = np.random.default_rng(0).standard_normal((2, 9, 1024)).astype(np.float32)
+    agree(reduced(be, a, b, True), composed(a, b, True), "float32", "several blocks")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_reductions_of_layouts(layout: str, be: CudaBackend) -> None:
+    draw = np.random.default_rng(0)
+    a, b = (_with_strides(x, np.dtype(np.float32), draw) for x in LAYOUTS[layout])
+    for whole in (False, True):
+        a, b = np.broadcast_arrays(a, b) if whole else (a, b)
+        agree(reduced(be, a, b, whole), composed(a, b, whole), "float32", layout)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("char", CHARS.values())
+def test_reductions_compile_without_spills(char: str, architecture: str) -> None:
+    pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    for whole in (False, True):
+        steps, ends = reducing(char, whole)
+        expression = Expression(tuple(steps), (char, char), (Made(1),), ends)
+        text = source(expression, 3, "ooo", 2, False)
+        code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        assert code[:4] == b"\x7fELF"
+        assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
+        assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 64  # 1024 threads
+
+
 # Chains of plans ----------------------------------------------------------------------------------
 
 
@@ -188,6 +272,44 @@ def test_a_compiled_function_runs_its_chains_as_one_kernel(dtype: str) -> None:
     [executor] = [v.executor for s in compiled.signatures.values() for v in s.variants]
     assert [call.op for call in executor.calls] == ["fused"]
     assert "fused chains" in compiled.explain()
+
+
+def test_reductions_are_part_of_a_chains_kernel() -> None:
+    """Over the last axis and over all; what is read again after a reduction is another chain."""
+    draw = np.random.default_rng(0).standard_normal
+    target = gradient.tensor(draw((4, 40)), dtype="float32", device=DEVICE)
+
+    def rows(x: gradient.Tensor) -> gradient.Tensor:
+        return ((x - target) ** 2).sum(-1)
+
+    def whole(x: gradient.Tensor) -> gradient.Tensor:
+        return (x - target).abs().mean()
+
+    def several(x: gradient.Tensor) -> tuple[gradient.Tensor, ...]:
+        y = (x - target).exp()
+        return y, y.sum(-1), y.amax(-1, keepdim=True)
+
+    def normalised(x: gradient.Tensor) -> gradient.Tensor:
+        y = (x - target).exp()
+        return y / y.sum(-1, keepdim=True) * 2
+
+    def columns(x: gradient.Tensor) -> gradient.Tensor:
+        return (x - target).exp().sum(0)
+
+    for f, kernels in ((rows, 1), (whole, 1), (several, 1), (normalised, 2), (columns, 1)):
+        compiled: Any = gradient.compile(f, fuse=True)
+        for _ in range(5):
+            x = gradient.tensor(draw((4, 40)), dtype="float32", device=DEVICE)
+            got, expected = compiled(x), f(x)
+            pairs = zip(
+                *((r if isinstance(r, tuple) else (r,)) for r in (got, expected)), strict=True
+            )
+            for a, b in pairs:
+                assert a.shape == b.shape
+                np.testing.assert_allclose(a.tolist(), b.tolist(), rtol=1e-5)
+        [executor] = [v.executor for s in compiled.signatures.values() for v in s.variants]
+        rest = ["sum"] if f is columns else []
+        assert [call.op for call in executor.calls] == ["fused"] * kernels + rest, f.__name__
 
 
 def test_a_fused_training_step_is_that_of_eager_within_rounding() -> None:

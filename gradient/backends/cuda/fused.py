@@ -9,6 +9,14 @@ at a time: no sizes or addresses. So equal chains share a kernel, which NVRTC co
 disk keeps.
 
 16-bit floats are computed in float32 and rounded where they are stored, or cast.
+
+A reduction may end a chain, over the last axis or over all:
+
+    s = ((a - b) ** 2).sum(-1)           a, b (T, C), s (T,)
+
+is one kernel, too, in which a block walks a row and adds up what it computes, unrounded; over all
+axes each block walks a part and gives a number, and these are reduced after it. No order depends on
+chance.
 """
 
 from __future__ import annotations
@@ -16,16 +24,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.launching import KernelLauncher
-from gradient.backends.expression import Expression, Fusing, Given, Layout, Made, Step
+from gradient.backends.cuda.launching import KernelLauncher, block_of
+from gradient.backends.expression import End, Expression, Fusing, Given, Layout, Made, Step
+from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
 
 BLOCK = 256
+MOST_BLOCKS = 1024
+"""That a reduction over all axes is divided among."""
 MOST_AXES = 4
 LOAD = 16
 """Bytes that a thread loads at a time, where arrays are aligned so."""
@@ -57,6 +68,13 @@ the operands."""
 STORED = {"f": "float", "d": "double", "e": "__half", "E": "__nv_bfloat16", "?": "bool"}
 COMPUTED = {"f": "float", "d": "double", "e": "float", "E": "float", "?": "bool"}
 
+REDUCTIONS = {
+    "sum": ("0", "{0} + {1}", "block_sum"), "mean": ("0", "{0} + {1}", "block_sum"),
+    "max": ("-infinity<{A}>()", "larger({0}, {1})", "block_max"),
+    "min": ("infinity<{A}>()", "smaller({0}, {1})", "block_min"),
+}  # fmt: skip
+"""What a reduction begins with, how it takes one more number, how a block joins its threads'."""
+
 
 class Walk(NamedTuple):
     """How arrays are walked together: the sizes of the axes that are left, and for each array its
@@ -66,9 +84,9 @@ class Walk(NamedTuple):
     strides: tuple[tuple[int, ...], ...]
 
 
-def walk_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Walk | None:
-    """How to walk arrays that broadcast to `shape`, the axes merged that lie together; None where
-    there are too many."""
+def walk_of(shape: tuple[int, ...], layouts: Sequence[Layout], apart: bool = False) -> Walk | None:
+    """How to walk arrays that broadcast to `shape`, the axes merged that lie together, though the
+    last one with none if it is to be `apart`; None where there are too many."""
     steps = []
     for own, strides, itemsize in layouts:
         if any(stride % itemsize for stride in strides):
@@ -78,14 +96,15 @@ def walk_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Walk | None:
     axes: list[tuple[int, tuple[int, ...]]] = []
     for axis, n in enumerate(shape):
         along = tuple(each[axis] for each in steps)
-        if n == 1:
+        last = apart and axis == len(shape) - 1
+        if n == 1 and not last:
             continue
-        if axes and all(a == b * n for a, b in zip(axes[-1][1], along, strict=True)):
+        if axes and not last and all(a == b * n for a, b in zip(axes[-1][1], along, strict=True)):
             axes[-1] = (axes[-1][0] * n, along)
         else:
             axes.append((n, along))
     axes = axes or [(1, (1,) * len(layouts))]
-    if len(axes) > MOST_AXES:
+    if len(axes) > MOST_AXES + apart:
         return None
     return Walk(tuple(n for n, _ in axes), tuple(zip(*(along for _, along in axes), strict=True)))
 
@@ -94,33 +113,67 @@ def can_walk(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
     return walk_of(shape, layouts) is not None
 
 
-FUSING = Fusing(frozenset(TEXTS), "fdeE?", can_walk, contiguous=True)
+FUSING = Fusing(
+    frozenset(TEXTS), "fdeE?", can_walk, contiguous=True, reductions=frozenset(REDUCTIONS)
+)
 
 
 class FusedKernels(KernelLauncher):
     """The call that fused chains of a plan become."""
 
     fusing = FUSING
+    sum: Any
+    max: Any
+    min: Any
+    reshape: Any
 
     def fused(
         self, *arrays: Array, expression: Expression, exact: bool = False
     ) -> tuple[Array, ...]:
-        """The kept results of an expression over arrays that broadcast together."""
+        """The kept results of an expression over arrays that broadcast together, then those of its
+        reductions."""
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
         kept = [_dtype(expression.steps[made].dtype) for made in expression.kept]
         outs = [self.empty(shape, dtype) for dtype in kept]
-        every = [*arrays, *outs]
-        walk = walk_of(shape, [(x.shape, x.strides, x.itemsize) for x in every])
+        every, ends = [*arrays, *outs], expression.ends
+        in_rows = bool(ends) and not ends[0].all
+        walk = walk_of(shape, [(x.shape, x.strides, x.itemsize) for x in every], apart=in_rows)
         assert walk is not None, "the pass has asked `can_walk`"
         width = self._width(walk, every)
         moves = "".join("ros"[min(abs(s[-1]), 2) if s[-1] >= 0 else 2] for s in walk.strides)
-        packs = math.prod(walk.sizes[:-1]) * -(-walk.sizes[-1] // width)
+        *rows, columns = walk.sizes
+        packs = math.prod(rows) * -(-columns // width)
+        blocks, block = -(-packs // BLOCK), BLOCK
+        if in_rows:
+            blocks, block = math.prod(rows), block_of(columns)
+        elif ends:
+            blocks = min(blocks, MOST_BLOCKS)
+        reduced = [self._reduced(expression, end, shape, blocks) for end in ends]
         text = source(expression, len(walk.sizes), moves, width, packs * width >= 1 << 31)
         strides = [s for each in walk.strides for s in each]
         self.runtime.launch_source(
-            text, (-(-packs // BLOCK),), BLOCK, *every, *map(np.int64, (*walk.sizes, *strides))
+            text, (blocks,), block, *every, *reduced, *map(np.int64, (*walk.sizes, *strides))
         )
-        return tuple(outs)
+        if ends and not in_rows:
+            joined = zip(ends, reduced, strict=True)
+            reduced = [self._joined(expression, end, x, shape) for end, x in joined]
+        return *outs, *reduced
+
+    def _reduced(self, expression: Expression, end: End, shape: Shape, blocks: int) -> Array:
+        """For the numbers of the rows; or, over all axes, those of the blocks, not yet rounded."""
+        char = expression.steps[end.made].dtype
+        if end.all:
+            return self.empty((blocks,), np.dtype("d" if char == "d" else "f"))
+        return self.empty((*shape[:-1], 1) if end.keepdims else shape[:-1], _dtype(char))
+
+    def _joined(self, expression: Expression, end: End, x: Array, shape: Shape) -> Array:
+        """The number of all blocks."""
+        joins = {"sum": self.sum, "mean": self.sum, "max": self.max, "min": self.min}
+        out = joins[end.op](x, None, False)
+        if end.op == "mean":
+            out = out / math.prod(shape)
+        out = self.astype(out, _dtype(expression.steps[end.made].dtype))
+        return self.reshape(out, (1,) * len(shape)) if end.keepdims else out
 
     def _width(self, walk: Walk, arrays: Sequence[Array]) -> int:
         """How many elements a thread takes: as many as are LOAD bytes of the widest array, if all
@@ -149,8 +202,11 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
     at = dict(zip(names, moves, strict=True))
     sizes = [f"n{axis}" for axis in range(axes)]
     strides = [f"{name}_{axis}" for name in names for axis in range(axes)]
-    parameters = [f"{pointer} {name}" for name, _, pointer in (*given, *kept)]
-    parameters += [f"Int {name}" for name in (*sizes, *strides)]
+    numbers = [f"Int {name}" for name in (*sizes, *strides)]
+    parameters = [f"{pointer} {name}" for name, _, pointer in (*given, *kept)] + numbers
+    ends = [_End.of(expression, end, i, axes) for i, end in enumerate(expression.ends)]
+    sums = "".join(f", {end.kind}& s{i}" for i, end in enumerate(ends))
+    passed = "".join(f", s{i}" for i in range(len(ends)))
 
     rows = []
     for axis in reversed(range(axes - 1)):
@@ -173,7 +229,7 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
     makes = [f"Pack<{kind}, N> p_{n};" for n, kind, _ in kept]
     stores = [f"*reinterpret_cast<Pack<{kind}, N>*>({n}) = p_{n};" for n, kind, _ in kept]
     one = ", ".join(f"{kind} g_{n}" for n, kind, _ in given)
-    one += "".join(f", {kind}& {n}" for n, kind, _ in kept)
+    one += "".join(f", {kind}& {n}" for n, kind, _ in kept) + sums
     body = [f"const {COMPUTED[d]} x{i} = {COMPUTED[d]}(g_x{i});"
             for i, d in enumerate(expression.given)]  # fmt: skip
     body += [
@@ -184,9 +240,14 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
         f"y{i} = {STORED[d]}(v{int(made)});"
         for i, (d, made) in enumerate(zip(dtypes, expression.kept, strict=True))
     ]
-    packed, single = (", ".join(element(name, p) for name in names) for p in (True, False))
+    body += [end.taken for end in ends]
+    packed, single = (", ".join(element(name, p) for name in names) + passed for p in (True, False))
+    call = f"take({{}}, {', '.join((*names, *sizes, *strides))}{passed});"
+    whole = bool(expression.ends) and expression.ends[0].all
+    outs = [f"{end.stored}* z{i}" for i, end in enumerate(ends)]
+    signature = ", ".join((*parameters[: len(names)], *outs, *numbers))
     return f"""// {expression}: each array is read once, and each result written once. A thread
-// takes N elements of the last axis of n{axes - 1}. Grid: a thread for each such pack.
+// takes N elements of the last axis of n{axes - 1} at a time. {_grid(ends, whole)}
 #include "functions.cuh"
 #include "rows.cuh"
 
@@ -197,12 +258,10 @@ __device__ inline void one({one}) {{
     {_lines(body, 4)}
 }}
 
-extern "C" __global__ void fused({", ".join(parameters)}) {{
+__device__ inline void take(Index row, {", ".join(parameters)}{sums}) {{
     const Index packs = Index((n{axes - 1} + N - 1) / N);
-    Index row = Index(blockIdx.x) * blockDim.x + threadIdx.x;
     const Int first = Int(row % packs) * N;
     row /= packs;
-    if (row >= Index({" * ".join(sizes[:-1]) or "1"})) return;
     {_lines([*rows, *moved], 4)}
     if (first + N <= n{axes - 1}) {{
         {_lines([*loads, *makes], 8)}
@@ -213,7 +272,64 @@ extern "C" __global__ void fused({", ".join(parameters)}) {{
         for (int k = 0; first + k < n{axes - 1}; k++) one({single});
     }}
 }}
+
+extern "C" __global__ void fused({signature}) {{
+    const Index packs = Index((n{axes - 1} + N - 1) / N);
+    const Index rows = Index({" * ".join(sizes[:-1]) or "1"});
+    {_lines(_walked(ends, whole, call), 4)}
+}}
 """
+
+
+class _End(NamedTuple):
+    """The texts of a reduction: the type that it is computed in, that of its result, its beginning,
+    what it does with one more number, and what it gives in the end."""
+
+    kind: str
+    stored: str
+    start: str
+    taken: str
+    given: str
+
+    @classmethod
+    def of(cls, expression: Expression, end: End, i: int, axes: int) -> _End:
+        char = expression.steps[end.made].dtype
+        kind, stored = COMPUTED[char], STORED[char]
+        start, taken, joined = REDUCTIONS[end.op]
+        value = f"{joined}(s{i})"
+        if end.all:
+            stored = kind
+        elif end.op == "mean":
+            value += f" / {kind}(n{axes - 1})"
+        taken = taken.format(f"v{int(end.made)}", f"s{i}")
+        return cls(kind, stored, start.format(A=kind), f"s{i} = {taken};", value)
+
+
+def _grid(ends: Sequence[_End], whole: bool) -> str:
+    if not ends:
+        return "Grid: a thread for each such pack."
+    return "Grid: blocks share out the packs." if whole else "Grid: a block for each row."
+
+
+def _walked(ends: Sequence[_End], whole: bool, call: str) -> list[str]:
+    """What the kernel does with its packs."""
+    if not ends:
+        return [
+            "const Index pack = Index(blockIdx.x) * blockDim.x + threadIdx.x;",
+            f"if (pack < packs * rows) {call.format('pack')}",
+        ]
+    start, stop, step = "blockIdx.x * packs + threadIdx.x", "(blockIdx.x + 1) * packs", "blockDim.x"
+    if whole:
+        start, stop = "Index(blockIdx.x) * blockDim.x + threadIdx.x", "packs * rows"
+        step = "Index(gridDim.x) * blockDim.x"
+    return [
+        *(f"{end.kind} s{i} = {end.start};" for i, end in enumerate(ends)),
+        f"for (Index pack = {start}; pack < {stop}; pack += {step})",
+        f"    {call.format('pack')}",
+        *(f"s{i} = {end.given};" for i, end in enumerate(ends)),
+        "if (threadIdx.x > 0) return;",
+        *(f"z{i}[blockIdx.x] = {end.stored}(s{i});" for i, end in enumerate(ends)),
+    ]
 
 
 def _dtype(char: str) -> np.dtype:

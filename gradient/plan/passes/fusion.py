@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradient.backends.expression import Expression, Fusing, Given, Made, Step
+from gradient.backends.expression import End, Expression, Fusing, Given, Made, Step
 from gradient.backends.numpy.fused import FUSING
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
@@ -17,6 +17,8 @@ from gradient.plan.plan import Plan
 MOST_CALLS = 48
 MOST_ARRAYS = 16
 """Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""
+LEAST_ROW = 32
+"""Of numbers that are reduced together: a kernel gives each row as many threads."""
 
 COMPUTED = {"e": "f", "E": "f"}
 """By the characters of 16-bit floats, what they are computed in."""
@@ -33,9 +35,9 @@ EXACT = {
 """Calls whose results are correctly rounded, in NumPy as in a kernel."""
 
 
-def is_elementwise(call: Call, fusing: Fusing = FUSING) -> bool:
-    """Whether a call may be a step of a chain whole, rather than by its pieces."""
-    return call.op in fusing.calls and not call.numbers
+def is_fusible(call: Call, fusing: Fusing = FUSING) -> bool:
+    """Whether a call may be a step or the end of a chain whole, rather than by its pieces."""
+    return call.op in (fusing.calls | fusing.reductions) and not call.numbers
 
 
 def with_fused_chains(
@@ -60,6 +62,8 @@ class _Chain:
     calls: list[Call] = field(default_factory=list)
     made: set[Ref] = field(default_factory=set)
     reads: dict[Ref, None] = field(default_factory=dict)  # of other calls' results, in order
+    ends: dict[Ref, tuple[Ref, str, bool, bool]] = field(default_factory=dict)
+    """By their results, the reductions: of what, which, whether over all axes, whether kept."""
 
 
 class _Fusion:
@@ -78,8 +82,14 @@ class _Fusion:
     def run(self) -> Plan:
         for call in self.plan.calls:
             step = self.fits(call)
-            chain = self.open.get(self.plan.buffers[call.outputs[0]].shape) if step else None
+            end = None if step else self.reduction(call)
+            of = call.args[0] if end else call.outputs[0] if step else None
+            chain = None if of is None else self.open.get(self.plan.buffers[of].shape)
             self.settle(call, chain)
+            if end and chain is not None and self.open.get(chain.shape) is chain:
+                chain.calls.append(call)
+                chain.ends[call.outputs[0]] = end
+                continue
             if call.op == BOUNDARY:
                 self.close_all()
             if not step:
@@ -103,9 +113,10 @@ class _Fusion:
         names = set(call.inputs)
         for chain in list(self.open.values()):
             made_here = reads & chain.made
-            if (made_here if chain is not own else made_here - names) or (
-                set(call.writes) & {self.plan.root(ref) for ref in (*chain.reads, *chain.made)}
-            ):
+            if chain is own:
+                made_here = made_here - names
+            of_chain = {self.plan.root(ref) for ref in (*chain.reads, *chain.made)}
+            if made_here or reads & chain.ends.keys() or of_chain & set(call.writes):
                 self.close(chain)
 
     def chain_for(self, call: Call) -> _Chain:
@@ -140,6 +151,7 @@ class _Fusion:
         ]
         if not kept:  # nobody needs any of it
             return
+        kept.sort(key=chain.ends.__contains__)  # what is reduced comes last
         expression, given = self.expression(chain, kept)
         self.calls.append(
             Call(
@@ -194,6 +206,29 @@ class _Fusion:
         char = out.dtype.char
         return char != "?" and {COMPUTED.get(d, d) for d in own} <= {COMPUTED.get(char, char)}
 
+    def reduction(self, call: Call) -> tuple[Ref, str, bool, bool] | None:
+        """What a call reduces, and how, if it may end the chain that makes it."""
+        if self.exact or call.op not in self.fusing.reductions or call.numbers:
+            return None
+        given = dict(zip(("x", "axis", "keepdims"), call.args, strict=False)) | call.options
+        x, axis, out = given["x"], given.get("axis"), call.out
+        if not isinstance(out, Ref) or call.args[:1] != (x,) or not isinstance(x, Ref):
+            return None
+        buffer, made = self.plan.buffers[x], self.plan.buffers[out]
+        chain, count = self.open.get(buffer.shape), len(buffer.shape)
+        if chain is None or x not in chain.made or buffer.dtype != made.dtype:
+            return None
+        axes = range(count) if axis is None else (axis,) if isinstance(axis, int) else axis
+        over = {each % count for each in axes}
+        whole = over == set(range(count))
+        if not (whole or over == {count - 1}) or buffer.dtype.char == "?":
+            return None
+        if not whole and buffer.shape[-1] < LEAST_ROW:
+            return None
+        if any(each[2] != whole for each in chain.ends.values()):
+            return None
+        return x, call.op, whole, bool(given.get("keepdims", False))
+
     def expression(self, chain: _Chain, kept: list[Ref]) -> tuple[Expression, list[Ref]]:
         """The chain's expression, and the buffers that it is given."""
         made: dict[Ref, Made] = {}
@@ -211,12 +246,17 @@ class _Fusion:
 
         steps = []
         for call in chain.calls:
+            if call.outputs[0] in chain.ends:
+                continue
             op = "square" if call.op == "pow" else call.op
             operands = tuple(map(operand, _operands(call)))
             steps.append(Step(op, operands, self.char(call.outputs[0])))
             made[call.outputs[0]] = Made(len(made))
         dtypes = tuple(self.char(ref) for ref in given)
-        return Expression(tuple(steps), dtypes, tuple(made[ref] for ref in kept)), list(given)
+        places = tuple(made[ref] for ref in kept if ref in made)
+        ended = [chain.ends[ref] for ref in kept if ref in chain.ends]
+        ends = tuple(End(op, made[of], *how) for of, op, *how in ended)
+        return Expression(tuple(steps), dtypes, places, ends), list(given)
 
     def char(self, ref: Ref) -> str:
         return str(self.plan.buffers[ref].dtype.char)

@@ -98,3 +98,24 @@ template <class A> __device__ Sums<A> block_sums(A a, A b) {
 }
 
 template <class A> __device__ A block_sum(A value) { return block_sums(value, A(0)).a; }
+
+// What a block has reduced; the larger or smaller of two numbers, of which NaN is both.
+template <class A> struct Extreme {
+    A of;
+    __device__ Extreme from_lane_xor(unsigned mask, int distance) const {
+        return {__shfl_xor_sync(mask, of, distance)};
+    }
+};
+
+template <class A> __device__ A larger(A x, A y) { return x > y || x != x ? x : y; }
+template <class A> __device__ A smaller(A x, A y) { return x < y || x != x ? x : y; }
+
+template <class A> __device__ A block_max(A value) {
+    typedef Extreme<A> E;
+    return block_reduce(E{value}, E{-infinity<A>()}, [](E x, E y) { return E{larger(x.of, y.of)}; }).of;
+}
+
+template <class A> __device__ A block_min(A value) {
+    typedef Extreme<A> E;
+    return block_reduce(E{value}, E{infinity<A>()}, [](E x, E y) { return E{smaller(x.of, y.of)}; }).of;
+}
