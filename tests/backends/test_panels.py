@@ -86,18 +86,21 @@ def test_where_codes_and_scales_lie(rng: np.random.Generator) -> None:
     dtype = dtypes.dtype_of("q5_0")
     made = panels.arranged(PackedArray(dtype, (37, 96), (blocks,)))
 
-    low, high = np.split(made.codes.reshape(4, 3, 5, 16, 4), [4], axis=2)
-    got = np.zeros((4, 16, 3, 8, 4), np.uint8)  # panel, row, block, word, byte
+    found = made.panels.reshape(2, 3, 2 * 16 * 2 + 5 * 2 * 64)  # pair, block
+    scales, words = np.split(found, [64], axis=2)
+    words = words.reshape(2, 3, 5, 2, 16, 4)  # pair, block, word, panel, row, byte
+    low, high = words[:, :, [0, 2, 3, 4]], words[:, :, 1]
+    got = np.zeros((2, 2, 16, 3, 8, 4), np.uint8)  # pair, panel, row, block, word, byte
     for j in range(8):
-        got[:, :, :, j] = np.moveaxis(low[:, :, j % 4] >> 4 * (j // 4) & 15, 1, 2)
-        got[:, :, :, j] |= np.moveaxis(high[:, :, 0] >> j & 1, 1, 2) << 4
+        code = low[:, :, j % 4] >> 4 * (j // 4) & 15 | (high >> j & 1) << 4
+        got[..., j, :] = np.moveaxis(code, 1, 3)
     padded = np.zeros((64, 3, 32), np.uint8)
     padded[:37] = codes
     np.testing.assert_array_equal(got.reshape(64, 3, 32), padded)
-    scales = np.zeros((64, 3), np.uint16)
-    scales[:37] = halves
-    found = np.moveaxis(made.scales.view(np.uint16).reshape(4, 3, 16), 1, 2)
-    np.testing.assert_array_equal(found.reshape(64, 3), scales)
+    expected = np.zeros((64, 3), np.uint16)
+    expected[:37] = halves
+    scales = np.ascontiguousarray(scales).view(np.uint16)
+    np.testing.assert_array_equal(np.moveaxis(scales, 1, 2).reshape(64, 3), expected)
 
 
 def test_an_odd_vocabulary(rng: np.random.Generator) -> None:

@@ -55,7 +55,7 @@ def launches(x: np.ndarray, weights: Sequence[Any], counts: np.ndarray, out: np.
     """What `parallel_for` is to be given, in turn: for contiguous arrays."""
     family = kernels.load("panel_linear")
     prepared = [weight.prepared(panels.arranged) for weight in weights]
-    form, _, _, blocks = prepared[0]
+    form, _, blocks = prepared[0]
     (n, k), kind = weights[0].shape, kernels.load("stored").KINDS[x.dtype.name]
     rounded, rounding = panels.rounded_rows(x)
     pairs = min(len(x), len(weights)) * -(-n // family.COLUMNS)
@@ -75,6 +75,6 @@ class _KeptAddresses:
 
 
 def _addresses(prepared: list[panels.Panels]) -> np.ndarray:
-    """(E, 2): where the codes and the scales of each weight lie, as long as the array lives."""
-    found = [(p.codes.ctypes.data, p.scales.ctypes.data) for p in prepared]
+    """(E,): where the panels of each weight lie, as long as the array lives."""
+    found = [p.panels.ctypes.data for p in prepared]
     return np.asarray(_KeptAddresses(np.array(found, np.int64), prepared))

@@ -36,8 +36,7 @@ class Panels(NamedTuple):
     """A weight in panels: what the kernels are called with."""
 
     form: Any
-    codes: np.ndarray
-    scales: np.ndarray
+    panels: np.ndarray
     blocks: int
 
 
@@ -66,7 +65,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         if not kernels.computes(x.dtype):  # float16, without an instruction for it
             return self._product(x.astype(np.float32), weight, bias).astype(x.dtype)
         family = kernels.load("panel_linear")
-        form, codes, scales, blocks = weight.prepared(arranged)
+        form, panels, blocks = weight.prepared(arranged)
         n, k = weight.shape
         m, steps, pairs = x.size // k, -(-k // family.STEP), -(-n // family.COLUMNS)
         kind, size = kernels.load("stored").KINDS[x.dtype.name], x.itemsize
@@ -75,7 +74,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         out = np.empty((m, n), x.dtype)
         added = float32_bias(bias)
         chunk = max(1, CHUNK // (family.COLUMNS * k))
-        arguments = codes, scales, form.tag, blocks, steps, n, added, kind, size, as_bytes(out)
+        arguments = panels, form.tag, blocks, steps, n, added, kind, size, as_bytes(out)
         if m == 1:
             threads.parallel_for(family.single, pairs, chunk, rounded, *arguments)
         else:
@@ -99,35 +98,37 @@ def arranged(weight: PackedArray) -> Panels:
     family = kernels.load("panels")
     form = family.BY_NAME[weight.dtype.name]
     n, k = weight.shape
-    rows = -(-n // family.PAIR) * family.PAIR
-    codes, scales = (_aligned(size) for size in form.layout(rows, k))
-    blocks = -(-k // form.weights)
+    pairs, blocks = -(-n // family.PAIR), -(-k // form.weights)
+    panels = _aligned(pairs * form.pair_bytes(blocks))
     stored = weight.parts[0].view(np.uint8)
     if k % form.weights:  # of the codes that are bytes
         stored = np.pad(stored, ((0, 0), (0, -k % form.weights)))
     threads.parallel_for(
-        family.arrange, rows // family.ROWS, max(1, CHUNK // (family.ROWS * k)),
-        as_bytes(stored), form.tag, n, blocks, codes, scales,
+        family.arrange, pairs, max(1, CHUNK // (family.PAIR * k)),
+        as_bytes(stored), form.tag, n, blocks, panels,
     )  # fmt: skip
     if form.apart:
-        _arrange_fields(weight.parts[1:], scales, rows, family.ROWS)
+        of_pairs = panels.reshape(pairs, -1)
+        heads = of_pairs if form.of_row else of_pairs.reshape(pairs, blocks, -1)
+        _arrange_fields(weight.parts[1:], heads, family.PAIR)
     if not write_count(weight.parts):
         for part in weight.parts:
             memory.release(part)
-    return Panels(form, codes, scales, blocks)
+    return Panels(form, panels, blocks)
 
 
-def _arrange_fields(
-    parts: tuple[np.ndarray, ...], scales: np.ndarray, rows: int, panel: int
-) -> None:
-    """Put scales and zero points (N, groups), or (N,), where panels have them."""
-    found = []
+def _arrange_fields(parts: tuple[np.ndarray, ...], heads: np.ndarray, rows: int) -> None:
+    """Put scales and zero points (N, groups), or (N,), where panels have them: for each `rows` rows
+    the first bytes of what `heads` has, a field after another."""
+    at = 0
     for part in parts:
-        padded = np.zeros((rows, part.size // max(len(part), 1)), part.dtype)
+        padded = np.zeros((len(heads) * rows, part.size // max(len(part), 1)), part.dtype)
         padded[: len(part)] = part.reshape(len(part), -1)
-        fields = padded.reshape(rows // panel, panel, -1).transpose(0, 2, 1)
-        found.append(np.ascontiguousarray(fields).view(np.uint8))
-    scales[:] = np.concatenate(found, -1).reshape(-1)
+        fields = padded.reshape(len(heads), rows, -1).transpose(0, 2, 1)
+        size = rows * part.itemsize
+        found = np.ascontiguousarray(fields).view(np.uint8)
+        heads[..., at : at + size] = found.reshape(*heads.shape[:-1], size)
+        at += size
 
 
 def _aligned(size: int) -> np.ndarray:

@@ -35,6 +35,7 @@ from gradient.backends.numpy.kernels.formats import (
 )
 from gradient.backends.numpy.kernels.panels import (
     PAIR,
+    PANELS,
     ROWS,
     STEP,
     WORD,
@@ -50,13 +51,11 @@ GROUP = 16 if cpu.PATH == "amx" else 12
 """Rows of x that are stored together: tiles divide them, if only the processor's own do."""
 X_WORDS = WORDS + 4
 """32-bit words of a row and step of x."""
-PANELS = 2
-"""In a tile: two streams from memory."""
 COLUMNS = PAIR
-AHEAD, SCALES_AHEAD = (256, 256) if cpu.AMD else (2048, 512)
-"""Bytes of codes, and of scales, ahead of which a single row's tile asks for the next. Processors
-fetch ahead by themselves: Intel's not across the end of a page, where being asked early helps. A
-Zen 4 does it less where it is asked for many lines at a time."""
+AHEAD = 0 if cpu.AMD else 4096
+"""Bytes of panels ahead of which a single row's tile asks for the next, if any. Processors fetch
+ahead by themselves: Intel's not across the end of a page, where being asked early helps. A Zen 4
+reads a stream as fast as memory gives it, and no faster where it is asked."""
 
 TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
@@ -67,6 +66,21 @@ def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> An
     if isinstance(kind, types.Integer):
         return builder.gep(builder.inttoptr(value, I8.as_pointer()), [at])
     return builder.gep(context.make_array(kind)(context, builder, value).data, [at])
+
+
+def first_block(
+    context: Any, builder: Any, fmt: Panels, kind: Any, panels: Any, pair: Any, blocks: Any
+) -> Any:
+    """Where the first block of a pair of panels lies, in an array or after an address. A row's only
+    scale is found from there for every block."""
+    size = builder.add(I64(PAIR * fmt.of_row), builder.mul(blocks, I64(fmt.block_bytes)))
+    at = builder.add(builder.mul(pair, size), I64(PAIR * fmt.of_row))
+    return pointer_to(context, builder, kind, panels, at)
+
+
+def step_at(builder: Any, fmt: Panels, index: Any) -> Any:
+    """Where in a block a step begins."""
+    return builder.add(I64(fmt.head_bytes), builder.mul(index, I64(fmt.step_bytes)))
 
 
 def unit_words(fmt: Panels) -> list[range]:
@@ -90,31 +104,26 @@ def with_low_bytes(builder: Any, high: Vector, low: list[Any]) -> Vector:
 def tile(rows: int) -> Any:
     """An intrinsic that computes `rows` x COLUMNS outputs.
 
-    tile(x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row), for flat arrays:
-    x int8 from byte x_at on, its steps x_step bytes apart; codes and scales of a weight in panels
-    of `blocks` blocks, of which panels 2 `pair` and 2 `pair` + 1 are taken. Codes and scales may
-    be given by their addresses.
+    tile(x, x_at, x_step, panels, pair, form, blocks, out, out_at, out_row), for flat arrays: x int8
+    from byte x_at on, its steps x_step bytes apart; a weight in panels of `blocks` blocks, of which
+    pair number `pair` is taken. Panels may be given by their address.
     """
 
     @intrinsic
-    def products(context, x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row):
+    def products(context, x, x_at, x_step, panels, pair, form, blocks, out, out_at, out_row):
         fmt = format_of(form)
 
         def generate(context, builder, signature, arguments):
-            x_, x_at_, x_step_, codes_, scales_, pair_, _, blocks_, *to = arguments
+            x_, x_at_, x_step_, panels_, pair_, _, blocks_, *to = arguments
             out_, out_at_, out_row_ = to
 
             start = functools.partial(pointer_to, context, builder)
-            panels = [builder.add(builder.mul(pair_, I64(PANELS)), I64(g)) for g in range(PANELS)]
-            code_bytes = builder.mul(blocks_, I64(fmt.code_bytes))
-            scale_bytes = I64(ROWS * fmt.of_row)
-            if not fmt.of_row:
-                scale_bytes = builder.mul(blocks_, I64(fmt.scale_bytes))
             x_start = start(x, x_, x_at_)
-            code_starts = [start(codes, codes_, builder.mul(p, code_bytes)) for p in panels]
-            scale_starts = [start(scales, scales_, builder.mul(p, scale_bytes)) for p in panels]
+            first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
             zero = ir.Constant(FLOATS, [0.0] * ROWS)
-            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in panels] for _ in range(rows)]
+            sums = [
+                [cgutils.alloca_once(builder, FLOATS) for _ in range(PANELS)] for _ in range(rows)
+            ]
             for held in (held for row in sums for held in row):
                 builder.store(zero, held)
 
@@ -124,36 +133,25 @@ def tile(rows: int) -> Any:
                 value.align = 4
                 return splat(builder, value)
 
-            def ask_ahead(places: list[Any], distance: int, count: int) -> None:
-                for place in places:
-                    for line in range(distance, distance + count, WORD):
-                        instructions.prefetch(builder, builder.gep(place, [I64(line)]))
-
-            def add_step(block: Any, index: Any) -> None:
+            def add_step(block: Any, block_here: Any, index: Any) -> None:
                 number = builder.add(builder.mul(block, I64(fmt.steps)), index)
                 x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
-                at = builder.mul(number, I64(fmt.step_bytes))
-                codes_here = [builder.gep(place, [at]) for place in code_starts]
-                at = builder.mul(block, I64(0 if fmt.of_row else fmt.scale_bytes))
-                scales_here = [builder.gep(place, [at]) for place in scale_starts]
-                if rows == 1:
-                    ask_ahead(codes_here, AHEAD, fmt.step_bytes)
-                if rows == 1 and not fmt.of_row:
-                    share = -(-fmt.scale_bytes // fmt.steps)
-                    at = builder.mul(index, I64(share))
-                    here = [builder.gep(place, [at]) for place in scales_here]
-                    ask_ahead(here, SCALES_AHEAD, share)
-                halves = len(fmt.halves)
-                units = [list(fmt.scales(Step(builder, s, index, halves))) for s in scales_here]
+                step_here = builder.gep(block_here, [step_at(builder, fmt, index)])
+                if rows == 1 and AHEAD:
+                    for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
+                        instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
+                scales_at = first if fmt.of_row else block_here
+                units = [
+                    list(fmt.scales(Step(builder, fmt, scales_at, step_here, panel)))
+                    for panel in range(PANELS)
+                ]
                 for unit, words in enumerate(unit_words(fmt)):
                     add_unit(
-                        x_here, codes_here, [own[unit] for own in units], words,
+                        x_here, step_here, [own[unit] for own in units], words,
                         negative_sum(fmt, unit),
                     )  # fmt: skip
 
-            def add_unit(
-                x_here: Any, codes_here: Any, unit: Any, words: Any, negative: int
-            ) -> None:
+            def add_unit(x_here: Any, step_here: Any, unit: Any, words: Any, negative: int) -> None:
                 totals = []  # of each row, and of its sums in each panel
                 for row in range(rows):
                     first = ir.Constant(INTEGERS, None)
@@ -164,7 +162,7 @@ def tile(rows: int) -> Any:
                     low = [ir.Constant(INTEGERS, None)] * (fmt.parts - 1)
                     totals.append([[first, *low] for _ in range(PANELS)])
                 for word in words:
-                    factors = [fmt.factors(builder, place, word) for place in codes_here]
+                    factors = [fmt.factors(builder, step_here, g, word) for g in range(PANELS)]
                     for row in range(rows):
                         numbers = x_word(x_here, row, word, I32)
                         totals[row] = [
@@ -191,11 +189,12 @@ def tile(rows: int) -> Any:
                         builder.store(value, place)
 
             with cgutils.for_range(builder, blocks_, intp=I64) as loop:
+                here = builder.gep(first, [builder.mul(loop.index, I64(fmt.block_bytes))])
                 if fmt.steps == 1:
-                    add_step(loop.index, I64(0))
+                    add_step(loop.index, here, I64(0))
                 else:
                     with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
-                        add_step(loop.index, inner.index)
+                        add_step(loop.index, here, inner.index)
 
             for row in range(rows):
                 at = builder.add(out_at_, builder.mul(out_row_, I64(row)))
@@ -206,7 +205,7 @@ def tile(rows: int) -> Any:
             return context.get_dummy_value()
 
         at = types.int64
-        return types.void(x, at, at, codes, scales, at, form, at, out, at, at), generate
+        return types.void(x, at, at, panels, at, form, at, out, at, at), generate
 
     return products
 
@@ -294,7 +293,7 @@ def int8_rows(start, stop, kind, size, x, k, rows, out):
 
 
 @ordered_kernel
-def single(start, stop, x, codes, scales, form, blocks, steps, n, bias, kind, size, out):
+def single(start, stop, x, panels, form, blocks, steps, n, bias, kind, size, out):
     """out (N,)[COLUMNS start : COLUMNS stop] = one row of x, int8, by a weight in panels.
 
     bias (N,), of float32, may be of size 0. `out` is the bytes of numbers of `size` bytes, stored
@@ -303,14 +302,14 @@ def single(start, stop, x, codes, scales, form, blocks, steps, n, bias, kind, si
     sums = np.empty(COLUMNS, np.float32)
     at = 4 * X_WORDS
     for pair in range(start, stop):
-        one_row(x, 0, at, codes, scales, pair, form, blocks, sums, 0, 0)
+        one_row(x, 0, at, panels, pair, form, blocks, sums, 0, 0)
         j = pair * COLUMNS
         write_columns(sums, 0, 1, min(n - j, COLUMNS), bias, j, kind, size, out, j * size, n)
 
 
 @ordered_subroutine
 def some_rows(
-    x, first, last, rows, codes, scales, pair, form, blocks, steps, n, bias, kind, size, sums, out
+    x, first, last, rows, panels, pair, form, blocks, steps, n, bias, kind, size, sums, out
 ):  # fmt: skip
     """out[first:last, COLUMNS pair : COLUMNS (pair + 1)] = those of the rows of x by a weight.
 
@@ -323,15 +322,15 @@ def some_rows(
         end, x_at, x_step = min(last, top + width), top * (steps - 1) * row, width * row
         if WIDE:
             while i + 6 <= end:
-                six_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                six_rows(x, x_at + i * row, x_step, panels, pair, form, blocks,
                          sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
                 i += 6
         while i + 4 <= end:
-            four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+            four_rows(x, x_at + i * row, x_step, panels, pair, form, blocks,
                       sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
             i += 4
         while i < end:
-            one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+            one_row(x, x_at + i * row, x_step, panels, pair, form, blocks,
                     sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
             i += 1
         to, columns = (begin * n + j) * size, min(n - j, COLUMNS)
@@ -339,12 +338,12 @@ def some_rows(
 
 
 @ordered_kernel
-def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, kind, size, out):
+def several(start, stop, x, rows, panels, form, blocks, steps, n, bias, kind, size, out):
     """As `single`, out (rows, N)[:, COLUMNS start : COLUMNS stop] for rows of x."""
     sums = np.empty(GROUP * COLUMNS, np.float32)
     for pair in range(start, stop):
         some_rows(
-            x, 0, rows, rows, codes, scales, pair, form, blocks, steps, n, bias, kind, size,
+            x, 0, rows, rows, panels, pair, form, blocks, steps, n, bias, kind, size,
             sums, out,
         )  # fmt: skip
 
@@ -355,7 +354,7 @@ def grouped(start, stop, x, rows, counts, places, form, blocks, steps, n, kind, 
     from start to stop, counted through the groups that are not empty.
 
     counts    how many rows each group has, in turn
-    places    (groups, 2): the addresses of each weight's codes and scales
+    places    (groups,): the addresses of each weight's panels
     """
     total = 0
     for group in range(counts.size):
@@ -370,10 +369,10 @@ def grouped(start, stop, x, rows, counts, places, form, blocks, steps, n, kind, 
     for group in range(counts.size):
         if counts[group] == 0:
             continue
-        last, codes, scales = first + counts[group], places[group, 0], places[group, 1]
+        last, panels = first + counts[group], places[group]
         for pair in range(max(start - begin, 0), min(stop - begin, pairs)):
             some_rows(
-                x, first, last, rows, codes, scales, pair, form, blocks, steps, n, bias, kind,
+                x, first, last, rows, panels, pair, form, blocks, steps, n, bias, kind,
                 size, sums, out,
             )  # fmt: skip
         first, begin = last, begin + pairs

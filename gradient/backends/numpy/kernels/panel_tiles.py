@@ -40,15 +40,24 @@ from gradient.backends.numpy.kernels.half_linear import cache_lines
 from gradient.backends.numpy.kernels.panel_linear import (
     COLUMNS,
     GROUP,
-    PANELS,
     X_WORDS,
+    first_block,
     negative_sum,
     pointer_to,
     some_rows,
+    step_at,
     unit_words,
     with_low_bytes,
 )
-from gradient.backends.numpy.kernels.panels import ROWS, STEP, WORD, WORDS, Step, format_of
+from gradient.backends.numpy.kernels.panels import (
+    PANELS,
+    ROWS,
+    STEP,
+    WORD,
+    WORDS,
+    Step,
+    format_of,
+)
 from gradient.backends.numpy.kernels.stored import write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
@@ -79,41 +88,43 @@ def block_sizes(context, form):
 
 
 @intrinsic
-def unpack(context, codes, pair, form, blocks, block, count, out):
+def unpack(context, panels, pair, form, blocks, block, count, out):
     """Unpack the blocks `block` to `block` + `count` of a pair of panels."""
     fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
-        codes_, pair_, _, blocks_, block_, count_, out_ = arguments
+        panels_, pair_, _, blocks_, block_, count_, out_ = arguments
         to = pointer_to(context, builder, out, out_, I64(0))
-        starts = []
-        for g in range(PANELS):
-            panel = builder.add(builder.mul(pair_, I64(PANELS)), I64(g))
-            first = builder.add(builder.mul(panel, blocks_), block_)
-            at = builder.mul(first, I64(fmt.code_bytes))
-            starts.append(pointer_to(context, builder, codes, codes_, at))
-        steps = builder.mul(count_, I64(fmt.steps))
+        first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
         bytes_ = ir.VectorType(I8, WORD)
-        with cgutils.for_range(builder, steps, intp=I64) as loop:
-            for g, start in enumerate(starts):
-                here = builder.gep(start, [builder.mul(loop.index, I64(fmt.step_bytes))])
-                own = builder.add(builder.mul(loop.index, I64(PANELS)), I64(g))
-                own = builder.gep(to, [builder.mul(own, I64(fmt.parts * WORDS * WORD))])
-                for word in range(WORDS):
-                    for part, factor in enumerate(fmt.factors(builder, here, word)):
+
+        def unpack_step(block_here: Any, number: Any, index: Any) -> None:
+            step = builder.gep(block_here, [step_at(builder, fmt, index)])
+            at = builder.mul(number, I64(PANELS * fmt.parts * WORDS * WORD))
+            for word in range(WORDS):
+                for g in range(PANELS):
+                    for part, factor in enumerate(fmt.factors(builder, step, g, word)):
                         value = builder.bitcast(factor, bytes_)
                         if part == 0 and fmt.zero:
                             value = builder.sub(value, ir.Constant(bytes_, [fmt.zero] * WORD))
-                        at = builder.gep(own, [I64((part * WORDS + word) * WORD)])
-                        builder.store(value, builder.bitcast(at, bytes_.as_pointer())).align = 64
+                        own = I64(((g * fmt.parts + part) * WORDS + word) * WORD)
+                        place = builder.gep(to, [builder.add(at, own)])
+                        builder.store(value, builder.bitcast(place, bytes_.as_pointer())).align = 64
+
+        with cgutils.for_range(builder, count_, intp=I64) as loop:
+            block = builder.add(block_, loop.index)
+            here = builder.gep(first, [builder.mul(block, I64(fmt.block_bytes))])
+            with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
+                number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
+                unpack_step(here, number, inner.index)
         return context.get_dummy_value()
 
     at = types.int64
-    return types.void(codes, at, form, at, at, at, out), generate
+    return types.void(panels, at, form, at, at, at, out), generate
 
 
 @intrinsic
-def add_group(context, x, x_at, x_step, near, scales, pair, form, blocks, block, count, held,
+def add_group(context, x, x_at, x_step, near, panels, pair, form, blocks, block, count, held,
               sums, sums_at, add):  # fmt: skip
     """sums (GROUP, COLUMNS) = or += the products of a group of rows of x with some blocks of a pair
     of panels.
@@ -124,11 +135,12 @@ def add_group(context, x, x_at, x_step, near, scales, pair, form, blocks, block,
     fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
-        x_, x_at_, x_step_, near_, scales_, pair_, _, blocks_, block_, count_, *rest = arguments
+        x_, x_at_, x_step_, near_, panels_, pair_, _, blocks_, block_, count_, *rest = arguments
         held_, sums_, sums_at_, add_ = rest
         start = functools.partial(pointer_to, context, builder)
         x_start, near_start = start(x, x_, x_at_), start(near, near_, I64(0))
         memory = start(held, held_, I64(0))
+        first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
         units = unit_words(fmt)
         last = builder.sub(builder.mul(count_, I64(fmt.steps)), I64(1))
         totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(GROUP)]
@@ -189,13 +201,6 @@ def add_group(context, x, x_at, x_step, near, scales, pair, form, blocks, block,
                 builder.store(value, total)
 
         for panel in range(PANELS):
-            number = builder.add(builder.mul(pair_, I64(PANELS)), I64(panel))
-            if fmt.of_row:
-                at = builder.mul(number, I64(ROWS * fmt.of_row))
-            else:
-                at = builder.add(builder.mul(number, blocks_), block_)
-                at = builder.mul(at, I64(fmt.scale_bytes))
-            scales_start = start(scales, scales_, at)
             places = []
             for row in range(GROUP):
                 at = builder.add(sums_at_, I64(row * COLUMNS + panel * ROWS))
@@ -214,14 +219,16 @@ def add_group(context, x, x_at, x_step, near, scales, pair, form, blocks, block,
             # can be read only when it has got to the cache.
             multiply(panel, I64(0))
             with cgutils.for_range(builder, count_, intp=I64) as loop:
-                at = builder.mul(loop.index, I64(0 if fmt.of_row else fmt.scale_bytes))
-                scales_here = builder.gep(scales_start, [at])
+                block = builder.add(block_, loop.index)
+                here = builder.gep(first, [builder.mul(block, I64(fmt.block_bytes))])
+                scales_at = first if fmt.of_row else here
                 with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
                     number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
                     following = builder.add(number, I64(1))
                     with builder.if_then(builder.icmp_signed("<", number, last)):
                         multiply(panel, following)
-                    step = Step(builder, scales_here, inner.index, len(fmt.halves))
+                    step_here = builder.gep(here, [step_at(builder, fmt, inner.index)])
+                    step = Step(builder, fmt, scales_at, step_here, panel)
                     for unit, (scale, minimum) in enumerate(fmt.scales(step)):
                         add_unit(number, unit, scale, minimum)
 
@@ -231,12 +238,12 @@ def add_group(context, x, x_at, x_step, near, scales, pair, form, blocks, block,
 
     at = types.int64
     return types.void(
-        x, at, at, near, scales, at, form, at, at, at, held, sums, at, types.boolean
+        x, at, at, near, panels, at, form, at, at, at, held, sums, at, types.boolean
     ), generate
 
 
 @ordered_kernel
-def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, kind, size, out):
+def several(start, stop, x, rows, panels, form, blocks, steps, n, bias, kind, size, out):
     """As `panel_linear.several`."""
     weights, bytes_, words = block_sizes(form)
     depth = max(1, DEPTH // weights)
@@ -253,16 +260,16 @@ def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, k
     for pair in range(start, stop):
         for block in range(0, blocks, depth):
             count = min(depth, blocks - block)
-            unpack(codes, pair, form, blocks, block, count, near)
+            unpack(panels, pair, form, blocks, block, count, near)
             first = block * (weights // STEP)
             for i in range(0, whole, GROUP):
                 x_at = (i * steps + first * GROUP) * ROW
-                add_group(x, x_at, GROUP * ROW, near, scales, pair, form, blocks, block, count,
+                add_group(x, x_at, GROUP * ROW, near, panels, pair, form, blocks, block, count,
                           held, sums, i * COLUMNS, block > 0)  # fmt: skip
         j = pair * COLUMNS
         columns = min(n - j, COLUMNS)
         write_columns(sums, COLUMNS, whole, columns, bias, j, kind, size, out, j * size, n)
         if whole < rows:
-            some_rows(x, whole, rows, rows, codes, scales, pair, form, blocks, steps, n, bias, kind,
+            some_rows(x, whole, rows, rows, panels, pair, form, blocks, steps, n, bias, kind,
                       size, sums, out)  # fmt: skip
     release()

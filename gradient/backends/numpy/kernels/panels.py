@@ -4,13 +4,18 @@ A vector register holds four weights of each of sixteen rows: a *word*, 64 bytes
 row r. Multiplied with the same four numbers of x in every lane it gives sixteen sums, one a row;
 none has to be added up across lanes, and the rows' scales are a vector too.
 
-    codes    panel, block, step of 32 weights, plane, word
-    scales   panel, block, field, row
+Kernels take two panels at a time, which lie in memory in the order in which they are read, codes
+and scales together: so they are one stream, which a processor fetches ahead by itself.
+
+    pair     the scale of each row, if it has but one; blocks
+    block    16-bit floats: field, panel, row;  multiples for all of it: field, panel, row;  steps
+    step     of 32 weights: its multiples: field, panel, row;  codes: word, panel, row
 
 Codes of 4 bits lie two to a byte, of 2 bits four, of 1 bit eight; those of 5, 6 and 3 bits are cut
 into two such *planes*, 4 + 1, 4 + 2 and 2 + 1. In a plane of w bits, of which a step takes w words,
-the weights 4 j to 4 j + 3 of each row lie in word j % w, in field j // w of their bytes. The fields
-of the scales are those of the stored block: 16-bit floats, then small multiples, a byte each.
+the weights 4 j to 4 j + 3 of each row lie in word j % w, in field j // w of their bytes. Words of
+both planes follow each other as j needs them. The fields of the scales are those of the stored
+block: 16-bit floats, and small multiples of them, a byte each.
 
 Weights come back from their stored blocks, never from here.
 """
@@ -48,8 +53,10 @@ from gradient.dtypes.packed.nf4 import TABLE
 
 ROWS = 16
 """Of a panel."""
-PAIR = 2 * ROWS
-"""Rows of the two panels that kernels take at a time; a weight's are filled up with zeros."""
+PANELS = 2
+"""That kernels take at a time."""
+PAIR = PANELS * ROWS
+"""Rows of those; a weight's are filled up with zeros."""
 STEP = 32
 """Weights of each row whose products are summed before they are scaled, by x's scale too."""
 WORD = 64
@@ -61,34 +68,36 @@ MULTIPLES = 16
 
 
 class Step:
-    """A panel's scales where the kernel stands: the fields of a block, as vectors over its rows.
+    """The scales of one of a pair's panels where a kernel stands, as vectors over its rows.
 
-    In a method's arguments, fields are numbered; `index` is the number of the step in its block.
+    block, step    where they begin in memory; where a row has one scale, the pair's first block
     """
 
-    def __init__(self, builder: Any, pointer: Any, index: Any, halves: int):
-        self.builder, self.pointer, self.index, self.halves = builder, pointer, index, halves
+    def __init__(self, builder: Any, fmt: Panels, block: Any, step: Any, panel: int):
+        self.builder, self.fmt, self.block, self.step, self.panel = builder, fmt, block, step, panel
 
-    def _load(self, at: Any, type_: Any) -> Any:
-        place = self.builder.bitcast(self.builder.gep(self.pointer, [at]), type_.as_pointer())
-        value = self.builder.load(place)
+    def _load(self, place: Any, at: int, type_: Any) -> Any:
+        place = self.builder.gep(place, [I64(at)])
+        value = self.builder.load(self.builder.bitcast(place, type_.as_pointer()))
         value.align = 1
         return value
 
     def half(self, field: int) -> Vector:
         """A 16-bit float of each row, as float32."""
-        bits = self._load(I64(2 * ROWS * field), ir.VectorType(I16, ROWS))
+        at = 2 * (PAIR * field + ROWS * self.panel)
+        bits = self._load(self.block, at, ir.VectorType(I16, ROWS))
         return Vector(self.builder, instructions.floats_of_halves(self.builder, bits))
 
     def number(self) -> Vector:
-        """A float32 of each row: the only field."""
-        return Vector(self.builder, self._load(I64(0), FLOATS))
+        """A float32 of each row, its only scale: before the first block."""
+        return Vector(self.builder, self._load(self.block, 4 * (ROWS * self.panel - PAIR), FLOATS))
 
-    def multiple(self, first: int, each: int = 1, signed: bool = False) -> Vector:
-        """The byte of each row, as int32, that is number `first` + `each` * index."""
-        number = self.builder.add(self.builder.mul(self.index, I64(each)), I64(first))
-        at = self.builder.add(self.builder.mul(number, I64(ROWS)), I64(2 * ROWS * self.halves))
-        bytes_ = self._load(at, ir.VectorType(I8, ROWS))
+    def multiple(self, field: int, signed: bool = False) -> Vector:
+        """A byte of each row, as int32: of the step's multiples, or of its block's."""
+        place, at = self.step, PAIR * field + ROWS * self.panel
+        if not self.fmt.own_multiples:
+            place, at = self.block, 2 * PAIR * len(self.fmt.halves) + at
+        bytes_ = self._load(place, at, ir.VectorType(I8, ROWS))
         widen = self.builder.sext if signed else self.builder.zext
         return Vector(self.builder, widen(bytes_, INTEGERS))
 
@@ -107,7 +116,8 @@ class Panels(Format):
     scales     of a step: (scale, minimum) or (scale, None), once, or for each half of it
     zero       the code of 0, a power of two (or 0, where there are minimums)
     halves     the bytes of the stored block at which its 16-bit floats lie
-    multiples  of a stored block: a vector of sixteen bytes, of which the first `count` are kept
+    multiples  of a stored block: a vector of sixteen bytes, of which the first `count` are kept,
+               those of its first step, of its second one ... or fewer than steps, for all of them
     tables     the numbers that codes stand for, a table of their bytes or of the high ones, raised
                by `zero`, and of those below
     apart      whether the fields are parts of their own, not in the stored blocks
@@ -137,23 +147,36 @@ class Panels(Format):
         self.halves, self.multiples, self.count, self.of_row = halves, multiples, count, of_row
         self.apart, self.units = apart, units
         self.steps = weights // STEP
-        self.step_bytes = WORD * sum(planes)
-        self.code_bytes = self.steps * self.step_bytes
-        self.scale_bytes = ROWS * (2 * len(halves) + count)
+        self.own_multiples = count // self.steps
+        needed = [(p, j % width) for j in range(WORDS) for p, width in enumerate(planes)]
+        self.words = list(dict.fromkeys(needed))
+        self.head_bytes = PAIR * (2 * len(halves) + (0 if self.own_multiples else count))
+        self.codes_at = PAIR * self.own_multiples
+        self.step_bytes = self.codes_at + PANELS * WORD * len(self.words)
+        self.block_bytes = self.head_bytes + self.steps * self.step_bytes
         self.bits = 8 if tables else sum(planes)
         self.parts = max(len(tables), 1)
 
-    def layout(self, rows: int, k: int) -> tuple[int, int]:
-        """Bytes of the codes and of the scales of so many rows of k weights."""
-        panels, blocks = -(-rows // ROWS), -(-k // self.weights)
-        scales = ROWS * self.of_row if self.of_row else blocks * self.scale_bytes
-        return panels * blocks * self.code_bytes, panels * scales
+    def pair_bytes(self, blocks: int) -> int:
+        """Bytes of a pair of panels with rows of so many blocks."""
+        return PAIR * self.of_row + blocks * self.block_bytes
 
-    def code(self, builder: Any, pointer: Any, j: int) -> Vector:
-        """The word of the codes of the weights 4 j to 4 j + 3 of a step."""
-        found, shift, at = None, 0, 0
-        for width in self.planes:
-            place = builder.gep(pointer, [I64(WORD * (at + j % width))])
+    def word_at(self, plane: int, number: int, panel: int) -> int:
+        """Where in a step a word of its codes lies."""
+        return self.codes_at + WORD * (PANELS * self.words.index((plane, number)) + panel)
+
+    def multiple_at(self, number: int) -> int:
+        """Where in a block the first panel's multiples of this number lie."""
+        if not self.own_multiples:
+            return 2 * PAIR * len(self.halves) + PAIR * number
+        step, field = divmod(number, self.own_multiples)
+        return self.head_bytes + step * self.step_bytes + PAIR * field
+
+    def code(self, builder: Any, step: Any, panel: int, j: int) -> Vector:
+        """The word of the codes of the weights 4 j to 4 j + 3 of a panel's step."""
+        found, shift = None, 0
+        for plane, width in enumerate(self.planes):
+            place = builder.gep(step, [I64(self.word_at(plane, j % width, panel))])
             value = builder.load(builder.bitcast(place, INTEGERS.as_pointer()))
             value.align = 1
             field = Vector(builder, value)
@@ -162,13 +185,13 @@ class Panels(Format):
                 field = field >> right if right > 0 else field << -right if right else field
                 field = field & ((1 << width) - 1 << shift) * 0x01010101
             found = field if found is None else found | field
-            shift, at = shift + width, at + width
+            shift += width
         assert found is not None
         return found
 
-    def factors(self, builder: Any, pointer: Any, j: int) -> list[Any]:
+    def factors(self, builder: Any, step: Any, panel: int, j: int) -> list[Any]:
         """What the word's codes stand for, as words of bytes: one, or of each table."""
-        code = self.code(builder, pointer, j).value
+        code = self.code(builder, step, panel, j).value
         if not self.tables:
             return [code]
         return [instructions.looked_up(builder, table, code) for table in self.tables]
@@ -188,24 +211,24 @@ def _affine(step: Step) -> Scales:
 
 def _two_of_six_bits(step: Step) -> Scales:
     d, dmin = step.half(0), step.half(1)
-    yield d * step.multiple(0).floats(), dmin * step.multiple(8).floats()
+    yield d * step.multiple(0).floats(), dmin * step.multiple(1).floats()
 
 
 def _q2_k(step: Step) -> Scales:
     d, dmin = step.half(0), step.half(1)
     for half in range(2):
-        both = step.multiple(half, 2)
+        both = step.multiple(half)
         yield d * (both & 15).floats(), dmin * (both >> 4).floats()
 
 
 def _q3_k(step: Step) -> Scales:
     for half in range(2):
-        yield step.half(0) * (step.multiple(half, 2).floats() - 32), None
+        yield step.half(0) * (step.multiple(half).floats() - 32), None
 
 
 def _q6_k(step: Step) -> Scales:
     for half in range(2):
-        yield step.half(0) * step.multiple(half, 2, signed=True).floats(), None
+        yield step.half(0) * step.multiple(half, signed=True).floats(), None
 
 
 BY_NAME: dict[str, Panels] = {}
@@ -224,6 +247,12 @@ def _stored(name: str) -> tuple[str, int, int]:
     return name, FORMATS[name].weights, FORMATS[name].size
 
 
+def _by_steps(block: Block) -> Vector:
+    """A step's multiple and the one of its minimum together."""
+    order = [n for step in range(8) for n in (step, 8 + step)]
+    return formats.multiples_and_minimums(block).pick(*order)
+
+
 _add(*_stored("q8_0"), lambda b: formats.eight_bits(b, 2), (8,), _plain, zero=128, halves=(0,))
 _add(*_stored("q4_0"), lambda b: formats.nibbles(b, 2), (4,), _plain, zero=8, halves=(0,))
 _add(*_stored("q4_1"), lambda b: formats.nibbles(b, 4), (4,), _affine, halves=(0, 2))
@@ -234,9 +263,9 @@ _add(*_stored("q2_k"), formats.q2_k_codes, (2,), _q2_k,
 _add(*_stored("q3_k"), formats.q3_k_codes, (2, 1), _q3_k, zero=4,
      halves=(108,), multiples=formats.q3_k_multiples, count=16, units=2)  # fmt: skip
 _add(*_stored("q4_k"), formats.q4_k_codes, (4,), _two_of_six_bits,
-     halves=(0, 2), multiples=formats.multiples_and_minimums, count=16)  # fmt: skip
+     halves=(0, 2), multiples=_by_steps, count=16)  # fmt: skip
 _add(*_stored("q5_k"), formats.q5_k_codes, (4, 1), _two_of_six_bits,
-     halves=(0, 2), multiples=formats.multiples_and_minimums, count=16)  # fmt: skip
+     halves=(0, 2), multiples=_by_steps, count=16)  # fmt: skip
 _add(*_stored("q6_k"), formats.q6_k_codes, (4, 2), _q6_k, zero=32,
      halves=(208,), multiples=lambda b: b.signed(192), count=16, units=2)  # fmt: skip
 
@@ -255,7 +284,7 @@ def _number(step: Step) -> Scales:
 
 def _zero_point(step: Step) -> Scales:
     scale = step.half(0)
-    yield scale, scale * step.multiple(0, 0).floats()
+    yield scale, scale * step.multiple(0).floats()
 
 
 def _nf4(step: Step) -> Scales:
@@ -340,10 +369,11 @@ def words_of_rows(builder: Any, pointer: Any, stride: int, count: int) -> list[A
 
 @intrinsic
 def panel_sizes(context, form):
-    """Of a format: (bytes of a stored block, of a block's codes in a panel, of its fields there,
-    of the memory that `read_block` and `write_block` share)."""
+    """Of a format: (bytes of a stored block, of the scales before a pair's blocks, of a pair's
+    block, of the memory that `read_block` and `write_block` share)."""
     fmt = format_of(form)
-    sizes = fmt.size, fmt.code_bytes, fmt.scale_bytes, ROWS * (fmt.weights + 2 * MULTIPLES)
+    held = ROWS * (fmt.weights + 2 * MULTIPLES)
+    sizes = fmt.size, PAIR * fmt.of_row, fmt.block_bytes, held
 
     def generate(context, builder, signature, arguments):
         numbers = [context.get_constant(types.int64, size) for size in sizes]
@@ -386,25 +416,25 @@ def read_block(context, weight, at, row, form, held):
 
 
 @intrinsic
-def write_block(context, held, form, codes, codes_at, scales, scales_at):
-    """Put the block of all rows that `held` has into a panel: its codes from byte `codes_at` on,
-    its fields from byte `scales_at` on, unless they are stored apart."""
+def write_block(context, held, form, panel, panels, at):
+    """Put the block of all rows that `held` has into the one at byte `at` of `panels`, as those of
+    its first panel or of its second one; its fields too, unless they are stored apart."""
     fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
-        held_, _, codes_, codes_at_, scales_, scales_at_ = arguments
+        held_, _, panel_, panels_, at_ = arguments
         source = context.make_array(held)(context, builder, held_).data
-        place = context.make_array(codes)(context, builder, codes_).data
-        place = builder.gep(place, [codes_at_])
+        block = builder.gep(context.make_array(panels)(context, builder, panels_).data, [at_])
         with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as loop:
-            step = builder.gep(source, [builder.mul(loop.index, I64(STEP))])
+            from_ = builder.gep(source, [builder.mul(loop.index, I64(STEP))])
             words = [
                 Vector(builder, word)
-                for word in words_of_rows(builder, step, fmt.weights, STEP // 4)
+                for word in words_of_rows(builder, from_, fmt.weights, STEP // 4)
             ]
-            to = builder.gep(place, [builder.mul(loop.index, I64(fmt.step_bytes))])
-            shift = at = 0
-            for width in fmt.planes:
+            at = builder.add(I64(fmt.head_bytes), builder.mul(loop.index, I64(fmt.step_bytes)))
+            to = builder.gep(block, [builder.add(at, builder.mul(panel_, I64(WORD)))])
+            shift = 0
+            for plane, width in enumerate(fmt.planes):
                 mask = ((1 << width) - 1 << shift) * 0x01010101
                 for j in range(width):
                     fields = []
@@ -412,34 +442,31 @@ def write_block(context, held, form, codes, codes_at, scales, scales_at):
                         code, left = words[j + width * field] & mask, width * field - shift
                         fields.append(code << left if left > 0 else code >> -left if left else code)
                     word = functools.reduce(operator.or_, fields)
-                    _store(builder, builder.gep(to, [I64(WORD * at)]), word.value)
-                    at += 1
+                    _store(builder, builder.gep(to, [I64(fmt.word_at(plane, j, 0))]), word.value)
                 shift += width
         if fmt.apart:
             return context.get_dummy_value()
-        place = context.make_array(scales)(context, builder, scales_).data
-        place = builder.gep(place, [scales_at_])
         source = builder.gep(source, [I64(ROWS * fmt.weights)])
         numbers = builder.gep(source, [I64(ROWS * MULTIPLES)])
+        to = builder.gep(block, [builder.mul(panel_, I64(2 * ROWS))])
         for i in range(len(fmt.halves)):
-            here, to = (builder.gep(p, [I64(2 * ROWS * i)]) for p in (numbers, place))
+            here = builder.gep(numbers, [I64(2 * ROWS * i)])
             value = builder.load(builder.bitcast(here, ir.VectorType(I16, ROWS).as_pointer()))
             value.align = 1
-            _store(builder, to, value)
-        place = builder.gep(place, [I64(2 * ROWS * len(fmt.halves))])
+            _store(builder, builder.gep(to, [I64(2 * PAIR * i)]), value)
+        to = builder.gep(block, [builder.mul(panel_, I64(ROWS))])
         if fmt.count:
             of_four = words_of_rows(builder, source, MULTIPLES, 4)
-        for first in range(0, fmt.count, 4):
-            count = min(4, fmt.count - first)
-            bytes_ = builder.bitcast(of_four[first // 4], ir.VectorType(I8, 4 * ROWS))
-            order = [4 * row + i for i in range(count) for row in range(ROWS)]
-            mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+        for number in range(fmt.count):
+            bytes_ = builder.bitcast(of_four[number // 4], ir.VectorType(I8, 4 * ROWS))
+            order = [4 * row + number % 4 for row in range(ROWS)]
+            mask = ir.Constant(ir.VectorType(I32, ROWS), order)
             value = builder.shuffle_vector(bytes_, bytes_, mask)
-            _store(builder, builder.gep(place, [I64(ROWS * first)]), value)
+            _store(builder, builder.gep(to, [I64(fmt.multiple_at(number))]), value)
         return context.get_dummy_value()
 
     at = types.int64
-    return types.void(held, form, codes, at, scales, at), generate
+    return types.void(held, form, at, panels, at), generate
 
 
 @intrinsic
@@ -466,21 +493,24 @@ def _store(builder: Any, place: Any, value: Any) -> None:
 
 
 @ordered_kernel
-def arrange(start, stop, weight, form, rows, blocks, codes, scales):
-    """Write the panels start to stop of a weight (rows, K) to their places in `codes` and `scales`.
+def arrange(start, stop, weight, form, rows, blocks, panels):
+    """Write the pairs of panels start to stop of a weight (rows, K) to their places in `panels`.
 
     weight    the bytes of its stored blocks, `blocks` a row; missing rows of a panel become zeros
-    scales    left alone by formats that store their fields apart
+
+    Fields that a format stores apart are left alone.
     """
-    size, code_bytes, scale_bytes, held_bytes = panel_sizes(form)
+    size, first_bytes, block_bytes, held_bytes = panel_sizes(form)
     held = np.zeros(held_bytes, np.uint8)
-    for panel in range(start, stop):
+    for panel in range(PANELS * start, PANELS * stop):
+        pair, which = panel // PANELS, panel % PANELS
         first, count = panel * ROWS, max(0, min(ROWS, rows - panel * ROWS))
         if count < ROWS:
             held[:] = 0
+        at = pair * (first_bytes + blocks * block_bytes) + first_bytes
         for block in range(blocks):
             ask_for(weight, ((first + ROWS) * blocks + ROWS * block) * size, ROWS * size)
             for row in range(count):
                 read_block(weight, ((first + row) * blocks + block) * size, row, form, held)
-            number = panel * blocks + block
-            write_block(held, form, codes, number * code_bytes, scales, number * scale_bytes)
+            write_block(held, form, which, panels, at)
+            at += block_bytes
