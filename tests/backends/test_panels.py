@@ -304,6 +304,7 @@ def _run(path: str, out: str, *names: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
+        ("avx512bf16", ("q8_0", "nf4")),
         ("avx512vnni", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
         ("avx2", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
         ("plain", ("q8_0", "q3_k", "q4_k", "nf4")),
@@ -318,6 +319,18 @@ def test_paths_agree(path: str, names: tuple[str, ...], tmp_path: object) -> Non
         assert done.returncode == 0, done.stderr
     own, other = (np.load(out) for out in outs)
     np.testing.assert_allclose(other, own, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "has"), [("avx512bf16", True), ("avx512vnni", False)])
+def test_a_path_has_its_own_instructions_alone(path: str, has: bool) -> None:
+    code = "from gradient.backends.numpy.kernels import cpu; print(cpu.MULTIPLIES_BFLOAT16)"
+    environment = {**os.environ, "GRADIENT_CPU": path}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    if "expected one of" in done.stderr:
+        pytest.skip(f"this processor cannot run {path}")
+    assert done.stdout.split() == [str(has)], done.stderr
 
 
 def test_a_processor_that_this_one_is_not(tmp_path: object) -> None:

@@ -172,8 +172,7 @@ def takes(
         and (x.dtype != float32.numpy or _few(x, weight, bias))
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
-        and kernels.available()
-        and kernels.load("linear").converts_float16()
+        and kernels.computes(x.dtype)
     )
 
 

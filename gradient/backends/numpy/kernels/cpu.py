@@ -2,7 +2,8 @@
 
 A path is a set of instructions that kernels are written for:
 
-    amx          those of avx512vnni, and registers that are tiles of a matrix (`amx.py`)
+    amx          those of avx512bf16, and registers that are tiles of a matrix (`amx.py`)
+    avx512bf16   those of avx512vnni, and one for two products of bfloat16 numbers in each lane
     avx512vnni   64-byte registers, and one instruction for four products of bytes in each lane
     avxvnni      the same on 32-byte registers
     avx2         32-byte registers; products of bytes by way of 16 bits
@@ -32,6 +33,7 @@ NEEDED = {
         *("amx-tile", "amx-int8", "amx-bf16", "avx512bf16"),
         *("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     ),
+    "avx512bf16": ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16"),
     "avx512vnni": ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     "avxvnni": ("avx2", "fma", "f16c", "avxvnni"),
     "avx2": ("avx2", "fma", "f16c"),
@@ -42,6 +44,7 @@ NEEDED = {
 
 PROCESSORS = {
     "amx": "sapphirerapids",
+    "avx512bf16": "cooperlake",
     "avx512vnni": "icelake-server",
     "avxvnni": "alderlake",
     "avx2": "haswell",

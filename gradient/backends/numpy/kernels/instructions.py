@@ -164,6 +164,7 @@ def _dot_plain(builder: Any, total: Value, codes: Value, x: Value, bits: int) ->
 
 _DOTS: dict[str, Callable[[Any, Value, Value, Value, int], Value]] = {
     "amx": _dot_avx512,
+    "avx512bf16": _dot_avx512,
     "avx512vnni": _dot_avx512,
     "avxvnni": _dot_avxvnni,
     "avx2": _dot_avx2,
@@ -218,6 +219,7 @@ def _look_up_plain(builder: Any, table: list[int], codes: Value) -> Value:
 
 _LOOK_UPS: dict[str, Callable[[Any, list[int], Value], Value]] = {
     "amx": _look_up_avx512,
+    "avx512bf16": _look_up_avx512,
     "avx512vnni": _look_up_avx512,
     "avxvnni": _look_up_avx2,
     "avx2": _look_up_avx2,
