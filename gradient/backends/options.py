@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 
@@ -76,6 +77,43 @@ class PoolingOptions(NamedTuple):
         """How many windows there are, in each dimension of an input of these sizes."""
         slide = ConvolutionOptions(self.stride, self.padding, self.dilation)
         return slide.windows(sizes, self.kernel)
+
+
+class WindowRanges(NamedTuple):
+    """Which windows `Backend.avg_pool` takes means of; in each dimension a number for each window.
+
+    starts  its first place; before the input there are zeros, as behind it
+    stops   the place behind its last; neither falls from a window to the next
+    counts  by what its sum is divided, with those of the other dimensions
+    """
+
+    starts: tuple[tuple[int, ...], ...]
+    stops: tuple[tuple[int, ...], ...]
+    counts: tuple[tuple[int, ...], ...]
+
+    def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sizes that windows do not lie along, and those that they do."""
+        lead = len(shape) - len(self.starts)
+        return tuple(shape[:lead]), tuple(shape[lead:])
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """How many there are, in each dimension."""
+        return tuple(map(len, self.starts))
+
+
+@functools.lru_cache
+def adaptive_windows(sizes: tuple[int, ...], windows: tuple[int, ...]) -> WindowRanges:
+    """As many windows in each dimension, that cover all of its size evenly: window i of n from
+    floor(i size / n) up to ceil((i + 1) size / n)."""
+    starts, stops = [], []
+    for size, n in zip(sizes, windows, strict=True):
+        starts.append(tuple(i * size // n for i in range(n)))
+        stops.append(tuple(-((i + 1) * size // -n) for i in range(n)))
+    counts = [
+        tuple(b - a for a, b in zip(*both, strict=True)) for both in zip(starts, stops, strict=True)
+    ]
+    return WindowRanges(tuple(starts), tuple(stops), tuple(counts))
 
 
 class AdamWOptions(NamedTuple):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from gradient.backends.options import PoolingOptions
-from gradient.dtypes import float32, iinfo
+from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
+from gradient.dtypes import iinfo
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
-from gradient.functional.arguments import composite
+from gradient.functional.arguments import composite, floats
 from gradient.functional.conv import Size, sizes
-from gradient.functional.padding import pad
-from gradient.ops import elementwise, pooling, shape
+from gradient.ops import pooling
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
-from gradient.tensor.creation import arange, ones
-from gradient.tensor.joining import where
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -175,24 +174,36 @@ def _avg_pool(
 ) -> Tensor:
     flag_of(op, "count_include_pad", count_include_pad)
     window = _Window(op, spatial, input, kernel_size, stride, padding, 1, ceil_mode)
-    columns = window.columns(input, fill=0.0)
-    if divisor_override is not None:
-        if divisor_override == 0:
-            raise ShapeError(f"{op}: divisor_override must not be 0")
-        return window.restore(_mean_of(columns, divisor_override))
-    if not any(window.pads) and not any(window.overhang):
-        return window.restore(_mean_of(columns, columns.shape[1]))
-    # What counts in a window: the input, and its padding if that is included, never the overhang.
-    whole = ones((1, 1, *window.in_sizes), dtype=input.dtype, device=input.device)
-    counts = window.columns(whole, fill=float(count_include_pad))
-    return window.restore(_mean_of(columns, counts.sum(1)))
+    if divisor_override == 0:
+        raise ShapeError(f"{op}: divisor_override must not be 0")
+    windows = _ranges(
+        window.in_sizes, window.out_sizes, window.kernel, window.strides, window.pads,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
+    return pooling.avg_pool(input, windows=windows).contiguous()
 
 
-def _mean_of(columns: Tensor, count: int | Tensor) -> Tensor:
-    total = columns.sum(1)
-    # PyTorch divides integers as C does.
-    whole = not columns.dtype.is_floating_point
-    return total.div(count, rounding_mode="trunc") if whole else total / count
+@lru_cache
+def _ranges(
+    sizes: tuple[int, ...],
+    windows: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: tuple[int, ...],
+    count_include_pad: bool,
+    divisor: int | None,
+) -> WindowRanges:
+    starts, stops, counts = [], [], []
+    for size, n, k, s, p in zip(sizes, windows, kernel, strides, pads, strict=True):
+        first = tuple(i * s - p for i in range(n))
+        # What counts is the input, and its padding if that is included, never what sticks out.
+        low, high = (-p, size + p) if count_include_pad else (0, size)
+        starts.append(first)
+        stops.append(tuple(i + k for i in first))
+        counts.append(tuple(min(i + k, high) - max(i, low) for i in first))
+    if divisor is not None:
+        counts = [(divisor if axis == 0 else 1,) * n for axis, n in enumerate(windows)]
+    return WindowRanges(tuple(starts), tuple(stops), tuple(counts))
 
 
 class _Window:
@@ -246,21 +257,6 @@ class _Window:
             )
         self.out_sizes, self.overhang = tuple(out), tuple(overhang)
 
-    def columns(self, input: Tensor, fill: float) -> Tensor:
-        """(N * C, K, *out_sizes): the K elements of every window, `fill` in the padding."""
-        x = input.reshape(-1, 1, *self.in_sizes)
-        if any(self.pads):
-            x = pad(x, [p for p in reversed(self.pads) for _ in range(2)], value=fill)
-        if any(self.overhang):
-            outside = fill if fill < 0 else 0.0
-            x = pad(x, [w for o in reversed(self.overhang) for w in (0, o)], value=outside)
-        columns = shape.unfold(x, kernel=self.kernel, stride=self.strides, dilation=self.dilations)
-        return columns.squeeze(1)
-
-    def restore(self, values: Tensor) -> Tensor:
-        """(N * C, *out_sizes) as (N, C, *out_sizes)."""
-        return values.reshape(*self.leading, *self.out_sizes)
-
 
 @composite
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
@@ -286,27 +282,14 @@ def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None]) 
 def _adaptive_avg_pool(
     op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
 ) -> Tensor:
-    dims = list(_adaptive_dims(op, spatial, input, output_size))
-    if all(out == 1 and input.shape[dim] for dim, out in dims):
-        return input.mean([dim for dim, _ in dims], keepdim=True)
-    for dim, out in dims:
-        size = input.shape[dim]
-        if size % out == 0:
-            input = input.unflatten(dim, (out, size // out)).mean(dim + 1)
-        else:
-            starts, ends = _adaptive_bounds(size, out, input)
-            counts = ends - starts
-            steps = arange(_widest(size, out), device=input.device)
-            # Shorter windows end in zeros: what lies outside of a window does not reach its mean.
-            places = elementwise.minimum(starts + steps, ends - 1)
-            windows = input.index_select(dim, places.flatten())
-            windows = windows.unflatten(dim, tuple(places.shape))
-            after = (1,) * (input.ndim - 1 - dim)
-            inside = (steps < counts).reshape(*places.shape, *after)
-            wide = float32 if input.dtype.itemsize < 4 else input.dtype
-            total = where(inside, windows, 0.0).sum(dim + 1, dtype=wide)
-            input = (total / counts.to(wide).reshape(-1, *after)).to(input.dtype)
-    return input.contiguous()
+    out = _adaptive_sizes(op, spatial, input, output_size)
+    own = tuple(input.shape[-spatial:])
+    if out == (1,) * spatial:
+        return input.mean(tuple(range(-spatial, 0)), keepdim=True)
+    if 0 in own:
+        raise ShapeError(sentence(op, f"an input whose last {spatial} sizes are not 0", own))
+    windows = adaptive_windows(own, out)
+    return pooling.avg_pool(floats(op, input), windows=windows).contiguous()
 
 
 @composite
@@ -340,34 +323,21 @@ def _adaptive_max_pool(
     output_size: int | Sequence[int | None],
     return_indices: bool,
 ) -> Tensor:
-    size = math.prod(input.shape[-spatial:])
-    numbers = arange(size, device=input.device).reshape(tuple(input.shape[-spatial:]))
-    numbers = numbers.expand(input.shape)
-    # The last dimension first, so that of equal elements the first in memory is taken.
-    for dim, out in reversed(_adaptive_dims(op, spatial, input, output_size)):
-        length = input.shape[dim]
-        starts, ends = _adaptive_bounds(length, out, input)
-        widest = _widest(length, out)
-        # Shorter windows repeat their last element, which changes no maximum.
-        places = elementwise.minimum(starts + arange(widest, device=input.device), ends - 1)
-        windows, sources = (
-            tensor.index_select(dim, places.flatten()).unflatten(dim, (out, widest))
-            for tensor in (input, numbers)
+    out = _adaptive_sizes(op, spatial, input, output_size)
+    if 0 in input.shape[1:]:
+        raise ShapeError(
+            sentence(op, "an input whose sizes behind the first are not 0", tuple(input.shape))
         )
-        input, chosen = windows.max(dim + 1)
-        numbers = sources.gather(dim + 1, chosen.unsqueeze(dim + 1)).squeeze(dim + 1)
-    return (input, numbers) if return_indices else input  # type: ignore[return-value]
+    output = pooling.adaptive_max_pool(floats(op, input), out_sizes=out).contiguous()
+    if not return_indices:
+        return output
+    return output, pooling.adaptive_max_pool_indices(input, out_sizes=out).contiguous()  # type: ignore[return-value]
 
 
-def _widest(size: int, out: int) -> int:
-    """The most elements in a window of `_adaptive_bounds`."""
-    return max((-((i + 1) * size // -out) - i * size // out for i in range(out)), default=0)
-
-
-def _adaptive_dims(
+def _adaptive_sizes(
     op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
-) -> list[tuple[int, int]]:
-    """(dimension, number of windows) for each pooled dimension."""
+) -> tuple[int, ...]:
+    """How many windows there are, in each pooled dimension."""
     if input.ndim not in (spatial + 1, spatial + 2):
         raise ShapeError(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
@@ -382,16 +352,7 @@ def _adaptive_dims(
         raise ShapeError(f"{op}: expected output_size to be one number or {spatial}, got {given}")
     if any(out is not None and out < 0 for out in given):
         raise ArgumentError(sentence(op, "output_size of at least 0", output_size))
-    first = input.ndim - spatial
-    return [
-        (first + place, input.shape[first + place] if out is None else out)
-        for place, out in enumerate(given)
-    ]
-
-
-def _adaptive_bounds(size: int, out: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each window starts and ends, both (out, 1)."""
-    numbers = arange(out, device=like.device).unsqueeze(1)
-    starts = numbers * size // out
-    ends = ((numbers + 1) * size + out - 1) // out
-    return starts, ends
+    own = tuple(input.shape[-spatial:])
+    return tuple(
+        size if out is None else operator.index(out) for size, out in zip(own, given, strict=True)
+    )

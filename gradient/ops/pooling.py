@@ -1,10 +1,10 @@
-"""The largest number of every window, and resizing."""
+"""The largest number of every window, or the mean, and resizing."""
 
 from __future__ import annotations
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.backends.options import PoolingOptions
+from gradient.backends.options import PoolingOptions, WindowRanges
 
 
 # The rule takes x, not its shape alone: what is differentiated twice runs anew, from what is saved.
@@ -21,6 +21,30 @@ def max_pool(
 def max_pool_indices(be: Backend[Array], x: Array, /, *, options: PoolingOptions) -> Array:
     """int64: where the largest number of each window is in the flattened S."""
     return be.max_pool(x, options)[1]
+
+
+@op(lambda g, be, x, indices, out_sizes:
+    be.adaptive_max_pool_grad(g, indices, x.shape, out_sizes))  # fmt: skip
+def adaptive_max_pool(
+    be: Backend[Array], x: Array, /, *, out_sizes: tuple[int, ...]
+) -> tuple[Array, dict[str, Array]]:
+    """The largest number of each of so many windows that cover x (..., *S) evenly."""
+    y, indices = be.adaptive_max_pool(x, out_sizes)
+    return y, {"indices": indices}
+
+
+@op()
+def adaptive_max_pool_indices(
+    be: Backend[Array], x: Array, /, *, out_sizes: tuple[int, ...]
+) -> Array:
+    """int64: where the largest number of each window is in the flattened S."""
+    return be.adaptive_max_pool(x, out_sizes)[1]
+
+
+@op(lambda g, be, x_shape, windows: be.avg_pool_grad(g, x_shape, windows))
+def avg_pool(be: Backend[Array], x: Array, /, *, windows: WindowRanges) -> Array:
+    """The mean of each window of x (..., *S)."""
+    return be.avg_pool(x, windows)
 
 
 @op(

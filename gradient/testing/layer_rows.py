@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 import gradient
-from gradient.backends.options import ConvolutionOptions, PoolingOptions
+from gradient.backends.options import (
+    ConvolutionOptions,
+    PoolingOptions,
+    WindowRanges,
+    adaptive_windows,
+)
 from gradient.ops import convolution, dropout, fused, pooling, recurrent
 from gradient.testing.row import Row
 from gradient.testing.samples import constant
@@ -115,6 +120,25 @@ def max_pool_indices(x: Any) -> Any:
     return np.take_along_axis(places, values.argmax(-1)[..., None], -1)[..., 0]
 
 
+def parts(x: Any, windows: WindowRanges, fill: float) -> Any:
+    """The numbers of x (2, 5, 4) under each window, `fill` outside of it."""
+    inside = [
+        (np.arange(size) >= np.array(starts)[:, None])
+        & (np.arange(size) < np.array(stops)[:, None])
+        for starts, stops, size in zip(windows.starts, windows.stops, (5, 4), strict=True)
+    ]
+    both = inside[0][:, None, :, None] & inside[1][None, :, None, :]
+    return np.where(both, x[:, None, None], fill).reshape(len(x), *both.shape[:2], 20)
+
+
+def means(x: Any, windows: WindowRanges) -> Any:
+    return parts(x, windows, 0.0).sum(-1) / np.multiply.outer(*map(np.array, windows.counts))
+
+
+def adaptive_max_pool_indices(x: Any) -> Any:
+    return parts(x, adaptive_windows((5, 4), (3, 3)), -math.inf).argmax(-1)
+
+
 LOW, HIGH = np.array([0, 0, 1, 2, 2, 4]), np.array([1, 1, 2, 3, 3, 4])
 """Of 5 numbers, the neighbours that each of 6 lies between."""
 
@@ -219,6 +243,35 @@ ROWS = [
         "max_pool_indices",
         lambda x: pooling.max_pool_indices(x, options=WINDOWS),
         max_pool_indices,
+        ((2, 5, 4),),
+        differentiable=False,
+    ),
+    *[
+        Row(
+            "avg_pool",
+            lambda x, windows=windows: pooling.avg_pool(x, windows=windows),
+            lambda x, windows=windows: means(x, windows),
+            ((2, 5, 4),),
+            empty=((0, 5, 4),),
+            note=note,
+        )
+        for windows, note in (
+            (adaptive_windows((5, 4), (3, 3)), "overlapping"),
+            (adaptive_windows((5, 4), (5, 2)), "side by side"),
+            (WindowRanges(((-1, 1, 3), (0, 3)), ((1, 3, 5), (3, 6)), ((2, 2, 2), (3, 2))), ""),
+        )
+    ],
+    Row(
+        "adaptive_max_pool",
+        lambda x: pooling.adaptive_max_pool(x, out_sizes=(3, 3)),
+        lambda x: np.max(parts(x, adaptive_windows((5, 4), (3, 3)), -math.inf), -1),
+        ((2, 5, 4),),
+        empty=((0, 5, 4),),
+    ),
+    Row(
+        "adaptive_max_pool_indices",
+        lambda x: pooling.adaptive_max_pool_indices(x, out_sizes=(3, 3)),
+        adaptive_max_pool_indices,
         ((2, 5, 4),),
         differentiable=False,
     ),

@@ -25,6 +25,7 @@ from gradient.backends.options import (
     ConvolutionOptions,
     PoolingOptions,
     SlotMap,
+    adaptive_windows,
 )
 from gradient.backends.required import RequiredMethods
 from support.agreement import EPS, NARROW, WIDE, agree
@@ -372,6 +373,14 @@ def max_pool_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*y.shape), indices.astype(np.int64), (o.ROWS, o.COLUMNS), POOL
 
 
+PARTS = adaptive_windows((Offset.ROWS, Offset.COLUMNS), (25, 60))
+
+
+def adaptive_max_pool_grad(o: Offset) -> tuple[Any, ...]:
+    y, indices = o.of("adaptive_max_pool", o.rows(), (25, 60))
+    return o.plain(*y.shape), indices.astype(np.int64), (o.ROWS, o.COLUMNS), (25, 60)
+
+
 def both_signs(o: Offset) -> np.ndarray:
     return np.concatenate([o.rows(), -o.rows()])
 
@@ -382,6 +391,10 @@ AT_OFFSETS: dict[str, Any] = {
     "convolution_weight_grad": convolution_weight_grad,
     "max_pool": lambda o: (o.rows(), POOL),
     "max_pool_grad": max_pool_grad,
+    "avg_pool": lambda o: (o.rows(), PARTS),
+    "avg_pool_grad": lambda o: (o.rows()[:25, :60].copy(), (o.ROWS, o.COLUMNS), PARTS),
+    "adaptive_max_pool": lambda o: (o.rows(), (25, 60)),
+    "adaptive_max_pool_grad": adaptive_max_pool_grad,
     "resize": lambda o: (o.rows(), abs(o.plain(6)) / 6, *NEIGHBOURS, 1),
     "resize_grad": lambda o: (o.rows(), abs(o.plain(o.COLUMNS)) / 6, *SPREAD, 40, 1),
     "channel_moments": lambda o: (o.rows()[None],),

@@ -20,6 +20,8 @@ from gradient.backends.options import (
     ConvolutionOptions,
     PoolingOptions,
     SlotMap,
+    WindowRanges,
+    adaptive_windows,
 )
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import DType
@@ -480,6 +482,57 @@ def max_pool_grad(*arguments: Any, **options: Any) -> Case:
     return grad
 
 
+def with_infinities(x: np.ndarray) -> np.ndarray:
+    """And NaN, among many other numbers."""
+    x.flat[3::97], x.flat[5::89], x.flat[7::101] = np.inf, -np.inf, np.nan
+    return x
+
+
+def avg_pool(kernel: tuple[int, ...], stride: int, padding: int, sizes: tuple[int, ...]) -> Case:
+    """Windows that reach into the padding, which counts, and out of it, which does not."""
+    starts = [tuple(range(-padding, size + padding - 1, stride)) for size in sizes]
+    stops = [tuple(i + k for i in first) for first, k in zip(starts, kernel, strict=True)]
+    counts = [
+        tuple(min(end, size + padding) - i for i, end in zip(*ends, strict=True))
+        for size, *ends in zip(sizes, starts, stops, strict=True)
+    ]
+    windows = WindowRanges(tuple(starts), tuple(stops), tuple(counts))
+    return lambda a: (with_infinities(a(min(a.rows, 70), 13, *sizes)), windows)
+
+
+def adaptive_avg_pool(sizes: tuple[int, ...], out: tuple[int, ...]) -> Case:
+    windows = adaptive_windows(sizes, out)
+    return lambda a: (with_infinities(a(min(a.rows, 70), 13, *sizes)), windows)
+
+
+def avg_pool_grad(forward: Case) -> Case:
+    def grad(a: Draw) -> tuple[Any, ...]:
+        x, windows = forward(a)
+        lead, _ = windows.split(x.shape)
+        return with_infinities(a(*lead, *windows.windows)), x.shape, windows
+
+    return grad
+
+
+def adaptive_max_pool(
+    sizes: tuple[int, ...],
+    out: tuple[int, ...],
+    values: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Case:
+    return lambda a: (values(a(min(a.rows, 70), 13, *sizes)), out)
+
+
+def adaptive_max_pool_grad(*arguments: Any) -> Case:
+    forward = adaptive_max_pool(*arguments)
+
+    def grad(a: Draw) -> tuple[Any, ...]:
+        x, out = forward(a)
+        y, indices = BARE.adaptive_max_pool(x, out)
+        return a(*y.shape), indices, x.shape, out
+
+    return grad
+
+
 def with_ties(x: np.ndarray) -> np.ndarray:
     """Few different numbers, infinities and NaN among them."""
     kinds = np.array([-np.inf, -np.inf, -np.inf, -1, 0, 1, np.inf, np.nan], x.dtype)
@@ -496,6 +549,29 @@ POOLS: list[tuple[Any, ...]] = [
     ((2, 2), 2, (0, 0), 1, with_ties),
     ((3, 3), 2, (1, 2), 1, with_ties),
     ((2, 3), 1, (0, 0), 1, with_ties),
+]
+
+AVERAGES: list[Case] = [
+    avg_pool((2, 2), 2, 0, (8, 12)),
+    avg_pool((3, 3), 2, 1, (9, 11)),
+    avg_pool((4, 3), 1, 1, (5, 6)),
+    avg_pool((1, 2), 3, 0, (7, 10)),
+    avg_pool((3,), 1, 0, (19,)),
+    avg_pool((2, 2, 3), 2, 1, (4, 5, 6)),
+    adaptive_avg_pool((8, 9), (7, 3)),
+    adaptive_avg_pool((5, 6), (7, 1)),
+    adaptive_avg_pool((6, 4), (3, 4)),
+    adaptive_avg_pool((4, 5, 6), (2, 3, 4)),
+    adaptive_avg_pool((7, 5), (0, 3)),
+]
+
+ADAPTIVE: list[tuple[Any, ...]] = [
+    ((8, 9), (7, 3)),
+    ((5, 6), (7, 1)),
+    ((8, 9), (3, 4), with_ties),
+    ((4, 5, 6), (2, 3, 4), with_ties),
+    ((40,), (7,), with_ties),
+    ((7, 5), (0, 3)),
 ]
 
 
@@ -675,6 +751,10 @@ CASES: dict[str, list[Case]] = {
     # Pooling
     "max_pool": [max_pool(*p) for p in POOLS],
     "max_pool_grad": [max_pool_grad(*p) for p in POOLS],
+    "avg_pool": AVERAGES,
+    "avg_pool_grad": [avg_pool_grad(case) for case in AVERAGES],
+    "adaptive_max_pool": [adaptive_max_pool(*p) for p in ADAPTIVE],
+    "adaptive_max_pool_grad": [adaptive_max_pool_grad(*p) for p in ADAPTIVE],
     # Batch normalisation
     "channel_moments": [lambda a: (a(a.rows, 7, 3, 5),), lambda a: (a(a.rows, 7),)],
     "batch_norm": [
@@ -1141,7 +1221,7 @@ def leaves(value: Any) -> list[Any]:
     if isinstance(value, SlotMap):
         return leaves((value.positions, value.table, value.start))
     options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
-    options += (ConvolutionOptions, PoolingOptions)
+    options += (ConvolutionOptions, PoolingOptions, WindowRanges)
     return [] if value is None or isinstance(value, options) else [value]
 
 

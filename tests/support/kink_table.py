@@ -305,11 +305,6 @@ F.kl_div(d, e, reduction="none")  F.poisson_nll_loss(d, e, full=True, reduction=
         nan_here,
     ),
     Known(
-        "of several NaNs PyTorch's pooling takes the last, ours, if adaptive, the first",
-        "F.adaptive_max_pool1d(n.unsqueeze(1), 1)",
-        derivative,
-    ),
-    Known(
         "which of several equal elements is chosen is not defined; ours is the first",
         "r.topk(1).values  r.kthvalue(1).values",
         derivative,

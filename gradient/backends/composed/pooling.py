@@ -1,12 +1,15 @@
-"""Max pooling, by the windows of the input, and resizing."""
+"""Pooling, by the windows of the input, and resizing."""
 
 from __future__ import annotations
 
+import functools
 import math
+
+import numpy as np
 
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.options import PoolingOptions
+from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
 from gradient.backends.required import Array, Shape
 from gradient.dtypes import int64
 
@@ -23,12 +26,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
             self.reshape(x, (math.prod(lead), 1, *sizes)), options.least, options
         )
         detached = self.detach(columns)
-        places = self.argmax(detached, 1, True)
-        order = self.reshape(
-            self.arange(1, columns.shape[1] + 1, 1, int64.numpy), (1, -1, *(1,) * len(sizes))
-        )
-        last_nan = self.max(self.where(detached != detached, order, order * 0), 1, True) - 1
-        places = self.where(last_nan < 0, places, last_nan)
+        places = self._largest(detached, 1)
         if any(before or after for before, after in options.padding):
             # Where all are the least, the first that is no padding.
             inside = self._windows(self.full((1, 1, *sizes), 1, int64.numpy), 0, options)
@@ -45,14 +43,105 @@ class PoolingDefaults(ShapeDefaults[Array]):
         self, g: Array, indices: Array, shape: Shape, options: PoolingOptions
     ) -> Array:
         """The gradient of `max_pool` for x, of that `shape`."""
-        lead, sizes = options.split(shape)
-        planes = math.prod(lead), math.prod(options.split(g.shape)[1])
-        zeros = self.zeros((planes[0], math.prod(sizes)), g.dtype)
+        none = self.zeros_like(indices)
+        g = self.where(indices < 0, self.zeros_like(g), g)
+        indices = self.where(indices < 0, none, indices)
+        return self._at_indices(g, indices, shape, len(options.kernel))
+
+    def adaptive_max_pool(self, x: Array, out_sizes: Shape) -> tuple[Array, Array]:
+        """As `max_pool`, of so many windows that cover S evenly (`adaptive_windows`)."""
+        lead = len(x.shape) - len(out_sizes)
+        sizes = tuple(x.shape[lead:])
+        numbers = self.reshape(self.arange(0, math.prod(sizes), 1, int64.numpy), sizes)
+        numbers = self.broadcast_to(numbers, tuple(x.shape))
+        windows = adaptive_windows(sizes, out_sizes)
+        # The last axis first, so that of equal numbers the first in memory is taken.
+        for i in reversed(range(len(sizes))):
+            places, inside = places_of(windows.starts[i], windows.stops[i], sizes[i])
+            # Shorter windows repeat their last number, which changes no maximum.
+            last = places[:, :1] + inside.sum(1, keepdims=True) - 1
+            at = self.asarray(np.minimum(places, last))
+            rows, axis = self._slices(x, at, lead + i), lead + i + 1
+            best = self._largest(self.detach(rows), axis)
+            numbers = self.take_along(self._slices(numbers, at, lead + i), best, axis)
+            x = self.squeeze(self.take_along(rows, best, axis), axis)
+            numbers = self.squeeze(numbers, axis)
+        return x, numbers
+
+    @in_float32
+    def adaptive_max_pool_grad(
+        self, g: Array, indices: Array, shape: Shape, out_sizes: Shape
+    ) -> Array:
+        """The gradient of `adaptive_max_pool` for x, of that `shape`."""
+        return self._at_indices(g, indices, shape, len(out_sizes))
+
+    @in_float32
+    def avg_pool(self, x: Array, windows: WindowRanges) -> Array:
+        """The mean of each window of x (..., *S); of integers without its fraction."""
+        lead, sizes = windows.split(x.shape)
+        if _tile(windows, sizes):
+            pairs = zip(windows.windows, (stops[0] for stops in windows.stops), strict=True)
+            parts = self.reshape(x, (*lead, *(n for pair in pairs for n in pair)))
+            inside = tuple(range(len(lead) + 1, len(parts.shape), 2))
+            return self._divided(self.sum(parts, inside), windows)
+        for axis, starts, stops in zip(
+            range(len(lead), len(x.shape)), windows.starts, windows.stops, strict=True
+        ):
+            x = self._sums(x, axis, starts, stops)
+        return self._divided(x, windows)
+
+    @in_float32
+    def avg_pool_grad(self, g: Array, shape: Shape, windows: WindowRanges) -> Array:
+        """The gradient of `avg_pool` for x, of that `shape`."""
+        lead, sizes = windows.split(tuple(shape))
+        g = self._divided(g, windows)
+        if _tile(windows, sizes):
+            lengths = tuple(stops[0] for stops in windows.stops)
+            spread = [n for pair in zip(windows.windows, lengths, strict=True) for n in pair]
+            whole = [n if i % 2 == 0 else 1 for i, n in enumerate(spread)]
+            g = self.broadcast_to(self.reshape(g, (*lead, *whole)), (*lead, *spread))
+            return self.reshape(g, tuple(shape))
+        for i, size in enumerate(sizes):
+            g = self._sums(g, len(lead) + i, *covering(windows.starts[i], windows.stops[i], size))
+        return g
+
+    def _at_indices(self, g: Array, indices: Array, shape: Shape, spatial: int) -> Array:
+        """Zeros of a shape (..., *S), and each g (..., *T) added where it is in the flattened S."""
+        lead = math.prod(shape[: len(shape) - spatial])
+        planes = lead, math.prod(g.shape[len(g.shape) - spatial :])
+        zeros = self.zeros((lead, math.prod(shape[len(shape) - spatial :])), g.dtype)
         at, g = self.reshape(indices, planes), self.reshape(g, planes)
-        none = self.zeros_like(at)
-        g = self.where(at < 0, self.zeros_like(g), g)
-        at = self.where(at < 0, none, at)
         return self.reshape(self.put_along(zeros, at, g, 1, True), tuple(shape))
+
+    def _largest(self, x: Array, axis: int) -> Array:
+        """Where the largest number is along an axis, which is kept: the first of equal ones, and of
+        NaNs the last."""
+        order = self.arange(1, x.shape[axis] + 1, 1, int64.numpy)
+        order = self.reshape(order, (-1, *(1,) * (len(x.shape) - 1 - axis)))
+        last_nan = self.max(self.where(x != x, order, order * 0), axis, True) - 1
+        return self.where(last_nan < 0, self.argmax(x, axis, True), last_nan)
+
+    def _divided(self, total: Array, windows: WindowRanges) -> Array:
+        """The sums of windows by their counts."""
+        if total.dtype == int64.numpy:
+            counts = self.asarray(_products(windows.counts))
+            down = total // counts
+            beyond = (down * counts != total) & (down < 0)  # rounding goes down, not towards 0
+            return down + self.astype(beyond, int64.numpy)
+        if all(len({*counts}) == 1 for counts in windows.counts):
+            return total / math.prod(counts[0] for counts in windows.counts)
+        return total / self.astype(self.asarray(_products(windows.counts)), total.dtype)
+
+    def _sums(self, x: Array, axis: int, starts: tuple[int, ...], stops: tuple[int, ...]) -> Array:
+        """The sums of what is within ranges along `axis`, 0 beyond the ends."""
+        places, inside = places_of(starts, stops, x.shape[axis])
+        rows = self._slices(x, self.asarray(places), axis)
+        if not inside.all():
+            within = self.reshape(
+                self.asarray(inside), (*inside.shape, *(1,) * (len(x.shape) - 1 - axis))
+            )
+            rows = self.where(within, rows, self.full((), 0, x.dtype))
+        return self.sum(rows, axis + 1)
 
     @in_float32
     def resize(self, x: Array, fraction: Array, low: Array, high: Array, axis: int) -> Array:
@@ -88,3 +177,39 @@ class PoolingDefaults(ShapeDefaults[Array]):
         if any(before or after for before, after in options.padding):
             x = self.pad(x, ((0, 0), (0, 0), *options.padding), fill)
         return self.squeeze(self.unfold(x, options.kernel, options.stride, options.dilation), 1)
+
+
+@functools.lru_cache
+def _tile(windows: WindowRanges, sizes: Shape) -> bool:
+    """Whether windows of one size cover the input, and each place once."""
+    return all(
+        starts and stops[0] > 0 and starts == (*range(0, size, stops[0]),)
+        and stops == (*range(stops[0], size + 1, stops[0]),)
+        for starts, stops, size in zip(windows.starts, windows.stops, sizes, strict=True)
+    )  # fmt: skip
+
+
+@functools.lru_cache
+def places_of(
+    starts: tuple[int, ...], stops: tuple[int, ...], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each range as many places as the longest has, and which of them it has: (n, longest)."""
+    first, last = (np.clip(np.array(ends, np.int64), 0, size) for ends in (starts, stops))
+    places = first[:, None] + np.arange((last - first).max() if starts else 1)
+    return np.minimum(places, max(size - 1, 0)), places < last[:, None]
+
+
+def _products(counts: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Of a number of each: one for each window."""
+    return functools.reduce(np.multiply.outer, [np.array(n, np.int64) for n in counts])
+
+
+@functools.lru_cache
+def covering(
+    starts: tuple[int, ...], stops: tuple[int, ...], size: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each of `size` places, the first of the ranges that hold it, and the one behind the
+    last."""
+    places = np.arange(size)
+    first, last = (np.searchsorted(ends, places, "right").tolist() for ends in (stops, starts))
+    return tuple(first), tuple(last)

@@ -1,16 +1,20 @@
-"""Max pooling by kernels, which need no array of all windows, and resizing."""
+"""Pooling by kernels, which need no array of all windows, and resizing."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from gradient.backends.composed.pooling import PoolingDefaults
+from gradient.backends.composed.pooling import PoolingDefaults, covering, places_of
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.windows import three
-from gradient.backends.options import PoolingOptions
+from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
 from gradient.backends.required import Shape
+from gradient.dtypes import HALF_PRECISION
 
 PLANES = 1 << 14
 """Numbers of whole planes that a thread takes at a time."""
@@ -54,17 +58,74 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         g = kernels.contiguous(g) if g.size >= kernels.MIN_SIZE else g
         if not kernels.supports(g):
             return super().max_pool_grad(g, indices, shape, options)
-        out = np.empty(shape, g.dtype)
-        planes, size = math.prod(lead), math.prod(sizes)
         if options[:4] == OF_FOUR:
+            out = np.empty(shape, g.dtype)
             threads.parallel_for(
-                kernels.load("pooling").max_pool_of_four_grad, planes, max(1, PLANES // size),
+                kernels.load("pooling").max_pool_of_four_grad, math.prod(lead),
+                max(1, PLANES // math.prod(sizes)),
                 g.reshape(-1), kernels.contiguous(indices).reshape(-1), *sizes, out.reshape(-1),
             )  # fmt: skip
             return out
+        return _add_at(indices, g, len(sizes), np.empty(shape, g.dtype))
+
+    def adaptive_max_pool(self, x: np.ndarray, out_sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
+        x = kernels.contiguous(x) if x.size >= kernels.MIN_SIZE else x
+        windows = adaptive_windows(x.shape[x.ndim - len(out_sizes) :], out_sizes)
+        lead, sizes = windows.split(x.shape)
+        if not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
+            return super().adaptive_max_pool(x, out_sizes)
+        y = np.empty((*lead, *out_sizes), x.dtype)
+        indices = np.empty(y.shape, np.int64)
         threads.parallel_for(
-            kernels.load("pooling").max_pool_grad, planes, max(1, PLANES // size),
-            g.reshape(-1), kernels.contiguous(indices).reshape(-1), g.size // planes, size,
+            kernels.load("pooling").adaptive_max_pool, math.prod(lead),
+            max(1, PLANES // math.prod(sizes)), x.reshape(-1), three(sizes, 1), three(out_sizes, 1),
+            *_ranges(windows, sizes), y.reshape(-1), indices.reshape(-1),
+        )  # fmt: skip
+        return y, indices
+
+    def adaptive_max_pool_grad(
+        self, g: np.ndarray, indices: np.ndarray, shape: Shape, out_sizes: Shape
+    ) -> np.ndarray:
+        out = np.empty(shape, g.dtype)
+        if not kernels.supports(out, g):
+            return super().adaptive_max_pool_grad(g, indices, shape, out_sizes)
+        return _add_at(indices, g, len(out_sizes), out)
+
+    def avg_pool(self, x: np.ndarray, windows: WindowRanges) -> np.ndarray:
+        if x.size >= kernels.MIN_SIZE:
+            if x.dtype in HALF_PRECISION:
+                return self.avg_pool(x.astype(np.float32), windows).astype(x.dtype)
+            x = kernels.contiguous(x)
+        if not kernels.supports(x):
+            return super().avg_pool(x, windows)
+        lead, sizes = windows.split(x.shape)
+        y = np.empty((*lead, *windows.windows), x.dtype)
+        threads.parallel_for(
+            kernels.load("pooling").avg_pool, math.prod(lead), max(1, PLANES // math.prod(sizes)),
+            x.reshape(-1), three(sizes, 1), three(windows.windows, 1), *_ranges(windows, sizes),
+            _columns(windows.starts[-1], windows.stops[-1], sizes[-1]), _counts(windows, x.dtype),
+            y.reshape(-1),
+        )  # fmt: skip
+        return y
+
+    def avg_pool_grad(self, g: np.ndarray, shape: Shape, windows: WindowRanges) -> np.ndarray:
+        lead, sizes = windows.split(shape)
+        if g.dtype in HALF_PRECISION and math.prod(shape) >= kernels.MIN_SIZE:
+            return self.avg_pool_grad(g.astype(np.float32), shape, windows).astype(g.dtype)
+        out = np.empty(shape, g.dtype)
+        if not kernels.supports(out, g):
+            return super().avg_pool_grad(g, shape, windows)
+        holding = [
+            covering(starts, stops, size)
+            for starts, stops, size in zip(windows.starts, windows.stops, sizes, strict=True)
+        ]
+        first, last = zip(*holding, strict=True)
+        edges = _in_line(first, 0, np.int64), _in_line(last, 1, np.int64)
+        threads.parallel_for(
+            kernels.load("pooling").avg_pool_grad, math.prod(lead),
+            max(1, PLANES // math.prod(sizes)), kernels.contiguous(g).reshape(-1), three(sizes, 1),
+            three(windows.windows, 1), *edges,
+            _columns(*holding[-1], len(windows.starts[-1])), _counts(windows, g.dtype),
             out.reshape(-1),
         )  # fmt: skip
         return out
@@ -102,3 +163,42 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
             kernels.contiguous(high), kernels.contiguous(fraction), out.reshape(-1),
         )  # fmt: skip
         return out
+
+
+def _add_at(indices: np.ndarray, g: np.ndarray, spatial: int, out: np.ndarray) -> np.ndarray:
+    """out (..., *S) = the sums of g (..., *T) at its indices in the flattened S."""
+    planes = math.prod(out.shape[: out.ndim - spatial])
+    size, count = out.size // planes, g.size // planes
+    threads.parallel_for(
+        kernels.load("pooling").max_pool_grad, planes, max(1, PLANES // size),
+        kernels.contiguous(g).reshape(-1), kernels.contiguous(indices).reshape(-1), count, size,
+        out.reshape(-1),
+    )  # fmt: skip
+    return out
+
+
+@functools.lru_cache
+def _ranges(windows: WindowRanges, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Where windows begin and end within an input of these sizes, as kernels are told."""
+    first, last = (
+        [[min(max(i, 0), n) for i in edges] for edges, n in zip(both, sizes, strict=True)]
+        for both in (windows.starts, windows.stops)
+    )
+    return _in_line(first, 0, np.int64), _in_line(last, 1, np.int64)
+
+
+def _in_line(numbers: Sequence[Any], missing: int, dtype: Any) -> np.ndarray:
+    """Those of three dimensions, one behind the other; one for each that is missing before them."""
+    return np.array([missing] * (3 - len(numbers)) + [n for some in numbers for n in some], dtype)
+
+
+@functools.lru_cache
+def _columns(starts: tuple[int, ...], stops: tuple[int, ...], size: int) -> np.ndarray:
+    """The places of each range, `size` where it has fewer than the longest: (longest, n)."""
+    places, inside = places_of(starts, stops, size)
+    return np.ascontiguousarray(np.where(inside, places, size).T, np.uint64)
+
+
+@functools.lru_cache
+def _counts(windows: WindowRanges, dtype: np.dtype) -> np.ndarray:
+    return _in_line(windows.counts, 1, dtype)

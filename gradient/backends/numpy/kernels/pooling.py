@@ -1,4 +1,4 @@
-"""Max pooling and its gradient, a plane at a time, the windows of one row together."""
+"""Pooling and its gradients, a plane at a time, the windows of one row together."""
 
 from __future__ import annotations
 
@@ -129,3 +129,115 @@ def max_pool_grad(start, stop, g, indices, count, size, out):
         for i in range(slopes.size):
             if places[i] >= 0:
                 plane[places[i]] += slopes[i]
+
+
+@ordered_kernel
+def adaptive_max_pool(start, stop, x, sizes, windows, first, last, y, indices):
+    """As `max_pool`, for windows that begin and end at these places: first and last hold those of
+    depth, height and width, one behind the other."""
+    size, width, n = sizes[0] * sizes[1] * sizes[2], sizes[2], windows[2]
+    behind = windows[0] + windows[1]
+    best, places = np.empty(width, x.dtype), np.empty(width, np.int32)
+    for p in range(start, stop):
+        for d in range(windows[0]):
+            for h in range(windows[0], behind):
+                begun = False
+                for z in range(first[d], last[d]):
+                    for v in range(first[h], last[h]):
+                        line = (z * sizes[1] + v) * width
+                        at = p * size + line
+                        if begun:
+                            keep_larger(x, at, 1, line, 1, 0, width, best, places)
+                            continue
+                        begun = True
+                        for i in range(width):
+                            best[i] = x[at + i]
+                            places[i] = line + i
+                to = ((p * windows[0] + d) * windows[1] + h - windows[0]) * n
+                for i in range(n):
+                    at = first[behind + i]
+                    value, place = best[at], places[at]
+                    for j in range(at + 1, last[behind + i]):
+                        # As in keep_larger, but columns are not in the order of places.
+                        if best[j] != best[j]:
+                            take = value == value or places[j] > place
+                        else:
+                            take = best[j] > value or (best[j] == value and places[j] < place)
+                        if take:
+                            value, place = best[j], places[j]
+                    y[to + i] = value
+                    indices[to + i] = place
+
+
+@ordered_subroutine
+def add(x, y):
+    for i in range(y.size):
+        y[i] += x[i]
+
+
+@ordered_subroutine
+def add_picked(x, places, y):
+    """y += the numbers of x at each row of places, (n, y.size)."""
+    for j in range(places.shape[0]):
+        at = places[j]
+        for i in range(y.size):
+            y[i] += x[at[i]]
+
+
+@ordered_kernel
+def avg_pool(start, stop, x, sizes, windows, first, last, columns, counts, y):
+    """Planes start to stop of y (planes, *windows), the mean of each window of x (planes, *sizes).
+
+    All of three dimensions. first, last: where windows begin and end in depth, then in height.
+    columns (n, windows[2]): the n places of each in width, or `sizes[2]`, where there is a zero.
+    counts: what is divided by, in depth, height and width.
+    """
+    height, width, n = sizes[1], sizes[2], windows[2]
+    behind = windows[0] + windows[1]
+    row = np.zeros(width + 1, x.dtype)
+    for p in range(start, stop):
+        for d in range(windows[0]):
+            for h in range(windows[0], behind):
+                row[:] = 0
+                for z in range(first[d], last[d]):
+                    at = ((p * sizes[0] + z) * height + first[h]) * width
+                    for _ in range(first[h], last[h]):
+                        add(x[at : at + width], row[:width])
+                        at += width
+                to = ((p * windows[0] + d) * windows[1] + h - windows[0]) * n
+                out = y[to : to + n]
+                out[:] = 0
+                add_picked(row, columns, out)
+                count = counts[d] * counts[h]
+                for i in range(n):
+                    out[i] /= count * counts[behind + i]
+
+
+@ordered_kernel
+def avg_pool_grad(start, stop, g, sizes, windows, first, last, columns, counts, out):
+    """Planes start to stop of out (planes, *sizes), the gradient of `avg_pool` for x.
+
+    first, last: which windows hold a place in depth, then in height. columns (n, sizes[2]): the n
+    windows that hold one in width, or `windows[2]`, where there is a zero. counts: as there.
+    """
+    depth, height, width, n = sizes[0], sizes[1], sizes[2], windows[2]
+    lines = windows[0] * windows[1]
+    behind = windows[0] + windows[1]
+    slopes, spread = np.zeros(n + 1, g.dtype), np.empty(lines * width, g.dtype)
+    for p in range(start, stop):
+        spread[:] = 0
+        for line in range(lines):
+            count = counts[line // windows[1]] * counts[windows[0] + line % windows[1]]
+            at = (p * lines + line) * n
+            for i in range(n):
+                slopes[i] = g[at + i] / (count * counts[behind + i])
+            add_picked(slopes, columns, spread[line * width : (line + 1) * width])
+        for z in range(depth):
+            for v in range(depth, depth + height):
+                to = ((p * depth + z) * height + v - depth) * width
+                y = out[to : to + width]
+                y[:] = 0
+                for d in range(first[z], last[z]):
+                    for h in range(first[v], last[v]):
+                        at = (d * windows[1] + h) * width
+                        add(spread[at : at + width], y)
