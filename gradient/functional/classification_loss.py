@@ -66,7 +66,7 @@ def cross_entropy(
         weights = None
     else:
         log_probs = fused.log_softmax(logits, axis=1)
-        losses, weights = _weighted_nll(log_probs, classes, weight, ignore_index)
+        losses, weights = _weighted_nll("cross_entropy", log_probs, classes, weight, ignore_index)
         if label_smoothing > 0.0:
             spread = -(log_probs * weight).sum(1) / logits.shape[1]
             spread = spread.masked_fill(classes == ignore_index, 0.0)
@@ -88,7 +88,7 @@ def nll_loss(
     """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); as `cross_entropy`."""
     ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
     rows, classes = _rows("nll_loss", input, target, 0 if input.ndim == 1 else 1, weight)
-    losses, weights = _weighted_nll(rows, classes, weight, ignore_index)
+    losses, weights = _weighted_nll("nll_loss", rows, classes, weight, ignore_index)
     return _class_reduce("nll_loss", losses, weights, classes, target, ignore_index, reduction)
 
 
@@ -121,15 +121,15 @@ def _rows(
 
 
 def _weighted_nll(
-    log_probs: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int
+    op: str, log_probs: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor | None]:
     """Losses per row, and each row's weight (None: all 1); both 0 where the target is ignored."""
-    ignored = classes == ignore_index
-    index = classes.masked_fill(ignored, 0)
-    losses = -log_probs.gather(1, index.unsqueeze(1)).squeeze(1).masked_fill(ignored, 0.0)
+    at = constant(op, "target", classes, log_probs)
+    losses = loss.nll(log_probs, target=at, ignore_index=ignore_index)
     if weight is None:
         return losses, None
-    weights = weight[index].masked_fill(ignored, 0.0)
+    ignored = classes == ignore_index
+    weights = weight[classes.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
     return losses * weights, weights
 
 

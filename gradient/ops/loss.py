@@ -46,6 +46,12 @@ def cross_entropy(
     return losses, {"high": high, "log_sum": log_sum}
 
 
+@op(lambda g, be, x_shape, target, ignore_index: be.nll_grad(g, x_shape, target, ignore_index))
+def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> Array:
+    """-x[i, target[i]] for x (N, C) and integers (N,); 0 where ignored."""
+    return be.nll(x, target, ignore_index)
+
+
 @op(lambda g, be, x_shape, count: be.expand(_wide(be, g) / count, x_shape))
 def mean_of_counted(
     be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int

@@ -124,6 +124,12 @@ ROWS = [
         ONE,
     ),  # fmt: skip
     Row(
+        "nll",
+        lambda x: loss.nll(x, target=constant(x, IGNORED), ignore_index=-100),
+        lambda x: np.where(IGNORED >= 0, -x[np.arange(3), np.maximum(IGNORED, 0)], 0.0),
+        ONE,
+    ),
+    Row(
         "mean_of_counted",
         lambda x: loss.mean_of_counted(x, target=constant(x, IGNORED), ignore_index=-100),
         lambda x: x.sum() / 2,

@@ -414,6 +414,8 @@ AT_OFFSETS: dict[str, Any] = {
     "log_softmax_grad": log_softmax_grad,
     "cross_entropy": lambda o: (o.rows(), o.targets(), -100, 0.1),
     "cross_entropy_grad": cross_entropy_grad,
+    "nll": lambda o: (o.rows(), o.targets(), -100),
+    "nll_grad": lambda o: (o.rows()[:, 0].copy(), (o.ROWS, o.COLUMNS), o.targets(), -100),
     "layer_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), o.plain(o.COLUMNS), 1e-5),
     "layer_norm_grad": layer_norm_grad,
     "rms_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), 1e-5),

@@ -897,6 +897,14 @@ CASES: dict[str, list[Case]] = {
     "log_softmax": along(),
     "log_softmax_grad": along_pair(),
     "logsumexp": [*along(), *along(True), lambda a: (a(3, a.rows, 7), (0, 2))],
+    "nll": [
+        lambda a: (a(a.rows, 67), targets(a, 67), -100),
+        lambda a: (with_infinities(a(a.rows, 67)), a.integers(0, 67, a.rows), 7),
+    ],
+    "nll_grad": [
+        lambda a: (a(a.rows), (a.rows, 67), targets(a, 67), -100),
+        lambda a: (a(a.rows), (a.rows, 67), a.integers(0, 67, a.rows), 7),
+    ],
     "cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
     "cross_entropy_grad": [cross_entropy_grad(0.0), cross_entropy_grad(0.1)],
     # Normalisation

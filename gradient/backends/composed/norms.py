@@ -8,7 +8,7 @@ from __future__ import annotations
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.required import Array, Axis
+from gradient.backends.required import Array, Axis, Shape
 from gradient.dtypes import HALF_PRECISION
 
 
@@ -94,6 +94,20 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             p = p - label_smoothing / logits.shape[1]
         hot = self.arange(0, logits.shape[1], 1, target.dtype) == column
         return g * self.where(hot, p - (1 - label_smoothing), p)
+
+    def nll(self, x: Array, target: Array, ignore_index: int) -> Array:
+        """-x[i, target[i]] for x (N, C) and integers (N,); 0 where the target is `ignore_index`."""
+        valid = target != ignore_index
+        column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
+        loss = -self.reshape(self.take_along(x, column, 1), (-1,))
+        return self.where(valid, loss, self.zeros_like(loss))
+
+    def nll_grad(self, g: Array, shape: Shape, target: Array, ignore_index: int) -> Array:
+        """The gradient of `nll` for x, of that `shape`, from g (N,)."""
+        valid = target != ignore_index
+        column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
+        value = self.reshape(self.where(valid, -g, self.zeros_like(g)), (-1, 1))
+        return self.put_along(self.zeros(tuple(shape), g.dtype), column, value, 1, False)
 
     # Normalisation over the last axis ------------------------------------------------------------
 

@@ -82,7 +82,17 @@ class NumpyBackend(
     device = "cpu"
     xp = np
     kept_whole = ArrayAPIBackend.kept_whole | {
-        *("accumulate", "embedding", "cross_entropy", "cross_entropy_grad", "std", "topk", "var")
+        *(
+            "accumulate",
+            "embedding",
+            "cross_entropy",
+            "cross_entropy_grad",
+            "nll",
+            "nll_grad",
+            "std",
+            "topk",
+            "var",
+        )
     }
 
     def __init__(self) -> None:

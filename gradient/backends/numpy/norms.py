@@ -10,7 +10,10 @@ import numpy as np
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import contiguous
-from gradient.backends.required import Axis
+from gradient.backends.required import Axis, Shape
+
+PICKED = 1 << 12
+"""Rows of a chunk, of each of which one number is read."""
 
 
 class NormKernels(NormDefaults[np.ndarray]):
@@ -52,6 +55,9 @@ class NormKernels(NormDefaults[np.ndarray]):
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports(logits):
+            few = None if label_smoothing else _few_losses(logits, target, ignore_index)
+            if few is not None:
+                return few
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         norms = kernels.load("norms")
 
@@ -65,6 +71,31 @@ class NormKernels(NormDefaults[np.ndarray]):
         )  # fmt: skip
         self._check_targets(target, columns, ignore_index, wrong)
         return loss, high, log_sum
+
+    def nll(self, x: np.ndarray, target: np.ndarray, ignore_index: int) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().nll(x, target, ignore_index)
+        n, columns = x.shape
+        loss, wrong = np.empty(n, x.dtype), np.zeros(1, np.int64)
+        threads.parallel_for(
+            kernels.load("norms").nll, n, PICKED, x, contiguous(target), ignore_index, loss, wrong
+        )
+        self._check_targets(target, columns, ignore_index, wrong)
+        return loss
+
+    def nll_grad(
+        self, g: np.ndarray, shape: Shape, target: np.ndarray, ignore_index: int
+    ) -> np.ndarray:
+        out = np.empty(shape, g.dtype)
+        if not kernels.supports(out):
+            return super().nll_grad(g, shape, target, ignore_index)
+        norms, wrong = kernels.load("norms"), np.zeros(1, np.int64)
+        threads.parallel_for(
+            norms.nll_grad, shape[0], norms.rows_of(shape[1]), contiguous(g), contiguous(target),
+            ignore_index, out, wrong,
+        )  # fmt: skip
+        self._check_targets(target, shape[1], ignore_index, wrong)
+        return out
 
     def cross_entropy_grad(
         self,
@@ -201,6 +232,22 @@ def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray
 def _full(size: int, value: int, dtype: np.dtype) -> np.ndarray:
     """A vector of one value, which kernels only read: kept, as one layer after the other asks."""
     return np.full(size, value, dtype)
+
+
+def _few_losses(
+    logits: np.ndarray, target: np.ndarray, ignore_index: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """What the composed cross-entropy gives without label smoothing, in half the calls; None where
+    targets are ignored, or might be no classes."""
+    if logits.dtype not in kernels.FLOATS or ignore_index >= 0 or not target.size:
+        return None
+    if np.minimum.reduce(target, None) < 0:
+        return None
+    high = np.maximum.reduce(logits, 1, None, None, True)
+    shifted = logits - high
+    log_sum = np.log(np.add.reduce(np.exp(shifted), 1))
+    loss = log_sum - shifted[np.arange(target.size), target]
+    return loss, high.reshape(-1), log_sum
 
 
 def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ class ReductionKernels(ArrayAPIBackend):
         if x.dtype.char not in "fd":
             if x.dtype.kind not in "biu":
                 return super().sum(x, axis, keepdims)
+            if axis is None and not keepdims and x.dtype.char == "?":
+                return INT64.type(np.count_nonzero(x))
             return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
         if x.size < MANY or not takes(x, axis):
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]

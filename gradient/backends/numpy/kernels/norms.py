@@ -139,6 +139,32 @@ def cross_entropy_grad(
         out[target[r]] -= scale * (one - smoothing)
 
 
+@strict_kernel
+def nll(start, stop, x, target, ignore_index, loss, wrong):
+    """loss (N,) = -x[r, target[r]], for the rows start to stop of x (N, C)."""
+    for r in range(start, stop):
+        if target[r] == ignore_index:
+            loss[r] = 0
+        elif 0 <= target[r] < x.shape[1]:
+            loss[r] = -x[r, np.uint64(target[r])]
+        else:
+            wrong[0] = 1
+
+
+@strict_kernel
+def nll_grad(start, stop, g, target, ignore_index, out, wrong):
+    """out (N, C), the gradient of `nll` for x, for the rows start to stop."""
+    for r in range(start, stop):
+        row = out[r]
+        row[:] = 0
+        if target[r] == ignore_index:
+            continue
+        if 0 <= target[r] < row.size:
+            row[target[r]] = -g[r]
+        else:
+            wrong[0] = 1
+
+
 # Normalisation ------------------------------------------------------------------------------------
 
 
