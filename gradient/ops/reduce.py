@@ -7,6 +7,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
+from gradient.backends.composed.shape import prod_before, sliced
 from gradient.dtypes import uint8
 
 UINT8 = uint8.numpy
@@ -102,38 +103,11 @@ def std_grad(be: Backend, g: Any, out: Any) -> Any:
 
 
 @op(lambda g, be, x, axis, keepdims:
-    expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis),
+    expand_reduced(be, g, x.shape, axis, keepdims) * be.prod_of_others(x, axis),
     takes_complex=True, autocast="float32")  # fmt: skip
 def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product."""
     return be.prod(x, axis, keepdims)
-
-
-def prod_of_others(be: Backend, x: Any, axis: Any) -> Any:
-    """For each element, the product of those before it times that of those behind it: no
-    division, so that it and its own derivatives are right where elements are 0."""
-    n = len(x.shape)
-    reduced = range(n) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    order = (*(i for i in range(n) if i not in reduced), *reduced)
-    moved = be.permute(x, order)
-    rows = be.reshape(moved, (*moved.shape[: n - len(reduced)], count(x.shape, axis)))
-    last = len(rows.shape) - 1
-    before = prod_before(be, rows, last)
-    behind = be.flip(prod_before(be, be.flip(rows, (last,)), last), (last,))
-    back = tuple(sorted(range(n), key=order.__getitem__))
-    return be.permute(be.reshape(before * behind, tuple(moved.shape)), back)
-
-
-def prod_before(be: Backend, x: Any, axis: int) -> Any:
-    """For each element, the product of those before it along `axis`: 1 for the first."""
-    first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
-    rest = be.cumprod(sliced(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
-    return be.concatenate([first, rest], axis)
-
-
-def sliced(be: Backend, x: Any, axis: int, start: int, stop: int) -> Any:
-    """x[start:stop] along `axis`."""
-    return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
 
 
 @op(lambda g, be, x, out, axis, keepdims: amax_grad(be, g, x, out, axis, keepdims))

@@ -153,6 +153,7 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
         "matmul",
         "index_add",
         "cumsum",
+        "prod",
     ):  # required methods: the default is ArrayAPIBackend's
         monkeypatch.setattr(ArrayAPIBackend, method, refuse)
     call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))
@@ -448,6 +449,8 @@ AT_OFFSETS: dict[str, Any] = {
     "dropout": lambda o: (5, 1, o.rows(), 0.3),
     "sum": lambda o: (o.rows(), -1),
     "sum_of_squares": lambda o: (o.rows(),),
+    "prod": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
+    "prod_of_others": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "cumsum": lambda o: (o.rows(), -1),
     "adamw_step": adamw,
     "sgd_step": sgd,

@@ -712,6 +712,23 @@ def at_kinks(a: Draw) -> np.ndarray:
     return x
 
 
+def about_one(x: np.ndarray) -> np.ndarray:
+    """Numbers of moderate products, and a zero, an infinity and NaN among them."""
+    x = (1 + x.astype(np.float64) / 32).astype(x.dtype)
+    x.flat[11::1009], x.flat[13::2003], x.flat[17::3001] = 0, np.inf, np.nan
+    return x
+
+
+PRODUCTS: list[Case] = [
+    lambda a: (about_one(a(a.rows, 67)), -1),
+    lambda a: (about_one(a(a.rows, 67)), 0),
+    lambda a: (about_one(a(3, min(a.rows, 99), 21)), 1),
+    lambda a: (about_one(a(min(a.rows, 50), 3, 4, 5)), (1, 2)),
+    lambda a: (about_one(a(min(a.rows, 50), 3, 4)), (0, 2)),
+    lambda a: (about_one(a(7, 3)), None),
+    lambda a: (about_one(a(min(a.rows, 9), 6)),),
+]
+
 CASES: dict[str, list[Case]] = {
     "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
     "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
@@ -1029,6 +1046,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (1 / np.floor(abs(a(a.rows, 67))), 1),  # infinities
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
+    "prod": PRODUCTS,
+    "prod_of_others": PRODUCTS,
     "sum_of_squares": [
         *(lambda a: (a(a.rows, 67),), lambda a: (a(3, 5000),), lambda a: (a(0, 3),)),
         *(lambda a: (a(),), lambda a: (np.log(a(a.rows, 67)),)),

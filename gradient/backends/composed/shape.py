@@ -107,6 +107,22 @@ class ShapeDefaults(RequiredMethods[Array]):
         before: tuple[Index, ...] = (slice(None),) * axis
         return self.getitem(order, (*before, slice(0, k)))
 
+    @in_float32
+    def prod_of_others(self, x: Array, axis: Axis = None) -> Array:
+        """For each element, the product of those before it along the axes times that of those
+        behind it: no division, so that it and its own derivatives are right where elements are 0.
+        """
+        n = len(x.shape)
+        reduced = range(n) if axis is None else [a % n for a in axes(axis)]
+        order = (*(i for i in range(n) if i not in reduced), *reduced)
+        moved = self.permute(x, order)
+        rows = self.reshape(moved, (*moved.shape[: n - len(reduced)], _count(x.shape, axis)))
+        last = len(rows.shape) - 1
+        before = prod_before(self, rows, last)
+        behind = self.flip(prod_before(self, self.flip(rows, (last,)), last), (last,))
+        back = tuple(sorted(range(n), key=order.__getitem__))
+        return self.permute(self.reshape(before * behind, tuple(moved.shape)), back)
+
     # Shape ---------------------------------------------------------------------------------------
 
     def squeeze(self, x: Array, axis: Axis) -> Array:
@@ -244,6 +260,18 @@ def _count(shape: Shape, axis: Axis) -> int:
 def axes(axis: int | tuple[int, ...]) -> tuple[int, ...]:
     """An axis argument as a tuple."""
     return axis if isinstance(axis, tuple) else (axis,)
+
+
+def prod_before(be: ShapeDefaults[Any], x: Any, axis: int) -> Any:
+    """For each element, the product of those before it along `axis`: 1 for the first."""
+    first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
+    rest = be.cumprod(sliced(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
+    return be.concatenate([first, rest], axis)
+
+
+def sliced(be: ShapeDefaults[Any], x: Any, axis: int, start: int, stop: int) -> Any:
+    """x[start:stop] along `axis`."""
+    return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
 
 
 def windows(

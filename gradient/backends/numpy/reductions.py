@@ -1,4 +1,4 @@
-"""Sums and running sums by kernels."""
+"""Sums, products and running sums by kernels."""
 
 from __future__ import annotations
 
@@ -42,8 +42,45 @@ class ReductionKernels(ArrayAPIBackend):
             return super().sum_of_squares(x)
         out = np.empty((), x.dtype)
         family = kernels.load("reductions")
-        for launch in _of_rows(family.squares_of_parts, x.reshape(-1), 1, x.size, out):
+        for launch in _of_rows(
+            family.squares_of_parts, family.sum_of_parts, x.reshape(-1), 1, x.size, out
+        ):
             threads.parallel_for(*launch)
+        return out
+
+    def prod(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if not takes(x, axis):
+            return super().prod(x, axis, keepdims)
+        outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+        out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
+        family, flat = kernels.load("reductions"), x.reshape(-1)
+        if inner == 1:
+            for launch in _of_rows(
+                family.product_of_parts, family.product_of_parts, flat, outer, n, out
+            ):
+                threads.parallel_for(*launch)
+        else:
+            blocks = outer * -(-inner // family.COLUMNS)
+            threads.parallel_for(
+                family.product_of_columns, blocks, 1, flat, n, inner, out.reshape(-1)
+            )
+        return out
+
+    def prod_of_others(self, x: np.ndarray, axis: Axis = None) -> np.ndarray:
+        if not takes(x, axis):
+            return super().prod_of_others(x, axis)
+        outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+        family, flat, out = kernels.load("reductions"), x.reshape(-1), np.empty(x.shape, x.dtype)
+        if inner == 1:
+            threads.parallel_for(
+                *(family.products_of_others_of_rows, outer, 4 * max(1, CHUNK // (4 * n))),
+                *(flat, n, out.reshape(-1)),
+            )
+        else:
+            blocks = outer * -(-inner // family.COLUMNS)
+            threads.parallel_for(
+                family.products_of_others, blocks, 1, flat, n, inner, out.reshape(-1)
+            )
         return out
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
@@ -83,15 +120,20 @@ def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]
     outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
     family = kernels.load("reductions")
     if inner == 1:
-        return _of_rows(family.sum_of_parts, x.reshape(-1), outer, n, out)
+        return _of_rows(family.sum_of_parts, family.sum_of_parts, x.reshape(-1), outer, n, out)
     blocks = outer * -(-inner // family.COLUMNS)
     return [(family.sum_of_columns, blocks, 1, x.reshape(-1), n, inner, out.reshape(-1))]
 
 
 def _of_rows(
-    kernel: Callable[..., None], x: np.ndarray, rows: int, n: int, out: np.ndarray
+    kernel: Callable[..., None],
+    merge: Callable[..., None],
+    x: np.ndarray,
+    rows: int,
+    n: int,
+    out: np.ndarray,
 ) -> list[tuple[Any, ...]]:
-    """As `launches`, of rows of n: a kernel takes parts, and their sums are added up likewise."""
+    """As `launches`, of rows of n: a kernel takes parts, and `merge` what it gave, likewise."""
     family, found = kernels.load("reductions"), []
     while True:
         parts = -(-n // family.PART)
@@ -100,7 +142,7 @@ def _of_rows(
         found.append((kernel, rows * parts, chunk, x, n, parts, sums))
         if parts == 1:
             return found
-        kernel, x, n = family.sum_of_parts, sums, parts
+        kernel, x, n = merge, sums, parts
 
 
 def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Sums and running sums along an axis of arrays seen as (outer, n, inner), flat."""
+"""Sums, products and running sums along an axis of arrays seen as (outer, n, inner), flat."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ def sum_of_parts(start, stop, x, n, parts, out):
         row, part = item // parts, item % parts
         first = row * n + part * PART
         out[item] = total(x[first : min(first + PART, (row + 1) * n)])
+
+
+@subroutine
+def product(x):
+    result = x.dtype.type(1)
+    for i in range(x.size):
+        result *= x[i]
+    return result
+
+
+@kernel
+def product_of_parts(start, stop, x, n, parts, out):
+    """As `sum_of_parts`, the products."""
+    for item in range(start, stop):
+        row, part = item // parts, item % parts
+        first = row * n + part * PART
+        out[item] = product(x[first : min(first + PART, (row + 1) * n)])
 
 
 @ordered_subroutine
@@ -123,3 +140,83 @@ def running_sums_of_columns(start, stop, x, n, inner, first, step, out):
             for j in range(count):
                 sums[j] += x[at + j]
                 out[to + j] = sums[j]
+
+
+@ordered_kernel
+def product_of_columns(start, stop, x, n, inner, out):
+    """out (outer, inner) = the products over n, for the blocks of columns start to stop."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    for item in range(start, stop):
+        outer, left = item // blocks, item % blocks * COLUMNS
+        right = min(left + COLUMNS, inner)
+        y = out[outer * inner + left : outer * inner + right]
+        y[:] = 1
+        for i in range(n):
+            at = (outer * n + i) * inner
+            multiply(x[at + left : at + right], y)
+
+
+@ordered_subroutine
+def multiply(x, y):
+    for j in range(y.size):
+        y[j] *= x[j]
+
+
+@ordered_subroutine
+def pass_on(x, running, y):
+    """y = the products so far, and x taken into them."""
+    for j in range(y.size):
+        y[j] = running[j]
+        running[j] *= x[j]
+
+
+@ordered_kernel
+def products_of_others(start, stop, x, n, inner, out):
+    """out (outer, n, inner): the product of those before each along n times that of those behind
+    it, for the blocks of columns start to stop."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    running = np.empty(COLUMNS, x.dtype)
+    for item in range(start, stop):
+        outer, left = item // blocks, item % blocks * COLUMNS
+        count = min(COLUMNS, inner - left)
+        products, first = running[:count], outer * n * inner + left
+        products[:] = 1
+        for i in range(n):
+            at = first + i * inner
+            pass_on(x[at : at + count], products, out[at : at + count])
+        products[:] = 1
+        for i in range(n - 1, -1, -1):
+            at = first + i * inner
+            multiply(products, out[at : at + count])
+            multiply(x[at : at + count], products)
+
+
+@ordered_kernel
+def products_of_others_of_rows(start, stop, x, n, out):
+    """As `products_of_others` along the last axis, for the rows start to stop; four at a time, as
+    each product waits for the one before it."""
+    for row in range(start, stop - 3, 4):
+        _of_four_rows(x[row * n :], n, out[row * n :])
+    for row in range(start + (stop - start) // 4 * 4, stop):
+        a, last = x.dtype.type(1), row * n + n - 1
+        for i in range(row * n, last + 1):
+            out[i] = a
+            a *= x[i]
+        a = x.dtype.type(1)
+        for i in range(n):
+            out[last - i] *= a
+            a *= x[last - i]
+
+
+@ordered_subroutine
+def _of_four_rows(x, n, out):
+    one = x.dtype.type(1)
+    a, b, c, d = one, one, one, one
+    for i in range(n):
+        out[i], out[n + i], out[2 * n + i], out[3 * n + i] = a, b, c, d
+        a, b, c, d = a * x[i], b * x[n + i], c * x[2 * n + i], d * x[3 * n + i]
+    a, b, c, d = one, one, one, one
+    for i in range(n - 1, -1, -1):
+        out[i], out[n + i] = out[i] * a, out[n + i] * b
+        out[2 * n + i], out[3 * n + i] = out[2 * n + i] * c, out[3 * n + i] * d
+        a, b, c, d = a * x[i], b * x[n + i], c * x[2 * n + i], d * x[3 * n + i]
