@@ -154,6 +154,8 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
         "index_add",
         "cumsum",
         "prod",
+        "argmax",
+        "argmin",
     ):  # required methods: the default is ArrayAPIBackend's
         monkeypatch.setattr(ArrayAPIBackend, method, refuse)
     call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))
@@ -451,6 +453,8 @@ AT_OFFSETS: dict[str, Any] = {
     "sum_of_squares": lambda o: (o.rows(),),
     "prod": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "prod_of_others": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
+    "argmax": lambda o: (o.rows(), 0),
+    "argmin": lambda o: (o.rows(), 0),
     "cumsum": lambda o: (o.rows(), -1),
     "adamw_step": adamw,
     "sgd_step": sgd,

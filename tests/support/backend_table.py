@@ -729,6 +729,13 @@ PRODUCTS: list[Case] = [
     lambda a: (about_one(a(min(a.rows, 9), 6)),),
 ]
 
+LARGEST: list[Case] = [
+    lambda a: (with_ties(a(a.rows, 67)), 0) if a.rows else (a(1, 67), 0),
+    lambda a: (with_ties(a(3, 50, 33)), 1, True),
+    lambda a: (a(min(a.rows, 50), 3, 700), -2),
+    lambda a: (with_ties(a(9, 41)), 1),
+]
+
 CASES: dict[str, list[Case]] = {
     "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
     "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
@@ -1068,7 +1075,11 @@ CASES: dict[str, list[Case]] = {
     "all": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
     "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
     "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
-    "argmin": [lambda a: (a(a.rows, 67), 1), lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
+    "argmax": LARGEST,
+    "argmin": [
+        *LARGEST,
+        lambda a: (a(a.rows, 67), 1),
+        lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
     "argsort": [
         *(lambda a: (a(a.rows, 67), -1), lambda a: (with_ties(a(2, a.rows, 33)), 1)),
         *(lambda a: (with_ties(a(2, 5000)), 1), lambda a: (a(3, 4099), -1)),

@@ -243,7 +243,7 @@ def _few_losses(
         return None
     if np.minimum.reduce(target, None) < 0:
         return None
-    high = np.maximum.reduce(logits, 1, None, None, True)
+    high = np.maximum.reduce(logits, 1, keepdims=True)
     shifted = logits - high
     log_sum = np.log(np.add.reduce(np.exp(shifted), 1))
     loss = log_sum - shifted[np.arange(target.size), target]

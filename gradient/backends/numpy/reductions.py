@@ -1,4 +1,4 @@
-"""Sums, products and running sums by kernels."""
+"""Sums, products, places of the largest and running sums by kernels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from gradient.backends.required import Axis, Shape
 
 MANY = 1 << 14
 """Elements from which a kernel adds up quicker than NumPy."""
+
+FEW_COLUMNS = 8
+"""Columns below which NumPy finds the largest of each quicker."""
 
 CHUNK = 1 << 14
 """Elements of whole rows that a thread takes at a time."""
@@ -83,6 +86,16 @@ class ReductionKernels(ArrayAPIBackend):
             )
         return out
 
+    def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
+        if not _takes_columns(x, axis):
+            return super().argmax(x, axis, keepdims)
+        return _largest_of_columns(x, axis, keepdims, 1)
+
+    def argmin(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
+        if not _takes_columns(x, axis):
+            return super().argmin(x, axis, keepdims)
+        return _largest_of_columns(x, axis, keepdims, -1)
+
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
         straight = kernels.supports(x)
@@ -107,6 +120,24 @@ class ReductionKernels(ArrayAPIBackend):
                 *(flat, n, inner, first, step, out.reshape(-1)),
             )
         return out
+
+
+def _takes_columns(x: np.ndarray, axis: int | None) -> bool:
+    """Whether a kernel finds the largest along an axis: of several columns, side by side."""
+    split = _split(x, axis) if axis is not None and takes(x, axis) else None
+    return split is not None and split[2] >= FEW_COLUMNS
+
+
+def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: int) -> np.ndarray:
+    """Where the largest sign * x is along an axis."""
+    outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+    out = np.empty(_reduced(x.shape, axis, keepdims), np.int64)
+    family = kernels.load("reductions")
+    threads.parallel_for(
+        *(family.argmax_of_columns, outer * -(-inner // family.COLUMNS), 1),
+        *(x.reshape(-1), n, inner, x.dtype.type(sign), out.reshape(-1)),
+    )
+    return out
 
 
 def takes(x: np.ndarray, axis: Axis) -> bool:

@@ -1,4 +1,5 @@
-"""Sums, products and running sums along an axis of arrays seen as (outer, n, inner), flat."""
+"""Sums, products, running sums and the places of the largest, along an axis of arrays seen as
+(outer, n, inner), flat."""
 
 from __future__ import annotations
 
@@ -95,6 +96,36 @@ def sum_of_columns(start, stop, x, n, inner, out):
             for j in range(y.size):
                 y[j] += row[j]
             i, at = i + 1, at + inner
+
+
+@ordered_subroutine
+def keep_first_largest(x, sign, number, best, places):
+    """best = the larger of it and sign * x; places = the number of x's row where that is new."""
+    for j in range(best.size):
+        value, kept, place = sign * x[j], best[j], places[j]
+        take = (value > kept) | ((value != value) & (kept == kept))
+        best[j] = value if take else kept
+        places[j] = number if take else place
+
+
+@ordered_kernel
+def argmax_of_columns(start, stop, x, n, inner, sign, out):
+    """out (outer, inner) = where along n the largest sign * x is, the first of equal ones or of
+    NaNs, for the blocks of columns start to stop."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    best, places = np.empty(COLUMNS, x.dtype), np.empty(COLUMNS, np.int32)
+    for item in range(start, stop):
+        outer, left = item // blocks, item % blocks * COLUMNS
+        count = min(COLUMNS, inner - left)
+        at, to = outer * n * inner + left, outer * inner + left
+        for j in range(count):
+            best[j] = sign * x[at + j]
+            places[j] = 0
+        for i in range(1, n):
+            row = x[at + i * inner : at + i * inner + count]
+            keep_first_largest(row, sign, np.int32(i), best[:count], places[:count])
+        for j in range(count):
+            out[to + j] = places[j]
 
 
 @ordered_kernel
