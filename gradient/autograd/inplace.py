@@ -17,7 +17,7 @@ from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
 from gradient.errors import AutogradError
-from gradient.source_lines import PACKAGE, Location, location_of, source_line, user_frame
+from gradient.source_lines import PACKAGE, Location, source_line, user_frame
 
 
 class Overwrite:
@@ -55,8 +55,9 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    mark.op, mark.sequence_nr, mark.location = op, next_sequence_nr(), location_of(user_frame(2))
-    last_write.sequence_nr = mark.sequence_nr
+    frame = user_frame(2)
+    mark.op, mark.location = op, (frame.f_code, frame.f_lasti)
+    mark.sequence_nr = last_write.sequence_nr = next_sequence_nr()
 
 
 def version(backend: Any, array: Any) -> int:

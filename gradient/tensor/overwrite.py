@@ -20,7 +20,7 @@ from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
-from gradient.backends.packed import is_packed
+from gradient.dtypes import PackedDType
 from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
@@ -119,13 +119,13 @@ def keep_old(tensor: Variable, node: Node) -> None:
 def check(tensor: Variable, name: str, node: Node | None = None) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
     into the graph; `node` is that of the new value."""
-    if is_packed(tensor.array):
+    if isinstance(tensor.array.dtype, PackedDType):
         refuse(name, tensor)
     if not mode.grad:
         return
     shared: Any = tensor
     while shared is not None:
-        info = view_info_of(shared)
+        info = getattr(shared, "view_info", None)
         if info is not None and info[1] is None and (node or info[0].node) is not None:
             raise AutogradError(
                 f"{name}: a view that was taken under no_grad is being written in place outside "
@@ -145,12 +145,14 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
     if inference_used:
         refuse_write(tensor, name)
-    if value.dtype.kind == "c" and tensor.array.dtype.kind != "c":
+    array, backend = tensor.array, tensor.backend
+    if value.dtype.kind == "c" and array.dtype.kind != "c":
         fix = "take .real of it"
         raise DTypeError(sentence(name, f"values that {tensor.dtype} can hold", value.dtype, fix))
-    tensor.array = tensor.backend.writable(tensor.array)
+    if not array.shape:
+        array = backend.writable(array)
     try:
-        tensor.array = tensor.backend.assign(tensor.array, at, value)
+        tensor.array = array = backend.assign(array, at, value)
     except ValueError as error:
         if "read-only" not in str(error):
             raise
@@ -158,7 +160,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
             f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
             "read-only array or file); clone() it first"
         ) from None
-    mark_overwritten(tensor.backend, tensor.array, name)
+    mark_overwritten(backend, array, name)
 
 
 def _fits(result: Any, tensor: Tensor) -> bool:
