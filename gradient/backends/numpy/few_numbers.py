@@ -21,7 +21,8 @@ FEW = 256
 """Numbers of one draw up to which they are."""
 
 DRAWS = 4
-"""Draws from the same KEPT blocks before they are: a program may never draw again."""
+"""Draws from the same KEPT blocks, or those before them, before they are: a program may never draw
+again."""
 
 
 class Numbers(NamedTuple):
@@ -67,11 +68,13 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         if block + n / 4 > KEPT:
             return None
         last_key, last_part, draws = self._drawn
-        if last_key != key or last_part != part:
+        if last_key != key or part - last_part not in (0, 1):
             draws = 0
         if draws < DRAWS:
             self._drawn = key, part, draws + 1
             return None
+        if part != last_part:
+            self._drawn = key, part, draws
         return self._numbers(key, part)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
