@@ -52,7 +52,7 @@ def cross_entropy(
         )
     label_smoothing = float(label_smoothing)
     ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
-    class_dim = 0 if input.ndim == 1 else 1
+    class_dim = 0 if len(input.array.shape) == 1 else 1
     if target.dtype.is_floating_point:
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
@@ -96,14 +96,13 @@ def _rows(
     op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits as (rows, C) and classes as (rows,)."""
-    shape = tuple(floats(op, input).shape)
+    shape = floats(op, input).array.shape
     if not shape:
         raise ShapeError(sentence(op, "an input (C,), (N, C) or (N, C, ...)", shape))
     if target.dtype not in (int64, uint8):
         raise DTypeError(sentence(op, "class indices of int64", target.dtype, "cast with .long()"))
-    one_dtype(op, input, weight=weight)
     expected = shape[:class_dim] + shape[class_dim + 1 :]
-    if tuple(target.shape) != expected:
+    if target.array.shape != expected:
         raise ShapeError(
             f"{op}: for an input {shape} expected class indices of shape {expected}, "
             f"got {tuple(target.shape)}"
@@ -111,11 +110,14 @@ def _rows(
     classes = shape[class_dim]
     if not classes and target.numel():
         raise IndexOutOfRange(sentence(op, "an input of at least one class", shape))
-    if weight is not None and tuple(weight.shape) != (classes,):
-        raise ShapeError(f"{op}: expected weight of shape ({classes},), got {tuple(weight.shape)}")
-    if input.ndim == 2:
+    if weight is not None:
+        one_dtype(op, input, weight=weight)
+        if tuple(weight.shape) != (classes,):
+            got = tuple(weight.shape)
+            raise ShapeError(f"{op}: expected weight of shape ({classes},), got {got}")
+    if len(shape) == 2:
         return input, target
-    if input.ndim > 2:
+    if len(shape) > 2:
         input = input.movedim(1, -1)
     return input.reshape(-1, classes), target.reshape(-1)
 
