@@ -39,7 +39,9 @@ from gradient.plan.plan import Plan
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
 LARGE = 16 << 20
-"""Bytes of an arena before which freed memory is given back."""
+"""Bytes of an arena from which on it has pages of its own."""
+TRIMMED = 1 << 20
+"""Bytes of an arena, or of a call's arrays, before and after which freed memory is given back."""
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -58,54 +60,30 @@ class CpuExecutor:
         self._cells: dict[tuple[str, str], np.ndarray] = {}
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
-        constants = _constant_roots(calls, buffers)
+        self._constants = _constant_roots(calls, buffers)
         self._bounds = small.index_bounds(calls, buffers)
         places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
-        elsewhere = constants | places.keys()
+        elsewhere = self._constants | places.keys()
         lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
-        self.nbytes = layout.nbytes
         self._large = layout.nbytes > LARGE
-        if self._large:  # eager runs before have freed as much
+        self._trims = layout.nbytes > TRIMMED
+        if self._trims:  # eager runs before have freed as much
             memory.trim()
         if self._large:  # with room for scratch memory, which takes no memory before it is used
             self._memory = memory.pages(2 * layout.nbytes)
         else:
             self._memory = arena.block(layout.nbytes)
-        self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
         self.loans = Loans()
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
-        steps: list[Step] = []
-        boundary = 0  # where the second part begins, of a plan that has two
-        self._placed = frozenset(layout.offsets)
-        self._place(layout.offsets)
-        for ref in plan.inputs:
-            own = arena.block(max(1, buffers[ref].nbytes))
-            self._arrays[ref] = arena.array_at(own, buffers[ref])
-        for i, call in enumerate(calls):
-            if i in assigned:
-                continue
-            if call.op == BOUNDARY:
-                boundary = len(steps)
-                continue
-            if isinstance(call.out, Ref) and call.out in places:
-                self._arrays[call.out] = self._array(places[call.out])
-            if call.outputs and buffers[call.outputs[0]].root in constants and not call.view:
-                self._arrays[call.outputs[0]] = np.asarray(self._function(call)())
-            elif call.view:
-                self._view(call)
-            else:
-                lowered_call = self._lowered(call)
-                self.kernels[i] = named(call, lowered_call)
-                if needed := scratch_of(lowered_call):
-                    at = arena.place_during(i, needed, layout, lives, buffers)
-                    if at + needed <= self._memory.size:
-                        lowered_call, _ = with_scratch(lowered_call, self._memory[at:])
-                        self.nbytes = max(self.nbytes, at + needed)
-                steps += lowered_call
-                if self._large:  # what the call was tried with
-                    memory.release(self._memory)
+        self._places, self._externals = places, dict(externals or {})
+        steps, boundary, needed = self._lowered_calls(layout, lives)
+        if self.nbytes > layout.nbytes + TRIMMED:  # scratch memory found no room: lay it out, too
+            lives, buffers = _with_scratch_buffers(lives, buffers, needed)
+            better = arena.packed(lives, buffers)
+            if better.nbytes + TRIMMED < self.nbytes:
+                steps, boundary, _ = self._lowered_calls(better, lives, needed)
         steps, self._scratch = with_scratch(steps)
         self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
         first = joined(steps[:boundary])
@@ -113,14 +91,68 @@ class CpuExecutor:
         self.program: list[Step] = [*first, *joined(steps[boundary:])]
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [self._output(ref) for ref in outputs]
-        self._untouched = self._large
+        self._untouched = self._trims
 
     # Building ------------------------------------------------------------------------------------
 
-    def _place(self, offsets: dict[Ref, int]) -> None:
-        for root, at in offsets.items():
-            buffer = self.plan.buffers[root]
+    def _lowered_calls(
+        self,
+        layout: arena.Layout,
+        lives: dict[Ref, tuple[int, int]],
+        scratch: Mapping[int, int] | None = None,
+    ) -> tuple[list[Step], int, dict[int, int]]:
+        """What the calls are in this layout: their steps, at which of them the second part of a
+        plan begins, and how much scratch memory each call needs. `scratch` says that, where the
+        layout has places for it: they are behind those of the plan's buffers, in order."""
+        buffers = self.plan.buffers
+        self.nbytes = layout.nbytes
+        self._arrays = dict(self._externals)
+        self._placed = frozenset(ref for ref in layout.offsets if ref < len(buffers))
+        for root in self._placed:
+            at, buffer = layout.offsets[root], buffers[root]
             self._arrays[root] = arena.array_at(self._memory[at : at + buffer.nbytes], buffer)
+        for ref in self.plan.inputs:
+            own = arena.block(max(1, buffers[ref].nbytes))
+            self._arrays[ref] = arena.array_at(own, buffers[ref])
+        scratch_at = {i: layout.offsets[Ref(len(buffers) + n)] for n, i in enumerate(scratch or ())}
+        steps: list[Step] = []
+        found: dict[int, int] = {}
+        boundary = 0
+        for i, call in enumerate(self.calls):
+            if self.kernels.get(i) == "the call before":
+                continue
+            if call.op == BOUNDARY:
+                boundary = len(steps)
+                continue
+            if isinstance(call.out, Ref) and call.out in self._places:
+                self._arrays[call.out] = self._array(self._places[call.out])
+            first = call.outputs[0] if call.outputs else None
+            if first is not None and buffers[first].root in self._constants and not call.view:
+                self._arrays[first] = np.asarray(self._function(call)())
+            elif call.view:
+                self._view(call)
+            else:
+                made = self._lowered(call)
+                self.kernels[i] = named(call, made)
+                if needed := scratch_of(made):
+                    at = scratch_at.get(i)
+                    if at is None:
+                        at = arena.place_during(i, needed, layout, lives, buffers)
+                    if at + needed <= self._memory.size:
+                        found[i] = needed
+                        made, _ = with_scratch(made, self._memory[at:])
+                        self.nbytes = max(self.nbytes, at + needed)
+                steps += made
+                self._forget_trial(call)
+        return steps, boundary, found
+
+    def _forget_trial(self, call: Call) -> None:
+        """Give back the memory of what a call was tried with."""
+        if self._large:
+            memory.release(self._memory)
+        refs = (*call.inputs, *call.outputs)
+        if self._trims and sum(self.plan.buffers[ref].nbytes for ref in refs) > TRIMMED:
+            memory.trim()
 
     def _array(self, ref: Ref) -> np.ndarray:
         found = self._arrays.get(ref)
@@ -272,6 +304,19 @@ class CpuExecutor:
         """The array of a buffer: what it holds, until the next run or until its place is used by
         another one."""
         return self._array(ref)
+
+
+def _with_scratch_buffers(
+    lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer], needed: Mapping[int, int]
+) -> tuple[dict[Ref, tuple[int, int]], Sequence[Buffer]]:
+    """The buffers, and when they live, with one of so many bytes for each call that needs them."""
+    first = len(buffers)
+    added = [
+        Buffer((nbytes,), np.dtype(np.uint8), (1,), "internal", Ref(first + n), None)
+        for n, nbytes in enumerate(needed.values())
+    ]
+    lives = lives | {Ref(first + n): (call, call) for n, call in enumerate(needed)}
+    return lives, (*buffers, *added)
 
 
 def _is_ufunc(call: Call) -> bool:

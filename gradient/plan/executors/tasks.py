@@ -65,6 +65,8 @@ def lowered(
         return None
     if tried is not None and tried.started == started:
         return _with_shared(steps, seen, tried.scratch, (*operands, *places, *results))
+    seen = _without(results, seen)  # to hold them beside others would be a plan's peak of memory
+    del results, used
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
@@ -150,7 +152,6 @@ def _scratch(seen: _Seen, again: _Seen, known: Sequence[np.ndarray]) -> frozense
                 and owner.base is None
                 and not np.may_share_memory(owner, other)
                 and not any(np.may_share_memory(owner, each) for each in known)
-                and not any(np.may_share_memory(owner, y) for y in leaves(seen.result, np.ndarray))
             ):
                 found.add((launch, number))
     return frozenset(found)
@@ -206,6 +207,16 @@ def _watched(function: Callable[[], Any], operands: list[np.ndarray]) -> _Seen:
     return _Seen(result, launches, any(copies))
 
 
+def _without(results: list[np.ndarray], seen: _Seen) -> _Seen:
+    """What was seen, but for the results: where a kernel was given one, None."""
+
+    def shows(x: Any) -> bool:
+        return _is_array(x) and any(np.may_share_memory(x, result) for result in results)
+
+    launches = [tuple([None if shows(x) else x for x in given]) for given in seen.launches]
+    return _Seen(None, launches, seen.copies)
+
+
 def _layout(x: np.ndarray) -> tuple[Any, ...]:
     return x.shape, x.dtype.str, x.strides
 
@@ -245,8 +256,15 @@ def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
 
 def _fill(x: np.ndarray, first: float, last: float) -> None:
     """Numbers to try a kernel on: neither alike nor out of range."""
-    if x.dtype.kind in "fV" and x.dtype.itemsize > 1 and x.size:
-        x[...] = np.linspace(first, last, x.size).reshape(x.shape)
+    if x.dtype.kind in "fV" and x.dtype.itemsize > 1:
+        flat = x.ravel("K")
+        if not np.may_share_memory(flat, x):  # it has gaps
+            flat = np.empty_like(flat)
+        step = (last - first) / max(1, x.size - 1)
+        for i in range(0, x.size, SHARED):  # not all at once, in eight bytes each
+            flat[i : i + SHARED] = first + step * np.arange(i, min(i + SHARED, x.size))
+        if not np.may_share_memory(flat, x):
+            x[...] = flat.reshape(x.shape)
     elif x.dtype == bool:
         x[...] = (np.arange(x.size) % 3 > (first > last)).reshape(x.shape)
     else:
