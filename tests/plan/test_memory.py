@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 
 import gradient
 from gradient import nn, optim
+from gradient.backends.numpy import kernels
 from gradient.plan import record
 from gradient.plan.arena import Layout, place_during
 from gradient.plan.calls import Buffer, Ref
+from gradient.plan.executors import CpuExecutor
 
 pytestmark = pytest.mark.cpu_only
 
@@ -74,6 +77,36 @@ def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]
     # What comes out, gradients among it, is copied: eager's own are part of its peak.
     assert variant.executor.nbytes - x.nbytes <= eager, fast.explain()
     assert replayed <= sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes
+
+
+def test_memory_that_kernels_hand_on_is_laid_out_with_the_buffers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where none of the gaps between these is large enough."""
+    if not kernels.available():
+        return  # without them, NumPy's functions take memory of their own
+    gradient.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(9216, 10)),
+    )
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        model.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    x = gradient.randn(64, 1, 28, 28)
+    step(x)
+    plan = record(step, x, inputs=[x]).plan
+    plan = replace(plan, outputs=plan.calls[-1].outputs)
+    executor = CpuExecutor(plan)
+    monkeypatch.setattr("gradient.plan.executors.cpu.TRIMMED", 1 << 40)
+    simple = CpuExecutor(plan)
+    assert executor.nbytes + (1 << 20) < simple.nbytes
+    found = [each.run([x.array], {})[0].tobytes() for each in (executor, simple)]
+    assert found[0] == found[1]
 
 
 def test_a_recorded_run_holds_what_eager_holds() -> None:
