@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--latent", type=int, default=10)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     model = VAE(args.latent)

@@ -98,7 +98,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--episodes", type=int, default=16, help="played before each step")
     parser.add_argument("--lr", type=float, default=1e-2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     rng = random.Random(args.seed)

@@ -167,8 +167,8 @@ class CharText:
         starts = self.rng.integers(0, len(ids) - block_size, size=batch_size)
         windows = ids[starts[:, None] + np.arange(block_size + 1)]
         return (
-            gradient.from_numpy(windows[:, :-1].copy()),
-            gradient.from_numpy(windows[:, 1:].copy()),
+            gradient.tensor(windows[:, :-1]),
+            gradient.tensor(windows[:, 1:]),
         )
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -244,7 +244,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--sample", type=int, default=200, help="characters to write at the end")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     text = CharText(args.text.read_text(encoding="utf-8"), args.seed)

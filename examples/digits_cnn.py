@@ -89,7 +89,7 @@ def train_and_test_sets(
         sets = [(images[train], labels[train]), (images[test], labels[test])]
     mean, deviation = sets[0][0].mean(), sets[0][0].std()
     train_set, test_set = (
-        TensorDataset(gradient.from_numpy((images - mean) / deviation), gradient.from_numpy(labels))
+        TensorDataset(gradient.tensor((images - mean) / deviation), gradient.tensor(labels))
         for images, labels in sets
     )
     return train_set, test_set
@@ -137,7 +137,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--out", type=Path, help="where to save the weights (default: nowhere)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)

@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--context", type=int, default=4)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     words = args.words.read_text("utf-8").lower().split() if args.words else python_words()

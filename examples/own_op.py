@@ -73,7 +73,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--quantile", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     right, wrong = check()

@@ -72,7 +72,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--centres", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
+    gradient.set_default_device(args.device)
 
     gradient.manual_seed(args.seed)
     generator, discriminator = network(NOISE, 2), network(2, 1)
