@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradient.autograd.modes import ANOMALY, mode
+from gradient.autograd.modes import mode, recording
 from gradient.errors import TypeMismatch, sentence
 
 __all__ = [
@@ -24,7 +24,7 @@ class set_detect_anomaly:  # noqa: N801
         self._before = (mode.anomaly, mode.check_nan, mode.grad)
         mode.anomaly, mode.check_nan = enabled, check_nan
         if mode.grad:
-            mode.grad = ANOMALY if enabled else True
+            mode.grad = recording()
 
     def __enter__(self) -> None:
         pass

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.explain import explain
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, next_sequence_nr, trace
+from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
@@ -85,7 +85,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 frame = user_frame(2)
                 node.location = (frame.f_code, frame.f_lasti)
                 if mode.grad is not True:
-                    trace(node)
+                    watch(node)
             else:
                 out.node = None
                 if inference_used and mode.inference:
@@ -120,7 +120,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             frame = getframe(1)
             node.location = (frame.f_code, frame.f_lasti)
             if mode.grad is not True:
-                trace(node)
+                watch(node)
         else:
             out.node = None
             if inference_used and mode.inference:
@@ -202,7 +202,7 @@ def of_two(made: Op) -> Callable[..., Any]:
             else:
                 node.saved = ()
             if mode.grad is not True:
-                trace(node)
+                watch(node)
         else:
             out.node = None
             if inference_used and mode.inference:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import inplace
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node
+from gradient.autograd.node import Node, packing_used
 from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
@@ -279,6 +279,9 @@ def run_backward(
                 )
             if node.sequence_nr < last_write.sequence_nr:
                 inplace.check_saved(node)
+            packed = node.saved
+            if packing_used and node.unpack is not None:
+                node.saved = node.unpack(node)
             parents = node.parents
             if allowed is not None:
                 parents = tuple([p if p in allowed else None for p in parents])
@@ -292,6 +295,9 @@ def run_backward(
                 check_nan(node, results)
             if not keep and node.saved:
                 node.saved = None
+            elif packing_used:
+                node.saved = packed
+            packed = None
             g = None
             for parent, result in zip(parents, results, strict=False):
                 if parent is not None and result is not None:

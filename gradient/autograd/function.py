@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import refuse_saved
-from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, make_node, trace
+from gradient.autograd.modes import WATCHED, enable_grad, mode, no_grad
+from gradient.autograd.node import Node, make_node, watch
 from gradient.autograd.outputs import output_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -115,8 +115,8 @@ def _record(
     arrays = [r.array for r in results]
     made = arrays[0] if single else arrays
     node = make_node(op, backend, parents, saved, made, location_of(user_frame()))
-    if mode.grad == ANOMALY:
-        trace(node)
+    if mode.grad == WATCHED:
+        watch(node)
     constant = {id(t) for t in ctx._constant}
     dirty = {id(t) for t in ctx._dirty}
     # A result that is an argument itself gets a tensor of its own, unless it was written in place.

@@ -12,6 +12,7 @@ from gradient.backends import matmul_precision
 from gradient.errors import TypeMismatch, sentence
 
 if TYPE_CHECKING:
+    from gradient.autograd.graph import SavedHooks
     from gradient.dtypes import DType
 
 __all__ = [
@@ -25,21 +26,31 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ANOMALY = 2
-"""The value of `mode.grad` where nodes also remember the stack that made them."""
+WATCHED = 2
+"""The value of `mode.grad` where nodes are looked at when they are made (`node.watch`): they
+remember the stack that made them, or hooks pack what they save."""
 
 
 class _Mode(threading.local):
     grad: int = True
-    """0: nothing is recorded; 1: nodes are; ANOMALY: nodes with their stacks are."""
+    """0: nothing is recorded; 1: nodes are; WATCHED: nodes are, and are looked at."""
     anomaly: bool = False
     check_nan: bool = True
+    saved_hooks: SavedHooks | None = None
+    saved_hooks_refused: str | None = None
+    """What to say to who wants such hooks, where they are not allowed."""
     inference: bool = False
     autocast: dict[str, DType] | None = None
     """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
 
 
 mode = _Mode()
+
+
+def recording() -> int:
+    """`mode.grad` where operations are recorded."""
+    return WATCHED if mode.anomaly or mode.saved_hooks is not None else True
+
 
 inference_used: list[bool] = []
 """Empty until `inference_mode` is first entered; till then no op asks whether it is on."""
@@ -54,7 +65,7 @@ class _GradMode:
     def __enter__(self) -> None:
         # The previous value lies on a stack, so that one object can be entered several times.
         self.__dict__.setdefault("_previous", []).append(mode.grad)
-        mode.grad = (ANOMALY if mode.anomaly else True) if self.enabled else False
+        mode.grad = recording() if self.enabled else False
 
     def __exit__(self, *exc: object) -> None:
         mode.grad = self._previous.pop()
@@ -168,7 +179,7 @@ class set_grad_enabled(_GradMode):  # noqa: N801
 
 def _set(enabled: bool) -> int:
     before = mode.grad
-    mode.grad = (ANOMALY if mode.anomaly else True) if enabled else False
+    mode.grad = recording() if enabled else False
     return before
 
 

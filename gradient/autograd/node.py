@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.modes import mode
 from gradient.source_lines import Location, location_of, user_frame
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Node:
     post_hooks: list[Any] | None = None
     retained: weakref.ref[Any] | None = None
     stack: Any = None
+    unpack: Callable[[Node], tuple[Any, ...]] | None = None
     n_outputs: int = 0
 
     def name(self) -> str:
@@ -135,8 +137,17 @@ def leaf_node(tensor: Any) -> Node:
     return node
 
 
-def trace(node: Node) -> None:
-    """Remember the stack that made `node` (anomaly detection)."""
+packing_used: list[bool] = []
+"""Empty until hooks on saved tensors are first used; till then no backward pass asks for them."""
+
+
+def watch(node: Node) -> None:
+    """Remember the stack that made `node` (anomaly detection), and have hooks pack what it saves:
+    whichever is on."""
+    if mode.saved_hooks is not None:
+        mode.saved_hooks.pack(node)
+    if not mode.anomaly:
+        return
     frame = user_frame(2)
     node.location = location_of(frame)
     node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)

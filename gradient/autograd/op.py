@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
-from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, next_sequence_nr, trace
+from gradient.autograd.modes import WATCHED, mode
+from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars
 from gradient.autograd.saving import Saver, saver
@@ -201,8 +201,8 @@ class Op:
             node.dtype = y.dtype
         frame = user_frame(2)
         node.location = (frame.f_code, frame.f_lasti)
-        if mode.grad == ANOMALY:
-            trace(node)
+        if mode.grad == WATCHED:
+            watch(node)
         return node
 
     # Backward ------------------------------------------------------------------------------------

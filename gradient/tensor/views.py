@@ -15,7 +15,7 @@ from typing import Any
 from gradient.autograd.explain import explain
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, next_sequence_nr, trace
+from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType, new_variable
@@ -72,7 +72,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
             code = frame.f_code
         node.location = (code, frame.f_lasti)
         if grad is not True:
-            trace(node)
+            watch(node)
     else:
         out.node = None
         if inference_used and mode.inference:

@@ -1,0 +1,115 @@
+"""Hooks on what the graph keeps: pack it when a node saves it, unpack it when `backward` asks.
+
+A node that is made under such hooks has, in place of each array that its gradient rules name, a
+`Packed` one. What nodes save differs from what PyTorch's save (see `gradient.autograd.op`): the
+hooks may be called for fewer tensors, or for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradient.autograd.modes import WATCHED, mode, no_grad
+from gradient.autograd.node import Node as Node
+from gradient.autograd.node import packing_used
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import AutogradError, TypeMismatch, sentence
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
+
+__all__ = ["disable_saved_tensors_hooks", "save_on_cpu", "saved_tensors_hooks"]
+
+
+class SavedHooks(NamedTuple):
+    """A pair of hooks, to a node."""
+
+    pack_hook: Callable[[Any], Any]
+    unpack_hook: Callable[[Any], Any]
+
+    def pack(self, node: Node) -> None:
+        """Put what the hook makes of them in place of the arrays that `node` saves."""
+        packed = []
+        for value in node.saved or ():
+            array = value.array if isinstance(value, Variable) else value
+            if array is None or not hasattr(array, "dtype"):
+                packed.append(value)
+                continue
+            with no_grad():
+                kept = self.pack_hook(wrap(array, node.backend))
+            packed.append(Packed(kept, isinstance(value, Variable)))
+        if any(type(value) is Packed for value in packed):
+            node.saved, node.unpack = tuple(packed), self.unpack
+
+    def unpack(self, node: Node) -> tuple[Any, ...]:
+        """What `node` saves, as it was."""
+        values = []
+        for value in node.saved or ():
+            if type(value) is Packed:
+                with no_grad():
+                    found = self.unpack_hook(value.kept)
+                if not isinstance(found, Variable):
+                    expected = "a Tensor of unpack_hook"
+                    got = type(found).__name__
+                    raise TypeMismatch(sentence("saved_tensors_hooks", expected, got))
+                value = found if value.is_tensor else found.array
+            values.append(value)
+        return tuple(values)
+
+
+class Packed(NamedTuple):
+    kept: Any
+    is_tensor: bool
+
+
+class saved_tensors_hooks:  # noqa: N801
+    """`with saved_tensors_hooks(pack_hook, unpack_hook):` the tensors that operations save for
+    their gradients are kept as what `pack_hook(tensor)` returns, and are what
+    `unpack_hook(packed)` returns when `backward` asks for them. The innermost pair counts.
+
+    Raises:
+        AutogradError: `disable_saved_tensors_hooks` is in force.
+    """
+
+    def __init__(
+        self, pack_hook: Callable[[Tensor], Any], unpack_hook: Callable[[Any], Tensor]
+    ) -> None:
+        self.hooks = SavedHooks(pack_hook, unpack_hook)
+
+    def __enter__(self) -> None:
+        if mode.saved_hooks_refused is not None:
+            raise AutogradError(mode.saved_hooks_refused)
+        packing_used.append(True)
+        self._before = (mode.saved_hooks, mode.grad)
+        mode.saved_hooks = self.hooks
+        if mode.grad:
+            mode.grad = WATCHED
+
+    def __exit__(self, *exc: object) -> None:
+        mode.saved_hooks, mode.grad = self._before
+
+
+class save_on_cpu(saved_tensors_hooks):  # noqa: N801
+    """`with save_on_cpu():` saved tensors wait for `backward` in the host's memory.
+
+    `pin_memory` and `device_type` are PyTorch's, and change nothing.
+    """
+
+    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
+        super().__init__(lambda x: (x.device, x.cpu()), lambda packed: packed[1].to(packed[0]))
+
+
+class disable_saved_tensors_hooks:  # noqa: N801
+    """`with disable_saved_tensors_hooks(message):` hooks on saved tensors raise `message`."""
+
+    def __init__(self, error_message: str) -> None:
+        self.error_message = error_message
+
+    def __enter__(self) -> None:
+        if mode.saved_hooks is not None:
+            raise AutogradError(self.error_message)
+        self._before, mode.saved_hooks_refused = mode.saved_hooks_refused, self.error_message
+
+    def __exit__(self, *exc: object) -> None:
+        mode.saved_hooks_refused = self._before
