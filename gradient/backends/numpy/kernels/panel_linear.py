@@ -52,10 +52,11 @@ GROUP = 16 if cpu.PATH == "amx" else 12
 X_WORDS = WORDS + 4
 """32-bit words of a row and step of x."""
 COLUMNS = PAIR
-AHEAD = 0 if cpu.AMD else 4096
-"""Bytes of panels ahead of which a single row's tile asks for the next, if any. Processors fetch
-ahead by themselves: Intel's not across the end of a page, where being asked early helps. A Zen 4
-reads a stream as fast as memory gives it, and no faster where it is asked."""
+AHEAD = 128 if cpu.AMD else 4096
+"""Bytes of panels ahead of which a single row's tile asks for the next. Processors fetch ahead by
+themselves. A Zen 4 does where it is asked for lines in the order in which they lie, which is not
+the order in which LLVM puts a step's loads; asking far ahead keeps it from doing so. Intel's do not
+across the end of a page: there, being asked early helps."""
 
 TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
@@ -137,7 +138,7 @@ def tile(rows: int) -> Any:
                 number = builder.add(builder.mul(block, I64(fmt.steps)), index)
                 x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
                 step_here = builder.gep(block_here, [step_at(builder, fmt, index)])
-                if rows == 1 and AHEAD:
+                if rows == 1:
                     for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
                         instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
                 scales_at = first if fmt.of_row else block_here
