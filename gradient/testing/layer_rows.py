@@ -7,23 +7,25 @@ from typing import Any
 
 import numpy as np
 
-import gradient
 from gradient.backends.options import (
     ConvolutionOptions,
     PoolingOptions,
     WindowRanges,
     adaptive_windows,
 )
+from gradient.dtypes import float32
 from gradient.ops import convolution, dropout, fused, pooling, recurrent
+from gradient.random import rand
+from gradient.tensor.generator import Generator
 from gradient.testing.row import Row
 from gradient.testing.samples import constant
 
 
 def uniform_numbers(n: int) -> Any:
     """Those of key 3 from block 2**40 on (`Backend.uniform`)."""
-    generator = gradient.Generator().manual_seed(3)
+    generator = Generator().manual_seed(3)
     generator.offset = 2**40
-    return gradient.rand(n, generator=generator, dtype=gradient.float32).numpy()
+    return rand(n, generator=generator, dtype=float32).numpy()
 
 
 def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
