@@ -23,7 +23,6 @@ from gradient.ops import (
     comparison,
     complex_numbers,
     decompositions,
-    dropout,
     elementwise,
     index,
     linalg,
@@ -221,7 +220,7 @@ class TensorBackend(Backend):
 
     def dropout(self, key: int, offset: int, x: Any, p: float) -> Any:
         blocks = -(-math.prod(x.shape) // 4)
-        return dropout.dropout(x, key=key, offset=offset, p=p), blocks
+        return activation.dropout(x, key=key, offset=offset, p=p), blocks
 
     # Linear algebra and shape --------------------------------------------------------------------
 

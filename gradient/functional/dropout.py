@@ -6,7 +6,7 @@ import math
 
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
-from gradient.ops import dropout as ops
+from gradient.ops import activation
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
@@ -127,7 +127,7 @@ def _alpha_drop(
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
         if shape == input.shape:
             key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
-            output = ops.dropout(input, key=key, offset=offset, p=p)
+            output = activation.dropout(input, key=key, offset=offset, p=p)
             return input.copy_(output) if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = where(kept, input, full_like(input.detach(), limit))
@@ -178,7 +178,7 @@ def _drop(
         floats(op, input)
         if shape == input.shape:
             key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
-            output = ops.dropout(input, key=key, offset=offset, p=p)
+            output = activation.dropout(input, key=key, offset=offset, p=p)
             return input.copy_(output) if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = input * (kept.to(input.dtype) * (1 / (1 - p)))

@@ -108,3 +108,10 @@ def hardswish(be: Backend[Array], x: Array, /) -> Array:
 def gelu(be: Backend[Array], x: Array, /, *, approximate: str = "none") -> Array:
     """x times the normal distribution function, or its "tanh" approximation."""
     return be.gelu(x, approximate)
+
+
+@op(lambda g, be, key, offset, p: be.dropout(key, offset, g, p)[0])
+def dropout(be: Backend[Array], x: Array, /, *, key: int, offset: int, p: float) -> Array:
+    """x times 0 with probability p, else times 1 / (1 - p). The mask is no array but a place in a
+    stream of random numbers: the gradient draws it again."""
+    return be.dropout(key, offset, x, p)[0]

@@ -14,7 +14,7 @@ from gradient.backends.options import (
     adaptive_windows,
 )
 from gradient.dtypes import float32
-from gradient.ops import convolution, dropout, fused, pooling, recurrent
+from gradient.ops import activation, convolution, fused, pooling, recurrent
 from gradient.random import rand
 from gradient.tensor.generator import Generator
 from gradient.testing.row import Row
@@ -154,7 +154,7 @@ ROWS = [
     ),  # fmt: skip
     Row(
         "dropout",
-        lambda x: dropout.dropout(x, key=3, offset=2**40, p=0.25),
+        lambda x: activation.dropout(x, key=3, offset=2**40, p=0.25),
         lambda x: x * (uniform_numbers(x.size) >= 0.25).reshape(x.shape) / 0.75,
         ((3, 7),),
         empty=((0, 3),),
