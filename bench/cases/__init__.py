@@ -63,6 +63,7 @@ CASES = {
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "gpu": Case("gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
+    "weights": Case("weights", "a row by weights of each format, from the cache and memory", 1),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),
     "matmul": Case(
         "matmul", "float32 products of training steps, beside other libraries and the peak"
