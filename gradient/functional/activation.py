@@ -282,29 +282,32 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
     input = tensor_of("softmax", input)
-    return input.softmax(_softmax_dim("softmax", input, dim), dtype=dtype)
+    if dim is None:
+        dim = _softmax_dim("softmax", input)
+    return input.softmax(dim, dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
     input = tensor_of("log_softmax", input)
-    return input.log_softmax(_softmax_dim("log_softmax", input, dim), dtype=dtype)
+    if dim is None:
+        dim = _softmax_dim("log_softmax", input)
+    return input.log_softmax(dim, dtype)
 
 
 @composite
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`softmax(-x)` along `dim`."""
-    return (-input).softmax(_softmax_dim("softmin", input, dim), dtype=dtype)
+    return (-input).softmax(_softmax_dim("softmin", input) if dim is None else dim, dtype=dtype)
 
 
-def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:
+def _softmax_dim(op: str, input: Tensor) -> int:
     """The dimension that PyTorch takes, with a warning, where none is given."""
-    if dim is None:
-        dim = 0 if input.ndim in (0, 1, 3) else 1
-        warn_user(
-            f"{op}: no dim was given, and dim={dim} is taken, as PyTorch does for "
-            f"{input.ndim} dimensions; pass dim"
-        )
+    dim = 0 if input.ndim in (0, 1, 3) else 1
+    warn_user(
+        f"{op}: no dim was given, and dim={dim} is taken, as PyTorch does for "
+        f"{input.ndim} dimensions; pass dim"
+    )
     return dim
 
 

@@ -64,7 +64,7 @@ class Reductions(Arithmetic):
         if keepdim is not False:
             flag_of("sum", "keepdim", keepdim)
         if dtype is None:
-            return reduce.sum(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+            return reduce.sum(self, axis=axes_of(dim, len(self.array.shape)), keepdims=keepdim)
         return self.to(dtype=dtype).sum(dim, keepdim).to(dtype=dtype)
 
     def mean(
@@ -78,7 +78,7 @@ class Reductions(Arithmetic):
             raise DTypeError(
                 f"mean: expected a floating-point dtype, got {x.dtype}; call .float() first"
             )
-        return reduce.mean(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+        return reduce.mean(x, axis=axes_of(dim, len(self.array.shape)), keepdims=keepdim)
 
     def prod(
         self, dim: int | None = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
@@ -224,7 +224,7 @@ class Reductions(Arithmetic):
         """`dim` as the axis of an op, and `keepdim` checked."""
         if keepdim is not False:
             flag_of(caller, "keepdim", keepdim)
-        return None if dim is None else axes_of(dim, self.ndim)
+        return None if dim is None else axes_of(dim, len(self.array.shape))
 
     def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Any:
         """As `_axis`, of a reduction that needs an element."""
@@ -282,13 +282,14 @@ class Reductions(Arithmetic):
             return of_all(self)
         if axis is None:
             return ValuesAndIndices(self.clone(), choose(self))
-        where = choose(self, axis=axis, keepdims=True)
-        values = index.take_along(self, index=where.array, axis=axis)
+        where, size = choose(self, axis=axis, keepdims=keepdim), self.array.shape
         if keepdim:
+            values = index.take_along(self, index=where.array, axis=axis)
             return ValuesAndIndices(values, where)
-        size = self.array.shape
-        left = size[:axis] + size[axis + 1 :]
-        return ValuesAndIndices(shape.reshape(values, shape=left), shape.reshape(where, shape=left))
+        before, behind = size[:axis], size[axis + 1 :]
+        at = self.backend.reshape(where.array, (*before, 1, *behind))
+        values = index.take_along(self, index=at, axis=axis)
+        return ValuesAndIndices(shape.reshape(values, shape=before + behind), where)
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         """The minimum and the maximum along `dim`, or of all elements."""
@@ -350,8 +351,9 @@ def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Any
 
 def _along(op: Any, x: Any, dim: int) -> Tensor:
     """An op along one dimension; a 0-d tensor counts as one with one dimension."""
-    axis = axis_of(dim, x.ndim)
-    return op(x, axis=axis) if x.ndim else without_base(op(x.reshape(1), axis=0).reshape(()))
+    n = len(x.array.shape)
+    axis = axis_of(dim, n)
+    return op(x, axis=axis) if n else without_base(op(x.reshape(1), axis=0).reshape(()))
 
 
 def _root(x: Any, root: Any, at_zero: float = 0.0) -> Any:
