@@ -1,7 +1,8 @@
 """What common calls on small tensors cost, beside PyTorch eager's: where Python's share is felt.
 
 Small models, the bookkeeping of a decoding loop and data loading are made of such calls. The table
-shows which of them deserve work; no target is set on them.
+shows which of them deserve work; no target is set on them. NumPy's line is what the arrays alone
+take: no tensor on them takes less.
 """
 
 from __future__ import annotations
@@ -99,6 +100,64 @@ PREPARED: dict[str, Callable[[Any, Any, Any], Callable[[], object]]] = {
 }
 
 
+# name -> call(x, w, ids), on arrays: what NumPy takes for the same, without a tensor or a graph
+NUMPY: dict[str, Callable[[Any, Any, Any], object]] = {
+    "zeros(4, 4)": lambda x, w, ids: np.zeros((4, 4), np.float32),
+    "zeros_like(x)": lambda x, w, ids: np.zeros(x.shape, x.dtype),
+    "x.double()": lambda x, w, ids: x.astype(np.float64),
+    "x.sum().item()": lambda x, w, ids: np.add.reduce(x, None).item(),
+    "x[3]": lambda x, w, ids: x[3],
+    "x[:, 1:5]": lambda x, w, ids: x[:, 1:5],
+    "for row in x": lambda x, w, ids: [row for row in x],  # noqa: C416
+    "x.unsqueeze(0)": lambda x, w, ids: x.reshape(1, 64, 64),
+    "x.t()": lambda x, w, ids: x.transpose(1, 0),
+    "w[3]": lambda x, w, ids: w[3],
+    "w.view(8, 8, 64)": lambda x, w, ids: w.reshape(8, 8, 64),
+    "w.reshape(-1)": lambda x, w, ids: w.reshape(-1),
+    "w.flatten()": lambda x, w, ids: w.reshape(-1),
+    "w.unsqueeze(0)": lambda x, w, ids: w.reshape(1, 64, 64),
+    "w.squeeze(0)": lambda x, w, ids: w.reshape(64, 64),
+    "w.transpose(0, 1)": lambda x, w, ids: w.transpose(1, 0),
+    "w.permute(1, 0)": lambda x, w, ids: w.transpose(1, 0),
+    "w.T": lambda x, w, ids: w.T,
+    "w.expand(2, 64, 64)": lambda x, w, ids: np.ndarray((2, 64, 64), w.dtype, w, 0, (0, 256, 4)),
+    "w.chunk(3)": lambda x, w, ids: (w[:22], w[22:44], w[44:]),
+    "cat([w, w])": lambda x, w, ids: np.concatenate([w, w]),
+    "stack([w, w])": lambda x, w, ids: np.concatenate([w[None], w[None]]),
+    "where(x > 0, w, x)": lambda x, w, ids: np.where(x > 0, w, x),
+    "x > 0": lambda x, w, ids: x > 0,
+    "w * 2.0": lambda x, w, ids: w * 2.0,
+    "w + w": lambda x, w, ids: w + w,
+    "w / 2": lambda x, w, ids: w / 2,
+    "-w": lambda x, w, ids: -w,
+    "w ** 2": lambda x, w, ids: w**2,
+    "w.exp()": lambda x, w, ids: np.exp(w),
+    "w.masked_fill(x > 0, 0.0)": lambda x, w, ids: np.where(x > 0, np.float32(0), w),
+    "x += 1": lambda x, w, ids: x.__iadd__(1),
+    "x[3] = 0": lambda x, w, ids: x.__setitem__(3, 0),
+    "w.sum()": lambda x, w, ids: np.add.reduce(w, None),
+    "w.sum(-1)": lambda x, w, ids: np.add.reduce(w, -1),
+    "w.mean()": lambda x, w, ids: np.add.reduce(w, None) / 4096,
+    "x.argmax()": lambda x, w, ids: x.argmax(),
+    "x.argmax(-1)": lambda x, w, ids: x.argmax(-1),
+    "x.max(-1)": lambda x, w, ids: (x.argmax(-1), np.maximum.reduce(x, -1)),
+    "x @ w": lambda x, w, ids: x @ w,
+    "F.linear(x, w)": lambda x, w, ids: x @ w.T,
+    "F.relu(w)": lambda x, w, ids: np.maximum(w, 0),
+    "F.softmax(w, -1)": lambda x, w, ids: _softmax(w),
+    "F.mse_loss(w, x)": lambda x, w, ids: np.add.reduce((w - x) ** 2, None) / 4096,
+    "x.copy_(y)": lambda x, w, ids: np.copyto(x, w),
+    "F.embedding(ids, w)": lambda x, w, ids: w.take(ids, 0),
+    "F.cross_entropy(w, ids)": lambda x, w, ids: np.log(_softmax(w)[np.arange(64), np.arange(64)]),
+    "nn.Linear(64, 64)(x[:4])": lambda x, w, ids: x[:4] @ w.T + w[0],
+}
+
+
+def _softmax(x: Any) -> Any:
+    powers = np.exp(x - np.maximum.reduce(x, -1, None, None, True))
+    return powers / np.add.reduce(powers, -1, None, None, True)
+
+
 def _without_grad(p: Any) -> None:
     with p.no_grad():
         pass
@@ -144,9 +203,15 @@ def contenders(name: str, packages: dict[str, ModuleType]) -> dict[str, Callable
     """The call `name` in each of the packages."""
     given = {label: arguments(package) for label, package in packages.items()}
     if name in PREPARED:
-        return {label: PREPARED[name](*each) for label, each in given.items()}
-    call = CALLS[name]
-    return {label: lambda each=each: call(*each) for label, each in given.items()}
+        calls = {label: PREPARED[name](*each) for label, each in given.items()}
+    else:
+        call = CALLS[name]
+        calls = {label: lambda each=each: call(*each) for label, each in given.items()}
+    if name in NUMPY:
+        x, w = np.random.default_rng(0).standard_normal((2, 64, 64), dtype=np.float32)
+        of_arrays, ids = NUMPY[name], np.arange(16)
+        calls["numpy"] = lambda: of_arrays(x, w, ids)
+    return calls
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -161,7 +226,8 @@ def run(options: Options) -> Iterator[Result]:
             contenders(name, packages), rounds=options.rounds(40), sample_seconds=0.001
         )
         for contender, sample in samples.items():
-            peer = "torch eager" if contender == "gradient" and len(samples) > 1 else None
+            own = contender == "torch eager" or "torch eager" not in samples
+            peer = None if own else "torch eager"
             yield Result(
                 case="calls",
                 what=name,
