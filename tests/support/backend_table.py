@@ -999,6 +999,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), a(a.rows, 9), -1, True),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 2), a(a.rows, 5), 1, True),
         lambda a: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, True),
+        lambda a: (a(11, 7), a.integers(0, 11, 20, 6), a(20, 6), 0, True),
+        lambda a: (a(4, 9, 3, 2), a.integers(0, 9, 3, 30, 3, 1), a(3, 30, 3, 1), 1, True),
     ],
     "rope": [
         *(rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)),

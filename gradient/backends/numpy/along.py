@@ -8,9 +8,14 @@ import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.required import Shape
 
 CHUNK = 1 << 13
 """Elements of whole rows that a thread takes at a time."""
+
+
+FLAT = 64
+"""Elements from which NumPy adds quicker by an index of a flat array than by one for each axis."""
 
 
 class AlongKernels(ArrayAPIBackend):
@@ -39,6 +44,9 @@ class AlongKernels(ArrayAPIBackend):
             and x.flags.carray
             and _fits(x, index, axis)
         ):
+            if add and _is_quicker_flat(x, index, value, axis):
+                np.add.at(x.reshape(-1), _flat(x.shape, index, axis), value.reshape(-1))
+                return x
             return super().put_along(x, index, value, axis, add)
         outer, chunk, sizes = _work(x, index, axis)
         threads.parallel_for(
@@ -46,6 +54,32 @@ class AlongKernels(ArrayAPIBackend):
             *(index.reshape(-1), *sizes, kernels.contiguous(value).reshape(-1)),
         )
         return x
+
+
+def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int) -> bool:
+    """Whether to add by one index, for which NumPy has a quick loop, that takes making, too."""
+    return (
+        index.size >= FLAT
+        and index.dtype == np.int64
+        and index.shape[axis] > 1
+        and value.shape == index.shape
+        and value.dtype == x.dtype
+        and x.flags.carray
+        and bool(np.maximum.reduce(index, None) < x.shape[axis])
+    )
+
+
+def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
+    """The places, in a flat array, of the elements of one of that shape that an index along an
+    axis says: (index.size,)."""
+    step = math.prod(shape[axis + 1 :])
+    places = index * step if step > 1 else index
+    for i, n in enumerate(index.shape):
+        if i != axis:
+            step = math.prod(shape[i + 1 :])
+            steps = np.arange(0, n * step, step).reshape(-1, *(1,) * (index.ndim - 1 - i))
+            places = places + steps
+    return places.reshape(-1)
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
