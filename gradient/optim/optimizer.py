@@ -49,8 +49,8 @@ class _Required:
 required = _Required()
 
 
-optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-"""All of them."""
+optimizers: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDictionary()
+"""All of them, by their ids."""
 
 
 class Optimizer(Hooked):
@@ -103,7 +103,7 @@ class Optimizer(Hooked):
                 f"{type(self).__name__}: params should be an iterable of Tensors or dicts, "
                 "but got a single Tensor: put it in a list"
             )
-        optimizers.add(self)
+        optimizers[id(self)] = self
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
@@ -126,7 +126,7 @@ class Optimizer(Hooked):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy, or what was pickled: a class may add the options of a newer version."""
         self.__dict__.update(state)
-        optimizers.add(self)
+        optimizers[id(self)] = self
 
     # -- parameters --
 

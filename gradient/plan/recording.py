@@ -160,9 +160,9 @@ def are_held(recording: Recording, known: set[int]) -> bool:
     return any(ref() is not None for ref in left)
 
 
-def _living(objects: weakref.WeakSet[T]) -> list[T]:
-    """What is in a set that other threads may add to meanwhile."""
-    return [x for ref in list(objects.data) if (x := ref()) is not None]
+def _living(objects: weakref.WeakValueDictionary[int, T]) -> list[T]:
+    """What is in a dictionary that other threads may add to meanwhile."""
+    return [x for ref in objects.valuerefs() if (x := ref()) is not None]
 
 
 class _Run:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gradient.tensor.device import DeviceLike
 
 
-generators: weakref.WeakSet[Generator] = weakref.WeakSet()
-"""All of them."""
+generators: weakref.WeakValueDictionary[int, Generator] = weakref.WeakValueDictionary()
+"""All of them, by their ids."""
 
 
 class Generator:
@@ -42,12 +42,12 @@ class Generator:
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
-        generators.add(self)
+        generators[id(self)] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy."""
         self.__dict__.update(state)
-        generators.add(self)
+        generators[id(self)] = self
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of that seed."""

@@ -135,8 +135,9 @@ class CpuExecutor:
                 made = self._lowered(call)
                 self.kernels[i] = named(call, made)
                 if needed := scratch_of(made):
-                    at = scratch_at.get(i)
-                    if at is None:
+                    if i in scratch_at:
+                        at = scratch_at[i]
+                    else:
                         at = arena.place_during(i, needed, layout, lives, buffers)
                     if at + needed <= self._memory.size:
                         found[i] = needed
@@ -307,8 +308,8 @@ class CpuExecutor:
 
 
 def _with_scratch_buffers(
-    lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer], needed: Mapping[int, int]
-) -> tuple[dict[Ref, tuple[int, int]], Sequence[Buffer]]:
+    lives: dict[Ref, tuple[int, int]], buffers: tuple[Buffer, ...], needed: Mapping[int, int]
+) -> tuple[dict[Ref, tuple[int, int]], tuple[Buffer, ...]]:
     """The buffers, and when they live, with one of so many bytes for each call that needs them."""
     first = len(buffers)
     added = [
