@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
+
+    from gradient.dtypes.packed.base import Part
 
 
 def is_packed(weight: Any) -> TypeIs[PackedArray]:
@@ -73,6 +75,19 @@ def write_count(parts: tuple[Any, ...]) -> int:
     return sum(_writes.get(id(memory_of(part)), (None, 0))[1] for part in parts)
 
 
+class Layout(Protocol):
+    """How a backend keeps the parts of packed arrays of some dtype."""
+
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]: ...
+    def stored(self, be: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]: ...
+
+
+def arranged_for(be: Any, array: Any) -> Any:
+    """An array of a backend as that keeps it: a packed one perhaps in another layout."""
+    arrange = getattr(be, "arranged", None)
+    return arrange(array) if arrange is not None and isinstance(array, PackedArray) else array
+
+
 class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 
@@ -86,9 +101,11 @@ class PackedArray:
     float_dtype
               of the rows that an embedding gives, an `np.dtype`: float32, or what the model's other
               weights have (`Module.to`)
+    layout    what the parts are, if not what the dtype says: a backend may keep them as its kernels
+              read them (`arranged`). `as_stored` gives those of the dtype
     """
 
-    __slots__ = ("__weakref__", "_prepared", "dtype", "float_dtype", "parts", "shape")
+    __slots__ = ("__weakref__", "_prepared", "dtype", "float_dtype", "layout", "parts", "shape")
 
     base = None  # as NumPy's: whose memory it shows. It is never a view
 
@@ -98,11 +115,12 @@ class PackedArray:
         shape: tuple[int, ...],
         parts: tuple[Any, ...],
         float_dtype: np.dtype = float32.numpy,
+        layout: Layout | None = None,
     ):
         self.dtype, self.shape, self.parts = dtype, tuple(shape), tuple(parts)
-        self.float_dtype = float_dtype
+        self.float_dtype, self.layout = float_dtype, layout
         self._prepared: tuple[int, Any] | None = None
-        expected = dtype.parts_of(self.shape)
+        expected = (layout or dtype).parts_of(self.shape)
         given = [(tuple(part.shape), part.dtype) for part in self.parts]
         if given != list(expected):
             raise ShapeError(
@@ -126,12 +144,20 @@ class PackedArray:
     def map(self, function: Callable[[Any], Any]) -> PackedArray:
         """The same values in other arrays: `function` of each part."""
         return PackedArray(
-            self.dtype, self.shape, tuple(function(part) for part in self.parts), self.float_dtype
-        )
+            self.dtype, self.shape, tuple(function(part) for part in self.parts),
+            self.float_dtype, self.layout,
+        )  # fmt: skip
+
+    def as_stored(self, be: Any) -> PackedArray:
+        """With the parts that the dtype lists, as files and other backends have them."""
+        if self.layout is None:
+            return self
+        parts = self.layout.stored(be, self.parts)
+        return PackedArray(self.dtype, self.shape, parts, self.float_dtype)
 
     def with_float_dtype(self, float_dtype: np.dtype) -> PackedArray:
         """The same parts, with another float dtype for looked-up rows."""
-        other = PackedArray(self.dtype, self.shape, self.parts, float_dtype)
+        other = PackedArray(self.dtype, self.shape, self.parts, float_dtype, self.layout)
         other._prepared = self._prepared
         return other
 
@@ -154,7 +180,7 @@ class PackedArray:
         ]
         first = tuple(picked[0].shape)
         shape = (*first[: len(first) - own[0]], self.shape[-1])
-        return PackedArray(self.dtype, shape, tuple(picked), self.float_dtype)
+        return PackedArray(self.dtype, shape, tuple(picked), self.float_dtype, self.layout)
 
     def _leading(self, index: tuple[Any, ...]) -> tuple[Any, ...]:
         """An index of the leading axes alone, with slices in place of an Ellipsis."""
@@ -172,7 +198,7 @@ class PackedArray:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedArray, (self.dtype, self.shape, self.parts, self.float_dtype)
+        return PackedArray, (self.dtype, self.shape, self.parts, self.float_dtype, self.layout)
 
     def __repr__(self) -> str:
         return f"PackedArray({self.dtype!r}, {self.shape})"

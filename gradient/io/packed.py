@@ -57,7 +57,7 @@ def split_packed(
     for name, tensor in tensors.items():
         pieces: dict[str, Tensor | np.ndarray] = {name: tensor}
         if isinstance(tensor, Tensor) and is_packed(tensor.array):
-            array = tensor.array
+            array = tensor.array.as_stored(tensor.backend)
             entry = PackedEntry(array.dtype, array.shape)
             entries[name] = {"dtype": entry.dtype.name, "shape": [int(n) for n in entry.shape]}
             parts = [Tensor._wrap(part, tensor.backend) for part in array.parts]

@@ -124,7 +124,7 @@ def fill(cache: KVCache, saved: Saved) -> None:
 def _sample(weight: Tensor) -> Any:
     """Return some numbers of a weight, as bytes that are the same on every device."""
     if weight.dtype.is_packed:
-        part = weight.array.parts[0]
+        part = weight.array.as_stored(weight.backend).parts[0]
         weight = gradient.tensor(weight.backend.to_numpy(part).reshape(-1)[:SAMPLED])
     flat = weight.reshape(-1)
     # Spread over the whole of it: training on little text leaves most rows of an embedding alone.

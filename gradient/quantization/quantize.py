@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends.numpy import threads
-from gradient.backends.packed import PackedArray, is_packed
+from gradient.backends.packed import PackedArray, arranged_for, is_packed
 from gradient.dtypes import PackedDType, dtype_of, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
@@ -68,7 +68,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     backend = tensor.backend
     packed = tuple(backend.asarray(part) for part in parts)
     array = PackedArray(kind, shape, packed, float_dtype_of(tensor))
-    return Tensor._wrap(array, backend)
+    return Tensor._wrap(arranged_for(backend, array), backend)
 
 
 def _reader(tensor: Tensor, n: int, k: int) -> Callable[[slice], np.ndarray]:
@@ -77,7 +77,7 @@ def _reader(tensor: Tensor, n: int, k: int) -> Callable[[slice], np.ndarray]:
     if is_packed(array):
         leading = array.ndim - 1
         parts = [backend.reshape(p, (n, *p.shape[leading:])) for p in array.parts]
-        flat = PackedArray(array.dtype, (n, k), tuple(parts))
+        flat = PackedArray(array.dtype, (n, k), tuple(parts), layout=array.layout)
         return lambda rows: backend.to_numpy(backend.unpack(flat.rows(backend, (rows,))))
     host = np.asarray(backend.to_numpy(array)).reshape(n, k)
     return lambda rows: host[rows].astype(float32.numpy)
@@ -113,7 +113,8 @@ def packed_tensor(
         else backend.asarray(np.asarray(part))
         for part in given
     )
-    out = Tensor._wrap(PackedArray(kind, tuple(int(n) for n in shape), arrays), backend)
+    array = PackedArray(kind, tuple(int(n) for n in shape), arrays)
+    out = Tensor._wrap(arranged_for(backend, array), backend)
     return out if device is None else out.to(device=device)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import is_packed, map_parts, parts_of
+from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.registry import made
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import DeviceError, TypeMismatch, sentence
@@ -227,7 +227,10 @@ def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False
 def _copied(tensor: Variable, target: Backend, copy: Callable[[Any], Any]) -> Tensor:
     """The tensor whose arrays are copies of a tensor's, in the graph where recording."""
     try:
-        array = map_parts(copy, tensor.array)
+        given = tensor.array
+        if is_packed(given):
+            given = given.as_stored(tensor.backend)
+        array = arranged_for(target, map_parts(copy, given))
     except MemoryError as error:
         from gradient.autograd.out_of_memory import out_of_memory
 

@@ -289,7 +289,8 @@ class Tensor(
 
         if self.is_shared():
             refuse_to_spawn()
-        array = map_parts(self.backend.to_numpy, self.array)
+        array = self.array.as_stored(self.backend) if is_packed(self.array) else self.array
+        array = map_parts(self.backend.to_numpy, array)
         state = self.__dict__ if hasattr(self, "__dict__") else None
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
 

@@ -10,7 +10,7 @@ from gradient import backends
 from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import is_packed, map_parts
+from gradient.backends.packed import arranged_for, is_packed, map_parts
 from gradient.dtypes import dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
@@ -168,7 +168,7 @@ def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) 
     """Unpickle or copy a tensor."""
     backend = backends.get(device)
     out = object.__new__(cls)
-    out.array = map_parts(backend.asarray, array)
+    out.array = arranged_for(backend, map_parts(backend.asarray, array))
     out.backend, out.node, out._grad = backend, None, None
     if state:
         out.__dict__.update(state)

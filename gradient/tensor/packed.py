@@ -13,7 +13,7 @@ from gradient.autograd.explain import packed_refused
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import count_write, is_packed
+from gradient.backends.packed import arranged_for, count_write, is_packed
 from gradient.dtypes import dtype_of, float32
 from gradient.errors import AutogradError, DTypeError
 from gradient.tensor.arithmetic import Arithmetic
@@ -55,10 +55,14 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
             f"copy_: expected a tensor of the same packed dtype and shape, {own.dtype.name} "
             f"{own.shape}; got {given.dtype.name} {tuple(given.shape)}"
         )
+    be = tensor.backend
+    given = given.as_stored(src.backend).map(lambda part: be.asarray(src.backend.to_numpy(part)))
+    if own.layout is not None:
+        given = arranged_for(be, given)
     for part, value in zip(own.parts, given.parts, strict=True):
-        tensor.backend.assign(part, ..., tensor.backend.asarray(src.backend.to_numpy(value)))
+        be.assign(part, ..., value)
         count_write(part)
-        mark_overwritten(tensor.backend, part, "copy_")
+        mark_overwritten(be, part, "copy_")
 
 
 def refuse(op: str, tensor: Variable) -> None:
@@ -92,7 +96,7 @@ def same(a: Variable, b: Variable) -> bool:
         return False
     return all(
         np.array_equal(a.backend.to_numpy(x), b.backend.to_numpy(y))
-        for x, y in zip(a.array.parts, b.array.parts, strict=True)
+        for x, y in zip(*(t.array.as_stored(t.backend).parts for t in (a, b)), strict=True)
     )
 
 

@@ -45,7 +45,7 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
-        return self.astype(x.dtype.unpack(self, x.parts), dtype)
+        return self.astype(x.dtype.unpack(self, x.as_stored(self).parts), dtype)
 
     @in_float32
     def quantized_matmul(self, x: Array, weight: PackedArray) -> Array:

@@ -31,6 +31,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
     """Overrides of `composed.grouped`."""
 
     aligned: Any
+    readable: Any
     codebook: Any
 
     def grouped_linear(
@@ -81,7 +82,9 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         parts = [[self.contiguous(weight)] for weight in weights if not _is_packed(weight)]
         name, table = "few_rows", None
         if not parts:
-            parts = [[self.aligned(part) for part in weight.parts] for weight in weights]
+            parts = [
+                [self.aligned(part) for part in self.readable(weight).parts] for weight in weights
+            ]
             name, size = FAMILIES[first.dtype.name], first.dtype.block_size
             table = self.codebook(name)
         for some in _ranges(len(weights), LISTED):

@@ -10,6 +10,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, PackedDType, float32
 from gradient.dtypes.packed.codebook import FP4, IQ4
@@ -66,6 +67,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             return self._few_rows(x, weight, None)
         if not self._has_kernel_of(x, weight, -1):
             return super().quantized_matmul(x, weight)
+        weight = self.readable(weight)
         n, k = weight.shape
         out = self.empty((x.size // k, n), x.dtype)
         for some in _rows_at_a_time(n, k):
@@ -76,6 +78,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
     def quantized_matmul_grad(self, g: Array, weight: PackedArray) -> Array:
         if not self._has_kernel_of(g, weight, -2):
             return super().quantized_matmul_grad(g, weight)
+        weight = self.readable(weight)
         n, k = weight.shape
         rows, total = g.reshape((-1, n)), None
         for some in _rows_at_a_time(n, k):
@@ -137,9 +140,23 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         """What kernels are named after and get of a packed array: its codes, scales and zeros, what
         codes stand for, and the size of a group."""
         family = FAMILIES[weight.dtype.name]
-        parts = [self.aligned(part) for part in weight.parts]
+        parts = [self.aligned(part) for part in self.readable(weight).parts]
         table = self.codebook(family)
         return family, (*parts, *[None] * (3 - len(parts)), table), weight.dtype.block_size
+
+    def arranged(self, weight: PackedArray) -> PackedArray:
+        """The weight as kernels read it: in the layout of its format, if that has one."""
+        layout = LAYOUTS.get(weight.dtype.name)
+        if layout is None or weight.layout is not None:
+            return weight
+        return layout.arranged(self, weight)
+
+    def readable(self, weight: PackedArray) -> PackedArray:
+        """The same of a weight that may have been made here, of its blocks: kept beside it."""
+        if weight.layout is not None or weight.dtype.name not in LAYOUTS:
+            return weight
+        made: PackedArray = weight.prepared(self.arranged)
+        return made
 
     def aligned(self, part: Array) -> Array:
         """The part without gaps, from a multiple of 16 bytes on."""

@@ -158,7 +158,7 @@ def _pieces(name: str, tensor: Tensor | LazyTensor) -> Iterator[memoryview]:
             f"as {made.dtype} {list(made.shape)}"
         )
     if made.dtype.is_packed:
-        (blocks,) = made.array.parts
+        (blocks,) = made.array.as_stored(made.backend).parts
         array = np.asarray(made.backend.to_numpy(blocks))
     else:
         array = to_numpy(made)

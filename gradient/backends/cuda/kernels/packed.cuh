@@ -1,17 +1,19 @@
 // Packed formats (gradient/dtypes/packed): how a warp reads 256 weights of a row.
 //
-// Blocks are read where they lie, as a GGUF file has them: nothing is repacked, and nothing is kept
-// twice. 32 lanes read neighbouring bytes, each those of eight weights: four from FORMAT::first on and
-// four from FORMAT::second on. Blocks of 18, 34 and 210 bytes lie at even addresses, so that they
-// are read by 2 bytes; memory sees whole sectors in either case.
+// 32 lanes read neighbouring bytes, each those of eight weights: four from FORMAT::first on and four
+// from FORMAT::second on. Blocks that are of whole words are read where they lie, as a GGUF file has
+// them. Those of 17, 18, 34 and 210 bytes have been taken apart (planes.py): `codes` has the codes of
+// all blocks, `scales` their scales, `zeros` high bits, so that each lane reads its 4 or 8 bytes of
+// codes by one load. Q5_0 and Q3_K are read by 2 bytes. Memory sees whole sectors in either case.
 #pragma once
 #include "rows.cuh"
 
 typedef unsigned char Byte;
 
-// The parts of a packed matrix (rows, columns). `group`: weights that share a scale, where that is
-// not fixed by the format; `scales` and `zeros` are null where blocks have all; `table`: what codes of
-// four bits stand for, in shared memory, which lanes read at once wherever each of them reads.
+// The parts of a packed matrix (rows, columns), as above or as its format has them. `group`: weights
+// that share a scale, where that is not fixed by the format; `scales` and `zeros` are null where blocks
+// have all; `table`: what codes of four bits stand for, in shared memory, which lanes read at once
+// wherever each of them reads.
 struct Packed {
     const Byte* codes;
     const void* scales;
@@ -28,21 +30,18 @@ __device__ inline unsigned four_bytes(const Byte* at) {
     const unsigned short* pairs = reinterpret_cast<const unsigned short*>(at);
     return pairs[0] | unsigned(pairs[1]) << 16;
 }
-__device__ inline unsigned four_single_bytes(const Byte* at) {
-    return at[0] | unsigned(at[1]) << 8 | unsigned(at[2]) << 16 | unsigned(at[3]) << 24;
-}
 __device__ inline unsigned word_at(const Byte* at) { return *reinterpret_cast<const unsigned*>(at); }
 __device__ inline int byte_of(unsigned word, int i) { return word >> 8 * i & 255; }
 
-// scale * q, blocks of 34 bytes: scale, 32 signed bytes
+// scale * q, taken apart: 32 signed bytes; scale
 struct q8_0 {
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* block = w.codes + (row * (w.columns / 32) + step * 8 + lane / 4) * 34;
-        const float scale = half_at(block);
-        const Byte* codes = block + 2 + 8 * (lane % 4);
-        const unsigned words[2] = {four_bytes(codes), four_bytes(codes + 4)};
+        const Int block = row * (w.columns / 32) + step * 8 + lane / 4;
+        const float scale = half_at(static_cast<const __half*>(w.scales) + block);
+        const uint2 codes = *reinterpret_cast<const uint2*>(w.codes + block * 32 + 8 * (lane % 4));
+        const unsigned words[2] = {codes.x, codes.y};
 #pragma unroll
         for (int i = 0; i < 8; i++)
             values[i] = scale * float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
@@ -52,10 +51,20 @@ struct q8_0 {
 // Blocks of 32 whose last 16 bytes hold weights i and i + 16 in the halves of byte i: four lanes read
 // a block, four bytes each.
 template <int BYTES> struct HalfBytes {
+    static __device__ Int number(const Packed& w, Int row, Int step, int lane) {
+        return row * (w.columns / 32) + step * 8 + lane / 4;
+    }
     static __device__ int first(int lane) { return 32 * (lane / 4) + 4 * (lane % 4); }
     static __device__ int second(int lane) { return first(lane) + 16; }
     static __device__ const Byte* block(const Packed& w, Int row, Int step, int lane) {
-        return w.codes + (row * (w.columns / 32) + step * 8 + lane / 4) * BYTES;
+        return w.codes + number(w, row, step, lane) * BYTES;
+    }
+    // The codes and the scale of a block that was taken apart.
+    static __device__ unsigned codes_of(const Packed& w, Int block, int lane) {
+        return word_at(w.codes + block * 16 + 4 * (lane % 4));
+    }
+    static __device__ float scale_of(const Packed& w, Int block) {
+        return half_at(static_cast<const __half*>(w.scales) + block);
     }
     // values = of(code), where code i has as fifth bit that of weight i in `high`.
     template <class F>
@@ -69,12 +78,12 @@ template <int BYTES> struct HalfBytes {
     }
 };
 
-// scale * (q - 8), blocks of 18 bytes: scale, codes
-struct q4_0 : HalfBytes<18> {
+// scale * (q - 8), taken apart: codes; scale
+struct q4_0 : HalfBytes<0> {
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* at = block(w, row, step, lane);
-        const float scale = half_at(at);
-        each(four_bytes(at + 2 + 4 * (lane % 4)), 0, lane, values,
+        const Int block = number(w, row, step, lane);
+        const float scale = scale_of(w, block);
+        each(codes_of(w, block, lane), 0, lane, values,
              [&](int code) { return scale * float(code - 8); });
     }
 };
@@ -109,24 +118,25 @@ struct q5_1 : HalfBytes<24> {
     }
 };
 
-// scale * table[q], blocks of 18 bytes: scale, codes
-struct iq4_nl : HalfBytes<18> {
+// scale * table[q], taken apart: codes; scale
+struct iq4_nl : HalfBytes<0> {
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* at = block(w, row, step, lane);
-        const float scale = half_at(at);
-        each(four_bytes(at + 2 + 4 * (lane % 4)), 0, lane, values,
+        const Int block = number(w, row, step, lane);
+        const float scale = scale_of(w, block);
+        each(codes_of(w, block, lane), 0, lane, values,
              [&](int code) { return scale * w.table[code]; });
     }
 };
 
-// 2^(exponent - 128) * table[q], blocks of 17 bytes: exponent, codes
-struct mxfp4 : HalfBytes<17> {
+// 2^(exponent - 128) * table[q], taken apart: codes; exponent
+struct mxfp4 : HalfBytes<0> {
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* at = block(w, row, step, lane);
-        const int exponent = at[0];  // of which the two smallest make a subnormal number
+        const Int block = number(w, row, step, lane);
+        // Of the exponents the two smallest make a subnormal number.
+        const int exponent = static_cast<const Byte*>(w.scales)[block];
         const float scale =
             __int_as_float(exponent < 2 ? (exponent + 1) << 21 : (exponent - 1) << 23);
-        each(four_single_bytes(at + 1 + 4 * (lane % 4)), 0, lane, values,
+        each(codes_of(w, block, lane), 0, lane, values,
              [&](int code) { return scale * w.table[code]; });
     }
 };
@@ -235,20 +245,21 @@ struct q3_k : Of256 {
     }
 };
 
-// (d scale) (q - 32), blocks of 210 bytes: 128 bytes of low halves, 64 of high pairs of bits, 16
-// scales of signed bytes, d
+// (d scale) (q - 32), taken apart: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
+// high pairs of bits
 struct q6_k {
     static __device__ int first(int lane) { return 128 * (lane / 16) + 4 * (lane % 16); }
     static __device__ int second(int lane) { return first(lane) + 64; }
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Byte* block = w.codes + (row * (w.columns / 256) + step) * 210;
-        const unsigned low = four_bytes(block + 4 * lane);
-        const unsigned high = four_bytes(block + 128 + 32 * (lane / 16) + 4 * (lane % 8));
-        const float d = half_at(block + 208);
+        const Int block = row * (w.columns / 256) + step;
+        const unsigned low = word_at(w.codes + block * 128 + 4 * lane);
+        const unsigned high = word_at(w.zeros + block * 64 + 32 * (lane / 16) + 4 * (lane % 8));
+        const Byte* scales = static_cast<const Byte*>(w.scales) + block * 18;
+        const float d = half_at(scales + 16);
 #pragma unroll
         for (int part = 0; part < 2; part++) {
             const int at = part ? second(lane) : first(lane);
-            const float scale = d * float(static_cast<signed char>(block[192 + at / 16]));
+            const float scale = d * float(static_cast<signed char>(scales[at / 16]));
             const int field = 4 * part + 2 * (lane % 16 / 8);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
