@@ -279,7 +279,7 @@ def run_backward(
                 )
             if node.sequence_nr < last_write.sequence_nr:
                 inplace.check_saved(node)
-            packed = node.saved
+            packed: Any = node.saved
             if packing_used and node.unpack is not None:
                 node.saved = node.unpack(node)
             parents = node.parents
@@ -297,7 +297,7 @@ def run_backward(
                 node.saved = None
             elif packing_used:
                 node.saved = packed
-            packed = None
+            packed = None  # so that what was saved has no other holder
             g = None
             for parent, result in zip(parents, results, strict=False):
                 if parent is not None and result is not None:

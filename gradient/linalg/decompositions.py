@@ -47,13 +47,18 @@ class SVD(NamedTuple):
 
 
 def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
-    """L of input = L L^T, for symmetric positive definite matrices (..., N, N); with `upper` L^T.
+    """L of input = L L^H, for symmetric or Hermitian positive definite matrices (..., N, N); with
+    `upper` L^H.
 
     One triangle is read. `LinAlgError` where a matrix is not positive definite.
     """
-    x = squares("linalg.cholesky", input)
-    factor = ops.cholesky(x.mT if upper else x)
-    return factor.mT if upper else factor
+    x = squares("linalg.cholesky", input, takes_complex=True)
+    if not upper:
+        return ops.cholesky(x)
+    if x.is_complex():  # the gradient is that of the lower factor, as in PyTorch
+        x = x.detach().mH + (x - x.detach())
+        return ops.cholesky(x).mH
+    return ops.cholesky(x.mT).mT
 
 
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
@@ -83,32 +88,35 @@ def _first_minor(matrix: np.ndarray) -> int:
 
 
 def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
-    """Eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of symmetric
-    matrices, of which the lower (L) or the upper (U) triangle is read."""
-    x = _triangle("linalg.eigh", A, UPLO)
+    """Eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of symmetric or
+    Hermitian matrices, of which the lower (L) or the upper (U) triangle is read. A loss may not
+    depend on the signs, or complex phases, of the vectors."""
+    x = _triangle("linalg.eigh", A, UPLO, takes_complex=True)
     found = ops.eigh(x)
-    return Eigh(found[..., -1, :].clone(), found[..., :-1, :].clone())
+    values = found[..., -1, :]
+    return Eigh((values.real if x.is_complex() else values).clone(), found[..., :-1, :].clone())
 
 
 def eigvalsh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Tensor:
-    """The eigenvalues (..., N) of symmetric matrices, ascending."""
-    return ops.eigvalsh(_triangle("linalg.eigvalsh", A, UPLO))
+    """The eigenvalues (..., N) of symmetric or Hermitian matrices, ascending."""
+    x = _triangle("linalg.eigvalsh", A, UPLO, takes_complex=True)
+    return eigh(x).eigenvalues if x.is_complex() else ops.eigvalsh(x)
 
 
-def _triangle(name: str, x: Tensor, uplo: str) -> Tensor:
+def _triangle(name: str, x: Tensor, uplo: str, takes_complex: bool) -> Tensor:
     if str(uplo).upper() not in ("L", "U"):
         raise ArgumentError(sentence(name, "UPLO 'L' or 'U'", repr(uplo)))
-    x = squares(name, x)
-    return x.mT if uplo.upper() == "U" else x
+    x = squares(name, x, takes_complex=takes_complex)
+    return x.mH if uplo.upper() == "U" else x
 
 
 def svd(A: Tensor, full_matrices: bool = True) -> SVD:
-    """U, singular values (descending) and V^T of A = U diag(S) V^T (..., M, N).
+    """U, singular values (descending) and V^H of A = U diag(S) V^H (..., M, N).
 
-    U is (..., M, K) and V^T (..., K, N), K the smaller of M and N. With `full_matrices` both are
+    U is (..., M, K) and V^H (..., K, N), K the smaller of M and N. With `full_matrices` both are
     square: what is added has no gradient.
     """
-    x = matrices("linalg.svd", A)
+    x = matrices("linalg.svd", A, takes_complex=True)
     m, n = x.shape[-2:]
     found = ops.svd(x)
     u, s, v = (found[..., :m, :].clone(), found[..., m, :].clone(), found[..., m + 1 :, :].clone())
@@ -116,7 +124,7 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
         u = cat([u, _complement(u)], -1)
     if full_matrices and n > m:
         v = cat([v, _complement(v)], -1)
-    return SVD(u, s, v.mT.clone())
+    return SVD(u, s.real.clone() if x.is_complex() else s, v.mH.clone())
 
 
 def _complement(columns: Tensor) -> Tensor:
@@ -128,7 +136,8 @@ def _complement(columns: Tensor) -> Tensor:
 
 def svdvals(A: Tensor) -> Tensor:
     """The singular values (..., K) of A (..., M, N), descending."""
-    return ops.svdvals(matrices("linalg.svdvals", A))
+    x = matrices("linalg.svdvals", A, takes_complex=True)
+    return svd(x, False).S if x.is_complex() else ops.svdvals(x)
 
 
 def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
@@ -137,7 +146,7 @@ def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
     Q is (..., M, K), K the smaller of M and N, or with mode "complete" (..., M, M), of which the
     added columns have no gradient; with mode "r" it is empty.
     """
-    x = matrices("linalg.qr", A)
+    x = matrices("linalg.qr", A, takes_complex=True)
     m, n = x.shape[-2:]
     if mode not in ("reduced", "complete", "r"):
         raise ArgumentError(sentence("linalg.qr", "mode reduced, complete or r", repr(mode)))
@@ -147,7 +156,7 @@ def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
     else:  # of the first columns, and the others as they are seen from there
         found = ops.qr(x[..., :m])
         q = found[..., :m, :].clone()
-        r = cat([found[..., m:, :].mT, q.mT @ x[..., m:]], -1)
+        r = cat([found[..., m:, :].mT, q.mH @ x[..., m:]], -1)
     if mode == "r":
         return QR(q.new_empty((0,)), r)
     if mode == "complete" and m > n:

@@ -41,7 +41,7 @@ REACH = 5.37
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
     """A to the power of n, for A (..., N, N): by repeated squaring; of the inverse if n < 0."""
-    x = squares("linalg.matrix_power", A, integers=True)
+    x = squares("linalg.matrix_power", A, integers=True, takes_complex=True)
     n = int_of("linalg.matrix_power", "n", n)
     if n < 0:
         x, n = inv(x), -n

@@ -57,7 +57,7 @@ class LeastSquares(NamedTuple):
 
 def inv(A: Tensor) -> Tensor:
     """The inverse of A (..., N, N). `LinAlgError` where there is none."""
-    return ops.inv(squares("linalg.inv", A))
+    return ops.inv(squares("linalg.inv", A, takes_complex=True))
 
 
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
@@ -94,7 +94,7 @@ def _zero_pivot(matrix: np.ndarray) -> int:
 
 def det(A: Tensor) -> Tensor:
     """The determinant (...) of A (..., N, N)."""
-    return ops.det(squares("linalg.det", A))
+    return ops.det(squares("linalg.det", A, takes_complex=True))
 
 
 def slogdet(A: Tensor) -> LogDeterminant:
@@ -109,7 +109,8 @@ def slogdet(A: Tensor) -> LogDeterminant:
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X of A X = B, or of X A = B if not `left`; A (..., N, N), B (..., N, K) or (..., N)."""
-    a, b = squares("linalg.solve", A), matrices("linalg.solve", B, 1)
+    a = squares("linalg.solve", A, takes_complex=True)
+    b = matrices("linalg.solve", B, 1, takes_complex=True)
     vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     if vectors:
         b = b.unsqueeze(-1)
@@ -142,11 +143,11 @@ def solve_triangular(
 ) -> Tensor:
     """As `solve`, for triangular matrices: the other triangle is not read, with `unitriangular`
     nor is the diagonal, which counts as ones."""
-    a = squares("linalg.solve_triangular", A)
+    a = squares("linalg.solve_triangular", A, takes_complex=True)
     a = a.triu(int(unitriangular)) if upper else a.tril(-int(unitriangular))
     if unitriangular:
         a = a + eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    b = matrices("linalg.solve_triangular", B)
+    b = matrices("linalg.solve_triangular", B, takes_complex=True)
     if not left:
         a, b, upper = a.mT, b.mT, not upper
     try:

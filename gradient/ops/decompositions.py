@@ -5,6 +5,11 @@ algorithmic differentiation"; pseudo-inverse: Golub and Pereyra 1973, "The Diffe
 Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate"; QR: Liao et al.
 2019, "Differentiable Programming Tensor Networks", section III. Results that are several matrices
 are one below the other: see `gradient.backends.composed.decompositions`.
+
+Of complex matrices, `inv`, `solve` and `det` have the rules of real ones, for what nodes pass to
+each other (`gradient.autograd.engine`). The others are no functions of a complex matrix alone:
+their rules conjugate what comes in, follow the same papers with adjoints for transposes, and
+conjugate what goes out. The phases of complex vectors are free: a loss is not to depend on them.
 """
 
 from __future__ import annotations
@@ -21,6 +26,11 @@ Be = Backend[Any]
 
 def _t(be: Be, x: Any) -> Any:
     return be.matrix_transpose(x)
+
+
+def _h(be: Be, x: Any) -> Any:
+    """The adjoint: the conjugate transpose."""
+    return be.conj(be.matrix_transpose(x))
 
 
 def _rows(be: Be, x: Any, start: int, stop: int | None) -> Any:
@@ -53,7 +63,7 @@ def _inv_grad(g: Any, be: Be, out: Any) -> Any:
     return -be.matmul(be.matmul(across, g), across)
 
 
-@op(_inv_grad, promotion="same_float", core_dims=2)
+@op(_inv_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def inv(be: Backend[Array], x: Array, /) -> Array:
     """The inverse of x (..., N, N)."""
     return be.inv(x)
@@ -61,7 +71,7 @@ def inv(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, be, a, out: -be.matmul(be.solve(_t(be, a), g), _t(be, out)),
     lambda g, be, a: be.solve(_t(be, a), g),
-    promotion="same_float", core_dims=2)  # fmt: skip
+    promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
 def solve(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """x of a x = b, for a (..., N, N) and b (..., N, K); batch axes broadcast."""
     return be.solve(a, b)
@@ -69,15 +79,16 @@ def solve(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 def _cholesky_grad(g: Any, be: Be, out: Any) -> Any:
     n = out.shape[-1]
-    half = _mask(be, np.tril(np.ones((n, n))) - np.eye(n) / 2, out)
     back = be.inv(out)
-    found = be.matmul(be.matmul(_t(be, back), be.matmul(_t(be, out), g) * half), back)
-    return (found + _t(be, found)) * 0.5
+    inner = be.matmul(_h(be, out), be.conj(g))
+    below = _h(be, inner * _mask(be, np.tril(np.ones((n, n)), -1), out))
+    inner = inner * _mask(be, np.tril(np.ones((n, n))), out) + below
+    return be.conj(be.matmul(be.matmul(_h(be, back), inner * 0.5), back))
 
 
-@op(_cholesky_grad, promotion="same_float", core_dims=2)
+@op(_cholesky_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def cholesky(be: Backend[Array], x: Array, /) -> Array:
-    """The lower L of a symmetric x = L L^T (..., N, N)."""
+    """The lower L of a symmetric x = L L^T (..., N, N), or a Hermitian x = L L^H."""
     return be.cholesky(x)
 
 
@@ -128,7 +139,8 @@ def logabsdet(be: Backend[Array], x: Array, /) -> Array:
     return be.logabsdet(x)
 
 
-@op(lambda g, be, x: _matrix(be, g) * be.cofactor(x), promotion="same_float", core_dims=2)
+@op(lambda g, be, x: _matrix(be, g) * be.cofactor(x),
+    promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
 def det(be: Backend[Array], x: Array, /) -> Array:
     """The determinant of x (..., N, N)."""
     return be.det(x)
@@ -140,7 +152,7 @@ def _cofactor_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     return along * back - be.matmul(be.matmul(out, _t(be, g)), back)
 
 
-@op(_cofactor_grad, promotion="same_float", core_dims=2)
+@op(_cofactor_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def cofactor(be: Backend[Array], x: Array, /) -> Array:
     """The cofactors of x (..., N, N). The gradient is that of matrices that have an inverse."""
     return be.cofactor(x)
@@ -149,16 +161,17 @@ def cofactor(be: Backend[Array], x: Array, /) -> Array:
 def _eigh_grad(g: Any, be: Be, out: Any) -> Any:
     n = out.shape[-1]
     vectors, values = _rows(be, out, 0, n), _rows(be, out, n, n + 1)
-    inner = be.matmul(_t(be, vectors), _rows(be, g, 0, n)) * _differences(be, values)
+    g = be.conj(g)
+    inner = be.matmul(_h(be, vectors), _rows(be, g, 0, n)) * _differences(be, values)
     inner = inner + _diagonal(be, _rows(be, g, n, n + 1))
-    found = be.matmul(be.matmul(vectors, inner), _t(be, vectors))
-    return (found + _t(be, found)) * 0.5
+    found = be.matmul(be.matmul(vectors, inner), _h(be, vectors))
+    return be.conj(found + _h(be, found)) * 0.5
 
 
-@op(_eigh_grad, promotion="same_float", core_dims=2)
+@op(_eigh_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def eigh(be: Backend[Array], x: Array, /) -> Array:
-    """The eigenvectors of a symmetric x (..., N, N), and below them the eigenvalues. The gradient
-    of the vectors is infinite where two values are equal."""
+    """The eigenvectors of a symmetric or Hermitian x (..., N, N), and below them the eigenvalues.
+    The gradient of the vectors is infinite where two values are equal."""
     return be.eigh(x)
 
 
@@ -181,21 +194,25 @@ def _parts(be: Be, found: Any, m: int) -> tuple[Any, Any, Any]:
 
 def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     m, n = x.shape[-2:]
-    (u, s, v), (gu, gs, gv) = _parts(be, out, m), _parts(be, g, m)
+    (u, s, v), (gu, gs, gv) = _parts(be, out, m), _parts(be, be.conj(g), m)
     between = _differences(be, s * s)
-    left, right = be.matmul(_t(be, u), gu), be.matmul(_t(be, v), gv)
-    inner = (left - _t(be, left)) * between * s + _t(be, s) * ((right - _t(be, right)) * between)
-    found = be.matmul(u, be.matmul(inner + _diagonal(be, gs), _t(be, v)))
+    left, right = be.matmul(_h(be, u), gu), be.matmul(_h(be, v), gv)
+    turned = left - _h(be, left)
+    inner = turned * between * s + _t(be, s) * ((right - _h(be, right)) * between)
+    inner = inner + _diagonal(be, (gs + be.conj(gs)) * 0.5)  # the values are real
+    if out.dtype.kind[:1] == "c":  # the phases, of which U's are taken to be free
+        inner = inner + turned * _mask(be, np.eye(s.shape[-1]), s) / (s + s)
+    found = be.matmul(u, be.matmul(inner, _h(be, v)))
     if m > n:
         beyond = gu - be.matmul(u, left)
-        found = found + be.matmul(beyond / s, _t(be, v))
+        found = found + be.matmul(beyond / s, _h(be, v))
     if n > m:
         beyond = gv - be.matmul(v, right)
-        found = found + be.matmul(u, _t(be, beyond / s))
-    return found
+        found = found + be.matmul(u, _h(be, beyond / s))
+    return be.conj(found)
 
 
-@op(_svd_grad, promotion="same_float", core_dims=2)
+@op(_svd_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def svd(be: Backend[Array], x: Array, /) -> Array:
     """U, the singular values and V of x (..., M, N), one below the other. The gradient of U and V
     is infinite where two singular values are equal."""
@@ -216,15 +233,15 @@ def svdvals(be: Backend[Array], x: Array, /) -> Array:
 def _qr_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     m, n = x.shape[-2:]
     q, across = _rows(be, out, 0, m), _rows(be, out, m, m + n)  # R^T
+    g = be.conj(g)
     gq, gr = _rows(be, g, 0, m), _t(be, _rows(be, g, m, m + n))
-    inner = be.matmul(_t(be, across), _t(be, gr)) - be.matmul(_t(be, gq), q)
-    lower = inner * _mask(be, np.tril(np.ones((n, n))), x)
-    below = inner * _mask(be, np.tril(np.ones((n, n)), -1), x)
-    total = gq + be.matmul(q, lower + _t(be, below))
-    return _t(be, be.solve(_t(be, across), _t(be, total)))
+    inner = be.matmul(_t(be, across), _h(be, gr)) - be.matmul(_h(be, gq), q)
+    half = inner * _mask(be, np.tril(np.ones((n, n))) - np.eye(n) / 2, x)
+    total = gq + be.matmul(q, half + _h(be, half))
+    return be.conj(_h(be, be.solve(_t(be, across), _h(be, total))))
 
 
-@op(_qr_grad, promotion="same_float", core_dims=2)
+@op(_qr_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def qr(be: Backend[Array], x: Array, /) -> Array:
     """Q and below it R^T of x (..., M, N), which is differentiable for M of at least N."""
     return be.qr(x)

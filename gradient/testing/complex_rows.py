@@ -7,8 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from gradient.ops import complex_numbers, elementwise, fourier, index, linalg, reduce, shape
+from gradient.ops import (
+    complex_numbers,
+    decompositions,
+    elementwise,
+    fourier,
+    index,
+    linalg,
+    reduce,
+    shape,
+)
 from gradient.testing.elementwise_rows import elementwise_op, sigmoid
+from gradient.testing.matrix_rows import qr_rows, svd_rows, with_values
 from gradient.testing.row import Row
 from gradient.testing.samples import EMPTIES, EMPTY, ONE, PAIR
 
@@ -28,6 +38,16 @@ def binary(op: str, reference: Any, low: float = 0.3, high: float = 2.0) -> Row:
 
 def as_parts(x: Any) -> Any:
     return np.stack([x.real, x.imag], -1)
+
+
+def hermitian(x: Any) -> Any:
+    """A positive definite matrix."""
+    return x @ x.conj().swapaxes(-1, -2) if isinstance(x, np.ndarray) else x @ x.mH
+
+
+def matrix_row(op: str, reference: Any) -> Row:
+    run = getattr(decompositions, op)
+    return Row(op, run, reference, [(2, 3, 3)], note="complex", kind="complex", tolerance=256)
 
 
 def fourier_row(op: str, note: str, reference: Any, shape: Any, kind: str, **options: Any) -> Row:
@@ -92,6 +112,20 @@ ROWS = [
     Row("mul", lambda x: elementwise.mul(x, 1j), lambda x: x * 1j, [(3, 4)], note="by i",
         kind="double"),
     Row("matmul", linalg.matmul, np.matmul, [(2, 3, 4), (4, 5)], note="complex", kind="complex"),
+    *(matrix_row(op, reference) for op, reference in (("inv", np.linalg.inv),
+        ("det", np.linalg.det), ("qr", qr_rows),
+        ("cofactor", lambda x: np.linalg.det(x)[:, None, None] * np.linalg.inv(x).mT))),
+    Row("solve", decompositions.solve, np.linalg.solve, ((3, 3), (2, 3, 2)), note="complex",
+        kind="complex", tolerance=256),
+    Row("cholesky", lambda x: decompositions.cholesky(hermitian(x)),
+        lambda x: np.linalg.cholesky(hermitian(x)), [(2, 3, 3)], note="complex", kind="complex",
+        tolerance=256),
+    Row("eigh", lambda x: elementwise.abs(decompositions.eigh(hermitian(x))),
+        lambda x: abs(with_values(*np.linalg.eigh(hermitian(x))[::-1])), [(2, 3, 3)],
+        note="complex", kind="complex", tolerance=256),
+    *(Row("svd", lambda x: elementwise.abs(decompositions.svd(x)), lambda x: abs(svd_rows(x)),
+          [size], note=f"complex, {note}", kind="complex", tolerance=256)
+      for note, size in (("square", (2, 3, 3)), ("tall", (4, 2)), ("wide", (2, 4)))),
     Row("sum", lambda x: reduce.sum(x, axis=1), lambda x: x.sum(1), [(3, 4)], note="complex",
         kind="complex"),
     Row("mean", reduce.mean, np.mean, [(3, 4)], note="complex", kind="complex"),

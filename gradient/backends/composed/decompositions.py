@@ -1,7 +1,8 @@
 """Decompositions of matrices (..., M, N), by LAPACK on the host.
 
 Backends whose devices have such routines of their own override them. Where several matrices are
-found, they are one array, one below the other. Matrices are float32 or float64.
+found, they are one array, one below the other. Matrices are float32, float64 or, where adjoints
+are spoken of, complex.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def cholesky(self, x: Array) -> Array:
-        """The lower L of x = L L^T, from the lower triangle of x (..., N, N)."""
+        """The lower L of x = L L^T, of complex x = L L^H, from the lower triangle of x
+        (..., N, N)."""
         factor = np.linalg.cholesky(self.to_numpy(x))
         if np.isnan(factor).any():
             raise np.linalg.LinAlgError("expected numbers, got NaN")
@@ -90,18 +92,18 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @lapack
     def cofactor(self, x: Array) -> Array:
         """The matrix of cofactors of x (..., N, N), det(x) x^-T, which singular matrices have too:
-        det(U V^T) U diag(the product of the other singular values) V^T."""
+        det(U V^H) times the conjugate of U diag(the product of the other singular values) V^H."""
         u, s, vh = np.linalg.svd(self.to_numpy(x))
         n = s.shape[-1]
         others = np.where(np.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]).prod(-1)
         sign = np.linalg.det(u) * np.linalg.det(vh)
-        return self.asarray(sign[..., None, None] * (u * others[..., None, :]) @ vh)
+        return self.asarray(sign[..., None, None] * (u.conj() * others[..., None, :]) @ vh.conj())
 
     @in_float32
     @lapack
     def eigh(self, x: Array) -> Array:
-        """(..., N + 1, N): of a symmetric x, of which the lower triangle is read, the eigenvectors
-        as columns, and below them the eigenvalues, ascending."""
+        """(..., N + 1, N): of a symmetric or Hermitian x, of which the lower triangle is read, the
+        eigenvectors as columns, and below them the eigenvalues, ascending."""
         values, vectors = np.linalg.eigh(self.to_numpy(x))
         return self.asarray(np.concatenate([vectors, values[..., None, :]], -2))
 
@@ -109,9 +111,9 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @lapack
     def svd(self, x: Array) -> Array:
         """(..., M + 1 + N, K) for x (..., M, N), K the smaller of M and N: U, below it the singular
-        values, descending, below them V of x = U diag(S) V^T."""
+        values, descending, below them V of x = U diag(S) V^H."""
         u, s, vh = np.linalg.svd(self.to_numpy(x), full_matrices=False)
-        return self.asarray(np.concatenate([u, s[..., None, :], vh.swapaxes(-1, -2)], -2))
+        return self.asarray(np.concatenate([u, s[..., None, :], vh.conj().swapaxes(-1, -2)], -2))
 
     @in_float32
     @lapack
