@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.autograd import graph as graph
 from gradient.autograd.anomaly import *
 from gradient.autograd.checkpoint import *
 from gradient.autograd.engine import *

@@ -12,7 +12,7 @@ from gradient.backends import matmul_precision
 from gradient.errors import TypeMismatch, sentence
 
 if TYPE_CHECKING:
-    from gradient.autograd.graph import SavedHooks
+    from gradient.autograd.saved_hooks import SavedHooks
     from gradient.dtypes import DType
 
 __all__ = [

@@ -72,6 +72,7 @@ MODULES = {
     "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
+    "gradient.autograd.graph": "gradient.autograd.saved_hooks",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
     "gradient.utils.data.dataloader": "gradient.data",
     "gradient.utils.data.dataset": "gradient.data",

@@ -24,7 +24,6 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
-from gradient.tensor.old_forms import constructed
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.pairings import Pairings
 from gradient.tensor.predicates import Predicates
@@ -85,6 +84,8 @@ class Tensor(
     ) -> Any:
         """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
         prefer `gradient.tensor` and `empty`."""
+        from gradient.tensor.old_forms import constructed
+
         made = constructed("Tensor", data, size, float, device, any_dtype=True)
         if cls is Tensor:
             return made.requires_grad_() if requires_grad else made

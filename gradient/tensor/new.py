@@ -8,7 +8,6 @@ from gradient.autograd.placing import creates_like
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
-from gradient.tensor.old_forms import constructed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +85,8 @@ class NewLike(Arithmetic):
     def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:
         """Of a tensor one that shares its memory; of a sequence its values; of sizes, or of none,
         what is not defined: an old form of `new_tensor` and `new_empty`."""
+        from gradient.tensor.old_forms import constructed
+
         return constructed("new", data, size, **self._like(None, device))
 
     def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import dtype_of
 from gradient.errors import TypeMismatch, sentence
 from gradient.tensor.arguments import Size, size_of, strict_index
+from gradient.tensor.creation import empty
+from gradient.tensor.from_data import tensor
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
@@ -25,9 +27,6 @@ def constructed(
 
     A Tensor is to be of `dtype`, unless `any_dtype`.
     """
-    from gradient.tensor.creation import empty
-    from gradient.tensor.from_data import tensor
-
     if size is not None:
         data = (Size(size), *data)
     (first,) = data if len(data) == 1 else (None,)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.autograd.graph import (
+from gradient.autograd.saved_hooks import (
     disable_saved_tensors_hooks,
     save_on_cpu,
     saved_tensors_hooks,
