@@ -220,7 +220,6 @@ TAKES_ANYTHING = {
     "gradient/autograd/function.py:Function.forward": "raises: a subclass has not written it",
     "gradient/compat/onnx.py:export": "raises: there is no export",
     "gradient/backends/packed.py:PackedArray._refuse": "raises whatever it is given",
-    "gradient/compat/onnx.py:export": "raises: there is no export",
 }
 
 

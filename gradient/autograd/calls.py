@@ -219,9 +219,10 @@ def of_n(made: Op) -> Callable[..., Any]:
 
     def call(*inputs: Any, **options: Any) -> Any:
         backend: Any = None
+        shared: Any = None
         arrays: list[Any] = []
         nodes: list[Any] = []
-        fits, shared = promotes, None
+        fits = promotes
         try:
             for t in inputs:
                 if isinstance(t, Variable):
