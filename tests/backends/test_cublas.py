@@ -237,6 +237,16 @@ def test_tensor_cores_round_float32_where_they_may(be: CudaBackend) -> None:
     assert be.runtime.cublas.computes == [plain, double, plain, fast, double, plain]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_parts_of_a_sum_are_not_rounded_to_16_bits(dtype: str, be: CudaBackend) -> None:
+    """As cuBLAS may add them up where it divides a sum among blocks, unless it is told not to."""
+    a = np.array([[200, -200, 200, -200, 1]]).astype(gradient.dtypes.dtype_of(dtype).numpy)
+    b = np.array([[200], [200], [200], [200], [1]]).astype(a.dtype)
+    assert be.matmul(a, b) == 1
+    assert be.linear(a, b.T.copy(), np.array([2], a.dtype)) == 3
+    assert products(be) == [ONE, WITH_BIAS]
+
+
 def test_int8_is_added_up_in_int32(be: CudaBackend) -> None:
     a, b = (DRAW.integers(-128, 128, shape).astype(np.int8) for shape in ((4, 600), (600, 8)))
     out, at = np.empty((4, 8), np.int32), be.runtime.address

@@ -3,7 +3,8 @@
 Each is a C function made of a Python one, with the types of cublas_api.h and cublasLt.h, so that
 what the backend passes goes through ctypes both ways. What the real libraries refuse is refused:
 leading dimensions below the columns' length, a stream that has no workspace, memory that is none of
-the arrays whose addresses were asked for.
+the arrays whose addresses were asked for. Where the real ones may add up parts of a sum in the type
+of the result, for nobody forbade it, that is done.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cublasCreate_v2": (POINTER(c_void_p),),
     "cublasSetStream_v2": (c_void_p, c_void_p),
     "cublasSetWorkspace_v2": (c_void_p, c_void_p, c_size_t),
+    "cublasSetMathMode": (c_void_p, c_int),
     "cublasGemmEx_64": (*HEAD, *MATRIX, *MATRIX, c_void_p, *MATRIX, c_int, c_int),
     "cublasGemmStridedBatchedEx_64": (
         *HEAD, *BATCHED, *BATCHED, c_void_p, *BATCHED, c_int64, c_int, c_int,
@@ -52,7 +54,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Of cublas_api.h and cublasLt.h, CUDA 13; `test_cublas` looks for the names in the real ones."""
 PRODUCTS = ("cublasGemmEx_64", "cublasGemmStridedBatchedEx_64", "cublasLtMatmul")
-SIZES = {1: 8, 5: 4, 6: 4, 7: 4, 8: 4}, {3: 4, 4: 4, 7: 4, 8: 8}, {5: 4, 6: 8}
+SIZES = {1: 8, 3: 4, 5: 4, 6: 4, 7: 4, 8: 4}, {3: 4, 4: 4, 7: 4, 8: 8}, {5: 4, 6: 8}
 """Bytes of the attributes of a preference, an operation and a layout."""
 
 
@@ -128,6 +130,9 @@ class Library:
         assert where % 256 == 0 or where % 16 == 0
         self.has_workspace = True
 
+    def _cublasSetMathMode(self, handle: int, mode: int) -> None:  # noqa: N802
+        self.objects[handle]["math"] = mode
+
     def _cublasGemmEx(  # noqa: N802
         self, handle: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int,
         a: int, a_kind: int, lda: int, b: int, b_kind: int, ldb: int, beta: int,
@@ -147,16 +152,18 @@ class Library:
         assert handle in self.objects and self.has_workspace and algorithm == -1
         assert a_kind == b_kind
         self.computes.append(compute)
+        whole = self.objects[handle].get("math", 0) == 16
         for i in range(batch):
             self._product(
-                (ta, tb), (m, n, k), (alpha, beta), compute,
+                (ta, tb), (m, n, k), (alpha, beta), compute, whole,
                 (a + i * stride_a * _width(a_kind), a_kind, lda),
                 (b + i * stride_b * _width(b_kind), b_kind, ldb),
                 (c + i * stride_c * _width(c_kind), c_kind, ldc),
             )  # fmt: skip
 
     def _product(
-        self, transposed: Any, sizes: Any, factors: Any, compute: int, a: Any, b: Any, c: Any,
+        self, transposed: Any, sizes: Any, factors: Any, compute: int, whole: bool,
+        a: Any, b: Any, c: Any,
         finish: Callable[[np.ndarray], np.ndarray] = lambda x: x,
     ) -> None:  # fmt: skip
         m, n, k = sizes
@@ -169,7 +176,11 @@ class Library:
         right = self._matrix(b, (k, n), transposed[1])
         out = self._matrix(c, (m, n), 0)
         with np.errstate(all="ignore"):
-            total = left.astype(wide) @ right.astype(wide)
+            left, right = left.astype(wide), right.astype(wide)
+            total = left @ right
+            if not whole:
+                parts = (left[:, i::2] @ right[i::2] for i in (0, 1))
+                total = sum(part.astype(out.dtype) for part in parts).astype(wide)
             out[...] = finish(total).astype(out.dtype)
 
     def _matrix(self, given: tuple[int, int, int], shape: Any, transposed: int) -> np.ndarray:
@@ -232,7 +243,7 @@ class Library:
         requested: int, results: int, count: Any,
     ) -> None:  # fmt: skip
         asked = self.objects[preference]
-        assert requested == 1 and set(asked) == {1, 5, 6, 7, 8}
+        assert requested == 1 and set(asked) == {1, 3, 5, 6, 7, 8}
         assert all(asked[i].bit_count() == 1 for i in (5, 6, 7, 8))
         if not self.has_epilogues:
             raise Refused(NOT_SUPPORTED)
@@ -240,6 +251,7 @@ class Library:
         ctypes.memmove(results, algorithm, 64)
         ctypes.memmove(results + 64, (c_size_t * 1)(1024), 8)
         self.objects[operation]["alignments"] = [asked[i] for i in (5, 6, 7, 8)]
+        self.objects[operation]["whole"] = asked[3] == 2
         count[0] = 1
 
     def _cublasLtMatmul(  # noqa: N802
@@ -263,7 +275,7 @@ class Library:
         added = self._matrix((bias, of_out["kind"], m), (m, 1), 0)
         self.computes.append(how["compute"])
         self._product(
-            (how[3], how[4]), (m, n, k), (alpha, beta), how["compute"],
+            (how[3], how[4]), (m, n, k), (alpha, beta), how["compute"], how["whole"],
             *((at, layout["kind"], layout["leading"])
               for at, layout in zip((a, b, d), (*layouts, of_out), strict=True)),
             finish=lambda x: EPILOGUES[how[7]](x + added.astype(x.dtype)),

@@ -25,6 +25,10 @@ DEFAULT_ALGORITHM = -1
 COMPUTE_32F, COMPUTE_64F, COMPUTE_32I, COMPUTE_32F_FAST_TF32 = 68, 70, 72, 77
 """`cublasOperation_t`, `cublasGemmAlgo_t` and `cublasComputeType_t` of cublas_api.h."""
 
+NO_REDUCED_SUMS = 16
+"""`CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION` of `cublasMath_t`: where a sum is divided
+among blocks, its parts stay in the type that they are added up in."""
+
 WORKSPACE = 32 << 20
 """Bytes of each stream's workspace: what NVIDIA asks for on a Hopper GPU, and more than others
 need."""
@@ -131,6 +135,7 @@ class Cublas:
         self._set_workspace = bind(
             library, "cublasSetWorkspace_v2", pointer, pointer, ctypes.c_size_t
         )
+        set_math = bind(library, "cublasSetMathMode", pointer, integer)
         create = bind(library, "cublasCreate_v2", ctypes.POINTER(pointer))
         self._lock = threading.Lock()  # a handle takes calls of one thread at a time
         self._stream: int | None = None
@@ -138,6 +143,7 @@ class Cublas:
         handle = pointer()
         with runtime.on_device():
             check("cublasCreate", create(ctypes.byref(handle)))
+            check("cublasSetMathMode", set_math(handle, NO_REDUCED_SUMS))
         self._handle = handle
 
     def workspace(self, stream: int) -> int:

@@ -29,8 +29,11 @@ EPILOGUE_BIAS, EPILOGUE_RELU_BIAS, EPILOGUE_GELU_BIAS = 4, 6, 36
 """`cublasLtEpilogue_t`. GELU is the approximation by tanh."""
 DESC_TRANSA, DESC_TRANSB, DESC_EPILOGUE, DESC_BIAS_POINTER = 3, 4, 7, 8
 LAYOUT_BATCH_COUNT, LAYOUT_STRIDED_BATCH_OFFSET = 5, 6
-PREF_MAX_WORKSPACE_BYTES, PREF_MIN_ALIGNMENT_BYTES = 1, (5, 6, 7, 8)
+PREF_MAX_WORKSPACE_BYTES, PREF_REDUCTION_SCHEMES, PREF_MIN_ALIGNMENT_BYTES = 1, 3, (5, 6, 7, 8)
 """Attributes of cublasLt.h; the alignments are those of A, B, C and D."""
+REDUCED_AS_COMPUTED = 2
+"""`CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE`: where a sum is divided among blocks, its parts
+stay in the type that they are added up in."""
 MAX_ALIGNMENT = 256
 PLANS_KEPT = 512
 
@@ -155,6 +158,8 @@ class CublasLt:
             layouts.append(layout)
         preference = _made("cublasLtMatmulPreferenceCreate", self._new_preference)
         _set(self._set_preference, preference, PREF_MAX_WORKSPACE_BYTES, ctypes.c_size_t(WORKSPACE))
+        schemes = ctypes.c_uint32(REDUCED_AS_COMPUTED)
+        _set(self._set_preference, preference, PREF_REDUCTION_SCHEMES, schemes)
         alignments = (*key[-3:], key[-1])
         for name, alignment in zip(PREF_MIN_ALIGNMENT_BYTES, alignments, strict=True):
             _set(self._set_preference, preference, name, ctypes.c_uint32(alignment))
