@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 CHARS = {"float32": "f", "float64": "d", "float16": "e", "bfloat16": "E"}
+BY_CHAR = {char: gradient.dtypes.dtype_of(name).numpy for name, char in CHARS.items()}
 OPERATORS: dict[str, Any] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
     "truediv": lambda a, b: a / b, "neg": lambda a: -a, "square": lambda a: a * a,
@@ -244,7 +245,35 @@ def test_reductions_compile_without_spills(char: str, architecture: str) -> None
         code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
         assert code[:4] == b"\x7fELF"
         assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
-        assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 64  # 1024 threads
+
+
+@pytest.mark.parametrize("char", CHARS.values())
+def test_a_block_of_a_long_row_has_registers_for_its_threads(
+    char: str, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 65,536 that a block may have: with more, the launch is refused."""
+    pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
+    launched: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        be.runtime, "launch_source", lambda text, grid, block, *_: launched.append((text, block))
+    )
+    steps = [
+        Step("gelu_grad", (Given(0), Given(1)), char),
+        Step("silu_grad", (Made(0), Given(2)), char),
+        Step("tan", (Made(1),), char),
+        Step("erf", (Made(1),), char),
+        Step("mul", (Made(2), Made(3)), char),
+    ]
+    ends = (End("sum", Made(4), False, False),)
+    expression = Expression(tuple(steps), (char,) * 3, (Made(0), Made(1)), ends)
+    rows = np.ones((2, 1 << 15), BY_CHAR[char])
+    be.fused(rows, rows, rows, expression=expression)
+    [(text, block)] = launched
+    for architecture in ("sm_80", "sm_90"):
+        _, log = compilation.compile_verbosely(text, "fused.cu", architecture)
+        assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
+        [registers] = map(int, re.findall(r"Used (\d+) registers", log))
+        assert -(-registers // 8) * 8 * block <= 65536
 
 
 # Chains of plans ----------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ from gradient.backends.expression import End, Expression, Fusing, Given, Layout,
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
 
-BLOCK = 256
+BLOCK, ROW_BLOCK = 256, 512
+"""Threads of a block; and at most, where a block has a row: 128 registers for each are enough."""
 MOST_BLOCKS = 1024
 """That a reduction over all axes is divided among."""
 MOST_AXES = 4
@@ -145,7 +146,7 @@ class FusedKernels(KernelLauncher):
         packs = math.prod(rows) * -(-columns // width)
         blocks, block = -(-packs // BLOCK), BLOCK
         if in_rows:
-            blocks, block = math.prod(rows), block_of(columns)
+            blocks, block = math.prod(rows), min(block_of(columns), ROW_BLOCK)
         elif ends:
             blocks = min(blocks, MOST_BLOCKS)
         reduced = [self._reduced(expression, end, shape, blocks) for end in ends]
@@ -244,6 +245,7 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
     packed, single = (", ".join(element(name, p) for name in names) + passed for p in (True, False))
     call = f"take({{}}, {', '.join((*names, *sizes, *strides))}{passed});"
     whole = bool(expression.ends) and expression.ends[0].all
+    most = ROW_BLOCK if ends and not whole else BLOCK
     outs = [f"{end.stored}* z{i}" for i, end in enumerate(ends)]
     signature = ", ".join((*parameters[: len(names)], *outs, *numbers))
     return f"""// {expression}: each array is read once, and each result written once. A thread
@@ -273,7 +275,7 @@ __device__ inline void take(Index row, {", ".join(parameters)}{sums}) {{
     }}
 }}
 
-extern "C" __global__ void fused({signature}) {{
+extern "C" __global__ void __launch_bounds__({most}, 1) fused({signature}) {{
     const Index packs = Index((n{axes - 1} + N - 1) / N);
     const Index rows = Index({" * ".join(sizes[:-1]) or "1"});
     {_lines(_walked(ends, whole, call), 4)}
