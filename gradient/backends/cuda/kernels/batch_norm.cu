@@ -68,12 +68,12 @@ __device__ void batch_norm_grad(const T* g, const T* x, const T* weight, const c
 }
 
 #define EXPORT(NAME, T)                                                                             \
-    extern "C" __global__ void batch_norm_##NAME(                                                   \
+    ROW_KERNEL batch_norm_##NAME(                                                                   \
         const T* x, const T* weight, const T* bias, T* y, computed<T>* mean, computed<T>* rstd,     \
         Int samples, Int channels, Int size, computed<T> eps) {                                     \
         batch_norm(x, weight, bias, y, mean, rstd, samples, channels, size, eps);                   \
     }                                                                                               \
-    extern "C" __global__ void batch_norm_grad_##NAME(                                              \
+    ROW_KERNEL batch_norm_grad_##NAME(                                                              \
         const T* g, const T* x, const T* weight, const computed<T>* mean, const computed<T>* rstd,  \
         T* gx, computed<T>* gw, computed<T>* gb, Int samples, Int channels, Int size) {             \
         batch_norm_grad(g, x, weight, mean, rstd, gx, gw, gb, samples, channels, size);             \

@@ -113,12 +113,12 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
 }
 
 #define EXPORT(NAME, T)                                                                            \
-    extern "C" __global__ void layer_norm_##NAME(const T* x, const T* weight, const T* bias, T* y, \
+    ROW_KERNEL layer_norm_##NAME(const T* x, const T* weight, const T* bias, T* y,                 \
                                                  computed<T>* mean, computed<T>* rstd,             \
                                                  Int columns, computed<T> eps) {                   \
         layer_norm(x, weight, bias, y, mean, rstd, columns, eps);                                  \
     }                                                                                              \
-    extern "C" __global__ void layer_norm_grad_##NAME(                                             \
+    ROW_KERNEL layer_norm_grad_##NAME(                                                             \
         const T* g, const T* x, const T* weight, const computed<T>* mean, const computed<T>* rstd, \
         T* gx, Int columns) {                                                                      \
         layer_norm_grad(g, x, weight, mean, rstd, gx, columns);                                    \
@@ -128,12 +128,12 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
         computed<T>* sums, Int rows, Int columns) {                                                \
         column_sums(g, x, mean, rstd, sums, rows, columns);                                        \
     }                                                                                              \
-    extern "C" __global__ void rms_norm_##NAME(const T* x, const T* weight, T* y,                  \
+    ROW_KERNEL rms_norm_##NAME(const T* x, const T* weight, T* y,                                  \
                                                computed<T>* rstd, Int columns, computed<T> eps,    \
                                                Int round_first) {                                  \
         rms_norm(x, weight, y, rstd, columns, eps, round_first);                                   \
     }                                                                                              \
-    extern "C" __global__ void rms_norm_grad_##NAME(const T* g, const T* x, const T* weight,       \
+    ROW_KERNEL rms_norm_grad_##NAME(const T* g, const T* x, const T* weight,                       \
                                                     const computed<T>* rstd, T* gx,                \
                                                     Int columns) {                                 \
         rms_norm_grad(g, x, weight, rstd, gx, columns);                                            \

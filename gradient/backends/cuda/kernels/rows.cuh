@@ -2,6 +2,10 @@
 #pragma once
 #include "numbers.cuh"
 
+// A kernel with a block for each row, of up to 1024 threads (`block_of`), which must have registers for
+// them all: 64 a thread.
+#define ROW_KERNEL extern "C" __global__ void __launch_bounds__(1024, 1)
+
 template <int N, class T> __device__ inline Pack<T, N> load_pack(const T* at) {
     return *reinterpret_cast<const Pack<T, N>*>(at);
 }

@@ -74,11 +74,11 @@ __device__ void categorical(const T* weights, const T* uniform, Int* out, Int co
 }
 
 #define EXPORT(NAME, T)                                                                           \
-    extern "C" __global__ void __launch_bounds__(1024) cumsum_##NAME(const T* x, T* out,          \
+    ROW_KERNEL cumsum_##NAME(const T* x, T* out,                                                  \
                                                                      Int columns) {               \
         cumsum(x, out, columns);                                                                  \
     }                                                                                             \
-    extern "C" __global__ void __launch_bounds__(1024) categorical_##NAME(                        \
+    ROW_KERNEL categorical_##NAME(                                                                \
         const T* weights, const T* uniform, Int* out, Int columns) {                              \
         categorical(weights, uniform, out, columns);                                              \
     }

@@ -112,26 +112,26 @@ __device__ void cross_entropy_grad(const T* g, const T* logits, const Int* targe
 }
 
 #define EXPORT(NAME, T)                                                                            \
-    extern "C" __global__ void softmax_##NAME(const T* x, T* out, Int columns) {                   \
+    ROW_KERNEL softmax_##NAME(const T* x, T* out, Int columns) {                                   \
         softmax(x, out, columns);                                                                  \
     }                                                                                              \
-    extern "C" __global__ void log_softmax_##NAME(const T* x, T* out, Int columns) {               \
+    ROW_KERNEL log_softmax_##NAME(const T* x, T* out, Int columns) {                               \
         log_softmax(x, out, columns);                                                              \
     }                                                                                              \
-    extern "C" __global__ void softmax_grad_##NAME(const T* g, const T* out, T* gx, Int columns) { \
+    ROW_KERNEL softmax_grad_##NAME(const T* g, const T* out, T* gx, Int columns) {                 \
         softmax_grad(g, out, gx, columns);                                                         \
     }                                                                                              \
-    extern "C" __global__ void log_softmax_grad_##NAME(const T* g, const T* out, T* gx,            \
+    ROW_KERNEL log_softmax_grad_##NAME(const T* g, const T* out, T* gx,                            \
                                                        Int columns) {                              \
         log_softmax_grad(g, out, gx, columns);                                                     \
     }                                                                                              \
-    extern "C" __global__ void cross_entropy_##NAME(                                               \
+    ROW_KERNEL cross_entropy_##NAME(                                                               \
         const T* logits, const Int* target, T* loss, computed<T>* high, computed<T>* log_sum,      \
         Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                        \
         cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing,       \
                       fault);                                                                      \
     }                                                                                              \
-    extern "C" __global__ void cross_entropy_grad_##NAME(                                          \
+    ROW_KERNEL cross_entropy_grad_##NAME(                                                          \
         const T* g, const T* logits, const Int* target, const computed<T>* high,                   \
         const computed<T>* log_sum, T* gx, Int columns, Int ignore_index, computed<T> smoothing) { \
         cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, ignore_index,            \
