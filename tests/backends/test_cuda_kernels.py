@@ -580,6 +580,15 @@ def test_extreme_rows(method: str, dtype: str, cuda: CudaBackend) -> None:
         np.testing.assert_allclose(a, b, rtol=256 * EPS[dtype], atol=256 * EPS[dtype])
 
 
+def test_a_layer_norm_far_from_zero_keeps_its_mean(one: CudaBackend) -> None:
+    """To half of what float32 tells apart there, though a sum of such numbers is not: the gradient
+    is taken around it."""
+    x = (1e6 + np.random.default_rng(0).standard_normal((4, 3001))).astype(np.float32)
+    _, mean, _ = one.layer_norm(x, None, None, 1e-5)
+    exact = x.astype(np.float64).mean(-1, keepdims=True)
+    np.testing.assert_allclose(mean, exact, rtol=0, atol=np.spacing(np.float32(1e6)) * 0.51)
+
+
 @pytest.mark.parametrize("columns", [1, 2, 31, 32, 33, 255, 256, 1000, 4096, 9001])
 def test_rows_of_any_length(columns: int, one: CudaBackend) -> None:
     for method in ("softmax", "log_softmax"):

@@ -22,9 +22,9 @@ __device__ void layer_norm(const T* x, const T* weight, const T* bias, T* y, com
     Sums<A> mine = {0, 0};
     each_column(columns, [&](Int, A x) { mine.a += x - centre, mine.b += (x - centre) * (x - centre); }, x);
     auto whole = block_sums(mine.a, mine.b);
-    A rest = whole.a / A(columns);  // what the rounding of the mean left over
+    A rest = whole.a / A(columns);  // what the rounding of the mean left over; NaN of infinities
     A scale = 1 / sqrt(whole.b / A(columns) - rest * rest + eps);
-    if (threadIdx.x == 0) mean[row] = centre, rstd[row] = scale;
+    if (threadIdx.x == 0) mean[row] = rest == rest ? centre + rest : centre, rstd[row] = scale;
     map_columns(columns, y, [&](Int c, A x) {
         A normed = (x - centre - rest) * scale * weight_at(weight, c);
         return bias ? normed + A(bias[c]) : normed;
