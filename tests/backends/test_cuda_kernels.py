@@ -716,3 +716,12 @@ def test_no_kernel_is_defined_beside_the_exported_ones():
 
 def test_the_bare_backend_has_no_kernels():
     assert all(getattr(BareBackend, name).__module__ not in FAMILIES for name in overrides())
+
+
+def test_a_norm_of_many_tensors_reads_nothing_of_those_without_elements(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of these than a launch has: no block writes what its sum would be of."""
+    monkeypatch.setattr(one, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+    arrays = [np.empty(0, np.float32)] * 500 + [np.full(3, 2, np.float32)]
+    assert one.total_norm(arrays) == np.sqrt(np.float32(12))

@@ -102,9 +102,10 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         if not (_are_alike(arrays) and any(x.size for x in arrays)):
             return super().total_norm(arrays)
         sums = []
+        arrays = [x for x in arrays if x.size]
         for some in _parts(len(arrays), 1):
             blocks = int(_starts(arrays[some])[-1])
-            squares = self.empty((max(blocks, 1),), np.dtype(computed_in(arrays[0])))
+            squares = self.empty((blocks,), np.dtype(computed_in(arrays[0])))
             self._launch_over_tensors("squares", arrays[0], (arrays[some],), squares)
             sums.append(self.sum(squares, None, True))
         both = sums[0] if len(sums) == 1 else self.sum(self.concatenate(sums, 0), None, False)
