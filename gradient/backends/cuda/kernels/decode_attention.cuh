@@ -13,10 +13,11 @@
 //
 // Memory is the bound: (D + E) bytes times 2, 1 or 1/2 for a key, read by 16 (codes: 8) bytes a lane,
 // neighbours by neighbours; of each part E + 2 floats a row are written and read. Per 16 keys of 128
-// columns, 8 KiB, a warp does 32 mma, 16 ldmatrix and 8 exponentials a lane: some 700 cycles, of which
+// columns, 8 KiB, a warp does 32 mma, 24 ldmatrix and 8 exponentials a lane: some 700 cycles, of which
 // 12 to 16 warps of a multiprocessor make 8 times what an H100's memory brings (15 bytes a cycle).
 // While one waits the others keep some 60 KiB on their way, of 18 that its latency needs; so 80 % of
-// bandwidth and more are to be expected of long contexts, less where blocks are few or contexts short.
+// bandwidth and more are to be expected (reckoned, not measured) of long contexts, less where blocks
+// are few or contexts short.
 #pragma once
 #include "attention_sources.cuh"
 
