@@ -298,6 +298,20 @@ def test_infinity_added_by_a_mask(queries: int, one: CudaBackend) -> None:
     agree(list(got), list(expected), "bfloat16", "attention")
 
 
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("queries", "width"), [(20, 32), (3, 32), (20, 12)])
+def test_a_mask_of_float32_is_not_rounded(
+    queries: int, width: int, dtype: str, one: CudaBackend
+) -> None:
+    """Far from zero, as positions' distances are; and a row of the least number there is, which in
+    16 bits is -infinity, forbids nothing that others have."""
+    x = given(dtype, queries, 70, width, mask="float32")
+    assert x.mask is not None
+    x.mask[...] -= 1000 + np.random.default_rng(1).random(x.mask.shape, np.float32)
+    x.mask[0, 0, 1] = np.finfo(np.float32).min
+    agree(with_gradients(one, x), with_gradients(BARE, x), dtype, "attention")
+
+
 def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
     x = given("bfloat16", 150, 70, heads=(4, 1))
     first = with_gradients(CudaBackend(0, EmulatedRuntime()), x)

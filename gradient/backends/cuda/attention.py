@@ -206,10 +206,10 @@ def _with_rows(be: Any, x: Array) -> Array:
 
 
 def as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
-    """The mask with four axes, of bools or q's dtype; its own memory, however broadcast."""
+    """The mask with four axes, of bools, float32 or q's dtype; its memory, however broadcast."""
     if mask is None:
         return None
-    if mask.dtype != bool:
+    if mask.dtype not in (bool, np.float32):  # which 16 bits would round, and -1e9 to infinity
         mask = be.astype(mask, q.dtype)
     return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
 
@@ -231,7 +231,8 @@ def problem(
     """The kernels' `PROBLEM_PARAMETERS`."""
     of_mask: tuple[int, ...] = (0, 0, 0, 0, 0)
     if mask is not None:
-        of_mask = (1 if mask.dtype == bool else 2, *strides(mask, 4))
+        kind = 1 if mask.dtype == bool else 2 if mask.dtype == q.dtype else 3
+        of_mask = (kind, *strides(mask, 4))
     whole = (
         *(q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
         *strides(k, 3), *strides(v, 3), *of_mask,

@@ -13,7 +13,7 @@ constexpr int TILE = 32;               // of the other side, one for each lane
 struct Problem {
     Int heads, key_heads, queries, keys, width, value_width;
     Int k_batch, k_head, k_row, v_batch, v_head, v_row;
-    Int mask_kind;  // 0 none, 1 bool, 2 numbers that are added
+    Int mask_kind;  // 0 none, 1 bool; numbers that are added: 2 of the queries' type, 3 of float32
     Int mask_batch, mask_head, mask_query, mask_key;
     Int causal, window;  // window 0: none
     double scale, softcap;  // softcap 0: none
@@ -83,6 +83,7 @@ __device__ A masked(const Problem& p, const void* mask, Int at, int key, A score
     at += key * p.mask_key;
     if (p.mask_kind == 1)
         return static_cast<const unsigned char*>(mask)[at] ? score : -infinity<A>();
+    if (p.mask_kind == 3) return score + A(static_cast<const float*>(mask)[at]);
     return score + A(static_cast<const T*>(mask)[at]);
 }
 
