@@ -408,6 +408,15 @@ def test_packed_weights_of_groups_are_unpacked_a_few_at_a_time(
     assert one.runtime.launched.count("grouped_rows_float32") == 3
 
 
+def test_groups_of_more_rows_than_a_grid_has_tiles_for(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.grouped.MAX_GRID", 63)
+    got, expected = (groups(be, "float32", COUNTS["tiles"])[:2] for be in (one, BARE))
+    agree(got, expected, "float32", "grouped_linear")
+    assert not {name for name in one.runtime.launched if name.startswith("grouped_rows")}
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_infinity_and_nan_stay_in_their_rows(one: CudaBackend) -> None:
     a, counts = Draw("float32"), np.array([40, 2])

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
+from gradient.backends.cuda.launching import FLOATS, MAX_GRID, KernelLauncher, computed_in
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Shape
 
@@ -171,7 +171,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
             and v.size > 0
             and max(d, e) <= MAX_WIDTH
             and self.fits_block(number, d, e, grad)
-            and q.shape[0] * k.shape[1] <= 65535  # blocks along y
+            and q.shape[0] * k.shape[1] <= MAX_GRID
             and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
         )
 

@@ -22,7 +22,7 @@ from gradient.backends.cuda.flash_attention import (
     tiles_bytes,
     tiles_of,
 )
-from gradient.backends.cuda.launching import computed_in
+from gradient.backends.cuda.launching import MAX_GRID, computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import HALF_PRECISION, float16, int8, uint8
 
@@ -113,7 +113,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
                 or self._cache_fits_tensor_cores(q, keys, values)
             )
             and self.fits_block(number, d, e)
-            and q.shape[0] * key_heads <= 65535
+            and q.shape[0] * key_heads <= MAX_GRID
             and all(_is_stored(parts, q) for parts in (keys, values))
             and all(_unit(part) == _unit(keys[0]) != () for part in (*keys, *values))
             and slots.positions.dtype == np.int64

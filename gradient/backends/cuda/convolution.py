@@ -9,7 +9,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
-from gradient.backends.cuda.launching import EACH, KernelLauncher, computed_in
+from gradient.backends.cuda.launching import EACH, MAX_GRID, KernelLauncher, computed_in
 from gradient.backends.cuda.windows import counts_in_32_bits, slide
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
@@ -20,7 +20,6 @@ FILLING = 512
 """Blocks that keep a GPU busy: a gradient by the weight is divided into parts up to so many."""
 PART = 512
 """Windows of a part, at least."""
-MAX_GRID = 65535
 
 
 class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.grouped import GroupedDefaults
-from gradient.backends.cuda.launching import KernelLauncher
+from gradient.backends.cuda.launching import MAX_GRID, KernelLauncher
 from gradient.backends.cuda.quantized import BATCH, FAMILIES, ROWS, STEP, UNPACKED, WARPS
 from gradient.backends.packed import PackedArray
 
@@ -128,6 +128,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         return (
             self.has_kernel(x)
             and _are_rows(x, counts)
+            and _tiles(x.shape[0], TILE, slice(0, LISTED)) <= MAX_GRID
             and counts.size == len(weights)
             and len(first.shape) == 2
             and first.size > 0

@@ -14,7 +14,8 @@ FLOATS = {
     d.numpy: d.name for d in (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)
 }
 """NumPy's dtypes and the names that end a kernel's name."""
-MAX_BLOCK = 1024
+MAX_BLOCK, MAX_GRID = 1024, 65535
+"""Threads of a block, and blocks along the second and the third axis of a grid."""
 EACH = 256
 """Threads of a block where each works on one number."""
 PER_THREAD = 8
