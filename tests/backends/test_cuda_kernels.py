@@ -270,6 +270,19 @@ def test_infinity_and_nan_in_packed_products(one: CudaBackend) -> None:
             agree([got], [expected], dtype, name)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_matrix_that_is_unpacked_a_few_rows_at_a_time(
+    dtype: str, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient is a sum over its rows, which is not rounded in between."""
+    weight = packed(Draw("float32"), "q4_0", 300, 64)
+    x, g = Draw(dtype)(2, 40, 64), Draw(dtype)(2, 40, 300, low=0.5, high=1.0)
+    whole = one.quantized_matmul(x, weight), one.quantized_matmul_grad(g, weight)
+    monkeypatch.setattr("gradient.backends.cuda.quantized.UNPACKED", 3 * 64)
+    got = one.quantized_matmul(x, weight), one.quantized_matmul_grad(g, weight)
+    agree(list(got), list(whole), dtype, "quantized_matmul")
+
+
 SLIDES = [
     # sizes, kernel, channels, stride, padding, dilation, groups: of 64 x 64 tiles, more than one
     ((9, 12), (3, 4), (5, 70), (2, 3), ((1, 2), (0, 4)), (2, 1), 1),

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
 from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, PackedDType, float32
@@ -69,6 +69,8 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             return super().quantized_matmul(x, weight)
         weight = self.readable(weight)
         n, k = weight.shape
+        if n * k <= UNPACKED:
+            return self.matmul(x, self.unpack(weight, x.dtype).T)
         out = self.empty((x.size // k, n), x.dtype)
         for some in _rows_at_a_time(n, k):
             unpacked = self.unpack(weight.rows(self, (some,)), x.dtype)
@@ -80,13 +82,15 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             return super().quantized_matmul_grad(g, weight)
         weight = self.readable(weight)
         n, k = weight.shape
-        rows, total = g.reshape((-1, n)), None
+        if n * k <= UNPACKED:
+            return self.matmul(g, self.unpack(weight, g.dtype))
+        rows, wide, total = g.reshape((-1, n)), np.dtype(computed_in(g)), None
         for some in _rows_at_a_time(n, k):
             unpacked = self.unpack(weight.rows(self, (some,)), g.dtype)
-            part = self.matmul(rows[:, some], unpacked)
+            part = self.astype(self.matmul(rows[:, some], unpacked), wide)
             total = part if total is None else total + part
         assert total is not None
-        return total.reshape((*g.shape[:-1], k))
+        return self.astype(total, g.dtype).reshape((*g.shape[:-1], k))
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         if not _has_format(x.dtype) or dtype not in FLOATS or not x.size:
