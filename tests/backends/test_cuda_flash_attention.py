@@ -312,6 +312,28 @@ def test_a_mask_of_float32_is_not_rounded(
     agree(with_gradients(one, x), with_gradients(BARE, x), dtype, "attention")
 
 
+def test_a_result_at_an_odd_place_is_copied_before_it_is_read_by_pairs(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As hooks on saved tensors may give it: a GPU refuses to load 4 bytes from there."""
+    x = given("bfloat16", 20, 70)
+    out, *kept = one.attention(x.q, x.k, x.v, None, x.options)
+    expected = one.attention_grad(x.g, x.q, x.k, x.v, out, *kept, None, x.options)
+    moved = np.empty(out.size + 1, out.dtype)[1:].reshape(out.shape)
+    moved[...] = out
+    launch = one.runtime.launch
+
+    def checked(*arguments: Any, **more: Any) -> None:
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        assert all(a.ctypes.data % 16 == 0 for a in arrays)
+        launch(*arguments, **more)
+
+    monkeypatch.setattr(one.runtime, "launch", checked)
+    got = one.attention_grad(x.g, x.q, x.k, x.v, moved, *kept, None, x.options)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
     x = given("bfloat16", 150, 70, heads=(4, 1))
     first = with_gradients(CudaBackend(0, EmulatedRuntime()), x)

@@ -83,7 +83,7 @@ class FlashAttentionKernels(AttentionKernels):
         of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
         self.launch(
             "flash_attention_grad", "row_statistics", q, (-(-b * h * t // 4),), BLOCK,
-            g, *of_g, self.contiguous(out), self.statistic(high, number),
+            g, *of_g, self._in_pieces(self.contiguous(out)), self.statistic(high, number),
             self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
