@@ -5,7 +5,8 @@
 // `order` sorts the indices, and keeps those that are equal in order: a block takes the first of a
 // run of equal ones and adds up the run in float32, so that the sum never depends on chance, as it
 // would by atomic additions. Each row of g is read once, each row of out that has one written once;
-// the others are zeros already. Grid: one block an index.
+// the others are zeros already; an index that comes n times costs its block n rows one after the other.
+// Grid: one block an index.
 #include "numbers.cuh"
 
 template <class T>

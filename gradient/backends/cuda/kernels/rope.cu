@@ -1,6 +1,10 @@
 // Rotary positions (Su et al. 2021, section 3.4): pairs of a row's first 2 * half numbers are rotated,
-// the others are copied. One thread for a pair or for a number that is copied. Each number is read
-// and written once. Grid: one block a row.
+// the others are copied.
+//
+//     out[a] = x[a] cos[i] - x[b] sin[i],  out[b] = x[b] cos[i] + x[a] sin[i]
+//
+// with (a, b) = (i, i + half), or (2 i, 2 i + 1) where interleaved. One thread for a pair or for a number
+// that is copied. Each number is read and written once. Grid: one block a row.
 #include "numbers.cuh"
 
 // x (B, H, T, D) and cos, sin (B, H, T, half) by strides in elements (0 along axes that are

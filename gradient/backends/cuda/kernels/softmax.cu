@@ -1,5 +1,9 @@
 // Softmax, log-softmax and cross-entropy over the columns of each row, with their gradients.
 //
+//     high = max(x),  sum = sum of e^(x - high)
+//     softmax = e^(x - high) / sum,  log_softmax = x - high - log(sum)
+//     cross-entropy of target t, smoothed by s = -(1 - s) log_softmax[t] - s mean(log_softmax)
+//
 // The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein
 // 2018, "Online normalizer calculation for softmax"), so a row is read twice and written once; the
 // second reading mostly meets the cache. Grid: one block a row.
