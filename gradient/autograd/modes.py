@@ -37,11 +37,16 @@ class _Mode(threading.local):
     anomaly: bool = False
     check_nan: bool = True
     saved_hooks: SavedHooks | None = None
+    outer_saved_hooks: list[tuple[SavedHooks | None, int]]
+    """What `saved_hooks` and `grad` are again at the end of each block of such hooks."""
     saved_hooks_refused: str | None = None
     """What to say to who wants such hooks, where they are not allowed."""
     inference: bool = False
     autocast: dict[str, DType] | None = None
     """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
+
+    def __init__(self) -> None:
+        self.outer_saved_hooks = []  # in each thread
 
 
 mode = _Mode()

@@ -80,14 +80,16 @@ class saved_tensors_hooks:  # noqa: N801
     def __enter__(self) -> None:
         if mode.saved_hooks_refused is not None:
             raise AutogradError(mode.saved_hooks_refused)
-        packing_used.append(True)
-        self._before = (mode.saved_hooks, mode.grad)
+        if not packing_used:
+            packing_used.append(True)
+        # A stack of the thread's, so that one object can be entered several times.
+        mode.outer_saved_hooks.append((mode.saved_hooks, mode.grad))
         mode.saved_hooks = self.hooks
         if mode.grad:
             mode.grad = WATCHED
 
     def __exit__(self, *exc: object) -> None:
-        mode.saved_hooks, mode.grad = self._before
+        mode.saved_hooks, mode.grad = mode.outer_saved_hooks.pop()
 
 
 class save_on_cpu(saved_tensors_hooks):  # noqa: N801

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,33 @@ def test_mistakes() -> None:
         (x * x).backward()
     with save_on_cpu():
         (x * x).backward()
+
+
+def test_one_object_is_entered_several_times() -> None:
+    packed: list[Any] = []
+    hooks = saved_tensors_hooks(lambda t: packed.append(t) or t, lambda t: t)
+    x = gradient.tensor([3.0], requires_grad=True)
+    with hooks:
+        with hooks:
+            pass
+        x * x
+        assert packed
+    packed.clear()
+    x * x
+    assert not packed
+
+    inside, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with gradient.no_grad(), hooks:
+            inside.set()
+            left.wait()
+
+    thread = threading.Thread(target=other)
+    with hooks:
+        thread.start()
+        inside.wait()
+    left.set()
+    thread.join()
+    x * x
+    assert not packed and (x * x).requires_grad
