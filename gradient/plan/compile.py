@@ -92,8 +92,10 @@ class Compiled(Transparent, Generic[P, R]):
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
-        if is_recording() or mode.anomaly or not self._lock.acquire(blocking=False):
-            return self.function(*args, **options)  # another thread is in it
+        if is_recording() or mode.anomaly or mode.saved_hooks is not None:
+            return self.function(*args, **options)
+        if not self._lock.acquire(blocking=False):  # another thread is in it
+            return self.function(*args, **options)
         try:
             return self._call(args, options)
         finally:
@@ -317,7 +319,8 @@ def compile(
     each signature of the arguments (shapes, dtypes, strides, modes) the first call is eager, two
     are recorded and compared, all later ones replayed. A plan is recorded anew where an attribute,
     a closure variable or a global that it depends on changes. What reads a value on the host
-    (`item()`, `print`, `if tensor:`) cannot be recorded.
+    (`item()`, `print`, `if tensor:`) cannot be recorded. Under hooks on saved tensors, and while
+    anomalies are looked for, calls are eager.
 
     Args:
         model: a function or an nn.Module; without it, a decorator is returned.

@@ -537,3 +537,22 @@ def test_probabilities_are_looked_at_in_every_replay() -> None:
     for wrong in (1.5, -0.5, float("nan")):
         with pytest.raises(ArgumentError, match=f"expected input from 0 to 1, got {wrong}"):
             step(gradient.tensor([0.5, wrong]), target)
+
+
+def test_hooks_on_saved_tensors_around_a_call_are_called() -> None:
+    w = gradient.tensor([2.0, 3.0], requires_grad=True)
+
+    @gradient.compile
+    def loss(x: Any) -> Any:
+        return (w * x).sin().sum()
+
+    def slope() -> Any:
+        w.grad = None
+        loss(gradient.tensor([0.5, 0.25])).backward()
+        return w.grad.tolist()
+
+    plain = [slope() for _ in range(5)]
+    with gradient.autograd.graph.saved_tensors_hooks(lambda t: t * 2, lambda t: t):
+        hooked = slope()
+    assert hooked != plain[0] and plain == [plain[0]] * 5
+    assert slope() == plain[0]
