@@ -26,7 +26,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.indexing import Indexing
-from gradient.tensor.overwrite import become_view, overwrite, overwrite_at
+from gradient.tensor.overwrite import become_view, overwrite, overwrite_at, unwritten
 from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.pairings import Pairings
 from gradient.tensor.products import Products
@@ -49,7 +49,7 @@ def in_place(method: Method[P]) -> Method[P]:
     name = method.__name__ + "_"
 
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return overwrite(self, method(self, *args, **kwargs), name)
+        return overwrite(self, method(unwritten(self), *args, **kwargs), name)
 
     run.__name__ = name
     run.__doc__ = f"In-place form of `{method.__name__}`."
@@ -74,7 +74,7 @@ def augmented(op: Operator) -> Operator:
     name = op.__name__ + "_"
 
     def run(self: Any, other: Variable | Number) -> Tensor:
-        return overwrite(self, op(self, other), name)
+        return overwrite(self, op(unwritten(self), other), name)
 
     return run
 
@@ -223,19 +223,21 @@ class InPlace(Arithmetic):
 
     def sgn_(self: Any) -> Tensor:
         """In-place form of `sgn`."""
-        x = self.clone() if self.is_complex() else self  # whose gradient keeps what it divides
+        x = (
+            self.clone() if self.is_complex() else unwritten(self)
+        )  # whose gradient keeps what it divides
         return overwrite(self, x.sgn(), "sgn_")
 
     def cumprod_(self: Any, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumprod`."""
         own = self._scanned("cumprod_", dim, dtype)
-        x = self if self.ndim else self.clone()  # of a number the gradient keeps a view
+        x = unwritten(self) if self.ndim else self.clone()  # of a number the gradient keeps a view
         return overwrite(self, x.cumprod(dim, dtype=own), "cumprod_")
 
     def cumsum_(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumsum`."""
         own = self._scanned("cumsum_", dim, dtype)
-        return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
+        return overwrite(self, unwritten(self).cumsum(dim, dtype=own), "cumsum_")
 
     def _scanned(self, caller: str, dim: int, dtype: Any) -> DType:
         """The dtype of a scan in place: the tensor's own."""
@@ -293,7 +295,7 @@ class InPlace(Arithmetic):
         """In-place form of `float_power`, of a tensor in float64."""
         if self.dtype is not float64:
             raise DTypeError(sentence("float_power_", "a tensor in float64", self.dtype))
-        return overwrite(self, self.float_power(exponent), "float_power_")
+        return overwrite(self, unwritten(self).float_power(exponent), "float_power_")
 
     def fill_diagonal_(self, fill_value: Number, wrap: bool = False) -> Self:
         """Fill the main diagonal of a matrix, or of a tensor whose sizes are all the same; with

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
+def unwritten(tensor: Any) -> Any:
+    """What an in-place form computes its result of: a copy where hooks, which may keep the tensor
+    that they are given, are called for what that saves."""
+    return tensor.clone() if mode.saved_hooks is not None and mode.grad else tensor
+
+
 def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
     """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
     check(tensor, name, result.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -159,3 +160,22 @@ def test_one_object_is_entered_several_times() -> None:
     thread.join()
     x * x
     assert not packed and (x * x).requires_grad
+
+
+@pytest.mark.parametrize("pack", [lambda t: t, lambda t: t.detach(), lambda t: {"kept": t}])
+def test_what_is_overwritten_where_it_was_computed_was_packed_before(pack: Any) -> None:
+    found = []
+    for hooks in (
+        contextlib.nullcontext(),
+        saved_tensors_hooks(pack, lambda t: t["kept"] if isinstance(t, dict) else t),
+    ):
+        w = gradient.tensor([2.0, 3.0], requires_grad=True)
+        v = gradient.tensor([5.0, 7.0], requires_grad=True)
+        with hooks:
+            a = w * 1
+            a.mul_(v).mul_(v)
+            a /= v
+            a.div_(10.0).pow_(v).cumsum_(0).addcmul_(v, v).sigmoid_()
+        a.sum().backward()
+        found.append((a.tolist(), w.grad.tolist(), v.grad.tolist()))
+    assert found[0] == found[1]
