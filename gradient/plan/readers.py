@@ -50,6 +50,7 @@ class Readers:
 
     def __init__(self, generators: Iterable[Generator], optimizers: Iterable[Optimizer]):
         self.starts = [(generator, generator.offset) for generator in generators]
+        self._times_seeded = [generator.times_seeded for generator, _ in self.starts]
         self.owners: list[Generator | Optimizer] = []
         self.drawn: list[tuple[Generator, int]] = []
         self.read: dict[str, Callable[[], float | int]] = {}
@@ -83,7 +84,7 @@ class Readers:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call with `HostNumber`s for the numbers that have an owner."""
         if op in DRAWS and len(args) > 1:
-            return (*self._place(*args[:2]), *args[2:]), options
+            return (*self._place(op, *args[:2]), *args[2:]), options
         if op == "adamw_step" and args[0]:
             found = self.by_param.get(id(value_of(args[0][0])))
             if found is not None:
@@ -114,17 +115,30 @@ class Readers:
         for group in found.groups:
             self.live.add((id(group), "lr"))
 
-    def _place(self, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
-        drawn = [each for each in self.starts if each[0] is generators.drawing]  # at (key, offset)
-        for generator, start in [*drawn, *self.starts]:
-            # Within what it has drawn, for a gradient of dropout draws again.
-            if generator.key == key and start <= offset <= generator.offset:
-                i, further = self._number(generator), offset - start
-                names = f"key {i}", f"offset {i} + {further}"
-                self.read[names[0]] = functools.partial(getattr, generator, "key")
-                self.read[names[1]] = functools.partial(_offset_of, generator, further)
-                return HostNumber(names[0], key), HostNumber(names[1], offset)
-        raise PlanError("random numbers are drawn from a generator that was made meanwhile")
+    def _place(self, op: str, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
+        """Whose numbers at (key, offset) are drawn, and how far from where that one began."""
+        found = [
+            (generator, start)
+            for generator, start in self.starts
+            if generator.key == key and start <= offset <= generator.offset
+        ]
+        latest = [each for each in found if each[0] is generators.drawing]
+        if op == "dropout":  # perhaps of a gradient, which draws again what was drawn long before
+            moved = [each for each in found if each[0].offset > offset]
+            if len(moved) > 1:
+                raise PlanError(
+                    "dropout draws from one of several generators that are at one place of one "
+                    "stream, and it cannot be told which; seed them differently"
+                )
+            latest = moved or latest
+        if not found:
+            raise PlanError("random numbers are drawn from a generator that was made meanwhile")
+        generator, start = (latest or found)[0]
+        i, further = self._number(generator), offset - start
+        names = f"key {i}", f"offset {i} + {further}"
+        self.read[names[0]] = functools.partial(getattr, generator, "key")
+        self.read[names[1]] = functools.partial(_offset_of, generator, further)
+        return HostNumber(names[0], key), HostNumber(names[1], offset)
 
     def _counted(
         self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions, batch: list[Any]
@@ -153,7 +167,9 @@ class Readers:
 
     def finish(self) -> str | None:
         """Note how far the owners moved; say where one did so in a way that is not repeated."""
-        for generator, start in self.starts:
+        for (generator, start), times_seeded in zip(self.starts, self._times_seeded, strict=True):
+            if generator.times_seeded != times_seeded:
+                return "it seeds a generator, which a replay would not"
             if generator.offset != start:
                 self.drawn.append((generator, generator.offset - start))
         states, self._states = self._states, {}  # tensors, which are not to be held

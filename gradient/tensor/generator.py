@@ -39,6 +39,9 @@ class Generator:
     that are given none, starts from one that the operating system chooses for each process.
     """
 
+    times_seeded = 0
+    """How often its key was set: what is drawn afterwards does not follow on from before."""
+
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
@@ -59,6 +62,7 @@ class Generator:
         if not -(2**63) <= seed < 2**64:
             raise ArgumentError(sentence("manual_seed", "a seed from -2**63 to 2**64 - 1", seed))
         self.key, self.offset = seed % 2**64, 0
+        self.times_seeded += 1
         return self
 
     def seed(self) -> int:
@@ -83,7 +87,8 @@ class Generator:
             kind = ArgumentError if array.dtype == np.uint8 else TypeMismatch
             got = f"{array.dtype} of {array.size}"
             raise kind(sentence("set_state", "a uint8 tensor of 16 elements", got))
-        self.key, self.offset = (int(v) for v in array.copy().view(np.uint64))
+        before, (self.key, self.offset) = self.key, array.copy().view(np.uint64).tolist()
+        self.times_seeded += self.key != before
         return self
 
     def clone_state(self) -> Generator:

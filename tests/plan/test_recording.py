@@ -214,6 +214,51 @@ def test_generators_at_the_same_place_are_told_apart() -> None:
     assert run(gradient.compile) == run(lambda f: f)
 
 
+def test_a_function_that_seeds_a_generator_is_not_replayed() -> None:
+    def seeds(x: gradient.Tensor) -> gradient.Tensor:
+        gradient.manual_seed(3)
+        return x * gradient.rand(2)
+
+    def forks(x: gradient.Tensor) -> gradient.Tensor:
+        with gradient.random.fork_rng():
+            gradient.manual_seed(3)
+            first = x * gradient.rand(2)
+        return first + gradient.rand(2)
+
+    def run(f: Any) -> list[Any]:
+        found = []
+        for seed in (3, 3, 3, 3, 4, 5, 3):
+            gradient.manual_seed(seed)
+            found.append((f(gradient.ones(2)).tolist(), gradient.get_rng_state().tolist()))
+        return found
+
+    for f in (seeds, forks):
+        with pytest.warns(UserWarning, match="it seeds a generator"):
+            assert run(gradient.compile(f)) == run(f)
+
+
+def test_gradients_of_dropout_by_two_generators_of_one_seed() -> None:
+    def run(wrap: Any) -> list[Any]:
+        first, second = gradient.Generator(), gradient.Generator()
+
+        @wrap
+        def f(x: gradient.Tensor) -> gradient.Tensor:
+            x = x.detach().requires_grad_()
+            kept = [F.dropout(x, 0.5, generator=each).sum() for each in (first, second)]
+            return gradient.autograd.grad(kept[0] + 2 * kept[1], x)[0]
+
+        found = []
+        for i in range(9):
+            first.manual_seed(1 if i < 6 else i)
+            second.manual_seed(1)
+            found.append(f(gradient.ones(16)).tolist())
+        return found
+
+    with pytest.warns(UserWarning, match="several generators"):
+        compiled = run(gradient.compile)
+    assert compiled == run(lambda f: f)
+
+
 def test_the_listing_has_a_line_for_each_call() -> None:
     x = gradient.ones(2, 3)
     text = str(record(lambda: (x * 2).sum()).plan)
