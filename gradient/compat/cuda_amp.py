@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from gradient import amp
 from gradient.amp import GradScaler
+from gradient.autograd.function import FunctionCtx
 from gradient.dtypes import DType, float16
 from gradient.tensor import Tensor
 
@@ -29,14 +30,19 @@ class autocast(amp.autocast):  # noqa: N801 (PyTorch's name)
 def custom_fwd(
     fwd: F | None = None, *, device_type: str = "cuda", cast_inputs: DType | None = None
 ) -> Any:
-    """For the `forward` of a Function: with `cast_inputs`, its floating tensors are cast to that
-    dtype under autocast, which is then off within."""
+    """For the `forward` of a Function, whose `backward` is then to have `custom_bwd`. With
+    `cast_inputs`, its floating tensors are cast to that dtype under autocast, which is then off
+    within."""
     if fwd is None:
         return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
 
     @functools.wraps(fwd)
     def forward(*args: Any, **named: Any) -> Any:
-        if cast_inputs is None or not amp.is_autocast_enabled(device_type):
+        enabled = amp.is_autocast_enabled(device_type)
+        if args and isinstance(args[0], FunctionCtx):
+            dtype = amp.get_autocast_dtype(device_type)
+            vars(args[0])["_autocast"] = enabled and cast_inputs is None, dtype
+        if cast_inputs is None or not enabled:
             return fwd(*args, **named)
 
         def cast(x: Any) -> Any:
@@ -50,5 +56,14 @@ def custom_fwd(
 
 
 def custom_bwd(bwd: F | None = None, *, device_type: str = "cuda") -> Any:
-    """For the `backward` of such a Function: backward passes run without autocast as it is."""
-    return functools.partial(custom_bwd, device_type=device_type) if bwd is None else bwd
+    """For the `backward` of such a Function: it runs under autocast as its `forward` did."""
+    if bwd is None:
+        return functools.partial(custom_bwd, device_type=device_type)
+
+    @functools.wraps(bwd)
+    def backward(ctx: Any, *grads: Any) -> Any:
+        enabled, dtype = getattr(ctx, "_autocast", (False, None))
+        with amp.autocast(device_type, dtype, enabled):
+            return bwd(ctx, *grads)
+
+    return backward

@@ -121,6 +121,35 @@ def test_functions_of_ones_own_under_autocast() -> None:
     assert x.grad is not None
 
 
+def test_a_backward_runs_under_autocast_as_its_forward_did() -> None:
+    amp: Any = gradient.amp
+    seen = []
+
+    class Product(gradient.autograd.Function):
+        @staticmethod
+        @amp.custom_fwd(device_type="cpu")
+        def forward(ctx: Any, x: Any, w: Any) -> Any:
+            ctx.save_for_backward(x, w)
+            return x @ w
+
+        @staticmethod
+        @amp.custom_bwd(device_type="cpu")
+        def backward(ctx: Any, g: Any) -> Any:
+            x, w = ctx.saved_tensors
+            seen.append((amp.is_autocast_enabled("cpu"), (g @ w.t()).dtype))
+            return g @ w.t(), x.t() @ g
+
+    x, w = (gradient.ones(2, 2, requires_grad=True) for _ in range(2))
+    with gradient.amp.autocast("cpu", dtype=gradient.float16):
+        narrow = Product.apply(x, w)
+    wide = Product.apply(x, w)
+    narrow.float().sum().backward()
+    with gradient.amp.autocast("cpu"):
+        wide.sum().backward()
+    assert seen == [(True, gradient.float16), (False, gradient.float32)]
+    assert x.grad is not None and x.grad.dtype is gradient.float32
+
+
 def test_nothing_is_compiled() -> None:
     compiler: Any = importlib.import_module("gradient.compiler")
     importlib.import_module("gradient._dynamo").config.cache_size_limit = 64
