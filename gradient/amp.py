@@ -72,16 +72,16 @@ class autocast:  # noqa: N801 (PyTorch's name)
                 stacklevel=2,
             )
             self.enabled = False
-        self._before: list[dict[str, Any] | None] = []
 
     def __enter__(self) -> autocast:
         others = {k: v for k, v in (mode.autocast or {}).items() if k != self.device_type}
         own = {self.device_type: self.dtype} if self.enabled else {}
-        self._before.append(set_autocast({**others, **own} or None))
+        # A stack of the thread's: one object, such as a decorator, serves several.
+        mode.outer_autocasts.append(set_autocast({**others, **own} or None))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        set_autocast(self._before.pop())
+        set_autocast(mode.outer_autocasts.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

@@ -57,6 +57,31 @@ def test_products_are_narrow_and_sums_are_wide(dtype, device):
     assert (x @ weight).dtype is gradient.float32
 
 
+def test_threads_call_one_function_that_is_under_autocast():
+    entered, inside, done = (threading.Event() for _ in range(3))
+
+    @autocast("cpu", enabled=False)
+    def waits(mine: threading.Event, other: threading.Event) -> None:
+        mine.set()
+        other.wait()
+
+    found = []
+
+    def run() -> None:
+        waits(entered, inside)  # ends while the other thread is in it
+        found.append(is_autocast_enabled("cpu"))
+        done.set()
+
+    thread = threading.Thread(target=run)
+    with autocast("cpu"):
+        thread.start()
+        entered.wait()
+        waits(inside, done)
+        assert is_autocast_enabled("cpu")
+    thread.join()
+    assert found == [False]
+
+
 def test_gradients_come_back_in_the_parameter_s_dtype(device):
     layer = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 3))
     layer.to(device)

@@ -44,9 +44,11 @@ class _Mode(threading.local):
     inference: bool = False
     autocast: dict[str, DType] | None = None
     """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
+    outer_autocasts: list[dict[str, DType] | None]
+    """What `autocast` is again at the end of each block of it."""
 
     def __init__(self) -> None:
-        self.outer_saved_hooks = []  # in each thread
+        self.outer_saved_hooks, self.outer_autocasts = [], []  # in each thread
 
 
 mode = _Mode()
