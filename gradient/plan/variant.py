@@ -288,7 +288,8 @@ class Variant:
 def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
     """Leaves of which a plan expects to have, or not to have, a gradient, as they had: a call whose
     results are differentiated outside has nothing to do with them."""
-    if recording.backward is not None and not recording.grads and not recording.gradients:
+    left = recording.outcome.gradients or recording.gradients
+    if recording.backward is not None and not left:
         return []
     return recording.grads_before
 

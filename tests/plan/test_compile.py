@@ -556,3 +556,26 @@ def test_hooks_on_saved_tensors_around_a_call_are_called() -> None:
         hooked = slope()
     assert hooked != plain[0] and plain == [plain[0]] * 5
     assert slope() == plain[0]
+
+
+def test_a_whole_step_whose_result_can_still_be_differentiated() -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        w = gradient.tensor([1.0, 2.0], requires_grad=True)
+        optimizer = optim.SGD([w], lr=0.1)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            (w * x).square().sum().backward()
+            optimizer.step()
+            return (w * x).sin()
+
+        step, found = wrap(step), []
+        for i in range(8):
+            y = step(gradient.tensor([0.5, float(i)]))
+            if i in (1, 4, 6):
+                y.sum().backward()
+            found.append((y.tolist(), w.tolist(), w.grad.tolist()))
+        assert "5 replayed" in getattr(step, "explain", lambda: "5 replayed")()
+        return found
+
+    assert run(gradient.compile) == run(lambda step: step)
