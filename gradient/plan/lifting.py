@@ -204,6 +204,10 @@ class Lifting:
             if (t := seen.tensor()) is not None and ARRAY.__get__(t) is not seen.before
         ]
 
+    def touched(self) -> set[int]:
+        """The ids of tensors from before whose values or gradients the run has asked for."""
+        return {each.key for each in self.met}.union(self.grads)
+
     def open_nodes(self) -> None:
         """Have real arrays in what nodes of the run keep: a backward pass outside reads them."""
         for ref in self._nodes:

@@ -48,9 +48,9 @@ class Computed:
 class Readers:
     """The owners of changing numbers, as they are when a recording begins."""
 
-    def __init__(self, generators: Iterable[Generator], optimizers: Iterable[Optimizer]):
-        self.starts = [(generator, generator.offset) for generator in generators]
-        self._times_seeded = [generator.times_seeded for generator, _ in self.starts]
+    def __init__(self, living: Iterable[Generator], optimizers: Iterable[Optimizer]):
+        self.starts = [(generator, generator.offset) for generator in living]
+        self._seeded = generators.seeded.times
         self.owners: list[Generator | Optimizer] = []
         self.drawn: list[tuple[Generator, int]] = []
         self.read: dict[str, Callable[[], float | int]] = {}
@@ -165,15 +165,20 @@ class Readers:
 
     # Afterwards ----------------------------------------------------------------------------------
 
-    def finish(self) -> str | None:
-        """Note how far the owners moved; say where one did so in a way that is not repeated."""
-        for (generator, start), times_seeded in zip(self.starts, self._times_seeded, strict=True):
-            if generator.times_seeded != times_seeded:
-                return "it seeds a generator, which a replay would not"
-            if generator.offset != start:
+    def finish(self, touched: set[int]) -> str | None:
+        """Note how far the owners moved; say where one did so in a way that is not repeated.
+
+        `touched` are the ids of tensors that the run has asked for something. An optimiser of
+        others is another thread's, and so is a generator that no call has drawn from.
+        """
+        if self._seeded != generators.seeded.times:
+            return "it seeds a generator, which a replay would not"
+        for generator, start in self.starts:
+            if generator.offset != start and any(generator is each for each in self.owners):
                 self.drawn.append((generator, generator.offset - start))
         states, self._states = self._states, {}  # tensors, which are not to be held
-        for optimizer in {id(o): o for o, _, _ in self.by_param.values()}.values():
+        own = [o for o, _, p in self.by_param.values() if id(p) in touched]
+        for optimizer in {id(o): o for o in own}.values():
             before = states[id(optimizer)]
             for p, state in optimizer.state.items():
                 for key, value in state.items():

@@ -193,7 +193,7 @@ class _Run:
         finally:
             recorder.active = False
             lifting.open_nodes()
-        changed = self.readers.finish()
+        changed = self.readers.finish(lifting.touched())
         if changed is not None and recorder.broken is None:
             if recorder.strict:
                 raise PlanError(f"this cannot be recorded: {changed}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,6 @@ class Generator:
     that are given none, starts from one that the operating system chooses for each process.
     """
 
-    times_seeded = 0
-    """How often its key was set: what is drawn afterwards does not follow on from before."""
-
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
@@ -62,7 +60,7 @@ class Generator:
         if not -(2**63) <= seed < 2**64:
             raise ArgumentError(sentence("manual_seed", "a seed from -2**63 to 2**64 - 1", seed))
         self.key, self.offset = seed % 2**64, 0
-        self.times_seeded += 1
+        seeded.times += 1
         return self
 
     def seed(self) -> int:
@@ -88,7 +86,7 @@ class Generator:
             got = f"{array.dtype} of {array.size}"
             raise kind(sentence("set_state", "a uint8 tensor of 16 elements", got))
         before, (self.key, self.offset) = self.key, array.copy().view(np.uint64).tolist()
-        self.times_seeded += self.key != before
+        seeded.times += self.key != before
         return self
 
     def clone_state(self) -> Generator:
@@ -116,7 +114,15 @@ class Generator:
 draw_lock = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
-drawing: Generator
+
+class _Seeded(threading.local):
+    times = 0
+
+
+seeded = _Seeded()
+"""How often this thread has set a generator's key: what that draws does not follow on then."""
+
+drawing: Generator | None = None
 """The one that `draw` or `reserve` was called of last."""
 
 default_generator = Generator()

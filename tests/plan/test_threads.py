@@ -136,6 +136,36 @@ def test_what_another_thread_makes_within_a_recording_is_its_own() -> None:
     assert not recording.survivors[1:] and not recording.grads and recording.broken is None
 
 
+def test_what_another_thread_steps_and_draws_is_not_repeated() -> None:
+    ours, theirs = (gradient.ones(3, requires_grad=True) for _ in range(2))
+    mine, other = gradient.optim.AdamW([ours]), gradient.optim.AdamW([theirs])
+    source = gradient.Generator()
+
+    def step(optimizer: gradient.optim.Optimizer, p: gradient.Tensor) -> None:
+        optimizer.zero_grad()
+        (p * p).sum().backward()
+        optimizer.step()
+
+    def work() -> None:
+        step(other, theirs)
+        gradient.rand(3, generator=source)
+        gradient.Generator().manual_seed(2)
+
+    def recorded() -> None:
+        step(mine, ours)
+        with beside(work, []):
+            pass
+
+    step(mine, ours)
+    step(other, theirs)
+    readers = record(recorded).readers
+    assert other.state[theirs]["step"] == 2 and source.offset == 1
+    readers.take()
+    readers.replayed()
+    assert mine.state[ours]["step"] == 3
+    assert other.state[theirs]["step"] == 2 and source.offset == 1
+
+
 def test_many_threads_compute_and_train_while_others_record() -> None:
     results: list[Any] = []
     begin = threading.Barrier(5)
