@@ -7,8 +7,10 @@ from typing import Any
 
 from gradient.errors import ArgumentError, sentence
 from gradient.func.trees import leaves_of, rebuilt
+from gradient.random import get_rng_state, set_rng_state
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
+from gradient.tensor.predicates import equal
 
 __all__ = [
     "vmap",
@@ -25,44 +27,47 @@ def vmap(
 ) -> Callable[..., Any]:
     """A function that calls `func` for each sample and stacks the results.
 
-    The samples are computed one after another, each with its own random numbers: the result is
-    PyTorch's, the speed that of a loop. Write the batch dimension out where speed matters.
+    The samples are computed one after another: the result is PyTorch's, the speed that of a loop.
+    Write the batch dimension out where speed matters. Arguments given by name are shared by all
+    samples.
 
     Args:
         in_dims: the batch dimension of each argument, None for one that all samples share; one
             number for all, or nested as the arguments are.
-        out_dims: where the batch stands in each result.
-        randomness: "error", "different" or "same", of which the last is not available.
+        out_dims: where the batch stands in each result; None for one that does not depend on it.
+        randomness: what random numbers `func` may draw: "different" ones for each sample, the
+            "same" for all, or none: "error".
         chunk_size: PyTorch's; changes nothing.
+
+    Raises:
+        ArgumentError: arguments and dimensions that do not fit, a result that is no Tensor, or
+            with `randomness="error"` a function that drew random numbers.
     """
-    if randomness not in ("error", "different"):
-        raise ArgumentError(sentence("vmap", "randomness 'error' or 'different'", repr(randomness)))
+    if randomness not in ("error", "different", "same"):
+        expected = "randomness 'error', 'different' or 'same'"
+        raise ArgumentError(sentence("vmap", expected, repr(randomness)))
+    if chunk_size is not None and chunk_size < 1:
+        raise ArgumentError(sentence("vmap", "chunk_size None or at least 1", chunk_size))
 
     def run(*args: Any, **kwargs: Any) -> Any:
         leaves = leaves_of(args)
         dims = _spread(
             in_dims if isinstance(in_dims, (list, tuple)) else (in_dims,) * len(args), args
         )
-        sizes = {leaf.shape[dim] for leaf, dim in zip(leaves, dims, strict=True) if dim is not None}
-        if kwargs:  # as in PyTorch: batched along dimension 0
-            sizes |= {leaf.shape[0] for leaf in leaves_of(kwargs) if isinstance(leaf, Tensor)}
-        if len(sizes) != 1:
-            expected = "batch dimensions of one size"
-            raise ArgumentError(sentence("vmap", expected, sorted(sizes) or "no batch dimension"))
-        (size,) = sizes
-        if not size:
-            raise ArgumentError(sentence("vmap", "a batch of at least 1", 0))
+        size = _batch_size(leaves, dims)
         results = []
-        for i in range(size):
+        start = get_rng_state()
+        for i in range(max(size, 1)):
             sample = [
-                leaf if dim is None else leaf.select(dim, i)
+                leaf if dim is None else leaf.select(dim, i) if size else _blank(leaf, dim)
                 for leaf, dim in zip(leaves, dims, strict=True)
             ]
-            options = [
-                leaf.select(0, i) if isinstance(leaf, Tensor) else leaf
-                for leaf in leaves_of(kwargs)
-            ]
-            results.append(func(*rebuilt(args, sample), **rebuilt(kwargs, options)))
+            if randomness == "same":
+                set_rng_state(start)
+            results.append(func(*rebuilt(args, sample), **kwargs))
+        if randomness == "error" and not equal(start, get_rng_state()):
+            expected = "a function without random numbers, or randomness 'different' or 'same'"
+            raise ArgumentError(sentence("vmap", expected, "randomness 'error'"))
         first = results[0]
         columns = zip(*(leaves_of(result) for result in results), strict=True)
         places = _spread(out_dims, first)
@@ -71,10 +76,42 @@ def vmap(
             if not all(isinstance(value, Tensor) for value in column):
                 got = type(column[0]).__name__
                 raise ArgumentError(sentence("vmap", "a function that returns Tensors", got))
-            stacked.append(column[0] if place is None else stack(list(column), place))
+            if place is None:
+                if not all(equal(value, column[0]) for value in column[1:]):
+                    expected = (
+                        "out_dims of a number for a result that differs from sample to sample"
+                    )
+                    raise ArgumentError(sentence("vmap", expected, None))
+                stacked.append(column[0])
+            else:
+                whole = stack(list(column), place)
+                stacked.append(whole if size else whole.narrow(place, 0, 0))
         return rebuilt(first, stacked)
 
     return run
+
+
+def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
+    sizes = set()
+    for leaf, dim in zip(leaves, dims, strict=True):
+        if dim is None:
+            continue
+        if not isinstance(leaf, Tensor) or not -leaf.ndim <= dim < leaf.ndim:
+            got = tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
+            expected = f"a Tensor with a dimension {dim} (in_dims: None shares an argument)"
+            raise ArgumentError(sentence("vmap", expected, got))
+        sizes.add(leaf.shape[dim])
+    if len(sizes) != 1:
+        expected = "batch dimensions of one size"
+        raise ArgumentError(sentence("vmap", expected, sorted(sizes) or "no batch dimension"))
+    return sizes.pop()
+
+
+def _blank(leaf: Tensor, dim: int) -> Tensor:
+    """A sample for the shapes of an empty batch's results."""
+    shape = list(leaf.shape)
+    del shape[dim]
+    return leaf.new_zeros(shape)
 
 
 def _spread(dims: Any, tree: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Derivatives of functions, as functions: grad, vjp, jvp, jacrev, jacfwd, hessian.
+"""Derivatives of functions, as functions: grad, vjp, jvp, linearize, jacrev, jacfwd, hessian.
 
 They nest: `grad(grad(f))`. Arguments and results may be nested dicts, lists and tuples of tensors.
 """
@@ -22,6 +22,7 @@ __all__ = [
     "jacfwd",
     "jacrev",
     "jvp",
+    "linearize",
     "vjp",
 ]
 
@@ -151,8 +152,8 @@ def grad(
 
 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
-    """(func(*primals), a function of cotangents): that gives their products with the Jacobian, one
-    for each primal (or the one). With `has_aux` `func` returns (result, aux), and aux comes third.
+    """(func(*primals), a function of cotangents): that gives a tuple of their products with the
+    Jacobian, one for each primal. With `has_aux` `func` returns (result, aux), and aux comes third.
     """
     with enable_grad():
         entered = Entered("vjp", primals)
@@ -161,13 +162,15 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     def product(cotangents: Any) -> Any:
         weights = leaves_of(cotangents)
+        if isinstance(cotangents, Tensor) is not isinstance(result, Tensor):
+            expected = f"cotangents nested as the result, a {type(result).__name__}"
+            raise ArgumentError(sentence("vjp", expected, f"a {type(cotangents).__name__}"))
         if [tuple(w.shape) for w in weights] != [tuple(o.shape) for o in outputs]:
             expected = f"cotangents of shapes {[tuple(o.shape) for o in outputs]}"
             raise ArgumentError(sentence("vjp", expected, [tuple(w.shape) for w in weights]))
         with enable_grad():
             found = entered.gradients(outputs, weights)
-        tree = entered.left(rebuilt(primals, found))
-        return tree[0] if len(primals) == 1 else tree
+        return entered.left(rebuilt(primals, found))
 
     value = entered.left(result)
     return (value, product, entered.left(aux)) if has_aux else (value, product)
@@ -178,6 +181,9 @@ def jvp(
 ) -> tuple[Any, ...]:
     """(func(*primals), the Jacobian's product with `tangents`): the derivative in a direction, by
     two backward passes."""
+    if not (isinstance(primals, (tuple, list)) and isinstance(tangents, (tuple, list))):
+        got = f"{type(primals).__name__}, {type(tangents).__name__}"
+        raise ArgumentError(sentence("jvp", "a tuple of primals and one of tangents", got))
     directions, given = leaves_of(tangents), leaves_of(primals)
     if [tuple(t.shape) for t in directions] != [tuple(p.shape) for p in given]:
         expected = f"tangents of shapes {[tuple(p.shape) for p in given]}"
@@ -208,6 +214,16 @@ def jvp(
     tangent = entered.left(rebuilt(result, found))
     value = entered.left(result)
     return (value, tangent, entered.left(aux)) if has_aux else (value, tangent)
+
+
+def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """(func(*primals), a function of tangents): that gives the Jacobian's product with them, as
+    `jvp` does."""
+
+    def product(*tangents: Any) -> Any:
+        return jvp(func, primals, tangents)[1]
+
+    return func(*primals), product
 
 
 def _units(like: Tensor) -> list[Tensor]:
@@ -261,7 +277,7 @@ def jacfwd(
     randomness: str = "error",
 ) -> Callable[..., Any]:
     """The Jacobian as of `jacrev`, by a derivative in the direction of each element of the
-    argument."""
+    argument. `randomness` is PyTorch's, and changes nothing."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen("jacfwd", args, argnums)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradient.errors import ArgumentError, sentence
+from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.func.derivatives import grad, jacrev
 from gradient.func.derivatives import jvp as _jvp
 from gradient.func.derivatives import vjp as _vjp
@@ -24,8 +24,12 @@ __all__ = [
 Tensors = Tensor | tuple[Tensor, ...]
 
 
-def _entered(inputs: Any, create_graph: bool) -> tuple[Any, ...]:
+def _entered(caller: str, inputs: Any, create_graph: bool) -> tuple[Any, ...]:
     given = inputs if isinstance(inputs, tuple) else (inputs,)
+    for x in given:
+        if not isinstance(x, Tensor):
+            expected = "a Tensor or a tuple of Tensors to differentiate by"
+            raise TypeMismatch(sentence(caller, expected, type(x).__name__))
     return given if create_graph else tuple(x.detach() for x in given)
 
 
@@ -41,7 +45,8 @@ def jacobian(
     where there are several of both. With `create_graph` it differentiates itself. `vectorize` and
     `strategy` are PyTorch's, and change nothing; `strict` is not available."""
     _check("jacobian", strict)
-    given = _entered(inputs, create_graph)
+    _check_strategy("jacobian", strategy, vectorize)
+    given = _entered("jacobian", inputs, create_graph)
     several = isinstance(inputs, tuple)
     return jacrev(func, tuple(range(len(given))) if several else 0)(*given)
 
@@ -56,7 +61,8 @@ def hessian(
 ) -> Any:
     """The second derivatives of a function that returns a number; arguments as of `jacobian`."""
     _check("hessian", strict)
-    given = _entered(inputs, create_graph)
+    _check_strategy("hessian", outer_jacobian_strategy, vectorize)
+    given = _entered("hessian", inputs, create_graph)
     numbers: Any = tuple(range(len(given))) if isinstance(inputs, tuple) else 0
     return jacrev(jacrev(_single(func), numbers), numbers)(*given)
 
@@ -70,8 +76,9 @@ def vjp(
 ) -> tuple[Any, Any]:
     """(func(inputs), v times its Jacobian); `v` may be left out for a number."""
     _check("vjp", strict)
-    value, product = _vjp(func, *_entered(inputs, create_graph))
-    return value, product(_ones("vjp", value) if v is None else v)
+    value, product = _vjp(func, *_entered("vjp", inputs, create_graph))
+    found = product(_ones("vjp", value) if v is None else v)
+    return value, found if isinstance(inputs, tuple) else found[0]
 
 
 def jvp(
@@ -83,7 +90,7 @@ def jvp(
 ) -> tuple[Any, Any]:
     """(func(inputs), its Jacobian times v); `v` may be left out for an input of one number."""
     _check("jvp", strict)
-    given = _entered(inputs, create_graph)
+    given = _entered("jvp", inputs, create_graph)
     direction = _ones("jvp", given[0]) if v is None else v
     found = _jvp(func, given, direction if isinstance(direction, tuple) else (direction,))
     return found[0], found[1]
@@ -117,12 +124,13 @@ def _hessian_product(
     func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool
 ) -> tuple[Any, Any]:
     """A Hessian is symmetric: from the left or from the right, the products are the same."""
-    given = _entered(inputs, create_graph)
+    given = _entered("hvp", inputs, create_graph)
     several = isinstance(inputs, tuple)
     numbers: Any = tuple(range(len(given))) if several else 0
     direction = _ones("hvp", given[0]) if v is None else v
     _, product = _vjp(grad(_single(func), numbers), *given)
-    return func(*given), product(direction)
+    found = product(direction)
+    return func(*given), found if several else found[0]
 
 
 def _single(func: Callable[..., Any]) -> Callable[..., Tensor]:
@@ -149,3 +157,12 @@ def _check(caller: str, strict: bool) -> None:
         raise ArgumentError(
             f"{caller}: strict=True is not available: independent inputs give zeros"
         )
+
+
+def _check_strategy(caller: str, strategy: str, vectorize: bool) -> None:
+    if strategy not in ("reverse-mode", "forward-mode"):
+        expected = "a strategy 'reverse-mode' or 'forward-mode'"
+        raise ArgumentError(sentence(caller, expected, repr(strategy)))
+    if strategy == "forward-mode" and not vectorize:
+        expected = "vectorize=True with the strategy 'forward-mode'"
+        raise ArgumentError(sentence(caller, expected, vectorize))

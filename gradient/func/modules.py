@@ -62,7 +62,11 @@ def _replaced(module: Module, given: dict[str, Tensor], tie_weights: bool, stric
         raise ArgumentError(sentence("functional_call", "names of the module's tensors", got))
     places = {name: value for name, value in given.items() if name in own}
     if tie_weights:
-        by_id = {id(own[name]): value for name, value in places.items()}
+        by_id: dict[int, Tensor] = {}
+        for name, value in places.items():
+            if by_id.setdefault(id(own[name]), value) is not value:
+                expected = "one tensor for names of one tensor (or tie_weights=False)"
+                raise ArgumentError(sentence("functional_call", expected, f"another for {name}"))
         for name in missing:
             if id(own[name]) in by_id:
                 places[name] = by_id[id(own[name])]

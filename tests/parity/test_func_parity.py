@@ -75,6 +75,14 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "vmap of dicts": lambda p: p.func.vmap(lambda d: d["w"].sum() + d["b"], ({"w": 0, "b": 0},))(
         params(p)
     ),
+    "vmap of an empty batch": lambda p: p.func.vmap(lambda x: x.sum(), out_dims=-1)(p.zeros(0, 3)),
+    "vmap shares what comes by name": lambda p: p.func.vmap(lambda x, y=None: x + y)(
+        p.tensor(A), y=p.tensor(A[:, :1])
+    ),
+    "vmap with the same random numbers": lambda p: p.func.vmap(
+        lambda x: p.rand(4) + 0 * x, randomness="same"
+    )(p.tensor(A)).diff(dim=0),
+    "vmap of a constant": lambda p: p.func.vmap(lambda x: p.tensor(Y), out_dims=None)(p.tensor(A)),
     "jacobian": lambda p: p.autograd.functional.jacobian(lambda x: x**3, p.tensor(X)),
     "jacobian of several": lambda p: p.autograd.functional.jacobian(
         lambda x, y: (x * y, y.sum()), t(p, X, Y)
@@ -101,6 +109,19 @@ def test_values(name: str) -> None:
         assert not one.requires_grad
         assert tuple(one.shape) == tuple(other.shape)
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-10, atol=1e-13)
+
+
+def test_vjp_gives_one_product_for_each_primal() -> None:
+    for p in (gradient, torch):
+        (found,) = p.func.vjp(lambda x: x**3, p.tensor(X))[1](p.tensor(Y))
+        np.testing.assert_allclose(found.numpy(), 3 * X**2 * Y)
+
+
+def test_linearize_gives_the_products_of_jvp() -> None:
+    x, y = t(gradient, X, Y)
+    value, product = gradient.func.linearize(gradient.sin, x)
+    wanted = gradient.func.jvp(gradient.sin, (x,), (y,))
+    assert value.equal(wanted[0]) and product(y).equal(wanted[1])
 
 
 def test_a_graph_of_the_callers_goes_on() -> None:
@@ -139,7 +160,23 @@ MISTAKES: list[Callable[[Any], Any]] = [
     lambda p: p.func.vmap(lambda x: x, in_dims=None)(p.tensor(X)),
     lambda p: p.func.vmap(lambda x: 1)(p.tensor(X)),
     lambda p: p.func.jvp(f, t(p, X), t(p, X[:2])),
+    lambda p: p.func.jvp(f, p.tensor(X), p.tensor(X)),
+    lambda p: p.func.vjp(f, p.tensor(X))[1](t(p, 1.0)),
+    lambda p: p.func.vmap(lambda x: x)(p.tensor(1.0)),
+    lambda p: p.func.vmap(lambda x, n: x * n)(p.tensor(A), 2),
+    lambda p: p.func.vmap(lambda x: x + p.rand(4))(p.tensor(A)),
+    lambda p: p.func.vmap(lambda x: x, out_dims=None)(p.tensor(A)),
+    lambda p: p.func.vmap(lambda x: x, chunk_size=0)(p.tensor(A)),
+    lambda p: p.func.functional_call(
+        tied(p), {"0.weight": p.ones(2, 2), "1.weight": p.zeros(2, 2)}
+    ),
 ]
+
+
+def tied(p: Any) -> Any:
+    model = p.nn.Sequential(p.nn.Linear(2, 2), p.nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    return model
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
