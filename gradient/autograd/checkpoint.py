@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, TypeVar, cast
 
 from gradient.autograd import engine
@@ -10,12 +11,13 @@ from gradient.autograd.autocast import set_autocast
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, make_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
+from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.autograd.variable import Variable, wrap
-from gradient.errors import AutogradError
 from gradient.source_lines import location_of, user_frame
 
 __all__ = [
     "checkpoint",
+    "checkpoint_sequential",
 ]
 
 T = TypeVar("T")
@@ -38,8 +40,9 @@ def checkpoint(
     """`function(*args, **kwargs)`, keeping none of its activations (Chen et al. 2016).
 
     In the backward pass the function is run again, with the same random numbers. Its parameters and
-    whatever else it refers to get their gradients as without checkpointing. `use_reentrant` is
-    accepted for PyTorch's sake; there is one implementation, and it is differentiable.
+    whatever else it refers to get their gradients as without checkpointing. It may return nested
+    dicts, lists and tuples, of tensors and of other things. `use_reentrant` is accepted for
+    PyTorch's sake; there is one implementation, and it is differentiable.
     """
     if not mode.grad:
         return function(*args, **kwargs)
@@ -47,24 +50,47 @@ def checkpoint(
     state = RandomState.save() if preserve_rng_state else None
     start = next_sequence_nr()
     result: Any = function(*args, **kwargs)
-    single = isinstance(result, Variable)
-    results: tuple[Any, ...] = (result,) if single else tuple(result)
-    if not all(isinstance(r, Variable) for r in results):
-        raise AutogradError("checkpoint: the function must return a Tensor or a tuple of Tensors")
-    border = outer_nodes([r.node for r in results if r.node is not None], start)
+    leaves = leaves_of(result)
+    tracked = [r for r in leaves if isinstance(r, Variable) and r.node is not None]
+    border = outer_nodes([r.node for r in tracked if r.node is not None], start)
     if not border:
         return result
-    backend = results[0].backend
-    op = _Segment(function, args, kwargs, state, single)
+    backend = tracked[0].backend
+    op = _Segment(function, args, kwargs, state)
     # Not kept for their values, but to notice if they are overwritten before the second run.
     saved = tuple(t.array for t in given if isinstance(t, Variable))
-    arrays = [r.array for r in results]
-    made = arrays[0] if single else arrays
+    arrays = [r.array for r in tracked]
+    made: Any = arrays[0] if len(arrays) == 1 else arrays
     node = make_node(op, backend, tuple(border), saved, made, location_of(user_frame()))
-    # The segment's own nodes, and with them its activations, die with `result` and `results`.
-    if single:
-        return cast("T", wrap(made, backend, node))
-    return cast("T", tuple(outputs(arrays, backend, node)))
+    # The segment's own nodes, and with them its activations, die with `result` and `leaves`.
+    new = iter([wrap(made, backend, node)] if len(arrays) == 1 else outputs(arrays, backend, node))
+    wrapped = [next(new) if isinstance(r, Variable) and r.node is not None else r for r in leaves]
+    return cast("T", rebuilt(result, wrapped))
+
+
+def checkpoint_sequential(
+    functions: Sequence[Callable[..., Any]],
+    segments: int,
+    input: Any,
+    use_reentrant: bool = False,
+    *,
+    preserve_rng_state: bool = True,
+) -> Any:
+    """`input` through `functions` (or a Sequential) in turn, cut into `segments` of which each but
+    the last is a `checkpoint`."""
+    each = list(functions)
+    length = len(each) // segments
+    cuts = [*range(0, length * segments, length)] if length else [0] * segments
+
+    def run(part: list[Callable[..., Any]]) -> Callable[[Any], Any]:
+        return lambda value: reduce(lambda x, function: function(x), part, value)
+
+    for start in cuts[:-1]:
+        segment = run(each[start : start + length])
+        input = checkpoint(
+            segment, input, use_reentrant=use_reentrant, preserve_rng_state=preserve_rng_state
+        )
+    return run(each[cuts[-1] :])(input)
 
 
 def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
@@ -87,9 +113,8 @@ class _Segment:
 
     name = "checkpoint"
 
-    def __init__(self, function: Any, args: Any, kwargs: Any, state: Any, single: bool):
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.state, self.single = state, single
+    def __init__(self, function: Any, args: Any, kwargs: Any, state: Any) -> None:
+        self.function, self.args, self.kwargs, self.state = function, args, kwargs, state
         self.autocast = mode.autocast
         names = [*map(str, range(len(args))), *kwargs]
         given = zip(names, (*args, *kwargs.values()), strict=True)
@@ -107,13 +132,11 @@ class _Segment:
             set_autocast(autocast)
             if self.state is not None:
                 RandomState.restore(now)
-        results = (result,) if self.single else tuple(result)
-        grads = [g] if self.single else g
-        roots = [
-            (r.node, value)
-            for r, value in zip(results, grads, strict=True)
-            if r.node is not None and value is not None
+        tracked = [
+            r.node for r in leaves_of(result) if isinstance(r, Variable) and r.node is not None
         ]
+        grads = [g] if len(tracked) == 1 else g
+        roots = [(r, value) for r, value in zip(tracked, grads, strict=True) if value is not None]
         wanted = [p for p in parents if p is not None]
         found = engine.run_backward(roots, wanted, create_graph, create_graph, within=True)
         return [None if p is None else found.get(p) for p in parents]

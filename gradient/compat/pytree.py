@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.errors import ArgumentError, sentence
-from gradient.func.trees import leaves_of, rebuilt
 
 __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_map_", "tree_map_only",
            "tree_unflatten"]  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.errors import ArgumentError, sentence
-from gradient.func.trees import leaves_of, rebuilt
 from gradient.random import get_rng_state, set_rng_state
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.autograd import enable_grad, engine
+from gradient.autograd.trees import leaves_of, mapped, rebuilt
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.func.trees import leaves_of, mapped, rebuilt
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like, zeros_like
 from gradient.tensor.joining import stack

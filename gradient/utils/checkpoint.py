@@ -1,5 +1,5 @@
-"""`gradient.autograd.checkpoint` under the name that PyTorch scripts import."""
+"""`gradient.autograd.checkpoint` under the names that PyTorch scripts import."""
 
-from gradient.autograd.checkpoint import checkpoint
+from gradient.autograd.checkpoint import checkpoint, checkpoint_sequential
 
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "checkpoint_sequential"]

@@ -15,6 +15,7 @@ import gradient
 from gradient.autograd import (
     Function,
     checkpoint,
+    checkpoint_sequential,
     detect_anomaly,
     grad,
     gradcheck,
@@ -1085,6 +1086,21 @@ def test_checkpoint_gives_the_same_gradients(device):
     for p, s in zip(plain, saved, strict=True):
         assert_close(s, p, rtol=0, atol=0)
     assert gradgradcheck(lambda t, u: checkpoint(lambda v: (v @ u).tanh(), t), (a, w))
+
+
+def test_checkpoint_of_nested_results(x):
+    out = checkpoint(lambda t, k: {"a": [t.sin() * k], "b": (t * t, t.argmax(), k)}, x, 2.0)
+    square, place, k = out["b"]
+    assert k == 2.0 and not place.requires_grad
+    (out["a"][0] + square).sum().backward()
+    assert gradient.allclose(x.grad, (2 * x.cos() + 2 * x).detach())
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3, 5])
+def test_checkpoint_sequential(segments, x):
+    net = gradient.nn.Sequential(*(gradient.nn.Tanh() for _ in range(5)))
+    (found,) = grad(checkpoint_sequential(net, segments, x, use_reentrant=False).sum(), [x])
+    assert found.equal(grad(net(x).sum(), [x])[0])
 
 
 def test_checkpoint_keeps_no_activation():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.func.trees import leaves_of
+from gradient.autograd.trees import leaves_of
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 torch = pytest.importorskip("torch")
