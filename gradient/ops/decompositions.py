@@ -51,11 +51,16 @@ def _diagonal(be: Be, row: Any) -> Any:
     return row * _mask(be, np.eye(row.shape[-1]), row)
 
 
-def _differences(be: Be, row: Any) -> Any:
-    """1 / (row_j - row_i) for row (..., 1, N), and 0 on the diagonal."""
-    n = row.shape[-1]
-    same = _mask(be, np.eye(n), row)
-    return (1 - same) / (row - _t(be, row) + same)
+def _over(be: Be, x: Any, gap: Any) -> Any:
+    """x / gap, of which 0 / 0 is 0: what no loss depends on has no gradient, at ties either."""
+    neither = (x == 0) & (gap == 0)
+    return x / be.where(neither, be.full((), np.inf, gap.dtype), gap)
+
+
+def _over_differences(be: Be, x: Any, row: Any) -> Any:
+    """x_ij / (row_j - row_i) for row (..., 1, N), and 0 on the diagonal."""
+    same = _mask(be, np.eye(row.shape[-1]), row)
+    return _over(be, x * (1 - same), row - _t(be, row) + same)
 
 
 def _inv_grad(g: Any, be: Be, out: Any) -> Any:
@@ -162,7 +167,7 @@ def _eigh_grad(g: Any, be: Be, out: Any) -> Any:
     n = out.shape[-1]
     vectors, values = _rows(be, out, 0, n), _rows(be, out, n, n + 1)
     g = be.conj(g)
-    inner = be.matmul(_h(be, vectors), _rows(be, g, 0, n)) * _differences(be, values)
+    inner = _over_differences(be, be.matmul(_h(be, vectors), _rows(be, g, 0, n)), values)
     inner = inner + _diagonal(be, _rows(be, g, n, n + 1))
     found = be.matmul(be.matmul(vectors, inner), _h(be, vectors))
     return be.conj(found + _h(be, found)) * 0.5
@@ -171,7 +176,7 @@ def _eigh_grad(g: Any, be: Be, out: Any) -> Any:
 @op(_eigh_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def eigh(be: Backend[Array], x: Array, /) -> Array:
     """The eigenvectors of a symmetric or Hermitian x (..., N, N), and below them the eigenvalues.
-    The gradient of the vectors is infinite where two values are equal."""
+    The gradient of the vectors is infinite where two values are equal, that of the values not."""
     return be.eigh(x)
 
 
@@ -195,27 +200,27 @@ def _parts(be: Be, found: Any, m: int) -> tuple[Any, Any, Any]:
 def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     m, n = x.shape[-2:]
     (u, s, v), (gu, gs, gv) = _parts(be, out, m), _parts(be, be.conj(g), m)
-    between = _differences(be, s * s)
     left, right = be.matmul(_h(be, u), gu), be.matmul(_h(be, v), gv)
     turned = left - _h(be, left)
-    inner = turned * between * s + _t(be, s) * ((right - _h(be, right)) * between)
+    inner = _over_differences(be, turned, s * s) * s
+    inner = inner + _t(be, s) * _over_differences(be, right - _h(be, right), s * s)
     inner = inner + _diagonal(be, (gs + be.conj(gs)) * 0.5)  # the values are real
     if out.dtype.kind[:1] == "c":  # the phases, of which U's are taken to be free
-        inner = inner + turned * _mask(be, np.eye(s.shape[-1]), s) / (s + s)
+        inner = inner + _over(be, turned * _mask(be, np.eye(s.shape[-1]), s), s + s)
     found = be.matmul(u, be.matmul(inner, _h(be, v)))
     if m > n:
         beyond = gu - be.matmul(u, left)
-        found = found + be.matmul(beyond / s, _h(be, v))
+        found = found + be.matmul(_over(be, beyond, s), _h(be, v))
     if n > m:
         beyond = gv - be.matmul(v, right)
-        found = found + be.matmul(u, _h(be, beyond / s))
+        found = found + be.matmul(u, _h(be, _over(be, beyond, s)))
     return be.conj(found)
 
 
 @op(_svd_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def svd(be: Backend[Array], x: Array, /) -> Array:
     """U, the singular values and V of x (..., M, N), one below the other. The gradient of U and V
-    is infinite where two singular values are equal."""
+    is infinite where two singular values are equal, that of the values is not."""
     return be.svd(x)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import gradient
@@ -250,3 +251,24 @@ def test_a_symmetric_matrix_has_a_gradient_in_both_triangles():
     grad, x.grad = x.grad, None
     linalg.pinv(x).sum().backward()
     assert gradient.allclose(grad, x.grad)
+
+
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.complex128])
+@pytest.mark.parametrize(
+    "matrix", [np.eye(3), np.zeros((3, 3)), 2 * np.eye(3)[:2], np.eye(3)[:, :1]]
+)
+@pytest.mark.parametrize("name", ["svd", "eigh"])
+def test_values_that_are_equal_have_gradients(name, matrix, dtype):
+    if name == "eigh" and matrix.shape != (3, 3):
+        matrix = matrix @ matrix.T
+    x = gradient.tensor(matrix, dtype=dtype, requires_grad=True)
+    found = getattr(gradient.linalg, name)(x)
+    values = found.S if name == "svd" else found.eigenvalues
+    values.square().sum().backward()  # the sum of the squares of x
+    assert gradient.allclose(x.grad, 2 * x.detach())
+    twice = gradient.autograd.functional.jvp(
+        lambda m: getattr(gradient.linalg, name)(m)[1 - (name == "eigh")].sum(),
+        x,
+        gradient.ones_like(x),
+    )[1]
+    assert bool(gradient.isfinite(twice))
