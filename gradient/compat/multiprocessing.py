@@ -1,8 +1,8 @@
-"""`multiprocessing`: Python's own, with tensors that forked processes share.
+"""`multiprocessing`: Python's own, with tensors that processes share.
 
-A tensor, or a module by `share_memory`, is put in memory that all processes share that are *forked*
-afterwards: what one writes in place, the others read. In a queue or a pipe, and among the arguments
-of a spawned process, a tensor is copied.
+A tensor, or a module by `share_memory`, is put in memory that all processes share that are forked
+afterwards or spawned with it among their arguments: what one writes in place, the others read. In a
+queue or a pipe, and unshared among the arguments of a spawned process, a tensor is copied.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
     "start_processes",
 ]
 
-STRATEGY = "anonymous_mapping"
+STRATEGY = "file_descriptor"
 
 
 def get_all_sharing_strategies() -> set[str]:
-    """How tensors can be shared: in mappings that forked processes inherit, and in no other way."""
+    """How tensors can be shared: in files without a name, and in no other way."""
     return {STRATEGY}
 
 
@@ -43,8 +43,8 @@ def get_sharing_strategy() -> str:
 
 
 def set_sharing_strategy(new_strategy: str) -> None:
-    """There is one strategy, and PyTorch's two are taken for it."""
-    if new_strategy not in (STRATEGY, "file_descriptor", "file_system"):
+    """There is one strategy, and PyTorch's other is taken for it."""
+    if new_strategy not in (STRATEGY, "file_system"):
         raise ArgumentError(sentence("set_sharing_strategy", repr(STRATEGY), repr(new_strategy)))
 
 

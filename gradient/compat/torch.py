@@ -4,7 +4,7 @@ $ python -m gradient.compat.torch train.py --epochs 3
 
 or, in a program that imports such code: `gradient.compat.torch.install()`. From then on `torch` and
 its modules are this package's, for libraries that look for it too. An installed PyTorch is not
-touched, and not seen by this process.
+touched, and not seen by this process, nor by those that it spawns.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import multiprocessing.spawn
 import runpy
 import sys
 from importlib.machinery import ModuleSpec
@@ -68,6 +69,19 @@ def install() -> None:
     if "torch" in sys.modules:
         raise ArgumentError("compat.torch.install: PyTorch is imported already; call it before")
     sys.meta_path.insert(0, Finder)
+    preparation = multiprocessing.spawn.get_preparation_data
+
+    def with_installation(name: str) -> dict[str, Any]:
+        return {**preparation(name), "gradient.compat.torch": _Installation()}
+
+    multiprocessing.spawn.get_preparation_data = with_installation
+
+
+class _Installation:
+    """Unpickled by a process that is being spawned, before it imports the script: `install()`."""
+
+    def __reduce__(self) -> Any:
+        return install, ()
 
 
 def main(arguments: list[str]) -> None:
@@ -80,4 +94,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from gradient.compat.torch import main as run  # of the module by that name, for children
+
+    run(sys.argv[1:])

@@ -219,7 +219,7 @@ class Module(Hooked, StateDictHooked, Members):
         return self._apply(lambda tensor: empty_like(tensor, device=device), recurse)
 
     def share_memory(self) -> Self:
-        """Put all tensors into memory that forked processes share (`gradient.multiprocessing`)."""
+        """Put all tensors into memory that processes share (`gradient.multiprocessing`)."""
         return self._apply(lambda tensor: tensor.share_memory_())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

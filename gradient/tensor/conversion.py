@@ -122,7 +122,7 @@ class Conversion(Arithmetic):
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:
-        """Put the elements into memory that processes forked from now on share, on the CPU alone.
+        """Put the elements into memory that processes started from now on share, on the CPU alone.
 
         What was a view of them is none any more. See `gradient.multiprocessing`.
         """
@@ -167,7 +167,7 @@ class Conversion(Arithmetic):
             self.backend.record_stream(part, s._held)
 
     def is_shared(self) -> builtins.bool:
-        """Whether `share_memory_` put the elements into memory that forked processes share."""
+        """Whether `share_memory_` put the elements into memory that processes share."""
         from gradient.tensor.shared_memory import is_shared
 
         return all(map(is_shared, parts_of(self.array)))

@@ -286,12 +286,12 @@ class Tensor(
 
         if not self.is_leaf:
             raise AutogradError("pickle: only leaf tensors can be pickled; detach() it first")
-        from gradient.tensor.shared_memory import refuse_to_spawn
+        from gradient.tensor.shared_memory import Handed, is_spawning
 
-        if self.is_shared():
-            refuse_to_spawn()
         array = self.array.as_stored(self.backend) if is_packed(self.array) else self.array
         array = map_parts(self.backend.to_numpy, array)
+        if is_spawning() and self.is_shared():
+            array = map_parts(Handed, array)
         state = self.__dict__ if hasattr(self, "__dict__") else None
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
 

@@ -1,18 +1,23 @@
-"""Arrays in memory that a process shares with those that are forked from it."""
+"""Arrays in memory that a process shares with those that it starts: by fork, or by spawn."""
 
 from __future__ import annotations
 
 import mmap
+import os
+import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.packed import memory_of
-from gradient.errors import BackendError
 
 
 class SharedMemory(mmap.mmap):
-    """Anonymous memory: a fork inherits the mapping, not a copy."""
+    """A mapped file without a name: a fork inherits the mapping, and a spawned process is handed
+    the file's descriptor."""
+
+    descriptor: int
 
 
 def is_shared(array: Any) -> bool:
@@ -22,18 +27,50 @@ def is_shared(array: Any) -> bool:
 
 def shared_copy(array: np.ndarray) -> np.ndarray:
     """The same elements in SharedMemory."""
-    memory = SharedMemory(-1, max(array.nbytes, 1))
-    copy = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    size = max(array.nbytes, 1)
+    descriptor = _nameless_file()
+    os.truncate(descriptor, size)
+    copy = np.frombuffer(_mapped(descriptor, size), array.dtype, array.size).reshape(array.shape)
     copy[...] = array
     return copy
 
 
-def refuse_to_spawn() -> None:
-    """Raise if a process is being spawned: it would get a copy of what was meant to be shared."""
+def _nameless_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("gradient")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _mapped(descriptor: int, size: int) -> SharedMemory:
+    memory = SharedMemory(descriptor, size)
+    memory.descriptor = descriptor
+    weakref.finalize(memory, os.close, descriptor)
+    return memory
+
+
+class Handed:
+    """An array in SharedMemory, to a process that is being spawned: unpickled, an array there."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __reduce__(self) -> Any:
+        from multiprocessing.reduction import DupFd
+
+        memory, array = memory_of(self.array), self.array
+        start = np.frombuffer(memory, np.uint8).ctypes.data
+        place = (array.shape, array.dtype, array.ctypes.data - start, array.strides)
+        return _taken, (DupFd(memory.descriptor), len(memory), *place)
+
+
+def _taken(handle: Any, size: int, *place: Any) -> np.ndarray:
+    shape, dtype, offset, strides = place
+    return np.ndarray(shape, dtype, _mapped(handle.detach(), size), offset, strides)
+
+
+def is_spawning() -> bool:
+    """Whether what is being pickled goes to a new process."""
     from multiprocessing.context import get_spawning_popen
 
-    if get_spawning_popen() is not None:
-        raise BackendError(
-            "share_memory_: a spawned process cannot share this tensor; start the process by "
-            'multiprocessing.get_context("fork"), or hand it x.clone(), a copy'
-        )
+    return get_spawning_popen() is not None

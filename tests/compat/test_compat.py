@@ -336,6 +336,43 @@ def test_an_unedited_script_runs(tmp_path: Path) -> None:
     assert said.split() == ["gradient.tensor.core", "True", "True", "__main__"]
 
 
+SPAWNING = """
+import torch
+from torch import multiprocessing, nn
+from torch.utils.data import DataLoader, Dataset
+
+
+class Squares(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return torch.tensor(i * i)
+
+
+def count(model):
+    with torch.no_grad():
+        model.weight += 1
+
+
+if __name__ == "__main__":
+    model = nn.Linear(1, 1).share_memory()
+    before = model.weight.item()
+    process = multiprocessing.get_context("spawn").Process(target=count, args=(model,))
+    process.start()
+    process.join()
+    print(round(model.weight.item() - before, 5))
+    print([batch.tolist() for batch in DataLoader(Squares(), 2, num_workers=1)])
+"""
+
+
+def test_processes_that_an_unedited_script_spawns(tmp_path: Path) -> None:
+    script = tmp_path / "spawning.py"
+    script.write_text(SPAWNING)
+    said = ran("", "-m", "gradient.compat.torch", str(script), cwd=tmp_path)
+    assert said.splitlines()[-2:] == ["1.0", "[[0, 1], [4, 9]]"]
+
+
 def test_modules_stay_what_they_are_under_the_other_name() -> None:
     said = ran(
         "from gradient.compat import torch as compat\n"
