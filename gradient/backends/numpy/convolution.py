@@ -17,6 +17,7 @@ from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.numpy import depthwise, kernels, threads, winograd
 from gradient.backends.numpy.phases import phases_of
+from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
@@ -169,7 +170,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             windows.channels * windows.channel, windows.columns, lines, width, turned, groups, o,
             parts, ranges, out.reshape(-1),
         )  # fmt: skip
-        return out[0] if parts == 1 else out.sum(0)
+        return out[0] if parts == 1 else sum_of_parts(out)
 
 
 class _Panels:

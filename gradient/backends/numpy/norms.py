@@ -10,6 +10,7 @@ import numpy as np
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import contiguous
+from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.required import Axis, Shape
 
 PICKED = 1 << 12
@@ -170,7 +171,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             _2d(g), _2d(x), _or_full(weight, 1, x), mean.reshape(-1), rstd.reshape(-1),
             _2d(gx), gw, gb,
         )  # fmt: skip
-        return gx, None if weight is None else gw.sum(0), gb.sum(0)
+        return gx, None if weight is None else sum_of_parts(gw), sum_of_parts(gb)
 
     def rms_norm(
         self, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
@@ -202,7 +203,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             norms.rms_norm_grad, n, chunk,
             _2d(g), _2d(x), _or_full(weight, 1, x), rstd.reshape(-1), _2d(gx), gw,
         )  # fmt: skip
-        return gx, None if weight is None else gw.sum(0)
+        return gx, None if weight is None else sum_of_parts(gw)
 
 
 def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:

@@ -145,6 +145,15 @@ def takes(x: np.ndarray, axis: Axis) -> bool:
     return x.size >= MANY and kernels.supports(x) and _split(x, axis) is not None
 
 
+def sum_of_parts(parts: np.ndarray) -> np.ndarray:
+    """The sum over the first axis of what kernels have added up in parts, by a kernel whatever its
+    size: so a plan has all of a method as tasks, and the parts in its arena."""
+    out = np.empty(parts.shape[1:], parts.dtype)
+    for launch in launches(parts, 0, out):
+        threads.parallel_for(*launch)
+    return out
+
+
 def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]]:
     """What `parallel_for` is to be given, in turn, for the sums of what `takes` allows, in `out`,
     which is contiguous."""
