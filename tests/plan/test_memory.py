@@ -14,7 +14,8 @@ import pytest
 
 import gradient
 from gradient import nn, optim
-from gradient.backends.numpy import kernels
+from gradient.backends.numpy import kernels, workspace
+from gradient.backends.numpy.workspace import Workspace, working_in
 from gradient.plan import record
 from gradient.plan.arena import Layout, place_during
 from gradient.plan.calls import Buffer, Ref
@@ -248,3 +249,46 @@ def test_scratch_memory_lies_where_no_buffer_is_needed() -> None:
     assert place(2, kib) == 0  # the first has died
     assert place(2, kib + 1) == 2 * kib
     assert place(4, kib) == 0 and place(4, kib + 1) == 3 * kib  # beyond the end
+
+
+def test_methods_take_their_memory_from_the_arena() -> None:
+    """Convolutions of what is not contiguous are no tasks: what they copy lies in the arena."""
+    if not kernels.available():
+        return
+    gradient.manual_seed(0)
+    first, second = nn.ConvTranspose2d(64, 32, 2, 2), nn.Conv2d(64, 4, 1)
+
+    def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        first.zero_grad()
+        second.zero_grad()
+        found = second(gradient.cat([y, first(x)], 1))
+        loss = found.transpose(1, 3).log_softmax(-1).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    x, y = gradient.randn(4, 64, 32, 32), gradient.randn(4, 32, 64, 64)
+    step(x, y)
+    plan = record(step, x, y, inputs=[x, y]).plan
+    grads = tuple(each.outputs[0] for each in plan.calls if each.op == "convolution_weight_grad")
+    executor = CpuExecutor(replace(plan, outputs=grads), poison=True)
+    assert "the method convolution" in str(executor)
+    found: list[np.ndarray] = []
+    assert peak(lambda: found.extend(executor.run([x.array, y.array], {}))) < 1 << 18
+    step(x, y)
+    expected = second.weight.grad, first.weight.grad
+    for given, grad in zip(found, expected, strict=True):
+        assert grad is not None and given.tobytes() == grad.numpy().tobytes()
+
+
+def test_a_workspace_gives_the_place_of_the_result_once() -> None:
+    place, block = np.zeros((2, 3), np.float32), np.zeros(128, np.uint8)
+    with working_in(Workspace(place, block)):
+        other = workspace.result((3, 3), np.float32)  # of another size
+        result = workspace.result((6,), np.float32)
+        again = workspace.result((2, 3), np.float32)
+        beyond = workspace.empty((1,), np.float32)
+    assert np.may_share_memory(result, place)
+    assert np.may_share_memory(other, block) and np.may_share_memory(again, block)
+    assert not np.may_share_memory(other, again)
+    assert not any(np.may_share_memory(beyond, x) for x in (place, block))
+    assert workspace.empty((1,), np.float32).base is None  # as ever

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.numpy import depthwise, kernels, threads, winograd
+from gradient.backends.numpy import depthwise, kernels, threads, winograd, workspace
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, windows_of
@@ -54,13 +54,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         options: ConvolutionOptions,
     ) -> np.ndarray:
         if _pointwise(weight.shape, options):
-            x = _met(x, options)
+            x = workspace.contiguous(_met(x, options))
             y = self.convolution(_in_a_row(x), _in_a_row(weight), bias, _one_by_one(options))
             return y.reshape(*y.shape[:2], *x.shape[2:])
         count = options.windows(x.shape[2:], weight.shape[2:])
         if not _supported(math.prod(count) * x.shape[0] * weight.size, x, weight, bias):
             return super().convolution(x, weight, bias, options)
-        out = np.empty((x.shape[0], weight.shape[0], *count), x.dtype)
+        out = workspace.result((x.shape[0], weight.shape[0], *count), x.dtype)
         if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
             _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
             return out
@@ -91,24 +91,27 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             ).reshape(*shape[:2], *g.shape[2:])
             if math.prod(options.stride) == 1:
                 return gx
-            out = np.zeros(shape, gx.dtype)
+            out = workspace.result(shape, gx.dtype)
+            out.fill(0)
             _met(out, options)[...] = gx
             return out
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
         shape = tuple(shape)
         if winograd.takes(weight.shape[2:], options, g.shape, shape):
-            out = np.empty(shape, g.dtype)
+            out = workspace.result(shape, g.dtype)
             mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
             panels = _Panels.of_inputs(weight, 1)
             _convolve_by_winograd(g, panels, NINE[::-1], mirrored, None, out)
             return out
         if depthwise.takes_input_grad(weight.shape, options, g.shape, shape):
-            out = np.empty(shape, g.dtype)
+            out = workspace.result(shape, g.dtype)
             depthwise.input_grad(g, weight, out, options)
             return out
         phases = phases_of(g.shape, weight.shape[2:], shape, options)
-        out = (np.empty if phases.whole else np.zeros)(shape, g.dtype)
+        out = workspace.result(shape, g.dtype)
+        if not phases.whole:
+            out.fill(0)
         if phases.windows is None:
             return out
         groups, o, c = options.groups, weight.shape[0] // options.groups, weight.shape[1]
@@ -132,22 +135,25 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if _pointwise(shape, options):
             row = *shape[:2], 1
             return self.convolution_weight_grad(
-                _in_a_row(g), _in_a_row(_met(x, options)), row, _one_by_one(options)
+                _in_a_row(g),
+                _in_a_row(workspace.contiguous(_met(x, options))),
+                row,
+                _one_by_one(options),
             ).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
         if depthwise.takes(tuple(shape), options):
-            out = np.empty(shape, x.dtype)
+            out = workspace.result(shape, x.dtype)
             depthwise.weight_grad(g, x, out, options)
             return out
         family = kernels.load("convolution_weight")
         groups, o = options.groups, shape[0] // options.groups
         windows = windows_of(x.shape, tuple(shape[2:]), g.shape[2:], options)
         if _depthwise(windows, groups, o):
-            out = np.empty(shape, x.dtype)
+            out = workspace.result(shape, x.dtype)
             threads.parallel_for(
                 kernels.load("depthwise").weight_grad, shape[0], 1, windows.surrounded(x),
-                *windows.places(), windows.images, kernels.contiguous(g).reshape(-1), groups, o,
+                *windows.places(), windows.images, workspace.contiguous(g).reshape(-1), groups, o,
                 out.reshape(-1),
             )  # fmt: skip
             return out
@@ -155,16 +161,16 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         ranges, panels = -(-k // family.COLUMNS), -(-o // family.PAIR)
         lines, pixels = windows.lines, windows.pixels
         width = pixels // len(lines)
-        turned = np.empty(groups * panels * pixels * family.PAIR, g.dtype)
+        turned = workspace.empty((groups * panels * pixels * family.PAIR,), g.dtype)
         threads.parallel_for(
             family.to_panels, windows.images * groups * panels,
             max(1, PLANES // (pixels // windows.images * family.PAIR)),
-            kernels.contiguous(g).reshape(-1), pixels // windows.images, groups, o, turned,
+            workspace.contiguous(g).reshape(-1), pixels // windows.images, groups, o, turned,
         )  # fmt: skip
         items = ranges * groups * panels
         chunks = -(-len(lines) // max(1, family.PIXELS // width))
         parts = min(chunks, -(-ITEMS // items))
-        out = np.empty((parts, *shape), x.dtype)
+        out = workspace.empty((parts, *shape), x.dtype)
         threads.parallel_for(
             family.weight_grad, items * parts, 1, windows.surrounded(x, exact=True),
             windows.channels * windows.channel, windows.columns, lines, width, turned, groups, o,
@@ -185,12 +191,13 @@ class _Panels:
         images, groups, self.outputs = items
         self.count = -(-self.outputs // family.PAIR)
         plane = weight.size // math.prod(items)
-        self.array = np.empty(images * groups * self.count * plane * family.PAIR, weight.dtype)
+        size = images * groups * self.count * plane * family.PAIR
+        self.array = workspace.empty((size,), weight.dtype)
         self.groups = groups
         self.strides = np.array([self.count * plane, plane, taps]) * family.PAIR
         threads.parallel_for(
             family.to_panels, images * groups * self.count, max(1, PLANES // (plane * family.PAIR)),
-            kernels.contiguous(weight).reshape(-1), plane, groups, self.outputs, self.array,
+            workspace.contiguous(weight).reshape(-1), plane, groups, self.outputs, self.array,
         )  # fmt: skip
 
     @classmethod
@@ -261,9 +268,9 @@ def _convolve(
     @ columns of x, which is surrounded."""
     family = kernels.load("convolution")
     groups, outputs = rows.shape[:2]
-    added = np.empty(0, out.dtype) if bias is None else kernels.contiguous(bias)
+    added = np.empty(0, out.dtype) if bias is None else workspace.contiguous(bias)
     if _depthwise(windows, groups, outputs):
-        rows = kernels.contiguous(rows)
+        rows = workspace.contiguous(rows)
         threads.parallel_for(
             kernels.load("depthwise").convolve, windows.images * groups * outputs,
             max(1, PLANES // plane), x, *windows.places(), rows.reshape(-1),
@@ -302,7 +309,8 @@ def _padded_weight(weight: np.ndarray) -> np.ndarray:
     groups, rows, k = weight.shape
     if rows % 4 == 0 and k % 256 and weight.flags.carray:
         return weight
-    out = np.zeros((groups, -(-rows // 4) * 4, k + (16 if k % 256 == 0 else 0)), weight.dtype)
+    shape = groups, -(-rows // 4) * 4, k + (16 if k % 256 == 0 else 0)
+    out = workspace.zeros(shape, weight.dtype)
     out[:, :rows, :k] = weight
     return out
 

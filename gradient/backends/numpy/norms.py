@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gradient.backends.composed.norms import NormDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.required import Axis, Shape
@@ -114,7 +114,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             )
         norms = kernels.load("norms")
 
-        gx = np.empty_like(logits)
+        gx = workspace.result(logits.shape, logits.dtype)
         smoothing, wrong = logits.dtype.type(label_smoothing), np.zeros(1, np.int64)
         threads.parallel_for(
             norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -55,11 +55,11 @@ class Windows:
         exact: nothing after it will be read, so that x is as good as a copy where it has no zeros
         about it.
         """
-        x = kernels.contiguous(x).reshape(-1)
+        x = workspace.contiguous(x).reshape(-1)
         if exact and self.bare:
             return x
         family = kernels.load("convolution")
-        out = np.empty(self.planes * self.channel + family.SLACK, x.dtype)
+        out = workspace.empty((self.planes * self.channel + family.SLACK,), x.dtype)
         out[self.planes * self.channel :] = 0
         threads.parallel_for(
             family.surround, self.planes, max(1, PLANES // self.channel), x, self.sizes,

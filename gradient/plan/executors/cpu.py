@@ -21,14 +21,16 @@ from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused, small
-from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
+from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import (
     Step,
     joined,
+    method,
     named,
     scratch_of,
     with_scratch,
+    workspace_of,
 )
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.lending import LARGE as LENT
@@ -214,9 +216,8 @@ class CpuExecutor:
             found = lowered(function, operands, self._is_own, out, _kind(call))
             if found is not None:
                 return found
-        if isinstance(out, np.ndarray):
-            return [(lambda: np.copyto(out, function()), ())]
-        return [(lambda: copy_to(out, function()), ())]
+            return method(function, out, workspace_of(function, out))
+        return method(function, out)
 
     def _output(self, ref: Ref) -> Callable[[], np.ndarray]:
         """What gives an output: a copy, but of memory that is the plan's own alone."""

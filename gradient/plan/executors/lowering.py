@@ -41,13 +41,6 @@ UFUNCS: dict[str, np.ufunc] = {
 """The calls that the CPU backend makes by one ufunc."""
 
 
-def copy_to(places: Any, results: Any) -> None:
-    """Copy each array of a tuple of results to its place."""
-    for place, result in zip(places, results, strict=True):
-        if isinstance(place, np.ndarray):
-            np.copyto(place, result)
-
-
 def _ufunc(ufunc: np.ufunc) -> Lowering:
     def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
         if options or len(args) != ufunc.nin:

@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends.numpy import threads
+from gradient.backends.numpy.workspace import Workspace, working_in
 from gradient.plan import arena
 from gradient.plan.calls import Call
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
+
+LARGE = 1 << 18
+"""Bytes of a result from which on a method is offered its place: to copy less is quick."""
+
+_NOTHING = np.empty(0, np.uint8)
 
 
 class Scratch(NamedTuple):
@@ -45,6 +51,44 @@ def with_scratch(
         return np.ndarray(x.shape, x.dtype, memory, x.offset, x.strides)
 
     return [(function, tuple(map(resolved, given))) for function, given in steps], memory
+
+
+def workspace_of(function: Callable[[], Any], out: Any) -> int:
+    """The bytes that a method takes for itself (`gradient.backends.numpy.workspace`), by a run."""
+    counted = Workspace(out if isinstance(out, np.ndarray) else None)
+    with working_in(counted):
+        function()
+    return counted.used
+
+
+def method(function: Callable[[], Any], out: Any, needed: int = 0) -> list[Step]:
+    """A call by the backend's method, with scratch memory for what it takes for itself. What it
+    does not make in its place is copied there."""
+    if needed:
+        scratch = Scratch(0, (needed,), np.dtype(np.uint8), (1,), needed)
+        return [(lambda block: _run_in(block, function, out), (scratch,))]
+    if not isinstance(out, np.ndarray):
+        return [(lambda: _copy_to(out, function()), ())]
+    if out.nbytes >= LARGE:
+        return [(lambda: _run_in(_NOTHING, function, out), ())]
+    return [(lambda: np.copyto(out, function()), ())]
+
+
+def _run_in(block: np.ndarray, function: Callable[[], Any], out: Any) -> None:
+    place = out if isinstance(out, np.ndarray) else None
+    with working_in(Workspace(place, block)):
+        result = function()
+    if place is None:
+        _copy_to(out, result)
+    else:
+        np.copyto(place, result)
+
+
+def _copy_to(places: Any, results: Any) -> None:
+    """Copy each array of a tuple of results to its place."""
+    for place, result in zip(places, results, strict=True):
+        if isinstance(place, np.ndarray):
+            np.copyto(place, result)
 
 
 def task(*arguments: Any) -> None:

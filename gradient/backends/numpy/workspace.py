@@ -1,0 +1,86 @@
+"""Where a method takes the memory of its result, and of what it holds until it is done.
+
+Eagerly that is NumPy's. A plan has a place for the result, and parts of its arena that are free
+while the method runs: in a `Workspace` of these it takes nothing beside them. What is asked for
+here outlives the method only as its result.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.required import Shape
+
+ALIGNMENT = 64
+"""Bytes: a line of the cache, and the widest vector."""
+
+
+class Workspace:
+    """The place of a result, and a block of bytes; without the block, `used` counts what is needed
+    beside the place."""
+
+    def __init__(self, place: np.ndarray | None, block: np.ndarray | None = None):
+        self.used = 0
+        self._place, self._block = place, block
+
+    def empty(self, shape: Shape, dtype: Any) -> np.ndarray:
+        dtype, begin = np.dtype(dtype), self.used
+        self.used += -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        if self._block is None or self.used > self._block.size:
+            return np.empty(shape, dtype)
+        return np.ndarray(shape, dtype, self._block, begin)
+
+    def result(self, shape: Shape, dtype: Any) -> np.ndarray:
+        place, self._place = self._place, None
+        size = math.prod(shape)
+        if place is None or not place.flags.carray or (place.size, place.dtype) != (size, dtype):
+            self._place = place
+            return self.empty(shape, dtype)
+        return place.reshape(shape)
+
+
+_here = threading.local()
+
+
+@contextmanager
+def working_in(workspace: Workspace) -> Iterator[None]:
+    """Have the methods that this thread calls take their memory from a workspace."""
+    _here.workspace = workspace
+    try:
+        yield
+    finally:
+        _here.workspace = None
+
+
+def empty(shape: Shape, dtype: Any) -> np.ndarray:
+    """An array that its maker needs no longer than the method runs."""
+    workspace: Workspace | None = getattr(_here, "workspace", None)
+    return np.empty(shape, dtype) if workspace is None else workspace.empty(shape, dtype)
+
+
+def result(shape: Shape, dtype: Any) -> np.ndarray:
+    """An array that the method gives."""
+    workspace: Workspace | None = getattr(_here, "workspace", None)
+    return np.empty(shape, dtype) if workspace is None else workspace.result(shape, dtype)
+
+
+def zeros(shape: Shape, dtype: Any) -> np.ndarray:
+    """`empty`, of zeros."""
+    made = empty(shape, dtype)
+    made.fill(0)
+    return made
+
+
+def contiguous(x: np.ndarray) -> np.ndarray:
+    """`kernels.contiguous`, with the copy in memory of `empty`."""
+    if type(x) is np.ndarray and x.flags.carray:
+        return x
+    made = empty(x.shape, x.dtype)
+    np.copyto(made, x)
+    return made
