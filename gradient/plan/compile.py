@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from gradient.autograd.modes import mode
+from gradient.backends.numpy import memory
 from gradient.errors import TypeMismatch, sentence
 from gradient.locks import new_rlock
 from gradient.nn import Module
@@ -161,6 +162,7 @@ class Compiled(Transparent, Generic[P, R]):
         aliased = Aliased(args, options, arguments.inputs)
         aliases = aliased.aliases
         signature.recordings += 1
+        memory.trim()  # of what loading kernels has freed, so that the plan adds nothing to it
         absent = watch.gradients_absent()
         states = watch.random_states()
         function = functools.partial(self.function, **aliased.options)
