@@ -10,6 +10,7 @@ this is tried: with other operands the tasks must give the bytes that the method
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from gradient.backends.numpy import threads
 from gradient.plan.arena import ALIGNMENT
 from gradient.plan.calls import leaves
-from gradient.plan.executors.program import Scratch, Step, task
+from gradient.plan.executors.program import Scratch, Step, task, with_scratch
 
 SMALL = 1 << 20
 """Bytes of an array that a method made up to which it is looked at whether it is a copy."""
@@ -40,56 +41,58 @@ _tried: dict[Any, _Tried] = {}
 
 def lowered(
     function: Callable[[], Any], operands: list[np.ndarray], own: Callable[[np.ndarray], bool],
-    out: Any, kind: Any,
+    out: Any, kind: Any, kept: frozenset[tuple[int, int]] = frozenset(),
 ) -> list[Step] | None:  # fmt: skip
     """The tasks that do what `function` does, on these operands and places of results; None where
     tasks alone do not. `own` says which operands may be filled, to try it; calls of one `kind`,
-    such as those of a model's layers, are tried once."""
+    such as those of a model's layers, are tried once. `kept` arguments, by launch and number, are
+    known to be no scratch."""
     places = list(leaves(out, np.ndarray))
-    kind = (kind, *map(_layout, (*operands, *places)), *map(own, operands))
+    key = (kind, *map(_layout, (*operands, *places)), *map(own, operands))
     filled = list(filter(own, operands))
     for x in filled:
         _fill(x, 0.25, 1)
     seen = _watched(function, operands)
     started = tuple(kernel for kernel, *_ in seen.launches)
-    tried = _tried.get(kind)
-    results = list(leaves(seen.result, np.ndarray))
-    used = [x for given in seen.launches for x in given if _is_array(x)]
-    if seen.copies or not started or len(results) != len(places):
-        return None
-    if not all(any(np.may_share_memory(x, y) for y in used) for x in (*results, *operands)
-               if x.size):  # fmt: skip
-        return None
-    steps = _steps(seen, places)
+    steps = _steps(seen, operands, places)
     if steps is None:
         return None
+    known = (*operands, *places, *leaves(seen.result, np.ndarray))
+    tried = _tried.get(key)
     if tried is not None and tried.started == started:
-        return _with_shared(steps, seen, tried.scratch, (*operands, *places, *results))
-    seen = _without(results, seen)  # to hold them beside others would be a plan's peak of memory
-    del results, used
+        return _with_shared(steps, seen, tried.scratch, known)
+    scratch = _scratch(seen, known) - kept
+    owners = {at: weakref.ref(_owner(_argument(seen, at))) for at in scratch}
+    steps = _with_shared(steps, seen, scratch, ())
+    del seen, known  # to hold them beside others would be a plan's peak of memory
+    alive = {at for at, owner in owners.items() if owner() is not None}
+    if alive:  # the method keeps them
+        return lowered(function, operands, own, out, kind, kept | alive)
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
     if [kernel for kernel, *_ in again.launches] != list(started):  # at first it prepared something
-        return lowered(function, operands, own, out, kind)
+        return lowered(function, operands, own, out, kind, kept)
     expected = list(leaves(again.result, np.ndarray))
-    scratch = _scratch(seen, again, (*operands, *places))
-    for at in scratch:
-        _poison(_owner(_argument(seen, at)))
-    same = _write(steps, places, expected)
-    if not same and scratch:  # a kernel reads what Python has written there
-        scratch, seen = frozenset(), _watched(function, operands)
-        steps = _steps(seen, places) or []
-        same = _write(steps, places, expected)
-    if not same:
-        return None
-    _tried[kind] = _Tried(started, scratch)
-    return _with_shared(steps, seen, scratch, ())
+    del again
+    if _write(steps, places, expected):
+        _tried[key] = _Tried(started, scratch)
+        return steps
+    if scratch:  # a kernel reads what Python has written there
+        return lowered(function, operands, own, out, kind, kept | scratch)
+    return None
 
 
-def _steps(seen: _Seen, places: list[np.ndarray]) -> list[Step] | None:
-    """The kernels as tasks that write to the places of the results; None where they do not."""
+def _steps(seen: _Seen, operands: list[np.ndarray], places: list[np.ndarray]) -> list[Step] | None:
+    """The kernels as tasks that write to the places of the results; None where they do not, or are
+    not all that there is to it."""
     results = list(leaves(seen.result, np.ndarray))
+    used = [x for given in seen.launches for x in given if _is_array(x)]
+    if seen.copies or not used or len(results) != len(places):
+        return None
+    if not all(any(np.may_share_memory(x, y) for y in used) for x in (*results, *operands)
+               if x.size):  # fmt: skip
+        return None
     steps: list[Step] = []
     for kernel, n, chunk, *arguments in seen.launches:
         arguments = [_placed(x, results, places) for x in arguments]
@@ -100,9 +103,11 @@ def _steps(seen: _Seen, places: list[np.ndarray]) -> list[Step] | None:
 
 
 def _write(steps: list[Step], places: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    """Whether the tasks write these bytes to the places, whatever was there before."""
-    for place in places:
-        _poison(place)
+    """Whether the tasks write these bytes to the places, whatever was there before, and in their
+    scratch memory."""
+    steps, scratch = with_scratch(steps)
+    for x in (*places, scratch):
+        _poison(x)
     tasks = threads.Tasks()
     for _, given in steps:
         tasks.append(*given)
@@ -136,21 +141,19 @@ def _argument(seen: _Seen, at: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def _scratch(seen: _Seen, again: _Seen, known: Sequence[np.ndarray]) -> frozenset[tuple[int, int]]:
-    """Which arguments are large arrays of floats that the call itself has made, for its kernels
-    alone: another time they were others."""
+def _scratch(seen: _Seen, known: Sequence[np.ndarray]) -> frozenset[tuple[int, int]]:
+    """Which arguments are large arrays of floats that are none of the `known` ones."""
     found = set()
     for launch, arguments in enumerate(seen.launches):
         for number, x in enumerate(arguments):
             if not _is_array(x):
                 continue
-            owner, other = _owner(x), again.launches[launch][number]
+            owner = _owner(x)
             if (  # of the owner, so that all that shows its memory is found
                 owner.nbytes >= SHARED
                 and owner.dtype.kind == "f"
                 and owner.flags.carray
                 and owner.base is None
-                and not np.may_share_memory(owner, other)
                 and not any(np.may_share_memory(owner, each) for each in known)
             ):
                 found.add((launch, number))
@@ -205,16 +208,6 @@ def _watched(function: Callable[[], Any], operands: list[np.ndarray]) -> _Seen:
     with threads.listening(launch):
         result = function()
     return _Seen(result, launches, any(copies))
-
-
-def _without(results: list[np.ndarray], seen: _Seen) -> _Seen:
-    """What was seen, but for the results: where a kernel was given one, None."""
-
-    def shows(x: Any) -> bool:
-        return _is_array(x) and any(np.may_share_memory(x, result) for result in results)
-
-    launches = [tuple([None if shows(x) else x for x in given]) for given in seen.launches]
-    return _Seen(None, launches, seen.copies)
 
 
 def _layout(x: np.ndarray) -> tuple[Any, ...]:
