@@ -56,10 +56,16 @@ def pages(nbytes: int) -> np.ndarray:
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return np.empty(nbytes, np.uint8)
     mapped = mmap.mmap(-1, max(1, nbytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy does for large arrays
-        with contextlib.suppress(OSError):  # of a kernel that has none
-            mapped.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(mapped, np.uint8, nbytes)
+
+
+def use_huge(array: np.ndarray, nbytes: int) -> None:
+    """Let the first bytes of `pages` come as huge pages, as NumPy's large arrays do: quicker, where
+    most of each will be written."""
+    owner = memory_of(array)
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # of a kernel that has none
+            owner.madvise(mmap.MADV_HUGEPAGE, 0, nbytes)
 
 
 class Loan:

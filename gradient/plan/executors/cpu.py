@@ -40,7 +40,7 @@ from gradient.plan.plan import Plan
 
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
-LARGE = 16 << 20
+LARGE = 4 << 20
 """Bytes of an arena from which on it has pages of its own."""
 TRIMMED = 1 << 20
 """Bytes of an arena, or of a call's arrays, before and after which freed memory is given back."""
@@ -86,6 +86,8 @@ class CpuExecutor:
             better = arena.packed(lives, buffers)
             if better.nbytes + TRIMMED < self.nbytes:
                 steps, boundary, _ = self._lowered_calls(better, lives, needed)
+        if self._large:
+            memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
         self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
         first = joined(steps[:boundary])
