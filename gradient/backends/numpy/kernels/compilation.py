@@ -69,6 +69,12 @@ def ordered_subroutine(function: Function) -> Function:
     return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **ORDERED)(function)
 
 
+def inlined(function: Function) -> Function:
+    """Compile a function as part of each kernel that calls it, with that kernel's options. For the
+    large ones: LLVM compiles a subroutine by itself first, then once more in the kernel."""
+    return numba.njit(inline="always")(function)
+
+
 def _entry_point(function: Function, options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
     # What numba's dispatcher calls for types that are new to it.

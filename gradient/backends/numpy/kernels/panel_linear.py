@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
-from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.compilation import inlined, ordered_kernel
 from gradient.backends.numpy.kernels.formats import (
     F32,
     FLOATS,
@@ -308,7 +308,7 @@ def single(start, stop, x, panels, form, blocks, steps, n, bias, kind, size, out
         write_columns(sums, 0, 1, min(n - j, COLUMNS), bias, j, kind, size, out, j * size, n)
 
 
-@ordered_subroutine
+@inlined
 def some_rows(
     x, first, last, rows, panels, pair, form, blocks, steps, n, bias, kind, size, sums, out
 ):  # fmt: skip
