@@ -29,7 +29,7 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 
 // EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
 // one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
-// of 16-bit floats, and not before sm_80.
+// of 16-bit floats, and not before sm_80; FOR_EACH_WIDE is of float32 and float64.
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
@@ -45,13 +45,22 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define HALF_OF(NAME) HALF_##NAME
 #define HALF_WITH(NAME, EXPORT) HALF_OF(NAME)(EXPORT)
 #define FOR_EACH_HALF(EXPORT) HALF_WITH(DTYPE, EXPORT)
+#define WIDE_float32(EXPORT) EXPORT(float32, float)
+#define WIDE_float64(EXPORT) EXPORT(float64, double)
+#define WIDE_float16(EXPORT)
+#define WIDE_bfloat16(EXPORT)
+#define WIDE_OF(NAME) WIDE_##NAME
+#define WIDE_WITH(NAME, EXPORT) WIDE_OF(NAME)(EXPORT)
+#define FOR_EACH_WIDE(EXPORT) WIDE_WITH(DTYPE, EXPORT)
 #else
 #define FOR_EACH_HALF(EXPORT)  \
     EXPORT(float16, __half)    \
     EXPORT(bfloat16, __nv_bfloat16)
-#define FOR_EACH_FLOAT(EXPORT) \
+#define FOR_EACH_WIDE(EXPORT)  \
     EXPORT(float32, float)     \
-    EXPORT(float64, double)    \
+    EXPORT(float64, double)
+#define FOR_EACH_FLOAT(EXPORT) \
+    FOR_EACH_WIDE(EXPORT)      \
     EXPORT(float16, __half)    \
     EXPORT(bfloat16, __nv_bfloat16)
 #endif

@@ -74,12 +74,11 @@ __device__ void categorical(const T* weights, const T* uniform, Int* out, Int co
 }
 
 #define EXPORT(NAME, T)                                                                           \
-    ROW_KERNEL cumsum_##NAME(const T* x, T* out,                                                  \
-                                                                     Int columns) {               \
-        cumsum(x, out, columns);                                                                  \
-    }                                                                                             \
-    ROW_KERNEL categorical_##NAME(                                                                \
-        const T* weights, const T* uniform, Int* out, Int columns) {                              \
+    ROW_KERNEL cumsum_##NAME(const T* x, T* out, Int columns) { cumsum(x, out, columns); }
+FOR_EACH_FLOAT(EXPORT)
+
+#define EXPORT_CATEGORICAL(NAME, T)                                                               \
+    ROW_KERNEL categorical_##NAME(const T* weights, const T* uniform, Int* out, Int columns) {    \
         categorical(weights, uniform, out, columns);                                              \
     }
-FOR_EACH_FLOAT(EXPORT)
+FOR_EACH_WIDE(EXPORT_CATEGORICAL)
