@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.recording import OpaqueArray
+from gradient.backends.recording_backend import OpaqueArray
 from gradient.dtypes import get_default_dtype
 from gradient.tensor import Tensor
 from gradient.tensor.device import default_device

@@ -71,7 +71,7 @@ class Buffer:
 class Call:
     """One call of the backend.
 
-    op        a method's name, or an operator's (`gradient.backends.recording.OPERATORS`)
+    op        a method's name, or an operator's (`gradient.backends.recording_backend.OPERATORS`)
     args, options   positional and keyword arguments
     out       a Ref, or a tuple of Refs and other values, as the method returns it
     writes    roots whose memory it changes

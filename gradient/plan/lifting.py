@@ -19,7 +19,7 @@ import numpy as np
 
 from gradient.autograd.node import Node
 from gradient.autograd.variable import Variable
-from gradient.backends.recording import OpaqueArray, RecordedArray, value_of
+from gradient.backends.recording_backend import OpaqueArray, RecordedArray, value_of
 from gradient.plan.calls import mapped
 from gradient.plan.recorder import Recorder, opened
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradient.backends.options import AdamWOptions
-from gradient.backends.recording import value_of
+from gradient.backends.recording_backend import value_of
 from gradient.optim import Optimizer
 from gradient.optim.masters import MASTER
 from gradient.optim.numbers import groups_read

@@ -1,4 +1,4 @@
-"""The recorder: what `gradient.backends.recording` hands its calls to, and what makes a plan."""
+"""The recorder: what a recording backend hands its calls to, and what makes a plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends import Backend
 from gradient.backends.packed import PackedArray
-from gradient.backends.recording import (
+from gradient.backends.recording_backend import (
     GIVES_TOO,
     OPERATORS,
     WRITES,
@@ -109,7 +109,7 @@ class Recorder:
             return made
         return self.lift(x)
 
-    # What `gradient.backends.recording` asks ----------------------------------------------------
+    # What `gradient.backends.recording_backend` asks --------------------------------------------
 
     def operator(self, name: str, args: tuple[Any, ...]) -> Any:
         if not self._mine():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradient import backends
 from gradient.autograd.variable import Variable
-from gradient.backends.recording import recording
+from gradient.backends.recording_backend import recording
 from gradient.locks import new_lock
 from gradient.optim.numbers import listening
 from gradient.optim.optimizer import optimizers

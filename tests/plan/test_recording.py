@@ -10,7 +10,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
-from gradient.backends.recording import RecordedArray
+from gradient.backends.recording_backend import RecordedArray
 from gradient.plan import HostNumber, PlanError, record
 from gradient.plan.plan import Plan
 

@@ -12,7 +12,7 @@ import pytest
 import gradient
 from gradient import nn
 from gradient.autograd import op
-from gradient.backends.recording import RecordedArray
+from gradient.backends.recording_backend import RecordedArray
 from gradient.plan import record
 
 

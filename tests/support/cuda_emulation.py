@@ -22,7 +22,7 @@ from gradient.backends.cuda import kernels
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.backends.cuda.runtime import CupyRuntime
-from gradient.backends.recording import OpaqueArray
+from gradient.backends.recording_backend import OpaqueArray
 from support import fake_cublas, fake_cupy
 
 HEADERS = Path(__file__).with_name("cuda_emulator")

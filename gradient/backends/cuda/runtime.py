@@ -20,7 +20,7 @@ from gradient.backends.cuda.graphs import GraphRecorder
 from gradient.backends.cuda.in_flight import InFlight
 from gradient.backends.cuda.memory import Peaks
 from gradient.backends.packed import memory_of
-from gradient.backends.recording import OpaqueArray
+from gradient.backends.recording_backend import OpaqueArray
 from gradient.backends.required import Shape
 from gradient.errors import DeviceError
 

@@ -18,7 +18,7 @@ from gradient.backends.process.client import Client
 from gradient.backends.process.handle import Handle, cast, op, put, rewrite
 from gradient.backends.process.protocol import NAMES, PluginUnsupported
 from gradient.backends.process.run_numbers import value_of
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording_backend import OPERATORS
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import int64
 

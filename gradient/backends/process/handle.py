@@ -20,7 +20,7 @@ from gradient.backends.process.client import BATCH, Client
 from gradient.backends.process.connection import msgpack
 from gradient.backends.process.protocol import NAMES, PluginError
 from gradient.backends.process.run_numbers import Number, kind_of, value_of
-from gradient.backends.recording import OPERATORS, REFLECTED, OpaqueArray
+from gradient.backends.recording_backend import OPERATORS, REFLECTED, OpaqueArray
 from gradient.backends.required import Shape
 from gradient.source_lines import getframe, inside
 

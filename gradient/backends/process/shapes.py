@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording_backend import OPERATORS
 from gradient.backends.required import Axis, Shape
 
 Strides = tuple[int, ...]

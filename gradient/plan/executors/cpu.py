@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends.numpy import memory
-from gradient.backends.recording import OPERATORS, definitions
+from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradient.backends import Backend
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording_backend import OPERATORS
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.messages import decode, encode

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.backends.options import SlotMap
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording_backend import OPERATORS
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref, mapped
 
 Masks = dict[Any, dict[Any, Any]]

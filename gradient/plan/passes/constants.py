@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording_backend import OPERATORS
 from gradient.plan.calls import Call, Ref, leaves, mapped
 from gradient.plan.passes.aliases import writes_of
 from gradient.plan.plan import Plan
