@@ -8,7 +8,8 @@ it by a decorator, `@autocasts("float32")`:
     widest            16-bit inputs in float32 if another one is of it
 
 All others take their inputs as they come, and so do on the CPU those whose policy ends in
-`_on_gpu`: the lists are PyTorch's, which has a shorter one for the CPU. float64 is left alone.
+`_on_gpu`: the lists are PyTorch's, which has a shorter one for the CPU, but for softmax and norms,
+which are in float32 there, too. float64 is left alone.
 
 For an op, this is a type promotion: `promote` casts, and the engine casts the gradient back. An op
 looks at dtypes anyway, whether they are among those to be looked at (`checked_chars`). Autocast's

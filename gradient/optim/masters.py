@@ -3,7 +3,9 @@
 A step of a bfloat16 weight is often less than half a unit of its last place, and is lost when it is
 rounded (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1). With `master_weights`
 the state of a parameter has a float32 copy of it, "master_param", and buffers of float32; the rule
-is applied to these, and the parameter gets the master's numbers, rounded.
+is applied to these, and the parameter gets the master's numbers, rounded. So what is written to the
+parameter by others between two steps is lost: who gives a model other weights gives the optimiser
+their state, too, or takes "master_param" out of it.
 """
 
 from __future__ import annotations
