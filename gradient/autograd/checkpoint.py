@@ -39,10 +39,12 @@ def checkpoint(
 ) -> T:
     """`function(*args, **kwargs)`, keeping none of its activations (Chen et al. 2016).
 
-    In the backward pass the function is run again, with the same random numbers. Its parameters and
-    whatever else it refers to get their gradients as without checkpointing. It may return nested
-    dicts, lists and tuples, of tensors and of other things. `use_reentrant` is accepted for
-    PyTorch's sake; there is one implementation, and it is differentiable.
+    In the backward pass the function is run again, with the same random numbers of the default
+    generator: as in PyTorch, one that draws from another generator draws others then, and its
+    gradients are not those of its result. Its parameters and whatever else it refers to get their
+    gradients as without checkpointing. It may return nested dicts, lists and tuples, of tensors and
+    of other things. `use_reentrant` is accepted for PyTorch's sake; there is one implementation, and
+    it is differentiable.
     """
     if not mode.grad:
         return function(*args, **kwargs)
