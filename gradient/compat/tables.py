@@ -50,6 +50,7 @@ MODULES = {
     "gradient.distributed": "gradient.compat.distributed",
     "gradient.distributed.nn": "gradient.compat.distributed_nn",
     "gradient.distributed.nn.functional": "gradient.compat.distributed_nn",
+    "gradient.distributed.optim": "gradient.compat.distributed_optim",
     **{f"gradient.distributions.{name}": "gradient.distributions" for name in DISTRIBUTIONS},
     "gradient.distributions.utils": "gradient.distributions.by_probability",
     "gradient.fx": "gradient.compat.fx",

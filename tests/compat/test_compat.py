@@ -132,6 +132,16 @@ def test_data_parallel_calls_its_module() -> None:
         nn.DataParallel(layer, device_ids=[0, 1])
 
 
+def test_an_optimiser_whose_state_is_divided_among_one_process() -> None:
+    optim = importlib.import_module("gradient.distributed.optim")
+    weight = gradient.nn.Parameter(gradient.ones(2))
+    optimizer = optim.ZeroRedundancyOptimizer([weight], gradient.optim.SGD, lr=0.5)
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.consolidate_state_dict(to=0)
+    assert isinstance(optimizer, gradient.optim.SGD) and weight.tolist() == [0.5, 0.5]
+
+
 def test_a_script_for_torchrun_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     t: Any = gradient
     dist = importlib.import_module("gradient.distributed")
