@@ -43,8 +43,8 @@ def checkpoint(
     generator: as in PyTorch, one that draws from another generator draws others then, and its
     gradients are not those of its result. Its parameters and whatever else it refers to get their
     gradients as without checkpointing. It may return nested dicts, lists and tuples, of tensors and
-    of other things. `use_reentrant` is accepted for PyTorch's sake; there is one implementation, and
-    it is differentiable.
+    of other things. `use_reentrant` is accepted for PyTorch's sake; there is one implementation,
+    which is differentiable.
     """
     if not mode.grad:
         return function(*args, **kwargs)

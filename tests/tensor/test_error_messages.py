@@ -331,7 +331,7 @@ SENTENCES = [
     (
         "F.nll_loss(ones(2, 3), tensor([0, 3]))",
         "IndexOutOfRange",
-        "nll_loss: index 3 is out of bounds for dimension 1 with size 3",
+        "nll_loss: index 3 is out of range for dimension 1, whose size is 3",
     ),
     (
         "nn.Conv2d(3)",
