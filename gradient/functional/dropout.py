@@ -125,10 +125,6 @@ def _alpha_drop(
         floats(op, input)
         limit = -1.0507009873554805 * 1.6732632423543772
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
-        if shape == input.shape:
-            key, offset = generator_of(generator).reserve(-(-input.numel() // 4))
-            output = activation.dropout(input, key=key, offset=offset, p=p)
-            return input.copy_(output) if inplace else output
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = where(kept, input, full_like(input.detach(), limit))
         output = output * scale - scale * p * limit
