@@ -208,6 +208,10 @@ class Lifting:
         """The ids of tensors from before whose values or gradients the run has asked for."""
         return {each.key for each in self.met}.union(self.grads)
 
+    def forget(self) -> None:
+        """Let go of what is known of tensors, whose ends these notes would otherwise wait for."""
+        self._seen.clear()
+
     def open_nodes(self) -> None:
         """Have real arrays in what nodes of the run keep: a backward pass outside reads them."""
         for ref in self._nodes:

@@ -61,7 +61,7 @@ class Recorder:
         self._used: list[RecordedArray] = []
         self._owners: dict[int, tuple[Any, Ref]] = {}  # by the id of the memory's owner
         self.held: dict[Ref, int] = {}
-        self._computed = 0  # calls and pieces without pieces of their own
+        self._computed = [0]  # calls and pieces without pieces of their own
         self._results: list[weakref.ref[RecordedArray]] = []
 
     # Arrays ------------------------------------------------------------------------------------
@@ -223,8 +223,10 @@ class Recorder:
         """Note in `held` when the program holds a result no more."""
         root = self.buffers[self.ref(made)].root
 
+        held, computed = self.held, self._computed  # not this recorder: it would be a cycle
+
         def dropped(_: object) -> None:
-            self.held[root] = max(self.held.get(root, 0), self._computed - 1)
+            held[root] = max(held.get(root, 0), computed[0] - 1)
 
         self._results.append(weakref.ref(made, dropped))
 
@@ -240,7 +242,7 @@ class Recorder:
             out = None
         call = Call(name, args, options, out, location=location_of(user_frame(2)), **facts)
         self._levels[-1].append(call)
-        self._computed += not call.pieces
+        self._computed[0] += not call.pieces
 
     @property
     def owners(self) -> set[int]:

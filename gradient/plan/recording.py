@@ -210,6 +210,8 @@ class _Run:
                 tensors.setdefault(x.ref, []).append(t)
             if key in owners and (owner := owners[key]()) is not None:
                 gradients[x.ref] = owner
+        rebound = lifting.rebound()
+        lifting.forget()
         return Recording(
             recorder.plan(self.given, ()),
             result,
@@ -219,7 +221,7 @@ class _Run:
             tensors,
             gradients,
             survivors,
-            lifting.rebound(),
+            rebound,
             [
                 (t, t._grad)
                 for each in lifting.grads.values()

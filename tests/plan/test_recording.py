@@ -292,3 +292,24 @@ def test_tensors_are_whole_again_whenever_python_collects_garbage(collect: bool)
     assert [t.tolist() for t in kept] == [[2.0] * 3, [3.0] * 3]
     kept[1].sum().backward()
     assert x.grad is not None and x.grad.tolist() == [3.0] * 3
+
+
+def test_a_recording_leaves_no_cycles_behind() -> None:
+    """What a run has noted goes with it, not when the collector comes by."""
+    layer = nn.Linear(4, 4)
+    x = gradient.randn(2, 4)
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        layer.zero_grad()
+        loss = layer(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    record(step, x, inputs=[x])
+    gc.collect()
+    gc.disable()
+    try:
+        record(step, x, inputs=[x])
+        assert gc.collect() < 10
+    finally:
+        gc.enable()
