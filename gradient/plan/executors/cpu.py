@@ -40,10 +40,9 @@ from gradient.plan.plan import Plan
 
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
-LARGE = 4 << 20
-"""Bytes of an arena from which on it has pages of its own."""
 TRIMMED = 1 << 20
-"""Bytes of an arena, or of a call's arrays, before and after which freed memory is given back."""
+"""Bytes of an arena from which on it has pages of its own; and of these, or of a call's arrays,
+before and after which freed memory is given back."""
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -69,11 +68,10 @@ class CpuExecutor:
         elsewhere = self._constants | places.keys()
         lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
-        self._large = layout.nbytes > LARGE
         self._trims = layout.nbytes > TRIMMED
-        if self._trims:  # eager runs before have freed as much
-            memory.trim()
-        if self._large:  # with room for scratch memory, which takes no memory before it is used
+        if self._trims:
+            memory.trim()  # eager runs before have freed as much
+            # With room for scratch memory, which takes no memory before it is used.
             self._memory = memory.pages(2 * layout.nbytes)
         else:
             self._memory = arena.block(layout.nbytes)
@@ -86,7 +84,7 @@ class CpuExecutor:
             better = arena.packed(lives, buffers)
             if better.nbytes + TRIMMED < self.nbytes:
                 steps, boundary, _ = self._lowered_calls(better, lives, needed)
-        if self._large:
+        if self._trims:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
         self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
@@ -153,10 +151,11 @@ class CpuExecutor:
 
     def _forget_trial(self, call: Call) -> None:
         """Give back the memory of what a call was tried with."""
-        if self._large:
-            memory.release(self._memory)
+        if not self._trims:
+            return
+        memory.release(self._memory)
         refs = (*call.inputs, *call.outputs)
-        if self._trims and sum(self.plan.buffers[ref].nbytes for ref in refs) > TRIMMED:
+        if sum(self.plan.buffers[ref].nbytes for ref in refs) > TRIMMED:
             memory.trim()
 
     def _array(self, ref: Ref) -> np.ndarray:
