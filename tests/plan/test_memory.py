@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -47,10 +47,21 @@ def encoder() -> nn.Module:
     return nn.TransformerEncoder(layer, 2)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Each thread that takes part packs weights into memory of its own."""
+    threads = gradient.get_num_threads()
+    gradient.set_num_threads(1)
+    yield
+    gradient.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("make", "shape"), [(perceptron, (512, 64)), (encoder, (8, 64, 64))], ids=["mlp", "encoder"]
 )
-def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]) -> None:
+def test_the_arena_is_at_most_what_eager_holds(
+    one_thread: None, make: Any, shape: tuple[int, ...]
+) -> None:
     model = make()
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
 
@@ -67,13 +78,8 @@ def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]
         fast(x)
     (signature,) = fast.signatures.values()
     (variant,) = signature.variants
-    threads = gradient.get_num_threads()
-    gradient.set_num_threads(1)  # each thread that takes part packs weights into memory of its own
-    try:
-        eager = peak(lambda: step(x))
-        replayed = peak(lambda: fast(x))
-    finally:
-        gradient.set_num_threads(threads)
+    eager = peak(lambda: step(x))
+    replayed = peak(lambda: fast(x))
     assert signature.replays >= 2
     # What comes out, gradients among it, is copied: eager's own are part of its peak.
     assert variant.executor.nbytes - x.nbytes <= eager, fast.explain()
@@ -85,7 +91,7 @@ def test_memory_that_kernels_hand_on_is_laid_out_with_the_buffers(
 ) -> None:
     """Where none of the gaps between these is large enough."""
     if not kernels.available():
-        return  # without them, NumPy's functions take memory of their own
+        pytest.skip("no kernels: NumPy's functions take memory of their own")
     gradient.manual_seed(0)
     model = nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
@@ -110,7 +116,7 @@ def test_memory_that_kernels_hand_on_is_laid_out_with_the_buffers(
     assert found[0] == found[1]
 
 
-def test_a_recorded_run_holds_what_eager_holds() -> None:
+def test_a_recorded_run_holds_what_eager_holds(one_thread: None) -> None:
     """What it drops is dropped: the gradients of the step before, above all."""
     model = nn.Sequential(*[nn.Linear(512, 512) for _ in range(4)])
 
@@ -251,10 +257,10 @@ def test_scratch_memory_lies_where_no_buffer_is_needed() -> None:
     assert place(4, kib) == 0 and place(4, kib + 1) == 3 * kib  # beyond the end
 
 
-def test_methods_take_their_memory_from_the_arena() -> None:
+def test_methods_take_their_memory_from_the_arena(one_thread: None) -> None:
     """Convolutions of what is not contiguous are no tasks: what they copy lies in the arena."""
     if not kernels.available():
-        return
+        pytest.skip("no kernels: NumPy's functions take memory of their own")
     gradient.manual_seed(0)
     first, second = nn.ConvTranspose2d(64, 32, 2, 2), nn.Conv2d(64, 4, 1)
 
