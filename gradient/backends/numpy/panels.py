@@ -104,7 +104,7 @@ def arranged(weight: PackedArray) -> Panels:
     if k % form.weights:  # of the codes that are bytes
         stored = np.pad(stored, ((0, 0), (0, -k % form.weights)))
     threads.parallel_for(
-        family.arrange, pairs, max(1, CHUNK // (family.PAIR * k)),
+        kernels.load("panel_arranging").arrange, pairs, max(1, CHUNK // (family.PAIR * k)),
         as_bytes(stored), form.tag, n, blocks, panels,
     )  # fmt: skip
     if form.apart:
