@@ -254,14 +254,17 @@ def philox(self: ProcessBackend, key: int, offset: int, blocks: int) -> Any:
 def adamw_step(
     self: ProcessBackend, params: list[Handle], grads: list[Handle], exp_avgs: list[Handle],
     exp_avg_sqs: list[Handle], options: AdamWOptions, steps: list[Handle] | None = None,
-    found_inf: Handle | None = None,
+    found_inf: Handle | None = None, copies: list[Handle] | None = None,
 ) -> None:  # fmt: skip
     if not params:
         return
     written = [*params, *exp_avgs, *exp_avg_sqs]
     given = [*params, *grads, *exp_avgs, *exp_avg_sqs]
-    if steps is not None or not all(x.dtype in DTYPES for x in given):
-        Definition.adamw_step(self, params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
+    simple = steps is None and copies is None
+    if not simple or not all(x.dtype in DTYPES for x in given):
+        Definition.adamw_step(
+            self, params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf, copies
+        )
         return
     numbers = ids(self.client, given)
     outs = [(x._id, NAMES[x.dtype], x.shape) for x in written]
