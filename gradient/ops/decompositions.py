@@ -204,9 +204,11 @@ def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     turned = left - _h(be, left)
     inner = _over_differences(be, turned, s * s) * s
     inner = inner + _t(be, s) * _over_differences(be, right - _h(be, right), s * s)
-    inner = inner + _diagonal(be, (gs + be.conj(gs)) * 0.5)  # the values are real
-    if out.dtype.kind[:1] == "c":  # the phases, of which U's are taken to be free
+    if out.dtype.kind[:1] == "c":
+        gs = (gs + be.conj(gs)) * 0.5  # the values are real
+        # The phases, of which U's are taken to be free.
         inner = inner + _over(be, turned * _mask(be, np.eye(s.shape[-1]), s), s + s)
+    inner = inner + _diagonal(be, gs)
     found = be.matmul(u, be.matmul(inner, _h(be, v)))
     if m > n:
         beyond = gu - be.matmul(u, left)

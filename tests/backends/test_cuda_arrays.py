@@ -86,6 +86,8 @@ WAIT = {
     "getitem[mask]",
     # decomposed on the host
     *("inv", "det", "logabsdet", "cofactor", "svdvals", "solve", "cholesky", "eigh", "eigvalsh"),
+    *(f"{name}[complex]" for name in ("inv", "det", "cofactor", "solve", "cholesky", "eigh", "qr")),
+    *("svd[complex, tall]", "svd[complex, square]", "svd[complex, wide]"),
     *("svd", "svd[tall]", "svd[wide]", "lu", "lu[tall]", "lu[wide]", "lu_pivots", "qr", "pinv"),
     # steps until all elements have converged
     *("gammainc", "gammaincc"),
