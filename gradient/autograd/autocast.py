@@ -19,13 +19,13 @@ are added to these sets while it is on, in any thread: while it is off nothing a
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, HALF_PRECISION, DType, bfloat16, float16, float32
+from gradient.locks import new_lock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ FLOAT32 = float32.numpy
 _HALF_CHARS = float16.numpy.char + bfloat16.numpy.char
 
 _sets: list[tuple[set[str], Policy]] = []
-_lock = threading.Lock()
+_lock = new_lock()
 _threads_in_autocast = 0
 
 
