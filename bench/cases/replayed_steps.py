@@ -18,7 +18,7 @@ from bench.measure import interleave
 from bench.result import Result
 from gradient.backends.numpy import threads
 from gradient.generation import Decoder, GenerationOptions, Sampler, bound_steps, replay
-from gradient.generation.caching import Caching
+from gradient.generation.cache_config import CacheConfig
 from gradient.models import LlamaConfig, LlamaForCausalLM
 
 LAYERS = (4, 22, 44)
@@ -46,9 +46,11 @@ class Steps:
     def begin(self) -> float:
         """Begin a text, and record its step if there is none; seconds of the longest step."""
         options = GenerationOptions()
-        caching = Caching(compile=True)
+        cache_config = CacheConfig(compile=True)
         sampler = Sampler(options, 1)
-        self.decoder = Decoder(self.model, [[1, 5, 7]], sampler, limits=[LENGTH], caching=caching)
+        self.decoder = Decoder(
+            self.model, [[1, 5, 7]], sampler, limits=[LENGTH], cache_config=cache_config
+        )
         seconds = []
         while not (self.decoder.steps and self.decoder.steps.replayed):
             start = time.perf_counter()
