@@ -29,13 +29,12 @@ ROWS: dict[str, Callable[..., Any]] = {
 """Methods that sum over rows and write rows."""
 
 
-def launch(name: str, x: np.ndarray, w: np.ndarray) -> tuple[Any, int, list[Any]]:
-    """The kernel that a method starts, its number of rows and its other arguments."""
+def launched(name: str, x: np.ndarray, w: np.ndarray) -> list[tuple[Any, int, list[Any]]]:
+    """The kernels that a method starts, each with its number of rows and its other arguments."""
     launches: list[Any] = []
     with small_calls.repeated(), threads.listening(lambda *given: launches.append(given)):
         ROWS[name](backends.get("cpu"), x, w)
-    ((kernel, n, _, *given),) = launches
-    return kernel, n, given
+    return [(kernel, n, given) for kernel, n, _, *given in launches]
 
 
 @pytest.mark.parametrize("columns", [4, 24])
@@ -45,22 +44,26 @@ def test_bits_do_not_depend_on_where_arrays_lie(name: str, columns: int) -> None
     for _ in range(20):
         x = draw.standard_normal((1, columns)).astype(np.float32)
         w = draw.standard_normal(columns).astype(np.float32)
-        kernel, n, given = launch(name, x, w)
-        arrays = [i for i, each in enumerate(given) if isinstance(each, np.ndarray) and each.size]
-        apart = list(given)
-        for i in arrays:
-            apart[i] = np.empty(1 << 14, np.uint8)[:1024].view(given[i].dtype)[: given[i].size]
-            apart[i] = apart[i].reshape(given[i].shape)
-            apart[i][...] = given[i]
-        kernel(0, n, *apart)
-        expected = [np.asarray(each).tobytes() for each in apart]
-        for i, j in itertools.permutations(arrays, 2):
-            for gap in (16, 32, 64, 96):  # bytes from the beginning of one to that of the other
-                at = -(-max(gap, given[i].nbytes) // 16) * 16
-                memory = np.empty(at + given[j].nbytes, np.uint8)
-                placed = list(apart)
-                for each, start in ((i, 0), (j, at)):
-                    placed[each] = np.ndarray(given[each].shape, given[each].dtype, memory, start)
-                    placed[each][...] = given[each]
-                kernel(0, n, *placed)
-                assert [np.asarray(each).tobytes() for each in placed] == expected
+        for kernel, n, given in launched(name, x, w):
+            arrays = [
+                i for i, each in enumerate(given) if isinstance(each, np.ndarray) and each.size
+            ]
+            apart = list(given)
+            for i in arrays:
+                apart[i] = np.empty(1 << 14, np.uint8)[:1024].view(given[i].dtype)[: given[i].size]
+                apart[i] = apart[i].reshape(given[i].shape)
+                apart[i][...] = given[i]
+            kernel(0, n, *apart)
+            expected = [np.asarray(each).tobytes() for each in apart]
+            for i, j in itertools.permutations(arrays, 2):
+                for gap in (16, 32, 64, 96):  # bytes from the beginning of one to that of the other
+                    at = -(-max(gap, given[i].nbytes) // 16) * 16
+                    memory = np.empty(at + given[j].nbytes, np.uint8)
+                    placed = list(apart)
+                    for each, start in ((i, 0), (j, at)):
+                        placed[each] = np.ndarray(
+                            given[each].shape, given[each].dtype, memory, start
+                        )
+                        placed[each][...] = given[each]
+                    kernel(0, n, *placed)
+                    assert [np.asarray(each).tobytes() for each in placed] == expected
