@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradient.autograd import engine
 from gradient.autograd.autocast import set_autocast
@@ -14,6 +14,9 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.autograd.variable import Variable, wrap
 from gradient.source_lines import location_of, user_frame
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
 
 __all__ = [
     "checkpoint",
@@ -77,7 +80,7 @@ def checkpoint_sequential(
     use_reentrant: bool = False,
     *,
     preserve_rng_state: bool = True,
-) -> Any:
+) -> Tensor:
     """`input` through `functions` (or a Sequential) in turn, cut into `segments` of which each but
     the last is a `checkpoint`."""
     each = list(functions)
