@@ -68,7 +68,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def mnist_digits(images_path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (N, 1, 28, 28), in 0 to 1, from a file, and their labels (N,), from its neighbour."""
     labels_path = images_path.with_name(images_path.name.replace("images-idx3", "labels-idx1"))
-    images = read_idx(images_path).astype(np.float32)[:, None] / 255
+    images = read_idx(images_path).astype(np.float32)[:, None] / np.float32(255)
     return images, read_idx(labels_path).astype(np.int64)
 
 
