@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 import numpy as np
@@ -289,7 +290,7 @@ def sizes(op: str, name: str, value: Size, count: int, least: int | None = None)
         raise ArgumentError(sentence(op, f"an int or a tuple of {count} as {name}", each))
     if least is not None and min(each) < least:
         raise ArgumentError(sentence(op, f"{name} of at least {least}", value))
-    return each
+    return tuple(map(operator.index, each))
 
 
 def _both_sides(pads: tuple[int, ...]) -> list[int]:

@@ -178,7 +178,7 @@ def _avg_pool(
         raise ShapeError(f"{op}: divisor_override must not be 0")
     windows = _ranges(
         window.in_sizes, window.out_sizes, window.kernel, window.strides, window.pads,
-        count_include_pad, divisor_override,
+        count_include_pad, None if divisor_override is None else operator.index(divisor_override),
     )  # fmt: skip
     return pooling.avg_pool(input, windows=windows).contiguous()
 

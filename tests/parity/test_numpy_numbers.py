@@ -68,6 +68,7 @@ SIZES: dict[str, Call] = {
     "conv": lambda t, F, v: F.conv2d(ramp(t, 1, 1, 5, 5), ramp(t, 1, 1, 2, 2), stride=v, padding=v),
     "Conv2d": lambda t, F, v: t.nn.Conv2d(v, 3, v).weight.detach() * 0 + 1,
     "avg_pool2d": lambda t, F, v: F.avg_pool2d(ramp(t, 1, 1, 4, 4), v),
+    "divisor": lambda t, F, v: F.avg_pool2d(ramp(t, 1, 1, 4, 4), 2, divisor_override=v),
     "adaptive": lambda t, F, v: F.adaptive_avg_pool2d(ramp(t, 1, 1, 4, 4), (v, v)),
     "interpolate": lambda t, F, v: F.interpolate(ramp(t, 1, 1, 3, 3), scale_factor=v),
 }
