@@ -57,7 +57,6 @@ def bases_of(program: Program) -> dict[int, gradient.Tensor]:
 
 def outcome(program: Program, keys: list[int], bases: list[gradient.Tensor]) -> list[Any]:
     """Every tensor of the program, by value, and the gradients of its leaves."""
-    gradient.manual_seed(0)
     world = Given(dict(zip(keys, bases, strict=True)))
     results: list[Any] = []
     for statement in program:
@@ -119,7 +118,9 @@ def test_compiled_programs(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
                     (t * factor).to(t.dtype) if t.dtype.is_floating_point else t
                     for t in given.values()
                 ]
+                gradient.manual_seed(0)
                 expected = bits(run([t.clone() for t in bases]))
+                gradient.manual_seed(0)  # a function that seeds is not compiled
                 try:
                     found = bits(compiled(bases))
                 except ArgumentError:  # probabilities are looked at in a replay, where no one
