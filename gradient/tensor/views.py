@@ -124,7 +124,8 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ..
     for out, at in zip(outs, indices, strict=True):
         out.view_info = (base, view_op, {"index": at})
     if parent is None or parent.op is not None:
-        remember(base, *outs)
+        for out in outs:
+            remember(base, out)
     return tuple(outs)
 
 
@@ -146,15 +147,14 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
         remember(base, out)
 
 
-def remember(base: Any, *outs: Any) -> None:
-    """Have `base` know its views `outs`. Dead ones go whenever there are twice as many."""
+def remember(base: Any, out: Any) -> None:
+    """Have `base` know its view `out`. Dead ones go whenever there are twice as many."""
     views = getattr(base, "views", None)
     if views is None:
         base.views = views = []
-    n = len(views)
-    if n >= PRUNE_AT and (n + len(outs)).bit_length() > n.bit_length():
+    if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
         views[:] = [ref for ref in views if ref() is not None]
-    views.extend(map(weakref.ref, outs))
+    views.append(weakref.ref(out))
 
 
 def without_base(out: Any) -> Any:
