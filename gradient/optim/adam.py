@@ -90,7 +90,7 @@ class Adam(Optimizer):
         # A parameter that had no gradient in some step is behind the others in its count.
         for backend, (step, _, masters), batch in batches(params, count):
             found_inf = self._found_inf_beside(batch[0])
-            weights = [stepped(p, group, self.state[p]) for p in batch]
+            weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
             with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
                     arrays(weights),

@@ -85,7 +85,7 @@ class SGD(Optimizer):
                 for p in batch:
                     zeros = p.new_zeros(p.shape, dtype=state_dtype(p, group))
                     self.state[p]["momentum_buffer"] = zeros
-            weights = [stepped(p, group, self.state[p]) for p in batch]
+            weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
             buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
             with writing(batch, "SGD.step"):
                 backend.sgd_step(

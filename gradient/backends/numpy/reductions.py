@@ -124,7 +124,9 @@ class ReductionKernels(ArrayAPIBackend):
 
 def _takes_columns(x: np.ndarray, axis: int | None) -> bool:
     """Whether a kernel finds the largest along an axis: of several columns, side by side."""
-    split = _split(x, axis) if axis is not None and takes(x, axis) else None
+    if axis is None or axis in (-1, x.ndim - 1):  # of all, or of rows
+        return False
+    split = _split(x, axis) if takes(x, axis) else None
     return split is not None and split[2] >= FEW_COLUMNS
 
 
