@@ -8,7 +8,7 @@ NumPy's and PyTorch's. Here the steps of the interpreter are counted, which are 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import gradient
 from bench import random_gpt2
 from bench.cases import load_memory
+from gradient.autograd.modes import inference_used
 from gradient.models.gpt2 import GPT2Config
 
 pytestmark = pytest.mark.cpu_only
@@ -57,6 +58,16 @@ STEPS = {
 """Ops on small tensors, and their instructions with a graph in Python 3.11."""
 
 
+@pytest.fixture
+def without_inference_mode() -> Iterator[None]:
+    """As in a process that never used it: ops ask for it from its first use on."""
+    used = list(inference_used)
+    inference_used.clear()
+    yield
+    inference_used[:] = used
+
+
+@pytest.mark.usefixtures("without_inference_mode")
 @pytest.mark.parametrize("name", STEPS)
 def test_an_op_takes_few_steps(name):
     """About a microsecond beyond NumPy's own time: what is to be added needs a reason."""
