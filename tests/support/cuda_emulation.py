@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import functools
 import hashlib
 import math
@@ -13,6 +14,8 @@ import subprocess
 import tempfile
 import threading
 import types
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,25 @@ def library(name: str, source: str | None = None) -> ctypes.CDLL:
         )
     text += 'extern "C" long long bank_conflicts() { return emulator::state.bank_conflicts; }\n'
     return ctypes.CDLL(str(_compiled(text)))
+
+
+def is_wrong(check: Callable[[], bool]) -> bool:
+    """Whether a check that kernels are wrong says so, or ends its process.
+
+    It runs in a fork, for a kernel that reads a place too early may write outside its arrays.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        try:
+            os._exit(check())
+        finally:
+            os._exit(2)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code != 2, "the check raised"
+    return code != 0
 
 
 def bank_conflicts(kernels: ctypes.CDLL) -> int:
