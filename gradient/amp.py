@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from gradient import absent
+from gradient import absent, cuda
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import set_autocast
 from gradient.autograd.modes import mode
@@ -141,12 +141,17 @@ class GradScaler:
         scaler.update()
 
     Args:
-        device: accepted for PyTorch's sake; tensors of any device are scaled.
+        device: tensors of any device are scaled; but "cuda", the default, on a machine without one
+            warns and disables the scaler, as in PyTorch: the loss is then what it was. "cpu" never
+            does.
         init_scale: the first scale.
         growth_factor: what the scale is multiplied by after growth_interval good steps; above 1.
         backoff_factor: what the scale is multiplied by after a step that overflowed; below 1.
         growth_interval: good steps in a row before the scale grows.
         enabled: if False, `scale` changes nothing and `step` is the optimiser's.
+
+    Raises:
+        ArgumentError: a factor is out of its range, unless the scaler is disabled.
     """
 
     def __init__(
@@ -158,11 +163,19 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        check_arguments(
-            "GradScaler",
-            growth_factor=(growth_factor, number(above=1)),
-            backoff_factor=(backoff_factor, number(below=1)),
-        )
+        if enabled and device == "cuda" and not cuda.is_available():
+            warnings.warn(
+                "GradScaler: enabled, but CUDA is not available: it is disabled; "
+                "scale losses of other devices with GradScaler('cpu')",
+                stacklevel=2 if type(self) is GradScaler else 3,
+            )
+            enabled = False
+        if enabled:
+            check_arguments(
+                "GradScaler",
+                growth_factor=(growth_factor, number(above=1)),
+                backoff_factor=(backoff_factor, number(below=1)),
+            )
         self._enabled = enabled
         self._init_scale = float(init_scale)
         self._init_growth_tracker = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import threading
@@ -205,7 +206,7 @@ def test_training_with_both(device):
     gradient.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 1)).to(device)
     optimizer = gradient.optim.AdamW(model.parameters(), lr=0.02)
-    scaler = GradScaler(init_scale=2.0**10)
+    scaler = GradScaler("cpu", init_scale=2.0**10)
     x = gradient.randn(64, 2, device=device)
     y = x[:, :1] * x[:, 1:]
     losses = []
@@ -259,7 +260,7 @@ def make(device):
 
 def test_a_scaled_step_is_the_plain_step(device):
     p, optimizer = make(device)
-    scaler = GradScaler(init_scale=1024.0)
+    scaler = GradScaler("cpu", init_scale=1024.0)
     loss = (p * p).sum()
     scaler.scale(loss).backward()
     assert p.grad.tolist() == [2048.0, 4096.0]
@@ -271,7 +272,7 @@ def test_a_scaled_step_is_the_plain_step(device):
 
 def test_unscaled_by_hand_is_not_unscaled_twice(device):
     p, optimizer = make(device)
-    scaler = GradScaler(init_scale=4.0)
+    scaler = GradScaler("cpu", init_scale=4.0)
     scaler.scale((p * p).sum()).backward()
     scaler.unscale_(optimizer)
     assert p.grad.tolist() == [2.0, 4.0]
@@ -286,7 +287,7 @@ def test_unscaled_by_hand_is_not_unscaled_twice(device):
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_an_overflow_skips_the_step_and_lowers_the_scale(bad, device):
     p, optimizer = make(device)
-    scaler = GradScaler(init_scale=8.0, growth_interval=2)
+    scaler = GradScaler("cpu", init_scale=8.0, growth_interval=2)
     scales = []
     for value in (1.0, bad, 1.0, 1.0, 1.0):
         optimizer.zero_grad()
@@ -301,7 +302,7 @@ def test_an_overflow_skips_the_step_and_lowers_the_scale(bad, device):
 
 def test_several_losses_and_optimizers(device):
     (p, first), (q, second) = make(device), make(device)
-    scaler = GradScaler(init_scale=2.0)
+    scaler = GradScaler("cpu", init_scale=2.0)
     scaled = scaler.scale([(p * 3).sum(), ((q * 5).sum(), (q * 7).sum())])
     assert isinstance(scaled, list) and isinstance(scaled[1], tuple)
     (scaled[0] + scaled[1][0] + scaled[1][1]).backward()
@@ -329,12 +330,12 @@ def test_disabled_does_nothing(device):
 
 def test_state_continues(device):
     p, optimizer = make(device)
-    scaler = GradScaler(init_scale=8.0, growth_interval=3)
+    scaler = GradScaler("cpu", init_scale=8.0, growth_interval=3)
     for _ in range(2):
         scaler.scale(p.sum()).backward()
         scaler.step(optimizer)
         scaler.update()
-    resumed = GradScaler()
+    resumed = GradScaler("cpu")
     resumed.load_state_dict(scaler.state_dict())
     resumed.scale(p.sum()).backward()
     resumed.step(optimizer)
@@ -347,10 +348,10 @@ def test_state_continues(device):
 def test_misuse(device):
     p, optimizer = make(device)
     with pytest.raises(ArgumentError, match="growth_factor must be a number above 1, got 1.0"):
-        GradScaler(growth_factor=1.0)
+        GradScaler("cpu", growth_factor=1.0)
     with pytest.raises(ArgumentError, match="backoff_factor must be a number below 1, got 1.0"):
-        GradScaler(backoff_factor=1.0)
-    scaler = GradScaler()
+        GradScaler("cpu", backoff_factor=1.0)
+    scaler = GradScaler("cpu")
     with pytest.raises(AutogradError, match="no loss was scaled yet"):
         scaler.step(optimizer)
     with pytest.raises(TypeMismatch, match="expected a Tensor or an iterable of Tensors"):
@@ -364,6 +365,48 @@ def test_misuse(device):
     half.grad = gradient.ones_like(half).detach()
     with pytest.raises(ArgumentError, match="some gradients are float16"):
         GradScaler.step(scaler, gradient.optim.SGD([half], lr=0.1))
+
+
+@pytest.mark.parity
+@pytest.mark.cpu_only
+@pytest.mark.skipif(gradient.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.filterwarnings("ignore:.torch.cuda.amp.GradScaler.args:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "warns"),
+    [
+        (lambda lib: lib.amp.GradScaler(), True),
+        (lambda lib: lib.amp.GradScaler("cuda", 4.0), True),
+        (lambda lib: lib.amp.GradScaler(growth_factor=0.5, backoff_factor=2.0), True),
+        (lambda lib: lib.cuda.amp.GradScaler(4.0), True),
+        (lambda lib: lib.GradScaler(), True),
+        (lambda lib: lib.amp.GradScaler(enabled=False), False),
+        (lambda lib: lib.cuda.amp.GradScaler(enabled=False), False),
+        (lambda lib: lib.amp.GradScaler("cpu"), False),
+        (lambda lib: lib.amp.GradScaler("cpu", 4.0, growth_interval=1), False),
+    ],
+)
+def test_without_cuda_as_in_pytorch(make, warns):
+    """Whether it warns, is enabled, scales, steps, and has a state."""
+    results = []
+    for lib in (importlib.import_module("torch"), gradient):
+        with pytest.warns(UserWarning) if warns else contextlib.nullcontext() as seen:
+            scaler = make(lib)
+        rows = [[w.category for w in seen if w.category is not FutureWarning] if warns else []]
+        p = lib.tensor([1.0, 2.0], requires_grad=True)
+        optimizer = lib.optim.SGD([p], lr=0.125)
+        for factor in (1.0, math.inf, 1.0):
+            optimizer.zero_grad()
+            loss = (p * factor).sum()
+            scaled = scaler.scale(loss)
+            rows.append([scaler.is_enabled(), scaled is loss, scaled.item()])
+            scaled.backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            rows.append([p.tolist(), scaler.get_scale(), scaler.state_dict()])
+        rows.append(scaler.load_state_dict({"scale": 2.0} if warns else rows[-1][-1]))
+        results.append(rows)
+    assert str(results[0]) == str(results[1])  # by their text, in which NaN is equal
 
 
 @pytest.mark.parity

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradient import amp
-from gradient.amp import GradScaler
 from gradient.autograd.function import FunctionCtx
 from gradient.dtypes import DType, float16
 from gradient.tensor import Tensor
@@ -25,6 +24,22 @@ class autocast(amp.autocast):  # noqa: N801 (PyTorch's name)
         self, enabled: bool = True, dtype: DType | None = float16, cache_enabled: bool = True
     ) -> None:
         super().__init__("cuda", dtype, enabled, cache_enabled)
+
+
+class GradScaler(amp.GradScaler):
+    """`amp.GradScaler("cuda")`"""
+
+    def __init__(
+        self,
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__(
+            "cuda", init_scale, growth_factor, backoff_factor, growth_interval, enabled
+        )
 
 
 def custom_fwd(

@@ -92,7 +92,7 @@ def test_other_optimizers_are_asked_once(kind: str, options: dict[str, Any]) -> 
     """What takes no part in this is told by the host, which reads one number a step."""
     p = gradient.tensor([1.0, 2.0], device=DEVICE, requires_grad=True)
     optimizer = getattr(gradient.optim, kind)([p], lr=0.1, **options)
-    scaler = GradScaler()
+    scaler = GradScaler("cpu")
     fake_cupy.waits.clear()
     for i in range(2):
         scaler.scale((p * p).sum()).backward()
@@ -104,7 +104,7 @@ def test_other_optimizers_are_asked_once(kind: str, options: dict[str, Any]) -> 
 def test_a_compiled_step_has_the_scaler_in_its_graphs() -> None:
     model = nn.Linear(3, 2).to(DEVICE)
     optimizer = gradient.optim.AdamW(model.parameters(), lr=0.1)
-    scaler = GradScaler(init_scale=8.0, growth_interval=2)
+    scaler = GradScaler("cpu", init_scale=8.0, growth_interval=2)
     x = gradient.ones(4, 3, device=DEVICE)
     factors = [gradient.tensor(v, device=DEVICE) for v in VALUES]
 
@@ -151,7 +151,7 @@ def test_a_compiled_step_has_masters(optimizer: str, scaled: bool, device: str) 
         model = nn.Linear(3, 2).to(device, gradient.bfloat16)
         options = {**OPTIMIZERS[optimizer], "master_weights": True}
         steps = getattr(gradient.optim, optimizer)(model.parameters(), **options)
-        scaler = GradScaler(init_scale=8.0, growth_interval=2, enabled=scaled)
+        scaler = GradScaler("cpu", init_scale=8.0, growth_interval=2, enabled=scaled)
 
         def step(
             x: gradient.Tensor, model: Any = model, steps: Any = steps, scaler: Any = scaler

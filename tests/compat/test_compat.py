@@ -247,7 +247,9 @@ def test_questions_about_devices() -> None:
 def test_amp_by_its_old_name() -> None:
     from gradient.cuda.amp import GradScaler, autocast  # type: ignore[import-not-found]
 
-    assert GradScaler is gradient.amp.GradScaler
+    scaler = GradScaler(4.0, 3.0, enabled=False)
+    assert isinstance(scaler, gradient.amp.GradScaler) and not scaler.is_enabled()
+    assert scaler.get_growth_factor() == 3.0
     with autocast(enabled=False):
         assert (gradient.ones(2, 2) @ gradient.ones(2, 2)).dtype is gradient.float32
 
