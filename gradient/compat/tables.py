@@ -185,8 +185,6 @@ HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
     "gradient.chalf": "complex64 is the narrowest complex dtype",
     **dict.fromkeys(
-        ("gradient.linalg.eig", "gradient.linalg.eigvals"), LINALG),
-    **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
     "gradient.profiler": "use cProfile; `python -m bench` measures kernels",

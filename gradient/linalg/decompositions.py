@@ -17,7 +17,9 @@ from gradient.tensor.joining import cat
 __all__ = [
     "cholesky",
     "cholesky_ex",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "qr",
     "svd",
@@ -28,6 +30,11 @@ __all__ = [
 class Cholesky(NamedTuple):
     L: Tensor
     info: Tensor
+
+
+class Eig(NamedTuple):
+    eigenvalues: Tensor
+    eigenvectors: Tensor
 
 
 class Eigh(NamedTuple):
@@ -64,13 +71,13 @@ def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
     """(L, info): info is 0 where a matrix is positive definite. Else it is the size of the first
     leading minor that is not, and L is NaN; with `check_errors` that is a `LinAlgError`."""
-    x = squares("linalg.cholesky_ex", input)
+    x = squares("linalg.cholesky_ex", input, takes_complex=True)
     try:
         return Cholesky(cholesky(x, upper=upper), infos(x))
     except LinAlgError as error:
         if check_errors:
             raise LinAlgError(f"linalg.cholesky_ex: {error}") from None
-    info = infos(x, lambda matrix: _first_minor(matrix.T if upper else matrix))
+    info = infos(x, lambda matrix: _first_minor(matrix.conj().T if upper else matrix))
     return Cholesky(
         cholesky(without_failed(x, info), upper=upper) + not_a_number(info, x.dtype), info
     )
@@ -85,6 +92,19 @@ def _first_minor(matrix: np.ndarray) -> int:
         except np.linalg.LinAlgError:
             return size
     return 0
+
+
+def eig(A: Tensor) -> Eig:
+    """Eigenvalues (..., N), in no order, and eigenvectors (..., N, N), as columns of norm 1, of
+    square matrices: complex, whatever A is. A loss may not depend on the vectors' phases, nor on
+    vectors whose values are equal, where their gradient is infinite."""
+    found = ops.eig(squares("linalg.eig", A, takes_complex=True))
+    return Eig(found[..., -1, :].clone(), found[..., :-1, :].clone())
+
+
+def eigvals(A: Tensor) -> Tensor:
+    """The eigenvalues (..., N) of square matrices, complex, in no order."""
+    return eig(squares("linalg.eigvals", A, takes_complex=True)).eigenvalues
 
 
 def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:

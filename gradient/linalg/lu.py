@@ -65,7 +65,7 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
     """(LU, pivots, info) as of `lu_factor`: info is 0, or the place, from 1, of the first 0 on the
     diagonal of U; with `check_errors` that is a `LinAlgError`."""
-    x = matrices("linalg.lu_factor_ex", A)
+    x = matrices("linalg.lu_factor_ex", A, takes_complex=True)
     m, n = x.shape[-2:]
     if pivot:
         pivots = ops.lu_pivots(x.detach()) + 1
@@ -85,8 +85,9 @@ def lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:
     """X of A X = B, or of X A = B if not `left`, of A's factors (see `lu_factor`); with `adjoint`
-    of A^T for A. LU (..., N, N), B (..., N, K), or (..., K, N) if not `left`."""
-    factors, b = squares("linalg.lu_solve", LU), matrices("linalg.lu_solve", B)
+    of A^H for A. LU (..., N, N), B (..., N, K), or (..., K, N) if not `left`."""
+    factors = squares("linalg.lu_solve", LU, takes_complex=True)
+    b = matrices("linalg.lu_solve", B, takes_complex=True)
     same_dtype("linalg.lu_solve", "B", factors, b)
     size = factors.shape[-1]
     check_pivots("linalg.lu_solve", factors, pivots)
@@ -94,9 +95,10 @@ def lu_solve(
         got = f"LU {tuple(factors.shape)} and B {tuple(b.shape)}"
         raise ShapeError(sentence("linalg.lu_solve", "B of as many rows as LU", got))
     order = permutation(pivots, size)
-    if not left:
-        b, adjoint = b.mT, not adjoint
-    if adjoint:  # U^T L^T P^T x = b
+    if adjoint and factors.is_complex():
+        factors = factors.conj()
+    b = b if left else b.mT
+    if adjoint == left:  # U^T L^T P^T x = b
         x = solve_triangular(factors.mT, b, upper=False)
         x = solve_triangular(factors.mT, x, upper=True, unitriangular=True)
         x = _rows(x, order.argsort(-1))

@@ -125,7 +125,7 @@ def qr(input: Tensor, some: bool = True) -> decompositions.QR:
 @forwarded
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
-    input = matrices("svd", input)
+    input = matrices("svd", input, takes_complex=True)
     if not compute_uv:
         m, n = input.shape[-2:]
         batch = input.shape[:-2]
@@ -160,7 +160,7 @@ def lu_unpack(
 ) -> LU:
     """P, L and U, as of `linalg.lu`, of what `linalg.lu_factor` gives: L and U are empty without
     `unpack_data`, P without `unpack_pivots`."""
-    factors = matrices("lu_unpack", LU_data)
+    factors = matrices("lu_unpack", LU_data, takes_complex=True)
     if unpack_pivots:
         check_pivots("lu_unpack", factors, LU_pivots)
     p, lower, upper = unpacked(factors, LU_pivots if unpack_pivots else None)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
-from gradient.dtypes import bool_, float64
+from gradient.dtypes import bool_, complex128, float64
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.solving import inv, solve
@@ -70,10 +70,13 @@ def _identity(x: Tensor) -> Tensor:
 def matrix_exp(A: Tensor) -> Tensor:
     """The sum of A^k / k!, for A (..., N, N) (Higham 2005, "The Scaling and Squaring Method for the
     Matrix Exponential Revisited")."""
-    x = squares("linalg.matrix_exp", A)
+    x = squares("linalg.matrix_exp", A, takes_complex=True)
     if x.numel() == 0:
         return x.clone()
-    dtype, x = x.dtype, x.to(float64)  # in float32 the solution loses digits
+    dtype, x = (
+        x.dtype,
+        x.to(complex128 if x.is_complex() else float64),
+    )  # in float32 the solution loses digits
     norms = x.backend.to_numpy(x.detach().abs().sum(-2).amax(-1).array)
     with np.errstate(all="ignore"):
         counts = np.ceil(np.log2(norms / REACH))
@@ -142,10 +145,11 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 @autocasts("lower_precision")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """The inner products of the vectors in `dim`."""
-    x, y = matrices("linalg.vecdot", x, 0), matrices("linalg.vecdot", y, 0)
+    """The inner products of the vectors in `dim`, of which those of x are conjugated."""
+    x = matrices("linalg.vecdot", x, 0, takes_complex=True)
+    y = matrices("linalg.vecdot", y, 0, takes_complex=True)
     same_dtype("linalg.vecdot", "y", x, y)
-    return (x * y).sum(dim)
+    return ((x.conj() if x.is_complex() else x) * y).sum(dim)
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

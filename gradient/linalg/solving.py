@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from gradient.autograd.variable import wrap
-from gradient.dtypes import bool_, finfo, float64, int64
+from gradient.dtypes import bool_, complex128, finfo, float64, int64
 from gradient.errors import LinAlgError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
 from gradient.linalg.failures import infos, not_a_number, without_failed
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
+from gradient.tensor.complex_numbers import polar
 from gradient.tensor.creation import eye, ones_like, zeros
 from gradient.tensor.joining import cat
 
@@ -64,7 +65,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
     """(inverse, info): info is 0 where a matrix has an inverse. Else it is the place, from 1, of
     the first pivot that is 0, and the inverse is NaN; with `check_errors` that is a `LinAlgError`.
     """
-    x = squares("linalg.inv_ex", A)
+    x = squares("linalg.inv_ex", A, takes_complex=True)
     try:
         return Inverse(ops.inv(x), infos(x))
     except LinAlgError as error:
@@ -98,11 +99,15 @@ def det(A: Tensor) -> Tensor:
 
 
 def slogdet(A: Tensor) -> LogDeterminant:
-    """The sign of the determinant and log |det A|, of A (..., N, N)."""
-    x = squares("linalg.slogdet", A)
+    """The sign of the determinant of A (..., N, N), complex as A is, and log |det A|."""
+    x = squares("linalg.slogdet", A, takes_complex=True)
     # Not that of the determinant, which large matrices make 0 or infinite.
-    host = x.backend.to_numpy(x.detach().to(float64).array)
+    host = x.backend.to_numpy(x.detach().to(complex128 if x.is_complex() else float64).array)
     sign = wrap(x.backend.asarray(np.asarray(np.linalg.slogdet(host)[0])), x.backend).to(x.dtype)
+    if x.is_complex():
+        found = ops.logabsdet(x)
+        turned = found.imag - found.imag.detach()  # 0, which has the sign's gradient
+        return LogDeterminant(sign * polar(ones_like(turned), turned), found.real.clone())
     nothing = x.masked_fill(ones_like(x, dtype=bool_), 0).sum((-2, -1))  # whose gradient is 0
     return LogDeterminant(sign + nothing, ops.logabsdet(x))
 
@@ -183,7 +188,7 @@ def pinv(
     Singular values up to the larger of atol and rtol times the largest count as 0. rtol is the
     larger of M and N times the dtype's eps, unless atol is given.
     """
-    x = matrices("linalg.pinv", A)
+    x = matrices("linalg.pinv", A, takes_complex=True)
     if hermitian:  # to the gradient a square like others, as in PyTorch
         finite = x.masked_fill(~x.detach().isfinite(), 0.0)
         x = _mirrored("linalg.pinv", x.detach()) + (finite - finite.detach())
@@ -191,9 +196,9 @@ def pinv(
 
 
 def _mirrored(name: str, x: Tensor) -> Tensor:
-    """The symmetric matrix of which the lower triangle is given."""
-    lower = squares(name, x).tril()
-    return lower + lower.tril(-1).mT
+    """The symmetric or Hermitian matrix of which the lower triangle is given."""
+    below = squares(name, x, takes_complex=True).tril(-1)
+    return below + below.mH + x.diagonal(0, -2, -1).real.diag_embed()
 
 
 def _relative(x: Tensor, atol: float | Tensor | None, rtol: float | None) -> float:
@@ -212,7 +217,7 @@ def matrix_rank(
 ) -> Tensor:
     """How many singular values of A (..., M, N) are above the larger of atol and rtol times the
     largest (see `pinv`). The tolerances may be tensors (...), one for each matrix."""
-    x = matrices("linalg.matrix_rank", A).detach()
+    x = matrices("linalg.matrix_rank", A, takes_complex=True).detach()
     if hermitian:
         x = _mirrored("linalg.matrix_rank", x)
     values = svdvals(x)
@@ -239,7 +244,8 @@ def lstsq(
     PyTorch's drivers, they are empty with "gelsy" (the default), rank with "gels", singular_values
     with both.
     """
-    a, b = matrices("linalg.lstsq", A), matrices("linalg.lstsq", B, 1)
+    a = matrices("linalg.lstsq", A, takes_complex=True)
+    b = matrices("linalg.lstsq", B, 1, takes_complex=True)
     vectors = b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
     b = b.unsqueeze(-1) if vectors else b
     if b.ndim < 2 or b.shape[-2] != a.shape[-2]:
@@ -249,11 +255,14 @@ def lstsq(
     m, n = a.shape[-2:]
     rank = matrix_rank(a, rtol=rcond)
     full = driver not in (None, "gelsy") and m > n and bool((rank == n).all())
-    residuals = ((a @ x - b) ** 2).sum(-2)
+    off = a @ x - b
+    residuals = ((off * off.conj()).real if off.is_complex() else off**2).sum(-2)
     if driver == "gels":  # which takes full rank for granted
         rank = zeros((0,), dtype=int64)
     residuals = residuals if full else residuals.reshape(-1)[:0]
-    values = svdvals(a.detach()) if driver in ("gelsd", "gelss") else zeros((0,), dtype=a.dtype)
+    values = (
+        svdvals(a.detach()) if driver in ("gelsd", "gelss") else zeros((0,), dtype=a.real.dtype)
+    )
     return LeastSquares(x.squeeze(-1) if vectors else x, residuals, rank, values)
 
 

@@ -6,10 +6,14 @@ Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate"; 
 2019, "Differentiable Programming Tensor Networks", section III. Results that are several matrices
 are one below the other: see `gradient.backends.composed.decompositions`.
 
-Of complex matrices, `inv`, `solve` and `det` have the rules of real ones, for what nodes pass to
-each other (`gradient.autograd.engine`). The others are no functions of a complex matrix alone:
-their rules conjugate what comes in, follow the same papers with adjoints for transposes, and
-conjugate what goes out. The phases of complex vectors are free: a loss is not to depend on them.
+Eigenvalues: Boeddeker et al. 2017, "On the Computation of Complex-valued Gradients with Application
+to Statistically Optimum Beamforming", section 4.
+
+Of complex matrices, `inv`, `solve`, `lu` and determinants have the rules of real ones, for what
+nodes pass to each other (`gradient.autograd.engine`). The others are no functions of a complex
+matrix alone: their rules conjugate what comes in, follow the same papers with adjoints for
+transposes, and conjugate what goes out. The phases of complex vectors are free: a loss is not to
+depend on them.
 """
 
 from __future__ import annotations
@@ -120,14 +124,14 @@ def _lu_grad(g: Any, be: Be, x_shape: Any, out: Any) -> Any:
     return be.concatenate([found, *parts], -1 if n > m else -2)
 
 
-@op(_lu_grad, promotion="same_float", core_dims=2)
+@op(_lu_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def lu(be: Backend[Array], x: Array, /) -> Array:
     """L below the diagonal and U from it on, of x (..., M, N) = L U, whose rows are in an order in
     which elimination succeeds."""
     return be.lu(x)
 
 
-@op(promotion="none")
+@op(promotion="none", takes_complex=True)
 def lu_pivots(be: Backend[Array], x: Array, /) -> Array:
     """With which row, from 0, each is to be exchanged in elimination: int32 (..., K)."""
     return be.lu_pivots(x)
@@ -138,9 +142,10 @@ def _matrix(be: Be, g: Any) -> Any:
     return be.reshape(g, (*g.shape, 1, 1))
 
 
-@op(lambda g, be, x: _matrix(be, g) * _t(be, be.inv(x)), promotion="same_float", core_dims=2)
+@op(lambda g, be, x: _matrix(be, g) * _t(be, be.inv(x)),
+    promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
 def logabsdet(be: Backend[Array], x: Array, /) -> Array:
-    """log |det x|, for x (..., N, N)."""
+    """log |det x|, for x (..., N, N); of a complex x log det x, its imaginary part an angle."""
     return be.logabsdet(x)
 
 
@@ -178,6 +183,26 @@ def eigh(be: Backend[Array], x: Array, /) -> Array:
     """The eigenvectors of a symmetric or Hermitian x (..., N, N), and below them the eigenvalues.
     The gradient of the vectors is infinite where two values are equal, that of the values not."""
     return be.eigh(x)
+
+
+def _eig_grad(g: Any, be: Be, out: Any) -> Any:
+    n = out.shape[-1]
+    vectors, values = _rows(be, out, 0, n), _rows(be, out, n, n + 1)
+    g, across = be.conj(g), _h(be, vectors)
+    along = be.matmul(across, _rows(be, g, 0, n))
+    one = _mask(be, np.eye(n), out)
+    lengths = be.sum(along * one, -2, True)  # the vectors keep theirs
+    lengths = (lengths + be.conj(lengths)) * 0.5
+    inner = along - be.matmul(across, vectors) * lengths
+    inner = _over_differences(be, inner, be.conj(values)) + _diagonal(be, _rows(be, g, n, n + 1))
+    return be.conj(be.solve(across, be.matmul(inner, across)))
+
+
+@op(_eig_grad, promotion="same_float", core_dims=2, takes_complex=True)
+def eig(be: Backend[Array], x: Array, /) -> Array:
+    """The eigenvectors of x (..., N, N), of norm 1, and below them the eigenvalues, complex both.
+    The gradient of the vectors is infinite where two values are equal."""
+    return be.eig(x)
 
 
 def _eigvalsh_grad(g: Any, be: Be, x: Any) -> Any:
@@ -255,15 +280,16 @@ def qr(be: Backend[Array], x: Array, /) -> Array:
 
 
 def _pinv_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
-    across, turned = _t(be, out), _t(be, g)
+    g = be.conj(g)
+    across, turned = _h(be, out), _h(be, g)
     found = -be.matmul(be.matmul(across, g), across)
     left = be.matmul(turned, be.matmul(out, across))
     right = be.matmul(be.matmul(across, out), turned)
     found = found + left - be.matmul(x, be.matmul(out, left))
-    return found + right - be.matmul(be.matmul(right, out), x)
+    return be.conj(found + right - be.matmul(be.matmul(right, out), x))
 
 
-@op(_pinv_grad, promotion="same_float", core_dims=2)
+@op(_pinv_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def pinv(be: Backend[Array], x: Array, /, *, atol: float, rtol: float) -> Array:
     """The pseudo-inverse (..., N, M) of x (..., M, N), of a rank that does not change nearby."""
     return be.pinv(x, atol, rtol)

@@ -18,7 +18,14 @@ from gradient.ops import (
     shape,
 )
 from gradient.testing.elementwise_rows import elementwise_op, sigmoid
-from gradient.testing.matrix_rows import qr_rows, svd_rows, with_values
+from gradient.testing.matrix_rows import (
+    constant_tensor,
+    dominant,
+    eliminated,
+    qr_rows,
+    svd_rows,
+    with_values,
+)
 from gradient.testing.row import Row
 from gradient.testing.samples import EMPTIES, EMPTY, ONE, PAIR
 
@@ -43,6 +50,31 @@ def as_parts(x: Any) -> Any:
 def hermitian(x: Any) -> Any:
     """A positive definite matrix."""
     return x @ x.conj().swapaxes(-1, -2) if isinstance(x, np.ndarray) else x @ x.mH
+
+
+SPREAD = np.diag([5.0, 10.0, 15.0])
+"""What keeps eigenvalues apart, and in their order."""
+
+
+def spread(x: Any) -> Any:
+    return x + (SPREAD if isinstance(x, np.ndarray) else constant_tensor(x, SPREAD))
+
+
+def eig_row(note: str) -> Row:
+    return Row(
+        "eig",
+        lambda x: elementwise.abs(decompositions.eig(spread(x))),
+        lambda x: abs(with_values(*np.linalg.eig(spread(x))[::-1])),
+        [(2, 3, 3)],
+        note=note,
+        kind=note or "double",
+        tolerance=256,
+    )
+
+
+def log_det(x: Any) -> Any:
+    sign, size = np.linalg.slogdet(x)
+    return size + 1j * np.angle(sign)
 
 
 def matrix_row(op: str, reference: Any) -> Row:
@@ -113,7 +145,7 @@ ROWS = [
         kind="double"),
     Row("matmul", linalg.matmul, np.matmul, [(2, 3, 4), (4, 5)], note="complex", kind="complex"),
     *(matrix_row(op, reference) for op, reference in (("inv", np.linalg.inv),
-        ("det", np.linalg.det), ("qr", qr_rows),
+        ("det", np.linalg.det), ("logabsdet", log_det), ("qr", qr_rows),
         ("cofactor", lambda x: np.linalg.det(x)[:, None, None] * np.linalg.inv(x).mT))),
     Row("solve", decompositions.solve, np.linalg.solve, ((3, 3), (2, 3, 2)), note="complex",
         kind="complex", tolerance=256),
@@ -126,6 +158,13 @@ ROWS = [
     *(Row("svd", lambda x: elementwise.abs(decompositions.svd(x)), lambda x: abs(svd_rows(x)),
           [size], note=f"complex, {note}", kind="complex", tolerance=256)
       for note, size in (("square", (2, 3, 3)), ("tall", (4, 2)), ("wide", (2, 4)))),
+    eig_row(""),
+    eig_row("complex"),
+    Row("lu", lambda x: decompositions.lu(dominant(x)), eliminated,
+        [(2, 3, 3)], note="complex", kind="complex", tolerance=256),
+    *(Row("pinv", lambda x: decompositions.pinv(x, atol=0.0, rtol=1e-6), np.linalg.pinv, [size],
+          note=f"complex, {note}", kind="complex", tolerance=256)
+      for note, size in (("tall", (2, 4, 3)), ("wide", (2, 4)))),
     Row("sum", lambda x: reduce.sum(x, axis=1), lambda x: x.sum(1), [(3, 4)], note="complex",
         kind="complex"),
     Row("mean", reduce.mean, np.mean, [(3, 4)], note="complex", kind="complex"),

@@ -78,7 +78,7 @@ CALLED: dict[str, Callable[..., Any]] = {
 }
 
 # Vectors of which the sign is not defined: absolute values are compared.
-SIGNLESS = {"linalg.eigh", "linalg.svd", "svd", "svd_lowrank", "pca_lowrank"}
+SIGNLESS = {"linalg.eig", "linalg.eigh", "linalg.svd", "svd", "svd_lowrank", "pca_lowrank"}
 
 # In float32, how near we are to PyTorch where its results lose digits to cancellation.
 ROUGH = {"matrix_exp": 5e-3}
@@ -306,7 +306,7 @@ def compare_in_float64(op: Any, dtype: Any = torch.float64) -> None:
     for i, sample in enumerate(samples):
         what = f"{name_of(op)} sample {i}: {sample}"[:500]
         if name_of(op) in SYMMETRIC:
-            sample.input = (sample.input + sample.input.mT).detach().requires_grad_()
+            sample.input = (sample.input + sample.input.mH).detach().requires_grad_()
         theirs_in = [sample.input, list(sample.args), sample.kwargs]
         ours_in = converted(theirs_in, differentiable)
         expected = op(sample.input, *sample.args, **sample.kwargs)

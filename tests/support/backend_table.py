@@ -807,6 +807,7 @@ CASES: dict[str, list[Case]] = {
     "det": [lambda a: (square(a),)],
     "cofactor": [lambda a: (square(a),)],
     "eigh": [lambda a: (positive_definite(a),)],
+    "eig": [lambda a: (np.triu(a(4, 4)) + np.diag(np.arange(4.0)).astype(a.dtype),)],
     "svd": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
     "qr": [lambda a: (a(a.rows, 7, 4),)],
     "pinv": [lambda a: (a(a.rows, 7, 4), 0.0, 1e-3)],

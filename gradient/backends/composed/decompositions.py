@@ -79,8 +79,9 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def logabsdet(self, x: Array) -> Array:
-        """log |det x|, for x (..., N, N)."""
-        return self.asarray(np.linalg.slogdet(self.to_numpy(x))[1])
+        """log |det x|, for x (..., N, N); of a complex x log det x, its imaginary part an angle."""
+        sign, found = np.linalg.slogdet(self.to_numpy(x))
+        return self.asarray(found + 1j * np.angle(sign) if np.iscomplexobj(sign) else found)
 
     @in_float32
     @lapack
@@ -107,6 +108,15 @@ class DecompositionDefaults(RequiredMethods[Array]):
         values, vectors = np.linalg.eigh(self.to_numpy(x))
         return self.asarray(np.concatenate([vectors, values[..., None, :]], -2))
 
+    @lapack
+    def eig(self, x: Array) -> Array:
+        """(..., N + 1, N), complex: of x (..., N, N), the eigenvectors as columns of norm 1, and
+        below them the eigenvalues, in no order."""
+        host = self.to_numpy(x)
+        values, vectors = np.linalg.eig(host)
+        found = np.concatenate([vectors, values[..., None, :]], -2)
+        return self.asarray(found.astype(np.result_type(host, np.complex64)))
+
     @in_float32
     @lapack
     def svd(self, x: Array) -> Array:
@@ -131,7 +141,13 @@ class DecompositionDefaults(RequiredMethods[Array]):
         bound = np.maximum(atol, rtol * s.max(-1, keepdims=True, initial=0))
         large = s > bound
         factors = np.where(large, 1 / np.where(large, s, 1), 0).astype(s.dtype)
-        return self.asarray((vh.swapaxes(-1, -2) * factors[..., None, :]) @ u.swapaxes(-1, -2))
+        v, across = vh.conj().swapaxes(-1, -2), u.conj().swapaxes(-1, -2)
+        return self.asarray((v * factors[..., None, :]) @ across)
+
+
+def _size(x: np.ndarray) -> np.ndarray:
+    """How large numbers are to LAPACK, which takes no roots."""
+    return np.abs(x.real) + np.abs(x.imag) if np.iscomplexobj(x) else np.abs(x)
 
 
 def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +168,7 @@ def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
             stop = min(start + BLOCK, count)
             for k in range(start, stop):
                 if pivot:
-                    chosen = k + np.abs(a[:, k:, k]).argmax(1)
+                    chosen = k + _size(a[:, k:, k]).argmax(1)
                     pivots[:, k] = chosen
                     upper = a[:, k].copy()
                     a[:, k] = a[every, chosen]
