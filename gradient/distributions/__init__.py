@@ -22,6 +22,7 @@ from gradient.distributions.distribution import *
 from gradient.distributions.gamma import *
 from gradient.distributions.generalized_pareto import *
 from gradient.distributions.kl import *
+from gradient.distributions.kl_between import *
 from gradient.distributions.low_rank_normal import *
 from gradient.distributions.matrices import *
 from gradient.distributions.mixture import *

@@ -15,7 +15,7 @@ from gradient.distributions.distribution import (
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
-from gradient.ops.special import digamma, lgamma
+from gradient.ops.special import digamma, gammainc, lgamma
 from gradient.random import randn
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
@@ -66,6 +66,11 @@ class Gamma(Distribution):
         first = (a == 1) & (value == 0)
         power = where(first, 0.0, (a - 1) * where(first, 1.0, value).log())
         return a * rate.log() + power - rate * value - lgamma(a)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """The regularized incomplete gamma function, which has a gradient for `value` alone."""
+        self._validate_sample(value)
+        return gammainc(self.concentration, self.rate * value)
 
     def entropy(self) -> Tensor:
         a = self.concentration

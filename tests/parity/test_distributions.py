@@ -205,7 +205,27 @@ ABSENT = {
     "InverseGamma": ("cdf",),
     "Multinomial": ("entropy", "perplexity"),
 }
-"""The incomplete gamma function, which gradient has not; and what PyTorch computes in float32."""
+"""The incomplete gamma function, which has no gradient for its first argument (compared by itself),
+and what PyTorch computes in float32."""
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda d, x: d.Gamma(x.new_tensor([0.5, 2.0, 30.0]), x.new_tensor([1.0, 3.0, 0.1])),
+        lambda d, x: d.Chi2(x.new_tensor([1.0, 2.0, 7.0])),
+        lambda d, x: d.InverseGamma(x.new_tensor([0.5, 2.0, 7.0]), x.new_tensor([1.0, 3.0, 0.1])),
+    ],
+)
+def test_cdf_of_gammas(build: Callable[..., Any]) -> None:
+    found = []
+    for package, d in ((gradient, distributions), (torch, torch.distributions)):
+        x = package.tensor([[0.3, 1.0, 5.0], [1e-9, 50.0, 1e6]], dtype=package.float64)
+        x.requires_grad_()
+        values = build(d, x.detach()).cdf(x)
+        (slopes,) = package.autograd.grad(values.sum(), x)
+        found.append([values.detach().numpy(), slopes.numpy()])
+    np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-300)
 
 
 @pytest.mark.parametrize(("build", "given", "value"), list(cases()))
@@ -337,6 +357,59 @@ def test_divergence(name: str, p: Any, q: Any) -> None:
     )
     mine, other = named(ours), named(theirs)
     compare(mine, other, found, wanted, f"divergence of {name}")
+
+
+BETAS = {"concentration1": [0.6, 1.5, 4.0], "concentration0": [2.0, 0.5, 3.0]}
+FAMILIES: dict[str, list[dict[str, Any]]] = {
+    "Beta": [BETAS],
+    "ContinuousBernoulli": [{"probs": [0.2, 0.5, 0.9]}, {"logits": [-3.0, 0.001, 4.0]}],
+    "Exponential": [{"rate": POSITIVE}],
+    "Gamma": [{"concentration": POSITIVE, "rate": [2.0, 0.3, 1.0]}],
+    "Gumbel": [{"loc": VECTOR, "scale": POSITIVE}],
+    "Laplace": [{"loc": VECTOR, "scale": POSITIVE}],
+    "Normal": [{"loc": [0.3, -2.0, 1.0], "scale": [1.0, 0.2, 4.0]}],
+    "Pareto": [{"scale": [0.5, 1.0, 2.0], "alpha": [3.0, 1.5, 0.5]}, {"scale": 0.1, "alpha": 4.0}],
+    "Uniform": [
+        {"low": [0.2, 0.3, 2.5], "high": [0.7, 2.0, 4.0]},
+        {"low": [-1.0, 0.0, 0.0], "high": [2.0, 1.0, 0.5]},
+    ],
+    "Poisson": [{"rate": POSITIVE}],
+    "Bernoulli": [{"probs": [0.2, 0.5, 0.9]}],
+    "Binomial": [{"total_count": 3, "probs": [0.2, 0.5, 0.9]}],
+    "Cauchy": [{"loc": VECTOR, "scale": POSITIVE}, {"loc": 0.5, "scale": [1.0, 2.0, 3.0]}],
+    "MultivariateNormal": [{"loc": VECTOR, "covariance_matrix": MATRIX}],
+    "LowRankMultivariateNormal": [
+        {"loc": VECTOR, "cov_factor": [[1.0], [0.3], [-0.5]], "cov_diag": POSITIVE},
+        {"loc": [VECTOR, POSITIVE], "cov_factor": [[0.2, 1], [1, 0], [3, 2]], "cov_diag": POSITIVE},
+    ],
+}
+REGISTERED = [
+    (p.__name__, q.__name__)
+    for p, q in torch.distributions.kl._KL_REGISTRY
+    if p.__name__ in FAMILIES and q.__name__ in FAMILIES
+]
+
+
+def test_every_formula_of_pytorch_is_here() -> None:
+    ours = {(p.__name__, q.__name__) for p, q in distributions.kl.FORMULAS}
+    theirs = {(p.__name__, q.__name__) for p, q in torch.distributions.kl._KL_REGISTRY}
+    assert theirs - ours == {("ExponentialFamily", "ExponentialFamily")}
+
+
+@pytest.mark.parametrize(("p", "q"), REGISTERED, ids=lambda name: name)
+def test_divergence_between_families(p: str, q: str) -> None:
+    for given in FAMILIES[p]:
+        for other in FAMILIES[q]:
+            ours, theirs = ([tensors(lib, g) for g in (given, other)] for lib in (gradient, torch))
+            mine = [getattr(distributions, n)(**g) for n, g in zip((p, q), ours, strict=True)]
+            them = [
+                getattr(torch.distributions, n)(**g) for n, g in zip((p, q), theirs, strict=True)
+            ]
+            found = distributions.kl_divergence(*mine)
+            wanted = torch.distributions.kl_divergence(*them)
+            if wanted.isinf().all():  # in PyTorch of the shape of one of p's parameters
+                wanted = wanted.expand(tuple(found.shape))
+            compare(named(ours), named(theirs), found, wanted, f"divergence of {p} and {q}")
 
 
 def test_divergences_of_composed_ones() -> None:
