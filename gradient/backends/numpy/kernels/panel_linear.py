@@ -53,7 +53,7 @@ X_WORDS = WORDS + 4
 """32-bit words of a row and step of x."""
 COLUMNS = PAIR
 AHEAD = 128 if cpu.AMD else 4096
-"""Bytes of panels ahead of which a single row's tile asks for the next. Processors fetch ahead by
+"""Bytes of panels ahead of which a tile asks for the next. Processors fetch ahead by
 themselves. A Zen 4 does where it is asked for lines in the order in which they lie, which is not
 the order in which LLVM puts a step's loads; asking far ahead keeps it from doing so. Intel's do not
 across the end of a page: there, being asked early helps."""
@@ -138,9 +138,8 @@ def tile(rows: int) -> Any:
                 number = builder.add(builder.mul(block, I64(fmt.steps)), index)
                 x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
                 step_here = builder.gep(block_here, [step_at(builder, fmt, index)])
-                if rows == 1:
-                    for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
-                        instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
+                for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
+                    instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
                 scales_at = first if fmt.of_row else block_here
                 units = [
                     list(fmt.scales(Step(builder, fmt, scales_at, step_here, panel)))
@@ -212,7 +211,7 @@ def tile(rows: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-six_rows, four_rows, one_row = tile(6), tile(4), tile(1)
+six_rows, four_rows, two_rows, one_row = tile(6), tile(4), tile(2), tile(1)
 WIDE = cpu.BYTES == 64
 """Whether the sums of six rows fit in the registers."""
 
@@ -330,7 +329,11 @@ def some_rows(
             four_rows(x, x_at + i * row, x_step, panels, pair, form, blocks,
                       sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
             i += 4
-        while i < end:
+        if i + 2 <= end:
+            two_rows(x, x_at + i * row, x_step, panels, pair, form, blocks,
+                     sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
+            i += 2
+        if i < end:
             one_row(x, x_at + i * row, x_step, panels, pair, form, blocks,
                     sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
             i += 1
