@@ -85,7 +85,7 @@ def _product_of_floats(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | Non
 
 
 def _multiplies_pairs() -> bool:
-    """Whether the processor has an instruction for products of bfloat16 numbers."""
+    """Whether the processor multiplies pairs of bfloat16 numbers at once."""
     return bool(kernels.load("cpu").MULTIPLIES_BFLOAT16)
 
 

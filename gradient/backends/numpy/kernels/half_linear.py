@@ -52,7 +52,7 @@ NEAR = 96
 """Rows of x of which as much, and the sums with a chunk of W, stay in the cache."""
 
 AHEAD = 256
-"""Numbers of a row of W ahead of which a single row's tile asks for the next: processors fetch
+"""Numbers of a row of W ahead of which a tile of a row or two asks for the next: processors fetch
 ahead by themselves, but not across the end of a page, nor from row to row."""
 
 WIDE_AMD = cpu.AMD and BYTES == 64
@@ -141,7 +141,7 @@ def tile(rows: int, columns: int = COLUMNS) -> Any:
                 x_here = [factors(x, builder.gep(row, [number])) for row in x_rows]
                 for j, row in enumerate(w_rows):
                     here = builder.gep(row, [number])
-                    if rows == 1 and not WIDE_AMD:
+                    if rows <= TWO and not WIDE_AMD:
                         instructions.prefetch(builder, builder.gep(here, [ahead]))
                     w_here = factors(w, here)
                     for i, own in enumerate(x_here):
