@@ -66,8 +66,10 @@ def generate(
         print_json({"model": model, "prompt": text, **whole})
         return
     pieces = language_model.stream(text, **options)  # wrong options fail here, before any output
+    first = next(filter(None, pieces), "")  # before it a line may say that kernels are compiled
     if echo:
         show_prompt(text)
+    write(first)
     for piece in pieces:
         write(piece)
     write("\n")

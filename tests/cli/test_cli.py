@@ -217,6 +217,28 @@ def test_generate_says_what_is_wrong_before_it_prints(model):
     assert "--beams 2 searches for the likeliest text" in result.stderr
 
 
+class Slow:
+    """A model whose kernels are compiled before its text begins."""
+
+    tokenizer = recommended = None
+
+    def stream(self, prompt, **options):
+        print("compiling", file=sys.stderr, flush=True)
+        yield ""  # a token that is no whole character yet
+        print("compiling", file=sys.stderr, flush=True)
+        yield from ([" upon", " a time"] if options["max_new_tokens"] else [])
+
+
+def test_generate_shows_the_prompt_after_what_is_said_of_compilation(monkeypatch):
+    """A line about it goes again on a terminal, and would take along what stands in front of it."""
+    monkeypatch.setattr("gradient.cli.generate.load_language_model", lambda *_, **__: Slow())
+    monkeypatch.setattr("gradient.cli.sampling.with_defaults", lambda given, _: given)
+    notes = "compiling\n" * 2
+    assert run("generate", "Once", "-n", 9).output == f"{notes}Once upon a time\n"
+    assert run("generate", "Once", "-n", 9, "--no-echo").output == f"{notes} upon a time\n"
+    assert run("generate", "Once", "-n", 0).output == f"{notes}Once\n"
+
+
 def test_every_option_of_generation_is_a_flag_or_for_programs_alone():
     """`generate` and `chat` take theirs from the one list of options."""
     options = declared(Options)
