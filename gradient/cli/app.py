@@ -51,12 +51,18 @@ def without_types_of_flags(params: list[Any]) -> list[Any]:
     return params
 
 
+def unwrapped(text: str) -> str:
+    """Each paragraph as one line, which the terminal's width breaks; Typer keeps the source's."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 class Commands(UserDict[str, Any]):
     """The commands, each imported when it is asked for: `gradient memory` loads no sampler."""
 
     def __getitem__(self, name: str) -> Any:
         one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        one.command(name, cls=Command)(command(pkgutil.resolve_name(self.data[name])))
+        function = command(pkgutil.resolve_name(self.data[name]))
+        one.command(name, cls=Command, help=unwrapped(function.__doc__ or ""))(function)
         return typer.main.get_command(one)
 
 

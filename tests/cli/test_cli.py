@@ -92,6 +92,16 @@ def test_help(name):
     assert "--json" in result.output and "--debug" in result.output
 
 
+def test_help_is_broken_at_the_width_of_the_screen():
+    """Not where the docstring's lines end, too."""
+    with_few_columns = run("bench", "--help", env={"COLUMNS": "60", "TERMINAL_WIDTH": "60"}).output
+    lines = [line.strip() for line in with_few_columns.splitlines()]
+    first = next(i for i, line in enumerate(lines) if line.startswith("Each figure"))
+    paragraph = lines[first : lines.index("", first)]
+    assert len(paragraph) > 2
+    assert all(len(line) > 40 for line in paragraph[:-1]), paragraph
+
+
 def test_help_is_cheap():
     code = (
         "import sys\nfrom gradient.cli import main\nsys.argv = ['gradient', '--help']\n"
