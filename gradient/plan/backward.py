@@ -126,17 +126,22 @@ class CompiledCall:
     def __init__(self, plan: DifferentiablePlan, executor: CpuExecutor, again: Again):
         self.plan, self.again = plan, again
         self.executor: CpuExecutor | None = executor
+        self.started = False
         self.saved_names = plan.saved_names
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
         grads = list(g) if node.n_outputs else [g]
-        executor, self.executor = self.executor, None
+        executor, started, self.started = self.executor, self.started, True
         expected = [ref is not None for ref in self.plan.backward.given]
-        if executor is None:
+        if executor is None or started:
             return self._eagerly("a second backward pass", grads, False, parents)
         if [each is not None for each in grads] != expected:
+            self.executor = None
             return self._eagerly("a gradient of other results than before", grads, False, parents)
-        found = self.plan.finish(executor, [each for each in grads if each is not None])
+        try:
+            found = self.plan.finish(executor, [each for each in grads if each is not None])
+        finally:  # until then nobody else may run in its arena
+            self.executor = None
         return [None if p is None else g for p, g in zip(parents, found, strict=True)]
 
     def vjp_tensors(
@@ -228,7 +233,8 @@ class DifferentiablePlan:
     ) -> list[Tensor]:
         """The tensors of the differentiated results."""
         call = CompiledCall(self, executor, again)
-        self.executors.append((executor, weakref.ref(call)))
+        executor.arena.call = weakref.ref(call)
+        self.executors.append((executor, executor.arena.call))
         parents = tuple(
             inputs[p].node if isinstance(p, int) else p.node for p in self.backward.parents
         )

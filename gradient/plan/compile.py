@@ -22,6 +22,7 @@ from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
+from gradient.plan.sharing import SharedArena
 from gradient.plan.variant import Variant, grad_states
 from gradient.plan.watch import Transparent, Watch
 from gradient.source_lines import warn_user
@@ -81,6 +82,7 @@ class Compiled(Transparent, Generic[P, R]):
     def __init__(self, function: Callable[P, R], fullgraph: bool, fuse: bool):
         self.function, self.fullgraph, self.fuse = function, fullgraph, fuse
         self.signatures: dict[Any, Signature] = {}
+        self._arena = SharedArena()
         self._lock = new_rlock()
         self._warned = False
         functools.update_wrapper(self, function, updated=())
@@ -209,7 +211,9 @@ class Compiled(Transparent, Generic[P, R]):
         signature.reason = difference(first, recording)
         if signature.reason is None:
             try:
-                variant = Variant(first, recording, watch, self.fuse, self._tell, device)
+                variant = Variant(
+                    first, recording, watch, self.fuse, self._tell, device, self._arena
+                )
                 signature.add(variant)
             except PlanError as error:
                 signature.reason = str(error)

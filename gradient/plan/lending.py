@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ LARGE = 1 << 18
 
 
 class Loans:
-    """What an arena has lent."""
+    """What an arena has lent: to the gradients of `holders`, by the plan that `lender` gives."""
 
     def __init__(self) -> None:
+        self.holders: Sequence[Any] = ()
+        self.lender: Callable[[], Any] = lambda: None
         self._given: list[weakref.ref[Any]] = []
 
     def lend(self, x: np.ndarray) -> np.ndarray:
@@ -33,13 +35,13 @@ class Loans:
         self._given.append(loan)
         return made
 
-    def take_back(self, holders: Iterable[Any]) -> bool:
-        """Whether nobody has anything of the arena any more, once the gradients of these tensors
+    def take_back(self) -> bool:
+        """Whether nobody has anything of the arena any more, once the gradients of its holders
         have moved out, of which nobody else has a view."""
         if not self._given:
             return True
         if any(loan() is not None for loan in self._given):
-            for t in holders:
+            for t in self.holders:
                 if t._grad is not None:
                     self._move(t._grad)
         self._given = [loan for loan in self._given if loan() is not None]

@@ -7,6 +7,7 @@ must not have changed since the plan was recorded.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from gradient.plan.passes.fusion import is_fusible
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held
 from gradient.plan.results import Results
+from gradient.plan.sharing import Arena, own_arena
 from gradient.plan.watch import Watch
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
@@ -48,7 +50,9 @@ class Variant:
         fuse: bool = False,
         warn: Callable[[str], None] = lambda what: None,
         device: str = "cpu",
+        arena_of: Callable[[int], Arena] = own_arena,
     ):
+        self.arena_of = arena_of
         self.backend: Any = backends.get(device)
         self.watch, self.readers = watch, second.readers
         self.replays = 0
@@ -114,7 +118,7 @@ class Variant:
             for t in second.tensors.get(ref, ())
             if id(t) in reached
         ]
-        self.lends = device == "cpu"
+        self.on_cpu = self.lends = device == "cpu"
         leaves = () if backward is None else backward.parents
         self.leaves = [*(t for t, _ in self.new_grads), *(t for t in leaves if type(t) is not int)]
         self.differentiable: DifferentiablePlan | None = None
@@ -124,7 +128,7 @@ class Variant:
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
-        executor: Any = executor_for(self.shortened, self.backend, externals)
+        executor: Any = executor_for(self.shortened, self.backend, externals, self.arena_of)
         self.executor = self._ready(executor)
         if self.differentiable is not None:
             self.differentiable.executors = [(executor, lambda: None)]
@@ -222,7 +226,7 @@ class Variant:
             found = self.differentiable.free(self._is_free, self._another)
             if found is None:
                 return None
-            executor = found
+            executor = self.executor = found
         for t, _ in self.new_grads:  # which are replaced
             t._grad = None
         if self.differentiable is None and not self._is_free(executor):
@@ -231,14 +235,20 @@ class Variant:
         return executor, grads
 
     def _is_free(self, executor: CpuExecutor) -> bool:
-        """Whether nobody has a gradient that lies in its arena."""
-        if not self.lends or executor.loans.take_back(self.leaves):
+        """Whether nobody needs what lies in its arena: gradients that were lent, above all."""
+        if not self.on_cpu:
             return True
-        self.lends = False
+        arena = executor.arena
+        if arena.is_free():
+            return True
+        if not arena.retired and not arena.is_busy():  # somebody keeps gradients
+            arena.retired = True
+            if (lender := arena.loans.lender()) is not None:
+                lender.lends = False
         return False
 
     def _another(self) -> CpuExecutor:
-        return self._ready(CpuExecutor(self.shortened, self.externals))
+        return self._ready(CpuExecutor(self.shortened, self.externals, arena_of=self.arena_of))
 
     def replay(
         self,
@@ -250,6 +260,9 @@ class Variant:
         """What the function returns for these inputs, by what `free_executor` has given; `function`
         makes the same call eagerly."""
         arrays: list[Any] = [t.array for t in (*inputs, *grads)]
+        if self.lends:
+            loans = executor.arena.loans
+            loans.holders, loans.lender = self.leaves, weakref.ref(self)
         again: Any = None
         if self.differentiable is None:
             numbers = self.readers.take()

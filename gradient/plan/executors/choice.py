@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradient import backends
@@ -10,6 +10,7 @@ from gradient.plan.calls import Ref
 from gradient.plan.executors.base import Executor
 from gradient.plan.executors.cpu import CpuExecutor
 from gradient.plan.plan import Plan
+from gradient.plan.sharing import Arena, own_arena
 
 
 def has_executor(device: str) -> bool:
@@ -19,15 +20,20 @@ def has_executor(device: str) -> bool:
     )
 
 
-def executor_for(plan: Plan, backend: Any, externals: Mapping[Ref, Any] | None = None) -> Executor:
-    """A plan made ready on its backend: the CPU's, one that captures graphs, or one in another
-    process."""
+def executor_for(
+    plan: Plan,
+    backend: Any,
+    externals: Mapping[Ref, Any] | None = None,
+    arena_of: Callable[[int], Arena] = own_arena,
+) -> Executor:
+    """A plan made ready on its backend: the CPU's, in the memory that `arena_of` gives, one that
+    captures graphs, or one in another process."""
     if hasattr(backend, "graph_recorder"):
         from gradient.plan.executors.graph import GraphExecutor
 
         return GraphExecutor(plan, backend, externals)
     if not hasattr(backend, "client"):
-        return CpuExecutor(plan, externals)
+        return CpuExecutor(plan, externals, arena_of=arena_of)
     from gradient.plan.executors.process import ProcessExecutor
 
     return ProcessExecutor(plan, backend, externals)

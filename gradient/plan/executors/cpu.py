@@ -34,9 +34,9 @@ from gradient.plan.executors.program import (
 )
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.lending import LARGE as LENT
-from gradient.plan.lending import Loans
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
+from gradient.plan.sharing import Arena, own_arena
 
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
@@ -49,11 +49,16 @@ CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 class CpuExecutor:
     """A plan with its memory. `poison` fills the arena with NaN before each run, for tests.
 
-    `externals` gives arrays for external buffers that lie elsewhere than when they were recorded.
+    `externals` gives arrays for external buffers that lie elsewhere than when they were recorded;
+    `arena_of` gives the memory, of so many bytes, where it is large.
     """
 
     def __init__(
-        self, plan: Plan, externals: Mapping[Ref, np.ndarray] | None = None, poison: bool = False
+        self,
+        plan: Plan,
+        externals: Mapping[Ref, np.ndarray] | None = None,
+        poison: bool = False,
+        arena_of: Callable[[int], Arena] = own_arena,
     ):
         self.plan, self.poison = plan, poison
         self.backend: Any = backends.get("cpu")
@@ -71,11 +76,10 @@ class CpuExecutor:
         self._trims = layout.nbytes > TRIMMED
         if self._trims:
             memory.trim()  # eager runs before have freed as much
-            # With room for scratch memory, which takes no memory before it is used.
-            self._memory = memory.pages(2 * layout.nbytes)
+            self.arena = arena_of(layout.nbytes)
         else:
-            self._memory = arena.block(layout.nbytes)
-        self.loans = Loans()
+            self.arena = Arena(arena.block(layout.nbytes))
+        self._memory = self.arena.memory
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
         self._places, self._externals = places, dict(externals or {})
         steps, boundary, needed = self._lowered_calls(layout, lives)
@@ -246,14 +250,14 @@ class CpuExecutor:
 
     def lend(self, outputs: range) -> None:
         """Give these outputs, where they are large, as they lie in the arena: who runs the plan
-        again has `loans` taken back before."""
+        again has its arena's `loans` taken back before."""
         roots = Counter(self.plan.root(self.plan.outputs[i]) for i in outputs)
         for i in outputs:
             ref = self.plan.outputs[i]
             x = self._array(ref)
             own = ref in self._placed and roots[ref] == 1
             if own and x.nbytes >= LENT and not arena.has_gaps(x):
-                self._outputs[i] = functools.partial(self.loans.lend, x)
+                self._outputs[i] = functools.partial(self.arena.loans.lend, x)
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
         self._begin(numbers)
