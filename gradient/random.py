@@ -97,15 +97,15 @@ def fork_rng(
     if not enabled:
         yield
         return
-    state = get_rng_state()
+    place = default_generator.place()
     try:
         yield
     finally:
-        set_rng_state(state)
+        default_generator.go_to(place)
 
 
-RandomState.save = staticmethod(get_rng_state)
-RandomState.restore = staticmethod(set_rng_state)
+RandomState.save = staticmethod(lambda: default_generator.place())
+RandomState.restore = staticmethod(lambda place: default_generator.go_to(place))
 
 
 def _drawn(

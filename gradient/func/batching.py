@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.errors import ArgumentError, sentence
-from gradient.random import get_rng_state, set_rng_state
+from gradient.random import default_generator
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 from gradient.tensor.predicates import equal
@@ -56,16 +56,16 @@ def vmap(
         )
         size = _batch_size(leaves, dims)
         results = []
-        start = get_rng_state()
+        start = default_generator.place()
         for i in range(max(size, 1)):
             sample = [
                 leaf if dim is None else leaf.select(dim, i) if size else _blank(leaf, dim)
                 for leaf, dim in zip(leaves, dims, strict=True)
             ]
             if randomness == "same":
-                set_rng_state(start)
+                default_generator.go_to(start)
             results.append(func(*rebuilt(args, sample), **kwargs))
-        if randomness == "error" and not equal(start, get_rng_state()):
+        if randomness == "error" and start != default_generator.place():
             expected = "a function without random numbers, or randomness 'different' or 'same'"
             raise ArgumentError(sentence("vmap", expected, "randomness 'error'"))
         first = results[0]

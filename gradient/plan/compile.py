@@ -326,7 +326,8 @@ def compile(
     are recorded and compared, all later ones replayed. A plan is recorded anew where an attribute,
     a closure variable or a global that it depends on changes. What reads a value on the host
     (`item()`, `print`, `if tensor:`) cannot be recorded. Under hooks on saved tensors, and while
-    anomalies are looked for, calls are eager.
+    anomalies are looked for, calls are eager. What is not Python's is not looked at: a file or the
+    clock is read in the first three calls alone, and output written (`print("...")`) in these.
 
     Args:
         model: a function or an nn.Module; without it, a decorator is returned.

@@ -50,7 +50,7 @@ class Readers:
 
     def __init__(self, living: Iterable[Generator], optimizers: Iterable[Optimizer]):
         self.starts = [(generator, generator.offset) for generator in living]
-        self._seeded = generators.seeded.times
+        self._seeded, self._asked = generators.seeded.times, generators.seeded.asked
         self.owners: list[Generator | Optimizer] = []
         self.drawn: list[tuple[Generator, int]] = []
         self.read: dict[str, Callable[[], float | int]] = {}
@@ -173,6 +173,11 @@ class Readers:
         """
         if self._seeded != generators.seeded.times:
             return "it seeds a generator, which a replay would not"
+        if self._asked != generators.seeded.asked:
+            return (
+                "it asks a generator for its state or seed (get_rng_state(), get_state(), "
+                "initial_seed()), which a replay would not; ask outside of it"
+            )
         for generator, start in self.starts:
             if generator.offset != start and any(generator is each for each in self.owners):
                 self.drawn.append((generator, generator.offset - start))

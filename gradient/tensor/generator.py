@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,10 +71,12 @@ class Generator:
 
     def initial_seed(self) -> int:
         """The seed that the stream started from."""
+        seeded.asked += 1
         return self.key
 
     def get_state(self) -> Tensor:
         """Key and offset, as a uint8 tensor (16,)."""
+        seeded.asked += 1
         state = np.array([self.key, self.offset], np.uint64).view(np.uint8)
         return wrap(state, backends.get("cpu"))
 
@@ -85,9 +87,17 @@ class Generator:
             kind = ArgumentError if array.dtype == np.uint8 else TypeMismatch
             got = f"{array.dtype} of {array.size}"
             raise kind(sentence("set_state", "a uint8 tensor of 16 elements", got))
-        before, (self.key, self.offset) = self.key, array.copy().view(np.uint64).tolist()
-        seeded.times += self.key != before
+        self.go_to(array.copy().view(np.uint64).tolist())
         return self
+
+    def place(self) -> tuple[int, int]:
+        """Key and offset, for what comes back with `go_to`."""
+        return self.key, self.offset
+
+    def go_to(self, place: Sequence[int]) -> None:
+        """Go where `place()` was called."""
+        before, (self.key, self.offset) = self.key, place
+        seeded.times += self.key != before
 
     def clone_state(self) -> Generator:
         """Another generator at the same place."""
@@ -116,11 +126,12 @@ draw_lock = new_lock()
 
 
 class _Seeded(threading.local):
-    times = 0
+    times = asked = 0
 
 
 seeded = _Seeded()
-"""How often this thread has set a generator's key: what that draws does not follow on then."""
+"""How often this thread has set a generator's key, so that what that draws does not follow on, and
+asked for a generator's state or seed, which a replayed function does not do."""
 
 drawing: Generator | None = None
 """The one that `draw` or `reserve` was called of last."""

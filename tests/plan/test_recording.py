@@ -237,6 +237,53 @@ def test_a_function_that_seeds_a_generator_is_not_replayed() -> None:
             assert run(gradient.compile(f)) == run(f)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda generator: gradient.get_rng_state(),
+        lambda generator: generator.get_state(),
+        lambda generator: generator.clone_state().get_state(),
+        lambda generator: gradient.initial_seed(),
+        lambda generator: gradient.full((1,), generator.initial_seed() % 97),
+    ],
+    ids=["the default one's", "one's own", "a clone", "the seed", "computed with"],
+)
+def test_a_function_that_asks_for_a_generators_state_is_not_replayed(ask: Any) -> None:
+    generator = gradient.Generator()
+
+    def f(x: gradient.Tensor) -> Any:
+        return x * 2, ask(generator)
+
+    def run(f: Any) -> list[Any]:
+        found = []
+        for seed in (3, 3, 3, 3, 4, 5):
+            gradient.manual_seed(seed)
+            generator.manual_seed(seed)
+            answer = f(gradient.ones(2))[1]
+            found.append(answer.tolist() if isinstance(answer, gradient.Tensor) else answer)
+        return found
+
+    with pytest.warns(UserWarning, match="it (asks|seeds) a generator"):
+        assert run(gradient.compile(f)) == run(f)
+
+
+def test_what_only_comes_back_to_a_place_of_the_stream_is_replayed() -> None:
+    layer = gradient.nn.Dropout(0.5)
+
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        with gradient.random.fork_rng():
+            first = x * gradient.rand(64)
+        y = gradient.utils.checkpoint.checkpoint(lambda x: layer(x), x.requires_grad_())
+        (grad,) = gradient.autograd.grad(y.sum(), x)
+        return (first + gradient.rand(64) + grad).detach()
+
+    def run(f: Any) -> list[Any]:
+        gradient.manual_seed(3)
+        return [f(gradient.ones(64)).tolist() for _ in range(8)]
+
+    assert run(gradient.compile(f, fullgraph=True)) == run(f)
+
+
 def test_gradients_of_dropout_by_two_generators_of_one_seed() -> None:
     def run(wrap: Any) -> list[Any]:
         first, second = gradient.Generator(), gradient.Generator()
