@@ -19,6 +19,7 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
+from gradient.backends.placement import on_device_of, several
 from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def of_one(made: Op) -> Callable[..., Any]:
                 array: Any = input.array
                 if checked and array.dtype.char in checked:
                     array = promote(made, backend, [array])[0]
-                y = function(backend, array, **options)
+                if several:
+                    y = on_device_of(backend, function, array, **options)
+                else:
+                    y = function(backend, array, **options)
             except Exception as error:
                 raise explain(made, (input,), error) from error
             if has_extras:
@@ -100,7 +104,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             backend, array = x.backend, x.array
             if checked and array.dtype.char in checked:
                 array = promote(made, backend, [array])[0]
-            y = function(backend, array)
+            y = on_device_of(backend, function, array) if several else function(backend, array)
         except Exception as error:
             raise explain(made, (x,), error) from error
         out = new_variable(TensorType.cls)
@@ -165,15 +169,16 @@ def of_two(made: Op) -> Callable[..., Any]:
                 backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
                 kind = type(a)
                 fits = (kind is float or kind is int) and y.dtype.char in "fd"
-            if fits or not promotes:
-                z = function(backend, x, y)
-            else:
+            fits = fits or not promotes
+            if not fits:
                 if not isinstance(b, Variable):
                     y = plain_number(y)
                 elif not isinstance(a, Variable):
                     x = plain_number(x)
                 x, y = promote(made, backend, [x, y])
-                z = cast_result(backend, function(backend, x, y), x, y)
+            z = on_device_of(backend, function, x, y) if several else function(backend, x, y)
+            if not fits:
+                z = cast_result(backend, z, x, y)
         except Exception as error:
             raise explain(made, (a, b), error) from error
         out = new_variable(TensorType.cls)
@@ -240,7 +245,10 @@ def of_n(made: Op) -> Callable[..., Any]:
                         fits = False
             if promotes and (not fits or shared.char in checked):
                 arrays = promote(made, backend, arrays)
-            y = function(backend, *arrays, **options)
+            if several:
+                y = on_device_of(backend, function, *arrays, **options)
+            else:
+                y = function(backend, *arrays, **options)
         except Exception as error:
             raise explain(made, inputs, error) from error
         extras = None

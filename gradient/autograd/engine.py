@@ -23,6 +23,7 @@ from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, packing_used
 from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
+from gradient.backends.placement import on_device_of, several
 from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 
@@ -289,6 +290,8 @@ def run_backward(
                 results = node.op.vjp_tensors(
                     node, g, parents, TensorBackends.of(node.backend), grad_through
                 )
+            elif several:
+                results = on_device_of(node.backend, _vjp, node, g, parents)
             else:
                 results = node.op.vjp(node, g, parents)
             if checks_nan:
@@ -321,7 +324,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
     if node.n_outputs:
         parts = grads.setdefault(node, [None] * node.n_outputs)
         before = parts[g.index]
-        parts[g.index] = g.g if before is None else before + g.g
+        parts[g.index] = g.g if before is None else _sum(node.backend, before, g.g)
         return
     if g.shape != node.shape:
         g = unbroadcast(
@@ -337,9 +340,21 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
     elif node in owned:
         grads[node] = node.backend.accumulate(grads[node], g)
     else:
-        grads[node] = grads[node] + g
+        grads[node] = _sum(node.backend, grads[node], g)
         if not on_tensors:
             owned.add(node)
+
+
+def _sum(backend: Backend, a: Any, b: Any) -> Any:
+    return on_device_of(backend, _added, a, b) if several else a + b
+
+
+def _added(backend: Backend, a: Any, b: Any) -> Any:
+    return a + b
+
+
+def _vjp(backend: Backend, node: Node, g: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
+    return node.op.vjp(node, g, parents)
 
 
 def in_dtype(backend: Backend, g: Any, given: Any, dtype: Any) -> Any:
@@ -377,7 +392,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
                 kept.array = backend.copy(g)
             leaf._grad = kept
         elif before.node is not None:
-            leaf._grad = wrap(before.array + g, backend)
+            leaf._grad = wrap(_sum(backend, before.array, g), backend)
         else:
             before.array = backend.accumulate(before.array, g)
             inplace.mark_overwritten(backend, before.array, "backward")

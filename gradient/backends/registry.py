@@ -83,9 +83,9 @@ def _cpu(index: int) -> Backend:
 
 
 def _cuda(index: int) -> Backend:
-    from gradient.backends.cuda.backend import CudaBackend
+    from gradient.backends.cuda.several import open_backend
 
-    return CudaBackend(index)
+    return open_backend(index)
 
 
 def _metal(index: int) -> Backend:

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from gradient import dtypes
+from gradient.backends.registry import made
 from gradient.compat.cuda_streams import (
     Event,
     Stream,
@@ -83,8 +84,9 @@ def is_initialized() -> bool:
 
 def empty_cache() -> None:
     """Give the memory that no tensor holds back to the GPUs, for other programs."""
-    if is_available():
-        runtime_of(None).empty_cache()
+    for backend in made("cuda"):
+        gpu: Any = backend
+        gpu.runtime.empty_cache()
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:

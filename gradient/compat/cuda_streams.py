@@ -40,16 +40,16 @@ class Stream:
 
     def synchronize(self) -> None:
         """Wait until all work queued on it is done."""
-        self._held.synchronize()
+        self._runtime.synchronize_stream(self._held)
 
     def query(self) -> bool:
         """Whether all work queued on it is done."""
-        return bool(self._held.done)
+        return bool(self._runtime.is_done(self._held))
 
     def wait_event(self, event: Event) -> None:
         """Have what is queued from now on wait for an event, if that was recorded."""
         if event._held is not None:
-            self._held.wait_event(event._held)
+            self._runtime.wait_event(self._held, event._held)
 
     def wait_stream(self, stream: Stream) -> None:
         """Have what is queued from now on wait for what another stream has queued."""
@@ -95,7 +95,7 @@ class Event:
         stream = current_stream() if stream is None else stream
         if self._held is None:  # an event belongs to the GPU of its first stream
             self._held = stream._runtime.new_event(self._timed, self._blocking)
-        self._held.record(stream._held)
+        stream._runtime.record(self._held, stream._held)
 
     def synchronize(self) -> None:
         """Wait until what it marks is done: not at all before it was recorded."""

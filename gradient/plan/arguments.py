@@ -18,7 +18,7 @@ from gradient.tensor.device import default_device
 class Arguments:
     """Arguments taken apart.
 
-    key      equal for calls that can share a plan: shapes, dtypes, strides, modes, all else
+    key      equal for calls that can share a plan: device, shapes, dtypes, strides, modes, all else
     inputs   the tensors whose values go into the plan, each once
     held     what the key names by id, to be kept as long as the key
     device   of the tensors among them; None where these are on several
@@ -31,7 +31,8 @@ class Arguments:
         self._numbers: dict[int, int] = {}
         autocast = tuple(sorted((mode.autocast or {}).items(), key=str))
         modes = bool(mode.grad), mode.inference, autocast, get_default_dtype(), default_device()
-        self.key = (modes, self._key(args), self._key(options))
+        keys = self._key(args), self._key(options)
+        self.key = (modes, self.device, *keys)
 
     @property
     def device(self) -> str | None:

@@ -11,6 +11,7 @@ from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts
+from gradient.backends.placement import on_device_of
 from gradient.dtypes import dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
@@ -160,7 +161,10 @@ def from_dlpack(ext_tensor: Tensor) -> Tensor:
     kind, number = ext_tensor.__dlpack_device__()
     if kind == 2:  # kDLCUDA
         backend: Any = backends.get(f"cuda:{number}")
-        return wrap(dlpack.array_of(ext_tensor, backend.xp.from_dlpack), backend)
+        return wrap(
+            on_device_of(backend, lambda be: dlpack.array_of(ext_tensor, be.xp.from_dlpack)),
+            backend,
+        )
     return wrap(dlpack.array_of(ext_tensor, np.from_dlpack), backends.get("cpu"))
 
 

@@ -86,12 +86,13 @@ def test_memory_is_asked_of_the_pool(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(backends, "get", Backend)
     monkeypatch.setattr("gradient.compat.cuda.is_available", lambda: True)
+    monkeypatch.setattr("gradient.compat.cuda.made", lambda _: [Backend("cuda:3")])
     assert gradient.cuda.memory_allocated() == gradient.cuda.memory_allocated("cuda:1") == 512
     assert gradient.cuda.memory_reserved(2) == 2048
     assert gradient.cuda.mem_get_info() == (3, 5)
     gradient.cuda.set_per_process_memory_fraction(0.5, 1)
     gradient.cuda.empty_cache()
-    assert entered == [0, 1, 2, 1]
+    assert entered == [0, 1, 2, 1, 3]
     assert pool.asked == [0.5, "free"]
     with pytest.raises(ValueError, match="a fraction from 0 to 1"):
         gradient.cuda.set_per_process_memory_fraction(1.5)

@@ -9,6 +9,7 @@ a host wait for its GPU is added to `waits`, what goes to the device to `uploads
 from __future__ import annotations
 
 import operator
+import threading
 from typing import Any
 
 import ml_dtypes
@@ -34,6 +35,15 @@ while the host goes on, else "staged"."""
 
 captured: list[Any] | None = None
 """While work is captured for a graph: what a launch of it does, in order."""
+
+
+class Current(threading.local):
+    """The device that is current in a thread: the first until another is chosen."""
+
+    device = 0
+
+
+current = Current()
 
 
 def is_pinned(x: Any) -> bool:
@@ -75,12 +85,22 @@ class Memory:
 class ndarray:  # noqa: N801 (CuPy's name)
     """An array of the fake device. `_host` holds what it holds."""
 
-    __slots__ = ("__weakref__", "_host", "base")
+    __slots__ = ("__weakref__", "_host", "base", "number")
     __hash__ = None  # type: ignore[assignment]
     __array_priority__ = 100
 
     def __init__(self, host: np.ndarray, base: ndarray | None = None):
         self._host, self.base = host, base
+        self.number = current.device if base is None else base.number
+        """Of the device on which it lies."""
+
+    def here(self) -> ndarray:
+        """The array, which lies on the current device: others must not be worked on."""
+        if self.number != current.device:
+            raise RuntimeError(
+                f"an array of device {self.number} while {current.device} is current"
+            )
+        return self
 
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
@@ -99,7 +119,8 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     @real.setter
     def real(self, value: Any) -> None:
-        queue(lambda: setattr(self._host, "real", _given(value)))
+        given = _given(value)
+        queue(lambda: setattr(self.here()._host, "real", given))
 
     @property
     def imag(self) -> ndarray:
@@ -107,7 +128,8 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     @imag.setter
     def imag(self, value: Any) -> None:
-        queue(lambda: setattr(self._host, "imag", _given(value)))
+        given = _given(value)
+        queue(lambda: setattr(self.here()._host, "imag", given))
 
     # What needs no copy to the host.
 
@@ -115,6 +137,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
                copy: bool = True) -> ndarray:  # fmt: skip
         if not copy and self.dtype == dtype:
             return self
+        self.here()
         return _made(fresh(lambda: self._host.astype(dtype, order)))
 
     def view(self, dtype: Any) -> ndarray:
@@ -122,7 +145,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     def reshape(self, *shape: Any) -> ndarray:
         out = self._host.reshape(*shape)
-        if not np.may_share_memory(out, self._host):
+        if not np.may_share_memory(out, self._host) and self.here() is self:
             out = fresh(lambda: self._host.reshape(*shape))
         return _made(out, self)
 
@@ -130,16 +153,18 @@ class ndarray:  # noqa: N801 (CuPy's name)
         return _made(self._host.transpose(*axes), self)
 
     def copy(self, order: Any = "C") -> ndarray:
+        self.here()
         return _made(fresh(lambda: self._host.copy(order)))
 
     def __getitem__(self, index: Any) -> ndarray:
         found, out = _index(index), self._host[_index(index)]
-        if not np.may_share_memory(out, self._host):
+        if not np.may_share_memory(out, self._host) and self.here() is self:
             out = fresh(lambda: self._host[found])
         return _made(out, self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         found, given = _index(index), _given(value)
+        self.here()
         queue(lambda: operator.setitem(self._host, found, given))
 
     def __len__(self) -> int:
@@ -204,6 +229,7 @@ def _operators() -> None:
 
         def in_place(self: ndarray, other: Any, function: Any = function) -> ndarray:
             given = _given(other)
+            self.here()
             queue(lambda: function(self._host, given, out=self._host, casting="same_kind"))
             return self
 
@@ -226,13 +252,13 @@ def _read(how: str, x: ndarray) -> np.ndarray:
     if captured is not None:
         raise RuntimeError("cudaErrorStreamCaptureUnsupported: not permitted while capturing")
     waits.append(how)
-    return np.array(x._host)
+    return np.array(x.here()._host)
 
 
 def _given(value: Any) -> Any:
     """An operand as NumPy's; NumPy's own arrays are refused, as CuPy refuses them."""
     if isinstance(value, ndarray):
-        return value._host
+        return value.here()._host
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     if isinstance(value, (list, tuple)):
@@ -248,7 +274,7 @@ def _index(index: Any) -> Any:
         if isinstance(part, ndarray):
             if part.dtype == bool:
                 _read("mask", part)
-            part = part._host
+            part = part.here()._host
         found.append(part)
     return tuple(found) if isinstance(index, tuple) else found[0]
 
@@ -304,6 +330,7 @@ class Function:
         if x.dtype not in ADDS_AT:
             raise TypeError(f"cupy.add.at does not support {x.dtype}")
         found, given = _index(index), _given(value)
+        x.here()
         queue(lambda: self._function.at(x._host, found, np.asarray(given).astype(x.dtype)))
 
 
@@ -332,7 +359,7 @@ class Module:
         )  # fmt: skip
 
     def array(self, value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
-        given = value._host if isinstance(value, ndarray) else value
+        given = value.here()._host if isinstance(value, ndarray) else value
         if not isinstance(value, ndarray):
             if captured is not None:
                 raise RuntimeError("a graph would copy from where the host's values are no more")
@@ -350,7 +377,7 @@ class Module:
         return (
             x
             if x.flags.c_contiguous and x.ndim
-            else ndarray(fresh(lambda: np.ascontiguousarray(x._host)))
+            else ndarray(fresh(lambda: np.ascontiguousarray(x.here()._host)))
         )
 
     def as_strided(self, x: ndarray, *args: Any) -> ndarray:

@@ -47,10 +47,10 @@ class CudaBackend(
     Products,
     ArrayAPIBackend,
 ):
-    """CuPy arrays on one GPU; work is queued on CuPy's current stream.
+    """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.
 
-    CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a
-    device makes it current.
+    CuPy computes on the thread's current GPU. Where a machine has several, `cuda.several` sees to
+    it that this is the backend's.
     """
 
     name = "cuda"
@@ -159,7 +159,7 @@ class CudaBackend(
     def _raise_fault(self, fault: np.ndarray | None) -> None:
         """Raise IndexError if a kernel has set the fault."""
         if fault is not None and fault[0]:
-            self._fault[...] = 0
+            self.assign(self._fault, ..., 0)
             raise IndexError(
                 f"{self.device}: an index or a target that an op got earlier was out of range; "
                 "run the same on the CPU to see which"

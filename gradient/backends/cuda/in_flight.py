@@ -29,7 +29,8 @@ class InFlight:
         one unless told."""
         self.release()
         event = self._runtime.new_event(False, False)
-        event.record(self._runtime.current_stream() if stream is None else stream)
+        with self._runtime.on_device():
+            event.record(self._runtime.current_stream() if stream is None else stream)
         self._kept.append((event, held))
 
     def keep_when_freed(self, x: Any, memory: Any, stream: Any) -> None:

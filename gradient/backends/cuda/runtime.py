@@ -58,9 +58,8 @@ class CupyRuntime:
             )
         self.xp: Any = cupy
         OpaqueArray.register(cupy.ndarray)
-        self.index = index
+        self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
-        self._device.use()
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
@@ -165,6 +164,24 @@ class CupyRuntime:
         with self.on_device():
             return self.xp.cuda.Event(block=blocking, disable_timing=not timed)
 
+    # The default stream has one name on all GPUs: it is that of the current one.
+
+    def record(self, event: Any, stream: Any) -> None:
+        with self.on_device():
+            event.record(stream)
+
+    def wait_event(self, stream: Any, event: Any) -> None:
+        with self.on_device():
+            stream.wait_event(event)
+
+    def synchronize_stream(self, stream: Any) -> None:
+        with self.on_device():
+            stream.synchronize()
+
+    def is_done(self, stream: Any) -> bool:
+        with self.on_device():
+            return bool(stream.done)
+
     def current_stream(self) -> Any:
         with self.on_device():
             return self.xp.cuda.get_current_stream()
@@ -192,7 +209,8 @@ class CupyRuntime:
         return CublasLt(self, self.blas)
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        return self.xp.asnumpy(x)
+        with self.on_device():
+            return self.xp.asnumpy(x)
 
     def queue_to_numpy(self, x: Array, out: np.ndarray | None = None) -> np.ndarray:
         """A copy in pinned memory of the host, `out` if it is given, whose values have come when
@@ -260,9 +278,10 @@ class CupyRuntime:
             self.peaks.reset()
 
     def empty_cache(self) -> None:
-        """Free the blocks that are not in use, on all GPUs."""
+        """Free the blocks that are not in use."""
         self.in_flight.release()
-        self.xp.get_default_memory_pool().free_all_blocks()
+        with self.on_device():
+            self.xp.get_default_memory_pool().free_all_blocks()
 
     def limit_memory(self, fraction: float) -> None:
         """Let the pool take this part of the GPU's memory (0: as much as there is)."""

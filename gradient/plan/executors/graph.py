@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.placement import on_device_of
 from gradient.plan.calls import BOUNDARY, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.whole_calls import Masks, run_call
@@ -65,7 +66,9 @@ class GraphExecutor:
         return self.calls if self._parts is None else self._parts
 
     def run(self, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
-        be = self.backend
+        return on_device_of(self.backend, self._run, inputs, numbers)
+
+    def _run(self, be: Any, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
         for ref, given in zip(self.plan.inputs, inputs, strict=True):
             be.assign(self._held[ref], ..., be.asarray(given))
         if self._parts is None:

@@ -1,0 +1,29 @@
+"""Work on the device where its arrays lie, for libraries that have one current in each thread.
+
+CuPy computes, and makes results, on the thread's current GPU, wherever the operands lie. On a
+machine with several GPUs, each method of a backend therefore makes its own current while it runs;
+what is said in operators on arrays alone, an op's function or a gradient rule, runs by
+`on_device_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+several: list[Callable[[Any], AbstractContextManager[Any]]] = []
+"""Empty where nothing is to be done; else gives a context in which a backend's device is the
+current one."""
+
+
+def on_device_of(
+    backend: Any, function: Callable[..., Result], /, *args: Any, **options: Any
+) -> Result:
+    """function(backend, ...) with the device of the backend as the current one."""
+    if not several:
+        return function(backend, *args, **options)
+    with several[0](backend):
+        return function(backend, *args, **options)
