@@ -47,6 +47,8 @@ class Adam(Optimizer):
         "weight_decay": non_negative,
     }
 
+    _steps_masters = True
+
     def __init__(
         self,
         params: Params,

@@ -10,9 +10,12 @@ their state, too, or takes "master_param" out of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gradient.dtypes import DType, float32
+from gradient.optim.gradients import grad_of
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
@@ -37,3 +40,28 @@ def stepped(p: Tensor, group: Group, state: dict[str, Any]) -> Tensor:
         state[MASTER] = p.detach().to(float32)
     master: Tensor = state[MASTER]
     return master
+
+
+@contextmanager
+def in_place_of(
+    params: list[Tensor], group: Group, state: dict[Tensor, dict[str, Any]]
+) -> Iterator[list[Tensor]]:
+    """The parameters with masters in place of those that have one, each with the gradient and the
+    state of its parameter, for a rule that knows nothing of them; after it the parameters get the
+    masters' numbers."""
+    if not group.get("master_weights"):
+        yield params
+        return
+    masters = {p: stepped(p, group, state[p]) for p in params if has_master(p, group)}
+    for p, master in masters.items():
+        del state[p][MASTER]  # the rule finds its own alone: nothing, before the first step
+        state[master] = state.pop(p)
+        master.grad = grad_of(p).to(float32)
+    try:
+        yield [masters.get(p, p) for p in params]
+    finally:
+        for p, master in masters.items():
+            state[p] = {**state.pop(master), MASTER: master}
+            master.grad = None
+    for p, master in masters.items():
+        p.copy_(master)

@@ -32,6 +32,7 @@ from gradient.checks import Limits, Relation, check
 from gradient.dtypes import DType, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.optim.hooks import Hooked, with_hooks
+from gradient.optim.masters import in_place_of
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
@@ -67,6 +68,8 @@ class Optimizer(Hooked):
         lr: learning rate.
         maximize: ascend instead of descend.
         foreach, fused, capturable: accepted for PyTorch's sake; without effect.
+        master_weights: keep a float32 master of each 16-bit parameter in the state, and all else
+            there in float32 (`gradient.optim.masters`). (LBFGS has none.)
 
     Attributes:
         param_groups: list of dicts; options may be changed between steps (that is what schedulers
@@ -91,6 +94,9 @@ class Optimizer(Hooked):
     #: around a step on a device whose values one waits for. (PyTorch's name.)
     _step_supports_amp_scaling = False
     found_inf: Tensor | None = None
+
+    #: Whether `update` steps masters itself, and writes their numbers to the parameters.
+    _steps_masters = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -257,8 +263,13 @@ class Optimizer(Hooked):
         with no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
-                if params:
+                if not params:
+                    continue
+                if self._steps_masters:
                     self.update(params, group)
+                else:
+                    with in_place_of(params, group, self.state) as stepped:
+                        self.update(stepped, group)
         return loss
 
     def counted(self, p: Tensor, *buffers: str, dtype: DType | None = None) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class SGD(Optimizer):
         ),
     )
 
+    _steps_masters = True
+
     def __init__(
         self,
         params: Params,
@@ -142,6 +144,8 @@ class ASGD(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
+        *,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(params, options(locals()))
 

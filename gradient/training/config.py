@@ -35,6 +35,7 @@ PRESETS: dict[str, dict[str, int]] = {
 #: Model families that can be trained from the start.
 ARCHITECTURES = ("gpt2", "llama")
 PACKINGS = ("windows", "documents")
+TRAINING_DTYPES = ("float32", "bfloat16", "f32", "bf16")
 EXPORT_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
 
 #: Settings whose defaults are others with a base model.
@@ -148,6 +149,17 @@ class TrainConfig:
     )
     beta1: float = _optimisation(0.9, "AdamW's decay of the mean.", number(0, below=1))
     beta2: float = _optimisation(0.99, "AdamW's decay of the squares' mean.", number(0, below=1))
+    dtype: str = _optimisation(
+        "float32",
+        "Of weights and activations: f32 or bf16; losses, and what AdamW keeps, are in float32.",
+        one_of(*TRAINING_DTYPES),
+        fixed=True,
+    )
+    master_weights: bool = _optimisation(
+        True,
+        "Let AdamW keep bfloat16 weights in float32, too, where small steps add up.",
+        fixed=True,
+    )
     grad_clip: float = _optimisation(1.0, "Largest norm of all gradients; 0: any.", number(0))
     # The run
     out: str = "gradient-run"

@@ -15,6 +15,7 @@ import numpy as np
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.dtypes.names import floating_dtype
 from gradient.errors import CheckpointError, TrainingDiverged
 from gradient.generation import generate
 from gradient.generation.prompt import encode_prompt
@@ -86,13 +87,16 @@ class Trainer:
         gradient.manual_seed(config.seed)
         model_config = None if state is None else state.get("model_config")
         if model_config is None:
-            self.model = build_model(config, corpus).to(config.device)
+            model = build_model(config, corpus)
         else:
-            self.model = restored_model(model_config, corpus).to(config.device)
+            model = restored_model(model_config, corpus)
+        dtype = floating_dtype(config.dtype)
+        self.model = model.to(config.device, dtype)
         self.optimizer = optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
+            master_weights=config.master_weights and dtype.itemsize == 2,
         )
         self.batches = self._batches(corpus.train, config.block_size)
         # What is held out of a short text may be shorter than a sequence.
@@ -204,7 +208,8 @@ class Trainer:
             rows = PackedRows(batch.positions, device, dropout)
         logits = self.model(gradient.from_numpy(batch.inputs).to(device), rows)  # (B, T, V)
         targets = gradient.from_numpy(batch.targets).to(device).reshape(-1)
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets, ignore_index=IGNORED)
+        logits = logits.reshape(-1, logits.shape[-1]).float()
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED)
 
     def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
         """One optimiser step: its loss and the norm of its gradients, still on the device."""

@@ -778,6 +778,13 @@ WITH_MASTERS = {
     "AdamW, amsgrad": functools.partial(AdamW, lr=1e-3, amsgrad=True),
     "SGD": functools.partial(SGD, lr=1e-3),
     "SGD, momentum": functools.partial(SGD, lr=1e-3, momentum=0.9, weight_decay=0.1),
+    **{
+        name: functools.partial(getattr(gradient.optim, name), lr=1e-3)
+        for name in (
+            *("Adadelta", "Adafactor", "Adagrad", "Adamax", "ASGD", "Lion", "Muon", "NAdam"),
+            *("RAdam", "RMSprop", "Rprop"),
+        )
+    },
 }
 with_masters = pytest.mark.parametrize("name", WITH_MASTERS)
 half = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -845,11 +852,39 @@ def test_masters_are_in_the_saved_state(name, dtype, kept_in, device, tmp_path):
     np.testing.assert_array_equal(*ends)
 
 
-def test_parameters_that_are_wide_have_no_masters(device):
+@pytest.mark.parametrize("name", ["AdamW", "RMSprop"])
+def test_parameters_that_are_wide_have_no_masters(name, device):
     wide, narrow = parameter([1.0, 2.0], device, "float32"), parameter([3.0], device, "bfloat16")
-    optimizer = AdamW([wide, narrow], lr=0.1, master_weights=True)
+    optimizer = getattr(gradient.optim, name)([wide, narrow], lr=0.1, master_weights=True)
     for p in (wide, narrow):
         p.grad = gradient.ones_like(p).detach()
     optimizer.step()
     assert "master_param" not in optimizer.state[wide]
     assert optimizer.state[narrow]["master_param"].dtype == gradient.float32
+
+
+def test_every_rule_that_has_no_step_of_its_own_takes_masters():
+    rules = {
+        name
+        for name in dir(gradient.optim)
+        if isinstance(cls := getattr(gradient.optim, name), type)
+        and issubclass(cls, Optimizer)
+        and cls.update is not Optimizer.update
+    }
+    assert rules <= {name.partition(",")[0] for name in WITH_MASTERS}
+
+
+def test_a_step_that_fails_leaves_the_masters_where_they_were(device):
+    class Failing(gradient.optim.RMSprop):
+        def update(self, params, group):
+            super().update(params, group)
+            raise RuntimeError("stop")
+
+    p = parameter([1.0, 2.0], device, "bfloat16")
+    p.grad = gradient.ones_like(p).detach()
+    optimizer = Failing([p], master_weights=True)
+    with pytest.raises(RuntimeError, match="stop"):
+        optimizer.step()
+    assert list(optimizer.state) == [p]
+    assert optimizer.state[p]["master_param"].grad is None
+    assert p.tolist() == [1.0, 2.0]

@@ -343,7 +343,9 @@ def test_tensorboard_forgets_what_a_resumed_run_repeats(text, tmp_path):
     assert [(event.step, event.value) for event in shown] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
 
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.1, "accumulate": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"dropout": 0.1, "accumulate": 2}, {"dtype": "bfloat16"}], ids=str
+)
 def test_resume_is_bit_exact(text, tmp_path, options):
     whole = train(nano(text, tmp_path / "whole", **options))
     halves = nano(text, tmp_path / "halves", **options)
@@ -435,6 +437,20 @@ def test_the_exported_model_generates(text, tmp_path, dtype):
     language_model = gradient.hub.load(result.model)
     assert language_model.model.dtype.name == {"bf16": "bfloat16"}.get(dtype, dtype)
     assert str(language_model.generate("def add", max_new_tokens=5, temperature=0.0))
+
+
+def test_training_in_bfloat16_follows_float32(text, tmp_path):
+    """Its masters take the steps that bfloat16 weights are too coarse for."""
+    curves = {}
+    for dtype in ("float32", "bf16"):
+        seen = Recorder()
+        train(
+            nano(text, tmp_path / dtype, dtype=dtype, steps=60, learning_rate=3e-3), reporter=seen
+        )
+        curves[dtype] = [record["loss"] for record in seen.steps]
+    assert curves["bf16"] == pytest.approx(curves["float32"], rel=0.02)
+    assert curves["bf16"] != curves["float32"]
+    assert curves["bf16"][-1] < 0.8 * curves["bf16"][0]
 
 
 @pytest.mark.parity
