@@ -165,7 +165,8 @@ def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
     if not isinstance(value, Variable):
         expected = "a Tensor" + (f" as {name}" if name else "")
         raise TypeMismatch(sentence(caller, expected, type(value).__name__))
-    return value  # type: ignore[return-value]
+    tensor: Any = value  # Tensor is the only Variable, but this module is below it
+    return tensor
 
 
 def int_of(caller: str, name: str, value: Any) -> int:

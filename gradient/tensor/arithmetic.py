@@ -72,6 +72,8 @@ class Arithmetic(TensorBase):
     __gt__ = comparison.gt
     __ge__ = comparison.ge
 
+    # `object` declares that these two return a bool, and no annotation can widen that: NumPy's and
+    # PyTorch's stubs ignore the same error.
     def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
         return comparison.eq(self, other) if _operand(other) else NotImplemented
 

@@ -163,7 +163,8 @@ def where(
 ) -> Tensor | tuple[Tensor, ...]:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if out is not None:
-        return placed(where(condition, input, other), {"out": out}, "where")  # type: ignore[arg-type]
+        branches: Any = (input, other)  # either may be None, which the call refuses
+        return placed(where(condition, *branches), {"out": out}, "where")
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
     if not isinstance(input, Variable):

@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.dtypes import dtype_of
 from gradient.errors import TypeMismatch, sentence
-from gradient.tensor.arguments import Size, size_of, strict_index
+from gradient.tensor.arguments import Size, size_of, strict_index, tensor_of
 from gradient.tensor.creation import empty
 from gradient.tensor.from_data import tensor
 
@@ -31,7 +31,7 @@ def constructed(
         data = (Size(size), *data)
     (first,) = data if len(data) == 1 else (None,)
     if isinstance(first, Variable):
-        x: Tensor = first  # type: ignore[assignment]
+        x = tensor_of(name, first)
         if not any_dtype and x.dtype is not dtype_of(dtype):
             expected = f"a Tensor of {dtype_of(dtype)}"
             raise TypeMismatch(sentence(name, expected, x.dtype, "convert it by .to(dtype)"))
