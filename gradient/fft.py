@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
-from gradient.autograd.placing import takes_out
+from gradient.autograd.out_argument import takes_out
 from gradient.dtypes import HALF_PRECISION, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import fourier, shape

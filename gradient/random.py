@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.checkpoint import RandomState
-from gradient.autograd.placing import creates, creates_like, takes_out
+from gradient.autograd.out_argument import creation_op, creation_op_like, takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, dtype_of, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
@@ -131,7 +131,7 @@ def _drawn(
     return finished(array, backend, requires_grad)
 
 
-@creates
+@creation_op
 def rand(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -145,7 +145,7 @@ def rand(
     return _drawn("rand", "uniform", shape, generator, dtype, device, requires_grad)
 
 
-@creates
+@creation_op
 def randn(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -159,7 +159,7 @@ def randn(
     return _drawn("randn", "normal", shape, generator, dtype, device, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def rand_like(
     input: Tensor,
     *,
@@ -172,7 +172,7 @@ def rand_like(
     return _drawn_like("rand_like", "uniform", input, generator, dtype, device, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def randn_like(
     input: Tensor,
     *,
@@ -199,7 +199,7 @@ def _drawn_like(
     return _drawn(caller, kind, input.shape, generator, dtype, device, requires_grad)
 
 
-@creates
+@creation_op
 def randint(
     low: int | None = None,
     high: int | Sequence[int] | None = None,
@@ -218,7 +218,7 @@ def randint(
     return _integers("randint", low, high, size, generator, dtype, device, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def randint_like(
     input: Tensor,
     low: int = 0,
@@ -260,7 +260,7 @@ def _integers(
     return finished(array, backend, requires_grad)
 
 
-@creates
+@creation_op
 def randperm(
     n: int,
     *,

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
-from gradient.autograd.placing import creates_like
+from gradient.autograd.out_argument import creation_op_like
 from gradient.dtypes import HALF_PRECISION, dtype_of, float64, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.padding import pad
@@ -38,7 +38,7 @@ __all__ = [
 # Windows -----------------------------------------------------------------------------------------
 
 
-@creates_like
+@creation_op_like
 def hann_window(
     window_length: int,
     periodic: bool = True,
@@ -54,7 +54,7 @@ def hann_window(
     )
 
 
-@creates_like
+@creation_op_like
 def hamming_window(
     window_length: int,
     periodic: bool = True,
@@ -74,7 +74,7 @@ def hamming_window(
     )
 
 
-@creates_like
+@creation_op_like
 def blackman_window(
     window_length: int,
     periodic: bool = True,
@@ -90,7 +90,7 @@ def blackman_window(
     )
 
 
-@creates_like
+@creation_op_like
 def bartlett_window(
     window_length: int,
     periodic: bool = True,
@@ -105,7 +105,7 @@ def bartlett_window(
     return values.to(kind).requires_grad_(requires_grad)
 
 
-@creates_like
+@creation_op_like
 def kaiser_window(
     window_length: int,
     periodic: bool = True,

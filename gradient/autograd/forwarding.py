@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from gradient.autograd.explain import said_by
-from gradient.autograd.placing import placed
+from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
 
@@ -85,7 +85,7 @@ def corrected(
     defaults = dict(zip(names[len(args) - len(last) :], last, strict=False))
     for name, value in named.items():
         if name == "out":
-            continue  # of which `placed` has care
+            continue  # of which `result_or_out` has care
         target = name if name in names else NUMPY.get(name, name)
         if target not in names:
             known = ", ".join(n for n in names if n != "self")
@@ -106,7 +106,7 @@ def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a,), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -118,7 +118,7 @@ def of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -130,7 +130,7 @@ def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -142,7 +142,7 @@ def of_four(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -154,7 +154,7 @@ def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d, e), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -166,7 +166,7 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b, c, d, e, f), named, error)) is None:
                 raise
-        return placed(function(**given), named, function.__name__)
+        return result_or_out(function(**given), named, function.__name__)
 
     return call
 
@@ -178,7 +178,7 @@ def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a,), named, error)) is None:
                 raise
-        return placed(located(function(**given)), named, function.__name__)
+        return result_or_out(located(function(**given)), named, function.__name__)
 
     return call
 
@@ -190,7 +190,7 @@ def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (given := corrected(function, (a, b), named, error)) is None:
                 raise
-        return placed(located(function(**given)), named, function.__name__)
+        return result_or_out(located(function(**given)), named, function.__name__)
 
     return call
 

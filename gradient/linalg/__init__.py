@@ -12,7 +12,7 @@ says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.autograd.placing import takes_out as _takes_out
+from gradient.autograd.out_argument import takes_out as _takes_out
 from gradient.errors import LinAlgError as LinAlgError
 from gradient.linalg import decompositions as _decompositions
 from gradient.linalg import householder as _householder

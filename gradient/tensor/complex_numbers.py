@@ -6,7 +6,7 @@ import builtins
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradient.autograd.placing import takes_out
+from gradient.autograd.out_argument import takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float16
 from gradient.errors import DTypeError, ShapeError, TypeMismatch, sentence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient import backends
-from gradient.autograd.placing import creates, creates_like
+from gradient.autograd.out_argument import creation_op, creation_op_like
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
@@ -74,7 +74,7 @@ def backend_of(device: DeviceLike) -> Any:
 # Filled ------------------------------------------------------------------------------------------
 
 
-@creates
+@creation_op
 def empty(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -87,7 +87,7 @@ def empty(
     return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
-@creates
+@creation_op
 def zeros(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -100,7 +100,7 @@ def zeros(
     return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
-@creates
+@creation_op
 def ones(
     *sizes: int | Sequence[int],
     size: Sequence[int] | None = None,
@@ -113,7 +113,7 @@ def ones(
     return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
-@creates
+@creation_op
 def full(
     size: Sequence[int],
     fill_value: Tensor | Number,
@@ -143,7 +143,7 @@ def _like(
     return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
 
 
-@creates_like
+@creation_op_like
 def empty_like(
     input: Tensor,
     *,
@@ -156,7 +156,7 @@ def empty_like(
     return finished(backend.empty(shape, kind), backend, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def zeros_like(
     input: Tensor,
     *,
@@ -169,7 +169,7 @@ def zeros_like(
     return finished(backend.zeros(shape, kind), backend, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def ones_like(
     input: Tensor,
     *,
@@ -182,7 +182,7 @@ def ones_like(
     return finished(backend.ones(shape, kind), backend, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def full_like(
     input: Tensor,
     fill_value: Tensor | Number,
@@ -201,7 +201,7 @@ def full_like(
 # Sequences ----------------------------------------------------------------------------------------
 
 
-@creates
+@creation_op
 def arange(
     start: Number | Tensor | None = None,
     end: Number | Tensor | None = None,
@@ -250,7 +250,7 @@ def arange(
     return finished(array, backend, requires_grad)
 
 
-@creates
+@creation_op
 def linspace(
     start: float,
     end: float,
@@ -278,7 +278,7 @@ def linspace(
     return finished(backend.astype(array, kind), backend, requires_grad)
 
 
-@creates
+@creation_op
 def logspace(
     start: float,
     end: float,
@@ -299,7 +299,7 @@ def logspace(
     return finished(powers.array, powers.backend, requires_grad)
 
 
-@creates
+@creation_op
 def eye(
     n: int,
     m: int | None = None,
@@ -317,7 +317,7 @@ def eye(
     return finished(backend.astype(row == column, _dtype(dtype)), backend, requires_grad)
 
 
-@creates_like
+@creation_op_like
 def tril_indices(
     row: int,
     col: int,
@@ -332,7 +332,7 @@ def tril_indices(
     return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
-@creates_like
+@creation_op_like
 def triu_indices(
     row: int,
     col: int,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.placing import creates_like
+from gradient.autograd.out_argument import creation_op_like
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import (
     DType,
@@ -37,7 +37,7 @@ __all__ = [
 PYTHON_NUMBERS = {bool, int, float, complex}
 
 
-@creates_like
+@creation_op_like
 def tensor(
     data: Any,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.explain import restatable
 from gradient.autograd.forwarding import forwarded
-from gradient.autograd.placing import placed
+from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
@@ -164,7 +164,7 @@ def where(
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if out is not None:
         branches: Any = (input, other)  # either may be None, which the call refuses
-        return placed(where(condition, *branches), {"out": out}, "where")
+        return result_or_out(where(condition, *branches), {"out": out}, "where")
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
     if not isinstance(input, Variable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradient.autograd.placing import creates_like
+from gradient.autograd.out_argument import creation_op_like
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, zeros
 from gradient.tensor.from_data import tensor
@@ -23,7 +23,7 @@ class NewLike(Arithmetic):
 
     __slots__ = ()
 
-    @creates_like
+    @creation_op_like
     def new_tensor(
         self,
         data: Any,
@@ -34,7 +34,7 @@ class NewLike(Arithmetic):
     ) -> Tensor:
         return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
-    @creates_like
+    @creation_op_like
     def new_empty(
         self,
         *sizes: int | Sequence[int],
@@ -46,7 +46,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
-    @creates_like
+    @creation_op_like
     def new_zeros(
         self,
         *sizes: int | Sequence[int],
@@ -58,7 +58,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
 
-    @creates_like
+    @creation_op_like
     def new_ones(
         self,
         *sizes: int | Sequence[int],
@@ -70,7 +70,7 @@ class NewLike(Arithmetic):
         like = self._like(dtype, device)
         return ones(*sizes, size=size, **like, requires_grad=requires_grad)
 
-    @creates_like
+    @creation_op_like
     def new_full(
         self,
         size: Sequence[int],

@@ -21,7 +21,7 @@ from gradient.compat import tables  # noqa: E402
 from support import torch_signatures  # noqa: E402
 
 NOWHERE = {
-    "out": "taken, but no parameter (gradient.autograd.placing)",
+    "out": "taken, but no parameter (gradient.autograd.out_argument)",
     "layout": "as out",
     "memory_format": "as out",
     "pin_memory": "as out",

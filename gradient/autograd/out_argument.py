@@ -1,7 +1,7 @@
-"""Where a result lies: `out=`, and keywords for which there is one choice here.
+"""PyTorch's `out=`, `layout=`, `memory_format=` and `pin_memory=`, for functions without them.
 
-They are looked at when a call has failed for a name that the function has not, so that other calls
-cost what they did.
+A function is called first without them. Only if that fails, for a keyword that it does not know,
+are they handled: so a call without them costs nothing more.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from gradient.source_lines import warn_user
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
-"""Taken by what makes a tensor, without effect: tensors are strided and row-major, and only
-`Tensor.pin_memory` pins."""
+"""Keywords of creation ops that have no effect: tensors are strided and row-major, and only
+`Tensor.pin_memory` pins memory."""
 
 
-def placed(result: Any, named: Mapping[str, Any], caller: str) -> Any:
-    """The result of a call, or `out` with its values if one is among the call's keywords."""
+def result_or_out(result: Any, named: Mapping[str, Any], caller: str) -> Any:
+    """Return the result of a call; if the call's keywords have an `out`, copy it there and return
+    `out`."""
     out = named.get("out")
     if out is None:
         return result
     if not isinstance(result, tuple):
-        return _written(out, result, caller)
+        return _copied_to(out, result, caller)
     if not isinstance(out, (tuple, list)) or len(out) != len(result):
         raise TypeMismatch(sentence(caller, f"out, a tuple of {len(result)} Tensors", repr(out)))
-    written = [_written(*pair, caller) for pair in zip(out, result, strict=True)]
+    written = [_copied_to(*pair, caller) for pair in zip(out, result, strict=True)]
     return type(result)(*written) if hasattr(result, "_fields") else tuple(written)
 
 
-def _written(out: Any, result: Any, caller: str) -> Any:
-    """`out` with the values of `result`, of whose shape it becomes."""
+def _copied_to(out: Any, result: Any, caller: str) -> Any:
+    """Copy `result` to `out`, resizing `out` to its shape, and return `out`."""
     if not issubclass(type(out), Variable):  # a check that keeps `Any`: Tensor is not known here
         raise TypeMismatch(sentence(caller, "a Tensor as out", type(out).__name__))
     if result.requires_grad or (out.requires_grad and mode.grad):
@@ -71,22 +72,22 @@ def _written(out: Any, result: Any, caller: str) -> Any:
 
 
 def takes_out(function: Function) -> Function:
-    """`function` behind one that takes `out=`, too."""
-    return _behind(function, frozenset(("out",)))
+    """Decorate a function to accept `out=`."""
+    return _accepting(function, frozenset(("out",)))
 
 
-def creates(function: Function) -> Function:
-    """A function that makes a tensor, behind one that takes `out=` (whose dtype and device are
-    then those meant) and words for layouts."""
-    return _behind(function, LAYOUTS | {"out"})
+def creation_op(function: Function) -> Function:
+    """Decorate a creation op, such as `zeros`, to accept `out=`, which then gives the dtype and the
+    device, and the keywords of `LAYOUTS`."""
+    return _accepting(function, LAYOUTS | {"out"})
 
 
-def creates_like(function: Function) -> Function:
-    """A function that makes a tensor like another, behind one that takes words for layouts."""
-    return _behind(function, LAYOUTS)
+def creation_op_like(function: Function) -> Function:
+    """Decorate a creation op, such as `zeros_like`, to accept the keywords of `LAYOUTS`."""
+    return _accepting(function, LAYOUTS)
 
 
-def _behind(function: Any, others: frozenset[str]) -> Any:
+def _accepting(function: Any, others: frozenset[str]) -> Any:
     known = inspect.signature(function).parameters
     like_out = [name for name in ("dtype", "device") if name in known and "pin_memory" in others]
 
@@ -105,6 +106,6 @@ def _behind(function: Any, others: frozenset[str]) -> Any:
                 if kept.setdefault(name, getattr(out, name)) != getattr(out, name):
                     expected = f"{name} as out has it, {getattr(out, name)}"
                     raise ArgumentError(sentence(function.__name__, expected, kept[name]))
-        return placed(function(*args, **kept), named, function.__name__)
+        return result_or_out(function(*args, **kept), named, function.__name__)
 
     return call
