@@ -29,15 +29,16 @@ from gradient.random import *
 from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
 from gradient.tensor.complex_numbers import *
+from gradient.tensor.contractions import *
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
 from gradient.tensor.device import get_default_device as get_default_device
 from gradient.tensor.device import set_default_device as set_default_device
+from gradient.tensor.distances import *
 from gradient.tensor.from_data import *
 from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
-from gradient.tensor.pairings import *
 from gradient.tensor.predicates import *
 from gradient.tensor.printing import *
 from gradient.tensor.scans import *

@@ -19,13 +19,13 @@ from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
+from gradient.tensor.contractions import Contractions
 from gradient.tensor.conversion import Conversion
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
-from gradient.tensor.pairings import Pairings
 from gradient.tensor.predicates import Predicates
 from gradient.tensor.printing import represent
 from gradient.tensor.products import LinearAlgebra, Products
@@ -64,7 +64,7 @@ class Tensor(
     NumberFunctions,
     SpecialFunctions,
     Rearranging,
-    Pairings,
+    Contractions,
     Scans,
     ScatterReductions,
     Statistics,

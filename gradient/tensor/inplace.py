@@ -25,10 +25,10 @@ from gradient.tensor.arguments import (
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.contractions import Contractions
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import become_view, overwrite, overwrite_at, unwritten
 from gradient.tensor.packed import overwrite_parts, refuse
-from gradient.tensor.pairings import Pairings
 from gradient.tensor.products import Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.scatter_reductions import ScatterReductions
@@ -213,9 +213,9 @@ class InPlace(Arithmetic):
     put_ = in_place(ScatterReductions.put)
     scatter_reduce_ = in_place(ScatterReductions.scatter_reduce)
     renorm_ = in_place(Statistics.renorm)
-    addbmm_ = in_place(Pairings.addbmm)
-    addmv_ = in_place(Pairings.addmv)
-    addr_ = in_place(Pairings.addr)
+    addbmm_ = in_place(Contractions.addbmm)
+    addmv_ = in_place(Contractions.addmv)
+    addr_ = in_place(Contractions.addr)
     addmm_ = in_place(Products.addmm)
     baddbmm_ = in_place(Products.baddbmm)
     tril_ = in_place(Shaping.tril)

@@ -1,4 +1,4 @@
-"""Sums of products and distances of pairs: methods of Tensor, and functions."""
+"""Products summed over some dimensions, and the Kronecker and cross products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.dtypes import bool_, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.ops import reduce
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.base import TensorBase
@@ -19,10 +18,10 @@ from gradient.tensor.views import without_base
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
-__all__ = ["cdist", "tensordot"]
+__all__ = ["tensordot"]
 
 
-class Pairings(TensorBase):
+class Contractions(TensorBase):
     """addbmm, addmv, addr, vdot, kron, cross."""
 
     __slots__ = ()
@@ -146,35 +145,3 @@ def tensordot(
     x = x.permute([*rows, *left]).reshape(m, k)
     y = y.permute([*right, *columns]).reshape(k, n)
     return without_base((x @ y).reshape(out_size))
-
-
-COMPUTE_MODES = (
-    None,
-    "use_mm_for_euclid_dist_if_necessary",
-    "use_mm_for_euclid_dist",
-    "donot_use_mm_for_euclid_dist",
-)
-
-
-@autocasts("float32")
-@forwarded
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
-    """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).
-    `compute_mode` is taken and changes nothing: distances are those of differences."""
-    x: Any = tensor_of("cdist", x1)
-    y: Any = tensor_of("cdist", x2)
-    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
-        expected = "matrices, or batches, of rows of one size"
-        raise ShapeError(sentence("cdist", expected, f"{tuple(x.shape)} and {tuple(y.shape)}"))
-    for each in (x, y):
-        if not each.is_floating_point():
-            raise DTypeError(sentence("cdist", "a floating-point dtype", each.dtype))
-    if compute_mode not in COMPUTE_MODES:
-        expected = f"compute_mode one of {', '.join(map(repr, COMPUTE_MODES))}"
-        raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
-    if number_of("cdist", "p", p) < 0:
-        raise ArgumentError(sentence("cdist", "p of at least 0", p))
-    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
-    if not x.shape[-1]:
-        return difference.sum(-1)
-    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)

@@ -1,0 +1,48 @@
+"""Distances between all pairs of rows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd.autocast import autocasts
+from gradient.autograd.forwarding import forwarded
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.ops import reduce
+from gradient.tensor.arguments import number_of, tensor_of
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+__all__ = ["cdist"]
+
+COMPUTE_MODES = (
+    None,
+    "use_mm_for_euclid_dist_if_necessary",
+    "use_mm_for_euclid_dist",
+    "donot_use_mm_for_euclid_dist",
+)
+
+
+@autocasts("float32")
+@forwarded
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).
+    `compute_mode` is taken and changes nothing: distances are those of differences."""
+    x: Any = tensor_of("cdist", x1)
+    y: Any = tensor_of("cdist", x2)
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
+        expected = "matrices, or batches, of rows of one size"
+        raise ShapeError(sentence("cdist", expected, f"{tuple(x.shape)} and {tuple(y.shape)}"))
+    for each in (x, y):
+        if not each.is_floating_point():
+            raise DTypeError(sentence("cdist", "a floating-point dtype", each.dtype))
+    if compute_mode not in COMPUTE_MODES:
+        expected = f"compute_mode one of {', '.join(map(repr, COMPUTE_MODES))}"
+        raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
+    if number_of("cdist", "p", p) < 0:
+        raise ArgumentError(sentence("cdist", "p of at least 0", p))
+    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
+    if not x.shape[-1]:
+        return difference.sum(-1)
+    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
