@@ -15,12 +15,13 @@ from types import CellType, FunctionType
 class GradientError(Exception):
     """Base of all errors that gradient raises on purpose."""
 
-    #: The same error by the name of the function that called what failed, and with its arguments.
-    restated: Callable[[str, str], GradientError] | None = None
+    #: Returns the same error as raised by another function: a caller of the one that failed. Its
+    #: arguments are that function's name and its inputs in words.
+    for_caller: Callable[[str, str], GradientError] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """As any exception is pickled, without `restated`: a worker process sends its errors."""
-        state = {name: value for name, value in vars(self).items() if name != "restated"}
+        """Pickle the error without `for_caller`, which is a closure: worker processes send errors."""
+        state = {name: value for name, value in vars(self).items() if name != "for_caller"}
         return type(self), self.args, state
 
 

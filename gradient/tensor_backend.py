@@ -1,4 +1,4 @@
-"""A backend whose arrays are Tensors: what makes every op differentiable to any order.
+"""A backend whose arrays are Tensors: with it every op is differentiable to any order.
 
 Gradient rules and composed definitions use operators and `be` alone. Run on raw arrays they give
 numbers; run on this backend they give a graph. The engine uses it with `create_graph=True`.
@@ -51,7 +51,7 @@ def as_numpy(dtype: DType | np.dtype) -> np.dtype:
 
 
 def op_method(op: Callable[..., Tensor]) -> Any:
-    """An op as a method: it takes no `be`, for its inputs know theirs."""
+    """An op as a method of the backend."""
     return staticmethod(op)
 
 
@@ -192,31 +192,31 @@ class TensorBackend(Backend):
     # Reductions -----------------------------------------------------------------------------------
 
     def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.sum(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+        return reduce.sum(self._tensor(x), axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def mean(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.mean(x, axis=positive(axis, x), keepdims=keepdims)
+        return reduce.mean(x, axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def prod(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.prod(x, axis=positive(axis, x), keepdims=keepdims)
+        return reduce.prod(x, axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def max(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.amax(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+        return reduce.amax(self._tensor(x), axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def min(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.amin(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+        return reduce.amin(self._tensor(x), axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def argmax(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.argmax(x, axis=positive(axis, x), keepdims=keepdims)
+        return reduce.argmax(x, axis=normalized_axis(axis, x), keepdims=keepdims)
 
     def cumsum(self, x: Any, axis: int) -> Any:
-        return reduce.cumsum(self._tensor(x), axis=positive(axis, x))
+        return reduce.cumsum(self._tensor(x), axis=normalized_axis(axis, x))
 
     def cumprod(self, x: Any, axis: int) -> Any:
-        return reduce.cumprod(x, axis=positive(axis, x))
+        return reduce.cumprod(x, axis=normalized_axis(axis, x))
 
     def argsort(self, x: Any, axis: int) -> Any:
-        return reduce.argsort(x, axis=positive(axis, x))
+        return reduce.argsort(x, axis=normalized_axis(axis, x))
 
     def dropout(self, key: int, offset: int, x: Any, p: float) -> Any:
         blocks = -(-math.prod(x.shape) // 4)
@@ -263,10 +263,10 @@ class TensorBackend(Backend):
 
     def concatenate(self, arrays: Any, axis: int) -> Any:
         tensors = [self._tensor(a) for a in arrays]
-        return shape.concatenate(*tensors, axis=positive(axis, tensors[0]))
+        return shape.concatenate(*tensors, axis=normalized_axis(axis, tensors[0]))
 
     def flip(self, x: Any, axis: Any) -> Any:
-        return shape.flip(x, axis=tuple(positive(a, x) for a in axis))
+        return shape.flip(x, axis=tuple(normalized_axis(a, x) for a in axis))
 
     # Indexing: in-place methods give a new Tensor -------------------------------------------------
 
@@ -280,17 +280,17 @@ class TensorBackend(Backend):
         return index.index_add(x, value, index=raw_index(key))
 
     def take_along(self, x: Any, key: Any, axis: int) -> Any:
-        return index.take_along(x, index=raw(key), axis=positive(axis, x))
+        return index.take_along(x, index=raw(key), axis=normalized_axis(axis, x))
 
     def put_along(self, x: Any, key: Any, value: Any, axis: int, add: bool) -> Any:
-        return index.put_along(x, value, index=raw(key), axis=positive(axis, x), add=add)
+        return index.put_along(x, value, index=raw(key), axis=normalized_axis(axis, x), add=add)
 
     def storage(self, x: Any) -> Any:
         return self.inner.storage(x.array)
 
 
-def positive(axis: Any, x: Any) -> Any:
-    """The axis argument without negative numbers."""
+def normalized_axis(axis: Any, x: Any) -> Any:
+    """An axis, or a tuple of them, counted from the front; None stays None."""
     n = len(x.shape)
     if isinstance(axis, tuple):
         return tuple(a % n for a in axis)
@@ -298,11 +298,11 @@ def positive(axis: Any, x: Any) -> Any:
 
 
 @functools.cache
-def over(backend: Backend) -> TensorBackend:
-    """The TensorBackend over `backend`."""
+def tensor_backend(backend: Backend) -> TensorBackend:
+    """The backend whose arrays are Tensors of `backend`; one object for each backend."""
     return TensorBackend(backend)
 
 
-TensorBackends.of = staticmethod(over)
+TensorBackends.of = staticmethod(tensor_backend)
 
-__all__ = ["TensorBackend", "over"]
+__all__ = ["TensorBackend", "tensor_backend"]

@@ -75,7 +75,7 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
 
     def stated(caller: str, arguments: str) -> GradientError:
         ours = translated(op, error, caller, arguments, shapes)
-        ours.restated = stated
+        ours.for_caller = stated
         return ours
 
     return stated(name, listed(names, inputs))
@@ -116,24 +116,26 @@ def translated(
     return BackendError(message)
 
 
-def restatable(kind: type[GradientError], caller: str, problem: str) -> GradientError:
-    """An error that a function which called `caller` states by its own name."""
+def error_for_any_caller(kind: type[GradientError], caller: str, problem: str) -> GradientError:
+    """An error that names `caller`, or, once it has passed through one, the function that called it."""
     error = kind(f"{caller}: {problem}")
-    error.restated = lambda name, inputs: restatable(kind, name, problem)
+    error.for_caller = lambda name, inputs: error_for_any_caller(kind, name, problem)
     return error
 
 
-def said_by(caller: str, arguments: dict[str, Any], error: Exception) -> GradientError | None:
-    """What a function called `caller` raises for `error`, in which another one, that it called,
-    says its own name; None if the error says nobody's, or this one's.
+def error_of_caller(
+    caller: str, arguments: dict[str, Any], error: Exception
+) -> GradientError | None:
+    """The error that `caller` raises for `error`, whose message names a function that it called;
+    None if the message names `caller` already, or no function.
 
     Args:
-        arguments: what the function was called with.
+        arguments: of the call of `caller`, by name.
     """
     tensors = {name: value for name, value in arguments.items() if isinstance(value, Variable)}
-    restated = getattr(error, "restated", None)
-    if restated is not None and not str(error).startswith(f"{caller}:"):
-        return restated(caller, listed(list(tensors), tuple(tensors.values())))
+    for_caller = getattr(error, "for_caller", None)
+    if for_caller is not None and not str(error).startswith(f"{caller}:"):
+        return for_caller(caller, listed(list(tensors), tuple(tensors.values())))
     if not isinstance(error, GradientError) or not error.args:
         return None
     said = error.args[0]

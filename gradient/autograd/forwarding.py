@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
 
-from gradient.autograd.explain import said_by
+from gradient.autograd.explain import error_of_caller
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
@@ -78,7 +78,7 @@ def corrected(
         if isinstance(error, AttributeError) and not isinstance(args[0], Variable):
             got = type(args[0]).__name__
             raise TypeMismatch(sentence(caller, f"a Tensor as {names[0]}", got)) from error
-        if ours := said_by(caller.rpartition(".")[2], dict.fromkeys(names) | given, error):
+        if ours := error_of_caller(caller.rpartition(".")[2], dict.fromkeys(names) | given, error):
             raise ours from error
         return None
     last = own.__defaults__ or ()

@@ -1,4 +1,4 @@
-"""Chains of elementwise calls as one value: what a fused kernel computes for each element."""
+"""Expressions of elementwise calls: what a fused kernel computes for each element."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
-class Given(int):
-    """The number of an operand: an array that the expression reads."""
+class Input(int):
+    """An operand that is the array of this number among the expression's inputs."""
 
     __slots__ = ()
 
@@ -15,8 +15,8 @@ class Given(int):
         return f"x{int(self)}"
 
 
-class Made(int):
-    """The number of an earlier step, whose result is used."""
+class Result(int):
+    """An operand that is the result of the earlier step of this number."""
 
     __slots__ = ()
 
@@ -25,14 +25,14 @@ class Made(int):
 
 
 class Step(NamedTuple):
-    """One elementwise call: what a plan calls it, its operands, and the dtype of its result.
+    """One elementwise call: its name in a plan, its operands, and the dtype of its result.
 
-    An operand is a `Given`, a `Made` or a Python number. dtypes are NumPy's characters: f, d or ?,
+    An operand is an `Input`, a `Result` or a Python number. dtypes are NumPy's characters: f, d or ?,
     and on a GPU e or E, the 16-bit floats.
     """
 
     op: str
-    operands: tuple[Given | Made | float, ...]
+    operands: tuple[Input | Result | float, ...]
     dtype: str
 
 
@@ -40,18 +40,23 @@ class End(NamedTuple):
     """A reduction of a step's results, by its name in plans: over the last axis, or over `all`."""
 
     op: str
-    made: Made
+    step: Result
     all: bool
     keepdims: bool
 
 
 class Expression(NamedTuple):
-    """Steps in order, the dtypes of the arrays they read, the steps whose results are kept, and
-    the reductions that end it: all over the last axis, or all over all axes."""
+    """A fused kernel's computation.
+
+    steps   the calls, in order
+    inputs  the dtypes of the arrays that they read
+    kept    the steps whose results are written
+    ends    reductions of results: all over the last axis, or all over all axes
+    """
 
     steps: tuple[Step, ...]
-    given: tuple[str, ...]
-    kept: tuple[Made, ...]
+    inputs: tuple[str, ...]
+    kept: tuple[Result, ...]
     ends: tuple[End, ...] = ()
 
     def __repr__(self) -> str:
@@ -64,13 +69,13 @@ Layout = tuple[tuple[int, ...], tuple[int, ...], int]
 
 
 class Fusing(NamedTuple):
-    """What a backend makes one kernel of.
+    """What a backend can fuse into one kernel.
 
-    calls       the names of the elementwise calls that it has words for
-    dtypes      the characters of the dtypes that they may have
-    walks       whether arrays of these layouts, which broadcast to a shape, can be walked together
+    calls       names of elementwise calls
+    dtypes      characters of their dtypes
+    walks       called with a shape and layouts that broadcast to it: whether one loop can read them
     contiguous  whether results have to be in row-major order
-    reductions  the names of those that may end an expression
+    reductions  names of the reductions that may end an expression
     """
 
     calls: frozenset[str]

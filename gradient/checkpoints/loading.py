@@ -66,8 +66,9 @@ def load_model(
             stored. Packed weights stay packed either way: their products are computed in `dtype`,
             None is float32.
         device: where the weights go; None is the CPU.
-        converter: called with the model before it has its weights; returns what makes another
-            tensor of each of them, given its name, before it takes its place: to pack it, say.
+        converter: called with the model before its weights are loaded; returns a function from a
+            weight's name and values to the tensor to load, such as a packed one
+            (`quantization.quantizer`).
         progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Raises:

@@ -141,7 +141,7 @@ def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
 def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:
     from gradient import hub
     from gradient.errors import ArgumentError
-    from gradient.evaluation.divergence import run
+    from gradient.evaluation.divergence import activations
     from gradient.evaluation.reference import run_transformers
 
     if side.transformers:
@@ -154,7 +154,7 @@ def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:
             f"{model.config.vocab_size}, and the other's tokens of the text go to {max(tokens)}: "
             "are they of one model?"
         )
-    return run(model, tokens, cached=side.cached)
+    return activations(model, tokens, cached=side.cached)
 
 
 def described(difference: Difference | None) -> dict[str, Any] | None:

@@ -70,14 +70,14 @@ def quantize(
             choose = _chooser(scheme, model, wanted)
             sizes = model.write_gguf(destination, progress, choose=choose, cast=_cast)
     else:
-        from gradient.quantization import converter
+        from gradient.quantization import quantizer
 
         with byte_progress("packing", quiet=as_json) as progress:
             model = Opened(
                 source,
                 tokenizer,
                 dtype=wanted,
-                converter=converter(scheme),
+                converter=quantizer(scheme),
                 progress=progress,
                 **where,
             )

@@ -68,14 +68,14 @@ class Divergence:
 
 
 @gradient.no_grad()
-def run(
+def activations(
     model: PretrainedModel, tokens: Sequence[int], *, cached: bool = False, ops: bool = True
 ) -> list[Event]:
-    """Return the results of one forward pass over a text, given as token ids.
+    """Return the results of all modules and ops in one forward pass over a text's token ids.
 
     Args:
-        cached: let the tokens through one by one, with a cache. Ops are not noted then: they work
-            on other shapes.
+        cached: pass the tokens one at a time, with a key-value cache. Ops are not recorded then,
+            since their shapes differ.
 
     Raises:
         ArgumentError: no tokens; or `cached`, and the model is an encoder, which has no cache.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradient import dtypes
-from gradient.autograd.explain import said_by
+from gradient.autograd.explain import error_of_caller
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import view_info_of, with_bases
@@ -37,7 +37,7 @@ def composite(function: Function) -> Function:
                     expected = f"a Tensor as {name}"
                     got = type(value).__name__
                     raise TypeMismatch(sentence(function.__name__, expected, got)) from error
-            ours = said_by(function.__name__, dict.fromkeys(annotated) | given, error)
+            ours = error_of_caller(function.__name__, dict.fromkeys(annotated) | given, error)
             if ours is None:
                 raise
             raise ours from error

@@ -138,7 +138,7 @@ def _load(
     progress: Progress | None,
 ) -> tuple[PretrainedModel, Tokenizer | None, Checkpoint]:
     """Return the model, its tokenizer, if there is one, and what they were stored as."""
-    packing = None if quantize is None else quantization.converter(quantize)
+    packing = None if quantize is None else quantization.quantizer(quantize)
     checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
     _ = checkpoint.generation_config  # malformed, it fails before weights are read
     network = load_model(

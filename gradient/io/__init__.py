@@ -7,8 +7,8 @@ from gradient.io.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     load_latest,
+    rename_damaged,
     save_checkpoint,
-    set_aside,
 )
 from gradient.io.gguf import GGUFFile
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
@@ -35,5 +35,5 @@ __all__ = [
     "save_checkpoint",
     "save_file",
     "save_sharded",
-    "set_aside",
+    "rename_damaged",
 ]

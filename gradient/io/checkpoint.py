@@ -225,8 +225,8 @@ def load_latest(
     raise CheckpointError(f"{folder}: no checkpoint can be loaded: {reasons}")
 
 
-def set_aside(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint, so that it counts no more and a person can look at it."""
+def rename_damaged(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is no longer listed, but can be looked at."""
     number = 1
     while (target := checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")).exists():
         number += 1

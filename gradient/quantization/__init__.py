@@ -9,14 +9,14 @@ A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.l
 which weight of a model gets which dtype.
 """
 
-from gradient.quantization.model import converter, packed_dtypes, quantize_
+from gradient.quantization.model import packed_dtypes, quantize_, quantizer
 from gradient.quantization.quantize import packed_tensor, quantize
 from gradient.quantization.schemes import SCHEMES, Scheme, scheme_of
 
 __all__ = [
     "SCHEMES",
     "Scheme",
-    "converter",
+    "quantizer",
     "packed_dtypes",
     "packed_tensor",
     "quantize",

@@ -79,23 +79,23 @@ def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[
     return dtypes
 
 
-def converter(
+def quantizer(
     scheme: Scheme | PackedDType | str,
 ) -> Callable[[nn.Module], Callable[[str, Tensor], Tensor]]:
-    """Return what packs a model's weights one at a time as `load_model` reads them.
+    """The `converter` of `load_model` that packs each weight as it is read, by `scheme`.
 
-    Given the model, without its weights yet, it returns the function of a weight's name and values.
-    Weights that are packed already stay as they are.
+    Called with the model, before its weights are loaded, it returns a function from a weight's name
+    and values to the packed weight. Weights that are packed already stay as they are.
     """
     chosen = scheme_of(scheme)
 
     def for_model(model: nn.Module) -> Callable[[str, Tensor], Tensor]:
         dtypes = packed_dtypes(model, chosen)
-        made = sum(
+        packed_bytes = sum(
             dtypes[name].nbytes(tuple(each.shape)) if name in dtypes else each.nbytes
             for name, each in model.named_parameters()
         )
-        warn_if_larger(type(model).__name__, made=made)
+        warn_if_larger(type(model).__name__, made=packed_bytes)
 
         def pack(name: str, value: Tensor) -> Tensor:
             if name not in dtypes or value.dtype.is_packed:

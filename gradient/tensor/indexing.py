@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.explain import out_of_range, restatable
+from gradient.autograd.explain import error_for_any_caller, out_of_range
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int32, int64
@@ -451,7 +451,7 @@ def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -
     try:
         return backend.checked_indices(index, axis, size)
     except IndexError as error:
-        raise restatable(IndexOutOfRange, caller, str(error)) from None
+        raise error_for_any_caller(IndexOutOfRange, caller, str(error)) from None
 
 
 def _integers(caller: str, index: Tensor) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.explain import restatable
+from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable
@@ -104,7 +104,7 @@ def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
     except ValueError:
         listed = ", ".join(map(str, shapes))
         problem = f"{listed} do not broadcast together"
-        raise restatable(ShapeError, "broadcast_shapes", problem) from None
+        raise error_for_any_caller(ShapeError, "broadcast_shapes", problem) from None
 
 
 def broadcast_tensors(*tensors: Variable) -> list[Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import gradient
 from gradient import backends
 from gradient.errors import ArgumentError, CheckpointError, MissingDependency
-from gradient.io.checkpoint import list_checkpoints, load_latest, set_aside
+from gradient.io.checkpoint import list_checkpoints, load_latest, rename_damaged
 from gradient.io.lock import FolderLock
 from gradient.training import corpus as corpora
 from gradient.training.config import CONFIG, TrainConfig
@@ -121,7 +121,7 @@ def _state_to_resume(checkpoints: Path, notes: Reporter) -> dict[str, Any]:
         )
     checkpoint, state, damaged = load_latest(checkpoints)
     for path, reason in damaged:
-        kept = set_aside(path)
+        kept = rename_damaged(path)
         notes.note(f"warning: {reason}; it is set aside as {kept.name}")
     if damaged:
         notes.note(f"going on from the older checkpoint of step {checkpoint.step}")

@@ -13,7 +13,7 @@ import gradient
 from gradient.backends.cuda import compilation
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.fused import TEXTS, source
-from gradient.backends.expression import End, Expression, Given, Made, Step
+from gradient.backends.expression import End, Expression, Input, Result, Step
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
 from support.agreement import agree
@@ -45,7 +45,7 @@ def be() -> CudaBackend:
 
 
 def fused(be: CudaBackend, steps: list[Step], *arrays: np.ndarray, kept: Any = None) -> Any:
-    last = (Made(len(steps) - 1),) if kept is None else kept
+    last = (Result(len(steps) - 1),) if kept is None else kept
     expression = Expression(tuple(steps), tuple(x.dtype.char for x in arrays), last)
     return be.fused(*arrays, expression=expression)
 
@@ -54,11 +54,11 @@ def count_of(op: str) -> int:
     return len(set(re.findall(r"\{(\d)\}", TEXTS[op])))
 
 
-def operands_of(op: str) -> tuple[Given, ...]:
+def operands_of(op: str) -> tuple[Input, ...]:
     """Of two arrays of floats and two of bools, those that this op takes."""
     if op in ("and", "or", "invert"):
-        return tuple(map(Given, (2, 3)))[: count_of(op)]
-    return (Given(2), Given(0), Given(1)) if op == "where" else (Given(0), Given(1))[: count_of(op)]
+        return tuple(map(Input, (2, 3)))[: count_of(op)]
+    return (Input(2), Input(0), Input(1)) if op == "where" else (Input(0), Input(1))[: count_of(op)]
 
 
 @pytest.mark.parametrize("dtype", CHARS)
@@ -69,7 +69,7 @@ def test_every_word(dtype: str, be: CudaBackend) -> None:
     a, b = (x.ravel().astype(numpy) for x in np.meshgrid(EDGES, EDGES))
     arrays = a, b, a > 0, b > 0
     steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else CHARS[dtype]) for op in TEXTS]
-    results = fused(be, steps, *arrays, kept=tuple(map(Made, range(len(steps)))))
+    results = fused(be, steps, *arrays, kept=tuple(map(Result, range(len(steps)))))
     for op, got in zip(TEXTS, results, strict=True):
         given = [arrays[i] for i in operands_of(op)]
         expected = OPERATORS[op](*given) if op in OPERATORS else getattr(BARE, op)(*given)
@@ -81,9 +81,9 @@ def test_every_word(dtype: str, be: CudaBackend) -> None:
 def chain(char: str) -> list[Step]:
     """x0 + x1 times 2, its silu beside it."""
     return [
-        Step("add", (Given(0), Given(1)), char),
-        Step("mul", (Made(0), 2), char),
-        Step("silu", (Made(1),), char),
+        Step("add", (Input(0), Input(1)), char),
+        Step("mul", (Result(0), 2), char),
+        Step("silu", (Result(1),), char),
     ]
 
 
@@ -121,7 +121,7 @@ def test_layouts(layout: str, dtype: str, be: CudaBackend) -> None:
     b = _with_strides(LAYOUTS[layout][1], numpy, draw)
     wide = np.float64 if dtype == "float64" else np.float32
     total = (a.astype(wide) + b.astype(wide)) * wide(2)
-    got = fused(be, chain(CHARS[dtype]), a, b, kept=(Made(1), Made(2)))
+    got = fused(be, chain(CHARS[dtype]), a, b, kept=(Result(1), Result(2)))
     agree(list(got), [total.astype(numpy), BARE.silu(total).astype(numpy)], dtype, layout)
 
 
@@ -137,13 +137,13 @@ def _with_strides(like: np.ndarray, dtype: np.dtype, draw: Any) -> np.ndarray:
 def test_casts_round_and_bools_are_numbers(be: CudaBackend) -> None:
     x = np.linspace(-1, 1, 40, dtype=np.float32)
     steps = [
-        Step("astype", (Given(0),), "E"),
-        Step("astype", (Made(0),), "f"),
-        Step("gt", (Made(1), 0), "?"),
-        Step("astype", (Made(2),), "d"),
-        Step("astype", (Made(1),), "?"),
+        Step("astype", (Input(0),), "E"),
+        Step("astype", (Result(0),), "f"),
+        Step("gt", (Result(1), 0), "?"),
+        Step("astype", (Result(2),), "d"),
+        Step("astype", (Result(1),), "?"),
     ]
-    low, positive, nonzero = fused(be, steps, x, kept=(Made(1), Made(3), Made(4)))
+    low, positive, nonzero = fused(be, steps, x, kept=(Result(1), Result(3), Result(4)))
     rounded = x.astype(fake_cupy.BFLOAT16).astype(np.float32)
     np.testing.assert_array_equal(low, rounded)
     np.testing.assert_array_equal(positive, (rounded > 0).astype(np.float64))
@@ -155,7 +155,7 @@ def test_casts_round_and_bools_are_numbers(be: CudaBackend) -> None:
 def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
     pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
     steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else char) for op in TEXTS]
-    kept = tuple(map(Made, range(len(steps))))
+    kept = tuple(map(Result, range(len(steps))))
     for moves in ("o", "s", "r"):
         expression = Expression(tuple(steps), (char, char, "?", "?"), kept[-16:])
         text = source(expression, 3, moves * 4 + "o" * 16, 1 if moves == "s" else 2, False)
@@ -172,13 +172,13 @@ SHAPES = [(1003,), (5, 1), (1, 7), (7, 23), (4, 64), (2, 3, 1030), (3, 40, 128)]
 
 def reducing(char: str, whole: bool, keepdims: bool = False) -> tuple[list[Step], tuple[End, ...]]:
     """A product, and all reductions of it and of its sum with 1."""
-    steps = [Step("mul", (Given(0), Given(1)), char), Step("add", (Made(0), 1), char)]
-    return steps, tuple(End(op, Made(i), whole, keepdims) for i in range(2) for op in REDUCED)
+    steps = [Step("mul", (Input(0), Input(1)), char), Step("add", (Result(0), 1), char)]
+    return steps, tuple(End(op, Result(i), whole, keepdims) for i in range(2) for op in REDUCED)
 
 
 def reduced(be: CudaBackend, a: Any, b: Any, whole: bool, keepdims: bool = False) -> list[Any]:
     steps, ends = reducing(a.dtype.char, whole, keepdims)
-    expression = Expression(tuple(steps), (a.dtype.char, b.dtype.char), (Made(1),), ends)
+    expression = Expression(tuple(steps), (a.dtype.char, b.dtype.char), (Result(1),), ends)
     return list(be.fused(a, b, expression=expression))
 
 
@@ -240,7 +240,7 @@ def test_reductions_compile_without_spills(char: str, architecture: str) -> None
     pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
     for whole in (False, True):
         steps, ends = reducing(char, whole)
-        expression = Expression(tuple(steps), (char, char), (Made(1),), ends)
+        expression = Expression(tuple(steps), (char, char), (Result(1),), ends)
         text = source(expression, 3, "ooo", 2, False)
         code, log = compilation.compile_verbosely(text, "fused.cu", architecture)
         assert code[:4] == b"\x7fELF"
@@ -258,14 +258,14 @@ def test_a_block_of_a_long_row_has_registers_for_its_threads(
         be.runtime, "launch_source", lambda text, grid, block, *_: launched.append((text, block))
     )
     steps = [
-        Step("gelu_grad", (Given(0), Given(1)), char),
-        Step("silu_grad", (Made(0), Given(2)), char),
-        Step("tan", (Made(1),), char),
-        Step("erf", (Made(1),), char),
-        Step("mul", (Made(2), Made(3)), char),
+        Step("gelu_grad", (Input(0), Input(1)), char),
+        Step("silu_grad", (Result(0), Input(2)), char),
+        Step("tan", (Result(1),), char),
+        Step("erf", (Result(1),), char),
+        Step("mul", (Result(2), Result(3)), char),
     ]
-    ends = (End("sum", Made(4), False, False),)
-    expression = Expression(tuple(steps), (char,) * 3, (Made(0), Made(1)), ends)
+    ends = (End("sum", Result(4), False, False),)
+    expression = Expression(tuple(steps), (char,) * 3, (Result(0), Result(1)), ends)
     rows = np.ones((2, 1 << 15), BY_CHAR[char])
     be.fused(rows, rows, rows, expression=expression)
     [(text, block)] = launched

@@ -351,7 +351,7 @@ def resident(field):
 
 small, large, dtype, scheme = sys.argv[1:]
 def run(path):
-    packing = quantization.converter(scheme) if scheme else None
+    packing = quantization.quantizer(scheme) if scheme else None
     target = getattr(gradient, dtype) if dtype else None
     model = load_model(path, dtype=target, converter=packing)
     with gradient.no_grad():

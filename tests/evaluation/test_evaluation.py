@@ -19,7 +19,7 @@ from gradient.checkpoints import load_model, save_model
 from gradient.cli.app import app
 from gradient.cli.diff import read_side, rounded
 from gradient.errors import ArgumentError
-from gradient.evaluation import compare, perplexity, run
+from gradient.evaluation import activations, compare, perplexity
 from gradient.evaluation.divergence import relative_error
 from gradient.evaluation.perplexity import windows
 from gradient.evaluation.trace import watched_ops
@@ -134,7 +134,7 @@ def test_dropout_is_off_and_comes_back(llama):
 
 
 def test_a_model_and_itself(llama):
-    a, b = run(llama, text_of(9)), run(llama, text_of(9))
+    a, b = activations(llama, text_of(9)), activations(llama, text_of(9))
     found = compare(a, b)
     assert found.first_module is None and found.first_op is None and found.largest == 0
     assert len(found.ops) > len(found.modules) > 20
@@ -143,7 +143,7 @@ def test_a_model_and_itself(llama):
 def test_a_planted_difference_is_found_where_it_is(llama):
     other = copy.deepcopy(llama)
     other.model.layers[1].mlp.up_proj.weight.data[3, 5] += 1.0
-    found = compare(run(other, text_of(9)), run(llama, text_of(9)))
+    found = compare(activations(other, text_of(9)), activations(llama, text_of(9)))
     assert found.first_module.name == "model.layers.1.mlp.up_proj"
     assert found.first_op.event.module == "model.layers.1.mlp.up_proj"
     assert found.first_op.event.op == "linear"
@@ -156,7 +156,7 @@ def test_a_difference_between_modules_is_found_by_the_op(llama):
     other = copy.deepcopy(llama)
     layer = other.model.layers[2]
     layer.dropout.register_forward_hook(lambda module, args, y: y * 1.5)
-    found = compare(run(other, text_of(9)), run(llama, text_of(9)))
+    found = compare(activations(other, text_of(9)), activations(llama, text_of(9)))
     assert found.first_op.event.module == "model.layers.2"
     assert found.first_op.event.op == "add"
     assert found.first_op.event.where.startswith("llama.py:")
@@ -165,7 +165,7 @@ def test_a_difference_between_modules_is_found_by_the_op(llama):
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_cached_and_not(llama, name):
     model = llama if name == "llama" else load_model(CHECKPOINT)
-    whole, cached = run(model, text_of(12)), run(model, text_of(12), cached=True)
+    whole, cached = activations(model, text_of(12)), activations(model, text_of(12), cached=True)
     found = compare(cached, whole)
     assert found.largest < 1e-5 and not found.ops
     assert {event.module for event in whole} == {event.module for event in cached}
@@ -173,9 +173,12 @@ def test_cached_and_not(llama, name):
 
 def test_other_dtypes(llama):
     narrow = copy.deepcopy(llama).to(gradient.bfloat16)
-    found = compare(run(narrow, text_of(9)), run(llama, text_of(9)), 0.1)
+    found = compare(activations(narrow, text_of(9)), activations(llama, text_of(9)), 0.1)
     assert found.first_module is None and found.first_op is None
-    assert compare(run(narrow, text_of(9)), run(llama, text_of(9)), 1e-4).first_op is not None
+    assert (
+        compare(activations(narrow, text_of(9)), activations(llama, text_of(9)), 1e-4).first_op
+        is not None
+    )
 
 
 def test_models_of_another_kind(llama):
@@ -186,7 +189,7 @@ def test_models_of_another_kind(llama):
     other = Other()
     other.device = "cpu"
     with pytest.raises(ArgumentError, match="no module in common"):
-        compare(run(other, [1, 2]), run(llama, [1, 2])[:-1])
+        compare(activations(other, [1, 2]), activations(llama, [1, 2])[:-1])
 
 
 @pytest.mark.parametrize(
@@ -251,10 +254,10 @@ def test_a_run_that_fails_leaves_nothing_behind(llama):
 
     handle = llama.model.layers[1].register_forward_hook(fail)
     with pytest.raises(Failure):
-        run(llama, text_of(8))
+        activations(llama, text_of(8))
     handle.remove()
     assert sys.getprofile() is None
-    assert compare(run(llama, text_of(8)), run(llama, text_of(8))).largest == 0
+    assert compare(activations(llama, text_of(8)), activations(llama, text_of(8))).largest == 0
 
 
 @pytest.fixture(scope="module")
@@ -269,24 +272,24 @@ def bert():
 def test_an_encoder(bert):
     tokens = text_of(12)
     other = copy.deepcopy(bert)
-    assert compare(run(other, tokens), run(bert, tokens)).largest == 0
+    assert compare(activations(other, tokens), activations(bert, tokens)).largest == 0
     with gradient.no_grad():
         other.bert.encoder.layer[1].output.dense.bias.add_(0.1)
-    first = compare(run(other, tokens), run(bert, tokens)).first_module
+    first = compare(activations(other, tokens), activations(bert, tokens)).first_module
     assert first is not None
     assert first.event.module == "bert.encoder.layer.1.output.dense"
 
 
 def test_what_an_encoder_cannot_do(bert):
     with pytest.raises(ArgumentError, match="encoder, which reads a text as a whole"):
-        run(bert, text_of(12), cached=True)
+        activations(bert, text_of(12), cached=True)
     with pytest.raises(ArgumentError, match="predicts the next token"):
         perplexity(bert, [text_of(12)])
 
 
 def test_a_run_of_no_tokens(llama):
     with pytest.raises(ArgumentError, match="at least one token"):
-        run(llama, [])
+        activations(llama, [])
 
 
 def test_eval_on_files(tmp_path):

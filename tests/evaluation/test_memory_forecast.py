@@ -47,7 +47,7 @@ scheme = s["quantize"] and quantization.scheme_of(s["quantize"])
 model = load_model(
     s["path"],
     dtype=s["dtype"] and getattr(gradient, s["dtype"]),
-    converter=scheme and quantization.converter(scheme),
+    converter=scheme and quantization.quantizer(scheme),
 )
 new = 4
 prompts = [[5] * (s["context"] - new)] * s["batch"]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gradient.checkpoints import load_model
 from gradient.cli.app import app
-from gradient.evaluation import compare, run
+from gradient.evaluation import activations, compare
 from gradient.evaluation.reference import run_transformers
 from gradient.text import byte_tokenizer
 
@@ -46,7 +46,7 @@ def folder(request, tmp_path_factory) -> Path:
 
 
 def test_every_module_that_has_a_result_agrees(folder):
-    found = compare(run(load_model(folder), TOKENS), run_transformers(folder, TOKENS), 1e-4)
+    found = compare(activations(load_model(folder), TOKENS), run_transformers(folder, TOKENS), 1e-4)
     assert found.first_module is None, found.first_module
     names = {difference.name for difference in found.modules}
     # Of each layer at least attention, the feed-forward part and two norms are compared.
@@ -60,7 +60,7 @@ def test_a_planted_error_is_found(folder):
         n for n, _ in model.named_parameters() if ".1." in n and "norm" in n or ".1.ln_1" in n
     )
     dict(model.named_parameters())[name].data[3] += 0.5
-    found = compare(run(model, TOKENS), run_transformers(folder, TOKENS), 1e-4)
+    found = compare(activations(model, TOKENS), run_transformers(folder, TOKENS), 1e-4)
     assert found.first_module.name == name.rpartition(".")[0]
 
 
@@ -95,6 +95,8 @@ def test_encoders(name, tmp_path):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path)
-    found = compare(run(load_model(tmp_path), TOKENS), run_transformers(tmp_path, TOKENS), 1e-4)
+    found = compare(
+        activations(load_model(tmp_path), TOKENS), run_transformers(tmp_path, TOKENS), 1e-4
+    )
     assert found.first_module is None, found.first_module
     assert sum(".layer.1." in difference.name for difference in found.modules) >= 6

@@ -29,7 +29,7 @@ from gradient.io import (
     load_checkpoint,
     save_checkpoint,
 )
-from gradient.io.checkpoint import load_latest, set_aside
+from gradient.io.checkpoint import load_latest, rename_damaged
 from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import load_file
 
@@ -212,7 +212,7 @@ def test_the_latest_that_is_not_damaged(tmp_path):
     checkpoint, state, damaged = load_latest(tmp_path)
     assert (checkpoint.step, state["step"]) == (2, 2)
     assert [path for path, _ in damaged] == [paths[2], paths[3]]
-    assert set_aside(paths[3]).name == "damaged-1-step-00000004"
+    assert rename_damaged(paths[3]).name == "damaged-1-step-00000004"
     assert steps(tmp_path) == [1, 2]
     for path in paths[:2]:
         flip(path / "state.safetensors", -1)

@@ -30,7 +30,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.launching import KernelLauncher, block_of
-from gradient.backends.expression import End, Expression, Fusing, Given, Layout, Made, Step
+from gradient.backends.expression import End, Expression, Fusing, Input, Layout, Result, Step
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
 
@@ -134,7 +134,7 @@ class FusedKernels(KernelLauncher):
         """The kept results of an expression over arrays that broadcast together, then those of its
         reductions."""
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
-        kept = [_dtype(expression.steps[made].dtype) for made in expression.kept]
+        kept = [_dtype(expression.steps[step].dtype) for step in expression.kept]
         outs = [self.empty(shape, dtype) for dtype in kept]
         every, ends = [*arrays, *outs], expression.ends
         in_rows = bool(ends) and not ends[0].all
@@ -162,7 +162,7 @@ class FusedKernels(KernelLauncher):
 
     def _reduced(self, expression: Expression, end: End, shape: Shape, blocks: int) -> Array:
         """For the numbers of the rows; or, over all axes, those of the blocks, not yet rounded."""
-        char = expression.steps[end.made].dtype
+        char = expression.steps[end.step].dtype
         if end.all:
             return self.empty((blocks,), np.dtype("d" if char == "d" else "f"))
         return self.empty((*shape[:-1], 1) if end.keepdims else shape[:-1], _dtype(char))
@@ -173,7 +173,7 @@ class FusedKernels(KernelLauncher):
         out = joins[end.op](x, None, False)
         if end.op == "mean":
             out = out / math.prod(shape)
-        out = self.astype(out, _dtype(expression.steps[end.made].dtype))
+        out = self.astype(out, _dtype(expression.steps[end.step].dtype))
         return self.reshape(out, (1,) * len(shape)) if end.keepdims else out
 
     def _width(self, walk: Walk, arrays: Sequence[Array]) -> int:
@@ -196,8 +196,8 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
             stride
     wide    whether there are more elements than 32 bits count
     """
-    given = [(f"x{i}", STORED[d], f"const {STORED[d]}*") for i, d in enumerate(expression.given)]
-    dtypes = [expression.steps[made].dtype for made in expression.kept]
+    given = [(f"x{i}", STORED[d], f"const {STORED[d]}*") for i, d in enumerate(expression.inputs)]
+    dtypes = [expression.steps[step].dtype for step in expression.kept]
     kept = [(f"y{i}", STORED[d], f"{STORED[d]}*") for i, d in enumerate(dtypes)]
     names = [name for name, _, _ in (*given, *kept)]
     at = dict(zip(names, moves, strict=True))
@@ -232,14 +232,14 @@ def source(expression: Expression, axes: int, moves: str, width: int, wide: bool
     one = ", ".join(f"{kind} g_{n}" for n, kind, _ in given)
     one += "".join(f", {kind}& {n}" for n, kind, _ in kept) + sums
     body = [f"const {COMPUTED[d]} x{i} = {COMPUTED[d]}(g_x{i});"
-            for i, d in enumerate(expression.given)]  # fmt: skip
+            for i, d in enumerate(expression.inputs)]  # fmt: skip
     body += [
         f"const {COMPUTED[step.dtype]} v{n} = {_text(expression, step)};"
         for n, step in enumerate(expression.steps)
     ]
     body += [
-        f"y{i} = {STORED[d]}(v{int(made)});"
-        for i, (d, made) in enumerate(zip(dtypes, expression.kept, strict=True))
+        f"y{i} = {STORED[d]}(v{int(step)});"
+        for i, (d, step) in enumerate(zip(dtypes, expression.kept, strict=True))
     ]
     body += [end.taken for end in ends]
     packed, single = (", ".join(element(name, p) for name in names) + passed for p in (True, False))
@@ -295,7 +295,7 @@ class _End(NamedTuple):
 
     @classmethod
     def of(cls, expression: Expression, end: End, i: int, axes: int) -> _End:
-        char = expression.steps[end.made].dtype
+        char = expression.steps[end.step].dtype
         kind, stored = COMPUTED[char], STORED[char]
         start, taken, joined = REDUCTIONS[end.op]
         value = f"{joined}(s{i})"
@@ -303,7 +303,7 @@ class _End(NamedTuple):
             stored = kind
         elif end.op == "mean":
             value += f" / {kind}(n{axes - 1})"
-        taken = taken.format(f"v{int(end.made)}", f"s{i}")
+        taken = taken.format(f"v{int(end.step)}", f"s{i}")
         return cls(kind, stored, start.format(A=kind), f"s{i} = {taken};", value)
 
 
@@ -343,14 +343,14 @@ def _lines(lines: list[str], indent: int) -> str:
 
 
 def _text(expression: Expression, step: Step) -> str:
-    def dtype_of(x: Given | Made) -> str:
-        return expression.given[x] if isinstance(x, Given) else expression.steps[x].dtype
+    def dtype_of(x: Input | Result) -> str:
+        return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 
-    arrays = [x for x in step.operands if isinstance(x, (Given, Made))]
+    arrays = [x for x in step.operands if isinstance(x, (Input, Result))]
     # A number has the type of what stands beside it.
     beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
     kind, own = COMPUTED[step.dtype], COMPUTED[beside]
-    texts = [repr(x) if isinstance(x, (Given, Made)) else _number(x, own) for x in step.operands]
+    texts = [repr(x) if isinstance(x, (Input, Result)) else _number(x, own) for x in step.operands]
     if step.op != "astype":
         return f"{kind}({TEXTS[step.op].format(*texts, T=kind, A=own)})"
     if step.dtype == "?":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.expression import Expression, Fusing, Given, Layout, Made, Step
+from gradient.backends.expression import Expression, Fusing, Input, Layout, Result, Step
 from gradient.backends.numpy import kernels
 
 CHUNK = 1 << 15
@@ -111,7 +111,7 @@ FUSING = Fusing(frozenset(TEXTS), "fd?", _walks)
 def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:
     """The text of the kernel for operands and then results that move along a row or do not; with
     each step rounded by itself, if it is to be exact."""
-    count = len(expression.given)
+    count = len(expression.inputs)
     names = [*(f"x{i}" for i in range(count)), *(f"y{i}" for i in range(len(expression.kept)))]
     parameters = ["start", "stop", "columns"]
     loads = []
@@ -122,15 +122,15 @@ def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -
         loads.append(f"r_{name} = {name}[{at} : {at} + columns]" if move else
                      f"r_{name} = {name}[{at}]")  # fmt: skip
 
-    def operand(x: Given | Made | float, dtype: str) -> str:
-        if isinstance(x, Given):
+    def operand(x: Input | Result | float, dtype: str) -> str:
+        if isinstance(x, Input):
             return f"r_x{int(x)}[j]" if moves[x] else f"r_x{int(x)}"
-        if isinstance(x, Made):
+        if isinstance(x, Result):
             return f"v{int(x)}"
         return f"{TYPES[dtype]}({_number(x)})"
 
     body = [f"v{n} = {_text(expression, step, operand)}" for n, step in enumerate(expression.steps)]
-    body += [f"r_y{i}[j] = v{int(made)}" for i, made in enumerate(expression.kept)]
+    body += [f"r_y{i}[j] = v{int(step)}" for i, step in enumerate(expression.kept)]
     lines = [" " * 8 + line for line in (*loads, "for j in range(columns):")]
     lines += [" " * 12 + line for line in body]
     kind = "ordered" if exact else "strict"
@@ -144,11 +144,11 @@ def _number(x: float) -> str:
 
 
 def _text(expression: Expression, step: Step, operand: Callable[[Any, str], str]) -> str:
-    def dtype_of(x: Given | Made) -> str:
-        return expression.given[x] if isinstance(x, Given) else expression.steps[x].dtype
+    def dtype_of(x: Input | Result) -> str:
+        return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 
     # A number has the type of what stands beside it.
-    arrays = [x for x in step.operands if isinstance(x, (Given, Made))]
+    arrays = [x for x in step.operands if isinstance(x, (Input, Result))]
     beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
     texts = [operand(x, beside) for x in step.operands]
     if step.op != "astype":

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradient.backends.expression import End, Expression, Fusing, Given, Made, Step
+from gradient.backends.expression import End, Expression, Fusing, Input, Result, Step
 from gradient.backends.numpy.fused import FUSING
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
@@ -152,11 +152,11 @@ class _Fusion:
         if not kept:  # nobody needs any of it
             return
         kept.sort(key=chain.ends.__contains__)  # what is reduced comes last
-        expression, given = self.expression(chain, kept)
+        expression, inputs = self.expression(chain, kept)
         self.calls.append(
             Call(
                 FUSED,
-                tuple(given),
+                tuple(inputs),
                 {"expression": expression, "exact": self.exact},
                 tuple(kept),
                 location=chain.calls[0].location,
@@ -230,19 +230,19 @@ class _Fusion:
         return x, call.op, whole, bool(given.get("keepdims", False))
 
     def expression(self, chain: _Chain, kept: list[Ref]) -> tuple[Expression, list[Ref]]:
-        """The chain's expression, and the buffers that it is given."""
-        made: dict[Ref, Made] = {}
-        given: dict[Ref, Given] = {}
+        """The chain's expression, and the buffers that it reads."""
+        results: dict[Ref, Result] = {}
+        inputs: dict[Ref, Input] = {}
 
         def operand(x: Any) -> Any:
             if not isinstance(x, Ref):
                 return x
-            if x in made:
-                return made[x]
+            if x in results:
+                return results[x]
             number = self.number(x)
             if number is not None:
                 return number
-            return given.setdefault(x, Given(len(given)))
+            return inputs.setdefault(x, Input(len(inputs)))
 
         steps = []
         for call in chain.calls:
@@ -251,12 +251,12 @@ class _Fusion:
             op = "square" if call.op == "pow" else call.op
             operands = tuple(map(operand, _operands(call)))
             steps.append(Step(op, operands, self.char(call.outputs[0])))
-            made[call.outputs[0]] = Made(len(made))
-        dtypes = tuple(self.char(ref) for ref in given)
-        places = tuple(made[ref] for ref in kept if ref in made)
-        ended = [chain.ends[ref] for ref in kept if ref in chain.ends]
-        ends = tuple(End(op, made[of], *how) for of, op, *how in ended)
-        return Expression(tuple(steps), dtypes, places, ends), list(given)
+            results[call.outputs[0]] = Result(len(results))
+        dtypes = tuple(self.char(ref) for ref in inputs)
+        written = tuple(results[ref] for ref in kept if ref in results)
+        reduced = [chain.ends[ref] for ref in kept if ref in chain.ends]
+        ends = tuple(End(op, results[of], *how) for of, op, *how in reduced)
+        return Expression(tuple(steps), dtypes, written, ends), list(inputs)
 
     def char(self, ref: Ref) -> str:
         return str(self.plan.buffers[ref].dtype.char)
