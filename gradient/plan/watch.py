@@ -261,8 +261,9 @@ class Watch:
         ]
 
     def gradients_absent(self) -> list[tuple[Any, bool]]:
-        """The leaves that require a gradient, and whether they have none now."""
-        leaves = (t for t in self.tensors.values() if t.node is not None and t.node.op is None)
+        """The leaves, and whether they have no gradient now: one that was frozen may have its old
+        one, which an optimiser uses and `zero_grad()` drops."""
+        leaves = (t for t in self.tensors.values() if t.node is None or t.node.op is None)
         return [(t, t._grad is None) for t in leaves]
 
     # Comparing -----------------------------------------------------------------------------------

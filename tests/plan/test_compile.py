@@ -579,3 +579,40 @@ def test_a_whole_step_whose_result_can_still_be_differentiated() -> None:
         return found
 
     assert run(gradient.compile) == run(lambda step: step)
+
+
+@pytest.mark.parametrize("zero", [True, False], ids=["zero_grad()", "old gradients stay"])
+@pytest.mark.parametrize("frozen", [nn.Parameter, gradient.Tensor], ids=["parameter", "tensor"])
+def test_a_frozen_leafs_old_gradient(frozen: Any, zero: bool) -> None:
+    """It is dropped by `zero_grad()`, and used by the optimiser, whether or not one was there when
+    the frozen step was recorded."""
+
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        gradient.manual_seed(0)
+        made = gradient.ones(4)
+        w = nn.Parameter(made) if frozen is nn.Parameter else made.requires_grad_()
+        v = gradient.ones(4, requires_grad=True)
+        optimizer = optim.SGD([w, v], lr=0.1)
+
+        @wrap
+        def step(x: gradient.Tensor) -> gradient.Tensor:
+            if zero:
+                optimizer.zero_grad()
+            else:
+                v.grad = None
+            loss = ((w * x).sum() * (v * x).sum()).square()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        found = []
+        for i in range(30):
+            w.requires_grad_(i // 5 % 2 == 1)
+            if i == 12 and not zero:
+                w.grad = None
+            step(gradient.full((4,), 0.1))
+            grad = None if w.grad is None else w.grad.tolist()
+            found.append((w.tolist(), v.tolist(), grad))
+        return found
+
+    assert run(gradient.compile(fullgraph=True)) == run(lambda f: f)
