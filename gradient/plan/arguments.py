@@ -40,6 +40,11 @@ class Arguments:
             return None
         return next(iter(self._devices), "cpu")
 
+    def without_inputs(self, *trees: Any) -> Any:
+        """The arguments without their inputs: the key says all of these that has to stay."""
+        inputs = {id(t) for t in self.inputs}
+        return mapped_tensors(trees, lambda t: None if id(t) in inputs else t)
+
     def _key(self, value: Any) -> Any:
         if isinstance(value, Variable):
             return self._tensor_key(value)

@@ -157,7 +157,7 @@ class Compiled(Transparent, Generic[P, R]):
             return self._eagerly(signature, args, options)
         device = arguments.device or "cpu"
         try:
-            watch = Watch(self.function, args, options, device=device)
+            watch = Watch(self.function, *arguments.without_inputs(args, options), device=device)
         except PlanError as error:
             signature.reason = str(error)
             return self._eagerly(signature, args, options)

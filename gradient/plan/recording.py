@@ -99,9 +99,10 @@ class Recording:
         self.grads_before += [each for each in absent if id(each[0]) not in known]
 
     def forget_tensors(self) -> None:
-        """Let go of what the run has made, once it is only to be compared with another."""
+        """Let go of what the run was given and has made, once it is only to be compared with
+        another."""
         assert self.outcome
-        self.result, self.survivors, self.grads = None, [], []
+        self.result, self.survivors, self.grads, self.inputs = None, [], [], ()
 
 
 class Outcome(NamedTuple):

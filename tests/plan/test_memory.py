@@ -298,3 +298,35 @@ def test_a_workspace_gives_the_place_of_the_result_once() -> None:
     assert not np.may_share_memory(other, again)
     assert not any(np.may_share_memory(beyond, x) for x in (place, block))
     assert workspace.empty((1,), np.float32).base is None  # as ever
+
+
+def open_batch(batch: Any) -> gradient.Tensor:
+    while not isinstance(batch, gradient.Tensor):
+        (batch,) = batch.values() if isinstance(batch, dict) else batch
+    return batch
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["no backward pass", "trained"])
+@pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: [x], lambda x: {"x": (x,)}])
+def test_the_batches_that_were_recorded_are_not_kept(wrapped: Any, train: bool) -> None:
+    layer = nn.Linear(4, 4)
+
+    @gradient.compile(fullgraph=True)
+    def step(batch: Any) -> gradient.Tensor:
+        x = open_batch(batch)
+        loss = layer(x).square().mean()
+        if train:
+            layer.zero_grad()
+            loss.backward()
+        return loss.detach()
+
+    gone = []
+    for _ in range(6):
+        x = gradient.randn(3, 4)
+        gone.append((weakref.ref(x), weakref.ref(x.array)))
+        step(wrapped(x))
+        del x
+        gc.collect()
+        assert all(ref() is None for refs in gone for ref in refs)
+    (signature,) = step.signatures.values()  # type: ignore[attr-defined]
+    assert signature.replays == 3
