@@ -329,9 +329,13 @@ class Module(Hooked, StateDictHooked, Members):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad = None if set_to_none else parameter.grad.detach().zero_()
+        for p in self.parameters():
+            if p.grad is not None and set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                if p.grad.node is not None:  # one that create_graph=True made
+                    p.grad = p.grad.detach()
+                p.grad.zero_()
 
     # ---- printing ---------------------------------------------------------------------------
 

@@ -230,7 +230,8 @@ class Optimizer(Hooked):
             if set_to_none:
                 p.grad = None
             else:
-                p.grad = p.grad.detach()  # one made with create_graph=True may have a graph
+                if p.grad.node is not None:  # one that create_graph=True made
+                    p.grad = p.grad.detach()
                 p.grad.zero_()
 
     # -- stepping --

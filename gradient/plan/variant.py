@@ -71,12 +71,14 @@ class Variant:
         # Without the tensors, whose graphs would live as long.
         self.result = mapped_tensors(second.result, lambda t: empty)
         self._gradients(second)
+        self._returned_gradients(second)
         self._refuse_survivors(second)
         outputs = [*self.results.sources, *(ref for _, ref in self.new_grads)]
         plan = replace(plan, outputs=tuple(outputs))
         self._check_memory(plan, outputs)
         self.first_outputs = len(outputs)
         plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        self._check_gradients(plan)
         if device != "cpu" and (backward is not None or self.accumulated):
             raise PlanError(
                 f"on {device!r} a backward pass is recorded with its forward pass, and with "
@@ -162,6 +164,22 @@ class Variant:
             else:
                 raise PlanError("it leaves a gradient that has a graph, or was there before")
 
+    def _returned_gradients(self, recording: Recording) -> None:
+        """Note which results are the `grad` of a tensor: another one after each call."""
+        watched = self.watch.tensors
+        owners = {id(t._grad): t for t in watched.values() if t._grad is not None}
+        self.returned_grads: list[tuple[int, Tensor]] = []
+        for output in self.results.outputs:
+            t = output.tensor
+            if t is not None and id(t) not in watched and id(t) not in owners:
+                raise PlanError(
+                    f"it returns a tensor of shape {tuple(t.shape)} from before, which is reached "
+                    "by a way that cannot be watched"
+                )
+        for i, t in enumerate(tensors_in(recording.result)):
+            if id(t) in owners:
+                self.returned_grads.append((i, owners[id(t)]))
+
     def _refuse_survivors(self, recording: Recording) -> None:
         if recording.rebound:
             raise PlanError("it gives a tensor from before another array")
@@ -177,6 +195,19 @@ class Variant:
             raise PlanError("it returns a view of an argument")
         if any(plan.buffers[root].kind == "input" for root in plan.written):
             raise PlanError("it writes to an argument in place")
+
+    def _check_gradients(self, plan: Plan) -> None:
+        """Refuse new gradients in memory that others are to see, which a replay gives copies of."""
+        left = {plan.root(ref) for _, ref in self.new_grads}
+        if left & {plan.root(ref) for _, ref in self.accumulated}:
+            raise PlanError("it leaves a gradient in the memory of the one before")
+        returned = {i for i, _ in self.returned_grads}
+        for i, output in enumerate(self.results.outputs):
+            source = output.source
+            if i in returned or source is None:
+                continue
+            if plan.root(self.results.sources[source]) in left:
+                raise PlanError("it returns a view of a gradient that it leaves")
 
     # Replaying -----------------------------------------------------------------------------------
 
@@ -285,6 +316,8 @@ class Variant:
         grads_made = found[len(self.results.sources) :]
         for (t, _), array in zip(self.new_grads, grads_made, strict=True):
             t._grad = wrap(array, backend)
+        for i, t in self.returned_grads:
+            tensors[i] = t._grad
         outputs = self.results.outputs
         if self.differentiable is not None:
             live = [i for i, output in enumerate(outputs) if output.live]

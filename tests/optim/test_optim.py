@@ -346,7 +346,7 @@ def test_zero_grad(device):
     p.grad = kept = gradient.ones_like(p).detach()
     optimizer.zero_grad(set_to_none=False)
     assert p.grad.item() == 0.0 and q.grad is None and not p.grad.requires_grad
-    assert kept.item() == 0.0  # in place: whoever holds the gradient sees it
+    assert kept.item() == 0.0 and p.grad is kept  # in place: whoever holds the gradient sees it
     optimizer.zero_grad()
     assert p.grad is None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import gradient
-from gradient import Tensor, nn
+from gradient import Tensor, nn, optim
 from gradient.plan import PlanError
 
 pytestmark = pytest.mark.cpu_only
@@ -108,3 +109,84 @@ def test_views_that_both_have_a_graph_are_refused() -> None:
     first.mul_(5)
     y.sum().backward()
     assert w.grad.tolist() == [[5.0] * 3, *[[1.0] * 3] * 3]  # type: ignore[union-attr]
+
+
+def gradients(how: str) -> Callable[[Any], list[Any]]:
+    """Runs of a step that returns its parameter's gradient, which is written to afterwards."""
+
+    def run(wrap: Callable[[Any], Any]) -> list[Any]:
+        p = gradient.ones(4, requires_grad=True)
+
+        @wrap
+        def step(x: gradient.Tensor) -> Any:
+            if how == "zeroed":
+                optim.SGD([p]).zero_grad(set_to_none=False)
+            elif how == "rebound" and p.grad is not None:
+                p.grad = p.grad[:].zero_()
+            elif how != "accumulated":
+                p.grad = None
+            (p * p * x).sum().backward()
+            assert p.grad is not None
+            p.grad.mul_(2)
+            return p.grad[1:] if how == "view" else (p.grad, x * 2)
+
+        found, kept = [], []
+        for i in range(12):
+            if how == "accumulated" and i == 7:
+                p.grad = None
+            made = step(gradient.full((4,), float(i)))
+            returned = made if how == "view" else made[0]
+            assert p.grad is not None
+            found.append(returned is p.grad)
+            returned.add_(1)
+            kept.append(p.grad)
+            found += [p.grad.tolist(), [each.tolist() for each in kept]]
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["made", "accumulated", "zeroed"])
+def test_a_returned_gradient_is_the_gradient(how: str) -> None:
+    run = gradients(how)
+    assert run(gradient.compile(fullgraph=True)) == run(lambda f: f)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("view", "a view of a gradient that it leaves"), ("rebound", "the memory of the one before")],
+)
+def test_gradients_that_share_memory_are_not_replayed(how: str, why: str) -> None:
+    run = gradients(how)
+    with pytest.warns(UserWarning, match=why):
+        found = run(gradient.compile)
+    assert found == run(lambda f: f)
+
+
+def test_a_returned_gradient_that_was_only_looked_at() -> None:
+    p = gradient.ones(2, requires_grad=True)
+
+    @gradient.compile(fullgraph=True)
+    def look(x: Tensor) -> Any:
+        return x * 2, p.grad
+
+    for i in range(8):
+        p.grad = None
+        (p * i).sum().backward()
+        assert look(gradient.ones(2))[1] is p.grad
+
+
+def test_a_returned_tensor_that_cannot_be_watched() -> None:
+    @functools.cache
+    def table(n: int) -> Tensor:
+        return gradient.arange(n)
+
+    @gradient.compile
+    def look(x: Tensor) -> Any:
+        return x * 2, table(3)
+
+    with pytest.warns(UserWarning, match=r"returns a tensor of shape \(3,\) from before"):
+        for _ in range(6):
+            table.cache_clear()
+            made = table(3)
+            assert look(gradient.ones(2))[1] is made
