@@ -61,5 +61,5 @@ class CacheConfig:
             capacity,
             kind=self.kind,
             dtype=self.dtype,
-            block=block_size(model, capacity),
+            block=block_size(model, capacity, len(prompts)),
         )

@@ -157,7 +157,7 @@ class DraftModel:
         self.draws = sampler.stream(1)
         self.vocab_size = vocab_size
         self.limits = list(limits)
-        rows, block = len(limits), block_size(model, max(limits))
+        rows, block = len(limits), block_size(model, max(limits), len(limits))
         self.cache = KVCache.for_model(model, rows, block=block)
         self.steps = DecodingSteps(model, self.cache, compile)
         self.read: list[list[int]] = [[] for _ in range(rows)]  # the tokens that the cache holds

@@ -42,6 +42,9 @@ WORTH_RECORDING = 32
 #: The most slots of a block: a step is recorded anew for each.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
+#: Slots of a row up to which texts of any length share a recorded step, where rows are few: a pass
+#: over slots that nobody sees takes no longer, but their memory counts.
+USUAL_BLOCK = 256
 
 #: Seconds of the passes that are made at once, between which nobody sees what was chosen.
 AT_ONCE = 0.005
@@ -57,15 +60,17 @@ Choice = Callable[[Tensor, Tensor | None], Tensor]
 _array = operator.attrgetter("array")
 
 
-def block_size(model: CausalLM, capacity: int) -> int:
+def block_size(model: CausalLM, capacity: int, rows: int = 1) -> int:
     """Return the block of a cache for replayed steps: 1 where there are none.
 
-    A power of two, so that texts of about the same length share a recorded step.
+    A power of two, so that texts of about the same length share a recorded step, and short ones of
+    any length.
     """
     if not has_executor(str(model.device)) or model.dtype.itemsize > 4:
         return 1
     if _on_cpu(model) and not has_kernels():
         return 1
+    capacity = max(capacity, min(USUAL_BLOCK, LARGEST_BLOCK // max(rows, 1)))
     block = SMALLEST_BLOCK
     while block < min(capacity, LARGEST_BLOCK):
         block *= 2

@@ -12,8 +12,9 @@ import pytest
 
 import gradient
 from gradient import nn
-from gradient.generation import KVCache, generate, prefill
-from gradient.generation.replay import DecodingSteps, _recorded
+from gradient.generation import KVCache, generate, prefill, replay
+from gradient.generation.cache_config import CacheConfig
+from gradient.generation.replay import DecodingSteps, Step, _recorded
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support.families import FAMILIES, random_model
 
@@ -221,6 +222,30 @@ def test_large_memory_is_dropped_with_the_cache(monkeypatch: pytest.MonkeyPatch)
     del cache, steps, replay
     gc.collect()
     assert [each() for each in gone] == [None, None]
+
+
+def test_short_texts_of_any_length_share_a_recorded_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = []
+
+    def step(*given: Any) -> Any:
+        recorded.append(given)
+        return Step(*given)
+
+    monkeypatch.setattr(replay, "Step", step)
+    model, text = llama(), prompts(9)[0]
+    given = {"ignore_eos": True, "compile": True}
+    plain = generate(model, text, max_new_tokens=200, ignore_eos=True, compile=False)
+    for tokens in (40, 20, 70, 130, 200, 41):
+        found = generate(model, text, max_new_tokens=tokens, **given)
+        assert found.token_ids == plain.token_ids[:tokens]
+        assert found.timings.replayed_steps > tokens / 2
+    assert len(recorded) == len(_recorded[model].steps) == 1
+    generate(model, text, max_new_tokens=300, **given)
+    generate(model, text, max_new_tokens=400, **given)
+    assert len(recorded) == 2
+    batch = prompts(*[5] * 40)  # memory counts
+    assert CacheConfig().open(model, batch, [20] * 40).layouts[0].room == (64,)
+    assert CacheConfig().open(model, batch[:4], [20] * 4).layouts[0].room == (256,)
 
 
 # What may change between two steps ---------------------------------------------------------------
