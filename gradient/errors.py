@@ -20,7 +20,7 @@ class GradientError(Exception):
     for_caller: Callable[[str, str], GradientError] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the error without `for_caller`, which is a closure: worker processes send errors."""
+        """Pickle the error without `for_caller`, a closure: worker processes send errors."""
         state = {name: value for name, value in vars(self).items() if name != "for_caller"}
         return type(self), self.args, state
 

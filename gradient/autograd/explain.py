@@ -117,7 +117,7 @@ def translated(
 
 
 def error_for_any_caller(kind: type[GradientError], caller: str, problem: str) -> GradientError:
-    """An error that names `caller`, or, once it has passed through one, the function that called it."""
+    """An error that names `caller`; `error_of_caller` makes it name the function above."""
     error = kind(f"{caller}: {problem}")
     error.for_caller = lambda name, inputs: error_for_any_caller(kind, name, problem)
     return error

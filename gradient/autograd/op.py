@@ -32,7 +32,7 @@ from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import WATCHED, mode
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import with_zeros
-from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars
+from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars, documented
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
 from gradient.source_lines import user_frame
@@ -311,8 +311,9 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
             call = calls.of_two(made)
         else:
             call = calls.of_one(made)
-        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        for attribute in ("__module__", "__name__", "__qualname__"):
             setattr(call, attribute, getattr(function, attribute))
+        call.__doc__ = "\n    ".join((function.__doc__ or "", *documented(made)))
         call.op = made
         registry[made.name] = made
         return call

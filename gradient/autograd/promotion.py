@@ -49,7 +49,10 @@ CHECKED_KINDS: dict[Promotion, str] = {
 _CHARS = {"b": "?", "i": np.typecodes["Integer"], "u": np.typecodes["UnsignedInteger"],
           "c": np.typecodes["Complex"]}  # fmt: skip
 """What `np.dtype.char` is of the dtypes of a kind."""
-REFUSING = ("float_only", "same_float", "no_bool")
+REFUSED: dict[Promotion, tuple[str, ...]] = {
+    "float_only": ("integers", "bools"), "same_float": ("integers", "bools"), "no_bool": ("bools",),
+}  # fmt: skip
+"""What an op refuses, in words."""
 
 FLOAT32 = float32.numpy
 WIDE_FLOATS = FLOAT32, float64.numpy
@@ -63,6 +66,21 @@ def checked_chars(kinds: str, policy: Policy | None) -> set[str]:
     if policy is not None:
         looked_at(chars, policy)
     return chars
+
+
+def documented(op: Op) -> list[str]:
+    """Sentences for the docstring of `op`: what `promote` does with its inputs."""
+    facts = []
+    if len(op.inputs) == 2 and op.promotion in ("default", "int_to_float", "no_bool", "float_only"):
+        facts.append("The inputs broadcast and are converted to one dtype (see `result_type`).")
+    if op.promotion == "int_to_float":
+        facts.append("Integers and bools are converted to the default float dtype.")
+    refused = list(REFUSED.get(op.promotion, ()))
+    if "c" in op.checked_kinds:
+        refused.append("complex numbers")
+    if refused:
+        facts.append(f"Raises DTypeError for {', '.join(refused)}.")
+    return facts
 
 
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
@@ -94,7 +112,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
     if "c" in checked_kinds:
         refuse_complex(op.public_name, dtypes, numbers)
-    if op.promotion in REFUSING:
+    if op.promotion in REFUSED:
         refuse_kinds(op, checked_kinds, dtypes, numbers)
     if op.promotion.startswith("same"):
         if numbers:

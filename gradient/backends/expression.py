@@ -27,8 +27,8 @@ class Result(int):
 class Step(NamedTuple):
     """One elementwise call: its name in a plan, its operands, and the dtype of its result.
 
-    An operand is an `Input`, a `Result` or a Python number. dtypes are NumPy's characters: f, d or ?,
-    and on a GPU e or E, the 16-bit floats.
+    An operand is an `Input`, a `Result` or a Python number. dtypes are NumPy's characters: f, d or
+    ?, and on a GPU e or E, the 16-bit floats.
     """
 
     op: str

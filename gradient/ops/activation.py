@@ -14,7 +14,7 @@ from gradient.backends import Array, Backend
 
 @op(lambda g, be, out: be.sigmoid_grad(g, out), promotion="int_to_float", takes_complex=True)
 def sigmoid(be: Backend[Array], x: Array, /) -> Array:
-    """1 / (1 + e^-x)"""
+    """1 / (1 + e^-input), elementwise."""
     return be.sigmoid(x)
 
 
@@ -43,7 +43,7 @@ def logsigmoid(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, be, out: be.relu_grad(g, out), promotion="no_bool")
 def relu(be: Backend[Array], x: Array, /) -> Array:
-    """max(x, 0)"""
+    """max(input, 0), elementwise, with derivative 0 at 0."""
     return be.relu(x)
 
 

@@ -8,101 +8,101 @@ from gradient.backends import Array, Backend
 
 @binary_op(takes_complex=True)
 def eq(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a == b"""
+    """input == other, elementwise, as a bool tensor."""
     return a == b
 
 
 @binary_op(takes_complex=True)
 def ne(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a != b"""
+    """input != other, elementwise, as a bool tensor."""
     return a != b
 
 
 @binary_op()
 def lt(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a < b"""
+    """input < other, elementwise, as a bool tensor."""
     return a < b
 
 
 @binary_op()
 def le(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a <= b"""
+    """input <= other, elementwise, as a bool tensor."""
     return a <= b
 
 
 @binary_op()
 def gt(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a > b"""
+    """input > other, elementwise, as a bool tensor."""
     return a > b
 
 
 @binary_op()
 def ge(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a >= b"""
+    """input >= other, elementwise, as a bool tensor."""
     return a >= b
 
 
 @binary_op()
 def bitwise_and(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a & b"""
+    """input & other, elementwise, of integers bit by bit or of bools; no gradient."""
     return a & b
 
 
 @binary_op()
 def bitwise_or(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a | b"""
+    """input | other, elementwise, of integers bit by bit or of bools; no gradient."""
     return a | b
 
 
 @binary_op()
 def bitwise_xor(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a ^ b"""
+    """input ^ other, elementwise, of integers bit by bit or of bools; no gradient."""
     return a ^ b
 
 
 @op()
 def bitwise_not(be: Backend[Array], x: Array, /) -> Array:
-    """~x"""
+    """~input, elementwise: all bits of integers inverted, or bools; no gradient."""
     return ~x
 
 
 @binary_op(takes_complex=True)
 def logical_and(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """Both not zero."""
+    """Whether input and other are both not 0, elementwise, as a bool tensor."""
     return (a != 0) & (b != 0)
 
 
 @binary_op(takes_complex=True)
 def logical_or(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """One or both not zero."""
+    """Whether input or other is not 0, elementwise, as a bool tensor."""
     return (a != 0) | (b != 0)
 
 
 @binary_op(takes_complex=True)
 def logical_xor(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """One, not both, not zero."""
+    """Whether exactly one of input and other is not 0, elementwise, as a bool tensor."""
     return (a != 0) ^ (b != 0)
 
 
 @op(takes_complex=True)
 def logical_not(be: Backend[Array], x: Array, /) -> Array:
-    """Zero."""
+    """Whether input is 0, elementwise, as a bool tensor."""
     return x == 0
 
 
 @op(takes_complex=True)
 def isnan(be: Backend[Array], x: Array, /) -> Array:
-    """Not a number."""
+    """Whether input is NaN, elementwise, as a bool tensor; of complex numbers, either part."""
     return be.isnan(x)
 
 
 @op(takes_complex=True)
 def isfinite(be: Backend[Array], x: Array, /) -> Array:
-    """Neither NaN nor infinite."""
+    """Whether input is neither NaN nor infinite, elementwise, as a bool tensor."""
     return be.isfinite(x)
 
 
 @op(takes_complex=True)
 def isinf(be: Backend[Array], x: Array, /) -> Array:
-    """Infinite, of either sign."""
+    """Whether input is infinite, of either sign, elementwise, as a bool tensor."""
     return be.abs(x) == float("inf")

@@ -18,7 +18,7 @@ from gradient.errors import ArgumentError, DTypeError, sentence
 @binary_op(lambda g: g,
     lambda g: g, takes_complex=True)  # fmt: skip
 def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a + b"""
+    """input + other, elementwise."""
     return a + b
 
 
@@ -26,14 +26,14 @@ def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
     lambda g: -g,
     promotion="no_bool", bool_fix="invert a mask with ~", takes_complex=True)  # fmt: skip
 def sub(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a - b"""
+    """input - other, elementwise."""
     return a - b
 
 
 @binary_op(lambda g, b: g * b,
     lambda g, a: g * a, scalars_in_float32=True, takes_complex=True)  # fmt: skip
 def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a * b"""
+    """input * other, elementwise."""
     return a * b
 
 
@@ -41,7 +41,7 @@ def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
     promotion="int_to_float", scalars_in_float32=True, takes_complex=True)  # fmt: skip
 def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a / b; integers give the default float dtype."""
+    """input / other, elementwise; integers are divided as floats."""
     return a / b
 
 
@@ -49,7 +49,7 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
     keeps_sign="b", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a ** b"""
+    """input ** exponent, elementwise."""
     try:
         if type(b) is int and b < 0 and a.dtype.kind == "u":
             raise ValueError("Integers to negative integer powers are not allowed.")
@@ -124,14 +124,15 @@ def lerp(be: Backend[Array], x: Array, end: Array, weight: Array, /) -> Array:
 
 @op(lambda g: -g, bool_fix="invert a mask with ~", takes_complex=True)
 def neg(be: Backend[Array], x: Array, /) -> Array:
-    """-x"""
+    """-input, elementwise. Raises DTypeError for bools."""
     return -x
 
 
 @binary_op(lambda g: g,
     lambda g, be, a, b: -g * floor_quotient(be, a, b))  # fmt: skip
 def remainder(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a - b floor(a / b): the sign of b, as Python's %."""
+    """input - other * floor(input / other), elementwise: the sign is that of other, as with
+    Python's %. Raises ArgumentError where an integer is divided by 0."""
     return a % divisor(be, "remainder", a, b)
 
 
@@ -142,14 +143,15 @@ def floor_quotient(be: Backend, a: Any, b: Any) -> Any:
 @binary_op(lambda g: g,
     lambda g, be, a, b: -g * be.detach(be.trunc(a / b)))  # fmt: skip
 def fmod(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a - b trunc(a / b): the sign of a, as C's fmod."""
+    """input - other * trunc(input / other), elementwise: the sign is that of input, as with C's
+    fmod. Raises ArgumentError where an integer is divided by 0."""
     return be.fmod(a, divisor(be, "fmod", a, b))
 
 
 @binary_op(lambda g, be: be.zeros_like(g),
     lambda g, be: be.zeros_like(g), scalars_in_float32=True)  # fmt: skip
 def floor_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """floor(a / b)"""
+    """floor(input / other), elementwise. Raises ArgumentError where an integer is divided by 0."""
     return a // divisor(be, "floor_divide", a, b)
 
 
@@ -198,7 +200,7 @@ def nextafter(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @op(lambda g, be, x: abs_grad(be, g, x), promotion="no_bool", takes_complex=True)
 def abs(be: Backend[Array], x: Array, /) -> Array:
-    """|x|, with derivative 0 at 0."""
+    """|input|, elementwise, real also of complex numbers; derivative 0 at 0."""
     return be.abs(x)
 
 
@@ -212,25 +214,25 @@ def abs_grad(be: Backend, g: Any, x: Any) -> Any:
 
 @op(lambda g, be: be.zeros_like(g))
 def sign(be: Backend[Array], x: Array, /) -> Array:
-    """-1, 0 or 1."""
+    """-1 where input is below 0, 1 where it is above, else 0, elementwise; derivative 0."""
     return be.sign(x) if x.dtype.kind != "b" else be.copy(x)
 
 
 @op(lambda g, be: be.zeros_like(g), promotion="no_bool")
 def floor(be: Backend[Array], x: Array, /) -> Array:
-    """The largest integer not above x."""
+    """The largest integer not above input, elementwise, in the dtype of input; derivative 0."""
     return be.copy(x) if x.dtype.kind in "biu" else be.floor(x)
 
 
 @op(lambda g, be: be.zeros_like(g), promotion="no_bool")
 def ceil(be: Backend[Array], x: Array, /) -> Array:
-    """The smallest integer not below x."""
+    """The smallest integer not below input, elementwise, in the dtype of input; derivative 0."""
     return be.copy(x) if x.dtype.kind in "biu" else be.ceil(x)
 
 
 @op(lambda g, be: be.zeros_like(g), promotion="no_bool")
 def trunc(be: Backend[Array], x: Array, /) -> Array:
-    """x without its fraction."""
+    """input rounded towards 0, elementwise, in the dtype of input; derivative 0."""
     return be.copy(x) if x.dtype.kind in "biu" else be.trunc(x)
 
 
@@ -265,47 +267,47 @@ def contiguous(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
 def exp(be: Backend[Array], x: Array, /) -> Array:
-    """e^x"""
+    """e^input, elementwise."""
     return be.exp(x)
 
 
 @op(lambda g, out: g * out * math.log(2), promotion="int_to_float", takes_complex=True)
 def exp2(be: Backend[Array], x: Array, /) -> Array:
-    """2^x"""
+    """2^input, elementwise."""
     return be.exp2(x)
 
 
 @op(lambda g, out: g * (out + 1),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def expm1(be: Backend[Array], x: Array, /) -> Array:
-    """e^x - 1, exact near 0."""
+    """e^input - 1, elementwise; accurate near 0."""
     return be.expm1(x)
 
 
 @op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
 def log(be: Backend[Array], x: Array, /) -> Array:
-    """The natural logarithm."""
+    """log(input), the natural logarithm, elementwise: -inf at 0, NaN below."""
     return be.log(x)
 
 
 @op(lambda g, x: g / (x * math.log(2)),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log2(be: Backend[Array], x: Array, /) -> Array:
-    """The logarithm to base 2."""
+    """log2(input), elementwise: -inf at 0, NaN below."""
     return be.log2(x)
 
 
 @op(lambda g, x: g / (x * math.log(10)),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log10(be: Backend[Array], x: Array, /) -> Array:
-    """The logarithm to base 10."""
+    """log10(input), elementwise: -inf at 0, NaN below."""
     return be.log10(x)
 
 
 @op(lambda g, x: g / (x + 1),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def log1p(be: Backend[Array], x: Array, /) -> Array:
-    """log(1 + x), exact near 0."""
+    """log(1 + input), elementwise; accurate near 0."""
     return be.log1p(x)
 
 
@@ -319,21 +321,21 @@ def logaddexp(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @op(lambda g, out: g / (out * 2), promotion="int_to_float", takes_complex=True)
 def sqrt(be: Backend[Array], x: Array, /) -> Array:
-    """The square root."""
+    """The square root of input, elementwise: NaN below 0, derivative infinite at 0."""
     return be.sqrt(x)
 
 
 @op(lambda g, out: g * (out * out * out) * -0.5,
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
-    """1 / sqrt(x)"""
+    """1 / sqrt(input), elementwise: inf at 0, NaN below."""
     return 1 / be.sqrt(x)
 
 
 @op(lambda g, out: -g * out * out,
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
-    """1 / x"""
+    """1 / input, elementwise: inf at 0."""
     return 1 / x
 
 
@@ -342,20 +344,20 @@ def reciprocal(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), promotion="int_to_float")
 def erf(be: Backend[Array], x: Array, /) -> Array:
-    """The error function."""
+    """erf(input) = 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to input, elementwise."""
     return be.erf(x)
 
 
 @op(lambda g, be, x: g * be.exp(-x * x) * (-2 / math.sqrt(math.pi)), promotion="int_to_float")
 def erfc(be: Backend[Array], x: Array, /) -> Array:
-    """1 - erf(x), to the last digits where erf(x) is near 1."""
+    """1 - erf(input), elementwise; accurate where erf(input) is near 1."""
     return be.erfc(x)
 
 
 @op(lambda g, be, x: g * be.exp(be.erfinv(x) ** 2) * (math.sqrt(math.pi) / 2),
     promotion="int_to_float", autocast="float32_on_gpu")  # fmt: skip
 def erfinv(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse of erf: of the probability that a normal number is within y sqrt(2), that y."""
+    """The inverse of erf, elementwise: -inf and inf at input -1 and 1, NaN beyond."""
     return be.erfinv(x)
 
 

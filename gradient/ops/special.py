@@ -15,13 +15,13 @@ from gradient.errors import NoDerivative
 
 @op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
 def lgamma(be: Backend[Array], x: Array, /) -> Array:
-    """log |Gamma(x)|"""
+    """log |Gamma(input)|, elementwise: inf at 0 and at negative integers."""
     return be.lgamma(x)
 
 
 @op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
 def digamma(be: Backend[Array], x: Array, /) -> Array:
-    """The derivative of log Gamma(x)."""
+    """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
     return be.digamma(x)
 
 

@@ -11,40 +11,40 @@ from gradient.backends.composed.complex_numbers import is_complex
 
 @op(lambda g, be, x: g * be.cos(x), promotion="int_to_float", takes_complex=True)
 def sin(be: Backend[Array], x: Array, /) -> Array:
-    """The sine of radians."""
+    """sin(input) of radians, elementwise."""
     return be.sin(x)
 
 
 @op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float", takes_complex=True)
 def cos(be: Backend[Array], x: Array, /) -> Array:
-    """The cosine of radians."""
+    """cos(input) of radians, elementwise."""
     return be.cos(x)
 
 
 @op(lambda g, out: g * (1 + out * out),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def tan(be: Backend[Array], x: Array, /) -> Array:
-    """The tangent of radians."""
+    """tan(input) of radians, elementwise."""
     return be.tan(x)
 
 
 @op(lambda g, be, x: g / be.sqrt(1 - x * x),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def asin(be: Backend[Array], x: Array, /) -> Array:
-    """The arc sine."""
+    """asin(input), elementwise, from -pi/2 to pi/2; NaN where |input| > 1."""
     return be.arcsin(x)
 
 
 @op(lambda g, be, x: -g / be.sqrt(1 - x * x),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def acos(be: Backend[Array], x: Array, /) -> Array:
-    """The arc cosine."""
+    """acos(input), elementwise, from 0 to pi; NaN where |input| > 1."""
     return be.arccos(x)
 
 
 @op(lambda g, x: g / (1 + x * x), promotion="int_to_float", takes_complex=True)
 def atan(be: Backend[Array], x: Array, /) -> Array:
-    """The arc tangent."""
+    """atan(input), elementwise, from -pi/2 to pi/2."""
     return be.arctan(x)
 
 
@@ -67,32 +67,32 @@ def inverse_square(be: Backend, a: Any, b: Any) -> Any:
 @op(lambda g, be, x: g * be.cosh(x),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def sinh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic sine."""
+    """sinh(input) = (e^input - e^-input) / 2, elementwise."""
     return be.sinh(x)
 
 
 @op(lambda g, be, x: g * be.sinh(x),
     promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def cosh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic cosine."""
+    """cosh(input) = (e^input + e^-input) / 2, elementwise."""
     return be.cosh(x)
 
 
 @op(lambda g, out: g * (1 - out * out), promotion="int_to_float", takes_complex=True)
 def tanh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic tangent."""
+    """tanh(input) = sinh(input) / cosh(input), elementwise."""
     return be.tanh(x)
 
 
 @op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float", takes_complex=True)
 def asinh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic sine."""
+    """asinh(input), the inverse of sinh, elementwise."""
     return be.arcsinh(x)
 
 
 @op(lambda g, be, x: acosh_grad(be, g, x), promotion="int_to_float", takes_complex=True)
 def acosh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic cosine."""
+    """acosh(input), the inverse of cosh, elementwise; NaN where input < 1."""
     return be.arccosh(x)
 
 
@@ -105,5 +105,5 @@ def acosh_grad(be: Backend, g: Any, x: Any) -> Any:
 
 @op(lambda g, x: g / (1 - x * x), promotion="int_to_float", takes_complex=True)
 def atanh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic tangent."""
+    """atanh(input), the inverse of tanh, elementwise: -inf and inf at -1 and 1, NaN beyond."""
     return be.arctanh(x)

@@ -86,24 +86,28 @@ class Arithmetic(TensorBase):
         return self
 
     def add(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
-        """self + alpha other"""
+        """self + alpha * other, elementwise. The inputs broadcast and are converted to one dtype
+        (see `result_type`). Raises ArgumentError for a fractional alpha of integers."""
         if type(alpha) is int and alpha == 1:
             return elementwise.add(self, other)
         return _with_scaled("add", elementwise.add, self, other, alpha)
 
     def sub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
-        """self - alpha other"""
+        """self - alpha * other, elementwise. The inputs broadcast and are converted to one dtype
+        (see `result_type`). Raises DTypeError for bools."""
         if type(alpha) is int and alpha == 1:
             return elementwise.sub(self, other)
         return _with_scaled("sub", elementwise.sub, self, other, alpha)
 
     def rsub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
-        """other - alpha self"""
+        """other - alpha * self, elementwise; see `sub`."""
         whole = type(alpha) is int and alpha == 1
         return elementwise.sub(other, self if whole else _scaled("rsub", other, self, alpha))
 
     def div(self, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
-        """self / other, rounded towards zero ("trunc") or down ("floor") if asked."""
+        """self / other, elementwise; with `rounding_mode` "trunc" rounded towards 0, with "floor"
+        down. The inputs broadcast; integers are divided as floats if not rounded. Raises
+        ArgumentError for another mode, and where integers are divided by 0 with rounding."""
         if rounding_mode == "floor":
             return elementwise.floor_divide(self, other)
         if rounding_mode is None:
@@ -175,31 +179,41 @@ class Arithmetic(TensorBase):
     isinf = comparison.isinf
 
     def pow(self, exponent: Tensor | Number) -> Tensor:
-        """self ** exponent"""
+        """self ** exponent, elementwise. The inputs broadcast and are converted to one dtype (see
+        `result_type`). Raises DTypeError for a bool tensor to the power of bools."""
         return elementwise.pow(self, exponent)
 
     def maximum(self, other: Tensor | Number) -> Tensor:
-        """The larger of each pair; at a tie each gets half of the gradient."""
+        """max(self, other), elementwise; NaN where either is. The inputs broadcast and are
+        converted to one dtype. At ties each gets half of the gradient. Raises DTypeError for
+        complex numbers."""
         return elementwise.maximum(self, tensor_of("maximum", other))
 
     def minimum(self, other: Tensor | Number) -> Tensor:
-        """The smaller of each pair; at a tie each gets half of the gradient."""
+        """min(self, other), elementwise; NaN where either is. The inputs broadcast and are
+        converted to one dtype. At ties each gets half of the gradient. Raises DTypeError for
+        complex numbers."""
         return elementwise.minimum(self, tensor_of("minimum", other))
 
     def logaddexp(self, other: Tensor | Number) -> Tensor:
-        """log(e^self + e^other)"""
+        """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
+        converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
+        numbers."""
         if _integral(self) and _integral(tensor_of("logaddexp", other)):
             floating("logaddexp", self)
         return elementwise.logaddexp(self, tensor_of("logaddexp", other))
 
     def atan2(self, other: Tensor | Number) -> Tensor:
-        """The angle of the point (other, self)."""
+        """The angle of the point (other, self) in radians, elementwise, from -pi to pi. The inputs
+        broadcast and are converted to one floating dtype. Raises DTypeError for complex numbers."""
         return trigonometry.atan2(self, tensor_of("atan2", other))
 
     arctan2 = atan2
 
     def round(self, *, decimals: int = 0) -> Tensor:
-        """To so many decimals (before the point where negative), halves to even."""
+        """self rounded to `decimals` places, elementwise, halves to even; a negative number counts
+        places before the point. Raises DTypeError for bools and complex numbers, and for integers
+        if `decimals` is not 0."""
         if int_of("round", "decimals", decimals) == 0:
             return elementwise.round(self)
         floating("round", self)
@@ -212,7 +226,7 @@ class Arithmetic(TensorBase):
 
     @autocasts("float32_on_gpu")
     def square(self) -> Tensor:
-        """self * self"""
+        """self ** 2, elementwise, in the dtype of self."""
         return (
             elementwise.pow(self, 2)
             if self.array.dtype.kind == "b"
@@ -220,16 +234,21 @@ class Arithmetic(TensorBase):
         )
 
     def frac(self) -> Tensor:
-        """The fraction, with self's sign."""
+        """self - trunc(self), elementwise. Raises DTypeError for integers, bools and complex
+        numbers."""
         floating("frac", self)
         return elementwise.sub(self, elementwise.trunc(self))
 
     def logit(self, eps: float | None = None) -> Tensor:
-        """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
+        """log(self / (1 - self)), elementwise, the inverse of sigmoid; self is clamped to [eps, 1 -
+        eps] if `eps` is given. Integers and bools are converted to the default float dtype. Raises
+        DTypeError for complex numbers."""
         return activation.logit(self, eps=None if eps is None else number_of("logit", "eps", eps))
 
     def lerp(self: Any, end: Tensor, weight: Tensor | Number) -> Tensor:
-        """self + weight (end - self), from the nearer end, so that a weight of 1 gives `end`."""
+        """self + weight * (end - self), elementwise, exactly `end` for weight 1. `weight` is a
+        number or a tensor; tensors broadcast. Raises DTypeError for integers and bools, and for
+        different dtypes."""
         floating("lerp", self)
         same_dtype("lerp", "end", self, end)
         if isinstance(weight, Variable) and weight.array.shape:
@@ -250,7 +269,8 @@ class Arithmetic(TensorBase):
         return elementwise.lerp(self, end, weight)
 
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-        """self + value tensor1 tensor2"""
+        """self + value * tensor1 * tensor2, elementwise. The inputs broadcast and are converted to
+        one dtype. Raises DTypeError where all are bools."""
         three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
         if type(value) is not float and type(value) is not int:
             value = number_of("addcmul", "value", value, takes_complex=True)
@@ -263,7 +283,8 @@ class Arithmetic(TensorBase):
         return elementwise.addcmul(*three, value=value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-        """self + value tensor1 / tensor2"""
+        """self + value * tensor1 / tensor2, elementwise. The inputs broadcast and are converted to
+        one dtype. Raises DTypeError where tensor1 and tensor2 are both integers or bools."""
         a, b = tensor_of("addcdiv", tensor1), tensor_of("addcdiv", tensor2)
         if a.array.dtype.kind in "biu" and _integral(b):
             raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
@@ -274,7 +295,9 @@ class Arithmetic(TensorBase):
     def clamp(
         self, min: Tensor | Number | None = None, max: Tensor | Number | None = None
     ) -> Tensor:
-        """self held between `min` and `max`, numbers or tensors."""
+        """min(max(self, `min`), `max`), elementwise; a bound is a number, a tensor that broadcasts,
+        or None. The result has the common dtype. The gradient of self is 0 outside the bounds.
+        Raises ArgumentError if both are None, DTypeError for complex numbers."""
         if min is None and max is None:
             raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
         if isinstance(min, Variable) != isinstance(max, Variable) and None not in (min, max):
@@ -299,19 +322,21 @@ class Arithmetic(TensorBase):
     clip = clamp
 
     def clamp_min(self, min: Tensor | Number) -> Tensor:
-        """The larger of each element and `min`."""
+        """`clamp(min=min)`: max(self, min), elementwise."""
         return self.clamp(min=_bound("clamp_min", "min", min))
 
     def clamp_max(self, max: Tensor | Number) -> Tensor:
-        """The smaller of each element and `max`."""
+        """`clamp(max=max)`: min(self, max), elementwise."""
         return self.clamp(max=_bound("clamp_max", "max", max))
 
     def where(self, condition: Tensor, other: Tensor | Number) -> Tensor:
-        """self where `condition` holds, else `other`."""
+        """self where the bool tensor `condition` is True, else `other`; all three broadcast."""
         return elementwise.where(self, other, condition=condition_of("where", condition))
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:
-        """`value` where the bool tensor `mask` holds, else self."""
+        """`value`, a number or 0-d tensor, where the bool tensor `mask` is True, else self; `mask`
+        and self broadcast, the dtype is that of self. Raises ShapeError for a `value` of more
+        elements."""
         if isinstance(value, Variable) and value.array.shape:
             got = tuple(value.array.shape)
             raise ShapeError(sentence("masked_fill", "a number or a 0-d Tensor as value", got))
@@ -326,7 +351,9 @@ class Arithmetic(TensorBase):
     def nan_to_num(
         self, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
     ) -> Tensor:
-        """NaN and infinities replaced; infinities by the dtype's limits unless given."""
+        """self, elementwise, with NaN replaced by `nan`, and infinities by `posinf` and `neginf`
+        or, where these are None, the largest and the least number of the dtype. Integers are
+        copied. Raises DTypeError for complex numbers."""
         from gradient.dtypes import finfo
 
         if _integral(self):
@@ -347,7 +374,9 @@ class Arithmetic(TensorBase):
         atol: float = 1e-8,
         equal_nan: bool = False,
     ) -> Tensor:
-        """|self - other| <= atol + rtol |other|, elementwise."""
+        """|self - other| <= atol + rtol * |other|, elementwise, as a bool tensor; the inputs
+        broadcast. Equal infinities are close, NaN only to NaN and with `equal_nan`. Raises
+        DTypeError for different dtypes."""
         same_dtype("isclose", "other", self, other)
         equal_nan = flag_of("isclose", "equal_nan", equal_nan)
         for name, value in (("rtol", rtol), ("atol", atol)):

@@ -76,7 +76,7 @@ class ComplexNumbers(TensorBase):
         self.imag.copy_(value)
 
     def conj(self: Any) -> Tensor:
-        """The conjugate; of a real tensor, itself."""
+        """The complex conjugate of self, elementwise; of a real tensor, itself."""
         return complex_numbers.conj(self) if self.is_complex() else self
 
     def conj_physical(self: Any) -> Tensor:
@@ -92,8 +92,9 @@ class ComplexNumbers(TensorBase):
         return self
 
     def angle(self: Any) -> Tensor:
-        """The angle in the plane, in radians from -pi to pi, with derivative 0 at 0; of a real
-        number 0, or pi below 0. NaN stays."""
+        """The angle of self in radians, elementwise, from -pi to pi; of real numbers 0, or pi below
+        0. The derivative is 0 at 0, NaN stays NaN. Integers and bools are converted to the default
+        float dtype."""
         if self.is_complex():
             x, y = _parts(self)
             return trigonometry.atan2(y, x)
@@ -103,7 +104,7 @@ class ComplexNumbers(TensorBase):
         return zeros.masked_fill(own < 0, math.pi)
 
     def sgn(self: Any) -> Tensor:
-        """x / |x|, and 0 at 0: of real numbers -1, 0 or 1, as `sign`."""
+        """self / |self|, elementwise, and 0 at 0; of real numbers `sign`."""
         if not self.is_complex():
             return elementwise.sign(self)
         size = elementwise.abs(self)

@@ -28,25 +28,29 @@ class RealFunctions(TensorBase):
     __slots__ = ()
 
     def positive(self: Any) -> Tensor:
-        """The tensor itself."""
+        """self. Raises DTypeError for bools."""
         return +self
 
     def deg2rad(self: Any) -> Tensor:
-        """Degrees as radians."""
+        """self * pi / 180, elementwise. Integers and bools are converted to the default float
+        dtype."""
         return self * (math.pi / 180)
 
     def rad2deg(self: Any) -> Tensor:
-        """Radians as degrees."""
+        """self * 180 / pi, elementwise. Integers and bools are converted to the default float
+        dtype."""
         return self * (180 / math.pi)
 
     def signbit(self: Any) -> Tensor:
-        """Whether the sign is negative: of -0, too."""
+        """Whether the sign bit of self is set, elementwise, as a bool tensor: True for -0.0, False
+        for bools. Raises DTypeError for complex numbers."""
         if not self.is_floating_point():
             return self < 0 if self.dtype is not bool_ else self != self
         return wrap(self.backend.signbit(self.array), self.backend)
 
     def sinc(self: Any) -> Tensor:
-        """sin(pi x) / (pi x), and 1 at 0."""
+        """sin(pi self) / (pi self), and 1 at 0, elementwise. Integers and bools are converted to
+        float32. Raises DTypeError for complex numbers."""
         if self.is_floating_point() and self.dtype.itemsize < 4:  # pi x has more than 16 bits
             return self.float().sinc().to(self.dtype)
         x = _float(self) * math.pi
@@ -58,39 +62,49 @@ class RealFunctions(TensorBase):
         return elementwise.where(series, trigonometry.sin(safe) / safe, condition=near.array)
 
     def hypot(self: Any, other: Tensor) -> Tensor:
-        """sqrt(x^2 + y^2), without overflow of the squares."""
+        """sqrt(self^2 + other^2), elementwise, without overflow of the squares. The inputs
+        broadcast and are converted to one dtype. Raises DTypeError where both are integers or
+        bools, and for complex numbers."""
         if not result_type(self, tensor_of("hypot", other)).is_floating_point:
             floating("hypot", self)
         return elementwise.hypot(self, other)
 
     def copysign(self: Any, other: Tensor | Number) -> Tensor:
-        """|x| with the sign of `other`."""
+        """|self| with the sign of other, elementwise; the sign of -0.0 counts. The inputs
+        broadcast; integers and bools are converted to floats. Raises DTypeError for complex
+        numbers."""
         x = _float(self)
         if not isinstance(other, Variable):
             other = x.new_tensor(number_of("copysign", "other", other))
         return elementwise.copysign(x, other)
 
     def nextafter(self: Any, other: Tensor) -> Tensor:
-        """The number next to each, towards `other`."""
+        """The floating-point number next to self in the direction of other, elementwise. The inputs
+        broadcast and are converted to one dtype. Raises DTypeError where both are integers or
+        bools, and for complex numbers."""
         if not result_type(self, tensor_of("nextafter", other)).is_floating_point:
             floating("nextafter", self)
         return elementwise.nextafter(self, other)
 
     def fmax(self: Any, other: Tensor) -> Tensor:
-        """The larger; NaN only where both are."""
+        """max(self, other), elementwise; NaN only where both are. The inputs broadcast and are
+        converted to one dtype. Raises DTypeError for complex numbers."""
         return _extreme(self, tensor_of("fmax", other), comparison.ge)
 
     def fmin(self: Any, other: Tensor) -> Tensor:
-        """The smaller; NaN only where both are."""
+        """min(self, other), elementwise; NaN only where both are. The inputs broadcast and are
+        converted to one dtype. Raises DTypeError for complex numbers."""
         return _extreme(self, tensor_of("fmin", other), comparison.le)
 
     def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
-        """The power in float64, or complex128."""
+        """self ** exponent, elementwise, in float64, or complex128 where either is complex. The
+        inputs broadcast."""
         base: Any = _in_float64("input", self)
         return base ** _in_float64("exponent", exponent)
 
     def ldexp(self: Any, other: Tensor) -> Tensor:
-        """x 2^other: for floating-point numbers and whole powers without overflow on the way."""
+        """self * 2^other, elementwise; where self is floating and other integer, without overflow
+        of 2^other. The inputs broadcast."""
         exponent: Any = tensor_of("ldexp", other)
         fractional = exponent.is_floating_point() or exponent.is_complex()
         if fractional or not self.is_floating_point():
@@ -105,7 +119,8 @@ class RealFunctions(TensorBase):
         return scaled.to(self.dtype)
 
     def frexp(self: Any) -> tuple[Tensor, Tensor]:
-        """The mantissa, from 0.5 up to 1, and the exponent (int32) of 2."""
+        """(mantissa, exponent) with self = mantissa * 2^exponent, elementwise, 0.5 <= |mantissa| <
+        1 and an int32 exponent. Raises DTypeError for integers, bools and complex numbers."""
         if not self.is_floating_point():
             raise DTypeError(sentence("frexp", "a floating-point dtype", self.dtype))
         backend = self.backend
@@ -116,8 +131,11 @@ class RealFunctions(TensorBase):
         return mantissa, wrap(backend.asarray(exponents), backend).to(int32)
 
     def logaddexp2(self: Any, other: Tensor) -> Tensor:
-        """log2(2^x + 2^y)"""
-        if not result_type(self, tensor_of("logaddexp2", other)).is_floating_point:
+        """log2(2^self + 2^other), elementwise, without overflow. The inputs broadcast and are
+        converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
+        numbers."""
+        refuse_complex("logaddexp2", [self.dtype, tensor_of("logaddexp2", other).dtype])
+        if not result_type(self, other).is_floating_point:
             floating("logaddexp2", self)
         x, y = _floats("logaddexp2", self, other)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
@@ -160,7 +178,8 @@ class NumberFunctions(TensorBase):
     __slots__ = ()
 
     def heaviside(self: Any, values: Tensor) -> Tensor:
-        """0 below 0, 1 above it, `values` at 0; without a gradient."""
+        """0 where self < 0, 1 where self > 0, `values` where self is 0, elementwise; no gradient.
+        The inputs broadcast. Raises DTypeError for different dtypes."""
         if self.dtype is not tensor_of("heaviside", values).dtype:
             expected = f"values of dtype {self.dtype}"
             raise DTypeError(sentence("heaviside", expected, values.dtype))
@@ -169,33 +188,39 @@ class NumberFunctions(TensorBase):
         return elementwise.where(values.detach(), steps, condition=(x == 0).array)
 
     def isreal(self: Any) -> Tensor:
-        """Whether each element has no imaginary part."""
+        """Whether the imaginary part is 0, elementwise, as a bool tensor; True for real dtypes."""
         x = self.detach()
         return x.imag == 0 if x.is_complex() else x.new_ones(x.shape, dtype=bool_)
 
     def isposinf(self: Any) -> Tensor:
-        """Whether each element is infinity."""
+        """Whether self is positive infinity, elementwise, as a bool tensor."""
         return self.detach() == math.inf if self.is_floating_point() else self.detach() != self
 
     def isneginf(self: Any) -> Tensor:
-        """Whether each element is minus infinity."""
+        """Whether self is negative infinity, elementwise, as a bool tensor."""
         return self.detach() == -math.inf if self.is_floating_point() else self.detach() != self
 
     def gcd(self: Any, other: Tensor) -> Tensor:
-        """The greatest common divisor of integers, of the dtype that holds both."""
+        """The greatest common divisor of self and other, elementwise, without a gradient. The
+        inputs broadcast and are converted to one dtype. Raises DTypeError for anything but
+        integers."""
         return _of_integers("gcd", np.gcd, self, other)
 
     def lcm(self: Any, other: Tensor) -> Tensor:
-        """The least common multiple of integers."""
+        """The least common multiple of self and other, elementwise, without a gradient. The inputs
+        broadcast and are converted to one dtype. Raises DTypeError for anything but integers."""
         return _of_integers("lcm", np.lcm, self, other)
 
     def bitwise_left_shift(self: Any, other: Tensor | Number) -> Tensor:
-        """The bits of integers moved to the left: 0 where `other` is no number of their bits."""
+        """self << other, elementwise; 0 where other is negative or not below the number of bits.
+        The inputs broadcast and are converted to one dtype. Raises DTypeError for anything but
+        integers."""
         return _of_integers("bitwise_left_shift", _shifted_left, self, other)
 
     def bitwise_right_shift(self: Any, other: Tensor | Number) -> Tensor:
-        """The bits of integers moved to the right, filled up by the sign; all by it where `other`
-        is no number of their bits."""
+        """self >> other, elementwise, filling up with the sign bit; other is taken as the number of
+        bits less 1 where it is negative or above. The inputs broadcast and are converted to one
+        dtype. Raises DTypeError for anything but integers."""
         return _of_integers("bitwise_right_shift", _shifted_right, self, other)
 
     __lshift__ = bitwise_left_shift

@@ -58,7 +58,9 @@ class Reductions(Arithmetic):
     def sum(
         self, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """The sum; integers and bools give int64."""
+        """The sum of the elements. `dim` is an int, several, or None for all dimensions; `keepdim`
+        keeps them with size 1. Integers and bools give int64; `dtype` converts self first. The sum
+        of no elements is 0."""
         if dim is None and keepdim is False and dtype is None:
             return reduce.sum(self)
         if keepdim is not False:
@@ -70,7 +72,9 @@ class Reductions(Arithmetic):
     def mean(
         self, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """The mean, of floating-point tensors."""
+        """The mean of the elements. `dim` is an int, several, or None for all dimensions; `keepdim`
+        keeps them with size 1. `dtype` converts self first. The mean of no elements is NaN. Raises
+        DTypeError for integers and bools."""
         if keepdim is not False:
             flag_of("mean", "keepdim", keepdim)
         x = self if dtype is None else self.to(dtype=dtype)
@@ -83,7 +87,9 @@ class Reductions(Arithmetic):
     def prod(
         self, dim: int | None = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """The product."""
+        """The product of the elements, of all or along the int `dim`; `keepdim` keeps it with size
+        1. Integers and bools give int64; `dtype` converts self first. The product of no elements is
+        1."""
         if dim is not None and not isinstance(dim, int):
             raise TypeMismatch(sentence("prod", "an int as dim", repr(dim)))
         if dtype is None:
@@ -98,7 +104,9 @@ class Reductions(Arithmetic):
         *,
         correction: int | None = None,
     ) -> Tensor:
-        """The variance with `correction` degrees of freedom taken off (1; 0 if not `unbiased`)."""
+        """sum((x - mean)^2) / (N - correction) over N elements; `correction` is 1 by default, 0 if
+        `unbiased` is False. `dim` is an int, several, or None for all dimensions; `keepdim` keeps
+        them with size 1. Raises DTypeError for integers and bools."""
         axis, off = self._variance("var", dim, keepdim, unbiased, correction)
         if self.array.dtype.kind == "c":
             return _variance_of_parts(self, axis, off, keepdim)
@@ -112,7 +120,8 @@ class Reductions(Arithmetic):
         *,
         correction: int | None = None,
     ) -> Tensor:
-        """The square root of `var`; the gradient is 0 where all elements are equal."""
+        """sqrt(var): see `var`, whose arguments these are. The gradient is 0 where all elements are
+        equal. Raises DTypeError for integers and bools."""
         axis, off = self._variance("std", dim, keepdim, unbiased, correction)
         if self.array.dtype.kind == "c":
             return _root(_variance_of_parts(self, axis, off, keepdim), elementwise.sqrt)
@@ -137,8 +146,10 @@ class Reductions(Arithmetic):
         keepdim: bool = False,
         dtype: DTypeLike | None = None,
     ) -> Tensor:
-        """The p-norm of the elements: p a number, inf, -inf or "fro" (2); or of matrices, which
-        `dim` names two dimensions of, the sum of the singular values ("nuc")."""
+        """sum(|x|^p)^(1/p); p inf and -inf are the largest and smallest |x|, "fro" is 2; "nuc" is
+        the sum of the singular values of the matrices in two dimensions. `dim` is an int, several,
+        or None for all dimensions; `keepdim` keeps them with size 1. Raises DTypeError for integers
+        and bools, ArgumentError for another p."""
         if isinstance(p, str) and p not in ("fro", "nuc"):
             raise ArgumentError(sentence("norm", "p a number, inf, -inf, 'fro' or 'nuc'", repr(p)))
         if p == "nuc":
@@ -196,28 +207,36 @@ class Reductions(Arithmetic):
         return found
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
-        """log sum e^x"""
+        """log(sum(e^x)), without overflow. `dim` is an int or several; `keepdim` keeps them with
+        size 1. Integers and bools are converted to the default float dtype. Raises TypeMismatch for
+        dim None, DTypeError for complex numbers."""
         axis = self._axis("logsumexp", dim, keepdim)
         if dim is None:
             raise TypeMismatch(sentence("logsumexp", "an int or a tuple of ints as dim", "None"))
         return reduce.logsumexp(self, axis=axis, keepdims=keepdim)
 
     def softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
-        """e^x / sum e^x along `dim`."""
+        """e^x / sum(e^x) along `dim`, without overflow, in the shape of self; `dtype` converts self
+        first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
         return _along(fused.softmax, x, dim)
 
     def log_softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
-        """log softmax along `dim`."""
+        """log(softmax(x)) along `dim`, computed as x - logsumexp(x), in the shape of self; `dtype`
+        converts self first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
         return _along(fused.log_softmax, x, dim)
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """The maximum; ties share its gradient."""
+        """The maximum; NaN where an element is. `dim` is an int, several, or None for all
+        dimensions; `keepdim` keeps them with size 1. Ties share the gradient equally. Raises
+        IndexOutOfRange for no elements, DTypeError for complex numbers."""
         return reduce.amax(self, axis=self._filled("amax", dim, keepdim), keepdims=keepdim)
 
     def amin(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """The minimum; ties share its gradient."""
+        """The minimum; NaN where an element is. `dim` is an int, several, or None for all
+        dimensions; `keepdim` keeps them with size 1. Ties share the gradient equally. Raises
+        IndexOutOfRange for no elements, DTypeError for complex numbers."""
         return reduce.amin(self, axis=self._filled("amin", dim, keepdim), keepdims=keepdim)
 
     def _axis(self, caller: str, dim: Dim, keepdim: bool) -> Any:
@@ -247,7 +266,9 @@ class Reductions(Arithmetic):
     def max(
         self, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None
     ) -> Tensor | ValuesAndIndices:
-        """The maximum of all, (values, indices) along `dim`, or the larger of two tensors."""
+        """The maximum of all elements; along an int `dim`, (values, indices), indices being int64
+        and `keepdim` keeping the dimension with size 1; with a tensor, `maximum`. NaN where an
+        element is. Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
             return self._of_two("max", elementwise.maximum, dim, keepdim)
@@ -264,7 +285,9 @@ class Reductions(Arithmetic):
     def min(
         self, dim: int | Tensor | None = None, keepdim: bool = False, *, other: Tensor | None = None
     ) -> Tensor | ValuesAndIndices:
-        """The minimum of all, (values, indices) along `dim`, or the smaller of two tensors."""
+        """The minimum of all elements; along an int `dim`, (values, indices), indices being int64
+        and `keepdim` keeping the dimension with size 1; with a tensor, `minimum`. NaN where an
+        element is. Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
             return self._of_two("min", elementwise.minimum, dim, keepdim)
@@ -292,27 +315,34 @@ class Reductions(Arithmetic):
         return ValuesAndIndices(shape.reshape(values, shape=before + behind), where)
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-        """The minimum and the maximum along `dim`, or of all elements."""
+        """(amin, amax) along the int `dim`, or of all elements; `keepdim` keeps it with size 1.
+        Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
         return self.amin(dim, keepdim), self.amax(dim, keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """The int64 index of the (first) maximum, of the flattened tensor if `dim` is None."""
+        """The int64 index of the maximum along the int `dim`, of the first one at ties; of the
+        flattened tensor if `dim` is None. `keepdim` keeps it with size 1. Raises IndexOutOfRange
+        for no elements, DTypeError for complex numbers."""
         if dim is not None:
             axis_of(dim, self.ndim)  # one, not several
         return reduce.argmax(self, axis=self._filled("argmax", dim, keepdim), keepdims=keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """The int64 index of the (first) minimum."""
+        """The int64 index of the minimum along the int `dim`, of the first one at ties; of the
+        flattened tensor if `dim` is None. `keepdim` keeps it with size 1. Raises IndexOutOfRange
+        for no elements, DTypeError for complex numbers."""
         if dim is not None:
             axis_of(dim, self.ndim)
         return reduce.argmin(self, axis=self._filled("argmin", dim, keepdim), keepdims=keepdim)
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Whether no element is zero."""
+        """Whether all elements are nonzero, as bools (uint8 gives uint8); True of no elements.
+        `dim` is an int, several, or None for all dimensions; `keepdim` keeps them with size 1."""
         return self._tested("all", reduce.all, dim, keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Whether some element is not zero."""
+        """Whether any element is nonzero, as bools (uint8 gives uint8); False of no elements. `dim`
+        is an int, several, or None for all dimensions; `keepdim` keeps them with size 1."""
         return self._tested("any", reduce.any, dim, keepdim)
 
     def _tested(self, caller: str, test: Any, dim: Dim, keepdim: bool) -> Any:
@@ -323,17 +353,20 @@ class Reductions(Arithmetic):
         return test(self, axis=axis, keepdims=keepdim)
 
     def count_nonzero(self, dim: Dim = None) -> Tensor:
-        """How many elements are not zero, along `dim` or of all."""
+        """The number of nonzero elements, as int64. `dim` is an int, several, or None for all
+        dimensions."""
         return reduce.sum(self != 0, axis=axes_of(dim, self.ndim))
 
     def cumsum(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
-        """The running sum along `dim`."""
+        """The running sum y_i = x_1 + ... + x_i along `dim`, in the shape of self. Integers and
+        bools give int64; `dtype` converts self first."""
         if dtype is not None:
             return self.to(dtype=dtype).cumsum(dim).to(dtype=dtype)
         return _along(reduce.cumsum, self, dim)
 
     def cumprod(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
-        """The running product along `dim`."""
+        """The running product y_i = x_1 * ... * x_i along `dim`, in the shape of self. Integers and
+        bools give int64; `dtype` converts self first."""
         if dtype is not None:
             return self.to(dtype=dtype).cumprod(dim).to(dtype=dtype)
         return _along(reduce.cumprod, self, dim)

@@ -32,13 +32,14 @@ class Statistics(TensorBase):
     def nansum(
         self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """The sum of the elements that are not NaN."""
+        """The sum of the elements that are not NaN over `dim`; see `sum`."""
         return _without_nan(self).sum(dim, keepdim, dtype=dtype)
 
     def nanmean(
         self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
-        """The mean of the elements that are not NaN."""
+        """The mean of the elements that are not NaN over `dim`, NaN if there are none; see `mean`.
+        Raises DTypeError for integers, bools and complex numbers."""
         if not self.is_floating_point():
             raise DTypeError(sentence("nanmean", "a floating-point dtype", self.dtype))
         x = self if dtype is None else self.to(dtype=dtype)
@@ -115,7 +116,9 @@ class Statistics(TensorBase):
         return spread, _mean_beside(self, dim, keepdim)
 
     def mode(self: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-        """The most frequent value along `dim`, the least at a tie, and a place where it lies."""
+        """(values, indices) of the most frequent element along `dim`, the least one at ties;
+        indices are int64, `keepdim` keeps the dimension with size 1. Raises DTypeError for complex
+        numbers."""
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), self.detach().long() * 0)
@@ -141,7 +144,7 @@ class Statistics(TensorBase):
 
     @autocasts("float32_on_gpu")
     def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
-        """The p-norm of the difference."""
+        """The p-norm of self - other, a 0-d tensor; the inputs broadcast. See `norm` for p."""
         return (self - tensor_of("dist", other)).norm(p)
 
     @autocasts("float32_on_gpu")

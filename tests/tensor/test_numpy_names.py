@@ -94,7 +94,7 @@ def test_signature_and_help_are_the_functions_own() -> None:
         "keepdim",
         "dtype",
     ]
-    assert gradient.Tensor.sum.__doc__ == "The sum; integers and bools give int64."
+    assert gradient.Tensor.sum.__doc__.startswith("The sum of the elements.")
 
 
 def test_a_call_that_fails_is_not_run_twice() -> None:
