@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import gradient
+import gradient.nn.functional as F
 from gradient import Tensor
 from gradient.autograd.op import registry
 from gradient.autograd.promotion import documented
 from gradient.errors import DTypeError
+from gradient.functional import activation
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.real_functions import RealFunctions
@@ -99,6 +101,28 @@ def test_refused_dtypes_are_in_the_docstring(name: str, kind: str) -> None:
         pass
     else:
         assert not listed or "both" in words or "all are" in words or kind == "integers"
+
+
+ACTIVATIONS = sorted(
+    name for name in activation.__all__ if name not in ("gelu", "gumbel_softmax", "rrelu", "prelu")
+)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_says_formula_and_refused_dtypes(name: str, kind: str) -> None:
+    function: Any = getattr(F, name)
+    doc = " ".join((inspect.getdoc(function) or "").split())
+    assert 0 < len(doc) <= MOST
+    assert "elementwise" in doc or "`dim`" in doc
+    options = {"threshold": (0.0, 1.0), "softmax": (0,), "log_softmax": (0,), "softmin": (0,)}
+    words = " ".join(re.findall(r"Raises DTypeError[^.]*\.", doc))
+    try:
+        function(INPUTS[kind], *options.get(name, ()))
+    except DTypeError:
+        assert kind in words
+    else:
+        assert kind not in words
 
 
 def test_an_op_says_how_it_converts_its_inputs() -> None:

@@ -57,14 +57,16 @@ def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """`max(0, x)`."""
+    """`max(0, input)`, elementwise, with derivative 0 at 0. `inplace` overwrites input. Raises
+    DTypeError for bools and complex numbers."""
     output = activation.relu(input)
     return input.copy_(output) if inplace else output  # its gradient needs the result alone
 
 
 @composite
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """`min(max(0, x), 6)` (Howard et al. 2017, MobileNets)."""
+    """`min(max(0, input), 6)`, elementwise (Howard et al. 2017, MobileNets). `inplace` overwrites
+    input. Raises DTypeError for bools and complex numbers."""
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
@@ -72,7 +74,9 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """`x` cut off at `min_val` and `max_val`; the gradient is 0 at both ends and beyond."""
+    """`min(max(input, min_val), max_val)`, elementwise, with derivative 0 at both bounds. `inplace`
+    overwrites input. Raises ArgumentError if min_val > max_val. Raises DTypeError for bools and
+    complex numbers."""
     numbers("hardtanh", input)
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
@@ -93,14 +97,16 @@ def hardtanh(
 
 @composite
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """`x` where `x > threshold`, else `value`."""
+    """`input` where `input > threshold`, else `value`, elementwise. `inplace` overwrites input.
+    Raises DTypeError for bools and complex numbers."""
     numbers("threshold", input)
     return _apply(lambda x: x.masked_fill(x <= threshold, value), input, inplace)
 
 
 @composite
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """`x` if `x > 0`, else `negative_slope * x`."""
+    """`input` where `input > 0`, else `negative_slope * input`, elementwise. `inplace` overwrites
+    input. Raises DTypeError for integers, bools and complex numbers."""
     floats("leaky_relu", input)
     negative_slope = number_of("leaky_relu", "negative_slope", negative_slope)
     return _apply(lambda x: activation.leaky_relu(x, slope=negative_slope), input, inplace)
@@ -148,7 +154,8 @@ def rrelu(
 
 @composite
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
+    """`input` where `input > 0`, else `alpha * (exp(input) - 1)`, elementwise (Clevert et al.
+    2015). `inplace` overwrites input. Raises DTypeError for integers, bools and complex numbers."""
     floats("elu", input)
     alpha = number_of("elu", "alpha", alpha)
     return _apply(lambda x: activation.elu(x, alpha=alpha), input, inplace)
@@ -156,7 +163,9 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 @composite
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """`scale * elu(x, alpha)` that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+    """`scale * elu(input, alpha)`, elementwise, with constants that keep mean 0 and variance 1
+    (Klambauer et al. 2017). `inplace` overwrites input. Raises DTypeError for integers, bools and
+    complex numbers."""
     floats("selu", input)
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     return _apply(lambda x: activation.elu(x, alpha=alpha, scale=scale), input, inplace)
@@ -164,7 +173,8 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @composite
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
+    """`input` where `input > 0`, else `alpha * (exp(input / alpha) - 1)`, elementwise (Barron
+    2017). `inplace` overwrites input. Raises DTypeError for integers, bools and complex numbers."""
     floats("celu", input)
     alpha = number_of("celu", "alpha", alpha)
     if alpha == 0:
@@ -187,56 +197,65 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 @composite
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """`x * sigmoid(x)`, also called swish."""
+    """`input * sigmoid(input)`, also called swish, elementwise. `inplace` overwrites input. Raises
+    DTypeError for integers, bools and complex numbers."""
     output = activation.silu(input.clone() if inplace else input)
     return input.copy_(output) if inplace else output
 
 
 @composite
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """`x * tanh(softplus(x))` (Misra 2019)."""
+    """`input * tanh(softplus(input))`, elementwise (Misra 2019). `inplace` overwrites input. Raises
+    DTypeError for integers, bools and complex numbers."""
     floats("mish", input)
     return _apply(lambda x: x * softplus(x).tanh(), input, inplace)
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """`1 / (1 + exp(-x))`."""
+    """`1 / (1 + exp(-input))`, elementwise. Integers and bools are converted to the default float
+    dtype."""
     return activation.sigmoid(input)
 
 
 def tanh(input: Tensor) -> Tensor:
-    """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`."""
+    """`(exp(input) - exp(-input)) / (exp(input) + exp(-input))`, elementwise. Integers and bools
+    are converted to the default float dtype."""
     return trigonometry.tanh(input)
 
 
 @composite
 def logsigmoid(input: Tensor) -> Tensor:
-    """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
+    """`log(sigmoid(input))`, elementwise; accurate where the sigmoid rounds to 0 or 1. Raises
+    DTypeError for integers, bools and complex numbers."""
     floats("logsigmoid", input)
     return activation.logsigmoid(input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """`log(1 + exp(beta * x)) / beta`, a smooth relu; `x` itself where `beta * x > threshold`."""
+    """`log(1 + exp(beta * input)) / beta`, elementwise; `input` where `beta * input > threshold`.
+    Raises DTypeError for integers, bools and complex numbers."""
     beta = number_of("softplus", "beta", beta)
     return activation.softplus(input, beta=beta, threshold=threshold)
 
 
 @composite
 def softsign(input: Tensor) -> Tensor:
-    """`x / (1 + |x|)`."""
+    """`input / (1 + |input|)`, elementwise. Integers are converted to the default float dtype.
+    Raises DTypeError for bools."""
     return input / (1 + input.abs())
 
 
 @composite
 def tanhshrink(input: Tensor) -> Tensor:
-    """`x - tanh(x)`."""
+    """`input - tanh(input)`, elementwise. Integers are converted to the default float dtype. Raises
+    DTypeError for bools."""
     return input - trigonometry.tanh(input)
 
 
 @composite
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
+    """`sign(input) * max(|input| - lambd, 0)`, elementwise. Raises DTypeError for integers, bools
+    and complex numbers."""
     floats("softshrink", input)
     lambd = float(number_of("softshrink", "lambd", lambd))
     if lambd < 0:
@@ -247,28 +266,32 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 @composite
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """`x`, but 0 within `lambd` of 0."""
+    """`input` where `|input| > lambd`, else 0, elementwise. Raises DTypeError for integers, bools
+    and complex numbers."""
     floats("hardshrink", input)
     return input.masked_fill(input.abs() <= lambd, 0.0)
 
 
 @composite
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
+    """`min(max(0, input + 3), 6) / 6`, elementwise (Howard et al. 2019). `inplace` overwrites
+    input. Raises DTypeError for integers, bools and complex numbers."""
     floats("hardsigmoid", input)
     return _apply(activation.hardsigmoid, input, inplace)
 
 
 @composite
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
+    """`input * hardsigmoid(input)`, elementwise (Howard et al. 2019, MobileNetV3). `inplace`
+    overwrites input. Raises DTypeError for integers, bools and complex numbers."""
     floats("hardswish", input)
     return _apply(activation.hardswish, input, inplace)
 
 
 @composite
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
+    """`a * sigmoid(b)`, with a and b the two halves of input along `dim` (Dauphin et al. 2016).
+    Raises ShapeError for an odd size. Raises DTypeError for integers, bools and complex numbers."""
     floats("glu", input)
     if not input.ndim:
         raise ShapeError(sentence("glu", "at least one dimension", "a 0-d tensor"))
@@ -280,7 +303,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
-    """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
+    """`exp(x_i) / sum_j exp(x_j)` along `dim`, in the shape of input; `dtype` converts input first.
+    Raises DTypeError for integers, bools and complex numbers."""
     input = tensor_of("softmax", input)
     if dim is None:
         dim = _softmax_dim("softmax", input)
@@ -288,7 +312,8 @@ def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
-    """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
+    """`log(softmax(input))` along `dim`, computed without the logarithm of small numbers; `dtype`
+    converts input first. Raises DTypeError for integers, bools and complex numbers."""
     input = tensor_of("log_softmax", input)
     if dim is None:
         dim = _softmax_dim("log_softmax", input)
@@ -297,7 +322,8 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = Non
 
 @composite
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
-    """`softmax(-x)` along `dim`."""
+    """`softmax(-input)` along `dim`, in the shape of input; `dtype` converts input first. Raises
+    DTypeError for integers, bools and complex numbers."""
     return (-input).softmax(_softmax_dim("softmin", input) if dim is None else dim, dtype=dtype)
 
 
