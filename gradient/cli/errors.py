@@ -45,6 +45,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             if not isinstance(error, FileFormatError | OSError):  # a file's words are its own
                 message = by_flags(message, function)
             fail(error, message, as_json=bool(options.get("as_json")))
+        except MemoryError as error:
+            message = f"there is not enough memory: {error}" if str(error) else "memory is used up"
+            fail(error, message, as_json=bool(options.get("as_json")))
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -63,7 +66,8 @@ def by_flags(message: str, function: Callable[..., Any]) -> str:
     """Return the message with the command's flags in place of Python's names of the options.
 
     So "num_beams=2 searches" becomes "--beams 2 searches", "max_new_tokens" "--max-new-tokens".
-    A name without an underscore may be a word, unless "=" follows it.
+    A name without an underscore may be a word, unless "=" follows it. Of a flag that takes no
+    value, "beyond_context=True" is "--beyond-context".
     """
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         declared = getattr(parameter.annotation, "__metadata__", ())
@@ -71,6 +75,7 @@ def by_flags(message: str, function: Callable[..., Any]) -> str:
         names = [str(n) for info in declared for n in (info.default, *(info.param_decls or ()))]
         flag = next((each for each in names if each.startswith("--")), "--" + name)
         flag = flag.partition("/")[0].replace("_", "-")
+        message = re.sub(rf"(?<![\w.-]){name}=True(?!\w)", flag, message)
         message = re.sub(rf"(?<![\w.-]){name}=(?=\S)", f"{flag} ", message)
         if "_" in name:
             message = re.sub(rf"(?<![\w.-]){name}(?!\w)", flag, message)

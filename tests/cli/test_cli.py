@@ -406,6 +406,16 @@ def test_errors_have_the_names_of_flags():
     said = "num_return_sequences=2 needs max_new_tokens; draft stays, x.max_new_tokens too"
     expected = "--num-return-sequences 2 needs --max-new-tokens; draft stays, x.max_new_tokens too"
     assert by_flags(said, generate) == expected
+    said = "or set beyond_context=True; beyond_context=Truer"
+    assert by_flags(said, generate) == "or set --beyond-context; --beyond-context Truer"
+
+
+def test_memory_that_cannot_be_had_is_no_defect():
+    result = run("memory", "tinyworld", "--context", 10**13)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: there is not enough memory: Unable to allocate 1.71 P")
+    found = json.loads(run("memory", "tinyworld", "--context", 10**13, "--json").stdout)
+    assert found["error"]["message"].startswith("there is not enough memory")
 
 
 @pytest.mark.parametrize("name", ["generate", "train", "info"])
