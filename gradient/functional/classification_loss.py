@@ -103,9 +103,11 @@ def _rows(
         raise DTypeError(sentence(op, "class indices of int64", target.dtype, "cast with .long()"))
     expected = shape[:class_dim] + shape[class_dim + 1 :]
     if target.array.shape != expected:
+        soft = op == "cross_entropy" and target.array.shape == shape
+        fix = f"; probabilities are {input.dtype}: cast with .to(input.dtype)" if soft else ""
         raise ShapeError(
             f"{op}: for an input {shape} expected class indices of shape {expected}, "
-            f"got {tuple(target.shape)}"
+            f"got {tuple(target.shape)}{fix}"
         )
     classes = shape[class_dim]
     if not classes and target.numel():
@@ -165,9 +167,11 @@ def _soft_cross_entropy(
     label_smoothing: float,
 ) -> Tensor:
     if target.shape != input.shape:
+        indices = input.shape[:class_dim] + input.shape[class_dim + 1 :]
+        fix = "; class indices are int64: cast with .long()" if target.shape == indices else ""
         raise ShapeError(
             f"cross_entropy: probabilities must have the input's shape {tuple(input.shape)}, "
-            f"got {tuple(target.shape)}"
+            f"got {tuple(target.shape)}{fix}"
         )
     classes = input.shape[class_dim]
     if label_smoothing > 0.0:

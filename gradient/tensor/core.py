@@ -15,7 +15,7 @@ from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
-from gradient.errors import AutogradError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
@@ -246,7 +246,11 @@ class Tensor(
         return iter(self.unbind(0)) if self.array.shape[0] else iter(())
 
     def __contains__(self, value: Any) -> bool:
-        return bool_of((self == value).any())
+        equal = self == value
+        if isinstance(equal, bool):  # Python's answer for what is no number
+            got = type(value).__name__
+            raise ArgumentError(sentence("in", "a Tensor or a number on the left", got))
+        return bool_of(equal.any())
 
     def __hash__(self) -> int:
         return id(self)

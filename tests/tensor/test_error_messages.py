@@ -246,7 +246,22 @@ SENTENCES = [
     (
         "F.cross_entropy(ones(2, 3), tensor([0.0, 1.0]))",
         "ShapeError",
-        "cross_entropy: probabilities must have the input's shape (2, 3), got (2,)",
+        "cross_entropy: probabilities must have the input's shape (2, 3), got (2,); class indices are int64: cast with .long()",
+    ),
+    (
+        "F.cross_entropy(ones(2, 3), ones(2, 3).long())",
+        "ShapeError",
+        "cross_entropy: for an input (2, 3) expected class indices of shape (2,), got (2, 3); probabilities are gradient.float32: cast with .to(input.dtype)",
+    ),
+    (
+        "[1.0] in ones(2)",
+        "ArgumentError",
+        "in: expected a Tensor or a number on the left, got list",
+    ),
+    (
+        "None in ones(2)",
+        "ArgumentError",
+        "in: expected a Tensor or a number on the left, got NoneType",
     ),
     (
         "F.cross_entropy(ones(2, 3), tensor([0, 1]).int())",
