@@ -8,15 +8,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradient.backends.array_api import INT64, ArrayAPIBackend
+from gradient.backends.array_api import FLOAT32, INT64, ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Axis, Shape
+from gradient.dtypes import HALF_PRECISION
 
 MANY = 1 << 14
 """Elements from which a kernel adds up quicker than NumPy."""
 
 FEW_COLUMNS = 8
 """Columns below which NumPy finds the largest of each quicker."""
+
+LONG = 128
+"""Numbers of an axis that is not the fastest that NumPy may add up one after another."""
 
 CHUNK = 1 << 14
 """Elements of whole rows that a thread takes at a time."""
@@ -28,13 +32,15 @@ class ReductionKernels(ArrayAPIBackend):
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         # The ufunc's method, without the function around it.
         if x.dtype.char not in "fd":
+            if x.dtype in HALF_PRECISION:
+                return _added(x, axis, keepdims, FLOAT32).astype(x.dtype)
             if x.dtype.kind not in "biu":
-                return super().sum(x, axis, keepdims)
+                return _added(x, axis, keepdims)
             if axis is None and not keepdims and x.dtype.char == "?":
                 return INT64.type(np.count_nonzero(x))
             return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
         if x.size < MANY or not takes(x, axis):
-            return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
+            return _added(x, axis, keepdims)
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
         for launch in launches(x, axis, out):
             threads.parallel_for(*launch)
@@ -99,6 +105,8 @@ class ReductionKernels(ArrayAPIBackend):
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
         straight = kernels.supports(x)
+        if not straight and _is_worth_a_copy(x, axis):
+            x, straight = kernels.contiguous(x), True  # for running sums in float64
         if not straight and not (
             x.ndim and x.strides[axis] < 0 and kernels.supports(np.flip(x, axis))
         ):
@@ -120,6 +128,41 @@ class ReductionKernels(ArrayAPIBackend):
                 *(flat, n, inner, first, step, out.reshape(-1)),
             )
         return out
+
+
+def _is_worth_a_copy(x: np.ndarray, axis: int) -> bool:
+    """Whether running sums are to be a kernel's, in float64, though it needs contiguous memory."""
+    return x.dtype.char in "fd" and x.size >= MANY and x.strides[axis] >= 0 and kernels.available()
+
+
+def _added(x: np.ndarray, axis: Axis, keepdims: bool, dtype: Any = None) -> np.ndarray:
+    """The sum by NumPy, of a long axis as the sum in float64 of its blocks' sums: NumPy adds the
+    numbers of any axis but the fastest one after another, and would lose the later of many."""
+    if x.size >= MANY and axis is not None:
+        axes = {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
+        slow = [a for a in axes if x.shape[a] > LONG and abs(x.strides[a]) != x.itemsize]
+        if slow and len(axes) < x.ndim:
+            return _added_in_blocks(x, axes, max(slow, key=x.shape.__getitem__), keepdims, dtype)
+    return np.add.reduce(x, axis, dtype, None, keepdims)  # type: ignore[call-overload]
+
+
+def _added_in_blocks(
+    x: np.ndarray, axes: set[int], long: int, keepdims: bool, dtype: Any
+) -> np.ndarray:
+    n, shape = x.shape[long], x.shape
+    at = (slice(None),) * long
+    blocks = x[(*at, slice(0, n // LONG * LONG))].reshape(
+        *shape[:long], n // LONG, LONG, *shape[long + 1 :]
+    )
+    within = tuple([a + (a >= long) for a in axes if a != long] + [long + 1])
+    sums = np.add.reduce(blocks, within, dtype, None, True)  # type: ignore[call-overload]
+    wide = np.result_type(sums.dtype, np.float64)
+    out = np.add.reduce(sums.squeeze(long + 1), long, wide, keepdims=True)
+    if n % LONG:
+        rest = x[(*at, slice(n // LONG * LONG, n))]
+        out = out + np.add.reduce(rest, tuple(axes), dtype, None, True)  # type: ignore[call-overload]
+    out = out.astype(sums.dtype, copy=False)
+    return out if keepdims else out.squeeze(tuple(axes))
 
 
 def _takes_columns(x: np.ndarray, axis: int | None) -> bool:

@@ -16,27 +16,29 @@ class VarianceKernels(ShapeDefaults[np.ndarray]):
     def var(
         self, x: np.ndarray, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> np.ndarray:
-        found = _unscaled(x, axis, correction, keepdims)
+        found = _unscaled(self, x, axis, correction, keepdims)
         return super().var(x, axis, correction, keepdims) if found is None else found
 
     @in_float32
     def std(
         self, x: np.ndarray, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> np.ndarray:
-        found = _unscaled(x, axis, correction, keepdims)
+        found = _unscaled(self, x, axis, correction, keepdims)
         return super().std(x, axis, correction, keepdims) if found is None else np.sqrt(found)
 
 
-def _unscaled(x: np.ndarray, axis: Axis, correction: float, keepdims: bool) -> np.ndarray | None:
+def _unscaled(
+    be: VarianceKernels, x: np.ndarray, axis: Axis, correction: float, keepdims: bool
+) -> np.ndarray | None:
     """The variance as composed, without scaling; None where a square left the range of the dtype,
     where there are no degrees of freedom, and where all elements are equal or none is finite."""
-    centred = x - np.mean(x, axis, keepdims=True) if x.size else x
-    rest = np.sum(centred, axis, keepdims=keepdims)  # not 0, as the mean was rounded
+    centred = x - be.mean(x, axis, True) if x.size else x
+    rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
     count = x.size // rest.size if rest.size else 0
     if count <= correction:
         return None
     centred *= centred
-    squares = np.sum(centred, axis, keepdims=keepdims)
+    squares = be.sum(centred, axis, keepdims)
     found = (squares - rest * rest / count) / (count - correction)
     limits = np.finfo(x.dtype)
     safe = (found > limits.tiny / limits.eps) & (found < np.inf)

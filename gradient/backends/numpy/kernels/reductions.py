@@ -18,6 +18,10 @@ PART = 4096
 COLUMNS = 512
 """Columns that are added up together: their sums stay in the first cache."""
 
+ROWS = 128
+"""Rows of columns that are added up one after another, each block of them to a sum in float64: of a
+million rows, the small ones would be lost beside the sum of all before."""
+
 
 @subroutine
 def total(x):
@@ -78,24 +82,41 @@ def add_rows(x, inner, y):
         y[j] = (((y[j] + a[j]) + b[j]) + c[j]) + d[j]
 
 
+@ordered_subroutine
+def add_block(x, at, n, inner, y):
+    """y = the sums of n rows of x, of which the first begins at `at`."""
+    y[:] = 0
+    i = 0
+    while i + 4 <= n:
+        add_rows(x[at:], inner, y)
+        i, at = i + 4, at + 4 * inner
+    while i < n:
+        row = x[at : at + y.size]
+        for j in range(y.size):
+            y[j] += row[j]
+        i, at = i + 1, at + inner
+
+
 @ordered_kernel
 def sum_of_columns(start, stop, x, n, inner, out):
     """out (outer, inner) = the sums over n, for the blocks of columns start to stop."""
     blocks = (inner + COLUMNS - 1) // COLUMNS
+    sums = np.empty(COLUMNS if n > ROWS else 0, np.float64)
     for item in range(start, stop):
         outer, left = item // blocks, item % blocks * COLUMNS
         right = min(left + COLUMNS, inner)
         y = out[outer * inner + left : outer * inner + right]
-        y[:] = 0
-        i, at = 0, outer * n * inner
-        while i + 4 <= n:
-            add_rows(x[at + left :], inner, y)
-            i, at = i + 4, at + 4 * inner
-        while i < n:
-            row = x[at + left : at + right]
+        at = outer * n * inner + left
+        if n <= ROWS:
+            add_block(x, at, n, inner, y)
+            continue
+        sums[:] = 0
+        for first in range(0, n, ROWS):
+            add_block(x, at + first * inner, min(ROWS, n - first), inner, y)
             for j in range(y.size):
-                y[j] += row[j]
-            i, at = i + 1, at + inner
+                sums[j] += y[j]
+        for j in range(y.size):
+            y[j] = sums[j]
 
 
 @ordered_subroutine
