@@ -125,6 +125,29 @@ def test_layouts(layout: str, dtype: str, be: CudaBackend) -> None:
     agree(list(got), [total.astype(numpy), BARE.silu(total).astype(numpy)], dtype, layout)
 
 
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("columns", [24, 23])
+def test_the_narrowest_array_is_loaded_by_16_bytes(columns: int, at: int, be: CudaBackend) -> None:
+    """A wider one beside it by several loads; both one by one where they are not aligned."""
+    wide, narrow = BY_CHAR["f"], BY_CHAR["E"]
+    x = np.linspace(-3, 3, 5 * columns + 1, dtype=np.float32)[at:][: 5 * columns]
+    x, y = x.reshape(5, columns), np.linspace(-1, 1, 5 * columns).reshape(5, columns).astype(narrow)
+    mask = y > 0
+    steps = [
+        Step("astype", (Given(1),), "f"), Step("add", (Given(0), Made(0)), "f"),
+        Step("where", (Given(2), Made(1), 0.0), "f"), Step("astype", (Made(2),), "E"),
+    ]  # fmt: skip
+    sources: list[str] = []
+    run = be.runtime.launch_source
+    be.runtime.launch_source = lambda text, *rest: (sources.append(text), run(text, *rest))
+    got = fused(be, steps, x, y, mask, kept=(Made(2), Made(3)))
+    total = np.where(mask, x + y.astype(wide), wide.type(0))
+    np.testing.assert_array_equal(got[0], total)
+    np.testing.assert_array_equal(got[1], total.astype(narrow))
+    whole = at == 0  # rows together are a multiple of 8 or end in a tail
+    assert f"constexpr int N = {8 if whole else 1};" in sources[0]
+
+
 def _with_strides(like: np.ndarray, dtype: np.dtype, draw: Any) -> np.ndarray:
     """Numbers in an array of another dtype that lies in memory as `like` does."""
     base = like if like.base is None else like.base

@@ -747,3 +747,27 @@ def test_a_norm_of_many_tensors_reads_nothing_of_those_without_elements(
     monkeypatch.setattr(one, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
     arrays = [np.empty(0, np.float32)] * 500 + [np.full(3, 2, np.float32)]
     assert one.total_norm(arrays) == np.sqrt(np.float32(12))
+
+
+def beside(x: Any, off: int) -> Any:
+    """A copy that begins `off` elements behind a multiple of 16 bytes."""
+    memory = np.zeros(x.size + 32, x.dtype)
+    start = -(memory.ctypes.data // x.itemsize) % (16 // x.itemsize) + off
+    out = memory[start : start + x.size].reshape(x.shape)
+    out[...] = x
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("which", [(0,), (1,), (2,), (0, 1, 2), ()], ids=str)
+@pytest.mark.parametrize("method", ["layer_norm", "layer_norm_grad", "rms_norm_grad", "rope"])
+def test_one_array_that_is_not_aligned(
+    method: str, which: tuple[int, ...], dtype: str, one: CudaBackend
+) -> None:
+    """Rows of whole packs, of which some begin between two multiples of 16 bytes."""
+    arguments = CASES[method][-1](Draw(dtype, rows=9))
+    given = [
+        beside(x, int(i in which)) if isinstance(x, np.ndarray) and x.dtype.name == dtype else x
+        for i, x in enumerate(arguments)
+    ]
+    agree(call(one, method, given), call(BARE, method, arguments), dtype, method)

@@ -264,11 +264,11 @@ CACHED: list[dict[str, Any]] = [
 ]
 
 
-def layer_norm_grad(weighted: bool) -> Case:
+def layer_norm_grad(weighted: bool, columns: int = 67) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
-        x = a(a.rows, 67)
+        x = a(a.rows, columns)
         _, mean, rstd = BARE.layer_norm(x, None, None, 1e-5)
-        return a(a.rows, 67), x, a(67) if weighted else None, mean, rstd
+        return a(a.rows, columns), x, a(columns) if weighted else None, mean, rstd
 
     return arguments
 
@@ -359,11 +359,11 @@ def positive_definite(a: Draw) -> Any:
     return x + x.swapaxes(-1, -2) + 14 * np.eye(7, dtype=a.dtype)
 
 
-def rms_norm_grad(weighted: bool) -> Case:
+def rms_norm_grad(weighted: bool, columns: int = 67) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
-        x = a(a.rows, 67)
+        x = a(a.rows, columns)
         _, rstd = BARE.rms_norm(x, None, 1e-5)
-        return a(a.rows, 67), x, a(67) if weighted else None, rstd
+        return a(a.rows, columns), x, a(columns) if weighted else None, rstd
 
     return arguments
 
@@ -937,14 +937,16 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 67), a(67), a(67), 1e-5),
         lambda a: (a(2, a.rows, 21), a(21), None, 1e-5),
         lambda a: (a(a.rows, 67), None, None, 1e-5),
+        lambda a: (a(a.rows, 320), a(320), a(320), 1e-5),
     ],
-    "layer_norm_grad": [layer_norm_grad(True), layer_norm_grad(False)],
+    "layer_norm_grad": [layer_norm_grad(True), layer_norm_grad(False), layer_norm_grad(True, 320)],
     "rms_norm": [
         lambda a: (a(a.rows, 67), a(67), 1e-5),
         lambda a: (a(a.rows, 67), a(67), 1e-5, True),
         lambda a: (a(2, a.rows, 21), None, 1e-5),
+        lambda a: (a(a.rows, 320), a(320), 1e-5, True),
     ],
-    "rms_norm_grad": [rms_norm_grad(True), rms_norm_grad(False)],
+    "rms_norm_grad": [rms_norm_grad(True), rms_norm_grad(False), rms_norm_grad(True, 320)],
     # Products, embeddings, attention
     "matmul": [
         lambda a: (a(a.rows, 67), a(67, 131)),
@@ -1007,6 +1009,11 @@ CASES: dict[str, list[Case]] = {
         *(rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)),
         *(rotation_of_rows(1), rotation_of_rows(3)),
         lambda a: (a(2, 3, a.rows, 8), a(1, 1, 1, 4), a(1, 1, 1, 4)),
+        *[
+            lambda a, d=d, by=by: (a(2, 3, a.rows, d), *[a(1, 1, a.rows, 16) for _ in "cs"], by)
+            for d in (32, 48)
+            for by in (False, True)
+        ],
     ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],

@@ -9,7 +9,14 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.cuda.launching import FLOATS, MAX_GRID, KernelLauncher, computed_in
+from gradient.backends.cuda.launching import (
+    EACH,
+    FLOATS,
+    LOAD,
+    MAX_GRID,
+    KernelLauncher,
+    computed_in,
+)
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Shape
 
@@ -135,8 +142,14 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         cos, sin = (a.reshape((1,) * (4 - a.ndim) + a.shape) for a in (cos, sin))
         b, h, t, d = x.shape
         out = self.empty(x.shape, x.dtype)
-        sizes = (h, t, d, cos.shape[-1], *strides(x, 3), *strides(cos, 3), int(interleaved))
-        self.launch("rope", "rope", x, (b * h * t,), 64, x, cos, sin, out, *map(np.int64, sizes))
+        half, steps, pack = cos.shape[-1], (*strides(x, 3), *strides(cos, 3)), LOAD // x.itemsize
+        in_packs = all(n % pack == 0 for n in (half, d, *steps)) and all(
+            self.runtime.address(each) % LOAD == 0 for each in (x, cos, sin, out)
+        )
+        threads = b * h * t * (d - half) // (pack if in_packs else 1)
+        sizes = (b * h * t, h, t, d, half, *steps, int(interleaved), int(in_packs))
+        given = x, cos, sin, out, *map(np.int64, sizes)
+        self.launch("rope", "rope", x, (-(-threads // EACH),), EACH, *given)
         return out
 
     def _parts_of_keys(

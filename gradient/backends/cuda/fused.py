@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.launching import KernelLauncher, block_of
+from gradient.backends.cuda.launching import LOAD, KernelLauncher, block_of
 from gradient.backends.expression import End, Expression, Fusing, Input, Layout, Result, Step
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
@@ -39,8 +39,6 @@ BLOCK, ROW_BLOCK = 256, 512
 MOST_BLOCKS = 1024
 """That a reduction over all axes is divided among."""
 MOST_AXES = 4
-LOAD = 16
-"""Bytes that a thread loads at a time, where arrays are aligned so."""
 
 TEXTS = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "truediv": "{0} / {1}",
@@ -177,12 +175,13 @@ class FusedKernels(KernelLauncher):
         return self.reshape(out, (1,) * len(shape)) if end.keepdims else out
 
     def _width(self, walk: Walk, arrays: Sequence[Array]) -> int:
-        """How many elements a thread takes: as many as are LOAD bytes of the widest array, if all
-        that move along the last axis are aligned so."""
-        width = LOAD // max(x.itemsize for x in arrays)
+        """How many elements a thread takes: as many as are LOAD bytes of the narrowest array of
+        numbers, and several loads of wider ones, if all that move along the last axis are aligned
+        so."""
+        width = LOAD // min([x.itemsize for x in arrays if x.dtype != bool] or [8])
         for x, strides in zip(arrays, walk.strides, strict=True):
             *outer, inner = strides
-            aligned = self.runtime.address(x) % (width * x.itemsize) == 0
+            aligned = self.runtime.address(x) % min(LOAD, width * x.itemsize) == 0
             if inner == 1 and not (aligned and all(s % width == 0 for s in outer)):
                 return 1
         return width

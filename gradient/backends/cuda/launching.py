@@ -18,6 +18,8 @@ MAX_BLOCK, MAX_GRID = 1024, 65535
 """Threads of a block, and blocks along the second and the third axis of a grid."""
 EACH = 256
 """Threads of a block where each works on one number."""
+LOAD = 16
+"""Bytes that a thread loads at a time, where arrays are aligned so."""
 PER_THREAD = 8
 """Numbers of a row that a thread works on, where the row allows it."""
 

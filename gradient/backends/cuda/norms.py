@@ -8,8 +8,11 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.norms import NormDefaults
-from gradient.backends.cuda.launching import KernelLauncher, computed_in
+from gradient.backends.cuda.launching import LOAD, KernelLauncher, computed_in
 from gradient.backends.required import Axis
+
+ENOUGH_BLOCKS = 1024
+"""That add up the columns of a gradient, where it has rows for so many."""
 
 
 class NormKernels(KernelLauncher, NormDefaults[Array]):
@@ -140,15 +143,16 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         return gx, self._column_sums("rms_norm_grad_weight", x, g, x, rstd)[0]
 
     def _column_sums(self, kernel: str, x: Array, *arrays: Array) -> tuple[Array, Array]:
-        """The gradients for weight and bias: each block adds up a part of the rows for 32 columns,
-        in an order that does not change, and the parts are added up after it."""
+        """The gradients for weight and bias: each block adds up a part of the rows for some
+        columns, in an order that does not change, and the parts are added up after it."""
         columns = x.shape[-1]
         rows = x.size // columns
-        parts = min(-(-rows // 64), 64)
+        across = -(-columns // (32 * (LOAD // x.itemsize)))
+        parts = min(-(-rows // 64), max(64, ENOUGH_BLOCKS // across))
         number = np.dtype(computed_in(x))
         sums = self.empty((2, parts, columns), number)
         self.launch(
-            "norms", kernel, x, (-(-columns // 32), parts), 256,
+            "norms", kernel, x, (across, parts), 256,
             *arrays, sums, np.int64(rows), np.int64(columns),
         )  # fmt: skip
         both = self.sum(sums, 1)

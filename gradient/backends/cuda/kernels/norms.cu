@@ -5,9 +5,7 @@
 // the cache. `weight` and `bias` may be null.
 #include "rows.cuh"
 
-template <class T> __device__ computed<T> weight_at(const T* weight, Int column) {
-    return weight ? computed<T>(weight[column]) : computed<T>(1);
-}
+template <class T> __device__ Or<T> or_one(const T* weight) { return {weight, T(1.0f)}; }
 
 // y = (x - mean) * rstd * weight + bias
 template <class T>
@@ -25,10 +23,10 @@ __device__ void layer_norm(const T* x, const T* weight, const T* bias, T* y, com
     A rest = whole.a / A(columns);  // what the rounding of the mean left over; NaN of infinities
     A scale = 1 / sqrt(whole.b / A(columns) - rest * rest + eps);
     if (threadIdx.x == 0) mean[row] = rest == rest ? centre + rest : centre, rstd[row] = scale;
-    map_columns(columns, y, [&](Int c, A x) {
-        A normed = (x - centre - rest) * scale * weight_at(weight, c);
-        return bias ? normed + A(bias[c]) : normed;
-    }, x);
+    map_columns(columns, y, [&](Int, A x, A times, A plus) {
+        A normed = (x - centre - rest) * scale * times;
+        return bias ? normed + plus : normed;
+    }, x, or_one(weight), Or<T>{bias, T(0.0f)});
 }
 
 // gx = rstd * (gn - mean(gn) - n * mean(gn * n)) with n = (x - mean) * rstd and gn = g * weight
@@ -40,15 +38,15 @@ __device__ void layer_norm_grad(const T* g, const T* x, const T* weight, const c
     g += start, x += start, gx += start;
     A centre = mean[row], scale = rstd[row];
     Sums<A> mine = {0, 0};
-    each_column(columns, [&](Int c, A g, A x) {
-        A gn = g * weight_at(weight, c);
+    each_column(columns, [&](Int, A g, A x, A times) {
+        A gn = g * times;
         mine.a += gn, mine.b += gn * ((x - centre) * scale);
-    }, g, x);
+    }, g, x, or_one(weight));
     auto whole = block_sums(mine.a, mine.b);
     A of_gn = whole.a / A(columns), of_product = whole.b / A(columns);
-    map_columns(columns, gx, [&](Int c, A g, A x) {
-        return scale * (g * weight_at(weight, c) - of_gn - (x - centre) * scale * of_product);
-    }, g, x);
+    map_columns(columns, gx, [&](Int, A g, A x, A times) {
+        return scale * (g * times - of_gn - (x - centre) * scale * of_product);
+    }, g, x, or_one(weight));
 }
 
 // y = x * rstd * weight; with round_first the product x * rstd is rounded to T before it is
@@ -63,11 +61,11 @@ __device__ void rms_norm(const T* x, const T* weight, T* y, computed<T>* rstd, I
     each_column(columns, [&](Int, A x) { sum += x * x; }, x);
     A scale = 1 / sqrt(block_sum(sum) / A(columns) + eps);
     if (threadIdx.x == 0) rstd[row] = scale;
-    map_columns(columns, y, [&](Int c, A x) {
+    map_columns(columns, y, [&](Int, A x, A times) {
         A normed = x * scale;
         if (round_first) normed = A(T(normed));
-        return normed * weight_at(weight, c);
-    }, x);
+        return normed * times;
+    }, x, or_one(weight));
 }
 
 // gx = rstd * (gn - n * mean(gn * n)) with n = x * rstd and gn = g * weight
@@ -78,38 +76,59 @@ __device__ void rms_norm_grad(const T* g, const T* x, const T* weight, const com
     Int row = blockIdx.x, start = row * columns;
     g += start, x += start, gx += start;
     A scale = rstd[row], product = 0;
-    each_column(columns, [&](Int c, A g, A x) { product += g * weight_at(weight, c) * (x * scale); },
-                g, x);
+    each_column(columns, [&](Int, A g, A x, A times) { product += g * times * (x * scale); }, g, x,
+                or_one(weight));
     product = block_sum(product) / A(columns);
-    map_columns(columns, gx, [&](Int c, A g, A x) {
-        return scale * (g * weight_at(weight, c) - x * scale * product);
-    }, g, x);
+    map_columns(columns, gx, [&](Int, A g, A x, A times) {
+        return scale * (g * times - x * scale * product);
+    }, g, x, or_one(weight));
 }
 
-// The gradients for weight and bias, sums over the rows of g * n and of g. A block has 32 columns
-// (its threads of one warp read neighbours) and the rows of its part: row r for part r % gridDim.y.
-// sums (2, parts, columns): the parts are added up afterwards, so the order never changes.
+// The gradients for weight and bias, sums over the rows of g * n and of g. A lane has N columns, which
+// are 16 bytes where rows are aligned so, a warp 32 N, and a block the rows of its part: row r for part
+// r % gridDim.y. sums (2, parts, columns): the parts are added up afterwards, so the order never changes.
 template <class T>
 __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, const computed<T>* rstd,
                             computed<T>* sums, Int rows, Int columns) {
     typedef computed<T> A;
-    __shared__ A of_weight[8][32], of_bias[8][32];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    Int column = Int(blockIdx.x) * 32 + lane, parts = gridDim.y;
-    A weight = 0, bias = 0;
+    constexpr int N = 16 / sizeof(T), COLUMNS = 32 * N, WARPS = 8;
+    __shared__ A of_weight[WARPS][COLUMNS], of_bias[WARPS][COLUMNS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Int first = Int(blockIdx.x) * COLUMNS, column = first + lane * N, parts = gridDim.y;
+    const bool in_packs = columns % N == 0 && is_aligned<N>(g) && is_aligned<N>(x);
+    A weight[N] = {}, bias[N] = {};
     if (column < columns)
-        for (Int row = blockIdx.y + warp * parts; row < rows; row += 8 * parts) {
-            A value = A(g[row * columns + column]);
-            A centre = mean ? mean[row] : A(0);
-            weight += value * ((A(x[row * columns + column]) - centre) * rstd[row]);
-            bias += value;
+        for (Int row = blockIdx.y + warp * parts; row < rows; row += WARPS * parts) {
+            const T *g_row = g + row * columns + column, *x_row = x + row * columns + column;
+            const A centre = mean ? mean[row] : A(0), scale = rstd[row];
+            Pack<T, N> of_g, of_x;
+            if (in_packs) {
+                of_g = load_pack<N>(g_row), of_x = load_pack<N>(x_row);
+            } else {
+#pragma unroll
+                for (int k = 0; k < N; k++) {
+                    const bool inside = column + k < columns;
+                    of_g.values[k] = inside ? g_row[k] : T(0.0f);
+                    of_x.values[k] = inside ? x_row[k] : T(0.0f);
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < N; k++) {
+                const A value = A(of_g.values[k]);
+                weight[k] += value * ((A(of_x.values[k]) - centre) * scale);
+                bias[k] += value;
+            }
         }
-    of_weight[warp][lane] = weight, of_bias[warp][lane] = bias;
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        of_weight[warp][lane * N + k] = weight[k], of_bias[warp][lane * N + k] = bias[k];
     __syncthreads();
-    if (warp > 0 || column >= columns) return;
-    for (int w = 1; w < 8; w++) weight += of_weight[w][lane], bias += of_bias[w][lane];
-    sums[blockIdx.y * columns + column] = weight;
-    sums[(parts + blockIdx.y) * columns + column] = bias;
+    for (int i = threadIdx.x; i < COLUMNS && first + i < columns; i += blockDim.x) {
+        A whole = of_weight[0][i], of_g = of_bias[0][i];
+        for (int w = 1; w < WARPS; w++) whole += of_weight[w][i], of_g += of_bias[w][i];
+        sums[blockIdx.y * columns + first + i] = whole;
+        sums[(parts + blockIdx.y) * columns + first + i] = of_g;
+    }
 }
 
 #define EXPORT(NAME, T)                                                                            \

@@ -14,11 +14,31 @@ template <int N, class T> __device__ inline bool is_aligned(const T* row) {
     return reinterpret_cast<unsigned long long>(row) % (N * sizeof(T)) == 0;
 }
 
+// A row, or null: then `otherwise` stands for each of its numbers. It is loaded as rows are.
+template <class T> struct Or {
+    const T* at;
+    T otherwise;
+    __device__ Or operator+(Int i) const { return {at ? at + i : at, otherwise}; }
+    __device__ T operator[](Int i) const { return at ? at[i] : otherwise; }
+};
+
+template <int N, class T> __device__ inline Pack<T, N> load_pack(Or<T> row) {
+    if (row.at) return load_pack<N>(row.at);
+    Pack<T, N> pack;
+#pragma unroll
+    for (int k = 0; k < N; k++) pack.values[k] = row.otherwise;
+    return pack;
+}
+
+template <int N, class T> __device__ inline bool is_aligned(Or<T> row) {
+    return is_aligned<N>(row.at);  // as null is
+}
+
 // Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
 // threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
 // arrays are aligned so.
 template <class F, class T, class... More>
-__device__ void each_element(Int first, Int step, Int count, F f, const T* x, const More*... more) {
+__device__ void each_element(Int first, Int step, Int count, F f, const T* x, More... more) {
     constexpr int N = 16 / sizeof(T);
     Int in_packs = 0;
     if (is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
@@ -39,7 +59,7 @@ __device__ void each_element(Int first, Int step, Int count, F f, const T* x, co
 // out[index] = f(index, value, ...), rounded once, for the elements of this thread.
 template <class F, class T, class... More>
 __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const T* x,
-                             const More*... more) {
+                             More... more) {
     constexpr int N = 16 / sizeof(T);
     Int in_packs = 0;
     if (is_aligned<N>(out) && is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
@@ -62,12 +82,12 @@ __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const 
 
 // The same for the columns of a row on which one block works.
 template <class F, class T, class... More>
-__device__ void each_column(Int columns, F f, const T* row, const More*... more) {
+__device__ void each_column(Int columns, F f, const T* row, More... more) {
     each_element(threadIdx.x, blockDim.x, columns, f, row, more...);
 }
 
 template <class F, class T, class... More>
-__device__ void map_columns(Int columns, T* out, F f, const T* row, const More*... more) {
+__device__ void map_columns(Int columns, T* out, F f, const T* row, More... more) {
     map_elements(threadIdx.x, blockDim.x, columns, out, f, row, more...);
 }
 
