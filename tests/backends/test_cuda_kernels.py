@@ -749,6 +749,24 @@ def test_a_norm_of_many_tensors_reads_nothing_of_those_without_elements(
     assert one.total_norm(arrays) == np.sqrt(np.float32(12))
 
 
+@pytest.mark.parametrize(
+    ("count", "digits"),
+    [(1, 1), (2, 1), (256, 1), (257, 2), (50257, 2), (65536, 2), (65537, 3), (151936, 3)],
+)
+def test_an_embedding_sorts_by_the_digits_of_its_vocabulary(
+    count: int, digits: int, one: CudaBackend
+) -> None:
+    draw = np.random.default_rng(0)
+    index = draw.integers(0, count, (2, 2600))
+    index[0, :3] = index[1, -3:] = 0, count - 1, count // 2
+    g = draw.standard_normal((2, 2600, 1)).astype(np.float32)
+    out = one.embedding_grad(g, index, count)
+    agree([out], [BARE.embedding_grad(g, index, count)], "float32", "embedding_grad")
+    moved = [name for name in one.runtime.launched if name.startswith("radix_move")]
+    assert len(moved) == digits
+    assert set(moved) == {f"radix_move_{'float16' if count <= 65536 else 'float32'}"}
+
+
 def beside(x: Any, off: int) -> Any:
     """A copy that begins `off` elements behind a multiple of 16 bytes."""
     memory = np.zeros(x.size + 32, x.dtype)

@@ -14,8 +14,8 @@ from gradient.backends.cuda.launching import KernelLauncher, block_of
 class EmbeddingKernels(KernelLauncher, AttentionDefaults[Array]):
     """Overrides the gradient of `composed.attention`'s embedding."""
 
-    argsort: Any
     zeros: Any
+    _order_of_indices: Any
 
     def embedding_grad(self, g: Array, indices: Array, num_embeddings: int) -> Array:
         if not (self.has_kernel(g) and indices.dtype == np.int64 and indices.size > 0):
@@ -24,7 +24,7 @@ class EmbeddingKernels(KernelLauncher, AttentionDefaults[Array]):
         out = self.zeros((num_embeddings, columns), g.dtype)
         self.launch(
             "embedding", "embedding_grad", g, (index.size,), min(block_of(columns), 256),
-            self.contiguous(g), index, self.argsort(index, 0), out,
+            self.contiguous(g), index, self._order_of_indices(index, num_embeddings), out,
             *map(np.int64, (index.size, columns, num_embeddings)), self.index_fault(),
         )  # fmt: skip
         return out

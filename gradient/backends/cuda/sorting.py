@@ -50,6 +50,15 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         self.launch_rows("scans", "cumsum", x, x, out)
         return out
 
+    def _order_of_indices(self, index: Array, count: int) -> Array:
+        """The order of a line of indices below `count`, which keeps equal ones together: by no more
+        digits than these need. (Where others stand says nothing of them.)"""
+        if count > 1 << 32:
+            return self.argsort(index, 0)
+        word = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
+        digits = max(1, -(-(count - 1).bit_length() // 8))
+        return self._sorted(self.astype(index, word), index.size, False, digits)
+
     def _along_rows(self, x: Array, axis: int, places_in: Any) -> Array:
         """The places that a function gives for rows, back along `axis`."""
         axis %= x.ndim
@@ -73,11 +82,12 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         )  # fmt: skip
         return places
 
-    def _sorted(self, rows: Array, taken: int, largest: bool) -> Array:
-        """int64 (..., taken): the order of each row, up to so many."""
+    def _sorted(self, rows: Array, taken: int, largest: bool, digits: int | None = None) -> Array:
+        """int64 (..., taken): the order of each row, up to so many; by its lowest `digits` of 8
+        bits if they are told."""
         columns = rows.shape[-1]
         if columns > IN_ONE_BLOCK:
-            return self._by_digits(rows, largest)[..., :taken]
+            return self._by_digits(rows, largest, digits or rows.itemsize)[..., :taken]
         places = self.empty((*rows.shape[:-1], taken), np.dtype(np.int64))
         width = _power(columns)
         self._launch_sorting(
@@ -87,13 +97,13 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         )  # fmt: skip
         return places
 
-    def _by_digits(self, rows: Array, largest: bool) -> Array:
-        """The order of rows of any length, digit by digit."""
+    def _by_digits(self, rows: Array, largest: bool, digits: int) -> Array:
+        """The order of rows of any length, digit by digit from the lowest."""
         columns, count = rows.shape[-1], rows.size // rows.shape[-1]
         tiles = -(-columns // TILE)
         order = self.empty(rows.shape, np.dtype(np.int64))
         offsets = self.empty((count, DIGITS, tiles), np.dtype(np.uint32))
-        word, digits = np.dtype(f"u{rows.itemsize}"), rows.itemsize
+        word = np.dtype(f"u{rows.itemsize}")
         buffers = [
             (self.empty(rows.shape, word), self.empty(rows.shape, np.dtype(np.uint32)))
             for _ in range(min(2, digits - 1))
