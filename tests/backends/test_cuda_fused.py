@@ -134,13 +134,13 @@ def test_the_narrowest_array_is_loaded_by_16_bytes(columns: int, at: int, be: Cu
     x, y = x.reshape(5, columns), np.linspace(-1, 1, 5 * columns).reshape(5, columns).astype(narrow)
     mask = y > 0
     steps = [
-        Step("astype", (Given(1),), "f"), Step("add", (Given(0), Made(0)), "f"),
-        Step("where", (Given(2), Made(1), 0.0), "f"), Step("astype", (Made(2),), "E"),
+        Step("astype", (Input(1),), "f"), Step("add", (Input(0), Result(0)), "f"),
+        Step("where", (Input(2), Result(1), 0.0), "f"), Step("astype", (Result(2),), "E"),
     ]  # fmt: skip
     sources: list[str] = []
     run = be.runtime.launch_source
     be.runtime.launch_source = lambda text, *rest: (sources.append(text), run(text, *rest))
-    got = fused(be, steps, x, y, mask, kept=(Made(2), Made(3)))
+    got = fused(be, steps, x, y, mask, kept=(Result(2), Result(3)))
     total = np.where(mask, x + y.astype(wide), wide.type(0))
     np.testing.assert_array_equal(got[0], total)
     np.testing.assert_array_equal(got[1], total.astype(narrow))
