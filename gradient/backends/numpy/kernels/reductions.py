@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba import types
 
 from gradient.backends.numpy.kernels.compilation import (
     kernel,
@@ -11,6 +15,7 @@ from gradient.backends.numpy.kernels.compilation import (
     ordered_subroutine,
     subroutine,
 )
+from gradient.backends.numpy.kernels.vectors import intrinsic
 
 PART = 4096
 """Elements of a row that are added up together, in vectors whose lanes are chains."""
@@ -149,15 +154,81 @@ def argmax_of_columns(start, stop, x, n, inner, sign, out):
             out[to + j] = places[j]
 
 
+EIGHT = 8
+"""Numbers whose running sums are taken together."""
+
+
+def _sums_of_eight(backward: bool) -> Any:
+    """An intrinsic sums(x, at, total, out, to) -> total: out[to : to + 8] = total + the running
+    sums of x[at : at + 8], or of x[at], x[at - 1], ... x[at - 7]; what it gives is the last."""
+
+    @intrinsic
+    def sums(context, x, at, total, out, to):
+        def generate(context, builder, signature, arguments):
+            x_, at_, total_, out_, to_ = arguments
+            bits = ir.IntType(32)
+            numbers = ir.VectorType(context.get_value_type(x.dtype), EIGHT)
+            doubles = ir.VectorType(ir.DoubleType(), EIGHT)
+            zeros = ir.Constant(doubles, [0.0] * EIGHT)
+
+            def place(array: Any, value: Any, index: Any) -> Any:
+                data = context.make_array(array)(context, builder, value).data
+                return builder.bitcast(builder.gep(data, [index]), numbers.as_pointer())
+
+            def shuffled(a: Any, b: Any, lanes: Any) -> Any:
+                return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(bits, EIGHT), lanes))
+
+            if backward:
+                at_ = builder.sub(at_, ir.Constant(at_.type, EIGHT - 1))
+            values = builder.load(place(x, x_, at_))
+            values.align = x.dtype.bitwidth // 8
+            if numbers != doubles:
+                values = builder.fpext(values, doubles)
+            if backward:
+                values = shuffled(values, values, list(range(EIGHT))[::-1])
+            for apart in (1, 2, 4):  # each lane adds what the one so far before it has
+                behind = shuffled(zeros, values, [EIGHT + i - apart for i in range(EIGHT)])
+                values = builder.fadd(values, behind)
+            first = builder.insert_element(ir.Constant(doubles, ir.Undefined), total_, bits(0))
+            y = builder.fadd(values, shuffled(first, first, [0] * EIGHT))
+            last = builder.fadd(builder.extract_element(values, bits(EIGHT - 1)), total_)
+            if numbers != doubles:
+                y = builder.fptrunc(y, numbers)
+            builder.store(y, place(out, out_, to_)).align = out.dtype.bitwidth // 8
+            return last
+
+        n = types.int64
+        return types.float64(x, n, types.float64, out, n), generate
+
+    return sums
+
+
+sums_of_eight, sums_of_eight_before = _sums_of_eight(False), _sums_of_eight(True)
+
+
 @ordered_kernel
 def running_sums(start, stop, x, n, first, step, out):
     """Running sums, in float64, of the rows start to stop of n numbers, of which the i-th is
-    element `first` + i * `step` of its row of x."""
+    element `first` + i * `step` of its row of x; `step` is 1 or -1. Float32 numbers are added up
+    eight at a time: float64 ones one by one, whose sums could be infinite in one order alone."""
     row = start
+    whole = n - n % EIGHT if x.itemsize == 4 else 0  # what sums of eight are made of
     while row + 4 <= stop:
         a, b, c, d = 0.0, 0.0, 0.0, 0.0
         at, to = row * n + first, row * n
-        for i in range(n):
+        for i in range(0, whole, EIGHT):
+            if step == 1:
+                a = sums_of_eight(x, at, a, out, to + i)
+                b = sums_of_eight(x, at + n, b, out, to + n + i)
+                c = sums_of_eight(x, at + 2 * n, c, out, to + 2 * n + i)
+                d = sums_of_eight(x, at + 3 * n, d, out, to + 3 * n + i)
+            else:
+                a = sums_of_eight_before(x, at, a, out, to + i)
+                b = sums_of_eight_before(x, at + n, b, out, to + n + i)
+                c = sums_of_eight_before(x, at + 2 * n, c, out, to + 2 * n + i)
+                d = sums_of_eight_before(x, at + 3 * n, d, out, to + 3 * n + i)
+            at += EIGHT * step
+        for i in range(whole, n):
             a += x[at]
             b += x[at + n]
             c += x[at + 2 * n]
@@ -170,7 +241,13 @@ def running_sums(start, stop, x, n, first, step, out):
         row += 4
     while row < stop:
         a, at = 0.0, row * n + first
-        for i in range(n):
+        for i in range(0, whole, EIGHT):
+            if step == 1:
+                a = sums_of_eight(x, at, a, out, row * n + i)
+            else:
+                a = sums_of_eight_before(x, at, a, out, row * n + i)
+            at += EIGHT * step
+        for i in range(whole, n):
             a += x[at]
             out[row * n + i] = a
             at += step
