@@ -200,3 +200,28 @@ def test_a_compiled_step_has_the_bits_of_an_eager_one(rng: Any) -> None:
         assert compiled(x).item() == eager.item()
     for layer, grad in zip(layers, grads, strict=True):
         assert layer.weight.grad.numpy().tobytes() == grad.tobytes()
+
+
+@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize(
+    "sizes", [(24, 16, 64), (25, 256, 32), (12, 300, 64), (40, 50, 129)], ids=str
+)
+def test_a_bias_of_rows_is_added_to_each_column(
+    sizes: tuple[int, int, int], second: str, rng: np.random.Generator
+) -> None:
+    m, k, n = sizes
+    a, b, bias = draw(rng, m, k), LAYOUTS[second](draw(rng, 2, k, n)), draw(rng, m)
+    out = np.full((2, m, n), np.nan, np.float32)
+    threads.parallel_for(*gemm.launch(a, b, bias, out, upright=True))
+    check(out, a, b, bias[:, None])
+
+
+@pytest.mark.parametrize("columns", [32, 64, 128])
+def test_rows_that_are_read_where_they_are_have_the_bits_of_packed_ones(
+    columns: int, rng: np.random.Generator
+) -> None:
+    a, b = draw(rng, 30, 256), draw(rng, 256, columns)
+    packed = be.matmul(in_parts(a), b)  # rows whose numbers lie apart are packed
+    assert packed.tobytes() == be.matmul(a, b).tobytes()
+    wide = np.concatenate([b, draw(rng, 256, 512)], 1)  # more panels, for which rows are packed
+    assert (be.matmul(a, wide)[:, :columns] == packed).all()

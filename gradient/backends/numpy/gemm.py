@@ -100,10 +100,13 @@ def _is_compiled() -> bool:
     return kernels.available() and kernels.load("cpu").BYTES >= 32
 
 
-def launch(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> Any:
-    """What `parallel_for` is to be given for out = a @ b, `out` being contiguous. For each 256 of
-    k an element has one chain of sums."""
-    return _launch(a, b, bias, out, False)
+def launch(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray, upright: bool = False
+) -> Any:
+    """What `parallel_for` is to be given for out = a @ b (+ bias, a number for each column, or for
+    each row if `upright`), `out` being contiguous. For each 256 of k an element has one chain of
+    sums."""
+    return _launch(a, b, bias, out, False, upright)
 
 
 def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any) -> Any:
@@ -113,15 +116,18 @@ def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, ou
     return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True)
 
 
-def _launch(a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool) -> Any:
-    *batch, m, n = out.shape
+def _launch(
+    a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool, upright: bool = False
+) -> Any:
+    *leading, m, n = out.shape
+    batch = tuple(leading)
     k, matrices = a.shape[-1], math.prod(batch)
     rows, columns = _blocks(m, n, k, matrices)
     bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
     return (
         *(kernels.load("gemm").product, matrices * -(-m // rows) * -(-n // columns), 1),
-        *(*_operand(a, batch), *_operand(b, batch), bias, out.reshape(-1), n),
-        *(m, n, k, rows, columns, chained),
+        *(*_operand(a, batch), *_operand(b, batch), bias, upright),
+        *(out.reshape(-1), n, m, n, k, rows, columns, chained),
     )
 
 
@@ -139,17 +145,23 @@ def _blocks(m: int, n: int, k: int, matrices: int) -> tuple[int, int]:
     return rows, columns
 
 
-def _operand(x: np.ndarray, batch: list[int]) -> tuple[np.ndarray, np.ndarray, int, int]:
+def _operand(x: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int, int]:
     """A matrix, or a batch of them, as the kernel takes it: the memory from its first number to its
     last, where each matrix begins, and the distances of rows and columns."""
     steps = [stride // 4 for stride in x.strides]
+    return _memory(x, steps), _starts(x.shape[:-2], tuple(steps[:-2]), batch), steps[-2], steps[-1]
+
+
+@functools.lru_cache(maxsize=1024)
+def _starts(shape: tuple[int, ...], steps: tuple[int, ...], batch: tuple[int, ...]) -> np.ndarray:
+    """Where each matrix of a batch begins in the memory of an operand of this shape. It is shared,
+    and never written to."""
     starts = np.zeros((1,) * len(batch), np.int64)
-    for axis, (size, step) in enumerate(zip(x.shape[-3::-1], steps[-3::-1], strict=True), 1):
+    for axis, (size, step) in enumerate(zip(shape[::-1], steps[::-1], strict=True), 1):
         if size > 1:
             along = [size if i == len(batch) - axis else 1 for i in range(len(batch))]
             starts = starts + (np.arange(size) * step).reshape(along)
-    starts = np.broadcast_to(starts, batch).reshape(-1)
-    return _memory(x, steps), kernels.contiguous(starts), steps[-2], steps[-1]
+    return kernels.contiguous(np.broadcast_to(starts, batch).reshape(-1))
 
 
 def _memory(x: np.ndarray, steps: list[int]) -> np.ndarray:

@@ -3,7 +3,8 @@
 A block packs what it reads of `a` into tiles of ROWS rows, and of `b` one panel of two vectors'
 columns at a time, DEPTH of k at a time: the block of `a` stays in the second cache, the panel in
 the first (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008, section
-4). A tile's sums with a panel stay in registers.
+4). A tile's sums with a panel stay in registers. Rows of `a` that few panels are multiplied by are
+read where they are: as quick in the loop, and without the time to pack them.
 
 Every element is one chain of multiplications and additions in the order of k, or one chain for each
 DEPTH of k, whose results are added in order: the same bits however the result is cut into blocks,
@@ -22,6 +23,7 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.tiles import tile_6, tile_12
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, load, store
 
 DEPTH = 256
@@ -33,6 +35,12 @@ ROWS = 12 if BYTES == 64 else 6
 WIDTH = LANES[types.float32]
 PAIR = 2 * WIDTH
 """Columns of a panel."""
+
+FEW_PANELS = 4
+"""Panels in a block up to which its rows of `a` are not packed."""
+
+row_tile = tile_12 if BYTES == 64 else tile_6
+"""A tile of ROWS rows that lie as they are in memory."""
 
 SQUARE = 16
 """Rows of k that are copied together, so that the lines of the cache that tiles share are read
@@ -185,6 +193,14 @@ def corner_of(packed, part, panel_at, count, corner, c, to, c_row, rows, columns
 
 
 @ordered_subroutine
+def add_to_columns(bias, first, rows, c, at, c_row, columns):
+    """c (rows, columns) += bias[:, None], from its number `first` on."""
+    for i in range(rows):
+        for j in range(columns):
+            c[at + i * c_row + j] += bias[first + i]
+
+
+@ordered_subroutine
 def add_to_rows(bias, first, columns, c, at, c_row, rows):
     """c (rows, columns) += bias, from its number `first` on."""
     for i in range(rows):
@@ -194,10 +210,11 @@ def add_to_rows(bias, first, columns, c, at, c_row, rows):
 
 @ordered_kernel
 def product(
-    start, stop, a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, bias, c, c_row,
-    m, n, k, block_rows, block_columns, chained,
+    start, stop, a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, bias, upright,
+    c, c_row, m, n, k, block_rows, block_columns, chained,
 ):  # fmt: skip
-    """c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,)): its blocks start to stop.
+    """c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,), or (M, 1) if `upright`):
+    its blocks start to stop.
 
     a and b are flat arrays: of each are said where the matrices of the batch begin, and how far
     apart rows and columns are. The matrices of c follow one another, its rows are `c_row` apart;
@@ -205,27 +222,41 @@ def product(
     """
     down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
     high = (min(block_rows, m) + ROWS - 1) // ROWS * ROWS
-    packed = np.empty(DEPTH * (high + PAIR) + 2 * PAIR + 16, np.float32)
+    depth = min(DEPTH, k)
+    packed = np.empty(depth * (high + PAIR) + 2 * PAIR + 16, np.float32)
     panel_at = (-packed.ctypes.data % 64) // 4  # both begin at a line of the cache
-    rows_at = panel_at + DEPTH * PAIR
+    rows_at = panel_at + depth * PAIR
     corner = np.zeros(ROWS * PAIR, np.float32)
+    in_place = a_column == 1 and (chained or k <= DEPTH)
     for number in range(start, stop):
         matrix, block = number // (down * across), number % (down * across)
         top, left = block % down * block_rows, block // down * block_columns
         bottom, right = min(top + block_rows, m), min(left + block_columns, n)
         c_at = matrix * m * c_row
+        unpacked = top  # the rows before this one are read where they are
+        if in_place and right - left <= FEW_PANELS * PAIR and (right - left) % PAIR == 0:
+            unpacked = bottom - (bottom - top) % ROWS
         for p in range(0, k, DEPTH):
             count, begin, add = min(DEPTH, k - p), p > 0 and chained, p > 0 and not chained
-            at = a_starts[matrix] + top * a_row + p * a_column
-            pack_rows(a, at, a_row, a_column, bottom - top, count, m - top, packed, rows_at)
+            a_at = a_starts[matrix] + p * a_column
+            if unpacked < bottom:
+                pack_rows(
+                    a, a_at + unpacked * a_row, a_row, a_column, bottom - unpacked, count,
+                    m - unpacked, packed, rows_at,
+                )  # fmt: skip
             for j in range(left, right, PAIR):
                 columns = min(PAIR, right - j)
                 at = b_starts[matrix] + p * b_row + j * b_column
                 pack_columns(b, at, b_row, b_column, count, columns, packed, panel_at)
                 for i in range(top, bottom, ROWS):
-                    part, to = rows_at + (i - top) * count, c_at + i * c_row + j
+                    part, to = rows_at + (i - unpacked) * count, c_at + i * c_row + j
                     rows = min(ROWS, bottom - i)
-                    if columns == PAIR and rows == ROWS:
+                    if i < unpacked:
+                        row_tile(
+                            a, a_at + i * a_row, a_row, 1, packed, panel_at, PAIR, count,
+                            c, to, c_row, begin,
+                        )  # fmt: skip
+                    elif columns == PAIR and rows == ROWS:
                         tile(packed, part, packed, panel_at, count, c, to, c_row, begin, add)
                     else:
                         corner_of(
@@ -233,4 +264,7 @@ def product(
                             begin, add,
                         )  # fmt: skip
                     if bias.size > 0 and p + count == k:
-                        add_to_rows(bias, j, columns, c, to, c_row, rows)
+                        if upright:
+                            add_to_columns(bias, i, rows, c, to, c_row, columns)
+                        else:
+                            add_to_rows(bias, j, columns, c, to, c_row, rows)
