@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -188,18 +189,11 @@ def describe_file(path: Path) -> dict[str, Any]:
 
     file = SafetensorsFile(path)
     weights = [
-        (name, _product(entry.shape), entry.stop - entry.start, entry.dtype, tuple(entry.shape))
+        (name, math.prod(entry.shape), entry.stop - entry.start, entry.dtype, tuple(entry.shape))
         for name, entry in file.entries.items()
     ]
     described = {"model": str(path), **_sizes(weights), "tensors": _tensors(weights)}
     return described | _metadata(file.metadata)
-
-
-def _product(shape: Iterable[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
 
 
 def _sizes(weights: Iterable[Weight]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """DeepSeek-V2 and V2-Lite (DeepSeek-AI 2024, arXiv:2405.04434): latent attention and a mixture.
 
-Keys and values of all heads are projections of one short vector for each token, its latent. That
-and a key of rotary positions is all that the cache holds: the projections are done on the other
-side, to queries and to what is gathered (section 2.1.2).
+Keys and values of all heads are projections of one short vector per token, the latent. The cache
+holds the latent and one rotated key only: instead of keys and values, the queries and the attention
+outputs are projected (section 2.1.2).
 
 Dimensions:
     B  batch    T  new tokens    C  hidden_size    H  num_attention_heads
@@ -20,12 +20,7 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import constant, positive, same_as, size
-from gradient.models.llama import (
-    LlamaDecoderLayer,
-    LlamaForCausalLM,
-    LlamaMLP,
-    LlamaRMSNorm,
-)
+from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaMLP, LlamaRMSNorm
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 from gradient.models.llama_moe import MoeFields, QwenMoeForCausalLM, expert_problems
 from gradient.models.moe import Router, SparseMoe
@@ -48,12 +43,12 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
     rms_norm_eps: float = positive(1e-6)
     attention_bias: bool = False
     mlp_bias: bool = False
-    q_lora_rank: int | None = size(1536)  # None: queries come of x in one projection
+    q_lora_rank: int | None = size(1536)  # None: one projection makes the queries
     kv_lora_rank: int = size(512)
     qk_nope_head_dim: int = size(128)
     qk_rope_head_dim: int = size(64)
     v_head_dim: int = size(128)
-    first_k_dense_replace: int = 0  # so many layers have an MLP in the mixture's place
+    first_k_dense_replace: int = 0  # this many first layers have an MLP, no mixture
     n_routed_experts: int = size(64)
     n_shared_experts: int = size(2)
     moe_intermediate_size: int = size(1407)
@@ -82,8 +77,8 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
     @property
     def scale(self) -> float:
         rope = self.rope_parameters
-        warmth = yarn_mscale(rope.get("factor") or 1.0, rope.get("mscale_all_dim") or 0.0)
-        return (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5 * warmth**2
+        mscale = yarn_mscale(rope.get("factor") or 1.0, rope.get("mscale_all_dim") or 0.0)
+        return (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5 * mscale**2
 
 
 class DeepseekV2Attention(CausalAttention):
@@ -120,7 +115,7 @@ class DeepseekV2Attention(CausalAttention):
         weight: Tensor = self.kv_b_proj.weight
         weight = weight.dequantize() if weight.dtype.is_packed else weight
         to_key, to_value = weight.view(H, -1, L).split([self.N, weight.shape[0] // H - self.N], 1)
-        # A query's product with a projected latent is the projected query's with the latent.
+        # q . (to_key latent) = (q to_key) . latent
         query = gradient.cat([q_nope @ to_key, rotate(q_rope)], dim=-1)  # (B, H, T, L + R)
         y = self.attend(past, query, key, key).view(B, T, H, -1)[..., :L]  # (B, T, H, L)
         y = y.transpose(1, 2) @ to_value.mT  # (B, H, T, V)
@@ -128,7 +123,7 @@ class DeepseekV2Attention(CausalAttention):
 
 
 class DeepseekV2Moe(SparseMoe):
-    """A mixture with experts besides that see every token (section 2.2)."""
+    """A mixture of experts, and shared experts that every token goes through (section 2.2)."""
 
     def __init__(self, config: DeepseekV2Config) -> None:
         C, E, I = config.hidden_size, config.n_routed_experts, config.moe_intermediate_size  # noqa: E741
@@ -139,7 +134,7 @@ class DeepseekV2Moe(SparseMoe):
         self.shared_experts = LlamaMLP(config, I * config.n_shared_experts)
 
     def mix(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """As every mixture, with scaled weights."""
+        """The weighted sum of the experts, scaled by `routed_scaling_factor`."""
         return super().mix(x, weights * self.factor, experts)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +143,7 @@ class DeepseekV2Moe(SparseMoe):
 
 
 class DeepseekV2DecoderLayer(LlamaDecoderLayer):
-    """LLaMA's, of latent attention and a mixture; the first layers have an MLP."""
+    """LLaMA's layer with latent attention and, after the first layers, a mixture of experts."""
 
     def __init__(self, config: DeepseekV2Config, layer: int, **parts: Any) -> None:
         mlp = LlamaMLP if layer < config.first_k_dense_replace else DeepseekV2Moe

@@ -37,12 +37,12 @@ __all__ = ["FalconConfig", "FalconForCausalLM"]
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Tell one key-value head from one for each query head."""
+    """Set `multi_query`, which GGUF files do not have."""
     values["multi_query"] = values["num_kv_heads"] == 1
 
 
 def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add the name of the order that queries, keys and values are in."""
+    """Add the name that llama.cpp has for the order of queries, keys and values."""
     keys["tensor_data_layout"] = "jploski"
     return []
 
@@ -132,17 +132,17 @@ class FalconConfig(RotaryConfig):
 
     @property
     def parallel(self) -> bool:
-        """Return whether attention and MLP stand side by side."""
+        """Return whether attention and MLP both read the layer's input."""
         return self.new_decoder_architecture or self.parallel_attn
 
     @property
     def two_norms(self) -> bool:
-        """Return whether attention and MLP, side by side, have a norm each."""
+        """Return whether parallel attention and MLP have a norm each."""
         return self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2)
 
 
 class FalconAttention(CausalAttention):
-    """Causal self-attention, whose one matrix holds groups: queries, their key and their value."""
+    """Causal self-attention; one projection gives groups of queries with their key and value."""
 
     def __init__(self, config: FalconConfig, layer: int) -> None:
         super().__init__(layer)
@@ -162,7 +162,7 @@ class FalconAttention(CausalAttention):
 
 
 class FalconDecoderLayer(nn.Module):
-    """Attention and MLP, side by side on one norm or on two, or one after the other."""
+    """Attention and MLP, in parallel (after one norm, or one each) or in sequence."""
 
     def __init__(self, config: FalconConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class OPTConfig(DecoderConfig):
     max_position_embeddings: int = size(2048)
     word_embed_proj_dim: int | None = size(None)  # None: hidden_size
     activation_function: str = activation("relu")
-    do_layer_norm_before: bool = True  # OPT-350M's norms stand behind attention and MLP
+    do_layer_norm_before: bool = True  # False, in OPT-350M: norms after attention and MLP
     _remove_final_layer_norm: bool = False
     layer_norm_elementwise_affine: bool = True
     enable_bias: bool = True
@@ -62,8 +62,13 @@ class OPTConfig(DecoderConfig):
         return self.word_embed_proj_dim or self.hidden_size
 
 
+def layer_norm(config: OPTConfig) -> nn.LayerNorm:
+    """A layer norm over C."""
+    return nn.LayerNorm(config.hidden_size, elementwise_affine=config.layer_norm_elementwise_affine)
+
+
 class OPTAttention(ProjectedAttention):
-    """Attention, all of whose layers have biases, or none."""
+    """Causal self-attention, with a bias in every projection or in none."""
 
     def __init__(self, config: OPTConfig, layer: int) -> None:
         bias, dropout = config.enable_bias, config.attention_dropout
@@ -71,21 +76,17 @@ class OPTAttention(ProjectedAttention):
 
 
 class OPTDecoderLayer(nn.Module):
-    """Attention, then two linear layers, with norms before them or behind what they add to."""
+    """Attention and MLP, each with a residual connection and a norm before or after it."""
 
     def __init__(self, config: OPTConfig, layer: int) -> None:
         super().__init__()
-        C, bias, affine = (
-            config.hidden_size,
-            config.enable_bias,
-            config.layer_norm_elementwise_affine,
-        )
+        C, bias = config.hidden_size, config.enable_bias
         self.norm_first = config.do_layer_norm_before
         self.self_attn = OPTAttention(config, layer)
-        self.self_attn_layer_norm = nn.LayerNorm(C, elementwise_affine=affine)
+        self.self_attn_layer_norm = layer_norm(config)
         self.fc1 = nn.Linear(C, config.ffn_dim, bias=bias)
         self.fc2 = nn.Linear(config.ffn_dim, C, bias=bias)
-        self.final_layer_norm = nn.LayerNorm(C, elementwise_affine=affine)
+        self.final_layer_norm = layer_norm(config)
         self.act = ACTIVATIONS[config.activation_function]
         self.dropout = nn.Dropout(config.dropout)
 
@@ -107,20 +108,14 @@ class OPTDecoder(nn.Module):
 
     def __init__(self, config: OPTConfig) -> None:
         super().__init__()
-        C, E, affine = (
-            config.hidden_size,
-            config.embedding_size,
-            config.layer_norm_elementwise_affine,
-        )
+        C, E = config.hidden_size, config.embedding_size
         positions, layers = config.max_position_embeddings, range(config.num_hidden_layers)
         normed = config.do_layer_norm_before and not config._remove_final_layer_norm
         self.embed_tokens = nn.Embedding(config.vocab_size, E, config.padding_idx)
         self.embed_positions = nn.Embedding(positions + FIRST_POSITION, C)
         self.project_in = nn.Linear(E, C, bias=False) if E != C else nn.Identity()
         self.layers = nn.ModuleList([OPTDecoderLayer(config, layer) for layer in layers])
-        self.final_layer_norm = (
-            nn.LayerNorm(C, elementwise_affine=affine) if normed else nn.Identity()
-        )
+        self.final_layer_norm = layer_norm(config) if normed else nn.Identity()
         self.project_out = nn.Linear(C, E, bias=False) if E != C else nn.Identity()
 
     def forward(self, input_ids: Tensor, positions: Tensor, past: PastKeyValues | None) -> Tensor:
@@ -133,7 +128,7 @@ class OPTDecoder(nn.Module):
 
 
 class OPTModel(nn.Module):
-    """The decoder under the name that files have for it."""
+    """The decoder, as `model.decoder` in checkpoints."""
 
     def __init__(self, config: OPTConfig) -> None:
         super().__init__()

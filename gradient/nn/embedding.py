@@ -21,7 +21,53 @@ __all__ = [
 ]
 
 
-class Embedding(Module):
+class EmbeddingTable(Module):
+    """What `Embedding` and `EmbeddingBag` share: W (num_embeddings, embedding_dim)."""
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None,
+        weight: Tensor | None,
+        sparse: bool,
+        *,
+        trained: bool = True,
+        device: DeviceLike,
+        dtype: DType | None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if sparse:
+            raise ArgumentError(
+                f"{name}: scale_grad_by_freq and sparse gradients are not available"
+            )
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ArgumentError(
+                    f"{name}: padding_idx must be within num_embeddings {num_embeddings}, "
+                    f"got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = padding_idx
+        shape = (num_embeddings, embedding_dim)
+        if weight is not None and tuple(weight.shape) != shape:
+            raise ShapeError(f"{name}: expected _weight {shape}, got {tuple(weight.shape)}")
+        values = empty(shape, device=device, dtype=dtype) if weight is None else weight
+        self.weight = Parameter(values, requires_grad=trained)
+        if weight is None:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """W standard normal, the padding row zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx].zero_()
+
+
+class Embedding(EmbeddingTable):
     """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).
 
     The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down
@@ -42,34 +88,11 @@ class Embedding(Module):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__()
-        if scale_grad_by_freq or sparse:
-            raise ArgumentError(
-                "Embedding: scale_grad_by_freq and sparse gradients are not available"
-            )
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError(
-                    f"Embedding: padding_idx must be within num_embeddings {num_embeddings}, "
-                    f"got {padding_idx}"
-                )
-            padding_idx %= num_embeddings
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
-        shape = (num_embeddings, embedding_dim)
-        if _weight is not None and tuple(_weight.shape) != shape:
-            raise ShapeError(f"Embedding: expected _weight {shape}, got {tuple(_weight.shape)}")
-        given = empty(shape, device=device, dtype=dtype) if _weight is None else _weight
-        self.weight = Parameter(given, requires_grad=not _freeze)
-        if _weight is None:
-            self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """W standard normal, the padding row zero."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].zero_()
+        super().__init__(
+            num_embeddings, embedding_dim, padding_idx, _weight, scale_grad_by_freq or sparse,
+            trained=not _freeze, device=device, dtype=dtype,
+        )  # fmt: skip
+        self.max_norm, self.norm_type = max_norm, norm_type
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)

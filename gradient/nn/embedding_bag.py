@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Self
 
 from gradient import functional as F
-from gradient.autograd import no_grad
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, ShapeError
-from gradient.nn import init
-from gradient.nn.module import Module
-from gradient.nn.parameter import Parameter
+from gradient.errors import ShapeError
+from gradient.nn.embedding import EmbeddingTable
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
 __all__ = [
@@ -20,7 +16,7 @@ __all__ = [
 ]
 
 
-class EmbeddingBag(Module):
+class EmbeddingBag(EmbeddingTable):
     """The "sum", "mean" or "max" of each bag's rows of W (num_embeddings, embedding_dim).
 
     Bags are the rows of integers (B, N), or parts of (N,) that begin at `offsets` (B,): the result
@@ -42,35 +38,12 @@ class EmbeddingBag(Module):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__()
-        if scale_grad_by_freq or sparse:
-            raise ArgumentError(
-                "EmbeddingBag: scale_grad_by_freq and sparse gradients are not available"
-            )
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError(
-                    f"EmbeddingBag: padding_idx must be within num_embeddings {num_embeddings}, "
-                    f"got {padding_idx}"
-                )
-            padding_idx %= num_embeddings
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        super().__init__(
+            num_embeddings, embedding_dim, padding_idx, _weight, scale_grad_by_freq or sparse,
+            device=device, dtype=dtype,
+        )  # fmt: skip
         self.max_norm, self.norm_type, self.mode = max_norm, norm_type, mode
-        self.include_last_offset, self.padding_idx = include_last_offset, padding_idx
-        shape = (num_embeddings, embedding_dim)
-        if _weight is not None and tuple(_weight.shape) != shape:
-            raise ShapeError(f"EmbeddingBag: expected _weight {shape}, got {tuple(_weight.shape)}")
-        given = empty(shape, device=device, dtype=dtype) if _weight is None else _weight
-        self.weight = Parameter(given)
-        if _weight is None:
-            self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """W standard normal, the padding row zero."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with no_grad():
-                self.weight[self.padding_idx].zero_()
+        self.include_last_offset = include_last_offset
 
     def forward(
         self,

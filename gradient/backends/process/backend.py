@@ -398,10 +398,6 @@ class ProcessBackend(Backend[Any]):
         return (x if x.base is None else x.base) is (base if base.base is None else base.base)
 
 
-def _without(shape: Shape, axis: int) -> Shape:
-    return (*shape[:axis], -1, *shape[axis + 1 :])
-
-
 def _kind(x: Any) -> Any:
     """The dtype of an array, or the type of a number."""
     return x.dtype if hasattr(x, "dtype") else type(x)
