@@ -1,4 +1,4 @@
-"""Mixed precision: in which dtypes ops compute where `gradient.amp.autocast` is on.
+"""Mixed precision: the dtypes in which ops compute while `gradient.amp.autocast` is on.
 
 An op declares its policy, `@op(..., autocast="float32")`; a function that is composed of ops has
 it by a decorator, `@autocasts("float32")`:
@@ -46,20 +46,20 @@ _threads_in_autocast = 0
 
 
 def _chars(policy: Policy) -> str:
-    """What `np.dtype.char` is of the dtypes that a policy casts."""
+    """The `np.dtype.char` of the dtypes that a policy casts."""
     return _HALF_CHARS + FLOAT32.char if policy.startswith("lower_precision") else _HALF_CHARS
 
 
 def looked_at(chars: set[str], policy: Policy) -> None:
-    """Have a set of dtypes' chars hold those that `policy` casts while autocast is on."""
+    """Register a set of dtype chars, which holds those that `policy` casts while autocast is on."""
     _sets.append((chars, policy))
     if _threads_in_autocast:
         chars.update(_chars(policy))
 
 
 def set_autocast(dtypes: dict[str, DType] | None) -> dict[str, DType] | None:
-    """Set autocast's 16-bit dtype for each type of device where it is on, None if it is on nowhere,
-    in this thread. Gives what it was."""
+    """Set this thread's autocast dtype for each device type, None to turn autocast off; return
+    the previous setting."""
     global _threads_in_autocast
     before, mode.autocast = mode.autocast, dtypes
     if (before is None) is not (dtypes is None):
@@ -73,8 +73,8 @@ def set_autocast(dtypes: dict[str, DType] | None) -> dict[str, DType] | None:
 
 
 def wanted(policy: Policy, backend: Backend, dtypes: Iterable[Any]) -> np.dtype | None:
-    """The dtype that inputs of these dtypes are given in by `policy`, those that it casts at all
-    (`casts`); None where autocast is off for the device, or the policy leaves them alone."""
+    """The dtype to which `policy` casts inputs of these dtypes; None if autocast is off for the
+    device, or the policy leaves them alone."""
     kind = backend.device.partition(":")[0]
     dtype = (mode.autocast or {}).get(kind)
     if dtype is None or (kind == "cpu" and policy.endswith("_on_gpu")):
@@ -90,7 +90,7 @@ def casts(dtype: Any, target: np.dtype) -> bool:
 
 
 def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
-    """Arrays, and what else an op takes, as `policy` wants them."""
+    """An op's inputs, with the arrays among them cast as `policy` asks."""
     dtypes = [getattr(a, "dtype", None) for a in arrays]
     target = wanted(policy, backend, dtypes)
     if target is None:
@@ -102,8 +102,8 @@ def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
 
 
 def autocasts(policy: Policy) -> Callable[[Function], Function]:
-    """Declare the policy of a function that is composed of ops. Where it holds, autocast is off
-    inside, so that these take what they are given as it comes (as in PyTorch)."""
+    """Decorator: declare the policy of a function composed of ops. While its policy applies,
+    autocast is off inside, as in PyTorch."""
 
     def declare(function: Function) -> Function:
         @functools.wraps(function)

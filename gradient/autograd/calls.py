@@ -1,4 +1,4 @@
-"""What the op decorator returns: one wrapper an arity.
+"""The wrappers that the op decorator returns, one for each arity.
 
 Each runs the op's function on raw arrays and makes a node where a gradient is wanted. They are the
 hot path of eager execution: whatever can be settled before the call is settled here, once, when the

@@ -1,5 +1,5 @@
-"""Turn an array library's exception into ours: the function by its public name, what was expected,
-what came. Costs nothing until an op fails."""
+"""Turn an array library's exception into one of ours, which names the function, what was
+expected and what came. Runs only when an op fails."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
 def translated(
     op: Op, error: Exception, name: str, inputs: str, shapes: list[tuple[int, ...]]
 ) -> GradientError:
-    """An array library's error in our words, by the name and inputs of the op that met it, or of a
-    function that called the op."""
+    """The error for an array library's exception, named after the op that failed, or after a
+    function that called it."""
     line = first_line(error)
     if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
         return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
@@ -148,13 +148,13 @@ def error_of_caller(
 
 
 def out_of_range(name: str, index: int, dim: int, size: int) -> str:
-    """The words for an index beyond its dimension."""
+    """The message for an index out of range."""
     return f"{name}: index {index} is out of range for dimension {dim}, whose size is {size}"
 
 
 def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
-    """Why shapes do not broadcast: the last dimension in which two of them differ, but for some
-    `trailing` ones, such as those of matrices."""
+    """Why shapes do not broadcast: the last dimension in which two of them differ, without the
+    last `trailing` ones (those of matrices)."""
     for back in range(1 + trailing, max(map(len, shapes), default=0) + 1):
         sizes = [s[-back] for s in shapes if len(s) >= back and s[-back] != 1]
         if len(set(sizes)) > 1:
@@ -166,7 +166,7 @@ def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
 
 
 def packed_refused(name: str, array: Any) -> DTypeError:
-    """The error of an op that does not take a packed tensor."""
+    """The error for a packed tensor given to an op that does not take one."""
     *others, last = TAKE_PACKED
     return DTypeError(
         f"{name}: not defined for packed tensors, got {array.dtype.name} {tuple(array.shape)}; "
@@ -175,7 +175,7 @@ def packed_refused(name: str, array: Any) -> DTypeError:
 
 
 def listed(names: list[str], inputs: tuple[Any, ...]) -> str:
-    """The inputs with their shapes and dtypes; those that were left out are not."""
+    """The inputs, except None, with their shapes and dtypes."""
     shown = [
         f"{name} {describe(value)}"
         for name, value in zip(names, inputs[:MAX_LISTED], strict=False)
@@ -186,7 +186,7 @@ def listed(names: list[str], inputs: tuple[Any, ...]) -> str:
 
 
 def describe(value: Any) -> str:
-    """`(2, 3) float32` of a tensor, the value itself of anything else."""
+    """`(2, 3) float32` for a tensor; the repr of anything else."""
     if isinstance(value, Variable):
         return f"{tuple(value.array.shape)} {value.array.dtype}"
     return repr(value)

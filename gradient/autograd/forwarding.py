@@ -1,4 +1,4 @@
-"""Functions and methods that also take NumPy's names of arguments: `x.sum(axis=0, keepdims=True)`.
+"""Functions and methods that also take NumPy's argument names: `x.sum(axis=0, keepdims=True)`.
 
 PyTorch takes these beside its own. Python looks up keywords before it enters a function, so that
 another has to stand in front of it: with the same parameters, which it hands on by position. It
@@ -28,7 +28,7 @@ NUMPY = {"axis": "dim", "keepdims": "keepdim", "a": "input", "x": "input", "x1":
 
 
 class _Missing:
-    """In place of an argument that was not given."""
+    """Stands for an argument that was not passed."""
 
 
 MISSING = _Missing()
@@ -42,7 +42,7 @@ def parameters(function: Any) -> tuple[str, ...]:
 
 
 def can_be_forwarded(function: Any) -> bool:
-    """Whether its parameters have names, and are not too many."""
+    """Whether all parameters have names, and there are not too many."""
     if not isinstance(function, FunctionType):
         return False
     code = inspect.unwrap(function).__code__
@@ -52,7 +52,7 @@ def can_be_forwarded(function: Any) -> bool:
 
 
 def forwarded(function: Function) -> Function:
-    """`function` behind one that takes NumPy's names too."""
+    """Decorator: accept NumPy's argument names too."""
     own: Any = inspect.unwrap(function)
     n, defaults = own.__code__.co_argcount, own.__defaults__ or ()
     call: Any = (OPS if hasattr(own, "op") else BY_ARITY)[n](function)
@@ -70,7 +70,8 @@ def forwarded(function: Function) -> Function:
 def corrected(
     function: Any, args: tuple[Any, ...], named: dict[str, Any], error: Exception
 ) -> dict[str, Any] | None:
-    """The arguments by their own names, of a call that failed; None if the names were right."""
+    """The arguments of a failed call under the function's own names; None if the names were
+    right."""
     own, caller = inspect.unwrap(function), function.__qualname__
     names = parameters(own)
     given = {name: value for name, value in zip(names, args, strict=False) if value is not MISSING}
@@ -196,7 +197,7 @@ def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def located(result: Any) -> Any:
-    """The result of an op, whose node shall say where the user called it, not this file."""
+    """The result of an op, its node's location set to the user's line instead of this file's."""
     if result.node is not None:
         frame = getframe(2)
         result.node.location = frame.f_code, frame.f_lasti

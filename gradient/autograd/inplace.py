@@ -1,4 +1,4 @@
-"""What in-place operations overwrote, so that a backward pass that needs the old values says so.
+"""Track in-place writes, so that a backward pass that needs overwritten values raises an error.
 
 PyTorch counts versions on every tensor. Here the forward pass pays nothing: a write in place marks
 the memory's owner with the next of the nodes' sequence numbers. A saved array was overwritten if
@@ -45,7 +45,7 @@ last_write = _LastWrite()
 
 
 def mark_overwritten(backend: Any, array: Any, op: str) -> None:
-    """Note that `op` has just written to `array` in place."""
+    """Record that `op` has just written to `array` in place."""
     owner = backend.storage(array)
     key = id(owner)
     mark = marks.get(key)
@@ -61,13 +61,14 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
 
 
 def version(backend: Any, array: Any) -> int:
-    """0, or the sequence number of the last write in place: another one after each."""
+    """The sequence number of the last in-place write to the memory of `array`; 0 if there was
+    none."""
     mark = marks.get(id(backend.storage(array)))
     return mark.sequence_nr if mark else 0
 
 
 def check_saved(node: Node) -> None:
-    """Raise if a value that `node` saved was overwritten since."""
+    """Raise if a value that `node` saved has been overwritten since."""
     for name, value in _kept(node):
         mark = marks.get(id(node.backend.storage(value)))
         if mark is not None and mark.sequence_nr > node.sequence_nr:
@@ -80,7 +81,8 @@ def check_saved(node: Node) -> None:
 
 
 def _kept(node: Node) -> Iterator[tuple[str, Any]]:
-    """The arrays that `node` keeps, by name: saved values, and options such as an index or mask."""
+    """The arrays that `node` holds, by name: saved values, and options such as an index or a
+    mask."""
     options = getattr(node, "options", None) or {}
     saved = zip(node.op.saved_names, node.saved or (), strict=False)
     for name, value in (*saved, *options.items()):
@@ -92,7 +94,8 @@ def _kept(node: Node) -> Iterator[tuple[str, Any]]:
 
 
 def place_of(node: Node) -> str:
-    """The line that called the node's op; inside this package, how to see the program's own."""
+    """The source line that called the node's op; for a line inside this package, how to find the
+    user's line."""
     line = source_line(node.location)
     if line.startswith(PACKAGE):
         line += "; run under gradient.autograd.detect_anomaly() for the line of your program"

@@ -55,7 +55,7 @@ mode = _Mode()
 
 
 def recording() -> int:
-    """`mode.grad` where operations are recorded."""
+    """The value of `mode.grad` that turns recording on."""
     return WATCHED if mode.anomaly or mode.saved_hooks is not None else True
 
 
@@ -78,7 +78,7 @@ class _GradMode:
         mode.grad = self._previous.pop()
 
     def _again(self) -> _GradMode:
-        """Another like this one: calls of a decorated function share no state among threads."""
+        """A copy: calls of a decorated function share no state among threads."""
         return type(self)()
 
     def __call__(self, function: F) -> F:
@@ -138,8 +138,9 @@ class enable_grad(no_grad):  # noqa: N801
 
 
 class inference_mode(no_grad):  # noqa: N801
-    """Record nothing, and mark what is made: it is not written outside, nor saved for a backward
-    pass. `inference_mode(False)` leaves the mode and records again, as in PyTorch."""
+    """Record nothing, and mark new tensors: they may not be written outside of the mode, nor
+    saved for a backward pass. `inference_mode(False)` turns it off and recording on, as in
+    PyTorch."""
 
     inference = True
 

@@ -68,7 +68,7 @@ class Node:
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
 
     def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `hook(grad)` when this node's gradient is known; what it returns replaces it."""
+        """Call `hook(grad)` with this node's gradient; a returned value replaces the gradient."""
         if self.hooks is None:
             self.hooks = []
         return RemovableHandle(self.hooks, hook)
@@ -142,8 +142,8 @@ packing_used: list[bool] = []
 
 
 def watch(node: Node) -> None:
-    """Remember the stack that made `node` (anomaly detection), and have hooks pack what it saves:
-    whichever is on."""
+    """Store the stack that made `node`, for anomaly detection, and apply saved-tensor hooks to
+    what it saves; whichever is on."""
     if mode.saved_hooks is not None:
         mode.saved_hooks.pack(node)
     if not mode.anomaly:

@@ -104,7 +104,7 @@ class Op:
         ]
 
     def _sort_names(self, options: set[str]) -> None:
-        """Settle, for every name that a rule uses, where its value comes from."""
+        """Find, for every name that a rule uses, the source of its value."""
         names = list(dict.fromkeys(n for need in self.needs for n in need))
         shapes = {f"{name}_shape": i for i, name in enumerate(self.inputs)}
         self.sources: dict[str, tuple[str, Any]] = {}
@@ -157,7 +157,7 @@ class Op:
     # Forward: keep what the rules of the inputs that need a gradient name ----------------------
 
     def plan(self, wanted: tuple[bool, ...]) -> list[tuple[str, Any]]:
-        """For each saved name, its source, or ("none", None) if no wanted rule uses it."""
+        """For each saved name its source, or ("none", None) if no rule that is needed uses it."""
         if self.single_rule:
             used = {name for need in self.needs for name in need}
         else:
@@ -173,8 +173,8 @@ class Op:
         extras: dict[str, Any] | None,
         options: dict[str, Any],
     ) -> Node | None:
-        """The node of a call that returned `y`; none where that has no gradient, being of integers
-        or bools. (Ops of one and two inputs have this inlined.)"""
+        """The node of a call that returned `y`; None if the result is of integers or bools. (Ops
+        of one and two inputs inline this.)"""
         several = type(y) is list
         if not several and y.dtype.kind in "biu":
             return None

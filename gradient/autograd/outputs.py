@@ -53,7 +53,7 @@ def output_node(node: Node, index: int, array: Any) -> Node:
 
 
 def with_zeros(node: Node, grads: list[Any], backend: Any) -> list[Any]:
-    """The gradients of a node's several results, zeros for those that nobody used."""
+    """The gradients of all results of a node: zeros for results without one."""
     return [
         backend.zeros(shape, dtype) if g is None else g
         for g, shape, dtype in zip(grads, node.shape, node.dtype, strict=True)

@@ -60,8 +60,8 @@ WIDE_FLOATS = FLOAT32, float64.numpy
 
 @functools.cache
 def checked_chars(kinds: str, policy: Policy | None) -> set[str]:
-    """What `np.dtype.char` is of the dtypes at which an op's inputs have to be looked at: those of
-    the kinds, and while autocast is on those that it casts. (Ops alike share one set.)"""
+    """The `np.dtype.char` of all dtypes that an op has to check its inputs for: those of the
+    kinds and, while autocast is on, those that it casts. Ops with the same kinds share one set."""
     chars = {char for kind in kinds for char in _CHARS[kind]}
     if policy is not None:
         looked_at(chars, policy)
@@ -144,8 +144,8 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
 
 
 def plain_number(value: Any) -> Any:
-    """An operand that is no tensor; a NumPy scalar as the Python number that it is to PyTorch,
-    which decides no dtype: a float32 loss times np.float64(2) stays float32."""
+    """An operand that is not a tensor; NumPy scalars become Python numbers, which decide no
+    dtype, as in PyTorch: a float32 loss times np.float64(2) stays float32."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -174,7 +174,7 @@ def refuse_kinds(op: Op, kinds: str, dtypes: set[Any], numbers: list[Any]) -> No
 
 
 def refuse_complex(caller: str, dtypes: Iterable[Any], numbers: Iterable[Any] = ()) -> None:
-    """Raise if one of the inputs of what takes real numbers alone is complex."""
+    """Raise if an input of a function for real numbers is complex."""
     for dtype in (*dtypes, *map(type, numbers)):
         if dtype is complex or getattr(dtype, "kind", "")[:1] == "c":
             got, fix = getattr(dtype, "name", "complex"), "take .abs(), .real or .imag first"
@@ -182,15 +182,15 @@ def refuse_complex(caller: str, dtypes: Iterable[Any], numbers: Iterable[Any] = 
 
 
 def asarray(backend: Backend, value: Any) -> Any:
-    """An operand that is neither tensor nor Python number, a NumPy array or scalar, as an array."""
+    """A NumPy array or scalar as an array of the backend."""
     if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeMismatch(f"expected a Tensor or a number, got {type(value).__name__}")
     return backend.asarray(value)
 
 
 def cast(backend: Backend, value: Any, dtype: DType) -> Any:
-    """An array of that dtype; a Python number is left to the array library's weak promotion where
-    that gives the right dtype, and becomes an array where it does not (bfloat16)."""
+    """`value` in `dtype`. Python numbers stay numbers where the array library's promotion gives
+    the right dtype, and become arrays where it does not (bfloat16)."""
     if hasattr(value, "dtype"):
         return value if value.dtype == dtype.numpy else backend.astype(value, dtype.numpy)
     if dtype.numpy.kind == "V" or dtype.kind == "bool":

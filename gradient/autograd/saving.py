@@ -1,4 +1,4 @@
-"""What a node saves of a call: the values that gradient rules name, and nothing else."""
+"""What a node saves of a call: the values that its gradient rules use, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = 
 
 
 def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
-    """A plan (see `Op.plan`) as a function, with the common cases unrolled."""
+    """A function that saves what a plan lists (see `Op.plan`), with the common cases unrolled."""
     values = [GETTERS[kind](key) for kind, key in plan]
     if not values:
         return lambda arrays, y, extras: ()

@@ -1,4 +1,4 @@
-"""The type of arrays, for type checkers: what definitions may use of them."""
+"""The type of arrays, for type checkers: the operators that composed definitions may use."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def written() -> int:
 
 
 def count_write(part: Any) -> None:
-    """To be called when a part was written in place: what was made of it has to be made anew."""
+    """Count an in-place write to a part, so that arrays derived from it are made again."""
     global _written
     _written += 1
     owner = memory_of(part)
@@ -69,7 +69,7 @@ def count_write(part: Any) -> None:
 
 
 def write_count(parts: tuple[Any, ...]) -> int:
-    """How many writes were counted in the memory of these parts, whoever's they were."""
+    """The number of writes counted in the memory of these parts."""
     if not _writes:
         return 0
     return sum(_writes.get(id(memory_of(part)), (None, 0))[1] for part in parts)
@@ -215,7 +215,7 @@ class PackedArray:
 
 
 def _axes(item: Any) -> int:
-    """How many axes an item of an index stands for."""
+    """The number of axes that an item of an index consumes."""
     if item is None or item is Ellipsis or isinstance(item, bool):
         return 0
     return len(item.shape) if getattr(getattr(item, "dtype", None), "kind", "") == "b" else 1

@@ -1,4 +1,4 @@
-"""A recording backend over a real one: what is asked of it is noted, and done.
+"""A backend that records every call, and also runs it on a real backend.
 
 `recording(backend, recorder)` has the backend object itself note its calls for a while, by way of
 its class: so `tensor.backend` and `backends.get` stay what they are, and nothing above asks whether
@@ -176,8 +176,8 @@ class Composed(BaseException):
 
 
 class _Definitions(Backend[Any]):
-    """Stands between a backend's own methods and the composed definitions: in place of the one that
-    is asked for it raises `Composed`."""
+    """Comes after a backend's own methods in the MRO, in place of the composed definitions: a
+    call of one raises `Composed`."""
 
     asked: str | None = None
 
@@ -273,7 +273,7 @@ def _real() -> Backend[Any]:
 
 
 def value_of(x: Any) -> Any:
-    """The value of a recorded array; anything else as it is."""
+    """The value of a recorded array; anything else unchanged."""
     return x.value if isinstance(x, RecordedArray) else x
 
 

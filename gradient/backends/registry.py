@@ -43,8 +43,8 @@ def made(device_type: str) -> list[Backend]:
 
 
 def check(device: str) -> None:
-    """Raise if the string names no device: of an unknown type, or its number is none. (Whether the
-    machine has it is another question.)"""
+    """Raise if the string does not name a device: its type is unknown, or its number is not a
+    number. Whether the machine has the device is not checked."""
     kind, colon, number = device.partition(":")
     if kind not in _factories or (
         colon and not (number.isdecimal() and str(int(number)) == number)

@@ -184,7 +184,7 @@ class RequiredMethods(Generic[Array]):
         return x
 
     def is_view(self, x: Array) -> bool:
-        """Whether `x` lies in memory that another array owns."""
+        """Whether `x` shares memory that another array owns."""
         return False
 
     def is_view_of(self, x: Array, base: Array) -> bool:
@@ -192,7 +192,8 @@ class RequiredMethods(Generic[Array]):
         return self.storage(x) is self.storage(base)
 
     def offset_in(self, x: Array, base: Array) -> int:
-        """By how many elements the first of x lies behind that of `base`, whose memory it shows."""
+        """The offset of the first element of x from the first of `base`, of which x is a view,
+        in elements."""
         raise BackendError(f"backend {self.name!r} does not tell where views lie in memory")
 
     def writable(self, x: Array) -> Array:

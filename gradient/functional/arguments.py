@@ -54,7 +54,8 @@ def composite(function: Function) -> Function:
 
 
 def _forget_base(out: Tensor, given: tuple[Any, ...]) -> None:
-    """Make `out` no view, if what it is a view of is out of reach: of none of the arguments."""
+    """Remove the view relation of `out` unless its base is one of the arguments: nobody can
+    reach another base."""
     *_, owner = with_bases(out)
     for value in given:
         for each in value if isinstance(value, (tuple, list)) else (value,):

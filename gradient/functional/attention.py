@@ -163,7 +163,7 @@ def _one_rank(*tensors: Tensor) -> list[Tensor]:
 
 
 def _four(tensor: Tensor) -> tuple[int, ...]:
-    """(B, H, T, D): the leading dimensions in one, 1 for those that are absent."""
+    """(B, H, T, D): leading dimensions flattened, absent ones of size 1."""
     sizes = (1,) * 4 + tuple(tensor.shape)
     return math.prod(sizes[:-3]), *sizes[-3:]
 

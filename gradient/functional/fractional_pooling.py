@@ -69,7 +69,7 @@ def fractional_max_pool2d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> Tensor:
-    """`fractional_max_pool2d` with `return_indices`, whatever that says."""
+    """`fractional_max_pool2d(..., return_indices=True)`; the argument of that name is ignored."""
     return fractional_max_pool2d(
         input, kernel_size, output_size, output_ratio, True, _random_samples
     )
@@ -83,7 +83,7 @@ def fractional_max_pool3d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> Tensor:
-    """`fractional_max_pool3d` with `return_indices`, whatever that says."""
+    """`fractional_max_pool3d(..., return_indices=True)`; the argument of that name is ignored."""
     return fractional_max_pool3d(
         input, kernel_size, output_size, output_ratio, True, _random_samples
     )

@@ -77,7 +77,7 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
+    """Normalises each of `num_groups` groups of channels of (N, C, ...) (Wu and He 2018)."""
     if input.ndim < 2:
         raise ShapeError(f"group_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     channels = input.shape[1]
@@ -108,7 +108,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalises each channel of each sample of (N, C, ...) by itself (Ulyanov et al. 2016)."""
+    """Normalises each channel of each sample of (N, C, ...) separately (Ulyanov et al. 2016)."""
     if input.ndim < 2:
         raise ShapeError(f"instance_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     _check_channels("instance_norm", input, {"running_mean": running_mean,

@@ -151,8 +151,8 @@ def size_argument(caller: str, name: str, value: Any) -> int:
 
 
 def tuple_argument(caller: str, name: str, value: Any, given: Any = ()) -> tuple[int, ...]:
-    """The ints that a function takes as one argument: a tuple, not an int; and not beside those
-    `given` one by one."""
+    """The ints of an argument that must be a tuple; `given` are ints that were passed one by
+    one, which is an error."""
     if given:
         raise TypeMismatch(sentence(caller, f"{name} once", f"{given} and {shown(value)}"))
     if not isinstance(value, (tuple, list)):

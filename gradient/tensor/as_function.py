@@ -21,8 +21,8 @@ def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
 
 
 def as_function(method: Function, name: str = "") -> Function:
-    """The method as a function whose first parameter is `input`, not `self`; NumPy's names of
-    arguments are taken, too.
+    """The method as a function whose first parameter is `input`; it takes NumPy's argument names
+    too.
 
     Args:
         name: what errors call it, if it is another name of the method's.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TensorBase(Variable):
-    """Properties of the array; and declared, what methods in one file use of those in others."""
+    """Properties of the array, and declarations of the methods that mixins use of each other."""
 
     __slots__ = ()
 

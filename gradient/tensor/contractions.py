@@ -113,8 +113,8 @@ def tensordot(
     b: Tensor,
     dims: int | Sequence[int] | Sequence[Sequence[int]] | Tensor = 2,
 ) -> Tensor:
-    """The sum of products over dimensions of both: the last of a with the first of b, as many as
-    `dims`, or those that two lists name."""
+    """The sum of products over dimensions of both: the last `dims` of a with the first of b, or
+    those in two lists. Raises ShapeError for different sizes."""
     x: Any = tensor_of("tensordot", a)
     y: Any = tensor_of("tensordot", b)
     summed: Any = dims.tolist() if isinstance(dims, TensorBase) else dims

@@ -106,7 +106,7 @@ class Conversion(Arithmetic):
         non_blocking: bool = False,
         memory_format: object = None,
     ) -> Tensor:
-        """On a GPU: the first unless told."""
+        """A copy on a GPU, by default the first; self if it is there."""
         if not isinstance(device, (str, Device)):
             device = f"cuda:{device or 0}"
         return self.to(device=device, non_blocking=non_blocking)
@@ -135,7 +135,8 @@ class Conversion(Arithmetic):
         return cast("Tensor", self)
 
     def pin_memory(self, device: DeviceLike = None) -> Tensor:
-        """A copy in page-locked memory of the host, or itself if it is there.
+        """A copy in page-locked host memory; self if it is there. `to(device, non_blocking=True)`
+        of it copies while the host goes on.
 
         A GPU copies from it, by `to(device, non_blocking=True)`, while the host goes on.
 
@@ -150,7 +151,7 @@ class Conversion(Arithmetic):
         return _copied(self, self.backend, gpu.pin)
 
     def is_pinned(self, device: DeviceLike = None) -> builtins.bool:
-        """Whether it lies in page-locked memory of the host: see `pin_memory`."""
+        """Whether the memory is page-locked host memory: see `pin_memory`."""
         if self.backend.device != "cpu":
             return False
         gpus: list[Any] = made("cuda")

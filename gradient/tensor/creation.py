@@ -122,7 +122,7 @@ def full(
     device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`fill_value` in the given shape; its type gives the dtype."""
+    """`fill_value` in the given shape; the dtype follows from its type unless given."""
     backend = backend_of(device)
     shape = shape_argument("full", "size", size)
     fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)

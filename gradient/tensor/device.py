@@ -10,7 +10,8 @@ from gradient.errors import DeviceError, TypeMismatch, sentence
 
 
 class Device:
-    """A device, such as "cpu" or "cuda:0"; equal to its string.
+    """A device, such as "cpu" or "cuda:0"; equal to its string. As a context manager it is the
+    default device:
 
     In a `with` block it is where tensors are made that are not told where:
 
@@ -86,7 +87,7 @@ _used = False
 
 
 def default_device() -> str:
-    """The name of the device of tensors that are not told where to be."""
+    """The name of the default device."""
     if not _used:
         return "cpu"
     if _default.entered:

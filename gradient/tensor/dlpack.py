@@ -1,4 +1,4 @@
-"""DLPack's capsules of bfloat16, which NumPy neither gives nor takes.
+"""DLPack capsules of bfloat16, which NumPy cannot export or import.
 
 It knows 16-bit integers. So a capsule is given and taken as of these, with another name of the type
 in it (dlpack.h, `DLDataTypeCode`). Memory is shared either way.
@@ -54,7 +54,7 @@ def relabel(capsule: Any, from_code: int, to_code: int) -> bool:
 
 
 def capsule_of(array: Any, options: dict[str, Any]) -> Any:
-    """An array's capsule, as `__dlpack__` gives it with these options."""
+    """An array's DLPack capsule, with the options of `__dlpack__`."""
     if array.dtype != bfloat16.numpy:
         return array.__dlpack__(**options)
     capsule = array.view(BITS).__dlpack__(**options)
@@ -63,7 +63,7 @@ def capsule_of(array: Any, options: dict[str, Any]) -> Any:
 
 
 def array_of(source: Any, from_dlpack: Callable[[Any], Any]) -> Any:
-    """The array that an array library's `from_dlpack` makes of another's."""
+    """The array for another library's, by the array library's `from_dlpack`."""
     told = _Told(source)
     array = from_dlpack(told)
     return array.view(bfloat16.numpy) if told.is_bfloat16 else array

@@ -1,4 +1,4 @@
-"""Generators: where random numbers come from, and arrays of them.
+"""Generators of random numbers, and arrays drawn from them.
 
 A generator is a Philox key and the number of blocks drawn so far: the same seed gives the same
 numbers on every backend and for every number of threads (see `gradient.backends.composed.rng`).

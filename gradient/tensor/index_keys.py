@@ -1,4 +1,4 @@
-"""Index expressions: what the brackets of `x[...]` hold, taken in PyTorch's two steps.
+"""Index expressions: the keys of `x[...]`, applied in PyTorch's two steps.
 
 Ints, slices, None and Ellipsis come first and give a view. Of this view, integer and bool arrays
 pick elements, with whole dimensions between them. (NumPy counts an int among the arrays instead:

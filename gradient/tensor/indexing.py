@@ -383,7 +383,7 @@ class Indexing(Arithmetic):
         return self._taken("take", self.reshape(-1), (index.array,))
 
     def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
-        """x at an index whose last part is an array; a failure goes by the caller's name."""
+        """x[index], whose last item is an array; errors name the caller."""
         try:
             return ops.getitem(x, index=at)
         except IndexOutOfRange:
@@ -433,7 +433,8 @@ class Indexing(Arithmetic):
 def _first_place(
     rows: Any, values: Any, size: tuple[int, ...], goes_before: Callable[[Any, Any], Tensor]
 ) -> Tensor:
-    """By bisection, the first place of the last dimension before whose element each value goes."""
+    """By bisection, the first position in the last dimension whose element is not below each
+    value."""
     backend, n = rows.backend, rows.array.shape[-1]
     low = wrap(backend.zeros(size, int64.numpy), backend)
     high = low + n
@@ -461,7 +462,7 @@ def _integers(caller: str, index: Tensor) -> None:
 
 
 def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
-    """Which of the indices lies outside the dimension, for an error."""
+    """The first index that is out of range, for an error."""
     values = index.reshape(-1).tolist()
     wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
     return out_of_range(caller, wrong, dim, size[dim])

@@ -137,7 +137,7 @@ class Interop(Arithmetic):
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
     def storage_offset(self) -> int:
-        """How many elements the first lies behind the first of the tensor that owns the memory."""
+        """The offset of the first element in the memory of the tensor that owns it, in elements."""
         if is_packed(self.array):
             refuse("storage_offset", self)
         *_, owner = with_bases(self)

@@ -1,4 +1,5 @@
-"""PyTorch's words for the order of elements in memory, of which there is one here: row-major.
+"""PyTorch's layouts and memory formats. They are accepted and have no effect: tensors are strided
+and row-major.
 
 They are taken wherever PyTorch takes them, and move nothing.
 """
@@ -34,7 +35,7 @@ class memory_format(_Word):  # noqa: N801 (PyTorch's name)
 
 
 class layout(_Word):  # noqa: N801 (PyTorch's name)
-    """How elements are stored: what `Tensor.layout` is."""
+    """The type of `Tensor.layout`."""
 
 
 contiguous_format = memory_format("contiguous_format")

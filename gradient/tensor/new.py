@@ -83,8 +83,8 @@ class NewLike(Arithmetic):
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
 
     def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:
-        """Of a tensor one that shares its memory; of a sequence its values; of sizes, or of none,
-        what is not defined: an old form of `new_tensor` and `new_empty`."""
+        """An old form of `new_tensor` (given a sequence), `new_empty` (given sizes) and
+        `view_as` (given a Tensor, whose memory the result shares)."""
         from gradient.tensor.old_forms import constructed
 
         return constructed("new", data, size, **self._like(None, device))

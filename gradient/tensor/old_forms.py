@@ -1,5 +1,4 @@
-"""The constructors of old: `Tensor(...)`, `FloatTensor(...)` and `x.new(...)` read their arguments
-in one way, in which a shape is not data."""
+"""The old constructors `Tensor(...)`, `FloatTensor(...)` and `x.new(...)`."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 def constructed(
     name: str, data: Sequence[Any], size: Any, dtype: Any, device: Any, any_dtype: bool = False
 ) -> Tensor:
-    """Of a Tensor one that shares its memory; of a sequence or an array its values; of sizes (ints,
-    or one `Size`), or of nothing, numbers that are not defined.
+    """A Tensor that shares the memory of a given one; else the values of a sequence or an array;
+    else, given sizes (ints, or one `Size`) or nothing, an uninitialised tensor.
 
     A Tensor is to be of `dtype`, unless `any_dtype`.
     """

@@ -1,4 +1,5 @@
-"""What a packed tensor can do beside being a weight: be unpacked, moved, copied, shown.
+"""What packed tensors can do besides being weights: be dequantized, moved, copied, printed, and
+have rows selected. Other ops refuse them by name, since their elements share blocks.
 
 Rows can be picked of it. All other ops refuse it by name, as its elements share blocks.
 """
@@ -29,7 +30,8 @@ class Unpacking(Arithmetic):
     __slots__ = ()
 
     def dequantize(self, dtype: DTypeLike = float32) -> Tensor:
-        """The numbers that a packed tensor stands for, as a plain tensor of that float dtype.
+        """The values of a packed tensor as a plain tensor of that float dtype. A plain float tensor
+        is only cast.
 
         A plain tensor of floats is only cast.
         """
@@ -85,7 +87,7 @@ def with_float_dtype(tensor: Tensor, dtype: DTypeLike) -> Tensor:
 
 
 def float_dtype_of(tensor: Tensor) -> Any:
-    """The float dtype in which `F.embedding` gives rows of a tensor of floats, packed or plain."""
+    """The float dtype in which `F.embedding` returns rows of a float tensor, packed or plain."""
     array = tensor.array
     return array.float_dtype if is_packed(array) else array.dtype
 

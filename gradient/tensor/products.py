@@ -167,7 +167,8 @@ def _expect_one_batch(caller: str, a: Variable, b: Variable) -> None:
 
 
 def _linalg(name: str) -> Any:
-    """A function of `gradient.linalg`, which stands above the tensor and is loaded when used."""
+    """A function of `gradient.linalg`, which is above `tensor` in the layering and so imported
+    on first use."""
     return getattr(importlib.import_module("gradient.linalg.older"), name)
 
 

@@ -1,5 +1,5 @@
-"""Flips, turns, splits by an axis of its own, and writes of a part into a copy: methods of Tensor,
-composed of others."""
+"""Flips, rotations, splits along a dimension, and scatters into a copy: methods of Tensor
+composed of ops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running extremes and sums of exponentials, and what is made of neighbours: methods of Tensor."""
+"""Running extremes and log-sum-exps, and differences of neighbours: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class Scans(TensorBase):
     __slots__ = ()
 
     def cummax(self: Any, dim: int) -> ValuesAndIndices:
-        """The running maximum along `dim`, and where it lies: at ties the last place."""
+        """(values, indices) of the running maximum along `dim`, in the shape of self; indices
+        are int64, of the last one at ties."""
         return _running(self, dim, lambda later, earlier: later >= earlier)
 
     def cummin(self: Any, dim: int) -> ValuesAndIndices:
-        """The running minimum along `dim`, and where it lies: at ties the last place."""
+        """(values, indices) of the running minimum along `dim`, in the shape of self; indices
+        are int64, of the last one at ties."""
         return _running(self, dim, lambda later, earlier: later <= earlier)
 
     def logcumsumexp(self: Any, dim: int) -> Tensor:

@@ -345,7 +345,7 @@ class Shaping(Arithmetic):
 
 
 def distinct(caller: str, axes: list[int]) -> list[int]:
-    """Dimensions, none of which may be named twice."""
+    """Dimensions as axes; raises if one is named twice."""
     if len(set(axes)) != len(axes):
         raise ShapeError(sentence(caller, "each dimension once", axes))
     return axes

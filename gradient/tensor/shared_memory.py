@@ -1,4 +1,4 @@
-"""Arrays in memory that a process shares with those that it starts: by fork, or by spawn."""
+"""Arrays in memory shared with child processes, forked or spawned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SharedMemory(mmap.mmap):
 
 
 def is_shared(array: Any) -> bool:
-    """Whether an array lies in SharedMemory."""
+    """Whether an array is in SharedMemory."""
     return isinstance(memory_of(array), SharedMemory)
 
 
@@ -70,7 +70,7 @@ def _taken(handle: Any, size: int, *place: Any) -> np.ndarray:
 
 
 def is_spawning() -> bool:
-    """Whether what is being pickled goes to a new process."""
+    """Whether pickling happens to start a new process."""
     from multiprocessing.context import get_spawning_popen
 
     return get_spawning_popen() is not None

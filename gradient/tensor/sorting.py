@@ -258,8 +258,8 @@ class Sorting(Reductions):
         return_counts: bool = False,
         dim: int | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """The elements (or slices of `dim`) without those that repeat the one before; where each
-        went, and how many were one, if asked for."""
+        """The elements (or slices of `dim`) without repeats of the one before; optionally with
+        inverse indices and counts."""
         flag_of("unique_consecutive", "return_inverse", return_inverse)
         flag_of("unique_consecutive", "return_counts", return_counts)
         x = self.detach()

@@ -155,7 +155,7 @@ class Splitting(Shaping):
         stride: Sequence[int],
         storage_offset: int | None = None,
     ) -> Tensor:
-        """A copy in which what `as_strided` shows of the tensor is `src`."""
+        """A copy in which the elements that `as_strided` selects are `src`."""
         from gradient.tensor import strided
 
         return strided.as_strided_scatter(self, src, size, stride, storage_offset)

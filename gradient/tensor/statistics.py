@@ -217,7 +217,8 @@ class Statistics(TensorBase):
 
 
 def _mean_beside(x: Any, dim: Any, keepdim: bool) -> Any:
-    """The mean beside a spread, whose `dim` may be `unbiased`, in the older form of the call."""
+    """The mean for `std_mean` and `var_mean`; `dim` may be `unbiased`, in the older form of the
+    call."""
     return x.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 

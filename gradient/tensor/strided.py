@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Layout(NamedTuple):
-    """Elements in memory: the one at (i, j) is offset + i * stride[0] + j * stride[1] elements
-    behind the first of the memory's owner."""
+    """An arrangement of elements in memory: element (i, j) is offset + i * stride[0] + j *
+    stride[1] elements after the first of the memory that owns it."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Tensors that show the memory of others, and what becomes of their graph when it is overwritten.
+"""Views: tensors that share the memory of others, and how their graph changes with in-place writes.
 
 Each view remembers the tensor it was taken of and the op that takes it; that tensor remembers its
 views weakly. When one of them is written in place, the tensors that it is a view of get a node that
@@ -158,7 +158,7 @@ def remember(base: Any, out: Any) -> None:
 
 
 def without_base(out: Any) -> Any:
-    """`out`, a view of what nobody else holds, as no view."""
+    """`out` without its view relation: nobody else holds the tensor that it is a view of."""
     out.view_info = None
     return out
 
@@ -168,7 +168,7 @@ def view_info_of(tensor: Any) -> ViewInfo | None:
 
 
 def with_bases(tensor: Any) -> Iterator[Any]:
-    """The tensor, what it is a view of, and so on to the owner of the memory."""
+    """The tensor, the tensor that it is a view of, and so on to the owner of the memory."""
     yield tensor
     while (info := view_info_of(tensor)) is not None:
         tensor = info[0]
