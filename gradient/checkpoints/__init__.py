@@ -1,4 +1,4 @@
-"""Models in files, in every format that is read or written: Hugging Face's, GGUF, llama2.c's.
+"""Reading and writing models in files: Hugging Face folders, GGUF, llama2.c.
 
 >>> model = gradient.checkpoints.load_model("folder/with/config.json/and/safetensors")
 >>> gradient.checkpoints.save_model(model, "folder")

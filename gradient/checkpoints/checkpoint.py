@@ -1,4 +1,4 @@
-"""A model as it is stored: `Checkpoint`, and how Hugging Face's folders are read as one."""
+"""A stored model: `Checkpoint`, and Hugging Face folders read as one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this i
 
 
 class Checkpoint:
-    """A model as it is stored. Each part is read when it is first asked for, and once.
+    """A stored model. Each part is read once, on first use.
 
     This class reads what lies beside the weights in Hugging Face's layout; a format whose file
     holds more is a subclass.
@@ -37,7 +37,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        """The folder that the checkpoint is, or that its file lies in."""
+        """The folder of the checkpoint, or of its file."""
         return self.path if self.path.is_dir() else self.path.parent
 
     @cached_property
@@ -52,7 +52,7 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> TensorFile:
-        """The tensors by the names that the file has for them: views of the mapped file.
+        """The tensors under the names in the file: views of the mapped file.
 
         Raises:
             ModelNotFound: there are none, or a file of several is absent.
@@ -62,7 +62,8 @@ class Checkpoint:
 
     @cached_property
     def weights(self) -> TensorFile:
-        """The tensors by Hugging Face's names, each made when asked for; errors as of `tensors`.
+        """The tensors under their Hugging Face names, each made on first use; errors as of
+        `tensors`.
 
         What GPTQ or AWQ has quantised is packed as `int4_group`.
 
@@ -77,7 +78,7 @@ class Checkpoint:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the file of the weights says besides, if its format has a place for it."""
+        """The metadata in the file of weights, if the format has any."""
         return {}
 
     @cached_property
@@ -117,7 +118,7 @@ class Checkpoint:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether there is a tokenizer, which is not read."""
+        """Whether there is a tokenizer; it is not read."""
         return has_tokenizer(self.folder)
 
     @property
@@ -130,7 +131,7 @@ class Checkpoint:
 
 
 def open_folder(folder: Path) -> TensorFile:
-    """The weights in a folder: *.safetensors, or else pytorch_model.bin, in shards or not.
+    """A folder's weights: *.safetensors, or else pytorch_model.bin, sharded or not.
 
     Raises:
         ModelNotFound, FileFormatError: see `Checkpoint.tensors`.
@@ -148,7 +149,7 @@ def open_folder(folder: Path) -> TensorFile:
 
 
 def first_parts(folder: Path, pattern: str) -> list[Path]:
-    """The files of a pattern in a folder, without the later parts of split ones."""
+    """The files in a folder that match a pattern, without the later parts of split ones."""
     found = sorted(path for path in folder.glob(pattern) if path.is_file())
     return [path for path in found if "-of-" not in path.name or "-00001-of-" in path.name]
 

@@ -1,4 +1,4 @@
-"""Which format a model is stored in: `open_checkpoint`.
+"""The formats of stored models: `open_checkpoint`.
 
 folder        config.json beside *.safetensors, or else pytorch_model.bin (sharded or not);
               without a config.json, the one .gguf file in it
@@ -24,7 +24,7 @@ from gradient.models.config import CONFIG_NAME
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """A model's folder or file, of which nothing is read yet but what tells its format.
+    """Open a model's folder or file; only what identifies the format is read yet.
 
     It may hold weights that are no model's: then it has no `config`.
 

@@ -1,4 +1,4 @@
-"""generation_config.json: what a model's makers say about generating with it."""
+"""generation_config.json: the generation options that a model's makers recommend."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
 
 
 def write_generation_config(values: Mapping[str, Any], folder: Path) -> None:
-    """Write the file into `folder`, unless there is nothing to say.
+    """Write the file into `folder`, unless it would be empty.
 
     Raises:
         CheckpointError: the disk is full or failing.

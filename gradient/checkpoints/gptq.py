@@ -1,4 +1,4 @@
-"""Weights of 4 bits as GPTQ and AWQ store them in a Hugging Face folder, read as `int4_group`.
+"""4-bit weights of GPTQ and AWQ in a Hugging Face folder, read as `int4_group`.
 
 Each linear layer has, in place of `weight` (N, K), for groups of neighbours along K:
 
@@ -44,7 +44,7 @@ GROUP_SIZE = 128
 
 
 def is_quantized(tensors: TensorFile) -> bool:
-    """Whether there are weights as these libraries store them."""
+    """Whether the tensors include weights in the layout of these libraries."""
     return any(name.endswith(SUFFIX) for name in tensors)
 
 
@@ -184,7 +184,7 @@ def _nibbles(words: np.ndarray, awq: bool) -> np.ndarray:
 def _dequantized(
     codes: np.ndarray, scales: np.ndarray, zeros: np.ndarray, index: np.ndarray
 ) -> Tensor:
-    """The weight (N, K) in float16, where its groups are not those of a packed format."""
+    """The weight (N, K) in float16, for groups that no packed format has."""
     wide = np.empty((len(codes), 2 * codes.shape[1]), np.float32)
     wide[:, ::2], wide[:, 1::2] = codes & 15, codes >> 4
     wide -= zeros.T[:, index]

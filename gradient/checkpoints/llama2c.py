@@ -48,12 +48,12 @@ class Llama2cCheckpoint(Checkpoint):
 
     @property
     def generation_config(self) -> dict[str, Any]:
-        """Empty: the format has no place for it. What lies beside the file is another's."""
+        """Empty: the format has none, and a file beside it belongs to another model."""
         return {}
 
 
 class Llama2cFile(TensorFile):
-    """An open llama2.c checkpoint: its weights by Hugging Face's names, in their layout.
+    """An open llama2.c checkpoint: its weights under Hugging Face names, in their layout.
 
     They are views of the mapped file, but for the query and key matrices: llama2.c rotates pairs of
     neighbouring rows, Hugging Face's LLaMA a head's first half against its second, so their rows
@@ -147,7 +147,7 @@ class Llama2cFile(TensorFile):
         return version, named, shared, start
 
     def _lay_out(self, start: int) -> dict[str, tuple[int, tuple[int, ...]]]:
-        """Each tensor's first byte and shape, in the file's order."""
+        """Each tensor's offset and shape, in the file's order."""
         h = self.header
         dim, hidden, layers = h["dim"], h["hidden_dim"], h["n_layers"]
         size = dim // h["n_heads"]

@@ -1,4 +1,4 @@
-"""A stored model to a module and back: to config.json and safetensors, as transformers has them.
+"""Load stored models into modules, and save modules as transformers' config.json and safetensors.
 
 Weights are memory-mapped and become the module's parameters where they lie: nothing is initialised
 or copied, so loading takes milliseconds, and memory grows as pages are used, at most to the file's
@@ -126,7 +126,7 @@ def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: D
 
 
 def check_quantization(checkpoint: Checkpoint) -> None:
-    """Raise if config.json announces weights in the packing of another library."""
+    """Raise if config.json says that weights are quantised in another library's format."""
     settings = checkpoint.config.get("quantization_config")
     method = settings.get("quant_method") if isinstance(settings, dict) else settings
     if method not in (None, "gradient", *METHODS):
@@ -137,7 +137,7 @@ def check_quantization(checkpoint: Checkpoint) -> None:
 
 
 def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint) -> PretrainedModel:
-    """Build the module tree without giving it values; refuse one that the weights cannot fill.
+    """Build the module tree without values; raise if the weights cannot fill it.
 
     Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a
     million layers, or for more memory than there is, must end in an error and not in a busy
@@ -176,7 +176,7 @@ def load_weights(
     progress: Progress | None = None,
     dtype: gradient.DType | None = None,
 ) -> None:
-    """Make checkpoint tensors the parameters of `model`, by name, each as `convert` returns it.
+    """Make checkpoint tensors the parameters of `model`, by name, after `convert`.
 
     One stored tensor is in work at a time, so that memory holds what was made and one of the old.
 
@@ -226,7 +226,7 @@ def load_weights(
 
 
 def remove_absent_modules(model: PretrainedModel, names: Collection[str]) -> None:
-    """Set to None the optional modules of which there is no weight among `names`."""
+    """Set optional modules without any weight among `names` to None."""
     for path in model.optional:
         if not any(name.startswith(path + ".") for name in names):
             parent, _, attribute = path.rpartition(".")
@@ -235,7 +235,7 @@ def remove_absent_modules(model: PretrainedModel, names: Collection[str]) -> Non
 
 
 def compute_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
-    """Return the dtype in which a model of these weights computes; None if all are packed.
+    """Return the dtype in which a model with these weights computes; None if all are packed.
 
     It is the one that most weights have, as files may hold matrices in 16 bits and norms in 32.
     Beside packed matrices it is the widest.
@@ -252,7 +252,8 @@ def compute_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
 
 
 def tie_weights(model: PretrainedModel, state: dict[str, Tensor]) -> None:
-    """Give tied parameters both of their names in `state`; untie those that a checkpoint has apart.
+    """Give tied parameters both names in `state`; untie those that the checkpoint stores
+    separately.
 
     Like transformers, a file that holds two different matrices beside a config that ties them is
     believed over the config.

@@ -1,4 +1,4 @@
-"""Orders of the rows of query, key and value matrices, and the ways from one to the other.
+"""Row orders of query, key and value matrices, and the conversions between them.
 
 Rotary positions rotate pairs of a head's D numbers. LLaMA's own code pairs neighbours, 2i and 2i+1;
 Hugging Face's pairs i with i + D/2, and stores the matrices' rows in the order that makes both the

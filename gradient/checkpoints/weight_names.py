@@ -1,4 +1,5 @@
-"""A model's weights by the names and in the layout of checkpoints, as its class states them."""
+"""A model's weights under the names and in the layout of checkpoints, as its class declares
+them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from gradient.tensor import Tensor
 
 
 def split_weight(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
+    """Yield a checkpoint's tensor, or, if `model.split` lists it, views of its parts, by name.
 
     One whose shape cannot be split stays as it is, for the error that lists what does not fit.
     """
@@ -30,7 +31,7 @@ def split_weight(model: PretrainedModel, name: str, value: Tensor) -> Iterator[t
 
 
 def module_name(model: PretrainedModel, stored: str, shapes: Mapping[str, object]) -> str | None:
-    """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
+    """Return the module's name for a checkpoint's tensor; None if it is not a weight."""
     name = stored
     for pattern, replacement in model.renamed.items():
         name = re.sub(pattern, replacement, name)
@@ -43,7 +44,7 @@ def module_name(model: PretrainedModel, stored: str, shapes: Mapping[str, object
 
 
 def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
-    """Return the weights under the names and in the layout that files have; tied ones once."""
+    """Return the weights under the names and in the layout of files; tied ones once."""
     tied = model.tied if model.config.tie_word_embeddings else {}
     return {
         name: value.mT if is_transposed(model, name, value) else value
@@ -53,7 +54,7 @@ def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
 
 
 def is_transposed(model: PretrainedModel, name: str, value: Tensor) -> bool:
-    """Return whether files hold a weight as (in, out); packed ones are (out, in) everywhere."""
+    """Return whether files store a weight as (in, out); packed ones are always (out, in)."""
     return _any_match(model.transposed, name) and value.ndim == 2 and not value.dtype.is_packed
 
 

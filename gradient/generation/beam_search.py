@@ -1,4 +1,4 @@
-"""Beam search: of all continuations, follow the few that are likeliest so far.
+"""Beam search: keep the few most probable continuations at each step.
 
 For each prompt K beams are kept (Sutskever et al. 2014, "Sequence to Sequence Learning with Neural
 Networks", section 3.2). A step looks at all one-token extensions of the K, of which the best that
@@ -27,7 +27,7 @@ NEVER = -1e9
 
 
 class Hypothesis(NamedTuple):
-    """A continuation of a prompt, and what is known of its tokens."""
+    """A continuation of a prompt, with its score and log-probabilities."""
 
     score: float  # sum of log-probabilities; once it has ended, over its length ** length_penalty
     token_ids: list[int]  # generated ones, an end-of-text token included
@@ -45,13 +45,15 @@ class Beams:
     exhausted: bool = False  # no candidate can go on
 
     def best(self, count: int) -> list[Hypothesis]:
-        """Return the best that have ended; where the search was broken off, of the others too."""
+        """Return the best finished hypotheses; if the search was stopped early, also unfinished
+        ones."""
         real = [each for each in self.running if each.score > NEVER / 2]
         return [*self.ended, *real][:count]
 
 
 class BeamSearch:
-    """Searches from several prompts at once; those of any length, each as it would alone."""
+    """Beam searches from several prompts at once, of any lengths; each finds what it would find
+    alone."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class BeamSearch:
 
     @gradient.no_grad()
     def step(self) -> bool:
-        """Extend all beams by a token; return whether a prompt is left that is not done."""
+        """Extend all beams by a token; return whether any prompt is unfinished."""
         logits = self.decoder.logits()
         if not self.begun:  # the K beams of a prompt share its pass
             every = [place for place in range(len(self.open)) for _ in range(self.num_beams)]
@@ -103,7 +105,7 @@ class BeamSearch:
         return True
 
     def _advance(self, logits: Tensor) -> list[int]:
-        """Find the best extensions of all beams, and close the prompts that are done.
+        """Find the best extensions of all beams, and finish prompts that are done.
 
         Returns:
             The decoder's place of each running beam's parent, for the prompts still open.
@@ -142,7 +144,8 @@ class BeamSearch:
         return kept
 
     def _candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores (P, C) of the best extensions, and their places among K V of each."""
+        """Return the scores (P, C) of the best extensions, and their indices into the K V of
+        each prompt."""
         P, K, V = len(self.open), self.num_beams, logits.shape[-1]
         decoder = self.decoder
         scores = decoder.sampler.scores(F.log_softmax(logits.float(), dim=-1), decoder.prefixes)
@@ -154,7 +157,7 @@ class BeamSearch:
         return best.values, best.indices
 
     def _update(self, beams: Beams, candidates: Sequence[Hypothesis]) -> list[int]:
-        """Sort candidates into those that have ended and those that go on; return which go on."""
+        """Split candidates into finished and running ones; return the running ones."""
         K = self.num_beams
         over = [self._ended(beams, each.token_ids) for each in candidates]
         full = self.early_stopping is True and len(beams.ended) == K
@@ -178,7 +181,7 @@ class BeamSearch:
         return self.ends is not None and self.ends(beams.number, token_ids)
 
     def _done(self, beams: Beams) -> bool:
-        """Return whether no running beam is to be followed further."""
+        """Return whether no running beam can improve the result."""
         if beams.exhausted:
             return True
         if len(beams.ended) < self.num_beams:

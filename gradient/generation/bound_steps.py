@@ -1,4 +1,4 @@
-"""Recorded steps that are bound to a cache's tensors, and their use by one cache after another.
+"""Recorded steps that are bound to a cache's tensors, and reused for later caches.
 
 A step is bound to a cache by the addresses of its tensors, which takes as long as some tens of a
 small model's steps. So the memory of a cache that is gone is kept with what was bound to it, and
@@ -18,7 +18,7 @@ KEPT_BYTES = 64 << 20
 
 
 class BoundSteps:
-    """Steps that are bound to the arrays that the tensors of a cache have.
+    """Steps bound to the arrays of a cache's tensors.
 
     Attributes:
         replays: the steps, by what decides their operations and by the sizes of the tensors.
@@ -31,17 +31,17 @@ class BoundSteps:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of the arrays, and of the steps' own memory."""
+        """Return the bytes of the arrays and of the steps' own memory."""
         steps = sum(replay.nbytes for replay in self.replays.values())
         return steps + sum(t.nbytes for t in self._arrays)
 
     @property
     def unused(self) -> bool:
-        """Whether the cache is gone."""
+        """Whether the cache no longer exists."""
         return all(tensor() is None for tensor in self._tensors)
 
     def belong_to(self, cache: KVCache) -> bool:
-        """Whether the cache's tensors have these arrays."""
+        """Whether these are the arrays of the cache's tensors."""
         tensors = cache.tensors
         return len(tensors) == len(self._arrays) and all(
             t.array is x for t, x in zip(tensors, self._arrays, strict=True)
@@ -52,7 +52,7 @@ class BoundSteps:
         return list(map(_layout, self._arrays)) == [_layout(t.array) for t in cache.tensors]
 
     def take_over(self, cache: KVCache) -> None:
-        """Copy what the cache holds to these arrays, which its tensors have from now on."""
+        """Copy the cache's contents to these arrays, and make them the cache's."""
         tensors = cache.tensors
         for t, x in zip(tensors, self._arrays, strict=True):
             x[...] = t.array
@@ -66,13 +66,15 @@ def _layout(x: Any) -> tuple[Any, ...]:
 
 
 class BoundStepsPool:
-    """The bound steps of a model's caches on the CPU, those of caches that are gone among them."""
+    """The bound steps of a model's caches on the CPU, including those of caches that no longer
+    exist."""
 
     def __init__(self) -> None:
         self._kept: list[BoundSteps] = []  # that used last at the end
 
     def get(self, cache: KVCache) -> BoundSteps:
-        """Return the bound steps of a cache; where there are none, those of one that is gone."""
+        """Return the bound steps of a cache; if it has none, those of a cache that no longer
+        exists."""
         for each in self._kept:
             if each.belong_to(cache):
                 return each
@@ -92,7 +94,7 @@ class BoundStepsPool:
         return new
 
     def trim(self) -> None:
-        """Forget those of caches that are gone, beyond `KEPT_BYTES`."""
+        """Free bound steps of caches that no longer exist, beyond `KEPT_BYTES`."""
         kept = 0
         for each in reversed(list(self._kept)):
             kept += each.nbytes
@@ -101,5 +103,5 @@ class BoundStepsPool:
 
 
 def may_take_over(cache: KVCache) -> bool:
-    """Whether a cache can have other arrays: a pool's pages may be those of other caches, too."""
+    """Whether a cache's arrays can be replaced: not those of a page pool, which caches share."""
     return cache.lengths.device.type == "cpu" and cache.pool is None

@@ -1,4 +1,4 @@
-"""How a generation keeps keys and values: the options that have to do with its cache."""
+"""The options of a generation that concern its key-value cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESERVED = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """The choice of a cache, and of how prompts come into it.
+    """The kind of cache, and how prompts are prefilled into it.
 
     Attributes:
         kind, dtype: as of `KVCache.for_model`.
@@ -38,7 +38,7 @@ class CacheConfig:
     def open(
         self, model: CausalLM, prompts: Sequence[Sequence[int]], limits: Sequence[int]
     ) -> KVCache | None:
-        """Return a cache with a row for each prompt, which may hold a part of it already.
+        """Return a cache with a row for each prompt, which may already hold a prefix of it.
 
         Args:
             limits: the most tokens that each row will hold, its prompt included.

@@ -1,4 +1,4 @@
-"""Conversations as prompts, and conversations that have grown too long for the context."""
+"""Conversations as prompts, and shortening them to the context length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 
 class ConversationOptions(TypedDict, total=False):
-    """What a chat template is given beside the messages; see `LanguageModel.chat`."""
+    """The arguments of a chat template besides the messages; see `LanguageModel.chat`."""
 
     system: str | None
     tools: Sequence[Any] | None
@@ -35,7 +35,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    """Return the messages after instructions, if there are any."""
+    """Return the messages with a system message of instructions in front, if there are any."""
     if system is None:
         return list(messages)
     if messages[0]["role"] == "system":
@@ -65,7 +65,7 @@ def transcript(messages: Sequence[Message]) -> str:
 def trimmed(
     messages: Sequence[Message], length: Callable[[Sequence[Message]], int], room: int
 ) -> list[Message]:
-    """Return the conversation without its oldest turns, as many as it takes to fit.
+    """Return the conversation without its oldest turns, so that it fits.
 
     A turn is a user's message with the answer and the tool calls that follow it: so what is left
     begins as a conversation does. Instructions (roles system and developer), messages with a true
@@ -85,7 +85,8 @@ def trimmed(
 
 
 def _oldest_turn(messages: Sequence[Message]) -> set[int]:
-    """Return where the oldest turn lies that may be dropped; nothing if there is none."""
+    """Return the indices of the messages of the oldest turn that may be dropped; empty if there
+    is none."""
     starts = [at for at, message in enumerate(messages) if message["role"] == "user"]
     if not starts:
         return set()

@@ -1,4 +1,4 @@
-"""How an option of generation is declared: once, with all that is known of it.
+"""Declarations of generation options: each option once, with its default, limits, help and flag.
 
 An option stands in a `TypedDict`, which type checkers and editors read as the keyword arguments of
 `generate`. What else is known of it is the `Option` in its `Annotated`, which the chain of logits
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Option(NamedTuple):
-    """What is known of an option beside its name and type.
+    """The metadata of an option, besides its name and type.
 
     Attributes:
         default: its value where it is not given.
@@ -45,12 +45,12 @@ class Option(NamedTuple):
 
 
 def declared(options: type) -> dict[str, Option]:
-    """Return what a TypedDict declares of each of its options."""
+    """Return the declared metadata of each option of a TypedDict."""
     return {name: hint.__metadata__[0] for name, hint in options.__annotations__.items()}
 
 
 def declared_by(options: type) -> Callable[[type[T]], type[T]]:
-    """Give a class the options of a TypedDict as the fields of a frozen dataclass.
+    """Class decorator: make the options of a TypedDict the fields of a frozen dataclass.
 
     Their help is added to the class's docstring. The class repeats the options' types as its
     attributes', since no type checker makes them of a TypedDict.

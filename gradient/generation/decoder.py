@@ -1,4 +1,4 @@
-"""One step of decoding, for a batch of rows: logits, choice, and the bookkeeping of both."""
+"""One decoding step for a batch of rows: logits, token choice, and bookkeeping."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Decoder:
 
     @property
     def prefixes(self) -> Prefixes:
-        """Return the texts so far, as processors see them."""
+        """Return the tokens so far, as logits processors see them."""
         length = max(self.lengths)
         return Prefixes(
             self.ids,
@@ -95,7 +95,7 @@ class Decoder:
 
     @property
     def tokens(self) -> Tensor:
-        """Return the texts so far on the device, (B, length), padded on the right with -1.
+        """Return the tokens so far on the device, (B, length), padded on the right with -1.
 
         Few ways to choose a token look at them. So what was chosen is written here when they are
         asked for, in the same tensor as long as it has room.
@@ -107,7 +107,7 @@ class Decoder:
 
     @gradient.no_grad()
     def _write(self, lengths: list[int]) -> None:
-        """Let `_tokens` have the texts as far as these lengths; what it has already is right."""
+        """Update `_tokens` up to these lengths; earlier tokens are right already."""
         self._reserve(max(lengths))
         one_each = all(now == held + 1 for now, held in zip(lengths, self._written, strict=True))
         if one_each and self.newest is not None:  # which is on the device
@@ -126,7 +126,7 @@ class Decoder:
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
-        """Choose the next token of every running row, or the next ones.
+        """Choose the next token (or next tokens) of every running row.
 
         Raises:
             GenerationError: in a row no token is possible.
@@ -221,12 +221,12 @@ class Decoder:
         return kept if kept is not None and kept.cache is self.cache else None
 
     def record(self) -> None:
-        """Tell the prompt cache, if this goes on in it, which tokens it holds by now."""
+        """Tell the prompt cache, if this text uses one, which tokens it holds now."""
         if self.prompt_cache is not None:
             self.prompt_cache.record(self.ids[0])
 
     def check_cache(self) -> None:
-        """Raise GenerationError if the cache has become another text's."""
+        """Raise GenerationError if another text has taken over the cache."""
         if self.prompt_cache is not None and self.prompt_cache.uses != self.use:
             raise GenerationError(
                 "prompt_cache: another generation has used it since, so this one cannot go on; "
@@ -235,7 +235,7 @@ class Decoder:
 
     @gradient.no_grad()
     def extend(self, chosen: Tensor) -> list[int]:
-        """Put one more token behind each row; return the tokens as numbers."""
+        """Append one token to each row; return the tokens as ints."""
         if self.newest is None:
             self.newest = chosen.clone()
         else:  # in place: a recorded step finds it where it was when it was recorded
@@ -246,7 +246,7 @@ class Decoder:
         return ids
 
     def _reserve(self, length: int) -> None:
-        """Let `_tokens` have room for so many tokens a row, at least doubling it if it grows."""
+        """Grow `_tokens` to at least this many tokens a row, at least doubling it."""
         held = self._tokens.shape[1]
         if length > held:
             added = max(length, min(2 * held, max(self.limits))) - held
@@ -254,7 +254,7 @@ class Decoder:
 
     @gradient.no_grad()
     def select(self, kept: Sequence[int]) -> None:
-        """Go on with the running rows at these places, in this order; one may come twice."""
+        """Continue with the running rows at these indices, in this order; one may be repeated."""
         if list(kept) == list(range(len(self.rows))):
             return  # as beams do that have not crossed: nothing is to be copied
         self.rows = [self.rows[at] for at in kept]
@@ -275,12 +275,12 @@ class Decoder:
             self.steps = self.steps.continued(self.cache)
 
     def count_steps(self, timings: Timings) -> None:
-        """Note how many passes were replayed, and why others were not."""
+        """Record how many passes were replayed, and why others were not."""
         if self.steps is not None:
             timings.replayed_steps, timings.not_replayed = self.steps.replayed, self.steps.reason
 
     def count_drafts(self, row: int, timings: Timings) -> None:
-        """Note how many tokens of a row were guessed: none, where decoding is not speculative."""
+        """Record the number of a row's draft tokens: none, unless decoding is speculative."""
 
     def check(self, logits: Tensor, rows: Sequence[int], ids: Sequence[int]) -> None:
         """Raise GenerationError if one of the chosen tokens is -1: none was possible."""

@@ -1,4 +1,4 @@
-"""Drafts: guesses of the next tokens that are cheap to make, for `SpeculativeDecoder` to check."""
+"""Drafts: cheap guesses of the next tokens, which `SpeculativeDecoder` verifies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drafter_of(
     sampler: Sampler,
     limits: Sequence[int],
 ) -> Drafter | None:
-    """Return the drafter that the options ask for, if they do.
+    """Return the drafter that the options ask for, or None.
 
     Args:
         limits: the most tokens that each row will hold, its prompt included.
@@ -69,7 +69,7 @@ def check_vocabularies(ours: Tokenizer, theirs: Tokenizer) -> None:
 
 
 class Draft(NamedTuple):
-    """A guess of how a text goes on."""
+    """Guessed next tokens of a text."""
 
     token_ids: list[int]
     #: (tokens, V): the distribution that each was drawn from; None if none was drawn at random.
@@ -77,19 +77,19 @@ class Draft(NamedTuple):
 
 
 class Drafter(Protocol):
-    """Whatever makes drafts."""
+    """The interface of everything that makes drafts."""
 
     def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
         """Return a draft for each text, of at most counts[i] tokens; it may be empty."""
         ...
 
     def select(self, kept: Sequence[int]) -> None:
-        """Go on with the texts at these places only."""
+        """Continue with the texts at these indices only."""
         ...
 
 
 class PromptLookup:
-    """Guesses that what followed the text's last few tokens before will follow again.
+    """Finds the text's last few tokens earlier in the text, and proposes what followed them there.
 
     That holds where a text repeats what it was given: summaries, edits of code, extraction, loops
     (Saxena 2023, "Prompt Lookup Decoding"). It costs a look into a table.
@@ -131,7 +131,7 @@ class PromptLookup:
 
 
 class DraftModel:
-    """A smaller model of the same vocabulary guesses, one token after the other.
+    """A smaller model with the same vocabulary proposes tokens one at a time.
 
     Where the tokens are drawn at random, so are the guesses, from the small model's distribution
     after the same processors. Nothing is guessed where a text would exceed the small model's
@@ -164,7 +164,7 @@ class DraftModel:
 
     @gradient.no_grad()
     def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
-        """Let the small model continue each text."""
+        """Continue each text by the draft model."""
         longest, limit = max(counts), self.model.context_length
         texts = [list(ids) for ids in prefixes.ids]
         if not longest or (limit is not None and max(map(len, texts)) + longest > limit):
@@ -199,14 +199,14 @@ class DraftModel:
 
     @gradient.no_grad()
     def select(self, kept: Sequence[int]) -> None:
-        """Go on with the texts at these places only."""
+        """Continue with the texts at these indices only."""
         self.cache = self.cache.select(kept)
         self.steps = self.steps.continued(self.cache)
         self.limits = [self.limits[at] for at in kept]
         self.read = [self.read[at] for at in kept]
 
     def _forget_all_but(self, texts: Sequence[Sequence[int]]) -> None:
-        """Forget what the cache holds of drafts that were refused, and each text's last token."""
+        """Remove refused drafts, and each text's last token, from the cache."""
         kept = []
         for read, text in zip(self.read, texts, strict=True):
             most = min(len(read), len(text) - 1)
@@ -215,7 +215,7 @@ class DraftModel:
         self.cache.rewind(kept)
 
     def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Return the logits that follow each text, (B, V), in the other model's vocabulary."""
+        """Return the logits that follow each text, (B, V), in the target model's vocabulary."""
         known = self.model.config.vocab_size
         # A token that the small model does not know is shown to it as token 0: its guesses get
         # worse, and nothing else.

@@ -1,4 +1,4 @@
-"""Text from a language model: the loop that feeds tokens back until something says stop."""
+"""Text from a language model: the loop that appends tokens until a stop condition holds."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def generate(
 
 
 class TextStream(Iterator[str]):
-    """A text in pieces, as it appears.
+    """A generated text in pieces, as an iterator.
 
     Attributes:
         generation: all of it so far; once the stream has ended, what `generate` would return.
@@ -127,7 +127,7 @@ class TextStream(Iterator[str]):
         return piece
 
     def close(self) -> None:
-        """End it early, and let go of its memory."""
+        """Stop the generation and free its memory."""
         close = getattr(self._pieces, "close", None)
         if close is not None:
             close()
@@ -170,7 +170,7 @@ def start(
     tokenizer: Tokenizer | None,
     options: GenerationOptions,
 ) -> tuple[list[Row], Iterator[tuple[int, str]]]:
-    """Check everything; return the rows, and the iterator that fills them: see `decode`."""
+    """Check all options; return the rows, and the iterator that fills them: see `decode`."""
     if options.stop and tokenizer is None:
         raise ArgumentError("stop: stop strings need a tokenizer")
     eos_ids = frozenset() if options.ignore_eos else end_of_text_ids(model, tokenizer)
@@ -235,7 +235,7 @@ def start(
 def new_row(
     model: CausalLM, prompt: Sequence[int], tokenizer: Tokenizer | None, options: GenerationOptions
 ) -> Row:
-    """Return the row that is to take in what follows `prompt`."""
+    """Return the row that collects the continuation of `prompt`."""
     most, reason = budget(model, prompt, options.max_new_tokens, options.beyond_context)
     result = Generation(
         logprobs=None if options.reported_logprobs is None else [],

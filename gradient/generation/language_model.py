@@ -41,7 +41,7 @@ class ChatOptions(ConversationOptions, Options, total=False):
 
 
 class LanguageModel:
-    """A language model that takes and gives text; `gradient.hub.load` makes one.
+    """A language model with its tokenizer; `gradient.hub.load` makes one.
 
     Example:
         >>> lm = gradient.hub.load("tinyworld")
@@ -68,7 +68,7 @@ class LanguageModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Return what makes token ids of text, and text of token ids.
+        """Return the tokenizer, which converts between text and token ids.
 
         Raises:
             ArgumentError: the model came without one.
@@ -87,7 +87,7 @@ class LanguageModel:
 
     @property
     def recommended(self) -> SamplingOptions:
-        """Return the sampling options that the model's makers recommend, for `generate`.
+        """Return the sampling options in the model's generation_config.json, for `generate`.
 
         Without options `generate` takes the likeliest tokens, whatever the model; theirs are used
         by asking for them:

@@ -1,4 +1,4 @@
-"""What can be asked of a generation: every option, its default, its meaning and its limits."""
+"""All options of a generation: default, meaning and limits of each."""
 
 import difflib
 import itertools
@@ -190,7 +190,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class StreamOptions(SamplingOptions, total=False):
-    """The options of one text."""
+    """The options of generations of one text."""
 
     # fmt: off
     max_new_tokens: Annotated[int | None, Option(256,
@@ -281,7 +281,7 @@ class StreamOptions(SamplingOptions, total=False):
 
 
 class Options(StreamOptions, total=False):
-    """The options of `generate` and `chat`, which may return several texts of a prompt."""
+    """The options of `generate` and `chat`, which may return several texts for a prompt."""
 
     # fmt: off
     num_return_sequences: Annotated[int, Option(1,
@@ -416,7 +416,7 @@ class GenerationOptions:
 
     @property
     def cache_config(self) -> CacheConfig:
-        """Return what the options say of the cache."""
+        """Return the options that concern the cache."""
         return CacheConfig(
             kind=self.cache,
             dtype=self.cache_dtype,
@@ -428,7 +428,8 @@ class GenerationOptions:
 
     @property
     def reported_logprobs(self) -> int | None:
-        """Return how many of the likeliest tokens to report; None: no log-probabilities at all."""
+        """Return how many of the most probable tokens to report; None: no log-probabilities at
+        all."""
         if self.logprobs is None or self.logprobs is False:
             return None
         return 0 if self.logprobs is True else int(self.logprobs)

@@ -1,4 +1,4 @@
-"""The prompt's way through the model: in chunks, and only what the cache does not hold yet.
+"""Prefill: run the prompt through the model in chunks, without what the cache already holds.
 
 A pass over T tokens at once needs memory for T rows of activations and, where attention is
 composed, for T x S scores a head. Chunks bound both, whatever the prompt's length; and every chunk
@@ -29,7 +29,8 @@ def prefill(
     prompts: Sequence[Sequence[int]],
     chunk: int | None = CHUNK,
 ) -> Tensor:
-    """Feed each row what the cache lacks of its prompt; return the logits after the last token.
+    """Run the rest of each row's prompt, which the cache lacks; return the logits after its last
+    token.
 
     The logits are those of one pass over the whole, but for the order in which sums are taken. Rows
     that end in an earlier chunk bring nothing to the later ones.
@@ -74,7 +75,7 @@ def prefill(
 
 @gradient.no_grad()
 def feed(model: CausalLM, cache: KVCache, pieces: Sequence[Sequence[int]]) -> Tensor:
-    """Give each row more tokens in one pass; return the logits after each row's last, (B, V).
+    """Append tokens to each row in one pass; return the logits after each row's last, (B, V).
 
     A row that gets none has the logits of some other place.
     """

@@ -1,4 +1,4 @@
-"""Prompts as callers give them, and the tokens that begin and end a text."""
+"""Prompts in the forms that callers use, and the tokens that begin and end a text."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def read_prompts(
 
 
 def _is_row(prompt: Any) -> bool:
-    """Return whether `prompt` is a row of something; bytes are not, which are text undecoded."""
+    """Return whether `prompt` is one sequence of tokens; bytes are undecoded text, not tokens."""
     return hasattr(prompt, "__iter__") and not isinstance(prompt, str | bytes | bytearray)
 
 
@@ -114,7 +114,7 @@ def bos_prompt(bos_id: int | None) -> list[int]:
 
 
 def check_tokens(prompts: Sequence[Sequence[int]], model: CausalLM) -> None:
-    """Raise unless all token ids are in the vocabulary, and stand for something that is text."""
+    """Raise unless all token ids are in the vocabulary and are text tokens."""
     vocab_size, unreadable = model.config.vocab_size, model.unreadable_tokens
     for number, prompt in enumerate(prompts):
         wrong = [
@@ -135,7 +135,7 @@ def check_tokens(prompts: Sequence[Sequence[int]], model: CausalLM) -> None:
 
 
 def context_limit(model: CausalLM, beyond_context: bool = False) -> int | None:
-    """Return the most tokens that a text may have; None if nothing limits it.
+    """Return the most tokens that a text may have; None if there is no limit.
 
     Args:
         beyond_context: let rotary positions go on where the model was not trained.

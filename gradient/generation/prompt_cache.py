@@ -1,4 +1,4 @@
-"""Prefix reuse: what one text shares with the one before is not computed again.
+"""Prefix caching: the prefix that a text shares with the one before is not computed again.
 
 A conversation's next prompt begins with all of the last one; a hundred questions about a document
 begin with the document. A `PromptCache` holds the keys and values of one text together with its
@@ -29,7 +29,7 @@ WORTH_A_PASS = 32
 
 
 class PromptCache:
-    """A cache of one text, which knows the text's tokens.
+    """A cache of one text, which also knows the tokens of the text.
 
     Attributes:
         model: whose keys and values they are.
@@ -59,7 +59,7 @@ class PromptCache:
         self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
 
     def reuse(self, prompt: Sequence[int]) -> int:
-        """Forget all but what `prompt` begins with; return how many of its tokens are held.
+        """Truncate the cache to its common prefix with `prompt`; return the length of that.
 
         They are fewer than it has: the logits after the last are not kept, so it is always
         computed.
@@ -76,13 +76,13 @@ class PromptCache:
         return matched
 
     def record(self, text: Sequence[int]) -> None:
-        """Take note that the cache holds the beginning of `text`, as much of it as it counts."""
+        """Record that the cache holds the first tokens of `text`, as many as it has positions."""
         held = self.cache.counts[0]
         del self.tokens[held:]
         self.tokens.extend(text[len(self.tokens) : held])
 
     def rows(self, prompts: Sequence[Sequence[int]], chunk: int | None = CHUNK) -> KVCache:
-        """Return a cache with a row for each prompt, which hold as much of them as is known.
+        """Return a cache with a row for each prompt, each holding the known prefix.
 
         For one prompt this is `self.cache`, which then goes on with it. Several get a cache of
         their own, each with what all of them begin with; should that be long, it is computed first,
@@ -123,7 +123,7 @@ class PromptCache:
         dtype: gradient.DType | str | None = None,
         **options: Unpack[CacheOptions],
     ) -> PromptCache:
-        """Return what `save` wrote.
+        """Read what `save` wrote.
 
         Args:
             kind, dtype, options: of the new cache, as of `KVCache.load`: they need not be those of
@@ -146,7 +146,7 @@ class PromptCache:
 
 
 def common_length(texts: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all the texts begin with in common."""
+    """Return the length of the common prefix of all texts."""
     length = 0
     for tokens in zip(*texts, strict=False):
         if any(token != tokens[0] for token in tokens):

@@ -1,4 +1,4 @@
-"""How a model's makers would draw from it: the sampling options of its generation_config.json."""
+"""The sampling options in a model's generation_config.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLING = tuple(name for name, option in declared(SamplingOptions).items() if o
 
 
 def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
-    """Return the options that generation_config.json asks for: none if it is silent.
+    """Return the options in generation_config.json; empty if it has none.
 
     Its `do_sample` says whether to draw at random; without it the other sampling options mean
     nothing, as in transformers. Where it is set, a temperature that is not given is 1.

@@ -1,4 +1,4 @@
-"""Decoding on plans: a step is recorded from the model's own modules, and replayed.
+"""Decoding by plans: a step is recorded from the model's own modules, and replayed.
 
 Between the operations of a step stands Python, which takes as long as a small model's kernels. So
 the step for a batch and a block of cache slots is recorded once (`gradient.plan`), and from then on
@@ -61,7 +61,7 @@ _array = operator.attrgetter("array")
 
 
 def block_size(model: CausalLM, capacity: int, rows: int = 1) -> int:
-    """Return the block of a cache for replayed steps: 1 where there are none.
+    """Return the block size of a cache for replayed steps; 1 if there are none.
 
     A power of two, so that texts of about the same length share a recorded step, and short ones of
     any length.
@@ -82,7 +82,7 @@ def _on_cpu(model: CausalLM) -> bool:
 
 
 class Recorded:
-    """The steps of a model that were recorded, and whether they are still what the modules do."""
+    """A model's recorded steps, and whether they still match its modules."""
 
     def __init__(self, model: CausalLM) -> None:
         self.steps: dict[Any, Step] = {}
@@ -96,7 +96,7 @@ class Recorded:
         self.bound = BoundStepsPool()
 
     def valid(self) -> bool:
-        """Whether modules and weights are what they were."""
+        """Whether modules and weights are unchanged since the recording."""
         return (
             self.structure.unchanged()
             and self.written == packed.written()
@@ -104,7 +104,7 @@ class Recorded:
         )
 
     def add(self, key: Any, step: Step) -> None:
-        """Keep a step, and look after what it uses beside the model's tensors."""
+        """Keep a step, and watch what it uses besides the model's tensors."""
         self.steps[key] = step
         self.contents = self.structure.contents()
         known = set(map(id, self.tensors))
@@ -118,7 +118,7 @@ _recorded: weakref.WeakKeyDictionary[CausalLM, Recorded] = weakref.WeakKeyDictio
 
 
 class DecodingSteps:
-    """Passes of new tokens through a model with a cache: replayed where that can be.
+    """Passes of new tokens through a model with a cache, replayed where possible.
 
     Attributes:
         replayed: how many passes were replayed.
@@ -150,7 +150,7 @@ class DecodingSteps:
         self.reason = self._hindrance()
 
     def continued(self, cache: KVCache) -> DecodingSteps:
-        """Return the steps of the cache that the rows, or some of them, go on in."""
+        """Return the steps for a cache with all or some of the rows."""
         lasting = cache.batch_size < self.cache.batch_size
         steps = DecodingSteps(self.model, cache, self.allowed, lasting)
         steps.replayed = self.replayed
@@ -158,7 +158,7 @@ class DecodingSteps:
         return steps
 
     def _hindrance(self) -> str | None:
-        """Why nothing can be recorded here, or None."""
+        """Why nothing can be recorded; None if something can."""
         if self.allowed is False:
             return "compile=False"
         if not has_executor(str(self.model.device)):
@@ -192,7 +192,7 @@ class DecodingSteps:
         return logits
 
     def steps_at_once(self, left: int) -> int:
-        """Return how many passes `choose` is to be asked for, `left` being to come."""
+        """Return for how many passes to call `choose`, with `left` still to come."""
         passes = AT_ONCE / self.seconds if self.seconds > 0 else MOST_AT_ONCE
         return self.cache.equal_steps(max(1, min(int(min(passes, MOST_AT_ONCE)), left)))
 
@@ -206,8 +206,8 @@ class DecodingSteps:
         steps: int,
         left: int,
     ) -> tuple[list[list[int]], Tensor]:
-        """Choose a token of each row in each of up to `steps` passes, which read what the one
-        before them chose.
+        """Choose a token of each row in each of up to `steps` passes, each of which reads the
+        previous one's tokens.
 
         Args:
             choice: gives tokens (B,) for logits (B, V) and the numbers (B,) that are drawn.
@@ -258,7 +258,7 @@ class DecodingSteps:
         return (self.model(tokens, self.cache),)
 
     def _key(self, tokens: int, kind: Any) -> Any:
-        """What decides the operations of a pass, of `kind`, over so many tokens of each row."""
+        """What determines the operations of a pass of `kind` over this many tokens per row."""
         modes = (
             mode.inference, mode.anomaly, tuple((mode.autocast or {}).items()),
             get_default_dtype(), default_device(), matmul_precision.rounds_inputs(),
@@ -266,7 +266,7 @@ class DecodingSteps:
         return self.cache.step_key(tokens), kind, modes
 
     def _bound(self, key: Any) -> Replay | None:
-        """The step that was recorded and bound to the cache for this key, if it still holds."""
+        """The step recorded and bound to the cache for this key, if it is still valid."""
         if self.bound is None or self.recorded is None or not self.recorded.valid():
             return None
         return self.bound.replays.get((*key, self.cache.room))
@@ -276,7 +276,7 @@ class DecodingSteps:
             return run(*given)
 
     def _replay(self, replay: Replay, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Do what the modules do, on the device by the plan and on the host here.
+        """Replay the plan on the device, and repeat the host side of the modules here.
 
         An exception, Ctrl-C included, leaves the cache with the tokens that it held.
         """
@@ -293,7 +293,7 @@ class DecodingSteps:
         return found
 
     def _new(self, key: Any, run: Run, given: Sequence[Tensor], left: int) -> tuple[Tensor, ...]:
-        """Bind a recorded step to this cache, or record one, or run the modules."""
+        """Bind a recorded step to this cache, record a new one, or run the modules."""
         recorded = _recorded.get(self.model)
         if recorded is None or not recorded.valid():
             recorded = _recorded[self.model] = Recorded(self.model)
@@ -346,7 +346,7 @@ class DecodingSteps:
     def _checked(
         self, key: Any, replay: Replay, run: Run, given: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Replay a step for the first time ever, and run the modules beside it."""
+        """Replay a step for the first time, and compare it with the modules."""
         counts = self.cache.counts
         found = self._replay(replay, given)
         self.replayed -= 1

@@ -1,4 +1,4 @@
-"""What a generation gives: text, tokens, why it ended, and what it took."""
+"""The result of a generation: text, tokens, finish reason, timings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 
 class TokenLogprob(NamedTuple):
-    """A token's log-probability (natural, of unprocessed logits) and the likeliest in its place."""
+    """A token's log-probability (natural, from unprocessed logits) and the most probable tokens
+    in its place."""
 
     token_id: int
     logprob: float
@@ -16,7 +17,7 @@ class TokenLogprob(NamedTuple):
 
 @dataclass
 class Timings:
-    """Where the time of a generation went. Rows of one batch share the clock."""
+    """How long the parts of a generation took. Rows of one batch share the clock."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of these, the ones that a prompt cache held
@@ -54,7 +55,7 @@ class Timings:
 
 @dataclass
 class Generation:
-    """What a model wrote. `str(generation)` is its text.
+    """The text that a model generated. `str(generation)` is the text.
 
     Attributes:
         text: the text, without the prompt and without the stop string that ended it.
@@ -84,7 +85,7 @@ class Generation:
         return self.text
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as values that JSON has."""
+        """Return the result as JSON values."""
         values = asdict(self)
         values["timings"]["tokens_per_second"] = self.timings.tokens_per_second
         if self.logprobs is not None:

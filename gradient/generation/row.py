@@ -1,4 +1,4 @@
-"""One continuation as it grows: tokens in, certain text out, until something ends it."""
+"""One continuation as it grows: takes tokens, returns text that can no longer change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row:
     complete: Callable[[list[int]], bool] | None = None  # whether nothing may follow these tokens
 
     def add(self, token: Token, eos_ids: frozenset[int]) -> str:
-        """Take in a token; return the text that has become certain."""
+        """Add a token; return the text that can no longer change."""
         result = self.result
         if token.token_id in eos_ids:
             return self.finish("stop")

@@ -1,4 +1,4 @@
-"""From logits to the next token: the processors that are asked for, in order, and one draw."""
+"""From logits to the next token: the requested logits processors in order, then one draw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def processors(
     extra: Sequence[LogitsProcessor] = (),
     uniform: UniformDraw | None = None,
 ) -> list[LogitsProcessor]:
-    """Return the processors that the options ask for, in the order of transformers.
+    """Return the logits processors that the options ask for, in the order of transformers.
 
     At temperature 0 those are left out that say how tokens are drawn.
 
@@ -65,8 +65,8 @@ def _others(option: Option) -> list[str]:
 
 
 def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
-    """Return what decides the operations by which tokens are chosen from logits; None where the
-    choice depends on more than the logits and a number that is drawn, such as the text."""
+    """Return what determines the operations that choose tokens from logits; None if the choice
+    needs more than the logits and a random number, such as the text."""
     wanted = list(_wanted(options))
     if any(not option.sampling or _others(option) for _, option in wanted):
         return None
@@ -78,7 +78,7 @@ STREAM = 0x9E3779B97F4A7C15
 
 
 class Sampler:
-    """Chooses the next token of each row, with random numbers of its own for each.
+    """Chooses the next token of each row, with a random stream for each.
 
     The number that a row draws depends on its own seed and on how many tokens it has, not on the
     rows beside it, nor on how many of its tokens are chosen at once. (Its logits do, by rounding,
@@ -132,7 +132,7 @@ class Sampler:
             return sample(scores, self.uniform(prefixes, self.draws, logits.device))
 
     def choose(self, logits: Tensor, uniform: Tensor | None) -> Tensor:
-        """As a call where `self.key` is not None, and so nothing asks for the text.
+        """Like a call, but only where `self.key` is not None, so that no processor needs the text.
 
         Args:
             uniform: (B,), the numbers that the rows draw; None where they draw none.
@@ -152,7 +152,7 @@ class Sampler:
         return logits
 
     def stream(self, number: int) -> list[UniformNumbers]:
-        """Return random numbers for each row; those of another stream have nothing to do with them.
+        """Return a stream of random numbers for each row, independent of other streams.
 
         Tokens are drawn with stream 0. Others are for decisions that plain sampling does not take.
         """
@@ -161,12 +161,12 @@ class Sampler:
     def uniform(
         self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Device | str | None
     ) -> Tensor:
-        """Return the number, (B,), that each sequence draws for its next token."""
+        """Return the random number (B,) with which each row draws its next token."""
         places = zip(prefixes.rows, prefixes.generated_counts, strict=True)
         return gradient.tensor([draws[row][count] for row, count in places], device=device)
 
     def next_uniform(self, prefixes: Prefixes, steps: int, device: Device | str | None) -> Tensor:
-        """Return the numbers (steps, B) that each sequence draws for its next tokens."""
+        """Return the random numbers (steps, B) with which each row draws its next tokens."""
         places = list(zip(prefixes.rows, prefixes.generated_counts, strict=True))
         numbers = [
             [self.draws[row][count + step] for row, count in places] for step in range(steps)
@@ -175,7 +175,7 @@ class Sampler:
 
 
 class UniformNumbers:
-    """The sequence of numbers in [0, 1) that a seed stands for.
+    """The sequence of random numbers in [0, 1) of a seed.
 
     They are drawn in blocks, as drawing one takes as long as drawing a hundred.
     """

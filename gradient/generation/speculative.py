@@ -1,4 +1,4 @@
-"""Speculative decoding: guess several tokens, check them all in one pass, keep those that hold.
+"""Speculative decoding: draft several tokens, verify them in one pass, keep the accepted ones.
 
 A pass over T tokens costs a large model little more than one over a single token, as both read all
 weights once. So a drafter guesses the next tokens, and the model's logits after each of them tell
@@ -39,7 +39,7 @@ START = 4
 
 
 class SpeculativeDecoder(Decoder):
-    """A `Decoder` that checks drafts.
+    """A `Decoder` that verifies drafts.
 
     How long a draft may be is found by trying, for each row: twice as long after one that held as
     a whole, else one token longer than what held.
@@ -75,7 +75,7 @@ class SpeculativeDecoder(Decoder):
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
-        """Choose the next tokens of every running row: at least one of each."""
+        """Choose the next tokens of every running row, at least one of each."""
         drafts = self._drafts()
         if not any(draft.token_ids for draft in drafts):
             return super().step()
@@ -96,17 +96,17 @@ class SpeculativeDecoder(Decoder):
         return [Token(*each) for each in zip(rows, flat, reports, strict=True)]
 
     def select(self, kept: Sequence[int]) -> None:
-        """Go on with the running rows at these places."""
+        """Continue with the running rows at these indices."""
         super().select(kept)
         if kept:
             self.drafter.select(kept)
 
     def count_drafts(self, row: int, timings: Timings) -> None:
-        """Note how many tokens of a row were guessed, and how many of them rightly."""
+        """Record the numbers of a row's draft tokens and of accepted ones."""
         timings.drafted_tokens, timings.accepted_tokens = self.drafted[row], self.accepted[row]
 
     def _chooses_in_steps(self) -> bool:
-        """No: a draft follows on each token."""
+        """False: drafts depend on each token."""
         return False
 
     def _drafts(self) -> list[Draft]:
@@ -155,8 +155,8 @@ class SpeculativeDecoder(Decoder):
         return logits[rows, columns]
 
     def _may_hold(self, tokens: int) -> bool:
-        """Whether each row can be given so many tokens, of a shorter draft some that nobody looks
-        at: so the pass is the same for all drafts, and they are forgotten with those refused."""
+        """Whether each row has room for this many tokens. Shorter drafts are padded, so that all
+        passes are alike; the padding is removed with refused tokens."""
         assert self.cache is not None
         after, context = max(self.cache.counts) + tokens, self.model.context_length
         return self.chunkable and after <= min(max(self.limits), context or after)
@@ -175,7 +175,8 @@ class SpeculativeDecoder(Decoder):
     def _by_comparison(
         self, logits: Tensor, prefixes: Prefixes, drafts: Sequence[Draft]
     ) -> list[list[int]]:
-        """Choose at each place as a plain step would, up to where that is not what was guessed.
+        """Choose at each position as plain decoding would, up to the first token that differs from
+        the draft.
 
         Of a guess that was not drawn at random this is what rejection comes to, too: it holds with
         the probability that the model gives it, and else another token takes its place.
@@ -231,7 +232,7 @@ class SpeculativeDecoder(Decoder):
         ]
 
     def _accept(self, drafts: Sequence[Draft], chosen: Sequence[Sequence[int]]) -> None:
-        """Put the chosen tokens behind each row, and forget the rest of its draft."""
+        """Append the chosen tokens to each row, and remove the rest of its draft."""
         for row, ids, draft, tokens in zip(self.rows, self.ids, drafts, chosen, strict=True):
             ids.extend(tokens)
             guessed, right = len(draft.token_ids), len(tokens) - 1
@@ -248,7 +249,7 @@ class SpeculativeDecoder(Decoder):
 
 
 def first_positions(drafts: Sequence[Draft]) -> list[int]:
-    """Return where each row's places begin among all rows'."""
+    """Return the index of each row's first position among all rows' positions."""
     firsts, at = [], 0
     for draft in drafts:
         firsts.append(at)

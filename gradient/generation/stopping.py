@@ -1,4 +1,4 @@
-"""Stop strings: text ends before the first of them, wherever the borders of tokens lie."""
+"""Stop strings: the text ends before the first of them, across token boundaries."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from gradient.errors import ArgumentError
 
 
 class StopStrings:
-    """Passes text on until a stop string appears, and holds back what might become one.
+    """Passes text through until a stop string appears, holding back what may begin one.
 
     Example:
-        >>> stop = StopStrings(["\\n\\n"])
-        >>> stop.push("one\\n"), stop.push("two"), stop.push("\\n\\nthree")
-        ('one', '\\ntwo', '')
+        >>> stop = StopStrings(["\n\n"])
+        >>> stop.push("one\n"), stop.push("two"), stop.push("\n\nthree")
+        ('one', '\ntwo', '')
         >>> stop.found
-        '\\n\\n'
+        '\n\n'
     """
 
     def __init__(self, strings: str | Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ class StopStrings:
         self._held = ""
 
     def push(self, piece: str) -> str:
-        """Return the text that `piece` makes certain not to belong to a stop string."""
+        """Return the text that, after `piece`, cannot be part of a stop string."""
         if self.found is not None:
             return ""
         text = self._held + piece
@@ -50,7 +50,7 @@ class StopStrings:
 
 
 def _overlap(text: str, string: str) -> int:
-    """Return the length of the longest end of `text` that is a proper beginning of `string`."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `string`."""
     for length in range(min(len(text), len(string) - 1), 0, -1):
         if text.endswith(string[:length]):
             return length

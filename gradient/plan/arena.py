@@ -1,4 +1,4 @@
-"""Where the buffers of a plan lie: one block of memory, used again as buffers die."""
+"""The memory of a plan's buffers: one block, whose space is reused as buffers die."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ MANY = 1000
 
 @dataclass(frozen=True)
 class Layout:
-    """An offset for the root of every buffer that calls make, and the bytes of all together."""
+    """The offset in the block of every buffer's root that calls make, and the size of the block
+    in bytes."""
 
     offsets: dict[Ref, int]
     nbytes: int
@@ -28,7 +29,7 @@ class Layout:
 def lifetimes(
     calls: Sequence[Call], buffers: Sequence[Buffer], outputs: Sequence[Ref]
 ) -> dict[Ref, tuple[int, int]]:
-    """The first and the last call that touch the memory of each root that calls make."""
+    """The first and the last call that use the memory of each root that calls make."""
     found: dict[Ref, tuple[int, int]] = {}
     for i, call in enumerate(calls):
         for ref in (*call.outputs, *call.inputs):
@@ -43,7 +44,7 @@ def lifetimes(
 
 
 def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
-    """A layout with little waste: the better of two, where there is time for the second."""
+    """A layout with little waste: the better of two strategies, if there is time for the second."""
     layout = _by_birth(lives, buffers)
     if len(lives) > MANY:
         return layout
@@ -51,7 +52,7 @@ def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layo
 
 
 def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
-    """A layout by first fit among those that live at the same time, largest first."""
+    """A layout by first fit among buffers alive at the same time, largest first."""
     offsets: dict[Ref, int] = {}
     total = 0
     placed: list[tuple[int, int, int, int]] = []  # (offset, end, first use, last use)
@@ -72,8 +73,8 @@ def place_during(
     lives: dict[Ref, tuple[int, int]],
     buffers: Sequence[Buffer],
 ) -> int:
-    """The first offset, perhaps beyond the layout's end, of bytes that no buffer needs while a call
-    is made."""
+    """The first offset, perhaps past the layout's end, of that many bytes that no buffer uses
+    during a call."""
     at = 0
     for offset, root in sorted((offset, root) for root, offset in layout.offsets.items()):
         if lives[root][0] <= call <= lives[root][1]:
@@ -84,7 +85,7 @@ def place_during(
 
 
 def _gap(taken: Sequence[tuple[int, int]], buffer: Buffer) -> tuple[int, int]:
-    """The first place beside those that are taken, in order, and the bytes that it takes."""
+    """The first free offset beside taken ranges, in order, and its size in bytes."""
     size = -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
     at = 0
     for offset, end in taken:
@@ -117,20 +118,20 @@ def block(nbytes: int) -> np.ndarray:
 
 
 def array_at(memory: np.ndarray, buffer: Buffer) -> np.ndarray:
-    """The array of a buffer at the beginning of `memory`, in the memory order that it had."""
+    """A buffer's array at the start of `memory`, with its recorded strides."""
     if buffer.nbytes == 0 or any(step < 0 for step in buffer.strides):
         return np.ndarray(buffer.shape, buffer.dtype, memory)
     return np.ndarray(buffer.shape, buffer.dtype, memory, 0, buffer.strides)
 
 
 def has_gaps(x: np.ndarray) -> bool:
-    """Whether a copy of an array would lie otherwise than the array does."""
+    """Whether a copy of an array would have other strides than the array."""
     return bool(x.size) and np.empty_like(x).strides != x.strides and min(x.strides) >= 0
 
 
 def copied(x: np.ndarray) -> np.ndarray:
-    """A copy with the strides of `x`, by which later sums are ordered: in memory of its extent, of
-    which the pages that are written count."""
+    """A copy with the strides of `x`, which decide the order of later sums; it has the extent of
+    x in memory."""
     extent = sum((n - 1) * step for n, step in zip(x.shape, x.strides, strict=True))
     made: np.ndarray = np.ndarray(
         x.shape, x.dtype, np.empty(extent + x.itemsize, np.uint8), 0, x.strides

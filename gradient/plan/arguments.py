@@ -1,4 +1,5 @@
-"""The arguments of a compiled function: what goes into its plan, and which plan is theirs."""
+"""The arguments of a compiled function: the inputs of its plan, and the key that selects the
+plan."""
 
 from __future__ import annotations
 
@@ -80,8 +81,8 @@ def is_array(array: Any) -> bool:
 
 
 class Aliased:
-    """Arguments with a tensor of its own in the place of each input: what the function reaches by
-    another way than its arguments, though it is the same tensor, is no input."""
+    """Arguments in which each input is replaced by a new tensor: if the function reaches the
+    same tensor in another way, that is not an input."""
 
     def __init__(self, args: tuple[Any, ...], options: dict[str, Any], inputs: list[Tensor]):
         self.aliases = [_alias(t) for t in inputs]
@@ -108,11 +109,12 @@ class Aliased:
         return self._alias_of.get(id(tree), tree)
 
     def original(self, tree: Any) -> Any:
-        """`tree` with the inputs again."""
+        """`tree` with the original inputs put back."""
         return mapped_tensors(tree, lambda t: self._input_of.get(id(t), t))
 
     def hand_back(self) -> str | None:
-        """Give the lists and dicts what the function has put there; say if it has done so."""
+        """Copy changes that the function made to lists and dicts into the originals; return
+        whether there were any."""
         changed = [(given, copy) for given, copy, was in self._copies if _contents(copy) != was]
         for given, copy in changed:
             own = self.original(copy)
@@ -122,7 +124,7 @@ class Aliased:
 
 
 def _contents(x: Any) -> list[int]:
-    """A list or dict as it can be compared: by identity."""
+    """A list or dict as a value that compares by identity of its items."""
     return [*map(id, x)] if type(x) is list else [*map(id, x), *map(id, x.values())]
 
 
@@ -139,7 +141,7 @@ def _alias(t: Tensor) -> Tensor:
 
 
 def mapped_tensors(tree: Any, function: Callable[[Any], Any]) -> Any:
-    """`tree` with `function` of each tensor in nested tuples, lists and dicts."""
+    """`tree` with `function` applied to each tensor in nested tuples, lists and dicts."""
     if isinstance(tree, Variable):
         return function(tree)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):

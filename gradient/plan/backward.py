@@ -33,7 +33,7 @@ from gradient.tensor import Tensor
 
 @dataclass
 class Backward:
-    """What a recording says of the backward pass of its results.
+    """The recorded backward pass of the results.
 
     roots    positions of the results that are differentiated, among the result's tensors
     given    the buffers of their gradients, inputs of the plan; None for one that nobody uses
@@ -55,7 +55,7 @@ class Backward:
 
 
 class WithBackward:
-    """A function that, where its results have a graph, goes back through it, too.
+    """A function that, if its results have a graph, also runs their backward pass.
 
     `backward` says how, after a recorded call, or is None; `reason` why it cannot. `used` are the
     results that are known to get a gradient; if none is, all of them are taken to.
@@ -119,7 +119,7 @@ class WithBackward:
 
 
 class CompiledCall:
-    """A replayed call, to the engine: the op of its results' node."""
+    """The op of the results' node: to the engine, a replayed call."""
 
     name = "the compiled function"
 
@@ -165,8 +165,8 @@ class CompiledCall:
 
 
 class Again:
-    """A call that can be made again as it was: with its random numbers, its autocast, and what it
-    overwrites as it was before."""
+    """A call that can be repeated exactly: with its random numbers, its autocast, and the
+    previous values of what it overwrites."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class DifferentiablePlan:
     def free(
         self, is_free: Callable[[CpuExecutor], bool], make: Callable[[], CpuExecutor]
     ) -> CpuExecutor | None:
-        """An executor that nobody's gradient needs; None where there are too many others."""
+        """An executor whose gradient nobody needs any more; None if too many others are in use."""
         for each in [*self.executors]:
             executor, user = each
             call = user()
@@ -247,7 +247,7 @@ class DifferentiablePlan:
         return [wrap(made, backend, node)] if single else outputs(arrays, backend, node)
 
     def finish(self, executor: CpuExecutor, grads: list[Any]) -> list[Any]:
-        """The gradients of the parents, from those of the results."""
+        """The gradients for the parents, from those of the results."""
         wanted = sum(ref is not None for ref in self.backward.grads)
         found = iter(executor.finish(grads, wanted))
         return [None if ref is None else next(found) for ref in self.backward.grads]
@@ -262,7 +262,7 @@ def seen_in_use(result: Any, used: set[int]) -> Any:
 
 
 def _read_in_backward(plan: Plan) -> list[Ref]:
-    """The external memory that the second part reads: it must not change before."""
+    """The external memory that the backward part reads, which must not change before it has run."""
     found: dict[Ref, None] = {}
     behind = False
     for call in plan.calls:
@@ -274,7 +274,7 @@ def _read_in_backward(plan: Plan) -> list[Ref]:
 
 
 def is_live(node: Any) -> bool:
-    """Whether a backward pass can still go through all of the graph under `node`."""
+    """Whether a backward pass can still run through all of the graph under `node`."""
     if node is None:
         return False
     return all(each.saved is not None for each in _nodes([node], ()))
@@ -290,7 +290,7 @@ def _is_hooked(roots: Sequence[Any], border: Sequence[Node]) -> bool:
 
 
 def _nodes(roots: Sequence[Any], border: Sequence[Node]) -> Iterator[Any]:
-    """The nodes under some, these included, but not beyond the border."""
+    """The nodes under these, inclusive, up to the border."""
     seen = set(border)
     waiting = [*roots]
     while waiting:

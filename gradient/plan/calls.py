@@ -1,4 +1,4 @@
-"""What plans are made of: buffers, and calls that read and write them (see `plan`)."""
+"""The parts of a plan: buffers, and calls that read and write them (see `plan`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ asked to. It is given the results of the first, and does nothing; no call is mov
 
 
 class Ref(int):
-    """The number of a buffer, where a call had an array."""
+    """The number of a buffer, in place of an array of a call."""
 
     __slots__ = ()
 
@@ -35,7 +35,8 @@ class Ref(int):
 
 @dataclass(frozen=True)
 class HostNumber:
-    """A Python number of a call that is read anew before each replay: a step count, an offset.
+    """A Python number of a call that is read again before each replay, such as a step count or an
+    offset. `value` is its value at recording.
 
     `value` is what it was when the plan was recorded.
     """
@@ -60,7 +61,7 @@ class Buffer:
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes from its first element to its last."""
+        """Bytes from the first element to the last."""
         if 0 in self.shape:
             return 0
         steps = zip(self.shape, self.strides, strict=True)
@@ -91,12 +92,12 @@ class Call:
 
     @cached_property
     def inputs(self) -> tuple[Ref, ...]:
-        """The buffers that it is given, each as often as it is."""
+        """The buffers that the call reads, with repetitions."""
         return tuple(leaves((self.args, self.options), Ref))
 
     @cached_property
     def outputs(self) -> tuple[Ref, ...]:
-        """The buffers that it makes."""
+        """The buffers that the call makes."""
         return tuple(leaves(self.out, Ref))
 
     @cached_property
@@ -105,7 +106,7 @@ class Call:
 
     @property
     def line(self) -> str:
-        """`file:line` of the user's program."""
+        """`file:line` in the user's program."""
         return "" if self.location is None else source_line(self.location)
 
 
@@ -118,7 +119,7 @@ def expand(call: Call, keep: Callable[[Call], bool]) -> Iterator[Call]:
 
 
 def leaves(tree: Any, kind: Any) -> Iterator[Any]:
-    """Everything of a type in nested tuples, lists, dicts and slices."""
+    """All values of a type in nested tuples, lists, dicts and slices."""
     if isinstance(tree, kind):
         yield tree
     elif isinstance(tree, (tuple, list)):
@@ -130,7 +131,7 @@ def leaves(tree: Any, kind: Any) -> Iterator[Any]:
 
 
 def mapped(tree: Any, kind: Any, function: Callable[[Any], Any]) -> Any:
-    """`tree` with `function` of each leaf of a type in its place."""
+    """`tree` with `function` applied to each leaf of a type."""
     if isinstance(tree, kind):
         return function(tree)
     if isinstance(tree, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Two recordings of one function: whether they are the same plan.
+"""Compare two recordings of one function: are they the same plan?
 
 What differs from one run to the next is a number or an array that the program makes on the host. A
 plan would repeat that of one run for ever, so it is refused, by name and line.
@@ -21,7 +21,7 @@ SMALL = 1 << 12
 
 
 def difference(first: Recording, second: Recording) -> str | None:
-    """Where the plan of a second run is another one; None where it is not."""
+    """How the plan of a second run differs; None if it does not."""
     a, b = first.plan, second.plan
     for x, y in zip(a.calls, b.calls, strict=False):
         found = _call(x, y)
@@ -50,7 +50,7 @@ def difference(first: Recording, second: Recording) -> str | None:
 
 
 def with_constants(first: Recording, second: Recording) -> Plan:
-    """The second plan, in which arrays that both runs made anew on the host, of equal values, are
+    """The second plan, in which arrays that both runs made on the host with equal values are
     constants."""
     buffers = [
         replace(after, kind="constant")
@@ -66,7 +66,8 @@ def with_constants(first: Recording, second: Recording) -> Plan:
 
 
 def _same_tensor(a: Recording, b: Recording, ref: Ref) -> bool:
-    """Whether one tensor, or the gradient of one tensor, had the array in both runs."""
+    """Whether the array belonged to the same tensor, or to the gradient of the same tensor, in
+    both runs."""
     before, after = a.gradients.get(ref), b.gradients.get(ref)
     if before is not None or after is not None:
         return before is after

@@ -41,7 +41,7 @@ WORTH = 16
 
 
 class Signature:
-    """All that is known of calls with arguments of one kind."""
+    """The plans for calls with arguments of one kind, and what is known of such calls."""
 
     def __init__(self, held: list[Any]):
         self.held = held
@@ -56,7 +56,7 @@ class Signature:
         self.changes: list[str] = []
 
     def use(self, variant: Variant) -> None:
-        """Note a replay."""
+        """Record that a plan was replayed."""
         self.replays += 1
         variant.replays += 1
         if variant is not self.variants[-1]:
@@ -64,12 +64,12 @@ class Signature:
             self.variants.append(variant)
 
     def drop(self, variant: Variant) -> None:
-        """Forget a plan, its memory and the tensors that it holds."""
+        """Remove a plan, its memory and the tensors that it holds."""
         self.variants.remove(variant)
         self.wasted = 0 if variant.replays >= WORTH else self.wasted + 1
 
     def add(self, variant: Variant) -> None:
-        """Keep a plan, in the place of the one that was not used for longest if they are many."""
+        """Keep a plan; if there are too many, it replaces the least recently used."""
         if len(self.variants) == VARIANTS:
             self.drop(self.variants[0])
         self.variants.append(variant)
@@ -194,7 +194,7 @@ class Compiled(Transparent, Generic[P, R]):
     def _compare(
         self, signature: Signature, recording: Recording, watch: Watch, device: str
     ) -> None:
-        """Make a plan of this recording and an earlier one of the same state, where they agree."""
+        """Make a plan of this recording and an earlier one of the same state, if they are equal."""
         for first, watched in signature.pending:
             if _same_state(first, recording):
                 what = watched.changed(frozenset(first.readers.live))
@@ -357,8 +357,9 @@ def compile(
 
 
 def _same_state(a: Recording, b: Recording) -> bool:
-    """Whether the same leaves have a gradient, where that matters to a plan, and are given one (a
-    leaf that was just frozen loses its gradient once), and optimisers have decided the same."""
+    """Whether two states are equal where a plan depends on it: which leaves have a gradient and
+    are given one, and what the optimisers decided. (A leaf that was just frozen loses its
+    gradient once.)"""
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
     return (
         mine == theirs
@@ -368,7 +369,8 @@ def _same_state(a: Recording, b: Recording) -> bool:
 
 
 def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:
-    """What the run has done beside its tensors, which a replay would not."""
+    """An effect of the run, besides tensors, that a replay would not repeat; None if there was
+    none."""
     for before, after in zip(states, watch.random_states(), strict=True):
         if before != after:
             return f"it draws {before[0]}, which a replay would not"

@@ -1,4 +1,4 @@
-"""A module that is replayed from plans, and stays a module."""
+"""A module whose calls replay plans, and which is still a module."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class CompiledModule(Transparent):
 
 
 def compiled_module(module: Module, compiled: Callable[..., Any]) -> Any:
-    """The module with `compiled` for its call."""
+    """The module, with `compiled` as its call."""
     made: Any = object.__new__(_class(type(module), f"Compiled{type(module).__name__}", compiled))
     object.__setattr__(made, "__dict__", module.__dict__)
     return made
 
 
 def compile_in_place(module: Module, compiler: Callable[[Module], Any]) -> None:
-    """Have calls of the module itself, wherever it is a part, be those of the compiled function
-    that `compiler` makes of it."""
+    """Make calls of the module itself, in every model that contains it, calls of the compiled
+    function that `compiler` makes."""
     if isinstance(module, CompiledModule):
         own = module._orig_mod
     else:

@@ -1,4 +1,4 @@
-"""Why something cannot be a plan."""
+"""Errors of plans."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from gradient.errors import GradientError
 
 
 class PlanError(GradientError, RuntimeError):
-    """What was run cannot be recorded, or a recorded plan does not fit what it is given."""
+    """A run cannot be recorded, or a plan does not fit its arguments."""

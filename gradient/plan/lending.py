@@ -1,4 +1,4 @@
-"""Gradients that a replay gives as they lie in its arena, not as copies.
+"""Gradients that a replay returns in its arena, without a copy.
 
 They are lent until the next replay. By then a training loop has dropped them, as `zero_grad()`
 does; where only a tensor's `grad` still shows one, it is moved to memory of its own. Where somebody
@@ -22,7 +22,7 @@ LARGE = 1 << 18
 
 
 class Loans:
-    """What an arena has lent: to the gradients of `holders`, by the plan that `lender` gives."""
+    """The arrays that an arena has lent to the gradients of `holders`; `lender` gives the plan."""
 
     def __init__(self) -> None:
         self.holders: Sequence[Any] = ()
@@ -30,7 +30,7 @@ class Loans:
         self._given: list[weakref.ref[Any]] = []
 
     def lend(self, x: np.ndarray) -> np.ndarray:
-        """The array `x` of the arena, for somebody else."""
+        """The array `x` of the arena, for use outside."""
         made, loan = memory.borrowed(x)
         self._given.append(loan)
         return made
@@ -57,7 +57,7 @@ class Loans:
 
 
 def _unshared() -> tuple[int, int]:
-    """The counts of references that `_move` sees where a tensor alone has a lent array."""
+    """The reference counts of a lent array that only a tensor holds, as `_move` sees them."""
 
     class Holder:
         array = memory.borrowed(np.zeros(1))[0]

@@ -1,4 +1,4 @@
-"""Tensors as the thread that records sees them: with recorded arrays in the place of their own.
+"""Tensors as the recording thread sees them: with recorded arrays instead of their own.
 
 For the time of a run `Variable.array` is no slot but a descriptor. It asks a `Lifting` what the
 thread that records is to have; all others, and the slot itself, have the real array at any time. So
@@ -29,7 +29,7 @@ SAVED: Any = vars(Node)["saved"]
 
 
 class _Attribute:
-    """In the place of a slot: the thread that made it has `read` and `write`, others the slot."""
+    """Replaces a slot: the thread that made it uses `read` and `write`, other threads the slot."""
 
     def __init__(
         self, slot: Any, read: Callable[[Any], Any], write: Callable[[Any, Any], None]
@@ -50,7 +50,7 @@ class _Attribute:
 
 
 class _Seen:
-    """A tensor that the run has met.
+    """A tensor that the run has used.
 
     made    by the run itself
     given   the recorded array that it has instead of `real`, or a packed one with recorded parts
@@ -67,8 +67,8 @@ class _Seen:
 
 
 class Met(NamedTuple):
-    """A tensor from before that the run has read, and its recorded array. The run may drop either:
-    then its memory is free, as in eager execution."""
+    """A tensor from before the run that it has read, and its recorded array. If the run drops
+    both, their memory is free, as in eager execution."""
 
     key: int
     tensor: weakref.ref[Any]
@@ -76,7 +76,7 @@ class Met(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """A tensor from before, and the gradient that it had."""
+    """A tensor from before the run, and its gradient then."""
 
     tensor: weakref.ref[Any]
     key: int | None
@@ -89,7 +89,7 @@ class Gradient(NamedTuple):
 
 
 class Lifting:
-    """What the run that `recorder` notes has to do with tensors.
+    """The tensors of a recorded run.
 
     `met` and `grads` are tensors from before, in the order in which the run came to them. Tensors
     that are in `host`, by their ids, are read on the host, here as in eager execution.
@@ -104,7 +104,7 @@ class Lifting:
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Have this thread see recorded arrays inside. One thread at a time."""
+        """Context: this thread sees recorded arrays. One thread at a time."""
         slots = [(Variable, ARRAY, self._array, self._set_array),
                  (Variable, GRAD, self._grad, self._set_grad),
                  (Node, SAVED, SAVED.__get__, self._set_saved)]  # fmt: skip
@@ -117,7 +117,7 @@ class Lifting:
                 setattr(owner, slot.__name__, slot)
 
     def input(self, t: Any) -> Any:
-        """The buffer of a tensor from before, which is to be an input."""
+        """The buffer of a tensor from before the run that becomes an input."""
         return self._lift(t, self.recorder.input(_real_array(t))).ref
 
     def _lift(self, t: Any, given: RecordedArray) -> RecordedArray:
@@ -187,7 +187,7 @@ class Lifting:
     # Afterwards ----------------------------------------------------------------------------------
 
     def survivors(self) -> list[tuple[Any, Any]]:
-        """The tensors that the run made and that live, with their recorded arrays."""
+        """The tensors that the run made and that are still alive, with their recorded arrays."""
         return [
             (t, seen.given)
             for seen in list(self._seen.values())
@@ -196,7 +196,7 @@ class Lifting:
         ]
 
     def rebound(self) -> list[Any]:
-        """The tensors from before that have another array now."""
+        """The tensors from before the run that have another array now."""
         return [
             t
             for seen in list(self._seen.values())
@@ -205,15 +205,16 @@ class Lifting:
         ]
 
     def touched(self) -> set[int]:
-        """The ids of tensors from before whose values or gradients the run has asked for."""
+        """The ids of tensors from before the run whose values or gradients it has read."""
         return {each.key for each in self.met}.union(self.grads)
 
     def forget(self) -> None:
-        """Let go of what is known of tensors, whose ends these notes would otherwise wait for."""
+        """Drop all notes on tensors, which would delay their deallocation."""
         self._seen.clear()
 
     def open_nodes(self) -> None:
-        """Have real arrays in what nodes of the run keep: a backward pass outside reads them."""
+        """Put real arrays into what nodes of the run have saved, for a backward pass outside of
+        it."""
         for ref in self._nodes:
             node = ref()
             for name in ("saved", "options"):

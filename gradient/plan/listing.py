@@ -1,4 +1,4 @@
-"""A plan as text: a line a call, with shapes, bytes, and the user's source line."""
+"""A plan as text: a line for each call, with shapes, bytes, and the user's source line."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def listing(
     pieces: bool = False,
     kernels: Mapping[int, str] | None = None,
 ) -> str:
-    """All calls of a plan; with `pieces` what they were composed of, too, indented; with `kernels`,
-    by the call's number, what computes it."""
+    """All calls of a plan; with `pieces` also the calls that they were composed of, indented;
+    with `kernels`, by number of the call, what computes it."""
     lines = [summary(calls, buffers)]
     for i, call in enumerate(calls):
         lines += _lines(buffers, call, 0, pieces, (kernels or {}).get(i))
@@ -32,7 +32,7 @@ def listing(
 
 
 def summary(calls: Sequence[Call], buffers: Buffers) -> str:
-    """How many calls, and how large the buffers of each kind are."""
+    """The number of calls, and the size of the buffers of each kind."""
     sizes: dict[str, int] = {}
     used = {buffers[ref].root for call in calls for ref in (*call.inputs, *call.outputs)}
     for root in used:
@@ -88,7 +88,7 @@ def _shown(value: Any) -> str:
 
 
 def _short(line: str) -> str:
-    """The line without the folder, where it has a file."""
+    """The line without its folder, if it has a file."""
     return os.path.basename(line) if line else ""
 
 

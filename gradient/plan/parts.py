@@ -1,4 +1,4 @@
-"""Values in one place of a program, and whether they are still what they were.
+"""Values that a program holds in one place, and whether they have changed.
 
 `gradient.plan.watch` finds the places; each kind of place has a class here.
 """
@@ -24,7 +24,7 @@ PLACES = 1024
 
 
 class Part:
-    """Some values in one place, and what they were."""
+    """The values in one place, and what they were before."""
 
     final = False
     """Whether values that were replaced do not come back."""
@@ -35,11 +35,11 @@ class Part:
         self.ids = [*map(id, self.values)]
 
     def now(self) -> list[Any]:
-        """The values."""
+        """The current values."""
         raise NotImplementedError
 
     def names(self) -> list[Any]:
-        """A name for each of them."""
+        """A name for each value."""
         return [""] * len(self.values)
 
     def children(self) -> list[tuple[Any, str]]:
@@ -55,7 +55,8 @@ class Part:
         return False
 
     def difference(self, now: list[Any], live: frozenset[tuple[int, str]]) -> str | None:
-        """What of it is another value, not only another object of the same value."""
+        """The name of a value that has changed, and not only as an object; None if there is
+        none."""
         if len(now) != len(self.values):
             return f"{self.path} (of length {self.length(self.values)}, now {self.length(now)})"
         for name, was, value in zip(self.names(), self.values, now, strict=True):
@@ -86,7 +87,7 @@ class DictPart(Part):
 
 
 class StatePart(Part):
-    """The tensors of an optimiser's state; its numbers have readers."""
+    """The tensors of an optimiser's state; its numbers have `Readers`."""
 
     def __init__(self, path: str, state: dict[str, Any]):
         self.state = state
@@ -161,7 +162,7 @@ class NamePart(Part):
 
 
 class BytesPart(Part):
-    """The values of an array that is no tensor: read on the host, they are in no plan."""
+    """The values of an array that is not a tensor: a read on the host, which no plan contains."""
 
     def __init__(self, path: str, x: Any, read: Callable[[Any], bytes]):
         self.x, self.read = x, read
@@ -178,7 +179,7 @@ class BytesPart(Part):
 
 
 class AskedPart(Part):
-    """What is asked for anew: of a context variable, an array of objects."""
+    """A value that is read again each time: of a context variable, or an array of objects."""
 
     def __init__(self, path: str, ask: Callable[[], list[Any]]):
         self.ask = ask
@@ -189,7 +190,7 @@ class AskedPart(Part):
 
 
 class WeakPart(Part):
-    """A weak reference, which stays one."""
+    """A weak reference, which is not made strong."""
 
     def __init__(self, path: str, ref: weakref.ref[Any]):
         self.ref = ref
@@ -203,8 +204,8 @@ class WeakPart(Part):
 
 
 class RandomStatePart(Part):
-    """A generator of Python's or NumPy's: drawing from it is not repeated by a replay. What counts
-    is that the function does not, so each comparison starts from where it is."""
+    """The state of Python's or NumPy's generator: a replay does not repeat draws from it, so the
+    function must not draw. Each comparison starts from the current state."""
 
     def __init__(self, path: str, generator: Any):
         self.generator = generator
@@ -221,7 +222,7 @@ class RandomStatePart(Part):
 
 
 class TensorPart(Part):
-    """Whether a tensor requires a gradient, and its hooks."""
+    """A tensor's requires_grad and hooks."""
 
     def __init__(self, path: str, tensor: Any):
         self.tensor = tensor
@@ -235,7 +236,7 @@ class TensorPart(Part):
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two values are one, or plain and alike."""
+    """Whether two values are the same object, or equal values of a plain type."""
     if a is b:
         return True
     if type(a) is not type(b):

@@ -1,4 +1,4 @@
-"""What a plan is: buffers, and calls that read and write them. Data alone, never changed.
+"""A plan: buffers, and calls that read and write them. Immutable data.
 
 A *call* is what the program asked of the backend: a method (`layer_norm`) or an operator ("add").
 Where an argument or a result was an array there stands a `Ref`, the number of a *buffer*; where it
@@ -39,7 +39,7 @@ from gradient.plan.listing import listing
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls in order, the buffers that they use, and which of them go in and come out."""
+    """Calls in order, their buffers, and which of these are inputs and outputs."""
 
     buffers: tuple[Buffer, ...]
     calls: tuple[Call, ...]
@@ -51,12 +51,12 @@ class Plan:
 
     @property
     def numbers(self) -> tuple[HostNumber, ...]:
-        """Every number that is read before a replay, once."""
+        """Every number that is read before a replay, once each."""
         return tuple(dict.fromkeys(n for call in self.calls for n in call.numbers))
 
     @property
     def written(self) -> tuple[Ref, ...]:
-        """The roots of inputs and externals that it changes."""
+        """The roots of inputs and externals that the plan changes."""
         found = dict.fromkeys(root for call in self.calls for root in call.writes)
         return tuple(root for root in found if self.buffers[root].kind in ("input", "external"))
 
@@ -64,7 +64,7 @@ class Plan:
         return replace(self, calls=tuple(calls))
 
     def expanded(self, keep: Callable[[Call], bool] = lambda call: False) -> Plan:
-        """The plan with composed calls replaced by their pieces, save those that `keep` keeps."""
+        """The plan with composed calls replaced by their pieces, except those that `keep` keeps."""
         return self.with_calls([piece for call in self.calls for piece in expand(call, keep)])
 
     def __str__(self) -> str:

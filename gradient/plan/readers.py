@@ -1,4 +1,4 @@
-"""Numbers of a plan that are read anew before each replay, and who is told what a replay did.
+"""Numbers of a plan that are read again before each replay, and owners to update after it.
 
 A recorded call holds Python numbers. Most are part of what was asked (an axis, an epsilon). Some
 belong to someone who changes them: a generator its offset, an optimiser its learning rate and its
@@ -30,7 +30,7 @@ DRAWS = ("philox", "uniform", "normal", "integers", "dropout")
 
 @dataclass
 class Computed:
-    """A number of an optimiser (`gradient.optim.numbers`), and how to compute it anew.
+    """A number that an optimiser computes (`gradient.optim.numbers`), and how to compute it again.
 
     `name` is its name in the plan, where a call has it: `kind` and a number. `groups` are the
     parameter groups whose learning rate it depends on; `keeps` is the state, and the key in it,
@@ -46,7 +46,7 @@ class Computed:
 
 
 class Readers:
-    """The owners of changing numbers, as they are when a recording begins."""
+    """The owners of changing numbers, in their state when a recording begins."""
 
     def __init__(self, living: Iterable[Generator], optimizers: Iterable[Optimizer]):
         self.starts = [(generator, generator.offset) for generator in living]
@@ -82,7 +82,7 @@ class Readers:
     def named(
         self, op: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a call with `HostNumber`s for the numbers that have an owner."""
+        """The arguments of a call, with a `HostNumber` for each number that has an owner."""
         if op in DRAWS and len(args) > 1:
             return (*self._place(op, *args[:2]), *args[2:]), options
         if op == "adamw_step" and args[0]:
@@ -94,7 +94,7 @@ class Readers:
         return args, options
 
     def listen(self, kind: str, value: Any, compute: Callable[[], Any]) -> Any:
-        """Note a number that an optimiser has computed; it is known again by its identity."""
+        """Note a number that an optimiser has computed; it is recognised later by identity."""
         if isinstance(value, float):
             value *= 1.0  # an object of its own
         made = Computed(kind, value, compute, groups_read(compute))
@@ -215,11 +215,11 @@ class Readers:
 
     @property
     def decisions(self) -> list[bool]:
-        """What the recorded run's optimisers decided by their numbers."""
+        """What the optimisers of the recorded run decided by their numbers."""
         return [each.value for each in self.computed if isinstance(each.value, bool)]
 
     def decides_otherwise(self) -> bool:
-        """Whether a step would compute something else now."""
+        """Whether an optimiser would decide otherwise in the next step."""
         if any(len({state["step"] for state in states}) > 1 for states in self.together):
             return True  # one was without a gradient for a while
         decisions = self.decisions
@@ -253,7 +253,7 @@ class Readers:
         return found
 
     def take(self) -> dict[str, float | int]:
-        """Every number by its name, for one replay; generators are moved on."""
+        """All numbers by name, for one replay; advances the generators."""
         numbers: dict[str, float | int] = {
             each.name: value
             for each, value in zip(self.computed, self._computed_now(), strict=True)
@@ -268,7 +268,7 @@ class Readers:
         return numbers
 
     def replayed(self) -> None:
-        """Count the step that a replay made, and keep its numbers."""
+        """Count the step that a replay made, and store its numbers."""
         for state in self.counts:
             state["step"] += 1
         for state, key, value in self._kept:
@@ -280,7 +280,7 @@ def _offset_of(generator: Generator, further: int) -> int:
 
 
 def values_of(optimizer: Optimizer) -> dict[tuple[int, str], Any]:
-    """What an optimiser's state holds, by parameter and name."""
+    """The values of an optimiser's state, by parameter and name."""
     return {
         (id(p), key): value for p, state in optimizer.state.items() for key, value in state.items()
     }

@@ -1,4 +1,4 @@
-"""The recorder: what a recording backend hands its calls to, and what makes a plan."""
+"""The recorder: receives the calls of a recording backend, and makes a plan of them."""
 
 from __future__ import annotations
 
@@ -67,24 +67,25 @@ class Recorder:
     # Arrays ------------------------------------------------------------------------------------
 
     def lift(self, array: Any) -> RecordedArray:
-        """The recorded array of one that was there before: the same one at each call."""
+        """The recorded array for an array from before the recording: the same one at each call."""
         known = self._known.get(id(array))
         if known is None:
             known = self._known[id(array)] = RecordedArray(array, self)
         return known
 
     def input(self, array: Any) -> RecordedArray:
-        """A recorded array whose memory is an input's: read where it lies now, copied in later."""
+        """A recorded array for an input: read from its own memory now, and copied in for a
+        replay."""
         made = RecordedArray(array, self)
         made.ref = self._buffer(array, "input", None)
         return made
 
     def boundary(self, results: list[RecordedArray]) -> None:
-        """What follows is the plan's second part."""
+        """Begin the plan's second part."""
         self._append(BOUNDARY, (results,), {}, None)
 
     def ref(self, x: RecordedArray) -> Ref:
-        """The buffer of an array, which it gets when it is first used."""
+        """The buffer of an array, made when it is first used."""
         if x.ref is None:
             owner = self.real.backend.storage(x.value)
             root = self._owners.get(id(owner), (owner, None))[1]
@@ -150,7 +151,7 @@ class Recorder:
         return self.active and threading.get_ident() == self.thread
 
     def stop(self, why: str) -> None:
-        """Say that what runs cannot be recorded: raise, or note it and go on."""
+        """Report that the run cannot be recorded: raise, or note it and continue."""
         why = f"{why}, at {source_line(location_of(user_frame(2)))}"
         if self.strict:
             raise PlanError(f"this cannot be recorded: {why}")
@@ -246,7 +247,7 @@ class Recorder:
 
     @property
     def owners(self) -> set[int]:
-        """The ids of what owns the memory of arrays from before."""
+        """The ids of the owners of memory from before the recording."""
         return set(self._owners)
 
     def plan(self, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Plan:
@@ -255,15 +256,15 @@ class Recorder:
 
 
 def opened(x: Any) -> Any:
-    """The value of a recorded array, or of a packed one with recorded parts. One without stays the
-    same, which keeps what kernels made of it."""
+    """The value of a recorded array, or of a packed one with recorded parts; anything else
+    unchanged, with what kernels derived from it."""
     if isinstance(x, PackedArray) and any(isinstance(part, RecordedArray) for part in x.parts):
         return x.map(value_of)
     return value_of(x)
 
 
 def _asked_by() -> str | None:
-    """The function of this package that the user's program called, and that asks for a value."""
+    """The function of this package, called by the user's program, that reads a value."""
     name = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and inside[frame.f_code.co_filename]:

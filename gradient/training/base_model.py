@@ -1,4 +1,4 @@
-"""A stored model that a run goes on from: its shape, and its weights made ready to learn."""
+"""A stored model as the start of a run: its shape, and its weights made trainable."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def with_vocabulary(model: CausalLM, size: int) -> CausalLM:
 
 
 def unpacking(model: Any) -> Callable[[str, Tensor], Tensor]:
-    """Packed weights (of a quantised file) as the floats that they stand for: those can learn."""
+    """Dequantize packed weights, so that they can be trained."""
 
     def unpack(name: str, value: Tensor) -> Tensor:
         return value.dequantize() if value.dtype.is_packed else value

@@ -1,4 +1,4 @@
-"""Which tokens a training step sees: a pure function of the seed and the step."""
+"""The tokens of each training step: a pure function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Batch(NamedTuple):
 
     @property
     def learned(self) -> int:
-        """How many tokens the loss is a mean over."""
+        """The number of tokens in the mean of the loss."""
         return int(np.count_nonzero(self.targets != IGNORED))
 
 
 class Batches:
-    """Batches by number, without end, of rows that are shuffled anew in every epoch.
+    """Endless batches by number; rows are shuffled again in every epoch.
 
     Batch `i` depends on the tokens, the seed and `i` only: the data position in a checkpoint is a
     number, and any batch can be looked at again. A subclass sets `rows_per_epoch`.
@@ -56,7 +56,7 @@ class Batches:
         return self._gather([self._row(first + number) for number in range(self.batch_size)])
 
     def spread(self, batches: int) -> list[Batch]:
-        """At most `batches` batches spread evenly over the tokens: the same at every call."""
+        """At most `batches` batches spread evenly over the tokens, the same at every call."""
         rows, wanted = self._evenly(batches * self.batch_size), self.batch_size
         return [self._gather(rows[i : i + wanted]) for i in range(0, len(rows), wanted)]
 
@@ -80,7 +80,7 @@ class Batches:
 
 
 class TokenBatches(Batches):
-    """Batches of windows over one long row of tokens, each token once per epoch.
+    """Batches of windows over one long sequence of tokens; each token once per epoch.
 
     An epoch cuts the tokens into windows of `block_size` (from an offset of its own, so that
     the cuts differ between epochs) and shuffles the windows; a row is known by its start.

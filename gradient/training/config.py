@@ -1,4 +1,4 @@
-"""What a training run needs to know, in one dataclass that is resolved and checked once."""
+"""The configuration of a training run: one dataclass, resolved and checked once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _run = partial(_setting, panel="The run")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides a run; two runs of one config on one machine are equal bit for bit.
+    """All settings of a run; two runs of one config on one machine are bit-identical.
 
     Lengths are in tokens, `max_minutes` in minutes of training time (over all resumptions).
     `max_minutes` makes the learning rate follow the clock when the steps would take too long,
@@ -221,7 +221,7 @@ class TrainConfig:
 
     @classmethod
     def from_base(cls, base_model: str | os.PathLike[str], **options: Any) -> TrainConfig:
-        """A run that goes on from the weights of the model in a folder or file.
+        """The config of a run that continues from the weights in a folder or file.
 
         Its shape is the model's; `block_size` is what that was made for, at most 1024, unless
         given, and `learning_rate` 1e-4.
@@ -248,7 +248,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, size: str, **options: Any) -> TrainConfig:
-        """The model shape called `size` (see `PRESETS`); `options` win over it."""
+        """The model shape called `size` (see `PRESETS`); `options` override it."""
         if size not in PRESETS:
             raise ArgumentError(f"size: expected one of {', '.join(PRESETS)}, got {size!r}")
         return cls(**(PRESETS[size] | options))
@@ -258,7 +258,7 @@ class TrainConfig:
         return self.batch_size * self.accumulate * self.block_size
 
     def resumed_with(self, changes: Mapping[str, Any]) -> TrainConfig:
-        """This config with `changes`, as far as a run in progress can take them.
+        """This config with `changes`, if a run in progress can adopt them.
 
         Raises:
             ArgumentError: lists the changes that would need a new run.
@@ -280,7 +280,7 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
     def command(self) -> str:
-        """The `gradient train` command that asks for this config."""
+        """The `gradient train` command for this config."""
         words = ["gradient", "train", *self.paths, "--out", self.out]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -324,7 +324,7 @@ class TrainConfig:
         return cls(**plain)
 
     def save(self, path: Path) -> None:
-        """Write the config as JSON, whole or not at all."""
+        """Write the config as JSON, atomically."""
         from gradient.io.atomic import atomic_write
 
         with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""From text files to memory-mapped rows of tokens, to train on and held out."""
+"""From text files to memory-mapped tokens, for training and validation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECORD = "corpus.json"
 
 @dataclass(frozen=True)
 class Tokens:
-    """One side of a corpus: documents end to end, in memory-mapped arrays.
+    """The training or the validation part of a corpus: concatenated documents, memory-mapped.
 
     Attributes:
         ids: 1-D.
@@ -47,7 +47,7 @@ class Tokens:
 
     @classmethod
     def from_files(cls, folder: Path, name: str, *, packed: bool) -> Tokens:
-        """What `gradient.training.encoding` wrote.
+        """Map the files that `gradient.training.encoding` wrote.
 
         Raises:
             FileFormatError: a file is damaged, or another one.
@@ -96,7 +96,7 @@ def prepare(
     *,
     reuse: bool = False,
 ) -> Corpus:
-    """Read, tokenise and map the text of `config`; a second call finds its work in `folder`.
+    """Read, tokenise and map the text of `config`; a second call reuses the files in `folder`.
 
     The text is read one file at a time and never held together.
 
@@ -127,8 +127,8 @@ def prepare(
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """What corpus.json says, None if it is damaged; it is written last, so the files that it speaks
-    of are whole."""
+    """corpus.json's content, None if it is damaged; it is written last, so the files that it
+    lists are complete."""
     try:
         record = read_json(folder / RECORD)
     except (ModelNotFound, FileFormatError):
@@ -142,7 +142,7 @@ def _up_to_date(
     record: dict[str, Any] | None,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The record of token files that fit the text as it is now, which are made if need be."""
+    """The record of token files for the current text, which are written if necessary."""
     source = ", ".join(config.paths) if config.paths else "the Python standard library"
     files = find_files(config.paths, config.glob, config.out)
     documents, text_hash = read_all(files)
@@ -220,7 +220,7 @@ def _tokenise(
     packing: str,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write the tokenizer and the tokens of both sides; return what the record says of them."""
+    """Write the tokenizer and the tokens of both parts; return their record."""
     sides = dict(zip(("train", "val"), split(documents, config.val_fraction), strict=True))
     if tokenizer is None:
         note(f"learning a vocabulary of {config.vocab_size} tokens")

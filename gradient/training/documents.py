@@ -1,4 +1,4 @@
-"""Which text a run reads: the documents in its files, and which are held out for validation.
+"""The text of a run: the documents in its files, split into training and validation.
 
 A file is one document; or several, with `<|endoftext|>` between them. In a .jsonl file each line is
 one: a text, `{"text": "..."}`, or a conversation as Hugging Face and OpenAI write it,
@@ -30,7 +30,7 @@ STDLIB_SKIPPED = frozenset(
 
 @dataclass(frozen=True)
 class File:
-    """A file, and the name that orders it (relative, with forward slashes)."""
+    """A file, and its name for ordering (relative, with forward slashes)."""
 
     name: str
     path: Path
@@ -56,13 +56,13 @@ class Chat:
 
     @property
     def contents(self) -> list[str]:
-        """What is said, without who says it."""
+        """The text of all messages, without roles."""
         return [each["content"] for each in self.messages if isinstance(each.get("content"), str)]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The characters from `start` to `stop` of a text file; read when asked for, never kept."""
+    """Characters `start` to `stop` of a text file; read on demand, never kept."""
 
     file: File
     start: int
@@ -79,13 +79,13 @@ class Document:
         return self.of(self.file.read() or "")
 
     def of(self, text: str) -> str | Chat:
-        """As `read`, where the file's text is at hand."""
+        """Like `read`, given the file's text."""
         part = text[self.start : self.stop]
         return _line(part, self.file.name) if self.is_line else part
 
 
 def read_in_turn(documents: Iterable[Document]) -> Iterator[str | Chat]:
-    """What each document holds; a file is read once for neighbours that lie in it."""
+    """The contents of documents in order; consecutive documents of one file share one read."""
     file, text = None, ""
     for document in documents:
         if document.file is not file:
@@ -248,7 +248,7 @@ def split(
 
 
 def _split_end(documents: Sequence[Document], kept: int) -> tuple[list[Document], list[Document]]:
-    """Cut after about `kept` characters: a text that holds the place is cut in two."""
+    """Cut after about `kept` characters; the document at the cut is divided."""
     before: list[Document] = []
     after: list[Document] = []
     for document in documents:

@@ -1,4 +1,4 @@
-"""Documents to token files: end to end, or with their borders and what is to be learned of them."""
+"""Documents to token files: concatenated, or with their lengths and loss masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUP_CHARS = 1_000_000
 
 @dataclass
 class Encoded:
-    """What there is to say of an encoded side of a corpus."""
+    """Statistics of an encoded part of a corpus."""
 
     learned: int = 0  # tokens that are to be predicted
     learned_bytes: int = 0  # of text that these stand for
@@ -52,7 +52,8 @@ def encode_stream(documents: Sequence[Document], tokenizer: Tokenizer, stem: Pat
 def encode_documents(
     documents: Sequence[Document], tokenizer: Tokenizer, stem: Path, block_size: int
 ) -> Encoded:
-    """Write three token files: the documents' tokens, their lengths, and 1 where one is learned.
+    """Write three token files: the documents' tokens, their lengths, and 1 for each token in the
+    loss.
 
     A text has BOS in front if the tokenizer puts it there, and EOS behind; all of it is learned. Of
     a conversation only what the assistant says is, and what is beyond a row's length is cut.

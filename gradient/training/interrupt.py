@@ -1,4 +1,4 @@
-"""Ctrl-C in long work: the first asks for an orderly stop, the second is a KeyboardInterrupt."""
+"""Ctrl-C in long work: the first asks for an orderly stop, the second raises KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM set `requested` instead of breaking off the work.
+    """A context in which SIGINT and SIGTERM set `requested` instead of interrupting.
 
     The next signal breaks it off, also in a process that was started with SIGINT ignored (by nohup,
     or in the background of a shell script). Signals reach the main thread only; in any other thread

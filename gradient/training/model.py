@@ -1,4 +1,4 @@
-"""The model of a run: new, another's weights to go on from, or a checkpoint's."""
+"""The model of a run: new, a stored one, or a checkpoint's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from gradient.training.corpus import Corpus
 
 
 def build_model(config: TrainConfig, corpus: Corpus) -> CausalLM:
-    """The model that a run begins with, in float32, with a token for all that its tokenizer has."""
+    """The initial model of a run, in float32, with an embedding for every token of the
+    tokenizer."""
     if config.base_model is None:
         model: CausalLM = new_model(config, corpus.tokenizer)
     else:
@@ -34,7 +35,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> CausalLM:
 
 
 def restored_model(model_config: Mapping[str, Any], corpus: Corpus) -> CausalLM:
-    """A model of a checkpoint's configuration, for the weights that lie beside it."""
+    """A model for a checkpoint's configuration, without values; the checkpoint has the weights."""
     values = dict(model_config)
     cls: Any = model_class(values.get("model_type"))
     with init.skip_init():
