@@ -83,6 +83,17 @@ def documented(op: Op) -> list[str]:
     return facts
 
 
+def dtypes_by_name(op: Op, arrays: list[Any]) -> str:
+    """`float64 as input, float32 as weight`; the dtypes alone of an op of any number of inputs."""
+    from gradient.autograd.explain import PUBLIC_INPUTS
+
+    if len(op.inputs) < len(arrays):
+        return ", ".join(dict.fromkeys(str(a.dtype) for a in arrays if a is not None))
+    names = [PUBLIC_INPUTS.get(name, name) for name in op.inputs]
+    given = [(name, a) for name, a in zip(names, arrays, strict=False) if a is not None]
+    return ", ".join(f"{a.dtype} as {name}" for name, a in given)
+
+
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `autocast` and its `promotion` ask. None stands for an
     input left out."""
@@ -121,10 +132,9 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         # A packed weight takes inputs of any float dtype: `be.linear` sees to it.
         dtypes = {d for d in dtypes if not isinstance(d, PackedDType)}
         if len(dtypes) > 1:
-            listed = ", ".join(sorted(str(d) for d in dtypes))
-            raise DTypeError(
-                f"{op.name}: expected inputs of one dtype, got {listed}; cast one with .to()"
-            )
+            expected = "inputs of one dtype"
+            got = dtypes_by_name(op, arrays)
+            raise DTypeError(sentence(op.public_name, expected, got, "cast one with .to()"))
         return arrays
     arrays = [
         a if a is None or hasattr(a, "dtype") or type(a) in PYTHON_NUMBERS else asarray(backend, a)

@@ -162,7 +162,12 @@ SENTENCES = [
     (
         "ones(2, 2) @ ones(2, 2).double()",
         "DTypeError",
-        "matmul: expected inputs of one dtype, got float32, float64; cast one with .to()",
+        "matmul: expected inputs of one dtype, got float32 as input, float64 as other; cast one with .to()",
+    ),
+    (
+        "F.linear(ones(2, 3).double(), ones(4, 3))",
+        "DTypeError",
+        "linear: expected inputs of one dtype, got float64 as input, float32 as weight; cast one with .to()",
     ),
     (
         "where(ones(2), ones(2), ones(2))",
