@@ -264,11 +264,14 @@ def opened(x: Any) -> Any:
 
 
 def _asked_by() -> str | None:
-    """The function of this package, called by the user's program, that reads a value."""
+    """The function of this package, called by the user's program, that reads a value; a method is
+    named by the class of its object, whichever base defines it."""
     name = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and inside[frame.f_code.co_filename]:
         if "<" not in frame.f_code.co_qualname:  # no wrapper's inner function
             name = frame.f_code.co_qualname
+            if frame.f_code.co_varnames[:1] == ("self",) and "self" in frame.f_locals:
+                name = f"{type(frame.f_locals['self']).__name__}.{frame.f_code.co_name}"
         frame = frame.f_back
     return name
