@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gradient.dtypes import float64, uint8
+from gradient.dtypes import bool_, float64, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.pooling import (
@@ -244,7 +246,7 @@ def _covered(
     if align_corners:
         scale = (size - 1) / (out - 1) if out > 1 else 0.0
     step = max(scale, 1.0)  # of a larger image, the input's pixels
-    rows = []
+    windows = []
     for place in range(out):
         centre = scale * (place + 0.5)
         first = max(int(centre - radius * step + 0.5), 0)
@@ -252,11 +254,23 @@ def _covered(
         distances = [abs(i - centre + 0.5) / step for i in range(first, last)]
         weights = [kernel(t) if t < radius else 0.0 for t in distances]
         total = sum(weights) or 1.0
-        row = [0.0] * size
-        row[first:last] = [weight / total for weight in weights]
-        rows.append(row)
-    matrix = input.new_tensor(rows)  # (out, size)
-    return elementwise.contiguous((input.movedim(dim, -1) @ matrix.mT).movedim(-1, dim))
+        windows.append((first, [weight / total for weight in weights]))
+    # Pixel by pixel of the windows: a product with a matrix of all weights would multiply what is
+    # not finite elsewhere with 0.
+    behind = (1,) * (input.ndim - 1 - dim)
+
+    def share(tap: int) -> Tensor:
+        places = [first + min(tap, len(weights) - 1) for first, weights in windows]
+        factors = [weights[tap] if tap < len(weights) else 0.0 for _, weights in windows]
+        beyond = [tap >= len(weights) for _, weights in windows]
+        pixels = input.index_select(dim, input.new_tensor(places, dtype=int64))
+        part = pixels * input.new_tensor(factors).reshape(out, *behind)
+        if not any(beyond):
+            return part
+        return part.masked_fill(input.new_tensor(beyond, dtype=bool_).reshape(out, *behind), 0)
+
+    taps = range(max(len(weights) for _, weights in windows))
+    return elementwise.contiguous(functools.reduce(operator.add, map(share, taps)))
 
 
 def cubic_weights(t: Tensor) -> tuple[Tensor, ...]:

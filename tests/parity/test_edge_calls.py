@@ -81,6 +81,18 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "infinity stays among its neighbours": lambda t: t.nn.functional.interpolate(
         t.tensor([[[0.5, INF, 1.0, 2.0]]]), size=9, mode="linear"
     ),
+    "NaN stays in its window of an antialiased image": lambda t: t.nn.functional.interpolate(
+        t.tensor([[[[NANS[1], 1.0, 2.0, 3.0, 4.0, 5.0]] * 2]]),
+        (1, 3),
+        mode="bilinear",
+        antialias=True,
+    ),
+    "infinity stays in its window of an antialiased image": lambda t: t.nn.functional.interpolate(
+        t.tensor([[[[0.0, 1.0, INF, 3.0, 4.0, 5.0, 6.0]]]]).double(),
+        (1, 9),
+        mode="bicubic",
+        antialias=True,
+    ),
     "kl_div of a negative target": lambda t: t.nn.functional.kl_div(
         t.tensor([-1.5, 0.5]), t.tensor([-1.5, 0.0]), reduction="none"
     ),
