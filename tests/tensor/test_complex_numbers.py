@@ -159,6 +159,24 @@ def test_norms_are_those_of_the_absolute_values(ord: float):
         assert gradcheck(lambda t: gradient.linalg.vector_norm(t, ord, 1), z)
 
 
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [
+        ([1.0, 2.0], [1j, 2.0]),
+        ([1j, 2.0], [1.0, 2.0]),
+        ([1j, 2.0], np.array([1j, 2.0], np.complex128)),
+    ],
+)
+def test_gradients_given_of_another_dtype_are_refused(value: Any, given: Any):
+    x = gradient.tensor(value, requires_grad=True)
+    for create_graph in (False, True):
+        with pytest.raises(RuntimeError, match=r"gradient 0 has dtype .* must agree"):
+            (x * 2).backward(gradient.tensor(given), create_graph=create_graph)
+        with pytest.raises(RuntimeError, match=r"gradient 0 has dtype .* must agree"):
+            grad(x * 2, x, gradient.tensor(given), create_graph=create_graph)
+    assert x.grad is None
+
+
 def test_gradients_at_edges():
     z = leaf([0j, math.inf + 1j, complex(0, -0.0)])
     (g,) = grad(z[:1].abs().sum() + z[2:].angle().sum() + z[2:].sgn().abs().sum(), z)
