@@ -399,11 +399,29 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
         elif before.node is not None:
             leaf._grad = wrap(_sum(backend, before.array, g), backend)
         else:
-            before.array = backend.accumulate(before.array, g)
+            try:
+                before.array = backend.accumulate(before.array, g)
+            except ValueError as error:
+                raise misfit(before.array, g, error) from error
             inplace.mark_overwritten(backend, before.array, "backward")
     if leaf.node.post_hooks is not None:
         for hook in leaf.node.post_hooks:
             hook(leaf)
+
+
+def misfit(before: Any, g: Any, error: ValueError) -> AutogradError | ShapeError:
+    """The error where a gradient cannot be added to that which a leaf has."""
+    if tuple(before.shape) != tuple(g.shape):
+        return ShapeError(
+            f"backward: a leaf's .grad has shape {tuple(before.shape)} but its gradient has shape "
+            f"{tuple(g.shape)}; set .grad to None after the leaf's shape was changed"
+        )
+    if "read-only" in str(error):
+        return AutogradError(
+            "backward: the memory of a leaf's .grad cannot be written (an expanded tensor, or a "
+            "read-only array); clone() it, or set .grad to None"
+        )
+    return AutogradError(f"backward: a leaf's .grad cannot be added to: {error}")
 
 
 def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:

@@ -1207,3 +1207,18 @@ def test_gradients_do_not_depend_on_the_order_of_accumulation(device):
         grads.append(g)
     assert_close(grads[0], grads[1], rtol=0, atol=0)
     assert_close(grads[0], grads[2], rtol=0, atol=0)
+
+
+def test_a_gradient_that_cannot_be_added_to_is_told_of():
+    x = gradient.ones(3, requires_grad=True)
+    x.grad = gradient.ones(1).expand(3)
+    with pytest.raises(RuntimeError, match=r"\.grad cannot be written .* clone\(\) it"):
+        (x * 2).sum().backward()
+    x.grad = gradient.ones(3)
+    x.data = gradient.zeros(2)
+    with pytest.raises(RuntimeError, match=r"has shape \(3,\) but its gradient has shape \(2,\)"):
+        x.sum().backward()
+    assert x.grad.tolist() == [1, 1, 1]
+    x.grad = None
+    x.sum().backward()
+    assert x.grad.tolist() == [1, 1]
