@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(name: str, options: Options) -> Iterator[Result]:
-    """The results of one case as they come, from a process with pools of `options.threads`."""
+    """The results of one case as they come, from a process with pools of `options.threads`, which
+    is ended after as many seconds as the case may take."""
+    limit, ended = CASES[name].seconds, threading.Event()
     with subprocess.Popen(
         [sys.executable, "-m", "bench.worker", name, json.dumps(dataclasses.asdict(options))],
         cwd=ROOT,
@@ -58,11 +61,24 @@ def measure(name: str, options: Options) -> Iterator[Result]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        for line in process.stdout or ():
-            if line.startswith('{"kind": "result"'):
-                yield Result.from_json(line)
-            else:  # a library's own chatter
-                sys.stderr.write(line)
+
+        def end() -> None:
+            ended.set()
+            process.kill()
+
+        timer = threading.Timer(limit or 0.0, end)
+        if limit is not None:
+            timer.start()
+        try:
+            for line in process.stdout or ():
+                if line.startswith('{"kind": "result"'):
+                    yield Result.from_json(line)
+                else:  # a library's own chatter
+                    sys.stderr.write(line)
+        finally:
+            timer.cancel()
+    if ended.is_set():
+        raise RuntimeError(f"case {name!r} was ended after {limit:.0f} s: its results so far stand")
     if process.returncode:
         raise RuntimeError(f"case {name!r} failed with exit status {process.returncode}")
 
@@ -93,7 +109,7 @@ def main() -> int:
         )
         print(f"measuring {name}: {CASES[name].summary}", file=sys.stderr)
         try:
-            results += measure(name, options)
+            results += measure(name, options)  # those that came before an error, too
         except RuntimeError as error:
             failures.append(str(error))
     print(table(results))

@@ -44,6 +44,7 @@ def interleave(
     rounds: int,
     sample_seconds: float = 0.0,
     settle: float = 0.0,
+    within: float | None = None,
 ) -> dict[str, Samples]:
     """Time the contenders in turn for `rounds` rounds; each must have been warmed up by the caller.
 
@@ -55,7 +56,9 @@ def interleave(
         settle: seconds to sleep before each sample, so that the worker threads that the contender
             before left spinning (OpenMP's, OpenBLAS's) are asleep; a call that is not timed then
             wakes the contender's own.
+        within: seconds, after which no other round is begun; one is made in any case.
     """
+    begun = time.monotonic()
     calls = {label: _calls_for(run, sample_seconds) for label, run in contenders.items()}
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
     labels = list(contenders)
@@ -63,7 +66,9 @@ def interleave(
     gc.collect()
     gc.disable()  # a collection would strike one contender's sample for all contenders' objects
     try:
-        for _ in range(rounds):
+        for made in range(rounds):
+            if made and within is not None and time.monotonic() - begun > within:
+                break
             for label in labels:
                 if settle:
                     time.sleep(settle)

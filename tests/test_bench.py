@@ -11,8 +11,9 @@ import sys
 
 import pytest
 
+import gradient
 from bench import chart, machine
-from bench.__main__ import default_file
+from bench.__main__ import default_file, measure
 from bench.cases import CASES, Options, gpu
 from bench.measure import Samples, interleave
 from bench.result import Result, table
@@ -76,6 +77,47 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(driver, "device_count", lambda: 1)
     with fake_device.as_cuda():
         yield
+
+
+def test_rounds_end_when_their_time_is_over():
+    calls = []
+    samples = interleave({"a": lambda: calls.append(1)}, rounds=5, within=0.0)
+    assert len(samples["a"].seconds) == len(calls) == 1
+    assert len(interleave({"a": lambda: None}, rounds=5, within=60.0)["a"].seconds) == 5
+
+
+def test_a_case_that_does_not_come_back_is_ended(monkeypatch):
+    """What it told before stands."""
+    result = Result(case="import", what="x", contender="gradient", value=1.0, unit="us")
+    program = f"print({result.json()!r}, flush=True); import time; time.sleep(600)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", program], **options)
+    )
+    monkeypatch.setitem(CASES, "import", dataclasses.replace(CASES["import"], seconds=2.0))
+    found = []
+    with pytest.raises(RuntimeError, match="case 'import' was ended after 2 s"):
+        found.extend(measure("import", Options(threads=1)))
+    assert found == [result]
+
+
+def test_what_is_left_when_the_time_is_over_is_named(a_gpu, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "SECONDS", -1)
+    monkeypatch.setattr(gpu, "MODELS_SECONDS", -1)
+    monkeypatch.setattr(gpu, "TRAINING_SECONDS", -1)
+    options = Options(threads=1, quick=True, tiny=True, peers=False)
+    assert [result.what for result in gpu.run(options)] == ["copy"]
+    said = capsys.readouterr().err
+    for what in ("gradient's training step", "decoding q4_0", "matmul 64", "AdamW, GPT-2"):
+        assert what in said
+
+
+def test_a_kernel_that_is_slow_says_that_it_had_fewer_rounds(a_gpu, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "CASE_SECONDS", 0.0)
+    options = Options(threads=1, quick=True, peers=False)
+    [result] = gpu.kernel(next(gpu.cases(1 / 64)), {"gradient": gradient}, "cuda", options, 0.0)
+    assert result.samples == 1
+    assert "gpu: copy: 1 of 3 rounds, for want of time" in capsys.readouterr().err
 
 
 def on_gpu(only: str) -> list[Result]:

@@ -49,6 +49,7 @@ class Case:
     module: str
     summary: str
     threads: int | None = None  # None: as many as the machine has
+    seconds: float | None = None  # then its process is ended, what it has told by then kept
 
 
 CASES = {
@@ -61,7 +62,9 @@ CASES = {
     "threads": Case("threads", "what it costs to give work to threads"),
     "plugin": Case("plugin", "a device in another process: queued ops, copies, replayed steps"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
-    "gpu": Case("gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy"),
+    "gpu": Case(
+        "gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy", seconds=525
+    ),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "weights": Case("weights", "a row by weights of each format, from the cache and memory", 1),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),

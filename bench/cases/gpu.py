@@ -3,8 +3,9 @@
 A kernel's figure is the time of a call when many are queued one after the other. What is bound by
 memory says which share of a copy's bytes a second it makes of the bytes that it must read and
 write. Shapes are those of GPT-2's training (16 x 1,024 tokens) and of LLaMA's decoding. What
-promises are about comes first; after eight minutes nothing more is begun, and what is left is
-named.
+promises are about comes first. A case ends early, with the rounds that it has, after CASE_SECONDS;
+after eight minutes nothing more is begun, and what is left is named; after `Case.seconds` the
+process is ended, for a call that does not come back.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from gradient.ops import fused
 QUEUED = 20  # calls between two waits
 SECONDS = 480
 """After so many nothing more is begun."""
+CASE_SECONDS = 8
+"""For the rounds of a kernel: with some 100 of them, few may take as long."""
+TRAINING_SECONDS, MODELS_SECONDS = 150, 300
+"""By when a training step, and a model that decodes, must have begun: else it is named."""
 COPY_SHARE, CUBLAS_SHARE, FORWARD_SHARE, BACKWARD_SHARE = 0.8, 0.95, 0.6, 0.5
 """What is promised: of a copy's bandwidth, of cuBLAS's and of PyTorch's attention's speed."""
 GPT2_PARAMETERS = [
@@ -62,8 +67,8 @@ def run(options: Options) -> Iterator[Result]:
             peers["torch eager"] = torch
     begun, left, copied = time.monotonic(), [], 0.0
     whole = {
-        "training step": lambda: gpu_models.training(options, place),
-        "decoding": lambda: gpu_models.decoding(options, place, copied),
+        "training step": lambda: gpu_models.training(options, place, begun + TRAINING_SECONDS),
+        "decoding": lambda: gpu_models.decoding(options, place, copied, begun + MODELS_SECONDS),
     }
     measured = cases(1 / 64 if options.tiny else 1.0)
     copy = next(measured)
@@ -99,7 +104,10 @@ def kernel(
         calls["cuBLAS"] = queued(measured.by_cublas(place), gradient, place, calls_queued)
     for call in calls.values():
         call()
-    samples = interleave(calls, rounds=options.rounds(10))
+    rounds = options.rounds(10)
+    samples = interleave(calls, rounds=rounds, within=CASE_SECONDS)
+    if (made := len(samples["gradient"].seconds)) < rounds:
+        print(f"gpu: {measured.what}: {made} of {rounds} rounds, for want of time", file=sys.stderr)
     for name, sample in samples.items():
         ours, seconds = name == "gradient", sample.median / calls_queued
         peer = next((p for p in ("cuBLAS", "torch eager") if p in samples), None) if ours else None
@@ -228,7 +236,7 @@ def functional(library: Any) -> Any:
 
 
 def made(library: Any, place: str, dtype: str, *shape: int, grad: bool = False) -> Any:
-    x = library.randn(*shape).to(place).to(getattr(library, dtype))
+    x = library.randn(*shape, device=place).to(getattr(library, dtype))
     return x.requires_grad_() if grad else x
 
 

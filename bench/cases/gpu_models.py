@@ -7,6 +7,7 @@ nothing else disturbs a GPU.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ TINY_LLAMA = LlamaConfig(
 )  # fmt: skip
 PROMPT = list(range(16))
 MEBIBYTE = 1 << 20
+SECONDS = 20
+"""For the rounds of a contender's training step."""
 
 
 class Contender(NamedTuple):
@@ -38,15 +41,16 @@ class Contender(NamedTuple):
 
 CONTENDERS = {
     "torch eager": Contender("torch", False),
-    "torch compile": Contender("torch", True),
     "gradient": Contender("gradient", False),
     "gradient compile": Contender("gradient", True),
+    "torch compile": Contender("torch", True),
 }
-"""The peer first: the others are compared with it."""
+"""The peer first: the others are compared with it. Last what may take minutes to compile."""
 
 
-def training(options: Options, place: str) -> Iterator[Result]:
-    """A step in bfloat16 by autocast, with clipping and AdamW; and the most memory it takes."""
+def training(options: Options, place: str, until: float) -> Iterator[Result]:
+    """A step in bfloat16 by autocast, with clipping and AdamW; and the most memory it takes. No
+    contender begins after `until`."""
     shape = TINY if options.tiny else GPT2_124M
     peer: Samples | None = None
     peer_bytes = 0
@@ -54,6 +58,8 @@ def training(options: Options, place: str) -> Iterator[Result]:
         if package == "torch" and not (options.peer("torch") and _torch_has(place)):
             continue
         if compiled and package == "torch" and options.quick:  # a minute of compilation
+            continue
+        if _is_late(f"{name}'s training step", until):
             continue
         library: Any = __import__(package)
         _free(library, place)
@@ -70,7 +76,7 @@ def training(options: Options, place: str) -> Iterator[Result]:
         if not losses[-1] < losses[0]:
             raise RuntimeError(f"{name} does not learn: losses {losses}")
         used = _peak(library, place)
-        sample = interleave({name: step}, rounds=options.rounds(10))[name]
+        sample = interleave({name: step}, rounds=options.rounds(10), within=SECONDS)[name]
         if name == "torch eager":
             peer, peer_bytes = sample, used
         ratio = sample.median / peer.median if peer and name != "torch eager" else None
@@ -95,11 +101,14 @@ def training(options: Options, place: str) -> Iterator[Result]:
     _free(gradient, place)
 
 
-def decoding(options: Options, place: str, copied: float) -> Iterator[Result]:
-    """Greedy tokens of one row: each reads every weight but the embedding's other rows."""
+def decoding(options: Options, place: str, copied: float, until: float) -> Iterator[Result]:
+    """Greedy tokens of one row: each reads every weight but the embedding's other rows. No format
+    begins after `until`."""
     config = TINY_LLAMA if options.tiny else random_llama.LLAMA_1B
     few, many = (1, 3) if options.tiny else (32, 160)
     for stored, share in (("bfloat16", 0.6), ("q4_0", 0.45)):
+        if _is_late(f"decoding {stored}", until):
+            continue
         gradient.manual_seed(0)
         model = LlamaForCausalLM(config).to(gradient.bfloat16).eval()
         if stored != "bfloat16":
@@ -139,6 +148,13 @@ def judged(
     if not ours or place == "cpu" or ratio is None:
         return {}
     return {"target": target, "met": ratio <= limit}
+
+
+def _is_late(what: str, until: float) -> bool:
+    late = time.monotonic() > until
+    if late:
+        print(f"gpu: no time was left for {what}", file=sys.stderr)
+    return late
 
 
 def _torch_has(place: str) -> bool:
