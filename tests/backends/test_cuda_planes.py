@@ -141,3 +141,14 @@ def test_a_model_on_a_gpu_is_saved_as_one_on_the_cpu(name: str, tmp_path: Path) 
     there = load_model(tmp_path / "cpu.gguf", device="cuda")
     ids = gradient.tensor([[1, 2, 3]], device="cuda")
     assert there(ids).equal(model(ids))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["nf4", "iq4_nl", "iq4_xs", "mxfp4"])
+def test_what_codes_stand_for_is_not_uploaded(name: str, rows: int) -> None:
+    """It goes with each launch, so that no stream meets it before it has come."""
+    there, x = weight(name, 5, 256).to("cuda"), gradient.randn(rows, 256).to("cuda")
+    fake_cupy.uploads.clear()
+    F.linear(x, there)
+    there.dequantize()
+    assert fake_cupy.uploads == []

@@ -61,7 +61,6 @@ class CudaBackend(
     def __init__(self, index: int = 0, runtime: Any = None):
         self.runtime = CupyRuntime(index) if runtime is None else runtime
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
-        self._codebooks = {}
         self._fault = self.zeros((1,), np.dtype(np.int32))
         self._fault_on_host: np.ndarray | None = None
         self._fault_given = False

@@ -14,7 +14,15 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.cuda.launching import MAX_GRID, KernelLauncher
-from gradient.backends.cuda.quantized import BATCH, FAMILIES, ROWS, STEP, UNPACKED, WARPS
+from gradient.backends.cuda.quantized import (
+    BATCH,
+    FAMILIES,
+    ROWS,
+    STEP,
+    UNPACKED,
+    WARPS,
+    codebook,
+)
 from gradient.backends.packed import PackedArray
 
 TILE, TILE_THREADS = 64, 128
@@ -32,7 +40,6 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
 
     aligned: Any
     readable: Any
-    codebook: Any
 
     def grouped_linear(
         self, x: Array, weights: Sequence[Array | PackedArray], counts: Array
@@ -80,20 +87,19 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         first, rows, counts = weights[0], x.shape[0], self.contiguous(counts)
         (n, k), size = first.shape, 1
         parts = [[self.contiguous(weight)] for weight in weights if not _is_packed(weight)]
-        name, table = "few_rows", None
+        name = "few_rows"
         if not parts:
             parts = [
                 [self.aligned(part) for part in self.readable(weight).parts] for weight in weights
             ]
             name, size = FAMILIES[first.dtype.name], first.dtype.block_size
-            table = self.codebook(name)
         for some in _ranges(len(weights), LISTED):
             columns = list(zip(*parts[some], strict=True))
             lists = [self._addresses(each) for each in (*columns, *[()] * (3 - len(columns)))]
             self.launch(
                 "grouped", f"grouped_{name}", x,
                 (-(-n // ROWS[1]), _tiles(rows, BATCH[1], some)), 32 * min(WARPS, -(-k // STEP)),
-                x, *lists, table, np.int64(size), counts, _range(some, counts, x), out,
+                x, *lists, codebook(name), np.int64(size), counts, _range(some, counts, x), out,
                 *map(np.int64, (n, k)), self.index_fault(),
             )  # fmt: skip
 

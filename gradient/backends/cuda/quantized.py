@@ -3,6 +3,7 @@ cores; many rows by cuBLAS, of weights that a kernel unpacks."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ FAMILIES = {
 """Formats that have kernels, and what those are called (`quantized.cu`)."""
 TABLES = {"nf4": TABLE, "iq4_nl": IQ4, "iq4_xs": IQ4, "mxfp4": FP4}
 """What the codes of formats stand for that look them up."""
+CODEBOOK = np.dtype([("of", np.float32, 16), ("used", np.int64)])
+"""`Codebook` of `packed.cuh`."""
 BATCH, ROWS = (1, 8), (4, 2)
 """Rows of the input for a block of the kernels, and of the matrix."""
 WARPS, STEP = 4, 256
@@ -46,9 +49,6 @@ UNPACKED = 1 << 26
 
 class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
     """Overrides of `composed.packed`, and of `linear` for packed weights."""
-
-    asarray: Any
-    _codebooks: dict[str, Array]
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         if (
@@ -145,7 +145,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         codes stand for, and the size of a group."""
         family = FAMILIES[weight.dtype.name]
         parts = [self.aligned(part) for part in self.readable(weight).parts]
-        table = self.codebook(family)
+        table = codebook(family)
         return family, (*parts, *[None] * (3 - len(parts)), table), weight.dtype.block_size
 
     def arranged(self, weight: PackedArray) -> PackedArray:
@@ -167,14 +167,6 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         part = self.contiguous(part)
         return self.runtime.xp.array(part) if self.runtime.address(part) % 16 else part
 
-    def codebook(self, family: str) -> Array | None:
-        """The table of a family whose codes are looked up."""
-        if family not in TABLES:
-            return None
-        if family not in self._codebooks:
-            self._codebooks[family] = self.asarray(TABLES[family])
-        return self._codebooks[family]
-
     def _has_few_rows(self, x: Array, weight: PackedArray) -> bool:
         most = MOST_ROWS if self._by_tensor_cores(x) else FEW_ROWS
         return self._has_kernel_of(x, weight, -1) and x.size <= most * weight.shape[-1]
@@ -192,6 +184,15 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
             and x.ndim > 0
             and x.shape[-1] == weight.shape[axis]
         )
+
+
+@functools.cache
+def codebook(family: str) -> np.ndarray:
+    """The table of a family whose codes are looked up: a struct that is an argument by value."""
+    told = np.zeros(1, CODEBOOK)
+    if family in TABLES:
+        told["of"], told["used"] = TABLES[family], 1
+    return told
 
 
 def _has_format(dtype: PackedDType) -> bool:

@@ -134,8 +134,8 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) KERNEL##_##NAME(                   \
         const T* x, const __grid_constant__ Addresses codes,                                       \
         const __grid_constant__ Addresses scales, const __grid_constant__ Addresses zeros,         \
-        const float* table, Int group_size, const Int* counts, const __grid_constant__ Range range, \
-        T* out, Int outputs, Int columns, int* fault) {                                            \
+        const __grid_constant__ Codebook table, Int group_size, const Int* counts,                 \
+        const __grid_constant__ Range range, T* out, Int outputs, Int columns, int* fault) {       \
         few_rows<FORMAT>(x, codes, scales, zeros, table, group_size, counts, range, out, outputs,  \
                          columns, fault);                                                          \
     }

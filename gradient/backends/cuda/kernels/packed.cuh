@@ -10,6 +10,14 @@
 
 typedef unsigned char Byte;
 
+// What codes of four bits stand for, an argument by value: nothing is uploaded for it, and no stream has
+// to wait. Null where formats need none, which is not `used`.
+struct Codebook {
+    float of[16];
+    Int used;
+    __device__ operator const float*() const { return used ? of : nullptr; }
+};
+
 // The parts of a packed matrix (rows, columns), as above or as its format has them. `group`: weights
 // that share a scale, where that is not fixed by the format; `scales` and `zeros` are null where blocks
 // have all; `table`: what codes of four bits stand for, in shared memory, which lanes read at once

@@ -26,7 +26,8 @@ template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {
 
 #define PRODUCT(FORMAT, BATCH, NAME, T)                                                            \
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) FORMAT##_product_##BATCH##_##NAME( \
-        const T* x, const Byte* codes, const void* scales, const Byte* zeros, const float* table,  \
+        const T* x, const Byte* codes, const void* scales, const Byte* zeros,                      \
+        const __grid_constant__ Codebook table,                                                    \
         const T* bias, T* out, Int batch, Int outputs, Int columns, Int group) {                   \
         const Int from = Int(blockIdx.y) * BATCH, left = batch - from;                             \
         product<FORMAT, BATCH>(x + from * columns,                                                 \
@@ -37,7 +38,8 @@ template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {
     PRODUCT(FORMAT, 1, NAME, T)                                                                    \
     PRODUCT(FORMAT, 8, NAME, T)                                                                    \
     extern "C" __global__ void FORMAT##_unpack_##NAME(                                             \
-        const Byte* codes, const void* scales, const Byte* zeros, const float* table, T* out,      \
+        const Byte* codes, const void* scales, const Byte* zeros,                                  \
+        const __grid_constant__ Codebook table, T* out,                                            \
         Int columns, Int group) {                                                                  \
         unpack<FORMAT>(Packed{codes, scales, zeros, columns, group, table}, out);                  \
     }

@@ -130,7 +130,8 @@ __device__ void join(const float* parts, const T* bias, T* out, Int count, Int o
 
 #define EXPORT_FORMAT(FORMAT, NAME, T)                                                             \
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) FORMAT##_batch_##NAME(             \
-        const T* x, const Byte* codes, const void* scales, const Byte* zeros, const float* table,  \
+        const T* x, const Byte* codes, const void* scales, const Byte* zeros,                      \
+        const __grid_constant__ Codebook table,                                                    \
         const T* bias, T* out, float* parts, Int batch, Int outputs, Int columns, Int group,       \
         Int steps) {                                                                               \
         extern __shared__ uint4 memory[];                                                          \
