@@ -42,7 +42,7 @@ ORDERED: Any = {"error_model": "numpy"}
 ffi.register_lock_callback(compiler.llvm_lock.acquire, compiler.llvm_lock.release)
 
 
-class _WideFunction(lowering.Lower):  # type: ignore[misc]
+class _WideFunction(lowering.Lower):
     """A function whose loops LLVM turns into vectors of whole registers. For Intel's processors it
     would take half registers, lest they lower their clock: those with our AVX-512 paths hardly do,
     and polynomials take up to 1.4 times as long with half registers."""
@@ -54,12 +54,12 @@ class _WideFunction(lowering.Lower):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _WideLowering(BaseNativeLowering):  # type: ignore[misc]
+class _WideLowering(BaseNativeLowering):
     _name = "gradient_wide_lowering"
     lowering_class = _WideFunction
 
 
-class _Compiler(CompilerBase):  # type: ignore[misc]
+class _Compiler(CompilerBase):
     """Numba's compiler, with `_WideFunction`."""
 
     def define_pipelines(self) -> list[Any]:
