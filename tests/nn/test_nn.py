@@ -403,6 +403,8 @@ def test_padding_sequences() -> None:
     assert nn.utils.rnn.pad_sequence(sequences).shape == (3, 2)
     left = nn.utils.rnn.pad_sequence(sequences, True, 0, "left")
     assert left.tolist() == [[1, 2, 3], [0, 0, 4]]
+    mixed = nn.utils.rnn.pad_sequence([sequences[0], gradient.tensor([1.5])])
+    assert mixed.tolist() == [[1, 1], [2, 0], [3, 0]] and mixed.dtype is gradient.int64
     lengths = gradient.tensor([3, 1])
     back = nn.utils.rnn.unpad_sequence(padded, lengths, batch_first=True)
     assert [row.tolist() for row in back] == [[1, 2, 3], [4]]

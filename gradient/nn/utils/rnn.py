@@ -35,7 +35,10 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Tensor:
-    """Sequences (L_i, ...) widened to the longest, L, and stacked: (L, N, ...), or (N, L, ...)."""
+    """Sequences (L_i, ...) widened to the longest, L, and stacked: (L, N, ...), or (N, L, ...).
+
+    The result has the first one's dtype, as in PyTorch.
+    """
     if padding_side not in ("left", "right"):
         raise ArgumentError(
             f"pad_sequence: padding_side must be 'left' or 'right', got {padding_side!r}"
@@ -43,6 +46,7 @@ def pad_sequence(
     sequences = list(sequences)
     if not sequences:
         raise ArgumentError("pad_sequence: expected at least one sequence")
+    sequences = [sequence.to(sequences[0].dtype) for sequence in sequences]
     longest = max(sequence.shape[0] for sequence in sequences)
     padded = []
     for sequence in sequences:
