@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -48,9 +47,12 @@ class HostNumber:
         return f"<{self.name}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Buffer:
-    """An array of a plan: its layout, where its memory comes from, and the root that owns it."""
+    """An array of a plan: its layout, where its memory comes from, and the root that owns it.
+
+    `nbytes` are those from its first element to its last.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -58,17 +60,15 @@ class Buffer:
     kind: Kind
     root: Ref
     array: Any = field(default=None, compare=False, repr=False)
+    nbytes: int = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes from the first element to the last."""
-        if 0 in self.shape:
-            return 0
+    def __post_init__(self) -> None:
         steps = zip(self.shape, self.strides, strict=True)
-        return self.dtype.itemsize + sum((n - 1) * abs(step) for n, step in steps)
+        size = self.dtype.itemsize + sum((n - 1) * abs(step) for n, step in steps)
+        object.__setattr__(self, "nbytes", 0 if 0 in self.shape else size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call of the backend.
 
@@ -79,6 +79,9 @@ class Call:
     view      whether its result is a view of its first array
     location  the user's line
     pieces    the calls that it was composed of; none where the backend did it in one
+    inputs    the buffers that it is given, each as often as it is
+    outputs   the buffers that it makes
+    numbers   those that are read anew before each replay
     """
 
     op: str
@@ -89,20 +92,15 @@ class Call:
     view: bool = False
     location: Location | None = field(default=None, compare=False)
     pieces: tuple[Call, ...] = ()
+    inputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
+    outputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
+    numbers: tuple[HostNumber, ...] = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def inputs(self) -> tuple[Ref, ...]:
-        """The buffers that the call reads, with repetitions."""
-        return tuple(leaves((self.args, self.options), Ref))
-
-    @cached_property
-    def outputs(self) -> tuple[Ref, ...]:
-        """The buffers that the call makes."""
-        return tuple(leaves(self.out, Ref))
-
-    @cached_property
-    def numbers(self) -> tuple[HostNumber, ...]:
-        return tuple(leaves((self.args, self.options), HostNumber))
+    def __post_init__(self) -> None:
+        given = self.args, self.options
+        object.__setattr__(self, "inputs", tuple(leaves(given, Ref)))
+        object.__setattr__(self, "outputs", tuple(leaves(self.out, Ref)))
+        object.__setattr__(self, "numbers", tuple(leaves(given, HostNumber)))
 
     @property
     def line(self) -> str:

@@ -32,7 +32,6 @@ class Part:
     def __init__(self, path: str):
         self.path = path
         self.values = self.now()
-        self.ids = [*map(id, self.values)]
 
     def now(self) -> list[Any]:
         """The current values."""

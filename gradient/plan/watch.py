@@ -15,11 +15,12 @@ import contextvars
 import functools
 import os
 import random
+import site
 import sys
-import sysconfig
 import types
 import weakref
 from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,7 @@ BY_STRING = frozenset({"globals", "eval", "exec"})
 """Builtins that can read a global that no code names."""
 ENVIRONMENT = frozenset({"environ", "environb", "getenv", "getenvb"})
 """Names by which code reads environment variables."""
-LIBRARY = tuple(
-    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
+LIBRARY = (os.path.dirname(os.__file__), *site.getsitepackages())
 
 
 def users(filename: str | None) -> bool:
@@ -272,14 +271,13 @@ class Watch:
         """The name of something that is not what it was, or None. `live` are (id of a dict, key)
         whose values the plan reads anew."""
         for part in self._parts:
-            now = part.now()
-            ids = [*map(id, now)]
-            if ids != part.ids:
+            now, was = part.now(), part.values
+            if len(now) != len(was) or not all(map(is_, now, was)):
                 what = part.difference(now, live)
                 if what is not None:
                     self.outdated = part.final
                     return what
-                part.values, part.ids = now, ids
+                part.values = now
         return None
 
 

@@ -15,7 +15,7 @@ import gradient.functional as F
 from gradient import backends, nn, optim
 from gradient.plan import Plan, PlanError, record
 from gradient.plan.calls import Buffer, Call, Ref
-from gradient.plan.executors import PlanRunner, RemoteExecutor
+from gradient.plan.executors.remote import PlanRunner, RemoteExecutor
 from gradient.plan.messages import encode
 from support.array_backends import Handle
 
