@@ -428,6 +428,8 @@ CONVOLUTIONS = [
     Convolution((4, 4), (3, 3), (38, 45), padding=(1, 1)),
     Convolution((9, 9), (1, 1), (7, 20)),
     Convolution((9, 9), (1, 1), (7, 20), stride=2),
+    Convolution((17, 17), (1, 1), (64, 70), bias=True),
+    Convolution((300,), (1,), (65, 71)),
     Convolution((9, 10), (3, 3), (8, 8), stride=2, padding=(1, 1), groups=8),
     Convolution((9, 10), (2, 3), (4, 8), padding=(2, -1), groups=4),
     Convolution((17, 23), (4, 4), stride=5),

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.numpy import depthwise, kernels, threads, winograd, workspace
+from gradient.backends.numpy import depthwise, gemm, kernels, threads, winograd, workspace
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, windows_of
@@ -57,6 +57,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             x = workspace.contiguous(_met(x, options))
             y = self.convolution(_in_a_row(x), _in_a_row(weight), bias, _one_by_one(options))
             return y.reshape(*y.shape[:2], *x.shape[2:])
+        if _of_channels(weight.shape, options) and _takes_product(weight[:, :, 0], x):
+            out = workspace.result((x.shape[0], weight.shape[0], x.shape[2]), x.dtype)
+            threads.parallel_for(*gemm.launch(weight[:, :, 0], x, bias, out, upright=True))
+            return out
         count = options.windows(x.shape[2:], weight.shape[2:])
         if not _supported(math.prod(count) * x.shape[0] * weight.size, x, weight, bias):
             return super().convolution(x, weight, bias, options)
@@ -94,6 +98,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             out = workspace.result(shape, gx.dtype)
             out.fill(0)
             _met(out, options)[...] = gx
+            return out
+        if _of_channels(weight.shape, options) and _takes_product(weight[:, :, 0].T, g):
+            out = workspace.result(shape, g.dtype)
+            threads.parallel_for(*gemm.launch(weight[:, :, 0].T, g, None, out))
             return out
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
@@ -140,6 +148,14 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
                 row,
                 _one_by_one(options),
             ).reshape(shape)
+        if (
+            _of_channels(shape, options)
+            and x.shape[2] >= LONG_SUMS
+            and _takes_product(g, x.swapaxes(1, 2))
+        ):
+            out = workspace.empty((x.shape[0], shape[0], shape[1]), x.dtype)
+            threads.parallel_for(*gemm.launch(g, x.swapaxes(1, 2), None, out))
+            return sum_of_parts(out).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
         if depthwise.takes(tuple(shape), options):
@@ -322,6 +338,23 @@ def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
         and math.prod(weight[2:]) == 1
         and not any(before or after for before, after in options.padding)
     )
+
+
+def _of_channels(weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether a convolution of one dimension is a product of the weight and each image."""
+    return (
+        len(weight) == 3
+        and weight[2] == options.groups == options.stride[0] == 1
+        and options.padding[0] == (0, 0)
+    )
+
+
+def _takes_product(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a product of matrices is quicker than a convolution: its tiles are filled."""
+    if not gemm.takes(a, b):
+        return False
+    pair, columns = kernels.load("gemm").PAIR, b.shape[-1]
+    return columns >= FILLED * (-(-columns // pair) * pair)
 
 
 def _met(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
