@@ -1,4 +1,4 @@
-"""70 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+"""76 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
 
 The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
 LSTM language model (2 x 200), a TransformerEncoder, an MLP and a GPT, and of their optimizers.
@@ -60,6 +60,9 @@ OPS = [
     # products
     Op("linear, MLP", of_f("linear"), ((128, 784), (512, 784), (512,))),
     Op("linear, GPT", of_f("linear"), (TOKENS, (1024, 256), (1024,))),
+    Op("linear, bfloat16",
+       lambda p, *x: p.nn.functional.linear(*(each.bfloat16() for each in x)).float(),
+       ((1024, 768), (2048, 768), (2048,))),
     Op("matmul, batched", lambda p, a, b: a @ b, ((32, 128, 64), (32, 64, 128))),
     Op("bmm", lambda p, a, b: p.bmm(a, b), ((32, 128, 128), (32, 128, 64))),
     Op("attention, causal", of_f("scaled_dot_product_attention", is_causal=True), (HEADS,) * 3),
@@ -72,6 +75,7 @@ OPS = [
     Op("conv2d, ResNet", of_f("conv2d", padding=1), (IMAGES, (64, 64, 3, 3))),
     Op("conv2d, stride 2", of_f("conv2d", stride=2, padding=1), (IMAGES, (128, 64, 3, 3))),
     Op("conv2d, 1 x 1", of_f("conv2d"), (IMAGES, (128, 64, 1, 1))),
+    Op("conv2d, 4 groups", of_f("conv2d", padding=1, groups=4), (IMAGES, (64, 16, 3, 3))),
     Op("conv2d, depthwise", of_f("conv2d", padding=1, groups=64), (IMAGES, (64, 1, 3, 3))),
     Op("conv2d, patches", of_f("conv2d", stride=4), ((8, 3, 32, 32), (192, 3, 4, 4))),
     Op("conv_transpose2d", of_f("conv_transpose2d", stride=2), (MAPS, (128, 64, 2, 2))),
@@ -82,6 +86,7 @@ OPS = [
     Op("adaptive_avg_pool2d, 7 x 7", of_f("adaptive_avg_pool2d", 7), (IMAGES,)),
     Op("interpolate, nearest", of_f("interpolate", scale_factor=2.0), (MAPS,)),
     Op("interpolate, bilinear", of_f("interpolate", scale_factor=2.0, mode="bilinear"), (MAPS,)),
+    Op("interpolate, bicubic", of_f("interpolate", scale_factor=2.0, mode="bicubic"), (MAPS,)),
     Op("pad", of_f("pad", (1, 1, 1, 1)), (IMAGES,)),
     # normalization
     Op("batch_norm", norm, (IMAGES, (64,), (64,))),
@@ -128,16 +133,20 @@ OPS = [
     Op("max, rows", lambda p, x: x.max(-1)[0], ((1024, 256),)),
     Op("argmax", lambda p, x: x.argmax(-1), (GPT_LOGITS,), None, False),
     Op("cumsum", lambda p, x: x.cumsum(-1), ((1024, 256),)),
+    Op("cumsum, columns", lambda p, x: x.cumsum(0), ((1024, 256),)),
     Op("sort", lambda p, x: x.sort(-1)[0], ((256, 256),)),
     Op("topk", lambda p, x: x.topk(50, -1)[0], ((8, 50257),)),
     Op("topk, 10 of 1000", lambda p, x: x.topk(10, -1)[0], ((64, 1000),)),
     # places
+    Op("topk, 2 of 8", lambda p, x: x.topk(2, -1)[0], ((512, 8),)),
     Op("embedding", lambda p, w, i: p.nn.functional.embedding(i, w), ((1000, 200),),
        ((20, 35), 1000)),
     Op("gather", lambda p, x, i: x.gather(1, i), (GPT_LOGITS,), ((1024, 1), 1024)),
     Op("gather, rows", lambda p, x, i: x.gather(1, i), ((1024, 256),), ((1024, 256), 256)),
     Op("scatter_add", lambda p, x, y, i: x.scatter_add(0, i, y), ((1024, 256),) * 2,
        ((1024, 256), 1024)),
+    Op("index_add", lambda p, x, y, i: x.index_add(0, i, y), ((1024, 256), (4096, 256)),
+       ((4096,), 1024)),
     Op("scatter", lambda p, x, y, i: x.scatter(1, i, y), (GPT_LOGITS, (1024, 8)),
        ((1024, 8), 1024)),
     Op("index_select", lambda p, x, i: x.index_select(0, i), ((1024, 256),), ((512,), 1024)),
