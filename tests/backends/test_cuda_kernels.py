@@ -767,6 +767,22 @@ def test_an_embedding_sorts_by_the_digits_of_its_vocabulary(
     assert set(moved) == {f"radix_move_{'float16' if count <= 65536 else 'float32'}"}
 
 
+@pytest.mark.parametrize("k", [1, 50, 1000])
+@pytest.mark.parametrize("columns", [4097, 16384, 24577, 50257])
+@pytest.mark.parametrize("largest", [True, False])
+def test_the_best_of_a_vocabulary_are_sought_by_several_blocks(
+    columns: int, k: int, largest: bool, one: CudaBackend
+) -> None:
+    """With many ties, within parts and between them: the first of equal ones comes first."""
+    draw = np.random.default_rng(columns)
+    x = draw.integers(-40, 40, (2, columns)).astype(np.float32)
+    x[1] = 1.0
+    x[0, [0, -1]] = np.nan, np.inf
+    places = one.topk(x, k, -1, largest)
+    np.testing.assert_array_equal(places, BARE.topk(x, k, -1, largest))
+    assert ("sort_rows_float32" in one.runtime.launched) is (columns > 16383 and k < 4096)
+
+
 def beside(x: Any, off: int) -> Any:
     """A copy that begins `off` elements behind a multiple of 16 bytes."""
     memory = np.zeros(x.size + 32, x.dtype)

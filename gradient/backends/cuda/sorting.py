@@ -20,6 +20,8 @@ ROW_BLOCK = 512
 """Threads of a block for a row, at most."""
 IN_ONE_BLOCK, TOP = 4096, 1024
 """Columns that are sorted in shared memory, and the k best that are."""
+PART = 8192
+"""Columns, at least, of a part of a row for a block that seeks the k best."""
 ONE_BLOCK_SUMS = 1 << 18
 """Columns up to which one block takes the running sums of a row."""
 KINDS = {"f": 0, "V": 0, "i": 1, "u": 2}
@@ -29,6 +31,8 @@ BY_SIZE = {2: "float16", 4: "float32", 8: "float64"}
 
 class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
     """Overrides of `composed.shape`, and the required methods `argsort` and `cumsum`."""
+
+    take_along: Any
 
     def argsort(self, x: Array, axis: int) -> Array:
         if not _has_sorting_kernel(x):
@@ -73,14 +77,20 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         """int64 (..., k): the k best of each row, best first."""
         if rows.shape[-1] <= IN_ONE_BLOCK or k > TOP:
             return self._sorted(rows, k, largest)
-        places = self.empty((*rows.shape[:-1], k), np.dtype(np.int64))
-        width = _power(k)
+        columns, width = rows.shape[-1], _power(k)
+        of_part = _columns_of_part(columns, k)
+        parts = -(-columns // of_part)
+        places = self.empty((*rows.shape[:-1], parts * k), np.dtype(np.int64))
         self._launch_sorting(
-            "top_rows", rows, rows.size // rows.shape[-1], ROW_BLOCK,
-            rows, places, *map(np.int64, (rows.shape[-1], k, width)), largest=largest,
+            "top_rows", rows, places.size // k, ROW_BLOCK,
+            rows, places, *map(np.int64, (columns, of_part, k, width)), largest=largest,
             shared=_bytes_of_items(rows, width),
         )  # fmt: skip
-        return places
+        if parts == 1:
+            return places
+        # Equal ones of an earlier part come first, as they do in the row.
+        best = self._sorted(self.contiguous(self.take_along(rows, places, -1)), k, largest)
+        return self.take_along(places, best, -1)
 
     def _sorted(self, rows: Array, taken: int, largest: bool, digits: int | None = None) -> Array:
         """int64 (..., taken): the order of each row, up to so many; by its lowest `digits` of 8
@@ -142,6 +152,14 @@ def _has_sorting_kernel(x: Array) -> bool:
     """Whether kernels sort these: real numbers, fewer in a row than 32 bits count."""
     known = x.dtype in FLOATS or x.dtype.kind in "iub"
     return bool(known and x.ndim and x.size > 0 and max(x.shape) < 1 << 31)
+
+
+def _columns_of_part(columns: int, k: int) -> int:
+    """Of parts that all have k columns or more, whose best together are sorted in one block."""
+    parts = max(1, min(columns // max(PART, k), IN_ONE_BLOCK // k))
+    while parts > 1 and columns - (parts - 1) * -(-columns // parts) < k:
+        parts -= 1
+    return -(-columns // parts)
 
 
 def _kernels_of(rows: Array) -> str:

@@ -21,7 +21,8 @@
 //     top_rows     k <= 1024 of any number of columns: digit by digit from the highest the k-th best
 //                  key is found (radix select; Alabi et al. 2012, section 3), then what is better is
 //                  collected and sorted as above; of equal ones the first. A row is read once for each
-//                  digit and once or twice more, mostly from the cache. Grid: one block a row.
+//                  digit and once or twice more, mostly from the cache. Grid: one block for each part
+//                  of a row, whose k best it gives; the best of all parts are sought among these.
 #include "scans.cuh"
 
 constexpr int DIGITS = 256, TILE = 2048, WARPS = 8;
@@ -189,13 +190,16 @@ __device__ void radix_move(const T* x, const word_of<T>* keys, const unsigned* p
     }
 }
 
+// Of each part of a row, of `of_part` columns and the last of what is left.
 template <class T>
-__device__ void top_rows(const T* x, Int* places, Int columns, Int k, Int width, Order order) {
+__device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int k, Int width, Order order) {
     typedef word_of<T> Word;
     extern __shared__ uint4 memory[];
     Item<Word>* best = reinterpret_cast<Item<Word>*>(memory);
     __shared__ unsigned counts[DIGITS], digit, before, taken;
-    x += blockIdx.x * columns, places += blockIdx.x * k;
+    const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
+    x += blockIdx.x / parts * columns + start, places += blockIdx.x * k;
+    columns = min(of_part, columns - start);
 
     // The k-th best key has, where `known` has bits, those of `prefix`. Of the keys that have them too,
     // the `left` best are among the k.
@@ -240,7 +244,7 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int k, Int width,
         found += sums.total;
     }
     sort_items(best, int(width));
-    for (Int i = threadIdx.x; i < k; i += blockDim.x) places[i] = best[i].place;
+    for (Int i = threadIdx.x; i < k; i += blockDim.x) places[i] = start + best[i].place;
 }
 
 #define EXPORT(NAME, T)                                                                            \
@@ -265,7 +269,8 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int k, Int width,
                    Order{kind, largest});                                                          \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(512) top_rows_##NAME(                             \
-        const T* x, Int* places, Int columns, Int k, Int width, Int kind, Int largest) {           \
-        top_rows(x, places, columns, k, width, Order{kind, largest});                              \
+        const T* x, Int* places, Int columns, Int of_part, Int k, Int width, Int kind,             \
+        Int largest) {                                                                             \
+        top_rows(x, places, columns, of_part, k, width, Order{kind, largest});                     \
     }
 FOR_EACH_FLOAT(EXPORT)
