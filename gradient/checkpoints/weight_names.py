@@ -15,15 +15,15 @@ def split_weight(model: PretrainedModel, name: str, value: Tensor) -> Iterator[t
 
     One whose shape cannot be split stays as it is, for the error that lists what does not fit.
     """
-    pattern = next((p for p in model.split if re.search(p, name)), "")
-    names = model.split.get(pattern, ())
+    match = next((m for pattern in model.split if (m := re.search(pattern, name))), None)
+    names = model.split[match.re.pattern] if match else ()
     stacked = "{}" in "".join(names)
     rows = value.shape[int(stacked)] if value.ndim > stacked else 0
-    if not names or not value.numel() or not rows or rows % len(names):
+    if match is None or not names or not value.numel() or not rows or rows % len(names):
         yield name, value
         return
     n = rows // len(names)
-    start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
+    start, end = match.span()
     for at in range(value.shape[0] if stacked else 1):
         whole = value[at] if stacked else value
         for i, part in enumerate(names):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def activations(
             )
         cache = KVCache.for_model(model, 1, len(tokens))
         steps = [
-            trace(model, lambda at=at: model(ids[:, at : at + 1], cache), ops=False)  # type: ignore[misc]
+            trace(model, partial(model, ids[:, at : at + 1], cache), ops=False)
             for at in range(len(tokens))
         ]
     return [_joined(events) for events in zip(*steps, strict=True)]

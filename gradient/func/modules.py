@@ -93,10 +93,11 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
         raise ArgumentError(sentence("stack_module_state", "modules of one class", len(models)))
     parameters = [dict(m.named_parameters()) for m in models]
     buffers = [dict(m.named_buffers()) for m in models]
-    return tuple(  # type: ignore[return-value]
-        {
+
+    def stacked(states: Sequence[Mapping[str, Tensor]], trained: bool) -> dict[str, Tensor]:
+        return {
             name: stack([each[name] for each in states]).detach().requires_grad_(trained)
             for name in states[0]
         }
-        for states, trained in ((parameters, True), (buffers, False))
-    )
+
+    return stacked(parameters, True), stacked(buffers, False)

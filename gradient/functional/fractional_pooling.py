@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
@@ -39,10 +40,10 @@ def fractional_max_pool2d(
         return_indices: also give each maximum's place in the flattened (H, W).
         _random_samples: u, (N, C, 2), for W and H; drawn uniformly unless given.
     """
-    found = _pool(
+    found: Any = _pool(  # annotated as one Tensor: few callers ask for indices
         "fractional_max_pool2d", 2, input, kernel_size, output_size, output_ratio, _random_samples
     )
-    return found if return_indices else found[0]  # type: ignore[return-value]
+    return found if return_indices else found[0]
 
 
 @composite
@@ -55,10 +56,10 @@ def fractional_max_pool3d(
     _random_samples: Tensor | None = None,
 ) -> Tensor:
     """As `fractional_max_pool2d`, of (N, C, T, H, W) or (C, T, H, W); u is (N, C, 3)."""
-    found = _pool(
+    found: Any = _pool(  # annotated as one Tensor: few callers ask for indices
         "fractional_max_pool3d", 3, input, kernel_size, output_size, output_ratio, _random_samples
     )
-    return found if return_indices else found[0]  # type: ignore[return-value]
+    return found if return_indices else found[0]
 
 
 def fractional_max_pool2d_with_indices(

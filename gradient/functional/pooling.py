@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -105,8 +106,9 @@ def _max_pool(
     output = pooling.max_pool(input, options=options)
     if not return_indices:
         return output
-    # A tuple, which type checkers are not told: few ask for indices.
-    return output, pooling.max_pool_indices(input, options=options)  # type: ignore[return-value]
+    # The annotation has no tuple, since few callers ask for indices.
+    both: Any = (output, pooling.max_pool_indices(input, options=options))
+    return both
 
 
 @composite
@@ -232,8 +234,9 @@ class _Window:
             kernel_size = kernel_size[0]
         self.kernel = sizes(op, "kernel_size", kernel_size, spatial, least=1)
         # PyTorch reads an empty stride as an absent one.
-        absent = stride is None or (isinstance(stride, tuple | list) and not stride)
-        self.strides = sizes(op, "stride", self.kernel if absent else stride, spatial, least=1)  # type: ignore[arg-type]
+        empty = isinstance(stride, tuple | list) and not stride
+        steps = self.kernel if stride is None or empty else stride
+        self.strides = sizes(op, "stride", steps, spatial, least=1)
         self.pads = sizes(op, "padding", padding, spatial, least=0)
         self.dilations = sizes(op, "dilation", dilation, spatial, least=1)
         if any(2 * p > k for p, k in zip(self.pads, self.kernel, strict=True)):
@@ -331,7 +334,8 @@ def _adaptive_max_pool(
     output = pooling.adaptive_max_pool(floats(op, input), out_sizes=out).contiguous()
     if not return_indices:
         return output
-    return output, pooling.adaptive_max_pool_indices(input, out_sizes=out).contiguous()  # type: ignore[return-value]
+    both: Any = (output, pooling.adaptive_max_pool_indices(input, out_sizes=out).contiguous())
+    return both
 
 
 def _adaptive_sizes(

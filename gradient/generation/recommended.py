@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from gradient.generation.declared import declared
 from gradient.generation.options import SamplingOptions
@@ -25,4 +25,4 @@ def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
         named += SAMPLING
         found["temperature"] = 1.0
     found |= {name: generation_config[name] for name in named if generation_config.get(name)}
-    return SamplingOptions(**found)  # type: ignore[typeddict-item]
+    return cast("SamplingOptions", found)

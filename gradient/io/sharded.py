@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io import atomic
@@ -21,6 +21,8 @@ from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.tensor_file import TensorFile
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
+
+File = TypeVar("File", bound=TensorFile)
 
 
 class ShardedFiles(TensorFile):
@@ -88,15 +90,15 @@ def open_sharded(
         ModelNotFound: neither file is there, or a shard is missing (all missing ones are listed).
         FileFormatError: the index or a shard is damaged, or the index points out of the folder.
     """
-    return _open(Path(folder), f"{stem}.safetensors", SafetensorsFile)  # type: ignore[return-value]
+    return _open(Path(folder), f"{stem}.safetensors", SafetensorsFile)
 
 
 def open_sharded_torch(folder: str | os.PathLike[str]) -> TorchFile | ShardedFiles:
     """As `open_sharded`, of `pytorch_model.bin` or its shards."""
-    return _open(Path(folder), "pytorch_model.bin", TorchFile)  # type: ignore[return-value]
+    return _open(Path(folder), "pytorch_model.bin", TorchFile)
 
 
-def _open(folder: Path, name: str, open_file: Callable[[Path], TensorFile]) -> TensorFile:
+def _open(folder: Path, name: str, open_file: Callable[[Path], File]) -> File | ShardedFiles:
     single, index = folder / name, folder / f"{name}.index.json"
     if single.exists():
         return open_file(single)

@@ -270,7 +270,7 @@ class ModuleDict(_Dictionary[M]):
         return [name for name, kind in self._registry.items() if kind == MODULE]
 
     def __contains__(self, key: object) -> bool:
-        return self._registry.get(key) == MODULE  # type: ignore[call-overload]
+        return isinstance(key, str) and self._registry.get(key) == MODULE
 
     def _set(self, key: str, value: M) -> None:
         self.add_module(key, value)

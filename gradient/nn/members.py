@@ -293,7 +293,7 @@ class OfKind(MutableMapping[str, Any]):
         return len(self._module._items(self._kind))
 
     def __contains__(self, name: object) -> bool:
-        return self._module._registry.get(name) == self._kind  # type: ignore[call-overload]
+        return isinstance(name, str) and self._module._registry.get(name) == self._kind
 
     def __repr__(self) -> str:
         return repr(self.copy())

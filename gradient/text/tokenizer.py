@@ -227,12 +227,12 @@ class Tokenizer:
     def _with_bos_eos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS in front where there should be one, whoever put it there; EOS alike."""
         bos, eos = self.bos_id, self.eos_id
-        if self.add_bos and ids[:1] != [bos]:
-            ids = [bos, *ids]  # type: ignore[list-item]
+        if self.add_bos and bos is not None and ids[:1] != [bos]:
+            ids = [bos, *ids]
         elif self._backend_adds_bos and (ids[:2] == [bos, bos] or not self.add_bos):
             ids = ids[1:]
-        if self.add_eos and ids[-1:] != [eos]:
-            ids = [*ids, eos]  # type: ignore[list-item]
+        if self.add_eos and eos is not None and ids[-1:] != [eos]:
+            ids = [*ids, eos]
         elif self._backend_adds_eos and (ids[-2:] == [eos, eos] or not self.add_eos):
             ids = ids[:-1]
         return ids

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gradient.dtypes import BlockDType, packed
 
@@ -43,8 +44,8 @@ class TensorType:
     numpy: np.dtype | None = None
 
 
-def _unquantized(name: str, dtype: object) -> TensorType:
-    numpy = np.dtype(dtype)  # type: ignore[call-overload]
+def _unquantized(name: str, dtype: DTypeLike) -> TensorType:
+    numpy = np.dtype(dtype)
     return TensorType(name, 1, numpy.itemsize, numpy)
 
 

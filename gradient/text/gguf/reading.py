@@ -278,8 +278,9 @@ def _numbers(metadata: Metadata, key: str, size: int) -> list[float]:
 def _id(metadata: Metadata, key: str, size: int) -> int | None:
     """A special token's id; one outside the vocabulary means that there is none."""
     number = metadata.get(PREFIX + key)
-    valid = isinstance(number, int | np.integer) and 0 <= number < size
-    return int(number) if valid else None  # type: ignore[arg-type]
+    if isinstance(number, int | np.integer) and 0 <= number < size:
+        return int(number)
+    return None
 
 
 def _flag(metadata: Metadata, key: str, default: bool) -> bool:
