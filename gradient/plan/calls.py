@@ -35,10 +35,7 @@ class Ref(int):
 @dataclass(frozen=True)
 class HostNumber:
     """A Python number of a call that is read again before each replay, such as a step count or an
-    offset. `value` is its value at recording.
-
-    `value` is what it was when the plan was recorded.
-    """
+    offset. `value` is its value at recording."""
 
     name: str
     value: float | int = field(compare=False)
