@@ -17,6 +17,7 @@ from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.packed import refuse
+from gradient.tensor.ufuncs import call_ufunc
 from gradient.tensor.views import with_bases
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Interop(Arithmetic):
     __slots__ = ()
 
     __array_priority__ = 1000
-    __array_ufunc__ = None  # NumPy's operators leave a mixed expression to ours
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        return call_ufunc(ufunc, method, inputs, options)
 
     def item(self) -> Any:
         """The one element, as a Python number."""
