@@ -282,8 +282,8 @@ ROWS = {row.op: row for row in reversed(TABLE)}  # the first of each op
 WEIGHTS = {"linear": [1], "embedding": [0], "grouped_linear": [1, 2, 3]}
 
 
-ANOTHER_FIRST = {"cholesky", "eigh", "eigvalsh", "lu", "lu_pivots"}
-"""Whose rows call another op first, for a symmetric matrix or one of a large diagonal."""
+ANOTHER_FIRST = {"cholesky", "eig", "eigh", "eigvalsh", "lu", "lu_pivots"}
+"""Whose rows call another op first, for a symmetric matrix or one of a diagonal of its own."""
 
 
 @pytest.mark.parametrize("op", sorted(set(ROWS) - {"rope", "cached_attention"} - ANOTHER_FIRST))
