@@ -16,6 +16,7 @@ import pytest
 
 import gradient
 from gradient import nn
+from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.options import AttentionOptions
@@ -85,10 +86,7 @@ WAIT = {
     # how many elements there are is known on the device alone
     "getitem[mask]",
     # decomposed on the host
-    *("inv", "det", "logabsdet", "cofactor", "svdvals", "solve", "cholesky", "eigh", "eigvalsh"),
-    *(f"{name}[complex]" for name in ("inv", "det", "cofactor", "solve", "cholesky", "eigh", "qr")),
-    *("svd[complex, tall]", "svd[complex, square]", "svd[complex, wide]"),
-    *("svd", "svd[tall]", "svd[wide]", "lu", "lu[tall]", "lu[wide]", "lu_pivots", "qr", "pinv"),
+    *(row.name for row in TABLE if row.op in {*vars(DecompositionDefaults), "svdvals", "eigvalsh"}),
     # steps until all elements have converged
     *("gammainc", "gammaincc"),
 }
