@@ -105,6 +105,7 @@ def test_gradient_is_the_same_where_it_can_be_differentiated_again(row: Row, pla
     inputs = tensors(row.samples(), place, requires_grad=True)
     out = row.run(*inputs)
     g = gradient.tensor(np.linspace(-1, 2, out.numel()).reshape(out.shape), device=place)
+    g = g.to(out.dtype) if out.is_complex() else g
     once = gradient.autograd.grad(out, inputs, g, retain_graph=True)
     again = gradient.autograd.grad(out, inputs, g, create_graph=True)
     for plain, differentiable in zip(once, again, strict=True):

@@ -39,7 +39,9 @@ class ReductionKernels(ArrayAPIBackend):
             if axis is None and not keepdims and x.dtype.char == "?":
                 return INT64.type(np.count_nonzero(x))
             return np.add.reduce(x, axis, INT64, None, keepdims)  # type: ignore[call-overload]
-        if x.size < MANY or not takes(x, axis):
+        if x.size < MANY:
+            return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
+        if not takes(x, axis):
             return _added(x, axis, keepdims)
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
         for launch in launches(x, axis, out):
