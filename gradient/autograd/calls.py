@@ -19,7 +19,7 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
-from gradient.backends.placement import on_device_of, several
+from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 array: Any = input.array
                 if checked and array.dtype.char in checked:
                     array = promote(made, backend, [array])[0]
-                if several:
+                if device_contexts:
                     y = on_device_of(backend, function, array, **options)
                 else:
                     y = function(backend, array, **options)
@@ -104,7 +104,11 @@ def of_one(made: Op) -> Callable[..., Any]:
             backend, array = x.backend, x.array
             if checked and array.dtype.char in checked:
                 array = promote(made, backend, [array])[0]
-            y = on_device_of(backend, function, array) if several else function(backend, array)
+            y = (
+                on_device_of(backend, function, array)
+                if device_contexts
+                else function(backend, array)
+            )
         except Exception as error:
             raise explain(made, (x,), error) from error
         out = new_variable(TensorType.cls)
@@ -176,7 +180,11 @@ def of_two(made: Op) -> Callable[..., Any]:
                 elif not isinstance(a, Variable):
                     x = plain_number(x)
                 x, y = promote(made, backend, [x, y])
-            z = on_device_of(backend, function, x, y) if several else function(backend, x, y)
+            z = (
+                on_device_of(backend, function, x, y)
+                if device_contexts
+                else function(backend, x, y)
+            )
             if not fits:
                 z = cast_result(backend, z, x, y)
         except Exception as error:
@@ -245,7 +253,7 @@ def of_n(made: Op) -> Callable[..., Any]:
                         fits = False
             if promotes and (not fits or shared.char in checked):
                 arrays = promote(made, backend, arrays)
-            if several:
+            if device_contexts:
                 y = on_device_of(backend, function, *arrays, **options)
             else:
                 y = function(backend, *arrays, **options)

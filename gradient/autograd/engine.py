@@ -23,7 +23,7 @@ from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, packing_used
 from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.placement import on_device_of, several
+from gradient.backends.placement import device_contexts, on_device_of
 from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 
@@ -295,7 +295,7 @@ def run_backward(
                 results = node.op.vjp_tensors(
                     node, g, parents, TensorBackends.of(node.backend), grad_through
                 )
-            elif several:
+            elif device_contexts:
                 results = on_device_of(node.backend, _vjp, node, g, parents)
             else:
                 results = node.op.vjp(node, g, parents)
@@ -351,7 +351,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
 
 
 def _sum(backend: Backend, a: Any, b: Any) -> Any:
-    return on_device_of(backend, _added, a, b) if several else a + b
+    return on_device_of(backend, _added, a, b) if device_contexts else a + b
 
 
 def _added(backend: Backend, a: Any, b: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-several: list[Callable[[Any], AbstractContextManager[Any]]] = []
+device_contexts: list[Callable[[Any], AbstractContextManager[Any]]] = []
 """Empty where nothing is to be done; else gives a context in which a backend's device is the
 current one."""
 
@@ -23,7 +23,7 @@ def on_device_of(
     backend: Any, function: Callable[..., Result], /, *args: Any, **options: Any
 ) -> Result:
     """function(backend, ...) with the device of the backend as the current one."""
-    if not several:
+    if not device_contexts:
         return function(backend, *args, **options)
-    with several[0](backend):
+    with device_contexts[0](backend):
         return function(backend, *args, **options)

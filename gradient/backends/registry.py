@@ -83,7 +83,7 @@ def _cpu(index: int) -> Backend:
 
 
 def _cuda(index: int) -> Backend:
-    from gradient.backends.cuda.several import open_backend
+    from gradient.backends.cuda.multi_gpu import open_backend
 
     return open_backend(index)
 

@@ -13,7 +13,7 @@ import pytest
 import gradient
 from gradient import backends, nn
 from gradient.backends import placement
-from gradient.backends.cuda.several import OneOfSeveral
+from gradient.backends.cuda.multi_gpu import MultiGpuBackend
 from gradient.nn import functional as F  # noqa: N812
 from gradient.testing import TABLE, Row, assert_close
 from support import fake_cupy
@@ -216,11 +216,11 @@ def test_an_index_out_of_range_is_told_by_its_gpu() -> None:
 
 
 def test_one_gpu_pays_for_nothing(cupy: Cupy) -> None:
-    assert placement.several == []
-    assert type(backends.get("cuda:1")) is OneOfSeveral
-    assert len(placement.several) == 1
-    placement.several.clear()
+    assert placement.device_contexts == []
+    assert type(backends.get("cuda:1")) is MultiGpuBackend
+    assert len(placement.device_contexts) == 1
+    placement.device_contexts.clear()
     cupy.cuda.runtime.getDeviceCount = lambda: 1
     backends.register("cuda", backends.registry._factories["cuda"])
-    assert type(backends.get("cuda")) is not OneOfSeveral
-    assert placement.several == []
+    assert type(backends.get("cuda")) is not MultiGpuBackend
+    assert placement.device_contexts == []

@@ -266,12 +266,12 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", pinned)
     launched.clear()
-    factory, before = registry._factories["cuda"], list(placement.several)
+    factory, before = registry._factories["cuda"], list(placement.device_contexts)
     backends.register("cuda", factory)
     try:
         yield cupy
     finally:
         backends.register("cuda", factory)
-        placement.several[:] = before
+        placement.device_contexts[:] = before
         current.device = 0
     assert libraries.errors == []

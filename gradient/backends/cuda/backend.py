@@ -49,7 +49,7 @@ class CudaBackend(
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.
 
-    CuPy computes on the thread's current GPU. Where a machine has several, `cuda.several` sees to
+    CuPy computes on the thread's current GPU. Where a machine has several, `cuda.multi_gpu` sees to
     it that this is the backend's.
     """
 

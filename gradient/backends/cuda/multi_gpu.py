@@ -16,9 +16,9 @@ def open_backend(index: int) -> CudaBackend:
     runtime = CupyRuntime(index)
     if runtime.count == 1:
         return CudaBackend(index, runtime)
-    if context_of not in placement.several:
-        placement.several.append(context_of)
-    return OneOfSeveral(index, runtime)
+    if context_of not in placement.device_contexts:
+        placement.device_contexts.append(context_of)
+    return MultiGpuBackend(index, runtime)
 
 
 def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
@@ -29,15 +29,15 @@ def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
     return ALREADY_THERE
 
 
-class OneOfSeveral(CudaBackend):
+class MultiGpuBackend(CudaBackend):
     """A backend whose methods all run with its GPU as the current one, which it is no more after
     them if it was not before."""
 
 
 def _on_device(name: str) -> Callable[..., Any]:
-    def method(self: OneOfSeveral, *args: Any, **options: Any) -> Any:
+    def method(self: MultiGpuBackend, *args: Any, **options: Any) -> Any:
         with self.runtime.on_device():
-            return getattr(super(OneOfSeveral, self), name)(*args, **options)
+            return getattr(super(MultiGpuBackend, self), name)(*args, **options)
 
     method.__name__ = name
     method.__doc__ = getattr(CudaBackend, name).__doc__
@@ -46,4 +46,4 @@ def _on_device(name: str) -> Callable[..., Any]:
 
 for _name in dir(CudaBackend):
     if not _name.startswith("_") and callable(getattr(CudaBackend, _name)):
-        setattr(OneOfSeveral, _name, _on_device(_name))
+        setattr(MultiGpuBackend, _name, _on_device(_name))
