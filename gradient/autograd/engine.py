@@ -175,10 +175,10 @@ def root_grads(
                 f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape "
                 f"{shape}"
             )
-        elif g.dtype is not tensor.dtype and "c" in (g.array.dtype.kind, tensor.array.dtype.kind):
+        elif (g.array.dtype.kind == "c") is not (tensor.array.dtype.kind == "c"):
             raise AutogradError(
                 f"{caller}: gradient {i} has dtype {g.dtype} but its tensor has dtype "
-                f"{tensor.dtype}; of complex numbers they must agree, take .real of it or cast it"
+                f"{tensor.dtype}; both or neither must be complex: take .real of it or cast it"
             )
         if create_graph:
             g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
