@@ -173,20 +173,19 @@ def of_two(made: Op) -> Callable[..., Any]:
                 backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
                 kind = type(a)
                 fits = (kind is float or kind is int) and y.dtype.char in "fd"
-            fits = fits or not promotes
-            if not fits:
+            if fits or not promotes:
+                z = (
+                    on_device_of(backend, function, x, y)
+                    if device_contexts
+                    else function(backend, x, y)
+                )
+            else:
                 if not isinstance(b, Variable):
                     y = plain_number(y)
                 elif not isinstance(a, Variable):
                     x = plain_number(x)
                 x, y = promote(made, backend, [x, y])
-            z = (
-                on_device_of(backend, function, x, y)
-                if device_contexts
-                else function(backend, x, y)
-            )
-            if not fits:
-                z = cast_result(backend, z, x, y)
+                z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
             raise explain(made, (a, b), error) from error
         out = new_variable(TensorType.cls)
