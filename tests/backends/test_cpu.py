@@ -416,6 +416,28 @@ def test_rows_are_added_nowhere_where_one_index_is_none(wrong: int) -> None:
     assert not table.any()
 
 
+@pytest.mark.parametrize("wrong", [-1, -(1 << 62), 300, 1 << 62])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("many", [10, 300], ids=["few", "many"])
+def test_places_along_an_axis_are_refused_where_one_is_none(
+    wrong: int, axis: int, many: int
+) -> None:
+    be = backends.get("cpu")
+    x, value = np.zeros((300, 300), np.float32), np.ones((300, 300), np.float32)
+    shape = (many, 300) if axis == 0 else (300, many)
+    index = np.zeros(shape, np.int64)
+    index[-1, -1] = wrong
+    message = f"index {wrong} is out of bounds for (axis|dimension) {axis} with size 300"
+    with pytest.raises(IndexError, match=message):
+        be.check_indices(index, axis, 300)
+    with pytest.raises(IndexError, match=message):
+        be.take_along(x, index, axis)
+    for add in (True, False):
+        with pytest.raises(IndexError, match=message):
+            be.put_along(x, index, value[: shape[0], : shape[1]].copy(), axis, add)
+    assert not x.any()
+
+
 def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a recorded plan needs it, where the values of the next replay are others."""
 

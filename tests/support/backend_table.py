@@ -993,6 +993,8 @@ CASES: dict[str, list[Case]] = {
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
     "take_along": [
+        lambda a: (a(5, a.rows, 3), a.integers(0, a.rows, 5, 4001, 3), 1),  # rows of several parts
+        lambda a: (a(3, a.rows, 130), a.integers(0, a.rows, 3, a.rows, 130), 1),
         lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0),
         lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), 1),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), -1),
@@ -1000,6 +1002,7 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(0, 9), a.integers(0, 9, 0, 3), 1), lambda a: (a(9), a.integers(0, 9, 0), 0)),
     ],
     "put_along": [
+        lambda a: (a(2, 5, 150), a.integers(0, 5, 2, 20, 150), a(2, 20, 150), 1, True),
         lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), a(a.rows, 20, 4), 1, True),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 9), a(a.rows, 9), -1, True),
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 2), a(a.rows, 5), 1, True),

@@ -11,8 +11,7 @@ from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Shape
 
 CHUNK = 1 << 13
-"""Elements of whole rows that a thread takes at a time."""
-
+"""Elements that a thread takes at a time."""
 
 FLAT = 64
 """Elements from which NumPy adds quicker by an index of a flat array than by one for each axis."""
@@ -25,12 +24,14 @@ class AlongKernels(ArrayAPIBackend):
         axis %= max(x.ndim, 1)
         if not (kernels.supports(x) and _fits(x, index, axis)):
             return super().take_along(x, index, axis)
-        out = np.empty(index.shape, x.dtype)
-        outer, chunk, sizes = _work(x, index, axis)
+        out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
+        sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
         threads.parallel_for(
-            *(kernels.load("along").take, outer, chunk, x.reshape(-1), x.shape[axis]),
-            *(index.reshape(-1), *sizes, out.reshape(-1)),
+            *(kernels.load("along").take, index.size, CHUNK, x.reshape(-1), x.shape[axis]),
+            *(index.reshape(-1), *sizes, wrong, out.reshape(-1)),
         )
+        if wrong[0]:
+            return super().take_along(x, index, axis)  # which says which index
         return out
 
     def put_along(
@@ -43,17 +44,35 @@ class AlongKernels(ArrayAPIBackend):
             and kernels.supports(x, value)
             and x.flags.carray
             and _fits(x, index, axis)
+            and are_within(index, x.shape[axis])
         ):
             if add and _is_quicker_flat(x, index, value, axis):
                 np.add.at(x.reshape(-1), _flat(x.shape, index, axis), value.reshape(-1))
                 return x
             return super().put_along(x, index, value, axis, add)
-        outer, chunk, sizes = _work(x, index, axis)
+        family = kernels.load("along")
+        outer, m, inner = (
+            math.prod(n)
+            for n in (x.shape[:axis], index.shape[axis : axis + 1], x.shape[axis + 1 :])
+        )
+        if inner == 1:
+            work = outer, max(1, CHUNK // m)
+        else:
+            work = outer * -(-inner // family.COLUMNS), max(1, CHUNK // (m * family.COLUMNS))
         threads.parallel_for(
-            *(kernels.load("along").add, outer, chunk, x.reshape(-1), x.shape[axis]),
-            *(index.reshape(-1), *sizes, kernels.contiguous(value).reshape(-1)),
+            *(family.add, *work, x.reshape(-1), x.shape[axis]),
+            *(index.reshape(-1), m, inner, kernels.contiguous(value).reshape(-1)),
         )
         return x
+
+
+def are_within(index: np.ndarray, size: int) -> bool:
+    """Whether a large array of int64 indices, contiguous, has none but those from 0 to size - 1."""
+    wrong = np.zeros(1, np.int64)
+    threads.parallel_for(
+        kernels.load("along").look, index.size, CHUNK, index.reshape(-1), size, wrong
+    )
+    return not wrong[0]
 
 
 def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int) -> bool:
@@ -65,7 +84,7 @@ def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: 
         and value.shape == index.shape
         and value.dtype == x.dtype
         and x.flags.carray
-        and bool(np.maximum.reduce(index, None) < x.shape[axis])
+        and bool(np.maximum.reduce(index.view(np.uint64), None) < x.shape[axis])
     )
 
 
@@ -83,7 +102,7 @@ def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
-    """Whether the index is large, of x's shape but for the axis, and within that."""
+    """Whether the index is large, and of x's shape but for the axis."""
     return (
         type(index) is np.ndarray
         and index.size >= kernels.MIN_SIZE
@@ -92,12 +111,4 @@ def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
         and index.ndim == x.ndim
         and index.shape[:axis] == x.shape[:axis]
         and index.shape[axis + 1 :] == x.shape[axis + 1 :]
-        and bool(np.maximum.reduce(index.view(np.uint64), None) < x.shape[axis])
     )
-
-
-def _work(x: np.ndarray, index: np.ndarray, axis: int) -> tuple[int, int, tuple[int, int]]:
-    """How many rows there are before the axis, how many of them a thread takes at a time, and the
-    index's sizes along the axis and behind it."""
-    m, inner = index.shape[axis], math.prod(index.shape[axis + 1 :])
-    return math.prod(index.shape[:axis]), max(1, CHUNK // (m * inner)), (m, inner)

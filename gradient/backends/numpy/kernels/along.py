@@ -4,34 +4,69 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+
+COLUMNS = 64
+"""Columns that a thread adds to at a time, all rows in their order: so the sums have one order."""
 
 
 @ordered_kernel
-def take(start, stop, x, n, index, m, inner, out):
-    """out (outer, m, inner) = x[o, index[o, j, i], i], for o from start to stop."""
-    for o in range(start, stop):
+def look(start, stop, index, size, wrong):
+    """A 1 in `wrong` (1,), if one of index[start:stop] is none from 0 to size - 1."""
+    if _largest(index[start:stop]) >= np.uint64(size):
+        wrong[0] = 1
+
+
+@ordered_subroutine
+def _largest(index):
+    """The largest of int64 indices; one below zero is large."""
+    largest = np.uint64(0)
+    for i in range(index.size):
+        largest = max(largest, np.uint64(index[i]))
+    return largest
+
+
+@ordered_kernel
+def take(start, stop, x, n, index, m, inner, wrong, out):
+    """out (outer, m, inner) = x[o, index[o, j, i], i], for the elements start to stop; where an
+    index of them is none, nothing but a 1 in `wrong` (1,)."""
+    if start < stop and _largest(index[start:stop]) >= np.uint64(n):
+        wrong[0] = 1
+        return
+    line = m if inner == 1 else inner  # elements that follow each other in both
+    first = start
+    while first < stop:
+        number = first // line
+        last = min(stop, (number + 1) * line)
+        places, y = index[first:last], out[first:last]
         if inner == 1:
-            row, places, y = x[o * n :], index[o * m : (o + 1) * m], out[o * m : (o + 1) * m]
-            for j in range(y.size):
-                y[j] = row[np.uint64(places[j])]  # without a sign: not counted from the end
-            continue
-        for j in range(m):
-            at = (o * m + j) * inner
-            for i in range(inner):
-                out[at + i] = x[(o * n + index[at + i]) * inner + i]
+            row = x[number * n :]
+            for i in range(y.size):
+                y[i] = row[np.uint64(places[i])]  # without a sign: not counted from the end
+        else:
+            row = x[number // m * n * inner + first % inner :]
+            for i in range(y.size):
+                y[i] = row[np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)]
+        first = last
 
 
 @ordered_kernel
 def add(start, stop, x, n, index, m, inner, value):
-    """x[o, index[o, j, i], i] += value (outer, m, inner), for o from start to stop, in order."""
-    for o in range(start, stop):
-        if inner == 1:
+    """x[o, index[o, j, i], i] += value (outer, m, inner), in the order of j, for the blocks of
+    columns start to stop (of `outer`, where there is one column)."""
+    if inner == 1:
+        for o in range(start, stop):
             row, places, v = x[o * n :], index[o * m : (o + 1) * m], value[o * m : (o + 1) * m]
             for j in range(v.size):
                 row[np.uint64(places[j])] += v[j]
-            continue
+        return
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    for item in range(start, stop):
+        o, left = item // blocks, item % blocks * COLUMNS
+        width = min(COLUMNS, inner - left)
+        row = x[o * n * inner + left :]
         for j in range(m):
-            at = (o * m + j) * inner
-            for i in range(inner):
-                x[(o * n + index[at + i]) * inner + i] += value[at + i]
+            at = (o * m + j) * inner + left
+            places, v = index[at : at + width], value[at : at + width]
+            for i in range(v.size):
+                row[np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)] += v[i]
