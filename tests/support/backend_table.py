@@ -541,6 +541,18 @@ def with_ties(x: np.ndarray) -> np.ndarray:
     return kinds[(np.abs(x.astype(np.float32)) * 1000).astype(int) % 8]
 
 
+def every_kind_of_number(a: Draw, n: int) -> np.ndarray:
+    """(3, n): numbers of all sizes and both signs, zeros, infinities and NaNs of both signs, a row
+    in order, and one in the other order."""
+    x = a(3, n).astype(np.float64)
+    x[0] *= 10.0 ** (np.arange(n) % 81 - 45)
+    x[0, ::7], x[0, 1::14], x[0, 2::11], x[0, 3::13] = 0.0, -0.0, np.inf, -np.inf
+    x[0, 5::29], x[0, 6::31] = np.nan, np.copysign(np.nan, -1)
+    x[1], x[2] = np.sort(x[1]), np.sort(x[2])[::-1]
+    with np.errstate(over="ignore"):
+        return x.astype(a.dtype)
+
+
 POOLS: list[tuple[Any, ...]] = [
     ((2, 2), 2),
     ((3, 3), 2, (1, 1)),
@@ -1096,6 +1108,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 67), 1),
         lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
     "argsort": [
+        *[lambda a, n=n: (every_kind_of_number(a, n), 1) for n in (8, 40, 41, 300, 5000)],
+        lambda a: (every_kind_of_number(a, 1500), 0),
         *(lambda a: (a(a.rows, 67), -1), lambda a: (with_ties(a(2, a.rows, 33)), 1)),
         *(lambda a: (with_ties(a(2, 5000)), 1), lambda a: (a(3, 4099), -1)),
         *(lambda a: (with_ties(a(4096)), 0), lambda a: (a(2, 4097), 1), lambda a: (a(1), 0)),
@@ -1123,6 +1137,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 8), 2, 1, True),
         lambda a: (np.log(np.floor(a(100 * a.rows, 9))), 9, 1, True),
         lambda a: (np.floor(a(10 * a.rows, 99)), 40, 1, True),
+        *[lambda a, k=k: (every_kind_of_number(a, 1500), k, 1, True) for k in (1, 10, 64)],
         lambda a: (a(4, 3), 0, 0, True),
     ],
     "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],

@@ -13,6 +13,9 @@ from gradient.backends.required import Shape
 CHUNK = 1 << 13
 """Elements that a thread takes at a time."""
 
+MANY = 256
+"""Elements that a kernel picks out of a large array quicker than NumPy."""
+
 FLAT = 64
 """Elements from which NumPy adds quicker by an index of a flat array than by one for each axis."""
 
@@ -22,7 +25,7 @@ class AlongKernels(ArrayAPIBackend):
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
-        if not (kernels.supports(x) and _fits(x, index, axis)):
+        if not (_fits(x, index, axis) and kernels.supports(x)):
             return super().take_along(x, index, axis)
         out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
         sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
@@ -41,9 +44,9 @@ class AlongKernels(ArrayAPIBackend):
         if not (
             add
             and value.shape == index.shape
+            and _fits(x, index, axis)
             and kernels.supports(x, value)
             and x.flags.carray
-            and _fits(x, index, axis)
             and are_within(index, x.shape[axis])
         ):
             if add and _is_quicker_flat(x, index, value, axis):
@@ -102,10 +105,10 @@ def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
-    """Whether the index is large, and of x's shape but for the axis."""
+    """Whether there are many indices, and these of x's shape but for the axis."""
     return (
         type(index) is np.ndarray
-        and index.size >= kernels.MIN_SIZE
+        and index.size >= min(MANY, kernels.MIN_SIZE)
         and index.dtype == np.int64
         and index.flags.carray
         and index.ndim == x.ndim

@@ -1,4 +1,4 @@
-"""The k best of many, without sorting them all."""
+"""The order of many numbers, and the k best without sorting them all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,23 @@ FEW = 64
 """The k up to which a kernel keeps the best in order while it passes over a row."""
 
 
+CHUNK = 1 << 12
+"""Elements of whole rows that a thread takes at a time."""
+
+
 class SelectionKernels(ShapeDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: a vocabulary's 50,000 logits cost a tenth of their sort."""
+
+    def argsort(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if not _sorts(x):
+            return super().argsort(x, axis)
+        rows = kernels.contiguous(np.moveaxis(x, axis, -1).astype(np.float32, copy=False))
+        places, n = np.empty(rows.shape, np.int64), rows.shape[-1]
+        threads.parallel_for(
+            kernels.load("sorting").argsort, rows.size // n, max(1, CHUNK // n),
+            rows.view(np.uint32).reshape(-1, n), places.reshape(-1, n),
+        )  # fmt: skip
+        return np.ascontiguousarray(np.moveaxis(places, -1, axis))
 
     def topk(self, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
         axis %= x.ndim
@@ -35,12 +50,24 @@ class SelectionKernels(ShapeDefaults[np.ndarray]):
         return np.moveaxis(out, -1, axis)
 
 
+def _sorts(x: np.ndarray) -> bool:
+    """Whether a kernel sorts an array: a large one of at most 32 bits a number."""
+    return (
+        type(x) is np.ndarray
+        and x.size >= kernels.MIN_SIZE
+        and x.ndim > 0
+        and (x.dtype.char == "f" or x.dtype in HALF_PRECISION)
+        and kernels.available()
+    )
+
+
 def _topk_of_rows(x: np.ndarray, k: int) -> np.ndarray:
     rows = kernels.contiguous(x).reshape(-1, x.shape[-1])
     places = np.empty((len(rows), k), np.int64)
     best = np.empty(places.shape, np.float64 if x.itemsize == 8 else np.float32)
     stored = kernels.load("half_precision").stored(rows)
-    threads.parallel_for(kernels.load("selection").topk, len(rows), 1, stored, best, places)
+    chunk = max(1, CHUNK // x.shape[-1])
+    threads.parallel_for(kernels.load("selection").topk, len(rows), chunk, stored, best, places)
     return places.reshape(*x.shape[:-1], k)
 
 

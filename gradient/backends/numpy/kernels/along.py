@@ -9,6 +9,9 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_
 COLUMNS = 64
 """Columns that a thread adds to at a time, all rows in their order: so the sums have one order."""
 
+SHORT = 16
+"""Indices of a row up to which they are taken one by one."""
+
 
 @ordered_kernel
 def look(start, stop, index, size, wrong):
@@ -33,6 +36,14 @@ def take(start, stop, x, n, index, m, inner, wrong, out):
     if start < stop and _largest(index[start:stop]) >= np.uint64(n):
         wrong[0] = 1
         return
+    if inner == 1 and m < SHORT:
+        j, row = start % m, np.uint64(start // m * n)
+        for i in range(start, stop):
+            out[i] = x[row + np.uint64(index[i])]
+            j += 1
+            if j == m:
+                j, row = 0, row + np.uint64(n)
+        return
     line = m if inner == 1 else inner  # elements that follow each other in both
     first = start
     while first < stop:
@@ -54,6 +65,14 @@ def take(start, stop, x, n, index, m, inner, wrong, out):
 def add(start, stop, x, n, index, m, inner, value):
     """x[o, index[o, j, i], i] += value (outer, m, inner), in the order of j, for the blocks of
     columns start to stop (of `outer`, where there is one column)."""
+    if inner == 1 and m < SHORT:
+        at = start * m
+        for o in range(start, stop):
+            row = np.uint64(o * n)
+            for _ in range(m):
+                x[row + np.uint64(index[at])] += value[at]
+                at += 1
+        return
     if inner == 1:
         for o in range(start, stop):
             row, places, v = x[o * n :], index[o * m : (o + 1) * m], value[o * m : (o + 1) * m]

@@ -7,7 +7,7 @@ import math
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.half_precision import get
 
-BLOCK = 64
+BLOCK = 16
 """Elements that are compared, together, with the least of the best so far."""
 
 
@@ -37,10 +37,14 @@ def topk(start, stop, x, best, places):
                 value, index = get(some, i), first + i
                 if count < k:
                     count += 1
-                elif not _better(value, index, values[k - 1], indices[k - 1]):
+                elif value < values[k - 1] or not _better(  # most are below: no call for these
+                    value, index, values[k - 1], indices[k - 1]
+                ):
                     continue
                 at = count - 1
-                while at > 0 and _better(value, index, values[at - 1], indices[at - 1]):
+                while at > 0 and (
+                    value > values[at - 1] or _better(value, index, values[at - 1], indices[at - 1])
+                ):
                     values[at], indices[at] = values[at - 1], indices[at - 1]
                     at -= 1
                 values[at], indices[at] = value, index
