@@ -212,9 +212,9 @@ def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool
 def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
     """Each result is a sum of four neighbours, by `cubic_weights`."""
     low, f = _sources(input, dim, out, scale, align_corners, lowest=-math.inf)
-    taps = (_at(input, dim, low + shift) for shift in (-1, 0, 1, 2))
-    first, second, third, fourth = (tap * w for tap, w in zip(taps, cubic_weights(f), strict=True))
-    return first + second + third + fourth
+    taps = [(low + shift).clamp(0, input.shape[dim] - 1).array for shift in (-1, 0, 1, 2)]
+    weights = stack(cubic_weights(f.reshape(-1)))
+    return pooling.weighted_taps(input, weights, places=tuple(taps), axis=dim)
 
 
 def _linear_covered(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
@@ -284,11 +284,6 @@ def cubic_weights(t: Tensor) -> tuple[Tensor, ...]:
         return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
 
     return far(t + 1), near(t), near(1 - t), far(2 - t)
-
-
-def _at(input: Tensor, dim: int, places: Tensor) -> Tensor:
-    """The pixels at `places`, those outside being the nearest inside."""
-    return input.index_select(dim, places.clamp(0, input.shape[dim] - 1))
 
 
 @composite

@@ -59,3 +59,23 @@ def resize(
 ) -> Array:
     """(1 - fraction) x[low] + fraction x[high] along `axis`."""
     return be.resize(x, fraction, low, high, axis)
+
+
+@op(
+    lambda g, be, x_shape, weights, places, axis: be.weighted_taps_grad(
+        g, weights, places, x_shape[axis], axis
+    ),
+    lambda g, be, x, places, axis: be.weighted_taps_weights_grad(g, x, places, axis),
+    promotion="same_dtype",
+)
+def weighted_taps(
+    be: Backend[Array],
+    x: Array,
+    weights: Array,
+    /,
+    *,
+    places: tuple[Array, ...],
+    axis: int,
+) -> Array:
+    """The sums of weights[t] x[places[t]] along `axis`, for weights (T, n)."""
+    return be.weighted_taps(x, weights, places, axis)

@@ -286,4 +286,13 @@ ROWS = [
         ((2, 5, 4), (6,)),
         empty=((0, 5, 4), (6,)),
     ),
+    Row(
+        "weighted_taps",
+        lambda x, w: pooling.weighted_taps(
+            x, w, places=(constant(x, LOW), constant(x, HIGH)), axis=1
+        ),
+        lambda x, w: w[0][:, None] * x[:, LOW] + w[1][:, None] * x[:, HIGH],
+        ((2, 5, 4), (2, 6)),
+        empty=((0, 5, 4), (2, 6)),
+    ),
 ]

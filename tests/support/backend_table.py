@@ -714,6 +714,28 @@ def resized_grad(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asar
     return arguments
 
 
+TAPS = tuple(np.array(at) for at in ([0, 0, 1, 2, 2, 4], [1, 1, 2, 3, 3, 4], [4, 0, 4, 0, 1, 1]))
+"""Of 5 numbers, the three of which each of 6 is a sum."""
+
+
+def taps(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        sizes = (a.rows, 7, 3)
+        x = values(a(*sizes[:axis], 5, *sizes[axis:]))
+        return x, a(3, 6, low=-1, high=1), TAPS, axis
+
+    return arguments
+
+
+def taps_grad(axis: int, values: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        sizes = (a.rows, 7, 3)
+        g = values(a(*sizes[:axis], 6, *sizes[axis:]))
+        return g, a(3, 6, low=-1, high=1), TAPS, 5, axis
+
+    return arguments
+
+
 ELUS = [(1.0, 1.0, 1.0), (1.6732632423543772, 1.0, 1.0507009873554805), (-0.5, -0.5, 1.0)]
 """alpha, stretch and scale of elu, selu and celu."""
 
@@ -756,6 +778,9 @@ CASES: dict[str, list[Case]] = {
     "resize_fraction_grad": [
         lambda a: (a(a.rows, 6, 3), a(a.rows, 5, 3), LOW, HIGH, 1),
     ],
+    "weighted_taps": [*(taps(axis) for axis in (1, 2, 3)), taps(3, one_channel_nan)],
+    "weighted_taps_grad": [*(taps_grad(axis) for axis in (1, 2, 3)), taps_grad(2, one_channel_nan)],
+    "weighted_taps_weights_grad": [lambda a: (a(a.rows, 6, 3), a(a.rows, 5, 3), TAPS, 1)],
     # Convolution
     "convolution": [c.forward for c in CONVOLUTIONS],
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],

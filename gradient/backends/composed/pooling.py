@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 
 import numpy as np
 
@@ -165,6 +166,36 @@ class PoolingDefaults(ShapeDefaults[Array]):
         """The gradient of `resize` for the fraction."""
         slope = self._slices(x, high, axis) - self._slices(x, low, axis)
         return self.sum(g * slope, tuple(i for i in range(len(g.shape)) if i != axis))
+
+    @in_float32
+    def weighted_taps(
+        self, x: Array, weights: Array, places: tuple[Array, ...], axis: int
+    ) -> Array:
+        """The sums of weights[t] x[places[t]] along `axis`, for weights (T, n) and T >= 1 arrays of
+        n places."""
+        parts = [
+            self._in_line(self.getitem(weights, (t,)), x, axis) * self._slices(x, at, axis)
+            for t, at in enumerate(places)
+        ]
+        return functools.reduce(operator.add, parts)
+
+    @in_float32
+    def weighted_taps_grad(
+        self, g: Array, weights: Array, places: tuple[Array, ...], size: int, axis: int
+    ) -> Array:
+        """The gradient of `weighted_taps` for x, of that size."""
+        out = self.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
+        for t, at in enumerate(places):
+            weight = self._in_line(self.getitem(weights, (t,)), g, axis)
+            out = self.index_add(out, (*(slice(None),) * axis, at), weight * g)
+        return out
+
+    def weighted_taps_weights_grad(
+        self, g: Array, x: Array, places: tuple[Array, ...], axis: int
+    ) -> Array:
+        """The gradient of `weighted_taps` for the weights."""
+        others = tuple(i for i in range(len(g.shape)) if i != axis)
+        return self.stack([self.sum(g * self._slices(x, at, axis), others) for at in places], 0)
 
     def _slices(self, x: Array, index: Array, axis: int) -> Array:
         return self.getitem(x, (*(slice(None),) * axis, index))

@@ -164,6 +164,45 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         )  # fmt: skip
         return out
 
+    def weighted_taps(
+        self, x: np.ndarray, weights: np.ndarray, places: tuple[np.ndarray, ...], axis: int
+    ) -> np.ndarray:
+        if not (kernels.supports(x, weights) and _are_within(places, x.shape[axis])):
+            return super().weighted_taps(x, weights, places, axis)
+        n = places[0].size
+        out = np.empty((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype)
+        outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        threads.parallel_for(
+            kernels.load("resizing").weighted_taps, outer, max(1, PLANES // max(1, n * inner)),
+            kernels.contiguous(x).reshape(-1), x.shape[axis], inner,
+            np.stack(places, 1), kernels.contiguous(weights.T), out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+    def weighted_taps_grad(
+        self,
+        g: np.ndarray,
+        weights: np.ndarray,
+        places: tuple[np.ndarray, ...],
+        size: int,
+        axis: int,
+    ) -> np.ndarray:
+        if not (kernels.supports(g, weights) and _are_within(places, size)):
+            return super().weighted_taps_grad(g, weights, places, size, axis)
+        out = np.empty((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
+        outer, inner = math.prod(g.shape[:axis]), math.prod(g.shape[axis + 1 :])
+        threads.parallel_for(
+            kernels.load("resizing").weighted_taps_grad, outer,
+            max(1, PLANES // max(1, places[0].size * inner)),
+            kernels.contiguous(g).reshape(-1), size, inner,
+            np.stack(places, 1), kernels.contiguous(weights.T), out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+
+def _are_within(places: tuple[np.ndarray, ...], size: int) -> bool:
+    return all(at.size and at.min() >= 0 and at.max() < size for at in places)
+
 
 def _add_at(indices: np.ndarray, g: np.ndarray, spatial: int, out: np.ndarray) -> np.ndarray:
     """out (..., *S) = the sums of g (..., *T) at its indices in the flattened S."""

@@ -1,4 +1,4 @@
-"""Linear resizing along one axis, and its gradient: x is (outer, size, inner), flat."""
+"""Resizing along one axis, and its gradient: x is (outer, size, inner), flat."""
 
 from __future__ import annotations
 
@@ -49,3 +49,48 @@ def resize_grad(start, stop, g, size, inner, low, high, fraction, out):
                 a[i] += rest * from_[i]
             for i in range(inner):
                 b[i] += f * from_[i]
+
+
+@strict_kernel
+def weighted_taps(start, stop, x, size, inner, places, weights, out):
+    """Of `outer`, start to stop: out (outer, n, inner) = the sums of weights[j, t] x[places[j, t]]
+    over t, in its order; both are (n, T)."""
+    new, taps, zero = places.shape[0], places.shape[1], x.dtype.type(0)
+    for o in range(start, stop):
+        if inner == 1:
+            row, to = x[o * size : (o + 1) * size], out[o * new : (o + 1) * new]
+            for j in range(new):
+                total = zero
+                for t in range(taps):
+                    total += weights[j, t] * row[places[j, t]]
+                to[j] = total
+            continue
+        for j in range(new):
+            to = out[(o * new + j) * inner : (o * new + j + 1) * inner]
+            for i in range(inner):
+                to[i] = zero
+            for t in range(taps):
+                at = (o * size + places[j, t]) * inner
+                line, weight = x[at : at + inner], weights[j, t]
+                for i in range(inner):
+                    to[i] += weight * line[i]
+
+
+@strict_kernel
+def weighted_taps_grad(start, stop, g, size, inner, places, weights, out):
+    """out (outer, size, inner) = the sums of what each number gave to g (outer, n, inner)."""
+    new, taps, zero = places.shape[0], places.shape[1], g.dtype.type(0)
+    for o in range(start, stop):
+        plane = out[o * size * inner : (o + 1) * size * inner]
+        for i in range(plane.size):
+            plane[i] = zero
+        for j in range(new):
+            line = g[(o * new + j) * inner : (o * new + j + 1) * inner]
+            for t in range(taps):
+                weight, at = weights[j, t], places[j, t] * inner
+                if inner == 1:
+                    plane[at] += weight * line[0]
+                    continue
+                to = plane[at : at + inner]
+                for i in range(inner):
+                    to[i] += weight * line[i]
