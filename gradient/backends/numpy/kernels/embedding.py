@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import kernel
 
-COLUMNS = 64
+COLUMNS = 128
 """Columns that a thread takes at a time, all rows in their order: so the sums have one order."""
 
 
