@@ -727,6 +727,25 @@ def test_a_barrier_that_some_threads_never_reach_is_reported():
         )
 
 
+STUCK = """
+extern "C" __global__ void count(float* out, long long stop) {
+    if (threadIdx.x < stop) __syncthreads(); else __syncwarp();
+    out[threadIdx.x] += 1;
+}
+"""
+
+
+def test_threads_that_were_left_waiting_begin_anew():
+    """The next launch of a library goes on with none of a block that never ended."""
+    library = cuda_emulation.library("count", STUCK)
+    first, second = np.zeros(64, np.float32), np.zeros(64, np.float32)
+    with pytest.raises(RuntimeError, match="threads that wait where others never come"):
+        cuda_emulation.launch(library, "count", (1,), 64, first, np.int64(16))
+    for _ in range(2):
+        cuda_emulation.launch(library, "count", (2,), 64, second, np.int64(64))
+    assert (first[:16] == 0).all() and (second == 4).all()
+
+
 def test_arguments_of_the_wrong_type_are_refused():
     x = Draw("float32")(1, 4)
     with pytest.raises(RuntimeError, match="takes arguments PPq, got PPf"):

@@ -74,7 +74,7 @@ struct Thread {
     uint3 index;
     int lane;
     Warp* warp;
-    bool started, done;
+    bool has_fiber = false, done;
     const Barrier* waits_at;
     unsigned generation;
     jmp_buf position;
@@ -116,23 +116,26 @@ inline void wait(Barrier& barrier) {
     to_scheduler();
 }
 
+// A fiber goes on with the next block, for making one takes calls of the operating system.
 inline void thread_main() {
-    state.body(state.arguments);
-    Thread* thread = state.running;
-    thread->done = true;
-    for (Barrier* barrier : {&thread->warp->barrier, &state.barrier}) {
-        barrier->members--;
-        barrier->open_if_all_arrived();
+    for (;;) {
+        state.body(state.arguments);
+        Thread* thread = state.running;
+        thread->done = true;
+        for (Barrier* barrier : {&thread->warp->barrier, &state.barrier}) {
+            barrier->members--;
+            barrier->open_if_all_arrived();
+        }
+        to_scheduler();
     }
-    to_scheduler();
 }
 
 inline void run_until_it_waits(Thread& thread) {
     state.running = &thread;
     thread.waits_at = nullptr;
     if (_setjmp(state.scheduler)) return;
-    if (thread.started) _longjmp(thread.position, 1);
-    thread.started = true;
+    if (thread.has_fiber) _longjmp(thread.position, 1);
+    thread.has_fiber = true;
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack;
     thread.context.uc_stack.ss_size = STACK;
@@ -161,7 +164,7 @@ inline bool run_block(int order) {
         thread.index = {n % x, n / x % y, n / x / y};
         thread.lane = i % 32;
         thread.warp = &state.warps[i / 32];
-        thread.started = thread.done = false;
+        thread.done = false;
         thread.waits_at = nullptr;
         thread.copies.clear();
     }
@@ -183,7 +186,10 @@ inline bool run_block(int order) {
                 }
             }
         }
-        if (!ran && left == before) return false;
+        if (!ran && left == before) {
+            for (int i = 0; i < count; i++) state.threads[i].has_fiber &= state.threads[i].done;
+            return false;
+        }
     }
     return true;
 }
