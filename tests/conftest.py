@@ -19,6 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Before NumPy is loaded: the threads of its BLAS library go to sleep when their work is done, for
+# tests that run in several processes, and what these start, have no processor to spare for waiting.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 import numpy as np
 import pytest
 
