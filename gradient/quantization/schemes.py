@@ -29,25 +29,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from gradient.dtypes import (
-    PackedDType,
-    int4_group,
-    int4_group32,
-    int4_group128,
-    int8_channel,
-    iq4_nl,
-    iq4_xs,
-    nf4,
-    q2_k,
-    q3_k,
-    q4_0,
-    q4_k,
-    q5_0,
-    q5_1,
-    q5_k,
-    q6_k,
-    q8_0,
-)
+from gradient.dtypes import PackedDType, int4_group, int8_channel, nf4, q4_k, q5_k, q6_k, q8_0
 from gradient.dtypes.packed import PACKED
 from gradient.errors import ArgumentError
 
@@ -65,22 +47,8 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("attention output", "attention.output.dense attn_output"),
     ("down", "down_proj w2 fc2 mlp.c_proj output.dense ffn_down ffn_down_exps ffn_down_shexp"),
 )
+_BY_NAME = {dtype.name: dtype for dtype in PACKED}
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blk|blocks)\.(\d+)\.")
-
-#: What takes a format's place where the rows are not of whole blocks: about as many bits, in
-#: smaller blocks. (llama.cpp's choices, but for Q2_K and Q3_K, where it has a format more.)
-FALLBACKS: dict[PackedDType, PackedDType] = {
-    q2_k: q4_0,
-    q3_k: q4_0,
-    q4_k: q5_0,
-    q5_k: q5_1,
-    q6_k: q8_0,
-    iq4_xs: iq4_nl,
-    int4_group128: int4_group,
-    int4_group: int4_group32,
-    int4_group32: int8_channel,
-    nf4: int8_channel,
-}
 
 
 def role_of(name: str) -> str:
@@ -142,7 +110,7 @@ class Scheme:
             return None
         dtype: PackedDType | None = self._by_role(role, layer_of(name), n_layers, tied, n_experts)
         while dtype is not None and not dtype.fits(tuple(shape)):
-            dtype = FALLBACKS.get(dtype)
+            dtype = _BY_NAME.get(dtype.fallback)
         return dtype
 
     def _by_role(

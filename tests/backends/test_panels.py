@@ -21,10 +21,11 @@ from gradient.dtypes.packed import PACKED
 from gradient.errors import ArgumentError
 from gradient.io import gguf
 from gradient.quantization import quantize
+from support.packed_reference import REFERENCES
 
 pytestmark = pytest.mark.cpu_only
 
-FORMATS = [dtype.name for dtype in PACKED]
+FORMATS = [dtype.name for dtype in PACKED if REFERENCES[dtype.name].kernels]
 EVERY = pytest.mark.parametrize("name", FORMATS)
 BE = backends.get("cpu")
 
@@ -38,6 +39,10 @@ def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_the_formats_with_kernels() -> None:
+    assert set(kernels.load("panels").BY_NAME) == set(FORMATS)
 
 
 def pack(rng: np.random.Generator, name: str, n: int, k: int, size: float = 1.0) -> PackedArray:

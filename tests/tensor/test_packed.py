@@ -157,7 +157,7 @@ def test_special_rows(dtype):
     got = host(quantize(gradient.tensor(rows), dtype).dequantize())
     assert (got[0] == 0).all()
     # Under the specification's scale, MXFP4's largest number is 3/4 of the next power of two.
-    assert np.abs(got[1:4] - rows[1:4]).max() < (0.25 if dtype is gradient.mxfp4 else 0.13)
+    assert np.abs(got[1:4] - rows[1:4]).max() < REFERENCES[dtype.name].spread
     assert abs(got[4, 100] - 8) < 0.4
 
 
@@ -422,7 +422,7 @@ def test_little_is_unpacked_at_a_time(monkeypatch):
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("dtype", BLOCKS, ids=by_name)
+@pytest.mark.parametrize("dtype", [d for d in BLOCKS if REFERENCES[d.name].kernels], ids=by_name)
 def test_rows_do_not_depend_on_their_number(dtype):
     """Few rows are multiplied by weights unpacked in registers, in the same order for each."""
     pytest.importorskip("numba")

@@ -14,7 +14,7 @@ import gradient
 from gradient.checkpoints.gguf.config import architecture_of, special_ids, write_config
 from gradient.checkpoints.gguf.weights import Cast, Choose, to_tensors
 from gradient.checkpoints.weight_names import to_checkpoint
-from gradient.dtypes import PackedDType
+from gradient.dtypes import BlockDType, PackedDType, dtype_of
 from gradient.errors import ArgumentError
 from gradient.io import gguf
 from gradient.io.arrays import tensor_of
@@ -24,13 +24,8 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
-#: llama.cpp's `llama_ftype`, by the dtype that most bytes are in: what tools show of a file. Of
-#: formats that come in several mixes, the number of the medium one.
-FILE_TYPES = {
-    "float32": 0, "float16": 1, "bfloat16": 32, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8,
-    "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15, "q5_k": 17, "q6_k": 18, "iq4_nl": 25,
-    "iq4_xs": 30, "mxfp4": 38,
-}  # fmt: skip
+#: llama.cpp's `llama_ftype` of plain dtypes; a packed one has its `file_type`.
+_FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}
 _UNUSED = 5  # the token type of ids without a text
 #: Metadata that say something of another file than the one to be written.
 _OF_THE_FILE = (
@@ -89,7 +84,7 @@ def save_gguf(
     for tensor in tensors.values():
         sizes[tensor.dtype.name] += bytes_of(tensor)
     most = max(sizes, key=sizes.__getitem__, default="float32")
-    described["general.file_type"] = FILE_TYPES.get(most, 0)
+    described["general.file_type"] = _file_type(dtype_of(most))
     if any(tensor.dtype.is_packed for tensor in tensors.values()):
         described["general.quantization_version"] = 2
     gguf.write(path, described, tensors, progress=progress)
@@ -143,6 +138,11 @@ def bytes_of(tensor: Tensor | gguf.LazyTensor) -> int:
     if isinstance(tensor.dtype, PackedDType):
         return tensor.dtype.nbytes(tuple(tensor.shape))
     return prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _file_type(dtype: gradient.DType) -> int:
+    """Return the `llama_ftype` of a file most of whose bytes are in this dtype."""
+    return dtype.file_type if isinstance(dtype, BlockDType) else _FILE_TYPES.get(dtype.name, 0)
 
 
 def _fill_vocabulary(metadata: dict[str, Any], rows: int) -> None:

@@ -34,6 +34,8 @@ class PackedDType(DType):
         block_size: what the length of the last axis must be a multiple of.
         part_names: the names of the plain arrays that hold such a tensor, in order, such as
             ("codes", "scales"); in a safetensors file they are tensors `<name>.codes` and so on.
+        fallback: the name of the format that a weight gets whose rows are not of whole blocks:
+            about as many bits, in smaller blocks; "" for none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PackedDType(DType):
     char = ""  # of `np.dtype.char`, by which ops choose what they look at
     block_size: int
     part_names: ClassVar[tuple[str, ...]]
+    fallback: str = ""
 
     def __init__(self) -> None:
         """A subclass says all in class attributes, or sets what differs between its instances."""

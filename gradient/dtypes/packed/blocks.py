@@ -22,9 +22,15 @@ class BlockDType(PackedDType):
     """A format of `block_size` weights in `block_bytes` bytes.
 
     Subclasses supply `pack_blocks` and `unpack_blocks`.
+
+    Attributes:
+        block_bytes: bytes of a block.
+        file_type: llama.cpp's `llama_ftype` of files that are mostly in this format, which tools
+            show; of a format that comes in several mixes, that of the medium one.
     """
 
     block_bytes: int
+    file_type: int
     part_names = ("blocks",)
 
     def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:

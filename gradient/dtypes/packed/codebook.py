@@ -61,6 +61,7 @@ class IQ4_NL(BlockDType):  # noqa: N801 (the format's name)
     name = "iq4_nl"
     block_size = 32
     block_bytes = 18
+    file_type = 25
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = as_half(fit_scale(x))
@@ -77,6 +78,8 @@ class IQ4_XS(BlockDType):  # noqa: N801
     name = "iq4_xs"
     block_size = 256
     block_bytes = 136
+    file_type = 30
+    fallback = "iq4_nl"
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         parts = x.reshape(-1, 32)
@@ -106,6 +109,7 @@ class MXFP4(BlockDType):
     name = "mxfp4"
     block_size = 32
     block_bytes = 17
+    file_type = 38
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         # The largest weight, m * 2^e with m in 1/2 .. 1, becomes a number from 4 to 8 of twice 8.

@@ -30,8 +30,8 @@ class Int4Group(PackedDType):
 
     part_names = ("codes", "scales", "zeros")
 
-    def __init__(self, name: str, group: int):
-        self.name, self.block_size = name, group
+    def __init__(self, name: str, group: int, fallback: str):
+        self.name, self.block_size, self.fallback = name, group, fallback
 
     def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         self.check(shape)
@@ -71,6 +71,6 @@ class Int4Group(PackedDType):
         return be.reshape(scales * (to_float32(be, codes) - zeros), shape)
 
 
-int4_group = Int4Group("int4_group", 64)
-int4_group32 = Int4Group("int4_group32", 32)
-int4_group128 = Int4Group("int4_group128", 128)
+int4_group = Int4Group("int4_group", 64, "int4_group32")
+int4_group32 = Int4Group("int4_group32", 32, "int8_channel")
+int4_group128 = Int4Group("int4_group128", 128, "int4_group")

@@ -79,6 +79,8 @@ class Q2_K(AffineBlocks):  # noqa: N801 (the format's name)
 
     name = "q2_k"
     block_bytes = 84
+    file_type = 10
+    fallback = "q4_0"
     sub_blocks, highest, most = (16, 16), 3, 15
 
     def store(self, best: search.Affine) -> np.ndarray:
@@ -107,6 +109,8 @@ class Q4_K(AffineBlocks):  # noqa: N801
 
     name = "q4_k"
     block_bytes = 144
+    file_type = 15
+    fallback = "q5_0"
     sub_blocks, highest, most = (8, 32), 15, 63
 
     def store(self, best: search.Affine) -> np.ndarray:
@@ -132,6 +136,8 @@ class Q5_K(AffineBlocks):  # noqa: N801
 
     name = "q5_k"
     block_bytes = 176
+    file_type = 17
+    fallback = "q5_1"
     sub_blocks, highest, most = (8, 32), 31, 63
 
     def store(self, best: search.Affine) -> np.ndarray:
@@ -216,6 +222,8 @@ class Q3_K(SymmetricBlocks):  # noqa: N801
 
     name = "q3_k"
     block_bytes = 110
+    file_type = 12
+    fallback = "q4_0"
     half, most = 4, 32
 
     def store(self, best: search.Symmetric) -> np.ndarray:
@@ -245,6 +253,8 @@ class Q6_K(SymmetricBlocks):  # noqa: N801
 
     name = "q6_k"
     block_bytes = 210
+    file_type = 18
+    fallback = "q8_0"
     half, most = 32, 128
 
     def store(self, best: search.Symmetric) -> np.ndarray:

@@ -37,6 +37,7 @@ class NF4(PackedDType):
     high half; `absmax` float16 (..., N, K / 64)."""
 
     name = "nf4"
+    fallback = "int8_channel"
     block_size = 64
     part_names = ("codes", "absmax")
 

@@ -42,6 +42,7 @@ class Q4_0(BlockDType):  # noqa: N801 (the format's name)
     name = "q4_0"
     block_size = 32
     block_bytes = 18
+    file_type = 2
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = signed_largest(x) / np.float32(-8)
@@ -59,6 +60,7 @@ class Q4_1(BlockDType):  # noqa: N801
     name = "q4_1"
     block_size = 32
     block_bytes = 20
+    file_type = 3
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale, low = affine_range(x, 15)

@@ -38,6 +38,7 @@ class Q5_0(BlockDType):  # noqa: N801 (the format's name)
     name = "q5_0"
     block_size = 32
     block_bytes = 22
+    file_type = 8
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = signed_largest(x) / np.float32(-16)
@@ -54,6 +55,7 @@ class Q5_1(BlockDType):  # noqa: N801
     name = "q5_1"
     block_size = 32
     block_bytes = 24
+    file_type = 9
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale, minimum = affine_range(x, 31)

@@ -32,6 +32,7 @@ class Q8_0(BlockDType):  # noqa: N801 (the format's name)
     name = "q8_0"
     block_size = 32
     block_bytes = 34
+    file_type = 7
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = np.abs(x).max(1, keepdims=True) / np.float32(127)
