@@ -80,8 +80,8 @@ def test_packed_bits(gguf, dtype, spread):
     x = {
         "normal": rng.standard_normal((64, 256)),
         "outliers": rng.standard_t(2, (64, 256)),
-        "constant": np.full((4, 64), -0.37),
-        "zero": np.zeros((4, 64)),
+        "constant": np.full((4, 256), -0.37),
+        "zero": np.zeros((4, 256)),
         "one sign": rng.uniform(0.5, 1.0, (64, 256)),
     }[spread].astype(np.float32)
     (got,) = dtype.pack(x)
