@@ -165,3 +165,19 @@ def mxfp4(b: bytes, i: int) -> float:
     exponent, mantissa = code >> 1 & 3, code & 1
     number = (1 + mantissa / 2) * 2 ** (exponent - 1) if exponent else mantissa / 2
     return (-number if code & 8 else number) * 2.0 ** (b[0] - 127)
+
+
+TERNARY = {"packed_by_gguf": True, "spread": 0.51, "kernels": False}
+
+
+@block(1.6875, 0.85, (52,), **TERNARY)
+def tq1_0(b: bytes, i: int) -> float:
+    start, size, i = (0, 32, i) if i < 160 else (32, 16, i - 160) if i < 240 else (48, 4, i - 240)
+    digit, byte = divmod(i, size)
+    fraction = b[start + byte] * 3**digit % 256
+    return half(b, 52) * (fraction * 3 // 256 - 1)
+
+
+@block(2.0625, 0.85, (64,), **TERNARY)
+def tq2_0(b: bytes, i: int) -> float:
+    return half(b, 64) * (two_bits(b, 0, i) - 1)

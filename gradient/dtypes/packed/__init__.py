@@ -3,9 +3,10 @@
 >>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
-GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_quants`, `codebook`), then those
-with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each file explains its layout,
-and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
+GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_quants`, `codebook`,
+`ternary`), then those with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each
+file explains its layout, and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any
+backend).
 """
 
 from gradient.dtypes.dtype import register
@@ -19,10 +20,11 @@ from gradient.dtypes.packed.nf4 import nf4
 from gradient.dtypes.packed.q4 import q4_0, q4_1
 from gradient.dtypes.packed.q5 import q5_0, q5_1
 from gradient.dtypes.packed.q8 import q8_0
+from gradient.dtypes.packed.ternary import tq1_0, tq2_0
 
 __all__ = [
     "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
-    "iq4_nl", "iq4_xs", "mxfp4",
+    "iq4_nl", "iq4_xs", "mxfp4", "tq1_0", "tq2_0",
     "int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4",
 ]  # fmt: skip
 """The formats: what `gradient.dtypes` and `gradient` export by this list."""
