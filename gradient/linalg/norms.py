@@ -54,7 +54,7 @@ def matrix_norm(
     """A norm of the matrices in `dim`: "fro" (Frobenius), "nuc" (the sum of the singular values),
     2 and -2 (the largest and the least of them), 1 and -1 (of the columns' sums of |A|), inf and
     -inf (of the rows')."""
-    x = matrices("linalg.matrix_norm", A if dtype is None else A.to(dtype))
+    x = matrices("linalg.matrix_norm", A if dtype is None else A.to(dtype), takes_complex=True)
     if not isinstance(dim, (tuple, list)) or len(dim) != 2:
         raise ArgumentError(sentence("linalg.matrix_norm", "dim, two dimensions", dim))
     rows, columns = (axis_of(d, x.ndim) for d in dim)
@@ -108,9 +108,10 @@ def norm(
 def cond(A: Tensor, p: Order = None) -> Tensor:
     """The condition number |A| |A^-1| of A (..., N, N); for p None, 2 and -2 of any matrix, by its
     singular values. Infinite for a singular matrix, 0 for an empty one."""
-    x = matrices("linalg.cond", A) if p in (None, 2, -2) else squares("linalg.cond", A)
+    check = matrices if p in (None, 2, -2) else squares
+    x = check("linalg.cond", A, takes_complex=True)
     if x.shape[-1] == 0 or x.shape[-2] == 0:
-        return x.sum((-2, -1))
+        return x.abs().sum((-2, -1))
     if p in (None, 2, -2):
         values = svdvals(x)
         first, last = values[..., 0], values[..., -1]

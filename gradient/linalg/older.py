@@ -98,21 +98,22 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 
 @forwarded
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
-    """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^T, with `upper`
-    L^T L."""
-    b, x = matrices("cholesky_solve", input), squares("cholesky_solve", input2)
-    lower = x.mT if upper else x
+    """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^H, with `upper`
+    L^H L."""
+    b = matrices("cholesky_solve", input, takes_complex=True)
+    x = squares("cholesky_solve", input2, takes_complex=True)
+    lower = x.mH if upper else x
     # The gradient goes to the other triangle as well, as PyTorch's does: L is a square to it.
     other = lower.masked_fill(~lower.detach().isfinite(), 0.0).triu(1)
     lower = lower.tril() + (other - other.detach())
-    return ops.solve(lower.mT, ops.solve(lower, b))
+    return ops.solve(lower.mH, ops.solve(lower, b))
 
 
 @forwarded
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
-    """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^T, with
-    `upper` L^T L."""
-    x = squares("cholesky_inverse", input)
+    """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^H, with
+    `upper` L^H L."""
+    x = squares("cholesky_inverse", input, takes_complex=True)
     return cholesky_solve(eye(x.shape[-1], dtype=x.dtype, device=x.device), x, upper)
 
 
@@ -179,7 +180,8 @@ def triangular_solve(
 ) -> TriangularSolution:
     """X of A X = input, with `transpose` of A^T X = input, and a copy of A (..., N, N), of which
     one triangle is read (see `linalg.solve_triangular`); batches broadcast."""
-    a, b = squares("triangular_solve", A), matrices("triangular_solve", input)
+    a = squares("triangular_solve", A, takes_complex=True)
+    b = matrices("triangular_solve", input, takes_complex=True)
     x = solving.solve_triangular(
         a.mT if transpose else a, b, upper=upper != transpose, unitriangular=unitriangular
     )

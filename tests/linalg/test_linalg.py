@@ -277,3 +277,57 @@ def test_values_that_are_equal_have_derivatives_in_a_direction(name):
     x = gradient.eye(3, dtype=gradient.float64)
     _, along = gradient.autograd.functional.jvp(total, x, gradient.ones_like(x))
     assert along.item() == pytest.approx(3)  # the trace of the direction
+
+
+COMPLEX = np.array([[1 + 1j, 2, 0.5j], [3, 4 - 2j, 1], [0.3, -1j, 2]])
+
+
+@pytest.mark.parametrize("ord", ["fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf])
+def test_norms_of_complex_matrices(ord):
+    x = gradient.tensor(COMPLEX, requires_grad=True)
+    inverse = np.linalg.inv(COMPLEX)
+    expected = np.linalg.norm(COMPLEX, ord)
+    for norm in (linalg.matrix_norm, linalg.norm):
+        assert norm(x, ord).item() == pytest.approx(expected, rel=1e-12)
+    found = linalg.cond(x, ord)
+    assert found.dtype is gradient.float64
+    assert found.item() == pytest.approx(expected * np.linalg.norm(inverse, ord), rel=1e-10)
+    for function in (linalg.matrix_norm, linalg.cond):
+        assert gradcheck(lambda m, f=function: f(m, ord), x)
+        assert gradgradcheck(lambda m, f=function: f(m, ord), x)
+
+
+def test_complex_matrices_of_no_size_and_of_no_inverse_have_condition_numbers():
+    empty = linalg.cond(gradient.zeros(2, 0, 0, dtype=gradient.complex64))
+    assert empty.dtype is gradient.float32 and empty.tolist() == [0.0, 0.0]
+    singular = gradient.ones(2, 2, dtype=gradient.complex128)
+    assert linalg.cond(singular, 1).item() == math.inf
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_systems_of_complex_factors(upper):
+    hermitian = COMPLEX @ COMPLEX.conj().T + 3 * np.eye(3)
+    factor = np.linalg.cholesky(hermitian)
+    x = gradient.tensor(factor.conj().T if upper else factor, requires_grad=True)
+    b = gradient.tensor(COMPLEX[:, :2], requires_grad=True)
+    found = gradient.cholesky_solve(b, x, upper).detach().numpy()
+    np.testing.assert_allclose(hermitian @ found, COMPLEX[:, :2], atol=1e-12)
+    inverse = gradient.cholesky_inverse(x, upper).detach().numpy()
+    np.testing.assert_allclose(inverse @ hermitian, np.eye(3), atol=1e-12)
+    assert gradcheck(lambda b, x: gradient.cholesky_solve(b, _half(x, upper), upper), (b, x))
+    assert gradgradcheck(lambda b, x: gradient.cholesky_solve(b, _half(x, upper), upper), (b, x))
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("upper", [False, True])
+def test_systems_of_complex_triangles(upper, transpose):
+    """The transpose, not the conjugate one."""
+    x, b = (gradient.tensor(m, requires_grad=True) for m in (COMPLEX, COMPLEX[:, :2]))
+    half = (np.triu if upper else np.tril)(COMPLEX)
+    found = gradient.triangular_solve(b, x, upper, transpose).solution.detach().numpy()
+    np.testing.assert_allclose((half.T if transpose else half) @ found, COMPLEX[:, :2], atol=1e-12)
+    assert gradcheck(lambda b, x: gradient.triangular_solve(b, x, upper, transpose)[0], (b, x))
+
+
+def _half(x, upper):
+    return x.triu() if upper else x.tril()
