@@ -43,8 +43,9 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     result = list(tensors)
     if not result:
         raise ArgumentError(sentence(caller, "a list of tensors", "an empty one"))
-    for i, value in enumerate(result):
+    for value in result:
         if not isinstance(value, Variable):
+            i = next(i for i, each in enumerate(result) if each is value)
             expected = f"a list of tensors, at {i} a Tensor"
             raise TypeMismatch(sentence(caller, expected, type(value).__name__))
     return result

@@ -148,8 +148,10 @@ class ShapeDefaults(RequiredMethods[Array]):
     def stack(self, arrays: list[Array], axis: int) -> Array:
         own = tuple(arrays[0].shape)
         axis %= len(own) + 1
-        shape = (*own[:axis], 1, *own[axis:])
-        return self.concatenate([self.reshape(a, shape) for a in arrays], axis)
+        if axis == len(own):  # behind the last axis, nothing is joined that is there already
+            return self.concatenate([self.reshape(a, (*own, 1)) for a in arrays], axis)
+        together = self.concatenate(arrays, axis)
+        return self.reshape(together, (*own[:axis], len(arrays), *own[axis:]))
 
     def flip(self, x: Array, axis: tuple[int, ...]) -> Array:
         if not x.shape:
