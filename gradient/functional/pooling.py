@@ -286,9 +286,9 @@ def _adaptive_avg_pool(
     op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
 ) -> Tensor:
     out = _adaptive_sizes(op, spatial, input, output_size)
-    own = tuple(input.shape[-spatial:])
     if out == (1,) * spatial:
         return input.mean(tuple(range(-spatial, 0)), keepdim=True)
+    own = tuple(input.shape[-spatial:])
     if 0 in own:
         raise ShapeError(sentence(op, f"an input whose last {spatial} sizes are not 0", own))
     windows = adaptive_windows(own, out)
@@ -346,6 +346,8 @@ def _adaptive_sizes(
         raise ShapeError(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
         )
+    if type(output_size) is int and output_size >= 0:
+        return (output_size,) * spatial
     given = (output_size,) * spatial if isinstance(output_size, (int, np.integer)) else output_size
     if not isinstance(given, (tuple, list)) or any(
         not (out is None or hasattr(out, "__index__")) for out in given
