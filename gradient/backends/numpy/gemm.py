@@ -27,8 +27,9 @@ FEW_ROWS, FEW_COLUMNS = 12, 32
 BLOCK_ROWS, BLOCK_COLUMNS = 384, 512
 """The largest block of a result that a thread computes at a time."""
 
-BLOCKS = 8
-"""Blocks into which a product is cut, if it is large enough, so that threads end together."""
+BLOCKS = 2
+"""Blocks for each thread into which a product is cut, if it is large enough, so that threads end
+together. More of them would read the same rows and columns more often."""
 
 BLOCK_PRODUCTS = 1 << 22
 """Multiplications of a block below which packing its operands costs too much."""
@@ -135,7 +136,8 @@ def _blocks(m: int, n: int, k: int, matrices: int) -> tuple[int, int]:
     """The rows and columns of a block."""
     family = kernels.load("gemm")
     down, across = -(-m // BLOCK_ROWS), -(-n // BLOCK_COLUMNS)
-    while matrices * down * across < BLOCKS and m * n * k >= 2 * BLOCK_PRODUCTS * down * across:
+    wanted = BLOCKS * threads.get_num_threads()
+    while matrices * down * across < wanted and m * n * k >= 2 * BLOCK_PRODUCTS * down * across:
         if m * across > n * down:
             down += 1
         else:

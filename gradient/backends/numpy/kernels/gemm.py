@@ -3,8 +3,8 @@
 A block packs what it reads of `a` into tiles of ROWS rows, and of `b` one panel of two vectors'
 columns at a time, DEPTH of k at a time: the block of `a` stays in the second cache, the panel in
 the first (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008, section
-4). A tile's sums with a panel stay in registers. Rows of `a` that few panels are multiplied by are
-read where they are: as quick in the loop, and without the time to pack them.
+4). A tile's sums with a panel stay in registers. Rows of `a` whose elements are neighbours in
+memory are read where they are: as quick in the loop, and without the time to pack them.
 
 Every element is one chain of multiplications and additions in the order of k, or one chain for each
 DEPTH of k, whose results are added in order: the same bits however the result is cut into blocks,
@@ -23,7 +23,6 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.tiles import tile_6, tile_12
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, load, store
 
 DEPTH = 256
@@ -36,12 +35,6 @@ WIDTH = LANES[types.float32]
 PAIR = 2 * WIDTH
 """Columns of a panel."""
 
-FEW_PANELS = 4
-"""Panels in a block up to which its rows of `a` are not packed."""
-
-row_tile = tile_12 if BYTES == 64 else tile_6
-"""A tile of ROWS rows that lie as they are in memory."""
-
 SQUARE = 16
 """Rows of k that are copied together, so that the lines of the cache that tiles share are read
 once."""
@@ -50,13 +43,14 @@ I64 = ir.IntType(64)
 
 
 @intrinsic
-def tile(context, a, a_at, b, b_at, count, c, c_at, c_row, begin, add):
-    """c (ROWS, PAIR) = a (count, ROWS).T @ b (count, PAIR), flat float32 arrays all; `a` and `b`
-    are packed, the rows of c are `c_row` apart. Sums begin with what is in c if `begin`, which is
-    added to them in the end if `add`."""
+def tile(context, a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add):
+    """c (ROWS, PAIR) = a (ROWS, count) @ b (count, PAIR), flat float32 arrays all. The rows of `a`
+    and its columns are `a_row` and `a_column` apart, those of c `c_row` and 1; `b` is packed. Sums
+    begin with what is in c if `begin`, which is added to them in the end if `add`."""
 
     def generate(context, builder, signature, arguments):
-        a_, a_at_, b_, b_at_, count_, c_, c_at_, c_row_, begin_, add_ = arguments
+        a_, a_at_, a_row_, a_column_, b_, b_at_, count_, *rest = arguments
+        c_, c_at_, c_row_, begin_, add_ = rest
         vector = ir.VectorType(ir.FloatType(), WIDTH)
         fma = builder.module.declare_intrinsic(
             f"llvm.fmuladd.v{WIDTH}f32", fnty=ir.FunctionType(vector, [vector] * 3)
@@ -80,6 +74,7 @@ def tile(context, a, a_at, b, b_at, count, c, c_at, c_row, begin, add):
             return builder.shuffle_vector(one, one, zeros)
 
         first, right = place(a, a_, a_at_), place(b, b_, b_at_)
+        rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(ROWS)]
         held = place(c, c_, c_at_)
         outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(ROWS)]
         for out in outs:
@@ -96,12 +91,15 @@ def tile(context, a, a_at, b, b_at, count, c, c_at, c_row, begin, add):
                     builder.store(ir.Constant(vector, [0.0] * WIDTH), each)
         with cgutils.for_range(builder, count_, intp=I64) as loop:
             panel = pair(builder.gep(right, [builder.mul(loop.index, I64(PAIR))]))
-            column = builder.gep(first, [builder.mul(loop.index, I64(ROWS))])
+            column = builder.mul(loop.index, a_column_)
             numbers = [read(pointer) for pointer in panel]
-            for i, total in enumerate(sums):
-                factor = splat(builder.load(builder.gep(column, [I64(i)])))
+            for row, total in zip(rows, sums, strict=True):
+                factor = splat(builder.load(builder.gep(row, [column])))
                 for number, each in zip(numbers, total, strict=True):
                     builder.store(builder.call(fma, [number, factor, builder.load(each)]), each)
+            # Loads stay behind this: LLVM would bring forward so many that sums lose their
+            # registers.
+            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         with builder.if_else(add_) as (then, otherwise):
             for branch, adds in ((then, True), (otherwise, False)):
                 with branch:
@@ -114,7 +112,7 @@ def tile(context, a, a_at, b, b_at, count, c, c_at, c_row, begin, add):
         return context.get_dummy_value()
 
     n = types.int64
-    return types.void(a, n, b, n, n, c, n, n, types.boolean, types.boolean), generate
+    return types.void(a, n, n, n, b, n, n, c, n, n, types.boolean, types.boolean), generate
 
 
 @ordered_subroutine
@@ -160,8 +158,11 @@ def pack_columns(b, at, row, column, count, n, out, to):
     if n < PAIR:
         for p in range(count * PAIR):
             out[to + p] = 0
+        whole = n // WIDTH * WIDTH if column == 1 else 0
         for p in range(count):
-            for j in range(n):
+            if whole > 0:
+                store(out, to + p * PAIR, load(b, at + p * row))
+            for j in range(whole, n):
                 out[to + p * PAIR + j] = b[at + p * row + j * column]
     elif column == 1:
         for p in range(count):
@@ -181,12 +182,14 @@ def pack_columns(b, at, row, column, count, n, out, to):
 
 
 @ordered_subroutine
-def corner_of(packed, part, panel_at, count, corner, c, to, c_row, rows, columns, begin, add):
+def corner_of(
+    a, a_at, a_row, a_column, b, b_at, count, corner, c, to, c_row, rows, columns, begin, add
+):  # fmt: skip
     """`tile`, of so many rows and columns."""
     for r in range(rows):
         for q in range(columns):
             corner[r * PAIR + q] = c[to + r * c_row + q]
-    tile(packed, part, packed, panel_at, count, corner, 0, PAIR, begin, add)
+    tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
     for r in range(rows):
         for q in range(columns):
             c[to + r * c_row + q] = corner[r * PAIR + q]
@@ -227,14 +230,13 @@ def product(
     panel_at = (-packed.ctypes.data % 64) // 4  # both begin at a line of the cache
     rows_at = panel_at + depth * PAIR
     corner = np.zeros(ROWS * PAIR, np.float32)
-    in_place = a_column == 1 and (chained or k <= DEPTH)
     for number in range(start, stop):
         matrix, block = number // (down * across), number % (down * across)
         top, left = block % down * block_rows, block // down * block_columns
         bottom, right = min(top + block_rows, m), min(left + block_columns, n)
         c_at = matrix * m * c_row
         unpacked = top  # the rows before this one are read where they are
-        if in_place and right - left <= FEW_PANELS * PAIR and (right - left) % PAIR == 0:
+        if a_column == 1:
             unpacked = bottom - (bottom - top) % ROWS
         for p in range(0, k, DEPTH):
             count, begin, add = min(DEPTH, k - p), p > 0 and chained, p > 0 and not chained
@@ -251,17 +253,24 @@ def product(
                 for i in range(top, bottom, ROWS):
                     part, to = rows_at + (i - unpacked) * count, c_at + i * c_row + j
                     rows = min(ROWS, bottom - i)
-                    if i < unpacked:
-                        row_tile(
-                            a, a_at + i * a_row, a_row, 1, packed, panel_at, PAIR, count,
-                            c, to, c_row, begin,
+                    if i < unpacked and columns == PAIR:
+                        tile(
+                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
+                            c, to, c_row, begin, add,
+                        )  # fmt: skip
+                    elif i < unpacked:
+                        corner_of(
+                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
+                            corner, c, to, c_row, rows, columns, begin, add,
                         )  # fmt: skip
                     elif columns == PAIR and rows == ROWS:
-                        tile(packed, part, packed, panel_at, count, c, to, c_row, begin, add)
+                        tile(
+                            packed, part, 1, ROWS, packed, panel_at, count, c, to, c_row, begin, add
+                        )  # fmt: skip
                     else:
                         corner_of(
-                            packed, part, panel_at, count, corner, c, to, c_row, rows, columns,
-                            begin, add,
+                            packed, part, 1, ROWS, packed, panel_at, count, corner, c, to, c_row,
+                            rows, columns, begin, add,
                         )  # fmt: skip
                     if bias.size > 0 and p + count == k:
                         if upright:
