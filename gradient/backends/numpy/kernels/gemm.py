@@ -31,6 +31,9 @@ DEPTH = 256
 ROWS = 12 if BYTES == 64 else 6
 """Rows of a tile: with two vectors each, as many as there are registers for."""
 
+SHORT = 4
+"""Rows of the tiles that take what is left."""
+
 WIDTH = LANES[types.float32]
 PAIR = 2 * WIDTH
 """Columns of a panel."""
@@ -42,77 +45,86 @@ once."""
 I64 = ir.IntType(64)
 
 
-@intrinsic
-def tile(context, a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add):
-    """c (ROWS, PAIR) = a (ROWS, count) @ b (count, PAIR), flat float32 arrays all. The rows of `a`
+def _tile(height: int) -> Any:
+    """An intrinsic tile(a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add).
+
+    c (height, PAIR) = a (height, count) @ b (count, PAIR), flat float32 arrays all. The rows of `a`
     and its columns are `a_row` and `a_column` apart, those of c `c_row` and 1; `b` is packed. Sums
-    begin with what is in c if `begin`, which is added to them in the end if `add`."""
+    begin with what is in c if `begin`, which is added to them in the end if `add`.
+    """
 
-    def generate(context, builder, signature, arguments):
-        a_, a_at_, a_row_, a_column_, b_, b_at_, count_, *rest = arguments
-        c_, c_at_, c_row_, begin_, add_ = rest
-        vector = ir.VectorType(ir.FloatType(), WIDTH)
-        fma = builder.module.declare_intrinsic(
-            f"llvm.fmuladd.v{WIDTH}f32", fnty=ir.FunctionType(vector, [vector] * 3)
-        )
+    @intrinsic
+    def tile(context, a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add):
+        def generate(context, builder, signature, arguments):
+            a_, a_at_, a_row_, a_column_, b_, b_at_, count_, *rest = arguments
+            c_, c_at_, c_row_, begin_, add_ = rest
+            vector = ir.VectorType(ir.FloatType(), WIDTH)
+            fma = builder.module.declare_intrinsic(
+                f"llvm.fmuladd.v{WIDTH}f32", fnty=ir.FunctionType(vector, [vector] * 3)
+            )
 
-        def place(array: Any, value: Any, at: Any) -> Any:
-            return builder.gep(context.make_array(array)(context, builder, value).data, [at])
+            def place(array: Any, value: Any, at: Any) -> Any:
+                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
 
-        def pair(start: Any) -> list[Any]:
-            starts = [start, builder.gep(start, [I64(WIDTH)])]
-            return [builder.bitcast(each, vector.as_pointer()) for each in starts]
+            def pair(start: Any) -> list[Any]:
+                starts = [start, builder.gep(start, [I64(WIDTH)])]
+                return [builder.bitcast(each, vector.as_pointer()) for each in starts]
 
-        def read(pointer: Any) -> Any:
-            value = builder.load(pointer)
-            value.align = 4
-            return value
+            def read(pointer: Any) -> Any:
+                value = builder.load(pointer)
+                value.align = 4
+                return value
 
-        def splat(number: Any) -> Any:
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
-            return builder.shuffle_vector(one, one, zeros)
+            def splat(number: Any) -> Any:
+                one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
+                return builder.shuffle_vector(one, one, zeros)
 
-        first, right = place(a, a_, a_at_), place(b, b_, b_at_)
-        rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(ROWS)]
-        held = place(c, c_, c_at_)
-        outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(ROWS)]
-        for out in outs:
-            for each in out:
-                instructions.prefetch(builder, each)
-        sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(ROWS)]
-        with builder.if_else(begin_) as (then, otherwise):
-            with then:
-                for out, total in zip(outs, sums, strict=True):
-                    for to, each in zip(out, total, strict=True):
-                        builder.store(read(to), each)
-            with otherwise:
-                for each in (each for total in sums for each in total):
-                    builder.store(ir.Constant(vector, [0.0] * WIDTH), each)
-        with cgutils.for_range(builder, count_, intp=I64) as loop:
-            panel = pair(builder.gep(right, [builder.mul(loop.index, I64(PAIR))]))
-            column = builder.mul(loop.index, a_column_)
-            numbers = [read(pointer) for pointer in panel]
-            for row, total in zip(rows, sums, strict=True):
-                factor = splat(builder.load(builder.gep(row, [column])))
-                for number, each in zip(numbers, total, strict=True):
-                    builder.store(builder.call(fma, [number, factor, builder.load(each)]), each)
-            # Loads stay behind this: LLVM would bring forward so many that sums lose their
-            # registers.
-            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-        with builder.if_else(add_) as (then, otherwise):
-            for branch, adds in ((then, True), (otherwise, False)):
-                with branch:
+            first, right = place(a, a_, a_at_), place(b, b_, b_at_)
+            rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(height)]
+            held = place(c, c_, c_at_)
+            outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(height)]
+            for out in outs:
+                for each in out:
+                    instructions.prefetch(builder, each)
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(height)]
+            with builder.if_else(begin_) as (then, otherwise):
+                with then:
                     for out, total in zip(outs, sums, strict=True):
                         for to, each in zip(out, total, strict=True):
-                            result = builder.load(each)
-                            if adds:
-                                result = builder.fadd(read(to), result)
-                            builder.store(result, to).align = 4
-        return context.get_dummy_value()
+                            builder.store(read(to), each)
+                with otherwise:
+                    for each in (each for total in sums for each in total):
+                        builder.store(ir.Constant(vector, [0.0] * WIDTH), each)
+            with cgutils.for_range(builder, count_, intp=I64) as loop:
+                panel = pair(builder.gep(right, [builder.mul(loop.index, I64(PAIR))]))
+                column = builder.mul(loop.index, a_column_)
+                numbers = [read(pointer) for pointer in panel]
+                for row, total in zip(rows, sums, strict=True):
+                    factor = splat(builder.load(builder.gep(row, [column])))
+                    for number, each in zip(numbers, total, strict=True):
+                        builder.store(builder.call(fma, [number, factor, builder.load(each)]), each)
+                # Loads stay behind this: LLVM would bring forward so many that sums lose their
+                # registers.
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+            with builder.if_else(add_) as (then, otherwise):
+                for branch, adds in ((then, True), (otherwise, False)):
+                    with branch:
+                        for out, total in zip(outs, sums, strict=True):
+                            for to, each in zip(out, total, strict=True):
+                                result = builder.load(each)
+                                if adds:
+                                    result = builder.fadd(read(to), result)
+                                builder.store(result, to).align = 4
+            return context.get_dummy_value()
 
-    n = types.int64
-    return types.void(a, n, n, n, b, n, n, c, n, n, types.boolean, types.boolean), generate
+        n = types.int64
+        return types.void(a, n, n, n, b, n, n, c, n, n, types.boolean, types.boolean), generate
+
+    return tile
+
+
+tile, short_tile = _tile(ROWS), _tile(SHORT)
 
 
 @ordered_subroutine
@@ -189,7 +201,10 @@ def corner_of(
     for r in range(rows):
         for q in range(columns):
             corner[r * PAIR + q] = c[to + r * c_row + q]
-    tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
+    if rows == SHORT:
+        short_tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
+    else:
+        tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
     for r in range(rows):
         for q in range(columns):
             c[to + r * c_row + q] = corner[r * PAIR + q]
@@ -237,7 +252,7 @@ def product(
         c_at = matrix * m * c_row
         unpacked = top  # the rows before this one are read where they are
         if a_column == 1:
-            unpacked = bottom - (bottom - top) % ROWS
+            unpacked = bottom - (bottom - top) % ROWS % SHORT
         for p in range(0, k, DEPTH):
             count, begin, add = min(DEPTH, k - p), p > 0 and chained, p > 0 and not chained
             a_at = a_starts[matrix] + p * a_column
@@ -250,10 +265,18 @@ def product(
                 columns = min(PAIR, right - j)
                 at = b_starts[matrix] + p * b_row + j * b_column
                 pack_columns(b, at, b_row, b_column, count, columns, packed, panel_at)
-                for i in range(top, bottom, ROWS):
+                i = top
+                while i < bottom:
                     part, to = rows_at + (i - unpacked) * count, c_at + i * c_row + j
                     rows = min(ROWS, bottom - i)
-                    if i < unpacked and columns == PAIR:
+                    if i < unpacked and rows < ROWS:
+                        rows = SHORT
+                    if i < unpacked and columns == PAIR and rows == SHORT:
+                        short_tile(
+                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
+                            c, to, c_row, begin, add,
+                        )  # fmt: skip
+                    elif i < unpacked and columns == PAIR:
                         tile(
                             a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
                             c, to, c_row, begin, add,
@@ -277,3 +300,4 @@ def product(
                             add_to_columns(bias, i, rows, c, to, c_row, columns)
                         else:
                             add_to_rows(bias, j, columns, c, to, c_row, rows)
+                    i += rows
