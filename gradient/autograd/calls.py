@@ -19,6 +19,7 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
+from gradient.backends.base import LARGE
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
 
@@ -153,16 +154,16 @@ def of_two(made: Op) -> Callable[..., Any]:
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
     b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
     keeps = bool(names)
+    operator = made.operator
     # Matrix products, called from composites, can pay for a search over frames.
     heavy = made.promotion == "same_dtype"
 
     def call(input: Tensor | Number, other: Tensor | Number) -> Tensor:
-        a: Any
-        b: Any
-        a, b = input, other
+        b: Any = other
         try:
-            if isinstance(a, Variable):
-                backend, x, node_a = a.backend, a.array, a.node
+            if isinstance(input, Variable):
+                backend, x, node_a = input.backend, input.array, input.node
+                array = x
                 if isinstance(b, Variable):
                     y, node_b = b.array, b.node
                     fits = x.dtype is y.dtype and not (checked and x.dtype.char in checked)
@@ -170,24 +171,27 @@ def of_two(made: Op) -> Callable[..., Any]:
                     y, node_b, kind = b, None, type(b)
                     fits = (kind is float or kind is int) and x.dtype.char in "fd"
             else:
-                backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
-                kind = type(a)
+                backend, x, node_a, y, node_b = b.backend, input, None, b.array, b.node
+                array, kind = y, type(input)
                 fits = (kind is float or kind is int) and y.dtype.char in "fd"
             if fits or not promotes:
-                z = (
-                    on_device_of(backend, function, x, y)
-                    if device_contexts
-                    else function(backend, x, y)
-                )
+                if device_contexts:
+                    z = on_device_of(backend, function, x, y)
+                elif operator is None:
+                    z = function(backend, x, y)
+                elif backend.one_pass and array.size >= LARGE:
+                    z = backend.in_one_pass(function, x, y)
+                else:
+                    z = operator(x, y)
             else:
                 if not isinstance(b, Variable):
                     y = plain_number(y)
-                elif not isinstance(a, Variable):
+                elif not isinstance(input, Variable):
                     x = plain_number(x)
                 x, y = promote(made, backend, [x, y])
                 z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
-            raise explain(made, (a, b), error) from error
+            raise explain(made, (input, b), error) from error
         out = new_variable(TensorType.cls)
         out.array = z
         out.backend = backend
@@ -210,7 +214,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                     z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
                 )
                 if inference_used and (node_a is None or node_b is None):
-                    refuse_saved(node.saved, made.public_name, (a, b))
+                    refuse_saved(node.saved, made.public_name, (input, b))
             else:
                 node.saved = ()
             if mode.grad is not True:

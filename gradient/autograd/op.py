@@ -35,6 +35,7 @@ from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars, documented
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
+from gradient.backends.base import LARGE
 from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
@@ -69,12 +70,15 @@ class Op:
         expected_shapes: str | None = None,
         bool_fix: str | None = None,
         autocast: Policy | None = None,
+        operator: Callable[[Any, Any], Any] | None = None,
+        rules_of_operators: bool = False,
     ):
         self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
         self.public_name = public_name or self.name
         self.packed, self.scalars_in_float32 = packed, scalars_in_float32
         self.keeps_sign = keeps_sign
+        self.operator = operator
         self.checked_kinds = CHECKED_KINDS.get(promotion, "") + "c" * (not takes_complex)
         self.autocast = autocast
         self.checked = checked_chars(self.checked_kinds, autocast)
@@ -102,6 +106,8 @@ class Op:
         self.pullbacks = [
             self._pullback(rule, names) for rule, names in zip(rules, self.needs, strict=True)
         ]
+        by_operators = rules_of_operators or operator is not None
+        self.rules_of_operators = [_behind_backend(rule) for rule in rules if by_operators]
 
     def _sort_names(self, options: set[str]) -> None:
         """Find, for every name that a rule uses, the source of its value."""
@@ -215,6 +221,19 @@ class Op:
             return self.pullbacks[0](g, node)
         if self.variadic:
             return self._each(parents, lambda i: self.pullbacks[i](g, node))
+        if (
+            self.rules_of_operators
+            and node.backend.one_pass
+            and getattr(g, "size", 0) >= LARGE  # it may be a number, where a user walks the graph
+        ):
+            return [
+                None
+                if parent is None
+                else node.backend.in_one_pass(rule, g, *self._values(node, names))
+                for rule, names, parent in zip(
+                    self.rules_of_operators, self.needs, parents, strict=True
+                )
+            ]
         return [
             None if parent is None else pullback(g, node)
             for pullback, parent in zip(self.pullbacks, parents, strict=True)
@@ -298,6 +317,10 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         core_dims           trailing dimensions that do not broadcast, such as those of matrices
         expected_shapes     what the shapes of its inputs must be, for its error
         bool_fix            what to do instead, where it refuses bools
+        operator            Python's, that its function is: those of large arrays, and its rules,
+                            are computed by `Backend.in_one_pass`
+        rules_of_operators  whether its rules are made of operators on elements alone, and so
+                            computed, too
         autocast            which dtype its inputs are given in where `amp.autocast` is on (see
                             `gradient.autograd.autocast`)
     """
@@ -325,6 +348,11 @@ def binary_op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> B
     """As `op`, of two inputs, either of which may be a Python number."""
     decorate: Any = op(*rules, promotion=promotion, **facts)
     return decorate
+
+
+def _behind_backend(rule: Rule) -> Rule:
+    """A rule as `Backend.in_one_pass` takes functions."""
+    return lambda be, *values: rule(*values)
 
 
 def parameter_names(rule: Rule) -> tuple[str, ...]:

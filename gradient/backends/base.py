@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.bessel import BesselDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
@@ -30,6 +33,10 @@ from gradient.backends.composed.recurrent import RecurrentDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array
+
+LARGE = 1 << 16
+"""Elements of arrays from which operators are computed by `in_one_pass`: what it costs to ask is
+then small beside them."""
 
 
 class Backend(
@@ -66,6 +73,14 @@ class Backend(
     """Methods that a recorded plan never takes apart: they change arrays, look at values, or are
     given numbers that change from step to step. A backend adds those whose kernels take or leave a
     case by what the arrays hold."""
+
+    one_pass = False
+    """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
+
+    def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
+        """function(self, *operands), a composition of operators alone, on large arrays (of LARGE
+        elements or more) and numbers: a backend may compute it without results in between."""
+        return function(self, *operands)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.device!r}>"

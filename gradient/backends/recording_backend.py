@@ -88,6 +88,11 @@ class RecordedArray:
     def strides(self) -> tuple[int, ...]:
         return self.value.strides
 
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return self.value.size
+
     # What the host would have to know the value for.
 
     def __getattr__(self, name: str) -> Any:
@@ -153,7 +158,7 @@ HOST_READS = ("to_numpy",)
 
 def methods(real: Backend) -> list[str]:
     """The names of the methods of a backend that a recording notes."""
-    own = (*ABOUT_MEMORY, *HOST_READS)
+    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass")  # whose operators are noted
     return [
         name
         for name in dir(Backend)

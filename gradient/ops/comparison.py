@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import operator
+
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
 
 
-@binary_op(takes_complex=True)
+@binary_op(takes_complex=True, operator=operator.eq)
 def eq(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input == other, elementwise, as a bool tensor."""
     return a == b
 
 
-@binary_op(takes_complex=True)
+@binary_op(takes_complex=True, operator=operator.ne)
 def ne(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input != other, elementwise, as a bool tensor."""
     return a != b
 
 
-@binary_op()
+@binary_op(operator=operator.lt)
 def lt(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input < other, elementwise, as a bool tensor."""
     return a < b
 
 
-@binary_op()
+@binary_op(operator=operator.le)
 def le(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input <= other, elementwise, as a bool tensor."""
     return a <= b
 
 
-@binary_op()
+@binary_op(operator=operator.gt)
 def gt(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input > other, elementwise, as a bool tensor."""
     return a > b
 
 
-@binary_op()
+@binary_op(operator=operator.ge)
 def ge(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input >= other, elementwise, as a bool tensor."""
     return a >= b

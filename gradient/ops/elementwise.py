@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gradient.errors import ArgumentError, DTypeError, sentence
 
 
 @binary_op(lambda g: g,
-    lambda g: g, takes_complex=True)  # fmt: skip
+    lambda g: g, takes_complex=True, operator=operator.add)  # fmt: skip
 def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input + other, elementwise."""
     return a + b
@@ -24,14 +25,16 @@ def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g: g,
     lambda g: -g,
-    promotion="no_bool", bool_fix="invert a mask with ~", takes_complex=True)  # fmt: skip
+    promotion="no_bool", bool_fix="invert a mask with ~", takes_complex=True,
+    operator=operator.sub)  # fmt: skip
 def sub(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input - other, elementwise."""
     return a - b
 
 
 @binary_op(lambda g, b: g * b,
-    lambda g, a: g * a, scalars_in_float32=True, takes_complex=True)  # fmt: skip
+    lambda g, a: g * a,
+    scalars_in_float32=True, takes_complex=True, operator=operator.mul)  # fmt: skip
 def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input * other, elementwise."""
     return a * b
@@ -39,7 +42,8 @@ def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g, b: g / b,
     lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
-    promotion="int_to_float", scalars_in_float32=True, takes_complex=True)  # fmt: skip
+    promotion="int_to_float", scalars_in_float32=True, takes_complex=True,
+    operator=operator.truediv)  # fmt: skip
 def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input / other, elementwise; integers are divided as floats."""
     return a / b
@@ -265,7 +269,9 @@ def contiguous(be: Backend[Array], x: Array, /) -> Array:
 # Exponentials and logarithms -----------------------------------------------------------------
 
 
-@op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
+@op(lambda g, out: g * out,
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu",
+    rules_of_operators=True)  # fmt: skip
 def exp(be: Backend[Array], x: Array, /) -> Array:
     """e^input, elementwise."""
     return be.exp(x)
@@ -284,7 +290,9 @@ def expm1(be: Backend[Array], x: Array, /) -> Array:
     return be.expm1(x)
 
 
-@op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")
+@op(lambda g, x: g / x,
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu",
+    rules_of_operators=True)  # fmt: skip
 def log(be: Backend[Array], x: Array, /) -> Array:
     """log(input), the natural logarithm, elementwise: -inf at 0, NaN below."""
     return be.log(x)
@@ -319,21 +327,24 @@ def logaddexp(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.logaddexp(a, b)
 
 
-@op(lambda g, out: g / (out * 2), promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g / (out * 2),
+    promotion="int_to_float", takes_complex=True, rules_of_operators=True)  # fmt: skip
 def sqrt(be: Backend[Array], x: Array, /) -> Array:
     """The square root of input, elementwise: NaN below 0, derivative infinite at 0."""
     return be.sqrt(x)
 
 
 @op(lambda g, out: g * (out * out * out) * -0.5,
-    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu",
+    rules_of_operators=True)  # fmt: skip
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(input), elementwise: inf at 0, NaN below."""
     return 1 / be.sqrt(x)
 
 
 @op(lambda g, out: -g * out * out,
-    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
+    promotion="int_to_float", takes_complex=True, autocast="float32_on_gpu",
+    rules_of_operators=True)  # fmt: skip
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / input, elementwise: inf at 0."""
     return 1 / x

@@ -78,7 +78,8 @@ def cosh(be: Backend[Array], x: Array, /) -> Array:
     return be.cosh(x)
 
 
-@op(lambda g, out: g * (1 - out * out), promotion="int_to_float", takes_complex=True)
+@op(lambda g, out: g * (1 - out * out),
+    promotion="int_to_float", takes_complex=True, rules_of_operators=True)  # fmt: skip
 def tanh(be: Backend[Array], x: Array, /) -> Array:
     """tanh(input) = sinh(input) / cosh(input), elementwise."""
     return be.tanh(x)

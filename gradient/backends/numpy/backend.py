@@ -25,6 +25,7 @@ from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
+from gradient.backends.numpy.one_pass import OnePass
 from gradient.backends.numpy.optimizers import OptimizerKernels
 from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
@@ -70,6 +71,7 @@ class NumpyBackend(
     CheckedIndices,
     OptimizerKernels,
     ReductionKernels,
+    OnePass,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; large ones go to kernels and threads.

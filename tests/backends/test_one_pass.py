@@ -1,0 +1,170 @@
+"""Operators on large arrays by generated kernels: NumPy's bits, and everything else NumPy's."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends
+from gradient.backends.base import LARGE
+from gradient.backends.numpy import kernels, one_pass, threads
+from gradient.ops import comparison, elementwise
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-40, -1e-45, 3e38, 1e-30, 0.1]
+FUNCTIONS = [
+    *(elementwise.add, elementwise.sub, elementwise.mul, elementwise.div),
+    *(comparison.eq, comparison.ne, comparison.lt, comparison.le, comparison.gt, comparison.ge),
+]
+SHAPES = [
+    ((4, 70), (4, 70)),
+    ((280,), (280,)),
+    ((4, 70), (70,)),
+    ((70,), (4, 70)),
+    ((4, 70), (4, 1)),
+    ((4, 70), ()),
+    ((4, 70), (1, 1, 1)),
+    ((0, 3), (0, 3)),
+]
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="there are no kernels")
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The kernels that have been started: all are compiled at once."""
+    monkeypatch.setattr(one_pass, "PATIENCE", 0)
+    begun: list[Any] = []
+    parallel_for = threads.parallel_for
+
+    def start(kernel: Any, *arguments: Any) -> None:
+        begun.append(kernel)
+        parallel_for(kernel, *arguments)
+
+    monkeypatch.setattr(threads, "parallel_for", start)
+    return begun
+
+
+def drawn(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
+    """Normal numbers and special ones."""
+    random = np.random.default_rng(seed)
+    x = np.asarray(random.standard_normal(shape)).astype(dtype)
+    special = np.array(SPECIAL).astype(dtype)
+    return np.where(random.random(shape) < 0.4, random.choice(special, shape), x)
+
+
+def in_one_pass(function: Callable[..., Any], *operands: Any) -> np.ndarray:
+    return backends.get("cpu").in_one_pass(function, *operands)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert type(found) is type(expected) and found.dtype == expected.dtype
+    assert found.shape == expected.shape and found.flags.c_contiguous
+    nan = np.isnan(expected)
+    assert np.array_equal(np.isnan(found), nan)
+    assert found[~nan].tobytes() == expected[~nan].tobytes()
+
+
+@pytest.mark.parametrize("call", FUNCTIONS, ids=lambda call: call.__name__)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_operators_give_numpys_bits(call: Any, dtype: str, started: list[Any]) -> None:
+    function = call.op.function
+    for own, other in SHAPES:
+        a, b = drawn(own, dtype, 0), drawn(other, dtype, 1)
+        assert_same(in_one_pass(function, a, b), function(None, a, b))
+    x = drawn((4, 70), dtype, 2)
+    for number in (2.5, -0.0, 3, np.inf, np.nan, 16777217):
+        assert_same(in_one_pass(function, x, number), function(None, x, number))
+        assert_same(in_one_pass(function, number, x), function(None, number, x))
+    assert len(started) == 12 + len(SHAPES) - 2  # not one of more axes, and not an empty one
+
+
+@pytest.mark.parametrize("name", ["mul", "div", "exp", "log", "sqrt", "rsqrt", "tanh"])
+def test_rules_give_numpys_bits(name: str) -> None:
+    from gradient.autograd.op import registry
+
+    made = registry[name]
+    for rule, plain, names in zip(made.rules_of_operators, made.rules, made.needs, strict=True):
+        values = [drawn((3, 50), "float32", i) for i in range(1 + len(names))]
+        assert_same(in_one_pass(rule, *values), plain(*values))
+
+
+def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 80), np.float32)
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    for a, b in [
+        (x.T, x.T),
+        (x[:, ::2], x[:, ::2]),
+        (x, x.astype(np.float64)),
+        (x.astype(np.int64), x.astype(np.int64)),
+        (x > 0, x > 0),
+        (x.astype(np.complex64), x.astype(np.complex64)),
+        (x, fixed),
+        (x, x[:, :1]),
+        (x[:, :, None], x[0]),
+        (np.float32(2), x),
+    ]:
+        with np.errstate(all="ignore"):
+            found, expected = in_one_pass(lambda be, a, b: a + b, a, b), a + b
+        assert found.dtype == expected.dtype and found.strides == expected.strides
+        assert np.array_equal(found, expected, equal_nan=True)
+    with pytest.raises(ValueError, match="broadcast"):
+        in_one_pass(elementwise.add.op.function, x, x[:, :3].copy())
+    assert in_one_pass(lambda be, g: g, x) is x
+    assert np.array_equal(in_one_pass(lambda be, a: a.sum(), x), x.sum(), equal_nan=True)
+    assert not started
+
+
+def test_numpy_computes_until_a_kernel_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_pass, "PATIENCE", 2)
+    monkeypatch.setattr(threads, "parallel_for", None)
+    x = drawn((5, 60), "float64", 0)
+    function: Any = lambda be, a: a * 3.25 - 7.5  # noqa: E731 (one of its own)
+    for _ in range(2):
+        assert_same(in_one_pass(function, x), x * 3.25 - 7.5)
+    with pytest.raises(TypeError):
+        in_one_pass(function, x)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_large_tensors_with_gradients(count: int) -> None:
+    before = gradient.get_num_threads()
+    gradient.set_num_threads(count)
+    try:
+        x, y, g = (drawn((LARGE // 64 + 3, 64), "float32", i) for i in range(3))
+        a, b = (gradient.tensor(each, requires_grad=True) for each in (x, y))
+        (a / b).backward(gradient.tensor(g))
+        with np.errstate(all="ignore"):
+            assert_same(a.grad.numpy(), g / y)
+            assert_same(b.grad.numpy(), -(g * (x / y)) / y)
+            assert_same((a * b).detach().numpy(), x * y)
+            assert_same((a > b).numpy(), x > y)
+            assert_same((2 - a).detach().numpy(), 2 - x)
+    finally:
+        gradient.set_num_threads(before)
+
+
+def test_results_may_be_operands_again() -> None:
+    x = gradient.randn(LARGE)
+    expected = x.numpy() * 2
+    x += x
+    assert_same(x.numpy(), expected)
+    y = gradient.ones(LARGE)
+    gradient.mul(y, 3.0, out=y)
+    assert np.array_equal(y.numpy(), np.full(LARGE, 3, np.float32))
+
+
+def test_a_recording_notes_the_operators() -> None:
+    x = gradient.randn(LARGE)
+
+    def step(x: Any) -> Any:
+        return operator.mul(x, x) + x * 2.0
+
+    compiled = gradient.compile(step)
+    for _ in range(3):
+        assert_same(compiled(x).numpy(), step(x).numpy())
