@@ -1111,6 +1111,11 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(a.rows, 67),), lambda a: (a(3, 5000),), lambda a: (a(0, 3),)),
         *(lambda a: (a(),), lambda a: (np.log(a(a.rows, 67)),)),
     ],
+    "copy": [lambda a: (a(a.rows, 67),), lambda a: (np.swapaxes(a(3, a.rows, 67), 0, 1),)],
+    "concatenate": [
+        *[lambda a, axis=axis: ([a(3, a.rows, 67), a(3, a.rows, 67)], axis) for axis in (0, -2, 2)],
+        lambda a: ([a(2, a.rows), a(3, a.rows)], 0),
+    ],
     "cumsum": [
         *along(),
         *[lambda a, axis=axis: (np.flip(a(3, 60, 70), axis), axis) for axis in range(3)],

@@ -18,6 +18,7 @@ from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
+from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.few_numbers import FewNumbers
 from gradient.backends.numpy.fused import FUSING
@@ -72,6 +73,7 @@ class NumpyBackend(
     OptimizerKernels,
     ReductionKernels,
     OnePass,
+    CopyKernels,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; large ones go to kernels and threads.

@@ -177,7 +177,7 @@ def bound(
     arguments: list[Any] = [rows.columns]
     for x, stride, moves in zip(every, rows.strides, rows.moves, strict=True):
         span = (rows.rows - 1) * stride + (rows.columns if moves else 1)
-        arguments += [_flat(x, span), stride]
+        arguments += [flat(x, span), stride]
     chunk = max(1, CHUNK // rows.columns)
     return kernel, rows.rows, chunk, tuple(arguments)
 
@@ -194,5 +194,6 @@ class _Memory:
         }
 
 
-def _flat(x: np.ndarray, size: int) -> np.ndarray:
+def flat(x: np.ndarray, size: int) -> np.ndarray:
+    """The memory of an array from its first element on, so many elements, as one dimension."""
     return np.asarray(_Memory(x, size))

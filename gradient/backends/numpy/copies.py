@@ -1,0 +1,100 @@
+"""Large copies on all threads: arrays in row-major order, and arrays joined along an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.base import LARGE, Backend
+from gradient.backends.numpy import fused, kernels, one_pass, threads
+
+SHORTEST = 16
+"""Elements of a run from which it is copied as one."""
+
+
+class CopyKernels(Backend[np.ndarray]):
+    """Overrides of copies of large arrays of float32 or float64."""
+
+    def copy(self, x: np.ndarray) -> np.ndarray:
+        if x.size >= LARGE and type(x) is np.ndarray and x.dtype in kernels.FLOATS:
+            out = np.empty(x.shape, x.dtype)
+            if _copied(x, out):
+                return out
+        return np.array(x, order="C")
+
+    def concatenate(self, arrays: list[np.ndarray], axis: int) -> np.ndarray:
+        first = arrays[0]
+        if (
+            first.size < LARGE
+            or first.dtype not in kernels.FLOATS
+            or not all(_fits(x, first, axis) for x in arrays)
+        ):
+            return np.concatenate(arrays, axis)
+        axis %= first.ndim
+        shape = list(first.shape)
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        out, at = np.empty(shape, first.dtype), 0
+        for x in arrays:
+            place = out[(slice(None),) * axis + (slice(at, at + x.shape[axis]),)]
+            if not _copied(x, place):
+                place[...] = x
+            at += x.shape[axis]
+        return out
+
+
+def _fits(x: Any, first: np.ndarray, axis: int) -> bool:
+    """Whether it is in row-major order (else so may the result not be), and joins `first`."""
+    shape, own = list(first.shape), list(getattr(x, "shape", ()))
+    if type(x) is not np.ndarray or len(own) != len(shape) or not -len(own) <= axis < len(own):
+        return False
+    shape[axis] = own[axis] = 0
+    return own == shape and x.dtype == first.dtype and x.flags.c_contiguous
+
+
+def _copied(x: np.ndarray, out: np.ndarray) -> bool:
+    """Whether a kernel has copied x to `out`, of its shape."""
+    axes = _runs(x.shape, x.strides, out.strides, x.itemsize)
+    if axes is None or x.size < LARGE:
+        return False
+    one_pass.calls["copy_runs"] += 1
+    if one_pass.calls["copy_runs"] <= one_pass.PATIENCE or not kernels.available():
+        return False
+    (sizes, source, place), n = axes
+    flat = [
+        fused.flat(each, sum((k - 1) * s for k, s in zip(sizes, steps, strict=True)) + n)
+        for each, steps in ((x, source), (out, place))
+    ]
+    kernel, chunk = kernels.load("copies").copy_runs, max(1, fused.CHUNK // n)
+    threads.parallel_for(
+        kernel, math.prod(sizes), chunk, flat[0], *source, flat[1], *place, sizes[1], sizes[2], n
+    )
+    return True
+
+
+def _runs(
+    shape: Sequence[int], source: Sequence[int], place: Sequence[int], itemsize: int
+) -> tuple[tuple[list[int], list[int], list[int]], int] | None:
+    """How arrays of a shape and strides are walked together: sizes and both strides, in elements,
+    of three axes of runs, and the elements of a run. None where runs are short, or axes more."""
+    merged: list[tuple[int, int, int]] = []
+    for n, s, t in zip(shape, source, place, strict=True):
+        if n == 1:
+            continue
+        if s < 0 or s % itemsize or t % itemsize:
+            return None
+        s, t = s // itemsize, t // itemsize
+        if merged and merged[-1][1:] == (s * n, t * n):
+            merged[-1] = (merged[-1][0] * n, s, t)
+        else:
+            merged.append((n, s, t))
+    if not merged or merged[-1][1:] != (1, 1) or merged[-1][0] < SHORTEST or len(merged) > 4:
+        return None
+    (n, _, _) = merged.pop()
+    if n > 2 * fused.CHUNK and len(merged) < 3 and n % fused.CHUNK == 0:
+        merged.append((n // fused.CHUNK, fused.CHUNK, fused.CHUNK))  # parts for threads
+        n = fused.CHUNK
+    merged = [(1, 0, 0)] * (3 - len(merged)) + merged
+    return ([m[0] for m in merged], [m[1] for m in merged], [m[2] for m in merged]), n

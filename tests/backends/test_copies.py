@@ -1,0 +1,79 @@
+"""Large copies on all threads are NumPy's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient import backends
+from gradient.backends.numpy import copies, kernels, one_pass, threads
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="there are no kernels")
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The kernels that have been started, for arrays of any size, at once."""
+    monkeypatch.setattr(one_pass, "PATIENCE", 0)
+    monkeypatch.setattr(copies, "LARGE", 64)
+    begun: list[Any] = []
+    parallel_for = threads.parallel_for
+
+    def start(kernel: Any, *arguments: Any) -> None:
+        begun.append(kernel)
+        parallel_for(kernel, *arguments)
+
+    monkeypatch.setattr(threads, "parallel_for", start)
+    return begun
+
+
+def drawn(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_copies_of_runs(dtype: Any, started: list[Any]) -> None:
+    x = drawn(3, 5, 4, 32, dtype=dtype)
+    taken = [
+        x,
+        x.transpose(0, 2, 1, 3),
+        x.transpose(2, 1, 0, 3),
+        x[:, ::2, 1:, :17],
+        x[:, :, :1, 3:30],
+        np.broadcast_to(x[:, :1], x.shape),
+        drawn(3, 2 * (1 << 16), dtype=dtype)[1:, :],
+        drawn(3, 3 * (1 << 15) + 7, dtype=dtype)[:, :-3],
+    ]
+    for each in taken:
+        out = backends.get("cpu").copy(each)
+        assert out.flags.carray and out.dtype == dtype and np.array_equal(out, each)
+        assert not np.may_share_memory(out, each)
+    assert len(started) == len(taken)
+
+
+def test_copies_by_numpy(started: list[Any]) -> None:
+    x = drawn(6, 7, 32)
+    for each in (x.T, x[..., ::2], x[..., ::-1], x[::-1], x[..., :8], x.astype(int), x[0, 0, 0]):
+        out = backends.get("cpu").copy(each)
+        assert out.flags.c_contiguous and out.dtype == each.dtype and np.array_equal(out, each)
+    assert not started
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
+def test_concatenations(axis: int, started: list[Any]) -> None:
+    be = backends.get("cpu")
+    a, b = drawn(4, 6, 32), -drawn(4, 6, 32)
+    c = b.take(range(3), axis).copy()
+    for arrays in ([a, b], [a, c, b], [a], [a, a[:0] if axis == 0 else b]):
+        assert np.array_equal(be.concatenate(arrays, axis), np.concatenate(arrays, axis))
+    assert started
+    started.clear()
+    for arrays in ([a.T, b.T], [a, b.astype(np.float64)]):
+        found, expected = be.concatenate(arrays, axis), np.concatenate(arrays, axis)
+        assert found.dtype == expected.dtype and found.strides == expected.strides
+        assert np.array_equal(found, expected)
+    assert not started
+    with pytest.raises(ValueError, match="match"):
+        be.concatenate([a, b[:, :, :5].T.copy()], axis)
