@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient import absent, backends
 from gradient.backends.cuda import driver
+from gradient.backends.registry import canonical, current
 from gradient.errors import DeviceError
 from gradient.tensor.generator import default_generator
 
@@ -40,22 +41,24 @@ def device_count() -> int:
 
 
 def current_device() -> int:
-    """The device that "cuda" means: always the first."""
-    return 0
+    """The number of the GPU that "cuda" means in this thread: 0 until `set_device`."""
+    return current.index
 
 
-def get_device_name(device: Any = 0) -> str:
-    """The name of a GPU."""
-    index = device if isinstance(device, int) else int(str(device).partition(":")[2] or 0)
+def get_device_name(device: Any = None) -> str:
+    """The name of a GPU: of the current one unless told."""
+    named = "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
+    index = int(canonical(str(named)).partition(":")[2] or 0)
     name = driver.device_name(index)
     if not name:
         raise DeviceError(f"device 'cuda:{index}': the driver sees {device_count()} GPUs")
     return name
 
 
-def synchronize(device: Any = 0) -> None:
-    """Wait until all work queued on a GPU is done."""
-    backends.get(f"cuda:{device}" if isinstance(device, int) else str(device)).synchronize()
+def synchronize(device: Any = None) -> None:
+    """Wait until all work queued on a GPU, the current one unless told, is done."""
+    named = f"cuda:{device}" if isinstance(device, int) else device
+    backends.get("cuda" if named is None else str(named)).synchronize()
 
 
 def manual_seed(seed: int) -> None:

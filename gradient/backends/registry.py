@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable
 
 from gradient.backends.base import Backend
@@ -18,21 +18,33 @@ _made: dict[str, Backend] = {}
 """The backends that were asked for, by the canonical name of their device."""
 
 
+class _Current(threading.local):
+    index = 0
+
+
+current = _Current()
+"""Whose `index` is the number of the GPU that "cuda" means in a thread: `cuda.set_device`."""
+
+
 def register(device_type: str, factory: Factory) -> None:
     """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
     for device in [device for device in _made if device.partition(":")[0] == device_type]:
         del _made[device]  # those of other types stay: their tensors know them
     _factories[device_type] = factory
-    get.cache_clear()
 
 
-@functools.cache
 def get(device: str = "cpu") -> Backend:
     """The backend of a device: always the same object for the same device."""
+    found = _made.get(device)
+    return _make(device) if found is None else found
+
+
+def _make(device: str) -> Backend:
+    """The backend of a device that was not asked for by this name."""
     check(device)
-    kind, _, number = device.partition(":")
     name = canonical(device)
     if name not in _made:
+        kind, _, number = name.partition(":")
         _made[name] = _factories[kind](int(number or 0))
     return _made[name]
 
@@ -56,9 +68,12 @@ def check(device: str) -> None:
 
 
 def canonical(device: str) -> str:
-    """The one spelling of a device: "cuda" is "cuda:0", "cpu:0" is "cpu"."""
+    """The one spelling of a device: "cpu:0" is "cpu", and "cuda" the current GPU, "cuda:0" until
+    another is chosen."""
     kind, _, number = device.partition(":")
-    return f"{kind}:{number or 0}" if kind == "cuda" or number.strip("0") else kind
+    if kind == "cuda":
+        return f"cuda:{number or current.index}"
+    return f"{kind}:{number}" if number.strip("0") else kind
 
 
 def available() -> list[str]:

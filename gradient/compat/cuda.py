@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from gradient import dtypes
 from gradient.backends.registry import made
-from gradient.compat.cuda_streams import (
-    Event,
-    Stream,
-    current_stream,
-    default_stream,
-    runtime_of,
-    stream,
-)
+from gradient.compat.cuda_devices import device, device_of, runtime_of, set_device
+from gradient.compat.cuda_streams import Event, Stream, current_stream, default_stream, stream
 from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
-from gradient.errors import (
-    ArgumentError,
-    DeviceError,
-    OutOfMemoryError,
-    sentence,
-)
+from gradient.errors import ArgumentError, OutOfMemoryError, sentence
 
 __all__ = [
     "BoolTensor",
@@ -38,6 +26,7 @@ __all__ = [
     "current_stream",
     "default_stream",
     "device",
+    "device_of",
     "empty_cache",
     "init",
     "is_bf16_supported",
@@ -61,17 +50,6 @@ LongTensor = TensorOf("LongTensor", dtypes.int64, "cuda")
 IntTensor = TensorOf("IntTensor", dtypes.int32, "cuda")
 ByteTensor = TensorOf("ByteTensor", dtypes.uint8, "cuda")
 BoolTensor = TensorOf("BoolTensor", dtypes.bool_, "cuda")
-
-
-def device(device: Any) -> contextlib.AbstractContextManager[None]:
-    """A block in which "cuda" means this device: the first, which it always means here."""
-    return contextlib.nullcontext()
-
-
-def set_device(device: Any) -> None:
-    """Make this the device that "cuda" means: the first is, and can be set."""
-    if str(device).rpartition(":")[2] not in ("0", "cuda"):
-        raise DeviceError(sentence("cuda.set_device", "device 0", device, "say .to('cuda:1')"))
 
 
 def init() -> None:

@@ -11,7 +11,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from gradient import backends
+from gradient.compat.cuda_devices import device as device_context
+from gradient.compat.cuda_devices import runtime_of
 from gradient.errors import ArgumentError, DeviceError, TypeMismatch, sentence
 from gradient.tensor.device import Device
 
@@ -22,12 +23,13 @@ class Stream:
     """A queue of work on a GPU.
 
     Args:
-        device: The GPU: its number, its name, or None for the first.
+        device: The GPU: its number, its name, or None for the current one.
         priority: Work of a stream with a lower number goes before that of others: -1 or 0.
     """
 
     def __init__(self, device: Any = None, priority: int = 0, *, _held: Any = None):
-        self._runtime, self.device = runtime_of(device), device_of(device)
+        self._runtime = runtime_of(device)
+        self.device = Device("cuda" if device is None else device)
         if type(priority) is not int:
             raise TypeMismatch(sentence("cuda.Stream", "an int as priority", repr(priority)))
         self.priority = priority
@@ -137,24 +139,12 @@ def default_stream(device: Any = None) -> Stream:
 
 @contextlib.contextmanager
 def stream(stream: Stream | None) -> Iterator[None]:
-    """A block whose work is queued on a stream; None changes nothing."""
+    """A block whose work is queued on a stream, and in which "cuda" means its GPU; None changes
+    nothing."""
     if stream is None:
         yield
         return
     if not isinstance(stream, Stream):
         raise TypeMismatch(sentence("cuda.stream", "a cuda.Stream or None", repr(stream)))
-    with stream._runtime.on_device(), stream._held:
+    with device_context(stream.device), stream._runtime.on_device(), stream._held:
         yield
-
-
-def device_of(device: Any) -> Device:
-    """The GPU that is meant by None, a number or a name."""
-    return Device(f"cuda:{device or 0}" if device is None or isinstance(device, int) else device)
-
-
-def runtime_of(device: Any) -> Any:
-    """What asks CuPy for a device: None, its number, or its name."""
-    backend: Any = backends.get(str(device_of(device)))
-    if backend.name != "cuda":
-        raise DeviceError(sentence("cuda", "a device of type cuda", device))
-    return backend.runtime

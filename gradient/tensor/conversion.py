@@ -11,6 +11,7 @@ from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
+from gradient.backends.placement import carrier
 from gradient.backends.registry import made
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import DeviceError, TypeMismatch, sentence
@@ -106,9 +107,9 @@ class Conversion(Arithmetic):
         non_blocking: bool = False,
         memory_format: object = None,
     ) -> Tensor:
-        """A copy on a GPU, by default the first; self if it is there."""
+        """A copy on a GPU, by default the current one; self if it is there."""
         if not isinstance(device, (str, Device)):
-            device = f"cuda:{device or 0}"
+            device = "cuda" if device is None else f"cuda:{device}"
         return self.to(device=device, non_blocking=non_blocking)
 
     def contiguous(self, memory_format: object = None) -> Tensor:
@@ -217,12 +218,12 @@ class Conversion(Arithmetic):
 def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:
     """The tensor on another backend, in the graph where recording."""
     source = tensor.backend
-    read, put = source.to_numpy, target.asarray
-    if non_blocking and target.device == "cpu":  # elsewhere the values are needed now
-        read = getattr(source, "queue_to_numpy", read)
-    elif non_blocking:
-        put = getattr(target, "queue_from_numpy", put)
-    return _copied(tensor, target, lambda x: put(read(x)))
+    copy = carrier(source, target)
+    if non_blocking and target.device == "cpu":
+        copy = getattr(source, "queue_to_numpy", copy)
+    elif non_blocking and source.device == "cpu":  # from elsewhere the values are needed now
+        copy = getattr(target, "queue_from_numpy", copy)
+    return _copied(tensor, target, copy)
 
 
 def _copied(tensor: Variable, target: Backend, copy: Callable[[Any], Any]) -> Tensor:

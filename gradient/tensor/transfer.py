@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.node import Node, make_node
+from gradient.backends.placement import carrier
 from gradient.source_lines import location_of, user_frame
 
 Parents = Sequence[Node | None]
@@ -17,8 +18,7 @@ class _Move:
     name, saved_names = "to_device", ()
 
     def vjp(self, node: Node, g: Any, parents: Parents) -> list[Any]:
-        host = node.backend.to_numpy(g)
-        return [None if parent is None else parent.backend.asarray(host) for parent in parents]
+        return [None if p is None else carrier(node.backend, p.backend)(g) for p in parents]
 
     def vjp_tensors(self, node: Node, g: Any, parents: Parents, be: Any, grad: Any) -> list[Any]:
         return [None if parent is None else g.to(parent.backend.device) for parent in parents]

@@ -91,4 +91,3 @@ def test_another_device_type_leaves_the_backends_that_there_are() -> None:
         assert backends.get("cpu") is before
     finally:
         del registry._factories["one_more"], registry._made["one_more"]
-        backends.get.cache_clear()

@@ -31,6 +31,11 @@ def test_a_machine_without_a_gpu_says_so():
         gradient.zeros(1, device="cuda")
     with pytest.raises(RuntimeError, match="the driver sees 0 GPUs"):
         gradient.cuda.get_device_name()
+    for choose in (gradient.cuda.set_device, lambda index: gradient.cuda.device(index).__enter__()):
+        choose(0)
+        with pytest.raises(RuntimeError, match="device 'cuda:1': this machine has no NVIDIA GPU"):
+            choose(1)
+    assert gradient.cuda.current_device() == 0
 
 
 def test_threads_can_be_set():

@@ -17,7 +17,7 @@ from gradient.backends.cuda.multi_gpu import MultiGpuBackend
 from gradient.nn import functional as F  # noqa: N812
 from gradient.testing import TABLE, Row, assert_close
 from support import fake_cupy
-from support.two_gpus import Cupy, Stream, launched, two_gpus
+from support.two_gpus import Cupy, Stream, launched, order, peers, two_gpus
 
 pytestmark = [
     pytest.mark.cpu_only,
@@ -89,6 +89,133 @@ def test_gradients_go_from_one_gpu_to_the_other() -> None:
     assert x.grad.cpu().tolist() == [3 * (2 * 3 + 1 + 2), 3 * (2 * 6 + 1 + 2)]
 
 
+def copies() -> list[Any]:
+    return [entry[1:] for entry in order if entry[0] == "copy"]
+
+
+def test_a_copy_to_another_gpu_does_not_touch_the_host() -> None:
+    x = gradient.randn(3, 4).to("cuda:0")
+    fake_cupy.waits.clear()
+    fake_cupy.uploads.clear()
+    order.clear()
+    for device in (0, 1):  # whichever is current
+        fake_cupy.current.device = device
+        y = x.to("cuda:1")
+        assert number_of(y) == 1 and fake_cupy.current.device == device
+    # The source's stream copies, after the target's has memory for it, which waits for the copy.
+    assert order[:5] == [
+        ("record", 1), ("wait", 0, 1), ("copy", 0, 0, 1, 48), ("record", 0), ("wait", 1, 0),
+    ]  # fmt: skip
+    assert len(order) == 10 and peers == {(0, 1)}
+    assert fake_cupy.waits == fake_cupy.uploads == []
+    assert y.tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("non_blocking", [False, True])
+def test_what_is_copied_between_gpus(non_blocking: bool) -> None:
+    whole = gradient.arange(24).reshape(2, 3, 4)
+    for x in (
+        whole.transpose(0, 2), whole[:, ::2], whole[1, 2, 3], whole[:0], whole > 3,
+        whole.to(gradient.bfloat16), whole.to(gradient.complex64),
+    ):  # fmt: skip
+        order.clear()
+        y = x.to("cuda:1").to("cuda:0", non_blocking=non_blocking)
+        assert (y.shape, y.dtype, number_of(y)) == (x.shape, x.dtype, 0)
+        assert y.tolist() == x.tolist()
+        size = x.numel() * x.dtype.itemsize
+        assert copies() == ([(1, 1, 0, size)] if size else [])
+    x = gradient.zeros(3, device="cuda:0")
+    x.copy_(gradient.tensor([1, 2, 3], device="cuda:1"))
+    assert x.tolist() == [1, 2, 3]
+    module = nn.Linear(2, 3, device="cuda:0")
+    order.clear()
+    module.to("cuda:1")
+    assert copies() == [(0, 0, 1, 24), (0, 0, 1, 12)]
+
+
+def test_packed_weights_and_gradients_are_copied_directly() -> None:
+    weight = gradient.quantization.quantize(gradient.randn(4, 64), gradient.q8_0).to("cuda:0")
+    order.clear()
+    there = weight.to("cuda:1")
+    assert sum(entry[-1] for entry in copies()) == 4 * 2 * 34
+    assert there.dequantize().tolist() == weight.dequantize().tolist()
+    x = gradient.ones(2, device="cuda:1", requires_grad=True)
+    order.clear()
+    (x * 2).to("cuda:0").sum().backward()
+    assert copies() == [(1, 1, 0, 8), (0, 0, 1, 8)]
+    assert x.grad is not None and x.grad.tolist() == [2, 2]
+
+
+def test_a_copy_is_queued_on_streams_that_were_chosen() -> None:
+    cuda: Any = gradient.cuda
+    x = gradient.ones(3, device="cuda:1")
+    with cuda.stream(cuda.Stream("cuda:1")), cuda.stream(cuda.Stream("cuda:0")):
+        y = x.to("cuda:0")
+    assert y.tolist() == [1, 1, 1]
+
+
+def test_a_compiled_function_that_copies_to_another_gpu_runs_eagerly() -> None:
+    f = gradient.compile(lambda x: ((x + 1) * 2).to("cuda:1").exp() * 3)
+    x = gradient.tensor([0.25, 0.5], device="cuda:0")
+    with pytest.warns(UserWarning, match=r"runs eagerly: Tensor.to reads the value"):
+        outs = [f(x) for _ in range(4)]
+    for out in outs:
+        assert number_of(out) == 1
+        expected = (((x.cpu() + 1) * 2).exp() * 3).numpy()
+        np.testing.assert_allclose(out.cpu().numpy(), expected, rtol=1e-6)
+
+
+def test_the_current_gpu_is_what_cuda_means() -> None:
+    cuda: Any = gradient.cuda
+    made = gradient.ones(2, device="cuda")
+    cuda.set_device(1)
+    assert cuda.current_device() == fake_cupy.current.device == 1
+    assert number_of(gradient.ones(2, device="cuda")) == 1
+    assert number_of(made.cuda()) == number_of(nn.Linear(2, 2).cuda().weight) == 1
+    assert made.device == "cuda:0" and made.device != "cuda"
+    assert made.cuda(0) is made
+    assert cuda.Stream().device == cuda.current_stream().device == gradient.device("cuda:1")
+    assert cuda.memory_allocated() == 101
+    cuda.synchronize()
+    for device in (-1, 1, "cuda", "cuda:1", gradient.device("cuda:1")):
+        cuda.set_device(device)
+        assert cuda.current_device() == 1
+    cuda.set_device("cuda:0")
+    assert cuda.current_device() == fake_cupy.current.device == 0
+
+
+def test_a_block_has_its_gpu() -> None:
+    cuda: Any = gradient.cuda
+    there = gradient.ones(2, device="cuda:1")
+    again = cuda.device("cuda:1")
+    with again:
+        assert number_of(gradient.ones(2, device="cuda")) == fake_cupy.current.device == 1
+        with cuda.device(0), again, cuda.device(None), cuda.device(-1), cuda.device("cuda"):
+            assert cuda.current_device() == 1
+        with cuda.device_of(gradient.ones(2, device="cuda:0")):
+            assert cuda.current_device() == fake_cupy.current.device == 0
+        with cuda.device_of(gradient.ones(2)):
+            assert cuda.current_device() == 1
+        cuda.set_device(0)
+    assert cuda.current_device() == fake_cupy.current.device == 0
+    with pytest.raises(ZeroDivisionError), cuda.device_of(there):
+        _ = 1 / (cuda.current_device() - 1)
+    assert cuda.current_device() == 0
+    with cuda.stream(cuda.Stream(1)):
+        assert cuda.current_device() == 1
+    assert cuda.current_device() == 0
+    for wrong in (2, "cuda:2"):
+        with pytest.raises(RuntimeError, match="this machine has 2 usable CUDA devices"):
+            cuda.device(wrong).__enter__()
+        with pytest.raises(RuntimeError, match="this machine has 2 usable CUDA devices"):
+            cuda.set_device(wrong)
+    with pytest.raises(RuntimeError, match=r"cuda.set_device: expected a device of type cuda"):
+        cuda.set_device("cpu")
+    with pytest.raises(RuntimeError, match=r"cuda.device: expected a device of type cuda"):
+        cuda.device(gradient.device("cpu"))
+    assert cuda.current_device() == fake_cupy.current.device == 0
+
+
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -150,9 +277,11 @@ def test_a_step_is_captured_on_its_gpu() -> None:
 
 def test_another_thread_begins_with_the_first_gpu() -> None:
     x, found = gradient.ones(3, device="cuda:1"), []
+    cuda: Any = gradient.cuda
+    cuda.set_device(1)
 
     def work() -> None:
-        assert fake_cupy.current.device == 0
+        assert fake_cupy.current.device == cuda.current_device() == 0
         found.append((x * 2 + 1).exp())
 
     thread = threading.Thread(target=work)

@@ -8,6 +8,7 @@ while another is current, as CUDA refuses it (or CuPy, where no GPU may read the
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 import types
 from collections.abc import Iterator
@@ -54,6 +55,9 @@ class Device:
     def __exit__(self, *_: object) -> None:
         current.device = self.before.pop()
 
+    def use(self) -> None:
+        current.device = self.index
+
     def synchronize(self) -> None:
         fake_cupy.waits.append("synchronize")
 
@@ -78,6 +82,7 @@ class Stream(OfDevice):
 
     def wait_event(self, event: Event) -> None:
         self.here()
+        order.append(("wait", current.device, event.number))
 
     def synchronize(self) -> None:
         self.here()
@@ -112,6 +117,7 @@ class Event(OfDevice):
     def record(self, stream: Stream) -> None:
         self.here()
         stream.here()
+        order.append(("record", current.device))
 
     def synchronize(self) -> None:
         pass
@@ -202,6 +208,29 @@ class Libraries(fake_cublas.Library):
         return checked
 
 
+order: list[tuple[Any, ...]] = []
+"""What events and copies between GPUs were queued: ("record", device), ("wait", device, the
+event's), ("copy", device, from, to, bytes)."""
+
+peers: set[tuple[int, int]] = set()
+"""Which GPUs may write to which."""
+
+
+def copy_to_peer(to: int, to_device: int, of: int, of_device: int, size: int, stream: int) -> None:
+    """`cudaMemcpyPeerAsync`."""
+    if stream != Stream.on.get(current.device, Stream.null).ptr:
+        raise RuntimeError(f"the stream is not the current one of device {current.device}")
+    order.append(("copy", current.device, of_device, to_device, size))
+    fake_cupy.queue(lambda: ctypes.memmove(to, of, size))
+
+
+def allow_peer(peer: int) -> None:
+    """`cudaDeviceEnablePeerAccess`."""
+    if (current.device, peer) in peers:
+        raise ArithmeticError("cudaErrorPeerAccessAlreadyEnabled")
+    peers.add((current.device, peer))
+
+
 launched: list[tuple[int, str]] = []
 """The devices and the names of kernels, in order."""
 
@@ -215,7 +244,8 @@ class Cupy(fake_cupy.Module):
         self.cuda = types.SimpleNamespace(
             runtime=types.SimpleNamespace(
                 getDevice=lambda: current.device, getDeviceCount=lambda: 2,
-                CUDARuntimeError=ArithmeticError,
+                CUDARuntimeError=ArithmeticError, memcpyPeerAsync=copy_to_peer,
+                deviceCanAccessPeer=lambda device, peer: 1, deviceEnablePeerAccess=allow_peer,
             ),
             driver=types.SimpleNamespace(funcSetAttribute=lambda *_: None),
             Device=Device, Module=Module, Stream=Stream, Event=Event, MemoryPool=Pool,
@@ -265,7 +295,8 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
         monkeypatch.setattr(target, name, value)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", pinned)
-    launched.clear()
+    for log in (launched, order, peers):
+        log.clear()  # type: ignore[attr-defined]
     factory, before = registry._factories["cuda"], list(placement.device_contexts)
     backends.register("cuda", factory)
     try:
@@ -273,5 +304,6 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
     finally:
         backends.register("cuda", factory)
         placement.device_contexts[:] = before
-        current.device = 0
+        placement.direct_carriers.clear()
+        current.device = registry.current.index = 0
     assert libraries.errors == []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.backends import placement
+from gradient.backends.array_api import Array
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.runtime import ALREADY_THERE, CupyRuntime
 
@@ -18,6 +19,8 @@ def open_backend(index: int) -> CudaBackend:
         return CudaBackend(index, runtime)
     if context_of not in placement.device_contexts:
         placement.device_contexts.append(context_of)
+    if peer_carrier not in placement.direct_carriers:
+        placement.direct_carriers.append(peer_carrier)
     return MultiGpuBackend(index, runtime)
 
 
@@ -29,9 +32,25 @@ def context_of(backend: Any) -> contextlib.AbstractContextManager[Any]:
     return ALREADY_THERE
 
 
+def peer_carrier(source: Any, target: Any) -> Callable[[Array], Array] | None:
+    """What copies an array of one GPU to another; None unless both backends are of GPUs."""
+    if isinstance(source, MultiGpuBackend) and isinstance(target, MultiGpuBackend):
+        return lambda x: target.copy_from(source, x)
+    return None
+
+
 class MultiGpuBackend(CudaBackend):
     """A backend whose methods all run with its GPU as the current one, which it is no more after
     them if it was not before."""
+
+    def copy_from(self, source: MultiGpuBackend, x: Array) -> Array:
+        """A copy of another GPU's array on this one, which is not waited for."""
+        if not isinstance(x, self.xp.ndarray):  # one that is recorded, which ends there
+            return self.asarray(source.to_numpy(x))
+        self.transfers += 1  # the streams of two GPUs are in no graph
+        source.transfers += 1
+        x = x if x.flags.c_contiguous else source.contiguous(x)
+        return self.runtime.copy_from(source.runtime, x)
 
 
 def _on_device(name: str) -> Callable[..., Any]:

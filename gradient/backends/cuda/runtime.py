@@ -63,6 +63,7 @@ class CupyRuntime:
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
+        self._peers: set[int] = set()
         self._shared_allowed: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -72,6 +73,10 @@ class CupyRuntime:
         if self.xp.cuda.runtime.getDevice() == self.index:
             return ALREADY_THERE
         return self.xp.cuda.Device(self.index)
+
+    def use(self) -> None:
+        """Make this GPU the thread's current one."""
+        self._device.use()
 
     @property
     def architecture(self) -> str:
@@ -229,6 +234,40 @@ class CupyRuntime:
             if self.is_pinned(x):
                 self.in_flight.keep(x)
         return out
+
+    def copy_from(self, peer: CupyRuntime, x: Array) -> Array:
+        """A copy of another GPU's array, which has no gaps, that neither the host nor work of other
+        streams waits for. It is made on the other GPU's current stream: so what frees the array
+        there comes after it. That stream first waits for this GPU's current one, on which the copy
+        gets its memory, and this one then for the copy."""
+        with self.on_device():
+            out: Array = self.xp.empty(x.shape, x.dtype)
+        if not out.size:
+            return out
+        self._allow_peer(peer)
+        here, there = self.current_stream(), peer.current_stream()
+        is_free, is_made = self.new_event(False, False), peer.new_event(False, False)
+        self.record(is_free, here)
+        peer.wait_event(there, is_free)
+        with peer.on_device():
+            self.xp.cuda.runtime.memcpyPeerAsync(
+                self.address(out), self.index, peer.address(x), peer.index, x.nbytes, there.ptr
+            )
+        peer.record(is_made, there)
+        self.wait_event(here, is_made)
+        return out
+
+    def _allow_peer(self, peer: CupyRuntime) -> None:
+        """Let another GPU write to this one's memory by their link, where they have one. (The
+        driver copies by the host's memory where not.)"""
+        if peer.index in self._peers:
+            return
+        self._peers.add(peer.index)
+        cuda = self.xp.cuda.runtime
+        if cuda.deviceCanAccessPeer(peer.index, self.index):
+            # Something else in this process may have allowed it, or a GPU have its most peers.
+            with peer.on_device(), contextlib.suppress(cuda.CUDARuntimeError):
+                cuda.deviceEnablePeerAccess(self.index)
 
     def pinned(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
         """An array in page-locked memory of the host, whatever it holds."""
