@@ -35,8 +35,7 @@ PRESETS: dict[str, dict[str, int]] = {
 #: Model families that can be trained from the start.
 ARCHITECTURES = ("gpt2", "llama")
 PACKINGS = ("windows", "documents")
-TRAINING_DTYPES = ("float32", "bfloat16", "f32", "bf16")
-EXPORT_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
+EXPORT_DTYPES = TRAINING_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
 
 #: Settings whose defaults are others with a base model.
 BASE_DEFAULTS = ("block_size", "learning_rate")
@@ -151,7 +150,8 @@ class TrainConfig:
     beta2: float = _optimisation(0.99, "AdamW's decay of the squares' mean.", number(0, below=1))
     dtype: str = _optimisation(
         "float32",
-        "Of weights and activations: f32 or bf16; losses, and what AdamW keeps, are in float32.",
+        "Of weights and activations: f32 or bf16; losses, and what AdamW keeps, are in float32. "
+        "f16: float32 weights, products in float16, the loss scaled.",
         one_of(*TRAINING_DTYPES),
         fixed=True,
     )

@@ -122,9 +122,10 @@ def start_line(run: Record) -> str:
 
 
 def step_line(record: Record) -> str:
+    norm = "inf" if record["grad_norm"] is None else f"{record['grad_norm']:.2f}"
     return (
         f"step {record['step']:>6}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
-        f"norm {record['grad_norm']:.2f}  {record['tokens_per_second']:,.0f} tok/s  "
+        f"norm {norm}  {record['tokens_per_second']:,.0f} tok/s  "
         f"left {duration(record['eta'])}"
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradient
 from gradient import backends
+from gradient.dtypes.names import floating_dtype
 from gradient.errors import ArgumentError, CheckpointError, MissingDependency
 from gradient.io.checkpoint import list_checkpoints, load_latest, rename_damaged
 from gradient.io.lock import FolderLock
@@ -174,6 +175,8 @@ def _result(trainer: Trainer, folder: Path, finished: bool) -> TrainResult:
 def _export(trainer: Trainer) -> Path:
     """Export the weights with the best validation loss (the last ones, if nothing is held out)."""
     step = trainer.restore_best()
+    if floating_dtype(trainer.config.export_dtype) is gradient.float32:
+        trainer.widen()
     config, corpus = trainer.config, trainer.corpus
     record = {
         "command": config.command(),

@@ -15,12 +15,14 @@ import numpy as np
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.amp import GradScaler, autocast
 from gradient.dtypes.names import floating_dtype
 from gradient.errors import CheckpointError, TrainingDiverged
 from gradient.generation import generate
 from gradient.generation.prompt import encode_prompt
 from gradient.io.checkpoint import load_checkpoint, save_checkpoint
 from gradient.nn.evaluating import evaluating
+from gradient.optim.masters import MASTER
 from gradient.training import corpus as corpora
 from gradient.training.batches import IGNORED, Batch, Batches, DocumentBatches, TokenBatches
 from gradient.training.config import TrainConfig
@@ -91,6 +93,12 @@ class Trainer:
         else:
             model = restored_model(model_config, corpus)
         dtype = floating_dtype(config.dtype)
+        # float16 has too few exponents for weights and gradients: they stay in float32, products
+        # are computed in it, and the loss is scaled (Micikevicius et al. 2018, section 3.2).
+        is_half = dtype is gradient.float16
+        self.autocast = autocast(config.device, gradient.float16, enabled=is_half)
+        self.scaler = GradScaler(self.autocast.device_type, enabled=is_half)
+        dtype = gradient.float32 if is_half else dtype
         self.model = model.to(config.device, dtype)
         self.optimizer = optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
@@ -129,6 +137,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "model_config": self.model.config.to_hf(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "generator": gradient.random.default_generator.get_state(),
             "step": self.step,
             "elapsed": self.elapsed,
@@ -152,6 +161,8 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         gradient.random.default_generator.set_state(state["generator"])
         self.step = self.saved_step = state["step"]
         self.elapsed = state["elapsed"]
@@ -186,7 +197,8 @@ class Trainer:
         self.reporter.checkpoint(self.step, path, is_best)
 
     def restore_best(self) -> int:
-        """Load the weights of the checkpoint with the best validation loss; return its step."""
+        """Load the weights of the checkpoint with the best validation loss, and their masters;
+        return its step."""
         if self.best_val_loss is None:
             return self.step
         try:
@@ -195,7 +207,24 @@ class Trainer:
             self.reporter.note(f"warning: {error}; the last weights are exported instead")
             return self.step
         self.model.load_state_dict(best["model"])
+        self.optimizer.load_state_dict(best["optimizer"])
         return int(best["step"])
+
+    def widen(self) -> None:
+        """Give the model its float32 masters, where the optimiser keeps them, in place of weights
+        of 16 bits. Training can not go on after it."""
+        state = self.optimizer.state
+        masters = {
+            name: state[p][MASTER]
+            for name, p in self.model.named_parameters()
+            if MASTER in state.get(p, {})
+        }
+        if masters:
+            self.model.float()
+            with gradient.no_grad():
+                for name, p in self.model.named_parameters():
+                    if name in masters:
+                        p.copy_(masters[name])
 
     # Work --------------------------------------------------------------------------------------
 
@@ -206,13 +235,15 @@ class Trainer:
         if batch.positions is not None:
             dropout = self.config.dropout if self.model.training else 0.0
             rows = PackedRows(batch.positions, device, dropout)
-        logits = self.model(gradient.from_numpy(batch.inputs).to(device), rows)  # (B, T, V)
+        with self.autocast:
+            logits = self.model(gradient.from_numpy(batch.inputs).to(device), rows)  # (B, T, V)
         targets = gradient.from_numpy(batch.targets).to(device).reshape(-1)
         logits = logits.reshape(-1, logits.shape[-1]).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORED)
 
     def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
-        """One optimiser step: its loss and the norm of its gradients, still on the device."""
+        """One optimiser step: its loss and the norm of its gradients, still on the device. In
+        float16 a step whose gradients overflow is left out, and the scale of the loss lowered."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.elapsed)
@@ -226,11 +257,15 @@ class Trainer:
             loss = self.loss(batch)
             if config.accumulate > 1:
                 loss = loss * (count / sum(learned))  # a token counts alike in every part
-            loss.backward()
+            self.scaler.scale(loss).backward()
             total = total + loss.detach()
         limit = config.grad_clip or math.inf
+        if any(learned):
+            self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimizer.step()
+        if any(learned):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad()
         self.step += 1
         return total, norm
@@ -359,7 +394,7 @@ class Trainer:
             "step": self.step,
             "loss": self.train_loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "grad_norm": norm,
+            "grad_norm": norm if math.isfinite(norm) else None,  # of a step that was left out
             "tokens": self.step * self.config.tokens_per_step,
             "tokens_per_second": steps * self.config.tokens_per_step / max(seconds, 1e-9),
             "elapsed": self.elapsed,

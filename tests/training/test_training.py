@@ -20,12 +20,14 @@ import pytest
 
 import gradient
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError
+from gradient.io.checkpoint import load_checkpoint
 from gradient.training import Reporter, TrainConfig, train
 from gradient.training.batches import TokenBatches
 from gradient.training.corpus import prepare
 from gradient.training.documents import find_files, read_all, split
 from gradient.training.interrupt import StopRequest
 from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
+from gradient.training.reporters import step_line
 from gradient.training.schedule import learning_rate, progress
 from gradient.training.trainer import Stopwatch, Trainer
 
@@ -344,7 +346,9 @@ def test_tensorboard_forgets_what_a_resumed_run_repeats(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"dropout": 0.1, "accumulate": 2}, {"dtype": "bfloat16"}], ids=str
+    "options",
+    [{}, {"dropout": 0.1, "accumulate": 2}, {"dtype": "bfloat16"}, {"dtype": "float16"}],
+    ids=str,
 )
 def test_resume_is_bit_exact(text, tmp_path, options):
     whole = train(nano(text, tmp_path / "whole", **options))
@@ -451,6 +455,54 @@ def test_training_in_bfloat16_follows_float32(text, tmp_path):
     assert curves["bf16"] == pytest.approx(curves["float32"], rel=0.02)
     assert curves["bf16"] != curves["float32"]
     assert curves["bf16"][-1] < 0.8 * curves["bf16"][0]
+
+
+def test_training_in_float16_follows_float32(text, tmp_path):
+    """Weights stay float32; steps whose gradients overflow are left out until the scale fits."""
+    curves = {}
+    for dtype in ("float32", "f16"):
+        seen = Recorder()
+        config = nano(text, tmp_path / dtype, dtype=dtype, steps=60, learning_rate=3e-3)
+        result = train(config, reporter=seen)
+        curves[dtype] = [record["loss"] for record in seen.steps]
+    assert curves["f16"] == pytest.approx(curves["float32"], rel=0.02)
+    assert curves["f16"] != curves["float32"]
+    kept = weights(tmp_path / "f16" / "checkpoints" / "step-00000060" / "model.safetensors")
+    assert {x.dtype for x in kept.values()} == {np.dtype(np.float32)}
+    exported = gradient.hub.load(result.model).model.state_dict()
+    assert {x.dtype for x in exported.values()} == {gradient.float32}
+
+
+def test_a_step_that_overflows_is_left_out(text, tmp_path):
+    config = nano(text, tmp_path / "run", dtype="float16")
+    corpus = prepare(config, tmp_path / "data")
+    trainer = Trainer(config, corpus, Recorder())
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.scaler.scale(gradient.ones(()))
+    trainer.scaler._scale.fill_(1e38)
+    loss, norm = trainer.train_step()
+    assert np.isfinite(loss.item()) and not np.isfinite(norm.item())
+    assert trainer.scaler.get_scale() == pytest.approx(0.5e38)
+    assert all((p == before[name]).all() for name, p in trainer.model.named_parameters())
+    trainer.train_loss = loss.item()
+    record = trainer._record(norm.item(), 1.0)
+    assert record["grad_norm"] is None and "norm inf" in step_line(record)
+    saved = trainer.state_dict()
+    again = Trainer(config, corpus, Recorder(), saved)
+    assert again.scaler.get_scale() == trainer.scaler.get_scale()
+
+
+def test_masters_are_exported_where_float32_is_asked_for(text, tmp_path):
+    result = train(nano(text, tmp_path / "run", dtype="bf16"))
+    best = load_checkpoint(tmp_path / "run" / "checkpoints", "best")
+    rounded = {name: gradient.tensor(x).float() for name, x in best["model"].items()}
+    exported = gradient.hub.load(result.model).model.state_dict()
+    assert all(x.dtype == gradient.float32 for x in exported.values())
+    assert all((x.bfloat16().float() == rounded[name]).all() for name, x in exported.items())
+    assert any((x != rounded[name]).any() for name, x in exported.items())
+    halves = train(nano(text, tmp_path / "halves", dtype="bf16", export_dtype="bf16"))
+    for name, x in gradient.hub.load(halves.model).model.state_dict().items():
+        assert (x.float() == rounded[name]).all()
 
 
 @pytest.mark.parity
