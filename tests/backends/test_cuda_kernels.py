@@ -559,8 +559,10 @@ def test_tensors_of_many_blocks(dtype: str) -> None:
         be.adamw_step(params, grads, first, second, AdamWOptions(**options, step=2))
         be.sgd_step(params, grads, first, lr=0.1, momentum=0.9)
         be.sgd_step(params, grads, None, lr=0.1)
+        be.rmsprop_step(params, grads, second, first, None, lr=0.01, alpha=0.9, eps=1e-8)
+        be.lion_step(params, grads, first, lr=0.1, beta1=0.9, beta2=0.99)
         parts.append([x for each in lists for x in each])
-    agree(parts[0], parts[1], dtype, "adamw_step and sgd_step")
+    agree(parts[0], parts[1], dtype, "steps of optimisers")
 
 
 # Edges --------------------------------------------------------------------------------------------

@@ -206,3 +206,45 @@ def test_the_scale_and_the_parameters_move_as_in_pytorch(optimizer: str) -> None
     theirs, _, states = run(torch, optimizer, "cpu", VALUES)
     np.testing.assert_allclose(ours.tolist(), theirs.tolist(), rtol=1e-6)
     assert [s.item() for s in scales] == [state["scale"] for state in states]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("Lion", {"weight_decay": 0.1}),
+        ("RMSprop", {"momentum": 0.9, "centered": True, "weight_decay": 0.1}),
+    ],
+)
+def test_lion_and_rmsprop_are_part_of_a_steps_graph(kind: str, options: dict[str, Any]) -> None:
+    """A rate that changes from step to step is no reason to leave the graph."""
+    ends = []
+    for device, compiles in ((DEVICE, True), ("cpu", False)):
+        gradient.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).to(device)
+        optimizer = getattr(gradient.optim, kind)(model.parameters(), lr=0.1, **options)
+        x = gradient.linspace(-1, 1, 12).reshape(4, 3).to(device)
+
+        def step(
+            x: gradient.Tensor, model: Any = model, optimizer: Any = optimizer
+        ) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run: Any = gradient.compile(step) if compiles else step
+        for i in range(6):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + i)
+            run(x)
+        if compiles:
+            [executor] = [
+                variant.executor
+                for signature in run.signatures.values()
+                for variant in signature.variants
+                if variant.executor is not None
+            ]
+            assert executor.alone == {} and len(executor.program) == 1
+        ends.append([p.detach().cpu().numpy() for p in model.parameters()])
+    for got, expected in zip(*ends, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

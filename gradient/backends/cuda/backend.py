@@ -55,7 +55,9 @@ class CudaBackend(
 
     name = "cuda"
     reads_wait = True
-    device_numbers = frozenset({"adamw_step", "sgd_step", "uniform", "normal", "dropout"})
+    device_numbers = frozenset(
+        {"adamw_step", "sgd_step", "rmsprop_step", "lion_step", "uniform", "normal", "dropout"}
+    )
     """Methods whose numbers that change from step to step may lie on the device, 0-d."""
 
     def __init__(self, index: int = 0, runtime: Any = None):

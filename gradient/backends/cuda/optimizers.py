@@ -23,6 +23,11 @@ DESCENT = np.dtype(
     [(name, np.float64) for name in ("momentum", "rest", "l2", "sign")]
     + [(name, np.int64) for name in ("nesterov", "first_step")]
 )
+RMS = np.dtype(
+    [(name, np.float64) for name in ("alpha", "eps", "momentum", "l2", "sign")]
+    + [(name, np.int64) for name in ("moves", "centred")]
+)
+SIGNS = np.dtype([(name, np.float64) for name in ("beta1", "beta2", "sign")])
 
 Lists = tuple[list[Array], ...]
 
@@ -97,6 +102,59 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             (params, grads, *_present(buffers, copies)), descent, self.number_argument(lr),
             found_inf,
         )  # fmt: skip
+
+    def rmsprop_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        square_avgs: list[Array],
+        momentum_buffers: list[Array] | None,
+        grad_avgs: list[Array] | None,
+        *,
+        lr: float,
+        alpha: float,
+        eps: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        maximize: bool = False,
+    ) -> None:
+        states = (params, square_avgs, *_present(momentum_buffers, grad_avgs))
+        if not _has_step_kernel(grads, states, None):
+            self.without_device_numbers(lr)
+            super().rmsprop_step(
+                params, grads, square_avgs, momentum_buffers, grad_avgs, lr=lr, alpha=alpha,
+                eps=eps, weight_decay=weight_decay, momentum=momentum, maximize=maximize,
+            )  # fmt: skip
+            return
+        rms = np.array([(
+            alpha, eps, momentum, weight_decay, -1.0 if maximize else 1.0,
+            momentum_buffers is not None, grad_avgs is not None,
+        )], RMS)  # fmt: skip
+        lists = (params, grads, square_avgs, *_present(momentum_buffers, grad_avgs))
+        self._launch_over_tensors("rmsprop", grads[0], lists, rms, self.number_argument(lr))
+
+    def lion_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        exp_avgs: list[Array],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        kept: float = 1.0,
+        maximize: bool = False,
+    ) -> None:
+        if not _has_step_kernel(grads, (params, exp_avgs), None):
+            self.without_device_numbers(lr, kept)
+            super().lion_step(
+                params, grads, exp_avgs, lr=lr, beta1=beta1, beta2=beta2, kept=kept,
+                maximize=maximize,
+            )  # fmt: skip
+            return
+        signs = np.array([(beta1, beta2, -1.0 if maximize else 1.0)], SIGNS)
+        numbers = signs, self.number_argument(lr), self.number_argument(kept)
+        self._launch_over_tensors("lion", grads[0], (params, grads, exp_avgs), *numbers)
 
     def total_norm(self, arrays: list[Array]) -> Array:
         if not (_are_alike(arrays) and any(x.size for x in arrays)):

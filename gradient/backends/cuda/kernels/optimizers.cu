@@ -112,6 +112,60 @@ __device__ void sgd(const Tensors& tensors, const Descent& descent, const Number
     });
 }
 
+// RMSprop (Hinton 2012, lecture 6e), centred (Graves 2013, section 4.2) or not. Lists: parameters,
+// gradients, means of squares; velocities, where it `moves`; means of gradients, where it is `centred`.
+struct Rms { double alpha, eps, momentum, l2, sign; Int moves, centred; };
+
+template <class T> __device__ void rmsprop(const Tensors& tensors, const Rms& rms, const Number& lr) {
+    typedef computed<T> A;
+    const Chunk chunk = chunk_of_block(tensors);
+    const A rate = A(double(lr)), alpha = A(rms.alpha), rest = A(1 - rms.alpha), eps = A(rms.eps);
+    const A momentum = A(rms.momentum), l2 = A(rms.l2), sign = A(rms.sign);
+    T *params = at<T>(tensors, 0, chunk), *squares = at<T>(tensors, 2, chunk);
+    const T* grads = at<const T>(tensors, 1, chunk);
+    T* velocities = rms.moves ? at<T>(tensors, 3, chunk) : nullptr;
+    T* means = rms.centred ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
+    each_of_chunk(chunk, [&](Int i) {
+        const A p = A(params[i]);
+        A g = sign * A(grads[i]);
+        if (l2 != 0) g += l2 * p;  // 0 times infinity would be NaN
+        A v = alpha * A(squares[i]) + rest * (g * g);
+        squares[i] = T(v);
+        if (means) {
+            const A mean = alpha * A(means[i]) + rest * g;
+            means[i] = T(mean);
+            v -= mean * mean;
+        }
+        A step = g / (sqrt(v) + eps);
+        if (velocities) {
+            step = momentum * A(velocities[i]) + step;
+            velocities[i] = T(step);
+        }
+        params[i] = T(p - rate * step);
+    });
+}
+
+// Lion (Chen et al. 2023, algorithm 2). Lists: parameters, gradients, averages. Parameters are
+// multiplied by `kept`, 1 - lr * weight decay.
+struct Signs { double beta1, beta2, sign; };
+
+template <class T>
+__device__ void lion(const Tensors& tensors, const Signs& signs, const Number& lr, const Number& kept) {
+    typedef computed<T> A;
+    const Chunk chunk = chunk_of_block(tensors);
+    const A rate = A(double(lr)), share = A(double(kept)), sign = A(signs.sign);
+    const A beta1 = A(signs.beta1), rest1 = A(1 - signs.beta1);
+    const A beta2 = A(signs.beta2), rest2 = A(1 - signs.beta2);
+    T *params = at<T>(tensors, 0, chunk), *averages = at<T>(tensors, 2, chunk);
+    const T* grads = at<const T>(tensors, 1, chunk);
+    each_of_chunk(chunk, [&](Int i) {
+        const A g = sign * A(grads[i]), m = A(averages[i]), mixed = beta1 * m + rest1 * g;
+        const A direction = mixed > 0 ? A(1) : mixed < 0 ? A(-1) : mixed;  // 0 and NaN stay
+        averages[i] = T(beta2 * m + rest2 * g);
+        params[i] = T(share * A(params[i]) - rate * direction);
+    });
+}
+
 // Where found_inf is 0, one more step for each of the counts, the only list. A thread for each count.
 __device__ inline void count_unless(const Tensors& tensors, const float* found_inf) {
     const Int i = Int(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -161,6 +215,16 @@ __device__ void scale(const Tensors& tensors, computed<T> factor, float* found_i
         const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,           \
         const __grid_constant__ Number lr, const float* found_inf) {                                \
         sgd<T, computed<T>>(tensors, descent, lr, found_inf, true);                                 \
+    }                                                                                               \
+    extern "C" __global__ void rmsprop_##NAME(                                                      \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                   \
+        const __grid_constant__ Number lr) {                                                        \
+        rmsprop<T>(tensors, rms, lr);                                                               \
+    }                                                                                               \
+    extern "C" __global__ void lion_##NAME(                                                         \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,               \
+        const __grid_constant__ Number lr, const __grid_constant__ Number kept) {                   \
+        lion<T>(tensors, signs, lr, kept);                                                          \
     }                                                                                               \
     extern "C" __global__ void count_unless_##NAME(const __grid_constant__ Tensors tensors,         \
                                                    const float* found_inf) {                        \
