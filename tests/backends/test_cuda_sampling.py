@@ -106,3 +106,31 @@ def test_a_pass_without_a_barrier_is_wrong_in_some_order(
     assert cuda_emulation.is_wrong(
         lambda: any(not np.array_equal(be.argsort(x, 1), expected) for be in orders)
     )
+
+
+def test_a_draw_from_many_parts_is_in_proportion_to_the_weights() -> None:
+    """Whatever order the warps run in, and where rounding leaves the sums short of the share."""
+    weights = np.zeros((1, 20000), np.float32)
+    places = [0, 4095, 4096, 9000, 19999]
+    weights[0, places] = [1, 2, 3, 0.5, 1.5]
+    ends = np.array([1, 3, 6, 6.5, 8]) / 8
+    for order in ORDERS:
+        be = CudaBackend(0, EmulatedRuntime(order))
+        for u in (
+            0.0,
+            0.01,
+            0.125,
+            0.25,
+            0.5,
+            0.8,
+            0.9,
+            np.nextafter(np.float32(1), np.float32(0)),
+        ):
+            [found] = be.categorical(weights, np.array([u], np.float32))
+            assert found == places[int(np.searchsorted(ends, np.float32(1) - np.float32(u)))]
+        assert be.runtime.launched[-2:] == ["part_sums_float32", "categorical_float32"]
+    draws = np.linspace(0, 1, 40, endpoint=False, dtype=np.float32)
+    small = np.full((40, 9001), 0.1, np.float32)
+    small[:, 5000:] = 0
+    found = be.categorical(small, draws)
+    assert ((found >= 0) & (found < 5000)).all() and (np.diff(found) <= 0).all()

@@ -535,6 +535,17 @@ def adaptive_max_pool_grad(*arguments: Any) -> Case:
     return grad
 
 
+def one_weight_each(dtype: np.dtype) -> np.ndarray:
+    """Rows of many parts with a weight in one or two columns, of none, of NaN and of infinity."""
+    weights = np.zeros((9, 12289), dtype)
+    for row, column in enumerate((0, 4095, 4096, 8191, 8192, 12288)):
+        weights[row, column] = 3
+    weights[5, 4100] = 1e-3
+    weights[7, (2, 12288)] = 1, np.nan
+    weights[8, (2, 5000, 12288)] = 1, np.inf, 1
+    return weights
+
+
 def with_ties(x: np.ndarray) -> np.ndarray:
     """Few different numbers, infinities and NaN among them."""
     kinds = np.array([-np.inf, -np.inf, -np.inf, -1, 0, 1, np.inf, np.nan], x.dtype)
@@ -1246,6 +1257,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 67, low=0.0), a(a.rows, low=0.0)),
         lambda a: (np.maximum(a(3, 9000), a.dtype.type(0)), a(3, low=0.0)),
         lambda a: (np.eye(33, dtype=a.dtype)[::2], a(17, low=0.0)),
+        lambda a: (one_weight_each(a.dtype), a(9, low=0.0)),
         lambda a: (np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, np.nan, 1], [1, np.inf, 1]],
                             a.dtype), np.array([0, 0, 0.5, 0.5, 0.25], a.dtype)),
     ],

@@ -7,10 +7,12 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.rng import RandomDefaults
-from gradient.backends.cuda.launching import KernelLauncher, computed_in
+from gradient.backends.cuda.launching import KernelLauncher, block_of, computed_in
 from gradient.dtypes import float32, float64, int64
 
 BLOCK = 256
+IN_ONE_BLOCK, PART = 8192, 4096
+"""Weights of a row up to which one block draws, and of a part of a longer one."""
 WIDE = float32.numpy, float64.numpy
 """Of 16-bit weights, sums are rounded before they are compared: left to the default."""
 
@@ -60,7 +62,20 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
             return super().categorical(weights, uniform)
         out = self.empty(uniform.shape, int64.numpy)
         weights, uniform = self.contiguous(weights), self.contiguous(uniform)
-        self.launch_rows("scans", "categorical", weights, weights, uniform, out)
+        rows, columns = uniform.size, weights.shape[-1]
+        parts = -(-columns // PART) if columns > IN_ONE_BLOCK else 1
+        of_part = np.int64(PART if parts > 1 else columns)
+        block, sums = block_of(int(of_part)), None
+        if parts > 1:
+            sums = self.empty((rows, parts), np.dtype(computed_in(weights)))
+            self.launch(
+                "scans", "part_sums", weights, (rows * parts,), block,
+                weights, sums, np.int64(columns), of_part,
+            )  # fmt: skip
+        self.launch(
+            "scans", "categorical", weights, (rows,), block,
+            weights, uniform, sums, out, np.int64(columns), of_part,
+        )  # fmt: skip
         return out
 
 

@@ -7,8 +7,10 @@
 // A block takes a row, PER columns of each thread at a time, and carries the sum on; in an order that
 // does not change. So that rounding never gives a column of weight 0, one is chosen among those of
 // positive weight, and the last of them where the sums of the second pass end below those of the first.
+// Of a long row, such as a vocabulary, part_sums has a block for each `of_part` columns, and categorical
+// reads only the part that the draw falls into again.
 // Bytes: cumsum reads and writes each number once, categorical reads it twice, the second time mostly
-// from the cache. Grid: one block a row.
+// from the cache. Grid: one block a row; of part_sums, one a part.
 #include "rows.cuh"
 #include "scans.cuh"
 
@@ -47,30 +49,60 @@ template <class T> __device__ void cumsum(const T* x, T* out, Int columns) {
     });
 }
 
+template <class T> __device__ computed<T> sum_of(const T* x, Int columns) {
+    typedef computed<T> A;
+    return each_chunk(x, columns, [](Int, const A*, const A*) { return false; });
+}
+
+// sums[row][part]
 template <class T>
-__device__ void categorical(const T* weights, const T* uniform, Int* out, Int columns) {
+__device__ void part_sums(const T* weights, computed<T>* sums, Int columns, Int of_part) {
+    const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
+    const T* from = weights + blockIdx.x / parts * columns + start;
+    const computed<T> sum = sum_of(from, min(of_part, columns - start));
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// `part_sum` is null where a row is one part.
+template <class T>
+__device__ void categorical(const T* weights, const T* uniform, const computed<T>* part_sum, Int* out,
+                            Int columns, Int of_part) {
     typedef computed<T> A;
     constexpr Int NONE = 0x7fffffffffffffff;
     __shared__ Int reached, last;
+    const Int parts = (columns + of_part - 1) / of_part;
     weights += blockIdx.x * columns;
     if (threadIdx.x == 0) reached = NONE, last = -1;
-    const A total = each_chunk(weights, columns, [](Int, const A*, const A*) { return false; });
+    A total = 0, before = 0;
+    if (!part_sum) total = sum_of(weights, columns);
+    else
+        for (Int part = 0; part < parts; part++) total += part_sum[blockIdx.x * parts + part];
     const A share = (1 - A(uniform[blockIdx.x])) * total;
+    Int start = 0;
+    if (part_sum && total > 0)  // the first part with weights whose end reaches the share
+        for (Int part = 0; part < parts; part++) {
+            const A sum = part_sum[blockIdx.x * parts + part];
+            start = part * of_part;
+            if (sum > 0 && before + sum >= share) break;
+            before += sum;
+        }
     if (total > 0)
-        each_chunk(weights, columns, [&](Int first, const A* sums, const A* numbers) {
+        each_chunk(weights + start, min(of_part, columns - start),
+                   [&](Int first, const A* sums, const A* numbers) {
             Int mine = NONE, positive = -1;
 #pragma unroll
             for (int k = PER - 1; k >= 0; k--) {
                 if (!(numbers[k] > 0)) continue;
                 if (positive < 0) positive = first + k;
-                if (sums[k] >= share) mine = first + k;
+                if (before + sums[k] >= share) mine = first + k;
             }
             if (mine != NONE) atomicMin(&reached, mine);
             if (positive >= 0) atomicMax(&last, positive);
             __syncthreads();
             return reached != NONE;
         });
-    if (threadIdx.x == 0) out[blockIdx.x] = reached != NONE ? reached : last;
+    const Int found = reached != NONE ? reached : last;
+    if (threadIdx.x == 0) out[blockIdx.x] = found < 0 ? found : start + found;
 }
 
 #define EXPORT(NAME, T)                                                                           \
@@ -78,7 +110,11 @@ __device__ void categorical(const T* weights, const T* uniform, Int* out, Int co
 FOR_EACH_FLOAT(EXPORT)
 
 #define EXPORT_CATEGORICAL(NAME, T)                                                               \
-    ROW_KERNEL categorical_##NAME(const T* weights, const T* uniform, Int* out, Int columns) {    \
-        categorical(weights, uniform, out, columns);                                              \
+    ROW_KERNEL part_sums_##NAME(const T* weights, computed<T>* sums, Int columns, Int of_part) {  \
+        part_sums(weights, sums, columns, of_part);                                               \
+    }                                                                                             \
+    ROW_KERNEL categorical_##NAME(const T* weights, const T* uniform, const computed<T>* sums,    \
+                                  Int* out, Int columns, Int of_part) {                           \
+        categorical(weights, uniform, sums, out, columns, of_part);                               \
     }
 FOR_EACH_WIDE(EXPORT_CATEGORICAL)
