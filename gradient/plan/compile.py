@@ -139,7 +139,8 @@ class Compiled(Transparent, Generic[P, R]):
             if what is not None and what not in signature.changes[-VARIANTS:]:
                 signature.changes.append(what)
         if signature.calls == 1:  # what is born in a first call is no part of a step
-            return seen_in_use(self.function(*args, **options), signature.used)
+            with memory.exact():  # or what is born would lie between holes that the others left
+                return seen_in_use(self.function(*args, **options), signature.used)
         return self._record(signature, arguments, args, options)
 
     def _record(
@@ -164,15 +165,15 @@ class Compiled(Transparent, Generic[P, R]):
         aliased = Aliased(args, options, arguments.inputs)
         aliases = aliased.aliases
         signature.recordings += 1
-        memory.trim()  # of what loading kernels has freed, so that the plan adds nothing to it
         absent = watch.gradients_absent()
         states = watch.random_states()
         function = functools.partial(self.function, **aliased.options)
         run = WithBackward(function, aliases, signature.used)
         try:
-            recording = record(
-                run, *aliased.args, inputs=aliases, strict=self.fullgraph, device=device
-            )
+            with memory.exact():  # what a recording holds comes on top
+                recording = record(
+                    run, *aliased.args, inputs=aliases, strict=self.fullgraph, device=device
+                )
         finally:
             handed = aliased.hand_back()
         recording.backward = run.backward

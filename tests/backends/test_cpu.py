@@ -382,6 +382,30 @@ def test_freed_memory_is_kept() -> None:
     assert int(out) < 4096  # the pages of one result of 16 MiB
 
 
+def test_freed_memory_goes_back_where_memory_is_exact() -> None:
+    if not memory.keep_freed():
+        pytest.skip("not glibc, or set by the user")
+    out = python(
+        "import numpy as np, gradient\n"
+        "from gradient import backends\n"
+        "from gradient.backends.numpy import memory\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) >> 8\n"
+        "def freed():\n"
+        "    blocks = [np.ones(1 << 20, np.uint8) for _ in range(100)]\n"
+        "    before = resident()\n"
+        "    del blocks[::2]  # which leaves holes\n"
+        "    return before - resident()\n"
+        "backends.get('cpu')\n"
+        "with memory.exact():\n"
+        "    given_back = freed()\n"
+        "print(given_back, freed())"
+    )
+    given_back, kept = map(int, out.split())
+    assert given_back >= 45  # MiB
+    assert kept <= 5
+
+
 def test_kernels_take_a_copy_of_what_they_can_not_walk() -> None:
     x = np.ones((300, 300), np.float32)
     x.setflags(write=False)

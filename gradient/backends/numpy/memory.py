@@ -14,6 +14,7 @@ import mmap
 import os
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from gradient.backends.packed import memory_of
 MIB = 1 << 20
 LARGEST = 256 * MIB
 """Blocks above this are still given back at once."""
+LARGE = MIB // 4
+"""Blocks from this on are, too, where memory is to be `exact`."""
 KEPT = 1024 * MIB
 """Free memory at the heap's end above which it is given back."""
 
@@ -41,6 +44,23 @@ def keep_freed() -> bool:
     # Older versions take at most 32 MiB for the first.
     kept = libc.mallopt(_M_MMAP_THRESHOLD, LARGEST) or libc.mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, KEPT))
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Context: large blocks that do not fit what is free now come from the system, and go back as
+    they are freed, so that none lies in the way of others; the price is what `keep_freed` saves.
+    """
+    if not keep_freed():
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+    try:
+        yield
+    finally:
+        keep_freed()
 
 
 def trim() -> None:
