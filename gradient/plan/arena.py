@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -14,7 +16,14 @@ ALIGNMENT = 64
 
 
 MANY = 1000
-"""Buffers beyond which the slower layout, whose time grows with their square, is not tried."""
+"""Buffers beyond which the slower layouts, whose time grows with their square, are not tried."""
+
+EFFORT = 1 << 21
+"""Pairs of buffers that are looked at, at least, for each of the slower layouts: about 0.1 s."""
+SLACK = 1 << 16
+"""Bytes that a layout may waste."""
+TRIES = 64
+"""Layouts of one kind that are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +53,70 @@ def lifetimes(
 
 
 def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
-    """A layout with little waste: the better of two strategies, if there is time for the second."""
-    layout = _by_birth(lives, buffers)
-    if len(lives) > MANY:
-        return layout
-    return min(layout, _by_size(lives, buffers), key=lambda each: each.nbytes)
+    """A layout with little waste: the best of several, if there is time for more than one.
+
+    The largest buffers first, or those first that are alive when most is: where one of them ends at
+    the layout's end, it takes part in a crowd that was not seen, and goes before the others.
+    """
+    best = _by_birth(lives, buffers)
+    if not lives or len(lives) > MANY:
+        return best
+    held = _held(lives, buffers)
+    least = max(held)
+    for order in (_by_size(lives, buffers), _by_crowd(lives, buffers, held)):
+        for _ in range(max(1, min(TRIES, EFFORT // len(lives) ** 2))):
+            if best.nbytes <= least + SLACK:
+                break
+            layout, topmost = _first_fit(order, lives, buffers)
+            best = min(best, layout, key=lambda each: each.nbytes)
+            order.remove(topmost)
+            order.insert(0, topmost)
+    return best
 
 
-def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
-    """A layout by first fit among buffers alive at the same time, largest first."""
+def _held(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> list[int]:
+    """The bytes of the buffers that are alive at each call: no layout has less than the most."""
+    held = [0] * (2 + max(dies for _, dies in lives.values()))
+    for root, (born, dies) in lives.items():
+        held[born] += _size(buffers[root])
+        held[dies + 1] -= _size(buffers[root])
+    return list(accumulate(held))
+
+
+def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> list[Ref]:
+    return sorted(lives, key=lambda root: -buffers[root].nbytes)
+
+
+def _by_crowd(
+    lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer], held: Sequence[int]
+) -> list[Ref]:
+    """Those that are alive at the call that holds most come first, among them the largest."""
+    most = {root: max(held[born : dies + 1]) for root, (born, dies) in lives.items()}
+    return sorted(lives, key=lambda root: (-most[root], -buffers[root].nbytes))
+
+
+def _first_fit(
+    order: Sequence[Ref], lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]
+) -> tuple[Layout, Ref]:
+    """A layout in which each buffer has the first place that is free while it lives, and the buffer
+    at its end."""
     offsets: dict[Ref, int] = {}
-    total = 0
-    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first use, last use)
-    for root in sorted(lives, key=lambda root: -buffers[root].nbytes):
+    total, topmost = 0, order[0]
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first use, last use), in order
+    for root in order:
         born, dies = lives[root]
-        beside = sorted(each for each in placed if each[2] <= dies and born <= each[3])
-        at, size = _gap([each[:2] for each in beside], buffers[root])
+        size = _size(buffers[root])
+        at = 0
+        for offset, end, first, last in placed:
+            if first <= dies and born <= last:
+                if offset - at >= size:
+                    break
+                at = max(at, end)
         offsets[root] = at
-        placed.append((at, at + size, born, dies))
-        total = max(total, at + size)
-    return Layout(offsets, total)
+        insort(placed, (at, at + size, born, dies))
+        if at + size > total:
+            total, topmost = at + size, root
+    return Layout(offsets, total), topmost
 
 
 def place_during(
@@ -84,15 +137,9 @@ def place_during(
     return at
 
 
-def _gap(taken: Sequence[tuple[int, int]], buffer: Buffer) -> tuple[int, int]:
-    """The first free offset beside taken ranges, in order, and its size in bytes."""
-    size = -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
-    at = 0
-    for offset, end in taken:
-        if offset - at >= size:
-            break
-        at = max(at, end)
-    return at, size
+def _size(buffer: Buffer) -> int:
+    """The bytes that a buffer takes."""
+    return -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def _by_birth(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
@@ -103,7 +150,12 @@ def _by_birth(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> L
     for root in sorted(lives, key=lambda root: (lives[root][0], -buffers[root].nbytes)):
         born, dies = lives[root]
         active = sorted(each for each in active if each[2] >= born)
-        at, size = _gap([each[:2] for each in active], buffers[root])
+        size = _size(buffers[root])
+        at = 0
+        for offset, end, _ in active:
+            if offset - at >= size:
+                break
+            at = max(at, end)
         offsets[root] = at
         active.append((at, at + size, dies))
         total = max(total, at + size)

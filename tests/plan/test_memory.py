@@ -17,8 +17,6 @@ from gradient import nn, optim
 from gradient.backends.numpy import kernels, workspace
 from gradient.backends.numpy.workspace import Workspace, working_in
 from gradient.plan import record
-from gradient.plan.arena import Layout, place_during
-from gradient.plan.calls import Buffer, Ref
 from gradient.plan.executors import CpuExecutor
 
 pytestmark = pytest.mark.cpu_only
@@ -109,7 +107,7 @@ def test_memory_that_kernels_hand_on_is_laid_out_with_the_buffers(
     plan = record(step, x, inputs=[x]).plan
     plan = replace(plan, outputs=plan.calls[-1].outputs)
     executor = CpuExecutor(plan)
-    monkeypatch.setattr("gradient.plan.executors.cpu.TRIMMED", 1 << 40)
+    monkeypatch.setattr("gradient.plan.executors.cpu.SPARED", 1 << 40)
     simple = CpuExecutor(plan)
     assert executor.nbytes + (1 << 20) < simple.nbytes
     found = [each.run([x.array], {})[0].tobytes() for each in (executor, simple)]
@@ -239,22 +237,6 @@ def test_a_gradient_that_only_its_parameter_has_moves_out_of_the_way() -> None:
         layer.weight.grad.array,  # type: ignore[union-attr]
         variant.differentiable.executors[0][0]._memory,
     )
-
-
-def test_scratch_memory_lies_where_no_buffer_is_needed() -> None:
-    kib = 1 << 10
-    x = np.zeros(kib, np.uint8)
-    buffers = [Buffer(x.shape, x.dtype, x.strides, "internal", Ref(i)) for i in range(3)]
-    lives = {Ref(0): (0, 1), Ref(1): (1, 4), Ref(2): (3, 4)}
-    layout = Layout({Ref(0): 0, Ref(1): kib, Ref(2): 2 * kib}, 3 * kib)
-
-    def place(call: int, nbytes: int) -> int:
-        return place_during(call, nbytes, layout, lives, buffers)
-
-    assert place(0, 2 * kib) == kib
-    assert place(2, kib) == 0  # the first has died
-    assert place(2, kib + 1) == 2 * kib
-    assert place(4, kib) == 0 and place(4, kib + 1) == 3 * kib  # beyond the end
 
 
 def test_methods_take_their_memory_from_the_arena(one_thread: None) -> None:

@@ -43,6 +43,8 @@ KERNELS = definitions()
 TRIMMED = 1 << 20
 """Bytes of an arena from which on it has pages of its own; and of these, or of a call's arrays,
 before and after which freed memory is given back."""
+SPARED = 1 << 18
+"""Bytes for which an arena is laid out anew, together with the calls' scratch memory."""
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -83,10 +85,10 @@ class CpuExecutor:
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
         self._places, self._externals = places, dict(externals or {})
         steps, boundary, needed = self._lowered_calls(layout, lives)
-        if self.nbytes > layout.nbytes + TRIMMED:  # scratch memory found no room: lay it out, too
+        if self.nbytes > layout.nbytes + SPARED:  # scratch memory found no room: lay it out, too
             lives, buffers = _with_scratch_buffers(lives, buffers, needed)
             better = arena.packed(lives, buffers)
-            if better.nbytes + TRIMMED < self.nbytes:
+            if better.nbytes + SPARED < self.nbytes:
                 steps, boundary, _ = self._lowered_calls(better, lives, needed)
         if self._trims:
             memory.use_huge(self._memory, self.nbytes)
