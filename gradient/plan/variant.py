@@ -24,7 +24,7 @@ from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.parts import equal
-from gradient.plan.passes import simplified, with_fused_chains
+from gradient.plan.passes import simplified, with_fused_chains, with_less_held
 from gradient.plan.passes.fusion import is_fusible
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held
@@ -100,6 +100,8 @@ class Variant:
             self.shortened = self.plan
         else:
             self.shortened = simplified(self.plan.expanded())
+        if device == "cpu":
+            self.shortened = with_less_held(self.shortened)
         self.bound: list[tuple[Tensor, Ref, Any]] = []
         for ref, tensors in second.tensors.items():
             if ref in second.gradients:

@@ -7,6 +7,7 @@ from gradient.plan.passes.constants import with_folded_constants
 from gradient.plan.passes.copies import without_copies
 from gradient.plan.passes.dead import without_dead_calls
 from gradient.plan.passes.fusion import with_fused_chains
+from gradient.plan.passes.order import with_less_held
 from gradient.plan.passes.repeats import without_repeats
 from gradient.plan.plan import Plan
 
@@ -14,6 +15,7 @@ __all__ = [
     "simplified",
     "with_folded_constants",
     "with_fused_chains",
+    "with_less_held",
     "without_copies",
     "without_dead_calls",
     "without_repeats",
