@@ -268,6 +268,28 @@ def test_methods_take_their_memory_from_the_arena(one_thread: None) -> None:
         assert grad is not None and given.tobytes() == grad.numpy().tobytes()
 
 
+def test_activations_of_expanded_gradients_take_theirs_from_the_arena(one_thread: None) -> None:
+    """As of an average over pixels: kernels want a copy of it."""
+    if not kernels.available():
+        pytest.skip("no kernels: NumPy's functions take memory of their own")
+    weight = gradient.randn(512, 512, requires_grad=True)
+
+    def step(x: gradient.Tensor) -> Any:
+        weight.grad = None
+        (x * weight).relu().mean(1).square().sum().backward()
+        return weight.grad
+
+    x = gradient.randn(512, 512)
+    step(x)
+    recording = record(step, x, inputs=[x])
+    (output,) = (ref for t, ref in recording.survivors if t is recording.result)
+    executor = CpuExecutor(replace(recording.plan, outputs=(output,)), poison=True)
+    assert "the method relu_grad" in str(executor)
+    found: list[np.ndarray] = []
+    assert peak(lambda: found.extend(executor.run([x.array], {}))) < x.nbytes + (1 << 16)
+    assert found[0].tobytes() == recording.result.numpy().tobytes()
+
+
 def test_a_workspace_gives_the_place_of_the_result_once() -> None:
     place, block = np.zeros((2, 3), np.float32), np.zeros(128, np.uint8)
     with working_in(Workspace(place, block)):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 
 
@@ -175,8 +175,8 @@ def _each(
     kernel: Callable[..., None], *arrays: np.ndarray, numbers: tuple[float, ...] = ()
 ) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape; numbers: its options."""
-    out = np.empty(arrays[0].shape, arrays[0].dtype)
-    flat = [contiguous(a).reshape(-1) for a in arrays]
+    out = workspace.result(arrays[0].shape, arrays[0].dtype)
+    flat = [workspace.contiguous(a).reshape(-1) for a in arrays]
     flat.append(out.reshape(-1))
     if out.itemsize == 2:
         flat = list(map(kernels.load("half_precision").stored, flat))
