@@ -190,11 +190,16 @@ def chosen(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
-def as_tasks(method: Any) -> tuple[list[Step], list[np.ndarray], np.ndarray]:
+def tried(method: Any) -> tuple[list[Step] | None, list[np.ndarray], np.ndarray]:
     """The tasks of `method(condition, a, b)`, its operands and the place of its result."""
     operands = [np.zeros(WIDE, bool), np.empty(WIDE, np.float32), np.ones(WIDE, np.float32)]
     place, given = np.empty(WIDE, np.float32), operands[2]
     steps = lowered(lambda: method(*operands), operands, lambda x: x is not given, place, method)
+    return steps, operands, place
+
+
+def as_tasks(method: Any) -> tuple[list[Step], list[np.ndarray], np.ndarray]:
+    steps, operands, place = tried(method)
     assert steps is not None
     return steps, operands, place
 
@@ -259,3 +264,24 @@ def test_an_array_that_the_method_keeps_is_not_overwritten() -> None:
 
     as_tasks(method)
     assert (kept == 3).all()
+
+
+def test_a_result_may_be_given_memory_in_which_operands_lay() -> None:
+    def method(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        out = a.copy()  # as `empty` may find them there
+        threads.parallel_for(*elementwise.where_launch(condition, a, b, out))
+        return out
+
+    as_tasks(method)
+
+
+def test_what_is_computed_from_a_copy_is_no_task() -> None:
+    def method(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        out = a.copy()
+        threads.parallel_for(
+            *elementwise.where_launch(condition, chosen(condition, b, a), out, out)
+        )
+        return out
+
+    steps, _, _ = tried(method)
+    assert steps is None

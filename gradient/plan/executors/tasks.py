@@ -199,15 +199,18 @@ class _Seen(NamedTuple):
 
 def _watched(function: Callable[[], Any], operands: list[np.ndarray]) -> _Seen:
     launches: list[tuple[Any, ...]] = []
-    copies: list[bool] = []
+    copies: list[np.ndarray] = []
 
     def launch(*given: Any) -> None:
         launches.append(given)
-        copies.append(any(_is_copy(x, operands) for x in given if _is_array(x)))
+        copies.extend(x for x in given if _is_array(x) and _is_copy(x, operands))
 
     with threads.listening(launch):
         result = function()
-    return _Seen(result, launches, any(copies))
+    # A result may be given memory in which such values were left.
+    made = list(leaves(result, np.ndarray))
+    copied = any(not any(np.may_share_memory(x, y) for y in made) for x in copies)
+    return _Seen(result, launches, copied)
 
 
 def _layout(x: np.ndarray) -> tuple[Any, ...]:
