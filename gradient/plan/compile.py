@@ -338,9 +338,9 @@ def compile(
             eagerly.
         backend, mode, options: accepted for PyTorch's sake. There is one compiler.
         disable: leave the model as it is.
-        fuse: compute chains of elementwise calls in one pass over memory each. Results then differ
-            from eager execution's by rounding (1e-6 relative in float32); each new chain takes a
-            second to compile, once for good.
+        fuse: compute chains of elementwise calls in one pass over memory each, and small calls by
+            kernels, too. Results then differ from eager execution's by rounding (1e-6 relative in
+            float32); each new chain takes a second to compile, once for good.
 
     Raises:
         PlanError (RuntimeError): with `fullgraph`, naming what was read and the line.

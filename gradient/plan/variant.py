@@ -52,7 +52,7 @@ class Variant:
         device: str = "cpu",
         arena_of: Callable[[int], Arena] = own_arena,
     ):
-        self.arena_of = arena_of
+        self.arena_of, self.fuse = arena_of, fuse
         self.backend: Any = backends.get(device)
         self.watch, self.readers = watch, second.readers
         self.replays = 0
@@ -132,7 +132,8 @@ class Variant:
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
-        executor: Any = executor_for(self.shortened, self.backend, externals, self.arena_of)
+        made = executor_for(self.shortened, self.backend, externals, self.arena_of, self.fuse)
+        executor: Any = made
         self.executor = self._ready(executor)
         if self.differentiable is not None:
             self.differentiable.executors = [(executor, lambda: None)]
@@ -281,7 +282,8 @@ class Variant:
         return False
 
     def _another(self) -> CpuExecutor:
-        return self._ready(CpuExecutor(self.shortened, self.externals, arena_of=self.arena_of))
+        given = self.shortened, self.externals, False, self.arena_of, self.fuse
+        return self._ready(CpuExecutor(*given))
 
     def replay(
         self,

@@ -285,3 +285,27 @@ def test_what_is_computed_from_a_copy_is_no_task() -> None:
 
     steps, _, _ = tried(method)
     assert steps is None
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_small_calls_are_kernels_where_a_plan_is_to_be_fused(fuse: bool) -> None:
+    logits, target = gradient.randn(4, 10, requires_grad=True), gradient.tensor([1, 0, 9, -100])
+
+    def step(x: gradient.Tensor) -> Any:
+        logits.grad = None
+        loss = F.cross_entropy(logits * x, target)
+        loss.backward()
+        return loss.detach()
+
+    x = gradient.tensor(2.0)
+    expected, grad = step(x), logits.grad
+    fast = gradient.compile(step, fullgraph=True, fuse=fuse)
+    for _ in range(3):
+        fast(x)
+    started: list[str] = []
+    with threads.listening(lambda kernel, *_: started.append(kernel.__name__)):
+        found = fast(x)
+    assert ("cross_entropy" in started) is fuse and ("cross_entropy_grad" in started) is fuse
+    assert logits.grad is not None and grad is not None
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), 0 if not fuse else 1e-6)
+    np.testing.assert_allclose(logits.grad.numpy(), grad.numpy(), 0 if not fuse else 1e-6, 1e-8)

@@ -25,15 +25,17 @@ def executor_for(
     backend: Any,
     externals: Mapping[Ref, Any] | None = None,
     arena_of: Callable[[int], Arena] = own_arena,
+    repeated: bool = False,
 ) -> Executor:
-    """A plan made ready on its backend: the CPU's, in the memory that `arena_of` gives, one that
-    captures graphs, or one in another process."""
+    """A plan made ready on its backend: the CPU's, in the memory that `arena_of` gives (if it is
+    `repeated`, small calls are kernels, too), one that captures graphs, or one in another process.
+    """
     if hasattr(backend, "graph_recorder"):
         from gradient.plan.executors.graph import GraphExecutor
 
         return GraphExecutor(plan, backend, externals)
     if not hasattr(backend, "client"):
-        return CpuExecutor(plan, externals, arena_of=arena_of)
+        return CpuExecutor(plan, externals, arena_of=arena_of, repeated=repeated)
     from gradient.plan.executors.process import ProcessExecutor
 
     return ProcessExecutor(plan, backend, externals)

@@ -7,6 +7,7 @@ replay is a loop over functions whose arguments are bound. How a call writes to 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
+from gradient.backends import small_calls
 from gradient.backends.numpy import memory
 from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.plan import arena
@@ -52,7 +54,8 @@ class CpuExecutor:
     """A plan with its memory. `poison` fills the arena with NaN before each run, for tests.
 
     `externals` gives arrays for external buffers that lie elsewhere than when they were recorded;
-    `arena_of` gives the memory, of so many bytes, where it is large.
+    `arena_of` gives the memory, of so many bytes, where it is large. If it is `repeated`, small
+    calls go to kernels, too, which round otherwise.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class CpuExecutor:
         externals: Mapping[Ref, np.ndarray] | None = None,
         poison: bool = False,
         arena_of: Callable[[int], Arena] = own_arena,
+        repeated: bool = False,
     ):
         self.plan, self.poison = plan, poison
+        self._kernels = small_calls.repeated if repeated else contextlib.nullcontext
         self.backend: Any = backends.get("cpu")
         self.numbers: Mapping[str, float | int] = {}
         self._cells: dict[tuple[str, str], np.ndarray] = {}
@@ -84,12 +89,14 @@ class CpuExecutor:
         self._memory = self.arena.memory
         self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
         self._places, self._externals = places, dict(externals or {})
-        steps, boundary, needed = self._lowered_calls(layout, lives)
+        with self._kernels():
+            steps, boundary, needed = self._lowered_calls(layout, lives)
         if self.nbytes > layout.nbytes + SPARED:  # scratch memory found no room: lay it out, too
             lives, buffers = _with_scratch_buffers(lives, buffers, needed)
             better = arena.packed(lives, buffers)
             if better.nbytes + SPARED < self.nbytes:
-                steps, boundary, _ = self._lowered_calls(better, lives, needed)
+                with self._kernels():
+                    steps, boundary, _ = self._lowered_calls(better, lives, needed)
         if self._trims:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
@@ -300,8 +307,9 @@ class CpuExecutor:
     ) -> list[np.ndarray]:
         for place, given in zip(places, inputs, strict=True):
             np.copyto(place, given)
-        for function, args in program:
-            function(*args)
+        with self._kernels():
+            for function, args in program:
+                function(*args)
         return [output() for output in outputs]
 
     def __str__(self) -> str:
