@@ -1289,6 +1289,10 @@ CASES: dict[str, list[Case]] = {
     "foreach_mul": [
         lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], a()),
         lambda a: ([a(a.rows, 7).T], a()),
+        lambda a: (
+            [a(a.rows, 7), np.asarray([np.inf, np.nan, -0.0, 6e-8], a.dtype)],
+            np.ones((), a.dtype),
+        ),
     ],
     "foreach_unscale": [
         lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)], THIRD, flag(0)),

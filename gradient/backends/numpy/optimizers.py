@@ -161,7 +161,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         fused, rest = _with_kernel(arrays)
         if rest:
             super().foreach_mul([x for (x,) in rest], factor)
-        if not fused:
+        if not fused or factor == 1:  # as of gradients that need no clipping
             return
         family = kernels.load("optimizers")
         for (x,) in fused:
