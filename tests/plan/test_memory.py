@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gradient
+import gradient.functional as F
 from gradient import nn, optim
 from gradient.backends.numpy import kernels, workspace
 from gradient.backends.numpy.workspace import Workspace, working_in
@@ -288,6 +289,23 @@ def test_activations_of_expanded_gradients_take_theirs_from_the_arena(one_thread
     found: list[np.ndarray] = []
     assert peak(lambda: found.extend(executor.run([x.array], {}))) < x.nbytes + (1 << 16)
     assert found[0].tobytes() == recording.result.numpy().tobytes()
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0)], ids=["contiguous", "transposed"])
+def test_dropout_writes_to_its_place(axes: tuple[int, int]) -> None:
+    if not kernels.available():
+        pytest.skip("no kernels: NumPy's functions take memory of their own")
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        return F.dropout(x.permute(axes), 0.25).sum()
+
+    x, fast = gradient.rand(512, 600), gradient.compile(step, fullgraph=True)
+    for seed in range(5):
+        gradient.manual_seed(seed)
+        expected = step(x).item()
+        gradient.manual_seed(seed)
+        assert fast(x).item() == expected
+    assert peak(lambda: fast(x)) < (x.nbytes if axes == (1, 0) else 0) + (1 << 16)
 
 
 def test_a_workspace_gives_the_place_of_the_result_once() -> None:

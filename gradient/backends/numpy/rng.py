@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gradient.backends.composed.rng import RandomDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 
 KEPT = 256
 """Blocks that are made at once where less is asked for."""
@@ -57,9 +57,9 @@ class RandomKernels(RandomDefaults[np.ndarray]):
     def dropout(self, key: int, offset: int, x: np.ndarray, p: float) -> tuple[np.ndarray, int]:
         if x.dtype != np.float32 or not _many(x.size):
             return super().dropout(key, offset, x, p)
-        blocks, out = -(-x.size // 4), np.empty(x.shape, np.float32)
+        blocks, out = -(-x.size // 4), workspace.result(x.shape, np.float32)
         numbers = np.float32(p), np.float32(1 / (1 - p))
-        rng, flat = kernels.load("rng"), kernels.contiguous(x).reshape(-1)
+        rng, flat = kernels.load("rng"), workspace.contiguous(x).reshape(-1)
         places = *_place(key, offset), flat, out.reshape(-1)
         threads.parallel_for(rng.dropout, blocks, rng.CHUNK, *places, *numbers)
         return out, blocks

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.numpy import threads
 from gradient.backends.numpy.workspace import Workspace, working_in
 from gradient.plan import arena
-from gradient.plan.calls import Call
+from gradient.plan.calls import Call, leaves
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -55,7 +55,7 @@ def with_scratch(
 
 def workspace_of(function: Callable[[], Any], out: Any) -> int:
     """The bytes that a method takes for itself (`gradient.backends.numpy.workspace`), by a run."""
-    counted = Workspace(out if isinstance(out, np.ndarray) else None)
+    counted = Workspace(_place(out))
     with working_in(counted):
         function()
     return counted.used
@@ -67,21 +67,27 @@ def method(function: Callable[[], Any], out: Any, needed: int = 0) -> list[Step]
     if needed:
         scratch = Scratch(0, (needed,), np.dtype(np.uint8), (1,), needed)
         return [(lambda block: _run_in(block, function, out), (scratch,))]
+    place = _place(out)
+    if place is not None and place.nbytes >= LARGE:
+        return [(lambda: _run_in(_NOTHING, function, out), ())]
     if not isinstance(out, np.ndarray):
         return [(lambda: _copy_to(out, function()), ())]
-    if out.nbytes >= LARGE:
-        return [(lambda: _run_in(_NOTHING, function, out), ())]
     return [(lambda: np.copyto(out, function()), ())]
 
 
+def _place(out: Any) -> np.ndarray | None:
+    """The place of the one array that a method gives."""
+    places = list(leaves(out, np.ndarray))
+    return places[0] if len(places) == 1 else None
+
+
 def _run_in(block: np.ndarray, function: Callable[[], Any], out: Any) -> None:
-    place = out if isinstance(out, np.ndarray) else None
-    with working_in(Workspace(place, block)):
+    with working_in(Workspace(_place(out), block)):
         result = function()
-    if place is None:
-        _copy_to(out, result)
+    if isinstance(out, np.ndarray):
+        np.copyto(out, result)
     else:
-        np.copyto(place, result)
+        _copy_to(out, result)
 
 
 def _copy_to(places: Any, results: Any) -> None:
