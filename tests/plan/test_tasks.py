@@ -309,3 +309,38 @@ def test_small_calls_are_kernels_where_a_plan_is_to_be_fused(fuse: bool) -> None
     assert logits.grad is not None and grad is not None
     np.testing.assert_allclose(found.numpy(), expected.numpy(), 0 if not fuse else 1e-6)
     np.testing.assert_allclose(logits.grad.numpy(), grad.numpy(), 0 if not fuse else 1e-6, 1e-8)
+
+
+COPIED: dict[str, tuple[Any, str]] = {
+    "a gradient in another layout": (
+        lambda x: attention(x).transpose(2, 3).contiguous().transpose(2, 3),
+        "numpy.copyto, the kernel attention_grad",
+    ),
+    "rows with gaps": (
+        lambda x: F.linear(x.reshape(8, 40, 64).transpose(0, 1), WIDER),
+        "numpy.copyto, the kernel product",
+    ),
+    "planes with gaps": (
+        lambda x: F.conv2d(x.reshape(1, 16, 16, 80).transpose(1, 3), KERNEL),
+        "numpy.copyto, the kernel",
+    ),
+}
+"""A function of which an operand is copied for a kernel, and what computes that."""
+WIDER, KERNEL = gradient.randn(256, 64) * 0.1, gradient.randn(8, 80, 3, 3) * 0.1
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_operands_are_copied_before_kernels_that_want_them_otherwise(name: str) -> None:
+    if not kernels.available():
+        pytest.skip("no kernels")
+    function, by = COPIED[name]
+    run, x, other = grads(function), gradient.randn(40, 512), gradient.randn(40, 512)
+    run(x)
+    recording = record(run, x, inputs=[x])
+    refs = {id(t): ref for t, ref in recording.survivors}
+    outputs = tuple(refs[id(t)] for t in recording.result)
+    executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
+    assert by in str(executor)
+    for given in (other, x):
+        for found, expected in zip(executor.run([given.array], {}), run(given), strict=True):
+            assert found.tobytes() == expected.numpy().tobytes()

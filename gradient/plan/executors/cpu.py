@@ -23,6 +23,7 @@ from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused, small
+from gradient.plan.executors.copied import lowered_on_copies
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import (
@@ -47,6 +48,7 @@ TRIMMED = 1 << 20
 before and after which freed memory is given back."""
 SPARED = 1 << 18
 """Bytes for which an arena is laid out anew, together with the calls' scratch memory."""
+NO_OTHERS: Mapping[Ref, np.ndarray] = {}
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -189,9 +191,15 @@ class CpuExecutor:
             raise PlanError(f"{call.op} at {call.line} is no view of the memory it is given now")
         self._arrays[out] = made
 
-    def _function(self, call: Call) -> Callable[[], Any]:
-        """The call as the backend has it, on the arrays of its buffers."""
-        args, options = mapped((call.args, call.options), Ref, self._array)
+    def _function(
+        self, call: Call, others: Mapping[Ref, np.ndarray] = NO_OTHERS
+    ) -> Callable[[], Any]:
+        """The call as the backend has it, on the arrays of its buffers or others for them."""
+
+        def array(ref: Ref) -> np.ndarray:
+            return others[ref] if ref in others else self._array(ref)
+
+        args, options = mapped((call.args, call.options), Ref, array)
         method = OPERATORS.get(call.op) or getattr(self.backend, call.op)
         if not call.numbers:
             return lambda: method(*args, **options)
@@ -228,6 +236,10 @@ class CpuExecutor:
         if not call.numbers and call.op in KERNELS and call.op not in self.backend.kept_whole:
             operands = [self._array(ref) for ref in call.inputs]
             found = lowered(function, operands, self._is_own, out, _kind(call))
+            if found is None:
+                by_ref = dict(zip(call.inputs, operands, strict=True))
+                on = functools.partial(self._function, call)
+                found = lowered_on_copies(on, by_ref, self._is_own, out, _kind(call))
             if found is not None:
                 return found
             return method(function, out, workspace_of(function, out))

@@ -1,0 +1,93 @@
+"""Calls that kernels take once an operand lies otherwise: it is copied first, into scratch memory.
+
+A method whose kernels want rows without gaps copies an operand that has some, and Python does. In a
+plan that copy is a step of its own, and the rest is tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.plan.arena import ALIGNMENT
+from gradient.plan.calls import Ref, leaves
+from gradient.plan.executors.program import Scratch, Step, scratch_of
+from gradient.plan.executors.tasks import lowered
+
+Operands = Mapping[Ref, np.ndarray]
+
+
+def lowered_on_copies(
+    function_on: Callable[[Operands], Callable[[], Any]],
+    operands: Operands,
+    own: Callable[[np.ndarray], bool],
+    out: Any,
+    kind: Any,
+) -> list[Step] | None:
+    """The tasks that do what a call does, after copies of operands; None where these do not.
+
+    `function_on` gives the call with other arrays for its operands.
+    """
+    for laid_out in (_as_the_last, _first_without_gaps, _without_gaps):
+        copies = laid_out(operands) if operands else {}
+        if not copies:
+            continue
+        function = function_on(copies)
+        for ref, x in copies.items():
+            np.copyto(x, operands[ref])
+        if not _alike(function_on({})(), function()):
+            continue
+        given = [copies.get(ref, x) for ref, x in operands.items()]
+        made = {id(x) for x in copies.values()}
+        steps = lowered(function, given, lambda x: id(x) in made or own(x), out, kind)  # noqa: B023
+        if steps is not None:
+            return _with_copies(steps, operands, copies)
+    return None
+
+
+def _first_without_gaps(operands: Operands) -> dict[Ref, np.ndarray]:
+    return _without_gaps(dict([next(iter(operands.items()))]))
+
+
+def _without_gaps(operands: Operands) -> dict[Ref, np.ndarray]:
+    return {
+        ref: np.empty(x.shape, x.dtype)
+        for ref, x in operands.items()
+        if x.dtype.kind in "fV" and x.size and not x.flags.c_contiguous
+    }
+
+
+def _as_the_last(operands: Operands) -> dict[Ref, np.ndarray]:
+    """The first operand, which is the gradient where there is one, as the last of its shape: the
+    result that it is the gradient of."""
+    ref, x = next(iter(operands.items()))
+    alike = [y for y in operands.values() if (y.shape, y.dtype) == (x.shape, x.dtype)]
+    made = np.empty_like(alike[-1], subok=False)
+    return {ref: made} if x.dtype.kind in "fV" and x.size and made.strides != x.strides else {}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    pairs = zip(leaves(a, np.ndarray), leaves(b, np.ndarray), strict=True)
+    return all(x.tobytes() == y.tobytes() for x, y in pairs)
+
+
+def _with_copies(steps: Sequence[Step], operands: Operands, copies: Operands) -> list[Step]:
+    """The steps on scratch memory in the place of the copies, which is filled before."""
+    end = scratch_of(steps)
+    offsets: dict[Ref, int] = {}
+    for ref, x in copies.items():
+        offsets[ref] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = offsets[ref] + x.nbytes
+
+    def placed(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            for ref, copy in copies.items():
+                if np.may_share_memory(x, copy):
+                    at = offsets[ref] + x.ctypes.data - copy.ctypes.data
+                    return Scratch(at, x.shape, x.dtype, x.strides, end)
+        return x
+
+    first = [(np.copyto, (placed(x), operands[ref])) for ref, x in copies.items()]
+    return [*first, *((function, tuple(map(placed, given))) for function, given in steps)]
