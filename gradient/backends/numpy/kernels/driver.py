@@ -4,7 +4,8 @@ A list is a table of rows, one a task, of COLUMNS numbers each (below). Its work
 tickets: a ticket is one chunk of one task, or a run of tasks that each are one chunk and follow
 one another. Tickets are drawn in order from one counter, by the thread that called and by whatever
 workers have come: the caller never waits for a worker to wake up, only for chunks that a worker
-holds. So a thread that the system delays costs one chunk.
+holds. So a thread that the system delays costs one chunk. Of a list of one task the workers draw
+from the end: a thread of two then has the same half of an array in each call, in its own cache.
 
 What the threads share lies in one block of memory, the control block, each number in a cache line
 of its own. Why each needs no lock is written beside it.
@@ -20,6 +21,8 @@ GATE       Bits 0-15: workers inside the list; OPEN: they may enter; STOP: they 
            wrote before it to the worker whose entry reads it (acquire); leaving (a subtraction)
            releases what the worker wrote to the owner who reads zero.
 TICKET     The next ticket: an atomic addition gives each number to one thread. It orders nothing.
+           Of a list of one task it is the caller's, and above 32 bits how many workers have drawn:
+           one addition tells both, and so that none is drawn twice.
 COMPLETED  Tickets that are done. A thread adds one after a chunk (release) and waits, before a
            task that needs earlier ones, until it reads their number (acquire): what they wrote is
            then visible, as all additions to one word form one release sequence. It never counts
@@ -84,6 +87,11 @@ LISTS = -1
 ENTRY, BLOCK, N, CHUNK, FIRST, END, AFTER = range(0, 56, 8)
 COLUMNS = 7
 ROW = 8 * COLUMNS
+
+ONE = -1
+"""ROWS of a list of one task, whose workers draw tickets from the end."""
+AHEAD, BACK = 1, 1 << 32
+"""What a caller and a worker add to TICKET as they draw one of these."""
 
 YIELDS = 500
 """Times that a worker with nothing to do lets others run before it sleeps."""
@@ -305,7 +313,7 @@ def worker(control, seat):
             return
         if swap(control + GATE, gate, gate + 1):
             seen = gate // LIST
-            _take_part(control)
+            _take_part(control, BACK)
             add(control + GATE, -1)
 
 
@@ -329,7 +337,7 @@ def run_one(control, entry, code, block, n, chunk):
     write(block, code)
     tickets = (n + chunk - 1) // chunk
     workers = min(read(control + WORKERS), tickets - 1)
-    if workers < 1 or not swap(control + OWNER, 0, LISTS):
+    if workers < 1 or tickets >= BACK >> 1 or not swap(control + OWNER, 0, LISTS):
         _run_chunks(entry, block, n, chunk)
         return read(read(block + 8)) != 0
     row = control + CONTROL_SIZE
@@ -341,7 +349,7 @@ def run_one(control, entry, code, block, n, chunk):
     write(row + END, tickets)
     write(row + AFTER, 0)
     write(control + TABLE, row)
-    write(control + ROWS, 1)
+    write(control + ROWS, ONE)
     write(control + TICKETS, tickets)
     _run_on_pool(control, workers)
     return read(read(block + 8)) != 0
@@ -357,7 +365,7 @@ def _run_on_pool(control, workers):
     if load(control + SLEEPERS) > 0:
         _bar_sleepers(control)
         wake_up(control, workers)
-    _take_part(control)
+    _take_part(control, AHEAD)
     add(control + GATE, -OPEN)
     looks = 0
     while load(control + GATE) & INSIDE:
@@ -366,8 +374,11 @@ def _run_on_pool(control, workers):
 
 
 @subroutine
-def _take_part(control):
+def _take_part(control, draw):
     """Draw tickets until there are no more."""
+    if read(control + ROWS) == ONE:
+        _take_chunks(control, draw)
+        return
     row = read(control + TABLE)
     last = row + ROW * read(control + ROWS)
     tickets = read(control + TICKETS)
@@ -389,6 +400,22 @@ def _take_part(control):
             call(read(follower + ENTRY), 0, read(follower + N), read(follower + BLOCK))
             follower += ROW
         add(control + COMPLETED, 1)
+
+
+@subroutine
+def _take_chunks(control, draw):
+    """As `_take_part`, of a list of one task: the caller from the first chunk on, workers from the
+    last one back."""
+    row = read(control + TABLE)
+    tickets, n, chunk = read(control + TICKETS), read(row + N), read(row + CHUNK)
+    entry, block = read(row + ENTRY), read(row + BLOCK)
+    while True:
+        drawn = add(control + TICKET, draw)
+        front, back = drawn & (BACK - 1), drawn // BACK
+        if front + back >= tickets:
+            return
+        start = (front if draw == AHEAD else tickets - 1 - back) * chunk
+        call(entry, start, min(start + chunk, n), block)
 
 
 @subroutine
