@@ -100,10 +100,10 @@ def of_one(made: Op) -> Callable[..., Any]:
         return call
 
     def call_simple(input: Tensor) -> Tensor:
-        x = input
         try:
-            backend, array = x.backend, x.array
-            if checked and array.dtype.char in checked:
+            backend = input.backend
+            array: Any = input.array
+            if array.dtype.char in checked:
                 array = promote(made, backend, [array])[0]
             y = (
                 on_device_of(backend, function, array)
@@ -111,19 +111,19 @@ def of_one(made: Op) -> Callable[..., Any]:
                 else function(backend, array)
             )
         except Exception as error:
-            raise explain(made, (x,), error) from error
+            raise explain(made, (input,), error) from error
         out = new_variable(TensorType.cls)
         out.array = y
         out.backend = backend
         out._grad = None
-        parent = x.node
+        parent = input.node
         if parent is not None and differentiable and mode.grad:
             out.node = node = Node()
             node.op = made
             node.parents = (parent,)
             node.backend = backend
             node.sequence_nr = next_sequence_nr()
-            node.saved = (array,) if saves_x else (y,) if saves_out else ()
+            node.saved = (y,) if saves_out else (array,) if saves_x else ()
             node.shape = y.shape
             node.dtype = y.dtype
             frame = getframe(1)

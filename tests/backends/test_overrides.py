@@ -109,6 +109,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_ROWS", 1)
     monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
     monkeypatch.setattr("gradient.backends.numpy.reductions.MANY", 1)
+    monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)
     monkeypatch.setattr(blas, "MANY_THREADS", 0)
@@ -151,6 +152,8 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
     holders = [kind for kind in NumpyBackend.__mro__ if method in vars(kind)]
     monkeypatch.setattr(holders[-1], method, refuse)
     if method in (
+        "exp",
+        "tanh",
         "matmul",
         "index_add",
         "cumsum",
@@ -435,6 +438,8 @@ AT_OFFSETS: dict[str, Any] = {
     "attention": lambda o: o.heads(),
     "attention_grad": attention_grad,
     "cached_attention": cached_attention,
+    "exp": lambda o: (-abs(o.rows()),),
+    "tanh": lambda o: (both_signs(o),),
     "relu": lambda o: (both_signs(o),),
     "where": lambda o: (both_signs(o) > 0, both_signs(o), o.plain(2 * o.ROWS, o.COLUMNS)),
     "relu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), np.maximum(both_signs(o), 0)),

@@ -105,10 +105,8 @@ class NumpyBackend(
     # Bound straight to functions in C: a method call less on the hottest path.
     empty = staticmethod(np.empty)  # type: ignore[assignment]
     zeros = staticmethod(np.zeros)  # type: ignore[assignment]
-    exp = staticmethod(np.exp)  # type: ignore[assignment]
     log = staticmethod(np.log)  # type: ignore[assignment]
     sqrt = staticmethod(np.sqrt)  # type: ignore[assignment]
-    tanh = staticmethod(np.tanh)  # type: ignore[assignment]
     sin = staticmethod(np.sin)  # type: ignore[assignment]
     cos = staticmethod(np.cos)  # type: ignore[assignment]
     maximum = staticmethod(np.maximum)  # type: ignore[assignment]

@@ -38,7 +38,7 @@ UFUNCS: dict[str, np.ufunc] = {
     "trunc": np.trunc, "round": np.rint, "abs": np.abs, "maximum": np.maximum,
     "minimum": np.minimum,
 }  # fmt: skip
-"""The calls that the CPU backend makes by one ufunc."""
+"""The calls that the CPU backend makes by one ufunc; large ones of a few by a kernel."""
 
 
 def _ufunc(ufunc: np.ufunc) -> Lowering:
@@ -77,6 +77,18 @@ def _where(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Ste
     if out.flags.c_contiguous and elementwise.takes_where(condition, a, b):
         return [(task, elementwise.where_launch(condition, a, b, out))]
     return [(np.copyto, (out, b)), (np.copyto, (out, a, "same_kind", condition))]
+
+
+def _function(name: str) -> Lowering:
+    by_numpy = _ufunc(UFUNCS[name])
+
+    def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+        (x,) = args
+        if out.flags.c_contiguous and elementwise.takes_function(x):
+            return [(task, elementwise.function_launch(name, x, out))]
+        return by_numpy(args, options, out)
+
+    return lowering
 
 
 def _reduction(ufunc: np.ufunc, sums: bool) -> Lowering:
@@ -257,6 +269,7 @@ def _has_zero(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[
 
 LOWERINGS: dict[str, Lowering] = {
     **{name: _ufunc(ufunc) for name, ufunc in UFUNCS.items()},
+    **{name: _function(name) for name in elementwise.FUNCTIONS},
     "pow": _power,
     "where": _where,
     "sum": _reduction(np.add, True),

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.functions import exp, log1p, normal, sigmoid
+from gradient.backends.numpy.kernels.functions import (
+    F4,
+    I4,
+    MODERATE4,
+    exp,
+    log1p,
+    normal,
+    sigmoid,
+    small_exp,
+    tanh,
+)
 from gradient.backends.numpy.kernels.half_precision import get, put
 
-CHUNK = 1 << 16
+BLOCK = 4096
+"""Elements that are tried together by a quicker way, and stay in the first cache."""
+
+CHUNK = 1 << 15
 """Elements a thread takes at a time: the inputs and output of most kernels fit its L2 cache."""
 
 # Arrays are cut to their part first: with a loop from 0, LLVM knows that no index is negative, and
@@ -52,6 +65,30 @@ def where(start, stop, condition, a, b, y):
         for i in range(y.size):
             v = b[i]
             y[i] = u if condition[i] else v
+
+
+@strict_kernel
+def exp_of(start, stop, x, y):
+    """Of float32. Each block is tried by `small_exp`, unless that would overwrite it."""
+    apart = x.ctypes.data != y.ctypes.data
+    for first in range(start, stop, BLOCK):
+        a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
+        largest = I4(0)  # of the numbers' bits but the sign
+        if apart:
+            for i in range(a.size):
+                v = a[i]
+                largest = max(largest, I4(F4(v).view(I4) & I4(0x7FFFFFFF)))
+                b[i] = small_exp(v)
+        if not apart or largest > MODERATE4:
+            for i in range(a.size):
+                b[i] = exp(a[i])
+
+
+@strict_kernel
+def tanh_of(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = tanh(x[i])
 
 
 @strict_kernel

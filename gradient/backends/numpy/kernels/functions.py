@@ -1,6 +1,6 @@
 """Functions of numbers without branches or library calls: LLVM turns loops over them into vectors.
 
-`exp` is within 1.1 ulp of the exact value, and about twice as fast as NumPy's in float32.
+`exp` is within 1.1 ulp of the exact value: of float32 at most one number from the nearest one.
 The polynomials' coefficients were found by Remez exchange in 60-digit arithmetic, for the least
 relative error.
 """
@@ -17,8 +17,18 @@ from gradient.backends.numpy.kernels.compilation import STRICT
 F4, I4 = np.float32, np.int32
 
 LOG2_E4, LOG2_E8 = F4(1.4426950408889634), 1.4426950408889634
+LOG2_E_TWICE4, HALF_LOG_2 = F4(2.8853900817779268), F4(0.34657359027997264)
 # The coefficients of (e^r - 1 - r) / r^2, the highest first.
 EXP4 = (F4(0.0013814660), F4(0.0083687027), F4(0.041668386), F4(0.16666521), F4(0.49999993))
+# Those of (e^2r - 1) / r, and of (tanh(x) - x) / x^3 in x^2.
+SQUARE4 = (
+    *(F4(0.0891753026), F4(0.2678127517), F4(0.6666634401)),
+    *(F4(1.333320421), F4(2.000000005), F4(2.000000022)),
+)
+TANH4 = (
+    *(F4(-0.00570497775), F4(0.02063907782), F4(-0.0537397117)),
+    *(F4(0.1333144215), F4(-0.3333328194)),
+)
 EXP8 = (
     *(2.4999950963104772335e-8, 2.7630195692293963804e-7, 2.7557586502445276569e-6),
     *(2.4801493253544156586e-5, 1.9841269506733128964e-4, 1.3888888943471455892e-3),
@@ -31,6 +41,10 @@ LOG_2_HIGH8, LOG_2_LOW8 = 0.6931471803691238, 1.9082149292705877e-10
 # Adding 1.5 * 2^(mantissa bits) rounds to an integer, which then stands in the lowest bits.
 ROUND4, ROUND8 = F4(12582912.0), 6755399441055744.0
 ROUND_BITS4, ROUND_BITS8 = I4(0x4B400000), 0x4338000000000000
+# The same, where that integer is to have an exponent's bias, once or twice.
+ROUND_ONCE4, ROUND_TWICE4 = F4(12582912.0 + 127), F4(12582912.0 + 254)
+MODERATE4 = I4(0x42AE0000)  # the bits of 87
+EXPONENT4, SIGN4 = I4(0x7F800000), I4(-(2**31))
 SQRT_2PI4, SQRT_2PI8 = F4(2.5066282746310002), 2.5066282746310002
 INV_SQRT_2PI4, INV_SQRT_2PI8 = F4(0.3989422804014327), 0.3989422804014327
 
@@ -42,24 +56,32 @@ def exp(x):
 
 
 @register_jitable(**STRICT)
-def _split4(x):
-    """The bits of n, and e^r - 1, of e^x = 2^n e^r."""
-    shifted = x * LOG2_E4 + ROUND4
-    n = shifted - ROUND4
+def _split4(x, rounding):
+    """e^r - 1 of e^x = 2^n e^r, and the bits of `rounding` + n, a number as ROUND4."""
+    shifted = x * LOG2_E4 + rounding
+    n = shifted - rounding
     r = (x - n * LOG_2_HIGH4) - n * LOG_2_LOW4
     p = EXP4[0] * r + EXP4[1]
     p = p * r + EXP4[2]
     p = p * r + EXP4[3]
     p = p * r + EXP4[4]
-    return I4(F4(shifted).view(I4) - ROUND_BITS4), p * (r * r) + r
+    return p * (r * r) + r, F4(shifted).view(I4)
 
 
 def _exp4(x):
-    bits, p = _split4(min(max(x, F4(-104)), F4(89)))
-    half = I4(bits >> I4(1))
-    first = I4((half + I4(127)) << I4(23)).view(F4)
-    second = I4((bits - half + I4(127)) << I4(23)).view(F4)
-    return (p + F4(1)) * first * second
+    p, bits = _split4(min(max(x, F4(-104)), F4(89)), ROUND_TWICE4)
+    # The exponents with their bias of 127 are halves of n + 254.
+    half = I4(I4(bits << I4(22)) & EXPONENT4)
+    first, second = half.view(F4), I4(I4(bits << I4(23)) - half).view(F4)
+    return (p * first + first) * second
+
+
+@register_jitable(**STRICT)
+def small_exp(x):
+    """`exp` of a float32 number from -87 to 87: the same bits, in two thirds of the time."""
+    p, bits = _split4(x, ROUND_ONCE4)
+    power = I4(bits << I4(23)).view(F4)
+    return p * power + power
 
 
 @register_jitable(**STRICT)
@@ -134,17 +156,33 @@ def _log1p(x):
 
 
 def tanh(x):
-    """(e^2x - 1) / (e^2x + 1), where e^2|x| - 1 = 2^n (e^r - 1) + (2^n - 1) keeps its digits near
-    0. Within 2.5 ulp of the exact value."""
+    """In float32 1 - 2 / (e^2|x| + 1), or near 0 a polynomial: at most one float32 number from the
+    nearest one. In float64 (e^2x - 1) / (e^2x + 1), where e^2|x| - 1 = 2^n (e^r - 1) + (2^n - 1)
+    keeps its digits near 0: within 2.5 ulp of the exact value."""
     raise NotImplementedError("kernels only")
 
 
 def _tanh4(x):
-    bits, p = _split4(min(F4(2) * abs(x), F4(20)))
-    power = I4((bits + I4(127)) << I4(23)).view(F4)
-    e = power * p + (power - F4(1))
-    y = e / (e + F4(2))
-    return -y if x < F4(0) else y
+    a = abs(x)
+    q = a * a
+    p = TANH4[0] * q + TANH4[1]
+    p = p * q + TANH4[2]
+    p = p * q + TANH4[3]
+    p = p * q + TANH4[4]
+    near = p * (q * a) + a
+    b = min(a, F4(10))  # where tanh is 1
+    shifted = b * LOG2_E_TWICE4 + ROUND_ONCE4
+    n = shifted - ROUND_ONCE4
+    r = b - n * HALF_LOG_2
+    e = SQUARE4[0] * r + SQUARE4[1]
+    e = e * r + SQUARE4[2]
+    e = e * r + SQUARE4[3]
+    e = e * r + SQUARE4[4]
+    e = e * r + SQUARE4[5]
+    power = I4(F4(shifted).view(I4) << I4(23)).view(F4)
+    far = F4(1) - F4(2) / (e * (power * r) + (power + F4(1)))
+    y = F4(near if a < F4(0.625) else far)
+    return I4(y.view(I4) | I4(F4(x).view(I4) & SIGN4)).view(F4)
 
 
 def _tanh8(x):

@@ -1,0 +1,82 @@
+"""Functions of large float32 arrays by kernels: how near they come to the exact values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends
+from gradient.backends.numpy import elementwise, threads
+from gradient.plan import record
+from gradient.plan.executors import CpuExecutor
+
+pytestmark = [pytest.mark.cpu_only, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+
+FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"exp": np.exp, "tanh": np.tanh}
+
+
+@pytest.fixture(autouse=True)
+def kernels_there() -> None:
+    pytest.importorskip("numba")
+
+
+def samples() -> np.ndarray:
+    """Numbers of each sign and exponent, subnormal ones too, infinities, NaN and both zeros."""
+    every = np.arange(0, 1 << 32, 16411, np.uint64).astype(np.uint32).view(np.float32)
+    edges = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 0.625, -0.625, 10.0, -10.0]
+    edges += [88.722839, 88.72284, -87.33655, -103.27893, -103.9720840, -104.0, -150.0]
+    return np.concatenate([every, np.array(edges, np.float32)])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_are_at_most_one_number_from_the_nearest(name: str):
+    x = samples()
+    got = getattr(backends.get("cpu"), name)(x)
+    nearest = FUNCTIONS[name](x.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(nearest))
+    numbers = ~np.isnan(got)
+    assert np.array_equal(np.signbit(got[numbers]), np.signbit(nearest[numbers]))
+    # Of one sign, the next number has the next integer's bits; infinity comes after the largest.
+    places, wanted = (v[numbers].view(np.int32).astype(np.int64) for v in (got, nearest))
+    assert np.abs(places - wanted).max() <= 1
+    exact = numbers & ((x == 0) | np.isinf(x))
+    assert np.array_equal(got[exact], nearest[exact])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bits_do_not_depend_on_threads_or_the_array(name: str):
+    be, x = backends.get("cpu"), samples()
+    before = threads.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results.append(getattr(be, name)(x).tobytes())
+    finally:
+        threads.set_num_threads(before)
+    assert results[0] == results[1] == results[2]
+    n = elementwise.MANY + 13
+    assert getattr(be, name)(x[7 : 7 + n]).tobytes() == results[0][28 : 28 + 4 * n]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_result_may_lie_in_the_place_of_the_numbers(name: str):
+    x = np.where(np.isfinite(samples()), samples(), np.float32(1))[::5].copy()
+    expected = getattr(backends.get("cpu"), name)(x)
+    threads.parallel_for(*elementwise.function_launch(name, x, x))
+    assert x.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_replay_gives_the_same_bits(name: str):
+    x = gradient.randn(3, elementwise.MANY)
+    recording = record(lambda: getattr(x, name)())
+    outputs = tuple(ref for _, ref in recording.survivors)
+    executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
+    assert [step[0] for step in executor.program] == [threads.run_tasks]
+    (replayed,) = executor.run([], {})
+    assert replayed.tobytes() == recording.result.numpy().tobytes()
