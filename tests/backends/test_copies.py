@@ -43,6 +43,10 @@ def test_copies_of_runs(dtype: Any, started: list[Any]) -> None:
         x[:, ::2, 1:, :17],
         x[:, :, :1, 3:30],
         np.broadcast_to(x[:, :1], x.shape),
+        np.broadcast_to(x[:, :, :, :1], x.shape),
+        np.broadcast_to(x[:, :1, :, :1], x.shape),
+        np.broadcast_to(x[0, 0, 0, 0], (9, 9, 9)),
+        np.broadcast_to(dtype(-0.5), 3 * (1 << 15)),
         drawn(3, 2 * (1 << 16), dtype=dtype)[1:, :],
         drawn(3, 3 * (1 << 15) + 7, dtype=dtype)[:, :-3],
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,29 +57,84 @@ def _fits(x: Any, first: np.ndarray, axis: int) -> bool:
 
 def _copied(x: np.ndarray, out: np.ndarray) -> bool:
     """Whether a kernel has copied x to `out`, of its shape."""
-    axes = _runs(x.shape, x.strides, out.strides, x.itemsize)
-    if axes is None or x.size < LARGE:
+    walk = _walk(x.shape, x.strides, out.strides, x.itemsize)
+    if walk is None or x.size < LARGE:
         return False
     one_pass.calls["copy_runs"] += 1
     if one_pass.calls["copy_runs"] <= one_pass.PATIENCE or not kernels.available():
         return False
-    (sizes, source, place), n = axes
-    flat = [
-        fused.flat(each, sum((k - 1) * s for k, s in zip(sizes, steps, strict=True)) + n)
-        for each, steps in ((x, source), (out, place))
-    ]
-    kernel, chunk = kernels.load("copies").copy_runs, max(1, fused.CHUNK // n)
+    places = _flat(x, *walk.source), walk.steps, _flat(out, *walk.place), walk.place_steps
+    kernel, chunk = kernels.load("copies").copy_runs, max(1, fused.CHUNK // walk.n)
     threads.parallel_for(
-        kernel, math.prod(sizes), chunk, flat[0], *source, flat[1], *place, sizes[1], sizes[2], n
+        *(kernel, walk.runs, chunk, places[0], *places[1], places[2], *places[3]),
+        *(*walk.sizes, walk.n, walk.repeats),
     )
     return True
 
 
+class _Walk(NamedTuple):
+    """How arrays are walked together: in so many runs along three axes, of n elements each."""
+
+    runs: int
+    sizes: tuple[int, int]
+    """Runs along the last two axes."""
+    n: int
+    repeats: bool
+    """Whether a run of the first array is one element."""
+    steps: tuple[int, ...]
+    """The first array's strides along the three axes, in elements."""
+    place_steps: tuple[int, ...]
+    source: tuple[int, tuple[int, ...] | None]
+    """For `_flat`: the span of the first array's memory, and the order of its axes in memory."""
+    place: tuple[int, tuple[int, ...] | None]
+
+
+@functools.lru_cache(maxsize=1024)
+def _walk(
+    shape: tuple[int, ...], source: tuple[int, ...], place: tuple[int, ...], itemsize: int
+) -> _Walk | None:
+    """That of arrays of a shape and strides; None where runs are short, or axes more than three."""
+    found = _runs(shape, source, place, itemsize)
+    if found is None:
+        return None
+    (sizes, steps, place_steps), n, step = found
+    spans = [
+        sum((k - 1) * s for k, s in zip(sizes, strides, strict=True)) + length
+        for strides, length in ((steps, n if step else 1), (place_steps, n))
+    ]
+    orders = [_order(shape, strides, itemsize) for strides in (source, place)]
+    return _Walk(
+        *(math.prod(sizes), (sizes[1], sizes[2]), n, step == 0, tuple(steps), tuple(place_steps)),
+        *zip(spans, orders, strict=True),
+    )
+
+
+def _order(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> tuple[int, ...] | None:
+    """The order of axes in which an array's elements follow each other; None if there is none."""
+    order = tuple(sorted(range(len(shape)), key=lambda i: (-strides[i], shape[i] > 1)))
+    expected = itemsize
+    for i in reversed(order):
+        if shape[i] != 1 and strides[i] != expected:
+            return None
+        expected *= shape[i]
+    return order
+
+
+def _flat(x: np.ndarray, span: int, order: tuple[int, ...] | None) -> np.ndarray:
+    """The memory of an array, by the quickest way."""
+    if order is None or not x.flags.behaved:
+        return fused.flat(x, span)
+    return x.transpose(order).reshape(-1)
+
+
 def _runs(
     shape: Sequence[int], source: Sequence[int], place: Sequence[int], itemsize: int
-) -> tuple[tuple[list[int], list[int], list[int]], int] | None:
+) -> tuple[tuple[list[int], list[int], list[int]], int, int] | None:
     """How arrays of a shape and strides are walked together: sizes and both strides, in elements,
-    of three axes of runs, and the elements of a run. None where runs are short, or axes more."""
+    of three axes of runs, the elements of a run, and the first array's stride in it, 1 or 0. None
+    where runs are short, or axes more."""
     merged: list[tuple[int, int, int]] = []
     for n, s, t in zip(shape, source, place, strict=True):
         if n == 1:
@@ -90,11 +146,13 @@ def _runs(
             merged[-1] = (merged[-1][0] * n, s, t)
         else:
             merged.append((n, s, t))
-    if not merged or merged[-1][1:] != (1, 1) or merged[-1][0] < SHORTEST or len(merged) > 4:
+    if not merged or merged[-1][1] > 1 or merged[-1][2] != 1 or len(merged) > 4:
         return None
-    (n, _, _) = merged.pop()
+    n, step, _ = merged.pop()
+    if n < SHORTEST:
+        return None
     if n > 2 * fused.CHUNK and len(merged) < 3 and n % fused.CHUNK == 0:
-        merged.append((n // fused.CHUNK, fused.CHUNK, fused.CHUNK))  # parts for threads
+        merged.append((n // fused.CHUNK, step * fused.CHUNK, fused.CHUNK))  # parts for threads
         n = fused.CHUNK
     merged = [(1, 0, 0)] * (3 - len(merged)) + merged
-    return ([m[0] for m in merged], [m[1] for m in merged], [m[2] for m in merged]), n
+    return ([m[0] for m in merged], [m[1] for m in merged], [m[2] for m in merged]), n, step

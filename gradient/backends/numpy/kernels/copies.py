@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
+from gradient.backends.numpy.kernels.vectors import lanes, load, store
+
+SHORT = 256
+"""Elements of a run up to which it is copied a vector at a time: LLVM's loop, whose vectors are
+four side by side, takes as long to begin as to copy 64."""
 
 
 @strict_kernel
-def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n):
+def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
     """Runs of n elements, the runs start to stop of those along three axes (the last two of n1 and
-    n2 runs), from the flat x to the flat y, with the strides of each along these axes."""
-    for run in range(start, stop):
-        rest, k = run // n2, run % n2
-        i, j = rest // n1, rest % n1
+    n2 runs), from the flat x to the flat y, with the strides of each along these axes. Where
+    `repeats`, a run of x is one element, again and again."""
+    i, j, k = start // n2 // n1, start // n2 % n1, start % n2
+    width = lanes(x)
+    whole = n // width * width
+    for _ in range(start, stop):
         at, to = i * x0 + j * x1 + k * x2, i * y0 + j * y1 + k * y2
-        source, place = x[at : at + n], y[to : to + n]
-        for m in range(n):
-            place[m] = source[m]
+        if repeats:
+            place, element = y[to : to + n], x[at]
+            for m in range(n):
+                place[m] = element
+        elif n <= SHORT:
+            for m in range(0, whole, width):
+                store(y, to + m, load(x, at + m))
+            for m in range(whole, n):
+                y[to + m] = x[at + m]
+        else:
+            place, source = y[to : to + n], x[at : at + n]
+            for m in range(n):
+                place[m] = source[m]
+        k += 1  # counted, as a division takes as long as a run of 64
+        if k == n2:
+            j, k = j + 1, 0
+            if j == n1:
+                i, j = i + 1, 0
