@@ -156,7 +156,9 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().gelu(x, approximate)
         elementwise = kernels.load("elementwise")
 
-        return _each(elementwise.gelu_tanh if approximate == "tanh" else elementwise.gelu, x)
+        if approximate == "tanh":
+            return _each(elementwise.gelu_tanh, x)
+        return _each(elementwise.gelu4 if x.itemsize == 4 else elementwise.gelu, x)
 
     def gelu_grad(self, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.supports(x, g):

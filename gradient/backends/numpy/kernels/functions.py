@@ -43,9 +43,10 @@ ROUND4, ROUND8 = F4(12582912.0), 6755399441055744.0
 ROUND_BITS4, ROUND_BITS8 = I4(0x4B400000), 0x4338000000000000
 # The same, where that integer is to have an exponent's bias, once or twice.
 ROUND_ONCE4, ROUND_TWICE4 = F4(12582912.0 + 127), F4(12582912.0 + 254)
-MODERATE4 = I4(0x42AE0000)  # the bits of 87
+# Of 87 and 13: of what size numbers may be for the quicker ways.
+MODERATE4, MODERATE_NORMAL4 = I4(0x42AE0000), I4(0x41500000)
 EXPONENT4, SIGN4 = I4(0x7F800000), I4(-(2**31))
-SQRT_2PI4, SQRT_2PI8 = F4(2.5066282746310002), 2.5066282746310002
+SQRT_2PI8 = 2.5066282746310002
 INV_SQRT_2PI4, INV_SQRT_2PI8 = F4(0.3989422804014327), 0.3989422804014327
 
 
@@ -207,10 +208,9 @@ def normal(x):
     raise NotImplementedError("kernels only")
 
 
-def _normal4(x):
-    a = abs(x)
-    density = exp(F4(-0.5) * a * a) * INV_SQRT_2PI4
-    a = min(a, F4(14))
+@register_jitable(**STRICT)
+def _mills4(a):
+    """sqrt(2 pi) times Phi(-a) over the density, for a from 0 on."""
     d = F4(1) / (a + F4(4))
     t = (a - F4(4)) * d
     p = F4(-0.0001295266262) * t + F4(0.0001846347392)
@@ -222,8 +222,22 @@ def _normal4(x):
     p = p * t + F4(0.38713688986)
     p = p * t + F4(-0.60789659716)
     p = p * t + F4(0.75528513546)
-    tail = density * (SQRT_2PI4 * d) * p
-    return (tail if x < F4(0) else F4(1) - tail), density
+    return d * p
+
+
+def _normal4(x):
+    a = abs(x)
+    e = exp(F4(-0.5) * a * a)
+    tail = e * _mills4(min(a, F4(14)))
+    return (tail if x < F4(0) else F4(1) - tail), e * INV_SQRT_2PI4
+
+
+@register_jitable(**STRICT)
+def small_normal(x):
+    """Phi of a float32 number from -13 to 13: the bits that `normal` gives."""
+    a = abs(x)
+    tail = small_exp(F4(-0.5) * a * a) * _mills4(a)
+    return tail if x < F4(0) else F4(1) - tail
 
 
 def _normal8(x):
