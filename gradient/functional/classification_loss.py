@@ -7,7 +7,7 @@ from gradient.dtypes import int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, constant, floats, integers, one_dtype
-from gradient.functional.reduction import reduced, takes_retired_arguments
+from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, int_of, outside, tensor_of
@@ -219,6 +219,8 @@ def binary_cross_entropy_with_logits(
     op = "binary_cross_entropy_with_logits"
     _one_size(op, input, target)
     floats(op, target)
+    if pos_weight is None and are_added_up(input, target, weight, reduction):
+        return loss.logistic_error(input, target, count=input.numel() if reduction == "mean" else 1)
     # log(1 - sigmoid(x)) = logsigmoid(x) - x
     log_sigmoid = logsigmoid(input)
     if pos_weight is None:

@@ -23,6 +23,20 @@ def reduced(op: str, losses: Tensor, reduction: str) -> Tensor:
     raise ArgumentError(f"{op}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
 
 
+def are_added_up(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> bool:
+    """Whether losses of `input` and `target` are but added up, so that an op may do it all: those
+    of some numbers of one shape, both of float32 or both of float64, without weights."""
+    dtype = input.array.dtype
+    return (
+        weight is None
+        and (reduction == "mean" or reduction == "sum")
+        and dtype is target.array.dtype
+        and dtype.char in "fd"
+        and input.array.shape == target.array.shape
+        and 0 not in input.array.shape
+    )
+
+
 def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
     """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
     if input.shape != target.shape:

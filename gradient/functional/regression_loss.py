@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import float32, float64
 from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
-from gradient.functional.reduction import reduced, takes_retired_arguments, warn_if_broadcast
+from gradient.functional.reduction import (
+    are_added_up,
+    reduced,
+    takes_retired_arguments,
+    warn_if_broadcast,
+)
 from gradient.functional.stability import at_least
-from gradient.ops.reduce import sum_of_squares
+from gradient.ops import loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import full_like, ones_like
@@ -34,9 +38,9 @@ def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
     """`(x - t)^2`."""
-    return _regression(
-        "mse_loss", input, target, reduction, weight, lambda gap: gap * gap, sum_of_squares
-    )
+    if are_added_up(input, target, weight, reduction):
+        return loss.squared_error(input, target, count=input.numel() if reduction == "mean" else 1)
+    return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
 
 
 @autocasts("float32")
@@ -104,16 +108,9 @@ def _regression(
     reduction: str,
     weight: Tensor | None,
     losses_of: Callable[[Tensor], Tensor],
-    total_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """`total_of` gives the sum of the losses of float32 or float64 at once."""
     warn_if_broadcast(op, input, target)
-    gap = input - target
-    if weight is None and total_of is not None and reduction in ("mean", "sum"):
-        count = gap.numel()
-        if count and gap.dtype in (float32, float64):
-            return total_of(gap) / count if reduction == "mean" else total_of(gap)
-    losses = losses_of(gap)
+    losses = losses_of(input - target)
     if weight is None:
         return reduced(op, losses, reduction)
     if weight.shape != input.shape:

@@ -28,6 +28,21 @@ def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
     return slope + (plain - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
 
 
+@op(lambda g, be, x, target, count: be.scaled_gap(g / count * 2, x, target),
+    lambda g, be, x, target, count: be.scaled_gap(g / count * 2, target, x),
+    promotion="float_only")  # fmt: skip
+def squared_error(be: Backend[Array], x: Array, target: Array, /, *, count: int) -> Array:
+    """The sum of (x - t)^2, for arrays of one shape, over `count`."""
+    return be.squared_error(x, target) / count
+
+
+@op(lambda g, be, x, target, count: be.logistic_error_grad(g / count, x, target),
+    lambda g, x, count: -((g / count) * x), promotion="float_only")  # fmt: skip
+def logistic_error(be: Backend[Array], x: Array, target: Array, /, *, count: int) -> Array:
+    """The sum of `binary_cross_entropy(sigmoid(x), t)`, for arrays of one shape, over `count`."""
+    return be.logistic_error(x, target) / count
+
+
 @op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
     be.cross_entropy_grad(
         g, logits, target, high, log_sum, ignore_index, label_smoothing),

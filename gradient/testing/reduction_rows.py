@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.ops import reduce
+from gradient.ops import loss, reduce
 from gradient.testing.row import Row
 from gradient.testing.samples import EMPTY, ONE
 
@@ -34,6 +34,22 @@ ROWS = [
         lambda x: np.sum(x * x),
         ((3, 4),),
         empty=((3, 0),),
+        scalar=True,
+    ),
+    Row(
+        "squared_error",
+        lambda x, t: loss.squared_error(x, t, count=3),
+        lambda x, t: np.sum((x - t) ** 2) / 3,
+        ((3, 4), (3, 4)),
+        empty=((3, 0), (3, 0)),
+        scalar=True,
+    ),
+    Row(
+        "logistic_error",
+        lambda x, t: loss.logistic_error(x, t, count=3),
+        lambda x, t: np.sum(np.log1p(np.exp(x)) - t * x) / 3,
+        ((3, 4), (3, 4)),
+        empty=((3, 0), (3, 0)),
         scalar=True,
     ),
     Row(

@@ -67,6 +67,7 @@ def kernel_overrides() -> list[str]:
         "batch_norm",
         "convolution",
         "elementwise",
+        "losses",
         "norms",
         "pooling",
         "attention",
@@ -110,6 +111,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
     monkeypatch.setattr("gradient.backends.numpy.reductions.MANY", 1)
     monkeypatch.setattr("gradient.backends.numpy.elementwise.MANY", 1)
+    monkeypatch.setattr("gradient.backends.numpy.losses.MANY", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)
     monkeypatch.setattr(blas, "MANY_THREADS", 0)
@@ -465,6 +467,12 @@ AT_OFFSETS: dict[str, Any] = {
     "dropout": lambda o: (5, 1, o.rows(), 0.3),
     "sum": lambda o: (o.rows(), -1),
     "sum_of_squares": lambda o: (o.rows(),),
+    "squared_error": lambda o: (o.rows(), o.plain(o.ROWS, o.COLUMNS)),
+    "scaled_gap": lambda o: (o.plain(), o.rows(), o.plain(o.ROWS, o.COLUMNS)),
+    "logistic_error": lambda o: (both_signs(o), abs(o.plain(2 * o.ROWS, o.COLUMNS))),
+    "logistic_error_grad": lambda o: (
+        *(o.plain(), both_signs(o), abs(o.plain(2 * o.ROWS, o.COLUMNS))),
+    ),
     "prod": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "prod_of_others": lambda o: (1 + o.plain(o.ROWS, o.COLUMNS) / 1000, -1),
     "argmax": lambda o: (o.rows(), 0),

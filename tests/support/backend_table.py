@@ -776,6 +776,14 @@ PRODUCTS: list[Case] = [
     lambda a: (about_one(a(min(a.rows, 9), 6)),),
 ]
 
+PAIRS: list[Case] = [
+    *(lambda a: (3 * a(a.rows, 67), a(a.rows, 67)), lambda a: (a(3, 5000), a(3, 5000))),
+    *(lambda a: (a(0, 3), a(0, 3)), lambda a: (a(), a())),
+    lambda a: (np.log(a(a.rows, 67)), a(a.rows, 67)),  # NaN
+    lambda a: (1 / np.floor(a(a.rows, 67)), a(a.rows, 67)),  # infinities
+    *(lambda a: (a(a.rows, 7), a(7)), lambda a: (a(7), a(a.rows, 7))),
+]
+
 LARGEST: list[Case] = [
     lambda a: (with_ties(a(a.rows, 67)), 0) if a.rows else (a(1, 67), 0),
     lambda a: (with_ties(a(3, 50, 33)), 1, True),
@@ -1122,6 +1130,10 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(a.rows, 67),), lambda a: (a(3, 5000),), lambda a: (a(0, 3),)),
         *(lambda a: (a(),), lambda a: (np.log(a(a.rows, 67)),)),
     ],
+    "squared_error": PAIRS,
+    "scaled_gap": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
+    "logistic_error": PAIRS,
+    "logistic_error_grad": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
     "copy": [lambda a: (a(a.rows, 67),), lambda a: (np.swapaxes(a(3, a.rows, 67), 0, 1),)],
     "concatenate": [
         *[lambda a, axis=axis: ([a(3, a.rows, 67), a(3, a.rows, 67)], axis) for axis in (0, -2, 2)],

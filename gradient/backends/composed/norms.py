@@ -1,4 +1,4 @@
-"""Softmax, cross-entropy and normalisation layers, with their gradients.
+"""Softmax, losses and normalisation layers, with their gradients.
 
 Each works on the last axis (`softmax` on any); statistics that a gradient needs are returned.
 """
@@ -50,7 +50,25 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         total = self.log(self.sum(self.exp(x - high), axis, True)) + high
         return total if keepdims else self.squeeze(total, axis)
 
-    # Cross-entropy -------------------------------------------------------------------------------
+    # Losses --------------------------------------------------------------------------------------
+
+    def squared_error(self, x: Array, target: Array) -> Array:
+        """The sum of (x - target)^2."""
+        return self.sum_of_squares(x - target)
+
+    def scaled_gap(self, scale: Array, x: Array, target: Array) -> Array:
+        """(x - target) scale, for a number `scale`: the gradient of `squared_error` for x is this
+        of twice its own."""
+        return (x - target) * scale
+
+    def logistic_error(self, x: Array, target: Array) -> Array:
+        """The sum of -(t log s + (1 - t) log(1 - s)) where s = sigmoid(x), without overflow: as
+        log(1 - s) = log(s) - x, of (1 - t) x - log(s)."""
+        return self.sum((1 - target) * x - self.logsigmoid(x))
+
+    def logistic_error_grad(self, g: Array, x: Array, target: Array) -> Array:
+        """The gradient of `logistic_error` for x."""
+        return ((1 - target) - self.sigmoid(-x)) * g
 
     @in_float32
     def cross_entropy(

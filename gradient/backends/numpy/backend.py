@@ -25,6 +25,7 @@ from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.linear import LinearKernels
+from gradient.backends.numpy.losses import LossKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.one_pass import OnePass
 from gradient.backends.numpy.optimizers import OptimizerKernels
@@ -57,6 +58,7 @@ class NumpyBackend(
     PoolingKernels,
     RecurrentKernels,
     ElementwiseKernels,
+    LossKernels,
     NormKernels,
     AttentionKernels,
     CachedAttentionKernels,
