@@ -1038,6 +1038,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "embedding": [
         lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4)),
+        *[lambda a, n=n: (a(300, n), a.integers(0, 300, 2, 700)) for n in (64, 67)],
         lambda a: (packed(a, "q6_k", 7, 256), a.integers(0, 7, a.rows)),
     ],
     "embedding_grad": [lambda a: (a(3, a.rows, 67), a.integers(0, 11, 3, a.rows), 11)],

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.base import LARGE
 from gradient.backends.numpy import blas, kernels, memory
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
@@ -38,7 +39,7 @@ from gradient.backends.numpy.recurrent import RecurrentKernels
 from gradient.backends.numpy.reductions import ReductionKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
-from gradient.backends.numpy.selection import SelectionKernels
+from gradient.backends.numpy.selection import SelectionKernels, rows_of, takes_rows
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Axis, Shape
@@ -144,10 +145,12 @@ class NumpyBackend(
         return super().linear(x, weight, bias)
 
     def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
-        """Whole rows, by NumPy's quicker way."""
+        """Whole rows, by NumPy's quicker way; many of them on all threads."""
         if not isinstance(weight, np.ndarray) or not weight.flags.c_contiguous:
             return super().embedding(weight, indices)
         self.check_indices(indices, 0, weight.shape[0])
+        if indices.size * weight.shape[-1] >= LARGE and takes_rows(weight, indices):
+            return rows_of(weight, indices)
         return weight.take(indices, 0)
 
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:

@@ -1,4 +1,4 @@
-"""The order of many numbers, and the k best without sorting them all."""
+"""The order of many numbers, the k best without sorting them all, and rows by their numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ FEW = 64
 
 
 CHUNK = 1 << 12
-"""Elements of whole rows that a thread takes at a time."""
+"""Elements of whole rows that a thread sorts at a time."""
+
+SOUGHT = 1 << 10
+"""Elements of whole rows in which a thread seeks the best at a time: some 4 us."""
+
+TAKEN = 1 << 14
+"""Elements of whole rows that a thread copies at a time."""
 
 
 class SelectionKernels(ShapeDefaults[np.ndarray]):
@@ -66,9 +72,32 @@ def _topk_of_rows(x: np.ndarray, k: int) -> np.ndarray:
     places = np.empty((len(rows), k), np.int64)
     best = np.empty(places.shape, np.float64 if x.itemsize == 8 else np.float32)
     stored = kernels.load("half_precision").stored(rows)
-    chunk = max(1, CHUNK // x.shape[-1])
+    chunk = max(1, SOUGHT // x.shape[-1])
     threads.parallel_for(kernels.load("selection").topk, len(rows), chunk, stored, best, places)
     return places.reshape(*x.shape[:-1], k)
+
+
+def takes_rows(table: np.ndarray, index: np.ndarray) -> bool:
+    """Whether a kernel copies the rows of a table (N, W) at integers."""
+    return (
+        table.ndim == 2
+        and table.dtype in kernels.FLOATS
+        and index.dtype == np.int64
+        and table.flags.carray
+        and index.flags.carray
+        and kernels.available()
+    )
+
+
+def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """table[index], for indices that are within bounds."""
+    width = table.shape[1]
+    out = np.empty((*index.shape, width), table.dtype)
+    threads.parallel_for(
+        *(kernels.load("copies").take_rows, index.size, max(1, TAKEN // width)),
+        *(table.reshape(-1), width, index.reshape(-1), out.reshape(-1)),
+    )
+    return out
 
 
 def best_of(row: np.ndarray, k: int, largest: bool) -> np.ndarray:

@@ -38,3 +38,17 @@ def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
             j, k = j + 1, 0
             if j == n1:
                 i, j = i + 1, 0
+
+
+@strict_kernel
+def take_rows(start, stop, table, width, index, out):
+    """out (n, width) = the rows of a table (N, width) at the integers index[start:stop], which are
+    within bounds; table and out are flat."""
+    step = lanes(table)
+    whole = width // step * step
+    for r in range(start, stop):
+        at, to = index[r] * width, r * width
+        for m in range(0, whole, step):
+            store(out, to + m, load(table, at + m))
+        for m in range(whole, width):
+            out[to + m] = table[at + m]
