@@ -18,6 +18,10 @@ from gradient.backends.numpy import kernels
 CHUNK = 1 << 15
 """Elements, in whole rows, that a thread takes at a time."""
 
+SHORTEST = 1 << 11
+"""Elements of a part of a contiguous array, at least: beginning a row takes as long as computing a
+vector or two."""
+
 TEXTS = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "truediv": "{0} / {1}",
     "neg": "-{0}", "abs": "abs({0})", "sqrt": "np.sqrt({0})", "square": "{0} * {0}",
@@ -87,7 +91,8 @@ def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
         merged = [(1, tuple(itemsize for _, _, itemsize in layouts))]
     if len(merged) == 1:
         n, steps = merged[0]
-        rows = math.gcd(n, 1 << 12) if n > CHUNK else 1  # so that there are parts for threads
+        # So that there are parts for threads.
+        rows = math.gcd(n, 1 << (n // SHORTEST).bit_length() - 1) if n > CHUNK else 1
         merged = [(rows, tuple(s * (n // rows) for s in steps)), (n // rows, steps)]
     (rows, across), (columns, along) = merged
     sizes = [itemsize for _, _, itemsize in layouts]
