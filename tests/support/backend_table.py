@@ -420,6 +420,11 @@ def some_infinite(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def some_nan(x: np.ndarray) -> np.ndarray:
+    x.reshape(-1)[::17] = np.nan
+    return x
+
+
 CONVOLUTIONS = [
     Convolution((17, 23), (3, 3), bias=True),
     Convolution((17, 23), (3, 2), stride=2, padding=(1, 2), dilation=2, groups=2),
@@ -445,6 +450,18 @@ CONVOLUTIONS = [
     Convolution((61,), (5,), (26, 90), dilation=2, padding=(2, 4)),
     Convolution((3, 5, 4), (2, 2, 2), (24, 31), padding=(1, 0)),
     Convolution((5, 7), (3, 3), (32, 32), stride=2, padding=(1, 1), values=one_channel_nan),
+    Convolution((7, 33), (3, 3), (32, 32), padding=(1, 1), groups=2, bias=True),
+    Convolution((5, 28), (3, 3), (24, 24), padding=(1, 1), groups=2),
+    Convolution((9, 7), (3, 3), (32, 32), padding=(1, 1), groups=2, values=one_channel_nan),
+    Convolution((9, 8), (5, 2), (16, 16), dilation=2, padding=(3, 2)),
+    Convolution((8, 4), (3, 3), (48, 48), padding=(1, 1), groups=3, bias=True),
+    Convolution((7, 34), (3, 3), (72, 44), stride=2, padding=(1, 1), bias=True),
+    Convolution((19,), (3,), (140, 44), padding=(1, 1), values=some_nan),
+    # Windows side by side, whose gradient by the input is a product.
+    Convolution((12, 17), (2, 2), (64, 40), stride=2, bias=True),
+    Convolution((41, 47), (4, 4), (3, 64), stride=4),
+    Convolution((4, 13, 18), (2, 2, 2), (12, 64), stride=2, values=one_channel_nan),
+    Convolution((130,), (3,), (66, 33), stride=3),
     # Depthwise, a plane at a time.
     Convolution((9, 37), (3, 3), (5, 5), padding=(1, 1), groups=5, values=some_infinite),
     Convolution((12, 33), (3, 3), (5, 5), stride=2, padding=(1, 1), groups=5, values=some_infinite),

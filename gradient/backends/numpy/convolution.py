@@ -174,14 +174,15 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             )  # fmt: skip
             return out
         k = windows.channels * len(windows.taps)
-        ranges, panels = -(-k // family.COLUMNS), -(-o // family.PAIR)
+        pair = family.PAIR if o > family.SOME else family.SOME
+        ranges, panels = -(-k // family.COLUMNS), -(-o // pair)
         lines, pixels = windows.lines, windows.pixels
         width = pixels // len(lines)
-        turned = workspace.empty((groups * panels * pixels * family.PAIR,), g.dtype)
+        turned = workspace.empty((groups * panels * pixels * pair,), g.dtype)
         threads.parallel_for(
             family.to_panels, windows.images * groups * panels,
-            max(1, PLANES // (pixels // windows.images * family.PAIR)),
-            workspace.contiguous(g).reshape(-1), pixels // windows.images, groups, o, turned,
+            max(1, PLANES // (pixels // windows.images * pair)),
+            workspace.contiguous(g).reshape(-1), pixels // windows.images, groups, o, pair, turned,
         )  # fmt: skip
         items = ranges * groups * panels
         chunks = -(-len(lines) // max(1, family.PIXELS // width))
@@ -189,8 +190,8 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         out = workspace.empty((parts, *shape), x.dtype)
         threads.parallel_for(
             family.weight_grad, items * parts, 1, windows.surrounded(x, exact=True),
-            windows.channels * windows.channel, windows.columns, lines, width, turned, groups, o,
-            parts, ranges, out.reshape(-1),
+            windows.channels * windows.channel, windows.columns, lines, width, turned, pair,
+            groups, o, parts, ranges, out.reshape(-1),
         )  # fmt: skip
         return out[0] if parts == 1 else sum_of_parts(out)
 
@@ -213,7 +214,8 @@ class _Panels:
         self.strides = np.array([self.count * plane, plane, taps]) * family.PAIR
         threads.parallel_for(
             family.to_panels, images * groups * self.count, max(1, PLANES // (plane * family.PAIR)),
-            workspace.contiguous(weight).reshape(-1), plane, groups, self.outputs, self.array,
+            workspace.contiguous(weight).reshape(-1), plane, groups, self.outputs, family.PAIR,
+            self.array,
         )  # fmt: skip
 
     @classmethod
@@ -305,8 +307,8 @@ def _convolve(
 def _direct(outputs: int, k: int) -> bool:
     """Whether outputs fill the vectors of `_convolve_direct`, and sums are long beside what it
     takes to write them."""
-    pair = kernels.load("convolution_weight").PAIR
-    return k >= LONG_SUMS and outputs >= FILLED * (-(-outputs // pair) * pair)
+    some = kernels.load("convolution_weight").SOME
+    return k >= LONG_SUMS and outputs >= FILLED * (-(-outputs // some) * some)
 
 
 def _depthwise(windows: Windows, groups: int, outputs: int) -> bool:
@@ -316,8 +318,9 @@ def _depthwise(windows: Windows, groups: int, outputs: int) -> bool:
 
 
 def _in_tiles(windows: Windows) -> bool:
-    """Whether rows of windows are cut into tiles without a rest that would be read past."""
-    return int(windows.count[2]) % 4 == 0
+    """Whether rows of windows are cut into tiles, by one vector or two, without a rest that would
+    be read past."""
+    return int(windows.count[2]) % 8 == 0
 
 
 def _padded_weight(weight: np.ndarray) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Convolutions of float32 with many outputs a group: direct, with outputs in registers' lanes.
 
-A tile is some pixels of a row, or of two, by two vectors of outputs, and stays in registers over
-the whole sum (channels and taps). A step takes two vectors of the weight, which lies in panels
-(`to_panels` of `convolution_weight`), and one number of each pixel, where it lies in the input;
-`surround` of `convolution` has put zeros about that, and pixels that are neighbours are so there,
-whatever the stride. Where taps and rows are is in tables: so the size of the kernel, dilation and
-the number of dimensions are no matter. (Georganas et al. 2018, "Anatomy of High-Performance Deep
-Learning Convolutions on SIMD Architectures", section II, with another layout.)
+A tile is some pixels of a row, or of two, by two vectors of outputs (one, where those of a group
+end), and stays in registers over a sum of all taps and of some channels: as many as have a part of
+the weight that stays in the first cache. A step takes two vectors of the weight, which lies in
+panels (`to_panels` of `convolution_weight`), and one number of each pixel, where it lies in the
+input; `surround` of `convolution` has put zeros about that, and pixels that are neighbours are so
+there, whatever the stride. Where taps and rows are is in tables: so the size of the kernel,
+dilation and the number of dimensions are no matter. (Georganas et al. 2018, "Anatomy of
+High-Performance Deep Learning Convolutions on SIMD Architectures", section II, with another
+layout.)
 
 Each output is one chain of multiplications and additions, in the order of channels and taps.
 """
@@ -23,11 +25,21 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, I64, PAIR, SOME
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
+from gradient.backends.numpy.kernels.vectors import (
+    BYTES,
+    intrinsic,
+    load,
+    store,
+    store_apart,
+    store_some,
+)
 
 WIDEST, WIDE, MIDDLE = (14, 12, 8) if BYTES == 64 else (4, 4, 4)
 """Pixels of a tile, by two vectors of outputs: as many sums as there are registers for, nearly as
 many, and for what is left of a row."""
+
+LONGEST, LONG, SHORT = (28, 16, 8) if BYTES == 64 else (8, 8, 4)
+"""The same, by one vector."""
 
 PIXELS = 480
 """Pixels of an item of work, about."""
@@ -35,24 +47,29 @@ PIXELS = 480
 TOGETHER = 48
 """Pixels that are written together, at most: whole tiles, and vectors, on every processor."""
 
+WEIGHTS = 6 << 10
+"""Numbers of a panel of the weight that tiles pass before the next ones: half of the first cache.
+The second one is slower than the sums are."""
 
-def tile(rows: int, pixels: int) -> Any:
-    """An intrinsic tile(x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, bias,
-    b_at, part, at).
 
-    part (rows * pixels, PAIR), from `at` on, = bias + the sums of windows that begin at x_at and
-    its neighbours, `rows` times at a distance of x_row: over channels, `channel` apart in x and
-    w_channel in w, and over taps, which are at `taps` in x and `w_taps` in w.
+def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
+    """An intrinsic tile(x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, part,
+    at, count).
+
+    part (rows * count, PAIR), from `at` on, += the sums of `count` windows (`fewest` to `pixels`)
+    that begin at x_at and its neighbours, `rows` times at a distance of x_row: over channels,
+    `channel` apart in x and w_channel in w, and over taps, which are at `taps` in x and `w_taps` in
+    w; for the first `vectors` of outputs.
     """
 
     @intrinsic
     def outputs(
-        context, x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, bias, b_at,
-        part, at,
+        context, x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, part, at,
+        count,
     ):  # fmt: skip
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, channels_, channel_, taps_, w_, w_at_, w_channel_, *rest = arguments
-            w_taps_, bias_, b_at_, part_, at_ = rest
+            w_taps_, part_, at_, count_ = rest
             fma = builder.module.declare_intrinsic(
                 f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
             )
@@ -60,27 +77,34 @@ def tile(rows: int, pixels: int) -> Any:
             def place(array: Any, value: Any, at: Any) -> Any:
                 return builder.gep(context.make_array(array)(context, builder, value).data, [at])
 
-            def pair(start: Any) -> list[Any]:
-                vectors = []
-                for j in range(2):
-                    pointer = builder.gep(start, [I64(j * SOME)])
-                    vectors.append(builder.load(builder.bitcast(pointer, FLOATS.as_pointer())))
-                    vectors[-1].align = 4
-                return vectors
+            def vector(start: Any, j: int) -> Any:
+                pointer = builder.gep(start, [I64(j * SOME)])
+                return builder.bitcast(pointer, FLOATS.as_pointer())
+
+            def read(start: Any) -> list[Any]:
+                numbers = [builder.load(vector(start, j)) for j in range(vectors)]
+                for each in numbers:
+                    each.align = 4
+                return numbers
 
             def splat(number: Any) -> Any:
                 one = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, I64(0))
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), SOME), None)
                 return builder.shuffle_vector(one, one, zeros)
 
-            count = rows * pixels
+            held = place(part, part_, at_)
+            places = [
+                builder.gep(held, [builder.mul(builder.add(builder.mul(count_, I64(row)), I64(i)),
+                                               I64(PAIR))])
+                for row in range(rows)
+                for i in range(pixels)
+            ]  # fmt: skip
             totals = [
-                [cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(count)
+                [cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in places
             ]
-            begin = pair(place(bias, bias_, b_at_))
-            for total in totals:
-                for j in range(2):
-                    builder.store(begin[j], total[j])
+            for total, start in zip(totals, places, strict=True):
+                for each, number in zip(total, read(start), strict=True):
+                    builder.store(number, each)
             x_first, w_first = place(x, x_, x_at_), place(w, w_, w_at_)
             tap_count = context.make_array(taps)(context, builder, taps_).shape
             tap_count = builder.extract_value(tap_count, 0)
@@ -90,35 +114,92 @@ def tile(rows: int, pixels: int) -> Any:
                 w_here = builder.gep(w_first, [builder.mul(c, w_channel_)])
                 with cgutils.for_range(builder, tap_count, intp=I64) as each_tap:
                     t = each_tap.index
-                    right = pair(builder.gep(w_here, [builder.load(place(w_taps, w_taps_, t))]))
+                    right = read(builder.gep(w_here, [builder.load(place(w_taps, w_taps_, t))]))
                     here = builder.gep(x_here, [builder.load(place(taps, taps_, t))])
                     for i, total in enumerate(totals):
                         if i and i % pixels == 0:
                             here = builder.gep(here, [x_row_])
                         left = splat(builder.load(builder.gep(here, [I64(i % pixels)])))
-                        for j in range(2):
-                            more = builder.call(fma, [right[j], left, builder.load(total[j])])
-                            builder.store(more, total[j])
-            held = place(part, part_, at_)
-            for i, total in enumerate(totals):
-                for j in range(2):
-                    to = builder.gep(held, [I64(i * PAIR + j * SOME)])
-                    to = builder.bitcast(to, FLOATS.as_pointer())
-                    builder.store(builder.load(total[j]), to).align = 4
+                        for each, number in zip(total, right, strict=True):
+                            more = builder.call(fma, [number, left, builder.load(each)])
+                            builder.store(more, each)
+
+            def write(total: list[Any], start: Any) -> None:
+                for j, each in enumerate(total):
+                    builder.store(builder.load(each), vector(start, j)).align = 4
+
+            for i, (total, start) in enumerate(zip(totals, places, strict=True)):
+                if i % pixels < fewest:
+                    write(total, start)
+                    continue
+                with builder.if_then(builder.icmp_signed("<", I64(i % pixels), count_)):
+                    write(total, start)
             return context.get_dummy_value()
 
         n = types.int64
-        signature = types.void(
-            x, n, n, n, n, taps, w, n, n, w_taps, bias, n, part, n
-        )  # fmt: skip
-        return signature, generate
+        return types.void(x, n, n, n, n, taps, w, n, n, w_taps, part, n, n), generate
 
     return outputs
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-tile_widest, tile_wide, tile_middle = tile(1, WIDEST), tile(1, WIDE), tile(1, MIDDLE)
-tile_4, tile_2_by_4 = tile(1, 4), tile(2, 4)
+tile_widest, tile_wide = tile(1, WIDEST, 2, WIDEST - 3), tile(1, WIDE, 2, WIDE - 3)
+tile_middle, tile_4, tile_2_by_4 = (
+    tile(1, MIDDLE, 2, MIDDLE - 3),
+    tile(1, 4, 2, 1),
+    tile(2, 4, 2, 4),
+)
+tile_longest, tile_long = tile(1, LONGEST, 1, LONGEST - 3), tile(1, LONG, 1, LONG // 2 + 1)
+tile_short, tile_2_short = tile(1, SHORT, 1, 1), tile(2, SHORT, 1, 1)
+
+
+@ordered_subroutine
+def _row_by_two(
+    x, x_at, columns, channels, channel, taps, w, w_at, w_channel, w_taps, part, at
+):  # fmt: skip
+    """part (columns, PAIR), from pixel `at` on, += the sums of a row of windows."""
+    i = 0
+    while i < columns:
+        left, here, to = columns - i, x_at + i, (at + i) * PAIR
+        over = left % WIDE  # as few tiles as the widest would be, but no wider
+        if 0 < over <= left // WIDE * (WIDEST - WIDE):
+            tile_widest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                        min(left, WIDEST))  # fmt: skip
+            i += WIDEST
+        elif left > 2 * MIDDLE or MIDDLE < left <= WIDE:
+            tile_wide(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                      min(left, WIDE))  # fmt: skip
+            i += WIDE
+        elif left > 4:
+            tile_middle(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                        min(left, MIDDLE))  # fmt: skip
+            i += MIDDLE
+        else:
+            tile_4(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                   left)  # fmt: skip
+            i += 4
+
+
+@ordered_subroutine
+def _row_by_one(
+    x, x_at, columns, channels, channel, taps, w, w_at, w_channel, w_taps, part, at
+):  # fmt: skip
+    """`_row_by_two`, for outputs that one vector holds."""
+    i = 0
+    while i < columns:
+        left, here, to = columns - i, x_at + i, (at + i) * PAIR
+        if LONGEST - 4 < left <= LONGEST:
+            tile_longest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                         min(left, LONGEST))  # fmt: skip
+            i += LONGEST
+        elif left > SHORT:
+            tile_long(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                      min(left, LONG))  # fmt: skip
+            i += LONG
+        else:
+            tile_short(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                       left)  # fmt: skip
+            i += SHORT
 
 
 @ordered_subroutine
@@ -152,9 +233,25 @@ def _write(part, count, valid, out, at, channel, targets, square):
                 transpose(part, i * PAIR + half, PAIR, out, to + targets[i], channel)
                 continue
             transpose(part, i * PAIR + half, PAIR, square, 0, SOME)
-            for a in range(outputs):
-                for b in range(some):
-                    out[to + a * channel + targets[i + b]] = square[a * SOME + b]
+            first = 0
+            while first < some:  # those that are equally far from each other
+                step, run = 1, 1
+                if first + 1 < some:
+                    step = targets[i + first + 1] - targets[i + first]
+                while first + run < some and (
+                    targets[i + first + run] - targets[i + first + run - 1] == step
+                ):
+                    run += 1
+                for a in range(outputs):
+                    begin, source = to + a * channel + targets[i + first], a * SOME + first
+                    if step == 1:
+                        store_some(out, begin, load(square, source), run)
+                    elif step == 2:
+                        store_apart(out, begin, load(square, source), run)
+                    else:
+                        for b in range(run):
+                            out[begin + b * step] = square[source + b]
+                first += run
 
 
 @ordered_kernel
@@ -175,55 +272,56 @@ def convolve(
     width, rows = windows[2], windows[0] * windows[1]
     some, wide = max(1, TOGETHER // width), min(width, TOGETHER)
     blocks, panels = (lines.size + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
-    targets, square = np.empty(TOGETHER, np.int64), np.empty(SOME * SOME, x.dtype)
-    part = np.zeros((TOGETHER + WIDEST) * PAIR, x.dtype)
+    targets, square = np.empty(TOGETHER, np.int64), np.empty((SOME + 1) * SOME, x.dtype)
+    part = np.zeros((TOGETHER + LONGEST) * PAIR, x.dtype)
+    depths = (channels * all_taps.size * PAIR + WEIGHTS - 1) // WEIGHTS
+    depth = (channels + depths - 1) // depths
     for item in range(start, stop):
-        block, panel, group = item % blocks, item // blocks % panels, item // blocks // panels
+        group = item // blocks // panels
+        block, panel = item % blocks, item // blocks % panels
+        if weight.size * blocks < x.size * panels:  # the input is what to read once
+            block, panel = item // panels % blocks, item % panels
         end, o = min(lines.size, (block + 1) * per_item), panel * PAIR
-        x_at, w_at = group * channels * channel, group * w_strides[0] + panel * w_strides[1]
         b_at = (group * panels + panel) * PAIR
         to = out_strides[5] + (group * outputs + o) * out_strides[1]
+        by_one = outputs - o <= SOME
         for first in range(block * per_item, end, some):
             last = min(end, first + some)
             for column in range(0, width, wide):
                 columns = min(wide, width - column)
-                line, at = first, 0
-                while line < last:
-                    here = x_at + lines[line] + column
-                    row = lines[min(line + 1, last - 1)] - lines[line]
-                    first_tap, last_tap = bounds[line % rows, 0], bounds[line % rows, 1]
-                    two = columns == 4 and line + 1 < last
-                    if two:
-                        first_tap = min(first_tap, bounds[(line + 1) % rows, 0])
-                        last_tap = max(last_tap, bounds[(line + 1) % rows, 1])
-                    taps, w_taps = all_taps[first_tap:last_tap], all_w_taps[first_tap:last_tap]
-                    if two:
-                        tile_2_by_4(x, here, row, channels, channel, taps, weight, w_at,
-                                    w_strides[2], w_taps, bias, b_at, part, at * PAIR)  # fmt: skip
-                        line, at = line + 2, at + 8
-                        continue
-                    i = 0
-                    while i < columns:
-                        left, x_here, to_here = columns - i, here + i, (at + i) * PAIR
-                        over = left % WIDE  # as few tiles as the widest would be, but no wider
-                        if 0 < over <= left // WIDE * (WIDEST - WIDE):
-                            tile_widest(x, x_here, 0, channels, channel, taps, weight, w_at,
-                                        w_strides[2], w_taps, bias, b_at, part,
-                                        to_here)  # fmt: skip
-                            i += WIDEST
-                        elif left > MIDDLE:
-                            tile_wide(x, x_here, 0, channels, channel, taps, weight, w_at,
-                                      w_strides[2], w_taps, bias, b_at, part, to_here)  # fmt: skip
-                            i += WIDE
-                        elif left > 4:
-                            tile_middle(x, x_here, 0, channels, channel, taps, weight, w_at,
-                                        w_strides[2], w_taps, bias, b_at, part,
-                                        to_here)  # fmt: skip
-                            i += MIDDLE
+                count = (last - first) * columns
+                for i in range(count):
+                    for j in range(0, PAIR, SOME):
+                        store(part, i * PAIR + j, load(bias, b_at + j))
+                for c in range(0, channels, depth):
+                    some_channels = min(depth, channels - c)
+                    x_at = (group * channels + c) * channel + column
+                    w_at = group * w_strides[0] + panel * w_strides[1] + c * w_strides[2]
+                    line = first
+                    while line < last:
+                        here, at = x_at + lines[line], (line - first) * columns
+                        first_tap, last_tap = bounds[line % rows, 0], bounds[line % rows, 1]
+                        two = line + 1 < last and (columns <= SHORT if by_one else columns == 4)
+                        if two:
+                            first_tap = min(first_tap, bounds[(line + 1) % rows, 0])
+                            last_tap = max(last_tap, bounds[(line + 1) % rows, 1])
+                        row = lines[line + two] - lines[line]
+                        taps, w_taps = all_taps[first_tap:last_tap], all_w_taps[first_tap:last_tap]
+                        if two and by_one:
+                            tile_2_short(x, here, row, some_channels, channel, taps, weight, w_at,
+                                         w_strides[2], w_taps, part, at * PAIR,
+                                         columns)  # fmt: skip
+                        elif two:
+                            tile_2_by_4(x, here, row, some_channels, channel, taps, weight, w_at,
+                                        w_strides[2], w_taps, part, at * PAIR, 4)  # fmt: skip
+                        elif by_one:
+                            _row_by_one(x, here, columns, some_channels, channel, taps, weight,
+                                        w_at, w_strides[2], w_taps, part, at)  # fmt: skip
                         else:
-                            tile_4(x, x_here, 0, channels, channel, taps, weight, w_at,
-                                   w_strides[2], w_taps, bias, b_at, part, to_here)  # fmt: skip
-                            i += 4
-                    line, at = line + 1, at + columns
-                _find(first * width + column, at, windows, out_strides, targets)
-                _write(part, at, min(PAIR, outputs - o), out, to, out_strides[1], targets, square)
+                            _row_by_two(x, here, columns, some_channels, channel, taps, weight,
+                                        w_at, w_strides[2], w_taps, part, at)  # fmt: skip
+                        line += 2 if two else 1
+                _find(first * width + column, count, windows, out_strides, targets)
+                _write(
+                    part, count, min(PAIR, outputs - o), out, to, out_strides[1], targets, square
+                )

@@ -38,20 +38,23 @@ F32, I64 = ir.FloatType(), ir.IntType(64)
 FLOATS = ir.VectorType(F32, SOME)
 
 
-def tile(rows: int) -> Any:
-    """An intrinsic tile(x, places, k, lines, line, last, column, width, g, g_at, sums, at).
+def tile(rows: int, vectors: int) -> Any:
+    """An intrinsic tile(x, places, k, lines, line, last, column, width, g, g_at, sums, at, pitch).
 
-    sums (rows, PAIR), from `at` on, += the products of a panel's pixels, from g_at on, with the
-    numbers of x: those of row i of windows that are side by side begin at
-    places[k + i] + lines[line to last] + column, and are `width` each.
+    sums (rows, PAIR), from `at` on, += the products of the first `vectors` of a panel's pixels,
+    which begin at g_at and are `pitch` apart, with the numbers of x: those of row i of windows that
+    are side by side begin at places[k + i] + lines[line to last] + column, and are `width` each.
+
+    With one vector, pixels of an even and of an odd number are added up apart: there are as many
+    sums as with two, and as few places in x to know.
     """
+    apart = 3 - vectors
 
     @intrinsic
-    def products(context, x, places, k, lines, line, last, column, width, g, g_at, sums, at):
+    def products(context, x, places, k, lines, line, last, column, width, g, g_at, sums, at, pitch):
         def generate(context, builder, signature, arguments):
-            x_, places_, k_, lines_, line_, last_, column_, width_, g_, g_at_, sums_, at_ = (
-                arguments
-            )
+            x_, places_, k_, lines_, line_, last_, column_, width_, g_, g_at_, *rest = arguments
+            sums_, at_, pitch_ = rest
             fma = builder.module.declare_intrinsic(
                 f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
             )
@@ -74,52 +77,70 @@ def tile(rows: int) -> Any:
                 builder.gep(first, [builder.load(place(places, places_, builder.add(k_, I64(i))))])
                 for i in range(rows)
             ]
-            totals = [
-                [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, None)) for _ in range(2)]
-                for _ in range(rows)
-            ]
+            zeros = ir.Constant(FLOATS, None)
+            totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
             panel = cgutils.alloca_once_value(builder, place(g, g_, g_at_))
             for total in totals:
-                for j in range(2):
-                    builder.store(ir.Constant(FLOATS, None), total[j])
+                for each in total:
+                    builder.store(zeros, each)
+
+            def add(pixels: Any, offset: Any, pixel: Any, count: int) -> None:
+                """Add the products of `count` pixels, which are one after another."""
+                right = [
+                    [read(builder.gep(pixels, [builder.add(
+                        builder.mul(builder.add(pixel, I64(i)), pitch_), I64(j * SOME))]))
+                     for j in range(vectors)]
+                    for i in range(count)
+                ]  # fmt: skip
+                here = builder.add(offset, pixel)
+                for row, total in zip(x_rows, totals, strict=True):
+                    for i in range(count):
+                        left = splat(builder.load(builder.gep(builder.gep(row, [here]), [I64(i)])))
+                        for j in range(vectors):
+                            to = total[i + j]
+                            more = builder.call(fma, [right[i][j], left, builder.load(to)])
+                            builder.store(more, to)
+
+            steps = builder.lshr(width_, I64(apart - 1))
             with cgutils.for_range_slice(builder, line_, last_, I64(1), intp=I64) as (number, _):
                 offset = builder.load(place(lines, lines_, number))
                 pixels = builder.load(panel)
-                with cgutils.for_range(builder, width_, intp=I64) as loop:
-                    at_pixel = builder.gep(pixels, [builder.mul(loop.index, I64(PAIR))])
-                    right = [read(builder.gep(at_pixel, [I64(j * SOME)])) for j in range(2)]
-                    here = builder.add(offset, loop.index)
-                    for row, total in zip(x_rows, totals, strict=True):
-                        left = splat(builder.load(builder.gep(row, [here])))
-                        for j in range(2):
-                            more = builder.call(fma, [right[j], left, builder.load(total[j])])
-                            builder.store(more, total[j])
-                builder.store(builder.gep(pixels, [builder.mul(width_, I64(PAIR))]), panel)
+                with cgutils.for_range(builder, steps, intp=I64) as loop:
+                    add(pixels, offset, builder.mul(loop.index, I64(apart)), apart)
+                if apart == 2:
+                    odd = builder.icmp_signed("!=", builder.and_(width_, I64(1)), I64(0))
+                    with builder.if_then(odd):
+                        add(pixels, offset, builder.sub(width_, I64(1)), 1)
+                builder.store(builder.gep(pixels, [builder.mul(width_, pitch_)]), panel)
             held = place(sums, sums_, at_)
             for i, total in enumerate(totals):
-                for j in range(2):
+                values = [builder.load(each) for each in total]
+                if apart == 2:
+                    values = [builder.fadd(*values)]
+                for j, value in enumerate(values):
                     to = builder.gep(held, [I64(i * PAIR + j * SOME)])
-                    value = builder.fadd(read(to), builder.load(total[j]))
+                    value = builder.fadd(read(to), value)
                     to = builder.bitcast(to, FLOATS.as_pointer())
                     builder.store(value, to).align = 4
             return context.get_dummy_value()
 
         n = types.int64
-        return types.void(x, places, n, lines, n, n, n, n, g, n, sums, n), generate
+        return types.void(x, places, n, lines, n, n, n, n, g, n, sums, n, n), generate
 
     return products
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-tile_rows, tile_4 = tile(ROWS), tile(4)
+tile_rows, tile_4 = tile(ROWS, 2), tile(4, 2)
+tile_rows_by_one, tile_4_by_one = tile(ROWS, 1), tile(4, 1)
 
 
 @ordered_kernel
-def to_panels(start, stop, g, plane, groups, outputs, panels):
-    """Items start to stop of panels (groups, O / PAIR, images * plane, PAIR), from g (images,
-    groups * outputs, plane): an item is the PAIR outputs, or what is left of them, of an image.
-    What is missing are zeros."""
-    width, pair = lanes(g), 2 * lanes(g)
+def to_panels(start, stop, g, plane, groups, outputs, pair, panels):
+    """Items start to stop of panels (groups, O / pair, images * plane, pair), from g (images,
+    groups * outputs, plane): an item is the `pair` outputs, PAIR or SOME, or what is left of them,
+    of an image. What is missing are zeros."""
+    width = lanes(g)
     count = (outputs + pair - 1) // pair
     images = g.size // (groups * outputs * plane)
     square, turned = np.zeros(width * width, g.dtype), np.zeros(width * width, g.dtype)
@@ -151,7 +172,7 @@ def to_panels(start, stop, g, plane, groups, outputs, panels):
 @ordered_subroutine
 def _put(part, count, valid, out, at, row):
     """out[at + i * row + j] = part[j, i], for `count` j and `valid` i."""
-    width, pair = lanes(out), 2 * lanes(out)
+    width, pair = lanes(out), PAIR
     for i in range(0, valid, width):
         for j in range(0, count, width):
             to = at + i * row + j
@@ -165,16 +186,16 @@ def _put(part, count, valid, out, at, row):
 
 @ordered_kernel
 def weight_grad(
-    start, stop, x, channels, places, lines, width, panels, groups, outputs, parts, ranges, out
-):
-    """Items start to stop of out (parts, groups, outputs, K): an item is a part of the pixels, two
-    vectors of a group's outputs, and a range of K. What the parts give is to be added.
+    start, stop, x, channels, places, lines, width, panels, pair, groups, outputs, parts, ranges,
+    out,
+):  # fmt: skip
+    """Items start to stop of out (parts, groups, outputs, K): an item is a part of the pixels, a
+    panel of a group's outputs, and a range of K. What the parts give is to be added.
 
     x is surrounded, of `channels` numbers a group; places (K up to a multiple of 4, at the end the
     last one again): where a window's numbers are from its first; lines: where rows of windows
-    begin, `width` each; panels: as `to_panels` gives them.
+    begin, `width` each; panels: as `to_panels` gives them, of `pair` outputs.
     """
-    pair = 2 * lanes(x)
     k = out.size // (parts * groups * outputs)
     blocks = (outputs + pair - 1) // pair
     per_range = (k + ranges - 1) // ranges
@@ -182,7 +203,7 @@ def weight_grad(
     pixels = lines.size * width
     some, wide = max(1, PIXELS // width), min(width, PIXELS)
     chunks = (lines.size + some - 1) // some
-    part = np.empty(per_range * pair, x.dtype)
+    part = np.empty(per_range * PAIR, x.dtype)
     for item in range(start, stop):
         number, o = item % ranges, item // ranges % blocks
         group, share = item // ranges // blocks % groups, item // ranges // blocks // groups
@@ -190,8 +211,9 @@ def weight_grad(
         if last <= first:
             continue
         count = (last - first + 3) // 4 * 4
-        for i in range(count * pair):
+        for i in range(count * PAIR):
             part[i] = 0
+        valid = min(pair, outputs - o * pair)
         begin = (group * blocks + o) * pixels * pair
         for chunk in range(chunks * share // parts, chunks * (share + 1) // parts):
             line, end = chunk * some, min(lines.size, (chunk + 1) * some)
@@ -199,14 +221,22 @@ def weight_grad(
                 columns = min(wide, width - column)
                 at, x_at = begin + (line * width + column) * pair, group * channels + column
                 i = 0
-                while i + ROWS <= count:
-                    tile_rows(x, places, first + i, lines, line, end, x_at, columns, panels, at,
-                              part, i * pair)  # fmt: skip
-                    i += ROWS
                 while i < count:
-                    tile_4(x, places, first + i, lines, line, end, x_at, columns, panels, at,
-                           part, i * pair)  # fmt: skip
-                    i += 4
-        valid = min(pair, outputs - o * pair)
+                    if valid > SOME and i + ROWS <= count:
+                        tile_rows(x, places, first + i, lines, line, end, x_at, columns, panels,
+                                  at, part, i * PAIR, pair)  # fmt: skip
+                        i += ROWS
+                    elif valid > SOME:
+                        tile_4(x, places, first + i, lines, line, end, x_at, columns, panels, at,
+                               part, i * PAIR, pair)  # fmt: skip
+                        i += 4
+                    elif i + ROWS <= count:
+                        tile_rows_by_one(x, places, first + i, lines, line, end, x_at, columns,
+                                         panels, at, part, i * PAIR, pair)  # fmt: skip
+                        i += ROWS
+                    else:
+                        tile_4_by_one(x, places, first + i, lines, line, end, x_at, columns,
+                                      panels, at, part, i * PAIR, pair)  # fmt: skip
+                        i += 4
         to = ((share * groups + group) * outputs + o * pair) * k + first
         _put(part, last - first, valid, out, to, k)
