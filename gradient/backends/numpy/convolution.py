@@ -18,7 +18,7 @@ from gradient.backends.composed.precision import in_float32
 from gradient.backends.numpy import depthwise, gemm, kernels, threads, winograd, workspace
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
-from gradient.backends.numpy.windows import PLANES, Windows, out_strides, windows_of
+from gradient.backends.numpy.windows import PLANES, Windows, out_strides, three, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 from gradient.dtypes import float32
@@ -103,9 +103,14 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             out = workspace.result(shape, g.dtype)
             threads.parallel_for(*gemm.launch(weight[:, :, 0].T, g, None, out))
             return out
+        shape = tuple(shape)
+        if _side_by_side(weight.shape, options):
+            matrix, windows_of_g = weight.reshape(weight.shape[0], -1).T, _in_a_row(g)
+            if _takes_product(matrix, windows_of_g):
+                sizes = g.shape[2:], weight.shape[2:]
+                return _windows_put_together(matrix, windows_of_g, *sizes, shape)
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
-        shape = tuple(shape)
         if winograd.takes(weight.shape[2:], options, g.shape, shape):
             out = workspace.result(shape, g.dtype)
             mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
@@ -257,6 +262,22 @@ def _convolve_direct(
     )  # fmt: skip
 
 
+def _windows_put_together(
+    matrix: np.ndarray, g: np.ndarray, windows: Shape, kernel: Shape, shape: Shape
+) -> np.ndarray:
+    """An input (N, C, *) of windows side by side, whose numbers are matrix (C * kernel, O) @ g."""
+    parts = workspace.empty((g.shape[0], matrix.shape[0], g.shape[2]), g.dtype)
+    threads.parallel_for(*gemm.launch(matrix, g, None, parts))
+    out = workspace.result(shape, g.dtype)
+    plane = math.prod(shape[2:])
+    threads.parallel_for(
+        kernels.load("convolution").put_together, shape[0] * shape[1], max(1, PLANES // plane),
+        parts.reshape(-1), three(windows, 1), three(kernel, 1), three(shape[2:], 1),
+        out.reshape(-1),
+    )  # fmt: skip
+    return out
+
+
 def _convolve_by_winograd(
     x: np.ndarray,
     weight: _Panels,
@@ -349,6 +370,16 @@ def _of_channels(weight: Shape, options: ConvolutionOptions) -> bool:
         len(weight) == 3
         and weight[2] == options.groups == options.stride[0] == 1
         and options.padding[0] == (0, 0)
+    )
+
+
+def _side_by_side(weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether windows meet every place once, but for what is left over behind them."""
+    return (
+        options.groups == 1
+        and tuple(weight[2:]) == tuple(options.stride)
+        and all(d == 1 for d in options.dilation)
+        and not any(before or after for before, after in options.padding)
     )
 
 

@@ -63,7 +63,7 @@ def takes(a: Any, b: Any) -> bool:
         and _is_matrix(b)
         and a.shape[-1] == b.shape[-2]
         and b.size > 0
-        and _is_worth(a.shape[-2], a.size, b.shape[-1])
+        and _is_worth(a.shape[-2], max(a.size, b.size // b.shape[-1] * a.shape[-2]), b.shape[-1])
     )
 
 

@@ -29,7 +29,9 @@ from gradient.backends.numpy.kernels.vectors import (
     fill,
     lanes,
     load,
+    load_some,
     store,
+    store_apart,
 )
 
 PIXELS = 256
@@ -105,6 +107,38 @@ def surround(start, stop, x, sizes, before, padded, step, out):
                     while at < row_end:
                         out[at] = zero
                         at += 1
+
+
+@ordered_kernel
+def put_together(start, stop, parts, windows, kernel, sizes, out):
+    """Planes start to stop of out (planes, *sizes) = the windows, side by side, of which parts
+    (planes, *kernel, *windows) has the same number of each together. What is left over is 0."""
+    zero = out.dtype.type(0)
+    plane, width = windows[0] * windows[1] * windows[2], windows[2] * kernel[2]
+    for p in range(start, stop):
+        at = p * sizes[0] * sizes[1] * sizes[2]
+        for d in range(sizes[0]):
+            for h in range(sizes[1]):
+                line = d // kernel[0] * windows[1] + h // kernel[1]
+                inside = d < windows[0] * kernel[0] and h < windows[1] * kernel[1]
+                tap = (d % kernel[0] * kernel[1] + h % kernel[1]) * kernel[2]
+                first = 0
+                if inside:
+                    first = width
+                    for i in range(kernel[2]):
+                        source = (p * kernel[0] * kernel[1] * kernel[2] + tap + i) * plane
+                        source += line * windows[2]
+                        if kernel[2] == 2:
+                            for w in range(0, windows[2], lanes(out)):
+                                some = min(lanes(out), windows[2] - w)
+                                numbers = load_some(parts, source + w, some)
+                                store_apart(out, at + 2 * w + i, numbers, some)
+                            continue
+                        for w in range(windows[2]):
+                            out[at + w * kernel[2] + i] = parts[source + w]
+                for w in range(first, sizes[2]):
+                    out[at + w] = zero
+                at += sizes[2]
 
 
 @ordered_subroutine
