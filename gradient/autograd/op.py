@@ -133,7 +133,7 @@ class Op:
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
-        self.savers: dict[tuple[bool, ...], Saver] = {}
+        self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs are wanted
 
     def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Node], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
@@ -162,6 +162,14 @@ class Op:
 
     # Forward: keep what the rules of the inputs that need a gradient name ----------------------
 
+    def _wanted(self, nodes: Sequence[Node | None]) -> tuple[bool, ...]:
+        """For each input, whether it needs a gradient; a variadic op's many are one."""
+        wanted = tuple([n is not None for n in nodes])
+        if not self.variadic:
+            return wanted
+        n = len(self.inputs)
+        return (*wanted[:n], True in wanted[n:])
+
     def plan(self, wanted: tuple[bool, ...]) -> list[tuple[str, Any]]:
         """For each saved name its source, or ("none", None) if no rule that is needed uses it."""
         if self.single_rule:
@@ -184,13 +192,10 @@ class Op:
         several = type(y) is list
         if not several and y.dtype.kind in "biu":
             return None
-        wanted = tuple([n is not None for n in nodes])
-        if self.variadic:
-            n = len(self.inputs)
-            wanted = (*wanted[:n], True in wanted[n:])
+        wanted = None not in nodes or self._wanted(nodes)
         keep = self.savers.get(wanted)
         if keep is None:
-            keep = self.savers[wanted] = saver(self.plan(wanted))
+            keep = self.savers[wanted] = saver(self.plan(self._wanted(nodes)))
         node = Node()
         node.op = self
         node.backend = backend

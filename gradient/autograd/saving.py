@@ -27,6 +27,16 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
     if len(values) == 1:
         (first,) = values
         return lambda arrays, y, extras: (first(arrays, y, extras),)
+    if len(values) == 2:
+        (kind, i), (other, j) = plan
+        if kind == other == "input":
+            return lambda arrays, y, extras: (arrays[i], arrays[j])
+        if (kind, other) == ("input", "none"):
+            return lambda arrays, y, extras: (arrays[i], None)
+        if (kind, other) == ("none", "input"):
+            return lambda arrays, y, extras: (None, arrays[j])
+        first, second = values
+        return lambda arrays, y, extras: (first(arrays, y, extras), second(arrays, y, extras))
     return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
 
 

@@ -141,7 +141,10 @@ class NumpyBackend(
             and x.size * weight.shape[0] <= blas.ONE_THREAD
             and not small_calls.are_repeated()
         ):
-            return super(MatmulOnThreads, self).linear(x, weight, bias)
+            if x.ndim != 2:
+                return super(MatmulOnThreads, self).linear(x, weight, bias)
+            y = np.matmul(x, weight.T)
+            return y if bias is None else y + bias
         return super().linear(x, weight, bias)
 
     def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
