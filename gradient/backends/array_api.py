@@ -320,9 +320,10 @@ class ArrayAPIBackend(Backend[Array]):
     def _along(self, index: Array, axis: int) -> Index:
         """The full index whose `axis` is `index` and whose other axes are their own positions."""
         n = index.ndim
-        grid: list[Array] = [
-            self.xp.arange(size).reshape((-1,) + (1,) * (n - 1 - i))
-            for i, size in enumerate(index.shape)
-        ]
-        grid[axis] = index
-        return tuple(grid)
+        axis %= n or 1
+        return tuple(
+            [
+                index if i == axis else self.xp.arange(size).reshape((-1,) + (1,) * (n - 1 - i))
+                for i, size in enumerate(index.shape)
+            ]
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -16,6 +17,9 @@ CHUNK = 1 << 13
 MANY = 256
 """Elements that a kernel picks out of a large array quicker than NumPy."""
 
+ROWS = 1 << 12
+"""Rows of which one element each is picked by an index that is kept for the next such call."""
+
 FLAT = 64
 """Elements from which NumPy adds quicker by an index of a flat array than by one for each axis."""
 
@@ -26,6 +30,9 @@ class AlongKernels(ArrayAPIBackend):
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
         if not (_fits(x, index, axis) and kernels.supports(x)):
+            if axis == x.ndim - 1 > 0 and _is_one_of_each_row(x, index):
+                flat = index.reshape(-1) + _begins(index.size, x.shape[axis])
+                return x.reshape(-1).take(flat).reshape(index.shape)
             return super().take_along(x, index, axis)
         out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
         sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
@@ -76,6 +83,25 @@ def are_within(index: np.ndarray, size: int) -> bool:
         kernels.load("along").look, index.size, CHUNK, index.reshape(-1), size, wrong
     )
     return not wrong[0]
+
+
+def _is_one_of_each_row(x: np.ndarray, index: np.ndarray) -> bool:
+    """Whether there is one index for each row of an array whose rows lie one after the other, and
+    all of them are places in a row."""
+    return (
+        type(x) is np.ndarray
+        and index.shape == (*x.shape[:-1], 1)
+        and 0 < index.size <= ROWS
+        and index.dtype == np.int64
+        and x.flags.c_contiguous
+        and bool(np.maximum.reduce(index.view(np.uint64), None) < x.shape[-1])
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _begins(rows: int, columns: int) -> np.ndarray:
+    """Where rows begin. It is shared, and not to be written to."""
+    return np.arange(rows) * columns
 
 
 def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.composed.rng import RandomDefaults
+
+FLOAT32 = np.dtype(np.float32)
 
 KEPT = 256
 """Blocks whose numbers are made together."""
@@ -27,12 +29,11 @@ again."""
 
 class Numbers(NamedTuple):
     """What each word of KEPT blocks gives in float32: a uniform number u, and for a pair of normal
-    ones sqrt(-2 log(1 - u)), or cos and sin of 2 pi u (see `composed.rng`)."""
+    ones sqrt(-2 log(1 - u)), or cos and sin of 2 pi u, one above the other (see `composed.rng`)."""
 
     uniform: np.ndarray
     radius: np.ndarray
-    cos: np.ndarray
-    sin: np.ndarray
+    circle: np.ndarray
 
 
 class FewNumbers(RandomDefaults[np.ndarray]):
@@ -40,6 +41,9 @@ class FewNumbers(RandomDefaults[np.ndarray]):
 
     _drawn: tuple[int, int, int] = (0, 0, 0)
     """The key and number of the KEPT blocks of the last draw, and how many there were."""
+
+    _last: tuple[int, int, Any] = (0, -1, None)
+    """The key and number of KEPT blocks, and what `_numbers` gives for them."""
 
     def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
         made = self._made(key, offset, n, dtype)
@@ -54,17 +58,15 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         if made is None:
             return super().normal(key, offset, n, dtype)
         start = 4 * (offset % KEPT)
-        middle, stop = start + half, start + 2 * half
-        radius, out = made.radius[start:middle], np.empty(2 * half, np.float32)
-        np.multiply(radius, made.cos[middle:stop], out[:half])
-        np.multiply(radius, made.sin[middle:stop], out[half:])
-        return out[:n], -(-half // 2)
+        middle = start + half
+        out = made.radius[start:middle] * made.circle[:, middle : middle + half]
+        return out.reshape(-1)[:n], -(-half // 2)
 
     def _made(self, key: int, offset: int, n: int, dtype: np.dtype) -> Numbers | None:
         """The numbers of the KEPT blocks that n words from block `offset` are of, if it pays."""
-        if not 0 < n <= FEW or dtype != np.float32:
+        if not 0 < n <= FEW or dtype != FLOAT32:
             return None
-        part, block = divmod(offset, KEPT)
+        part, block = offset // KEPT, offset % KEPT
         if block + n / 4 > KEPT:
             return None
         last_key, last_part, draws = self._drawn
@@ -75,10 +77,14 @@ class FewNumbers(RandomDefaults[np.ndarray]):
             return None
         if part != last_part:
             self._drawn = key, part, draws
-        return self._numbers(key, part)
+        last = self._last
+        if last[0] != key or last[1] != part:
+            self._last = last = key, part, self._numbers(key, part)
+        return last[2]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
     def _numbers(self, key: int, part: int) -> Numbers:
         u, _ = super().uniform(key, part * KEPT, 4 * KEPT, np.dtype(np.float32))
         angle = (2 * math.pi) * u
-        return Numbers(u, np.sqrt(-2 * np.log(1 - u)), np.cos(angle), np.sin(angle))
+        circle = np.stack([np.cos(angle), np.sin(angle)])
+        return Numbers(u, np.sqrt(-2 * np.log(1 - u)), circle)
