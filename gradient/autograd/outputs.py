@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.node import Node, next_sequence_nr
-from gradient.autograd.variable import wrap
+from gradient.autograd.variable import TensorType, new_variable, wrap
 
 
 class _Output:
@@ -37,10 +37,27 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     """Tensors for the several results of one node; those of integers have no gradient."""
     if node is None:
         return [wrap(array, backend) for array in arrays]
-    return [
-        wrap(array, backend, None if array.dtype.kind in "biu" else output_node(node, i, array))
-        for i, array in enumerate(arrays)
-    ]
+    outs, parents, own, location = [], (node,), node.backend, node.location
+    for i, array in enumerate(arrays):
+        out = new_variable(TensorType.cls)  # as `wrap` and `output_node`
+        out.array = array
+        out.backend = backend
+        out._grad = None
+        dtype = array.dtype
+        if dtype.kind in "biu":
+            out.node = None
+        else:
+            out.node = made = Node()
+            made.op = _OUTPUT
+            made.backend = own
+            made.parents = parents
+            made.saved = (i,)
+            made.sequence_nr = next_sequence_nr()
+            made.location = location
+            made.shape = array.shape
+            made.dtype = dtype
+        outs.append(out)
+    return outs
 
 
 def output_node(node: Node, index: int, array: Any) -> Node:
