@@ -1137,6 +1137,8 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a(a.rows, 67),), *along(), *along(True)),
         *[lambda a, axis=axis: (a(3, 60, 70, 2), axis) for axis in ((1, 2), (2, 3), (0, 2), (), 1)],
         *[lambda a, axis=axis: (a(2, 5000, 3), axis) for axis in (1, None, (-2, -1), (0, 1))],
+        *[lambda a, n=n: (a(a.rows, n), 1) for n in (2, 5, 16, 31, 32)],  # short rows
+        *(lambda a: (a(53, 20, 4, 4), (2, 3)), lambda a: (1 / np.floor(abs(a(a.rows, 19))), 1)),
         *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 1, True), lambda a: (a(),)),
         lambda a: (np.log(a(a.rows, 67)), 0),  # NaN
         lambda a: (1 / np.floor(abs(a(a.rows, 67))), 1),  # infinities

@@ -210,6 +210,10 @@ def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]
     which is contiguous."""
     outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
     family = kernels.load("reductions")
+    if inner == 1 and 1 < n <= family.SHORT:
+        items = -(-outer // family.ROWS_TOGETHER[x.dtype.char])
+        chunk = max(1, CHUNK * items // x.size)
+        return [(family.sum_of_short_rows, items, chunk, x.reshape(-1), n, outer, out.reshape(-1))]
     if inner == 1:
         return _of_rows(family.sum_of_parts, family.sum_of_parts, x.reshape(-1), outer, n, out)
     blocks = outer * -(-inner // family.COLUMNS)

@@ -9,13 +9,21 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from gradient.backends.numpy.kernels import vector_operators as vector_operators
 from gradient.backends.numpy.kernels.compilation import (
     kernel,
     ordered_kernel,
     ordered_subroutine,
     subroutine,
 )
-from gradient.backends.numpy.kernels.vectors import intrinsic
+from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.vectors import LANES, fill, intrinsic, lanes, load, store
+
+SHORT = 32
+"""Elements of a row up to which several rows are added up side by side."""
+
+ROWS_TOGETHER = {"f": LANES[types.float32], "d": LANES[types.float64]}
+"""Their number, by the character of a dtype."""
 
 PART = 4096
 """Elements of a row that are added up together, in vectors whose lanes are chains."""
@@ -60,6 +68,29 @@ def sum_of_parts(start, stop, x, n, parts, out):
         row, part = item // parts, item % parts
         first = row * n + part * PART
         out[item] = total(x[first : min(first + PART, (row + 1) * n)])
+
+
+@ordered_kernel
+def sum_of_short_rows(start, stop, x, n, rows, out):
+    """out (rows,) = the sums of rows of n numbers, each one chain: an item is as many rows as a
+    vector has elements, turned about and added up together."""
+    width = lanes(x)
+    square = np.empty(width * width, x.dtype)
+    for item in range(start, stop):
+        first, last = item * width, min(rows, (item + 1) * width)
+        if last - first < width or (last - 1) * n + (n + width - 1) // width * width > x.size:
+            for row in range(first, last):
+                result = x.dtype.type(0)
+                for i in range(row * n, (row + 1) * n):
+                    result += x[i]
+                out[row] = result
+            continue
+        sums = fill(x.dtype.type(0))
+        for i in range(0, n, width):
+            transpose(x, first * n + i, n, square, 0, width)
+            for j in range(min(width, n - i)):
+                sums += load(square, j * width)
+        store(out, first, sums)
 
 
 @subroutine
