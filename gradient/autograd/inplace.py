@@ -55,7 +55,7 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    frame = user_frame(2)
+    frame = user_frame(3)  # who calls this is in this package
     mark.op, mark.location = op, (frame.f_code, frame.f_lasti)
     mark.sequence_nr = last_write.sequence_nr = next_sequence_nr()
 

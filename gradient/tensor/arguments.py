@@ -66,6 +66,8 @@ class Size(tuple[int, ...]):
 
 def axis_of(dim: int, ndim: int) -> int:
     """A dimension as an axis from 0; a 0-d tensor counts as one with one dimension."""
+    if type(dim) is int and -ndim <= dim < ndim:
+        return dim % ndim
     if type(dim) is not int:
         try:
             dim = strict_index(dim)
@@ -82,6 +84,8 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
 
     PyTorch takes an empty tuple as all dimensions.
     """
+    if type(dim) is int and -ndim <= dim < ndim:
+        return dim % ndim
     if dim is None:
         return None
     if isinstance(dim, (int, np.integer)):
@@ -171,6 +175,8 @@ def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
 
 def int_of(caller: str, name: str, value: Any) -> int:
     """`value`, if it is an int, or an integer tensor of one element."""
+    if type(value) is int:
+        return value
     try:
         return strict_index(value)
     except TypeError:

@@ -44,6 +44,9 @@ from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Axis, Shape
 
+FEW_INDICES = 1 << 10
+"""Indices up to which NumPy's own look at the largest costs less than another one."""
+
 SMALL = 4096
 """Elements up to which a copy costs less than NumPy's bookkeeping for a view."""
 
@@ -151,6 +154,11 @@ class NumpyBackend(
         """Whole rows, by NumPy's quicker way; many of them on all threads."""
         if not isinstance(weight, np.ndarray) or not weight.flags.c_contiguous:
             return super().embedding(weight, indices)
+        if 0 < indices.size < FEW_INDICES and np.minimum.reduce(indices, None) >= 0:
+            try:
+                return weight.take(indices, 0)
+            except IndexError:  # too large a one: said in our words
+                pass
         self.check_indices(indices, 0, weight.shape[0])
         if indices.size * weight.shape[-1] >= LARGE and takes_rows(weight, indices):
             return rows_of(weight, indices)
