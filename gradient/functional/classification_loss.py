@@ -53,13 +53,13 @@ def cross_entropy(
     label_smoothing = float(label_smoothing)
     ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
-    if target.dtype.is_floating_point:
+    if target.array.dtype.kind not in "biu" and target.dtype.is_floating_point:
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
         losses = loss.cross_entropy(
             logits,
-            target=integers("cross_entropy", "target", classes, logits),
+            target=constant("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
         )

@@ -60,12 +60,16 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         start = 4 * (offset % KEPT)
         middle = start + half
         out = made.radius[start:middle] * made.circle[:, middle : middle + half]
-        return out.reshape(-1)[:n], -(-half // 2)
+        out = out.reshape(-1)
+        return out if n == 2 * half else out[:n], -(-half // 2)
 
     def _made(self, key: int, offset: int, n: int, dtype: np.dtype) -> Numbers | None:
         """The numbers of the KEPT blocks that n words from block `offset` are of, if it pays."""
         if not 0 < n <= FEW or dtype != FLOAT32:
             return None
+        last = self._last
+        if last[0] == key and (block := offset - last[1] * KEPT) >= 0 and block + n / 4 <= KEPT:
+            return last[2]
         part, block = offset // KEPT, offset % KEPT
         if block + n / 4 > KEPT:
             return None
@@ -77,10 +81,9 @@ class FewNumbers(RandomDefaults[np.ndarray]):
             return None
         if part != last_part:
             self._drawn = key, part, draws
-        last = self._last
-        if last[0] != key or last[1] != part:
-            self._last = last = key, part, self._numbers(key, part)
-        return last[2]
+        made = self._numbers(key, part)
+        self._last = key, part, made
+        return made
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
     def _numbers(self, key: int, part: int) -> Numbers:

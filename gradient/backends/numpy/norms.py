@@ -138,16 +138,18 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
-        norms, stored = kernels.load("norms"), kernels.load("half_precision").stored
+        norms = kernels.load("norms")
 
         columns, number = x.shape[-1], _computed_in(x)
         y = np.empty(x.shape, x.dtype)
         of_rows = (*x.shape[:-1], 1)
         mean, rstd = np.empty(of_rows, number), np.empty(of_rows, number)
+        given = _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), y.reshape(-1, columns)
+        if x.itemsize == 2:
+            given = tuple(map(kernels.load("half_precision").stored, given))
         threads.parallel_for(
-            norms.layer_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
-            stored(_or_full(weight, 1, x)), stored(_or_full(bias, 0, x)), number(eps),
-            stored(_2d(y)), mean.reshape(-1), rstd.reshape(-1),
+            norms.layer_norm, x.size // columns, norms.rows_of(columns), *given[:3], number(eps),
+            given[3], mean.reshape(-1), rstd.reshape(-1),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -253,9 +255,10 @@ def _few_losses(
 
 def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every row (along the last axis) of arrays of one shape."""
-    rows_of = kernels.load("norms").rows_of
-
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     columns = out.shape[-1]
-    threads.parallel_for(kernel, out.size // columns, rows_of(columns), *map(_2d, arrays), _2d(out))
+    threads.parallel_for(
+        *(kernel, out.size // columns, kernels.load("norms").rows_of(columns)),
+        *(*map(_2d, arrays), out.reshape(-1, columns)),
+    )
     return out
