@@ -18,7 +18,7 @@ from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
 from gradient.autograd.saving import saver
-from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
+from gradient.autograd.variable import Number, TensorType, Variable, new_variable
 from gradient.backends.base import LARGE
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
@@ -275,6 +275,13 @@ def of_n(made: Op) -> Callable[..., Any]:
                 refuse_saved(node.saved or (), made.public_name, inputs)
         if type(y) is list:
             return outputs(y, backend, node)
-        return wrap(y, backend, node)
+        out = new_variable(TensorType.cls)  # as `wrap`
+        out.array = y
+        out.backend = backend
+        out.node = node
+        out._grad = None
+        if inference_used and mode.inference:
+            out.inference = True
+        return out
 
     return call

@@ -13,7 +13,7 @@ GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = 
     "varargs": lambda key: lambda arrays, y, extras: tuple(arrays[key:]),
     "out": lambda key: lambda arrays, y, extras: y,
     "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
-    "shapes": lambda key: lambda arrays, y, extras: [shape_of(a) for a in arrays],
+    "shapes": lambda key: lambda arrays, y, extras: list(map(shape_of, arrays)),
     "extra": lambda key: lambda arrays, y, extras: extras[key],
     "none": lambda key: lambda arrays, y, extras: None,
 }

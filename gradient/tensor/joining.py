@@ -9,7 +9,7 @@ from gradient.autograd.autocast import autocasts
 from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.out_argument import result_or_out
-from gradient.autograd.variable import Variable
+from gradient.autograd.variable import TensorType, Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
@@ -43,8 +43,9 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     result = list(tensors)
     if not result:
         raise ArgumentError(sentence(caller, "a list of tensors", "an empty one"))
+    kind = TensorType.cls
     for value in result:
-        if not isinstance(value, Variable):
+        if type(value) is not kind and not isinstance(value, Variable):
             i = next(i for i, each in enumerate(result) if each is value)
             expected = f"a list of tensors, at {i} a Tensor"
             raise TypeMismatch(sentence(caller, expected, type(value).__name__))
