@@ -15,6 +15,7 @@ from gradient import dtypes
 from gradient.autograd import no_grad
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.nn.failing_layer import note_layer
 from gradient.nn.hooks import Hooked, Hooks
 from gradient.nn.hooks import register_module_backward_hook as register_module_backward_hook
 from gradient.nn.hooks import register_module_forward_hook as register_module_forward_hook
@@ -86,9 +87,13 @@ class Module(Hooked, StateDictHooked, Members):
         raise NotImplementedError(f'{type(self).__name__} lacks the method "forward"')
 
     def __call__(self: HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
+        try:
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
+        except Exception as error:
+            note_layer(self, Module.__call__.__code__, error)  # type: ignore[arg-type]
+            raise
 
     def compile(self, **options: Any) -> None:
         """Have this module's calls recorded and replayed from now on, in place.
