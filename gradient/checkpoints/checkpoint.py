@@ -48,7 +48,14 @@ class Checkpoint:
             ModelNotFound: there is none: these are weights, but no model.
             FileFormatError: it is malformed.
         """
-        return read_config(self.folder)
+        try:
+            return read_config(self.folder)
+        except ModelNotFound as error:
+            if not self.path.is_file():
+                raise
+            raise ModelNotFound(
+                f"{error}. The tensors of {self.path.name} alone are read by gradient.load"
+            ) from None
 
     @cached_property
     def tensors(self) -> TensorFile:

@@ -18,7 +18,7 @@ from gradient.checkpoints.llama2c import Llama2cCheckpoint
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile
-from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
+from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of, instead_of_weights
 from gradient.io.torch_file import TorchFile
 from gradient.models.config import CONFIG_NAME
 
@@ -45,11 +45,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(path, TorchFile)
     if path.suffix == ".safetensors" or format_of(beginning) == "safetensors":
         return Checkpoint(path, SafetensorsFile)
-    if path.suffix == ".bin":
+    if path.suffix == ".bin" and not describe(beginning):
         return Llama2cCheckpoint(path)
     if path.suffix in (".pt", ".pth", ".ckpt"):
         TorchFile(path)  # raises: its error tells what the file is instead
-    what = describe(beginning)
+    what = instead_of_weights(beginning)
     raise FileFormatError(
         f"{path}: not a format that gradient reads{f' (it is {what})' if what else ''}; expected a "
         "folder, or a file in the GGUF, "

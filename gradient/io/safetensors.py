@@ -28,7 +28,7 @@ from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import Source, name_of, not_found, opened, size_of
-from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
+from gradient.io.signatures import SIGNATURE_BYTES, instead_of_weights
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
@@ -53,9 +53,6 @@ _NUMPY = {
     "C64": np.dtype("<c8"),
 }  # fmt: skip
 _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
-#: The fix, for what else PyTorch writes.
-_CONVERT = {"zip": "; in PyTorch, save it again with safetensors.torch.save_file"}
-_CONVERT["pickle"] = _CONVERT["zip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +206,9 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
     # A length that is possible is believed: that of a header of 640 bytes begins like a pickle.
-    if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
-        beginning = prefix + file.read(SIGNATURE_BYTES)
-        if other := describe(beginning):
-            raise wrong(f"it is {other}{_CONVERT.get(format_of(beginning) or '', '')}")
+    possible = 0 < header_bytes <= min(MAX_HEADER_BYTES, file_bytes - 8)
+    if not possible and (other := instead_of_weights(prefix + file.read(SIGNATURE_BYTES))):
+        raise wrong(f"it is {other}")
     if header_bytes > MAX_HEADER_BYTES:
         raise wrong(f"its header claims {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if header_bytes > file_bytes - 8:

@@ -22,7 +22,7 @@ from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.io.regular_file import Source, name_of, not_found, opened, size_of
-from gradient.io.signatures import SIGNATURE_BYTES, format_of
+from gradient.io.signatures import SIGNATURE_BYTES, format_of, instead_of_weights
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
@@ -343,16 +343,21 @@ def _counts(value: Any) -> bool:
 def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
     """Each record's first and last byte, by its name without the archive's folder."""
     size = size_of(file)
-    if format_of(file.read(SIGNATURE_BYTES)) != "zip":
-        raise FileFormatError(
-            f"{path} is not a PyTorch file that gradient reads: it is no zip file. If PyTorch "
-            "before 1.6 wrote it, load it there and save it again"
-        )
+    beginning = file.read(SIGNATURE_BYTES)
+    if format_of(beginning) != "zip":
+        what = "in safetensors' format; gradient.load reads it"
+        if format_of(beginning) != "safetensors":
+            what = instead_of_weights(beginning) or "no zip file, and damaged or of another format"
+        raise FileFormatError(f"{path} is not a PyTorch file that gradient reads: it is {what}")
     records: dict[str, tuple[int, int]] = {}
     try:
         with zipfile.ZipFile(file) as archive:
-            if any("/code/" in name for name in archive.namelist()):
+            names = archive.namelist()
+            if any("/code/" in name for name in names):
                 raise ValueError("it is a TorchScript program; " + _SAVE_WEIGHTS)
+            if not any(name.endswith("/data.pkl") for name in names):
+                listed = ", ".join(map(repr, names[:3])) or "nothing"
+                raise ValueError(f"it is a zip file without PyTorch's data.pkl; it holds {listed}")
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                     raise ValueError(f"{info.filename!r} is compressed or encrypted")

@@ -15,9 +15,15 @@ from gradient.cli.info import describe_model
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.evaluation.memory import forecast
 from gradient.hub import EMBEDDED
-from gradient.io.signatures import describe, format_of
+from gradient.io.signatures import describe, format_of, instead_of_weights
 from support.fuzz_files import llama2c_file
 from support.paths import GOLDEN
+
+GGUF = "a GGUF file; gradient.hub.load runs it as a model, gradient.io.GGUFFile reads its tensors"
+PICKLE = (
+    "a pickle, such as an old PyTorch .pt, and is not run here; load it with what wrote it and "
+    "save its tensors again, with torch.save of PyTorch 1.6 or later"
+)
 
 pytestmark = pytest.mark.cpu_only
 
@@ -142,12 +148,13 @@ def test_a_damaged_vocabulary_names_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("beginning", "name", "words"),
     [
-        (b"GGUF\3\0\0\0", "gguf", "a GGUF file"),
-        (b"PK\3\4....", "zip", "a zip file, such as PyTorch's .pt"),
+        (b"GGUF\3\0\0\0", "gguf", GGUF),
+        (b"PK\3\4....", "zip", "a zip file, such as PyTorch's .pt, which gradient.load reads"),
         (b"pk\3\4....", None, None),
-        (b"\x80\2\x8a\nl", "pickle", "a pickle, such as an old PyTorch .pt"),
+        (b"\x80\2\x8a\nl", "pickle", PICKLE),
+        (b"\x80\2\0\0\0\7\0\0", None, None),  # llama2.c's, of a model 640 wide
         (b"lmgg", "ggml", "in GGML's format of before 2023; download a GGUF of the model"),
-        (b"\x1f\x8b\x08", "gzip", "packed by gzip; unpack it first"),
+        (b"\x1f\x8b\x08", "gzip", "packed by gzip; unpack it first (gunzip)"),
         (b" \n<!DOCTYPE html>", None, "a web page; was a link to the file's page downloaded?"),
         (b"", None, "empty"),
         (b"{}", None, None),
@@ -155,3 +162,36 @@ def test_a_damaged_vocabulary_names_the_file(tmp_path):
 )
 def test_what_a_file_is_by_its_first_bytes(beginning, name, words):
     assert (format_of(beginning), describe(beginning)) == (name, words)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "words"),
+    [
+        (b"", "empty"),
+        (bytes(16), "all zeros where it begins, as a broken download leaves a file; download it "
+         "again"),
+        (b'\n{"a": 1}', "a text in JSON ('{\"a\": 1}' ...), and no weights"),
+        ("h\u00e9llo \u00e9".encode()[:-1], "a text ('h\u00e9llo' ...), and no weights"),
+        (b"h\xe9llo", None),  # no UTF-8
+        (b"hello\0", None),
+        (b"\x1f\x8b\x08", "packed by gzip; unpack it first (gunzip)"),
+        (bytes(257) + b"ustar", "a tar archive; unpack it first (tar xf)"),
+    ],
+)  # fmt: skip
+def test_what_is_in_the_place_of_weights(beginning, words):
+    assert instead_of_weights(beginning) == words
+
+
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html>", b"version https://git-lfs.github.com/"])
+def test_a_bin_file_that_is_none(tmp_path, start):
+    (tmp_path / "m.bin").write_bytes(start + bytes(100))
+    with pytest.raises(FileFormatError, match=r"not a format that gradient reads \(it is a"):
+        open_checkpoint(tmp_path / "m.bin")
+
+
+def test_weights_without_a_config_are_said_to_be_no_model(tmp_path):
+    gradient.save({"w": gradient.ones(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(
+        ModelNotFound, match=r"no config\.json; .*w\.safetensors alone are read by gradient"
+    ):
+        gradient.hub.load(tmp_path / "w.safetensors")

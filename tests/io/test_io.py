@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from gradient.errors import (
     FileFormatError,
     ModelNotFound,
 )
-from gradient.io import atomic
+from gradient.io import GGUFFile, TorchFile, atomic
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.serialization import load, save
 from gradient.io.sharded import open_sharded, save_sharded
@@ -255,7 +256,12 @@ def test_a_damaged_file_is_refused_with_the_reason(tmp_path, header, length, mes
 @pytest.mark.parametrize(
     "start, message",
     [
-        (b"PK\x03\x04", "it is a zip file, such as PyTorch's .pt; in PyTorch, save it again"),
+        (b"PK\x03\x04", "it is a zip file, such as PyTorch's .pt, which gradient.load reads"),
+        (b"\x93NUMPY\x01\0", "it is a NumPy array .*numpy.load opens it, gradient.from_numpy"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"weight.npy", "it is a NumPy archive .*numpy.load"),
+        (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file .*h5py.File opens it"),
+        (b"\x80\x04\x95\xa8", "it is a pickle.*not run here.*torch.save of PyTorch 1.6"),
+        (b"", "all zeros where it begins.*download it again"),
         (b"\x80\x02\x8a\x0al", "it is a pickle"),
         (b"GGUF", "it is a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer.*git lfs pull"),
@@ -267,6 +273,20 @@ def test_another_format_is_named(tmp_path, start, message):
     path.write_bytes(start + b"\0" * 100)
     with pytest.raises(FileFormatError, match=message):
         SafetensorsFile(path)
+
+
+def test_what_numpy_and_pickle_write_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(3))
+    np.savez(tmp_path / "b.npz", w=np.ones(3))
+    np.savez_compressed(tmp_path / "c.npz", w=np.ones(3))
+    (tmp_path / "d.pkl").write_bytes(pickle.dumps({"weights": 1}))
+    (tmp_path / "e.json").write_text('{"w": "\u00e9"}' * 60)
+    for path in sorted(tmp_path.iterdir()):
+        for read in (gradient.load, load_file, TorchFile, GGUFFile, gradient.hub.load):
+            with pytest.raises(FileFormatError) as error:
+                read(path)
+            word = {".npy": "NumPy array", ".npz": "NumPy archive", ".pkl": "pickle"}
+            assert f"it is a {word.get(path.suffix, 'text in JSON')}" in str(error.value)
 
 
 def test_a_header_may_have_a_length_that_begins_like_a_pickle(tmp_path):

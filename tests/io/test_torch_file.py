@@ -227,8 +227,15 @@ def test_other_files(tmp_path):
         TorchFile(tmp_path / "absent.pt")
     legacy = tmp_path / "legacy.pt"
     legacy.write_bytes(pickle.dumps({"w": 1}))
-    with pytest.raises(FileFormatError, match=r"before 1\.6"):
+    with pytest.raises(FileFormatError, match=r"it is a pickle.*PyTorch 1\.6 or later"):
         TorchFile(legacy)
+    gradient.save({"w": gradient.ones(2)}, legacy)
+    with pytest.raises(FileFormatError, match="it is in safetensors' format; gradient.load reads"):
+        TorchFile(legacy)
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("a.txt", "hello")
+    with pytest.raises(FileFormatError, match=r"without PyTorch's data\.pkl; it holds 'a\.txt'"):
+        TorchFile(tmp_path / "texts.zip")
     with pytest.raises(FileFormatError, match="compressed"):
         TorchFile(write(tmp_path / "z.pt", {}, {}, compression=zipfile.ZIP_DEFLATED))
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:

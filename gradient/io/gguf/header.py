@@ -29,7 +29,7 @@ from gradient.io.gguf.types import (
     TENSOR_TYPES,
     TensorType,
 )
-from gradient.io.signatures import SIGNATURE_BYTES, describe
+from gradient.io.signatures import SIGNATURE_BYTES, instead_of_weights
 
 #: Elements of all metadata arrays together; the largest vocabularies have some 800,000 tokens,
 #: scores and merges. As Python objects an element takes up to 32 times its bytes in the file.
@@ -159,7 +159,7 @@ class _Reader:
     def _version(self) -> int:
         magic = self.data[:4]
         if magic != MAGIC:
-            if other := describe(bytes(self.data[:SIGNATURE_BYTES])):
+            if other := instead_of_weights(bytes(self.data[:SIGNATURE_BYTES])):
                 self.wrong(f"it is {other}")
             self.wrong(f"it begins with {magic!r}, not with {MAGIC!r}")
         self.at = 4
