@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from gradient.autograd.explain import error_of_caller
-from gradient.autograd.out_argument import result_or_out
+from gradient.autograd.out_argument import beyond_memory, result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
 
@@ -80,6 +80,8 @@ def corrected(
             got = type(args[0]).__name__
             raise TypeMismatch(sentence(caller, f"a Tensor as {names[0]}", got)) from error
         if ours := error_of_caller(caller.rpartition(".")[2], dict.fromkeys(names) | given, error):
+            raise ours from error
+        if ours := beyond_memory(own, args, named, error):
             raise ours from error
         return None
     last = own.__defaults__ or ()

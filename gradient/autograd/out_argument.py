@@ -19,6 +19,7 @@ from gradient.errors import (
     AutogradError,
     DeviceError,
     DTypeError,
+    GradientError,
     TypeMismatch,
     sentence,
 )
@@ -26,9 +27,23 @@ from gradient.source_lines import warn_user
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+ASKED_TOO_MUCH = MemoryError, ValueError, OverflowError
+"""What NumPy raises of an array for which there is no memory, or which none could hold."""
+
 LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
 """Keywords of creation ops that have no effect: tensors are strided and row-major, and only
 `Tensor.pin_memory` pins memory."""
+
+
+def beyond_memory(
+    function: Any, args: tuple[Any, ...], named: Mapping[str, Any], error: Exception
+) -> GradientError | None:
+    """The error of a call of `function` that asked for more memory than there is, or could be."""
+    if isinstance(error, GradientError) or not isinstance(error, ASKED_TOO_MUCH):
+        return None
+    from gradient.autograd.out_of_memory import beyond_memory as explained  # rarely needed
+
+    return explained(function.__name__, function, args, named, error)
 
 
 def result_or_out(result: Any, named: Mapping[str, Any], caller: str) -> Any:
@@ -98,6 +113,10 @@ def _accepting(function: Any, others: frozenset[str]) -> Any:
         except TypeError:
             if others.isdisjoint(named):
                 raise
+        except ASKED_TOO_MUCH as error:
+            if ours := beyond_memory(function, args, named, error):
+                raise ours from error
+            raise
         kept = {name: value for name, value in named.items() if name not in others}
         if (out := named.get("out")) is not None and like_out:
             if not isinstance(out, Variable):

@@ -1,18 +1,61 @@
-"""What holds a device's memory when an op finds none."""
+"""Errors of sizes: a device has no memory for one, or none could have. What holds the memory."""
 
 from __future__ import annotations
 
 import gc
+import inspect
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from gradient.autograd.variable import Variable
+from gradient import backends
+from gradient.autograd.variable import TensorType, Variable
 from gradient.backends.packed import parts_of
-from gradient.errors import OutOfMemoryError
+from gradient.errors import ArgumentError, GradientError, OutOfMemoryError, sentence
 from gradient.source_lines import source_line
 
 LISTED = 6
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+UNITS = ("bytes", "KiB", "MiB", "GiB")
+LARGEST = 2**63 - 1
+"""The largest size, and the most bytes, that an array has."""
+
+#: NumPy's and Python's words for more than `LARGEST`.
+TOO_LARGE = re.compile("array is too big|Maximum allowed|too large to convert to C")
+
+
+def beyond_memory(
+    caller: str, function: Any, args: tuple[Any, ...], named: Mapping[str, Any], error: Exception
+) -> GradientError | None:
+    """The error of a call that asked for more than there is: of memory, or than an array can have
+    at all. None if `error` says something else.
+
+    Args:
+        function: that which was called, with `args` and `named`.
+    """
+    if isinstance(error, GradientError):
+        return None
+    if isinstance(error, MemoryError):
+        tensors = [v for v in (*args, *named.values()) if isinstance(v, Variable)]
+        device = named.get("device") or (
+            tensors[0].backend.device if tensors else TensorType.default_device()
+        )
+        return out_of_memory(caller, backends.get(str(device)), error)
+    if not TOO_LARGE.search(str(error)):
+        return None
+    given = inspect.signature(function).bind_partial(*args, **named).arguments
+    for name, value in given.items():
+        if any(number > LARGEST for number in _numbers(value)):
+            argument = "size" if name == "sizes" else name
+            return ArgumentError(sentence(caller, f"{argument} below 2**63", value))
+    return OutOfMemoryError(f"{caller}: the shape has 2**63 bytes or more, which no memory holds")
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers in an argument, such as the sizes of a shape."""
+    if isinstance(value, (tuple, list)):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, (int, float)) else []
 
 
 def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError:
@@ -21,11 +64,19 @@ def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError
     by then.)"""
     found = _largest(backend)
     held = sum(size for size, _ in found)
-    lines = [f"{name}: no memory left on {backend.device}: {error}"]
+    lines = [f"{name}: no memory left on {backend.device}: {_asked(error)}"]
     if found:
         lines.append(f"{len(found)} tensors are alive there, with {_bytes(held)}; the largest:")
         lines += [f"  {_bytes(size):>10}  {_described(tensor)}" for size, tensor in found[:LISTED]]
     return OutOfMemoryError("\n".join(lines))
+
+
+def _asked(error: Exception) -> str:
+    """What was asked for: in GiB if the error is NumPy's, which has the shape and the dtype."""
+    shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
+    if not isinstance(shape, tuple) or dtype is None:
+        return str(error) or "it was asked for more than there is"
+    return f"{_bytes(math.prod(shape) * dtype.itemsize)} are needed for {shape} {dtype}"
 
 
 def _largest(on: Any) -> list[tuple[int, Variable]]:
@@ -66,4 +117,4 @@ def _bytes(size: float) -> str:
     unit = 0
     while size >= 1024 and unit < len(UNITS) - 1:
         size, unit = size / 1024, unit + 1
-    return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+    return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:,.1f} {UNITS[unit]}"

@@ -74,6 +74,8 @@ class TensorType:
     """Which subclass of Variable ops give: the `Tensor` that a higher rung registers."""
 
     cls: type[Any] = Variable
+    default_device: Callable[[], str] = staticmethod(lambda: "cpu")
+    """The name of the device on which they are made, unless an argument says it."""
 
 
 new_variable: Callable[[type[Variable]], Any] = object.__new__

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from gradient import dtypes
 from gradient.autograd.explain import error_of_caller
+from gradient.autograd.out_argument import beyond_memory
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import view_info_of, with_bases
@@ -38,7 +39,7 @@ def composite(function: Function) -> Function:
                     got = type(value).__name__
                     raise TypeMismatch(sentence(function.__name__, expected, got)) from error
             ours = error_of_caller(function.__name__, dict.fromkeys(annotated) | given, error)
-            if ours is None:
+            if ours is None and not (ours := beyond_memory(function, args, options, error)):
                 raise
             raise ours from error
         if type(out) is Tensor:

@@ -25,6 +25,9 @@ from gradient.source_lines import warn_user
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
+LARGEST = 2**63 - 1
+"""The largest size, and the largest int64."""
+
 DTypeLike = DType | np.dtype | type | str
 """What says which dtype: `gradient.float32`, a NumPy dtype, `float`, or a name."""
 
@@ -151,6 +154,8 @@ def size_argument(caller: str, name: str, value: Any) -> int:
     size = int_of(caller, name, value)
     if size < 0:
         raise ArgumentError(sentence(caller, f"{name} of at least 0", size))
+    if size > LARGEST:
+        raise ArgumentError(sentence(caller, f"{name} below 2**63", size))
     return size
 
 

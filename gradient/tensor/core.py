@@ -21,6 +21,7 @@ from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.contractions import Contractions
 from gradient.tensor.conversion import Conversion
+from gradient.tensor.device import default_device
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
@@ -318,4 +319,5 @@ def finish_methods() -> None:
 
 finish_methods()
 TensorType.cls = Tensor
+TensorType.default_device = staticmethod(default_device)
 __all__ = ["Tensor"]

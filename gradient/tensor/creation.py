@@ -14,6 +14,7 @@ from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
+    LARGEST,
     fitting,
     int_of,
     number_of,
@@ -214,7 +215,11 @@ def arange(
     """start, start + step, ... below end; int64 where all three are ints."""
     if start is None or end is None:
         start, end = 0, start if end is None else end
-    if dtype is None and type(start) is type(end) is type(step) is int and start < end and step > 0:
+    if (
+        (dtype is None and type(start) is type(end) is type(step) is int)
+        and -LARGEST <= start < end <= LARGEST
+        and 0 < step <= LARGEST
+    ):
         backend = backend_of(device)
         array = backend.arange(start, end, step, int64.numpy)
         return finished(array, backend, requires_grad)
@@ -230,6 +235,9 @@ def arange(
     if (numbers[1] - numbers[0]) * numbers[2] < 0:
         got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
         raise ArgumentError(sentence("arange", "a step that leads from start to end", got))
+    if any(isinstance(v, int) and not -LARGEST - 1 <= v <= LARGEST for v in numbers):
+        got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
+        raise ArgumentError(sentence("arange", "ints from -2**63 to 2**63 - 1", got))
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in numbers)
         dtype = int64 if whole else get_default_dtype()
@@ -243,6 +251,9 @@ def arange(
         array = backend.astype(backend.arange(*map(int, numbers), int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
+        if n > LARGEST:
+            got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
+            raise ArgumentError(sentence("arange", "less than 2**63 numbers", got))
         if kind.kind not in "fVc":
             numbers = [int(v) for v in numbers]  # as PyTorch: also a step of less than 1
         steps = backend.arange(0, n, 1, float64.numpy)

@@ -12,6 +12,7 @@ from gradient.dtypes import float32, int64
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import comparison, elementwise, index, reduce
 from gradient.tensor.arguments import axis_of, flag_of, int_of, size_argument, tensor_of
+from gradient.tensor.creation import zeros
 from gradient.tensor.reductions import Reductions, ValuesAndIndices
 from gradient.tensor.views import without_base
 
@@ -184,8 +185,8 @@ class Sorting(Reductions):
         else:  # integers are summed in float64, as PyTorch does
             value = weights.array if weights.dtype is float32 else weights.double().array
         top = int(self.max().item()) + 1 if array.shape[0] else 0
-        zeros = backend.zeros((max(top, minlength),), value.dtype)
-        return wrap(backend.index_add(zeros, (array,), value), backend)
+        counts = zeros(max(top, minlength), dtype=value.dtype, device=backend.device).array
+        return wrap(backend.index_add(counts, (array,), value), backend)
 
     def _below_zero(self) -> bool:
         return bool(self.array.shape[0] and self.min().item() < 0)
