@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from gradient.cli import options as opt
 from gradient.cli import sampling
 from gradient.cli.flags import spell_out
 from gradient.cli.generate import report, write
+from gradient.cli.interrupt import whole_imports
 from gradient.cli.loading import load_language_model
 from gradient.cli.turns import HELP, command_of, turns
 from gradient.errors import GradientError
@@ -38,9 +40,9 @@ def chat(
 ) -> None:
     """Talk with a model; /help lists what can be typed beside the conversation.
 
-    When the context is full the oldest turns are dropped, and it is said. In a pipe every line of
-    standard input is one turn, and only the answers are printed; with --json each answer is one
-    JSON line {"role", "content"}.
+    Ctrl-C ends an answer; at the prompt, it leaves. When the context is full the oldest turns are
+    dropped, and it is said. In a pipe every line of standard input is one turn, and only the
+    answers are printed; with --json each answer is one JSON line {"role", "content"}.
     """
     from gradient.generation import PromptCache
 
@@ -142,19 +144,20 @@ class Conversation:
         pieces = []
         stream: Any = None
         try:
-            shown = self.language_model.trim_messages(
-                asked, max_new_tokens=self.options.get("max_new_tokens"), system=self.system
-            )
-            # `system` goes into the first turn where the template knows no such role.
-            stream = self.language_model.chat(
-                shown, system=self.system, stream=True, **self.options
-            )
-            report_dropped_turns(asked, shown)
-            asked = shown
-            for piece in stream:
-                pieces.append(piece)
-                if not self.as_json:
-                    write(piece)
+            with whole_imports() if terminal else contextlib.nullcontext():
+                shown = self.language_model.trim_messages(
+                    asked, max_new_tokens=self.options.get("max_new_tokens"), system=self.system
+                )
+                # `system` goes into the first turn where the template knows no such role.
+                stream = self.language_model.chat(
+                    shown, system=self.system, stream=True, **self.options
+                )
+                report_dropped_turns(asked, shown)
+                asked = shown
+                for piece in stream:
+                    pieces.append(piece)
+                    if not self.as_json:
+                        write(piece)
         except KeyboardInterrupt:
             if not terminal:
                 raise  # at a terminal, Ctrl-C ends the answer and not the conversation

@@ -15,10 +15,10 @@ HELP = """\
 /system TEXT   begin anew with these instructions; without TEXT, with none
 /keep          never drop the last turn when the context is full
 /undo          take back the last turn
-/exit          leave (or /bye, Ctrl-D)
+/exit          leave (or /bye, Ctrl-D; Ctrl-C ends an answer)
 A line that ends in \\ goes on with the next one. From \"\"\" to \"\"\" all lines are one turn.
 Begin with a space to send a text that looks like a command."""
-GREETING = "/help lists the commands; /exit (or Ctrl-D) leaves."
+GREETING = "/help lists the commands; Ctrl-C ends an answer; /exit (or Ctrl-D) leaves."
 NAMES = ("help", "reset", "clear", "system", "keep", "undo", "exit", "bye")
 _QUOTES = '"""'
 
