@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from gradient.cli.warning_lines import show_as_lines
+
 
 def main() -> None:
     """Run the command line; the console script `gradient` and `python -m gradient` are this."""
     _open_streams()
+    show_as_lines()
     try:
         try:
             import typer  # noqa: F401

@@ -1,4 +1,4 @@
-"""`gradient doctor`: what this machine has, what is missing, and the command that mends it."""
+"""`gradient doctor`: what this machine has, what is missing or slow, and what mends it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
+from gradient.cli.slowness import print_slowness, slowness
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ NVRTC = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 def doctor(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """Show what is installed, the devices, threads and caches, and how to mend what is missing.
+    """Show what is installed, the devices, threads and caches, and how to mend what is missing or
+    makes it slow.
 
     The exit code is 1 if something that gradient needs is missing.
     """
@@ -89,6 +91,9 @@ def examine() -> dict[str, Any]:
     ]
     devices = _devices(problems)
     embedded = _embedded_model(problems)
+    caches = _caches()
+    kernels = caches["kernels (numba)"]
+    kept = None if kernels["path"] is None else Path(kernels["path"])
     return {
         "gradient": _version(),
         "python": platform.python_version(),
@@ -96,9 +101,10 @@ def examine() -> dict[str, Any]:
         "packages": {package.name: package.version for package in PACKAGES},
         "devices": devices,
         "threads": _threads(),
-        "caches": _caches(),
+        "caches": caches,
         "embedded_model": embedded,
         "problems": problems,
+        "slow": slowness(kept, kernels["bytes"]),
     }
 
 
@@ -123,6 +129,7 @@ def _print(found: dict[str, Any]) -> None:
     ]
     print_table(("cache", "folder", "size"), caches)
     typer.echo()
+    print_slowness(found["slow"])
     if not found["problems"]:
         typer.echo("Nothing is missing.")
     for problem in found["problems"]:

@@ -23,6 +23,7 @@ from gradient.cli.app import COMMANDS, app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
 from gradient.cli.sampling import flag_names
+from gradient.cli.slowness import slowness
 from gradient.generation.declared import declared
 from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -701,6 +702,63 @@ def test_doctor_names_the_command_that_mends(monkeypatch):
     assert f"{sys.executable} -m pip install numba" in result.output
     assert "optional: matplotlib is not installed" in result.output
     assert f'{sys.executable} -m pip install "gradient-dl[constraints]"' in result.output
+
+
+SLOW = {
+    "NUMBA_DISABLE_JIT": ("1", "NUMBA_DISABLE_JIT is set: kernels are not compiled"),
+    "PYTHONDONTWRITEBYTECODE": (
+        "1",
+        "PYTHONDONTWRITEBYTECODE is set: Python compiles every module",
+    ),
+    "GRADIENT_CPU": ("x86-64", "GRADIENT_CPU is set: kernels are made for a lesser processor"),
+    "GRADIENT_TEST_DATA": ("/nowhere", "GRADIENT_TEST_DATA is '/nowhere', where no folder is"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_doctor_says_what_a_setting_costs(name, monkeypatch):
+    value, what = SLOW[name]
+    monkeypatch.setenv(name, value)
+    result = run("doctor")
+    assert result.exit_code == 0 and f"slow: {what}" in result.output
+    assert f"unset {name}" in result.output
+    monkeypatch.setenv(name, "")
+    assert what not in run("doctor").output
+
+
+@pytest.mark.parametrize(
+    ("cores", "usable", "threads", "what", "fix"),
+    [
+        (4, 4, 1, "kernels run on 1 of the 4 cores that this process may use (OMP_NUM_THREADS",
+         "unset OMP_NUM_THREADS, or set OMP_NUM_THREADS=4"),
+        (4, 1, 1, "this process may use one of the machine's 4 cores (taskset", "taskset -c"),
+        (4, 4, 4, None, None),
+        (1, 1, 1, None, None),
+    ],
+)  # fmt: skip
+def test_doctor_finds_idle_cores(cores, usable, threads, what, fix, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("gradient.backends.numpy.cpu_count.usable_cpus", lambda: usable)
+    monkeypatch.setattr("gradient.backends.numpy.cpu_count.cpu_quota", lambda: 8.0)
+    monkeypatch.setattr("gradient.backends.numpy.threads.get_num_threads", lambda: threads)
+    found = [each for each in slowness(Path("/"), 1) if "core" in each["what"]]
+    assert len(found) == (what is not None)
+    assert all(each["what"].startswith(what) and fix in each["fix"] for each in found)
+
+
+def test_doctor_says_what_kernels_cost():
+    assert "can be kept nowhere" in slowness(None, 0)[-1]["what"]
+    assert any("no kernel is compiled yet" in each["what"] for each in slowness(Path("/"), 0))
+    assert not any("compiled yet" in each["what"] for each in slowness(Path("/"), 1))
+
+
+def test_a_warning_is_one_plain_line(tmp_path):
+    script = "import gradient.cli as c, warnings\nc.show_as_lines()\n"
+    script += "warnings.warn('the first\\nand second', stacklevel=1)\n"
+    command = [sys.executable, "-W", "always", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stderr == "warning: the first and second\n" and result.stdout == ""
 
 
 def test_doctor_knows_every_dependency():
