@@ -13,6 +13,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.base import TensorBase
+from gradient.tensor.products import nothing_of, weighted_sum
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> A
     if product.dtype.kind == "bool":
         product, x = (t & bool(w) for t, w in ((product, alpha), (x, beta)))
         return x | product
-    product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else product + (x if beta == 1 else x * beta)
+    # As PyTorch, whose BLAS does not look at what alpha = 0 stands before; `addr` asks none.
+    ignored = alpha == 0 and caller != "addr"
+    return weighted_sum(x, nothing_of(product) if ignored else product, beta, alpha)
 
 
 @autocasts("widest_on_gpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -12,7 +13,7 @@ from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import TensorType, Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
-from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
+from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
 from gradient.tensor.views import without_base
 
@@ -188,11 +189,15 @@ def where(
 
 
 @autocasts("lower_precision_on_gpu")
-def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
+def einsum(equation: str | Tensor, *operands: Tensor | Sequence[Tensor] | Sequence[int]) -> Tensor:
     """Sum of products by Einstein's notation, as matrix products two operands at a time.
 
-    Letters name dimensions; those not in the output are summed; "..." stands for any others.
+    Letters name dimensions; those not in the output are summed; "..." stands for any others. In
+    place of letters, each operand may be followed by a list of numbers from 0 to 51, and the last
+    of these by the output's: `einsum(a, [0, 1], b, [1, 2], [0, 2])`.
     """
+    if isinstance(equation, Variable):
+        equation, operands = _spelled((equation, *operands))
     if not isinstance(equation, str):
         raise TypeMismatch(
             f"einsum: expected an equation such as 'ij,jk->ik', got {type(equation).__name__}"
@@ -212,6 +217,35 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     if output:
         result = result.permute([labels.index(c) for c in output])
     return without_base(result) if summed or len(operands) > 1 else result
+
+
+def _spelled(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """The equation that stands in lists of numbers after the operands, and the operands."""
+    lists = [*arguments[1::2], *(arguments[-1:] if len(arguments) % 2 else [])]
+    if len(arguments) < 2 or not all(isinstance(each, (list, tuple)) for each in lists):
+        expected = (
+            "a list of numbers after each operand, as in einsum(a, [0, 1], b, [1, 2], [0, 2])"
+        )
+        raise ArgumentError(sentence("einsum", expected, ", ".join(map(_kind, arguments))))
+    terms = ["".join(map(_letter, each)) for each in lists]
+    count = len(arguments) // 2
+    return ",".join(terms[:count]) + "".join(f"->{t}" for t in terms[count:]), arguments[
+        : 2 * count : 2
+    ]
+
+
+def _kind(argument: Any) -> str:
+    return "a Tensor" if isinstance(argument, Variable) else repr(argument)
+
+
+def _letter(number: Any) -> str:
+    """The letter for a dimension's number: they sort alike, as the output of none is sorted."""
+    if number is Ellipsis:
+        return "..."
+    number = int_of("einsum", "dimensions", number)
+    if not 0 <= number < 52:
+        raise ArgumentError(sentence("einsum", "numbers of dimensions from 0 to 51", number))
+    return string.ascii_uppercase[number] if number < 26 else string.ascii_lowercase[number - 26]
 
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import bool_
 from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg, shape
 from gradient.tensor.arguments import number_of, tensor_of
@@ -146,8 +147,21 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     if x.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
         beta, alpha = int(beta), int(alpha)
     product = linalg.matmul(a, b)
+    return weighted_sum(x, nothing_of(product) if alpha == 0 else product, beta, alpha)
+
+
+def weighted_sum(x: Any, product: Any, beta: float, alpha: float) -> Any:
+    """beta x + alpha product. With a `beta` of 0 what is in x is ignored, NaN and infinities too:
+    its gradient is 0."""
     product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else product + (x if beta == 1 else x * beta)
+    if beta == 0:
+        return product if x.node is None else product + nothing_of(x)
+    return product + (x if beta == 1 else x * beta)
+
+
+def nothing_of(x: Any) -> Any:
+    """Zeros in place of x, whatever it holds; they have a gradient as 0 * x has."""
+    return x.masked_fill(x.new_ones((), dtype=bool_), 0)
 
 
 def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
