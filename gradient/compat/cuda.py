@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient import dtypes
 from gradient.backends.registry import made
 from gradient.compat.cuda_devices import device, device_of, runtime_of, set_device
 from gradient.compat.cuda_streams import Event, Stream, current_stream, default_stream, stream
@@ -13,8 +12,10 @@ from gradient.cuda import is_available
 from gradient.errors import ArgumentError, OutOfMemoryError, sentence
 
 __all__ = [
+    "BFloat16Tensor",
     "BoolTensor",
     "ByteTensor",
+    "CharTensor",
     "DoubleTensor",
     "Event",
     "FloatTensor",
@@ -22,6 +23,7 @@ __all__ = [
     "IntTensor",
     "LongTensor",
     "OutOfMemoryError",
+    "ShortTensor",
     "Stream",
     "current_stream",
     "default_stream",
@@ -43,13 +45,16 @@ __all__ = [
     "stream",
 ]
 
-FloatTensor = TensorOf("FloatTensor", dtypes.float32, "cuda")
-DoubleTensor = TensorOf("DoubleTensor", dtypes.float64, "cuda")
-HalfTensor = TensorOf("HalfTensor", dtypes.float16, "cuda")
-LongTensor = TensorOf("LongTensor", dtypes.int64, "cuda")
-IntTensor = TensorOf("IntTensor", dtypes.int32, "cuda")
-ByteTensor = TensorOf("ByteTensor", dtypes.uint8, "cuda")
-BoolTensor = TensorOf("BoolTensor", dtypes.bool_, "cuda")
+FloatTensor = TensorOf("FloatTensor", "cuda")
+DoubleTensor = TensorOf("DoubleTensor", "cuda")
+HalfTensor = TensorOf("HalfTensor", "cuda")
+LongTensor = TensorOf("LongTensor", "cuda")
+IntTensor = TensorOf("IntTensor", "cuda")
+ByteTensor = TensorOf("ByteTensor", "cuda")
+BoolTensor = TensorOf("BoolTensor", "cuda")
+BFloat16Tensor = TensorOf("BFloat16Tensor", "cuda")
+ShortTensor = TensorOf("ShortTensor", "cuda")
+CharTensor = TensorOf("CharTensor", "cuda")
 
 
 def init() -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gradient.amp import get_autocast_dtype, is_autocast_enabled
+from gradient.autograd.forwarding import forwarded
 from gradient.backends.matmul_precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
@@ -17,6 +18,7 @@ from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
 from gradient.errors import TypeMismatch, sentence
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 
 __all__ = [
     *_types,
@@ -29,6 +31,7 @@ __all__ = [
     "get_num_interop_threads",
     "inf",
     "is_autocast_cpu_enabled",
+    "is_inference",
     "nan",
     "newaxis",
     "pi",
@@ -62,6 +65,12 @@ def get_num_interop_threads() -> int:
 def set_flush_denormal(mode: bool) -> bool:
     """Nothing to switch, as False says: denormal numbers are kept."""
     return False
+
+
+@forwarded
+def is_inference(input: Tensor) -> bool:
+    """`input.is_inference()`"""
+    return tensor_of("is_inference", input).is_inference()
 
 
 def typename(obj: Any) -> str:

@@ -141,12 +141,18 @@ LAYOUT = (
 )  # fmt: skip
 """Words of which one alone has a meaning here, and which are rarely said."""
 
+CREATION = (
+    "empty_permuted", "empty_strided", "fill", "frombuffer", "range", "scalar_tensor",
+)  # fmt: skip
+"""Functions that make tensors, and are rarely called."""
+
 RENAMED = {
     **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
     **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
     **{f"gradient.{name}": f"gradient.tensor.layout.{name}" for name in LAYOUT},
     **{f"gradient._foreach_{name}": f"gradient.compat.foreach._foreach_{name}" for name in FOREACH},
     **{f"gradient.{name}": f"gradient.compat.in_place.{name}" for name in IN_PLACE},
+    **{f"gradient.{name}": f"gradient.compat.creation.{name}" for name in CREATION},
     "gradient.GradScaler": "gradient.amp.GradScaler",
     "gradient.OutOfMemoryError": "gradient.errors.OutOfMemoryError",
     "gradient.is_autocast_enabled": "gradient.amp.is_autocast_enabled",
@@ -160,6 +166,7 @@ RENAMED = {
     "gradient.unsafe_chunk": "gradient.compat.copies.unsafe_chunk",
     "gradient.unsafe_split": "gradient.split",
     "gradient.unsafe_split_with_sizes": "gradient.compat.copies.unsafe_split_with_sizes",
+    "gradient.vander": "gradient.linalg.older.vander",
     "gradient.nn.RNNBase": "gradient.nn.rnn._Sequence",
     "gradient.nn.RNNCellBase": "gradient.nn.rnn._Cell",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",

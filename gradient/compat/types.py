@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradient import dtypes
 from gradient.tensor import Tensor
-from gradient.tensor.old_forms import constructed
+from gradient.tensor.old_forms import OLD_TYPES, constructed
 
 __all__ = [
     "BFloat16Tensor",
@@ -30,10 +29,10 @@ class TensorOf(type):
     dtype: np.dtype
     device: str
 
-    def __new__(cls, name: str, dtype: dtypes.DType, device: str = "cpu") -> Any:
-        return super().__new__(cls, name, (), {"dtype": dtype.numpy, "device": device})
+    def __new__(cls, name: str, device: str = "cpu") -> Any:
+        return super().__new__(cls, name, (), {"dtype": OLD_TYPES[name].numpy, "device": device})
 
-    def __init__(cls, name: str, dtype: dtypes.DType, device: str = "cpu") -> None:
+    def __init__(cls, name: str, device: str = "cpu") -> None:
         super().__init__(name, (), {})
 
     def __call__(cls, *data: Any, size: Any = None, device: Any = None) -> Tensor:
@@ -45,13 +44,13 @@ class TensorOf(type):
         return value.array.dtype == cls.dtype and value.is_cuda == (cls.device == "cuda")
 
 
-FloatTensor = TensorOf("FloatTensor", dtypes.float32)
-DoubleTensor = TensorOf("DoubleTensor", dtypes.float64)
-HalfTensor = TensorOf("HalfTensor", dtypes.float16)
-BFloat16Tensor = TensorOf("BFloat16Tensor", dtypes.bfloat16)
-LongTensor = TensorOf("LongTensor", dtypes.int64)
-IntTensor = TensorOf("IntTensor", dtypes.int32)
-ShortTensor = TensorOf("ShortTensor", dtypes.int16)
-CharTensor = TensorOf("CharTensor", dtypes.int8)
-ByteTensor = TensorOf("ByteTensor", dtypes.uint8)
-BoolTensor = TensorOf("BoolTensor", dtypes.bool_)
+FloatTensor = TensorOf("FloatTensor")
+DoubleTensor = TensorOf("DoubleTensor")
+HalfTensor = TensorOf("HalfTensor")
+BFloat16Tensor = TensorOf("BFloat16Tensor")
+LongTensor = TensorOf("LongTensor")
+IntTensor = TensorOf("IntTensor")
+ShortTensor = TensorOf("ShortTensor")
+CharTensor = TensorOf("CharTensor")
+ByteTensor = TensorOf("ByteTensor")
+BoolTensor = TensorOf("BoolTensor")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradient.autograd.forwarding import forwarded
+from gradient.dtypes import int64
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg import decompositions, powers, solving
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.lu import (
@@ -18,8 +20,8 @@ from gradient.linalg.lu import (
 from gradient.linalg.lu import lu_solve as solve_by_lu
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import number_of
-from gradient.tensor.creation import eye
+from gradient.tensor.arguments import int_of, number_of, tensor_of
+from gradient.tensor.creation import arange, eye
 
 __all__ = [
     "cholesky",
@@ -38,6 +40,7 @@ __all__ = [
     "slogdet",
     "svd",
     "triangular_solve",
+    "vander",
 ]
 
 
@@ -186,3 +189,20 @@ def triangular_solve(
         a.mT if transpose else a, b, upper=upper != transpose, unitriangular=unitriangular
     )
     return TriangularSolution(x, a.expand(*x.shape[:-2], *a.shape[-2:]).clone())
+
+
+@forwarded
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """The powers N - 1 down to 0 of each element of the vector x (n,): (n, N), N being n unless
+    given; `increasing`, 0 up to N - 1. Integers give int64. `linalg.vander` takes batches."""
+    values = tensor_of("vander", x)
+    if values.ndim != 1:
+        raise ShapeError(sentence("vander", "a vector", f"shape {tuple(values.shape)}"))
+    count = values.shape[0] if N is None else int_of("vander", "N", N)
+    if count < 0:
+        raise ArgumentError(sentence("vander", "N of at least 0", count))
+    if not (values.is_floating_point() or values.is_complex()):
+        values = values.to(int64)
+    powers = arange(count, device=values.device)
+    raised: Tensor = values.unsqueeze(-1) ** (powers if increasing else powers.flip(0))
+    return raised

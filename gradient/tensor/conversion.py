@@ -88,10 +88,18 @@ class Conversion(Arithmetic):
     @overload
     def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
     def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
-        """The dtype's name, or this tensor with that dtype."""
-        return (
-            repr(self.dtype) if dtype is None else self.to(dtype=dtype, non_blocking=non_blocking)
-        )
+        """The dtype's name, or this tensor with that dtype: also by a type of old, such as
+        `FloatTensor`, or its name, "torch.cuda.FloatTensor", which say the device as well."""
+        if dtype is None:
+            return repr(self.dtype)
+        device = getattr(dtype, "device", None)
+        if isinstance(dtype, str) and dtype.endswith("Tensor"):
+            from gradient.tensor.old_forms import old_type
+
+            dtype, device = old_type(dtype)
+        if device is not None and device == self.backend.device.partition(":")[0]:
+            device = None  # on which GPU, such a type does not say
+        return self.to(dtype=dtype, device=device, non_blocking=non_blocking)
 
     def type_as(self, other: Tensor) -> Tensor:
         """With the dtype of `other`."""

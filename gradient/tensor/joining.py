@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -245,7 +244,7 @@ def _letter(number: Any) -> str:
     number = int_of("einsum", "dimensions", number)
     if not 0 <= number < 52:
         raise ArgumentError(sentence("einsum", "numbers of dimensions from 0 to 51", number))
-    return string.ascii_uppercase[number] if number < 26 else string.ascii_lowercase[number - 26]
+    return chr(ord("A") + number if number < 26 else ord("a") + number - 26)
 
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:

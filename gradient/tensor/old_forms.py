@@ -1,4 +1,4 @@
-"""The old constructors `Tensor(...)`, `FloatTensor(...)` and `x.new(...)`."""
+"""The old constructors `Tensor(...)`, `FloatTensor(...)` and `x.new(...)`, and types' old names."""
 
 from __future__ import annotations
 
@@ -8,14 +8,51 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.dtypes import dtype_of
-from gradient.errors import TypeMismatch, sentence
+from gradient.dtypes import (
+    DType,
+    bfloat16,
+    bool_,
+    dtype_of,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
+from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.tensor.arguments import Size, size_of, strict_index, tensor_of
 from gradient.tensor.creation import empty
 from gradient.tensor.from_data import tensor
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
+
+
+OLD_TYPES = {
+    "FloatTensor": float32,
+    "DoubleTensor": float64,
+    "HalfTensor": float16,
+    "BFloat16Tensor": bfloat16,
+    "LongTensor": int64,
+    "IntTensor": int32,
+    "ShortTensor": int16,
+    "CharTensor": int8,
+    "ByteTensor": uint8,
+    "BoolTensor": bool_,
+}
+"""The types of old, each of a dtype."""
+
+
+def old_type(name: str) -> tuple[DType, str]:
+    """The dtype and the device that a name of old says, such as "torch.cuda.FloatTensor"."""
+    package, _, own = name.rpartition(".")
+    if own not in OLD_TYPES or package not in ("torch", "gradient", "torch.cuda", "gradient.cuda"):
+        expected = "the name of a type, such as 'torch.FloatTensor'"
+        raise ArgumentError(sentence("type", expected, repr(name)))
+    return OLD_TYPES[own], "cuda" if package.endswith("cuda") else "cpu"
 
 
 def constructed(
