@@ -56,6 +56,14 @@ class TensorBackends:
     of: Callable[[Backend], Backend]
 
 
+class Accumulation:
+    """The hooks of a leaf's node, before and after its gradient is added to `grad`; `node_hooks`
+    registers them, which knows the engine."""
+
+    before: Callable[[Any, Any, bool], Any]
+    after: Callable[[Any, Any], None]
+
+
 def backward(
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
@@ -255,7 +263,8 @@ def run_backward(
     del roots
     last_write = inplace.last_write
     checks_nan = mode.anomaly and mode.check_nan
-    before = mode.grad
+    before, outer_nodes = mode.grad, mode.nodes
+    mode.nodes = nodes
     mode.grad = (before or True) if create_graph else False
     try:
         for node in nodes:
@@ -319,7 +328,7 @@ def run_backward(
         error.add_note(trace_of(node))
         raise
     finally:
-        mode.grad = before
+        mode.grad, mode.nodes = before, outer_nodes
     return found
 
 
@@ -385,6 +394,12 @@ def unbroadcast(backend: Backend, g: Any, shape: tuple[int, ...]) -> Any:
 def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
     """Add a finished gradient to `leaf.grad`. `own`: nobody else holds the array `g`."""
     backend = leaf.backend
+    hooks, hooked = leaf.node.post_hooks, None
+    if hooks is not None and leaf.node.own_hooks is not None:
+        hooked = Accumulation.before(leaf, g, create_graph)
+        if hooked is None:
+            return
+        g, own = hooked if create_graph else hooked.array, False
     with grad_lock:
         before = leaf.grad
         if create_graph:
@@ -404,9 +419,11 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
             except ValueError as error:
                 raise misfit(before.array, g, error) from error
             inplace.mark_overwritten(backend, before.array, "backward")
-    if leaf.node.post_hooks is not None:
-        for hook in leaf.node.post_hooks:
+    if hooks is not None:
+        for hook in hooks:
             hook(leaf)
+        if hooked is not None:
+            Accumulation.after(leaf, hooked)
 
 
 def misfit(before: Any, g: Any, error: ValueError) -> AutogradError | ShapeError:

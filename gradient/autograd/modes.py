@@ -41,6 +41,8 @@ class _Mode(threading.local):
     """What `saved_hooks` and `grad` are again at the end of each block of such hooks."""
     saved_hooks_refused: str | None = None
     """What to say to who wants such hooks, where they are not allowed."""
+    nodes: Any = None
+    """The nodes that the running backward pass goes through."""
     inference: bool = False
     autocast: dict[str, DType] | None = None
     """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""

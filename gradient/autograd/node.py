@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import traceback
 import weakref
@@ -56,6 +57,7 @@ class Node:
     hooks: list[Any] | None = None
     post_hooks: list[Any] | None = None
     retained: weakref.ref[Any] | None = None
+    own_hooks: NodeHooks | None = None
     stack: Any = None
     unpack: Callable[[Node], tuple[Any, ...]] | None = None
     n_outputs: int = 0
@@ -67,18 +69,80 @@ class Node:
         words = self.op.name.split("_")
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `hook(grad)` with this node's gradient; a returned value replaces the gradient."""
+    def register_tensor_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
+        """Call `hook(grad)` with the gradient of the result; a returned value replaces it."""
         if self.hooks is None:
             self.hooks = []
         return RemovableHandle(self.hooks, hook)
 
+    def register_hook(self, fn: Callable[[Any, Any], Any]) -> RemovableHandle:
+        """Call `fn(grad_inputs, grad_outputs)` when this node has run in a backward pass: with a
+        tuple of the gradients of the op's inputs (None for each that needs none), and one of those
+        of its results. A returned tuple replaces the first one.
+
+        Of a leaf's node `grad_inputs` is (), and `grad` has the gradient by then.
+        """
+        return RemovableHandle(self._own_hooks().after, fn)
+
+    def register_prehook(self, fn: Callable[[Any], Any]) -> RemovableHandle:
+        """Call `fn(grad_outputs)` before this node runs in a backward pass, with a tuple of the
+        gradients of its results; a returned tuple replaces it."""
+        return RemovableHandle(self._own_hooks().before, fn)
+
+    def _own_hooks(self) -> NodeHooks:
+        if self.own_hooks is None:
+            importlib.import_module("gradient.autograd.node_hooks")  # which knows the engine
+            self.own_hooks = NodeHooks(self.op)
+            if self.op is not None:
+                self.op = self.own_hooks
+            elif self.post_hooks is None:
+                self.post_hooks = []  # where there are such, the engine looks for `own_hooks`, too
+        return self.own_hooks
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """A dict for whoever goes through the graph."""
+        found: dict[Any, Any] = self.__dict__.setdefault("_metadata", {})
+        return found
+
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
-        return tuple((parent, 0) for parent in self.parents)
+        """The nodes of the op's inputs, each with the number of which of its results that is."""
+        return tuple(edge_of(parent) for parent in self.parents)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
+
+
+def edge_of(node: Node | None) -> tuple[Node | None, int]:
+    """The node of the call that made a tensor, of the tensor's, and which of its results it is."""
+    call = node.parents[0] if node is not None and len(node.parents) == 1 else None
+    if node is not None and call is not None and call.n_outputs and node.op.name == "output":
+        return call, node.saved[0] if node.saved else 0
+    return node, 0
+
+
+class NodeHooks:
+    """The hooks of a node: an op that stands in the place of its own, and calls them.
+
+    So a node without hooks costs the engine nothing. `gradient.autograd.node_hooks` has `run`.
+    """
+
+    run: Callable[..., Any]
+
+    def __init__(self, op: Any) -> None:
+        self.op = op
+        self.before: list[Any] = []
+        self.after: list[Any] = []
+
+    def vjp(self, node: Node, *arguments: Any) -> Any:
+        return NodeHooks.run(self, self.op.vjp, False, node, *arguments)
+
+    def vjp_tensors(self, node: Node, *arguments: Any) -> Any:
+        return NodeHooks.run(self, self.op.vjp_tensors, True, node, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.op, name)
 
 
 class RemovableHandle:

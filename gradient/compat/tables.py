@@ -73,7 +73,7 @@ MODULES = {
     "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
-    "gradient.autograd.graph": "gradient.autograd.saved_hooks",
+    "gradient.autograd.graph": "gradient.compat.graph",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
     "gradient.utils.data.dataloader": "gradient.data",
     "gradient.utils.data.dataset": "gradient.data",

@@ -257,7 +257,7 @@ def seen_in_use(result: Any, used: set[int]) -> Any:
     """`result`, of whose tensors `used` comes to hold those that get a gradient."""
     for i, t in enumerate(tensors_in(result)):
         if t.node is not None and t.node.op is not None:
-            t.node.register_hook(lambda g, i=i: used.add(i))
+            t.node.register_tensor_hook(lambda g, i=i: used.add(i))
     return result
 
 
@@ -284,7 +284,10 @@ def _is_hooked(roots: Sequence[Any], border: Sequence[Node]) -> bool:
     """Whether a backward pass to the border calls a hook: it would be called while it is recorded,
     beside the pass that the program makes."""
     return any(
-        node.hooks or node.retained is not None or node.op.name == ModuleBackward.__name__
+        node.hooks
+        or node.own_hooks is not None
+        or node.retained is not None
+        or node.op.name == ModuleBackward.__name__
         for node in _nodes(roots, border)
     )
 

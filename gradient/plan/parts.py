@@ -259,7 +259,9 @@ def hooks_of(tensor: Any) -> list[Any]:
     node = tensor.node
     if node is None or node.op is not None:
         return []
-    return [*(node.hooks or ()), *(node.post_hooks or ())]
+    own = node.own_hooks
+    own_hooks = [] if own is None else [*own.before, *own.after]
+    return [*(node.hooks or ()), *(node.post_hooks or ()), *own_hooks]
 
 
 def all_bytes(x: np.ndarray) -> bytes:

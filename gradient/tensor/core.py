@@ -12,7 +12,7 @@ from gradient.autograd import engine
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
 from gradient.autograd.modes import inference_used
-from gradient.autograd.node import RemovableHandle, leaf_node
+from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
@@ -146,7 +146,12 @@ class Tensor(
     @property
     def grad_fn(self) -> Node | None:
         """The node of the op that made this tensor, None for leaves."""
-        return None if self.is_leaf else self.node
+        return None if self.is_leaf else edge_of(self.node)[0]
+
+    @property
+    def output_nr(self) -> int:
+        """Which of the results of `grad_fn` this tensor is."""
+        return edge_of(self.node)[1]
 
     def backward(
         self,
@@ -199,7 +204,7 @@ class Tensor(
         """Call `hook(grad)` when this tensor's gradient is known; what it returns replaces it."""
         if self.node is None:
             raise AutogradError("register_hook: this tensor does not require a gradient")
-        return self.node.register_hook(hook)
+        return self.node.register_tensor_hook(hook)
 
     def register_post_accumulate_grad_hook(
         self, hook: Callable[[Tensor], Tensor | None]
