@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
-from gradient.dtypes import iinfo
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.dtypes import bool_, iinfo, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.conv import Size, sizes
 from gradient.ops import pooling
@@ -99,8 +99,12 @@ def _max_pool(
     return_indices: bool,
 ) -> Tensor:
     window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
+    whole = not input.dtype.is_floating_point
+    if whole and (input.dtype is bool_ or (spatial == 1 and not return_indices)):
+        expected = "a floating-point dtype" if spatial == 1 else "a dtype of numbers"
+        raise DTypeError(sentence(op, expected, input.dtype, "cast with .float()"))
     # No more than any element, so that padding is never the only largest.
-    least = -math.inf if input.dtype.is_floating_point else iinfo(input.dtype).min
+    least = iinfo(input.dtype).min if whole else -math.inf
     sides = tuple((p, p + o) for p, o in zip(window.pads, window.overhang, strict=True))
     options = PoolingOptions(window.kernel, window.strides, sides, window.dilations, least)
     output = pooling.max_pool(input, options=options)
@@ -178,6 +182,9 @@ def _avg_pool(
     window = _Window(op, spatial, input, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise ShapeError(f"{op}: divisor_override must not be 0")
+    if not input.dtype.is_floating_point and input.dtype is not int64:
+        expected = "a floating-point dtype, or int64"
+        raise DTypeError(sentence(op, expected, input.dtype, "cast with .float()"))
     windows = _ranges(
         window.in_sizes, window.out_sizes, window.kernel, window.strides, window.pads,
         count_include_pad, None if divisor_override is None else operator.index(divisor_override),

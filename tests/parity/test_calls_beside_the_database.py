@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
+import gradient  # noqa: E402
 from support.both_packages import assert_alike  # noqa: E402
 
 NAN, INF = float("nan"), float("inf")
@@ -121,6 +122,31 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     "of no package": lambda t: t.ones(2).type("DoubleTensor"),
     "of modules": lambda t: t.nn.Linear(1, 1).type("torch.DoubleTensor").weight.dtype.itemsize,
 }
+
+
+POOLS = [
+    f"{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for n in "123"
+]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("name", POOLS)
+def test_dtypes_that_pooling_takes(name, dtype):
+    def pooled(t: Any) -> Any:
+        x = t.arange(4 ** int(name[-2])).reshape(1, 1, *[4] * int(name[-2]))
+        return getattr(t.nn.functional, name)(x.to(getattr(t, dtype)), 2)
+
+    assert_alike(pooled)
+
+
+def test_pooling_of_bools_names_the_op():
+    x = gradient.ones(1, 1, 4, 4) > 0
+    with pytest.raises(NotImplementedError, match="max_pool2d: expected a dtype of numbers, got"):
+        gradient.nn.functional.max_pool2d(x, 2)
+    with pytest.raises(NotImplementedError, match="max_pool1d: expected a floating-point dtype"):
+        gradient.nn.functional.max_pool1d(x[0].long(), 2)
+    whole, where = gradient.nn.functional.max_pool1d(x[0].long(), 2, return_indices=True)
+    assert whole.dtype is gradient.int64 and where[0, 0].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("name", VANDER)
