@@ -178,16 +178,19 @@ def _substituted(a: Tensor, b: Tensor, upper: bool) -> Tensor:
 
 def pinv(
     A: Tensor,
+    rcond: float | None = None,
+    hermitian: bool = False,
     *,
     atol: float | None = None,
     rtol: float | None = None,
-    hermitian: bool = False,
 ) -> Tensor:
     """The pseudo-inverse (..., N, M) of A (..., M, N) (Penrose 1955).
 
     Singular values up to the larger of atol and rtol times the largest count as 0. rtol is the
-    larger of M and N times the dtype's eps, unless atol is given.
+    larger of M and N times the dtype's eps, unless atol is given; `rcond` is its older name. Of a
+    `hermitian` A the lower triangle alone is read.
     """
+    rtol = rcond if rtol is None else rtol
     x = matrices("linalg.pinv", A, takes_complex=True)
     if hermitian:  # to the gradient a square like others, as in PyTorch
         finite = x.masked_fill(~x.detach().isfinite(), 0.0)

@@ -11,6 +11,7 @@ import numpy as np
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
 
 # Arithmetic --------------------------------------------------------------------------------------
@@ -339,6 +340,8 @@ def sqrt(be: Backend[Array], x: Array, /) -> Array:
     rules_of_operators=True)  # fmt: skip
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(input), elementwise: inf at 0, NaN below."""
+    if x.dtype in HALF_PRECISION:  # rounded once
+        return be.astype(1 / be.sqrt(be.astype(x, float32.numpy)), x.dtype)
     return 1 / be.sqrt(x)
 
 

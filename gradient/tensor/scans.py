@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
 from gradient.autograd.promotion import refuse_complex
-from gradient.dtypes import bool_
+from gradient.dtypes import HALF_PRECISION, bool_, float32
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -49,6 +49,8 @@ class Scans(TensorBase):
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return self.clone()
+        if self.dtype in HALF_PRECISION:  # rounded once
+            return self.to(float32).logcumsumexp(axis).to(self.dtype)
         x, n, step = self, self.shape[axis], 1
         while step < n:  # by doubling (Hillis and Steele 1986)
             added = x.narrow(axis, step, n - step).logaddexp(x.narrow(axis, 0, n - step))
