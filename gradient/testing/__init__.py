@@ -1,8 +1,17 @@
 """Checks for those who write ops, backends and models: closeness, gradients, the op table."""
 
 from gradient.autograd.gradcheck import gradcheck, gradgradcheck
-from gradient.testing.close import assert_close
+from gradient.testing.close import assert_allclose, assert_close
+from gradient.testing.making import make_tensor
 from gradient.testing.op_table import TABLE
 from gradient.testing.row import Row
 
-__all__ = ["TABLE", "Row", "assert_close", "gradcheck", "gradgradcheck"]
+__all__ = [
+    "TABLE",
+    "Row",
+    "assert_allclose",
+    "assert_close",
+    "gradcheck",
+    "gradgradcheck",
+    "make_tensor",
+]

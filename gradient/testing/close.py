@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY
+from gradient.errors import TypeMismatch, sentence
 
 TOLERANCES = {  # relative, absolute: PyTorch's defaults
     "complex128": (1e-7, 1e-7),
@@ -27,14 +29,72 @@ def assert_close(
     atol: float | None = None,
     equal_nan: bool = False,
     check_dtype: bool = True,
-    msg: str | None = None,
+    msg: str | Callable[[str], str] | None = None,
+    allow_subclasses: bool = True,
+    check_device: bool = True,
+    check_layout: bool = True,
+    check_stride: bool = False,
 ) -> None:
     """Raise AssertionError unless shapes, dtypes and values agree: |a - e| <= atol + rtol |e|.
 
-    Tensors, arrays and numbers; the tolerances' defaults depend on the dtype, as PyTorch's.
+    Tensors, arrays, numbers and None, in lists, tuples and dicts of one structure, too; the
+    tolerances' defaults depend on the dtype, as PyTorch's.
+
+    Args:
+        check_device: of two tensors, the device has to be the same, too.
+        check_stride: and the strides.
+        msg: what the error says first; a function makes its text of ours.
+        allow_subclasses, check_layout: as PyTorch's; there is one class and one layout.
     """
+    try:
+        for place, a, e in _pairs(actual, expected, ""):
+            checks = (rtol, atol, equal_nan, check_dtype, check_device, check_stride)
+            _compare(f"item {place}: " if place else "", a, e, *checks)
+    except AssertionError as error:
+        if msg is None:
+            raise
+        said = msg(str(error)) if callable(msg) else f"{msg}\n{error}"
+        raise AssertionError(said) from None
+
+
+def _pairs(actual: Any, expected: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """What is to be compared in two structures, with the place where it stands."""
+    if isinstance(actual, Mapping) and isinstance(expected, Mapping):
+        if actual.keys() != expected.keys():
+            missing = sorted(map(repr, expected.keys() - actual.keys()))
+            more = sorted(map(repr, actual.keys() - expected.keys()))
+            raise AssertionError(f"keys differ: missing {missing}, additional {more}")
+        for key in expected:
+            yield from _pairs(actual[key], expected[key], f"{place}[{key!r}]")
+    elif isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)):
+        if len(actual) != len(expected):
+            raise AssertionError(f"lengths differ: {len(actual)} and expected {len(expected)}")
+        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+            yield from _pairs(a, e, f"{place}[{i}]")
+    elif actual is not None or expected is not None:
+        yield place, actual, expected
+
+
+def _compare(
+    prefix: str,
+    actual: Any,
+    expected: Any,
+    rtol: float | None,
+    atol: float | None,
+    equal_nan: bool,
+    check_dtype: bool,
+    check_device: bool,
+    check_stride: bool,
+) -> None:
     a, e = _host(actual), _host(expected)
-    prefix = f"{msg}\n" if msg else ""
+    if isinstance(actual, Variable) and isinstance(expected, Variable):
+        for wanted, what, each in (
+            (check_device, "devices", lambda x: x.device),
+            (check_stride, "strides", lambda x: x.stride()),
+        ):
+            if wanted and each(actual) != each(expected):
+                got = f"{each(actual)} and expected {each(expected)}"
+                raise AssertionError(f"{prefix}{what} differ: {got}")
     if a.shape != e.shape:
         raise AssertionError(f"{prefix}shapes differ: {a.shape} and expected {e.shape}")
     if check_dtype and a.dtype != e.dtype:
@@ -66,4 +126,23 @@ def assert_close(
 def _host(value: Any) -> np.ndarray:
     if isinstance(value, Variable):
         return np.asarray(value.backend.to_numpy(value.array))
-    return np.asarray(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufcV":
+        expected = "tensors, arrays and numbers, in lists, tuples and dicts"
+        raise TypeMismatch(sentence("assert_close", expected, type(value).__name__))
+    return array
+
+
+def assert_allclose(
+    actual: Any,
+    expected: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = True,
+    msg: str = "",
+) -> None:
+    """`assert_close` of old, which takes values of other dtypes, and NaN beside NaN."""
+    assert_close(
+        actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan,
+        check_dtype=False, check_device=False, msg=msg or None,
+    )  # fmt: skip
