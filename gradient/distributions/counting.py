@@ -10,6 +10,7 @@ from gradient import functional as F
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability
+from gradient.distributions.count_sampling import binomial, poisson
 from gradient.distributions.distribution import (
     Distribution,
     broadcast_all,
@@ -23,7 +24,6 @@ from gradient.ops.special import lgamma
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
-from gradient.tensor.from_data import tensor
 from gradient.tensor.joining import broadcast_tensors, where
 
 __all__ = [
@@ -133,11 +133,7 @@ class Binomial(_Counted):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        most = int(self.total_count.max()) if self.total_count.numel() else 0
-        with no_grad():
-            coins = rand((*shape, most), dtype=self.probs.dtype, device=self.probs.device)
-            thrown = arange(most, device=coins.device) < self.total_count.unsqueeze(-1)
-            return ((coins < self.probs.unsqueeze(-1)) & thrown).sum(-1).to(self.probs.dtype)
+        return binomial(self.total_count.expand(shape), self.probs.expand(shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         self._validate_sample(value)
@@ -274,26 +270,3 @@ class Poisson(Distribution):
         nothing = (value == 0) & (rate == 0)  # 0 log 0 = 0
         product = where(nothing, 0.0, value * where(nothing, 1.0, rate).log())
         return product - rate - lgamma(value + 1)
-
-
-PART = 64.0
-"""Rates are drawn in parts of at most so much, whose exp(-rate) is far from 0."""
-
-
-def poisson(rate: Tensor) -> Tensor:
-    """A draw for each rate, by inversion: the least n for which the cdf is above a uniform number
-    (Devroye 1986, section X.3.3). A large rate is a sum of smaller ones."""
-    highest = float(rate.max()) if rate.numel() else 0.0
-    parts = max(1, math.ceil(highest / PART))
-    small = (rate.double() / parts).expand((parts, *rate.shape))
-    u = rand(small.shape, dtype=small.dtype, device=small.device)
-    term = (-small).exp()
-    total, count = term, small * 0
-    for n in range(1, 400):
-        beyond = u >= total
-        if not bool(beyond.any()):
-            break
-        count = count + beyond.to(count.dtype)
-        term = term * small / n
-        total = total + term
-    return count.sum(0).to(rate.dtype) if rate.numel() else tensor([]).reshape(rate.shape)

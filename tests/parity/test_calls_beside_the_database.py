@@ -124,6 +124,75 @@ TYPES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def dots(t: Any) -> Any:
+    return t.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 0.0], [2.0, 2.0]])
+
+
+DRAWN: dict[str, Callable[[Any], Any]] = {
+    "poisson of rate 0": lambda t: t.poisson(t.zeros(2, 2)),
+    "poisson of nothing": lambda t: t.poisson(t.zeros(0)),
+    "poisson of ints": lambda t: t.poisson(t.tensor([1, 2])),
+    "poisson below 0": lambda t: t.poisson(t.tensor([-1.0])),
+    "poisson of NaN": lambda t: t.poisson(t.tensor([NAN])),
+    "the gradient of poisson": lambda t: (lambda x: t.autograd.grad(t.poisson(x).sum(), x)[0])(
+        leaf(t, [2.0, 30.0])
+    ),
+    "poisson of bfloat16": lambda t: t.poisson(t.zeros(3, dtype=t.bfloat16)),
+    "binomial of sure coins": lambda t: t.binomial(t.tensor([5.0, 10.0]), t.tensor([0.0, 1.0])),
+    "binomial broadcasts": lambda t: t.binomial(t.tensor([5.0]), t.tensor([1.5, -1.0])),
+    "binomial of no coins": lambda t: t.binomial(t.tensor([-5.0]), t.tensor([0.5])),
+    "binomial of ints": lambda t: t.binomial(t.tensor([5]), t.tensor([0.5])),
+    "binomial of two dtypes": lambda t: t.binomial(t.tensor([5.0]).double(), t.tensor([0.5])),
+    "binomial of a number": lambda t: t.binomial(5, t.tensor([0.5])),
+}
+
+BINS: dict[str, Callable[[Any], Any]] = {
+    name: lambda t, call=call: tuple(call(t))
+    for name, call in {
+        "a range": lambda t: t.histogram(t.tensor([1.0, 2, 1]), bins=4, range=(0.0, 3.0)),
+        "weights": lambda t: t.histogram(
+            t.tensor([1.0, 2, 1]), 4, range=(0.0, 3.0), weight=t.tensor([1.0, 2.0, 4.0])
+        ),
+        "density": lambda t: t.histogram(t.tensor([1.0, 2, 1]), 4, range=(0.0, 3.0), density=True),
+        "density of none": lambda t: t.histogram(
+            t.tensor([5.0, 6.0]), 2, range=(0.0, 1.0), density=True
+        ),
+        "edges": lambda t: t.histogram(t.tensor([1.0, 2, 5, 0.5]), t.tensor([0.0, 1.0, 2.0, 5.0])),
+        "equal edges": lambda t: t.histogram(t.tensor([1.0, 2, 3]), t.tensor([2.0, 2.0, 3.0])),
+        "extremes": lambda t: t.histogram(t.tensor([[1.0, 5.0], [2.0, 3.0]]), 3),
+        "nothing": lambda t: t.histogram(t.tensor([]), 3),
+        "one value": lambda t: t.histogram(t.tensor([1.0, 1.0]), 3),
+        "NaN within a range": lambda t: t.histogram(t.tensor([1.0, NAN]), 2, range=(0.0, 2.0)),
+        "NaN": lambda t: t.histogram(t.tensor([1.0, NAN]), 2),
+        "ints": lambda t: t.histogram(t.tensor([1, 1]), 3),
+        "16 bits": lambda t: t.histogram(t.tensor([1.0, 3.0]).bfloat16(), 2),
+        "no bins": lambda t: t.histogram(t.tensor([1.0, 1.0]), 0),
+        "one edge": lambda t: t.histogram(t.tensor([1.0, 1.0]), t.tensor([2.0])),
+        "a matrix of edges": lambda t: t.histogram(t.tensor([1.0]), t.tensor([[0.0, 1.0]])),
+        "edges of another dtype": lambda t: t.histogram(
+            t.tensor([1.0]), t.tensor([0.0, 1.0]).double()
+        ),
+        "a range that falls": lambda t: t.histogram(t.tensor([1.0]), 2, range=(3.0, 1.0)),
+        "weights of another shape": lambda t: t.histogram(t.tensor([1.0]), 2, weight=t.ones(3)),
+        "points": lambda t: t.histogramdd(
+            dots(t), bins=[3, 3], weight=t.tensor([1.0, 2.0, 4.0, 8.0])
+        ),
+        "points' density": lambda t: t.histogramdd(
+            dots(t), bins=[2, 3], range=[0.0, 1.0, 0.0, 1.5], density=True
+        ),
+        "points, all alike": lambda t: t.histogramdd(dots(t), 2),
+        "points by edges": lambda t: t.histogramdd(
+            dots(t), (t.tensor([0.0, 1.0, 3.0]), t.tensor([0.0, 2.0]))
+        ),
+        "points in rows": lambda t: t.histogramdd(dots(t).reshape(2, 2, 2), [2, 3]),
+        "no points": lambda t: t.histogramdd(t.zeros(0, 2), [2, 3]),
+        "no dimensions": lambda t: t.histogramdd(t.zeros(3, 0), []),
+        "a vector": lambda t: t.histogramdd(t.tensor([0.0, 1.0]), [2]),
+        "bins of one dimension": lambda t: t.histogramdd(dots(t), [2]),
+        "a range of one dimension": lambda t: t.histogramdd(dots(t), [2, 2], range=[0.0, 1.0]),
+    }.items()
+}
+
 POOLS = [
     f"{kind}_pool{n}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for n in "123"
 ]
@@ -157,6 +226,16 @@ def test_vander(name):
 @pytest.mark.parametrize("name", MADE)
 def test_what_makes_tensors(name):
     assert_alike(MADE[name])
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_of_counts(name):
+    assert_alike(DRAWN[name])
+
+
+@pytest.mark.parametrize("name", BINS)
+def test_histograms(name):
+    assert_alike(BINS[name])
 
 
 @pytest.mark.parametrize("name", TYPES)
