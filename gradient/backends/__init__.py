@@ -5,7 +5,8 @@
 <NumpyBackend 'cpu'>
 """
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from gradient import absent
 from gradient.backends.base import Backend
@@ -15,4 +16,9 @@ from gradient.backends.required import Array
 __all__ = ["Array", "Backend", "available", "get", "register"]
 
 if not TYPE_CHECKING:
-    __getattr__ = absent.names(__name__)
+    _elsewhere = absent.names(__name__)
+
+    def __getattr__(name: str) -> Any:
+        if name == "cuda":  # scripts begin by `backends.cuda.matmul.allow_tf32 = True`
+            return importlib.import_module("gradient.backends.cuda")
+        return _elsewhere(name)

@@ -229,6 +229,15 @@ def test_switches_can_be_set() -> None:
     t.set_float32_matmul_precision("highest")
 
 
+def test_switches_can_be_set_before_all_else() -> None:
+    said = ran(
+        "import gradient as torch\n"
+        "torch.backends.cuda.matmul.allow_tf32 = True\n"
+        "print(torch.get_float32_matmul_precision())"
+    )
+    assert said.strip() == "high"
+
+
 def test_questions_about_devices() -> None:
     t: Any = gradient
     there = t.cuda.is_available()
