@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradient import random
 from gradient.backends.registry import made
 from gradient.compat.cuda_devices import device, device_of, runtime_of, set_device
+from gradient.compat.cuda_properties import (
+    get_arch_list,
+    get_device_capability,
+    get_device_properties,
+)
 from gradient.compat.cuda_streams import Event, Stream, current_stream, default_stream, stream
 from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
 from gradient.errors import ArgumentError, OutOfMemoryError, sentence
+from gradient.tensor import Tensor
 
 __all__ = [
     "BFloat16Tensor",
@@ -30,18 +37,36 @@ __all__ = [
     "device",
     "device_of",
     "empty_cache",
+    "get_arch_list",
+    "get_device_capability",
+    "get_device_properties",
+    "get_rng_state",
+    "get_rng_state_all",
     "init",
+    "initial_seed",
+    "ipc_collect",
     "is_bf16_supported",
+    "is_current_stream_capturing",
     "is_initialized",
     "max_memory_allocated",
+    "max_memory_cached",
     "max_memory_reserved",
     "mem_get_info",
     "memory_allocated",
+    "memory_cached",
     "memory_reserved",
     "memory_stats",
+    "memory_summary",
+    "reset_max_memory_allocated",
+    "reset_max_memory_cached",
     "reset_peak_memory_stats",
+    "seed",
+    "seed_all",
     "set_device",
     "set_per_process_memory_fraction",
+    "set_rng_state",
+    "set_rng_state_all",
+    "set_stream",
     "stream",
 ]
 
@@ -130,3 +155,62 @@ def memory_stats(device: Any = None) -> dict[str, int]:
         "reserved_bytes.all.current": memory_reserved(device),
         "reserved_bytes.all.peak": max_memory_reserved(device),
     }
+
+
+def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
+    """What `memory_stats` says, as a table."""
+    rows = memory_stats(device) or {"no GPU": 0}
+    return "\n".join(f"{name:<32}{size / 2**20:>12,.1f} MiB" for name, size in rows.items())
+
+
+def ipc_collect() -> None:
+    """Nothing to collect: GPUs share no memory between processes."""
+
+
+def is_current_stream_capturing() -> bool:
+    """Whether the user captures a graph: `gradient.compile` does, by itself."""
+    return False
+
+
+def set_stream(stream: Stream) -> None:
+    """Queue what follows in this thread on a stream, as `with stream:` does for a block."""
+    stream.__enter__()
+
+
+# Older names, and one generator for all devices ---------------------------------------------------
+
+memory_cached, max_memory_cached = memory_reserved, max_memory_reserved
+reset_max_memory_allocated = reset_max_memory_cached = reset_peak_memory_stats
+
+
+def initial_seed() -> int:
+    """The seed that the default generator started from."""
+    return random.initial_seed()
+
+
+def seed() -> None:
+    """Start the default generator anew."""
+    random.seed()
+
+
+seed_all = seed
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """The default generator's state: one generator serves all devices."""
+    return random.get_rng_state()
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    random.set_rng_state(new_state)
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """The default generator's state, in a list."""
+    return [random.get_rng_state()]
+
+
+def set_rng_state_all(new_states: list[Tensor]) -> None:
+    """Continue the default generator from the first of these states, if there is any."""
+    for state in new_states[:1]:
+        random.set_rng_state(state)

@@ -11,7 +11,7 @@ from gradient.autograd.function import FunctionCtx
 from gradient.dtypes import DType, float16
 from gradient.tensor import Tensor
 
-__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
+__all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,3 +82,8 @@ def custom_bwd(bwd: F | None = None, *, device_type: str = "cuda") -> Any:
             return bwd(ctx, *grads)
 
     return backward
+
+
+def is_autocast_available(device_type: str) -> bool:
+    """Whether `amp.autocast` knows devices of this type."""
+    return device_type in ("cpu", "cuda")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from types import ModuleType
 from typing import Any
 
 from gradient.amp import get_autocast_dtype, is_autocast_enabled
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.modes import mode as running
 from gradient.backends.matmul_precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
@@ -14,6 +17,7 @@ from gradient.backends.matmul_precision import (
 from gradient.compat.types import *  # noqa: F403
 from gradient.compat.types import TensorOf
 from gradient.compat.types import __all__ as _types
+from gradient.cuda import is_available
 from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
 from gradient.errors import TypeMismatch, sentence
@@ -23,22 +27,33 @@ from gradient.tensor.arguments import tensor_of
 __all__ = [
     *_types,
     "are_deterministic_algorithms_enabled",
+    "clear_autocast_cache",
     "dtype",
     "e",
-    "get_float32_matmul_precision",
     "get_autocast_cpu_dtype",
     "get_autocast_gpu_dtype",
+    "get_deterministic_debug_mode",
+    "get_device_module",
+    "get_float32_matmul_precision",
     "get_num_interop_threads",
     "inf",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
+    "is_autocast_cache_enabled",
     "is_autocast_cpu_enabled",
+    "is_deterministic_algorithms_warn_only_enabled",
     "is_inference",
+    "is_storage",
+    "is_warn_always_enabled",
     "nan",
     "newaxis",
     "pi",
     "set_default_tensor_type",
-    "set_flush_denormal",
+    "set_deterministic_debug_mode",
     "set_float32_matmul_precision",
+    "set_flush_denormal",
     "set_num_interop_threads",
+    "set_warn_always",
     "typename",
     "use_deterministic_algorithms",
 ]
@@ -60,6 +75,54 @@ def set_num_interop_threads(num: int) -> None:
 
 def get_num_interop_threads() -> int:
     return 1
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> bool:
+    return False
+
+
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """Nothing to switch, as `use_deterministic_algorithms`."""
+
+
+def get_deterministic_debug_mode() -> int:
+    return 0
+
+
+def set_warn_always(b: bool) -> None:
+    """Nothing to switch: Python's `warnings` decide how often one is shown."""
+
+
+def is_warn_always_enabled() -> bool:
+    return False
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether `autograd.set_detect_anomaly` is on."""
+    return running.anomaly
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    return running.check_nan
+
+
+def clear_autocast_cache() -> None:
+    """Nothing to clear: autocast keeps no casts."""
+
+
+def is_autocast_cache_enabled() -> bool:
+    return False
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether it is a storage, which there are none of."""
+    return False
+
+
+def get_device_module(device: Any = None) -> ModuleType:
+    """The module of a type of device: `gradient.cuda`, or `gradient.cpu`."""
+    kind = str(device if device is not None else "cuda" if is_available() else "cpu")
+    return importlib.import_module(f"gradient.{kind.partition(':')[0]}")
 
 
 def set_flush_denormal(mode: bool) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 COMPUTE_CAPABILITY = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the driver's interface."""
 
+MULTIPROCESSOR_COUNT = 16
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
+
 
 @functools.cache
 def driver() -> Any | None:
@@ -40,16 +43,31 @@ def device_name(index: int) -> str:
     return buffer.value.decode()
 
 
+def attributes(index: int, *numbers: int) -> list[int]:
+    """What the driver says of GPU `index` by the numbers of attributes; [] if there is none."""
+    library, device, value = driver(), ctypes.c_int(0), ctypes.c_int(0)
+    if library is None or library.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return []
+    found = []
+    for number in numbers:
+        library.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        found.append(value.value)
+    return found
+
+
+def total_memory(index: int) -> int:
+    """The bytes of memory that GPU `index` has; 0 if there is none."""
+    library, device, size = driver(), ctypes.c_int(0), ctypes.c_size_t(0)
+    if library is None or library.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return 0
+    library.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    return size.value
+
+
 def architecture(index: int) -> str:
     """What NVRTC compiles for on GPU `index`, such as "sm_90"; "" if there is none."""
-    library, device, number = driver(), ctypes.c_int(0), ctypes.c_int(0)
-    if library is None or library.cuDeviceGet(ctypes.byref(device), index) != 0:
-        return ""
-    digits = []
-    for attribute in COMPUTE_CAPABILITY:
-        library.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
-        digits.append(str(number.value))
-    return f"sm_{''.join(digits)}"
+    digits = attributes(index, *COMPUTE_CAPABILITY)
+    return f"sm_{''.join(map(str, digits))}" if digits else ""
 
 
 def cuda_version() -> int | None:
