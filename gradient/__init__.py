@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from gradient import nn as nn
     from gradient import optim as optim
     from gradient import plan as plan
+    from gradient import profiler as profiler
     from gradient import quantization as quantization
     from gradient import signal as signal
     from gradient import special as special
@@ -126,6 +127,7 @@ _MODULES = {
     "nn",
     "optim",
     "plan",
+    "profiler",
     "quantization",
     "signal",
     "special",

@@ -74,6 +74,7 @@ MODULES = {
     "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
+    "gradient.autograd.profiler": "gradient.compat.autograd_profiler",
     "gradient.autograd.graph": "gradient.compat.graph",
     "gradient.overrides": "gradient.compat.overrides",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
@@ -204,7 +205,6 @@ HINTS = {
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
-    "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (

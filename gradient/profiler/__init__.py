@@ -1,0 +1,41 @@
+"""Where the time goes: how often each op ran, and for how long.
+
+>>> from gradient.profiler import profile, record_function
+>>> with profile() as prof:
+...     with record_function("step"):
+...         gradient.ones(8, 8).exp().sum()
+tensor(173.9700)
+>>> [(row.key, row.count) for row in prof.key_averages()]
+[('step', 1), ('exp', 1), ('sum', 1)]
+
+`prof.key_averages().table(sort_by="cpu_time_total", row_limit=10)` is the table that one prints,
+`prof.export_chrome_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
+
+Ops are watched from outside, as a debugger would: they pay nothing while no one looks, and small
+ones take several times as long while someone does. On a GPU the times are the host's: ops are
+queued there, and go on.
+"""
+
+from gradient.profiler.events import EventList, FunctionEvent, FunctionEventAvg
+from gradient.profiler.profile import (
+    ProfilerAction,
+    ProfilerActivity,
+    profile,
+    record_function,
+    schedule,
+    supported_activities,
+    tensorboard_trace_handler,
+)
+
+__all__ = [
+    "EventList",
+    "FunctionEvent",
+    "FunctionEventAvg",
+    "ProfilerAction",
+    "ProfilerActivity",
+    "profile",
+    "record_function",
+    "schedule",
+    "supported_activities",
+    "tensorboard_trace_handler",
+]
