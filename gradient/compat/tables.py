@@ -74,6 +74,7 @@ MODULES = {
     "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.autograd.functional": "gradient.func.functional",
+    "gradient.autograd.forward_ad": "gradient.func.forward_ad",
     "gradient.autograd.profiler": "gradient.compat.autograd_profiler",
     "gradient.autograd.graph": "gradient.compat.graph",
     "gradient.overrides": "gradient.compat.overrides",
