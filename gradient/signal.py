@@ -35,6 +35,9 @@ __all__ = [
     "stft",
 ]
 
+__path__: list[str] = []
+"""So that `import gradient.signal.windows` looks for it: see `gradient.absent`."""
+
 # Windows -----------------------------------------------------------------------------------------
 
 

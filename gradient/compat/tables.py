@@ -70,6 +70,7 @@ MODULES = {
     "gradient.nn.parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.data_parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.distributed": "gradient.compat.parallel",
+    "gradient.nn.utils.fusion": "gradient.compat.fusion",
     "gradient.nn.utils.stateless": "gradient.func",
     "gradient.onnx": "gradient.compat.onnx",
     "gradient.optim.adamw": "gradient.optim.adam",
@@ -80,6 +81,7 @@ MODULES = {
     "gradient.overrides": "gradient.compat.overrides",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
     "gradient.serialization": "gradient.compat.serialization",
+    "gradient.signal.windows": "gradient.compat.windows",
     "gradient.types": "gradient.compat.type_names",
     "gradient.utils.dlpack": "gradient.compat.dlpack",
     "gradient.utils.data.dataloader": "gradient.data",
@@ -102,6 +104,12 @@ COPIES = (
     "view",
 )  # fmt: skip
 """Views, of which PyTorch has copies as functions: `alias_copy` and so on."""
+
+FUSION = (
+    "fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights",
+    "skip_init",
+)  # fmt: skip
+"""Functions of `nn.utils` that make layers."""
 
 FUNCTIONAL = (
     "adaptive_avg_pool1d", "alpha_dropout", "avg_pool1d", "batch_norm", "bilinear", "celu",
@@ -179,6 +187,8 @@ RENAMED = {
     "gradient.poisson": "gradient.compat.sampling.poisson",
     "gradient.to_dlpack": "gradient.compat.dlpack.to_dlpack",
     "gradient.vander": "gradient.linalg.older.vander",
+    **{f"gradient.nn.utils.{name}": f"gradient.compat.fusion.{name}" for name in FUSION},
+    "gradient.utils.swap_tensors": "gradient.compat.swapping.swap_tensors",
     "gradient.nn.RNNBase": "gradient.nn.rnn._Sequence",
     "gradient.nn.RNNCellBase": "gradient.nn.rnn._Cell",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
