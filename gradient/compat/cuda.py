@@ -66,7 +66,6 @@ __all__ = [
     "set_per_process_memory_fraction",
     "set_rng_state",
     "set_rng_state_all",
-    "set_stream",
     "stream",
 ]
 
@@ -170,11 +169,6 @@ def ipc_collect() -> None:
 def is_current_stream_capturing() -> bool:
     """Whether the user captures a graph: `gradient.compile` does, by itself."""
     return False
-
-
-def set_stream(stream: Stream) -> None:
-    """Queue what follows in this thread on a stream, as `with stream:` does for a block."""
-    stream.__enter__()
 
 
 # Older names, and one generator for all devices ---------------------------------------------------

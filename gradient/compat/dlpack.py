@@ -24,8 +24,8 @@ class _Held:
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of another library's, or of a capsule of the CPU's."""
-    is_capsule = type(ext_tensor).__name__ == "PyCapsule"
-    return interop.from_dlpack(_Held(ext_tensor) if is_capsule else ext_tensor)
+    given: Any = _Held(ext_tensor) if type(ext_tensor).__name__ == "PyCapsule" else ext_tensor
+    return interop.from_dlpack(given)
 
 
 def to_dlpack(tensor: Tensor) -> Any:

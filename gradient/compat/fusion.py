@@ -37,7 +37,7 @@ def fuse_conv_bn_eval(conv: Layer, bn: Module, transpose: bool = False) -> Layer
         fused.weight, fused.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
         norm.bias, transpose,
     )  # fmt: skip
-    return fused  # type: ignore[no-any-return]
+    return fused
 
 
 def fuse_linear_bn_eval(linear: Layer, bn: Module) -> Layer:
@@ -51,7 +51,7 @@ def fuse_linear_bn_eval(linear: Layer, bn: Module) -> Layer:
         fused.weight, fused.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
         norm.bias,
     )  # fmt: skip
-    return fused  # type: ignore[no-any-return]
+    return fused
 
 
 def _copied(caller: str, layer: Module, bn: Any) -> Module:

@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import Module
-from gradient.nn.utils import weight_norm
+from gradient.nn.utils.weight_norm import find as find_hook
+from gradient.nn.utils.weight_norm import remove as remove_hook
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like
@@ -114,7 +115,7 @@ class BasePruningMethod:
             method.name = name
             mask = method.compute_mask(scores.detach(), getattr(module, f"{name}_mask"))
             setattr(module, f"{name}_mask", mask)
-            weight_norm.remove(module, entry)
+            remove_hook(module, entry)
         setattr(module, name, method.apply_mask(module))
         module.register_forward_pre_hook(method)
         return method
@@ -401,7 +402,7 @@ def remove(module: Module, name: str) -> Module:
     parameter = getattr(module, f"{name}_orig")
     with no_grad():
         parameter.copy_(entry.function.apply_mask(module))
-    weight_norm.remove(module, entry)
+    remove_hook(module, entry)
     for part in (name, f"{name}_orig", f"{name}_mask"):
         delattr(module, part)
     module.register_parameter(name, parameter)
@@ -419,7 +420,7 @@ def is_pruned(module: Module) -> bool:
 
 
 def _applied(module: Module, name: str) -> Any:
-    return weight_norm.find(module, name, BasePruningMethod)
+    return find_hook(module, name, BasePruningMethod)
 
 
 def _as_vector(tensors: Sequence[Tensor]) -> Tensor:
