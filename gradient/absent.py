@@ -10,9 +10,25 @@ import importlib
 import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
+from types import MethodType
 from typing import Any
 
 COMPAT = "gradient.compat"
+
+METHODS = (
+    "apply_", "const_data_ptr", "dense_dim", "fix_", "geqrf", "hardshrink", "histc", "histogram",
+    "is_distributed", "is_set_to", "istft", "lu", "lu_solve", "map2_", "map_", "narrow_copy",
+    "new_empty_strided", "nonzero_static", "orgqr", "ormqr", "prelu", "set_", "sparse_dim", "stft",
+    "to_dense", "triangular_solve", "unsafe_chunk", "unsafe_split",
+)  # fmt: skip
+"""Methods of Tensor that few programs call."""
+
+NO_METHODS = (
+    "coalesce", "col_indices", "crow_indices", "eig", "indices", "int_repr", "lstsq", "q_scale",
+    "q_zero_point", "solve", "sparse_mask", "storage", "storage_type", "symeig", "to_mkldnn",
+    "to_sparse", "to_sparse_coo", "to_sparse_csr", "untyped_storage", "values",
+)  # fmt: skip
+"""Names of PyTorch's tensors that ours have not, and for which there is a hint."""
 
 
 def names(module: str) -> Callable[[str], Any]:
@@ -30,6 +46,24 @@ def is_file(module: str, name: str) -> bool:
     """Whether a name is that of a module in a package's folder, which `from` imports next."""
     path = getattr(sys.modules[module], "__path__", None)
     return bool(path) and PathFinder.find_spec(f"{module}.{name}", path) is not None
+
+
+class Method:
+    """A name in Tensor that `gradient.compat` knows: a method, found there when it is asked for, or
+    what raises AttributeError with a hint, so that `hasattr` of a tensor says no."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, tensor: Any, owner: Any) -> Any:
+        if self.name in METHODS:
+            methods = importlib.import_module(f"{COMPAT}.methods").RareMethods
+            function = vars(methods)[self.name]
+            return function if tensor is None else MethodType(function, tensor)
+        if tensor is None:
+            return self
+        hint = importlib.import_module(f"{COMPAT}.tables").TENSOR_HINTS[self.name]
+        raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; {hint}")
 
 
 class Finder:

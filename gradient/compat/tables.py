@@ -249,3 +249,19 @@ HINTS = {
     "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
 }  # fmt: skip
 """What to use in place of a name that is nowhere."""
+
+PACKED = "gradient.quantization packs weights into 8 bits and fewer; x.dtype says in which format"
+
+TENSOR_HINTS = {
+    **dict.fromkeys(
+        ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask", "to_sparse",
+         "to_sparse_coo", "to_sparse_csr", "values"), SPARSE),
+    **dict.fromkeys(("storage", "storage_type", "untyped_storage"), STORAGE),
+    **dict.fromkeys(("int_repr", "q_scale", "q_zero_point"), PACKED),
+    "to_mkldnn": "the CPU's kernels read row-major tensors",
+    "eig": f"{RETIRED}eig",
+    "lstsq": f"{RETIRED}lstsq",
+    "solve": f"{RETIRED}solve",
+    "symeig": f"{RETIRED}eigh",
+}  # fmt: skip
+"""What to use in place of an attribute of a tensor (`gradient.absent.NO_METHODS`)."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self
 
+from gradient import absent
 from gradient.autograd import engine
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
@@ -46,6 +47,13 @@ if TYPE_CHECKING:
 
     from gradient.autograd.node import Node
     from gradient.backends import Backend
+    from gradient.compat.methods import RareMethods
+else:
+
+    class RareMethods:
+        """What `absent.Method` finds in `gradient.compat` when it is named."""
+
+        __slots__ = ()
 
 
 class Tensor(
@@ -70,6 +78,7 @@ class Tensor(
     ScatterReductions,
     Statistics,
     LinearAlgebra,
+    RareMethods,
     Predicates,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
@@ -323,6 +332,8 @@ def finish_methods() -> None:
 
 
 finish_methods()
+for _name in (*absent.METHODS, *absent.NO_METHODS):
+    setattr(Tensor, _name, absent.Method(_name))
 TensorType.cls = Tensor
 TensorType.default_device = staticmethod(default_device)
 __all__ = ["Tensor"]

@@ -11,7 +11,7 @@ from gradient.autograd.promotion import cast
 from gradient.autograd.variable import Number, Variable, wrap
 from gradient.dtypes import DType, bool_, result_type
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
-from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.arguments import int_of, number_of, tensor_of
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
@@ -53,7 +53,9 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     x = tensor_of("histc", input)
     if not x.is_floating_point():
         raise DTypeError(sentence("histc", "a floating-point dtype", x.dtype))
-    if int_of("histc", "bins", bins) <= 0 or min > max:
+    min, max = number_of("histc", "min", min), number_of("histc", "max", max)
+    bins = int_of("histc", "bins", bins)
+    if bins <= 0 or min > max:
         got = f"{bins} bins from {min} to {max}"
         raise ArgumentError(sentence("histc", "bins above 0 and min below max", got))
     host = _host(x).reshape(-1)

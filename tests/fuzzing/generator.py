@@ -44,8 +44,14 @@ ger isreal resolve_conj resolve_neg row_stack trapz
         "PyTorch's second derivative where they are not smooth is NaN, or what rounding leaves",
     ),
     **dict.fromkeys(
-        ("new", "resize_", "resize_as_"), "what is new in them is whatever memory holds"
+        ("new", "new_empty_strided", "resize_", "resize_as_"),
+        "what is new in them is whatever memory holds",
     ),
+    **dict.fromkeys(("apply_", "map_", "map2_"), "take functions of Python"),
+    **dict.fromkeys(("unsafe_chunk", "unsafe_split"), "PyTorch does not track what they share"),
+    "const_data_ptr": "addresses differ",
+    "histogram": "PyTorch's counts require a gradient, which it then has not",
+    "set_": "of a tensor in the graph PyTorch keeps the node",
     **dict.fromkeys(("corrcoef", "logaddexp2"), "rounded differently near 0"),
     **dict.fromkeys(("index_put", "put"), "which of several writes to a place wins is not defined"),
     **dict.fromkeys(("std_mean", "var_mean"), "functions of PyTorch, methods of ours too"),

@@ -200,14 +200,19 @@ x.isposinf()  x.isneginf()  x.isreal()  x.unique_consecutive()  x.clamp_max(y)  
 (sq + G.eye(3)).det()  (sq + G.eye(3)).inverse()  (sq + G.eye(3)).logdet()
 (sq + G.eye(3)).matrix_exp()  (sq + G.eye(3)).pinverse()  (sq + G.eye(3)).qr()
 (sq + G.eye(3)).slogdet()  (sq + G.eye(3)).svd()  sq.matrix_power(2)
+sq.geqrf()  sq.orgqr(sq[0])  sq.ormqr(sq[0], sq)  sq.lu()  sq.lu_solve(*sq.lu())
+sq.triangular_solve(sq)  x.histc()  x.hardshrink()  x.prelu(v)
+x.stft(4, 2, window=v, center=False, return_complex=True)
+(G.ones(3, 3) * 1j).istft(4, 2, window=G.ones(4))
+x.narrow_copy(0, 0, 3)  x.new_empty_strided((2,), (1,))  x.nonzero_static(size=2)
 """
 """Expressions whose results share no memory with any input."""
 
 ONLY_HERE = """
 x.rsub(y)  i.rsub(j)  v.searchsorted(x)  F.attention(img, img, img)
-F.grouped_linear(x, [y, y], at // 2 + 1)  F.cdist(x, y)
+F.grouped_linear(x, [y, y], at // 2 + 1)  F.cdist(x, y)  x.histogram(4)
 """
-"""The same, of functions that PyTorch does not have there."""
+"""The same, of functions that PyTorch does not have there, or whose counts require a gradient."""
 
 VIEWS = """
 x[0]  x[...]  x[:, 1:]  x[None]  x[at[0]]  x[0, at[0]]
@@ -226,6 +231,7 @@ x.tensor_split(1)
 x.unbind()  v.unbind()
 G.broadcast_tensors(x[:1], y[:, :1])  G.meshgrid(v, v, indexing="ij")  G.meshgrid(v, indexing="ij")
 x.hsplit(2)  x.vsplit(3)  w.dsplit(3)  x.split_with_sizes([1, 2])  sq.H  sq.mH  sq.adjoint()
+x.unsafe_chunk(3)  x.unsafe_split(2)
 z.real  z.imag  G.view_as_real(z)  G.view_as_complex(x[:, :2])
 G.atleast_1d(s)  G.atleast_2d(v)  G.atleast_3d(x)
 """
@@ -241,7 +247,7 @@ F.dropout(x, 0.5, training=False)
 F.alpha_dropout(x, 0.5, training=False)  F.feature_alpha_dropout(x)  F.dropout1d(w, training=False)
 F.dropout2d(img, training=False)  F.dropout3d(vol, training=False)
 x.conj()  x.conj_physical()  x.positive()  x.resolve_conj()  x.resolve_neg()  x.real
-z.cdouble()
+z.cdouble()  x.to_dense()
 """
 """Expressions that give their input back."""
 
@@ -274,6 +280,7 @@ sq.addr_(v[:3], v[:3])  w.baddbmm_(w, sq.expand(1, 3, 3))
 sq.addbmm_(sq.expand(2, 3, 3), sq.expand(2, 3, 3))
 x.uniform_()  x.zero_()  x.detach_()  x.cauchy_()  x.geometric_(0.5)  x.log_normal_()
 x.resize_(2, 2)  x.resize_as_(x.new_ones(1))
+x.fix_()
 """
 """Methods that write to the tensor and return it."""
 
@@ -286,6 +293,7 @@ inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
+apply_ map_ map2_ set_ const_data_ptr dense_dim sparse_dim is_distributed is_set_to output_nr
 get_device is_pinned pin_memory record_stream is_nonzero is_same_size is_signed ndimension
 broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_device get_default_dtype get_num_threads

@@ -1,0 +1,112 @@
+"""Methods of Tensor that few programs call, each under both packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+import gradient  # noqa: E402
+from support.both_packages import assert_alike  # noqa: E402
+
+
+def x(t: Any) -> Any:
+    return t.tensor([1.0, 2.0, 3.0])
+
+
+def m(t: Any) -> Any:
+    return (t.arange(12.0).reshape(3, 4) * 0.7).sin().double()
+
+
+def set_to(t: Any, *arguments: Any) -> Any:
+    """A tensor that shows another's memory, after a write into it."""
+    shown, whole = t.zeros(0), t.arange(6.0)
+    shown.set_(whole, *arguments)
+    shown.add_(10)
+    return shown, whole, shown.stride(), shown.is_set_to(whole)
+
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    "apply_": lambda t: x(t).apply_(lambda v: v * 2),
+    "apply_ to a column": lambda t: (lambda a: (a[:, 0].apply_(lambda v: 5.0), a))(t.ones(2, 2)),
+    "apply_ to ints": lambda t: t.tensor([1, 2]).apply_(lambda v: v + 0.5),
+    "apply_ to bools": lambda t: t.tensor([True, False]).apply_(lambda v: not v),
+    "apply_ to nothing": lambda t: t.zeros(0, 2).apply_(lambda v: 1 / 0),
+    "apply_ that fails": lambda t: x(t).apply_(lambda v: 1 / 0),
+    "apply_ of None": lambda t: x(t).apply_(lambda v: None),
+    "apply_ of no function": lambda t: x(t).apply_(3),
+    "apply_ to what requires a gradient": lambda t: x(t).requires_grad_().apply_(lambda v: v),
+    "map_": lambda t: x(t).map_(x(t) * 10, lambda a, b: a + b),
+    "map_ broadcasts": lambda t: x(t).map_(t.tensor([10.0]), lambda a, b: a + b),
+    "map_ does not grow": lambda t: t.ones(1).map_(x(t), lambda a, b: a + b),
+    "map_ of another dtype": lambda t: x(t).map_(t.tensor([1, 2, 3]), lambda a, b: a),
+    "map_ of a number": lambda t: x(t).map_(3, lambda a, b: a),
+    "map2_": lambda t: x(t).map2_(x(t), x(t), lambda a, b, c: a + b * c),
+    "set_": set_to,
+    "set_ to a part": lambda t: set_to(t, 1, (2, 2), (1, 2)),
+    "set_ to rows": lambda t: set_to(t, 2, (2, 2)),
+    "set_ to nothing": lambda t: x(t).set_(),
+    "set_ to another dtype": lambda t: x(t).double().set_(x(t)),
+    "set_ of a leaf": lambda t: x(t).requires_grad_().set_(x(t)),
+    "new_empty_strided": lambda t: x(t).new_empty_strided((2, 2), (1, 2), dtype=t.int8).stride(),
+    "narrow_copy": lambda t: (lambda a: (a.narrow_copy(0, 1, 2).zero_(), a))(x(t)),
+    "nonzero_static": lambda t: t.tensor([[0, 1], [2, 0]]).nonzero_static(size=4, fill_value=7),
+    "nonzero_static, cut": lambda t: t.tensor([0, 1, 2]).nonzero_static(size=1),
+    "nonzero_static of a number": lambda t: t.tensor(3).nonzero_static(size=2),
+    "nonzero_static below 0": lambda t: t.tensor([1]).nonzero_static(size=-1),
+    "fix_": lambda t: (x(t) * 0.7).fix_(),
+    "unsafe_chunk": lambda t: (lambda a: (a.unsafe_chunk(2)[0].zero_(), a))(x(t)),
+    "unsafe_split": lambda t: tuple(x(t).unsafe_split(2)),
+    "histc": lambda t: x(t).histc(4, min=0, max=4),
+    "histogram": lambda t: tuple(x(t).histogram(3, range=(0.0, 3.0), density=True)),
+    "stft": lambda t: (t.arange(32.0).stft(8, window=t.ones(8), return_complex=True) * 100).abs(),
+    "istft": lambda t: (
+        t.arange(32.0)
+        .stft(8, window=t.ones(8), return_complex=True)
+        .istft(8, window=t.ones(8), length=30)
+        .round()
+    ),
+    "hardshrink": lambda t: x(t).hardshrink(1.5),
+    "prelu": lambda t: (-x(t)).prelu(t.tensor([0.5])),
+    "geqrf and orgqr": lambda t: (lambda a: (a[0].orgqr(a[1]) * 1e4).round())(m(t).T.geqrf()),
+    "ormqr": lambda t: (lambda a: (a[0].ormqr(a[1], m(t).T.contiguous()) * 1e4).round())(
+        m(t).T.geqrf()
+    ),
+    "lu and lu_solve": lambda t: (
+        m(t)[:, :1].lu_solve(*(m(t)[:, 1:] + t.eye(3)).lu()) * 1e4
+    ).round(),
+    "triangular_solve": lambda t: tuple(
+        (each * 1e4).round()
+        for each in m(t)[:, :1].triangular_solve(m(t)[:, 1:] + t.eye(3).double())
+    ),
+    "kinds of dimensions": lambda t: (x(t).dense_dim(), x(t).sparse_dim(), x(t).is_distributed()),
+    "to_dense": lambda t: (lambda a: (a.to_dense() is a, a.to_dense(t.float64)))(x(t)),
+    "const_data_ptr": lambda t: (lambda a: a.const_data_ptr() == a.data_ptr())(x(t)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.triangular_solve")
+@pytest.mark.parametrize("name", CASES)
+def test_as_pytorch(name):
+    assert_alike(CASES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("to_sparse", "there are no sparse tensors"),
+        ("values", "there are no sparse tensors"),
+        ("untyped_storage", "there is no storage object"),
+        ("q_scale", "gradient.quantization"),
+        ("symeig", "linalg.eigh"),
+        ("solve", "linalg.solve"),
+    ],
+)
+def test_absent_names_say_what_to_use(name, hint):
+    assert not hasattr(gradient.ones(1), name)
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'.*{hint}"):
+        getattr(gradient.ones(1), name)
