@@ -45,7 +45,6 @@ from gradient.dtypes.packed.blocks import (
     to_float32,
 )
 from gradient.dtypes.packed.q4 import signed_largest
-from gradient.dtypes.packed.search import as_half, bounded, half_beyond, importance
 
 IQ4 = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], FLOAT32
@@ -64,6 +63,8 @@ class IQ4_NL(BlockDType):  # noqa: N801 (the format's name)
     file_type = 25
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        from gradient.dtypes.packed.search import as_half
+
         scale = as_half(fit_scale(x))
         return np.concatenate([to_float16(scale, self), pack_nibbles(nearest(x, scale))], 1)
 
@@ -82,6 +83,8 @@ class IQ4_XS(BlockDType):  # noqa: N801
     fallback = "iq4_nl"
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        from gradient.dtypes.packed.search import half_beyond
+
         parts = x.reshape(-1, 32)
         wanted = fit_scale(parts).reshape(-1, 8)
         scale = half_beyond(signed_largest(wanted) / np.float32(-32))
@@ -143,6 +146,8 @@ def nearest(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def fit_scale(x: np.ndarray) -> np.ndarray:
     """Each row's scale for codes of `IQ4`, (rows, 1): of those that make its largest weight one of
     `ENDS`, the one whose codes fit best, and then of least squared error for these codes."""
+    from gradient.dtypes.packed.search import bounded, importance
+
     x = bounded(x)
     w, edge = importance(x.T).T, signed_largest(x)
     best, gain = np.zeros_like(edge), np.zeros_like(edge)

@@ -24,11 +24,10 @@ In the drawings `qs` are the codes, or their low bits where `qh` has the high on
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.dtypes.packed import search
 from gradient.dtypes.packed.blocks import (
     INT8,
     UINT8,
@@ -42,6 +41,9 @@ from gradient.dtypes.packed.blocks import (
     to_float16,
     to_float32,
 )
+
+if TYPE_CHECKING:  # needed where weights are packed, not to read them
+    from gradient.dtypes.packed import search
 
 # Affine ------------------------------------------------------------------------------------------
 
@@ -59,6 +61,8 @@ class AffineBlocks(BlockDType):
     most: int
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        from gradient.dtypes.packed import search
+
         return self.store(search.affine(x.reshape(-1, *self.sub_blocks), self.highest, self.most))
 
     def store(self, best: search.Affine) -> np.ndarray:
@@ -203,6 +207,8 @@ class SymmetricBlocks(BlockDType):
     most: int
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        from gradient.dtypes.packed import search
+
         return self.store(search.symmetric(x.reshape(-1, *self.sub_blocks), self.half, self.most))
 
     def store(self, best: search.Symmetric) -> np.ndarray:
