@@ -23,6 +23,7 @@ from gradient import tensor_backend as _tensor_backend  # noqa: F401 (registers 
 from gradient.autograd.modes import *
 from gradient.dtypes import bool_ as _bool
 from gradient.dtypes.dtype import *
+from gradient.dtypes.float8 import *
 from gradient.dtypes.packed import *
 from gradient.dtypes.promotion import *
 from gradient.random import *

@@ -171,6 +171,9 @@ def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
 
 def packed_refused(name: str, array: Any) -> DTypeError:
     """The error for a packed tensor given to an op that does not take one."""
+    if array.dtype.elementwise:
+        got = f"{array.dtype.name} {tuple(array.shape)}"
+        return DTypeError(f"{name}: not defined for 8-bit floats, got {got}; cast it with .to()")
     *others, last = TAKE_PACKED
     return DTypeError(
         f"{name}: not defined for packed tensors, got {array.dtype.name} {tuple(array.shape)}; "

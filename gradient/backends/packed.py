@@ -92,7 +92,8 @@ class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 
     It has the `shape` and `dtype` of an array and none of its operators: what computes with it asks
-    for its values (`backend.unpack`) or knows its layout (`backend.quantized_matmul`).
+    for its values (`backend.unpack`) or knows its layout (`backend.quantized_matmul`). Where
+    elements share no blocks (8-bit floats) it has an array's views.
 
     dtype     the `PackedDType`
     shape     of the tensor, in weights
@@ -106,8 +107,6 @@ class PackedArray:
     """
 
     __slots__ = ("__weakref__", "_prepared", "dtype", "float_dtype", "layout", "parts", "shape")
-
-    base = None  # as NumPy's: whose memory it shows. It is never a view
 
     def __init__(
         self,
@@ -140,6 +139,41 @@ class PackedArray:
     def nbytes(self) -> int:
         """Bytes of the parts."""
         return self.dtype.nbytes(self.shape)
+
+    # As NumPy's arrays have them. Elements that share blocks are in no view, and have no strides.
+
+    @property
+    def base(self) -> Any:
+        """Whose memory it shows: of 8-bit floats, the owner of the codes."""
+        if not self.dtype.elementwise:
+            return None
+        (codes,) = self.parts
+        owner = getattr(codes, "base", None)
+        return codes if owner is None else owner
+
+    @property
+    def flags(self) -> Any:
+        return self.parts[0].flags if self.dtype.elementwise else None
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._codes().strides  # type: ignore[no-any-return]
+
+    def reshape(self, shape: tuple[int, ...]) -> PackedArray:
+        return self._of_codes(self._codes().reshape(shape))
+
+    def transpose(self, axes: tuple[int, ...]) -> PackedArray:
+        return self._of_codes(self._codes().transpose(axes))
+
+    def __getitem__(self, index: Any) -> PackedArray:
+        return self._of_codes(self._codes()[index])
+
+    def _codes(self) -> Any:
+        return self.parts[0] if self.dtype.elementwise else self._refuse()
+
+    def _of_codes(self, codes: Any) -> PackedArray:
+        codes = np.array(codes) if isinstance(codes, np.generic) else codes
+        return PackedArray(self.dtype, codes.shape, (codes,), self.float_dtype)
 
     def map(self, function: Callable[[Any], Any]) -> PackedArray:
         """The same values in other arrays: `function` of each part."""

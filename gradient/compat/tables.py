@@ -202,7 +202,7 @@ RENAMED = {
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
-FLOAT8 = "gradient.quantization packs weights into 8 bits and fewer"
+FLOAT8 = "the 8-bit floats are float8_e4m3fn and float8_e5m2"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
 STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cuda.Event"
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
@@ -219,7 +219,7 @@ HINTS = {
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (
-            "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")], FLOAT8),
+            "e4m3fnuz", "e5m2fnuz", "e8m0fnu")], FLOAT8),
     "gradient.eig": LINALG,
     "gradient.lstsq": f"{RETIRED}lstsq",
     "gradient.solve": f"{RETIRED}solve",

@@ -10,6 +10,7 @@ from gradient.dtypes.dtype import HALF_PRECISION as HALF_PRECISION
 from gradient.dtypes.dtype import bool_ as bool_
 from gradient.dtypes.dtype import default_complex_dtype as default_complex_dtype
 from gradient.dtypes.dtype import dtype_of as dtype_of
+from gradient.dtypes.float8 import *
 from gradient.dtypes.packed import *
 from gradient.dtypes.packed import BlockDType as BlockDType
 from gradient.dtypes.packed import PackedDType as PackedDType

@@ -42,6 +42,9 @@ class DType:
 
     __slots__ = ("bits", "kind", "name", "numpy")
 
+    elementwise = True
+    """Whether elements share no blocks: then any axis can be viewed and indexed."""
+
     def __init__(self, name: str, numpy: Any, kind: str):
         self.name = name
         self.numpy = np.dtype(numpy)
@@ -127,7 +130,7 @@ _BY_PYTHON = {float: None, int: int64, bool: bool_, complex: None}
 
 
 def register(dtype: DType) -> None:
-    """Make a packed dtype known to `dtype_of`, and as the dtype of arrays."""
+    """Make a packed dtype or an 8-bit float known to `dtype_of`, and as the dtype of arrays."""
     BY_NUMPY[dtype] = _BY_NAME[dtype.name] = dtype
 
 
@@ -176,9 +179,11 @@ class finfo:  # noqa: N801 (PyTorch's name)
         dtype = dtype_of(dtype).to_real() if dtype is not None else _default
         if not dtype.is_floating_point:
             raise TypeMismatch(f"finfo: expected a floating-point dtype, got {dtype}")
-        limits = ml_dtypes.finfo(dtype.numpy)
+        element = getattr(dtype, "element", None)  # an 8-bit float's
+        limits = ml_dtypes.finfo(dtype.numpy if element is None else element)
         self.dtype, self.bits = dtype.name, dtype.bits
-        self.eps, self.resolution = float(limits.eps), float(limits.resolution)
+        self.eps = float(limits.eps)
+        self.resolution = float(limits.resolution) if element is None else 1.0
         self.max, self.min = float(limits.max), float(limits.min)
         self.tiny = self.smallest_normal = float(limits.smallest_normal)
 

@@ -55,7 +55,11 @@ def _promote(a: DType, b: DType) -> DType:
 
 class _Table(dict[tuple[DType, DType], DType]):
     def __missing__(self, pair: tuple[DType, DType]) -> DType:
-        raise TypeMismatch(f"packed dtypes do not mix with others, got {pair[0]} and {pair[1]}")
+        if pair[0] is pair[1]:
+            return pair[0]
+        raise TypeMismatch(
+            f"8-bit floats and packed dtypes do not mix with others, got {pair[0]} and {pair[1]}"
+        )
 
 
 _TABLE = _Table({(a, b): _promote(a, b) for a in ALL for b in ALL})
@@ -116,7 +120,7 @@ def result_type(*operands: Any) -> DType:
 def can_cast(from_: DType, to: DType) -> bool:
     """Whether a result of dtype `from_` may be written into `to`: no lower category."""
     source, target = dtype_of(from_), dtype_of(to)
-    if source.is_packed or target.is_packed:
+    if not (source.elementwise and target.elementwise):
         return source is target
     if source.kind == "int" and target is uint8 and source.is_signed:
         return True

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.packed import PackedArray, is_packed
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType, dtype_of
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.tensor import Tensor
@@ -56,7 +56,7 @@ def split_packed(
     taken = []
     for name, tensor in tensors.items():
         pieces: dict[str, Tensor | np.ndarray] = {name: tensor}
-        if isinstance(tensor, Tensor) and is_packed(tensor.array):
+        if isinstance(tensor, Tensor) and not tensor.dtype.elementwise:
             array = tensor.array.as_stored(tensor.backend)
             entry = PackedEntry(array.dtype, array.shape)
             entries[name] = {"dtype": entry.dtype.name, "shape": [int(n) for n in entry.shape]}
@@ -105,7 +105,7 @@ def _read_entry(
         dtype = dtype_of(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     except TypeMismatch:
         dtype = None
-    if not isinstance(dtype, PackedDType):
+    if not isinstance(dtype, PackedDType) or dtype.elementwise:
         raise wrong(
             f"packed tensor {name!r} has the unknown dtype {str(entry['dtype'])[:40]!r}; was it "
             "written by a newer gradient?"

@@ -22,9 +22,10 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from gradient.dtypes import float8_e4m3fn, float8_e5m2
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io import packed
-from gradient.io.arrays import has_room, tensor_of, to_numpy
+from gradient.io.arrays import has_room, stored_dtype, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import Source, name_of, not_found, opened, size_of
@@ -50,7 +51,7 @@ _NUMPY = {
     "I16": np.dtype("<i2"), "U16": np.dtype("<u2"), "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16), "I32": np.dtype("<i4"), "U32": np.dtype("<u4"),
     "F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U64": np.dtype("<u8"), "F64": np.dtype("<f8"),
-    "C64": np.dtype("<c8"),
+    "C64": np.dtype("<c8"), "F8_E4M3": float8_e4m3fn.element, "F8_E5M2": float8_e5m2.element,
 }  # fmt: skip
 _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
 
@@ -315,7 +316,7 @@ def _make_header(
                 f"save_file: expected a Tensor or array under {name!r}, got "
                 f"{type(tensor).__name__} (gradient.save takes nested structures and scalars)"
             )
-        dtype = tensor.dtype.numpy if isinstance(tensor, Tensor) else tensor.dtype
+        dtype = stored_dtype(tensor)
         if dtype.newbyteorder("=") not in _NAMES:
             raise TypeMismatch(
                 f"save_file: {name!r} has dtype {tensor.dtype}; the format takes "

@@ -40,6 +40,8 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     kind = _packed("quantize", dtype)
     if tensor.dtype is kind:
         return tensor.detach()
+    if kind.elementwise:
+        return tensor.detach().to(kind)
     if not tensor.dtype.is_floating_point:
         raise DTypeError(f"quantize: expected a floating-point tensor, got {tensor.dtype}")
     shape = tuple(tensor.shape)

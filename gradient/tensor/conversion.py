@@ -75,8 +75,13 @@ class Conversion(Arithmetic):
             copy = rest[1]
         out: Any = self
         if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
-            warn_of_discarded(self.array.dtype, wanted.numpy)
-            out = elementwise.astype(out, dtype=wanted.numpy)
+            if wanted.is_packed or is_packed(self.array):
+                from gradient.tensor.float8 import converted
+
+                out = converted(self, wanted)
+            else:
+                warn_of_discarded(self.array.dtype, wanted.numpy)
+                out = elementwise.astype(out, dtype=wanted.numpy)
         if device is not None:
             target = backends.get(str(device))
             if target is not out.backend:
@@ -122,12 +127,16 @@ class Conversion(Arithmetic):
 
     def contiguous(self, memory_format: object = None) -> Tensor:
         """The tensor itself, or a copy in row-major order."""
-        return cast("Tensor", self) if self.is_contiguous() else elementwise.contiguous(self)
+        if self.is_contiguous():
+            return cast("Tensor", self)
+        if is_packed(self.array):
+            return wrap(map_parts(self.backend.copy, self.array), self.backend)
+        return elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph."""
         if is_packed(self.array):
-            return wrap(map_parts(self.backend.copy, self.array), self.backend)
+            return wrap(map_parts(self.backend.clone, self.array), self.backend)
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:

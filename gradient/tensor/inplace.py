@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, cast
 
 import numpy as np
 
@@ -272,8 +272,11 @@ class InPlace(Arithmetic):
                 expected = f"other to broadcast to {tuple(self.array.shape)}"
                 raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
         if other.array.dtype != self.array.dtype:
-            warn_of_discarded(other.array.dtype, self.array.dtype)
-            other = elementwise.astype(other, dtype=self.array.dtype)
+            if is_packed(other.array):
+                other = cast("Tensor", other).to(dtype=self.dtype)
+            else:
+                warn_of_discarded(other.array.dtype, self.array.dtype)
+                other = elementwise.astype(other, dtype=self.array.dtype)
         overwrite_at(self, (), other, "copy_")
         return self
 

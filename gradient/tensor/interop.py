@@ -16,7 +16,7 @@ from gradient.dtypes import dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.packed import refuse
+from gradient.tensor.packed import numbers_of, refuse
 from gradient.tensor.ufuncs import call_ufunc
 from gradient.tensor.views import with_bases
 
@@ -42,7 +42,7 @@ class Interop(Arithmetic):
     def item(self) -> Any:
         """The one element, as a Python number."""
         if is_packed(self.array):
-            refuse("item", self)
+            return numbers_of("item", self).item()
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -53,7 +53,7 @@ class Interop(Arithmetic):
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
         if is_packed(self.array):
-            refuse("tolist", self)
+            return numbers_of("tolist", self).tolist()
         array = np.asarray(self.backend.to_numpy(self.array))
         if array.dtype.kind == "V":
             array = array.astype(np.float32)
@@ -102,7 +102,7 @@ class Interop(Arithmetic):
 
     def __bool__(self) -> bool:
         if is_packed(self.array):
-            refuse("bool", self)
+            return bool(numbers_of("bool", self))
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -134,7 +134,7 @@ class Interop(Arithmetic):
     def stride(self, dim: int) -> int: ...
     def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
         """The steps, in elements, of each dimension."""
-        if is_packed(self.array):
+        if is_packed(self.array) and not self.array.dtype.elementwise:
             refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]

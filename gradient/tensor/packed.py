@@ -6,7 +6,7 @@ Rows can be picked of it. All other ops refuse it by name, as its elements share
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -52,6 +52,8 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
     """Copy the parts of the packed tensor `src` into those of `tensor`, in place."""
     refuse_write(tensor, "copy_")
     own, given = tensor.array, src.array
+    if own.dtype.elementwise and own.shape == given.shape and own.dtype is not given.dtype:
+        given = cast("Tensor", src).to(dtype=own.dtype).array
     if (own.dtype, own.shape) != (given.dtype, given.shape):
         raise DTypeError(
             f"copy_: expected a tensor of the same packed dtype and shape, {own.dtype.name} "
@@ -73,8 +75,20 @@ def refuse(op: str, tensor: Variable) -> None:
         raise packed_refused(op, tensor.array)
 
 
+def numbers_of(op: str, tensor: Variable) -> Tensor:
+    """A tensor of 8-bit floats as float32; of another packed dtype, the error of `refuse`."""
+    if not tensor.array.dtype.elementwise:
+        refuse(op, tensor)
+    return wrap(tensor.backend.unpack(tensor.array), tensor.backend)
+
+
 def untrainable(op: str, tensor: Tensor) -> AutogradError:
     """The error of asking for the gradient of a packed tensor."""
+    if tensor.dtype.elementwise:
+        return AutogradError(
+            f"{op}: 8-bit floats ({tensor.dtype.name}) carry no gradient; train float32 weights "
+            "and cast them"
+        )
     return AutogradError(
         f"{op}: a packed tensor ({tensor.dtype.name}) cannot be trained, as its codes are "
         "integers; train weights beside it, or dequantize() it"

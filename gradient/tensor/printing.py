@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.packed import is_packed
-from gradient.dtypes import BY_NUMPY, default_complex_dtype, get_default_dtype
+from gradient.dtypes import default_complex_dtype, get_default_dtype
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import packed
 
@@ -63,10 +63,12 @@ def set_printoptions(
 
 def represent(tensor: Any, name: str = "tensor") -> str:
     """`tensor([1., 2.], requires_grad=True)`"""
-    if is_packed(tensor.array):
-        return packed.represent(tensor)
-    array = np.asarray(tensor.backend.to_numpy(tensor.array))
-    dtype = BY_NUMPY[array.dtype]
+    dtype, array = tensor.dtype, tensor.array
+    if is_packed(array):
+        if not dtype.elementwise:
+            return packed.represent(tensor)
+        array = tensor.backend.unpack(array)
+    array = np.asarray(tensor.backend.to_numpy(array))
     notes = []
     if array.size == 0:
         body = "[]"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import alias
+from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
     ArgumentError,
@@ -82,6 +83,10 @@ class Shaping(Arithmetic):
 
     def _as_bits(self, dtype: DType) -> Any:
         own = self.array.dtype
+        if dtype.is_packed or is_packed(self.array):
+            from gradient.tensor.float8 import view_as_bits
+
+            return view_as_bits(self, dtype)
         if own == dtype.numpy:
             return self.view(self.array.shape)
         if own.itemsize != dtype.numpy.itemsize:

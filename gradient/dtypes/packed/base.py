@@ -44,6 +44,7 @@ class PackedDType(DType):
     block_size: int
     part_names: ClassVar[tuple[str, ...]]
     fallback: str = ""
+    elementwise = False
 
     def __init__(self) -> None:
         """A subclass says all in class attributes, or sets what differs between its instances."""

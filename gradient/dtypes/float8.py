@@ -1,0 +1,101 @@
+"""Floats of 8 bits: e4m3fn for weights and activations, e5m2 for gradients. Storage alone.
+
+    e4m3fn   sign, 4 bits of exponent, 3 of mantissa: up to 448, no infinity, one NaN
+    e5m2     sign, 5 bits of exponent, 2 of mantissa: up to 57344; the upper half of a float16
+
+(Micikevicius et al. 2022, "FP8 formats for deep learning".) Casting rounds to the nearest, ties to
+even. What is beyond the largest number becomes the largest (e4m3fn) or infinity (e5m2).
+
+No array library computes with them, so to an op they are packed dtypes: blocks of one element, of
+which nothing but views, casts and products with scales (`torch._scaled_mm`) is defined.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import ml_dtypes
+import numpy as np
+
+from gradient.dtypes.dtype import DType, float32, int32, int64, register, uint8
+from gradient.dtypes.packed.base import PackedDType, Part
+from gradient.errors import TypeMismatch
+
+__all__ = [
+    "float8_e4m3fn",
+    "float8_e5m2",
+]
+
+_INFINITY = 0x7F800000
+"""The bits of float32's, above which are NaNs."""
+
+
+class Float8(PackedDType):
+    """Part: `codes` uint8 (...), the bits of each element.
+
+    Attributes:
+        element: ml_dtypes' dtype of such a number.
+    """
+
+    elementwise = True
+    block_size = 1
+    part_names = ("codes",)
+    bits = 8
+    itemsize = 1
+
+    def __init__(self, element: Any, overflow: int):
+        """Numbers too large have the code `overflow`."""
+        self.element = np.dtype(element)
+        self.name = self.element.name
+        limits = ml_dtypes.finfo(self.element)
+        self._overflow, self._mantissa = overflow, int(limits.nmant)
+        self._bias = 1 - round(math.log2(float(limits.smallest_normal)))
+        self._table = np.arange(256, dtype=np.uint8).view(self.element).astype(np.float32)
+
+    @property
+    def numpy(self) -> NoReturn:
+        raise TypeMismatch(
+            f"{self!r} is for storage and has no arrays of its own: make such a tensor by "
+            f".to({self!r}) of one of floats, and cast it back to compute"
+        )
+
+    def to_complex(self) -> DType:
+        raise TypeMismatch(f"{self!r} has no complex dtype")
+
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+        return ((tuple(shape), uint8.numpy),)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        return True
+
+    def encode(self, be: Any, x: Any) -> Any:
+        """The codes of float32 numbers, arrays of the backend `be`."""
+        bits = be.bitcast(x, int32.numpy)
+        size = bits & 0x7FFFFFFF
+        shift = 23 - self._mantissa
+        # Normal: the bits that stay, rounded by carrying into them; the exponent's bias changes.
+        # (A NaN's would carry into the sign.)
+        finite = be.minimum(size, be.full((), _INFINITY, int32.numpy))
+        odd = (finite >> shift) & 1
+        codes = ((finite + odd + ((1 << shift - 1) - 1)) >> shift) - (
+            127 - self._bias << self._mantissa
+        )
+        # Subnormal: added to a number whose last bit is the smallest subnormal's, which rounds.
+        smallest = 1 - self._bias - self._mantissa
+        anchor = np.float32(2.0 ** (smallest + 23))
+        low = be.bitcast(be.bitcast(finite, float32.numpy) + float(anchor), int32.numpy)
+        codes = be.where(codes < 1 << self._mantissa, low - int(anchor.view(np.int32)), codes)
+        codes = be.minimum(codes, be.full((), self._overflow, int32.numpy))
+        codes = be.where(size > _INFINITY, be.full((), 0x7F, int32.numpy), codes)
+        return be.astype(codes | ((bits >> 24) & 0x80), uint8.numpy)
+
+    def unpack(self, be: Any, parts: tuple[Any, ...]) -> Any:
+        (codes,) = parts
+        return be.getitem(be.asarray(self._table), (be.astype(codes, int64.numpy),))
+
+
+float8_e4m3fn = Float8(ml_dtypes.float8_e4m3fn, overflow=0x7E)
+float8_e5m2 = Float8(ml_dtypes.float8_e5m2, overflow=0x7C)
+for _dtype in (float8_e4m3fn, float8_e5m2):
+    register(_dtype)
