@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
     from gradient.signal import *
+    from gradient.tensor.float8 import _scaled_mm as _scaled_mm
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
 # warnings are silenced where they come from our own frames, and nowhere else.
@@ -140,6 +141,7 @@ _MODULES = {
 """Modules that are imported when first named."""
 
 _FUNCTIONS = {
+    "_scaled_mm": "gradient.tensor.float8",
     "autocast": "gradient.amp",
     "cholesky": "gradient.linalg.older",
     "cholesky_inverse": "gradient.linalg.older",

@@ -1,4 +1,4 @@
-"""Tensors of 8-bit floats: casts to and from them, which are all that is computed of them."""
+"""Tensors of 8-bit floats: casts to and from them, and their product."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from gradient.autograd.explain import packed_refused
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import PackedArray, is_packed
-from gradient.dtypes import BY_NUMPY, DType, float32, uint8
+from gradient.dtypes import BY_NUMPY, DType, dtype_of, float32, uint8
 from gradient.dtypes.float8 import Float8
-from gradient.errors import AutogradError, DTypeError
+from gradient.errors import ArgumentError, AutogradError, DTypeError, ShapeError, sentence
+from gradient.tensor.arguments import tensor_of
 
 if TYPE_CHECKING:
+    from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
 
 
@@ -59,3 +61,81 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
 def encoded(be: Any, values: Any, dtype: Float8) -> PackedArray:
     """float32 numbers, rounded to 8-bit floats."""
     return PackedArray(dtype, tuple(values.shape), (dtype.encode(be, values),))
+
+
+def _scaled_mm(
+    input: Tensor,
+    mat2: Tensor,
+    scale_a: Tensor,
+    scale_b: Tensor,
+    bias: Tensor | None = None,
+    scale_result: Tensor | None = None,
+    out_dtype: DTypeLike | None = None,
+    use_fast_accum: bool = False,
+) -> Tensor:
+    """The product of two matrices of 8-bit floats, each times its scale: PyTorch's `_scaled_mm`.
+
+    (scale_a * input) @ (scale_b * mat2) + bias, added up in float32 and rounded once. A GPU of
+    compute capability 8.9 and later multiplies the 8-bit numbers themselves, where K and N are
+    multiples of 16; input by rows and mat2 by columns (`weight.t()`) are read where they lie.
+
+    Args:
+        input: (M, K), float8_e4m3fn or float8_e5m2.
+        mat2: (K, N), likewise.
+        scale_a: one number; or (M, 1), where scale_b is (1, N).
+        scale_b: one number, or (1, N).
+        bias: (N,).
+        out_dtype: of the result, by default that of `input`.
+        use_fast_accum: let a GPU add up in fewer bits.
+
+    Raises:
+        DTypeError: a matrix is not of 8-bit floats.
+        ShapeError: shapes do not fit.
+        ArgumentError: `scale_result` is given for a result of 8 bits, by which PyTorch's CPU
+            divides and its GPU multiplies.
+    """
+    op = "_scaled_mm"
+    a, b = tensor_of(op, input), tensor_of(op, mat2)
+    for name, each in (("input", a), ("mat2", b)):
+        if not isinstance(each.dtype, Float8):
+            raise DTypeError(sentence(op, f"8-bit floats as {name}", each.dtype))
+        if each.ndim != 2:
+            raise ShapeError(sentence(op, f"a matrix as {name}", tuple(each.shape)))
+    (m, k), (inner, n) = a.shape, b.shape
+    if k != inner:
+        got = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ShapeError(sentence(op, "input (M, K) and mat2 (K, N)", got))
+    target = a.dtype if out_dtype is None else dtype_of(out_dtype)
+    if not target.is_floating_point or not target.elementwise:
+        raise DTypeError(sentence(op, "a floating-point dtype as out_dtype", target))
+    if scale_result is not None and isinstance(target, Float8):
+        raise ArgumentError(
+            f"{op}: scale_result means different things on PyTorch's devices; scale the result of "
+            "out_dtype=float32 and cast it"
+        )
+    be: Any = a.backend
+    added = None
+    if bias is not None:
+        added = tensor_of(op, bias)
+        if added.numel() != n:
+            raise ShapeError(sentence(op, f"a bias of {n} numbers", tuple(added.shape)))
+        added = added.detach().reshape(n).array
+    scales = _scales(tensor_of(op, scale_a), tensor_of(op, scale_b), m, n)
+    rounded = float32 if isinstance(target, Float8) else target
+    out = be.scaled_matmul(a.array, b.array, *scales, added, rounded.numpy, use_fast_accum)
+    return wrap(encoded(be, out, target) if isinstance(target, Float8) else out, be)
+
+
+def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[Any, Any]:
+    """The scales of a product, as `Backend.scaled_matmul` takes them."""
+    single = a.numel() == b.numel() == 1
+    if not single and ((*a.shape, *b.shape) != (m, 1, 1, n)):
+        raise ShapeError(
+            sentence(
+                "_scaled_mm",
+                f"scales of one number each, or scale_a of ({m}, 1) and scale_b of (1, {n})",
+                f"{tuple(a.shape)} and {tuple(b.shape)}",
+            )
+        )
+    plain = [each.detach().float() for each in (a, b)]
+    return tuple(each.reshape(()).array if single else each.array for each in plain)  # type: ignore[return-value]

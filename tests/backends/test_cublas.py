@@ -14,6 +14,7 @@ import gradient
 from gradient.backends.cuda import cublas, cublas_lt
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.cublas import Operand, Sizes
+from gradient.backends.packed import PackedArray
 from gradient.errors import BackendError, DeviceError
 from support import fake_cublas
 from support.agreement import EPS
@@ -217,6 +218,84 @@ def test_how_to_add_a_bias_is_asked_once_for_each_kind(
         gradient.set_float32_matmul_precision("highest")
     assert library.calls.count(asked) == 13
     assert library.computes[-2:] == [cublas.COMPUTE_32F, cublas.COMPUTE_32F_FAST_TF32]
+
+
+# 8-bit floats -------------------------------------------------------------------------------------
+
+
+def float8(rows: int, columns: int, kind: Any = gradient.float8_e4m3fn) -> PackedArray:
+    codes = drawn(rows, columns).astype(kind.element).view(np.uint8)
+    return PackedArray(kind, (rows, columns), (codes,))
+
+
+E4M3, E5M2 = gradient.float8_e4m3fn, gradient.float8_e5m2
+ONE_NUMBER = np.array(0.5, np.float32), np.array(3.0, np.float32)
+BY_ROWS = np.abs(drawn(5, 1)), np.abs(drawn(1, 32))
+FLOAT8: dict[str, tuple[Any, ...]] = {
+    # dtypes, scales, the bias's dtype, the result's; the epilogue; in how many bits it is added up
+    "plain": (E4M3, E4M3, ONE_NUMBER, None, "float32", 1),
+    "rounded": (E4M3, E4M3, ONE_NUMBER, None, "bfloat16", 1),
+    "of e5m2": (E5M2, E4M3, ONE_NUMBER, None, "float16", 1),
+    "a bias": (E4M3, E4M3, ONE_NUMBER, "bfloat16", "bfloat16", 4),
+    "a bias that is cast": (E4M3, E4M3, ONE_NUMBER, "float32", "float16", 4),
+    "a bias in float32": (E4M3, E4M3, ONE_NUMBER, "float32", "float32", 1),
+    "by rows": (E4M3, E5M2, BY_ROWS, "bfloat16", "bfloat16", 1),
+}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("name", FLOAT8)
+def test_8_bit_floats_are_multiplied_as_they_are(name: str, fast: bool, be: CudaBackend) -> None:
+    left, right, scales, bias, result, epilogue = FLOAT8[name]
+    a, b = float8(5, 48, left), float8(32, 48, right).transpose((1, 0))
+    added = None if bias is None else drawn(32, dtype=bias)
+    dtype = gradient.dtypes.dtype_of(result).numpy
+    be.unpack = None  # type: ignore[method-assign,assignment]
+    got = be.scaled_matmul(a, b, *scales, added, dtype, fast)
+    cpu = gradient.backends.get("cpu")
+    expected = cpu.scaled_matmul(a, b, *scales, added, np.dtype(np.float64))
+    assert got.dtype == dtype and products(be) == [WITH_BIAS]
+    error = np.abs(got.astype(np.float64) - expected)
+    assert np.all(error <= 2 * EPS[result] * np.maximum(np.abs(expected), 1) + 1e-6)
+    (how,) = (o for o in be.runtime.cublas.objects.values() if "compute" in o)
+    assert (how[7], how[25], how["compute"]) == (epilogue, fast, cublas.COMPUTE_32F)
+
+
+@pytest.mark.parametrize("copied", [0, 1, 2])
+def test_8_bit_floats_that_lie_otherwise_are_copied(copied: int, be: CudaBackend) -> None:
+    a, b = float8(5, 48), float8(32, 48).transpose((1, 0))
+    if copied:
+        b = PackedArray(b.dtype, b.shape, (np.ascontiguousarray(b.parts[0]),))
+    if copied > 1:
+        a = PackedArray(a.dtype, a.shape, (np.asfortranarray(a.parts[0]),))
+    calls: list[int] = []
+    contiguous = be.contiguous
+
+    def counted(x: Any) -> Any:
+        calls.append(x.ndim > 1 and not x.flags.c_contiguous)
+        return contiguous(x)
+
+    be.contiguous = counted  # type: ignore[method-assign]
+    got = be.scaled_matmul(a, b, *ONE_NUMBER, None, np.dtype(np.float32))
+    assert sum(calls) == copied and products(be) == [WITH_BIAS]
+    expected = be.unpack(a) @ be.unpack(b) * np.float32(1.5)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("why", ["rows", "columns", "none", "older", "both", "double", "refused"])
+def test_other_products_of_8_bit_floats_are_the_defaults(why: str, be: CudaBackend) -> None:
+    m, k, n = {"rows": (5, 40, 32), "columns": (5, 48, 33), "none": (0, 48, 32)}.get(
+        why, (5, 48, 32)
+    )
+    kind = E5M2 if why == "both" else E4M3
+    be.runtime.has_float8_products = why != "older"
+    be.runtime.cublas.has_epilogues = why != "refused"
+    dtype = np.dtype(np.float64 if why == "double" else np.float32)
+    a, b = float8(m, k, kind), float8(n, k, kind).transpose((1, 0))
+    got = be.scaled_matmul(a, b, *ONE_NUMBER, None, dtype)
+    assert got.dtype == dtype and WITH_BIAS not in products(be)
+    expected = be.unpack(a) @ be.unpack(b) * np.float32(1.5)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 # Numbers ------------------------------------------------------------------------------------------

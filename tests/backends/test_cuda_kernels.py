@@ -56,6 +56,7 @@ FAMILIES = {
         "pooling",
         "products",
         "quantized",
+        "scaled_products",
         "sorting",
     )
 }

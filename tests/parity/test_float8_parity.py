@@ -67,3 +67,27 @@ def test_it_reads_our_files_and_we_its(tmp_path):
     for name, value in kept.items():
         assert again[name].dtype == value.dtype
         assert torch.equal(again[name].view(torch.uint8), value.view(torch.uint8))
+
+
+@pytest.mark.parametrize("result", ["float32", "bfloat16", "float16", None])
+@pytest.mark.parametrize("by_rows", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_scaled_mm(result, by_rows, bias):
+    rng = np.random.default_rng(1)
+    left, right = rng.standard_normal((2, 16, 32)).astype(np.float32)
+    shapes = ((16, 1), (1, 16)) if by_rows else ((), ())
+    scales = [rng.random(shape, np.float32) for shape in shapes]
+    added = rng.standard_normal(16).astype(np.float32) if bias else None
+
+    def product(lib):
+        a, b = (lib.tensor(x).to(lib.float8_e4m3fn) for x in (left, right))
+        options = {} if result is None else {"out_dtype": getattr(lib, result)}
+        given = None if added is None else lib.tensor(added)
+        y = lib._scaled_mm(a, b.t(), *map(lib.tensor, scales), bias=given, **options)
+        return str(y.dtype).split(".")[1], y.to(lib.float32).numpy()
+
+    (ours, x), (theirs, y) = product(gradient), product(torch)
+    assert ours == theirs
+    # A code apart where the exact number lies between two.
+    limit = {"float32": 1e-5, "bfloat16": 8e-3, "float16": 1e-3}.get(result, 0.13)
+    np.testing.assert_allclose(x, y, rtol=limit, atol=1e-5)

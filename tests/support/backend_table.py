@@ -716,6 +716,30 @@ def packed(a: Draw, name: str, *shape: int) -> PackedArray:
     return PackedArray(dtype, shape, dtype.pack(values))
 
 
+def float8(a: Draw, kind: str, rows: int, columns: int) -> PackedArray:
+    """Normal numbers of 8 bits, whatever dtype and layout are under test."""
+    dtype: Any = dtypes.dtype_of(f"float8_{kind}")
+    values = np.ascontiguousarray(a(rows, columns), np.float32).astype(dtype.element)
+    return PackedArray(dtype, values.shape, (values.view(np.uint8),))
+
+
+def scaled_product(
+    k: int, n: int, kinds: tuple[str, str] = ("e4m3fn", "e4m3fn"), by_rows: bool = False,
+    bias: bool = True, transposed: bool = True,
+) -> Case:  # fmt: skip
+    def case(a: Draw) -> tuple[Any, ...]:
+        left = float8(a, kinds[0], a.rows, k)
+        right = float8(a, kinds[1], *((n, k) if transposed else (k, n)))
+        shapes = ((a.rows, 1), (1, n)) if by_rows else ((), ())
+        scales = [np.asarray(np.abs(a(*shape)), np.float32) for shape in shapes]
+        return (
+            left, right.transpose((1, 0)) if transposed else right, *scales,
+            a(n) if bias else None, a.dtype,
+        )  # fmt: skip
+
+    return case
+
+
 WINDOWS = ((3, 2), (2, 1), (1, 2))
 FLOAT64 = np.dtype(np.float64)
 ON = 1 << 40
@@ -1121,6 +1145,14 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, name=d.name: (a(65, 37), packed(a, name, 37, 256)) for d in PACKED],
         lambda a: (a(2, a.rows, 600), packed(a, "q4_k", 600, 512)),
         lambda a: (a(5, 100, 300), packed(a, "q5_0", 300, 96)),
+    ],
+    "scaled_matmul": [
+        *(scaled_product(64, 48, bias=bias) for bias in (True, False)),
+        scaled_product(32, 16, ("e5m2", "e4m3fn")),
+        scaled_product(32, 16, ("e5m2", "e5m2")),
+        scaled_product(64, 48, by_rows=True),
+        scaled_product(64, 48, transposed=False, bias=False),
+        *(scaled_product(5, 16), scaled_product(16, 5), scaled_product(0, 16)),
     ],
     "quantized_embedding": [
         lambda a, name=d.name: (packed(a, name, 11, 256), a.integers(0, 11, 3, a.rows))

@@ -123,7 +123,7 @@ class EmulatedRuntime:
 
     xp: Any = np
     max_shared = 227 << 10
-    has_tensor_cores = True
+    has_tensor_cores = has_float8_products = True
 
     def __init__(self, order: int = 0):
         self.order = order

@@ -22,6 +22,7 @@ from support import fake_cupy
 
 KINDS: dict[int, Any] = {
     0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16, 3: np.int8, 10: np.int32,
+    28: ml_dtypes.float8_e4m3fn, 29: ml_dtypes.float8_e5m2,
 }  # fmt: skip
 COMPUTED = {68: np.float32, 77: np.float32, 70: np.float64, 72: np.int32}
 INVALID_VALUE, INTERNAL_ERROR, NOT_SUPPORTED = 7, 14, 15
@@ -54,7 +55,11 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 """Of cublas_api.h and cublasLt.h, CUDA 13; `test_cublas` looks for the names in the real ones."""
 PRODUCTS = ("cublasGemmEx_64", "cublasGemmStridedBatchedEx_64", "cublasLtMatmul")
-SIZES = {1: 8, 3: 4, 5: 4, 6: 4, 7: 4, 8: 4}, {3: 4, 4: 4, 7: 4, 8: 8}, {5: 4, 6: 8}
+SIZES = (
+    {1: 8, 3: 4, 5: 4, 6: 4, 7: 4, 8: 4},
+    {3: 4, 4: 4, 7: 4, 8: 8, 17: 8, 18: 8, 25: 1},
+    {5: 4, 6: 8},
+)
 """Bytes of the attributes of a preference, an operation and a layout."""
 
 
@@ -196,10 +201,10 @@ class Library:
         size = ((columns - 1) * leading + rows) * dtype.itemsize
         self._is_known(address, size)
         memory = (ctypes.c_char * size).from_address(address)
-        held = np.frombuffer(memory, np.uint8).view(dtype)
+        held = np.frombuffer(memory, np.dtype(f"u{dtype.itemsize}"))  # NumPy's own: no float8
         x = np.lib.stride_tricks.as_strided(
             held, (rows, columns), (dtype.itemsize, leading * dtype.itemsize)
-        )
+        ).view(dtype)
         return x.T if transposed else x
 
     def _is_known(self, address: int, size: int) -> None:
@@ -245,7 +250,14 @@ class Library:
         asked = self.objects[preference]
         assert requested == 1 and set(asked) == {1, 3, 5, 6, 7, 8}
         assert all(asked[i].bit_count() == 1 for i in (5, 6, 7, 8))
-        if not self.has_epilogues:
+        how, kinds = self.objects[operation], {self.objects[i]["kind"] for i in (a, b)}
+        if not self.has_epilogues or kinds == {29}:
+            raise Refused(NOT_SUPPORTED)
+        if kinds & {28, 29} and (
+            (how[3], how[4]) != (1, 0)
+            or any(self.objects[i]["leading"] % 16 for i in (a, b, c))
+            or min(asked[i] for i in (5, 6, 7)) < 16
+        ):
             raise Refused(NOT_SUPPORTED)
         algorithm = (c_uint64 * 8)(*range(8))
         ctypes.memmove(results, algorithm, 64)
@@ -266,23 +278,29 @@ class Library:
         how, layouts = self.objects[operation], [self.objects[i] for i in (a_layout, b_layout)]
         of_out = self.objects[d_layout]
         bias = how[8]
+        assert bool(bias) == bool(how[7] & 4)
         for address, aligned in zip((a, b, c | bias), how["alignments"], strict=False):
             assert address % aligned == 0
         (m, n), k = of_out["shape"], layouts[0]["shape"][1 - how[3]]
         assert layouts[0]["shape"] == ((k, m) if how[3] else (m, k))
         assert layouts[1]["shape"] == ((n, k) if how[4] else (k, n))
         assert all(layout[5] == 1 for layout in (*layouts, of_out))
-        added = self._matrix((bias, of_out["kind"], m), (m, 1), 0)
+        added = self._matrix((bias, of_out["kind"], m), (m, 1), 0) if bias else np.zeros((m, 1))
+        scale = 1.0
+        for at in filter(None, (how.get(17), how.get(18))):
+            self._is_known(at, 4)
+            scale *= float(np.frombuffer(ctypes.string_at(at, 4), np.float32)[0])
         self.computes.append(how["compute"])
         self._product(
             (how[3], how[4]), (m, n, k), (alpha, beta), how["compute"], how["whole"],
             *((at, layout["kind"], layout["leading"])
               for at, layout in zip((a, b, d), (*layouts, of_out), strict=True)),
-            finish=lambda x: EPILOGUES[how[7]](x + added.astype(x.dtype)),
+            finish=lambda x: EPILOGUES[how[7]](x.dtype.type(scale) * x + added.astype(x.dtype)),
         )  # fmt: skip
 
 
 EPILOGUES: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
     4: lambda x: x,
     6: lambda x: np.maximum(x, 0),
     36: lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),

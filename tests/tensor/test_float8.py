@@ -13,7 +13,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.errors import AutogradError, DTypeError, TypeMismatch
+from gradient.errors import ArgumentError, AutogradError, DTypeError, ShapeError, TypeMismatch
 from gradient.io import safetensors
 
 E4M3, E5M2 = gradient.float8_e4m3fn, gradient.float8_e5m2
@@ -232,3 +232,51 @@ def test_quantize_casts():
     assert gradient.quantization.quantize(x, "float8_e4m3fn").tolist()[::2] == [1.0, 448.0]
     with pytest.raises(TypeMismatch):
         gradient.from_numpy(np.zeros(2, ml_dtypes.float8_e4m3fn))
+
+
+# The product --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", [None, "float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_scaled_mm(by_rows, result, device):
+    a = gradient.randn(5, 48, device=device).to(E4M3)
+    b = gradient.randn(16, 48, device=device).to(E5M2).t()
+    shapes = ((5, 1), (1, 16)) if by_rows else ((), (1, 1))
+    scales = [gradient.rand(shape, device=device) for shape in shapes]
+    bias = gradient.randn(16, device=device)
+    dtype = result and getattr(gradient, result)
+    exact = (a.float() @ b.float()) * scales[0] * scales[1] + bias
+    got = gradient._scaled_mm(a, b, *scales, bias=bias, out_dtype=dtype)
+    assert got.dtype is (dtype or E4M3) and got.shape == (5, 16)
+    assert gradient.allclose(got.float(), exact, rtol=0.07 if result is None else 0.01, atol=0.02)
+
+
+def test_scaled_mm_of_nothing():
+    one = gradient.tensor(1.0)
+    none = gradient._scaled_mm(
+        gradient.ones(3, 0).to(E4M3), gradient.ones(0, 2).to(E4M3), one, one,
+        bias=gradient.ones(2), out_dtype=gradient.float32,
+    )  # fmt: skip
+    assert none.tolist() == [[1.0, 1.0]] * 3
+    x = gradient.ones(0, 4).to(E4M3)
+    assert gradient._scaled_mm(x, gradient.ones(4, 2).to(E4M3), one, one).shape == (0, 2)
+
+
+def test_scaled_mm_says_what_does_not_fit():
+    a, b = gradient.ones(2, 4).to(E4M3), gradient.ones(4, 3).to(E4M3)
+    one, mm = gradient.tensor(1.0), gradient._scaled_mm
+    for error, words, call in [
+        (DTypeError, "8-bit floats as input", lambda: mm(a.float(), b, one, one)),
+        (DTypeError, "8-bit floats as mat2", lambda: mm(a, b.float(), one, one)),
+        (ShapeError, "a matrix as input", lambda: mm(a[0], b, one, one)),
+        (ShapeError, r"got \(2, 4\) and \(2, 4\)", lambda: mm(a, a, one, one)),
+        (ShapeError, "scale_a of", lambda: mm(a, b, gradient.ones(2, 1), one)),
+        (ShapeError, "scale_a of", lambda: mm(a, b, gradient.ones(3), one)),
+        (ShapeError, "a bias of 3 numbers", lambda: mm(a, b, one, one, gradient.ones(4))),
+        (DTypeError, "floating-point", lambda: mm(a, b, one, one, out_dtype=gradient.int32)),
+        (DTypeError, "floating-point", lambda: mm(a, b, one, one, out_dtype=gradient.q8_0)),
+        (ArgumentError, "scale_result", lambda: mm(a, b, one, one, scale_result=one)),
+    ]:
+        with pytest.raises(error, match=words):
+            call()

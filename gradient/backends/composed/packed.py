@@ -89,6 +89,26 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         )
         return self.reshape(functools.reduce(self.accumulate, parts), (*g.shape[:-1], k))
 
+    def scaled_matmul(
+        self,
+        a: PackedArray,
+        b: PackedArray,
+        scale_a: Array,
+        scale_b: Array,
+        bias: Array | None,
+        dtype: np.dtype,
+        fast: bool = False,
+    ) -> Array:
+        """(scale_a a) @ (scale_b b) + bias in `dtype`, of 8-bit floats a (M, K) and b (K, N).
+
+        The scales are float32: one number (), or one a row of a (M, 1) and one a column of b
+        (1, N). `fast` lets a kernel add up in fewer bits than float32's.
+        """
+        y = self.matmul(self.unpack(a), self.unpack(b)) * scale_a * scale_b
+        if bias is not None:
+            y = y + self.astype(bias, float32.numpy)
+        return self.astype(y, dtype)
+
     def quantized_embedding(self, weight: PackedArray, indices: Array) -> Array:
         """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
         (..., D) in the dtype `weight.float_dtype`."""

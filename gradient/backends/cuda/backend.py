@@ -18,9 +18,9 @@ from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.pooling import PoolingKernels
-from gradient.backends.cuda.products import Products
 from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.runtime import CupyRuntime
+from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import SortingKernels
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
@@ -44,7 +44,7 @@ class CudaBackend(
     EmbeddingKernels,
     RandomKernels,
     SortingKernels,
-    Products,
+    ScaledProducts,
     ArrayAPIBackend,
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradient.backends.cuda.cublas import (
     NOT_SUPPORTED,
+    NUMBERS,
     OP_N,
     OP_T,
     WORKSPACE,
@@ -25,9 +26,10 @@ from gradient.backends.cuda.cublas import (
     number_of,
 )
 
-EPILOGUE_BIAS, EPILOGUE_RELU_BIAS, EPILOGUE_GELU_BIAS = 4, 6, 36
+EPILOGUE_NONE, EPILOGUE_BIAS, EPILOGUE_RELU_BIAS, EPILOGUE_GELU_BIAS = 1, 4, 6, 36
 """`cublasLtEpilogue_t`. GELU is the approximation by tanh."""
 DESC_TRANSA, DESC_TRANSB, DESC_EPILOGUE, DESC_BIAS_POINTER = 3, 4, 7, 8
+DESC_A_SCALE_POINTER, DESC_B_SCALE_POINTER, DESC_FAST_ACCUM = 17, 18, 25
 LAYOUT_BATCH_COUNT, LAYOUT_STRIDED_BATCH_OFFSET = 5, 6
 PREF_MAX_WORKSPACE_BYTES, PREF_REDUCTION_SCHEMES, PREF_MIN_ALIGNMENT_BYTES = 1, 3, (5, 6, 7, 8)
 """Attributes of cublasLt.h; the alignments are those of A, B, C and D."""
@@ -56,6 +58,18 @@ class Plan(NamedTuple):
     operation: ctypes.c_void_p
     layouts: tuple[ctypes.c_void_p, ...]
     found: HeuristicResult
+
+
+class Float8Operands(NamedTuple):
+    """Of a product of 8-bit floats: the `cudaDataType` of A and of B, where the float32 number lies
+    that each is multiplied by (0: none is), and whether sums may be added up in fewer bits.
+
+    Such products take A transposed and B not.
+    """
+
+    kinds: tuple[int, int]
+    scales: tuple[int, int] = (0, 0)
+    fast: bool = False
 
 
 class CublasLt:
@@ -98,23 +112,26 @@ class CublasLt:
         c: Operand,
         bias: int,
         epilogue: int = EPILOGUE_BIAS,
+        float8: Float8Operands | None = None,
     ) -> bool:
         """Queue c = activation(a @ b + bias) on the current stream, by columns: `bias` says where
-        m numbers lie, one for each row. False if cuBLASLt has no such product."""
-        number = number_of(dtype)
+        m numbers lie, one for each row; 0 if there is none (`EPILOGUE_NONE`). `dtype` is the
+        result's, and the operands' unless they are `float8`. False if cuBLASLt has no such
+        product."""
+        number = number_of(dtype) if float8 is None else NUMBERS[dtype]
         key = (
-            dtype, number.compute, sizes, epilogue,
+            dtype, number.compute, sizes, epilogue, float8 and (float8.kinds, float8.fast),
             *((o.transposed, o.leading, o.stride) for o in (a, b, c)),
             *(_alignment(o.address) for o in (a, b)), _alignment(c.address | bias),
         )  # fmt: skip
         with self._lock, self._runtime.on_device():
             if key not in self._plans:
-                self._keep(key, self._plan(key, number, sizes, (a, b, c), bias, epilogue))
+                self._keep(key, self._plan(key, number, sizes, (a, b, c), bias, epilogue, float8))
             plan = self._plans[key]
             if plan is None:
                 return False
             stream = self._runtime.stream()
-            _set(self._set_operation, plan.operation, DESC_BIAS_POINTER, ctypes.c_void_p(bias))
+            self._point(plan.operation, bias, float8)
             status = self._multiply(
                 self._handle, plan.operation, number.one, a.address, plan.layouts[0],
                 b.address, plan.layouts[1], number.zero, c.address, plan.layouts[2],
@@ -132,6 +149,7 @@ class CublasLt:
         operands: tuple[Operand, ...],
         bias: int,
         epilogue: int,
+        float8: Float8Operands | None,
     ) -> Plan | None:
         """What cuBLASLt would do, None if it has nothing for this."""
         operation = _made(
@@ -141,14 +159,18 @@ class CublasLt:
             value = ctypes.c_int(OP_T if operand.transposed else OP_N)
             _set(self._set_operation, operation, name, value)
         _set(self._set_operation, operation, DESC_EPILOGUE, ctypes.c_int(epilogue))
-        _set(self._set_operation, operation, DESC_BIAS_POINTER, ctypes.c_void_p(bias))
+        self._point(operation, bias, float8)
+        kinds = (number.kind,) * 3
+        if float8 is not None:
+            kinds = (*float8.kinds, number.kind)
+            _set(self._set_operation, operation, DESC_FAST_ACCUM, ctypes.c_int8(float8.fast))
         m, n, k, batch = sizes
         layouts = []
-        for shape, operand in zip(((m, k), (k, n), (m, n)), operands, strict=True):
+        for kind, shape, operand in zip(kinds, ((m, k), (k, n), (m, n)), operands, strict=True):
             rows, columns = reversed(shape) if operand.transposed else shape
             layout = _made(
                 "cublasLtMatrixLayoutCreate", self._new_layout,
-                number.kind, rows, columns, operand.leading,
+                kind, rows, columns, operand.leading,
             )  # fmt: skip
             _set(self._set_layout, layout, LAYOUT_BATCH_COUNT, ctypes.c_int32(batch))
             _set(
@@ -175,6 +197,15 @@ class CublasLt:
             return None
         check(f"to plan a product of {sizes}", status)
         return plan
+
+    def _point(self, operation: Any, bias: int, float8: Float8Operands | None) -> None:
+        """Say where a product finds its bias and its scales."""
+        addresses = {DESC_BIAS_POINTER: bias}
+        if float8 is not None:
+            a, b = float8.scales
+            addresses |= {DESC_A_SCALE_POINTER: a, DESC_B_SCALE_POINTER: b}
+        for name, address in addresses.items():
+            _set(self._set_operation, operation, name, ctypes.c_void_p(address))
 
     def _keep(self, key: tuple[Any, ...], plan: Plan | None) -> None:
         while len(self._plans) >= PLANS_KEPT:

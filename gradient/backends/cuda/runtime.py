@@ -89,6 +89,11 @@ class CupyRuntime:
         after."""
         return int(self._device.compute_capability) >= 80
 
+    @property
+    def has_float8_products(self) -> bool:
+        """Whether tensor cores multiply 8-bit floats: those of an L4 or H100, and later."""
+        return int(self._device.compute_capability) >= 89
+
     def launch(
         self,
         family: str,
