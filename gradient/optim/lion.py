@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from gradient.checks import Limits
 from gradient.optim.gradients import grad_of
+from gradient.optim.masters import kind_of, state_dtype, stepped
 from gradient.optim.numbers import rate, shrinking
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
@@ -28,6 +29,8 @@ class Lion(Optimizer):
     Args:
         betas: how much of the buffer enters the step, and how fast the buffer decays; in [0, 1).
         weight_decay: decoupled weight decay.
+        master_weights: keep a float32 master of each 16-bit parameter, and float32 averages, in the
+            state (`gradient.optim.masters`).
     """
 
     limits: ClassVar[Limits] = {
@@ -35,6 +38,8 @@ class Lion(Optimizer):
         "betas": decay_rates,
         "weight_decay": non_negative,
     }
+
+    _steps_masters = _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -51,14 +56,18 @@ class Lion(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         for p in params:
             if not self.state[p]:
-                self.state[p]["exp_avg"] = p.new_zeros(p.shape)
+                zeros = p.new_zeros(p.shape, dtype=state_dtype(p, group))
+                self.state[p]["exp_avg"] = zeros
         beta1, beta2 = group["betas"]
-        for backend, _, batch in batches(params, lambda p: None):
+        for backend, (_, masters), batch in batches(params, lambda p: kind_of(p, group)):
+            weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
             with writing(batch, "Lion.step"):
                 backend.lion_step(
-                    arrays(batch),
+                    arrays(weights),
                     arrays([grad_of(p) for p in batch]),
                     arrays([self.state[p]["exp_avg"] for p in batch]),
+                    self._found_inf_beside(batch[0]),
+                    *([arrays(batch)] if masters else []),
                     lr=rate(group),
                     beta1=float(beta1),
                     beta2=float(beta2),

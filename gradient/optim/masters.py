@@ -27,6 +27,11 @@ def has_master(p: Tensor, group: Group) -> bool:
     return bool(group.get("master_weights")) and p.dtype.itemsize == 2
 
 
+def kind_of(p: Tensor, group: Group) -> tuple[DType, bool]:
+    """What is alike of the parameters that one call to a backend steps."""
+    return p.dtype, has_master(p, group)
+
+
 def state_dtype(p: Tensor, group: Group) -> DType:
     """The dtype of what an optimiser remembers of a parameter."""
     return float32 if has_master(p, group) else p.dtype

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from gradient.checks import Limits, number, pair
 from gradient.optim.gradients import descent, grad_of
+from gradient.optim.masters import kind_of, state_dtype, stepped
 from gradient.optim.numbers import rate
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
@@ -31,11 +32,15 @@ class RMSprop(Optimizer):
         weight_decay: L2 penalty, added to the gradient.
         momentum: decay of a velocity that collects the scaled gradients; 0 keeps none.
         centered: divide by the standard deviation instead (Graves 2013, section 4.2).
+        master_weights: keep a float32 master of each 16-bit parameter, and float32 averages, in the
+            state (`gradient.optim.masters`).
     """
 
     limits: ClassVar[Limits] = dict.fromkeys(
         ("lr", "eps", "momentum", "weight_decay", "alpha"), non_negative
     )
+
+    _steps_masters = _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -62,19 +67,24 @@ class RMSprop(Optimizer):
         if group["centered"]:
             buffers.append("grad_avg")
         for p in params:
-            self.counted(p, *buffers)
-        for backend, _, batch in batches(params, lambda p: None):
+            self.counted(p, *buffers, dtype=state_dtype(p, group))
+        for backend, (_, masters), batch in batches(params, lambda p: kind_of(p, group)):
+            found_inf = self._found_inf_beside(batch[0])
+            weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
 
             def states(name: str, batch: list[Tensor] = batch) -> list[Any]:
                 return arrays([self.state[p][name] for p in batch])
 
             with writing(batch, "RMSprop.step"):
                 backend.rmsprop_step(
-                    arrays(batch),
+                    arrays(weights),
                     arrays([grad_of(p) for p in batch]),
                     states("square_avg"),
                     states("momentum_buffer") if group["momentum"] > 0 else None,
                     states("grad_avg") if group["centered"] else None,
+                    None if found_inf is None else states("step"),
+                    found_inf,
+                    *([arrays(batch)] if masters else []),
                     lr=rate(group),
                     alpha=group["alpha"],
                     eps=group["eps"],

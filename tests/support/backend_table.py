@@ -673,23 +673,34 @@ def sgd(buffers: bool, masters: bool = False, **options: Any) -> Case:
     return arguments
 
 
-def rmsprop(buffers: bool, centered: bool, **options: Any) -> Case:
+def rmsprop(
+    buffers: bool, centered: bool, found_inf: int | None = None, masters: bool = False,
+    **options: Any,
+) -> Case:  # fmt: skip
     def arguments(a: Draw) -> tuple[Any, ...]:
         shapes = [(a.rows, 7), (3,), ()]
-        params, grads, velocities, means = ([a(*s) for s in shapes] for _ in range(4))
-        squares = [np.asarray(1 + x * x, x.dtype) for x in means]
+        stored = a.wide if masters else a
+        params, velocities, means = ([stored(*s) for s in shapes] for _ in range(3))
+        grads, squares = [a(*s) for s in shapes], [np.asarray(1 + x * x, x.dtype) for x in means]
+        steps = [np.asarray(t, np.float32) for t in (0, 2, 7)]
+        told = (None, None) if found_inf is None else (steps, flag(found_inf))
+        copies = [rounded(a, params)] if masters else []
         numbers = {"lr": 0.1, "alpha": 0.9, "eps": 1e-3, **options}
         lists = params, grads, squares, velocities if buffers else None, means if centered else None
-        return *lists, numbers
+        return *lists, *told, *copies, numbers
 
     return arguments
 
 
-def lion(**options: Any) -> Case:
+def lion(found_inf: int | None = None, masters: bool = False, **options: Any) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         shapes = [(a.rows, 7), (3,), ()]
-        lists = ([a(*s) for s in shapes] for _ in range(3))
-        return *lists, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, **options}
+        stored = a.wide if masters else a
+        params, averages = ([stored(*s) for s in shapes] for _ in range(2))
+        told = None if found_inf is None else flag(found_inf)
+        copies = [rounded(a, params)] if masters else []
+        numbers = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, **options}
+        return params, [a(*s) for s in shapes], averages, told, *copies, numbers
 
     return arguments
 
@@ -1348,6 +1359,10 @@ CASES: dict[str, list[Case]] = {
         rmsprop(True, False, momentum=0.9, weight_decay=0.1),
         rmsprop(False, True, maximize=True),
         rmsprop(True, True, momentum=0.9),
+        *(rmsprop(True, True, found, momentum=0.9) for found in (0, 1)),
+        *(rmsprop(False, True, found, masters=True) for found in (None, 0, 1)),
+        *(rmsprop(True, False, found, True, momentum=0.9) for found in (None, 0)),
+        rmsprop(True, True, 0, masters=True, momentum=0.9, weight_decay=0.1),
     ],
     "total_norm": [lambda a: ([a(a.rows, 7), a(3), a(), a(0, 2)],), lambda a: ([a(0)],)],
     "foreach_mul": [
@@ -1368,7 +1383,10 @@ CASES: dict[str, list[Case]] = {
         loss_scale(64.0, 0, False), loss_scale(64.0, 2, True), loss_scale(64.0, 2, False),
         loss_scale(2e38, 2, False), loss_scale(0.7, 2, False), loss_scale(0.7, 0, True),
     ],
-    "lion_step": [lion(), lion(kept=0.9), lion(maximize=True)],
+    "lion_step": [
+        lion(), lion(kept=0.9), lion(maximize=True), *(lion(found) for found in (0, 1)),
+        *(lion(found, masters=True, kept=0.9) for found in (None, 0, 1)),
+    ],
 }  # fmt: skip
 
 

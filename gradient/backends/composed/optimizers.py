@@ -170,6 +170,9 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         square_avgs: list[Array],
         momentum_buffers: list[Array] | None,
         grad_avgs: list[Array] | None,
+        steps: list[Array] | None = None,
+        found_inf: Array | None = None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         alpha: float,
@@ -179,7 +182,19 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         maximize: bool = False,
     ) -> None:
         """One step of RMSprop (Hinton 2012, lecture 6e); centred (Graves 2013,
-        section 4.2) where there are `grad_avgs`."""
+        section 4.2) where there are `grad_avgs`. `steps`, `found_inf` and `copies` are those of
+        `adamw_step`."""
+        if copies is not None:
+            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
+            self.rmsprop_step(
+                params, wide, square_avgs, momentum_buffers, grad_avgs, steps, found_inf,
+                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
+                maximize=maximize,
+            )  # fmt: skip
+            self._round_to(copies, params)
+            return
+        for count in steps or ():
+            self._assign_unless(found_inf, count, count + 1)
         for i, (out, g, square_avg) in enumerate(zip(params, grads, square_avgs, strict=True)):
             p, g, v = (_in_float32(self, x) for x in (out, g, square_avg))
             if maximize:
@@ -187,22 +202,24 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             if weight_decay:
                 g = g + weight_decay * p
             v = alpha * v + (1 - alpha) * (g * g)
-            self.assign(square_avg, ..., v)
+            self._assign_unless(found_inf, square_avg, v)
             if grad_avgs is not None:
                 mean = alpha * _in_float32(self, grad_avgs[i]) + (1 - alpha) * g
-                self.assign(grad_avgs[i], ..., mean)
+                self._assign_unless(found_inf, grad_avgs[i], mean)
                 v = v - mean * mean
             step = g / (self.sqrt(v) + eps)
             if momentum_buffers is not None:
                 step = momentum * _in_float32(self, momentum_buffers[i]) + step
-                self.assign(momentum_buffers[i], ..., step)
-            self.assign(out, ..., p - lr * step)
+                self._assign_unless(found_inf, momentum_buffers[i], step)
+            self._assign_unless(found_inf, out, p - lr * step)
 
     def lion_step(
         self,
         params: list[Array],
         grads: list[Array],
         exp_avgs: list[Array],
+        found_inf: Array | None = None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         beta1: float,
@@ -210,14 +227,24 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         kept: float = 1.0,
         maximize: bool = False,
     ) -> None:
-        """One step of Lion (Chen et al. 2023, algorithm 2); `kept` is 1 - lr * weight_decay."""
+        """One step of Lion (Chen et al. 2023, algorithm 2); `kept` is 1 - lr * weight_decay.
+        Nothing changes where `found_inf` (0-d float32) is not 0. `copies` are those of
+        `adamw_step`."""
+        if copies is not None:
+            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
+            self.lion_step(
+                params, wide, exp_avgs, found_inf, lr=lr, beta1=beta1, beta2=beta2, kept=kept,
+                maximize=maximize,
+            )  # fmt: skip
+            self._round_to(copies, params)
+            return
         for out, g, exp_avg in zip(params, grads, exp_avgs, strict=True):
             p, g, m = (_in_float32(self, x) for x in (out, g, exp_avg))
             if maximize:
                 g = -g
             direction = self.sign(beta1 * m + (1 - beta1) * g)
-            self.assign(exp_avg, ..., beta2 * m + (1 - beta2) * g)
-            self.assign(out, ..., kept * p - lr * direction)
+            self._assign_unless(found_inf, exp_avg, beta2 * m + (1 - beta2) * g)
+            self._assign_unless(found_inf, out, kept * p - lr * direction)
 
 
 def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:

@@ -63,10 +63,14 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
             adam, self.number_argument(o.lr), self.count_argument(o.step), found_inf,
         )  # fmt: skip
         if steps is not None:
-            for some in _parts(len(steps), 1):
-                counts = self._tensors((steps[some],), np.zeros(0, np.int64))
-                self.launch("optimizers", "count_unless", grads[0], (-(-WORDS // BLOCK),), BLOCK,
-                            counts, found_inf)  # fmt: skip
+            self._count_unless(found_inf, steps, grads[0])
+
+    def _count_unless(self, found_inf: Array | None, steps: list[Array], x: Array) -> None:
+        """Queue one more step for each of the counts, where `found_inf` is 0."""
+        for some in _parts(len(steps), 1):
+            counts = self._tensors((steps[some],), np.zeros(0, np.int64))
+            grid = (-(-WORDS // BLOCK),)
+            self.launch("optimizers", "count_unless", x, grid, BLOCK, counts, found_inf)
 
     def sgd_step(
         self,
@@ -110,6 +114,9 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         square_avgs: list[Array],
         momentum_buffers: list[Array] | None,
         grad_avgs: list[Array] | None,
+        steps: list[Array] | None = None,
+        found_inf: Array | None = None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         alpha: float,
@@ -119,25 +126,33 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         maximize: bool = False,
     ) -> None:
         states = (params, square_avgs, *_present(momentum_buffers, grad_avgs))
-        if not _has_step_kernel(grads, states, None):
+        if not _has_step_kernel(grads, states, copies) or (steps is None) != (found_inf is None):
             self.without_device_numbers(lr)
             super().rmsprop_step(
-                params, grads, square_avgs, momentum_buffers, grad_avgs, lr=lr, alpha=alpha,
-                eps=eps, weight_decay=weight_decay, momentum=momentum, maximize=maximize,
+                params, grads, square_avgs, momentum_buffers, grad_avgs, steps, found_inf, copies,
+                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
+                maximize=maximize,
             )  # fmt: skip
             return
         rms = np.array([(
             alpha, eps, momentum, weight_decay, -1.0 if maximize else 1.0,
             momentum_buffers is not None, grad_avgs is not None,
         )], RMS)  # fmt: skip
-        lists = (params, grads, square_avgs, *_present(momentum_buffers, grad_avgs))
-        self._launch_over_tensors("rmsprop", grads[0], lists, rms, self.number_argument(lr))
+        lists = (params, grads, square_avgs, *_present(momentum_buffers, grad_avgs, copies))
+        self._launch_over_tensors(
+            "rmsprop" if copies is None else "rmsprop_masters", grads[0], lists, rms,
+            self.number_argument(lr), found_inf,
+        )  # fmt: skip
+        if steps is not None:
+            self._count_unless(found_inf, steps, grads[0])
 
     def lion_step(
         self,
         params: list[Array],
         grads: list[Array],
         exp_avgs: list[Array],
+        found_inf: Array | None = None,
+        copies: list[Array] | None = None,
         *,
         lr: float,
         beta1: float,
@@ -145,16 +160,18 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         kept: float = 1.0,
         maximize: bool = False,
     ) -> None:
-        if not _has_step_kernel(grads, (params, exp_avgs), None):
+        if not _has_step_kernel(grads, (params, exp_avgs), copies):
             self.without_device_numbers(lr, kept)
             super().lion_step(
-                params, grads, exp_avgs, lr=lr, beta1=beta1, beta2=beta2, kept=kept,
-                maximize=maximize,
+                params, grads, exp_avgs, found_inf, copies, lr=lr, beta1=beta1, beta2=beta2,
+                kept=kept, maximize=maximize,
             )  # fmt: skip
             return
         signs = np.array([(beta1, beta2, -1.0 if maximize else 1.0)], SIGNS)
-        numbers = signs, self.number_argument(lr), self.number_argument(kept)
-        self._launch_over_tensors("lion", grads[0], (params, grads, exp_avgs), *numbers)
+        numbers = signs, self.number_argument(lr), self.number_argument(kept), found_inf
+        lists = (params, grads, exp_avgs, *_present(copies))
+        kernel = "lion" if copies is None else "lion_masters"
+        self._launch_over_tensors(kernel, grads[0], lists, *numbers)
 
     def total_norm(self, arrays: list[Array]) -> Array:
         if not (_are_alike(arrays) and any(x.size for x in arrays)):

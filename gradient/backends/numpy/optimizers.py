@@ -103,6 +103,9 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         square_avgs: list[np.ndarray],
         momentum_buffers: list[np.ndarray] | None,
         grad_avgs: list[np.ndarray] | None,
+        steps: list[np.ndarray] | None = None,
+        found_inf: np.ndarray | None = None,
+        copies: list[np.ndarray] | None = None,
         *,
         lr: float,
         alpha: float,
@@ -111,6 +114,13 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         momentum: float = 0.0,
         maximize: bool = False,
     ) -> None:
+        if steps is not None or found_inf is not None or copies is not None:
+            super().rmsprop_step(
+                params, grads, square_avgs, momentum_buffers, grad_avgs, steps, found_inf, copies,
+                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
+                maximize=maximize,
+            )  # fmt: skip
+            return
         lists = [params, grads, square_avgs]
         lists += [] if momentum_buffers is None else [momentum_buffers]
         lists += [] if grad_avgs is None else [grad_avgs]
@@ -140,6 +150,8 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         params: list[np.ndarray],
         grads: list[np.ndarray],
         exp_avgs: list[np.ndarray],
+        found_inf: np.ndarray | None = None,
+        copies: list[np.ndarray] | None = None,
         *,
         lr: float,
         beta1: float,
@@ -147,6 +159,12 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         kept: float = 1.0,
         maximize: bool = False,
     ) -> None:
+        if found_inf is not None or copies is not None:
+            super().lion_step(
+                params, grads, exp_avgs, found_inf, copies, lr=lr, beta1=beta1, beta2=beta2,
+                kept=kept, maximize=maximize,
+            )  # fmt: skip
+            return
         fused, rest = _with_kernel(params, grads, exp_avgs)
         if rest:
             p, g, m = map(list, zip(*rest, strict=True))

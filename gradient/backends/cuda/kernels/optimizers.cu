@@ -112,57 +112,70 @@ __device__ void sgd(const Tensors& tensors, const Descent& descent, const Number
     });
 }
 
-// RMSprop (Hinton 2012, lecture 6e), centred (Graves 2013, section 4.2) or not. Lists: parameters,
-// gradients, means of squares; velocities, where it `moves`; means of gradients, where it is `centred`.
+// RMSprop (Hinton 2012, lecture 6e), centred (Graves 2013, section 4.2) or not. Lists: parameters or
+// masters, gradients, means of squares; velocities, where it `moves`; means of gradients, where it is
+// `centred`; and the parameters, where there are masters. found_inf as in sgd.
 struct Rms { double alpha, eps, momentum, l2, sign; Int moves, centred; };
 
-template <class T> __device__ void rmsprop(const Tensors& tensors, const Rms& rms, const Number& lr) {
-    typedef computed<T> A;
+template <class T, class S>
+__device__ void rmsprop(const Tensors& tensors, const Rms& rms, const Number& lr,
+                        const float* found_inf, bool masters) {
+    typedef computed<S> A;
+    if (found_inf && *found_inf != 0) return;
     const Chunk chunk = chunk_of_block(tensors);
     const A rate = A(double(lr)), alpha = A(rms.alpha), rest = A(1 - rms.alpha), eps = A(rms.eps);
     const A momentum = A(rms.momentum), l2 = A(rms.l2), sign = A(rms.sign);
-    T *params = at<T>(tensors, 0, chunk), *squares = at<T>(tensors, 2, chunk);
+    S *params = at<S>(tensors, 0, chunk), *squares = at<S>(tensors, 2, chunk);
     const T* grads = at<const T>(tensors, 1, chunk);
-    T* velocities = rms.moves ? at<T>(tensors, 3, chunk) : nullptr;
-    T* means = rms.centred ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
+    S* velocities = rms.moves ? at<S>(tensors, 3, chunk) : nullptr;
+    S* means = rms.centred ? at<S>(tensors, rms.moves ? 4 : 3, chunk) : nullptr;
+    T* copies = masters ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
     each_of_chunk(chunk, [&](Int i) {
-        const A p = A(params[i]);
+        A p = A(params[i]);
         A g = sign * A(grads[i]);
         if (l2 != 0) g += l2 * p;  // 0 times infinity would be NaN
         A v = alpha * A(squares[i]) + rest * (g * g);
-        squares[i] = T(v);
+        squares[i] = S(v);
         if (means) {
             const A mean = alpha * A(means[i]) + rest * g;
-            means[i] = T(mean);
+            means[i] = S(mean);
             v -= mean * mean;
         }
         A step = g / (sqrt(v) + eps);
         if (velocities) {
             step = momentum * A(velocities[i]) + step;
-            velocities[i] = T(step);
+            velocities[i] = S(step);
         }
-        params[i] = T(p - rate * step);
+        p -= rate * step;
+        params[i] = S(p);
+        if (copies) copies[i] = T(p);
     });
 }
 
-// Lion (Chen et al. 2023, algorithm 2). Lists: parameters, gradients, averages. Parameters are
-// multiplied by `kept`, 1 - lr * weight decay.
+// Lion (Chen et al. 2023, algorithm 2). Lists: parameters or masters, gradients, averages; and the
+// parameters, where there are masters. They are multiplied by `kept`, 1 - lr * weight decay. found_inf
+// as in sgd.
 struct Signs { double beta1, beta2, sign; };
 
-template <class T>
-__device__ void lion(const Tensors& tensors, const Signs& signs, const Number& lr, const Number& kept) {
-    typedef computed<T> A;
+template <class T, class S>
+__device__ void lion(const Tensors& tensors, const Signs& signs, const Number& lr, const Number& kept,
+                     const float* found_inf, bool masters) {
+    typedef computed<S> A;
+    if (found_inf && *found_inf != 0) return;
     const Chunk chunk = chunk_of_block(tensors);
     const A rate = A(double(lr)), share = A(double(kept)), sign = A(signs.sign);
     const A beta1 = A(signs.beta1), rest1 = A(1 - signs.beta1);
     const A beta2 = A(signs.beta2), rest2 = A(1 - signs.beta2);
-    T *params = at<T>(tensors, 0, chunk), *averages = at<T>(tensors, 2, chunk);
+    S *params = at<S>(tensors, 0, chunk), *averages = at<S>(tensors, 2, chunk);
     const T* grads = at<const T>(tensors, 1, chunk);
+    T* copies = masters ? at<T>(tensors, tensors.lists - 1, chunk) : nullptr;
     each_of_chunk(chunk, [&](Int i) {
         const A g = sign * A(grads[i]), m = A(averages[i]), mixed = beta1 * m + rest1 * g;
         const A direction = mixed > 0 ? A(1) : mixed < 0 ? A(-1) : mixed;  // 0 and NaN stay
-        averages[i] = T(beta2 * m + rest2 * g);
-        params[i] = T(share * A(params[i]) - rate * direction);
+        averages[i] = S(beta2 * m + rest2 * g);
+        const A p = share * A(params[i]) - rate * direction;
+        params[i] = S(p);
+        if (copies) copies[i] = T(p);
     });
 }
 
@@ -218,13 +231,25 @@ __device__ void scale(const Tensors& tensors, computed<T> factor, float* found_i
     }                                                                                               \
     extern "C" __global__ void rmsprop_##NAME(                                                      \
         const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                   \
-        const __grid_constant__ Number lr) {                                                        \
-        rmsprop<T>(tensors, rms, lr);                                                               \
+        const __grid_constant__ Number lr, const float* found_inf) {                                \
+        rmsprop<T, T>(tensors, rms, lr, found_inf, false);                                          \
+    }                                                                                               \
+    extern "C" __global__ void rmsprop_masters_##NAME(                                              \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                   \
+        const __grid_constant__ Number lr, const float* found_inf) {                                \
+        rmsprop<T, computed<T>>(tensors, rms, lr, found_inf, true);                                 \
     }                                                                                               \
     extern "C" __global__ void lion_##NAME(                                                         \
         const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,               \
-        const __grid_constant__ Number lr, const __grid_constant__ Number kept) {                   \
-        lion<T>(tensors, signs, lr, kept);                                                          \
+        const __grid_constant__ Number lr, const __grid_constant__ Number kept,                     \
+        const float* found_inf) {                                                                   \
+        lion<T, T>(tensors, signs, lr, kept, found_inf, false);                                     \
+    }                                                                                               \
+    extern "C" __global__ void lion_masters_##NAME(                                                 \
+        const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,               \
+        const __grid_constant__ Number lr, const __grid_constant__ Number kept,                     \
+        const float* found_inf) {                                                                   \
+        lion<T, computed<T>>(tensors, signs, lr, kept, found_inf, true);                            \
     }                                                                                               \
     extern "C" __global__ void count_unless_##NAME(const __grid_constant__ Tensors tensors,         \
                                                    const float* found_inf) {                        \
