@@ -76,6 +76,7 @@ class Fusing(NamedTuple):
     walks       called with a shape and layouts that broadcast to it: whether one loop can read them
     contiguous  whether results have to be in row-major order
     reductions  names of the reductions that may end an expression
+    activations those in which a product with a bias may end (`Backend.linear_activation`)
     """
 
     calls: frozenset[str]
@@ -83,3 +84,4 @@ class Fusing(NamedTuple):
     walks: Callable[[tuple[int, ...], Sequence[Layout]], bool]
     contiguous: bool = False
     reductions: frozenset[str] = frozenset()
+    activations: frozenset[str] = frozenset()

@@ -24,7 +24,12 @@ from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.parts import equal
-from gradient.plan.passes import simplified, with_fused_chains, with_less_held
+from gradient.plan.passes import (
+    simplified,
+    with_activations,
+    with_fused_chains,
+    with_less_held,
+)
 from gradient.plan.passes.fusion import is_fusible
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held
@@ -95,6 +100,7 @@ class Variant:
         fusing = getattr(backends.get(device), "fusing", None)
         if fuse and fusing is not None:
             whole = simplified(self.plan.expanded(lambda call: is_fusible(call, fusing)))
+            whole = with_activations(whole, fusing.activations)
             self.shortened = with_fused_chains(whole, fusing=fusing)
         elif device != "cpu":
             self.shortened = self.plan

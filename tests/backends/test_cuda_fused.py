@@ -364,6 +364,54 @@ def test_reductions_are_part_of_a_chains_kernel() -> None:
         assert [call.op for call in executor.calls] == ["fused"] * kernels + rest, f.__name__
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_linear_layer_ends_in_gelu(dtype: str) -> None:
+    """By cuBLASLt's epilogue, where nothing else reads what the activation is of."""
+    layer = gradient.nn.Linear(6, 5).to(DEVICE, getattr(gradient, dtype))
+    backend: Any = layer.weight.backend
+
+    def ends(x: gradient.Tensor) -> gradient.Tensor:
+        return F.gelu(layer(x), approximate="tanh")
+
+    def is_read_again(x: gradient.Tensor) -> gradient.Tensor:
+        y = layer(x)
+        return F.gelu(y, approximate="tanh") + y.mean()
+
+    def comes_out(x: gradient.Tensor) -> tuple[gradient.Tensor, ...]:
+        y = layer(x)
+        return F.gelu(y, approximate="tanh"), y
+
+    def is_viewed(x: gradient.Tensor) -> gradient.Tensor:
+        y = layer(x)
+        return F.gelu(y, approximate="tanh") + y.T[0, 0]
+
+    def by_erf(x: gradient.Tensor) -> gradient.Tensor:
+        return F.gelu(layer(x))
+
+    def relu(x: gradient.Tensor) -> gradient.Tensor:
+        return F.relu(layer(x))
+
+    for f in (ends, is_read_again, comes_out, is_viewed, by_erf, relu):
+        compiled: Any = gradient.compile(f, fuse=True)
+        with gradient.no_grad():
+            for i in range(4):
+                x = gradient.linspace(-3, 3 + i, 24).reshape(4, 6).to(DEVICE, layer.weight.dtype)
+                backend.runtime.launched.clear()
+                got, expected = compiled(x), f(x)
+                pairs = zip(
+                    *((r if isinstance(r, tuple) else (r,)) for r in (got, expected)), strict=True
+                )
+                tolerance = 1e-6 if dtype == "float32" else 0.02
+                for a, b in pairs:
+                    np.testing.assert_allclose(
+                        a.float().tolist(), b.float().tolist(), rtol=tolerance, atol=tolerance
+                    )
+        [executor] = [v.executor for s in compiled.signatures.values() for v in s.variants]
+        found = [call.op for call in executor.calls]
+        assert (found == ["linear_activation"]) == (f is ends), f.__name__
+        assert ("linear" in found) == (f is not ends), f.__name__
+
+
 def test_a_fused_training_step_is_that_of_eager_within_rounding() -> None:
     ends = []
     for fuse in (False, True):

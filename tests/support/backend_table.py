@@ -1072,6 +1072,13 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(67), a(31, 67), a(31)),
         lambda a: (a(a.rows, 64), packed(a, "q8_0", 31, 64), a(31)),
     ],
+    "linear_activation": [
+        *(lambda a, name=name: (a(a.rows, 67), a(131, 67), a(131), name)
+          for name in ("relu", "gelu_tanh")),
+        lambda a: (a(2, a.rows, 67), a(31, 67), a(31), "gelu_tanh"),
+        lambda a: (a(67), a(31, 67), a(31), "gelu_tanh"),
+        lambda a: (a(a.rows, 64), packed(a, "q8_0", 31, 64), a(31), "gelu_tanh"),
+    ],
     "linear_weight_grad": [lambda a: (a(2, a.rows, 131), a(2, a.rows, 67))],
     "grouped_linear": [
         lambda a: (a(a.rows, 67), [a(31, 67) for _ in range(4)], counts(a.rows)),

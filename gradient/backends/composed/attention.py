@@ -45,6 +45,14 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
             y = y + bias
         return self.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
 
+    def linear_activation(
+        self, x: Array, weight: Array | PackedArray, bias: Array, activation: str
+    ) -> Array:
+        """`linear`, and of its result `relu` or "gelu_tanh", `gelu` by tanh: a plan's call, where
+        kernels round once for both."""
+        y = self.linear(x, weight, bias)
+        return self.relu(y) if activation == "relu" else self.gelu(y, "tanh")
+
     def linear_input_grad(self, g: Array, weight: Array | PackedArray) -> Array:
         """The gradient (..., K) for x from g (..., N) and weight (N, K)."""
         if is_packed(weight):

@@ -30,6 +30,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.launching import LOAD, KernelLauncher, block_of
+from gradient.backends.cuda.products import ACTIVATIONS
 from gradient.backends.expression import End, Expression, Fusing, Input, Layout, Result, Step
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
@@ -113,8 +114,9 @@ def can_walk(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
 
 
 FUSING = Fusing(
-    frozenset(TEXTS), "fdeE?", can_walk, contiguous=True, reductions=frozenset(REDUCTIONS)
-)
+    frozenset(TEXTS), "fdeE?", can_walk, contiguous=True, reductions=frozenset(REDUCTIONS),
+    activations=frozenset(ACTIVATIONS),
+)  # fmt: skip
 
 
 class FusedKernels(KernelLauncher):

@@ -10,10 +10,14 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.cublas import Operand, Sizes
+from gradient.backends.cuda.cublas_lt import EPILOGUE_BIAS, EPILOGUE_GELU_BIAS
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Shape
 
+ACTIVATIONS = {"gelu_tanh": EPILOGUE_GELU_BIAS}
+"""What a product may end in (`linear_activation`). Not ReLU: cublasLt.h says max(x, 0) of it, which
+is 0 of NaN in CUDA's arithmetic, and so would hide that a step went wrong."""
 MAX_CALLS = 16
 """Of cuBLAS for one product of stacks of matrices, before an operand is copied."""
 
@@ -35,21 +39,31 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         return out.reshape((*shape, *ends))
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
-        if (
-            isinstance(weight, PackedArray)
-            or bias is None
-            or not _has_bias_product(x, weight, bias)
-        ):
-            return super().linear(x, weight, bias)
+        y = None if bias is None else self._biased(x, weight, bias, EPILOGUE_BIAS)
+        return super().linear(x, weight, bias) if y is None else y
+
+    def linear_activation(
+        self, x: Array, weight: Array | PackedArray, bias: Array, activation: str
+    ) -> Array:
+        epilogue = ACTIVATIONS.get(activation)
+        y = None if epilogue is None else self._biased(x, weight, bias, epilogue)
+        return super().linear_activation(x, weight, bias, activation) if y is None else y
+
+    def _biased(
+        self, x: Array, weight: Array | PackedArray, bias: Array, epilogue: int
+    ) -> Array | None:
+        """A product that ends in a bias and what follows it; None if cuBLASLt has none."""
+        if isinstance(weight, PackedArray) or not _has_bias_product(x, weight, bias):
+            return None
         rows, transposed = self._laid_out(x.reshape((-1, x.shape[-1]))), self._laid_out(weight.T)
         added = self.optional(bias)
         out = self.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
         (m, k), n = rows.shape, transposed.shape[1]
         done = self.runtime.blas_lt.multiply(
             x.dtype, Sizes(n, m, k), self._operand(transposed), self._operand(rows),
-            Operand(self.runtime.address(out), False, n), self.runtime.address(added),
+            Operand(self.runtime.address(out), False, n), self.runtime.address(added), epilogue,
         )  # fmt: skip
-        return out if done else super().linear(x, weight, bias)
+        return out if done else None
 
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         """out = a @ b, for arrays of two axes or more."""

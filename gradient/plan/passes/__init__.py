@@ -1,8 +1,10 @@
 """Passes: small pure functions from plan to plan, one a file.
 
-Results stay the same, bit for bit; those of `with_fused_chains` differ by rounding.
+Results stay the same, bit for bit; those of `with_fused_chains` and `with_activations` differ by
+rounding.
 """
 
+from gradient.plan.passes.activations import with_activations
 from gradient.plan.passes.constants import with_folded_constants
 from gradient.plan.passes.copies import without_copies
 from gradient.plan.passes.dead import without_dead_calls
@@ -13,6 +15,7 @@ from gradient.plan.plan import Plan
 
 __all__ = [
     "simplified",
+    "with_activations",
     "with_folded_constants",
     "with_fused_chains",
     "with_less_held",
