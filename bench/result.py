@@ -71,3 +71,8 @@ def _figure(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, cut to a line; "" where it says nothing."""
+    return next(iter(str(error).splitlines()), "")[:200]

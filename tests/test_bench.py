@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -127,6 +128,47 @@ def on_gpu(only: str) -> list[Result]:
     for result in found:
         assert result.case == "gpu" and Result.from_json(result.json()) == result
     return found[1:]
+
+
+def test_a_case_that_fails_is_named_and_the_others_run(a_gpu, monkeypatch, capsys):
+    def broken(name):
+        def prepare(library, place):
+            raise ValueError
+
+        return prepare if name == "gelu" else function_of(name)
+
+    function_of, cases = gpu.function_of, gpu.cases
+    monkeypatch.setattr(gpu, "function_of", broken)
+    options = Options(threads=1, quick=True, tiny=True, peers=False, only="float32")
+    monkeypatch.setattr(gpu, "cases", lambda scale: itertools.islice(cases(scale), 10))
+    found = []
+    with pytest.raises(RuntimeError, match=r"gpu: 1 failed: gelu float32 \(ValueError: \)"):
+        found.extend(result.what for result in gpu.run(options))
+    assert "exp float32" in found and "silu float32" in found and "gelu float32" not in found
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(sum(1 for _ in gpu.cases(1 / 64))))
+def test_every_kernel_that_is_measured_runs_to_its_end(number, a_gpu, monkeypatch):
+    """Here, so that it costs no time of a GPU's to find out that one does not."""
+    monkeypatch.setattr(gpu, "CASE_SECONDS", 0.0)
+    measured = next(itertools.islice(gpu.cases(1 / 64), number, None))
+    options = Options(threads=1, quick=True, tiny=True, peers=False)
+    found = list(gpu.kernel(measured, {"gradient": gradient}, "cuda", options, 1e9))
+    by_cublas = ["cuBLAS"] * (measured.by_cublas is not None)
+    assert [result.contender for result in found] == ["gradient", *by_cublas]
+    for result in found:
+        assert Result.from_json(result.json()) == result and table([result])
+
+
+@pytest.mark.slow
+def test_cases_of_full_size_are_those_of_small_ones():
+    full, small = (list(gpu.cases(scale)) for scale in (1.0, 1 / 64))
+    assert len(full) == len(small) == len({each.what for each in full})
+    for a, b in zip(full, small, strict=True):
+        assert (a.of_copy, a.of_peer, a.only_here) == (b.of_copy, b.of_peer, b.only_here)
+        assert (a.bytes >= b.bytes > 0) or (a.operations >= b.operations > 0)
 
 
 def test_products_on_a_gpu_are_held_to_cublas(a_gpu):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import gradient
 import gradient.functional as F
 from bench.cases import Options, gpu_models
 from bench.measure import interleave
-from bench.result import Result
+from bench.result import Result, first_line
 from gradient import backends, optim
 from gradient.backends.cuda.cublas import Operand, Sizes
 from gradient.backends.options import AttentionOptions, SlotMap
@@ -66,6 +67,7 @@ def run(options: Options) -> Iterator[Result]:
         if place == "cpu" or torch.cuda.is_available():
             peers["torch eager"] = torch
     begun, left, copied = time.monotonic(), [], 0.0
+    failed: list[str] = []
     whole = {
         "training step": lambda: gpu_models.training(options, place, begun + TRAINING_SECONDS),
         "decoding": lambda: gpu_models.decoding(options, place, copied, begun + MODELS_SECONDS),
@@ -78,16 +80,28 @@ def run(options: Options) -> Iterator[Result]:
         yield result
     for name, results in whole.items():
         if options.wants(name):
-            yield from results()
+            yield from unless_failed(name, results(), failed)
     for each in measured:
         if not options.wants(each.what):
             continue
         if time.monotonic() - begun > SECONDS:
             left.append(each.what)
             continue
-        yield from kernel(each, peers, place, options, copied)
+        yield from unless_failed(each.what, kernel(each, peers, place, options, copied), failed)
     if left:
         print(f"gpu: no time was left for {', '.join(left)}", file=sys.stderr)
+    if failed:
+        raise RuntimeError(f"gpu: {len(failed)} failed: {'; '.join(failed)}")
+
+
+def unless_failed(what: str, results: Iterator[Result], failed: list[str]) -> Iterator[Result]:
+    """The results of a case; where it fails, those before. The others still run, for a machine with
+    a GPU may not be there again, and `failed` names it."""
+    try:
+        yield from results
+    except Exception as error:
+        traceback.print_exc()
+        failed.append(f"{what} ({type(error).__name__}: {first_line(error)})")
 
 
 def kernel(

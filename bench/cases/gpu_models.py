@@ -17,7 +17,7 @@ from bench import random_llama
 from bench.cases import Options
 from bench.cases.train_step import TINY, Shape, training_step
 from bench.measure import Samples, interleave
-from bench.result import Result
+from bench.result import Result, first_line
 from gradient.generation import generate
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 
@@ -183,5 +183,5 @@ def _absent(shape: Shape, contender: str, error: Exception) -> Result:
     return Result(
         case="gpu", what=f"training step bfloat16, {shape.name}", contender=contender,
         value=float("nan"), unit="ms",
-        note=f"does not run here: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+        note=f"does not run here: {type(error).__name__}: {first_line(error)}",
     )  # fmt: skip
