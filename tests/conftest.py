@@ -71,6 +71,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT_DATA] = set()
     config.stash[TOLD] = []
+    if getattr(config.option, "maxworkerrestart", "") is None:
+        # A process of tests that dies ends the run: xdist 3.8 hangs after it started another. (Not
+        # among the options of pyproject.toml: a carried environment has pytest without xdist.)
+        config.option.maxworkerrestart = "0"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell starts what it runs in the background; tests that send one to their programs
         # would wait for ever.
