@@ -157,7 +157,7 @@ class PackedArray:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        return self._codes().strides  # type: ignore[no-any-return]
+        return self._codes().strides
 
     def reshape(self, shape: tuple[int, ...]) -> PackedArray:
         return self._of_codes(self._codes().reshape(shape))

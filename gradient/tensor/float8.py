@@ -25,7 +25,7 @@ def converted(tensor: Variable, dtype: DType) -> Tensor:
         if not array.dtype.elementwise:
             raise packed_refused("to", array)
         plain: Any = wrap(be.unpack(array), be)
-        return plain.to(dtype=dtype)  # type: ignore[no-any-return]
+        return plain.to(dtype=dtype)
     if not isinstance(dtype, Float8):
         raise DTypeError(
             f"to: {dtype} is a packed dtype; make such a tensor by gradient.quantization."
@@ -51,7 +51,7 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
         codes = wrap(array.parts[0], tensor.backend)
         codes.view_info = (tensor, None, {})
     if not isinstance(dtype, Float8):
-        return codes.view(dtype)  # type: ignore[no-any-return]
+        return codes.view(dtype)
     codes = codes.view(uint8)
     out = wrap(PackedArray(dtype, array.shape, (codes.array,)), tensor.backend)
     out.view_info = (tensor, None, {})
@@ -138,4 +138,4 @@ def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[Any, Any]:
             )
         )
     plain = [each.detach().float() for each in (a, b)]
-    return tuple(each.reshape(()).array if single else each.array for each in plain)  # type: ignore[return-value]
+    return tuple(each.reshape(()).array if single else each.array for each in plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 import numpy as np
 
@@ -273,7 +273,7 @@ class InPlace(Arithmetic):
                 raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
         if other.array.dtype != self.array.dtype:
             if is_packed(other.array):
-                other = cast("Tensor", other).to(dtype=self.dtype)
+                other = other.to(dtype=self.dtype)
             else:
                 warn_of_discarded(other.array.dtype, self.array.dtype)
                 other = elementwise.astype(other, dtype=self.array.dtype)
