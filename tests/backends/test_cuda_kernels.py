@@ -242,7 +242,7 @@ def test_a_product_by_tensor_cores_in_one_part(
     assert one.runtime.launched == ["q5_0_batch_bfloat16"] * 2
 
 
-@pytest.mark.parametrize("columns", [1, 3, 4, 70, 255, 258, 1036])
+@pytest.mark.parametrize("columns", [1, 3, 4, 8, 70, 255, 258, 264, 1036])
 def test_packed_rows_of_any_length(columns: int, cuda: CudaBackend) -> None:
     for rows, dtype in ((2, "float32"), (20, "float32"), (2, "float16"), (20, "bfloat16")):
         got, expected = (few_rows(be, dtype, "int8_channel", rows, columns)

@@ -43,8 +43,13 @@ __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs
         for (int b = 0; b < BATCH; b++) {
             if (b >= count) break;
             A of_x[8];
-            load_four(x + b * w.columns, first, w.columns, of_x);
-            load_four(x + b * w.columns, second, w.columns, of_x + 4);
+            const T* of_row = x + b * w.columns;
+            if (FORMAT::second(0) == FORMAT::first(0) + 4) {  // a constant
+                load_eight(of_row, first, w.columns, of_x);
+            } else {
+                load_four(of_row, first, w.columns, of_x);
+                load_four(of_row, second, w.columns, of_x + 4);
+            }
 #pragma unroll
             for (int r = 0; r < ROWS<BATCH>; r++)
 #pragma unroll

@@ -286,17 +286,15 @@ struct int8_channel {
         const float scale = static_cast<const float*>(w.scales)[row];
         const Int at = step * 256 + 8 * lane;
         const Byte* codes = w.codes + row * w.columns + at;
-        const bool whole = w.columns % 4 == 0;  // rows begin at whole words, and end at one
-        unsigned words[2] = {0, 0};
-#pragma unroll
-        for (int part = 0; part < 2; part++) {
-            if (whole) {
-                if (at + 4 * part < w.columns) words[part] = word_at(codes + 4 * part);
-            } else {
-                for (int i = 0; i < 4 && at + 4 * part + i < w.columns; i++)
-                    words[part] |= unsigned(codes[4 * part + i]) << 8 * i;
-            }
+        unsigned long long eight = 0;
+        if (w.columns % 8 == 0) {  // rows begin at what a lane loads, and end at one
+            eight = *reinterpret_cast<const unsigned long long*>(codes);
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < 8 && at + i < w.columns; i++)
+                eight |= static_cast<unsigned long long>(codes[i]) << 8 * i;
         }
+        const unsigned words[2] = {unsigned(eight), unsigned(eight >> 32)};
 #pragma unroll
         for (int i = 0; i < 8; i++)
             values[i] = scale * float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
@@ -344,15 +342,32 @@ __device__ inline void load_four(const T* row, Int at, Int columns, computed<T>*
     }
 }
 
+// Eight numbers likewise: those of 16 bits by one load.
+template <class T>
+__device__ inline void load_eight(const T* row, Int at, Int columns, computed<T>* values) {
+    if constexpr (sizeof(T) == 2) {
+        if (at + 8 <= columns && is_aligned<8>(row + at)) {
+            const auto eight = load_pack<8>(row + at);
+#pragma unroll
+            for (int i = 0; i < 8; i++) values[i] = computed<T>(eight.values[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                values[i] = at + i < columns ? computed<T>(row[at + i]) : computed<T>(0);
+        }
+    } else {
+#pragma unroll
+        for (int part = 0; part < 8; part += 4) load_four(row, at + part, columns, values + part);
+    }
+}
+
 // The numbers of a matrix that is not packed: `codes` points to those of T.
 template <class T> struct dense {
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
     static __device__ void load(const Packed& w, Int row, Int step, int lane, computed<T> (&values)[8]) {
         const T* numbers = reinterpret_cast<const T*>(w.codes) + row * w.columns;
-        const Int at = step * 256 + 8 * lane;
-#pragma unroll
-        for (int part = 0; part < 8; part += 4) load_four(numbers, at + part, w.columns, values + part);
+        load_eight(numbers, step * 256 + 8 * lane, w.columns, values);
     }
 };
 
