@@ -143,9 +143,8 @@ def test_special_numbers_are_rounded_as_numpy_rounds_them(dtype: np.dtype, speci
     with np.errstate(all="ignore"):
         x[3], x[5] = special, -special
         exact = (x.astype(np.float32) @ weight.astype(np.float32).T).astype(dtype)
+    if dtype == bfloat16.numpy and kernels.load("cpu").PATH in ("avx512bf16", "amx"):
+        exact[np.abs(exact) < 2.0**-126] = 0  # as the processor takes them
     got = backends.get("cpu").linear(x, weight)
-    if dtype == bfloat16.numpy:
-        for each in (exact, got):  # some of the processor's instructions take them for zeros
-            each[np.abs(each) < 2.0**-126] = 0
     assert got.dtype == dtype
     np.testing.assert_array_equal(got.astype(np.float32), exact.astype(np.float32))
