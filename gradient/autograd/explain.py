@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.variable import Variable
 from gradient.dtypes import PackedDType
 from gradient.errors import (
+    TOO_LARGE,
     BackendError,
     DeviceError,
     DTypeError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
 _BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
 _INDEX = re.compile(r"index (-?\d+) is out of bounds for (?:axis|dimension) (\d+) with size (\d+)")
-_LARGE = re.compile(r"array is too big|Maximum allowed|too large to convert to C")
 _AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)")
 _CONVERSION = re.compile(r"could not convert|invalid literal|can't multiply sequence")
 _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
@@ -96,7 +96,7 @@ def translated(
         )
     if found := _INDEX.search(line):
         return IndexOutOfRange(out_of_range(name, *map(int, found.groups())))
-    if _LARGE.search(line):
+    if TOO_LARGE.search(line):
         kind = IndexOutOfRange if isinstance(error, OverflowError) else ShapeError
         return kind(f"{name}: a size or a number of bytes is beyond 2**63 - 1 ({inputs})")
     if found := _AXIS.search(line):

@@ -5,23 +5,19 @@ from __future__ import annotations
 import gc
 import inspect
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from gradient import backends
 from gradient.autograd.variable import TensorType, Variable
 from gradient.backends.packed import parts_of
-from gradient.errors import ArgumentError, GradientError, OutOfMemoryError, sentence
+from gradient.errors import TOO_LARGE, ArgumentError, GradientError, OutOfMemoryError, sentence
 from gradient.source_lines import source_line
 
 LISTED = 6
 UNITS = ("bytes", "KiB", "MiB", "GiB")
 LARGEST = 2**63 - 1
 """The largest size, and the most bytes, that an array has."""
-
-#: NumPy's and Python's words for more than `LARGEST`.
-TOO_LARGE = re.compile("array is too big|Maximum allowed|too large to convert to C")
 
 
 def beyond_memory(
