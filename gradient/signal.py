@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
@@ -103,9 +104,8 @@ def bartlett_window(
     requires_grad: bool = False,
 ) -> Tensor:
     """The triangle 1 - |2 i / n - 1|; see `hann_window` for n."""
-    i, n, kind = _places("bartlett_window", window_length, periodic, dtype, device)
-    values = 1 - (i * (2 / n) - 1).abs() if n else i + 1
-    return values.to(kind).requires_grad_(requires_grad)
+    i, n, kind = places("bartlett_window", window_length, periodic, dtype, device)
+    return triangle(i, n).to(kind).requires_grad_(requires_grad)
 
 
 @creation_op_like
@@ -121,12 +121,8 @@ def kaiser_window(
     """I0(beta sqrt(1 - (2 i / n - 1)^2)) / I0(beta), with the Bessel function I0; see `hann_window`
     for n."""
     beta = number_of("kaiser_window", "beta", beta)
-    i, n, kind = _places("kaiser_window", window_length, periodic, dtype, device)
-    if not n:
-        return (i + 1).to(kind).requires_grad_(requires_grad)
-    height = ((1 - (i * (2 / n) - 1) ** 2).clamp(min=0)).sqrt() * beta
-    values = height.i0() / (i[:1] * 0 + beta).i0()
-    return values.to(kind).requires_grad_(requires_grad)
+    i, n, kind = places("kaiser_window", window_length, periodic, dtype, device)
+    return kaiser_values(i, n, beta).to(kind).requires_grad_(requires_grad)
 
 
 def _cosines(
@@ -138,23 +134,49 @@ def _cosines(
     device: DeviceLike,
     requires_grad: bool,
 ) -> Tensor:
-    """a_0 - a_1 cos(2 pi i / n) + a_2 cos(4 pi i / n) ..."""
-    i, n, kind = _places(caller, length, periodic, dtype, device)
+    i, n, kind = places(caller, length, periodic, dtype, device)
+    return cosine_sum(i, n, weights).to(kind).requires_grad_(requires_grad)
+
+
+def cosine_sum(i: Tensor, n: int, weights: Sequence[float]) -> Tensor:
+    """a_0 - a_1 cos(2 pi i / n) + a_2 cos(4 pi i / n) ...; 1 where n is 0."""
     if not n:
-        return (i + 1).to(kind).requires_grad_(requires_grad)
+        return i + 1
     values = i * 0
     for k, weight in enumerate(weights):
         values = values + (-1) ** k * weight * (i * (2 * math.pi * k / n)).cos()
-    return values.to(kind).requires_grad_(requires_grad)
+    return values
 
 
-def _places(
-    caller: str, length: int, periodic: bool, dtype: DTypeLike | None, device: DeviceLike
+def triangle(i: Tensor, n: int) -> Tensor:
+    """1 - |2 i / n - 1|; 1 where n is 0."""
+    return 1 - (i * (2 / n) - 1).abs() if n else i + 1
+
+
+def kaiser_values(i: Tensor, n: int, beta: float) -> Tensor:
+    """I0(beta sqrt(1 - (2 i / n - 1)^2)) / I0(beta); 1 where n is 0."""
+    if not n:
+        return i + 1
+    height = ((1 - (i * (2 / n) - 1) ** 2).clamp(min=0)).sqrt() * beta
+    return height.i0() / (i[:1] * 0 + beta).i0()
+
+
+def places(
+    caller: str,
+    length: int,
+    periodic: bool,
+    dtype: DTypeLike | None,
+    device: DeviceLike,
+    name: str = "window_length",
 ) -> tuple[Tensor, int, Any]:
-    """0, 1 ... in float64, their period (0 of a window of one number), and the dtype asked for."""
-    length = int_of(caller, "window_length", length)
+    """0, 1 ... in float64, their period (0 of a window of one number), and the dtype asked for.
+
+    Args:
+        name: that of the argument `length`.
+    """
+    length = int_of(caller, name, length)
     if length < 0:
-        raise ArgumentError(sentence(caller, "window_length of at least 0", length))
+        raise ArgumentError(sentence(caller, f"{name} of at least 0", length))
     kind = get_default_dtype() if dtype is None else dtype_of(dtype)
     if not kind.is_floating_point:
         raise DTypeError(sentence(caller, "a floating-point dtype", kind))

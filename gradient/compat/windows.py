@@ -6,16 +6,15 @@ Each has `dtype` (float32 or float64), `device` and `requires_grad` as creation 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradient.autograd.out_argument import creation_op_like
-from gradient.dtypes import dtype_of, float32, float64, get_default_dtype
+from gradient.dtypes import dtype_of, float32, float64
 from gradient.errors import ArgumentError, sentence
-from gradient.signal import kaiser_window
+from gradient.signal import cosine_sum, kaiser_values, places, triangle
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import int_of, number_of
-from gradient.tensor.creation import arange
+from gradient.tensor.arguments import number_of
 
 __all__ = [
     "bartlett",
@@ -32,36 +31,23 @@ __all__ = [
 ]
 
 
-class _Window:
-    """The places 0 to M - 1 in float64, their period, and the dtype asked for."""
-
-    def __init__(
-        self, caller: str, M: int, sym: bool, dtype: Any, device: Any, requires_grad: bool
-    ) -> None:
-        self.size = int_of(caller, "M", M)
-        if self.size < 0:
-            raise ArgumentError(sentence(caller, "M of at least 0", M))
-        self.dtype = get_default_dtype() if dtype is None else dtype_of(dtype)
-        if self.dtype not in (float32, float64):
-            raise ArgumentError(sentence(caller, "float32 or float64", self.dtype))
-        self.period = self.size if not sym and self.size > 1 else self.size - 1
-        self.places = arange(self.size, dtype=float64, device=device)
-        self.requires_grad = requires_grad
-
-    def of(self, values: Tensor) -> Tensor:
-        """The window of these values; of one number, 1."""
-        found = (self.places + 1 if self.size == 1 else values).to(self.dtype)
-        return found.requires_grad_() if self.requires_grad else found
+def _places(caller: str, M: int, sym: bool, dtype: Any, device: Any) -> tuple[Tensor, int, Any]:
+    """As `gradient.signal.places`, in one of the dtypes that these windows have."""
+    if dtype is not None and dtype_of(dtype) not in (float32, float64):
+        raise ArgumentError(sentence(caller, "float32 or float64", dtype_of(dtype)))
+    return places(caller, M, not sym, dtype, device, "M")
 
 
-def _cosines(caller: str, a: list[float], *given: Any) -> Tensor:
-    """a_0 - a_1 cos(2 pi i / n) + a_2 cos(4 pi i / n) ..."""
-    window = _Window(caller, *given)
-    values = window.places * 0
-    for k, weight in enumerate(a):
-        turn = window.places * (2 * math.pi * k / max(window.period, 1))
-        values = values + (-1) ** k * weight * turn.cos()
-    return window.of(values)
+def _finished(values: Tensor, kind: Any, requires_grad: bool) -> Tensor:
+    return values.to(kind).requires_grad_(requires_grad)
+
+
+def _cosines(
+    caller: str, weights: Sequence[float], M: int, sym: bool, dtype: Any, device: Any,
+    requires_grad: bool,
+) -> Tensor:  # fmt: skip
+    i, n, kind = _places(caller, M, sym, dtype, device)
+    return _finished(cosine_sum(i, n, weights), kind, requires_grad)
 
 
 @creation_op_like
@@ -92,6 +78,7 @@ def general_hamming(
     requires_grad: bool = False,
 ) -> Tensor:
     """alpha - (1 - alpha) cos(2 pi i / n)"""
+    alpha = number_of("general_hamming", "alpha", alpha)
     weights = [alpha, 1 - alpha]
     return _cosines("general_hamming", weights, M, sym, dtype, device, requires_grad)
 
@@ -159,8 +146,8 @@ def bartlett(
     requires_grad: bool = False,
 ) -> Tensor:
     """1 - |2 i / n - 1|"""
-    window = _Window("bartlett", M, sym, dtype, device, requires_grad)
-    return window.of(1 - (window.places * (2 / max(window.period, 1)) - 1).abs())
+    i, n, kind = _places("bartlett", M, sym, dtype, device)
+    return _finished(triangle(i, n), kind, requires_grad)
 
 
 @creation_op_like
@@ -173,9 +160,8 @@ def cosine(
     requires_grad: bool = False,
 ) -> Tensor:
     """sin(pi (i + 1/2) / M), periodic with M + 1 for M"""
-    window = _Window("cosine", M, sym, dtype, device, requires_grad)
-    turn = math.pi / max(window.period + 1, 1)
-    return window.of(((window.places + 0.5) * turn).sin())
+    i, n, kind = _places("cosine", M, sym, dtype, device)
+    return _finished(((i + 0.5) * (math.pi / (n + 1))).sin(), kind, requires_grad)
 
 
 @creation_op_like
@@ -191,8 +177,8 @@ def gaussian(
     """exp(-((i - n / 2) / std)^2 / 2)"""
     if number_of("gaussian", "std", std) <= 0:
         raise ArgumentError(sentence("gaussian", "std above 0", std))
-    window = _Window("gaussian", M, sym, dtype, device, requires_grad)
-    return window.of((-(((window.places - window.period / 2) / std) ** 2) / 2).exp())
+    i, n, kind = _places("gaussian", M, sym, dtype, device)
+    return _finished((-(((i - n / 2) / std) ** 2) / 2).exp(), kind, requires_grad)
 
 
 @creation_op_like
@@ -211,9 +197,9 @@ def exponential(
         raise ArgumentError(sentence("exponential", "tau above 0", tau))
     if sym and center is not None:
         raise ArgumentError(sentence("exponential", "center=None of a symmetric window", center))
-    window = _Window("exponential", M, sym, dtype, device, requires_grad)
-    middle = window.period / 2 if center is None else center
-    return window.of((-(window.places - middle).abs() / tau).exp())
+    i, n, kind = _places("exponential", M, sym, dtype, device)
+    middle = n / 2 if center is None else number_of("exponential", "center", center)
+    return _finished((-(i - middle).abs() / tau).exp(), kind, requires_grad)
 
 
 @creation_op_like
@@ -229,5 +215,5 @@ def kaiser(
     """I0(beta sqrt(1 - (2 i / n - 1)^2)) / I0(beta), with the Bessel function I0"""
     if number_of("kaiser", "beta", beta) < 0:
         raise ArgumentError(sentence("kaiser", "beta of at least 0", beta))
-    window = _Window("kaiser", M, sym, dtype, device, requires_grad)
-    return window.of(kaiser_window(window.size, not sym, beta, dtype=float64, device=device))
+    i, n, kind = _places("kaiser", M, sym, dtype, device)
+    return _finished(kaiser_values(i, n, beta), kind, requires_grad)

@@ -57,6 +57,15 @@ def test_options_of_windows(name, options):
     assert_alike(window)
 
 
+@pytest.mark.parametrize("options", [{"center": 1.0}, {"center": 1.0, "tau": 2.0}, {}])
+def test_one_number_away_from_the_center(options):
+    def window(t: Any) -> Any:
+        make = importlib.import_module(f"{t.__name__}.signal.windows").exponential
+        return make(1, sym=False, dtype=t.float64, **options)
+
+    assert_alike(window)
+
+
 @pytest.mark.parametrize("arguments", [(-1,), (2.5,), ("a",)])
 def test_refused_sizes_of_windows(arguments):
     assert_alike(lambda t: importlib.import_module(f"{t.__name__}.signal.windows").hann(*arguments))
