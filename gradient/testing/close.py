@@ -71,7 +71,11 @@ def _pairs(actual: Any, expected: Any, place: str) -> Iterator[tuple[str, Any, A
             raise AssertionError(f"lengths differ: {len(actual)} and expected {len(expected)}")
         for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
             yield from _pairs(a, e, f"{place}[{i}]")
-    elif actual is not None or expected is not None:
+    elif actual is None or expected is None:
+        if actual is not expected:
+            at = f"item {place}: " if place else ""
+            raise AssertionError(f"{at}{actual!r}, expected {expected!r}")
+    else:
         yield place, actual, expected
 
 
@@ -105,21 +109,25 @@ def _compare(
     atol = max(d[1] for d in defaults) if atol is None else atol
     wide: Any = np.complex128 if "c" in (a.dtype.kind, e.dtype.kind) else np.float64
     a64, e64 = a.astype(wide), e.astype(wide)
-    with np.errstate(all="ignore"):
-        close = np.abs(a64 - e64) <= atol + rtol * np.abs(e64)
-    close |= a64 == e64
+    whole = a.dtype.kind in "biu" and e.dtype.kind in "biu"
+    shown = (a, e) if whole else (a64, e64)  # float64 has not every int64
+    close = np.asarray(shown[0] == shown[1])
+    if rtol or atol:
+        with np.errstate(all="ignore"):
+            close |= np.abs(a64 - e64) <= atol + rtol * np.abs(e64)
     if equal_nan:
         close |= np.isnan(a64) & np.isnan(e64)
     if close.all():
         return
     wrong = np.argwhere(~close)
     with np.errstate(all="ignore"):
-        gap = np.where(close, 0.0, np.abs(a64 - e64))
+        gap = np.where(close, -1.0, np.abs(a64 - e64))
         gap = np.where(np.isnan(gap), np.inf, gap)
     worst = np.unravel_index(int(gap.argmax()), gap.shape)
     raise AssertionError(
         f"{prefix}{len(wrong)} of {a.size} elements differ (rtol {rtol:g}, atol {atol:g}); "
-        f"the worst at {tuple(int(i) for i in worst)}: {a64[worst]!r}, expected {e64[worst]!r}"
+        f"the worst at {tuple(int(i) for i in worst)}: {shown[0][worst]!r}, "
+        f"expected {shown[1][worst]!r}"
     )
 
 

@@ -80,8 +80,9 @@ def _limits(kind: DType, low: float | None, high: float | None) -> tuple[float, 
         bounds = 0, 2
     else:
         bounds = dtypes.iinfo(kind).min, dtypes.iinfo(kind).max + 1
-        least, most = math.ceil(least), math.ceil(most)
     least, most = (min(max(v, bounds[0]), bounds[1]) for v in (least, most))
+    if not (kind.is_floating_point or kind.is_complex or kind is dtypes.bool_):
+        least, most = math.ceil(least), math.ceil(most)
     same_float = least == most and (kind.is_floating_point or kind.is_complex)
     if least >= most and not same_float:
         raise ArgumentError(sentence("make_tensor", "low below high", f"{low} and {high}"))
