@@ -4,6 +4,7 @@ named, and nothing of it is loaded before. Some stand for functions of other pac
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.arguments import fitting, int_of, tensor_of
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
@@ -121,8 +122,9 @@ class RareMethods:
         count = int_of("nonzero_static", "size", size)
         if count < 0:
             raise ArgumentError(sentence("nonzero_static", "a size of at least 0", size))
+        filling = int_of("nonzero_static", "fill_value", fill_value)
         found = self.nonzero()[:count]
-        rest = found.new_full((count - found.shape[0], found.shape[1]), fill_value)
+        rest = found.new_full((count - found.shape[0], found.shape[1]), filling)
         rows: Tensor = _function("gradient.tensor.joining", "cat")([found, rest])
         return rows
 
@@ -303,12 +305,14 @@ def _mapped(caller: str, x: Any, others: list[Any], function: Callable[..., Any]
         raise ShapeError(sentence(caller, expected, str(tuple(others[0].shape)))) from error
     results = [function(*values) for values in zip(*rows, strict=True)]
     kind = x.dtype.numpy
+    numbers = (bool, int, float, complex) if kind.kind == "c" else (bool, int, float)
     for value in results:
-        if not isinstance(value, (bool, int, float, complex)):
-            expected = "a function that gives numbers"
+        if not isinstance(value, numbers):
+            expected = f"a function that gives numbers of {x.dtype}"
             raise TypeMismatch(sentence(caller, expected, type(value).__name__))
     if kind.kind in "iu":
-        results = [int(v) for v in results]
+        whole = [int(v) if math.isfinite(v) else v for v in results]
+        results = [fitting(caller, "result", v, x.dtype) for v in whole]
     found = np.array(results, np.complex128 if kind.kind == "c" else None).astype(kind)
     backend = x.backend
     return x.copy_(wrap(backend.asarray(found.reshape(shape)), backend))

@@ -36,6 +36,12 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "apply_ to ints": lambda t: t.tensor([1, 2]).apply_(lambda v: v + 0.5),
     "apply_ to bools": lambda t: t.tensor([True, False]).apply_(lambda v: not v),
     "apply_ to nothing": lambda t: t.zeros(0, 2).apply_(lambda v: 1 / 0),
+    "apply_ of complex numbers": lambda t: x(t).apply_(lambda v: 1j),
+    "apply_ to complex numbers": lambda t: t.tensor([1j]).apply_(lambda v: v * 2),
+    "apply_ of what bytes do not hold": lambda t: t.ones(1, dtype=t.uint8).apply_(lambda v: 300),
+    "apply_ of negative bytes": lambda t: t.ones(1, dtype=t.uint8).apply_(lambda v: -3),
+    "apply_ of infinities": lambda t: t.ones(1, dtype=t.float16).apply_(lambda v: 1e9),
+    "apply_ of NaN to ints": lambda t: t.tensor([1]).apply_(lambda v: float("nan")),
     "apply_ that fails": lambda t: x(t).apply_(lambda v: 1 / 0),
     "apply_ of None": lambda t: x(t).apply_(lambda v: None),
     "apply_ of no function": lambda t: x(t).apply_(3),
@@ -57,6 +63,9 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "nonzero_static": lambda t: t.tensor([[0, 1], [2, 0]]).nonzero_static(size=4, fill_value=7),
     "nonzero_static, cut": lambda t: t.tensor([0, 1, 2]).nonzero_static(size=1),
     "nonzero_static of a number": lambda t: t.tensor(3).nonzero_static(size=2),
+    "nonzero_static filled with a float": lambda t: t.tensor([1]).nonzero_static(
+        size=2, fill_value=2.5
+    ),
     "nonzero_static below 0": lambda t: t.tensor([1]).nonzero_static(size=-1),
     "fix_": lambda t: (x(t) * 0.7).fix_(),
     "unsafe_chunk": lambda t: (lambda a: (a.unsafe_chunk(2)[0].zero_(), a))(x(t)),
