@@ -3,7 +3,6 @@ named, and nothing of it is loaded before. Some stand for functions of other pac
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from types import FunctionType
@@ -11,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient import functional, signal
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
+from gradient.compat import creation, histograms
+from gradient.compat import functional as compat_functional
 from gradient.errors import (
     ArgumentError,
     AutogradError,
@@ -22,16 +24,15 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
+from gradient.linalg import householder, older
+from gradient.tensor import searching
 from gradient.tensor.arguments import fitting, int_of, tensor_of
+from gradient.tensor.joining import cat
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
-
-
-def _function(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)
 
 
 class RareMethods:
@@ -105,11 +106,10 @@ class RareMethods:
     ) -> Tensor:
         """A tensor of that size and stride, and the dtype and device of self, whose values are not
         defined."""
-        made: Tensor = _function("gradient.compat.creation", "empty_strided")(
+        return creation.empty_strided(
             size, stride, dtype=self.dtype if dtype is None else dtype,
             device=self.device if device is None else device, requires_grad=requires_grad,
         )  # fmt: skip
-        return made
 
     def narrow_copy(self: Any, dim: int, start: int, length: int) -> Tensor:
         """`narrow`, as memory of its own."""
@@ -125,8 +125,7 @@ class RareMethods:
         filling = int_of("nonzero_static", "fill_value", fill_value)
         found = self.nonzero()[:count]
         rest = found.new_full((count - found.shape[0], found.shape[1]), filling)
-        rows: Tensor = _function("gradient.tensor.joining", "cat")([found, rest])
-        return rows
+        return cat([found, rest])
 
     def fix_(self: Any) -> Tensor:
         """`trunc_`"""
@@ -145,114 +144,18 @@ class RareMethods:
 
     # Functions of other packages -----------------------------------------------------------------
 
-    def histc(self: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-        """How many elements fall into each of `bins` equal intervals: `gradient.histc`."""
-        counts: Tensor = _function("gradient.tensor.searching", "histc")(self, bins, min, max)
-        return counts
-
-    def histogram(
-        self: Any,
-        bins: int | Tensor = 100,
-        *,
-        range: tuple[float, float] | None = None,
-        weight: Tensor | None = None,
-        density: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """(hist, bin_edges): `gradient.histogram`."""
-        pair: tuple[Tensor, Tensor] = _function("gradient.compat.histograms", "histogram")(
-            self, bins, range=range, weight=weight, density=density
-        )
-        return pair
-
-    def stft(
-        self: Any,
-        n_fft: int,
-        hop_length: int | None = None,
-        win_length: int | None = None,
-        window: Tensor | None = None,
-        center: bool = True,
-        pad_mode: str = "reflect",
-        normalized: bool = False,
-        onesided: bool | None = None,
-        return_complex: bool | None = None,
-        align_to_window: bool | None = None,
-    ) -> Tensor:
-        """The Fourier transforms of the pieces of a signal: `gradient.stft`."""
-        terms: Tensor = _function("gradient.signal", "stft")(
-            self, n_fft, hop_length, win_length, window, center, pad_mode, normalized, onesided,
-            return_complex, align_to_window,
-        )  # fmt: skip
-        return terms
-
-    def istft(
-        self: Any,
-        n_fft: int,
-        hop_length: int | None = None,
-        win_length: int | None = None,
-        window: Tensor | None = None,
-        center: bool = True,
-        normalized: bool = False,
-        onesided: bool | None = None,
-        length: int | None = None,
-        return_complex: bool = False,
-    ) -> Tensor:
-        """The signal of such transforms: `gradient.istft`."""
-        signal: Tensor = _function("gradient.signal", "istft")(
-            self, n_fft, hop_length, win_length, window, center, normalized, onesided, length,
-            return_complex,
-        )  # fmt: skip
-        return signal
-
-    def hardshrink(self: Any, lambd: float = 0.5) -> Tensor:
-        """`nn.functional.hardshrink`"""
-        shrunk: Tensor = _function("gradient.functional", "hardshrink")(self, lambd)
-        return shrunk
-
-    def prelu(self: Any, weight: Tensor) -> Tensor:
-        """`nn.functional.prelu`"""
-        sloped: Tensor = _function("gradient.functional", "prelu")(self, weight)
-        return sloped
-
-    def geqrf(self: Any) -> tuple[Tensor, Tensor]:
-        """(a, tau): `gradient.geqrf`"""
-        pair: tuple[Tensor, Tensor] = _function("gradient.linalg.householder", "geqrf")(self)
-        return pair
-
-    def orgqr(self: Any, input2: Tensor) -> Tensor:
-        """`linalg.householder_product`"""
-        product: Tensor = _function("gradient.compat.functional", "orgqr")(self, input2)
-        return product
-
-    def ormqr(
-        self: Any, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
-    ) -> Tensor:
-        """`gradient.ormqr`"""
-        product: Tensor = _function("gradient.linalg.householder", "ormqr")(
-            self, input2, input3, left, transpose
-        )
-        return product
-
-    def lu(self: Any, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
-        """`gradient.lu`"""
-        parts: tuple[Tensor, ...] = _function("gradient.linalg.older", "lu")(self, pivot, get_infos)
-        return parts
-
-    def lu_solve(self: Any, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
-        """`gradient.lu_solve`"""
-        solved: Tensor = _function("gradient.linalg.older", "lu_solve")(self, LU_data, LU_pivots)
-        return solved
-
-    def triangular_solve(
-        self: Any,
-        A: Tensor,
-        upper: bool = True,
-        transpose: bool = False,
-        unitriangular: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """`gradient.triangular_solve`"""
-        solve = _function("gradient.linalg.older", "triangular_solve")
-        pair: tuple[Tensor, Tensor] = solve(self, A, upper, transpose, unitriangular)
-        return pair
+    geqrf = householder.geqrf
+    hardshrink = functional.hardshrink
+    histc = searching.histc
+    histogram = histograms.histogram
+    istft = signal.istft
+    lu = older.lu
+    lu_solve = older.lu_solve
+    ormqr = householder.ormqr
+    orgqr = compat_functional.orgqr
+    prelu = functional.prelu
+    stft = signal.stft
+    triangular_solve = older.triangular_solve
 
     # Of other kinds of tensors -------------------------------------------------------------------
 
@@ -319,7 +222,9 @@ def _mapped(caller: str, x: Any, others: list[Any], function: Callable[..., Any]
 
 
 for _name, _method in tuple(vars(RareMethods).items()):
-    if isinstance(_method, FunctionType):  # as `finish_methods` has it of the others
+    if (
+        isinstance(_method, FunctionType) and _method.__module__ == __name__
+    ):  # as `finish_methods` has it of the others
         _method.__qualname__ = f"Tensor.{_name}"
         if "dim" in parameters(_method):
             setattr(RareMethods, _name, forwarded(_method))
