@@ -20,8 +20,8 @@ from gradient.compat.types import __all__ as _types
 from gradient.cuda import is_available
 from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
-from gradient.errors import TypeMismatch, sentence
-from gradient.tensor import Tensor
+from gradient.errors import DeviceError, TypeMismatch, sentence
+from gradient.tensor import Device, Tensor
 from gradient.tensor.arguments import tensor_of
 
 __all__ = [
@@ -120,9 +120,15 @@ def is_storage(obj: Any) -> bool:
 
 
 def get_device_module(device: Any = None) -> ModuleType:
-    """The module of a type of device: `gradient.cuda`, or `gradient.cpu`."""
-    kind = str(device if device is not None else "cuda" if is_available() else "cpu")
-    return importlib.import_module(f"gradient.{kind.partition(':')[0]}")
+    """The module of a type of device: `gradient.cuda`, or `gradient.cpu`.
+
+    Raises:
+        DeviceError: there is none of such a device.
+    """
+    kind = Device(device if device is not None else "cuda" if is_available() else "cpu").type
+    if kind not in ("cpu", "cuda"):
+        raise DeviceError(sentence("get_device_module", "the device 'cpu' or 'cuda'", repr(kind)))
+    return importlib.import_module(f"gradient.{kind}")
 
 
 def set_flush_denormal(mode: bool) -> bool:

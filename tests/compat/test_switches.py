@@ -51,6 +51,9 @@ def test_states_of_all_generators() -> None:
 def test_a_device_by_other_names() -> None:
     assert t.get_device_module("cpu") is t.cpu and t.cpu.device_count() == 1
     assert t.get_device_module("cuda:0") is t.cuda
+    for other in ("nn", "meta"):
+        with pytest.raises(RuntimeError):
+            t.get_device_module(other)
     assert t.xpu.device_count() == t.mps.current_allocated_memory() == 0
     assert t.accelerator.current_device_index() == t.cuda.current_device()
     assert t.amp.is_autocast_available("cpu") and not t.amp.is_autocast_available("tpu")
