@@ -140,7 +140,7 @@ def _edges(
             raise DTypeError(sentence(caller, f"edges of {like.dtype}, as input", bins.dtype))
         if bins.shape[0] == 1:
             raise ArgumentError(sentence(caller, "at least two edges of bins", 1))
-        return np.asarray(bins.detach().cpu().numpy())
+        return np.array(bins.detach().cpu().numpy())  # not the memory of the argument
     n = int_of(caller, "bins", bins)
     if n <= 0:
         raise ArgumentError(sentence(caller, "at least one bin", n))

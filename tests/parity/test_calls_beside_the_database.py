@@ -158,6 +158,9 @@ BINS: dict[str, Callable[[Any], Any]] = {
             t.tensor([5.0, 6.0]), 2, range=(0.0, 1.0), density=True
         ),
         "edges": lambda t: t.histogram(t.tensor([1.0, 2, 5, 0.5]), t.tensor([0.0, 1.0, 2.0, 5.0])),
+        "edges written to afterwards": lambda t: (
+            lambda e: (t.histogram(t.ones(2), e), e.fill_(9.0))
+        )(t.tensor([0.0, 1.0, 2.0])),
         "equal edges": lambda t: t.histogram(t.tensor([1.0, 2, 3]), t.tensor([2.0, 2.0, 3.0])),
         "extremes": lambda t: t.histogram(t.tensor([[1.0, 5.0], [2.0, 3.0]]), 3),
         "nothing": lambda t: t.histogram(t.tensor([]), 3),
