@@ -7,8 +7,9 @@ knows its path.
 
 from __future__ import annotations
 
+import sys
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradient.nn.module import Module
@@ -18,12 +19,14 @@ class LayerNote(str):
     """The note of an error about its layer: each module that it leaves writes it anew."""
 
 
-def note_layer(module: Module, call: CodeType, error: Exception) -> None:
-    """Note on an error that leaves a call of `module` in which layer it was raised.
+def note_layer(module: Module, call: CodeType) -> None:
+    """Note on the error being handled, as it leaves a call of `module`, in which layer it arose.
 
     Args:
-        call: the code by which modules are called, in whose frames `self` is one.
+        call: the code by which modules are called, in whose frames `self` is one, and no variable
+            the error: what `f_locals` copies would hold it, and so all that its traceback holds.
     """
+    error: Any = sys.exception()
     if isinstance(error, RecursionError):  # there may be no room for what follows
         return
     called = []

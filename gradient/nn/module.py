@@ -91,8 +91,8 @@ class Module(Hooked, StateDictHooked, Members):
             if self._hooks is None:
                 return self.forward(*args, **kwargs)
             return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
-        except Exception as error:
-            note_layer(self, Module.__call__.__code__, error)  # type: ignore[arg-type]
+        except Exception:
+            note_layer(self, Module.__call__.__code__)  # type: ignore[arg-type]
             raise
 
     def compile(self, **options: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import pickle
 import traceback
+import weakref
 
 import pytest
 
@@ -79,6 +82,21 @@ def test_it_is_the_last_line_and_other_notes_stay() -> None:
     assert str(raised.value) == "no"
     printed = traceback.format_exception(raised.value)
     assert printed[-3:] == ["ValueError: no\n", "in 0.inner (Calls())\n", "a batch of 2\n"]
+
+
+def test_a_caught_error_holds_nothing() -> None:
+    """What a forward had made, such as activations, is freed with its error, and no later."""
+    model = nn.Sequential(Calls(lambda m, x: fail(m, x * 2)))
+    x = gradient.ones(3)
+    held = weakref.ref(x)
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            model(x)
+        del x
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_hooks_are_part_of_the_layer_that_has_them() -> None:
