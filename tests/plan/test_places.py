@@ -89,6 +89,19 @@ def test_a_large_linear_writes_to_its_place() -> None:
     assert executor.run([], {})[0].tobytes() == recording.result.numpy().tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_a_small_linear_is_numpys(rows: int, biased: bool, dtype: str) -> None:
+    x, weight = gradient.randn(rows, 24, dtype=dtype), gradient.randn(40, 24, dtype=dtype)
+    bias = gradient.randn(40, dtype=dtype) if biased else None
+    recording = record(lambda: F.linear(x, weight, bias))
+    outputs = tuple(ref for _, ref in recording.survivors)
+    executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
+    assert [step[0] for step in executor.program] == [np.matmul, np.add][: 1 + biased]
+    assert executor.run([], {})[0].tobytes() == recording.result.numpy().tobytes()
+
+
 @pytest.mark.parametrize("biased", [True, False])
 def test_larger_products_are_tasks(biased: bool) -> None:
     if not gemm.takes(np.ones((100, 200), "f"), np.ones((200, 300), "f")):

@@ -25,7 +25,7 @@ from gradient.backends.numpy.few_numbers import FewNumbers
 from gradient.backends.numpy.fused import FUSING
 from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
-from gradient.backends.numpy.linear import LinearKernels
+from gradient.backends.numpy.linear import LinearKernels, is_small
 from gradient.backends.numpy.losses import LossKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.one_pass import OnePass
@@ -137,13 +137,7 @@ class NumpyBackend(
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         """A small product is not offered to the kernels, one by one: none would take it."""
-        if (
-            type(weight) is np.ndarray
-            and x.dtype.char in "fd"
-            and weight.size < 4 * kernels.MIN_SIZE
-            and x.size * weight.shape[0] <= blas.ONE_THREAD
-            and not small_calls.are_repeated()
-        ):
+        if is_small(weight, x) and not small_calls.are_repeated():
             if x.ndim != 2:
                 return super(MatmulOnThreads, self).linear(x, weight, bias)
             y = np.matmul(x, weight.T)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.numpy import gemm, kernels, threads
+from gradient.backends.numpy import blas, gemm, kernels, threads
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, bfloat16, float32
 
@@ -151,6 +151,16 @@ def padded_rows(x: np.ndarray) -> np.ndarray:
     rows = np.zeros((x.size // k, k + PADDING), np.float32)
     rows[:, :k] = x.reshape(-1, k)
     return rows
+
+
+def is_small(weight: np.ndarray | PackedArray, x: np.ndarray) -> TypeGuard[np.ndarray]:
+    """Whether a product x @ weight.T is for NumPy, unless it is repeated: no kernel takes it."""
+    return (
+        type(weight) is np.ndarray
+        and x.dtype.char in "fd"
+        and weight.size < 4 * kernels.MIN_SIZE
+        and x.size * weight.shape[0] <= blas.ONE_THREAD
+    )
 
 
 def takes(

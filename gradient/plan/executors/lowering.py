@@ -120,7 +120,11 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
 
 def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
     x, weight, bias, *_ = (*args, None)
-    if options or not all(isinstance(each, np.ndarray) for each in (x, weight, bias)):
+    if options or not all(isinstance(each, np.ndarray) for each in (x, weight, out)):
+        return None
+    if linear.is_small(weight, x) and not small_calls.are_repeated():
+        return _small_linear(x, weight, bias, out)
+    if bias is None:
         return None
     rows, places = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
     views = np.may_share_memory(rows, x) and np.may_share_memory(places, out)
@@ -133,6 +137,16 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     if blas.openblas() is None or not places.flags.c_contiguous:
         return None
     return [(blas.matmul, (rows, weight.T, bias, places))]
+
+
+def _small_linear(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
+) -> list[Step] | None:
+    alike = all(each.dtype == out.dtype for each in (x, weight, bias) if each is not None)
+    if not alike or x.ndim != 2 or not out.flags.c_contiguous:
+        return None
+    product = (np.matmul, (x, weight.T, out))
+    return [product] if bias is None else [product, (np.add, (out, bias, out))]
 
 
 def _grouped_linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
