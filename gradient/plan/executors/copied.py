@@ -6,7 +6,7 @@ plan that copy is a step of its own, and the rest is tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,18 @@ def lowered_on_copies(
         if not _alike(function_on({})(), function()):
             continue
         given = [copies.get(ref, x) for ref, x in operands.items()]
-        made = {id(x) for x in copies.values()}
-        steps = lowered(function, given, lambda x: id(x) in made or own(x), out, kind)  # noqa: B023
+        steps = lowered(function, given, _or_one_of(copies.values(), own), out, kind)
         if steps is not None:
             return _with_copies(steps, operands, copies)
     return None
+
+
+def _or_one_of(
+    copies: Iterable[np.ndarray], own: Callable[[np.ndarray], bool]
+) -> Callable[[np.ndarray], bool]:
+    """What says of an array whether it is one of the copies, or one's own."""
+    made = set(map(id, copies))
+    return lambda x: id(x) in made or own(x)
 
 
 def _first_without_gaps(operands: Operands) -> dict[Ref, np.ndarray]:
