@@ -206,49 +206,45 @@ __device__ void scale(const Tensors& tensors, computed<T> factor, float* found_i
     });
 }
 
+// What steps are given.
+#define ADAMW                                                                                       \
+    const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                     \
+    const __grid_constant__ Number lr, const __grid_constant__ Count step,                          \
+    const float* found_inf
+#define SGD                                                                                         \
+    const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,               \
+    const __grid_constant__ Number lr, const float* found_inf
+#define RMSPROP                                                                                     \
+    const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                       \
+    const __grid_constant__ Number lr, const float* found_inf
+#define LION                                                                                        \
+    const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,                   \
+    const __grid_constant__ Number lr, const __grid_constant__ Number kept,                         \
+    const float* found_inf
+
 #define EXPORT(NAME, T)                                                                             \
-    extern "C" __global__ void adamw_##NAME(                                                        \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                 \
-        const __grid_constant__ Number lr, const __grid_constant__ Count step,                      \
-        const float* found_inf) {                                                                   \
+    extern "C" __global__ void adamw_##NAME(ADAMW) {                                                \
         adamw<T, T>(tensors, adam, lr, step, found_inf, false);                                     \
     }                                                                                               \
-    extern "C" __global__ void adamw_masters_##NAME(                                                \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Adam adam,                 \
-        const __grid_constant__ Number lr, const __grid_constant__ Count step,                      \
-        const float* found_inf) {                                                                   \
+    extern "C" __global__ void adamw_masters_##NAME(ADAMW) {                                        \
         adamw<T, computed<T>>(tensors, adam, lr, step, found_inf, true);                            \
     }                                                                                               \
-    extern "C" __global__ void sgd_##NAME(                                                          \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,           \
-        const __grid_constant__ Number lr, const float* found_inf) {                                \
+    extern "C" __global__ void sgd_##NAME(SGD) {                                                    \
         sgd<T, T>(tensors, descent, lr, found_inf, false);                                          \
     }                                                                                               \
-    extern "C" __global__ void sgd_masters_##NAME(                                                  \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Descent descent,           \
-        const __grid_constant__ Number lr, const float* found_inf) {                                \
+    extern "C" __global__ void sgd_masters_##NAME(SGD) {                                            \
         sgd<T, computed<T>>(tensors, descent, lr, found_inf, true);                                 \
     }                                                                                               \
-    extern "C" __global__ void rmsprop_##NAME(                                                      \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                   \
-        const __grid_constant__ Number lr, const float* found_inf) {                                \
+    extern "C" __global__ void rmsprop_##NAME(RMSPROP) {                                            \
         rmsprop<T, T>(tensors, rms, lr, found_inf, false);                                          \
     }                                                                                               \
-    extern "C" __global__ void rmsprop_masters_##NAME(                                              \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Rms rms,                   \
-        const __grid_constant__ Number lr, const float* found_inf) {                                \
+    extern "C" __global__ void rmsprop_masters_##NAME(RMSPROP) {                                    \
         rmsprop<T, computed<T>>(tensors, rms, lr, found_inf, true);                                 \
     }                                                                                               \
-    extern "C" __global__ void lion_##NAME(                                                         \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,               \
-        const __grid_constant__ Number lr, const __grid_constant__ Number kept,                     \
-        const float* found_inf) {                                                                   \
+    extern "C" __global__ void lion_##NAME(LION) {                                                  \
         lion<T, T>(tensors, signs, lr, kept, found_inf, false);                                     \
     }                                                                                               \
-    extern "C" __global__ void lion_masters_##NAME(                                                 \
-        const __grid_constant__ Tensors tensors, const __grid_constant__ Signs signs,               \
-        const __grid_constant__ Number lr, const __grid_constant__ Number kept,                     \
-        const float* found_inf) {                                                                   \
+    extern "C" __global__ void lion_masters_##NAME(LION) {                                          \
         lion<T, computed<T>>(tensors, signs, lr, kept, found_inf, true);                            \
     }                                                                                               \
     extern "C" __global__ void count_unless_##NAME(const __grid_constant__ Tensors tensors,         \
