@@ -144,25 +144,35 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
 tile_widest, tile_wide = tile(1, WIDEST, 2, WIDEST - 3), tile(1, WIDE, 2, WIDE - 3)
-tile_middle, tile_4, tile_2_by_4 = (
-    tile(1, MIDDLE, 2, MIDDLE - 3),
-    tile(1, 4, 2, 1),
-    tile(2, 4, 2, 4),
-)
+tile_middle, tile_4 = tile(1, MIDDLE, 2, MIDDLE - 3), tile(1, 4, 2, 1)
+tile_2_by_4 = tile(2, 4, 2, 4)
 tile_longest, tile_long = tile(1, LONGEST, 1, LONGEST - 3), tile(1, LONG, 1, LONG // 2 + 1)
 tile_short, tile_2_short = tile(1, SHORT, 1, 1), tile(2, SHORT, 1, 1)
 
 
 @ordered_subroutine
-def _row_by_two(
-    x, x_at, columns, channels, channel, taps, w, w_at, w_channel, w_taps, part, at
+def _row(
+    by_one, x, x_at, columns, channels, channel, taps, w, w_at, w_channel, w_taps, part, at
 ):  # fmt: skip
-    """part (columns, PAIR), from pixel `at` on, += the sums of a row of windows."""
+    """part (columns, PAIR), from pixel `at` on, += the sums of a row of windows; `by_one`, of those
+    outputs alone that one vector holds."""
     i = 0
     while i < columns:
         left, here, to = columns - i, x_at + i, (at + i) * PAIR
         over = left % WIDE  # as few tiles as the widest would be, but no wider
-        if 0 < over <= left // WIDE * (WIDEST - WIDE):
+        if by_one and LONGEST - 4 < left <= LONGEST:
+            tile_longest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                         min(left, LONGEST))  # fmt: skip
+            i += LONGEST
+        elif by_one and left > SHORT:
+            tile_long(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                      min(left, LONG))  # fmt: skip
+            i += LONG
+        elif by_one:
+            tile_short(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
+                       left)  # fmt: skip
+            i += SHORT
+        elif 0 < over <= left // WIDE * (WIDEST - WIDE):
             tile_widest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
                         min(left, WIDEST))  # fmt: skip
             i += WIDEST
@@ -178,28 +188,6 @@ def _row_by_two(
             tile_4(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
                    left)  # fmt: skip
             i += 4
-
-
-@ordered_subroutine
-def _row_by_one(
-    x, x_at, columns, channels, channel, taps, w, w_at, w_channel, w_taps, part, at
-):  # fmt: skip
-    """`_row_by_two`, for outputs that one vector holds."""
-    i = 0
-    while i < columns:
-        left, here, to = columns - i, x_at + i, (at + i) * PAIR
-        if LONGEST - 4 < left <= LONGEST:
-            tile_longest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                         min(left, LONGEST))  # fmt: skip
-            i += LONGEST
-        elif left > SHORT:
-            tile_long(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                      min(left, LONG))  # fmt: skip
-            i += LONG
-        else:
-            tile_short(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                       left)  # fmt: skip
-            i += SHORT
 
 
 @ordered_subroutine
@@ -314,12 +302,9 @@ def convolve(
                         elif two:
                             tile_2_by_4(x, here, row, some_channels, channel, taps, weight, w_at,
                                         w_strides[2], w_taps, part, at * PAIR, 4)  # fmt: skip
-                        elif by_one:
-                            _row_by_one(x, here, columns, some_channels, channel, taps, weight,
-                                        w_at, w_strides[2], w_taps, part, at)  # fmt: skip
                         else:
-                            _row_by_two(x, here, columns, some_channels, channel, taps, weight,
-                                        w_at, w_strides[2], w_taps, part, at)  # fmt: skip
+                            _row(by_one, x, here, columns, some_channels, channel, taps, weight,
+                                 w_at, w_strides[2], w_taps, part, at)  # fmt: skip
                         line += 2 if two else 1
                 _find(first * width + column, count, windows, out_strides, targets)
                 _write(
