@@ -160,12 +160,13 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
     try:
         with init.skip_init():
             return cls(config)
-    except GradientError:
-        raise
-    except (MemoryError, ValueError) as error:  # NumPy's words for too large and far too large
+    except (MemoryError, ValueError) as error:  # too large; NumPy's word for far too large
+        if isinstance(error, GradientError) and not isinstance(error, MemoryError):
+            raise
+        why = str(error).partition("\n")[0]
         raise FileFormatError(
             f"{checkpoint.path}: its configuration asks for larger weights than memory can hold "
-            f"({error})"
+            f"({why})"
         ) from error
 
 

@@ -272,7 +272,7 @@ def test_what_a_wrong_file_is(folder, content, what):
 )
 def test_a_config_that_asks_for_the_whole_machine(folder, changes):
     set_config(folder, **changes)
-    with pytest.raises((StateDictError, FileFormatError)):
+    with pytest.raises((StateDictError, FileFormatError), match="its configuration "):
         load_model(folder)
 
 
