@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import gradient
 from gradient import backends
-from gradient.backends.numpy import gemm, linear, threads
+from gradient.backends.numpy import gemm, kernels, linear, threads
 
 pytestmark = pytest.mark.cpu_only
 
@@ -90,16 +91,33 @@ def test_blocks_do_not_change_a_bit(blocks: tuple[int, int], monkeypatch: Any, r
     a, b, bias = draw(rng, 70, 520), draw(rng, 200, 520), draw(rng, 200)
     products = [lambda: be.matmul(a, b.T), lambda: gemm.GemmKernels.linear(be, a, b, bias)]
     expected = [product() for product in products]
-    monkeypatch.setattr(gemm, "BLOCK_ROWS", blocks[0])
-    monkeypatch.setattr(gemm, "BLOCK_COLUMNS", blocks[1])
+    monkeypatch.setattr(gemm, "_blocks", lambda *sizes: blocks)
     for product, whole in zip(products, expected, strict=True):
         assert product().tobytes() == whole.tobytes()
     assert be.matmul(a[5:30], b[9:75].T).tobytes() == expected[0][5:30, 9:75].tobytes()
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1, 1, 1), (5, 2000, 3, 1), (128, 512, 784, 1), (1040, 192, 768, 1), (64, 64, 64, 48),
+     (1024, 50257, 768, 1), (20000, 40, 16, 2)],
+    ids=str,
+)  # fmt: skip
+def test_blocks_are_whole_tiles_shared_by_threads(sizes: Any, workers: int) -> None:
+    m, n, _, matrices = sizes
+    rows, columns = gemm._blocks(*sizes, workers)
+    family = kernels.load("gemm")
+    assert rows % family.ROWS == columns % family.PAIR == 0
+    assert rows < m + family.ROWS
+    assert columns <= min(family.COLUMNS, n + family.PAIR - 1)
+    blocks = matrices * -(-m // rows) * -(-n // columns)
+    assert math.prod(sizes) < 2 * gemm.BLOCK_PRODUCTS * workers or blocks >= workers
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_threads_do_not_change_a_bit(number: int, pool: Any, rng: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(gemm, "BLOCK_PRODUCTS", 1 << 12)
+    monkeypatch.setattr(gemm, "_blocks", lambda *sizes: (36, 64))
     a, b = draw(rng, 2, 150, 300), draw(rng, 300, 170)
     pool(1)
     expected = be.matmul(a, b)

@@ -24,15 +24,11 @@ FEW_PRODUCTS = 1 << 20
 FEW_ROWS, FEW_COLUMNS = 12, 32
 """Of a result: with less, much of a tile would be computed in vain."""
 
-BLOCK_ROWS, BLOCK_COLUMNS = 384, 512
-"""The largest block of a result that a thread computes at a time."""
-
-BLOCKS = 2
-"""Blocks for each thread into which a product is cut, if it is large enough, so that threads end
-together. More of them would read the same rows and columns more often."""
-
 BLOCK_PRODUCTS = 1 << 22
-"""Multiplications of a block below which packing its operands costs too much."""
+"""Multiplications of a block below which a thread more is not worth its start."""
+
+ROUNDS = 3
+"""The most blocks for each thread among which the best ones are looked for."""
 
 
 class GemmKernels(AttentionDefaults[np.ndarray]):
@@ -105,8 +101,8 @@ def launch(
     a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray, upright: bool = False
 ) -> Any:
     """What `parallel_for` is to be given for out = a @ b (+ bias, a number for each column, or for
-    each row if `upright`), `out` being contiguous. For each 256 of k an element has one chain of
-    sums."""
+    each row if `upright`), `out` being contiguous. An element has one chain of sums for each part
+    of k that is packed at a time."""
     return _launch(a, b, bias, out, False, upright)
 
 
@@ -123,28 +119,40 @@ def _launch(
     *leading, m, n = out.shape
     batch = tuple(leading)
     k, matrices = a.shape[-1], math.prod(batch)
-    rows, columns = _blocks(m, n, k, matrices)
+    workers = threads.get_num_threads()
+    rows, columns = _blocks(m, n, k, matrices, workers)
     bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
     return (
         *(kernels.load("gemm").product, matrices * -(-m // rows) * -(-n // columns), 1),
         *(*_operand(a, batch), *_operand(b, batch), bias, upright),
-        *(out.reshape(-1), n, m, n, k, rows, columns, chained),
+        *(out.reshape(-1), n, m, n, k, rows, columns, chained, workers),
     )
 
 
-def _blocks(m: int, n: int, k: int, matrices: int) -> tuple[int, int]:
-    """The rows and columns of a block."""
+@functools.lru_cache(maxsize=4096)
+def _blocks(m: int, n: int, k: int, matrices: int, workers: int) -> tuple[int, int]:
+    """The rows and columns of the blocks with which threads are ready first, as far as is known.
+
+    In units of the time of a tile, a block takes one for each of its tiles, 1.5 to pack the columns
+    of a panel, 0.5 to read the rows of a tile, and 2 to begin. With one block for each thread,
+    whatever delays one of them delays the product: that counts as 2 per cent.
+    """
     family = kernels.load("gemm")
-    down, across = -(-m // BLOCK_ROWS), -(-n // BLOCK_COLUMNS)
-    wanted = BLOCKS * threads.get_num_threads()
-    while matrices * down * across < wanted and m * n * k >= 2 * BLOCK_PRODUCTS * down * across:
-        if m * across > n * down:
-            down += 1
-        else:
-            across += 1
-    rows = -(-m // (down * family.ROWS)) * family.ROWS
-    columns = -(-n // (across * family.PAIR)) * family.PAIR
-    return rows, columns
+    narrowest = -(-n // family.COLUMNS)
+    fewest = matrices * narrowest
+    most = max(fewest, min(ROUNDS * workers, matrices * (m * n * k // BLOCK_PRODUCTS)))
+    best, least = (m, n), math.inf
+    for across in range(narrowest, max(narrowest, most // matrices) + 1):
+        columns = -(-n // (across * family.PAIR)) * family.PAIR
+        for down in range(1, max(1, most // (matrices * across)) + 1):
+            rows = -(-m // (down * family.ROWS)) * family.ROWS
+            blocks = matrices * -(-m // rows) * -(-n // columns)
+            tiles, panels = rows // family.ROWS, columns // family.PAIR
+            cost = -(-blocks // workers) * (tiles * panels + 1.5 * panels + 0.5 * tiles + 2)
+            cost *= 1.02 if blocks <= workers else 1
+            if cost < least:
+                best, least = (rows, columns), cost
+    return best
 
 
 def _operand(x: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -1,130 +1,53 @@
 """Float32 products a @ b of matrices in any layout, cut into blocks of the result.
 
-A block packs what it reads of `a` into tiles of ROWS rows, and of `b` one panel of two vectors'
-columns at a time, DEPTH of k at a time: the block of `a` stays in the second cache, the panel in
-the first (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008, section
-4). A tile's sums with a panel stay in registers. Rows of `a` whose elements are neighbours in
-memory are read where they are: as quick in the loop, and without the time to pack them.
+A block packs what it reads of `b` into panels of two vectors' columns, up to DEPTH of k at a time:
+they stay in the second cache. Tiles of ROWS rows of `a` go past them, one after another, each of
+which stays in the first cache meanwhile, and their sums with a panel in registers (after Goto and
+van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008, section 4). Rows of `a` whose
+elements are neighbours in memory are read where they are, others are packed a few tiles at a time.
+
+In training, operands come from memory, and the kernel would wait for them for a fifth of its
+time. So a tile asks for what comes next while it computes, a few lines of the cache at a time: the
+rows of the result that it will write, those of `a` that the next tile reads, and what the next
+DEPTH of k or the next block packs of `b`.
 
 Every element is one chain of multiplications and additions in the order of k, or one chain for each
-DEPTH of k, whose results are added in order: the same bits however the result is cut into blocks,
+part of k, whose results are added in order: the same bits however the result is cut into blocks,
 and whatever other rows and columns it has.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.gemm_tile import (
+    PAIR,
+    PARTS,
+    ROWS,
+    SHORT,
+    WIDTH,
+    short_tile,
+    tile,
+)
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, load, store
+from gradient.backends.numpy.kernels.vectors import load, store
 
-DEPTH = 256
-"""Of k, in a packed block."""
+DEPTH = 384
+"""The most of k in a part."""
 
-ROWS = 12 if BYTES == 64 else 6
-"""Rows of a tile: with two vectors each, as many as there are registers for."""
+GROUP = 4 * ROWS
+"""Rows of `a` that are packed at a time."""
 
-SHORT = 4
-"""Rows of the tiles that take what is left."""
-
-WIDTH = LANES[types.float32]
-PAIR = 2 * WIDTH
-"""Columns of a panel."""
+COLUMNS = 16 * PAIR
+"""The most columns of a block, whose panels are in the second cache, with DEPTH rows of them."""
 
 SQUARE = 16
 """Rows of k that are copied together, so that the lines of the cache that tiles share are read
 once."""
 
-I64 = ir.IntType(64)
-
-
-def _tile(height: int) -> Any:
-    """An intrinsic tile(a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add).
-
-    c (height, PAIR) = a (height, count) @ b (count, PAIR), flat float32 arrays all. The rows of `a`
-    and its columns are `a_row` and `a_column` apart, those of c `c_row` and 1; `b` is packed. Sums
-    begin with what is in c if `begin`, which is added to them in the end if `add`.
-    """
-
-    @intrinsic
-    def tile(context, a, a_at, a_row, a_column, b, b_at, count, c, c_at, c_row, begin, add):
-        def generate(context, builder, signature, arguments):
-            a_, a_at_, a_row_, a_column_, b_, b_at_, count_, *rest = arguments
-            c_, c_at_, c_row_, begin_, add_ = rest
-            vector = ir.VectorType(ir.FloatType(), WIDTH)
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{WIDTH}f32", fnty=ir.FunctionType(vector, [vector] * 3)
-            )
-
-            def place(array: Any, value: Any, at: Any) -> Any:
-                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
-
-            def pair(start: Any) -> list[Any]:
-                starts = [start, builder.gep(start, [I64(WIDTH)])]
-                return [builder.bitcast(each, vector.as_pointer()) for each in starts]
-
-            def read(pointer: Any) -> Any:
-                value = builder.load(pointer)
-                value.align = 4
-                return value
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
-                return builder.shuffle_vector(one, one, zeros)
-
-            first, right = place(a, a_, a_at_), place(b, b_, b_at_)
-            rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(height)]
-            held = place(c, c_, c_at_)
-            outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(height)]
-            for out in outs:
-                for each in out:
-                    instructions.prefetch(builder, each)
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(height)]
-            with builder.if_else(begin_) as (then, otherwise):
-                with then:
-                    for out, total in zip(outs, sums, strict=True):
-                        for to, each in zip(out, total, strict=True):
-                            builder.store(read(to), each)
-                with otherwise:
-                    for each in (each for total in sums for each in total):
-                        builder.store(ir.Constant(vector, [0.0] * WIDTH), each)
-            with cgutils.for_range(builder, count_, intp=I64) as loop:
-                panel = pair(builder.gep(right, [builder.mul(loop.index, I64(PAIR))]))
-                column = builder.mul(loop.index, a_column_)
-                numbers = [read(pointer) for pointer in panel]
-                for row, total in zip(rows, sums, strict=True):
-                    factor = splat(builder.load(builder.gep(row, [column])))
-                    for number, each in zip(numbers, total, strict=True):
-                        builder.store(builder.call(fma, [number, factor, builder.load(each)]), each)
-                # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                # registers.
-                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-            with builder.if_else(add_) as (then, otherwise):
-                for branch, adds in ((then, True), (otherwise, False)):
-                    with branch:
-                        for out, total in zip(outs, sums, strict=True):
-                            for to, each in zip(out, total, strict=True):
-                                result = builder.load(each)
-                                if adds:
-                                    result = builder.fadd(read(to), result)
-                                builder.store(result, to).align = 4
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(a, n, n, n, b, n, n, c, n, n, types.boolean, types.boolean), generate
-
-    return tile
-
-
-tile, short_tile = _tile(ROWS), _tile(SHORT)
+LINE = 16
+"""Numbers in a line of the cache."""
 
 
 @ordered_subroutine
@@ -195,16 +118,23 @@ def pack_columns(b, at, row, column, count, n, out, to):
 
 @ordered_subroutine
 def corner_of(
-    a, a_at, a_row, a_column, b, b_at, count, corner, c, to, c_row, rows, columns, begin, add
+    a, a_at, a_row, a_column, b, b_at, count, c, to, c_row, begin, add, rows, columns, corner
 ):  # fmt: skip
-    """`tile`, of so many rows and columns."""
+    """`tile`, of so many rows and columns, by way of `corner` (ROWS * PAIR,)."""
     for r in range(rows):
         for q in range(columns):
             corner[r * PAIR + q] = c[to + r * c_row + q]
+    here, next_c = a.ctypes.data, c.ctypes.data + 4 * to
     if rows == SHORT:
-        short_tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
+        short_tile(
+            a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add,
+            here, 0, 0, next_c, 4 * c_row, 0,
+        )  # fmt: skip
     else:
-        tile(a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add)
+        tile(
+            a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add,
+            here, 0, 0, next_c, 4 * c_row, 0,
+        )  # fmt: skip
     for r in range(rows):
         for q in range(columns):
             c[to + r * c_row + q] = corner[r * PAIR + q]
@@ -226,78 +156,151 @@ def add_to_rows(bias, first, columns, c, at, c_row, rows):
             c[at + i * c_row + j] += bias[first + j]
 
 
+@ordered_subroutine
+def block_at(number, m, n, block_rows, block_columns):
+    """Of a block: its matrix, its first row and column, and those that are behind it."""
+    down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
+    matrix, block = number // (down * across), number % (down * across)
+    top, left = block % down * block_rows, block // down * block_columns
+    return matrix, top, left, min(top + block_rows, m), min(left + block_columns, n)
+
+
+@ordered_subroutine
+def part_of(k):
+    """How much of k is packed at a time: parts of like sizes, of at most DEPTH."""
+    parts = (k + DEPTH - 1) // DEPTH
+    return ((k + parts - 1) // parts + LINE - 1) // LINE * LINE
+
+
+@ordered_subroutine
+def lines_of_rows(panel, panels, row):
+    """Which lines of the next ROWS rows of `a`, read where they are, a tile asks for: the place of
+    the first one and how far behind it the second one is, in numbers. The processor reads the rest
+    of a row by itself."""
+    return min(panel, ROWS - 1) * row, LINE * PARTS if panels >= ROWS else panels * row
+
+
+@ordered_subroutine
+def lines_of_group(tile_number, runs, column):
+    """As `lines_of_rows`, of the next rows that are packed: two neighbours in each of PARTS
+    columns, of which there are so many runs."""
+    place = tile_number % runs * PARTS * column
+    return place + min(2 * (tile_number // runs), GROUP // LINE) * LINE, LINE
+
+
+@ordered_subroutine
+def lines_of_panel(tile_row, runs, row, column):
+    """Which lines of a panel of `b` that is packed later a tile asks for: the place of the first
+    one, how far apart they are, and how far behind each the second one is, in numbers."""
+    if column == 1:  # PARTS of its rows
+        return tile_row % runs * PARTS * row, row, LINE
+    place = tile_row % PARTS * column + tile_row // PARTS % 2 * PARTS * LINE
+    return place, LINE, PARTS * column  # two of its columns
+
+
 @ordered_kernel
 def product(
     start, stop, a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, bias, upright,
-    c, c_row, m, n, k, block_rows, block_columns, chained,
+    c, c_row, m, n, k, block_rows, block_columns, chained, ahead,
 ):  # fmt: skip
     """c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,), or (M, 1) if `upright`):
     its blocks start to stop.
 
     a and b are flat arrays: of each are said where the matrices of the batch begin, and how far
     apart rows and columns are. The matrices of c follow one another, its rows are `c_row` apart;
-    bias may be of size 0. A sum is one chain if `chained`.
+    bias may be of size 0. A sum is one chain if `chained`. The block that a thread computes next is
+    `ahead` blocks further on, as far as can be foreseen.
     """
-    down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
-    high = (min(block_rows, m) + ROWS - 1) // ROWS * ROWS
-    depth = min(DEPTH, k)
-    packed = np.empty(depth * (high + PAIR) + 2 * PAIR + 16, np.float32)
-    panel_at = (-packed.ctypes.data % 64) // 4  # both begin at a line of the cache
-    rows_at = panel_at + depth * PAIR
+    depth = part_of(k)
+    wide = (min(block_columns, n) + PAIR - 1) // PAIR * PAIR
+    packed = np.empty(depth * (GROUP + wide) + 2 * PAIR + LINE, np.float32)
+    panels_at = (-packed.ctypes.data % 64) // 4  # all begin at a line of the cache
+    rows_at = panels_at + depth * wide
     corner = np.zeros(ROWS * PAIR, np.float32)
+    blocks = (m + block_rows - 1) // block_rows * ((n + block_columns - 1) // block_columns)
+    last = blocks * a_starts.size - 1
     for number in range(start, stop):
-        matrix, block = number // (down * across), number % (down * across)
-        top, left = block % down * block_rows, block // down * block_columns
-        bottom, right = min(top + block_rows, m), min(left + block_columns, n)
-        c_at = matrix * m * c_row
-        unpacked = top  # the rows before this one are read where they are
+        matrix, top, left, bottom, right = block_at(number, m, n, block_rows, block_columns)
+        panels = (right - left + PAIR - 1) // PAIR
+        in_place = top  # rows before this one are not packed
         if a_column == 1:
-            unpacked = bottom - (bottom - top) % ROWS % SHORT
-        for p in range(0, k, DEPTH):
-            count, begin, add = min(DEPTH, k - p), p > 0 and chained, p > 0 and not chained
-            a_at = a_starts[matrix] + p * a_column
-            if unpacked < bottom:
-                pack_rows(
-                    a, a_at + unpacked * a_row, a_row, a_column, bottom - unpacked, count,
-                    m - unpacked, packed, rows_at,
-                )  # fmt: skip
+            in_place = bottom - (bottom - top) % ROWS % SHORT
+        for p in range(0, k, depth):
+            count, begin, add = min(depth, k - p), p > 0 and chained, p > 0 and not chained
+            a_at, b_at = a_starts[matrix] + p * a_column, b_starts[matrix] + p * b_row
             for j in range(left, right, PAIR):
-                columns = min(PAIR, right - j)
-                at = b_starts[matrix] + p * b_row + j * b_column
-                pack_columns(b, at, b_row, b_column, count, columns, packed, panel_at)
-                i = top
-                while i < bottom:
-                    part, to = rows_at + (i - unpacked) * count, c_at + i * c_row + j
-                    rows = min(ROWS, bottom - i)
-                    if i < unpacked and rows < ROWS:
-                        rows = SHORT
-                    if i < unpacked and columns == PAIR and rows == SHORT:
-                        short_tile(
-                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
-                            c, to, c_row, begin, add,
+                pack_columns(
+                    b, b_at + j * b_column, b_row, b_column, count, min(PAIR, right - j),
+                    packed, panels_at + (j - left) * count,
+                )  # fmt: skip
+            # What comes after this part: another one of k, or the first one of another block.
+            then_a = a_at + depth * a_column + top * a_row
+            then_b = b_at + depth * b_row + left * b_column
+            if p + depth >= k:
+                then, then_top, then_left, _, _ = block_at(
+                    min(number + ahead, last), m, n, block_rows, block_columns
+                )
+                then_a = a_starts[then] + then_top * a_row
+                then_b = b_starts[then] + then_left * b_column
+            runs = (count + PARTS - 1) // PARTS
+            i = top
+            while i < bottom:
+                rows, group_at = min(ROWS, bottom - i), 0
+                next_row, a_step = i + ROWS, LINE
+                if i < in_place:
+                    rows = ROWS if rows == ROWS else SHORT
+                else:
+                    group_at = (i - in_place) % GROUP
+                    next_row, a_step = i - group_at + GROUP, a_column
+                    if group_at == 0:
+                        pack_rows(
+                            a, a_at + i * a_row, a_row, a_column, min(GROUP, bottom - i), count,
+                            m - i, packed, rows_at,
                         )  # fmt: skip
-                    elif i < unpacked and columns == PAIR:
+                next_a = a_at + next_row * a_row if next_row < bottom else then_a
+                next_b, b_step, b_second = lines_of_panel((i - top) // ROWS, runs, b_row, b_column)
+                a_step, b_step, b_second = 4 * a_step, 4 * b_step, 4 * b_second
+                for panel in range(panels):
+                    j = left + panel * PAIR
+                    columns, to = min(PAIR, right - j), (matrix * m + i) * c_row + j
+                    panel_at = panels_at + (j - left) * count
+                    if i < in_place:
+                        line, a_second = lines_of_rows(panel, panels, a_row)
+                    else:
+                        tile_number = group_at // ROWS * panels + panel
+                        line, a_second = lines_of_group(tile_number, runs, a_column)
+                    soon_a, a_second = a.ctypes.data + 4 * (next_a + line), 4 * a_second
+                    soon_b = b.ctypes.data + 4 * (then_b + next_b + panel * PAIR * b_column)
+                    # Distances that LLVM does not know cost a tile a fifth of its speed.
+                    if i < in_place and columns == PAIR and rows == ROWS:
                         tile(
-                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
-                            c, to, c_row, begin, add,
+                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
+                            begin, add, soon_a, a_step, a_second, soon_b, b_step, b_second,
                         )  # fmt: skip
-                    elif i < unpacked:
+                    elif i < in_place and columns == PAIR:
+                        short_tile(
+                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
+                            begin, add, soon_a, a_step, a_second, soon_b, b_step, b_second,
+                        )  # fmt: skip
+                    elif i < in_place:
                         corner_of(
-                            a, a_at + i * a_row, a_row, a_column, packed, panel_at, count,
-                            corner, c, to, c_row, rows, columns, begin, add,
+                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
+                            begin, add, rows, columns, corner,
                         )  # fmt: skip
                     elif columns == PAIR and rows == ROWS:
                         tile(
-                            packed, part, 1, ROWS, packed, panel_at, count, c, to, c_row, begin, add
+                            packed, rows_at + group_at * count, 1, ROWS, packed, panel_at, count,
+                            c, to, c_row, begin, add,
+                            soon_a, a_step, a_second, soon_b, b_step, b_second,
                         )  # fmt: skip
                     else:
                         corner_of(
-                            packed, part, 1, ROWS, packed, panel_at, count, corner, c, to, c_row,
-                            rows, columns, begin, add,
+                            packed, rows_at + group_at * count, 1, ROWS, packed, panel_at, count,
+                            c, to, c_row, begin, add, rows, columns, corner,
                         )  # fmt: skip
                     if bias.size > 0 and p + count == k:
                         if upright:
                             add_to_columns(bias, i, rows, c, to, c_row, columns)
                         else:
                             add_to_rows(bias, j, columns, c, to, c_row, rows)
-                    i += rows
+                i += rows

@@ -28,13 +28,14 @@ def fma(builder: Any, a: Value, b: Value, c: Value) -> Value:
     return _call(builder, "llvm.fmuladd.v16f32", FLOATS, a, b, c)
 
 
-def prefetch(builder: Any, place: Value) -> None:
-    """Ask for the cache line at an address, which need not be in an array, to be read soon."""
+def prefetch(builder: Any, place: Value, cache: int = 1) -> None:
+    """Ask for the cache line at an address, which need not be in an array, to be read soon, into
+    this cache (1 to 3) and those behind it."""
     name = "llvm.prefetch.p0"
     type_ = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     function = builder.module.globals.get(name) or ir.Function(builder.module, type_, name)
     place = builder.bitcast(place, I8.as_pointer())
-    builder.call(function, [place, I32(0), I32(3), I32(1)])  # to read, into all caches, data
+    builder.call(function, [place, I32(0), I32(4 - cache), I32(1)])  # to read, data
 
 
 def dot(builder: Any, total: Value, codes: Value, x: Value, bits: int) -> Value:
