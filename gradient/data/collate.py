@@ -88,24 +88,21 @@ def _numbers(batch: Sequence[Any]) -> Tensor:
 
 def _stack(batch: Sequence[Any]) -> Tensor:
     arrays = [item.array if isinstance(item, Tensor) else item for item in batch]
-    shapes = {tuple(array.shape) for array in arrays}
+    shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ShapeError(
             "default_collate: the samples of a batch have different shapes, "
             f"{', '.join(map(str, sorted(shapes)[:4]))}; make them equal in the dataset, or pad "
             "them in a collate_fn"
         )
-    if not all(map(_is_plain, batch)):
+    tensors = [item for item in batch if isinstance(item, Tensor)]
+    nodes, devices = {item.node for item in tensors}, {item.backend.device for item in tensors}
+    if not (nodes <= {None} and devices <= {"cpu"}):
         return stack([item if isinstance(item, Tensor) else _as_tensor(item) for item in batch], 0)
     # The usual case, without one differentiable op for each sample.
     (shape,) = shapes
     joined = np.concatenate(arrays) if shape else np.stack(arrays)  # it is the quicker one
     return _as_tensor(joined.reshape(len(arrays), *shape))
-
-
-def _is_plain(item: Any) -> bool:
-    """Whether it is an array of NumPy, or a tensor on the CPU without a graph."""
-    return not isinstance(item, Tensor) or (item.node is None and item.backend.device == "cpu")
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +44,52 @@ def start_all(number: int) -> None:
 def numbers_from(number: int) -> Iterator[None]:
     """Within the block these generators start from seed `number`; after it they go on as before."""
     python, ours = random.getstate(), default_generator.get_state()
-    numpy = np.random.get_state(legacy=False)  # as a dict, which is twice as fast
-    start_all(number)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        default_generator.set_state(ours)
+    with _numpy.lent():
+        start_all(number)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            default_generator.set_state(ours)
+
+
+class _GlobalNumPy:
+    """The generator of `np.random.rand` and its kin, lent without a copy of its state, which takes
+    longer than all else that a small batch needs: another bit generator stands in its place.
+
+    That drops the second one of a pair of normal numbers, if only the first was drawn. So the state
+    is copied nevertheless if anything was drawn since it was known that there is none.
+    """
+
+    def __init__(self) -> None:
+        self._instead = np.random.MT19937(0)
+        self._without_second: bytes | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within the block it draws from a generator which is to be seeded first."""
+        theirs, state = np.random.get_bit_generator(), None
+        lent = theirs is self._instead  # already, by a loader in a dataset or in another thread
+        if lent or self._without_second is None or _words(theirs) != self._without_second:
+            state = np.random.get_state(legacy=False)
+        if not lent:
+            np.random.set_bit_generator(self._instead)
+        try:
+            yield
+        finally:
+            if not lent:
+                np.random.set_bit_generator(theirs)
+                self._without_second = _words(theirs)
+            if state is not None and (lent or state["has_gauss"]):
+                np.random.set_state(state)
+                self._without_second = None
+
+
+def _words(generator: np.random.BitGenerator) -> bytes | None:
+    """The state of a Mersenne Twister: 624 words of 32 bits and how many are used."""
+    if type(generator) is not np.random.MT19937:
+        return None
+    return ctypes.string_at(generator.ctypes.state_address, 4 * 625)
+
+
+_numpy = _GlobalNumPy()

@@ -12,7 +12,7 @@ from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts
 from gradient.backends.placement import on_device_of
-from gradient.dtypes import dtype_of
+from gradient.dtypes import BY_NUMPY, dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -151,7 +151,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
-    dtype_of(ndarray.dtype)  # raises for dtypes that tensors do not have
+    if ndarray.dtype not in BY_NUMPY:
+        dtype_of(ndarray.dtype)  # raises
     return wrap(ndarray, backends.get("cpu"))
 
 

@@ -463,6 +463,46 @@ def test_a_loader_leaves_the_programs_own_random_numbers_alone():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
 
 
+@pytest.mark.parametrize("draws", [0, 1, 2, 3])
+def test_a_loader_keeps_the_second_normal_number_of_numpys_pairs(draws):
+    """np.random.normal draws two at a time and keeps the second, batch after batch."""
+    np.random.seed(3)
+    expected = np.random.normal(size=4 * draws + 8).tolist()
+    np.random.seed(3)
+    got = []
+    for _ in DataLoader(Augmented(16), 4):
+        got += [np.random.normal() for _ in range(draws)]
+    assert got + np.random.normal(size=8).tolist() == expected
+
+
+def test_a_loader_within_a_dataset_draws_from_its_own_random_numbers():
+    class Nested(Augmented):
+        def __getitem__(self, index):
+            before = np.random.rand()
+            inner = [batch.tolist() for batch, _ in DataLoader(Augmented(4), 2)]
+            return np.array([before, np.random.rand(), *np.ravel(inner)])
+
+    np.random.seed(5)
+    expected = np.random.rand(3).tolist()
+    np.random.seed(5)
+    gradient.manual_seed(0)
+    first = [batch.tolist() for batch in DataLoader(Nested(4), 2)]
+    gradient.manual_seed(0)
+    assert [batch.tolist() for batch in DataLoader(Nested(4), 2)] == first
+    assert np.random.rand(3).tolist() == expected
+
+
+def test_a_loader_gives_back_a_bit_generator_of_another_kind():
+    before, other = np.random.get_bit_generator(), np.random.PCG64(7)
+    np.random.set_bit_generator(other)
+    try:
+        list(DataLoader(Augmented(8), 4))
+        assert np.random.get_bit_generator() is other
+        assert np.random.rand() == np.random.Generator(np.random.PCG64(7)).random()
+    finally:
+        np.random.set_bit_generator(before)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("own_generator", [False, True])
 @pytest.mark.parametrize("taken", [1, 3, 6, 8])
