@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.random import mtrand
 
 from gradient.random import rand, randint, randperm
 from gradient.tensor.generator import Generator, default_generator
@@ -68,17 +69,17 @@ class _GlobalNumPy:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Within the block it draws from a generator which is to be seeded first."""
-        theirs, state = np.random.get_bit_generator(), None
+        theirs, state = mtrand.get_bit_generator(), None
         lent = theirs is self._instead  # already, by a loader in a dataset or in another thread
         if lent or self._without_second is None or _words(theirs) != self._without_second:
             state = np.random.get_state(legacy=False)
         if not lent:
-            np.random.set_bit_generator(self._instead)
+            mtrand.set_bit_generator(self._instead)
         try:
             yield
         finally:
             if not lent:
-                np.random.set_bit_generator(theirs)
+                mtrand.set_bit_generator(theirs)
                 self._without_second = _words(theirs)
             if state is not None and (lent or state["has_gauss"]):
                 np.random.set_state(state)
