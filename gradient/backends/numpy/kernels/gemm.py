@@ -31,7 +31,7 @@ from gradient.backends.numpy.kernels.gemm_tile import (
     tile,
 )
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import load, store
+from gradient.backends.numpy.kernels.vectors import add_product, fill, load, store
 
 DEPTH = 384
 """The most of k in a part."""
@@ -143,16 +143,26 @@ def corner_of(
 @ordered_subroutine
 def add_to_columns(bias, first, rows, c, at, c_row, columns):
     """c (rows, columns) += bias[:, None], from its number `first` on."""
+    one, whole = fill(c.dtype.type(1)), columns // WIDTH * WIDTH
     for i in range(rows):
-        for j in range(columns):
+        for j in range(0, whole, WIDTH):
+            place = at + i * c_row + j
+            store(c, place, add_product(load(c, place), bias[first + i], one))
+        for j in range(whole, columns):
             c[at + i * c_row + j] += bias[first + i]
 
 
 @ordered_subroutine
 def add_to_rows(bias, first, columns, c, at, c_row, rows):
     """c (rows, columns) += bias, from its number `first` on."""
+    whole = columns // WIDTH * WIDTH
+    for j in range(0, whole, WIDTH):
+        number = load(bias, first + j)
+        for i in range(rows):
+            place = at + i * c_row + j
+            store(c, place, add_product(load(c, place), c.dtype.type(1), number))
     for i in range(rows):
-        for j in range(columns):
+        for j in range(whole, columns):
             c[at + i * c_row + j] += bias[first + j]
 
 
