@@ -27,6 +27,8 @@ from gradient.backends.numpy.kernels.gemm_tile import (
     ROWS,
     SHORT,
     WIDTH,
+    packed_short_tile,
+    packed_tile,
     short_tile,
     tile,
 )
@@ -118,21 +120,31 @@ def pack_columns(b, at, row, column, count, n, out, to):
 
 @ordered_subroutine
 def corner_of(
-    a, a_at, a_row, a_column, b, b_at, count, c, to, c_row, begin, add, rows, columns, corner
+    a, a_at, a_row, is_packed, b, b_at, count, c, to, c_row, begin, add, rows, columns, corner
 ):  # fmt: skip
     """`tile`, of so many rows and columns, by way of `corner` (ROWS * PAIR,)."""
     for r in range(rows):
         for q in range(columns):
             corner[r * PAIR + q] = c[to + r * c_row + q]
     here, next_c = a.ctypes.data, c.ctypes.data + 4 * to
-    if rows == SHORT:
+    if rows == SHORT and is_packed:
+        packed_short_tile(
+            a, a_at, a_row, b, b_at, count, corner, 0, PAIR, begin, add,
+            here, 0, 0, next_c, 4 * c_row, 0,
+        )  # fmt: skip
+    elif rows == SHORT:
         short_tile(
-            a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add,
+            a, a_at, a_row, b, b_at, count, corner, 0, PAIR, begin, add,
+            here, 0, 0, next_c, 4 * c_row, 0,
+        )  # fmt: skip
+    elif is_packed:
+        packed_tile(
+            a, a_at, a_row, b, b_at, count, corner, 0, PAIR, begin, add,
             here, 0, 0, next_c, 4 * c_row, 0,
         )  # fmt: skip
     else:
         tile(
-            a, a_at, a_row, a_column, b, b_at, count, corner, 0, PAIR, begin, add,
+            a, a_at, a_row, b, b_at, count, corner, 0, PAIR, begin, add,
             here, 0, 0, next_c, 4 * c_row, 0,
         )  # fmt: skip
     for r in range(rows):
@@ -281,31 +293,30 @@ def product(
                         line, a_second = lines_of_group(tile_number, runs, a_column)
                     soon_a, a_second = a.ctypes.data + 4 * (next_a + line), 4 * a_second
                     soon_b = b.ctypes.data + 4 * (then_b + next_b + panel * PAIR * b_column)
-                    # Distances that LLVM does not know cost a tile a fifth of its speed.
                     if i < in_place and columns == PAIR and rows == ROWS:
                         tile(
-                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
+                            a, a_at + i * a_row, a_row, packed, panel_at, count, c, to, c_row,
                             begin, add, soon_a, a_step, a_second, soon_b, b_step, b_second,
                         )  # fmt: skip
                     elif i < in_place and columns == PAIR:
                         short_tile(
-                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
+                            a, a_at + i * a_row, a_row, packed, panel_at, count, c, to, c_row,
                             begin, add, soon_a, a_step, a_second, soon_b, b_step, b_second,
                         )  # fmt: skip
                     elif i < in_place:
                         corner_of(
-                            a, a_at + i * a_row, a_row, 1, packed, panel_at, count, c, to, c_row,
-                            begin, add, rows, columns, corner,
+                            a, a_at + i * a_row, a_row, False, packed, panel_at, count,
+                            c, to, c_row, begin, add, rows, columns, corner,
                         )  # fmt: skip
                     elif columns == PAIR and rows == ROWS:
-                        tile(
-                            packed, rows_at + group_at * count, 1, ROWS, packed, panel_at, count,
+                        packed_tile(
+                            packed, rows_at + group_at * count, 1, packed, panel_at, count,
                             c, to, c_row, begin, add,
                             soon_a, a_step, a_second, soon_b, b_step, b_second,
                         )  # fmt: skip
                     else:
                         corner_of(
-                            packed, rows_at + group_at * count, 1, ROWS, packed, panel_at, count,
+                            packed, rows_at + group_at * count, 1, True, packed, panel_at, count,
                             c, to, c_row, begin, add, rows, columns, corner,
                         )  # fmt: skip
                     if bias.size > 0 and p + count == k:
