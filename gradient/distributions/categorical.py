@@ -95,13 +95,10 @@ class OneHotCategorical(Distribution):
         shape = self._categorical.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args)
 
-    probs = same_as("_categorical.probs")
-    logits = same_as("_categorical.logits")
-    param_shape = same_as("_categorical.param_shape")
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs
+    probs: Tensor = same_as("_categorical.probs")
+    logits: Tensor = same_as("_categorical.logits")
+    param_shape: Any = same_as("_categorical.param_shape")
+    mean: Tensor = same_as("probs")
 
     @property
     def mode(self) -> Tensor:

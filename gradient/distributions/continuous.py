@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import (
-    Distribution,
-    broadcast_all,
-    tensor_and_shape,
-)
+from gradient.distributions.distribution import Distribution, broadcast_all, same_as
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
 from gradient.random import rand
@@ -47,7 +43,7 @@ class Uniform(_Continuous):
 
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None) -> None:
         self.low, self.high = broadcast_all("Uniform", low, high)
-        super().__init__(tensor_and_shape(self.low), validate_args=validate_args)
+        super().__init__(self.low.shape, validate_args=validate_args)
 
     def _check_parameters(self) -> None:
         if not bool((self.low < self.high).all()):
@@ -99,7 +95,7 @@ class Exponential(_Continuous):
 
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = broadcast_all("Exponential", rate)
-        super().__init__(tensor_and_shape(self.rate), validate_args=validate_args)
+        super().__init__(self.rate.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -144,15 +140,13 @@ class LocationScale(_Continuous):
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(type(self).__name__, loc, scale)
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
+        super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return self.loc
 
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mode: Tensor = same_as("loc")
 
 
 class Laplace(LocationScale):

@@ -11,12 +11,7 @@ from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.by_probability import ByProbability
 from gradient.distributions.count_sampling import binomial, poisson
-from gradient.distributions.distribution import (
-    Distribution,
-    broadcast_all,
-    listed,
-    tensor_and_shape,
-)
+from gradient.distributions.distribution import Distribution, broadcast_all, listed, same_as
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
@@ -48,9 +43,7 @@ class Bernoulli(ByProbability):
         self._take(probs, logits)
         super().__init__(self._param.shape, validate_args=validate_args)
 
-    @property
-    def mean(self) -> Tensor:
-        return self.probs
+    mean: Tensor = same_as("probs")
 
     @property
     def mode(self) -> Tensor:
@@ -246,19 +239,15 @@ class Poisson(Distribution):
 
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = broadcast_all("Poisson", rate)
-        super().__init__(tensor_and_shape(self.rate), validate_args=validate_args)
+        super().__init__(self.rate.shape, validate_args=validate_args)
 
-    @property
-    def mean(self) -> Tensor:
-        return self.rate
+    mean: Tensor = same_as("rate")
 
     @property
     def mode(self) -> Tensor:
         return self.rate.floor()
 
-    @property
-    def variance(self) -> Tensor:
-        return self.rate
+    variance: Tensor = same_as("rate")
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with no_grad():

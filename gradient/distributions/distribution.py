@@ -20,8 +20,9 @@ __all__ = [
 
 
 def same_as(path: str) -> Any:
-    """A property that has what a part has: `loc = same_as("base_dist.loc")`."""
-    return property(attrgetter(path))
+    """A property that has what another has, or that of a part: `loc = same_as("base_dist.loc")`."""
+    value_of = attrgetter(path)
+    return property(lambda self: value_of(self))  # whose help is the base class's
 
 
 class Distribution:
@@ -226,11 +227,6 @@ def broadcast_all(name: str, *values: Any) -> tuple[Tensor, ...]:
     else:
         made = [tensor(float(v)) for v in values]
     return tuple(broadcast_tensors(*made))
-
-
-def tensor_and_shape(*values: Any) -> Size:
-    """The batch shape of parameters that were broadcast."""
-    return Size(values[0].shape)
 
 
 def sum_rightmost(value: Tensor, dims: int) -> Tensor:

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import (
-    Distribution,
-    broadcast_all,
-    tensor_and_shape,
-)
+from gradient.distributions.distribution import Distribution, broadcast_all, same_as
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
@@ -40,7 +36,7 @@ class Gamma(Distribution):
 
     def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
         self.concentration, self.rate = broadcast_all("Gamma", concentration, rate)
-        super().__init__(tensor_and_shape(self.rate), validate_args=validate_args)
+        super().__init__(self.rate.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -221,15 +217,13 @@ class StudentT(Distribution):
         self, df: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None
     ) -> None:
         self.df, self.loc, self.scale = broadcast_all("StudentT", df, loc, scale)
-        super().__init__(tensor_and_shape(self.df), validate_args=validate_args)
+        super().__init__(self.df.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
         return where(self.df > 1, self.loc, math.nan)
 
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mode: Tensor = same_as("loc")
 
     @property
     def variance(self) -> Tensor:
@@ -269,7 +263,7 @@ class FisherSnedecor(Distribution):
 
     def __init__(self, df1: Any, df2: Any, validate_args: bool | None = None) -> None:
         self.df1, self.df2 = broadcast_all("FisherSnedecor", df1, df2)
-        super().__init__(tensor_and_shape(self.df1), validate_args=validate_args)
+        super().__init__(self.df1.shape, validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, broadcast_all, tensor_and_shape
+from gradient.distributions.distribution import Distribution, broadcast_all, same_as
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
@@ -31,7 +31,7 @@ class GeneralizedPareto(Distribution):
     ) -> None:
         given = broadcast_all("GeneralizedPareto", loc, scale, concentration)
         self.loc, self.scale, self.concentration = given
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
+        super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
     def support(self) -> Any:
@@ -53,9 +53,7 @@ class GeneralizedPareto(Distribution):
         k = where(fits, self.concentration, 0.5)
         return where(fits, self.loc + self.scale / (1 - k), math.nan)
 
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mode: Tensor = same_as("loc")
 
     @property
     def variance(self) -> Tensor:

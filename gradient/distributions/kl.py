@@ -17,7 +17,8 @@ from gradient.distributions.multivariate_normal import (
     half_log_det,
     mahalanobis,
 )
-from gradient.distributions.normal import HalfNormal, Normal
+from gradient.distributions.normal import Normal
+from gradient.distributions.of_simpler import HalfNormal
 from gradient.distributions.transformed import Independent, TransformedDistribution
 from gradient.linalg.solving import solve_triangular
 from gradient.ops.special import digamma, lgamma
@@ -71,9 +72,13 @@ def _normal(p: Normal, q: Normal) -> Tensor:
 
 @register_kl(MultivariateNormal, MultivariateNormal)
 def _multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tensor:
+    return between_normals(p, q, p._unbroadcasted_scale_tril, q._unbroadcasted_scale_tril)
+
+
+def between_normals(p: Any, q: Any, own: Tensor, other: Tensor) -> Tensor:
+    """Of two normal distributions of vectors, with the Cholesky factors of their covariances."""
     if p.event_shape != q.event_shape:
-        raise ValueError("kl_divergence: the event shapes of two MultivariateNormals differ")
-    own, other = p._unbroadcasted_scale_tril, q._unbroadcasted_scale_tril
+        raise ValueError("kl_divergence: the event shapes of two normal distributions differ")
     trace = (solve_triangular(other, own, upper=False) ** 2).sum((-2, -1))
     distance = mahalanobis(other, q.loc - p.loc)
     return half_log_det(other) - half_log_det(own) + 0.5 * (trace + distance - p.event_shape[0])
@@ -173,7 +178,7 @@ def _gumbel(p: Gumbel, q: Gumbel) -> Tensor:
 
 @register_kl(HalfNormal, HalfNormal)
 def _half_normal(p: HalfNormal, q: HalfNormal) -> Tensor:
-    return _normal(p.base_dist, q.base_dist)
+    return kl_divergence(p.base_dist, q.base_dist)
 
 
 @register_kl(Independent, Independent)

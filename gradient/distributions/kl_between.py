@@ -25,12 +25,11 @@ from gradient.distributions.continuous_bernoulli import ContinuousBernoulli
 from gradient.distributions.counting import Bernoulli, Binomial, Poisson
 from gradient.distributions.distribution import Distribution
 from gradient.distributions.gamma import Beta, Gamma
-from gradient.distributions.kl import register_kl
+from gradient.distributions.kl import between_normals, register_kl
 from gradient.distributions.low_rank_normal import LowRankMultivariateNormal
-from gradient.distributions.multivariate_normal import MultivariateNormal, half_log_det, mahalanobis
+from gradient.distributions.multivariate_normal import MultivariateNormal
 from gradient.distributions.normal import Normal
 from gradient.distributions.of_simpler import Pareto
-from gradient.linalg.solving import solve_triangular
 from gradient.ops.elementwise import erf
 from gradient.ops.special import digamma, lgamma, xlogy
 from gradient.tensor import Tensor
@@ -232,13 +231,7 @@ def _cauchy(p: Cauchy, q: Cauchy) -> Tensor:
 
 
 def _low_rank(p: Any, q: Any) -> Tensor:
-    """Of two normal distributions of vectors, one or both of low rank."""
-    if p.event_shape != q.event_shape:
-        raise ValueError("kl_divergence: the event shapes of two normal distributions differ")
-    own, other = p.scale_tril, q.scale_tril
-    trace = (solve_triangular(other, own, upper=False) ** 2).sum((-2, -1))
-    distance = mahalanobis(other, q.loc - p.loc)
-    return half_log_det(other) - half_log_det(own) + 0.5 * (trace + distance - p.event_shape[0])
+    return between_normals(p, q, p.scale_tril, q.scale_tril)
 
 
 register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)(_low_rank)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution
+from gradient.distributions.distribution import Distribution, same_as
 from gradient.distributions.multivariate_normal import half_log_det, mahalanobis
 from gradient.errors import ArgumentError, sentence
 from gradient.linalg.decompositions import cholesky
@@ -90,13 +90,8 @@ class LowRankMultivariateNormal(Distribution):
             vars(made).pop(name, None)
         return made
 
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mean: Tensor = same_as("loc")
+    mode: Tensor = same_as("loc")
 
     @property
     def variance(self) -> Tensor:

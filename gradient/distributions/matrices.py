@@ -9,7 +9,7 @@ from typing import Any
 
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, broadcast_all, tensor_and_shape
+from gradient.distributions.distribution import Distribution, broadcast_all
 from gradient.distributions.gamma import Beta, Chi2
 from gradient.distributions.multivariate_normal import (
     factor_of,
@@ -47,7 +47,7 @@ class LKJCholesky(Distribution):
             raise ArgumentError(sentence("LKJCholesky", "dim of at least 2", dim))
         self.dim = dim
         (self.concentration,) = broadcast_all("LKJCholesky", concentration)
-        super().__init__(tensor_and_shape(self.concentration), (dim, dim), validate_args)
+        super().__init__(self.concentration.shape, (dim, dim), validate_args)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with no_grad():

@@ -45,9 +45,9 @@ class Multinomial(Distribution):
     def support(self) -> Any:
         return constraints.multinomial(self.total_count)
 
-    probs = same_as("_categorical.probs")
-    logits = same_as("_categorical.logits")
-    param_shape = same_as("_categorical.param_shape")
+    probs: Tensor = same_as("_categorical.probs")
+    logits: Tensor = same_as("_categorical.logits")
+    param_shape: Any = same_as("_categorical.param_shape")
 
     @property
     def mean(self) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution
+from gradient.distributions.distribution import Distribution, same_as
 from gradient.errors import ArgumentError, sentence
 from gradient.linalg.decompositions import cholesky
 from gradient.linalg.solving import solve_triangular
@@ -83,13 +83,8 @@ class MultivariateNormal(Distribution):
         made._unbroadcasted_scale_tril = factor
         return made
 
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mean: Tensor = same_as("loc")
+    mode: Tensor = same_as("loc")
 
     @property
     def variance(self) -> Tensor:

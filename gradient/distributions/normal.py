@@ -1,4 +1,4 @@
-"""The normal distribution and those that are made of it."""
+"""The normal distribution, and its exponential."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from gradient.distributions import constraints
 from gradient.distributions.continuous import LocationScale
 from gradient.distributions.distribution import same_as
 from gradient.distributions.transformed import TransformedDistribution
-from gradient.distributions.transforms.elementwise import AbsTransform, ExpTransform
+from gradient.distributions.transforms.elementwise import ExpTransform
 from gradient.random import randn
 from gradient.tensor import Tensor
-from gradient.tensor.creation import full_like, zeros_like
-from gradient.tensor.joining import where
 
 __all__ = [
-    "HalfNormal",
     "LogNormal",
     "Normal",
 ]
@@ -28,9 +25,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 class Normal(LocationScale):
     """Of mean `loc` and standard deviation `scale`."""
 
-    @property
-    def stddev(self) -> Tensor:
-        return self.scale
+    stddev: Tensor = same_as("scale")
 
     @property
     def variance(self) -> Tensor:
@@ -69,8 +64,8 @@ class LogNormal(TransformedDistribution):
         base = Normal(loc, scale, validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
 
-    loc = same_as("base_dist.loc")
-    scale = same_as("base_dist.scale")
+    loc: Tensor = same_as("base_dist.loc")
+    scale: Tensor = same_as("base_dist.scale")
 
     @property
     def mean(self) -> Tensor:
@@ -87,45 +82,3 @@ class LogNormal(TransformedDistribution):
 
     def entropy(self) -> Tensor:
         return self.base_dist.entropy() + self.loc
-
-
-class HalfNormal(TransformedDistribution):
-    """`|x|` of a `Normal(0, scale)`."""
-
-    has_rsample = True
-    arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative
-    base_dist: Normal
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        base = Normal(0, scale, validate_args)
-        super().__init__(base, AbsTransform(), validate_args=validate_args)
-
-    scale = same_as("base_dist.scale")
-
-    @property
-    def mean(self) -> Tensor:
-        return self.scale * math.sqrt(2 / math.pi)
-
-    @property
-    def mode(self) -> Tensor:
-        return zeros_like(self.scale.detach())
-
-    @property
-    def variance(self) -> Tensor:
-        return self.scale**2 * (1 - 2 / math.pi)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        density = self.base_dist.log_prob(value) + math.log(2)
-        return where(value >= 0, density, full_like(density.detach(), -math.inf))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return 2 * self.base_dist.cdf(value) - 1
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return self.base_dist.icdf((value + 1) / 2)
-
-    def entropy(self) -> Tensor:
-        return self.base_dist.entropy() - math.log(2)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from gradient.distributions import constraints
-from gradient.distributions.continuous import EULER, Cauchy, Exponential, Uniform
+from gradient.distributions.continuous import EULER, Cauchy, Exponential, LocationScale, Uniform
 from gradient.distributions.distribution import broadcast_all, same_as
 from gradient.distributions.gamma import Gamma
 from gradient.distributions.normal import Normal
@@ -25,6 +25,7 @@ from gradient.tensor.joining import where
 
 __all__ = [
     "HalfCauchy",
+    "HalfNormal",
     "InverseGamma",
     "Kumaraswamy",
     "LogisticNormal",
@@ -33,31 +34,21 @@ __all__ = [
 ]
 
 
-class HalfCauchy(TransformedDistribution):
-    """`|x|` of a `Cauchy(0, scale)`; its mean is infinite."""
+class _Half(TransformedDistribution):
+    """`|x|` of a distribution around 0."""
 
     has_rsample = True
     arg_constraints = {"scale": constraints.positive}
     support = constraints.nonnegative
-    base_dist: Cauchy
 
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        base = Cauchy(0, scale, validate_args)
+    def __init__(self, base: LocationScale, validate_args: bool | None) -> None:
         super().__init__(base, AbsTransform(), validate_args=validate_args)
 
-    scale = same_as("base_dist.scale")
-
-    @property
-    def mean(self) -> Tensor:
-        return self.base_dist.variance
+    scale: Tensor = same_as("base_dist.scale")
 
     @property
     def mode(self) -> Tensor:
         return zeros_like(self.scale.detach())
-
-    @property
-    def variance(self) -> Tensor:
-        return self.base_dist.variance
 
     def log_prob(self, value: Tensor) -> Tensor:
         self._validate_sample(value)
@@ -74,6 +65,31 @@ class HalfCauchy(TransformedDistribution):
         return self.base_dist.entropy() - math.log(2)
 
 
+class HalfCauchy(_Half):
+    """`|x|` of a `Cauchy(0, scale)`; its mean is infinite."""
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        super().__init__(Cauchy(0, scale, validate_args), validate_args)
+
+    mean: Tensor = same_as("base_dist.variance")
+    variance: Tensor = same_as("base_dist.variance")
+
+
+class HalfNormal(_Half):
+    """`|x|` of a `Normal(0, scale)`."""
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        super().__init__(Normal(0, scale, validate_args), validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.scale * math.sqrt(2 / math.pi)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale**2 * (1 - 2 / math.pi)
+
+
 class InverseGamma(TransformedDistribution):
     """`1 / x` of a `Gamma(concentration, rate)`."""
 
@@ -86,8 +102,8 @@ class InverseGamma(TransformedDistribution):
         base = Gamma(concentration, rate, validate_args)
         super().__init__(base, PowerTransform(-1.0), validate_args=validate_args)
 
-    concentration = same_as("base_dist.concentration")
-    rate = same_as("base_dist.rate")
+    concentration: Tensor = same_as("base_dist.concentration")
+    rate: Tensor = same_as("base_dist.rate")
 
     @property
     def mean(self) -> Tensor:
@@ -129,9 +145,7 @@ class Pareto(TransformedDistribution):
         a = self.alpha.clamp(min=1)
         return a * self.scale / (a - 1)
 
-    @property
-    def mode(self) -> Tensor:
-        return self.scale
+    mode: Tensor = same_as("scale")
 
     @property
     def variance(self) -> Tensor:
@@ -239,5 +253,5 @@ class LogisticNormal(TransformedDistribution):
             base = base.expand((1,))
         super().__init__(base, StickBreakingTransform(), validate_args=validate_args)
 
-    loc = same_as("base_dist.base_dist.loc")
-    scale = same_as("base_dist.base_dist.scale")
+    loc: Tensor = same_as("base_dist.base_dist.loc")
+    scale: Tensor = same_as("base_dist.base_dist.scale")

@@ -73,9 +73,9 @@ class RelaxedBernoulli(TransformedDistribution):
         base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args=validate_args)
 
-    temperature = same_as("base_dist.temperature")
-    probs = same_as("base_dist.probs")
-    logits = same_as("base_dist.logits")
+    temperature: Tensor = same_as("base_dist.temperature")
+    probs: Tensor = same_as("base_dist.probs")
+    logits: Tensor = same_as("base_dist.logits")
 
 
 class ExpRelaxedCategorical(ByProbability):
@@ -140,6 +140,6 @@ class RelaxedOneHotCategorical(TransformedDistribution):
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args=validate_args)
 
-    temperature = same_as("base_dist.temperature")
-    probs = same_as("base_dist.probs")
-    logits = same_as("base_dist.logits")
+    temperature: Tensor = same_as("base_dist.temperature")
+    probs: Tensor = same_as("base_dist.probs")
+    logits: Tensor = same_as("base_dist.logits")

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, sum_rightmost
+from gradient.distributions.distribution import Distribution, same_as, sum_rightmost
 from gradient.distributions.transforms.base import ComposeTransform, Transform, composed
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
@@ -48,17 +48,9 @@ class Independent(Distribution):
         found = self.base_dist.support
         return constraints.independent(found, dims) if dims else found
 
-    @property
-    def mean(self) -> Tensor:
-        return self.base_dist.mean
-
-    @property
-    def mode(self) -> Tensor:
-        return self.base_dist.mode
-
-    @property
-    def variance(self) -> Tensor:
-        return self.base_dist.variance
+    mean: Tensor = same_as("base_dist.mean")
+    mode: Tensor = same_as("base_dist.mode")
+    variance: Tensor = same_as("base_dist.variance")
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self.base_dist.sample(sample_shape)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradient.autograd import no_grad
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, broadcast_all, tensor_and_shape
+from gradient.distributions.distribution import Distribution, broadcast_all, same_as
 from gradient.ops.special import bessel_ie
 from gradient.random import rand
 from gradient.tensor import Tensor
@@ -34,15 +34,10 @@ class VonMises(Distribution):
 
     def __init__(self, loc: Any, concentration: Any, validate_args: bool | None = None) -> None:
         self.loc, self.concentration = broadcast_all("VonMises", loc, concentration)
-        super().__init__(tensor_and_shape(self.loc), validate_args=validate_args)
+        super().__init__(self.loc.shape, validate_args=validate_args)
 
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
+    mean: Tensor = same_as("loc")
+    mode: Tensor = same_as("loc")
 
     @property
     def variance(self) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradient.distributions import constraints
 from gradient.distributions.constraints import Constraint
-from gradient.distributions.distribution import sum_rightmost
+from gradient.distributions.distribution import same_as, sum_rightmost
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.tensor import Size, Tensor
 from gradient.tensor.creation import zeros_like
@@ -121,17 +121,9 @@ class _Inverse(Transform):
         self._inv = transform
         self.bijective = transform.bijective
 
-    @property
-    def domain(self) -> Constraint:  # type: ignore[override]
-        return self._inv.codomain
-
-    @property
-    def codomain(self) -> Constraint:  # type: ignore[override]
-        return self._inv.domain
-
-    @property
-    def sign(self) -> Any:
-        return self._inv.sign
+    domain: Constraint = same_as("_inv.codomain")
+    codomain: Constraint = same_as("_inv.domain")
+    sign: Any = same_as("_inv.sign")
 
     @property
     def inv(self) -> Transform:
@@ -259,9 +251,7 @@ class IndependentTransform(Transform):
         self.domain = constraints.independent(base_transform.domain, reinterpreted_batch_ndims)
         self.codomain = constraints.independent(base_transform.codomain, reinterpreted_batch_ndims)
 
-    @property
-    def sign(self) -> Any:
-        return self.base_transform.sign
+    sign: Any = same_as("base_transform.sign")
 
     def _call(self, x: Tensor) -> Tensor:
         return self.base_transform(x)

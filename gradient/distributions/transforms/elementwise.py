@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient import functional as F
 from gradient.distributions import constraints
-from gradient.distributions.distribution import Distribution, sum_rightmost
+from gradient.distributions.distribution import Distribution, same_as, sum_rightmost
 from gradient.distributions.transforms.base import Transform
 from gradient.dtypes import finfo
 from gradient.tensor import Tensor
@@ -182,9 +182,7 @@ class CumulativeDistributionTransform(Transform):
         super().__init__(cache_size)
         self.distribution = distribution
 
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return self.distribution.support
+    domain: Any = same_as("distribution.support")
 
     def _call(self, x: Tensor) -> Tensor:
         return self.distribution.cdf(x)
