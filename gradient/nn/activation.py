@@ -65,12 +65,11 @@ class _WithAlpha(_InPlace):
 
 
 class _Shrink(Module):
+    _shown = ("=lambd",)
+
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
-
-    def extra_repr(self) -> str:
-        return f"{self.lambd}"
 
 
 class _AlongDim(Module):
@@ -92,15 +91,14 @@ class RReLU(_InPlace):
     """`x` above 0, else `x` times a slope drawn from [lower, upper); in evaluation times their mean
     (Xu et al. 2015)."""
 
+    _shown = ("lower", "upper")
+
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.lower, self.upper = lower, upper
 
     def forward(self, input: Tensor) -> Tensor:
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
-
-    def extra_repr(self) -> str:
-        return ", ".join([f"lower={self.lower}, upper={self.upper}", *changed(self, inplace=False)])
 
 
 class ReLU6(_InPlace):

@@ -27,6 +27,7 @@ __all__ = [
 class _NormBase(Module):
     """What batch and instance norm share: affine parameters, and buffers of running statistics."""
 
+    _shown = ("=num_features", "eps", "momentum", "affine", "bias", "track_running_stats")
     weight: Parameter  # or None
     bias: Parameter  # or None
     running_mean: Tensor | None
@@ -80,12 +81,6 @@ class _NormBase(Module):
             raise ArgumentError(
                 f"{type(self).__name__}: expected {expected} input, got {tuple(input.shape)}"
             )
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class _BatchNorm(_NormBase):

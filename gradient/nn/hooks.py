@@ -219,7 +219,7 @@ class _Border:
     def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         self.inputs = len(args)
         self.reports_at_inputs = any(_needs_gradient(value) for value in args)
-        return _mark(args, self.at_inputs) if self.reports_at_inputs else args
+        return _mark(args, self.run_hooks) if self.reports_at_inputs else args
 
     def leave(self, output: Any) -> Any:
         several = isinstance(output, tuple | list)
@@ -240,9 +240,6 @@ class _Border:
                     "so there is none to replace; return None"
                 )
         return grads
-
-    def at_inputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        return self.run_hooks(grads)
 
     def run_hooks(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         for entry in self.hooks._all("backward"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from gradient.dtypes import DType
 from gradient.errors import ShapeError, sentence
@@ -61,9 +61,8 @@ class _Lazy(Module):
     _features: ClassVar[str]
     """The attribute that says how many features come in."""
 
-    if TYPE_CHECKING:
-
-        def reset_parameters(self) -> None: ...
+    def reset_parameters(self) -> None:
+        """Nothing: there are no parameters yet."""
 
     def _wait(self, *names: str) -> None:
         """Forget the shapes of these parameters and buffers."""
@@ -103,9 +102,10 @@ class _Lazy(Module):
                     value.materialize(shape)
             self.cls_to_become.reset_parameters(self)  # type: ignore[attr-defined]
 
-    def _become(self, input: Tensor) -> None:
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.initialize_parameters(input)
         self.__class__ = self.cls_to_become  # type: ignore[assignment]
+        return self.forward(input, *args, **kwargs)
 
 
 class LazyLinear(_Lazy, Linear):
@@ -124,27 +124,17 @@ class LazyLinear(_Lazy, Linear):
         super().__init__(1, out_features, bias, device, dtype)
         self._wait("weight", "bias")
 
-    def reset_parameters(self) -> None:
-        """Nothing: there are no parameters yet."""
-
     def _count(self, input: Tensor) -> int:
         return input.shape[-1]
 
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
         return {"weight": (self.out_features, count), "bias": (self.out_features,)}
 
-    def forward(self, input: Tensor) -> Tensor:
-        self._become(input)
-        return self.forward(input)
-
 
 class _LazyConv(_Lazy):
     _features = "in_channels"
     spatial: int
     transposed: bool
-
-    def reset_parameters(self) -> None:
-        """Nothing: there are no parameters yet."""
 
     def _count(self, input: Tensor) -> int:
         name = type(self).__name__
@@ -158,10 +148,6 @@ class _LazyConv(_Lazy):
         outs, groups = layer.out_channels, layer.groups
         ends = (count, outs // groups) if self.transposed else (outs, count // groups)
         return {"weight": (*ends, *layer.kernel_size), "bias": (outs,)}
-
-    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        self._become(input)
-        return self.forward(input, *args, **kwargs)
 
 
 class _LazyForwardConv(_LazyConv):
@@ -246,12 +232,6 @@ class LazyConvTranspose3d(_LazyTransposedConv, ConvTranspose3d):
 class _LazyNorm(_Lazy):
     _features = "num_features"
 
-    def _start(self) -> None:
-        self._wait("weight", "bias", "running_mean", "running_var")
-
-    def reset_parameters(self) -> None:
-        """Nothing: there are no parameters yet."""
-
     def _count(self, input: Tensor) -> int:
         self._check(input)  # type: ignore[attr-defined]
         unbatched = input.ndim == min(self.allowed_ndim)  # type: ignore[attr-defined]
@@ -259,10 +239,6 @@ class _LazyNorm(_Lazy):
 
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (count,))
-
-    def forward(self, input: Tensor) -> Tensor:
-        self._become(input)
-        return self.forward(input)
 
 
 _INSTANCE_NORMS = (InstanceNorm1d, InstanceNorm2d, InstanceNorm3d)
@@ -283,7 +259,7 @@ class _LazyNormOfChannels(_LazyNorm):
         super().__init__(  # type: ignore[call-arg]
             1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
         )
-        self._start()
+        self._wait("weight", "bias", "running_mean", "running_var")
 
 
 class LazyBatchNorm1d(_LazyNormOfChannels, BatchNorm1d):

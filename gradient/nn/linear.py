@@ -39,6 +39,7 @@ class Identity(Module):
 class Linear(Module):
     """`y = x W^T + b`: (..., in_features) to (..., out_features), W (out_features, in_features)."""
 
+    _shown = ("in_features", "out_features", "bias")
     bias: Parameter  # or None
 
     def __init__(
@@ -67,16 +68,11 @@ class Linear(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
 
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"bias={self.bias is not None}"
-        )
-
 
 class Bilinear(Module):
     """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out)."""
 
+    _shown = ("in1_features", "in2_features", "out_features", "bias")
     bias: Parameter  # or None
 
     def __init__(
@@ -108,12 +104,6 @@ class Bilinear(Module):
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         return F.bilinear(input1, input2, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        return (
-            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
-            f"out_features={self.out_features}, bias={self.bias is not None}"
-        )
 
 
 class Flatten(Module):

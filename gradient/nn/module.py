@@ -27,7 +27,7 @@ from gradient.nn.hooks import (
     register_module_full_backward_pre_hook as register_module_full_backward_pre_hook,
 )
 from gradient.nn.members import Members
-from gradient.nn.printing import format_module, indent
+from gradient.nn.printing import format_module, indent, shown
 from gradient.nn.registration import BUFFER, MODULE, PARAMETER
 from gradient.nn.registration import (
     register_module_buffer_registration_hook as register_module_buffer_registration_hook,
@@ -72,7 +72,7 @@ class Module(Hooked, StateDictHooked, Members):
     """
 
     _shown: ClassVar[Sequence[str]] = ()
-    """The names of the options that `repr` shows."""
+    """The names of the options that `repr` shows, "=" before one whose value stands alone."""
 
     _version: ClassVar[int | None] = 1
     """Of what a state dict holds of this class: `_load_from_state_dict` finds it in
@@ -346,7 +346,7 @@ class Module(Hooked, StateDictHooked, Members):
 
     def extra_repr(self) -> str:
         """What stands in the parentheses of `repr`: by default the options in `_shown`."""
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+        return ", ".join(shown(self, self._shown))
 
     def _get_name(self) -> str:
         return type(self).__name__

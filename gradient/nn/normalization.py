@@ -26,6 +26,7 @@ __all__ = [
 class LayerNorm(Module):
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
 
+    _shown = ("=normalized_shape", "eps", "elementwise_affine", "bias")
     weight: Parameter  # or None
     bias: Parameter  # or None
 
@@ -52,15 +53,11 @@ class LayerNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, "
-            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
-        )
-
 
 class RMSNorm(Module):
     """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019)."""
+
+    _shown = ("=normalized_shape", "eps", "elementwise_affine")
 
     def __init__(
         self,
@@ -87,15 +84,11 @@ class RMSNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-        )
-
 
 class GroupNorm(Module):
     """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
 
+    _shown = ("=num_groups", "=num_channels", "eps", "affine", "bias")
     weight: Parameter  # or None
     bias: Parameter  # or None
 
@@ -130,15 +123,11 @@ class GroupNorm(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
-            f"bias={self.bias is not None}"
-        )
-
 
 class LocalResponseNorm(Module):
     """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
+
+    _shown = ("=size", "alpha", "beta", "k")
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
@@ -146,9 +135,6 @@ class LocalResponseNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 def _as_tuple(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from gradient import functional as F
 from gradient.functional.conv import Size, sizes
 from gradient.nn.module import Module
@@ -27,6 +30,7 @@ __all__ = [
 
 
 class _Pad(Module):
+    _shown: ClassVar[Sequence[str]] = ("=padding",)
     spatial: int
     mode: str
     value = 0.0
@@ -38,19 +42,14 @@ class _Pad(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, self.mode, self.value)
 
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
-
 
 class _ConstantPad(_Pad):
+    _shown = ("padding", "value")
     mode = "constant"
 
     def __init__(self, padding: Size, value: float) -> None:
         super().__init__(padding)
         self.value = value
-
-    def extra_repr(self) -> str:
-        return f"padding={self.padding}, value={self.value}"
 
 
 class ConstantPad1d(_ConstantPad):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def format_module(name: str, extra: str, children: list[str]) -> str:
     """`Name(extra)` on one line, or, with children, one line for each."""
@@ -14,6 +16,14 @@ def format_module(name: str, extra: str, children: list[str]) -> str:
 def indent(text: str) -> str:
     """All lines but the first moved right by two spaces."""
     return text.replace("\n", "\n  ")
+
+
+def shown(module: object, names: Sequence[str]) -> list[str]:
+    """`name=value` of each option; of "=name" the value alone, of a bias whether there is one."""
+    values = {name: getattr(module, name.strip("=")) for name in names}
+    if "bias" in values:
+        values["bias"] = values["bias"] is not None
+    return [f"{name}={value!r}" if name[0] != "=" else f"{value}" for name, value in values.items()]
 
 
 def changed(module: object, **defaults: object) -> list[str]:

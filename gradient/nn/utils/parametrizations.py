@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from gradient.checks import check_arguments, integer
-from gradient.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gradient.nn.module import Module
 from gradient.nn.utils.parametrize import register_parametrization
-from gradient.nn.utils.spectral_norm import as_matrix, iterated, normalized
+from gradient.nn.utils.spectral_norm import as_matrix, dim_of_outputs, iterated, normalized
 from gradient.nn.utils.weight_norm import norm_except
 from gradient.random import randn
 from gradient.tensor import Tensor
@@ -87,9 +86,7 @@ def spectral_norm(
     """Parametrize a weight by division by its largest singular value (Miyato et al. 2018), which
     the power method finds. `dim` is that of the outputs: 1 for transposed convolutions, else 0."""
     check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
-    if dim is None:
-        transposed = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
-        dim = 1 if isinstance(module, transposed) else 0
+    dim = dim_of_outputs(module) if dim is None else dim
     weight = getattr(module, name)
     register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
     return module

@@ -6,11 +6,11 @@ from typing import Any
 
 from gradient.autograd import no_grad
 from gradient.checks import check_arguments, integer
-from gradient.errors import ArgumentError, sentence
+from gradient.errors import ArgumentError
 from gradient.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
-from gradient.nn.utils.weight_norm import AModule, find, remove
+from gradient.nn.utils.weight_norm import AModule, find, restored
 from gradient.random import randn
 from gradient.tensor import Tensor
 
@@ -39,6 +39,11 @@ def iterated(matrix: Tensor, u: Tensor, v: Tensor, steps: int, eps: float) -> tu
     return u, v
 
 
+def dim_of_outputs(module: Module) -> int:
+    """Along which dimension of its weight a layer's outputs are."""
+    return int(isinstance(module, ConvTranspose1d | ConvTranspose2d | ConvTranspose3d))
+
+
 class SpectralNorm:
     """Before each call: weight = weight_orig / sigma; in training sigma comes nearer each time."""
 
@@ -46,7 +51,7 @@ class SpectralNorm:
         self.name, self.n_power_iterations = name, n_power_iterations
         self.dim, self.eps = dim, eps
 
-    def compute_weight(self, module: Module, do_power_iteration: bool) -> Tensor:
+    def compute_weight(self, module: Module, do_power_iteration: bool = False) -> Tensor:
         weight = getattr(module, f"{self.name}_orig")
         u, v = getattr(module, f"{self.name}_u"), getattr(module, f"{self.name}_v")
         matrix = as_matrix(weight, self.dim)
@@ -77,9 +82,7 @@ def spectral_norm(
     check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
     if find(module, name, SpectralNorm) is not None:
         raise ArgumentError(f"spectral_norm: {name!r} of {type(module).__name__} has one already")
-    if dim is None:
-        transposed = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
-        dim = 1 if isinstance(module, transposed) else 0
+    dim = dim_of_outputs(module) if dim is None else dim
     weight = getattr(module, name)
     hook = SpectralNorm(name, n_power_iterations, dim, eps)
     rows, columns = as_matrix(weight.detach(), dim).shape
@@ -95,13 +98,4 @@ def spectral_norm(
 
 def remove_spectral_norm(module: AModule, name: str = "weight") -> AModule:
     """Make the weight that spectral norm computes a parameter again."""
-    entry = find(module, name, SpectralNorm)
-    if entry is None:
-        expected = f"a module whose {name!r} has spectral norm"
-        raise ArgumentError(sentence("remove_spectral_norm", expected, type(module).__name__))
-    weight = entry.function.compute_weight(module, False).detach()
-    remove(module, entry)
-    for part in (name, f"{name}_orig", f"{name}_u", f"{name}_v"):
-        delattr(module, part)
-    module.register_parameter(name, Parameter(weight))
-    return module
+    return restored(module, name, SpectralNorm, "spectral norm", ("orig", "u", "v"))

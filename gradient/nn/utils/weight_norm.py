@@ -58,13 +58,20 @@ def weight_norm(module: AModule, name: str = "weight", dim: int | None = 0) -> A
 
 def remove_weight_norm(module: AModule, name: str = "weight") -> AModule:
     """Make the weight that weight norm computes a parameter again."""
-    entry = find(module, name, WeightNorm)
+    return restored(module, name, WeightNorm, "weight norm", ("g", "v"))
+
+
+def restored(
+    module: AModule, name: str, kind: type, what: str, suffixes: tuple[str, ...]
+) -> AModule:
+    """The module, with the weight that a hook of a class computes a parameter again."""
+    entry = find(module, name, kind)
     if entry is None:
-        expected = f"a module whose {name!r} has weight norm"
-        raise ArgumentError(sentence("remove_weight_norm", expected, type(module).__name__))
+        caller, expected = f"remove_{what.replace(' ', '_')}", f"a module whose {name!r} has {what}"
+        raise ArgumentError(sentence(caller, expected, type(module).__name__))
     weight = entry.function.compute_weight(module).detach()
     remove(module, entry)
-    for part in (name, f"{name}_g", f"{name}_v"):
+    for part in (name, *(f"{name}_{suffix}" for suffix in suffixes)):
         delattr(module, part)
     module.register_parameter(name, Parameter(weight))
     return module
