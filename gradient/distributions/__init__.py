@@ -20,20 +20,15 @@ from gradient.distributions.continuous_bernoulli import *
 from gradient.distributions.counting import *
 from gradient.distributions.distribution import *
 from gradient.distributions.gamma import *
-from gradient.distributions.generalized_pareto import *
 from gradient.distributions.kl import *
 from gradient.distributions.kl_between import *
-from gradient.distributions.low_rank_normal import *
 from gradient.distributions.matrices import *
-from gradient.distributions.mixture import *
-from gradient.distributions.multinomial import *
 from gradient.distributions.multivariate_normal import *
 from gradient.distributions.normal import *
 from gradient.distributions.of_simpler import *
 from gradient.distributions.relaxed import *
 from gradient.distributions.transformed import *
 from gradient.distributions.transforms import *
-from gradient.distributions.von_mises import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

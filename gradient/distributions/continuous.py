@@ -1,4 +1,4 @@
-"""Distributions of one number whose quantiles have a formula."""
+"""Continuous distributions of one number or angle."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, broadcast_all, same_as
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
+from gradient.ops.special import bessel_ie
 from gradient.random import rand
 from gradient.tensor import Tensor
+from gradient.tensor.creation import ones_like
+from gradient.tensor.joining import where
 
 __all__ = [
     "Cauchy",
     "Exponential",
+    "GeneralizedPareto",
     "Gumbel",
     "Laplace",
     "Uniform",
+    "VonMises",
 ]
 
 EULER = 0.57721566490153286060
@@ -245,3 +251,142 @@ class Cauchy(LocationScale):
 
     def entropy(self) -> Tensor:
         return math.log(4 * math.pi) + self.scale.log()
+
+
+class GeneralizedPareto(Distribution):
+    """Beyond x, with z = (x - loc) / scale, lies a part `(1 + concentration z)^(-1 /
+    concentration)`, or `exp(-z)` if the concentration is 0 (Pickands 1975)."""
+
+    has_rsample = True
+    arg_constraints = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+        "concentration": constraints.real,
+    }
+
+    def __init__(
+        self, loc: Any, scale: Any, concentration: Any, validate_args: bool | None = None
+    ) -> None:
+        given = broadcast_all("GeneralizedPareto", loc, scale, concentration)
+        self.loc, self.scale, self.concentration = given
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> Any:
+        end = where(self.concentration < 0, self.loc - self.scale / self.concentration, math.inf)
+        return constraints.interval(self.loc, end)
+
+    def _exponential(self) -> tuple[Tensor, Tensor]:
+        """Where the concentration is 0 (to 1e-8, as PyTorch has it), and the concentration, 1
+        there."""
+        zero = self.concentration.detach().abs() <= 1e-8
+        return zero, self.concentration.masked_fill(zero, 1.0)
+
+    def _z(self, value: Tensor) -> Tensor:
+        return (value - self.loc) / self.scale
+
+    @property
+    def mean(self) -> Tensor:
+        fits = self.concentration < 1
+        k = where(fits, self.concentration, 0.5)
+        return where(fits, self.loc + self.scale / (1 - k), math.nan)
+
+    mode: Tensor = same_as("loc")
+
+    @property
+    def variance(self) -> Tensor:
+        fits = self.concentration < 0.5
+        k = where(fits, self.concentration, 0.25)
+        return where(fits, self.scale**2 / ((1 - k) ** 2 * (1 - 2 * k)), math.nan)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        return self.icdf(rand(shape, dtype=self.loc.dtype, device=self.loc.device))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        z = self._z(value)
+        zero, k = self._exponential()
+        power = 1 / k + 1
+        tail = where(power == 0, power, power * (k * z).log1p())
+        return -self.scale.log() - where(zero, z, tail)
+
+    def log_survival_function(self, value: Tensor) -> Tensor:
+        """The logarithm of the probability of more than `value`."""
+        self._validate_sample(value)
+        z = self._z(value)
+        zero, k = self._exponential()
+        return where(zero, -z, -(k * z).log1p() / k)
+
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """The logarithm of the `cdf`."""
+        return (-self.log_survival_function(value).exp()).log1p()
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return self.log_cdf(value).exp()
+
+    def icdf(self, value: Tensor) -> Tensor:
+        left = (-value).log1p()
+        zero, k = self._exponential()
+        power = self.loc + self.scale / k * (-k * left).expm1()
+        return where(zero, self.loc - self.scale * left, power)
+
+    def entropy(self) -> Tensor:
+        return self.scale.log() + self.concentration + 1
+
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class VonMises(Distribution):
+    """Of angles in radians, around `loc`: the normal distribution's like on a circle.
+
+    exp(concentration * cos(x - loc)) / (2 pi I_0(concentration)), with draws from -pi to pi. The
+    variance is the circular one, 1 - I_1(concentration) / I_0(concentration).
+    """
+
+    arg_constraints = {"loc": constraints.real, "concentration": constraints.positive}
+    support = constraints.real
+
+    def __init__(self, loc: Any, concentration: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.concentration = broadcast_all("VonMises", loc, concentration)
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    mean: Tensor = same_as("loc")
+    mode: Tensor = same_as("loc")
+
+    @property
+    def variance(self) -> Tensor:
+        k = self.concentration
+        return 1 - bessel_ie(k, order=1) / bessel_ie(k, order=0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        # log I_0(k) = k + log(exp(-k) I_0(k)), whose last factor does not overflow.
+        k = self.concentration
+        return k * ((value - self.loc).cos() - 1) - LOG_2PI - bessel_ie(k, order=0).log()
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw by rejection from a wrapped Cauchy distribution (Best and Fisher 1979)."""
+        shape = self._extended_shape(sample_shape)
+        with no_grad():
+            k = self.concentration.double().expand(shape)
+            tau = 1 + (1 + 4 * k**2).sqrt()
+            rho = (tau - (2 * tau).sqrt()) / (2 * k)
+            # Below 1e-5 rho has no digits left, and r is its series.
+            r = where(k < 1e-5, 1 / k + k, (1 + rho**2) / (2 * rho))
+            waiting = k == k
+            cosine = ones_like(k)
+            for _ in range(200):  # accepted with probability 0.65 and more
+                u = rand((2, *shape), dtype=k.dtype, device=k.device)
+                z = (math.pi * u[0]).cos()
+                f = (1 + r * z) / (r + z)
+                c = k * (r - f)
+                accepted = (c * (2 - c) > u[1]) | ((c / u[1]).log() + 1 - c >= 0)
+                cosine = where(waiting & accepted, f, cosine)
+                waiting = waiting & ~accepted
+                if not bool(waiting.any()):
+                    break
+            side = where(rand(shape, dtype=k.dtype, device=k.device) < 0.5, -1.0, 1.0)
+            angle = self.loc + side * cosine.clamp(-1, 1).acos()
+            return ((angle + math.pi) % (2 * math.pi) - math.pi).to(self.loc.dtype)

@@ -26,8 +26,7 @@ from gradient.distributions.counting import Bernoulli, Binomial, Poisson
 from gradient.distributions.distribution import Distribution
 from gradient.distributions.gamma import Beta, Gamma
 from gradient.distributions.kl import between_normals, register_kl
-from gradient.distributions.low_rank_normal import LowRankMultivariateNormal
-from gradient.distributions.multivariate_normal import MultivariateNormal
+from gradient.distributions.multivariate_normal import LowRankMultivariateNormal, MultivariateNormal
 from gradient.distributions.normal import Normal
 from gradient.distributions.of_simpler import Pareto
 from gradient.ops.elementwise import erf

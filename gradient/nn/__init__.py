@@ -19,7 +19,6 @@ from gradient.nn.conv import *
 from gradient.nn.distance import *
 from gradient.nn.dropout import *
 from gradient.nn.embedding import *
-from gradient.nn.embedding_bag import *
 from gradient.nn.encoder_decoder import *
 from gradient.nn.lazy import *
 from gradient.nn.linear import *
