@@ -30,21 +30,21 @@ from gradient.random import *
 from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
 from gradient.tensor.complex_numbers import *
-from gradient.tensor.contractions import *
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
 from gradient.tensor.device import get_default_device as get_default_device
 from gradient.tensor.device import set_default_device as set_default_device
 from gradient.tensor.distances import *
+from gradient.tensor.einsum import *
 from gradient.tensor.from_data import *
 from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
 from gradient.tensor.predicates import *
 from gradient.tensor.printing import *
+from gradient.tensor.products import *
 from gradient.tensor.scans import *
-from gradient.tensor.searching import *
-from gradient.tensor.stacking import *
+from gradient.tensor.sorting import *
 
 # For editors and type checkers; at run time these are imported when first named (`__getattr__`).
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from gradient.errors import (
     sentence,
 )
 from gradient.linalg import householder, older
-from gradient.tensor import searching
+from gradient.tensor import sorting
 from gradient.tensor.arguments import fitting, int_of, tensor_of
 from gradient.tensor.joining import cat
 
@@ -146,7 +146,7 @@ class RareMethods:
 
     geqrf = householder.geqrf
     hardshrink = functional.hardshrink
-    histc = searching.histc
+    histc = sorting.histc
     histogram = histograms.histogram
     istft = signal.istft
     lu = older.lu

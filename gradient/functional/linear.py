@@ -12,7 +12,8 @@ from gradient.ops import index, linalg
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.creation import arange
-from gradient.tensor.joining import einsum, where
+from gradient.tensor.einsum import einsum
+from gradient.tensor.joining import where
 
 __all__ = [
     "bilinear",

@@ -20,7 +20,6 @@ from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
-from gradient.tensor.contractions import Contractions
 from gradient.tensor.conversion import Conversion
 from gradient.tensor.device import default_device
 from gradient.tensor.indexing import Indexing
@@ -30,7 +29,7 @@ from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.predicates import Predicates
 from gradient.tensor.printing import represent
-from gradient.tensor.products import LinearAlgebra, Products
+from gradient.tensor.products import Contractions, LinearAlgebra, Products
 from gradient.tensor.random_sampling import RandomSampling
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.rearranging import Rearranging

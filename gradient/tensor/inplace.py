@@ -25,11 +25,10 @@ from gradient.tensor.arguments import (
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.contractions import Contractions
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import become_view, overwrite, overwrite_at, unwritten
 from gradient.tensor.packed import overwrite_parts, refuse
-from gradient.tensor.products import Products
+from gradient.tensor.products import Contractions, Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.scatter_reductions import ScatterReductions
 from gradient.tensor.shaping import Shaping

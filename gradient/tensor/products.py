@@ -1,21 +1,24 @@
-"""Matrix products and linear algebra: methods of Tensor."""
+"""Matrix products, products summed over some dimensions, and linear algebra: methods of Tensor."""
 
 from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_
-from gradient.errors import ShapeError, TypeMismatch, sentence
+from gradient.dtypes import bool_, result_type
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg, shape
-from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
+from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from gradient.linalg.older import SVD
     from gradient.linalg.solving import LogDeterminant
     from gradient.tensor.core import Tensor
+
+__all__ = ["tensordot"]
 
 
 class Products(Arithmetic):
@@ -135,33 +140,7 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     if ndim == 3:
         _expect_one_batch(caller, a, b)
     same_dtype(caller, "input", a, x)
-    beta, alpha = (
-        number_of(caller, name, value, takes_complex=True)
-        for name, value in (("beta", beta), ("alpha", alpha))
-    )
-    size = (*a.array.shape[:-1], b.array.shape[-1])
-    lead, own = ndim - len(x.array.shape), x.array.shape
-    if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
-        expected = f"an input that broadcasts to {tuple(size)}"
-        raise ShapeError(sentence(caller, expected, tuple(x.array.shape)))
-    if x.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
-        beta, alpha = int(beta), int(alpha)
-    product = linalg.matmul(a, b)
-    return weighted_sum(x, nothing_of(product) if alpha == 0 else product, beta, alpha)
-
-
-def weighted_sum(x: Any, product: Any, beta: float, alpha: float) -> Any:
-    """beta x + alpha product. With a `beta` of 0 what is in x is ignored, NaN and infinities too:
-    its gradient is 0."""
-    product = product if alpha == 1 else product * alpha
-    if beta == 0:
-        return product if x.node is None else product + nothing_of(x)
-    return product + (x if beta == 1 else x * beta)
-
-
-def nothing_of(x: Any) -> Any:
-    """Zeros in place of x, whatever it holds; they have a gradient as 0 * x has."""
-    return x.masked_fill(x.new_ones((), dtype=bool_), 0)
+    return _weighted(caller, x, linalg.matmul(a, b), beta, alpha)
 
 
 def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
@@ -238,3 +217,139 @@ class LinearAlgebra(TensorBase):
     def svd(self: Any, some: bool = True, compute_uv: bool = True) -> SVD:
         """`linalg.svd` with V for V^T, reduced where `some`."""
         return _linalg("svd")(self, some, compute_uv)
+
+
+class Contractions(TensorBase):
+    """addbmm, addmv, addr, vdot, kron, cross."""
+
+    __slots__ = ()
+
+    @autocasts("lower_precision")
+    def addbmm(
+        self: Any, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        """beta self + alpha times the sum of the products of the batches"""
+        product = tensor_of("addbmm", batch1).bmm(tensor_of("addbmm", batch2)).sum(0)
+        return _weighted("addbmm", self, product, beta, alpha)
+
+    @autocasts("lower_precision")
+    def addmv(self: Any, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta self + alpha mat @ vec"""
+        product = tensor_of("addmv", mat).mv(tensor_of("addmv", vec))
+        return _weighted("addmv", self, product, beta, alpha)
+
+    @autocasts("lower_precision_on_gpu")
+    def addr(self: Any, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta self + alpha times the outer product"""
+        dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
+        if not dtype.is_floating_point and any(isinstance(w, float) for w in (beta, alpha)):
+            expected = f"integers as beta and alpha beside {dtype}"
+            raise DTypeError(sentence("addr", expected, f"{beta} and {alpha}"))
+        product = vec1.to(dtype).outer(vec2.to(dtype))
+        return _weighted("addr", self.to(dtype), product, beta, alpha)
+
+    @autocasts("widest_on_gpu")
+    def vdot(self: Any, other: Tensor) -> Tensor:
+        """The inner product of two vectors, of the conjugate of the first if they are complex."""
+        return self.conj().dot(other)
+
+    def kron(self: Any, other: Tensor) -> Tensor:
+        """The Kronecker product: every element of self times all of `other`, as blocks."""
+        a: Any = self
+        b: Any = tensor_of("kron", other)
+        n = max(a.ndim, b.ndim)
+        a, b = (t.reshape([1] * (n - t.ndim) + list(t.shape)) for t in (a, b))
+        size = [i * j for i, j in zip(a.shape, b.shape, strict=True)]
+        a = a.reshape([m for i in a.shape for m in (i, 1)])
+        b = b.reshape([m for i in b.shape for m in (1, i)])
+        return without_base((a * b).reshape(size))
+
+    @autocasts("widest_on_gpu")
+    def cross(self: Any, other: Tensor, dim: int | None = None) -> Tensor:
+        """The vector product along `dim`, by default the first of size 3."""
+        x, y = self, tensor_of("cross", other)
+        same_dtype("cross", "other", x, y)
+        if x.dtype is bool_:
+            raise DTypeError(sentence("cross", "numbers", "bool", "cast with .to()"))
+        if x.ndim != y.ndim:
+            expected = f"an other of {x.ndim} dimensions"
+            raise ShapeError(sentence("cross", expected, y.ndim))
+        if dim is None:
+            if 3 not in x.shape:
+                raise ShapeError(sentence("cross", "a dimension of size 3", tuple(x.shape)))
+            dim = tuple(x.shape).index(3)
+        axis = axis_of(dim, x.ndim)
+        if x.shape[axis] != 3 or y.shape[axis] != 3:
+            got = f"{tuple(x.shape)} and {tuple(y.shape)}"
+            raise ShapeError(sentence("cross", f"size 3 along dim {dim}", got))
+        return x.roll(-1, axis) * y.roll(1, axis) - x.roll(1, axis) * y.roll(-1, axis)
+
+
+def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> Any:
+    """beta x + alpha product"""
+    beta, alpha = (
+        number_of(caller, name, value, takes_complex=True)
+        for name, value in (("beta", beta), ("alpha", alpha))
+    )
+    lead, own = product.ndim - x.ndim, tuple(x.shape)
+    size = tuple(product.shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
+        raise ShapeError(sentence(caller, f"an input that broadcasts to {size}", own))
+    if product.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
+        beta, alpha = int(beta), int(alpha)
+    if product.dtype.kind == "bool":
+        product, x = (t & bool(w) for t, w in ((product, alpha), (x, beta)))
+        return x | product
+    # As PyTorch, whose BLAS does not look at what alpha = 0 stands before; `addr` asks none.
+    if alpha == 0 and caller != "addr":
+        product = _nothing_of(product)
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:  # what is in x is ignored, NaN and infinities too; its gradient is 0
+        return product if x.node is None else product + _nothing_of(x)
+    return product + (x if beta == 1 else x * beta)
+
+
+def _nothing_of(x: Any) -> Any:
+    """Zeros in place of x, whatever it holds; they have a gradient as 0 * x has."""
+    return x.masked_fill(x.new_ones((), dtype=bool_), 0)
+
+
+@autocasts("widest_on_gpu")
+@forwarded
+def tensordot(
+    a: Tensor,
+    b: Tensor,
+    dims: int | Sequence[int] | Sequence[Sequence[int]] | Tensor = 2,
+) -> Tensor:
+    """The sum of products over dimensions of both: the last `dims` of a with the first of b, or
+    those in two lists. Raises ShapeError for different sizes."""
+    x: Any = tensor_of("tensordot", a)
+    y: Any = tensor_of("tensordot", b)
+    summed: Any = dims.tolist() if isinstance(dims, TensorBase) else dims
+    if isinstance(summed, int):
+        if not 0 <= summed <= min(x.ndim, y.ndim):
+            expected = f"dims from 0 to {min(x.ndim, y.ndim)}"
+            raise ArgumentError(sentence("tensordot", expected, summed))
+        summed = [list(range(x.ndim - summed, x.ndim)), list(range(summed))]
+    left, right = (
+        [axis_of(int_of("tensordot", "dims", d), t.ndim)
+         for d in ([each] if isinstance(each, int) else each)]
+        for each, t in zip(summed, (x, y), strict=True)
+    )  # fmt: skip
+    sizes = [x.shape[i] for i in left], [y.shape[i] for i in right]
+    if len(left) != len(right) or any(
+        m != n and 1 not in (m, n) for m, n in zip(*sizes, strict=True)
+    ):
+        expected = "dims of equal sizes"
+        raise ShapeError(sentence("tensordot", expected, f"{sizes[0]} and {sizes[1]}"))
+    rows = [i for i in range(x.ndim) if i not in left]
+    columns = [i for i in range(y.ndim) if i not in right]
+    for i, j in zip(left, right, strict=True):  # a size of 1 broadcasts, as in PyTorch
+        if x.shape[i] != y.shape[j]:
+            x, y = (t.sum(d, True) if t.shape[d] != 1 else t for t, d in ((x, i), (y, j)))
+    k = math.prod(x.shape[i] for i in left)
+    out_size = [x.shape[i] for i in rows] + [y.shape[i] for i in columns]
+    m, n = (math.prod(t.shape[i] for i in kept) for t, kept in ((x, rows), (y, columns)))
+    x = x.permute([*rows, *left]).reshape(m, k)
+    y = y.permute([*right, *columns]).reshape(k, n)
+    return without_base((x @ y).reshape(out_size))
