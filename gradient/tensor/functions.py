@@ -16,26 +16,18 @@ from gradient.tensor.core import Tensor
 from gradient.tensor.creation import arange as _arange
 
 # Elementwise
-abs = Tensor.abs
-absolute = Tensor.absolute
-acos = Tensor.acos
-acosh = Tensor.acosh
+abs = absolute = Tensor.abs
+acos = arccos = Tensor.acos
+acosh = arccosh = Tensor.acosh
 add = Tensor.add
 addcdiv = Tensor.addcdiv
 addcmul = Tensor.addcmul
 angle = Tensor.angle
-arccos = Tensor.arccos
-arccosh = Tensor.arccosh
-arcsin = Tensor.arcsin
-arcsinh = Tensor.arcsinh
-arctan = Tensor.arctan
-arctan2 = Tensor.arctan2
-arctanh = Tensor.arctanh
-asin = Tensor.asin
-asinh = Tensor.asinh
-atan = Tensor.atan
-atan2 = Tensor.atan2
-atanh = Tensor.atanh
+asin = arcsin = Tensor.asin
+asinh = arcsinh = Tensor.asinh
+atan = arctan = Tensor.atan
+atan2 = arctan2 = Tensor.atan2
+atanh = arctanh = Tensor.atanh
 bitwise_and = Tensor.bitwise_and
 bitwise_left_shift = Tensor.bitwise_left_shift
 bitwise_not = Tensor.bitwise_not
@@ -43,10 +35,9 @@ bitwise_or = Tensor.bitwise_or
 bitwise_right_shift = Tensor.bitwise_right_shift
 bitwise_xor = Tensor.bitwise_xor
 ceil = Tensor.ceil
-clamp = Tensor.clamp
+clamp = clip = Tensor.clamp
 clamp_max = Tensor.clamp_max
 clamp_min = Tensor.clamp_min
-clip = Tensor.clip
 conj = Tensor.conj
 conj_physical = Tensor.conj_physical
 copysign = Tensor.copysign
@@ -54,8 +45,7 @@ cos = Tensor.cos
 cosh = Tensor.cosh
 deg2rad = Tensor.deg2rad
 digamma = Tensor.digamma
-div = Tensor.div
-divide = Tensor.divide
+div = divide = true_divide = Tensor.div
 eq = Tensor.eq
 erf = Tensor.erf
 erfc = Tensor.erfc
@@ -72,16 +62,14 @@ fmod = Tensor.fmod
 frac = Tensor.frac
 frexp = Tensor.frexp
 gcd = Tensor.gcd
-ge = Tensor.ge
-greater = Tensor.greater
-greater_equal = Tensor.greater_equal
-gt = Tensor.gt
+ge = greater_equal = Tensor.ge
+get_device = Tensor.get_device
+gt = greater = Tensor.gt
 heaviside = Tensor.heaviside
 hypot = Tensor.hypot
 i0 = Tensor.i0
 igamma = Tensor.igamma
 igammac = Tensor.igammac
-get_device = Tensor.get_device
 is_nonzero = Tensor.is_nonzero
 is_same_size = Tensor.is_same_size
 is_signed = Tensor.is_signed
@@ -94,11 +82,9 @@ isposinf = Tensor.isposinf
 isreal = Tensor.isreal
 lcm = Tensor.lcm
 ldexp = Tensor.ldexp
-le = Tensor.le
+le = less_equal = Tensor.le
 lerp = Tensor.lerp
 lgamma = Tensor.lgamma
-less = Tensor.less
-less_equal = Tensor.less_equal
 log = Tensor.log
 log10 = Tensor.log10
 log1p = Tensor.log1p
@@ -110,19 +96,16 @@ logical_not = Tensor.logical_not
 logical_or = Tensor.logical_or
 logical_xor = Tensor.logical_xor
 logit = Tensor.logit
-lt = Tensor.lt
+lt = less = Tensor.lt
 masked_fill = Tensor.masked_fill
 maximum = Tensor.maximum
 minimum = Tensor.minimum
-mul = Tensor.mul
-multiply = Tensor.multiply
+mul = multiply = Tensor.mul
 mvlgamma = Tensor.mvlgamma
 nan_to_num = Tensor.nan_to_num
+ne = not_equal = Tensor.ne
+neg = negative = Tensor.neg
 nextafter = Tensor.nextafter
-ne = Tensor.ne
-neg = Tensor.neg
-negative = Tensor.negative
-not_equal = Tensor.not_equal
 positive = Tensor.positive
 pow = Tensor.pow
 rad2deg = Tensor.rad2deg
@@ -143,11 +126,9 @@ sinc = Tensor.sinc
 sinh = Tensor.sinh
 sqrt = Tensor.sqrt
 square = Tensor.square
-sub = Tensor.sub
-subtract = Tensor.subtract
+sub = subtract = Tensor.sub
 tan = Tensor.tan
 tanh = Tensor.tanh
-true_divide = Tensor.true_divide
 trunc = Tensor.trunc
 xlogy = Tensor.xlogy
 
@@ -219,8 +200,7 @@ flatten = Tensor.flatten
 fliplr = Tensor.fliplr
 flipud = Tensor.flipud
 hsplit = Tensor.hsplit
-moveaxis = Tensor.moveaxis
-movedim = Tensor.movedim
+movedim = moveaxis = Tensor.movedim
 msort = Tensor.msort
 narrow = Tensor.narrow
 ravel = Tensor.ravel
@@ -232,11 +212,10 @@ slice_scatter = Tensor.slice_scatter
 split_with_sizes = Tensor.split_with_sizes
 squeeze = Tensor.squeeze
 swapaxes = Tensor.swapaxes
-swapdims = Tensor.swapdims
 t = Tensor.t
 tensor_split = Tensor.tensor_split
 trace = Tensor.trace
-transpose = Tensor.transpose
+transpose = swapdims = Tensor.transpose
 tril = Tensor.tril
 triu = Tensor.triu
 unbind = Tensor.unbind
