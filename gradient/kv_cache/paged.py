@@ -154,7 +154,6 @@ class Paged(Layout):
         return PagedSlots(self, batch)
 
     def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
-        """See `Layout.make_room`."""
         self._reserve(-(-self.extent(tokens, counts) // self.pool.page_size))
         self._allocate_pages(counts, new_counts)
 

@@ -48,7 +48,6 @@ class Static(Buffers, Layout):
         return StaticSlots(self, batch, self.extent(batch.tokens, batch.counts))
 
     def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
-        """See `Layout.make_room`."""
         self._reserve(self.extent(tokens, counts))
 
     def extent(self, tokens: int, counts: Sequence[int]) -> int:

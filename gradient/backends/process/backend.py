@@ -32,6 +32,27 @@ REQUIRED_OPS = frozenset(OPERATORS) | {
 """What every plugin has: all else can be composed of it."""
 
 
+def _function(name: str) -> Any:
+    """A method that is an op of one array."""
+
+    def method(self: ProcessBackend, x: Handle) -> Handle:
+        dtype = shapes.function_dtype(name, x.dtype)
+        return op(self.client, name, x.shape, dtype, (cast(x, dtype),))
+
+    return method
+
+
+def _pair(name: str) -> Any:
+    """A method that is an op of two arrays, or of one and a number, of one dtype."""
+
+    def method(self: ProcessBackend, a: Any, b: Any) -> Handle:
+        dtype = shapes.common_dtype(_kind(a), _kind(b))
+        a, b = (cast(self._array(x, dtype), dtype) for x in (a, b))
+        return op(self.client, name, shapes.broadcast(a.shape, b.shape), dtype, (a, b))
+
+    return method
+
+
 class ProcessBackend(Backend[Any]):
     """Arrays of a plugin. `opening.opened` adds the overrides that the plugin has."""
 
@@ -130,48 +151,17 @@ class ProcessBackend(Backend[Any]):
 
     # Elementwise ---------------------------------------------------------------------------------
 
-    def exp(self, x: Handle) -> Handle:
-        return self._function("exp", x)
-
-    def log(self, x: Handle) -> Handle:
-        return self._function("log", x)
-
-    def sqrt(self, x: Handle) -> Handle:
-        return self._function("sqrt", x)
-
-    def sin(self, x: Handle) -> Handle:
-        return self._function("sin", x)
-
-    def cos(self, x: Handle) -> Handle:
-        return self._function("cos", x)
-
-    def tanh(self, x: Handle) -> Handle:
-        return self._function("tanh", x)
-
-    def floor(self, x: Handle) -> Handle:
-        return self._function("floor", x)
-
-    def abs(self, x: Handle) -> Handle:
-        return self._function("abs", x)
-
-    def _function(self, name: str, x: Handle) -> Handle:
-        dtype = shapes.function_dtype(name, x.dtype)
-        return op(self.client, name, x.shape, dtype, (cast(x, dtype),))
-
-    def arctan2(self, y: Handle, x: Handle) -> Handle:
-        return self._pair("arctan2", y, x)
-
-    def maximum(self, a: Handle, b: Handle) -> Handle:
-        return self._pair("maximum", a, b)
-
-    def minimum(self, a: Handle, b: Handle) -> Handle:
-        return self._pair("minimum", a, b)
-
-    def _pair(self, name: str, a: Any, b: Any) -> Handle:
-        """A function of two arrays, or of one and a number, of one dtype."""
-        dtype = shapes.common_dtype(_kind(a), _kind(b))
-        a, b = (cast(self._array(x, dtype), dtype) for x in (a, b))
-        return op(self.client, name, shapes.broadcast(a.shape, b.shape), dtype, (a, b))
+    exp = _function("exp")
+    log = _function("log")
+    sqrt = _function("sqrt")
+    sin = _function("sin")
+    cos = _function("cos")
+    tanh = _function("tanh")
+    floor = _function("floor")
+    abs = _function("abs")
+    arctan2 = _pair("arctan2")
+    maximum = _pair("maximum")
+    minimum = _pair("minimum")
 
     def where(self, condition: Handle, a: Any, b: Any) -> Handle:
         dtype = shapes.common_dtype(_kind(a), _kind(b))

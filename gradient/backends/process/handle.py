@@ -310,11 +310,11 @@ def binary(name: str, a: Any, b: Any) -> Any:
     if pack is None or type(client) is not Client:
         return _any_binary(client, name, a, b, found)
     given = a, b
-    # What follows is `_operand`, `Client.post` and `made` without their calls.
+    # What follows is `ids`, `Client.post` and `made` without their calls.
     if type(a) is Handle:
         a = a._id if a.base is None else a.id
     if type(b) is Handle:
-        b = b._id if b.base is None and b.client is client else _operand(client, b)
+        b = b._id if b.base is None and b.client is client else ids(client, (b,))[0]
     out = new(Handle)
     out.client, out.shape, out.dtype = client, shape, dtype
     out.steps = out.base = None
@@ -366,13 +366,6 @@ def power(a: Any, b: Any) -> Any:
     return binary("pow", a, n * rest) * rest + binary("pow", a, n & 1) * unit * (n < 0)
 
 
-def _operand(client: Client, x: Handle) -> int:
-    if x.base is None and x.client is client:
-        return x._id
-    number: int = ids(client, (x,))[0]
-    return number
-
-
 def put(client: Client, array: np.ndarray) -> Handle:
     """A copy of an array in the plugin."""
     return made(client, client.put(array), array.shape, array.dtype)
@@ -395,18 +388,10 @@ def _unary(name: str) -> Callable[[Handle], Handle]:
     return method
 
 
-def _pow(self: Handle, other: Any) -> Any:
-    return power(self, other)
-
-
-def _rpow(self: Handle, other: Any) -> Any:
-    return power(other, self)
-
-
 for _name in OPERATORS:
     _method = _unary(_name) if _name in ("neg", "invert") else _operator(_name, False)
     setattr(Handle, f"__{_name}__", _method)
 for _name in REFLECTED:
     setattr(Handle, f"__r{_name}__", _operator(_name, True))
-setattr(Handle, "__pow__", _pow)  # noqa: B010 (as those above)
-setattr(Handle, "__rpow__", _rpow)  # noqa: B010
+setattr(Handle, "__pow__", power)  # noqa: B010 (as those above)
+setattr(Handle, "__rpow__", lambda self, other: power(other, self))  # noqa: B010
