@@ -37,12 +37,6 @@ def cross_entropy(x: Any, target: Any, smoothing: float = 0.0) -> Any:
     return np.where(target >= 0, loss, 0.0)
 
 
-def attend(q: Any, k: Any, v: Any, mask: Any = None, **options: Any) -> Any:
-    """The op, with the options by their names."""
-    mask = None if mask is None else constant(q, mask)
-    return fused.attention(q, k, v, mask=mask, options=AttentionOptions(0.5, **options))
-
-
 def attention(q: Any, k: Any, v: Any, mask: Any = None, added: Any = 0.0, cap: Any = None) -> Any:
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, 1), np.repeat(v, groups, 1)
@@ -86,6 +80,32 @@ def cached(q: Any) -> Any:
         values=(constant(q, VALUES),),
         slots=SlotMap(positions, 5, 5, {}),
         options=AttentionOptions(scale=0.5),
+    )
+
+
+def attention_row(note: str, options: dict[str, Any], seen: Any = None, added: Any = None) -> Row:
+    """Attention with an added mask, of keys that are seen by these options."""
+    own = AttentionOptions(0.5, **options)
+    plain, cap = 0.0 if added is None else added, options.get("softcap")
+    return Row(
+        "attention",
+        lambda q, k, v: fused.attention(
+            q, k, v, mask=None if added is None else constant(q, added), options=own
+        ),
+        lambda q, k, v: attention(q, k, v, seen, plain, cap),
+        HEADS,
+        note=note,
+    )
+
+
+def rope_row(note: str, reference: Any, width: int, **options: bool) -> Row:
+    """Rotary embedding of vectors of a width, with `COS` and `SIN`."""
+    return Row(
+        "rope",
+        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN), **options),
+        reference,
+        ((2, 3, width),),
+        note=note,
     )
 
 
@@ -158,75 +178,13 @@ ROWS = [
         kind="int",
         differentiable=False,
     ),
-    Row(
-        "attention",
-        lambda q, k, v: attend(q, k, v),
-        attention,
-        HEADS,
-    ),
-    Row(
-        "attention",
-        lambda q, k, v: fused.attention(
-            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True)
-        ),
-        lambda q, k, v: attention(q, k, v, CAUSAL),
-        HEADS,
-        note="causal",
-    ),
-    Row(
-        "attention",
-        lambda q, k, v: fused.attention(
-            q, k, v, mask=constant(q, BIAS), options=AttentionOptions(scale=0.5)
-        ),
-        lambda q, k, v: attention(q, k, v, None, BIAS),
-        HEADS,
-        note="added mask",
-    ),
-    Row(
-        "attention",
-        lambda q, k, v: fused.attention(
-            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True, window=2)
-        ),
-        lambda q, k, v: attention(q, k, v, BAND),
-        HEADS,
-        note="window",
-    ),
-    Row(
-        "attention",
-        lambda q, k, v: fused.attention(
-            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True, softcap=1.5)
-        ),
-        lambda q, k, v: attention(q, k, v, CAUSAL, cap=1.5),
-        HEADS,
-        note="softcap",
-    ),
-    Row(
-        "attention",
-        lambda q, k, v: fused.attention(
-            q, k, v, mask=constant(q, BIAS), options=AttentionOptions(scale=0.5, softcap=1.5)
-        ),
-        lambda q, k, v: attention(q, k, v, None, BIAS, cap=1.5),
-        HEADS,
-        note="softcap, added mask",
-    ),
-    Row(
-        "rope",
-        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN)),
-        rope,
-        ((2, 3, 4),),
-    ),
-    Row(
-        "rope",
-        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN), interleaved=True),
-        rope_interleaved,
-        ((2, 3, 4),),
-        note="interleaved",
-    ),
-    Row(
-        "rope",
-        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN)),
-        rope_partial,
-        ((2, 3, 7),),
-        note="partial",
-    ),
+    attention_row("", {}),
+    attention_row("causal", {"is_causal": True}, seen=CAUSAL),
+    attention_row("added mask", {}, added=BIAS),
+    attention_row("window", {"is_causal": True, "window": 2}, seen=BAND),
+    attention_row("softcap", {"is_causal": True, "softcap": 1.5}, seen=CAUSAL),
+    attention_row("softcap, added mask", {"softcap": 1.5}, added=BIAS),
+    rope_row("", rope, 4),
+    rope_row("interleaved", rope_interleaved, 4, interleaved=True),
+    rope_row("partial", rope_partial, 7),
 ]

@@ -186,21 +186,17 @@ ROWS = [
         ((3, 2, 6), (2, 2), (6, 2), (6,)),
         empty=((3, 0, 6), (0, 2), (6, 2), (6,)),
     ),
-    Row(
-        "rnn",
-        recurrent.rnn,
-        lambda x, h, weight: rnn(x, h, weight, False),
-        ((3, 2, 2), (2, 2), (2, 2)),
-        empty=((3, 0, 2), (0, 2), (2, 2)),
-    ),
-    Row(
-        "rnn",
-        lambda x, h, weight: recurrent.rnn(x, h, weight, relu=True),
-        lambda x, h, weight: rnn(x, h, weight, True),
-        ((3, 2, 2), (2, 2), (2, 2)),
-        note="relu",
-        empty=((3, 0, 2), (0, 2), (2, 2)),
-    ),
+    *[
+        Row(
+            "rnn",
+            lambda x, h, weight, relu=relu: recurrent.rnn(x, h, weight, relu=relu),
+            lambda x, h, weight, relu=relu: rnn(x, h, weight, relu),
+            ((3, 2, 2), (2, 2), (2, 2)),
+            note=note,
+            empty=((3, 0, 2), (0, 2), (2, 2)),
+        )
+        for note, relu in (("", False), ("relu", True))
+    ],
     Row(
         "channel_moments",
         fused.channel_moments,
