@@ -15,7 +15,7 @@ from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, PackedDType, float32
 from gradient.dtypes.packed.codebook import FP4, IQ4
-from gradient.dtypes.packed.nf4 import TABLE
+from gradient.dtypes.packed.codes_apart import TABLE
 
 FAMILIES = {
     **{

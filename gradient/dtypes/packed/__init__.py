@@ -4,7 +4,7 @@
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
 GGUF's block formats lie one file a family (`q8`, `q4_q5`, `k_quants`, `codebook`,
-`ternary`), then those with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each
+`ternary`), then those with codes and scales apart (`codes_apart`). Each
 file explains its layout, and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any
 backend).
 """
@@ -13,10 +13,14 @@ from gradient.dtypes.dtype import register
 from gradient.dtypes.packed.base import PackedDType
 from gradient.dtypes.packed.blocks import BlockDType as BlockDType
 from gradient.dtypes.packed.codebook import iq4_nl, iq4_xs, mxfp4
-from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
-from gradient.dtypes.packed.int8_channel import int8_channel
+from gradient.dtypes.packed.codes_apart import (
+    int4_group,
+    int4_group32,
+    int4_group128,
+    int8_channel,
+    nf4,
+)
 from gradient.dtypes.packed.k_quants import q2_k, q3_k, q4_k, q5_k, q6_k
-from gradient.dtypes.packed.nf4 import nf4
 from gradient.dtypes.packed.q4_q5 import q4_0, q4_1, q5_0, q5_1
 from gradient.dtypes.packed.q8 import q8_0
 from gradient.dtypes.packed.ternary import tq1_0, tq2_0

@@ -41,7 +41,7 @@ from gradient.backends.numpy.kernels.formats import (
     Vector,
 )
 from gradient.dtypes.packed import codebook
-from gradient.dtypes.packed.nf4 import TABLE
+from gradient.dtypes.packed.codes_apart import TABLE
 
 ROWS = 16
 """Of a panel."""
