@@ -17,14 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.backends.composed.batch_norm import BatchNormDefaults
-from gradient.backends.composed.bessel import BesselDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.complex_numbers import ComplexDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
-from gradient.backends.composed.gamma import GammaDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
-from gradient.backends.composed.normal import NormalDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.composed.packed import PackedDefaults
@@ -32,6 +29,7 @@ from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.composed.recurrent import RecurrentDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.composed.special import BesselDefaults, GammaDefaults, NormalDefaults
 from gradient.backends.required import Array
 
 LARGE = 1 << 16

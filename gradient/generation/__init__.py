@@ -12,9 +12,9 @@ from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prefill import prefill
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Generation, Timings, TokenLogprob
+from gradient.generation.row import StopStrings
 from gradient.generation.sampling import Sampler, processors
 from gradient.generation.speculative import SpeculativeDecoder
-from gradient.generation.stopping import StopStrings
 from gradient.kv_cache import KVCache, PagePool
 
 __all__ = [

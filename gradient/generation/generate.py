@@ -24,10 +24,9 @@ from gradient.generation.prompt import (
     read_prompts,
 )
 from gradient.generation.result import Generation, Timings
-from gradient.generation.row import Row
+from gradient.generation.row import Row, StopStrings
 from gradient.generation.sampling import Sampler
 from gradient.generation.speculative import SpeculativeDecoder
-from gradient.generation.stopping import StopStrings
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 

@@ -8,8 +8,14 @@ import numpy as np
 
 from gradient.autograd.variable import wrap
 from gradient.errors import ArgumentError, LinAlgError, sentence
-from gradient.linalg.arguments import matrices, squares
-from gradient.linalg.failures import infos, not_a_number, on_host, without_failed
+from gradient.linalg.arguments import (
+    infos,
+    matrices,
+    not_a_number,
+    on_host,
+    squares,
+    without_failed,
+)
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat

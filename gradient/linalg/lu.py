@@ -9,8 +9,7 @@ import numpy as np
 from gradient.autograd.variable import wrap
 from gradient.dtypes import int32
 from gradient.errors import DTypeError, LinAlgError, ShapeError, sentence
-from gradient.linalg.arguments import matrices, squares
-from gradient.linalg.failures import on_host
+from gradient.linalg.arguments import matrices, on_host, squares
 from gradient.linalg.solving import solve_triangular
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor

@@ -9,9 +9,8 @@ import numpy as np
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, complex128, finfo, float64, int64
 from gradient.errors import LinAlgError, ShapeError, sentence
-from gradient.linalg.arguments import matrices, squares
+from gradient.linalg.arguments import infos, matrices, not_a_number, squares, without_failed
 from gradient.linalg.decompositions import svdvals
-from gradient.linalg.failures import infos, not_a_number, without_failed
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.complex_numbers import polar

@@ -16,11 +16,10 @@ import gradient
 import gradient.functional as F
 from gradient import nn
 from gradient.errors import ArgumentError
-from gradient.models.activations import ACTIVATIONS
+from gradient.models.activations import ACTIVATIONS, MLP
 from gradient.models.bert import BertEncoder
 from gradient.models.config import EncoderConfig, activation, probability, size
 from gradient.models.encoder import EncoderModel, real_tokens
-from gradient.models.mlp import MLP
 from gradient.nn import init
 from gradient.tensor import Tensor
 

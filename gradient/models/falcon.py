@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from gradient import nn
+from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import (
@@ -28,7 +29,6 @@ from gradient.models.config import (
 )
 from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes, sizes
 from gradient.models.llama import LlamaModel
-from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
 from gradient.tensor import Tensor

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from gradient import nn
+from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import (
@@ -24,7 +25,6 @@ from gradient.models.config import (
     size,
 )
 from gradient.models.gguf import TANH_GELU, Architecture, Key, Metadata, Shapes
-from gradient.models.mlp import MLP
 from gradient.nn import init
 from gradient.tensor import Tensor
 

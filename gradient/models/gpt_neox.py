@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, Self
 
 from gradient import nn
+from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, constant, positive, probability, same_as, size
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
 from gradient.models.llama import LlamaModel
-from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
 from gradient.tensor import Tensor

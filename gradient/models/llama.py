@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import gradient
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
+from gradient.models.activations import ACTIVATIONS, MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.llama_config import (
@@ -29,7 +29,6 @@ from gradient.models.llama_config import (
     Qwen2Config,
     Qwen3Config,
 )
-from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, no_rotation, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.ops.fused import rms_norm

@@ -31,7 +31,6 @@ from gradient.nn.parameter import *
 from gradient.nn.pooling import *
 from gradient.nn.rnn import *
 from gradient.nn.transformer import *
-from gradient.nn.uninitialized import *
 from gradient.nn.vision import *
 
 name_constructors(tuple(globals().values()))

@@ -25,12 +25,12 @@ from gradient.nn.conv import (
 )
 from gradient.nn.linear import Linear
 from gradient.nn.module import Module
-from gradient.nn.registration import BUFFER, PARAMETER
-from gradient.nn.uninitialized import (
+from gradient.nn.parameter import (
     UninitializedBuffer,
     UninitializedParameter,
     is_uninitialized,
 )
+from gradient.nn.registration import BUFFER, PARAMETER
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 

@@ -27,6 +27,7 @@ from gradient.nn.hooks import (
     register_module_full_backward_pre_hook as register_module_full_backward_pre_hook,
 )
 from gradient.nn.members import Members
+from gradient.nn.parameter import is_uninitialized
 from gradient.nn.printing import format_module, indent, shown
 from gradient.nn.registration import BUFFER, MODULE, PARAMETER
 from gradient.nn.registration import (
@@ -41,7 +42,6 @@ from gradient.nn.registration import (
 from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, load, match_own_tensors
 from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
-from gradient.nn.uninitialized import is_uninitialized
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty_like
 from gradient.tensor.device import DeviceLike

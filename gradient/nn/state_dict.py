@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd import no_grad
 from gradient.errors import StateDictError, TypeMismatch
-from gradient.nn.parameter import Parameter
-from gradient.nn.uninitialized import is_uninitialized
+from gradient.nn.parameter import Parameter, is_uninitialized
 from gradient.tensor import Tensor
 from gradient.tensor.packed import float_dtype_of, with_float_dtype
 

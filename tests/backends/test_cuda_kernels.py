@@ -47,13 +47,11 @@ FAMILIES = {
         "batch_norm",
         "convolution",
         "draws",
-        "embedding",
         "elementwise",
         "flash_attention",
         "grouped",
         "norms",
         "optimizers",
-        "pooling",
         "products",
         "quantized",
         "scaled_products",
@@ -91,7 +89,7 @@ def test_every_kernel_is_of_a_family_that_is_tested():
     of_backend = {kind.__module__ for kind in CudaBackend.__mro__}
     found = {name for name in of_backend if name.startswith("gradient.backends.cuda.")}
     # What chains of plans become has no definition, and tests of its own (`test_cuda_fused`).
-    names = ("backend", "launching", "windows", "fused")
+    names = ("backend", "launching", "fused")
     others = {f"gradient.backends.cuda.{name}" for name in names}
     assert found - others == FAMILIES
 

@@ -13,7 +13,7 @@ import pytest
 import gradient
 from gradient import backends, nn
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.cuda.in_flight import InFlight
+from gradient.backends.cuda.memory import InFlight
 from gradient.data import DataLoader, TensorDataset
 from support import fake_cupy, fake_device
 from support.cuda_emulation import FakeStream

@@ -9,19 +9,17 @@ import numpy as np
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
 from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
-from gradient.backends.cuda.convolution import ConvolutionKernels
+from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
-from gradient.backends.cuda.embedding import EmbeddingKernels
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
-from gradient.backends.cuda.pooling import PoolingKernels
 from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
-from gradient.backends.cuda.sorting import SortingKernels
+from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
 

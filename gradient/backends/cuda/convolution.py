@@ -1,17 +1,19 @@
-"""Convolutions by kernels that read windows where they lie (`convolution.cu`)."""
+"""Convolution and max pooling by kernels that read windows where they lie (`convolution.cu`,
+`pooling.cu`), and how these are told of windows: `Slide` of `windows.cuh`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
 from gradient.backends.cuda.launching import EACH, MAX_GRID, KernelLauncher, computed_in
-from gradient.backends.cuda.windows import counts_in_32_bits, slide
-from gradient.backends.options import ConvolutionOptions
+from gradient.backends.options import ConvolutionOptions, PoolingOptions
 from gradient.backends.required import Shape
 
 FEW_OUTPUTS = 4
@@ -138,3 +140,85 @@ def _slide(x: Shape, weight: Shape, options: ConvolutionOptions) -> np.ndarray:
 
 def _tiles(count: int) -> int:
     return -(-count // TILE)
+
+
+THREE = ("size", "windows", "kernel", "stride", "dilation", "before")
+SLIDE = np.dtype(
+    [(name, np.int32) for name in ("images", "channels", "outputs", "groups")]
+    + [(name, np.int32, 3) for name in THREE]
+)
+COUNTED = 1 << 30
+"""Numbers of an image, and windows in all images, that kernels can count in 32 bits."""
+
+
+def slide(counts: tuple[int, int, int, int], **sizes: Sequence[int]) -> np.ndarray:
+    """An argument by value: images, channels, outputs and groups, and what `THREE` names, in one to
+    three dimensions."""
+    told = np.zeros(1, SLIDE)
+    for name, count in zip(SLIDE.names or (), counts, strict=False):
+        told[name] = count
+    for name in THREE:
+        given = sizes[name]
+        missing = 0 if name == "before" else 1
+        told[name] = [missing] * (3 - len(given)) + list(given)
+    return told
+
+
+def counts_in_32_bits(images: int, sizes: Shape, windows: Shape, *channels: int) -> bool:
+    """Whether kernels can count these, in up to three dimensions; and there are windows at all."""
+    largest = max(*sizes, *windows)
+    numbers = (
+        max(channels) * int(np.prod(sizes, dtype=object)),
+        max(images, *channels) * int(np.prod(windows, dtype=object)),
+        images * int(np.prod(sizes, dtype=object)),
+    )
+    return 0 < len(sizes) <= 3 and min(windows) > 0 and max(largest, *numbers) < COUNTED
+
+
+class PoolingKernels(KernelLauncher, PoolingDefaults[Array]):
+    """Overrides of `composed.pooling`."""
+
+    def max_pool(self, x: Array, options: PoolingOptions) -> tuple[Array, Array]:
+        lead, sizes = options.split(x.shape)
+        if not (self.has_kernel(x) and _fits_pooling(sizes, options)):
+            return super().max_pool(x, options)
+        y = self.empty((*lead, *options.windows(sizes)), x.dtype)
+        index = self.empty(y.shape, np.dtype(np.int64))
+        self.launch_numbers(
+            "pooling", "max_pool", y, self.contiguous(x), y, index,
+            _pooling_slide(lead, sizes, options), np.float32(options.least),
+        )  # fmt: skip
+        return y, index
+
+    def max_pool_grad(
+        self, g: Array, indices: Array, shape: Shape, options: PoolingOptions
+    ) -> Array:
+        lead, sizes = options.split(tuple(shape))
+        if (
+            not (self.has_kernel(g) and _fits_pooling(sizes, options))
+            or g.shape != (*lead, *options.windows(sizes))
+            or indices.shape != g.shape
+            or indices.dtype != np.int64
+        ):
+            return super().max_pool_grad(g, indices, shape, options)
+        gx = self.empty(tuple(shape), g.dtype)
+        given = (
+            self.contiguous(g),
+            self.contiguous(indices),
+            gx,
+            _pooling_slide(lead, sizes, options),
+        )
+        self.launch_numbers("pooling", "max_pool_grad", gx, *given)
+        return gx
+
+
+def _fits_pooling(sizes: Shape, options: PoolingOptions) -> bool:
+    return min(sizes, default=0) > 0 and counts_in_32_bits(1, sizes, options.windows(sizes), 1)
+
+
+def _pooling_slide(lead: Shape, sizes: Shape, options: PoolingOptions) -> np.ndarray:
+    return slide(
+        (math.prod(lead), 1, 1, 1), size=sizes, windows=options.windows(sizes),
+        kernel=options.kernel, stride=options.stride, dilation=options.dilation,
+        before=tuple(before for before, _ in options.padding),
+    )  # fmt: skip

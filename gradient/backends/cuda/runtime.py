@@ -17,8 +17,7 @@ from gradient.backends.cuda import compilation, driver
 from gradient.backends.cuda.cublas import Cublas
 from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.backends.cuda.graphs import GraphRecorder
-from gradient.backends.cuda.in_flight import InFlight
-from gradient.backends.cuda.memory import Peaks
+from gradient.backends.cuda.memory import InFlight, Peaks
 from gradient.backends.packed import memory_of
 from gradient.backends.recording_backend import OpaqueArray
 from gradient.backends.required import Shape

@@ -1,5 +1,10 @@
-"""The gamma function's logarithm and its derivatives, Hurwitz's zeta function, and the regularized
-incomplete gamma functions P(a, x) and Q(a, x) = 1 - P(a, x)."""
+"""Special functions.
+
+The gamma function's logarithm and its derivatives, Hurwitz's zeta function, and the regularized
+incomplete gamma functions P(a, x) and Q(a, x) = 1 - P(a, x); the normal distribution function, its
+logarithm and inverse, and the scaled error function; modified Bessel functions of the first kind,
+of integer order.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.composed.elementwise import ElementwiseDefaults, polynomial
+from gradient.backends.composed.elementwise import (
+    SQRT_HALF,
+    ElementwiseDefaults,
+    erf_below_one,
+    polynomial,
+    scaled_complement,
+)
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array
 
@@ -248,3 +259,87 @@ def _temme(a: float, x: float) -> tuple[float, float]:
     rest = math.exp(-0.5 * a * eta**2) / math.sqrt(2 * math.pi * a) * slope
     t = eta * math.sqrt(a / 2)
     return 0.5 * math.erfc(-t) - rest, 0.5 * math.erfc(t) + rest
+
+
+TAIL = 0.02
+"""The probability below which `ndtri` works with logarithms."""
+
+
+class NormalDefaults(ElementwiseDefaults[Array]):
+    """Methods of `Backend` of the normal distribution."""
+
+    @in_float32
+    def erfcx(self, x: Array) -> Array:
+        """exp(x^2) erfc(x), which does not vanish where x is large."""
+        size = self.abs(x)
+        small = self.minimum(size, self.full((), 1, x.dtype))
+        near = self.exp(small * small) * (1 - erf_below_one(self, small))
+        tail = scaled_complement(self, self.maximum(size, self.full((), 1, x.dtype)))
+        above = self.where(size < 1, near, tail)
+        # exp(x^2) by an exact square of the first bits of x, as in `erfc`.
+        most = self.minimum(size, self.full((), 28, x.dtype))  # where it has long been infinite
+        high = self.floor(most * 16) / 16
+        growth = self.exp(high * high) * self.exp((most - high) * (most + high))
+        return self.where(x < 0, 2 * growth - above, above)
+
+    @in_float32
+    def ndtr(self, x: Array) -> Array:
+        """The probability that a standard normal number is at most x."""
+        return 0.5 * self.erfc(-SQRT_HALF * x)
+
+    @in_float32
+    def log_ndtr(self, x: Array) -> Array:
+        """log(ndtr(x)); in the lower tail by `erfcx`, as ndtr(x) vanishes."""
+        low = self.minimum(x, self.full((), -1, x.dtype))
+        tail = self.log(0.5 * self.erfcx(-SQRT_HALF * low)) - 0.5 * low * low
+        high = self.maximum(x, self.full((), -1, x.dtype))
+        return self.where(x < -1, tail, self.log1p(-0.5 * self.erfc(SQRT_HALF * high)))
+
+    @in_float32
+    def ndtri(self, x: Array) -> Array:
+        """The inverse of ndtr: -inf at 0, inf at 1, NaN beyond. By erfinv, and in the tails by
+        Newton's method on log_ndtr(y) = log(x), which is concave and nearly a parabola."""
+        nearer = self.minimum(x, 1 - x)
+        in_tail = (nearer > 0) & (nearer < TAIL)
+        log = self.log(self.where(in_tail, nearer, self.full((), TAIL, x.dtype)))
+        t = self.sqrt(-2 * log)
+        y = (self.log(t) + 0.5 * math.log(2 * math.pi)) / t - t
+        for _ in range(4):
+            inverse_slope = self.erfcx(-SQRT_HALF * y) * math.sqrt(math.pi / 2)
+            y = y - (self.log_ndtr(y) - log) * inverse_slope
+        middle = self.erfinv(2 * x - 1) * math.sqrt(2)
+        value = self.where(in_tail, self.where(x < 0.5, y, -y), middle)
+        return self.where(x < 0, x * math.nan, value)  # 2 x - 1 is -1 where x is tiny
+
+
+FAR = 18.0
+"""From here on the asymptotic series is used; its least term there is below 1e-16."""
+NEAR_TERMS, FAR_TERMS = 44, 32
+
+
+class BesselDefaults(ElementwiseDefaults[Array]):
+    """Methods of `Backend` of Bessel functions."""
+
+    @in_float32
+    def bessel_i(self, x: Array, order: int = 0) -> Array:
+        """The modified Bessel function of the first kind, I_n(x)."""
+        return self.exp(self.abs(x)) * self.bessel_ie(x, order)
+
+    @in_float32
+    def bessel_ie(self, x: Array, order: int = 0) -> Array:
+        """exp(-|x|) I_n(x): by the power series, and Hankel's asymptotic one beyond `FAR`
+        (Abramowitz and Stegun 1964, 9.6.10 and 9.7.1), each nested as in Horner's rule."""
+        size = self.abs(x)
+        half = self.minimum(size, self.full((), FAR, x.dtype)) / 2
+        square, series = half * half, self.full((), 1, x.dtype)
+        for k in range(NEAR_TERMS, 0, -1):
+            series = 1 + series * (square / (k * (k + order)))
+        near = self.exp(-2 * half) * series / math.factorial(order)
+        for _ in range(order):
+            near = near * half
+        large = self.maximum(size, self.full((), FAR, x.dtype))
+        inverse, series = 1 / (8 * large), self.full((), 1, x.dtype)
+        for k in range(FAR_TERMS, 0, -1):
+            series = 1 - series * (inverse * ((4 * order**2 - (2 * k - 1) ** 2) / k))
+        value = self.where(size < FAR, near, series / self.sqrt(2 * math.pi * large))
+        return self.where(x < 0, -value, value) if order % 2 else value
