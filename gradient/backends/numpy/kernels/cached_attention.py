@@ -39,11 +39,11 @@ from gradient.backends.numpy.kernels.vector_functions import (
     largest_element,
     sum_of_elements,
 )
+from gradient.backends.numpy.kernels.vector_operators import maximum
 from gradient.backends.numpy.kernels.vectors import (
     add_product,
     fill,
     lanes,
-    larger,
     load,
     store,
 )
@@ -79,7 +79,7 @@ def softmax_rows(p, rows, seen, softcap, high, sums):
             row[i] = -np.inf
         largest = load(p, first)
         for i in range(first + width, first + BLOCK, width):
-            largest = larger(largest, load(p, i))
+            largest = maximum(largest, load(p, i))
         shift = largest_element(largest)
         if shift == -np.inf:
             shift = p.dtype.type(0)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from gradient.backends.numpy.kernels.vectors import Vector, intrinsic
+from gradient.backends.numpy.kernels.vectors import Vector, intrinsic, name_of
 
 
 def _define(function: Any, instruction: str) -> None:
@@ -54,50 +54,36 @@ def where_less(context, a, b, x, y):
     return x(a, b, x, y), generate
 
 
-@intrinsic
-def minimum(context, a, b):
-    """The smaller of two numbers, neither NaN."""
+def _pairs(comparison: str) -> Any:
+    """Of each pair of elements the one that compares so with the other; of a NaN and a number, one
+    of the two."""
 
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+    @intrinsic
+    def chosen(context, a, b):
+        def generate(context, builder, signature, arguments):
+            return builder.select(builder.fcmp_ordered(comparison, *arguments), *arguments)
 
-    return a(a, b), generate
+        return a(a, b), generate
 
-
-@intrinsic
-def maximum(context, a, b):
-    """The larger of two numbers, neither NaN."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
-
-    return a(a, b), generate
+    return chosen
 
 
-@intrinsic
-def absolute(context, x):
-    def generate(context, builder, signature, arguments):
-        return _call(builder, "fabs", arguments[0])
+def _elements(name: str) -> Any:
+    """LLVM's function `name` of each element."""
 
-    return x(x), generate
+    @intrinsic
+    def applied(context, x):
+        def generate(context, builder, signature, arguments):
+            return _call(builder, name, arguments[0])
 
+        return x(x), generate
 
-@intrinsic
-def square_root(context, x):
-    def generate(context, builder, signature, arguments):
-        return _call(builder, "sqrt", arguments[0])
-
-    return x(x), generate
+    return applied
 
 
-@intrinsic
-def rint(context, x):
-    """The nearest integer, of two the even one."""
-
-    def generate(context, builder, signature, arguments):
-        return _call(builder, "rint", arguments[0])
-
-    return x(x), generate
+minimum, maximum = _pairs("<"), _pairs(">")
+absolute, square_root = _elements("fabs"), _elements("sqrt")
+rint = _elements("rint")  # the nearest integer, of two the even one
 
 
 @intrinsic
@@ -134,9 +120,8 @@ def to_half_beyond(context, x):
 
 def _call(builder: Any, name: str, value: Any) -> Any:
     """LLVM's function of one vector."""
-    letter = "f32" if isinstance(value.type.element, ir.FloatType) else "f64"
     function = builder.module.declare_intrinsic(
-        f"llvm.{name}.v{value.type.count}{letter}", fnty=ir.FunctionType(value.type, [value.type])
+        f"llvm.{name}.{name_of(value.type)}", fnty=ir.FunctionType(value.type, [value.type])
     )
     return builder.call(function, [value])
 

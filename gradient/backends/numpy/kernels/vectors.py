@@ -130,7 +130,7 @@ def add_product(context, total, number, vector):
     def generate(context, builder, signature, arguments):
         total_, number_, vector_ = arguments
         type_ = total_.type
-        name = f"llvm.fmuladd.v{type_.count}{'f32' if total.element == types.float32 else 'f64'}"
+        name = f"llvm.fmuladd.{name_of(type_)}"
         function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(type_, [type_] * 3))
         if number != total:
             number_ = _splat(context, builder, number_, total)
@@ -171,11 +171,11 @@ def store_apart(context, array, index, vector, count):
     def generate(context, builder, signature, arguments):
         array_, index_, value, some = arguments
         n, element, bits = value.type.count, value.type.element, ir.IntType(32)
-        name = "f32" if array.dtype == types.float32 else "f64"
+        name = f"llvm.masked.store.{name_of(value.type)}.p0"
         place = _pointer(context, builder, array, (array_, index_), vector)
         flags = ir.VectorType(ir.IntType(1), n)
         type_ = ir.FunctionType(ir.VoidType(), [value.type, place.type, bits, flags])
-        masked = builder.module.declare_intrinsic(f"llvm.masked.store.v{n}{name}.p0", fnty=type_)
+        masked = builder.module.declare_intrinsic(name, fnty=type_)
         limit = _splat_to(builder, some, ir.VectorType(ir.IntType(64), n))
         for half in range(2):
             numbers = [half * n // 2 + i // 2 for i in range(n)]
@@ -191,16 +191,6 @@ def store_apart(context, array, index, vector, count):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), generate
-
-
-@intrinsic
-def larger(context, a, b):
-    """The larger of each pair of elements; of a NaN and a number, one of the two."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
-
-    return a(a, b), generate
 
 
 def _first_flags(builder: Any, count: Any, n: int) -> Any:
