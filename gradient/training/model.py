@@ -1,14 +1,18 @@
-"""The model of a run: new, a stored one, or a checkpoint's."""
+"""The model of a run: new, a stored one, or a checkpoint's; and the finished one as a folder."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import gradient
-from gradient.checkpoints import load_model
-from gradient.checkpoints.generation_config import eos_token_ids
+from gradient.checkpoints import load_model, save_model
+from gradient.checkpoints.generation_config import eos_token_ids, write_generation_config
+from gradient.dtypes.names import floating_dtype
+from gradient.io.atomic import write_text
 from gradient.models import CausalLM, config_class, model_class
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaForCausalLM
@@ -92,3 +96,33 @@ def generation_config(corpus: Corpus) -> dict[str, Any]:
     named = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     values = {name: number for name, number in named.items() if number is not None} | values
     return values | {"eos_token_id": listed[0] if len(listed) == 1 else listed}
+
+
+def export_model(
+    model: CausalLM, tokenizer: Tokenizer, folder: Path, *, dtype: str, record: dict[str, Any]
+) -> Path:
+    """Write a folder that `gradient.hub.load` and transformers read.
+
+    It holds config.json, model.safetensors, generation_config.json, the tokenizer's files and
+    training.json.
+
+    Args:
+        model: in any floating dtype; it is not changed.
+        dtype: of the stored weights, by name: float32, bfloat16 or float16.
+        record: what training.json says of how the model came to be.
+
+    Raises:
+        CheckpointError: the disk is full, read-only or failing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = model
+    wanted = floating_dtype(dtype)
+    if model.dtype != wanted:
+        stored = type(model)(model.config)
+        stored.load_state_dict(model.state_dict())
+        stored.to(dtype=wanted)
+    save_model(stored, folder)
+    tokenizer.save(folder)
+    write_generation_config(model.generation_config, folder)
+    write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    return folder

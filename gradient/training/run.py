@@ -15,9 +15,8 @@ from gradient.io.checkpoint import list_checkpoints, load_latest, rename_damaged
 from gradient.io.lock import FolderLock
 from gradient.training import corpus as corpora
 from gradient.training.config import CONFIG, TrainConfig
-from gradient.training.export import export_model
-from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
-from gradient.training.plot import loss_curve
+from gradient.training.metrics import MetricsFile, TensorBoardEvents, loss_curve, read_metrics
+from gradient.training.model import export_model
 from gradient.training.reporters import Reporter, Reporters
 from gradient.training.trainer import Trainer
 

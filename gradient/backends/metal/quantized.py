@@ -24,7 +24,7 @@ from gradient.backends.metal.fused import FUSED, single
 from gradient.backends.metal.ops import DTYPES
 from gradient.dtypes.packed import k_quants
 from gradient.dtypes.packed.blocks import bytes_at, fields, float16_at, nibbles
-from gradient.dtypes.packed.q4_q5 import five_bits
+from gradient.dtypes.packed.blocks_of_32 import five_bits
 
 GROUP = 32
 Affine = tuple[Any, Any, Any]

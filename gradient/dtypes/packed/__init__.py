@@ -3,15 +3,15 @@
 >>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
-GGUF's block formats lie one file a family (`q8`, `q4_q5`, `k_quants`, `codebook`,
-`ternary`), then those with codes and scales apart (`codes_apart`). Each
-file explains its layout, and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any
-backend).
+GGUF's block formats lie one file a family (`blocks_of_32`, `k_quants`, `codebook`, `ternary`), then
+those with codes and scales apart (`codes_apart`). Each file explains its layout, and holds its
+reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 """
 
 from gradient.dtypes.dtype import register
 from gradient.dtypes.packed.base import PackedDType
 from gradient.dtypes.packed.blocks import BlockDType as BlockDType
+from gradient.dtypes.packed.blocks_of_32 import q4_0, q4_1, q5_0, q5_1, q8_0
 from gradient.dtypes.packed.codebook import iq4_nl, iq4_xs, mxfp4
 from gradient.dtypes.packed.codes_apart import (
     int4_group,
@@ -21,8 +21,6 @@ from gradient.dtypes.packed.codes_apart import (
     nf4,
 )
 from gradient.dtypes.packed.k_quants import q2_k, q3_k, q4_k, q5_k, q6_k
-from gradient.dtypes.packed.q4_q5 import q4_0, q4_1, q5_0, q5_1
-from gradient.dtypes.packed.q8 import q8_0
 from gradient.dtypes.packed.ternary import tq1_0, tq2_0
 
 __all__ = [

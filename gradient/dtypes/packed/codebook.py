@@ -44,7 +44,7 @@ from gradient.dtypes.packed.blocks import (
     to_float16,
     to_float32,
 )
-from gradient.dtypes.packed.q4_q5 import signed_largest
+from gradient.dtypes.packed.blocks_of_32 import signed_largest
 
 IQ4 = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], FLOAT32
