@@ -1,7 +1,5 @@
 """The names of `nn.init` before those with a trailing underscore."""
 
-from __future__ import annotations
-
 from gradient.nn.init import (
     constant_,
     dirac_,

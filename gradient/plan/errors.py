@@ -1,7 +1,5 @@
 """Errors of plans."""
 
-from __future__ import annotations
-
 from gradient.errors import GradientError
 
 

@@ -5,8 +5,6 @@ The tests run each row forward against its reference, and its gradient and secon
 differences, on every backend, dtype and layout; `gradient check` runs the gradients.
 """
 
-from __future__ import annotations
-
 from gradient.testing import (
     complex_rows,
     elementwise_rows,

@@ -1,7 +1,5 @@
 """The keys of GGUF's metadata that describe a vocabulary: `tokenizer.ggml.*`, as llama.cpp's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

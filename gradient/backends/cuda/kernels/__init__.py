@@ -1,7 +1,5 @@
 """CUDA C kernels, a file for each family; `FOLDER` is where they lie."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 FOLDER = Path(__file__).parent

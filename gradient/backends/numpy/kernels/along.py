@@ -1,7 +1,5 @@
 """Picking and adding along the middle axis of flat arrays (outer, n, inner)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine

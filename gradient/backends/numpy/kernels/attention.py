@@ -6,8 +6,6 @@ needs no correction from tile to tile. Operands are copied to contiguous scratch
 lets them come in any layout: the heads of a packed projection, say.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

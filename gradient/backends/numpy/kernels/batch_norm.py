@@ -4,8 +4,6 @@ x is flat (N, C, size). Rows of numbers are taken by vectors. Of sums, each lane
 most `CHAIN` numbers; those and what a row has beyond its vectors are added up in float64.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators

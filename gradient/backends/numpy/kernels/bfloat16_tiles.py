@@ -13,8 +13,6 @@ in the nearest cache meanwhile.
 Both are given as uint16 (`half_precision.stored`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels import amx

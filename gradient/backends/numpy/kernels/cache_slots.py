@@ -7,8 +7,6 @@ Arguments that functions share:
                     (lows), and how many share one (group)
 """
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.stored import (
     FLOAT16,

@@ -10,8 +10,6 @@ threads and joined after (Flash-Decoding: Dao et al. 2023). Keys and values are 
 query heads of a key head.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.attention import padded_to_pairs

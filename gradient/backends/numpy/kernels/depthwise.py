@@ -6,8 +6,6 @@ stay in registers while the numbers of the weight pass them. The input is what `
 convolutions has made: zeros are about it, columns of one remainder by the stride side by side.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine

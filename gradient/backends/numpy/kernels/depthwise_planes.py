@@ -6,8 +6,6 @@ its rows three neighbouring vectors are loaded once, for all rows of outputs tha
 and the nine numbers of the weight stay in registers.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators

@@ -1,7 +1,5 @@
 """Adding rows at repeated indices."""
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import kernel
 
 COLUMNS = 128

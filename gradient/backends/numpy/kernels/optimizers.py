@@ -1,7 +1,5 @@
 """Optimiser steps over flat arrays, and the scaling of gradients, for elements start to stop."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel

@@ -5,8 +5,6 @@ unpacked into the cache, some rows of W at a time, and multiplied there with all
 output is one chain of multiplications and additions in the order of W's rows.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel

@@ -1,7 +1,5 @@
 """Products with a weight in GGUF's blocks, as they lie: each is unpacked in registers, exactly."""
 
-from __future__ import annotations
-
 from numba import types
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel

@@ -1,7 +1,5 @@
 """Planes surrounded by a value: (planes, rows, columns), flat."""
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.vectors import fill, lanes, load, load_some, store, store_some
 

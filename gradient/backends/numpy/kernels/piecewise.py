@@ -3,8 +3,6 @@
 Numbers that are options come after the arrays.
 """
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.functions import exp, tanh
 

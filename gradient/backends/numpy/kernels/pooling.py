@@ -1,7 +1,5 @@
 """Pooling and its gradients, a plane at a time, the windows of one row together."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine

@@ -7,8 +7,6 @@ product reads is kept in a block of its own, whose rows are filled up to a numbe
 `panels` hold a matrix (depth, width) as `pack` writes it; `width` is filled up to whole panels.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import (

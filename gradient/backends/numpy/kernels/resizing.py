@@ -1,7 +1,5 @@
 """Resizing along one axis, and its gradient: x is (outer, size, inner), flat."""
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 
 

@@ -1,7 +1,5 @@
 """Rotary positions: pairs of columns turned by their position's angle."""
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.half_precision import get, put
 

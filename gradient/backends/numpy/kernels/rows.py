@@ -1,7 +1,5 @@
 """Rows of a table by their numbers: looked up, and written to their places."""
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 
 

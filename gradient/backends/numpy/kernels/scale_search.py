@@ -5,8 +5,6 @@ one block. The results are the definition's to the bit: products are rounded bef
 and sums are taken in NumPy's order.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

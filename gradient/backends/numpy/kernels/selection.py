@@ -1,7 +1,5 @@
 """The k largest of a row, in one pass."""
 
-from __future__ import annotations
-
 import math
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine

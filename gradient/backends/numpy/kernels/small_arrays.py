@@ -3,8 +3,6 @@
 Each gives NumPy's bits. Indices must be within bounds, from 0 on: nothing is checked.
 """
 
-from __future__ import annotations
-
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 
 

@@ -1,7 +1,5 @@
 """The order of the numbers of rows, by their digits from the last to the first (radix sort)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine

@@ -15,8 +15,6 @@ spoil its whole tile; rows of tiles where any output is not finite are computed 
 Each output is one chain of additions in an order that its place in its image settles.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators
