@@ -509,8 +509,8 @@ import time
 import numpy as np
 from gradient.backends.numpy import kernels, pool, threads
 
-driver, system = kernels.load("driver"), {system!r}
-driver.SYSTEM = system or driver.SYSTEM
+atomics, system = kernels.load("atomics"), {system!r}
+atomics.SYSTEM = system or atomics.SYSTEM
 threads.set_num_threads(3)
 x = np.ones((40, 3000), np.float32)
 y = np.zeros_like(x)

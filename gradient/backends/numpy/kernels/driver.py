@@ -52,17 +52,24 @@ MASK       The processors that it may use: a bit each.
 
 from __future__ import annotations
 
-import platform
-import sys
-from typing import Any
-
-from llvmlite import ir
-from numba import extending, types
-
+from gradient.backends.numpy.kernels.atomics import (
+    MASK_SIZE,
+    add,
+    call,
+    let_others_run,
+    load,
+    pause,
+    processor,
+    read,
+    set_affinity,
+    sleep,
+    store,
+    swap,
+    wake_up,
+    write,
+)
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine as subroutine
-
-intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
 
 # The control block, in bytes from its start.
 OWNER, GATE, TICKET, COMPLETED, WAKE, SLEEPERS = (64 * i for i in range(6))
@@ -72,7 +79,6 @@ CONTROL_SIZE = 448
 
 # A worker's seat, in bytes from its start.
 ASLEEP, THREAD, MASK = 0, 8, 16
-MASK_SIZE = 128
 SEAT = 192  # three cache lines
 AWAKE, DOZING, BARRING, BARRED = range(4)
 
@@ -97,203 +103,6 @@ YIELDS = 500
 """Times that a worker with nothing to do lets others run before it sleeps."""
 SPINS_BEFORE_YIELD = 2000
 """Looks at a counter before a waiting thread lets others run."""
-
-FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
-"""Number of the system call, where there is one."""
-SET_AFFINITY = {"x86_64": 203, "aarch64": 122, "riscv64": 122}.get(platform.machine())
-SYSTEM = "linux" if sys.platform == "linux" and FUTEX else sys.platform
-
-
-# Atomic operations and the system -----------------------------------------------------------------
-
-I32, I64 = ir.IntType(32), ir.IntType(64)
-
-
-def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-@intrinsic
-def load(context, address):
-    """The number at an address; what was released with it is visible."""
-
-    def generate(context, builder, signature, values):
-        return builder.load_atomic(_pointer(builder, *values), "seq_cst", 8)
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def store(context, address, value):
-    """Put a number at an address, after all that was written before."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def add(context, address, value):
-    """Add to the number at an address; what it was before."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def swap(context, address, old, new):
-    """Replace the number at an address if it is `old`; whether it was."""
-
-    def generate(context, builder, signature, values):
-        address, old, new = values
-        found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
-        return builder.extract_value(found, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
-def read(context, address):
-    """The number at an address that nobody changes meanwhile."""
-
-    def generate(context, builder, signature, values):
-        return builder.load(_pointer(builder, *values))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def write(context, address, value):
-    """Put a number at an address that nobody reads meanwhile."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        builder.store(value, _pointer(builder, address))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def call(context, entry, start, stop, block):
-    """Call the entry point at an address."""
-
-    def generate(context, builder, signature, values):
-        entry, start, stop, block = values
-        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
-        builder.call(_pointer(builder, entry, kind), [start, stop, block])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), generate
-
-
-@intrinsic
-def pause(context):
-    """Tell the processor that this is a waiting loop."""
-
-    def generate(context, builder, signature, values):
-        machine = platform.machine().lower()
-        if machine in ("x86_64", "amd64"):
-            _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
-        elif machine in ("aarch64", "arm64"):
-            _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def let_others_run(context):
-    def generate(context, builder, signature, values):
-        name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
-        _call(builder, name, I32, [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def sleep(context, control, wake):
-    """Sleep while WAKE is `wake`. Where there is no futex: for half a millisecond, and look."""
-
-    def generate(context, builder, signature, values):
-        control, wake = values
-        if SYSTEM == "linux":
-            place = builder.add(control, I64(WAKE))
-            _futex(builder, place, FUTEX_WAIT, wake)
-        elif SYSTEM == "win32":
-            _call(builder, "Sleep", ir.VoidType(), [I32(1)])
-        else:
-            _call(builder, "usleep", I32, [I32(500)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def wake_up(context, control, count):
-    """End the sleep of up to `count` workers."""
-
-    def generate(context, builder, signature, values):
-        control, count = values
-        if SYSTEM == "linux":
-            _futex(builder, builder.add(control, I64(WAKE)), FUTEX_WAKE, count)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def processor(context):
-    """The number of the processor that this thread runs on, or -1."""
-
-    def generate(context, builder, signature, values):
-        if SYSTEM == "linux":
-            return builder.sext(_call(builder, "sched_getcpu", I32, []), I64)
-        return I64(-1)
-
-    return types.int64(), generate
-
-
-@intrinsic
-def set_affinity(context, thread, mask):
-    """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
-
-    def generate(context, builder, signature, values):
-        thread, mask = values
-        if SYSTEM == "linux":
-            arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
-            _call(builder, "syscall", I64, arguments, var_arg=True)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of this process alone
-
-
-def _futex(builder: Any, place: Any, operation: int, value: Any) -> None:
-    arguments = [I64(FUTEX), place, I64(operation), value, I64(0), I64(0), I64(0)]
-    _call(builder, "syscall", I64, arguments, var_arg=True)
-
-
-def _call(builder: Any, name: str, result: Any, arguments: list[Any], var_arg: bool = False) -> Any:
-    kinds = [a.type for a in arguments]
-    if var_arg:
-        kinds = kinds[:1]
-    function = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(result, kinds, var_arg=var_arg), name
-    )
-    return builder.call(function, arguments)
-
-
-# The pool -----------------------------------------------------------------------------------------
 
 
 @ordered_kernel
@@ -364,7 +173,7 @@ def _run_on_pool(control, workers):
     store(control + WAKE, (wake + 1) & 0x7FFFFFFF)
     if load(control + SLEEPERS) > 0:
         _bar_sleepers(control)
-        wake_up(control, workers)
+        wake_up(control + WAKE, workers)
     _take_part(control, AHEAD)
     add(control + GATE, -OPEN)
     looks = 0
@@ -485,7 +294,7 @@ def _wait_for_list(control, seat, seen):
             add(control + SLEEPERS, 1)
             gate = load(control + GATE)
             if not (gate & STOP or (gate & OPEN and gate // LIST != seen)):
-                sleep(control, wake)
+                sleep(control + WAKE, wake)
             add(control + SLEEPERS, -1)
             _be_awake(seat)
         looks += 1
@@ -507,4 +316,4 @@ def stop(control):
     """Have all workers end, those that sleep too."""
     add(control + GATE, STOP)
     store(control + WAKE, (load(control + WAKE) + 1) & 0x7FFFFFFF)
-    wake_up(control, INSIDE)
+    wake_up(control + WAKE, INSIDE)

@@ -1,0 +1,202 @@
+"""Atomic operations on addresses, and what the thread pool asks of the system, as functions that
+numba's compiler puts in place: `driver` is written in them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+
+intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
+
+FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
+"""Number of the system call, where there is one."""
+FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of this process alone
+SET_AFFINITY = {"x86_64": 203, "aarch64": 122, "riscv64": 122}.get(platform.machine())
+MASK_SIZE = 128
+"""Bytes of a mask of processors."""
+SYSTEM = "linux" if sys.platform == "linux" and FUTEX else sys.platform
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+@intrinsic
+def load(context, address):
+    """The number at an address; what was released with it is visible."""
+
+    def generate(context, builder, signature, values):
+        return builder.load_atomic(_pointer(builder, *values), "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store(context, address, value):
+    """Put a number at an address, after all that was written before."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def add(context, address, value):
+    """Add to the number at an address; what it was before."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def swap(context, address, old, new):
+    """Replace the number at an address if it is `old`; whether it was."""
+
+    def generate(context, builder, signature, values):
+        address, old, new = values
+        found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def read(context, address):
+    """The number at an address that nobody changes meanwhile."""
+
+    def generate(context, builder, signature, values):
+        return builder.load(_pointer(builder, *values))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def write(context, address, value):
+    """Put a number at an address that nobody reads meanwhile."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        builder.store(value, _pointer(builder, address))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def call(context, entry, start, stop, block):
+    """Call the entry point at an address."""
+
+    def generate(context, builder, signature, values):
+        entry, start, stop, block = values
+        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
+        builder.call(_pointer(builder, entry, kind), [start, stop, block])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def pause(context):
+    """Tell the processor that this is a waiting loop."""
+
+    def generate(context, builder, signature, values):
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64"):
+            _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        elif machine in ("aarch64", "arm64"):
+            _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def let_others_run(context):
+    def generate(context, builder, signature, values):
+        name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
+        _call(builder, name, I32, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def sleep(context, address, value):
+    """Sleep while the 32 bits at an address are `value`. Where there is no futex: for half a
+    millisecond, and look."""
+
+    def generate(context, builder, signature, values):
+        if SYSTEM == "linux":
+            _futex(builder, FUTEX_WAIT, *values)
+        elif SYSTEM == "win32":
+            _call(builder, "Sleep", ir.VoidType(), [I32(1)])
+        else:
+            _call(builder, "usleep", I32, [I32(500)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def wake_up(context, address, count):
+    """End the sleep of up to `count` threads that sleep on an address."""
+
+    def generate(context, builder, signature, values):
+        if SYSTEM == "linux":
+            _futex(builder, FUTEX_WAKE, *values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def processor(context):
+    """The number of the processor that this thread runs on, or -1."""
+
+    def generate(context, builder, signature, values):
+        if SYSTEM == "linux":
+            return builder.sext(_call(builder, "sched_getcpu", I32, []), I64)
+        return I64(-1)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def set_affinity(context, thread, mask):
+    """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
+
+    def generate(context, builder, signature, values):
+        thread, mask = values
+        if SYSTEM == "linux":
+            arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
+            _call(builder, "syscall", I64, arguments, var_arg=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _futex(builder: Any, operation: int, address: Any, value: Any) -> None:
+    arguments = [I64(FUTEX), address, I64(operation), value, I64(0), I64(0), I64(0)]
+    _call(builder, "syscall", I64, arguments, var_arg=True)
+
+
+def _call(builder: Any, name: str, result: Any, arguments: list[Any], var_arg: bool = False) -> Any:
+    kinds = [a.type for a in arguments]
+    if var_arg:
+        kinds = kinds[:1]
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(result, kinds, var_arg=var_arg), name
+    )
+    return builder.call(function, arguments)
