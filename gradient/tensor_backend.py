@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.engine import TensorBackends
+from gradient.autograd.roots import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
 from gradient.backends.composed.complex_numbers import is_complex

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from gradient.autograd.modes import mode, recording
-from gradient.errors import TypeMismatch, sentence
+from gradient.autograd.outputs import OutputGrad
+from gradient.autograd.variable import Variable
+from gradient.errors import AutogradError, TypeMismatch, sentence
+
+if TYPE_CHECKING:
+    from gradient.autograd.node import Node
 
 __all__ = [
     "detect_anomaly",
@@ -38,3 +46,25 @@ class detect_anomaly(set_detect_anomaly):  # noqa: N801
 
     def __init__(self, check_nan: bool = True):
         super().__init__(True, check_nan)
+
+
+def check_nan(node: Node, results: Sequence[Any]) -> None:
+    """Refuse NaN among the gradients that a node gave."""
+    for i, result in enumerate(results or ()):
+        if result is None or isinstance(result, (OutputGrad, list)):
+            continue
+        array = result.array if isinstance(result, Variable) else result
+        backend = node.backend
+        if bool(backend.to_numpy(backend.any(backend.isnan(array)))):
+            raise AutogradError(f"backward: {node.name()} returned nan values in its gradient {i}")
+
+
+def with_trace(node: Node, error: AutogradError) -> AutogradError:
+    """The error, with the stack that made the node (under anomaly detection)."""
+    return type(error)(f"{error}\n{trace_of(node)}")
+
+
+def trace_of(node: Node) -> str:
+    """The stack that made the node."""
+    lines = "".join(reversed(node.stack.format()))
+    return f"The op was called here (innermost last):\n{lines}"

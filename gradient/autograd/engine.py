@@ -12,19 +12,19 @@ dL/dy, by which the chain rule of a function of complex numbers is that of real 
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import inplace
+from gradient.autograd.anomaly import check_nan, trace_of, with_trace
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, packing_used
-from gradient.autograd.outputs import OutputGrad
+from gradient.autograd.roots import TensorBackends, conjugate, root_grads, tensors_of
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.placement import device_contexts, on_device_of
-from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
+from gradient.errors import AutogradError, ShapeError, sentence
 from gradient.locks import new_lock
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ differ in whether the call's own argument counts."""
 
 grad_lock = new_lock()
 """Held while a leaf's `grad` is changed, so that threads with a leaf in common lose nothing."""
-
-
-class TensorBackends:
-    """`of(backend)` is the backend whose arrays are Tensors; a higher rung registers it."""
-
-    of: Callable[[Backend], Backend]
 
 
 class Accumulation:
@@ -133,76 +127,6 @@ def grad(
             )
         result.append(g if g is None or isinstance(g, Variable) else wrap(g, tensor.backend))
     return tuple(result)
-
-
-# Before the pass ---------------------------------------------------------------------------------
-
-
-def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
-    """A Tensor, or those of a sequence; some of them None if they may be `absent`."""
-    if isinstance(value, Variable):
-        return (value,)
-    given = tuple(value) if isinstance(value, Iterable) else (value,)
-    for each in given:
-        if not isinstance(each, Variable) and not (absent and each is None):
-            expected = f"a Tensor or a sequence of Tensors as {name}"
-            raise TypeMismatch(sentence(caller, expected, type(each).__name__))
-    return given
-
-
-def root_grads(
-    caller: str, name: str, tensors: Any, grads: Any, create_graph: bool
-) -> list[tuple[Node, Any]]:
-    """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
-    tensors = tensors_of(caller, name, tensors)
-    grads = () if grads is None else tensors_of(caller, f"grad_{name}", grads, absent=True)
-    if grads and len(grads) != len(tensors):
-        raise AutogradError(f"{caller}: got {len(tensors)} tensors but {len(grads)} gradients")
-    roots = []
-    for i, tensor in enumerate(tensors):
-        if tensor.node is None:
-            raise AutogradError(
-                f"{caller}: tensor {i} does not require grad and does not have a grad_fn"
-            )
-        g = grads[i] if grads else None
-        shape = tuple(tensor.array.shape)
-        if g is None:
-            if math.prod(shape) != 1:
-                raise AutogradError(
-                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
-                    f"{shape}; pass a gradient of that shape"
-                )
-            if tensor.node.dtype.kind == "c":
-                raise AutogradError(
-                    f"{caller}: grad can be implicitly created only for real scalar outputs, got "
-                    f"{tensor.dtype}; pass a gradient"
-                )
-            g = tensor.backend.ones(shape, tensor.array.dtype)
-        elif tuple(g.shape) != shape:
-            raise ShapeError(
-                f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape "
-                f"{shape}"
-            )
-        elif (g.array.dtype.kind == "c") is not (tensor.array.dtype.kind == "c"):
-            raise AutogradError(
-                f"{caller}: gradient {i} has dtype {g.dtype} but its tensor has dtype "
-                f"{tensor.dtype}; both or neither must be complex: take .real of it or cast it"
-            )
-        if create_graph:
-            g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
-        elif isinstance(g, Variable):
-            g = g.array
-        if tensor.array.dtype.kind == "c":
-            g = conjugate(tensor.node, g, create_graph)
-        roots.append((tensor.node, g))
-    return roots
-
-
-def conjugate(node: Node, g: Any, on_tensors: bool) -> Any:
-    """The gradient of `node` as users see it, of that which nodes pass on; or the other way."""
-    if node.n_outputs or node.dtype.kind != "c":
-        return g
-    return (TensorBackends.of(node.backend) if on_tensors else node.backend).conj(g)
 
 
 by_sequence_nr = attrgetter("sequence_nr")
@@ -451,9 +375,6 @@ def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
     return [None if t is None else found.pop(t.node, None) for t in inputs]
 
 
-# Hooks and anomalies -----------------------------------------------------------------------------
-
-
 def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
     if isinstance(g, list):  # a node of several results: its outputs' hooks have run
         return g
@@ -471,23 +392,3 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
     if node.retained is not None and (kept := node.retained()) is not None:
         kept._grad = tensor.clone() if kept.grad is None else kept.grad + tensor
     return conjugate(node, tensor if create_graph else tensor.array, create_graph)
-
-
-def check_nan(node: Node, results: Sequence[Any]) -> None:
-    for i, result in enumerate(results or ()):
-        if result is None or isinstance(result, (OutputGrad, list)):
-            continue
-        array = result.array if isinstance(result, Variable) else result
-        backend = node.backend
-        if bool(backend.to_numpy(backend.any(backend.isnan(array)))):
-            raise AutogradError(f"backward: {node.name()} returned nan values in its gradient {i}")
-
-
-def with_trace(node: Node, error: AutogradError) -> AutogradError:
-    """The error, with the stack that made the node (under anomaly detection)."""
-    return type(error)(f"{error}\n{trace_of(node)}")
-
-
-def trace_of(node: Node) -> str:
-    lines = "".join(reversed(node.stack.format()))
-    return f"The op was called here (innermost last):\n{lines}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradient.autograd.engine import Accumulation, TensorBackends, in_dtype, unbroadcast
+from gradient.autograd.engine import Accumulation, in_dtype, unbroadcast
 from gradient.autograd.node import Node, NodeHooks
 from gradient.autograd.outputs import OutputGrad
+from gradient.autograd.roots import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import HookError, TypeMismatch
 

@@ -1,0 +1,87 @@
+"""Where a backward pass begins: the tensors it is asked for, and the gradients they start with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
+
+if TYPE_CHECKING:
+    from gradient.autograd.node import Node
+    from gradient.backends import Backend
+
+
+class TensorBackends:
+    """`of(backend)` is the backend whose arrays are Tensors; a higher rung registers it."""
+
+    of: Callable[[Backend], Backend]
+
+
+def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
+    """A Tensor, or those of a sequence; some of them None if they may be `absent`."""
+    if isinstance(value, Variable):
+        return (value,)
+    given = tuple(value) if isinstance(value, Iterable) else (value,)
+    for each in given:
+        if not isinstance(each, Variable) and not (absent and each is None):
+            expected = f"a Tensor or a sequence of Tensors as {name}"
+            raise TypeMismatch(sentence(caller, expected, type(each).__name__))
+    return given
+
+
+def root_grads(
+    caller: str, name: str, tensors: Any, grads: Any, create_graph: bool
+) -> list[tuple[Node, Any]]:
+    """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
+    tensors = tensors_of(caller, name, tensors)
+    grads = () if grads is None else tensors_of(caller, f"grad_{name}", grads, absent=True)
+    if grads and len(grads) != len(tensors):
+        raise AutogradError(f"{caller}: got {len(tensors)} tensors but {len(grads)} gradients")
+    roots = []
+    for i, tensor in enumerate(tensors):
+        if tensor.node is None:
+            raise AutogradError(
+                f"{caller}: tensor {i} does not require grad and does not have a grad_fn"
+            )
+        g = grads[i] if grads else None
+        shape = tuple(tensor.array.shape)
+        if g is None:
+            if math.prod(shape) != 1:
+                raise AutogradError(
+                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
+                    f"{shape}; pass a gradient of that shape"
+                )
+            if tensor.node.dtype.kind == "c":
+                raise AutogradError(
+                    f"{caller}: grad can be implicitly created only for real scalar outputs, got "
+                    f"{tensor.dtype}; pass a gradient"
+                )
+            g = tensor.backend.ones(shape, tensor.array.dtype)
+        elif tuple(g.shape) != shape:
+            raise ShapeError(
+                f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape "
+                f"{shape}"
+            )
+        elif (g.array.dtype.kind == "c") is not (tensor.array.dtype.kind == "c"):
+            raise AutogradError(
+                f"{caller}: gradient {i} has dtype {g.dtype} but its tensor has dtype "
+                f"{tensor.dtype}; both or neither must be complex: take .real of it or cast it"
+            )
+        if create_graph:
+            g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
+        elif isinstance(g, Variable):
+            g = g.array
+        if tensor.array.dtype.kind == "c":
+            g = conjugate(tensor.node, g, create_graph)
+        roots.append((tensor.node, g))
+    return roots
+
+
+def conjugate(node: Node, g: Any, on_tensors: bool) -> Any:
+    """The gradient of `node` as users see it, of that which nodes pass on; or the other way."""
+    if node.n_outputs or node.dtype.kind != "c":
+        return g
+    return (TensorBackends.of(node.backend) if on_tensors else node.backend).conj(g)
