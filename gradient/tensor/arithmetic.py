@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.promotion import plain_number, refuse_complex
+from gradient.autograd.promotion import plain_number
 from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import activation, comparison, elementwise, trigonometry
-from gradient.tensor.arguments import fitting, flag_of, int_of, number_of, tensor_of
+from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Arithmetic(TensorBase):
             modes = "rounding_mode None, 'trunc' or 'floor'"
             kind = ArgumentError if isinstance(rounding_mode, str) else TypeMismatch
             raise kind(sentence("div", modes, repr(rounding_mode)))
-        if not (_integral(self) and _integral(other)):
+        if not (integral(self) and integral(other)):
             return elementwise.trunc_divide(self, other)
         down, rest = elementwise.floor_divide(self, other), elementwise.remainder(self, other)
         return down + ((rest != 0) & (down < 0))  # one more where rounding down went beyond
@@ -199,7 +199,7 @@ class Arithmetic(TensorBase):
         """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
         converted to one dtype. Raises DTypeError where both are integers or bools, and for complex
         numbers."""
-        if _integral(self) and _integral(tensor_of("logaddexp", other)):
+        if integral(self) and integral(tensor_of("logaddexp", other)):
             floating("logaddexp", self)
         return elementwise.logaddexp(self, tensor_of("logaddexp", other))
 
@@ -274,7 +274,7 @@ class Arithmetic(TensorBase):
         three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
         if type(value) is not float and type(value) is not int:
             value = number_of("addcmul", "value", value, takes_complex=True)
-        if self.array.dtype.kind in "biu" and all(_integral(t) for t in three):
+        if self.array.dtype.kind in "biu" and all(integral(t) for t in three):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
             # Integers stay integers, as PyTorch has it.
@@ -286,7 +286,7 @@ class Arithmetic(TensorBase):
         """self + value * tensor1 / tensor2, elementwise. The inputs broadcast and are converted to
         one dtype. Raises DTypeError where tensor1 and tensor2 are both integers or bools."""
         a, b = tensor_of("addcdiv", tensor1), tensor_of("addcdiv", tensor2)
-        if a.array.dtype.kind in "biu" and _integral(b):
+        if a.array.dtype.kind in "biu" and integral(b):
             raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
         if type(value) is not float and type(value) is not int:
             value = number_of("addcdiv", "value", value, takes_complex=True)
@@ -348,56 +348,9 @@ class Arithmetic(TensorBase):
         filled = elementwise.where(value, self, condition=condition_of("masked_fill", mask))
         return filled if filled.dtype is like else filled.to(like)
 
-    def nan_to_num(
-        self, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
-    ) -> Tensor:
-        """self, elementwise, with NaN replaced by `nan`, and infinities by `posinf` and `neginf`
-        or, where these are None, the largest and the least number of the dtype. Integers are
-        copied. Raises DTypeError for complex numbers."""
-        from gradient.dtypes import finfo
 
-        if _integral(self):
-            return self.clone()
-        refuse_complex("nan_to_num", [self.dtype])
-        limits = finfo(self.dtype)
-        nan = 0.0 if nan is None else nan
-        x = elementwise.where(nan, self, condition=comparison.isnan(self).array)
-        high = limits.max if posinf is None else posinf
-        low = limits.min if neginf is None else neginf
-        x = elementwise.where(high, x, condition=comparison.eq(self, float("inf")).array)
-        return elementwise.where(low, x, condition=comparison.eq(self, float("-inf")).array)
-
-    def isclose(
-        self,
-        other: Tensor,
-        rtol: float = 1e-5,
-        atol: float = 1e-8,
-        equal_nan: bool = False,
-    ) -> Tensor:
-        """|self - other| <= atol + rtol * |other|, elementwise, as a bool tensor; the inputs
-        broadcast. Equal infinities are close, NaN only to NaN and with `equal_nan`. Raises
-        DTypeError for different dtypes."""
-        same_dtype("isclose", "other", self, other)
-        equal_nan = flag_of("isclose", "equal_nan", equal_nan)
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if not number_of("isclose", name, value) >= 0:
-                raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
-        close = comparison.eq(self, other)
-        if self.array.dtype.kind == "b":  # as 0 and 1
-            self, other = (elementwise.astype(x, dtype=float32.numpy) for x in (self, other))
-        bound = elementwise.add(elementwise.mul(elementwise.abs(other), rtol), atol)
-        gap = elementwise.abs(elementwise.sub(self, other))
-        close = comparison.logical_or(
-            close, comparison.logical_and(comparison.le(gap, bound), comparison.isfinite(gap))
-        )
-        if equal_nan:
-            close = comparison.logical_or(
-                close, comparison.logical_and(comparison.isnan(self), comparison.isnan(other))
-            )
-        return close
-
-
-def _integral(value: Any) -> bool:
+def integral(value: Any) -> bool:
+    """Whether a tensor or number is of integers or bools."""
     if isinstance(value, Variable):
         return value.array.dtype.kind in "biu"
     return isinstance(value, int)
@@ -422,7 +375,7 @@ def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     """alpha value in the dtype of its sum with `to`: integers take whole ones alone."""
     alpha = number_of(caller, "alpha", alpha, takes_complex=True)
-    if isinstance(alpha, float) and _integral(to) and _integral(value):
+    if isinstance(alpha, float) and integral(to) and integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
     if caller != "add" and (_is_bool(to) or _is_bool(value)):
         fix = "invert a mask with ~"
@@ -449,7 +402,7 @@ def _is_bool(value: Any) -> bool:
 
 def floating(caller: str, x: Variable) -> None:
     """Refuse integers and bools."""
-    if _integral(x):
+    if integral(x):
         dtype = x.dtype
         raise DTypeError(sentence(caller, "a floating-point dtype", dtype, "cast with .float()"))
 

@@ -143,7 +143,7 @@ class InPlace(Arithmetic):
     lt_ = less_ = answered(Arithmetic.lt)
     masked_fill_ = in_place(Arithmetic.masked_fill)
     mul_ = multiply_ = in_place(Arithmetic.mul)
-    nan_to_num_ = in_place(Arithmetic.nan_to_num)
+    nan_to_num_ = in_place(RealFunctions.nan_to_num)
     ne_ = not_equal_ = answered(Arithmetic.ne)
     neg_ = negative_ = in_place(Arithmetic.neg)
     pow_ = in_place(Arithmetic.pow)

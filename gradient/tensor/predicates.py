@@ -1,4 +1,4 @@
-"""Predicates and the like: functions and methods whose answer is a Python value."""
+"""Predicates and the like: `isclose`, and functions and methods whose answer is a Python value."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY
-from gradient.errors import ShapeError, sentence
-from gradient.tensor.arguments import tensor_of
+from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.tensor.arguments import flag_of, number_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.base import TensorBase
 from gradient.tensor.packed import same
 
@@ -74,6 +75,29 @@ class Predicates(TensorBase):
     def equal(self: Any, other: Tensor) -> bool:
         """Same shape and same elements."""
         return equal(self, tensor_of("equal", other))
+
+    def isclose(
+        self,
+        other: Tensor,
+        rtol: float = 1e-5,
+        atol: float = 1e-8,
+        equal_nan: bool = False,
+    ) -> Tensor:
+        """|self - other| <= atol + rtol * |other|, elementwise, as a bool tensor; the inputs
+        broadcast. Equal infinities are close, NaN only to NaN and with `equal_nan`. Raises
+        DTypeError for different dtypes."""
+        same_dtype("isclose", "other", self, other)
+        equal_nan = flag_of("isclose", "equal_nan", equal_nan)
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            if not number_of("isclose", name, value) >= 0:
+                raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
+        x: Any = self
+        close = x == other
+        if x.array.dtype.kind == "b":  # as 0 and 1
+            x, other = x.float(), other.float()
+        gap = (x - other).abs()
+        close = close | (gap <= other.abs() * rtol + atol) & gap.isfinite()
+        return close | x.isnan() & other.isnan() if equal_nan else close
 
     def is_nonzero(self: Any) -> bool:
         """Whether the only element is not 0."""

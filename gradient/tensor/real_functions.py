@@ -10,11 +10,11 @@ import numpy as np
 
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_, complex128, float64, get_default_dtype, int32, result_type
+from gradient.dtypes import bool_, complex128, finfo, float64, get_default_dtype, int32, result_type
 from gradient.errors import DTypeError, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
-from gradient.tensor.arithmetic import floating
+from gradient.tensor.arithmetic import floating, integral
 from gradient.tensor.base import TensorBase
 
 if TYPE_CHECKING:
@@ -95,6 +95,23 @@ class RealFunctions(TensorBase):
         """min(self, other), elementwise; NaN only where both are. The inputs broadcast and are
         converted to one dtype. Raises DTypeError for complex numbers."""
         return _extreme(self, tensor_of("fmin", other), comparison.le)
+
+    def nan_to_num(
+        self, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
+    ) -> Tensor:
+        """self, elementwise, with NaN replaced by `nan`, and infinities by `posinf` and `neginf`
+        or, where these are None, the largest and the least number of the dtype. Integers are
+        copied. Raises DTypeError for complex numbers."""
+        if integral(self):
+            return self.clone()
+        refuse_complex("nan_to_num", [self.dtype])
+        limits = finfo(self.dtype)
+        nan = 0.0 if nan is None else nan
+        x = elementwise.where(nan, self, condition=comparison.isnan(self).array)
+        high = limits.max if posinf is None else posinf
+        low = limits.min if neginf is None else neginf
+        x = elementwise.where(high, x, condition=comparison.eq(self, float("inf")).array)
+        return elementwise.where(low, x, condition=comparison.eq(self, float("-inf")).array)
 
     def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
         """self ** exponent, elementwise, in float64, or complex128 where either is complex. The
