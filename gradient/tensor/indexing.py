@@ -19,7 +19,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import comparison, elementwise, shape
+from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
@@ -30,7 +30,7 @@ from gradient.tensor.packed import refuse, select_rows
 from gradient.tensor.views import view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gradient.autograd.variable import Number
     from gradient.backends import Backend
@@ -392,62 +392,6 @@ class Indexing(Arithmetic):
             index = wrap(at[-1], self.backend)
             message = beyond(caller, index, len(at) - 1, x.array.shape)
             raise IndexOutOfRange(message) from None
-
-    def searchsorted(
-        self,
-        values: Tensor | Number,
-        *,
-        out_int32: bool = False,
-        right: bool = False,
-        side: str | None = None,
-        sorter: Tensor | None = None,
-    ) -> Tensor:
-        """Where `values` would go in this tensor, sorted along its last dimension.
-
-        `right` (or `side="right"`) puts equal values after; NaN goes last. `sorter` are the
-        indices that sort the tensor where it is not sorted itself.
-        """
-        if side not in (None, "left", "right"):
-            raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
-        if right and side == "left":
-            raise ArgumentError(sentence("searchsorted", "right or side='left'", "both"))
-        if not isinstance(values, Variable):
-            number_of("searchsorted", "values", values)
-        size = tuple(getattr(values, "shape", ()))
-        own_size = tuple(self.array.shape)
-        if not own_size or (self.ndim > 1 and (not size or own_size[:-1] != size[:-1])):
-            raise ShapeError(
-                "searchsorted: expected a 1-D tensor, or one whose leading dimensions are those of "
-                f"values, got {own_size} and {size}"
-            )
-        own = self.detach() if sorter is None else self._sorted_by(sorter)
-        goes_before = comparison.gt if right or side == "right" else comparison.ge
-        found = _first_place(own, values, size, goes_before)
-        return found.to(dtype=int32) if out_int32 else found
-
-    def _sorted_by(self, sorter: Tensor) -> Tensor:
-        if tuple(tensor_of("searchsorted", sorter).shape) != tuple(self.array.shape):
-            expected = f"a sorter of shape {tuple(self.array.shape)}"
-            raise ShapeError(sentence("searchsorted", expected, tuple(sorter.shape)))
-        return self.detach().gather(-1, sorter)
-
-
-def _first_place(
-    rows: Any, values: Any, size: tuple[int, ...], goes_before: Callable[[Any, Any], Tensor]
-) -> Tensor:
-    """By bisection, the first position in the last dimension whose element is not below each
-    value."""
-    backend, n = rows.backend, rows.array.shape[-1]
-    low = wrap(backend.zeros(size, int64.numpy), backend)
-    high = low + n
-    for _ in range(n.bit_length()):
-        middle = (low + high) // 2
-        places = (middle.reshape(-1) if rows.ndim == 1 else middle).clamp(max=n - 1)
-        element = rows.gather(-1, places).reshape(size)
-        before = goes_before(element, values) | (low == high)
-        low = elementwise.where(low, middle + 1, condition=before.array)
-        high = elementwise.where(middle, high, condition=before.array)
-    return low
 
 
 def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.promotion import cast
 from gradient.autograd.variable import Number, Variable, wrap
-from gradient.dtypes import DType, bool_, float32, int64, result_type
+from gradient.dtypes import DType, bool_, float32, int32, int64, result_type
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -27,6 +27,8 @@ from gradient.tensor.reductions import Reductions, ValuesAndIndices
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
@@ -298,6 +300,62 @@ class Sorting(Reductions):
             ends = np.append(np.flatnonzero(starts), n)
             result.append(wrap(self.backend.asarray(np.diff(ends)), self.backend))
         return result[0] if len(result) == 1 else tuple(result)
+
+    def searchsorted(
+        self,
+        values: Tensor | Number,
+        *,
+        out_int32: bool = False,
+        right: bool = False,
+        side: str | None = None,
+        sorter: Tensor | None = None,
+    ) -> Tensor:
+        """Where `values` would go in this tensor, sorted along its last dimension.
+
+        `right` (or `side="right"`) puts equal values after; NaN goes last. `sorter` are the
+        indices that sort the tensor where it is not sorted itself.
+        """
+        if side not in (None, "left", "right"):
+            raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
+        if right and side == "left":
+            raise ArgumentError(sentence("searchsorted", "right or side='left'", "both"))
+        if not isinstance(values, Variable):
+            number_of("searchsorted", "values", values)
+        size = tuple(getattr(values, "shape", ()))
+        own_size = tuple(self.array.shape)
+        if not own_size or (self.ndim > 1 and (not size or own_size[:-1] != size[:-1])):
+            raise ShapeError(
+                "searchsorted: expected a 1-D tensor, or one whose leading dimensions are those of "
+                f"values, got {own_size} and {size}"
+            )
+        own = self.detach() if sorter is None else self._sorted_by(sorter)
+        goes_before = comparison.gt if right or side == "right" else comparison.ge
+        found = _first_place(own, values, size, goes_before)
+        return found.to(dtype=int32) if out_int32 else found
+
+    def _sorted_by(self, sorter: Tensor) -> Tensor:
+        if tuple(tensor_of("searchsorted", sorter).shape) != tuple(self.array.shape):
+            expected = f"a sorter of shape {tuple(self.array.shape)}"
+            raise ShapeError(sentence("searchsorted", expected, tuple(sorter.shape)))
+        return self.detach().gather(-1, sorter)
+
+
+def _first_place(
+    rows: Any, values: Any, size: tuple[int, ...], goes_before: Callable[[Any, Any], Tensor]
+) -> Tensor:
+    """By bisection, the first position in the last dimension whose element is not below each
+    value."""
+    backend, n = rows.backend, rows.array.shape[-1]
+    low = wrap(backend.zeros(size, int64.numpy), backend)
+    high = low + n
+    for _ in range(n.bit_length()):
+        middle = (low + high) // 2
+        places = (middle.reshape(-1) if rows.ndim == 1 else middle).clamp(max=n - 1)
+        element = rows.gather(-1, places).reshape(size)
+        before = goes_before(element, values) | (low == high)
+        low = elementwise.where(low, middle + 1, condition=before.array)
+        high = elementwise.where(middle, high, condition=before.array)
+    return low
 
 
 @forwarded
