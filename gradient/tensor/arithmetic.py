@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, get_args, overload
 
 import numpy as np
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
+Operand = Variable | bool | int | float | complex | np.ndarray | np.generic
+"""What a comparison with is elementwise."""
+OPERANDS = get_args(Operand)
+
+
 def _reflected(
     function: Callable[[Variable | Number, Variable | Number], Tensor],
 ) -> Callable[[Variable, Variable | Number], Tensor]:
@@ -32,11 +37,6 @@ def _reflected(
         return function(other, self)
 
     return method
-
-
-def _operand(value: Any) -> bool:
-    """Whether a comparison with `value` is elementwise (and not with some foreign object)."""
-    return isinstance(value, (Variable, bool, int, float, complex, np.ndarray, np.generic))
 
 
 class Arithmetic(TensorBase):
@@ -72,13 +72,20 @@ class Arithmetic(TensorBase):
     __gt__ = comparison.gt
     __ge__ = comparison.ge
 
-    # `object` declares that these two return a bool, and no annotation can widen that: NumPy's and
-    # PyTorch's stubs ignore the same error.
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return comparison.eq(self, other) if _operand(other) else NotImplemented
+    # With a foreign object it is that object's comparison, or Python's own, a bool.
+    @overload
+    def __eq__(self, other: Operand) -> Tensor: ...
+    @overload
+    def __eq__(self, other: object) -> bool | Any: ...
+    def __eq__(self, other: Any) -> Any:
+        return comparison.eq(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
-        return comparison.ne(self, other) if _operand(other) else NotImplemented
+    @overload
+    def __ne__(self, other: Operand) -> Tensor: ...
+    @overload
+    def __ne__(self, other: object) -> bool | Any: ...
+    def __ne__(self, other: Any) -> Any:
+        return comparison.ne(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
     def __pos__(self) -> Self:
         if self.array.dtype.kind == "b":
