@@ -212,7 +212,8 @@ def randint(
 ) -> Tensor:
     """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
-        low, high, size = 0, low, high  # type: ignore[assignment]
+        given: Any = (0, low, high)
+        low, high, size = given
     elif high is None or low is None:  # randint(high, size=size), randint(high=high, size=size)
         low, high = 0, low if high is None else high
     return _integers("randint", low, high, size, generator, dtype, device, requires_grad)

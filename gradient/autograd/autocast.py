@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable
@@ -112,8 +112,9 @@ def autocasts(policy: Policy) -> Callable[[Function], Function]:
                 return function(*args, **options)
             return _cast_and_call(policy, function, args, options)
 
-        call.autocast = policy  # type: ignore[attr-defined]
-        return call  # type: ignore[return-value]
+        declared: Any = call
+        declared.autocast = policy
+        return cast("Function", declared)
 
     return declare
 

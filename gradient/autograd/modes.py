@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradient.backends import matmul_precision
 from gradient.errors import TypeMismatch, sentence
@@ -110,14 +110,14 @@ class _GradMode:
                 except StopIteration as stop:
                     return stop.value
 
-            return run_generator  # type: ignore[return-value]
+            return cast("F", run_generator)
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             with self._again():
                 return function(*args, **kwargs)
 
-        return run  # type: ignore[return-value]
+        return cast("F", run)
 
 
 class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)

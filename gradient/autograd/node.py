@@ -46,7 +46,7 @@ class Node:
     parents: tuple[Node | None, ...]
     saved: tuple[Any, ...] | None
     options: dict[str, Any]
-    shape: tuple[int, ...]
+    shape: Any  # a tuple; of a node of several results a list of theirs, as `dtype` then is
     dtype: Any
     backend: Backend
     sequence_nr: int
@@ -185,7 +185,7 @@ def make_node(
     node.sequence_nr = next_sequence_nr()
     if type(result) is list:
         node.n_outputs = len(result)
-        node.shape = [each.shape for each in result]  # type: ignore[assignment]
+        node.shape = [each.shape for each in result]
         node.dtype = [each.dtype for each in result]
     else:
         node.shape, node.dtype = result.shape, result.dtype

@@ -135,7 +135,7 @@ class Op:
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
         self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs are wanted
 
-    def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Node], Any]:
+    def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Any], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
         if all(name in self.sources for name in names):
             at = [self.saved_names.index(name) for name in names]
@@ -143,10 +143,10 @@ class Op:
                 return lambda g, node: rule(g)
             if len(at) == 1:
                 (i,) = at
-                return lambda g, node: rule(g, node.saved[i])  # type: ignore[index]
+                return lambda g, node: rule(g, node.saved[i])
             if len(at) == 2:
                 i, j = at
-                return lambda g, node: rule(g, node.saved[i], node.saved[j])  # type: ignore[index]
+                return lambda g, node: rule(g, node.saved[i], node.saved[j])
         return lambda g, node: rule(g, *self._values(node, names))
 
     def _values(self, node: Node, names: tuple[str, ...]) -> list[Any]:
@@ -205,7 +205,7 @@ class Op:
         node.sequence_nr = next_sequence_nr()
         if several:
             node.n_outputs = len(y)
-            node.shape = [each.shape for each in y]  # type: ignore[assignment]
+            node.shape = [each.shape for each in y]
             node.dtype = [each.dtype for each in y]
         else:
             node.shape = y.shape
@@ -367,6 +367,7 @@ def parameter_names(rule: Rule) -> tuple[str, ...]:
     return tuple(inspect.signature(rule).parameters)
 
 
-def op_of(call: Callable[..., Any]) -> Op:
+def op_of(call: Any) -> Op:
     """The op that a decorated function runs."""
-    return call.op  # type: ignore[attr-defined]
+    found: Op = call.op
+    return found

@@ -297,7 +297,7 @@ class ArrayAPIBackend(Backend[Array]):
 
     # Indexing ------------------------------------------------------------------------------------
 
-    getitem = staticmethod(operator.getitem)  # type: ignore[assignment]
+    getitem: Any = staticmethod(operator.getitem)
 
     def assign(self, x: Array, index: Index, value: Any) -> Array:
         x[index] = value

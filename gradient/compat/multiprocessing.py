@@ -115,13 +115,11 @@ def start_processes(
     start_method: str = "spawn",
 ) -> ProcessContext | None:
     """Run `fn(index, *args)` in `nprocs` processes, and wait for them if `join`."""
-    context = multiprocessing.get_context(start_method)
+    context: Any = multiprocessing.get_context(start_method)
     processes, errors = [], []
     for index in range(nprocs):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(  # type: ignore[attr-defined]
-            target=_run, args=(fn, index, tuple(args), sender), daemon=daemon
-        )
+        process = context.Process(target=_run, args=(fn, index, tuple(args), sender), daemon=daemon)
         process.start()
         sender.close()
         processes.append(process)

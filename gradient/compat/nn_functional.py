@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from gradient import functional as F
 from gradient.tensor import Tensor
@@ -30,10 +31,10 @@ def _with_indices(pool: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Te
     """`pool(..., return_indices=True)`, whatever that argument is."""
 
     @functools.wraps(pool)
-    def call(*args: object, return_indices: bool = False, **options: object) -> object:
+    def call(*args: Any, return_indices: bool = False, **options: Any) -> Any:
         return pool(*args, return_indices=True, **options)
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 adaptive_max_pool1d_with_indices = _with_indices(F.adaptive_max_pool1d)

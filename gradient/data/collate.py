@@ -122,7 +122,8 @@ def _columns(batch: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def _like(example: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+    kind: Any = type(example)
     try:
-        return type(example)(values)  # type: ignore[call-arg]
+        return kind(values)
     except TypeError:  # a mapping type with a constructor of its own
         return values

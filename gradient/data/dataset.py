@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, Generic, TypeVar, cast
 
 from gradient.data.draw import permutation
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
@@ -52,6 +52,7 @@ class IterableDataset(Dataset[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__")
 
+    # PyTorch's, too: the sum of streams is no `ConcatDataset`, which the base's is.
     def __add__(self, other: Dataset[T_co]) -> ChainDataset[T_co]:  # type: ignore[override]
         return ChainDataset([self, other])
 
@@ -149,7 +150,7 @@ class ChainDataset(IterableDataset[T_co]):
             yield from dataset
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self.datasets)  # type: ignore[arg-type, misc]
+        return sum(len(cast("Sized", dataset)) for dataset in self.datasets)
 
 
 class Subset(Dataset[T_co]):
@@ -190,13 +191,13 @@ def random_split(
     Raises:
         ArgumentError: the lengths do not add up.
     """
-    size = len(dataset)  # type: ignore[arg-type]
+    size = len(cast("Sized", dataset))
     if all(0 <= length <= 1 for length in lengths) and math.isclose(sum(lengths), 1):
         counts = [math.floor(size * fraction) for fraction in lengths]
         for extra in range(size - sum(counts)):
             counts[extra % len(counts)] += 1
     else:
-        counts = list(lengths)  # type: ignore[arg-type]
+        counts = list(cast("Sequence[int]", lengths))
     if sum(counts) != size or any(count < 0 for count in counts):
         raise ArgumentError(
             f"random_split: lengths {list(lengths)} must add up to {size} (the dataset's length), "

@@ -40,7 +40,7 @@ class Distribution:
         ArgumentError: a parameter is outside of its constraint, or a value outside of the support.
     """
 
-    has_rsample: ClassVar[bool] = False
+    has_rsample: bool = False
     """Whether `rsample` gives draws that differentiate by the parameters."""
 
     has_enumerate_support: ClassVar[bool] = False

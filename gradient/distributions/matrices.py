@@ -101,6 +101,7 @@ class Wishart(Distribution):
         super().__init__(batch, events, validate_args)
         self.scale_tril = factor_of(key, vars(self)[key])
 
+    # Not of the class, as others' are: how many degrees of freedom it needs depends on the matrix.
     @property
     def arg_constraints(self) -> Any:  # type: ignore[override]
         return {

@@ -40,9 +40,7 @@ class Independent(Distribution):
         events = (*batch[cut:], *base_distribution.event_shape)
         super().__init__(batch[:cut], events, validate_args)
 
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        return self.base_dist.has_rsample
+    has_rsample: bool = same_as("base_dist.has_rsample")
 
     @property
     def support(self) -> Any:
@@ -98,9 +96,7 @@ class TransformedDistribution(Distribution):
         cut = len(shape) - dims
         super().__init__(shape[:cut], shape[cut:], validate_args)
 
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        return self.base_dist.has_rsample
+    has_rsample: bool = same_as("base_dist.has_rsample")
 
     @property
     def support(self) -> Any:

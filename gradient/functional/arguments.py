@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gradient import dtypes
 from gradient.autograd.explain import error_of_caller
@@ -51,7 +51,7 @@ def composite(function: Function) -> Function:
                     _forget_base(each, (*args, *options.values()))
         return out
 
-    return call  # type: ignore[return-value]
+    return cast("Function", call)
 
 
 def _forget_base(out: Tensor, given: tuple[Any, ...]) -> None:

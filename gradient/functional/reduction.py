@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gradient.errors import ArgumentError
 from gradient.source_lines import warn_user
@@ -63,4 +63,4 @@ def takes_retired_arguments(loss: Loss) -> Loss:
                 options["reduction"] = reduction
         return loss(*args, **options)
 
-    return call  # type: ignore[return-value]
+    return cast("Loss", call)

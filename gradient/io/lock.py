@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gradient.errors import CheckpointError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 LOCK = ".lock"
 

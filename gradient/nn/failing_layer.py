@@ -19,7 +19,7 @@ class LayerNote(str):
     """The note of an error about its layer: each module that it leaves writes it anew."""
 
 
-def note_layer(module: Module, call: CodeType) -> None:
+def note_layer(module: Any, call: CodeType) -> None:
     """Note on the error being handled, as it leaves a call of `module`, in which layer it arose.
 
     Args:

@@ -59,7 +59,7 @@ class Hooks:
         every: list[_Entry] = getattr(EVERY_MODULE, kind)
         return list(every) if self is EVERY_MODULE else [*every, *getattr(self, kind)]
 
-    def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the module's forward with every hook in its place."""
         called: set[_Entry] = set()
         forward = self._all("forward")

@@ -57,7 +57,7 @@ class _Lazy(Module):
     It is made for one feature; its tensors whose shape is not known yet are uninitialized.
     """
 
-    cls_to_become: ClassVar[type[Module]]
+    cls_to_become: ClassVar[type[Any]]
     _features: ClassVar[str]
     """The attribute that says how many features come in."""
 
@@ -100,11 +100,11 @@ class _Lazy(Module):
                 value = getattr(self, name)
                 if is_uninitialized(value):
                     value.materialize(shape)
-            self.cls_to_become.reset_parameters(self)  # type: ignore[attr-defined]
+            self.cls_to_become.reset_parameters(self)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.initialize_parameters(input)
-        self.__class__ = self.cls_to_become  # type: ignore[assignment]
+        self.__class__ = self.cls_to_become
         return self.forward(input, *args, **kwargs)
 
 
@@ -164,7 +164,8 @@ class _LazyForwardConv(_LazyConv):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__(  # type: ignore[call-arg]
+        layer: Any = super()  # that which it becomes
+        layer.__init__(
             groups, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, device, dtype,
         )  # fmt: skip
@@ -204,7 +205,8 @@ class _LazyTransposedConv(_LazyConv):
         device: DeviceLike = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__(  # type: ignore[call-arg]
+        layer: Any = super()  # that which it becomes
+        layer.__init__(
             groups, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
             dilation, padding_mode, device, dtype,
         )  # fmt: skip
@@ -233,8 +235,9 @@ class _LazyNorm(_Lazy):
     _features = "num_features"
 
     def _count(self, input: Tensor) -> int:
-        self._check(input)  # type: ignore[attr-defined]
-        unbatched = input.ndim == min(self.allowed_ndim)  # type: ignore[attr-defined]
+        layer: Any = self
+        layer._check(input)
+        unbatched = input.ndim == min(layer.allowed_ndim)
         return input.shape[0 if unbatched and isinstance(self, _INSTANCE_NORMS) else 1]
 
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
@@ -256,9 +259,8 @@ class _LazyNormOfChannels(_LazyNorm):
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__(  # type: ignore[call-arg]
-            1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
-        )
+        layer: Any = super()  # that which it becomes
+        layer.__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._wait("weight", "bias", "running_mean", "running_var")
 
 

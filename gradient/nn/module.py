@@ -90,9 +90,9 @@ class Module(Hooked, StateDictHooked, Members):
         try:
             if self._hooks is None:
                 return self.forward(*args, **kwargs)
-            return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
+            return self._hooks.call(self, args, kwargs)
         except Exception:
-            note_layer(self, Module.__call__.__code__)  # type: ignore[arg-type]
+            note_layer(self, Module.__call__.__code__)
             raise
 
     def compile(self, **options: Any) -> None:

@@ -82,7 +82,7 @@ class Buffer(Tensor):
 class _Uninitialized(Tensor):
     """A tensor that `materialize` gives a shape, and then is one as any other."""
 
-    cls_to_become: type[Tensor]
+    cls_to_become: type[Any]
 
     @property
     def shape(self) -> NoReturn:
@@ -96,7 +96,7 @@ class _Uninitialized(Tensor):
     ) -> None:
         """Become a tensor of a shape, with any values, in place."""
         made = empty(shape, device=device or self.device, dtype=dtype or self.dtype)
-        self.__class__ = self.cls_to_become  # type: ignore[assignment]
+        self.__class__ = self.cls_to_become
         self.data = made
 
     def __repr__(self) -> str:

@@ -69,7 +69,7 @@ class Adam(Optimizer):
         super().__init__(params, options(locals()))
 
     @property
-    def _step_supports_amp_scaling(self) -> bool:  # type: ignore[override]
+    def _step_supports_amp_scaling(self) -> bool:
         return not any(group["amsgrad"] for group in self.param_groups)
 
     def update(self, params: list[Tensor], group: Group) -> None:

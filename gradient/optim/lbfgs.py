@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, SupportsFloat, TypeVar
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.checks import Limits, integer, number, one_of, optional
@@ -17,7 +17,7 @@ from gradient.tensor.joining import cat
 __all__ = ["LBFGS"]
 
 
-R = TypeVar("R")
+R = TypeVar("R", bound=SupportsFloat)
 
 
 class Point(NamedTuple):
@@ -78,6 +78,7 @@ class LBFGS(Optimizer):
                 sentence("LBFGS", "one parameter group", len(self.param_groups), "put all in one")
             )
 
+    # Unlike others' steps this one cannot be without a closure.
     def step(self, closure: Callable[[], R]) -> R:  # type: ignore[override]
         """Take up to `max_iter` steps.
 
@@ -92,7 +93,7 @@ class LBFGS(Optimizer):
         with enable_grad():
             result = closure()
         with no_grad():
-            self._descend(closure, float(result))  # type: ignore[arg-type]
+            self._descend(closure, float(result))
         return result
 
     def _descend(self, closure: Callable[[], object], loss: float) -> None:

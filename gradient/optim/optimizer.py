@@ -90,10 +90,14 @@ class Optimizer(Hooked):
     #: What is a number in a parameter's state, and of which type: PyTorch saves it as a tensor.
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
 
-    #: Whether the rule takes no step where `found_inf` is not 0: a tensor that `GradScaler` sets
-    #: around a step on a device whose values one waits for. (PyTorch's name.)
-    _step_supports_amp_scaling = False
+    #: Set by `GradScaler` around a step on a device whose values one waits for: not 0 where the
+    #: step is not to be taken.
     found_inf: Tensor | None = None
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether the rule looks at `found_inf`. (PyTorch's name.)"""
+        return False
 
     #: Whether `update` steps masters itself, and writes their numbers to the parameters.
     _steps_masters = False

@@ -70,7 +70,7 @@ class SGD(Optimizer):
         super().__init__(params, options(locals()))
 
     @property
-    def _step_supports_amp_scaling(self) -> bool:  # type: ignore[override]
+    def _step_supports_amp_scaling(self) -> bool:
         """Not with dampening: a first step that is left out leaves momentum at 0, to which the
         next one's gradient is added, dampened."""
         return not any(group["momentum"] and group["dampening"] for group in self.param_groups)

@@ -18,6 +18,8 @@ class Timed:
     """Times of one call, or of all of one name, in microseconds. Those of a device are the host's
     to know when it waits: they are 0."""
 
+    # What an average counts up, and a single call works out of what it is: that is why properties
+    # stand for three of these there.
     key: str
     count: int
     cpu_time_total: float

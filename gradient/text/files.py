@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.gguf import GGUFFile
@@ -76,7 +76,7 @@ def read_folder(folder: Path) -> TokenizerArguments:
         has_token = bool(options[f"{end}_token"])
         options[f"add_{end}"] = flag if isinstance(flag, bool) and has_token else None
     options["chat_template"] = _chat_template(folder, config)
-    return {"backend": found.backend, **options}  # type: ignore[typeddict-item]
+    return cast("TokenizerArguments", {"backend": found.backend, **options})
 
 
 def has_tokenizer(folder: Path) -> bool:

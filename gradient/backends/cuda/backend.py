@@ -168,9 +168,8 @@ class CudaBackend(
         """The owning array: CuPy's memory objects take no weak references."""
         return x if x.base is None else x.base
 
-    def offset_in(self, x: Array, base: Array) -> int:
-        apart: int = x.data.ptr - base.data.ptr  # type: ignore[attr-defined]
-        return apart // x.itemsize
+    def offset_in(self, x: Any, base: Any) -> int:
+        return int(x.data.ptr - base.data.ptr) // int(x.itemsize)
 
     def is_view(self, x: Array) -> bool:
         return x.base is not None

@@ -158,9 +158,9 @@ class ComposeTransform(Transform):
         super().__init__(cache_size)
         self.parts = [p.with_cache(cache_size) for p in parts] if cache_size else list(parts)
         self.bijective = all(p.bijective for p in self.parts)
+        self.domain, self.codomain = self._domain(), self._codomain()
 
-    @property
-    def domain(self) -> Constraint:  # type: ignore[override]
+    def _domain(self) -> Constraint:
         if not self.parts:
             return constraints.real
         dims = self.parts[-1].codomain.event_dim
@@ -170,8 +170,7 @@ class ComposeTransform(Transform):
             )
         return _widened(self.parts[0].domain, dims)
 
-    @property
-    def codomain(self) -> Constraint:  # type: ignore[override]
+    def _codomain(self) -> Constraint:
         if not self.parts:
             return constraints.real
         dims = self.parts[0].domain.event_dim

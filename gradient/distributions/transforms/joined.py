@@ -66,6 +66,8 @@ class CatTransform(_Joined):
         if len(self.lengths) != len(self.transforms):
             expected = f"as many lengths as transforms, {len(self.transforms)}"
             raise ArgumentError(sentence("CatTransform", expected, len(self.lengths)))
+        self.domain = constraints.cat([t.domain for t in self.transforms], dim, self.lengths)
+        self.codomain = constraints.cat([t.codomain for t in self.transforms], dim, self.lengths)
 
     @property
     def length(self) -> int:
@@ -74,14 +76,6 @@ class CatTransform(_Joined):
     @property
     def event_dim(self) -> int:
         return max(t.event_dim for t in self.transforms)
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return constraints.cat([t.domain for t in self.transforms], self.dim, self.lengths)
-
-    @property
-    def codomain(self) -> Any:  # type: ignore[override]
-        return constraints.cat([t.codomain for t in self.transforms], self.dim, self.lengths)
 
     def _parts(self, x: Tensor) -> Sequence[Tensor]:
         return x.split(self.lengths, self.dim)
@@ -111,14 +105,8 @@ class StackTransform(_Joined):
 
     def __init__(self, tseq: Sequence[Transform], dim: int = 0, cache_size: int = 0) -> None:
         super().__init__(tseq, dim, cache_size)
-
-    @property
-    def domain(self) -> Any:  # type: ignore[override]
-        return constraints.stack([t.domain for t in self.transforms], self.dim)
-
-    @property
-    def codomain(self) -> Any:  # type: ignore[override]
-        return constraints.stack([t.codomain for t in self.transforms], self.dim)
+        self.domain = constraints.stack([t.domain for t in self.transforms], dim)
+        self.codomain = constraints.stack([t.codomain for t in self.transforms], dim)
 
     def _parts(self, x: Tensor) -> Sequence[Tensor]:
         return x.unbind(self.dim)

@@ -151,7 +151,7 @@ def register_parametrization(
             (unless `unsafe`).
     """
     if is_parametrized(module, tensor_name):
-        functions: Any = module.parametrizations[tensor_name]  # type: ignore[attr-defined]
+        functions = _parametrizations(module)[tensor_name]
         current = functions()
         made = parametrization(current)
         if not unsafe and (made.shape != current.shape or made.dtype != current.dtype):
@@ -173,7 +173,7 @@ def register_parametrization(
         module.add_module("parametrizations", ModuleDict())
     name = tensor_name
     setattr(type(module), name, property(lambda self: _value(self, name)))
-    module.parametrizations[name] = functions  # type: ignore[attr-defined]
+    _parametrizations(module)[name] = functions
     return module
 
 
@@ -185,6 +185,11 @@ def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     return bool(len(found)) if tensor_name is None else tensor_name in found
 
 
+def _parametrizations(module: Any) -> Any:
+    """The `ModuleDict` that a parametrized module has."""
+    return module.parametrizations
+
+
 def remove_parametrizations(
     module: Module, tensor_name: str, leave_parametrized: bool = True
 ) -> Module:
@@ -193,7 +198,7 @@ def remove_parametrizations(
     if not is_parametrized(module, tensor_name):
         expected = f"a module whose {tensor_name!r} has parametrizations"
         raise ArgumentError(sentence("remove_parametrizations", expected, type(module).__name__))
-    container: Any = module.parametrizations  # type: ignore[attr-defined]
+    container = _parametrizations(module)
     functions = container[tensor_name]
     if not leave_parametrized and not functions.is_tensor:
         raise ArgumentError(
@@ -211,7 +216,7 @@ def remove_parametrizations(
     kind: Any = type(module)
     delattr(kind, tensor_name)
     if not len(container):
-        del module.parametrizations  # type: ignore[attr-defined]
+        delattr(module, "parametrizations")
         module.__class__ = kind._before
     if trained:
         made = value if isinstance(value, Parameter) else Parameter(value.detach())
@@ -223,4 +228,5 @@ def remove_parametrizations(
 
 def type_before_parametrizations(module: Module) -> type:
     """The class that a module had."""
-    return type(module)._before if is_parametrized(module) else type(module)  # type: ignore[attr-defined]
+    kind: Any = type(module)
+    return kind._before if is_parametrized(module) else kind

@@ -77,11 +77,11 @@ def restored(
     return module
 
 
-def find(module: Module, name: str, kind: type) -> Any:
+def find(module: Module, name: str, kind: type[Any]) -> Any:
     """The pre-hook of a class that computes the weight `name`; None if there is none."""
     entries = [] if module._hooks is None else module._hooks.forward_pre
     for entry in entries:
-        if isinstance(entry.function, kind) and entry.function.name == name:  # type: ignore[attr-defined]
+        if isinstance(entry.function, kind) and entry.function.name == name:
             return entry
     return None
 

@@ -108,6 +108,7 @@ class SequentialLR(_Composite):
         first._initial_step()
         self._last_lr = first.get_last_lr()
 
+    # PyTorch's, too: its schedules know their epochs, and none is given.
     def step(self) -> None:  # type: ignore[override]
         """Go to the next epoch of the schedule whose turn it is."""
         self.last_epoch += 1
@@ -140,6 +141,7 @@ class ChainedScheduler(_Composite):
             scheduler._initial_step()
         self._last_lr = current_lrs(self.optimizer)
 
+    # PyTorch's, too: its schedules know their epochs, and none is given.
     def step(self) -> None:  # type: ignore[override]
         """Step all schedules."""
         for scheduler in self._schedulers:

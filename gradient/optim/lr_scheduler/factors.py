@@ -189,7 +189,7 @@ class CosineAnnealingLR(FactorLR):
         super().__init__(optimizer, last_epoch)
 
     @property
-    def floor(self) -> float:  # type: ignore[override]
+    def floor(self) -> float:
         return self.eta_min
 
     def factor_at(self, epoch: int) -> float:

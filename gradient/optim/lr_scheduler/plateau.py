@@ -78,6 +78,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Whether bad epochs do not count at present."""
         return self.cooldown_counter > 0
 
+    # PyTorch's, too: unlike other schedules' steps this one needs a metric.
     def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
         """Judge this epoch by its metric, and reduce the rates if too many have been bad.
 

@@ -132,15 +132,17 @@ class FactorLR(LRScheduler):
     on the way stays changed in proportion.
     """
 
-    floor = 0.0
-    """What the factor does not scale: rate = floor + (initial_lr - floor) * factor."""
-
     jumps_when_resumed = False
     """Whether making the scheduler with last_epoch=t applies the change from t to t + 1.
 
     As in PyTorch, schedules of a few jumps do so (the loaded rate is that of epoch t), gradual ones
     do not (it is taken to be that of t + 1).
     """
+
+    @property
+    def floor(self) -> float:
+        """What the factor does not scale: rate = floor + (initial_lr - floor) * factor."""
+        return 0.0
 
     def factor_at(self, epoch: int) -> float:
         """The factor at this epoch, from 0 on."""
