@@ -1,5 +1,7 @@
 """The value types of GGUF's metadata and the element types of its tensors, as tables.
 
+What the blocks of a packed type (Q4_K ...) hold, and how they are read, says `dtypes.packed`.
+
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the block sizes are those of
 ggml's `ggml_type` (ggml/src/ggml-common.h).
 """

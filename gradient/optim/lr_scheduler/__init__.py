@@ -1,6 +1,8 @@
 """Learning-rate schedules, with PyTorch's names and meaning.
 
-Each module's `__all__` says what is public.
+`factors` has those that multiply the first rate (LinearLR, which warms up, StepLR, cosines),
+`cyclic` those that go up and down, `plateau` what looks at a metric, `compose` what puts schedules
+one after another. Each module's `__all__` says what is public.
 """
 
 from typing import TYPE_CHECKING
