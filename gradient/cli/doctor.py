@@ -144,12 +144,7 @@ def _version() -> str:
 
 
 def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    from gradient.backends.cuda.driver import (
-        architecture,
-        cuda_version,
-        device_count,
-        device_name,
-    )
+    from gradient.backends.cuda.driver import architecture, cuda_version, device_count, device_name
 
     devices = {"cpu": {"state": "ok", "detail": _processor()}}
     driver = cuda_version()

@@ -12,11 +12,7 @@ from gradient.distributions.continuous import EULER, Exponential, Gumbel, Laplac
 from gradient.distributions.counting import Bernoulli, Binomial, Geometric, Poisson
 from gradient.distributions.distribution import Distribution, sum_rightmost
 from gradient.distributions.gamma import Beta, Dirichlet, Gamma
-from gradient.distributions.multivariate_normal import (
-    MultivariateNormal,
-    half_log_det,
-    mahalanobis,
-)
+from gradient.distributions.multivariate_normal import MultivariateNormal, half_log_det, mahalanobis
 from gradient.distributions.normal import Normal
 from gradient.distributions.of_simpler import HalfNormal
 from gradient.distributions.transformed import Independent, TransformedDistribution

@@ -13,14 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.distributions.continuous import (
-    EULER,
-    Cauchy,
-    Exponential,
-    Gumbel,
-    Laplace,
-    Uniform,
-)
+from gradient.distributions.continuous import EULER, Cauchy, Exponential, Gumbel, Laplace, Uniform
 from gradient.distributions.continuous_bernoulli import ContinuousBernoulli
 from gradient.distributions.counting import Bernoulli, Binomial, Poisson
 from gradient.distributions.distribution import Distribution

@@ -11,11 +11,7 @@ from gradient.autograd import no_grad
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution, broadcast_all
 from gradient.distributions.gamma import Beta, Chi2
-from gradient.distributions.multivariate_normal import (
-    factor_of,
-    half_log_det,
-    one_matrix,
-)
+from gradient.distributions.multivariate_normal import factor_of, half_log_det, one_matrix
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
 from gradient.linalg.older import cholesky_inverse, cholesky_solve

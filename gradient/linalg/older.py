@@ -9,14 +9,7 @@ from gradient.dtypes import int64
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg import decompositions, powers, solving
 from gradient.linalg.arguments import matrices, squares
-from gradient.linalg.lu import (
-    LU,
-    LUFactor,
-    LUFactorEx,
-    check_pivots,
-    lu_factor_ex,
-    unpacked,
-)
+from gradient.linalg.lu import LU, LUFactor, LUFactorEx, check_pivots, lu_factor_ex, unpacked
 from gradient.linalg.lu import lu_solve as solve_by_lu
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor

@@ -18,14 +18,7 @@ import gradient
 import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.config import (
-    EncoderConfig,
-    activation,
-    limited,
-    positive,
-    probability,
-    size,
-)
+from gradient.models.config import EncoderConfig, activation, limited, positive, probability, size
 from gradient.models.encoder import EncoderModel, real_tokens
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Metadata, Shapes
 from gradient.nn import init

@@ -17,13 +17,7 @@ from gradient import nn
 from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import (
-    DecoderConfig,
-    activation,
-    positive,
-    probability,
-    size,
-)
+from gradient.models.config import DecoderConfig, activation, positive, probability, size
 from gradient.models.gguf import TANH_GELU, Architecture, Key, Metadata, Shapes
 from gradient.nn import init
 from gradient.tensor import Tensor

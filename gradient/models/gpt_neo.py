@@ -13,13 +13,7 @@ from typing import Any
 from gradient import nn
 from gradient.models.attention import ProjectedAttention
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import (
-    DecoderConfig,
-    activation,
-    positive,
-    probability,
-    size,
-)
+from gradient.models.config import DecoderConfig, activation, positive, probability, size
 from gradient.models.gpt2 import GPT2LMHeadModel, GPT2Model
 from gradient.tensor import Tensor
 

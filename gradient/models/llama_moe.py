@@ -30,11 +30,7 @@ from gradient.models.gguf import (
     Metadata,
     Shapes,
 )
-from gradient.models.llama import (
-    LlamaDecoderLayer,
-    LlamaForCausalLM,
-    LlamaMLP,
-)
+from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaMLP
 from gradient.models.llama_config import (
     LLAMA_GGUF,
     BiasFields,

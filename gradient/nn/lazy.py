@@ -25,11 +25,7 @@ from gradient.nn.conv import (
 )
 from gradient.nn.linear import Linear
 from gradient.nn.module import Module
-from gradient.nn.parameter import (
-    UninitializedBuffer,
-    UninitializedParameter,
-    is_uninitialized,
-)
+from gradient.nn.parameter import UninitializedBuffer, UninitializedParameter, is_uninitialized
 from gradient.nn.registration import BUFFER, PARAMETER
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike

@@ -24,12 +24,7 @@ from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.parts import equal
-from gradient.plan.passes import (
-    simplified,
-    with_activations,
-    with_fused_chains,
-    with_less_held,
-)
+from gradient.plan.passes import simplified, with_activations, with_fused_chains, with_less_held
 from gradient.plan.passes.fusion import is_fusible
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, are_held

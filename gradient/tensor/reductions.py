@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import dtype_of, float32, promote_types, uint8
-from gradient.errors import (
-    ArgumentError,
-    DTypeError,
-    IndexOutOfRange,
-    TypeMismatch,
-    sentence,
-)
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.ops import (
     comparison,
     complex_numbers,
@@ -25,13 +19,7 @@ from gradient.ops import (
     reduce,
     shape,
 )
-from gradient.tensor.arguments import (
-    axes_of,
-    axis_of,
-    flag_of,
-    number_of,
-    tensor_of,
-)
+from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, floating
 from gradient.tensor.packed import refuse
 from gradient.tensor.views import without_base

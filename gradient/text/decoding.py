@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.errors import IndexOutOfRange, TypeMismatch
 from gradient.text.build import panics_as
-from gradient.text.stream import (
-    ByteStreamDecoder,
-    PrefixStreamDecoder,
-    StreamDecoder,
-    bytes_of,
-)
+from gradient.text.stream import ByteStreamDecoder, PrefixStreamDecoder, StreamDecoder, bytes_of
 
 if TYPE_CHECKING:
     import tokenizers

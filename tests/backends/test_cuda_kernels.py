@@ -22,16 +22,7 @@ from gradient.backends.packed import PackedArray
 from support import cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
-from support.backend_table import (
-    BARE,
-    CACHED,
-    CASES,
-    LAYOUTS,
-    Draw,
-    cached_attention,
-    call,
-    packed,
-)
+from support.backend_table import BARE, CACHED, CASES, LAYOUTS, Draw, cached_attention, call, packed
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [

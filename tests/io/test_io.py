@@ -18,12 +18,7 @@ import safetensors
 import safetensors.numpy
 
 import gradient
-from gradient.errors import (
-    ArgumentError,
-    CheckpointError,
-    FileFormatError,
-    ModelNotFound,
-)
+from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
 from gradient.io import GGUFFile, TorchFile, atomic
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.serialization import load, save

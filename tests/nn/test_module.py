@@ -14,12 +14,7 @@ import pytest
 
 import gradient
 from gradient import nn
-from gradient.errors import (
-    HookError,
-    ShapeError,
-    StateDictError,
-    TypeMismatch,
-)
+from gradient.errors import HookError, ShapeError, StateDictError, TypeMismatch
 from gradient.nn.module import register_module_forward_pre_hook
 
 

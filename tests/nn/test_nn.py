@@ -12,11 +12,7 @@ import pytest
 
 import gradient
 from gradient import nn
-from gradient.errors import (
-    ArgumentError,
-    AutogradError,
-    ShapeError,
-)
+from gradient.errors import ArgumentError, AutogradError, ShapeError
 
 
 def names(pairs) -> list[str]:

@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from gradient.errors import (
-    ArgumentError,
-    FileFormatError,
-    IndexOutOfRange,
-    TypeMismatch,
-)
+from gradient.errors import ArgumentError, FileFormatError, IndexOutOfRange, TypeMismatch
 from gradient.text import Tokenizer, byte_tokenizer, patterns, train_bpe
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.patterns import is_quick

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import (
-    AttentionKernels,
-    problem,
-    strides,
-)
+from gradient.backends.cuda.attention import AttentionKernels, problem, strides
 from gradient.backends.options import AttentionOptions
 from gradient.dtypes import HALF_PRECISION
 

@@ -14,15 +14,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.cuda.launching import MAX_GRID, KernelLauncher
-from gradient.backends.cuda.quantized import (
-    BATCH,
-    FAMILIES,
-    ROWS,
-    STEP,
-    UNPACKED,
-    WARPS,
-    codebook,
-)
+from gradient.backends.cuda.quantized import BATCH, FAMILIES, ROWS, STEP, UNPACKED, WARPS, codebook
 from gradient.backends.packed import PackedArray
 
 TILE, TILE_THREADS = 64, 128

@@ -28,14 +28,7 @@ from gradient.backends.process.protocol import (
     WINDOW,
     PluginError,
 )
-from gradient.source_lines import (
-    Location,
-    getframe,
-    inside,
-    location_of,
-    source_line,
-    user_frame,
-)
+from gradient.source_lines import Location, getframe, inside, location_of, source_line, user_frame
 
 BATCH = 64
 """Messages that are sent together."""

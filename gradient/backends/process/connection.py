@@ -17,12 +17,7 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from gradient.backends.process.protocol import (
-    MEMORY_VARIABLE,
-    MESSAGE_LIMIT,
-    REGION,
-    PluginError,
-)
+from gradient.backends.process.protocol import MEMORY_VARIABLE, MESSAGE_LIMIT, REGION, PluginError
 from gradient.errors import DeviceError, MissingDependency
 
 SHOWN = 4000

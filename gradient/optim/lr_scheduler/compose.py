@@ -8,12 +8,7 @@ from typing import Any
 
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.optim.lr_scheduler.plateau import ReduceLROnPlateau
-from gradient.optim.lr_scheduler.scheduler import (
-    LRScheduler,
-    check_optimizer,
-    current_lrs,
-    set_lr,
-)
+from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, current_lrs, set_lr
 from gradient.optim.optimizer import Optimizer
 
 __all__ = [

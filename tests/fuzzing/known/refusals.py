@@ -10,11 +10,7 @@ from fuzzing.comparison import Difference
 from fuzzing.interpreter import Taken, overwrites
 from fuzzing.known.looks import Known, named, says, uses, zeros
 from fuzzing.program import Program, refs, with_changed
-from fuzzing.replay import (
-    agrees,
-    agrees_without,
-    with_numbers,
-)
+from fuzzing.replay import agrees, agrees_without, with_numbers
 
 NO_KERNEL = (
     "not implemented for", "not supported for", "float or double dtype", "not support bool dtypes",

@@ -38,13 +38,7 @@ from gradient.backends.numpy.kernels.vector_functions import (
     sum_of_elements,
 )
 from gradient.backends.numpy.kernels.vector_operators import maximum
-from gradient.backends.numpy.kernels.vectors import (
-    add_product,
-    fill,
-    lanes,
-    load,
-    store,
-)
+from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
 
 # Arguments that kernels share:
 #   q, out          (B, T, H, D) and (B, T, H, E), flat

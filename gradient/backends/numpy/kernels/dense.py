@@ -24,12 +24,7 @@ from gradient.backends.numpy.kernels.stored import (
     transpose,
     write_columns,
 )
-from gradient.backends.numpy.kernels.vectors import (
-    BYTES,
-    LANES,
-    intrinsic,
-    lanes,
-)
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, lanes
 
 FEW = 12
 """Rows of x up to which W is transposed anew for each few of them."""

@@ -15,15 +15,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
-from gradient.backends.numpy.kernels.formats import (
-    FLOATS,
-    FORMATS,
-    I32,
-    I64,
-    WIDTH,
-    Block,
-    name_of,
-)
+from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I32, I64, WIDTH, Block, name_of
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
 

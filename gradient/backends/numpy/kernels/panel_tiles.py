@@ -49,15 +49,7 @@ from gradient.backends.numpy.kernels.panel_linear import (
     unit_words,
     with_low_bytes,
 )
-from gradient.backends.numpy.kernels.panels import (
-    PANELS,
-    ROWS,
-    STEP,
-    WORD,
-    WORDS,
-    Step,
-    format_of,
-)
+from gradient.backends.numpy.kernels.panels import PANELS, ROWS, STEP, WORD, WORDS, Step, format_of
 from gradient.backends.numpy.kernels.stored import write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
