@@ -13,10 +13,7 @@ from gradient.errors import AutogradError, TypeMismatch, sentence
 if TYPE_CHECKING:
     from gradient.autograd.node import Node
 
-__all__ = [
-    "detect_anomaly",
-    "set_detect_anomaly",
-]
+__all__ = ["detect_anomaly", "set_detect_anomaly"]
 
 
 class set_detect_anomaly:  # noqa: N801

@@ -18,10 +18,7 @@ from gradient.source_lines import location_of, user_frame
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
 
-__all__ = [
-    "checkpoint",
-    "checkpoint_sequential",
-]
+__all__ = ["checkpoint", "checkpoint_sequential"]
 
 T = TypeVar("T")
 

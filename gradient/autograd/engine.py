@@ -31,10 +31,7 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
     from gradient.tensor import Tensor
 
-__all__ = [
-    "backward",
-    "grad",
-]
+__all__ = ["backward", "grad"]
 
 
 def _count_of_one_reference() -> int:

@@ -16,11 +16,7 @@ from gradient.source_lines import location_of, user_frame
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
 
-__all__ = [
-    "Function",
-    "FunctionCtx",
-    "once_differentiable",
-]
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
 
 class FunctionCtx:

@@ -22,11 +22,7 @@ from gradient.errors import GradientError
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
 
-__all__ = [
-    "GradcheckError",
-    "gradcheck",
-    "gradgradcheck",
-]
+__all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
 STEP = 1e-4
 """The step t of the difference quotients; inputs are taken to be of the order of one."""

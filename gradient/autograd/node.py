@@ -16,9 +16,7 @@ from gradient.source_lines import Location, location_of, user_frame
 if TYPE_CHECKING:
     from gradient.backends import Backend
 
-__all__ = [
-    "Node",
-]
+__all__ = ["Node"]
 
 next_sequence_nr = itertools.count(1).__next__
 """Increasing numbers for nodes, and for writes in place."""

@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from gradient.autograd.autocast import Policy
     from gradient.autograd.decorators import BinaryDecorator, Decorator
 
-__all__ = [
-    "op",
-]
+__all__ = ["op"]
 
 Rule = Callable[..., Any]
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = [
-    "leaves_of",
-    "mapped",
-    "rebuilt",
-]
+__all__ = ["leaves_of", "mapped", "rebuilt"]
 
 
 def leaves_of(tree: Any) -> list[Any]:

@@ -8,11 +8,7 @@ from gradient.backends.cuda import driver
 from gradient.backends.registry import canonical
 from gradient.cuda import get_device_name
 
-__all__ = [
-    "get_arch_list",
-    "get_device_capability",
-    "get_device_properties",
-]
+__all__ = ["get_arch_list", "get_device_capability", "get_device_properties"]
 
 
 class DeviceProperties(NamedTuple):

@@ -13,10 +13,7 @@ from gradient.io.arrays import tensor_of
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 
-__all__ = [
-    "default_collate",
-    "default_convert",
-]
+__all__ = ["default_collate", "default_convert"]
 
 
 def default_collate(batch: Sequence[Any]) -> Any:

@@ -28,9 +28,7 @@ from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.generator import Generator
 
-__all__ = [
-    "DataLoader",
-]
+__all__ = ["DataLoader"]
 
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S")

@@ -35,13 +35,7 @@ from gradient.tensor.generator import Generator
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
-__all__ = [
-    "TokenFile",
-    "TokenWindows",
-    "TokenWriter",
-    "encode_corpus",
-    "read_texts",
-]
+__all__ = ["TokenFile", "TokenWindows", "TokenWriter", "encode_corpus", "read_texts"]
 
 FORMAT = "gradient-tokens"
 VERSION = 1

@@ -19,10 +19,7 @@ from gradient.data import pipe
 from gradient.data.fetch import END, Fetcher, Recipe
 from gradient.errors import DataLoaderError
 
-__all__ = [
-    "WorkerInfo",
-    "get_worker_info",
-]
+__all__ = ["WorkerInfo", "get_worker_info"]
 
 #: The message that ends a worker at once.
 STOP = ("stop",)

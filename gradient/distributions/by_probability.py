@@ -11,11 +11,7 @@ from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
 
-__all__ = [
-    "clamp_probs",
-    "logits_to_probs",
-    "probs_to_logits",
-]
+__all__ = ["clamp_probs", "logits_to_probs", "probs_to_logits"]
 
 
 def clamp_probs(probs: Tensor) -> Tensor:

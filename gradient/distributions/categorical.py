@@ -18,12 +18,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, eye
 from gradient.tensor.joining import broadcast_shapes
 
-__all__ = [
-    "Categorical",
-    "Multinomial",
-    "OneHotCategorical",
-    "OneHotCategoricalStraightThrough",
-]
+__all__ = ["Categorical", "Multinomial", "OneHotCategorical", "OneHotCategoricalStraightThrough"]
 
 
 class Categorical(ByProbability):

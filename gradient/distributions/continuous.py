@@ -17,15 +17,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like
 from gradient.tensor.joining import where
 
-__all__ = [
-    "Cauchy",
-    "Exponential",
-    "GeneralizedPareto",
-    "Gumbel",
-    "Laplace",
-    "Uniform",
-    "VonMises",
-]
+__all__ = ["Cauchy", "Exponential", "GeneralizedPareto", "Gumbel", "Laplace", "Uniform", "VonMises"]
 
 EULER = 0.57721566490153286060
 """Euler and Mascheroni's constant."""

@@ -21,13 +21,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import broadcast_tensors, where
 
-__all__ = [
-    "Bernoulli",
-    "Binomial",
-    "Geometric",
-    "NegativeBinomial",
-    "Poisson",
-]
+__all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 
 class Bernoulli(ByProbability):

@@ -14,9 +14,7 @@ from gradient.tensor import Size, Tensor
 from gradient.tensor.from_data import tensor
 from gradient.tensor.joining import broadcast_tensors
 
-__all__ = [
-    "Distribution",
-]
+__all__ = ["Distribution"]
 
 
 def same_as(path: str) -> Any:

@@ -17,14 +17,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import stack, where
 
-__all__ = [
-    "Beta",
-    "Chi2",
-    "Dirichlet",
-    "FisherSnedecor",
-    "Gamma",
-    "StudentT",
-]
+__all__ = ["Beta", "Chi2", "Dirichlet", "FisherSnedecor", "Gamma", "StudentT"]
 
 
 class Gamma(Distribution):

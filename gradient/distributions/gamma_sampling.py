@@ -12,9 +12,7 @@ from gradient.random import rand, randn
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
 
-__all__ = [
-    "standard_gamma",
-]
+__all__ = ["standard_gamma"]
 
 LARGE = 200.0
 """From this concentration on the gradient is that of Wilson and Hilferty's normal approximation."""

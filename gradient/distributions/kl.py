@@ -21,10 +21,7 @@ from gradient.ops.special import digamma, lgamma
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
 
-__all__ = [
-    "kl_divergence",
-    "register_kl",
-]
+__all__ = ["kl_divergence", "register_kl"]
 
 Formula = TypeVar("Formula", bound=Callable[..., Tensor])
 FORMULAS: dict[tuple[type, type], Callable[..., Tensor]] = {}

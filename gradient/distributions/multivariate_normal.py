@@ -17,10 +17,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import eye
 from gradient.tensor.joining import broadcast_shapes, broadcast_tensors
 
-__all__ = [
-    "LowRankMultivariateNormal",
-    "MultivariateNormal",
-]
+__all__ = ["LowRankMultivariateNormal", "MultivariateNormal"]
 
 
 class MultivariateNormal(Distribution):

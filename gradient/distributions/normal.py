@@ -14,10 +14,7 @@ from gradient.distributions.transforms.elementwise import ExpTransform
 from gradient.random import randn
 from gradient.tensor import Tensor
 
-__all__ = [
-    "LogNormal",
-    "Normal",
-]
+__all__ = ["LogNormal", "Normal"]
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -15,10 +15,7 @@ from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like
 
-__all__ = [
-    "RelaxedBernoulli",
-    "RelaxedOneHotCategorical",
-]
+__all__ = ["RelaxedBernoulli", "RelaxedOneHotCategorical"]
 
 
 class LogitRelaxedBernoulli(ByProbability):

@@ -13,11 +13,7 @@ from gradient.distributions.transforms.base import ComposeTransform, Transform, 
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import Tensor
 
-__all__ = [
-    "Independent",
-    "MixtureSameFamily",
-    "TransformedDistribution",
-]
+__all__ = ["Independent", "MixtureSameFamily", "TransformedDistribution"]
 
 
 class Independent(Distribution):

@@ -22,10 +22,7 @@ from gradient.dtypes.dtype import DType, float32, int32, int64, register, uint8
 from gradient.dtypes.packed.base import PackedDType, Part
 from gradient.errors import TypeMismatch
 
-__all__ = [
-    "float8_e4m3fn",
-    "float8_e5m2",
-]
+__all__ = ["float8_e4m3fn", "float8_e5m2"]
 
 _INFINITY = 0x7F800000
 """The bits of float32's, above which are NaNs."""

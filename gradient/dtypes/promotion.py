@@ -26,11 +26,7 @@ from gradient.dtypes.dtype import (
 )
 from gradient.errors import TypeMismatch
 
-__all__ = [
-    "can_cast",
-    "promote_types",
-    "result_type",
-]
+__all__ = ["can_cast", "promote_types", "result_type"]
 
 _CATEGORY = {"bool": 0, "int": 1, "float": 2, "complex": 3}
 """The order of the kinds of dtypes, as PyTorch has it."""

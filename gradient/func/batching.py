@@ -12,9 +12,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 from gradient.tensor.predicates import equal
 
-__all__ = [
-    "vmap",
-]
+__all__ = ["vmap"]
 
 
 def vmap(

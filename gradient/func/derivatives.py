@@ -15,16 +15,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like, zeros_like
 from gradient.tensor.joining import stack
 
-__all__ = [
-    "grad",
-    "grad_and_value",
-    "hessian",
-    "jacfwd",
-    "jacrev",
-    "jvp",
-    "linearize",
-    "vjp",
-]
+__all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "vjp"]
 
 Argnums = int | Sequence[int]
 

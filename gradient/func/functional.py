@@ -12,14 +12,7 @@ from gradient.func.derivatives import vjp as _vjp
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones_like
 
-__all__ = [
-    "hessian",
-    "hvp",
-    "jacobian",
-    "jvp",
-    "vhp",
-    "vjp",
-]
+__all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 Tensors = Tensor | tuple[Tensor, ...]
 

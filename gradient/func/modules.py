@@ -12,10 +12,7 @@ from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 
-__all__ = [
-    "functional_call",
-    "stack_module_state",
-]
+__all__ = ["functional_call", "stack_module_state"]
 
 
 def functional_call(

@@ -16,10 +16,7 @@ from gradient.tensor.creation import ones
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import broadcast_shapes
 
-__all__ = [
-    "attention",
-    "scaled_dot_product_attention",
-]
+__all__ = ["attention", "scaled_dot_product_attention"]
 
 
 @composite

@@ -15,9 +15,7 @@ from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange, zeros
 from gradient.tensor.joining import where
 
-__all__ = [
-    "ctc_loss",
-]
+__all__ = ["ctc_loss"]
 
 
 @composite

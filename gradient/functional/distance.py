@@ -17,12 +17,7 @@ from gradient.tensor.arguments import tensor_of
 from gradient.tensor.interop import from_numpy
 from gradient.tensor.joining import broadcast_tensors
 
-__all__ = [
-    "cdist",
-    "cosine_similarity",
-    "pairwise_distance",
-    "pdist",
-]
+__all__ = ["cdist", "cosine_similarity", "pairwise_distance", "pdist"]
 
 
 @autocasts("float32_on_gpu")

@@ -11,9 +11,7 @@ from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
 
-__all__ = [
-    "embedding_bag",
-]
+__all__ = ["embedding_bag"]
 
 
 @composite

@@ -15,10 +15,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import linspace, ones, ones_like
 from gradient.tensor.joining import stack, where
 
-__all__ = [
-    "affine_grid",
-    "grid_sample",
-]
+__all__ = ["affine_grid", "grid_sample"]
 
 
 @composite

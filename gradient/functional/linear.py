@@ -15,13 +15,7 @@ from gradient.tensor.creation import arange
 from gradient.tensor.einsum import einsum
 from gradient.tensor.joining import where
 
-__all__ = [
-    "bilinear",
-    "embedding",
-    "grouped_linear",
-    "linear",
-    "one_hot",
-]
+__all__ = ["bilinear", "embedding", "grouped_linear", "linear", "one_hot"]
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -10,9 +10,7 @@ from gradient.functional.classification_loss import cross_entropy
 from gradient.functional.linear import linear
 from gradient.tensor import Tensor
 
-__all__ = [
-    "linear_cross_entropy",
-]
+__all__ = ["linear_cross_entropy"]
 
 
 @composite

@@ -15,9 +15,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import zeros
 from gradient.tensor.joining import cat
 
-__all__ = [
-    "multi_head_attention_forward",
-]
+__all__ = ["multi_head_attention_forward"]
 
 Weights = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 

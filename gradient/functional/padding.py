@@ -11,9 +11,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import fitting, number_of, shown
 from gradient.tensor.creation import arange
 
-__all__ = [
-    "pad",
-]
+__all__ = ["pad"]
 
 _SURROUNDED = {2: (2, 3), 4: (3, 4), 6: (4, 5)}
 """By the number of widths, the dimensions of inputs that modes other than "constant" take."""

@@ -10,11 +10,7 @@ from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
 from gradient.tensor import Tensor
 
-__all__ = [
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
-]
+__all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
 @composite

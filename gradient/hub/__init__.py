@@ -25,14 +25,7 @@ from gradient.models.pretrained import PretrainedModel
 from gradient.tensor.device import DeviceLike
 from gradient.text import Tokenizer
 
-__all__ = [
-    "LanguageModel",
-    "TextEncoder",
-    "embedded_models",
-    "find",
-    "load",
-    "load_text_encoder",
-]
+__all__ = ["LanguageModel", "TextEncoder", "embedded_models", "find", "load", "load_text_encoder"]
 
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
 

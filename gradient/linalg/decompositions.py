@@ -20,17 +20,7 @@ from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
 
-__all__ = [
-    "cholesky",
-    "cholesky_ex",
-    "eig",
-    "eigh",
-    "eigvals",
-    "eigvalsh",
-    "qr",
-    "svd",
-    "svdvals",
-]
+__all__ = ["cholesky", "cholesky_ex", "eig", "eigh", "eigvals", "eigvalsh", "qr", "svd", "svdvals"]
 
 
 class Cholesky(NamedTuple):

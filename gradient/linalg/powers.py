@@ -18,15 +18,7 @@ from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import arange, eye, ones_like
 from gradient.tensor.joining import where
 
-__all__ = [
-    "cross",
-    "diagonal",
-    "matrix_exp",
-    "matrix_power",
-    "multi_dot",
-    "vander",
-    "vecdot",
-]
+__all__ = ["cross", "diagonal", "matrix_exp", "matrix_power", "multi_dot", "vander", "vecdot"]
 
 PADE = (
     64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0,

@@ -32,13 +32,7 @@ from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.nn import init
 from gradient.tensor import Tensor
 
-__all__ = [
-    "Gemma2Config",
-    "Gemma3Config",
-    "Gemma3ForCausalLM",
-    "GemmaConfig",
-    "GemmaForCausalLM",
-]
+__all__ = ["Gemma2Config", "Gemma3Config", "Gemma3ForCausalLM", "GemmaConfig", "GemmaForCausalLM"]
 
 
 class GemmaRMSNorm(LlamaRMSNorm):

@@ -15,9 +15,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, where
 
-__all__ = [
-    "AdaptiveLogSoftmaxWithLoss",
-]
+__all__ = ["AdaptiveLogSoftmaxWithLoss"]
 
 
 class ASMoutput(NamedTuple):

@@ -16,9 +16,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "MultiheadAttention",
-]
+__all__ = ["MultiheadAttention"]
 
 
 class MultiheadAttention(Module):

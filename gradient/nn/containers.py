@@ -13,13 +13,7 @@ from gradient.nn.printing import format_module, indent
 from gradient.nn.registration import MODULE
 from gradient.tensor import Tensor
 
-__all__ = [
-    "ModuleDict",
-    "ModuleList",
-    "ParameterDict",
-    "ParameterList",
-    "Sequential",
-]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 def iterable(caller: str, expected: str, value: Any) -> list[Any]:

@@ -6,10 +6,7 @@ from gradient import functional as F
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
 
-__all__ = [
-    "CosineSimilarity",
-    "PairwiseDistance",
-]
+__all__ = ["CosineSimilarity", "PairwiseDistance"]
 
 
 class CosineSimilarity(Module):

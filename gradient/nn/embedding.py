@@ -16,10 +16,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "Embedding",
-    "EmbeddingBag",
-]
+__all__ = ["Embedding", "EmbeddingBag"]
 
 
 class EmbeddingTable(Module):

@@ -22,9 +22,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import full
 from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "Transformer",
-]
+__all__ = ["Transformer"]
 
 
 class Transformer(Module):

@@ -17,13 +17,7 @@ from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "Bilinear",
-    "Flatten",
-    "Identity",
-    "Linear",
-    "Unflatten",
-]
+__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 class Identity(Module):

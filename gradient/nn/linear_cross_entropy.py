@@ -13,10 +13,7 @@ from gradient.nn.module import Module
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "LinearCrossEntropyLoss",
-    "LinearCrossEntropyOptions",
-]
+__all__ = ["LinearCrossEntropyLoss", "LinearCrossEntropyOptions"]
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,7 @@ from gradient.tensor.creation import empty_like
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
 
-__all__ = [
-    "Module",
-]
+__all__ = ["Module"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

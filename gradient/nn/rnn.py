@@ -25,14 +25,7 @@ from gradient.tensor.creation import empty, zeros
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
-__all__ = [
-    "GRU",
-    "GRUCell",
-    "LSTM",
-    "LSTMCell",
-    "RNN",
-    "RNNCell",
-]
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
 
 State = tuple[Tensor, ...]
 #: A state as users give and get it: h, or of an LSTM (h, c).

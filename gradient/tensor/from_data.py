@@ -28,11 +28,7 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
 
-__all__ = [
-    "as_tensor",
-    "asarray",
-    "tensor",
-]
+__all__ = ["as_tensor", "asarray", "tensor"]
 
 PYTHON_NUMBERS = {bool, int, float, complex}
 

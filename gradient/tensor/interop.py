@@ -23,10 +23,7 @@ from gradient.tensor.views import with_bases
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
-__all__ = [
-    "from_dlpack",
-    "from_numpy",
-]
+__all__ = ["from_dlpack", "from_numpy"]
 
 
 class Interop(Arithmetic):

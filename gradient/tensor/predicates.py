@@ -15,13 +15,7 @@ from gradient.tensor.packed import same
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
-__all__ = [
-    "allclose",
-    "equal",
-    "is_floating_point",
-    "is_tensor",
-    "numel",
-]
+__all__ = ["allclose", "equal", "is_floating_point", "is_tensor", "numel"]
 
 
 def is_tensor(value: Any) -> bool:

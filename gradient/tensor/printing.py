@@ -13,9 +13,7 @@ from gradient.dtypes import default_complex_dtype, get_default_dtype
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import packed
 
-__all__ = [
-    "set_printoptions",
-]
+__all__ = ["set_printoptions"]
 
 
 class PrintOptions:

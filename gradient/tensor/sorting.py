@@ -32,12 +32,7 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
-__all__ = [
-    "bucketize",
-    "histc",
-    "isin",
-    "searchsorted",
-]
+__all__ = ["bucketize", "histc", "isin", "searchsorted"]
 
 INTERPOLATIONS: dict[str, Any] = {
     "linear": lambda at: at,

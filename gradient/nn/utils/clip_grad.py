@@ -14,12 +14,7 @@ from gradient.tensor.creation import zeros
 from gradient.tensor.foreach import arrays, batches, writing
 from gradient.tensor.joining import stack
 
-__all__ = [
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clip_grads_with_norm_",
-    "get_total_norm",
-]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
 
 def _tensors(caller: str, given: Tensor | Iterable[Tensor]) -> list[Tensor]:

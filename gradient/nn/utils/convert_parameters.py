@@ -8,10 +8,7 @@ from gradient.errors import ShapeError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat, tensors_of
 
-__all__ = [
-    "parameters_to_vector",
-    "vector_to_parameters",
-]
+__all__ = ["parameters_to_vector", "vector_to_parameters"]
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

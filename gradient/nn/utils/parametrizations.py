@@ -10,10 +10,7 @@ from gradient.nn.utils.weight_norm import norm_except
 from gradient.random import randn
 from gradient.tensor import Tensor
 
-__all__ = [
-    "spectral_norm",
-    "weight_norm",
-]
+__all__ = ["spectral_norm", "weight_norm"]
 
 
 class _WeightNorm(Module):

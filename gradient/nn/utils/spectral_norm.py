@@ -14,10 +14,7 @@ from gradient.nn.utils.weight_norm import AModule, find, restored
 from gradient.random import randn
 from gradient.tensor import Tensor
 
-__all__ = [
-    "remove_spectral_norm",
-    "spectral_norm",
-]
+__all__ = ["remove_spectral_norm", "spectral_norm"]
 
 
 def normalized(vector: Tensor, eps: float) -> Tensor:

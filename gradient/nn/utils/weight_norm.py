@@ -9,10 +9,7 @@ from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 
-__all__ = [
-    "remove_weight_norm",
-    "weight_norm",
-]
+__all__ = ["remove_weight_norm", "weight_norm"]
 
 AModule = TypeVar("AModule", bound=Module)
 

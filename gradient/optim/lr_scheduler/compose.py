@@ -11,10 +11,7 @@ from gradient.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, current_lrs, set_lr
 from gradient.optim.optimizer import Optimizer
 
-__all__ = [
-    "ChainedScheduler",
-    "SequentialLR",
-]
+__all__ = ["ChainedScheduler", "SequentialLR"]
 
 
 class _Composite(LRScheduler):

@@ -13,11 +13,7 @@ from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, 
 from gradient.optim.optimizer import Optimizer
 from gradient.optim.options import Group
 
-__all__ = [
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "OneCycleLR",
-]
+__all__ = ["CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):

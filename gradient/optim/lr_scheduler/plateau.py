@@ -17,9 +17,7 @@ from gradient.optim.lr_scheduler.scheduler import (
 )
 from gradient.optim.optimizer import Optimizer
 
-__all__ = [
-    "ReduceLROnPlateau",
-]
+__all__ = ["ReduceLROnPlateau"]
 
 
 class ReduceLROnPlateau(LRScheduler):

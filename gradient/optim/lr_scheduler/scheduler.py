@@ -10,10 +10,7 @@ from gradient.optim.optimizer import Optimizer
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
-__all__ = [
-    "FactorLR",
-    "LRScheduler",
-]
+__all__ = ["FactorLR", "LRScheduler"]
 
 
 class LRScheduler:
