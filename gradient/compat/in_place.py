@@ -22,9 +22,8 @@ def _as_function(name: str) -> Callable[..., Tensor]:
 
     own = inspect.signature(method)
     first, *others = own.parameters.values()
-    function.__signature__ = own.replace(  # type: ignore[attr-defined]
-        parameters=[first.replace(name="input"), *others]
-    )
+    described: Any = function
+    described.__signature__ = own.replace(parameters=[first.replace(name="input"), *others])
     return function
 
 

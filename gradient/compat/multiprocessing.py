@@ -12,7 +12,7 @@ import multiprocessing
 import multiprocessing.connection
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing import *  # noqa: F403  # type: ignore[assignment]
+from multiprocessing import *  # noqa: F403
 from multiprocessing.process import BaseProcess
 from typing import Any
 

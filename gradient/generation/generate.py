@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
 
-@overload
+@overload  # a text is a sequence of texts, too: its letters
 def generate(  # type: ignore[overload-overlap]
     model: CausalLM,
     prompt: Prompt,

@@ -96,7 +96,7 @@ class LanguageModel:
         """
         return recommended(self.model.generation_config)
 
-    @overload
+    @overload  # a text is a sequence of texts, too: its letters
     def generate(  # type: ignore[overload-overlap]
         self, prompt: Prompt, **options: Unpack[StreamOptions]
     ) -> Generation: ...

@@ -65,7 +65,7 @@ def special_tokens(
     folder: Path,
     config: dict[str, Any],
     backend: tokenizers.Tokenizer,
-    defaults: Mapping[str, str | None],
+    defaults: Mapping[str, object],
 ) -> dict[str, str | None]:
     """Special tokens by name: as the tokenizer's files say, else as the model's config says.
 

@@ -9,14 +9,19 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-class TokenizerArguments(TypedDict, total=False):
-    """The arguments of `Tokenizer`, where they are explained."""
+class SpecialTokens(TypedDict, total=False):
+    """Those of `TokenizerArguments` that name a token."""
 
-    backend: Required[tokenizers.Tokenizer]
     bos_token: str | None
     eos_token: str | None
     pad_token: str | None
     unk_token: str | None
+
+
+class TokenizerArguments(SpecialTokens, total=False):
+    """The arguments of `Tokenizer`, where they are explained."""
+
+    backend: Required[tokenizers.Tokenizer]
     add_bos: bool | None
     add_eos: bool | None
     chat_template: str | Mapping[str, str] | None

@@ -21,7 +21,7 @@ from gradient.text.added_tokens import (
     special_tokens,
     text_of,
 )
-from gradient.text.arguments import TokenizerArguments
+from gradient.text.arguments import SpecialTokens, TokenizerArguments
 from gradient.text.build import add_bos_eos, byte_level_bpe, import_tokenizers, panics_as
 from gradient.text.families import BY_CLASS, BY_MODEL_TYPE, GPT2, ROBERTA_CLASSES, PreTokenization
 from gradient.text.gguf.reading import read_vocabulary
@@ -53,7 +53,7 @@ class _Found:
     """A tokenizer as its own files have it, and what is known of its class."""
 
     backend: tokenizers.Tokenizer
-    specials: dict[str, str | None] = field(default_factory=dict)
+    specials: SpecialTokens = field(default_factory=SpecialTokens)
     add_bos: bool | None = None
     add_eos: bool | None = None
     charsmap: bytes = b""
@@ -153,10 +153,11 @@ def _from_merges(folder: Path, names: tuple[str, ...], config: Config) -> _Found
     if not isinstance(vocab, dict) or not all(type(number) is int for number in vocab.values()):
         raise FileFormatError(f"{folder / vocab_name}: expected an object of token to id")
     merges = _read_merges(folder / merges_name)
-    specials: dict[str, str | None] = {}
+    specials: SpecialTokens = {}
     if config.get("tokenizer_class") in ROBERTA_CLASSES:
         ends = {"bos_token": "<s>", "eos_token": "</s>"}
-        specials = {name: token for name, token in ends.items() if token in vocab}
+        known = {name: token for name, token in ends.items() if token in vocab}
+        specials = cast("SpecialTokens", known)
     try:
         backend = byte_level_bpe(vocab, merges, _known_specials(config, vocab), family)
     except (FileFormatError, OverflowError) as error:

@@ -16,7 +16,7 @@ from typing import Any
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import Value, fields, float_of, int_of, message_of, text_of
 from gradient.io.regular_file import open_regular
-from gradient.text.arguments import TokenizerArguments
+from gradient.text.arguments import SpecialTokens, TokenizerArguments
 from gradient.text.pieces import (
     SPACE,
     PieceNormalizer,
@@ -56,7 +56,7 @@ class SentencePieceModel:
         pieces = self.vocabulary.pieces
         return pieces[number] if 0 <= number < len(pieces) else None
 
-    def specials(self) -> dict[str, str | None]:
+    def specials(self) -> SpecialTokens:
         """Special tokens by the names that `Tokenizer` gives them."""
         unk = self.vocabulary.unk_id
         return {
@@ -193,7 +193,7 @@ def arguments_of(model: SentencePieceModel) -> TokenizerArguments:
         "backend": tokenizer_of_pieces(model.vocabulary),
         "charsmap": model.vocabulary.normalizer.charsmap,
         "add_bos": specials["bos_token"] is not None,
-        **specials,  # type: ignore[typeddict-item]
+        **specials,
     }
 
 

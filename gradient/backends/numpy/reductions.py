@@ -100,6 +100,7 @@ class ReductionKernels(ArrayAPIBackend):
     def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
         if not _takes_columns(x, axis):
             if type(x) is np.ndarray:  # its method, without the function around it
+                # (NumPy's annotations know no axis of None beside keepdims.)
                 return x.argmax(axis, None, keepdims=keepdims)  # type: ignore[arg-type]
             return super().argmax(x, axis, keepdims)
         return _largest_of_columns(x, axis, keepdims, 1)

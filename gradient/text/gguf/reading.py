@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -178,13 +178,8 @@ def _finished(
     if backend.post_processor is None or metadata.get(PREFIX + "model") == "gpt2":
         begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
         add_bos_eos(backend, begin, end)
-    return {
-        "backend": backend,
-        "chat_template": _templates(metadata),
-        "charsmap": charsmap,
-        **specials,  # type: ignore[typeddict-item]
-        **ends,
-    }
+    read = {"chat_template": _templates(metadata), "charsmap": charsmap}
+    return cast("TokenizerArguments", {"backend": backend, **read, **specials, **ends})
 
 
 def _take_space_after_specials(backend: tokenizers.Tokenizer) -> None:
