@@ -243,7 +243,8 @@ class Compiled(Transparent, Generic[P, R]):
 
     def explain(self, calls: bool = False) -> str:
         """What was recorded for each signature, its memory, and what broke a plan, and where; with
-        `calls`, a line for each call of each plan: shapes, bytes, what computes it, source line."""
+        `calls`, a line for each call of each plan: shapes, bytes, what computes it, source line.
+        How long each takes is the profiler's to say (`gradient.profiler`)."""
         lines = [f"{len(self.signatures)} signatures, {self.recompiles} recompiles"]
         for signature in self.signatures.values():
             lines.append(

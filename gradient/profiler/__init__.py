@@ -13,7 +13,8 @@ tensor(173.9700)
 
 Ops are watched from outside, as a debugger would: they pay nothing while no one looks, and small
 ones take several times as long while someone does. On a GPU the times are the host's: ops are
-queued there, and go on.
+queued there, and go on. A plan that `gradient.compile` replays on the CPU is run call by call
+meanwhile: each has its time, and within it that of the kernel which computes it.
 """
 
 from gradient.profiler.events import EventList, FunctionEvent, FunctionEventAvg

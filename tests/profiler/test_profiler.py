@@ -168,3 +168,31 @@ def test_the_older_name():
     with old.profile(enabled=False) as none, old.emit_nvtx():
         model(gradient.ones(1, 2))
     assert none is None
+
+
+def test_calls_of_a_replayed_plan():
+    @gradient.compile
+    def squares(x: gradient.Tensor) -> gradient.Tensor:
+        return (x * x).sum()
+
+    x = gradient.arange(4.0)
+    for _ in range(3):
+        squares(x)
+    with profile(record_shapes=True, with_stack=True) as prof:
+        assert squares(x) == 14
+    outer = [event for event in prof.events() if event.cpu_parent is None]
+    assert [event.name for event in outer][:2] == ["mul", "sum"]
+    assert outer[0].input_shapes == [[4], [4]] and "test_profiler.py" in outer[0].stack[0]
+    (within,) = outer[0].cpu_children
+    assert within.name == "numpy.multiply" and within.cpu_time_total > 0
+
+
+def test_calls_of_both_parts_of_a_replayed_module():
+    model = gradient.compile(nn.Sequential(nn.Linear(3, 3), nn.ReLU()))
+    x = gradient.ones(2, 3)
+    for _ in range(4):
+        model.zero_grad()
+        with profile() as prof:
+            model(x).sum().backward()
+    made = counts(prof)
+    assert made["linear"] == 1 and made["numpy.matmul"] == 2

@@ -36,6 +36,7 @@ from gradient.plan.executors.program import (
     workspace_of,
 )
 from gradient.plan.executors.tasks import lowered
+from gradient.plan.executors.watched import WatchedCall, by_call, run_watched, watching
 from gradient.plan.lending import LARGE as LENT
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
@@ -103,6 +104,7 @@ class CpuExecutor:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
         self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
+        self._steps, self._boundary = steps, boundary
         first = joined(steps[:boundary])
         self._second = len(first)
         self.program: list[Step] = [*first, *joined(steps[boundary:])]
@@ -134,6 +136,7 @@ class CpuExecutor:
         scratch_at = {i: layout.offsets[Ref(len(buffers) + n)] for n, i in enumerate(scratch or ())}
         steps: list[Step] = []
         found: dict[int, int] = {}
+        self._calls_of: list[Call] = []
         boundary = 0
         for i, call in enumerate(self.calls):
             if self.kernels.get(i) == "the call before":
@@ -161,6 +164,7 @@ class CpuExecutor:
                         made, _ = with_scratch(made, self._memory[at:])
                         self.nbytes = max(self.nbytes, at + needed)
                 steps += made
+                self._calls_of += [call] * len(made)
                 self._forget_trial(call)
         return steps, boundary, found
 
@@ -282,7 +286,7 @@ class CpuExecutor:
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
         self._begin(numbers)
-        return self._run(self.program, self._inputs, inputs, self._outputs)
+        return self._run(slice(None), self._inputs, inputs, self._outputs)
 
     def start(
         self, inputs: Sequence[Any], numbers: Mapping[str, float | int], outputs: int
@@ -291,13 +295,13 @@ class CpuExecutor:
         of its outputs."""
         self._begin(numbers)
         places = self._inputs[: len(inputs)]
-        return self._run(self.program[: self._second], places, inputs, self._outputs[:outputs])
+        return self._run(slice(self._second), places, inputs, self._outputs[:outputs])
 
     def finish(self, inputs: Sequence[Any], outputs: int) -> list[np.ndarray]:
         """Run the second part, once after a `start`, on its last inputs, for its last outputs."""
         places = self._inputs[len(self._inputs) - len(inputs) :]
         wanted = self._outputs[len(self._outputs) - outputs :]
-        return self._run(self.program[self._second :], places, inputs, wanted)
+        return self._run(slice(self._second, None), places, inputs, wanted)
 
     def _begin(self, numbers: Mapping[str, float | int]) -> None:
         if self._untouched:  # now that what the recorded runs have left behind is free, too
@@ -312,17 +316,25 @@ class CpuExecutor:
 
     def _run(
         self,
-        program: list[Step],
+        part: slice,
         places: list[np.ndarray],
         inputs: Sequence[Any],
         outputs: list[Callable[[], np.ndarray]],
     ) -> list[np.ndarray]:
         for place, given in zip(places, inputs, strict=True):
             np.copyto(place, given)
+        watch = watching()
         with self._kernels():
-            for function, args in program:
-                function(*args)
+            if watch is not None:
+                steps = slice(*(self._boundary if x else x for x in (part.start, part.stop)))
+                run_watched(self._by_call(steps), watch)
+            else:
+                for function, args in self.program[part]:
+                    function(*args)
         return [output() for output in outputs]
+
+    def _by_call(self, part: slice) -> list[WatchedCall]:
+        return by_call(self._calls_of[part], self._steps[part], self.plan.buffers)
 
     def __str__(self) -> str:
         """The plan's listing, with what computes each call."""

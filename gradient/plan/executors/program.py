@@ -105,10 +105,11 @@ def task(*arguments: Any) -> None:
 def named(call: Call, steps: Sequence[Step]) -> str:
     """What computes a call: a kernel of the pool, a function of NumPy's, or the backend's method,
     whose result is copied to its place."""
-    return ", ".join(_name(call, *step) for step in steps) or "nothing"
+    return ", ".join(step_name(call, *step) for step in steps) or "nothing"
 
 
-def _name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    """What computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
     if function is task:
         return f"the kernel {arguments[0].__name__}"
     function = getattr(function, "func", function)  # of a partial
