@@ -12,11 +12,30 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from gradient.backends.numpy.kernels.compilation import STRICT, kernel, strict_kernel, subroutine
-from gradient.backends.numpy.kernels.functions import F4, exp, largest, tanh
+from gradient.backends.numpy.kernels.compilation import (
+    STRICT,
+    ordered_subroutine,
+    strict_kernel,
+    subroutine,
+)
+from gradient.backends.numpy.kernels.functions import F4, tanh
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.tiles import product
-from gradient.backends.numpy.kernels.vectors import lanes
+from gradient.backends.numpy.kernels.vector_functions import (
+    exp_of_nonpositive,
+    largest_element,
+    sum_of_elements,
+)
+from gradient.backends.numpy.kernels.vector_operators import maximum
+from gradient.backends.numpy.kernels.vectors import (
+    add_product,
+    fill,
+    lanes,
+    load,
+    load_some,
+    store,
+    store_some,
+)
 
 ROWS = 32
 """Query rows of a block."""
@@ -47,14 +66,17 @@ def long_row(n, array):
     return padded_to_pairs(n, array) + 2 * lanes(array)
 
 
-@subroutine
+@ordered_subroutine
 def copy_rows(x, scale, out, out_row):
     """scale * x (n, d), its rows padded with zeros."""
+    width, row, d = lanes(out), x.strides[0] // x.itemsize, x.shape[1]
+    whole, factor = d // width * width, fill(scale)
     for i in range(x.shape[0]):
-        row = out[i * out_row : (i + 1) * out_row]
-        for j in range(x.shape[1]):
-            row[j] = x[i, j] * scale
-        row[x.shape[1] :] = 0
+        at, to = i * row, i * out_row
+        for j in range(0, whole, width):
+            store(out, to + j, load(x, at + j) * factor)
+        if whole < d:
+            store(out, to + whole, load_some(x, at + whole, d - whole) * factor)
 
 
 @subroutine
@@ -73,22 +95,72 @@ def copy_columns(x, out, out_row):
         out[j * out_row + n : (j + 1) * out_row] = 0
 
 
-@subroutine
+@ordered_subroutine
 def write_rows(x, x_row, scale, out):
-    """out (n, d) = scale * the first d of each of x's rows."""
+    """out (n, d) = the first d of each of x's rows, times its number in scale."""
+    width, row, d = lanes(x), out.strides[0] // out.itemsize, out.shape[1]
+    whole = d // width * width
     for i in range(out.shape[0]):
-        row = x[i * x_row : (i + 1) * x_row]
-        for j in range(out.shape[1]):
-            out[i, j] = row[j] * scale
+        at, to, factor = i * x_row, i * row, fill(scale[i])
+        for j in range(0, whole, width):
+            store(out, to + j, load(x, at + j) * factor)
+        if whole < d:
+            store_some(out, to + whole, load(x, at + whole) * factor, d - whole)
 
 
-@subroutine
-def inner(x, y):
-    """The inner product."""
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        total += x[i] * y[i]
-    return total
+@ordered_subroutine
+def inner(x, at, y):
+    """The inner product of y and what is from `at` on in x, where vectors' padding is zeros."""
+    width, total = lanes(x), fill(x.dtype.type(0))
+    for i in range(0, y.size, width):
+        total = add_product(total, load(x, at + i), load_some(y, i, y.size - i))
+    return sum_of_elements(total)
+
+
+@ordered_subroutine
+def put_outside(x, at, n, first, last, number):
+    """x[at : at + n] = number, but for those from the first to behind the last."""
+    width, vector = lanes(x), fill(number)
+    i = 0
+    while i < first:
+        store_some(x, at + i, vector, first - i)
+        i += width
+    i = last
+    while i < n:
+        store_some(x, at + i, vector, n - i)
+        i += width
+
+
+@ordered_subroutine
+def exponentials(p, at, n):
+    """e^(score - high) of n scores, whole pairs of vectors; `high`, and their sum."""
+    width, zero = lanes(p), p.dtype.type(0)
+    one = load(p, at)
+    two = load(p, at + width)
+    for i in range(at + 2 * width, at + n, 2 * width):
+        one, two = maximum(load(p, i), one), maximum(load(p, i + width), two)
+    high = largest_element(maximum(one, two))
+    if high == -np.inf:
+        high = zero
+    shift = fill(high)
+    one, two = fill(zero), fill(zero)
+    for i in range(at, at + n, 2 * width):
+        x = exp_of_nonpositive(load(p, i) - shift)
+        y = exp_of_nonpositive(load(p, i + width) - shift)
+        store(p, i, x)
+        store(p, i + width, y)
+        one, two = one + x, two + y
+    return high, sum_of_elements(one + two)
+
+
+@ordered_subroutine
+def slopes(p, gp, at, n, high, log_sum, delta):
+    """p = e^(score - high - log_sum) of n scores, whole vectors; gp = p (gp - delta)."""
+    width, shift, log, less = lanes(p), fill(high), fill(log_sum), fill(delta)
+    for i in range(at, at + n, width):
+        x = exp_of_nonpositive((load(p, i) - shift) - log)
+        store(p, i, x)
+        store(gp, i, x * (load(gp, i) - less))
 
 
 @subroutine
@@ -167,7 +239,7 @@ def seen_columns(mask, first, rows, columns):
 # come without is_causal and its window, those to add without a softcap.
 
 
-@kernel
+@strict_kernel
 def attention(
     start, stop, q, k, v, scale, is_causal, window, softcap, masks, mask_batch, mask_head,
     out, high, log_sum,
@@ -177,11 +249,11 @@ def attention(
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
     dtype = high.dtype
-    one = dtype.type(1)
+    one, hidden = dtype.type(1), dtype.type(-np.inf)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     k_columns, v_rows = np.empty(d * s_row, dtype), np.empty(s * e_row, dtype)
     q_rows, o_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
-    p, reciprocal = np.empty(ROWS * s_row, dtype), np.empty(ROWS, dtype)
+    p, factors = np.empty(ROWS * s_row, dtype), np.empty(ROWS, dtype)
     q_rows[:] = 0
     for unit in range(start, stop):
         batch, head = unit // heads, unit % heads
@@ -197,38 +269,28 @@ def attention(
                     seen, last_column = first - window + 1, min(s, first + rows)
                 begin = first_column(seen, last_column, p)
                 columns = last_column - begin
+                wide = padded_to_pairs(columns, p)
                 copy_rows(q[batch, h, first : first + rows], scale, q_rows, d_row)
-                product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row,
-                        m, d, padded(columns, p), False)  # fmt: skip
+                product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row, m, d, wide, False)
                 for r in range(rows):
-                    row = p[r * s_row : r * s_row + columns]
                     stop_at = min(first + r + 1 - begin, columns) if is_causal else columns
                     start_at = min(max(first + r + 1 - begin - window, 0), stop_at)
-                    scores = row[start_at:stop_at]
+                    row = p[r * s_row : r * s_row + columns]
                     if softcap > 0:
-                        for i in range(scores.size):
-                            scores[i] = softcap * tanh(scores[i] / softcap)
+                        for i in range(columns):
+                            row[i] = softcap * tanh(row[i] / softcap)
                     if mask.size > 0:
                         visible = mask[first + r, begin:last_column]
-                        for i in range(scores.size):
-                            scores[i] = masked(scores[i], visible[i])
-                    shift = largest(scores)
-                    if shift == -np.inf:
-                        shift = scores.dtype.type(0)
-                    total = scores.dtype.type(0)
-                    for i in range(scores.size):
-                        scores[i] = exp(scores[i] - shift)
-                        total += scores[i]
-                    row[:start_at] = 0
-                    row[stop_at:] = 0
-                    high[batch, h, first + r] = shift if total != 0 else scores.dtype.type(0)
+                        for i in range(columns):
+                            row[i] = masked(row[i], visible[i])
+                    put_outside(p, r * s_row, wide, start_at, stop_at, hidden)
+                    shift, total = exponentials(p, r * s_row, wide)
+                    high[batch, h, first + r] = shift if total != 0 else dtype.type(0)
                     log_sum[batch, h, first + r] = math.log(total) if total != 0 else np.inf
-                    reciprocal[r] = one / total if total != 0 else one
+                    factors[r] = one / total if total != 0 else one
                 product(p, s_row, 1, v_rows[begin * e_row :], e_row, o_rows, e_row,
                         m, columns, e_row, False)  # fmt: skip
-                for r in range(rows):
-                    for j in range(e):
-                        out[batch, h, first + r, j] = o_rows[r * e_row + j] * reciprocal[r]
+                write_rows(o_rows, e_row, factors, out[batch, h, first : first + rows])
 
 
 @strict_kernel
@@ -241,15 +303,16 @@ def attention_grad(
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
     dtype = high.dtype
-    one = dtype.type(1)
+    one, nothing = dtype.type(1), dtype.type(0)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     s4 = (s + 3) // 4 * 4
     k_columns, k_rows = np.empty(d * s_row, dtype), np.empty(s * d_row, dtype)
     v_columns = np.empty(e * s_row, dtype)
     q_rows, g_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
     p, gp = np.empty(ROWS * s_row, dtype), np.empty(ROWS * s_row, dtype)
-    gq_rows = np.empty(ROWS * d_row, dtype)
+    gq_rows, bend = np.empty(ROWS * d_row, dtype), np.empty(s, dtype)
     gk_rows, gv_rows = np.empty(s4 * d_row, dtype), np.empty(s4 * e_row, dtype)
+    scales, ones = np.full(ROWS, scale, dtype), np.full(s, one, dtype)
     q_rows[:] = 0
     g_rows[:] = 0
     for unit in range(start, stop):
@@ -278,34 +341,30 @@ def attention_grad(
                 for r in range(rows):
                     stop_at = min(first + r + 1 - begin, columns) if is_causal else columns
                     start_at = min(max(first + r + 1 - begin - window, 0), stop_at)
-                    o = out[batch, h, first + r]
-                    delta = inner(g_rows[r * e_row : r * e_row + e], o)
+                    delta = inner(g_rows, r * e_row, out[batch, h, first + r])
                     shift, log = high[batch, h, first + r], log_sum[batch, h, first + r]
-                    p_row = p[r * s_row : r * s_row + wide]
-                    gp_row = gp[r * s_row : r * s_row + wide]
-                    # Counted from 0, so that LLVM sees no negative index and vectorises.
-                    probability, slope = p_row[start_at:stop_at], gp_row[start_at:stop_at]
+                    probability = p[r * s_row : r * s_row + columns]
+                    slope = gp[r * s_row : r * s_row + columns]
                     if softcap > 0:
-                        for i in range(probability.size):
+                        for i in range(columns):
                             capped = tanh(probability[i] / softcap)
-                            probability[i] = exp((softcap * capped - shift) - log)
-                            slope[i] = probability[i] * (slope[i] - delta) * (one - capped * capped)
-                    else:
-                        if mask.size > 0:
-                            added = mask[first + r, begin:last_column]
-                            for i in range(probability.size):
-                                probability[i] = masked(probability[i], added[i])
-                        for i in range(probability.size):
-                            probability[i] = exp((probability[i] - shift) - log)
-                            slope[i] = probability[i] * (slope[i] - delta)
+                            probability[i] = softcap * capped
+                            bend[i] = one - capped * capped
+                    if mask.size > 0:
+                        added = mask[first + r, begin:last_column]
+                        for i in range(columns):
+                            probability[i] = masked(probability[i], added[i])
+                    slopes(p, gp, r * s_row, wide, shift, log, delta)
+                    if softcap > 0:
+                        for i in range(columns):
+                            slope[i] *= bend[i]
                     if mask.size > 0:
                         visible = mask[first + r, begin:last_column]
-                        for i in range(probability.size):
+                        for i in range(columns):
                             probability[i] = kept(probability[i], visible[i])
                             slope[i] = kept(slope[i], visible[i])
-                    for row in (p_row, gp_row):
-                        row[:start_at] = 0
-                        row[stop_at:] = 0
+                    put_outside(p, r * s_row, wide, start_at, stop_at, nothing)
+                    put_outside(gp, r * s_row, wide, start_at, stop_at, nothing)
                 c4 = (columns + 3) // 4 * 4
                 product(p, 1, s_row, g_rows, e_row, gv_rows[begin * e_row :], e_row,
                         c4, rows, e_row, True)  # fmt: skip
@@ -313,6 +372,6 @@ def attention_grad(
                         c4, rows, d_row, True)  # fmt: skip
                 product(gp, s_row, 1, k_rows[begin * d_row :], d_row, gq_rows, d_row,
                         m, columns, d_row, False)  # fmt: skip
-                write_rows(gq_rows, d_row, scale, gq[batch, h, first:last])
-        write_rows(gk_rows, d_row, one, gk[batch, head])
-        write_rows(gv_rows, e_row, one, gv[batch, head])
+                write_rows(gq_rows, d_row, scales, gq[batch, h, first:last])
+        write_rows(gk_rows, d_row, ones, gk[batch, head])
+        write_rows(gv_rows, e_row, ones, gv[batch, head])
