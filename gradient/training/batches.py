@@ -63,7 +63,8 @@ class Batches:
     def _row(self, number: int) -> int:
         epoch, position = divmod(number, self.rows_per_epoch)
         if epoch != self._epoch:
-            random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            key = np.array([self.seed % 2**64, epoch], np.uint64)
+            random = np.random.Generator(np.random.Philox(key=key))
             self._order, self._epoch = self._shuffled(random), epoch
         return int(self._order[position])
 

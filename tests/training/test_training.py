@@ -171,6 +171,10 @@ def test_batches_are_a_function_of_their_index():
     backwards = [other[i][0] for i in reversed(range(40))]
     assert all((a == b).all() for a, b in zip(forwards, reversed(backwards), strict=True))
     assert not (TokenBatches(tokens, 16, 4, seed=6)[0][0] == forwards[0]).all()
+    large, next_one, negative = (
+        TokenBatches(tokens, 16, 4, seed=seed)[0][0] for seed in (2**63, 2**63 + 1, -(2**63))
+    )
+    assert not (large == next_one).all() and (large == negative).all()  # of the same 64 bits
 
 
 @pytest.mark.parametrize("length", [11, 12, 20, 21, 22, 31])
