@@ -15,6 +15,7 @@ from gradient.backends.numpy import blas, kernels, memory
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
+from gradient.backends.numpy.bfloat16_products import Bfloat16Products
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
@@ -60,6 +61,7 @@ class NumpyBackend(
     LinearKernels,
     GemmKernels,
     MatmulOnThreads,
+    Bfloat16Products,
     ConvolutionKernels,
     BatchNormKernels,
     PoolingKernels,

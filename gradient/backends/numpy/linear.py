@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.numpy import blas, gemm, kernels, threads
+from gradient.backends.numpy import bfloat16_products, blas, gemm, kernels, threads
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, bfloat16, float32
 
@@ -116,6 +116,10 @@ def _product_of_tiles(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
     family, stored = kernels.load("bfloat16_tiles"), kernels.load("half_precision").stored
     n, k = weight.shape
     m = x.size // k
+    if m > family.FEW:
+        out = np.empty((m, n), x.dtype)
+        bfloat16_products.product(x.reshape(m, k), weight.T, float32_bias(bias), out)
+        return out.reshape(*x.shape[:-1], n)
     rows = np.empty(m * -(-k // family.STEP) * family.STEP, np.uint16)
     given = stored(kernels.contiguous(x)).reshape(-1)
     threads.parallel_for(

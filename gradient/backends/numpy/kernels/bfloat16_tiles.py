@@ -1,12 +1,10 @@
-"""Products x @ W.T in bfloat16 by tiles of the processor (`amx`).
+"""Products x @ W.T in bfloat16 of few rows of x by tiles of the processor (`amx`).
 
 A tile of W is 16 of its rows and 32 numbers of each, as they lie. One of x is transposed, and of
 pairs: its rows are along k, and have a pair of numbers of each of up to 16 rows of x. So a tile of
 sums is of 16 rows of W and as many of x, and an output is the same bits however many rows are
-computed together.
-
-For few rows of x, W is read where it lies; for many, some rows of it are copied to where they stay
-in the nearest cache meanwhile.
+computed together. W is read where it lies. For many rows of x see `bfloat16_products`, which gives
+the same bits.
 
     x    group of 16 rows, step of 32 numbers, pair, row of the group
 
@@ -24,10 +22,6 @@ from gradient.backends.numpy.kernels.amx import (
     bfloat16_57,
     configure,
     describe,
-    load_0,
-    load_1,
-    load_2,
-    load_3,
     load_4,
     load_5,
     load_6,
@@ -37,13 +31,9 @@ from gradient.backends.numpy.kernels.amx import (
     store_1,
     store_2,
     store_3,
-    zero_0,
-    zero_1,
-    zero_2,
-    zero_3,
 )
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_numbers, copy_step
+from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_numbers
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
 
 STEP = 32
@@ -57,13 +47,8 @@ TILE = ROWS * STEP
 """Numbers of a tile of x or W."""
 SUMS = ROWS * ROWS
 
-FEW = 2 * PAIR
-"""Rows of x up to which W is read where it lies."""
-
-DEPTH = 512
-"""Of k, for which a pair of tiles' rows of W is in the nearest cache."""
-NEAR = 512
-"""Rows of x of which as much stays in the next cache."""
+FEW = 4 * PAIR
+"""Rows of x up to which the kernel is quicker than one that copies W first."""
 
 
 @ordered_kernel
@@ -91,20 +76,6 @@ def arrange_rows(start, stop, x, k, rows, out):
                 for pair in range(ROWS):
                     for row in range(width):
                         to[at + pair * width + row] = turned[pair * ROWS + row]
-
-
-@ordered_kernel
-def linear(start, stop, x, rows, weight, n, k, bias, out):
-    """out (rows, N)[:, start:stop] = x (rows, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
-
-    x is as `arrange_rows` gives it, `out` bytes. bias (N,), of float32, may be of size 0.
-    """
-    configuration = np.zeros(CONFIGURATION, np.uint8)
-    if rows <= FEW:
-        _few(start, stop, x, rows, weight, n, k, bias, out, configuration)
-    else:
-        _many(start, stop, x, rows, weight, n, k, bias, out, configuration)
-    release()
 
 
 @ordered_subroutine
@@ -158,22 +129,6 @@ def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, 
 
 
 @ordered_subroutine
-def _zero():
-    zero_0()
-    zero_1()
-    zero_2()
-    zero_3()
-
-
-@ordered_subroutine
-def _load(sums, at):
-    load_0(sums, at, ROWS)
-    load_1(sums, at + SUMS, ROWS)
-    load_2(sums, at + 2 * SUMS, ROWS)
-    load_3(sums, at + 3 * SUMS, ROWS)
-
-
-@ordered_subroutine
 def _store(sums, at):
     store_0(sums, at, ROWS)
     store_1(sums, at + SUMS, ROWS)
@@ -191,8 +146,13 @@ def _write(sums, at, part, columns, rows, bias, first, out, top, n):
                   2 * (top * n + first), n)  # fmt: skip
 
 
-@ordered_subroutine
-def _few(start, stop, x, rows, weight, n, k, bias, out, configuration):
+@ordered_kernel
+def linear(start, stop, x, rows, weight, n, k, bias, out):
+    """out (rows, N)[:, start:stop] = x (rows, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
+
+    x is as `arrange_rows` gives it, `out` bytes. bias (N,), of float32, may be of size 0.
+    """
+    configuration = np.zeros(CONFIGURATION, np.uint8)
     sums, part = cache_lines(bias, 4 * SUMS), cache_lines(bias, PAIR * PAIR)
     edge = np.zeros(2 * TILE, weight.dtype)
     whole, steps = k // STEP, (k + STEP - 1) // STEP
@@ -217,56 +177,4 @@ def _few(start, stop, x, rows, weight, n, k, bias, out, configuration):
                           other + whole * 2 * ROWS * (height - ROWS), height, 1, 0)  # fmt: skip
             _store(sums, 0)
             _write(sums, 0, part, columns, height, bias, j, out, i, n)
-
-
-@ordered_subroutine
-def _many(start, stop, x, rows, weight, n, k, bias, out, configuration):
-    part, panel = cache_lines(bias, PAIR * PAIR), cache_lines(weight, PAIR * DEPTH)
-    near = min(rows, NEAR)
-    pairs, panels = (near + PAIR - 1) // PAIR, (stop - start + PAIR - 1) // PAIR
-    sums = cache_lines(bias, panels * pairs * 4 * SUMS)
-    steps = (k + STEP - 1) // STEP
-    for top in range(0, rows, NEAR):
-        m = min(NEAR, rows - top)
-        for p in range(0, k, DEPTH):
-            count = min(DEPTH, k - p)
-            depth = (count + STEP - 1) // STEP
-            for number in range(panels):
-                j = start + number * PAIR
-                columns = min(PAIR, stop - j)
-                _copy_to_tiles(weight, j * k + p, k, columns, count, panel)
-                held = 0
-                for i in range(0, m, PAIR):
-                    height, first = min(PAIR, m - i), top + i
-                    if height != held:
-                        _describe(configuration, columns, height)
-                        held = height
-                    at = (number * pairs + i // PAIR) * 4 * SUMS
-                    if p:
-                        _load(sums, at)
-                    else:
-                        _zero()
-                    x_at = first * steps * STEP + min(ROWS, height) * p
-                    x_other = (first + ROWS) * steps * STEP + (height - ROWS) * p
-                    _multiply(panel, 0, TILE, STEP, 2 * TILE, columns, x, x_at, x_other, height,
-                              depth, 0)  # fmt: skip
-                    _store(sums, at)
-        for number in range(panels):
-            j = start + number * PAIR
-            for i in range(0, m, PAIR):
-                at = (number * pairs + i // PAIR) * 4 * SUMS
-                _write(sums, at, part, min(PAIR, stop - j), min(PAIR, m - i), bias, j, out,
-                       top + i, n)  # fmt: skip
-
-
-@ordered_subroutine
-def _copy_to_tiles(weight, at, row, rows, count, panel):
-    """Put `count` numbers of each of some rows of W into a pair of tiles a step, and zeros up to a
-    whole step."""
-    whole = count - count % STEP
-    for c in range(rows):
-        first, to = at + c * row, c * STEP
-        for p in range(0, whole, STEP):
-            copy_step(weight, first + p, panel, to + p * PAIR)
-        if whole < count:
-            copy_numbers(weight, first + whole, count - whole, panel, to + whole * PAIR)
+    release()

@@ -1,0 +1,232 @@
+"""Products a @ b of bfloat16 matrices in any layout by tiles of the processor (`amx`).
+
+Both are arranged first, each once, in panels of 32 rows of `a` or columns of `b`:
+
+    a    matrix, panel, step of 32 of k, half of the panel, row of the half, number of the step
+    b    matrix, panel, step of 32 of k, half of the panel, pair of the step, column of the half, 2
+
+So a step of a panel is two tiles as the processor takes them, and a tile of sums is of 16 rows and
+as many columns. What is missing up to a whole panel or step is zeros. Either layout is the other
+one with its pairs of numbers transposed: rows of memory along k become `a` by copying, rows across
+k become `b` by laying every two of them side by side.
+
+A block of the result is computed DEPTH of k at a time, so that a panel of `b` stays in the nearest
+cache while those of `a` pass. An element is one chain of sums in the order of k, rounded once at
+the end: the same bits as in `bfloat16_tiles`, however the result is cut into blocks. Numbers below
+2^-126 are taken for zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from gradient.backends.numpy.kernels.amx import (
+    bfloat16_46,
+    bfloat16_47,
+    bfloat16_56,
+    bfloat16_57,
+    configure,
+    describe,
+    load_0,
+    load_1,
+    load_2,
+    load_3,
+    load_4,
+    load_5,
+    load_6,
+    load_7,
+    release,
+    store_0,
+    store_1,
+    store_2,
+    store_3,
+    zero_0,
+    zero_1,
+    zero_2,
+    zero_3,
+)
+from gradient.backends.numpy.kernels.bfloat16_tiles import (
+    CONFIGURATION,
+    PAIR,
+    ROWS,
+    STEP,
+    SUMS,
+    TILE,
+)
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_step
+from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
+from gradient.backends.numpy.kernels.vectors import intrinsic
+
+DEPTH = 256
+"""Of k, at most, for which a panel of `b` and two of `a` are in the nearest cache."""
+
+TOGETHER = 4
+"""Panels that are arranged together where their numbers are side by side in memory: lines of the
+cache that follow each other are read so."""
+
+I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+@intrinsic
+def _lay_side_by_side(context, x, at, other, out, to, apart):
+    """The numbers from `at` on and those from `other` on by turns: 16 pairs from out[to] on, and 16
+    from `apart` behind that."""
+
+    def generate(context, builder, signature, arguments):
+        x_, at_, other_, out_, to_, apart_ = arguments
+        numbers = ir.VectorType(I16, STEP)
+        given = context.make_array(x)(context, builder, x_).data
+        rows = []
+        for first in (at_, other_):
+            place = builder.bitcast(builder.gep(given, [first]), numbers.as_pointer())
+            rows.append(builder.load(place))
+            rows[-1].align = 2
+        target = builder.gep(context.make_array(out)(context, builder, out_).data, [to_])
+        for half in range(2):
+            order = [STEP * (i % 2) + half * ROWS + i // 2 for i in range(STEP)]
+            pairs = builder.shuffle_vector(*rows, ir.Constant(ir.VectorType(I32, STEP), order))
+            if half:
+                target = builder.gep(target, [apart_])
+            builder.store(pairs, builder.bitcast(target, numbers.as_pointer())).align = 2
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.void(x, n, n, out, n, n), generate
+
+
+@ordered_subroutine
+def _copy_rows(x, at, row, out, to):
+    """Two tiles of a row's numbers: 32 rows."""
+    for i in range(PAIR):
+        copy_step(x, at + i * row, out, to + i * STEP)
+
+
+@ordered_subroutine
+def _pair_rows(x, at, row, out, to):
+    """Two tiles of pairs: of 32 rows across k, every two of which are laid side by side."""
+    for i in range(ROWS):
+        first = at + 2 * i * row
+        _lay_side_by_side(x, first, first + row, out, to + i * STEP, TILE)
+
+
+@ordered_subroutine
+def _exchange(near, words, to):
+    """Two tiles of pairs as two of rows, or the other way."""
+    for half in range(2):
+        transpose(near, half * SUMS, ROWS, words, (to + half * TILE) // 2, ROWS)
+
+
+@ordered_kernel
+def arrange(start, stop, x, starts, row, column, rows, k, paired, out):
+    """Items start to stop of `out`: an item is TOGETHER panels of a matrix.
+
+    x is flat, of matrices (rows, k) that begin at `starts`, whose rows and columns are `row` and
+    `column` apart: one of these is 1. `paired` says whether it is as b is, whose columns are the
+    rows here, or as a is.
+    """
+    panels, steps = (rows + PAIR - 1) // PAIR, (k + STEP - 1) // STEP
+    groups = (panels + TOGETHER - 1) // TOGETHER
+    along = column == 1
+    edge, near = cache_lines(x, 2 * TILE), cache_lines(x, 2 * TILE)
+    near_words, words = near.view(np.float32), out.view(np.float32)
+    for item in range(start, stop):
+        first, last = item % groups * TOGETHER, min(panels, (item % groups + 1) * TOGETHER)
+        matrix = item // groups
+        for turn in range((last - first) * steps):
+            if along:
+                panel, step = first + turn // steps, turn % steps
+            else:
+                panel, step = first + turn % (last - first), turn // (last - first)
+            at = starts[matrix] + panel * PAIR * row + step * STEP * column
+            to = ((matrix * panels + panel) * steps + step) * 2 * TILE
+            height, count = min(PAIR, rows - panel * PAIR), min(STEP, k - step * STEP)
+            target, place = out, to
+            if along == paired:
+                target, place = near, 0
+            if height == PAIR and count == STEP:
+                if along:
+                    _copy_rows(x, at, row, target, place)
+                else:
+                    _pair_rows(x, at, column, target, place)
+            else:
+                for i in range(2 * TILE):
+                    edge[i] = 0
+                if along:
+                    for i in range(height):
+                        for p in range(count):
+                            edge[i * STEP + p] = x[at + i * row + p]
+                    _copy_rows(edge, 0, STEP, target, place)
+                else:
+                    for p in range(count):
+                        for i in range(height):
+                            edge[p * PAIR + i] = x[at + p * column + i]
+                    _pair_rows(edge, 0, PAIR, target, place)
+            if along == paired:
+                _exchange(near_words, words, to)
+
+
+@ordered_kernel
+def product(
+    start, stop, a, a_numbers, b, b_numbers, bias, out, m, n, k, block_rows, block_columns
+):  # fmt: skip
+    """Blocks start to stop of out (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,)).
+
+    a and b are as `arrange` gives them; of each is said which of its matrices a result is of.
+    Blocks are of whole panels. `out` is bytes, bias of float32, and may be of size 0.
+    """
+    configuration = np.zeros(CONFIGURATION, np.uint8)
+    for tile in range(8):
+        describe(configuration, tile, ROWS, 2 * STEP)
+    configure(configuration)
+    down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
+    steps = (k + STEP - 1) // STEP
+    parts = (steps * STEP + DEPTH - 1) // DEPTH
+    depth = (steps + parts - 1) // parts
+    a_panel = b_panel = steps * 2 * TILE
+    a_matrix, b_matrix = (m + PAIR - 1) // PAIR * a_panel, (n + PAIR - 1) // PAIR * b_panel
+    row = block_columns + ROWS  # rows a power of two apart would compete for few lines of the cache
+    sums = cache_lines(bias, block_rows * row)
+    for number in range(start, stop):
+        matrix, block = number // (down * across), number % (down * across)
+        top, left = block % down * block_rows, block // down * block_columns
+        bottom, right = min(m, top + block_rows), min(n, left + block_columns)
+        for step in range(0, steps, depth):
+            count = min(depth, steps - step)
+            b_at = b_numbers[matrix] * b_matrix + left // PAIR * b_panel + step * 2 * TILE
+            for j in range(left, right, PAIR):
+                a_at = a_numbers[matrix] * a_matrix + top // PAIR * a_panel + step * 2 * TILE
+                for i in range(top, bottom, PAIR):
+                    at = (i - top) * row + j - left
+                    below = at + ROWS * row
+                    if step:
+                        load_0(sums, at, row)
+                        load_1(sums, at + ROWS, row)
+                        load_2(sums, below, row)
+                        load_3(sums, below + ROWS, row)
+                    else:
+                        zero_0()
+                        zero_1()
+                        zero_2()
+                        zero_3()
+                    for s in range(count):
+                        x, y = a_at + s * 2 * TILE, b_at + s * 2 * TILE
+                        load_4(a, x, STEP)
+                        load_6(b, y, STEP)
+                        bfloat16_46()
+                        load_7(b, y + TILE, STEP)
+                        bfloat16_47()
+                        load_5(a, x + TILE, STEP)
+                        bfloat16_56()
+                        bfloat16_57()
+                    store_0(sums, at, row)
+                    store_1(sums, at + ROWS, row)
+                    store_2(sums, below, row)
+                    store_3(sums, below + ROWS, row)
+                    a_at += a_panel
+                b_at += b_panel
+        to = 2 * ((matrix * m + top) * n + left)
+        write_columns(sums, row, bottom - top, right - left, bias, left, BFLOAT16, 2, out, to, n)
+    release()
