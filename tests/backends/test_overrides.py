@@ -117,6 +117,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas, "MANY_THREADS", 0)
     for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
         monkeypatch.setattr(gemm, name, 0)
+    monkeypatch.setattr("gradient.backends.numpy.bfloat16_products.FEW_PRODUCTS", 0)
+    monkeypatch.setattr("gradient.backends.numpy.casts.LARGE", 1)
 
 
 @pytest.fixture

@@ -1204,6 +1204,10 @@ CASES: dict[str, list[Case]] = {
     "scaled_gap": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
     "logistic_error": PAIRS,
     "logistic_error_grad": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
+    "astype": [
+        lambda a, kind=kind: (a(a.rows, 67), kind.numpy)
+        for kind in (dtypes.float32, dtypes.bfloat16, dtypes.float16, dtypes.float64)
+    ],
     "copy": [lambda a: (a(a.rows, 67),), lambda a: (np.swapaxes(a(3, a.rows, 67), 0, 1),)],
     "concatenate": [
         *[lambda a, axis=axis: ([a(3, a.rows, 67), a(3, a.rows, 67)], axis) for axis in (0, -2, 2)],

@@ -19,6 +19,7 @@ from gradient.backends.numpy.bfloat16_products import Bfloat16Products
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
+from gradient.backends.numpy.casts import CastKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.copies import CopyKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
@@ -85,6 +86,7 @@ class NumpyBackend(
     ReductionKernels,
     OnePass,
     CopyKernels,
+    CastKernels,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; large ones go to kernels and threads.

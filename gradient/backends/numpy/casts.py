@@ -1,0 +1,43 @@
+"""Large arrays of float32 as 16-bit floats, and the other way, on all threads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.base import LARGE, Backend
+from gradient.backends.numpy import fused, kernels, threads
+from gradient.dtypes import HALF_PRECISION, float32
+
+
+class CastKernels(Backend[np.ndarray]):
+    """Overrides `astype`."""
+
+    def astype(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        if x.size < LARGE or not _takes(x, dtype):
+            return super().astype(x, dtype)
+        if not x.flags.c_contiguous:
+            return self.astype(x.T, dtype).T
+        family, kinds = kernels.load("casts"), kernels.load("stored").KINDS
+        out, given = np.empty(x.shape, dtype), kernels.contiguous(x).reshape(-1)
+        if dtype == float32.numpy:
+            launch = family.widen, given.view(np.uint8), kinds[x.dtype.name], out.reshape(-1)
+        else:
+            launch = family.narrow, given, kinds[dtype.name], out.reshape(-1).view(np.uint8)
+        threads.parallel_for(launch[0], x.size, fused.CHUNK, *launch[1:])
+        return out
+
+
+def _takes(x: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether the kernel gives x as this dtype: in x's own order, as NumPy does."""
+    if x.dtype == float32.numpy:
+        half = dtype
+    elif dtype == float32.numpy:
+        half = x.dtype
+    else:
+        return False
+    return (
+        half in HALF_PRECISION
+        and type(x) is np.ndarray
+        and (x.flags.c_contiguous or x.flags.f_contiguous)
+        and kernels.computes(half)
+    )
