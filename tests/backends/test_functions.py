@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -72,6 +73,16 @@ def test_bits_do_not_depend_on_the_numbers_beside_them(name: str):
     beside = np.stack([moderate, np.full_like(moderate, 1e3)], 1)
     alone = getattr(be, name)(moderate)
     assert alone.tobytes() == getattr(be, name)(beside)[:, 0].tobytes()
+
+
+def test_gelu_of_numbers_of_every_size():
+    """Those of 6 and less have a way of their own; results below -14 are subnormal, then zeros."""
+    x = np.concatenate([samples(), np.array([6, -6, 6.0000005, -6.0000005, -13.5, -14.5], "f")])
+    exact = np.array([v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.astype(np.float64)])
+    got = backends.get("cpu").gelu(x)
+    np.testing.assert_allclose(got, exact.astype(np.float32), rtol=5e-6, atol=1e-42)
+    numbers = ~np.isnan(got)
+    assert np.array_equal(np.signbit(got[numbers]), np.signbit(x[numbers]))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

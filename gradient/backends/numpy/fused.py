@@ -39,7 +39,7 @@ TEXTS = {
     "relu_grad": "{T}(0) if {1} <= {T}(0) else {0}",
     "silu": "{0} * sigmoid({0})",
     "silu_grad": "{0} * (sigmoid({1}) * ({T}(1) + {1} * ({T}(1) - sigmoid({1}))))",
-    "gelu": "{0} * normal({0})[0]",
+    "gelu": "gelu({0})",
     "gelu_grad": "{0} * (normal({1})[0] + {1} * normal({1})[1])",
 }  # fmt: skip
 """Elementwise calls of a plan in the words of a kernel; T is the type of the result."""
@@ -48,7 +48,7 @@ TYPES = {"f": "F4", "d": "F8", "?": "bool"}
 
 HEAD = """import numpy as np
 from gradient.backends.numpy.kernels.compilation import {kind}_kernel
-from gradient.backends.numpy.kernels.functions import exp, normal, sigmoid, tanh
+from gradient.backends.numpy.kernels.functions import exp, gelu, normal, sigmoid, tanh
 
 F4, F8 = np.float32, np.float64
 

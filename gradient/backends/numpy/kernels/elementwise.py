@@ -8,19 +8,23 @@ from gradient.backends.numpy.kernels.functions import (
     F4,
     I4,
     MODERATE4,
-    MODERATE_NORMAL4,
+    MODERATE_GELU4,
     exp,
     log1p,
     normal,
     sigmoid,
     small_exp,
-    small_normal,
+    small_gelu,
     tanh,
 )
+from gradient.backends.numpy.kernels.functions import gelu as gelu_of
 from gradient.backends.numpy.kernels.half_precision import get, put
 
 BLOCK = 4096
 """Elements that are tried together by a quicker way, and stay in the first cache."""
+
+SHORT_BLOCK = 64
+"""Elements that are tried again by themselves."""
 
 CHUNK = 1 << 15
 """Elements a thread takes at a time: the inputs and output of most kernels fit its L2 cache."""
@@ -148,12 +152,13 @@ def silu_grad(start, stop, g, x, y):
 def gelu(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = x[i] * normal(x[i])[0]
+        y[i] = gelu_of(x[i])
 
 
 @strict_kernel
 def gelu4(start, stop, x, y):
-    """As `gelu`, of float32, in blocks as `exp_of`."""
+    """As `gelu`, of float32, in blocks as `exp_of`; where one has larger numbers, they are sought
+    in short ones."""
     apart = x.ctypes.data != y.ctypes.data
     for first in range(start, stop, BLOCK):
         a, b = x[first : min(first + BLOCK, stop)], y[first : min(first + BLOCK, stop)]
@@ -162,10 +167,16 @@ def gelu4(start, stop, x, y):
             for i in range(a.size):
                 v = a[i]
                 largest = max(largest, I4(F4(v).view(I4) & I4(0x7FFFFFFF)))
-                b[i] = v * small_normal(v)
-        if not apart or largest > MODERATE_NORMAL4:
-            for i in range(a.size):
-                b[i] = a[i] * normal(a[i])[0]
+                b[i] = small_gelu(v)
+        if not apart or largest > MODERATE_GELU4:
+            for at in range(0, a.size, SHORT_BLOCK):
+                c, d = a[at : at + SHORT_BLOCK], b[at : at + SHORT_BLOCK]
+                largest = I4(0)
+                for i in range(c.size):
+                    largest = max(largest, I4(F4(c[i]).view(I4) & I4(0x7FFFFFFF)))
+                if not apart or largest > MODERATE_GELU4:
+                    for i in range(c.size):
+                        d[i] = gelu_of(c[i])
 
 
 @strict_kernel
