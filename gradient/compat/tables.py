@@ -156,6 +156,28 @@ LAYOUT = (
 )  # fmt: skip
 """Words of which one alone has a meaning here, and which are rarely said."""
 
+LOSSES = (
+    "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss", "hinge_embedding_loss",
+    "kl_div", "margin_ranking_loss", "poisson_nll_loss", "triplet_margin_loss",
+)  # fmt: skip
+"""Losses that PyTorch has in its package, too."""
+
+NATIVE = (
+    "adaptive_max_pool1d", "affine_grid_generator", "alpha_dropout_", "celu_", "conj_physical_",
+    "conv_tbc", "convolution", "dropout_", "embedding_bag", "embedding_renorm_",
+    "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "frobenius_norm",
+    "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "instance_norm",
+    "max_pool1d_with_indices", "norm_except_dim", "nuclear_norm", "rrelu_", "selu_", "threshold_",
+    "view_as_complex_copy", "view_as_real_copy",
+)  # fmt: skip
+"""Functions that PyTorch's `nn.functional` is written in."""
+
+RECURRENT = (
+    "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh",
+    "rnn_tanh_cell",
+)  # fmt: skip
+"""Recurrent layers as functions of their weights."""
+
 CREATION = (
     "empty_permuted", "empty_strided", "fill", "frombuffer", "range", "scalar_tensor",
 )  # fmt: skip
@@ -168,6 +190,9 @@ RENAMED = {
     **{f"gradient._foreach_{name}": f"gradient.compat.foreach._foreach_{name}" for name in FOREACH},
     **{f"gradient.{name}": f"gradient.compat.in_place.{name}" for name in IN_PLACE},
     **{f"gradient.{name}": f"gradient.compat.creation.{name}" for name in CREATION},
+    **{f"gradient.{name}": f"gradient.compat.losses.{name}" for name in LOSSES},
+    **{f"gradient.{name}": f"gradient.compat.native.{name}" for name in NATIVE},
+    **{f"gradient.{name}": f"gradient.compat.recurrent.{name}" for name in RECURRENT},
     "gradient.GradScaler": "gradient.amp.GradScaler",
     "gradient.OutOfMemoryError": "gradient.errors.OutOfMemoryError",
     "gradient.is_autocast_enabled": "gradient.amp.is_autocast_enabled",

@@ -110,8 +110,9 @@ WITHOUT_NUMPYS = {
         "is_complex", "is_conj", "is_floating_point", "is_neg", "istft", "real", "view_as_complex",
         "view_as_real",
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-        "max_pool1d", "max_pool2d", "max_pool3d", "multinomial", "ones_like", "rand_like",
-        "randint_like", "randn_like", "result_type",
+        "convolution", "gru", "instance_norm", "lstm", "max_pool1d", "max_pool2d", "max_pool3d",
+        "multinomial", "ones_like", "rand_like",
+        "randint_like", "randn_like", "result_type", "rnn_relu", "rnn_tanh",
         "unsafe_split", "where", "zeros_like",
     },  # no functions of dimensions, nor methods of Tensor's
     "torch.Tensor": {"size", "stride"},  # cost less than to look for other names would
