@@ -34,8 +34,10 @@ def convert(
     destination: Annotated[
         Path,
         typer.Argument(
+            parser=opt.named_path,
+            metavar="{destination}",
             help="What to write: a file that ends in .gguf, or a folder for gradient and "
-            "transformers. It must not exist."
+            "transformers. It must not exist.",
         ),
     ],
     dtype: Annotated[

@@ -23,8 +23,9 @@ def evaluate(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
+            parser=opt.named_path,
             help="Files and folders of text; .json (a list of texts) and .jsonl (a text a line, or "
-            'objects with "text") hold many. None: read standard input.'
+            'objects with "text") hold many. None: read standard input.',
         ),
     ] = None,
     context: Annotated[

@@ -1,10 +1,23 @@
 """Options that several commands share, so that they read and mean the same everywhere."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gradient.cli.device import chosen_device
+
+
+def named_path(text: str) -> Path:
+    """The path that a flag or an argument names.
+
+    Nothing, as an unset variable of the shell gives it, is refused: `Path("")` is the current
+    folder, which nobody asked to read or to write to.
+    """
+    if not text:
+        raise typer.BadParameter('is empty; expected a path ("." is the current folder)')
+    return Path(text)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="On an error, show the whole traceback.")]

@@ -24,8 +24,10 @@ def quantize(
     destination: Annotated[
         Path,
         typer.Argument(
+            parser=opt.named_path,
+            metavar="{destination}",
             help="What to write: a file that ends in .gguf, or for gradient alone a folder. It "
-            "must not exist."
+            "must not exist.",
         ),
     ],
     to: Annotated[

@@ -27,12 +27,20 @@ def train(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Text and .jsonl files, and folders; none: Python's own standard library."
+            parser=opt.named_path,
+            help="Text and .jsonl files, and folders; none: Python's own standard library.",
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The run's folder.", rich_help_panel="The run"),
+        typer.Option(
+            "--out",
+            "-o",
+            parser=opt.named_path,
+            metavar="<path>",
+            help="The run's folder.",
+            rich_help_panel="The run",
+        ),
     ] = Path(TrainConfig.out),
     resume: Annotated[
         bool,

@@ -123,6 +123,23 @@ def test_wrong_usage_is_code_2():
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("train", "{text}", "--out", ""),
+        ("train", ""),
+        ("eval", "tinyworld", ""),
+        ("convert", "tinyworld", ""),
+        ("quantize", "tinyworld", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(arguments, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*(argument.format(text=text) for argument in arguments))
+    assert result.exit_code == 2 and "is empty; expected a path" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ("generate", "x", "--model", "{tmp}/nowhere"),
         ("info", "{tmp}/nowhere"),
         ("info", "{tmp}"),
