@@ -12,6 +12,9 @@ from gradient.text.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 
+#: The trainer makes room for all of a vocabulary at once, and ends the process if it can not.
+LARGEST_VOCABULARY = 2**24
+
 
 def byte_tokenizer() -> Tokenizer:
     """One token a byte: ids 0 to 255 are the bytes of the text's UTF-8, 256 is `<|endoftext|>`."""
@@ -42,7 +45,8 @@ def train_bpe(
         progress: show the package's own progress bar.
 
     Raises:
-        ArgumentError: `vocab_size` leaves no room for the 256 bytes and the special tokens.
+        ArgumentError: `vocab_size` leaves no room for the 256 bytes and the special tokens, or is
+            above 2**24.
     """
     smallest = 256 + len(special_tokens)
     if vocab_size < smallest:
@@ -50,6 +54,8 @@ def train_bpe(
             f"train_bpe: vocab_size must be at least {smallest} (256 bytes and "
             f"{len(special_tokens)} special tokens), got {vocab_size}"
         )
+    if vocab_size > LARGEST_VOCABULARY:
+        raise ArgumentError(f"train_bpe: vocab_size must be at most 2**24, got {vocab_size}")
     if isinstance(texts, str):
         raise TypeMismatch("train_bpe: expected an iterable of texts, got one str; give [text]")
     tk = import_tokenizers()

@@ -80,7 +80,9 @@ class TrainConfig:
     vocab_size: int = _data(
         2048,
         "Size of a trained tokenizer's vocabulary.",
-        integer(257)._replace(expected="at least 257 (256 bytes and an end mark)"),
+        integer(257, 2**24)._replace(
+            expected="at least 257 (256 bytes and an end mark) and at most 2**24"
+        ),
     )
     val_fraction: float = _data(
         0.05,
@@ -135,7 +137,9 @@ class TrainConfig:
         1, "Forward passes in one optimiser step.", integer(1), fixed=True
     )
     learning_rate: float = _optimisation(
-        1e-3, "AdamW's, after the warm-up; with --from by default 1e-4.", number(above=0)
+        1e-3,
+        "AdamW's, after the warm-up; with --from by default 1e-4.",
+        number(above=0, finite=True),
     )
     final_lr_fraction: float = _optimisation(
         0.05, "Share of the learning rate that is left at the end.", number(0, 1)
@@ -144,7 +148,7 @@ class TrainConfig:
         100, "Steps over which it rises from zero; at most half of all.", integer(0)
     )
     weight_decay: float = _optimisation(
-        0.1, "AdamW's, for matrices; biases and norms have none.", number(0)
+        0.1, "AdamW's, for matrices; biases and norms have none.", number(0, finite=True)
     )
     beta1: float = _optimisation(0.9, "AdamW's decay of the mean.", number(0, below=1))
     beta2: float = _optimisation(0.99, "AdamW's decay of the squares' mean.", number(0, below=1))
@@ -172,7 +176,12 @@ class TrainConfig:
     )
     sample_tokens: int = _run(64, "Tokens in a sample; 0: no samples.", integer(0))
     keep_last: int = _run(2, "Checkpoints that are kept, beside the best one.", integer(1))
-    seed: int = _run(1337, "Of the first weights, the batches and dropout.", fixed=True)
+    seed: int = _run(
+        1337,
+        "Of the first weights, the batches and dropout.",
+        integer(-(2**63), 2**64 - 1)._replace(expected="an integer from -2**63 to 2**64 - 1"),
+        fixed=True,
+    )
     device: str = _run("cpu", "cpu, cuda:0, or auto: the GPU if it can be used, else cpu.")
     export_dtype: str = _run(
         "float32",

@@ -15,6 +15,7 @@ from gradient.io.checkpoint import list_checkpoints, load_latest, rename_damaged
 from gradient.io.lock import FolderLock
 from gradient.training import corpus as corpora
 from gradient.training.config import CONFIG, TrainConfig
+from gradient.training.memory import check_memory
 from gradient.training.metrics import MetricsFile, TensorBoardEvents, loss_curve, read_metrics
 from gradient.training.model import export_model
 from gradient.training.reporters import Reporter, Reporters
@@ -66,6 +67,7 @@ def train(
         ArgumentError: there is no text; `config.out` holds a run and `resume` is False; or `resume`
             is True and the config differs where it may not.
         DeviceError: `config.device` is not there.
+        OutOfMemoryError: the model or a batch is larger than the memory that is free.
         CheckpointError: there is nothing to resume, another process trains in the folder, or the
             last checkpoint could not be written.
         TrainingDiverged: the loss is not finite.
@@ -74,6 +76,7 @@ def train(
     if resume:
         TrainConfig.load(out / CONFIG).resumed_with(dataclasses.asdict(config))
     backends.get(config.device)  # a device that is not there is an error before any work
+    check_memory(config)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

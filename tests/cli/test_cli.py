@@ -155,10 +155,17 @@ def test_an_empty_path_is_not_the_current_folder(arguments, text, tmp_path, monk
         ("plugin", "check", "/no/such/plugin"),
         ("plugin", "check", " "),
         ("plugin", "mend", "python"),
+        ("train", "{text}", "--out", "{tmp}/run", "--batch-size", 10**11),
+        ("train", "{text}", "--out", "{tmp}/run", "--accumulate", 10**13),
+        ("train", "{text}", "--out", "{tmp}/run", "--n-layer", 10**9),
+        ("train", "{text}", "--out", "{tmp}/run", "--vocab-size", 10**11),
+        ("train", "{text}", "--out", "{tmp}/run", "--lr", "inf"),
+        ("train", "{text}", "--out", "{tmp}/run", "--weight-decay", "inf"),
+        ("train", "{text}", "--out", "{tmp}/run", "--seed", 2**64),
     ],
 )
 def test_errors_are_a_message_and_code_1(arguments, text, tmp_path):
-    arguments = [argument.format(tmp=tmp_path, text=text) for argument in arguments]
+    arguments = [str(argument).format(tmp=tmp_path, text=text) for argument in arguments]
     result = run(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stdout == "" and result.stderr.startswith("error: ")

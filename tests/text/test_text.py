@@ -214,6 +214,8 @@ def test_trained_vocabulary_has_the_asked_size_and_all_bytes(small):
         train_bpe(["text"], 100)
     with pytest.raises(TypeError, match=r"give \[text\]"):
         train_bpe("text", 300)
+    with pytest.raises(ArgumentError, match=r"vocab_size must be at most 2\*\*24"):
+        train_bpe(["text"], 2**24 + 1)
     with pytest.raises(TypeError, match="text 1 is a bytes"):
         train_bpe(["text", b"bytes"], 300)
 
