@@ -75,6 +75,8 @@ def diff(
     tokens = read_tokens(first if not first.transformers else second, text, offline)
     wide = tolerance
     sides = (first, second)
+    if text == TEXT:  # which nobody chose: as much of it as both can read
+        tokens = tokens[: min(context_of(side, offline) or len(tokens) for side in sides)]
     if wide is None:
         same = first.model == second.model
         wide = 0.05 if any(rounded(side, same, offline) for side in sides) else 1e-3
@@ -136,6 +138,16 @@ def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
 
     checkpoint = open_checkpoint(hub.find(side.model, offline=offline))
     return checkpoint.load_tokenizer().encode(text)
+
+
+def context_of(side: Side, offline: bool) -> int | None:
+    """How many tokens a side's model reads, by its config; None where that does not say."""
+    from gradient import hub
+    from gradient.checkpoints import open_checkpoint
+
+    config = open_checkpoint(hub.find(side.model, offline=offline)).config
+    found: int | None = config.get("n_positions") or config.get("max_position_embeddings")
+    return found
 
 
 def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:

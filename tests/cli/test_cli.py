@@ -485,6 +485,12 @@ def test_models_that_cannot_be_compared(model, tmp_path):
         assert "cannot be compared" in result.stderr and "of one model?" in result.stderr
 
 
+def test_the_text_of_a_diff_fits_a_short_context(model):
+    found = json.loads(run("diff", model, "@cached", "--json").stdout)
+    assert found["tokens"] == 32  # of NANO
+    assert "do not fit" in run("diff", model, "@cached", "--text", "a b " * 99).stderr
+
+
 def test_narrow_terminals_lose_nothing(model):
     """A long name is folded, not cut."""
     code, output = terminal("info", model, "--tensors", columns="40")
