@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack, overload
 
 from gradient.backends.numpy import compiler
-from gradient.errors import ArgumentError, GenerationError
+from gradient.errors import ArgumentError, GenerationError, OutOfMemoryError
 from gradient.generation.beam_search import BeamSearch
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import drafter_of
@@ -27,6 +27,7 @@ from gradient.generation.result import Generation, Timings
 from gradient.generation.row import Row, StopStrings
 from gradient.generation.sampling import Sampler
 from gradient.generation.speculative import SpeculativeDecoder
+from gradient.io.free_memory import available
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 
@@ -177,6 +178,7 @@ def start(
     prompts = [list(prompt) or bos_prompt(bos_id) for prompt in prompts]
     check_tokens(prompts, model)
     check_bias(options, model.config.vocab_size)
+    check_rows(options, len(prompts), model.config.vocab_size)
     each = options.num_return_sequences
     constraint = constraint_of(options, tokenizer, model.config.vocab_size, eos_ids)
     rows = [new_row(model, prompt, tokenizer, options) for prompt in prompts for _ in range(each)]
@@ -353,3 +355,21 @@ def check_bias(options: GenerationOptions, vocab_size: int) -> None:
     ]
     if wrong:
         raise ArgumentError("; ".join(wrong))
+
+
+def check_rows(options: GenerationOptions, prompts: int, vocab_size: int) -> None:
+    """Raise unless the memory can hold the logits of all rows: the least that they need.
+
+    Before the rows are made, as lists of any length are made, or never ready.
+    """
+    name = "num_beams" if options.num_beams > 1 else "num_return_sequences"
+    each: int = getattr(options, name)
+    needed = prompts * each * vocab_size * 4
+    if needed < 1 << 30:  # to ask what is free takes longer than a step of a small model
+        return
+    free = available()
+    if free is not None and needed > free:
+        raise OutOfMemoryError(
+            f"generate: {prompts * each:,} rows of logits need {needed / (1 << 30):,.1f} GiB, and "
+            f"{free / (1 << 30):,.1f} GiB are free: give a smaller {name}, got {name}={each}"
+        )

@@ -52,6 +52,7 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
     ("processor", "expected"),
     [
         (temperature(2.0), [1.0, 0.5, 0.0, -0.5]),
+        (temperature(1e-300), [2e6, 1e6, 0.0, -1e6]),
         (top_k(1), [2.0, -INF, -INF, -INF]),
         (top_k(3), [2.0, 1.0, 0.0, -INF]),
         (top_k(9), [2.0, 1.0, 0.0, -1.0]),
@@ -370,3 +371,6 @@ def test_several_sequences_of_each_prompt(device):
         ArgumentError, match="num_return_sequences=2 needs num_beams, or a temperature"
     ):
         generate(model, [1], num_return_sequences=2)
+    for many in ({"num_beams": 10**12}, {"num_return_sequences": 10**12, "temperature": 1.0}):
+        with pytest.raises(MemoryError, match="rows of logits need"):
+            generate(model, [1], **many)

@@ -30,8 +30,12 @@ HEAD = 1024
 
 
 def temperature(value: float) -> LogitsProcessor:
-    """Divide logits by `value`."""
-    return lambda logits, prefixes: logits / value
+    """Divide logits by `value`.
+
+    Below 1e-6 nothing but the likeliest token is ever drawn, and quotients would overflow.
+    """
+    divisor = max(value, 1e-6)
+    return lambda logits, prefixes: logits / divisor
 
 
 def top_k(k: int) -> LogitsProcessor:
