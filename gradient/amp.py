@@ -386,5 +386,7 @@ def _largest(flags: list[Tensor]) -> Tensor:
     return functools.reduce(lambda a, b: a.maximum(b.to(a.device)), flags)
 
 
+__path__: list[str] = []  # a package, to `import gradient.amp.autocast_mode`
+
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient import absent
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.out_argument import creation_op, creation_op_like, takes_out
 from gradient.autograd.variable import Variable
@@ -331,3 +332,7 @@ def multinomial(
     return tensor_of("multinomial", input).multinomial(
         num_samples, replacement, generator=generator
     )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

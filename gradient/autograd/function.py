@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from gradient import absent
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import WATCHED, enable_grad, mode, no_grad
 from gradient.autograd.node import Node, make_node, watch
@@ -233,3 +234,7 @@ class _Once(Function):
             "backward: trying to differentiate twice a Function whose backward is marked "
             "once_differentiable"
         )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

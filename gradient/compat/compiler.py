@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradient.plan.compile import compile
+
 __all__ = [
     "allow_in_graph",
+    "assume_constant_result",
+    "compile",
     "cudagraph_mark_step_begin",
     "disable",
     "is_compiling",
     "is_dynamo_compiling",
     "is_exporting",
+    "list_backends",
     "mark_dynamic",
     "mark_static",
+    "nested_compile_region",
     "reset",
+    "set_stance",
 ]
 
 T = TypeVar("T")
@@ -27,6 +34,41 @@ def disable(fn: T | None = None, recursive: bool = True, *, reason: str | None =
 
 def allow_in_graph(fn: T) -> T:
     return fn
+
+
+assume_constant_result = allow_in_graph
+
+
+def nested_compile_region(fn: T | None = None, options: Any = None) -> Any:
+    """Marks nothing, as `disable`."""
+    return (lambda function: function) if fn is None else fn
+
+
+class set_stance:  # noqa: N801 (PyTorch's name)
+    """Nothing to switch, now, within a block or a function."""
+
+    def __init__(
+        self,
+        stance: str = "default",
+        *,
+        skip_guard_eval_unsafe: bool = False,
+        force_backend: Any = None,
+    ) -> None:
+        self.stance = stance
+
+    def __call__(self, fn: T) -> T:
+        return fn
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def list_backends(exclude_tags: Any = ()) -> list[str]:
+    """[]: there is one compiler."""
+    return []
 
 
 def is_compiling() -> bool:

@@ -9,6 +9,7 @@ from gradient.autograd.forwarding import forwarded
 from gradient.linalg.householder import householder_product
 from gradient.linalg.powers import multi_dot
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 
 adaptive_avg_pool1d = forwarded(F.adaptive_avg_pool1d)
 avg_pool1d = forwarded(F.avg_pool1d)
@@ -121,3 +122,18 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
 def orgqr(input: Tensor, input2: Tensor) -> Tensor:
     """`linalg.householder_product(input, input2)`"""
     return householder_product(input, input2)
+
+
+@forwarded
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """`input.nonzero_static(size=size, fill_value=fill_value)`"""
+    found: Tensor = tensor_of("nonzero_static", input).nonzero_static(
+        size=size, fill_value=fill_value
+    )
+    return found
+
+
+@forwarded
+def is_distributed(input: Tensor) -> bool:
+    """False"""
+    return False

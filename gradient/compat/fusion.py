@@ -6,6 +6,7 @@ import copy
 from typing import Any, TypeVar
 
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.nn.batchnorm import _BatchNorm
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
@@ -122,3 +123,13 @@ def skip_init(module_cls: type[Layer], *args: Any, **kwargs: Any) -> Layer:
     if not (isinstance(module_cls, type) and issubclass(module_cls, Module)):
         raise TypeMismatch(sentence("skip_init", "a class of Modules", repr(module_cls)))
     return module_cls(*args, **kwargs)
+
+
+def replace_all_batch_norm_modules_(root: Layer) -> Layer:
+    """Have the batch norms of a module keep no running averages, which `vmap` could not change;
+    gives the module."""
+    for module in root.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root

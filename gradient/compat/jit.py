@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, Final, TypeVar
 
+from gradient.compat.futures import Future, fork, wait
 from gradient.errors import BackendError
 from gradient.nn.module import Module as ScriptModule
 
 __all__ = [
     "Final",
+    "Future",
     "ScriptModule",
+    "annotate",
     "export",
+    "fork",
+    "freeze",
+    "interface",
+    "isinstance",
     "ignore",
     "is_scripting",
     "is_tracing",
     "load",
+    "optimize_for_inference",
     "save",
     "script",
     "script_if_tracing",
     "script_method",
     "trace",
     "unused",
+    "wait",
 ]
 
 T = TypeVar("T")
@@ -51,6 +61,33 @@ def export(fn: T) -> T:
 
 
 unused = script_method = script_if_tracing = export
+
+
+def interface(obj: T) -> T:
+    return obj
+
+
+def annotate(the_type: Any, the_value: T) -> T:
+    """The value: its type is for a compiler to know."""
+    return the_value
+
+
+def freeze(
+    mod: T,
+    preserved_attrs: Any = None,
+    optimize_numerics: bool = True,
+    preserve_parameters: bool = False,
+) -> T:
+    """The module itself."""
+    return mod
+
+
+def optimize_for_inference(mod: T, other_methods: Any = None) -> T:
+    """The module itself."""
+    return mod
+
+
+isinstance = builtins.isinstance
 
 
 def is_scripting() -> bool:

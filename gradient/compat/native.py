@@ -85,6 +85,11 @@ def max_pool1d_with_indices(
     return found[0], found[1]
 
 
+@forwarded
+def native_channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    return F.channel_shuffle(input, groups)
+
+
 # Places ------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ FILES = {
     "gradient.nn.attention": "gradient.compat.attention",
     "gradient.nn.functional": "gradient.compat.nn_functional",
     "gradient.nn.init": "gradient.compat.init",
+    "gradient.nn.parameter": "gradient.nn.uninitialized",
     "gradient.utils.data": "gradient.compat.sampler",
 }
 """Modules, and the files of names that each of them lacks."""
@@ -38,6 +39,10 @@ MODULES = {
     "gradient._inductor.config": "gradient.compat.settings",
     "gradient._utils": "gradient.compat.flattening",
     "gradient.accelerator": "gradient.compat.accelerator",
+    "gradient.amp.autocast_mode": "gradient.amp",
+    "gradient.amp.grad_scaler": "gradient.amp",
+    "gradient.autograd.anomaly_mode": "gradient.autograd.anomaly",
+    "gradient.autograd.grad_mode": "gradient.autograd.modes",
     "gradient.backends.cuda.matmul": "gradient.compat.cuda_matmul",
     "gradient.backends.cudnn": "gradient.compat.settings",
     "gradient.backends.mkldnn": "gradient.compat.settings",
@@ -48,6 +53,10 @@ MODULES = {
     "gradient.compiler": "gradient.compat.compiler",
     "gradient.cpu": "gradient.compat.cpu",
     "gradient.cuda.amp": "gradient.compat.cuda_amp",
+    "gradient.cuda.amp.autocast_mode": "gradient.compat.cuda_amp",
+    "gradient.cuda.amp.grad_scaler": "gradient.compat.cuda_amp",
+    "gradient.cuda.memory": "gradient.cuda",
+    "gradient.cuda.random": "gradient.cuda",
     "gradient.distributed": "gradient.compat.distributed",
     "gradient.distributed.nn": "gradient.compat.distributed_nn",
     "gradient.distributed.nn.functional": "gradient.compat.distributed_nn",
@@ -59,9 +68,17 @@ MODULES = {
     "gradient.jit.annotations": "typing",
     "gradient.mps": "gradient.compat.mps",
     "gradient.multiprocessing": "gradient.compat.multiprocessing",
+    "gradient.futures": "gradient.compat.futures",
+    "gradient.nn.attention.bias": "gradient.compat.attention_bias",
     "gradient.nn.attention.flex_attention": "gradient.nn.flex_attention",
     "gradient.nn.modules": "gradient.nn",
     **{f"gradient.nn.modules.{name}": f"gradient.nn.{name}" for name in NN},
+    "gradient.nn.grad": "gradient.compat.conv_gradients",
+    "gradient.nn.modules.adaptive": "gradient.nn.adaptive_softmax",
+    "gradient.nn.modules.channelshuffle": "gradient.nn.vision",
+    "gradient.nn.modules.flatten": "gradient.nn.linear",
+    "gradient.nn.modules.fold": "gradient.nn.vision",
+    "gradient.nn.modules.pixelshuffle": "gradient.nn.vision",
     "gradient.nn.modules.instancenorm": "gradient.nn.batchnorm",
     "gradient.nn.modules.container": "gradient.nn.containers",
     "gradient.nn.modules.sparse": "gradient.nn.embedding",
@@ -83,6 +100,7 @@ MODULES = {
     "gradient.serialization": "gradient.compat.serialization",
     "gradient.signal.windows": "gradient.compat.windows",
     "gradient.types": "gradient.compat.type_names",
+    "gradient.utils.benchmark": "gradient.compat.benchmark",
     "gradient.utils.dlpack": "gradient.compat.dlpack",
     "gradient.utils.data.dataloader": "gradient.data",
     "gradient.utils.data.dataset": "gradient.data",
@@ -143,10 +161,10 @@ IN_PLACE = (
     "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
     "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
     "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "erfc_", "exp2_",
-    "exp_", "expm1_", "fill_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_", "ldexp_",
-    "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_",
-    "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_",
-    "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
+    "exp_", "expm1_", "fill_", "fix_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_",
+    "ldexp_", "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_",
+    "rad2deg_", "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_", "sin_",
+    "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
 )  # fmt: skip
 """Methods that change a tensor, and are functions as well."""
 
@@ -167,7 +185,8 @@ NATIVE = (
     "conv_tbc", "convolution", "dropout_", "embedding_bag", "embedding_renorm_",
     "feature_alpha_dropout_", "feature_dropout", "feature_dropout_", "frobenius_norm",
     "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "instance_norm",
-    "max_pool1d_with_indices", "norm_except_dim", "nuclear_norm", "rrelu_", "selu_", "threshold_",
+    "max_pool1d_with_indices", "native_channel_shuffle", "norm_except_dim", "nuclear_norm",
+    "rrelu_", "selu_", "threshold_",
     "view_as_complex_copy", "view_as_real_copy",
 )  # fmt: skip
 """Functions that PyTorch's `nn.functional` is written in."""
@@ -183,6 +202,28 @@ CREATION = (
 )  # fmt: skip
 """Functions that make tensors, and are rarely called."""
 
+AUTOCAST = (
+    "autocast_decrement_nesting", "autocast_increment_nesting", "set_anomaly_enabled",
+    "set_autocast_cache_enabled", "set_autocast_cpu_dtype", "set_autocast_cpu_enabled",
+    "set_autocast_dtype", "set_autocast_enabled", "set_autocast_gpu_dtype",
+)  # fmt: skip
+"""Switches that `autocast` and `detect_anomaly` turn, and code of old by itself."""
+
+SYMBOLS = (
+    "cond", "has_lapack", "has_mkl", "has_openmp", "has_spectral", "sym_float", "sym_int",
+    "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sqrt", "sym_sum", "while_loop",
+)  # fmt: skip
+"""What programs say for PyTorch's compiler to read."""
+
+NOTHING_TO_DO = (
+    "autograd.grad_mode.set_multithreading_enabled", "autograd.set_multithreading_enabled",
+    "func.debug_unwrap", "func.functionalize", "utils.checkpoint.noop_context_fn",
+    "utils.checkpoint.set_checkpoint_debug_enabled", "utils.checkpoint.set_checkpoint_early_stop",
+)  # fmt: skip
+"""Switches and functions that change nothing here."""
+
+_REPLACE = "replace_all_batch_norm_modules_"
+
 RENAMED = {
     **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
     **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
@@ -193,6 +234,25 @@ RENAMED = {
     **{f"gradient.{name}": f"gradient.compat.losses.{name}" for name in LOSSES},
     **{f"gradient.{name}": f"gradient.compat.native.{name}" for name in NATIVE},
     **{f"gradient.{name}": f"gradient.compat.recurrent.{name}" for name in RECURRENT},
+    **{f"gradient.{name}": f"gradient.compat.autocast_switches.{name}" for name in AUTOCAST},
+    **{f"gradient.{name}": f"gradient.compat.symbols.{name}" for name in SYMBOLS},
+    **{
+        f"gradient.{path}": f"gradient.compat.symbols.{path.rpartition('.')[2]}"
+        for path in NOTHING_TO_DO
+    },
+    "gradient.fork": "gradient.compat.futures.fork",
+    "gradient.wait": "gradient.compat.futures.wait",
+    "gradient.Future": "gradient.compat.futures.Future",
+    f"gradient.func.{_REPLACE}": f"gradient.compat.fusion.{_REPLACE}",
+    "gradient.is_distributed": "gradient.compat.functional.is_distributed",
+    "gradient.nonzero_static": "gradient.compat.functional.nonzero_static",
+    "gradient.linalg.matmul": "gradient.matmul",
+    "gradient.nn.NLLLoss2d": "gradient.compat.retired.NLLLoss2d",
+    **{
+        f"gradient.nn.functional.{name}": f"gradient.compat.native.{name}"
+        for name in ("conv_tbc", "native_channel_shuffle")
+    },
+    "gradient.nn.parameter.is_lazy": "gradient.nn.uninitialized.is_uninitialized",
     "gradient.GradScaler": "gradient.amp.GradScaler",
     "gradient.OutOfMemoryError": "gradient.errors.OutOfMemoryError",
     "gradient.is_autocast_enabled": "gradient.amp.is_autocast_enabled",

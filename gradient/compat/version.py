@@ -2,8 +2,8 @@
 
 import gradient
 
-__all__ = ["cuda", "debug", "hip"]
+__all__ = ["cuda", "debug", "git_version", "hip"]
 
 __version__ = gradient.__version__
 cuda = hip = None
-debug = False
+debug, git_version = False, "Unknown"

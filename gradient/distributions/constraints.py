@@ -6,8 +6,9 @@ that satisfies it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gradient import absent
 from gradient.dtypes import finfo
 from gradient.tensor import Tensor
 
@@ -331,3 +332,7 @@ cat = _Cat
 stack = _Stack
 multinomial = _Multinomial
 real_vector = _Independent(real, 1)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -3,8 +3,9 @@ lazy layer, which have no shape yet."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeGuard
 
+from gradient import absent
 from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.node import leaf_node
 from gradient.dtypes import DType
@@ -133,3 +134,7 @@ class UninitializedBuffer(_Uninitialized, Buffer):
 def is_uninitialized(value: Any) -> TypeGuard[_Uninitialized]:
     """Whether `value` is a tensor that has no shape yet."""
     return isinstance(value, _Uninitialized)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

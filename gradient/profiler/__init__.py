@@ -17,6 +17,9 @@ queued there, and go on. A plan that `gradient.compile` replays on the CPU is ru
 meanwhile: each has its time, and within it that of the kernel which computes it.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.profiler.events import EventList, FunctionEvent, FunctionEventAvg
 from gradient.profiler.profile import (
     ProfilerAction,
@@ -40,3 +43,7 @@ __all__ = [
     "supported_activities",
     "tensorboard_trace_handler",
 ]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -1,5 +1,8 @@
 """Checks for those who write ops, backends and models: closeness, gradients, the op table."""
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.autograd.gradcheck import gradcheck, gradgradcheck
 from gradient.testing.close import assert_allclose, assert_close
 from gradient.testing.making import make_tensor
@@ -15,3 +18,7 @@ __all__ = [
     "gradgradcheck",
     "make_tensor",
 ]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

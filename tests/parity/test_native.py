@@ -131,7 +131,8 @@ CALLS: dict[str, list[tuple[Callable[..., Any], list[Any]]]] = {
 """Of each, calls of a package and tensors, and the tensors' values."""
 
 WITHOUT_GRADIENT = {
-    "conj_physical_", "embedding_renorm_", "view_as_complex_copy", "view_as_real_copy",
+    "conj_physical_", "embedding_renorm_", "native_channel_shuffle", "view_as_complex_copy",
+    "view_as_real_copy",
 }  # fmt: skip
 
 LOSSES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
@@ -187,6 +188,12 @@ def test_losses(name: str, reduction: int) -> None:
 def test_every_function_has_a_call() -> None:
     assert CALLS.keys() | WITHOUT_GRADIENT == set(tables.NATIVE)
     assert LOSSES.keys() == set(tables.LOSSES)
+
+
+def test_channels_are_shuffled() -> None:
+    x = normal(1, 4, 2, 2)
+    wanted = torch.native_channel_shuffle(torch.tensor(x), 2)
+    assert gradient.native_channel_shuffle(gradient.tensor(x), 2).tolist() == wanted.tolist()
 
 
 def test_conjugates_and_copies() -> None:
@@ -259,3 +266,17 @@ def test_no_random_numbers_are_drawn_for_given_weights() -> None:
     gradient.rnn_tanh(gradient.zeros(2, 1, 3), gradient.zeros(1, 1, 5), weights, False, 1, 0.0,
                       False, False, False)  # fmt: skip
     assert gradient.equal(gradient.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_gradients_of_convolutions_as_functions(n: int) -> None:
+    spatial = (6, 5, 4)[:n]
+    options = {"stride": 2, "padding": 1, "groups": 2}
+
+    def run(t: Any, x: Any, w: Any) -> Any:
+        conv = getattr(t.nn.functional, f"conv{n}d")
+        g = conv(x, w, None, **options).detach().cos()
+        of = {kind: getattr(t.nn.grad, f"conv{n}d_{kind}") for kind in ("input", "weight")}
+        return of["input"](x.shape, w, g, **options), of["weight"](x, w.shape, g, **options)
+
+    agree(run, normal(2, 4, *spatial), normal(6, 2, *[3] * n))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.checks import check_arguments, integer
 from gradient.nn.module import Module
 from gradient.nn.utils.parametrize import register_parametrization
@@ -87,3 +90,7 @@ def spectral_norm(
     weight = getattr(module, name)
     register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
     return module
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gradient import absent
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, sentence
 from gradient.nn.containers import ModuleDict, ModuleList
@@ -230,3 +231,7 @@ def type_before_parametrizations(module: Module) -> type:
     """The class that a module had."""
     kind: Any = type(module)
     return kind._before if is_parametrized(module) else kind
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)
