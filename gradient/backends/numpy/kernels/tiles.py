@@ -18,6 +18,9 @@ from gradient.backends.numpy.kernels.vectors import BYTES, LANES, Vector, intrin
 ROWS = 12 if BYTES == 64 else 4
 """Rows of a tile, of two vectors each, as many as there are registers for."""
 
+UNROLLED = 4
+"""Columns of `a` in a round of a tile's loop."""
+
 I64 = ir.IntType(64)
 
 
@@ -57,9 +60,18 @@ def _tile(rows: int, vectors: int = 2) -> Any:
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), None)
                 return builder.shuffle_vector(one, one, zeros)
 
-            first = place(a, a_, a_at_)
-            a_rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(rows)]
-            b_first = place(b, b_, b_at_)
+            def variable(value: Any) -> Any:
+                held = cgutils.alloca_once(builder, value.type)
+                builder.store(value, held)
+                return held
+
+            # A row's number is 2**n + that of a pointer, or 0: the processor adds a distance times
+            # 1, 2, 4 or 8 to an address without an instruction for it, which would take one of
+            # FMA's places.
+            first, right = place(a, a_, a_at_), variable(place(b, b_, b_at_))
+            pointers = min(rows, 1 << max(0, rows.bit_length() - 2))
+            starts = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(pointers)]
+            starts = [variable(each) for each in starts]
             held = place(c, c_, c_at_)
             c_rows = [builder.gep(held, [builder.mul(c_row_, I64(i))]) for i in range(rows)]
             outs = [each_vector(row) for row in c_rows]
@@ -75,18 +87,37 @@ def _tile(rows: int, vectors: int = 2) -> Any:
                     for total in sums:
                         for j in range(vectors):
                             builder.store(ir.Constant(vector, [0.0] * width), total[j])
-            with cgutils.for_range(builder, count_, intp=I64) as loop:
-                right = each_vector(builder.gep(b_first, [builder.mul(loop.index, b_row_)]))
-                right = [read(pointer) for pointer in right]
-                at = builder.mul(loop.index, a_column_)
-                for row, total in zip(a_rows, sums, strict=True):
-                    number = splat(builder.load(builder.gep(row, [at])))
-                    for j in range(vectors):
-                        more = builder.call(fma, [right[j], number, builder.load(total[j])])
-                        builder.store(more, total[j])
-                # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                # registers.
-                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+
+            def multiply(columns: int) -> None:
+                """Add the products of so many columns of `a` and rows of `b`."""
+                # LLVM would make addresses from one another, as long as it knows how they go on.
+                kind = ir.FunctionType(first.type, [first.type])
+                here = [builder.load(each) for each in starts]
+                here = [builder.asm(kind, "", "=r,0", [each], True) for each in here]
+                b_here = builder.load(right)
+                for column in range(columns):
+                    numbers = [read(pointer) for pointer in each_vector(b_here)]
+                    b_here = builder.gep(b_here, [b_row_])
+                    at = builder.mul(a_column_, I64(column))
+                    for row, total in enumerate(sums):
+                        power = 1 << (row.bit_length() - 1) if row else 0
+                        place = builder.gep(here[row - power], [builder.mul(a_row_, I64(power))])
+                        number = splat(builder.load(builder.gep(place, [at])))
+                        for j in range(vectors):
+                            more = builder.call(fma, [numbers[j], number, builder.load(total[j])])
+                            builder.store(more, total[j])
+                    # Loads stay behind this: LLVM would bring forward so many that sums lose their
+                    # registers.
+                    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+                step = builder.mul(a_column_, I64(columns))
+                for start, each in zip(starts, here, strict=True):
+                    builder.store(builder.gep(each, [step]), start)
+                builder.store(b_here, right)
+
+            with cgutils.for_range(builder, builder.udiv(count_, I64(UNROLLED)), intp=I64):
+                multiply(UNROLLED)
+            with cgutils.for_range(builder, builder.urem(count_, I64(UNROLLED)), intp=I64):
+                multiply(1)
             for out, total in zip(outs, sums, strict=True):
                 for j in range(vectors):
                     builder.store(builder.load(total[j]), out[j]).align = size
