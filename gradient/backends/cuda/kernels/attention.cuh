@@ -50,13 +50,16 @@ struct Group {
     __device__ Int v_offset() const { return batch * problem.v_batch + key_head * problem.v_head; }
 };
 
-// Which keys some of the rows first..last may see, as far as causality and the window say.
-__device__ inline void key_range(const Problem& p, Int first, Int last, Int& begin, Int& end) {
+// Which keys some of the rows first..last may see, as far as causality and the window say. Rows that
+// are given in 32 bits are divided in these: a division by 64 bits is a call of some hundred instructions.
+template <class I>
+__device__ void key_range(const Problem& p, I first, I last, Int& begin, Int& end) {
     begin = 0, end = p.keys;
     if (!p.causal) return;
-    bool one_head = first / p.queries == last / p.queries;
-    Int earliest = one_head ? first % p.queries : 0;
-    Int latest = one_head ? last % p.queries : p.queries - 1;
+    const I queries = I(p.queries), head = first / queries;
+    const bool one_head = last < (head + 1) * queries;
+    Int earliest = one_head ? first - head * queries : 0;
+    Int latest = one_head ? last - head * queries : queries - 1;
     if (latest + 1 < end) end = latest + 1;
     if (p.window > 0 && earliest - p.window + 1 > 0) begin = earliest - p.window + 1;
 }

@@ -45,33 +45,68 @@ template <class T> struct GroupRows {
 // zeros. All of BY threads call it: the block, or a warp.
 template <int HEAD, int ROOM, int BY = THREADS, class T, class F>
 __device__ void load_tile(T* tile, int count, int width, F row_at) {
-    constexpr int PIECES = HEAD / 8;
+    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
+    if constexpr (BY % PIECES == 0) {  // a thread has the same columns of each row
+        const int first = threadIdx.x % BY / PIECES, column = threadIdx.x % PIECES * 8;
+        const bool inside = column < width;
+        T* to = tile + first * pitch<HEAD> + column;
+#pragma unroll(BY == THREADS && ROOM / STEP <= 4 ? 4 : 1)
+        for (int row = 0; row < ROOM; row += STEP) {
+            if (ROOM % STEP && first + row >= ROOM) break;
+            const bool there = inside && first + row < count;
+            const T* from = row_at(there ? first + row : 0) + (there ? column : 0);
+            cp_async(to + row * pitch<HEAD>, from, there ? 16 : 0);
+        }
+    } else {
 #pragma unroll 1
-    for (int i = threadIdx.x % BY; i < ROOM * PIECES; i += BY) {
-        const int row = i / PIECES, column = i % PIECES * 8;
-        const bool there = row < count && column < width;
-        const T* from = row_at(there ? row : 0) + (there ? column : 0);
-        cp_async(tile + row * pitch<HEAD> + column, from, there ? 16 : 0);
+        for (int i = threadIdx.x % BY; i < ROOM * PIECES; i += BY) {
+            const int row = i / PIECES, column = i % PIECES * 8;
+            const bool there = row < count && column < width;
+            const T* from = row_at(there ? row : 0) + (there ? column : 0);
+            cp_async(tile + row * pitch<HEAD> + column, from, there ? 16 : 0);
+        }
     }
 }
 
-// out = a b^T: the warp's rows of tile `a` with the rows of tile `b`.
-template <int HEAD, class T, int M, int N>
-__device__ void row_products(float (&out)[M][N][4], const T* a, const T* b) {
+// The warp's rows of tile `a`, a step of 16 columns at a time.
+template <int HEAD, class T> struct TileRows {
+    const T* at;
+    __device__ explicit TileRows(const T* a)
+        : at(a + threadIdx.x % 16 * pitch<HEAD> + threadIdx.x % 32 / 16 * 8) {}
+    __device__ void step(int k, int m, unsigned (&to)[4]) const {
+        ldmatrix(to, at + 16 * m * pitch<HEAD> + k);
+    }
+};
+
+// The same in registers, for rows that meet many tiles: they are read from shared memory once.
+template <int HEAD, class T, int M> struct HeldRows {
+    unsigned of[HEAD / 16][M][4];
+    __device__ explicit HeldRows(const T* a) {
+        const TileRows<HEAD, T> rows(a);
+#pragma unroll
+        for (int k = 0; k < HEAD / 16; k++)
+#pragma unroll
+            for (int m = 0; m < M; m++) rows.step(16 * k, m, of[k][m]);
+    }
+    __device__ void step(int k, int m, unsigned (&to)[4]) const {
+#pragma unroll
+        for (int i = 0; i < 4; i++) to[i] = of[k / 16][m][i];
+    }
+};
+
+template <bool FIRST, class A, class B> struct Either { typedef A type; };
+template <class A, class B> struct Either<false, A, B> { typedef B type; };
+
+// out += a b^T: the warp's rows `a` with the rows of tile `b`.
+template <int HEAD, class ROWS_OF_A, class T, int M, int N>
+__device__ void add_row_products(float (&out)[M][N][4], const ROWS_OF_A& a, const T* b) {
     const int lane = threadIdx.x % 32;
-    const T* a_row = a + lane % 16 * pitch<HEAD> + lane / 16 * 8;
     const T* b_row = b + (lane % 8 + lane / 16 * 8) * pitch<HEAD> + lane / 8 % 2 * 8;
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) out[m][n][i] = 0;
 #pragma unroll
     for (int k = 0; k < HEAD; k += 16) {
         unsigned of_a[M][4];
 #pragma unroll
-        for (int m = 0; m < M; m++) ldmatrix(of_a[m], a_row + 16 * m * pitch<HEAD> + k);
+        for (int m = 0; m < M; m++) a.step(k, m, of_a[m]);
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
             unsigned both[4];
@@ -84,6 +119,18 @@ __device__ void row_products(float (&out)[M][N][4], const T* a, const T* b) {
             }
         }
     }
+}
+
+// out = a b^T.
+template <int HEAD, class ROWS_OF_A, class T, int M, int N>
+__device__ void row_products(float (&out)[M][N][4], const ROWS_OF_A& a, const T* b) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) out[m][n][i] = 0;
+    add_row_products<HEAD>(out, a, b);
 }
 
 // sum += weights b: `weights` of the warp's rows, one for each row of tile `b`, rounded to T.
@@ -150,9 +197,9 @@ __device__ inline float quick_tanh(float x) {
 __device__ inline bool sees_all(const Problem& p, int first_row, int last_row, int first_key, int last_key) {
     if (p.mask_kind || last_row >= p.group_rows() || last_key >= p.keys) return false;
     if (!p.causal) return true;
-    const int queries = int(p.queries), earliest = first_row % queries, latest = last_row % queries;
-    return first_row / queries == last_row / queries && last_key <= earliest &&
-           (p.window == 0 || first_key > latest - p.window);
+    const int queries = int(p.queries), begin = first_row / queries * queries;
+    return last_row < begin + queries && last_key <= first_row - begin &&
+           (p.window == 0 || first_key > last_row - begin - int(p.window));
 }
 
 // Multiplies scores by `scale` and caps them, where `softcap` is not 0.
@@ -174,6 +221,20 @@ __device__ void cap_scores(float (&score)[M][N][4], float scale, float softcap) 
                 for (int i = 0; i < 4; i++) score[m][n][i] = softcap * quick_tanh(score[m][n][i]);
 }
 
+// What a product q k^T is multiplied by to be a score: at once, or (`later` is not 1) where the power is
+// taken, which saves two instructions. That is for scores without a cap or a mask's numbers, and factors
+// that neither turn -inf over nor make a finite number infinite.
+struct Scaling {
+    float now, later, softcap;
+    __device__ explicit Scaling(const Problem& p)
+        : now(float(p.scale)), later(1), softcap(float(p.softcap)) {
+        if (!(p.softcap > 0) && p.mask_kind < 2 && now > 1e-30f && now < 0.69f) later = now, now = 1;
+    }
+    template <int M, int N> __device__ void apply(float (&score)[M][N][4]) const {
+        if (later == 1) cap_scores(score, now, softcap);
+    }
+};
+
 // Scores become -inf where one of the warp's rows, from row `first_row` of the group on, may not see
 // one of the keys from `first_key` on; a mask's numbers are added.
 template <class T, int M, int N>
@@ -193,20 +254,29 @@ __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const v
                 if (p.window) begin = t - int(p.window) + 1;
             }
             begin -= key, end -= key;
-            const Int at = mask_at(group, row, key);
+            if (p.mask_kind) {
+                const Int at = mask_at(group, row, key);
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const int column = 8 * n + i;
+                        float& s = score[m][n][2 * half + i];
+                        if (column >= begin && column < end) s = masked<T>(p, mask, at, column, s);
+                    }
+            }
 #pragma unroll
             for (int n = 0; n < N; n++)
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
                     const int column = 8 * n + i;
-                    float& s = score[m][n][2 * half + i];
-                    s = column >= begin && column < end ? masked<T>(p, mask, at, column, s)
-                                                        : -infinity<float>();
+                    if (column < begin || column >= end) score[m][n][2 * half + i] = -infinity<float>();
                 }
         }
 }
 
-// What a lane has of its 2 M rows: the sums are its own until they are added up at the end.
+// What a lane has of its 2 M rows: the sums are its own until they are added up at the end. Scores are
+// still to be multiplied by `later`.
 template <int M, int HEAD> struct Softmax {
     float high[M][2], sum[M][2], out[M][HEAD / 8][4];
 
@@ -221,8 +291,9 @@ template <int M, int HEAD> struct Softmax {
         }
     }
 
-    // Takes a tile's scores in; they become e^(score - high).
-    template <int N> __device__ void take(float (&score)[M][N][4]) {
+    // Takes a tile's scores in; they become e^(later (score - high)).
+    template <int N> __device__ void take(float (&score)[M][N][4], float later) {
+        const float factor = later * LOG2_E;
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
@@ -235,15 +306,26 @@ template <int M, int HEAD> struct Softmax {
                 }
                 largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
                 largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-                const float base = largest == -infinity<float>() ? 0.f : largest;
-                const float shrink = power_of_two((high[m][half] - base) * LOG2_E);
+                const float most = largest == -infinity<float>() ? 0.f : largest;
+                float base = 0, shrink;
+                if (later == 1) {
+                    shrink = power_of_two((high[m][half] - most) * LOG2_E);
+#pragma unroll
+                    for (int n = 0; n < N; n++)
+                        score[m][n][2 * half] -= most, score[m][n][2 * half + 1] -= most;
+                } else {
+                    // Rounded, which the products are not from which it is subtracted: all sums have
+                    // a factor too much, which `add_up` takes off.
+                    base = __fmul_rn(most, factor);
+                    shrink = power_of_two(__fmul_rn(high[m][half], factor) - base);
+                }
                 high[m][half] = largest;
                 float added = 0;
 #pragma unroll
                 for (int n = 0; n < N; n++)
 #pragma unroll
                     for (int i = 2 * half; i < 2 * half + 2; i++) {
-                        score[m][n][i] = power_of_two((score[m][n][i] - base) * LOG2_E);
+                        score[m][n][i] = power_of_two(fmaf(score[m][n][i], factor, -base));
                         added += score[m][n][i];
                     }
                 sum[m][half] = sum[m][half] * shrink + added;
@@ -253,14 +335,22 @@ template <int M, int HEAD> struct Softmax {
             }
     }
 
-    // Adds up what the four lanes of a row have.
-    __device__ void add_up() {
+    // Adds up what the four lanes of a row have; `high` becomes a score.
+    __device__ void add_up(float later) {
+        const float factor = later * LOG2_E;
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
+                float& most = high[m][half];
+                const float rounding = fmaf(most, factor, -__fmul_rn(most, factor));
+                const float right = later != 1 && rounding == rounding ? power_of_two(-rounding) : 1.f;
                 sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 1);
                 sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 2);
+                sum[m][half] *= right, most *= later;
+#pragma unroll
+                for (int n = 0; n < HEAD / 8; n++)
+                    out[m][n][2 * half] *= right, out[m][n][2 * half + 1] *= right;
             }
     }
 };

@@ -33,7 +33,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     float* highs = reinterpret_cast<float*>(memory);  // (4, 16)
     float* totals = highs + 16 * WARPS;               // (4, 16)
     float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, HEAD)
-    of.add_up();
+    of.add_up(1.f);
     __syncthreads();  // all tiles were read
     if (lane % 4 == 0)
         for (int half = 0; half < 2; half++) {
@@ -112,11 +112,11 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
         cp_async_commit();
         cp_async_wait<1>();
         __syncwarp();  // the keys came
-        row_products<HEAD>(score, q_tile, k_tile);
+        row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
         if (!source.sees_all(first, first + 15, key, key + KEYS_OF_WARP - 1))
             source.mask(score, first, key, key + here);
-        softmax.take(score);
+        softmax.take(score, 1.f);  // scaled: time is memory's, and registers are scarce
         cp_async_wait<0>();
         __syncwarp();  // the values came
         add_weighted<HEAD>(softmax.out, score, v_tile);

@@ -11,7 +11,9 @@
 // (`join_parts` of attention.cu joins them).
 //
 // Of B H T S (D + E) multiplications, tensor cores do all; per tile of 64 keys and warp of 32 rows,
-// 128 columns: 256 mma, 96 ldmatrix, 64 exponentials a lane. Memory: q and out once, k and v once for
+// 128 columns: 256 mma, 96 ldmatrix, 64 exponentials a lane. With 64 columns, 128 mma and 32 ldmatrix: a
+// warp's queries stay in its registers. Without caps and added masks a score costs a lane one
+// multiply-add, an exponential, an addition and a maximum. Memory: q and out once, k and v once for
 // each row tile, mostly from the L2 cache. Probabilities are rounded to T before they multiply v.
 #include "flash_attention.cuh"
 

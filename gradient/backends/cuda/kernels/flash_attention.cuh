@@ -7,9 +7,9 @@
 // Writes the warp's rows: `query` is the number of its first one among all, `count` of them are there.
 template <class T, int HEAD, int M>
 __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
-                      int count, T* rows) {
+                      int count, T* rows, float later) {
     const int lane = threadIdx.x % 32, width = int(p.value_width);
-    of.add_up();
+    of.add_up(later);
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -63,8 +63,11 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     const Int of_part = (tiles + results.parts - 1) / results.parts;
     const int from = int(begin + blockIdx.z * of_part * KEYS);
     const int until = int(min(end, from + of_part * KEYS));
-    Int sees_from = 0, sees_until = 0;  // this warp
-    if (here > 0) source.narrow(row, row + here - 1, sees_from, sees_until);
+    int sees_from = 0, sees_until = 0;  // this warp
+    if (here > 0) {
+        source.narrow(row, row + here - 1, begin, end);
+        sees_from = int(begin), sees_until = int(end);
+    }
 
     auto find = [&](int key, int place) {
         if (SOURCE::scattered && threadIdx.x < KEYS)
@@ -80,6 +83,12 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         source.template load_keys<HEAD, KEYS, THREADS>(k_tile, from, until - from, at(0));
     cp_async_commit();
 
+    cp_async_wait<0>();
+    __syncthreads();  // the queries came
+    // In registers, where what a warp adds up leaves room for them.
+    typedef typename Either<(M * HEAD <= 128), HeldRows<HEAD, T, M>, TileRows<HEAD, T>>::type Queries;
+    const Queries queries(own_rows);
+    const Scaling scaling(p);
     Softmax<M, HEAD> softmax;
     for (int key = from; key < until; key += KEYS, place ^= 1) {
         const bool seen = here > 0 && key < sees_until && key + KEYS > sees_from;
@@ -89,7 +98,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         if (key + KEYS < until) find(key + KEYS, place ^ 1);
         source.template load_values<HEAD, KEYS, THREADS>(v_tile, key, until - key, at(place));
         cp_async_commit();
-        if (seen) row_products<HEAD>(score, own_rows, k_tile);
+        if (seen) row_products<HEAD>(score, queries, k_tile);
         cp_async_wait<0>();
         __syncthreads();  // the values came; the keys were read
         if (key + KEYS < until)
@@ -97,15 +106,13 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
                                                            at(place ^ 1));
         cp_async_commit();
         if (!seen) continue;
-        cap_scores(score, float(p.scale), float(p.softcap));
+        scaling.apply(score);
         if (!source.sees_all(row, row + 16 * M - 1, key, key + KEYS - 1))
             source.mask(score, row, key, until);
-        softmax.take(score);
+        softmax.take(score, scaling.later);
         add_weighted<HEAD>(softmax.out, score, v_tile);
     }
-    cp_async_wait<0>();
-    __syncthreads();  // the queries came, where no key did
-    if (here > 0) write(softmax, results, p, group.query(row), here, own_rows);
+    if (here > 0) write(softmax, results, p, group.query(row), here, own_rows, scaling.later);
 }
 
 // FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.

@@ -10,10 +10,12 @@
 // blocks, goes over the rows of all heads that share them, and makes everything transposed, so that
 // probabilities are in the registers of who needs them. Scores are made twice for it, 7 products of
 // matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
-// Tiles of the other side come one ahead, into the second of two places.
+// Beside the products a score costs two multiply-adds, an exponential, a multiplication and, for k and v,
+// a subtraction. Tiles of the other side come one ahead, into the second of two places.
 #include "attention_tiles.cuh"
 
-// What each row needs, one float4 each: high, log_sum, delta, 0. One warp a row; g has any strides.
+// What each row needs, one float4 each: high, log_sum to base 2, delta, 0. One warp a row; g has any
+// strides.
 template <class T>
 __device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
                                const float* high, const float* log_sum, float4* statistics, Int heads,
@@ -29,27 +31,29 @@ __device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, c
         delta += float(a.values[0]) * float(b.values[0]) + float(a.values[1]) * float(b.values[1]);
     }
     delta = warp_sum(delta);
-    if (threadIdx.x % 32 == 0) statistics[row] = make_float4(high[row], log_sum[row], delta, 0);
+    if (threadIdx.x % 32 == 0)
+        statistics[row] = make_float4(high[row], log_sum[row] * LOG2_E, delta, 0);
 }
 
-__device__ inline float probability(float score, const float4& of) {
-    return power_of_two((score - of.x - of.y) * LOG2_E);
+// Of a score that is still to be multiplied by `later`.
+__device__ inline float probability(float score, float later, const float4& of) {
+    return power_of_two(fmaf(fmaf(score, later, -of.x), LOG2_E, -of.y));
 }
 
-// Products become scores (`cap_scores`), and dots (g v^T - delta) times the derivative of the cap;
-// of(m, n, i) gives the statistics.
+// Dots, of which delta(m, n, i) has yet to be subtracted, times the derivative of the cap.
 template <int M, int N, class F>
-__device__ void cap_with_dots(float (&score)[M][N][4], float (&dot)[M][N][4], const Problem& p, F of) {
-    const float softcap = float(p.softcap), inverse = softcap > 0 ? 1 / softcap : 0.f;
-    cap_scores(score, float(p.scale), softcap);
+__device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M][N][4], float softcap,
+                                  F delta) {
+    if (!(softcap > 0)) return;
+    const float inverse = 1 / softcap;
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const float of_cap = score[m][n][i] * inverse;
-                dot[m][n][i] = (dot[m][n][i] - of(m, n, i).z) * (1 - of_cap * of_cap);
+                const float of_cap = score[m][n][i] * inverse, less = delta(m, n, i);
+                dot[m][n][i] = (dot[m][n][i] - less) * (1 - of_cap * of_cap) + less;
             }
 }
 
@@ -86,6 +90,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     if (begin < end) load(int(begin), 0);
     cp_async_commit();
 
+    const Scaling scaling(p);
     float4 of_row[M][2];
     float result[M][HEAD / 8][4] = {};
 #pragma unroll
@@ -103,9 +108,18 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         cp_async_commit();
         if (here <= 0) continue;
         float score[M][KEYS / 8][4], dot[M][KEYS / 8][4];
-        row_products<HEAD>(score, q_tile + of_warp * pitch<HEAD>, k_tiles + place * TILE_SIZE);
-        row_products<HEAD>(dot, g_tile + of_warp * pitch<HEAD>, v_tiles + place * TILE_SIZE);
-        cap_with_dots(score, dot, p, [&](int m, int, int i) -> const float4& { return of_row[m][i / 2]; });
+        row_products<HEAD>(score, TileRows<HEAD, T>(q_tile + of_warp * pitch<HEAD>),
+                           k_tiles + place * TILE_SIZE);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) dot[m][n][i] = -of_row[m][i / 2].z;
+        add_row_products<HEAD>(dot, TileRows<HEAD, T>(g_tile + of_warp * pitch<HEAD>),
+                               v_tiles + place * TILE_SIZE);
+        scaling.apply(score);
+        differentiate_cap(dot, score, scaling.softcap, [](int, int, int) { return 0.f; });
         if (!sees_all(p, row, row + 16 * M - 1, key, key + KEYS - 1))
             mask_scores<T>(score, group, mask, row, key);
 #pragma unroll
@@ -114,7 +128,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
             for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    dot[m][n][i] *= probability(score[m][n][i], of_row[m][i / 2]);
+                    dot[m][n][i] *= probability(score[m][n][i], scaling.later, of_row[m][i / 2]);
         add_weighted<HEAD>(result, dot, k_tiles + place * TILE_SIZE);
     }
     cp_async_wait<0>();
@@ -204,6 +218,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     if (row < rows) load(row, 0);
     cp_async_commit();
 
+    const Scaling scaling(p);
     float of_key[M][KEYS ? HEAD / 8 : 1][4] = {}, of_value[M][VALUES ? HEAD / 8 : 1][4] = {};
     for (int next; row < rows; row = next, place ^= 1) {
         cp_async_wait<0>();
@@ -218,13 +233,13 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
             return *reinterpret_cast<const float4*>(at);
         };
         float score[M][QUERIES / 8][4], dot[M][QUERIES / 8][4];
-        row_products<HEAD>(score, k_tile + of_warp * pitch<HEAD>, q_tile);
-        if constexpr (KEYS) {
-            row_products<HEAD>(dot, v_tile + of_warp * pitch<HEAD>, g_tile);
-            cap_with_dots(score, dot, p, of_row);
-        } else {
-            cap_scores(score, float(p.scale), float(p.softcap));
-        }
+        row_products<HEAD>(score, TileRows<HEAD, T>(k_tile + of_warp * pitch<HEAD>), q_tile);
+        if constexpr (KEYS)
+            row_products<HEAD>(dot, TileRows<HEAD, T>(v_tile + of_warp * pitch<HEAD>), g_tile);
+        scaling.apply(score);
+        if constexpr (KEYS)
+            differentiate_cap(dot, score, scaling.softcap,
+                              [&](int m, int n, int i) { return of_row(m, n, i).z; });
         const int key = first + of_warp;
         if (!sees_all(p, row, row + QUERIES - 1, key, key + 16 * M - 1))
             mask_transposed<T>(score, group, mask, row, key);
@@ -234,8 +249,8 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
             for (int n = 0; n < QUERIES / 8; n++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    score[m][n][i] = probability(score[m][n][i], of_row(m, n, i));
-                    if constexpr (KEYS) dot[m][n][i] *= score[m][n][i];
+                    score[m][n][i] = probability(score[m][n][i], scaling.later, of_row(m, n, i));
+                    if constexpr (KEYS) dot[m][n][i] = score[m][n][i] * (dot[m][n][i] - of_row(m, n, i).z);
                 }
         if constexpr (VALUES) add_weighted<HEAD>(of_value, score, g_tile);
         if constexpr (KEYS) add_weighted<HEAD>(of_key, dot, q_tile);
