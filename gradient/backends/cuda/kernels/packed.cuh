@@ -306,7 +306,10 @@ struct int4_group {
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
     static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Int at = step * 256 + 8 * lane, group = (row * w.columns + at) / w.group;
+        // Rows are of whole groups. One division by 32 bits serves all rows of a step; one by 64 for
+        // each of them would take longer than all the rest.
+        const int at = int(step) * 256 + 8 * lane, size = int(w.group);
+        const Int group = row * (int(w.columns) / size) + at / size;
         const unsigned codes = word_at(w.codes + (row * w.columns + at) / 2);
         const float scale = half_at(static_cast<const __half*>(w.scales) + group);
         const float zero = float(w.zeros[group]);
