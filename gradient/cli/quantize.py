@@ -83,6 +83,7 @@ def quantize(
                 progress=progress,
                 **where,
             )
+        _check_packed(scheme, model)
         sizes = model.write_folder(destination)
     report(source, destination, model, sizes, time.perf_counter() - began, as_json)
 
@@ -95,6 +96,27 @@ def _check_gguf(scheme: Scheme) -> None:
         raise ArgumentError(
             f"quantize: GGUF has no format {scheme.name!r}; give a folder as destination, or one "
             f"of {', '.join(name.lower() for name in PACKED)}, q4_k_m, q5_k_m"
+        )
+
+
+def _check_packed(scheme: Scheme, opened: Opened) -> None:
+    """Refuse to write a folder whose packed weights are still those of the source, in a format
+    that nobody asked for.
+
+    Raises:
+        ArgumentError: says which formats they have.
+    """
+    from gradient.errors import ArgumentError
+
+    packed = [(n, p) for n, p in opened.model.named_parameters() if p.dtype.is_packed]
+    formats = {p.dtype for _, p in packed}
+    asked = {scheme(name, tuple(p.shape)) for name, p in packed}
+    if scheme.dtype in asked and scheme.dtype not in formats:
+        raise ArgumentError(
+            f"quantize: the model's weights are packed already "
+            f"({', '.join(sorted(dtype.name for dtype in formats))}), which a folder keeps; to "
+            f"have {scheme.name}, give the model that it was packed from, or a .gguf file as "
+            "destination, which rounds them once more"
         )
 
 

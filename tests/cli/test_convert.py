@@ -252,6 +252,16 @@ def test_packed_and_unpacked_again(folder, tmp_path, exact_products):
     assert "q4_0" in fewer["dtypes"] and fewer["bytes"] < copy["bytes"]
 
 
+def test_packed_weights_are_not_packed_again_in_a_folder(folder, tmp_path):
+    done("quantize", folder, tmp_path / "q8", "--to", "int8")
+    again = CliRunner().invoke(
+        app, ["quantize", str(tmp_path / "q8"), str(tmp_path / "q4"), "--to", "int4"]
+    )
+    assert again.exit_code == 1 and "packed already (int8_channel)" in again.stderr
+    assert not (tmp_path / "q4").exists()
+    done("quantize", tmp_path / "q8", tmp_path / "same", "--to", "int8")
+
+
 def test_experts(tmp_path):
     moe = model_folder(tmp_path / "moe", "mixtral", num_local_experts=3, num_experts_per_tok=2)
     done("quantize", moe, tmp_path / "moe.gguf", "--to", "q8_0")
