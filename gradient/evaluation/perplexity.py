@@ -69,11 +69,18 @@ def perplexity(
 
     Raises:
         ArgumentError: no text has two tokens, or context and stride do not fit each other or the
-            model; or the model is an encoder.
+            model; a token is not in the vocabulary; or the model is an encoder.
     """
     if not isinstance(model, CausalLM):
         raise ArgumentError("perplexity: expected a model that predicts the next token (CausalLM)")
     context, stride = _sizes(model, context, stride)
+    size = model.config.vocab_size
+    for number, text in enumerate(texts):
+        if wrong := [token for token in text if not 0 <= token < size]:
+            raise ArgumentError(
+                f"perplexity: text {number}: expected token ids from 0 to {size - 1}, got "
+                f"{wrong[:5]} (is this the model's own tokenizer?)"
+            )
     total, count = 0.0, 0
     with evaluating(model):
         for text in texts:

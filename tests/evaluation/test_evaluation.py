@@ -113,6 +113,10 @@ def test_what_does_not_fit(llama):
     for options in ({"context": 1}, {"context": 8, "stride": 8}, {"context": 8, "stride": 0}):
         with pytest.raises(ArgumentError, match="a stride from 1 to below it"):
             perplexity(llama, [[1, 2]], **options)
+    with pytest.raises(
+        ArgumentError, match=r"text 1: .*got \[-1, 99999\] .is this the model's own"
+    ):
+        perplexity(llama, [[1, 2], [1, -1, 99999]])
     with pytest.raises(ArgumentError, match="exceed the model's context of 64"):
         perplexity(load_model(CHECKPOINT), [[1, 2]], context=65)
 
