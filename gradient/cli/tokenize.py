@@ -106,6 +106,10 @@ def _decode(tokenizer: Tokenizer, ids: str, *, skip_special_tokens: bool, as_jso
     if wrong is not None:
         raise typer.BadParameter(f"expected token ids, got {wrong!r}", param_hint="--decode")
     tokens = [int(part) for part in numbers]
+    if beyond := next((number for number in tokens if number >= 2**31), None):
+        raise typer.BadParameter(
+            f"expected token ids below 2**31, got {beyond}", param_hint="--decode"
+        )
     unknown = [str(number) for number in tokens if tokenizer.id_to_token(number) is None]
     if unknown:  # no error: a model with a padded vocabulary may have said so
         typer.echo(f"note: no token has the id {', '.join(dict.fromkeys(unknown))}", err=True)

@@ -83,6 +83,7 @@ def test_reads_single_files_of_each_kind(folder, tmp_path):
         (["text", "--decode", "1"], 2, "takes ids alone, and no text"),
         (["text", "--file", __file__], 2, "give TEXT or a file, not both"),
         (["--decode", "1 99999999"], 0, "note: no token has the id 99999999\n"),
+        (["--decode", "2147483648"], 2, "expected token ids below 2**31, got 2147483648"),
         (["--file", "absent"], 2, "does not exist"),
     ],
 )
