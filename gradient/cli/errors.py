@@ -85,7 +85,11 @@ def by_flags(message: str, function: Callable[..., Any]) -> str:
 def fail(error: BaseException, message: str, *, as_json: bool) -> NoReturn:
     """Report an error and exit with code 1."""
     if as_json:
-        typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
+        document = json.dumps({"error": {"type": type(error).__name__, "message": message}})
+        try:
+            typer.echo(document)
+        except OSError:  # standard output is what failed, as on a full disk
+            typer.echo(f"error: {message}", err=True)
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.text import Text

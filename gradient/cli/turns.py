@@ -30,8 +30,12 @@ def take_any_bytes() -> None:
 
 
 def valid_unicode(text: str) -> str:
-    """The text, where U+FFFD stands for what came in bytes that are no UTF-8."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    """The text, where U+FFFD stands for what came in bytes that are no UTF-8.
+
+    In a locale of ASCII alone (LANG=C), the bytes of other characters come as surrogates.
+    """
+    readable = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
+    return readable.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def turns() -> Iterator[str]:

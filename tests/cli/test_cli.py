@@ -24,6 +24,7 @@ from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
 from gradient.cli.sampling import flag_names
 from gradient.cli.slowness import slowness
+from gradient.cli.turns import valid_unicode
 from gradient.generation.declared import declared
 from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -381,6 +382,28 @@ def test_verbose_says_speed_and_reason_on_standard_error(model):
 
 def test_a_model_cannot_send_escape_sequences_to_a_terminal():
     assert visible("a\x1b[2J\tb\n\x9b1m\x7f") == "a\u241b[2J\tb\n\ufffd1m\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a\udcc3\udca9b", "a\u00e9b"),  # UTF-8 that a locale of ASCII took for other bytes
+        ("a\udcff\ud800\udfffb", "a\ufffd\ufffd\ufffdb"),
+        ("", ""),
+    ],
+)
+def test_a_prompt_is_valid_unicode(text, read):
+    assert valid_unicode(text) == read
+
+
+def test_an_error_that_standard_output_cannot_take_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gradient", "info", "nowhere", "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.startswith("error: model 'nowhere' not found")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["chat", "generate"])
