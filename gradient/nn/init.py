@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient.autograd import no_grad
 from gradient.dtypes import float64
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.random import randn, randperm
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, eye
@@ -54,6 +55,19 @@ def skip_init() -> Iterator[None]:
         _skipped.reset(token)
 
 
+def _check(name: str, tensor: Tensor, *, floating: bool = False, **numbers: float) -> None:
+    """Raise unless `tensor` is one, of floats if it has to be, and `numbers` are finite."""
+    if not isinstance(tensor, Tensor):
+        raise TypeMismatch(sentence(name, "a Tensor as tensor", repr(tensor)))
+    if floating and not tensor.is_floating_point():
+        raise DTypeError(sentence(name, "a floating-point tensor", tensor.dtype))
+    for argument, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeMismatch(sentence(name, f"a number as {argument}", repr(value)))
+        if not math.isfinite(value):
+            raise ArgumentError(sentence(name, f"a finite number as {argument}", value))
+
+
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which weights before `nonlinearity` should be larger to keep the variance.
 
@@ -80,6 +94,7 @@ def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Uniform between `a` and `b`."""
+    _check("uniform_", tensor)
     if _skipped.get():
         return tensor
     with no_grad():
@@ -90,6 +105,7 @@ def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Normal with `mean` and `std`."""
+    _check("normal_", tensor)
     if _skipped.get():
         return tensor
     with no_grad():
@@ -105,6 +121,11 @@ def trunc_normal_(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normal with `mean` and `std`, cut off at `a` and `b` (which are not multiples of `std`)."""
+    _check("trunc_normal_", tensor, floating=True, mean=mean, std=std)
+    if std <= 0:
+        raise ArgumentError(sentence("trunc_normal_", "a std above 0", std))
+    if not a <= b:
+        raise ArgumentError(sentence("trunc_normal_", "a <= b", f"a={a} and b={b}"))
     if _skipped.get():
         return tensor
 
@@ -122,6 +143,7 @@ def trunc_normal_(
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """All elements `val`."""
+    _check("constant_", tensor)
     if _skipped.get():
         return tensor
     with no_grad():
@@ -140,6 +162,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a linear layer with it passes its input on."""
+    _check("eye_", tensor)
     if tensor.ndim != 2:
         raise ArgumentError(f"eye_: expected a matrix, got {tuple(tensor.shape)}")
     if _skipped.get():
@@ -150,6 +173,9 @@ def eye_(tensor: Tensor) -> Tensor:
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """The identity for convolution weights (O, C, ...): as many channels as can be pass through."""
+    _check("dirac_", tensor)
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ArgumentError(sentence("dirac_", "an integer of at least 1 as groups", repr(groups)))
     if tensor.ndim not in (3, 4, 5):
         raise ArgumentError(f"dirac_: expected 3, 4 or 5 dimensions, got {tuple(tensor.shape)}")
     out_channels, in_channels, *kernel = tensor.shape
@@ -181,12 +207,18 @@ def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Uniform within `gain * sqrt(6 / (fan_in + fan_out))` of 0 (Glorot and Bengio 2010)."""
+    _check("xavier_uniform_", tensor, gain=gain)
+    if gain < 0:
+        raise ArgumentError(sentence("xavier_uniform_", "a gain of at least 0", gain))
     bound = gain * math.sqrt(6.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal, `std = gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010)."""
+    _check("xavier_normal_", tensor, gain=gain)
+    if gain < 0:
+        raise ArgumentError(sentence("xavier_normal_", "a gain of at least 0", gain))
     std = gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return normal_(tensor, 0.0, std, generator)
 
@@ -207,6 +239,7 @@ def kaiming_uniform_(
     generator: Generator | None = None,
 ) -> Tensor:
     """Uniform within `gain * sqrt(3 / fan)` of 0 (He et al. 2015); `a` is leaky_relu's slope."""
+    _check("kaiming_uniform_", tensor)
     if tensor.numel() == 0:
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
@@ -221,6 +254,7 @@ def kaiming_normal_(
     generator: Generator | None = None,
 ) -> Tensor:
     """Normal, `std = gain / sqrt(fan)` (He et al. 2015); `a` is leaky_relu's slope."""
+    _check("kaiming_normal_", tensor)
     if tensor.numel() == 0:
         return tensor
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
@@ -231,6 +265,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
     Dimensions after the first are taken as one.
     """
+    _check("orthogonal_", tensor, floating=True, gain=gain)
     if tensor.ndim < 2:
         raise ArgumentError(
             f"orthogonal_: expected 2 dimensions or more, got {tuple(tensor.shape)}"
@@ -267,6 +302,9 @@ def sparse_(
     tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
 ) -> Tensor:
     """Normal with `std`, and the fraction `sparsity` of each column 0 (Martens 2010)."""
+    _check("sparse_", tensor, sparsity=sparsity)
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(sentence("sparse_", "a sparsity from 0 to 1", sparsity))
     if tensor.ndim != 2:
         raise ArgumentError(f"sparse_: expected a matrix, got {tuple(tensor.shape)}")
     if _skipped.get():

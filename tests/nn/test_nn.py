@@ -6,6 +6,7 @@ The layers' numbers are compared with PyTorch's in tests/parity/test_nn_parity.p
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -333,6 +334,52 @@ def test_gains() -> None:
         nn.init.calculate_gain("gelu")
     with pytest.raises(ArgumentError, match="fan in and fan out need 2 dimensions or more"):
         nn.init.xavier_uniform_(gradient.empty(3))
+
+
+@pytest.mark.parametrize(
+    ("fill", "error", "message"),
+    [
+        (
+            lambda w: nn.init.normal_("a"),
+            TypeError,
+            "normal_: expected a Tensor as tensor, got 'a'",
+        ),
+        (lambda w: nn.init.zeros_(None), TypeError, "constant_: expected a Tensor as tensor"),
+        (lambda w: nn.init.eye_([1.0]), TypeError, "eye_: expected a Tensor as tensor"),
+        (lambda w: nn.init.dirac_(3), TypeError, "dirac_: expected a Tensor as tensor"),
+        (lambda w: nn.init.kaiming_normal_(3), TypeError, "kaiming_normal_: expected a Tensor"),
+        (lambda w: nn.init.xavier_normal_(w, "a"), TypeError, "expected a number as gain, got 'a'"),
+        (
+            lambda w: nn.init.xavier_uniform_(w, float("nan")),
+            ValueError,
+            "a finite number as gain, got nan",
+        ),
+        (lambda w: nn.init.xavier_uniform_(w, -1.0), ValueError, "a gain of at least 0, got -1.0"),
+        (lambda w: nn.init.orthogonal_(w.long()), RuntimeError, "point tensor, got gradient.int64"),
+        (lambda w: nn.init.trunc_normal_(w.long()), RuntimeError, "a floating-point tensor"),
+        (lambda w: nn.init.trunc_normal_(w, std=0.0), ValueError, "a std above 0, got 0.0"),
+        (
+            lambda w: nn.init.trunc_normal_(w, a=float("nan")),
+            ValueError,
+            "a <= b, got a=nan and b=2.0",
+        ),
+        (
+            lambda w: nn.init.sparse_(w, float("nan")),
+            ValueError,
+            "a finite number as sparsity, got nan",
+        ),
+        (lambda w: nn.init.sparse_(w, 2.0), ValueError, "a sparsity from 0 to 1, got 2.0"),
+        (lambda w: nn.init.dirac_(w[None], 0), ValueError, "at least 1 as groups, got 0"),
+    ],
+)
+def test_init_of_what_cannot_be_filled(fill, error, message) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        fill(gradient.zeros(4, 4))
+
+
+def test_weight_norm_along_no_dimension() -> None:
+    with pytest.raises(IndexError, match="weight_norm: expected dim from -2 to 1, got 2"):
+        nn.utils.weight_norm(nn.Linear(2, 3), dim=2)
 
 
 def test_init_takes_a_generator() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from gradient.errors import ArgumentError, sentence
+from gradient.errors import ArgumentError, IndexOutOfRange, sentence
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
@@ -44,6 +44,10 @@ def weight_norm(module: AModule, name: str = "weight", dim: int | None = 0) -> A
     if find(module, name, WeightNorm) is not None:
         raise ArgumentError(f"weight_norm: {name!r} of {type(module).__name__} has one already")
     weight = getattr(module, name)
+    if dim is not None and not -weight.ndim <= dim < weight.ndim:
+        raise IndexOutOfRange(
+            sentence("weight_norm", f"dim from {-weight.ndim} to {weight.ndim - 1}", dim)
+        )
     hook = WeightNorm(name, dim)
     delattr(module, name)
     module.register_parameter(f"{name}_g", Parameter(norm_except(weight.detach(), dim)))
