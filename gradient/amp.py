@@ -197,7 +197,7 @@ class GradScaler:
         if isinstance(outputs, Tensor):
             scale, _ = self._tensors(outputs)
             return outputs * scale.to(outputs.device)
-        if isinstance(outputs, Iterable):
+        if isinstance(outputs, Iterable) and not isinstance(outputs, str):
             scaled = [self.scale(output) for output in outputs]
             return tuple(scaled) if isinstance(outputs, tuple) else scaled
         raise TypeMismatch(

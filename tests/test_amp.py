@@ -356,6 +356,8 @@ def test_misuse(device):
         scaler.step(optimizer)
     with pytest.raises(TypeMismatch, match="expected a Tensor or an iterable of Tensors"):
         scaler.scale(3.0)
+    with pytest.raises(TypeMismatch, match="expected a Tensor or an iterable of Tensors"):
+        scaler.scale("loss")  # an iterable of itself
     scaler.scale(p.sum())
     with pytest.raises(AutogradError, match="no parameter of this optimizer has a gradient"):
         scaler.step(optimizer)

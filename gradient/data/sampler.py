@@ -149,6 +149,8 @@ class WeightedRandomSampler(Sampler[int]):
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = generator
+        if not self.weights.size:
+            raise ArgumentError("WeightedRandomSampler: weights must have one number or more")
         if self.weights.ndim != 1 or not np.isfinite(self.weights).all() or self.weights.min() < 0:
             raise ArgumentError(
                 "WeightedRandomSampler: weights must be a 1-D sequence of finite numbers >= 0, got "

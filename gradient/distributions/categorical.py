@@ -149,8 +149,8 @@ class Multinomial(Distribution):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(total_count, int):
-            expected = "total_count, one int for the whole batch"
+        if not isinstance(total_count, int) or total_count < 0:
+            expected = "total_count, one int of at least 0 for the whole batch"
             raise ArgumentError(sentence("Multinomial", expected, total_count))
         self.total_count = total_count
         self._categorical = Categorical(probs, logits, validate_args)

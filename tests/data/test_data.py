@@ -300,6 +300,7 @@ def test_weights_are_honoured():
             lambda: WeightedRandomSampler([1.0], 0),
             "num_samples must be an integer of at least 1, got 0",
         ),
+        (lambda: WeightedRandomSampler([], 1), "weights must have one number or more"),
         (lambda: WeightedRandomSampler([0.0, 0.0], 1), "all weights are zero"),
         (lambda: WeightedRandomSampler([1.0, -1.0], 1), "finite numbers >= 0"),
         (lambda: WeightedRandomSampler([[1.0]], 1), r"finite numbers >= 0, got shape \(1, 1\)"),

@@ -179,6 +179,8 @@ def test_the_entropy_of_counts() -> None:
     drawn = d.Multinomial(4, double(*probs))
     log_prob = drawn.log_prob(double(*counts))
     assert log_prob.exp().sum().item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="one int of at least 0 for the whole batch, got -1"):
+        d.Multinomial(-1, double(*probs))
     assert drawn.entropy().item() == pytest.approx(-(log_prob.exp() * log_prob).sum().item())
 
 
