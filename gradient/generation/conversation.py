@@ -32,6 +32,14 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise ArgumentError(
                 f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
             )
+        # An assistant that calls tools says nothing; who asks, does.
+        if message["role"] in ("user", "system") and not isinstance(
+            message.get("content"), str | list
+        ):
+            raise ArgumentError(
+                f"messages[{number}]: expected a text, or a list of parts, as the content of role "
+                f"{message['role']}, got {message.get('content')!r:.80}"
+            )
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:

@@ -225,6 +225,11 @@ def _line(line: str, where: str) -> str | Chat:
             raise ArgumentError(
                 f"{where}: expected messages with a role and a content, got {str(each)[:80]!r}"
             )
+        if each["role"] in ("user", "system") and not isinstance(each.get("content"), str | list):
+            raise ArgumentError(
+                f"{where}: expected a text as the content of role {each['role']}, got "
+                f"{str(each)[:80]!r}"
+            )
     return Chat(messages, value.get("tools") or None)
 
 

@@ -281,6 +281,13 @@ def test_a_model_without_a_template_gets_a_transcript():
         say("x", template=None, tools=[weather])
 
 
+@pytest.mark.parametrize("silent", [{}, {"content": None}, {"content": 3}])
+def test_who_asks_says_something(silent):
+    for role in ("user", "system"):
+        with pytest.raises(ArgumentError, match=rf"messages\[0\]: .*content of role {role}, got"):
+            say("x", [{"role": role, **silent}, *HI])
+
+
 def test_two_system_prompts_are_one_too_many():
     with pytest.raises(ArgumentError, match="give one of them"):
         say("x", [{"role": "system", "content": "s"}, *HI], system="Be brief.")
