@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,13 @@ def read_prompts(
     if attention_mask is not None:
         raise ArgumentError(
             "attention_mask: only for prompts given as a tensor; lists need no padding"
+        )
+    if isinstance(prompt, Mapping):  # whose keys would be taken for prompts
+        keys = ", ".join(map(repr, prompt))
+        fix = "; give its input_ids" if "input_ids" in prompt else ""
+        raise TypeMismatch(
+            f"prompt: expected text, token ids or a list of either, got a "
+            f"{type(prompt).__name__} of {keys:.80}{fix}"
         )
     if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes) and not prompt:
         return True, []

@@ -526,6 +526,17 @@ def test_no_possible_token_is_an_error_and_not_token_0(temperature, device):
         generate(model, [1, 2], temperature=temperature)
 
 
+def test_a_processor_must_return_logits():
+    with pytest.raises(TypeMismatch, match=r"expected logits of shape \(1, 257\) back, got None"):
+        generate(tiny_model(), [1], logits_processors=[lambda logits, prefixes: None])
+
+
+def test_a_prompt_is_no_dict():
+    """Its keys were taken for prompts."""
+    with pytest.raises(TypeMismatch, match="got a dict of 'input_ids'; give its input_ids"):
+        generate(tiny_model(), {"input_ids": [1, 2]})
+
+
 def test_a_processor_must_keep_the_shape():
     with pytest.raises(ShapeError, match=r"expected logits of shape \(1, 257\) back"):
         generate(tiny_model(), [1], logits_processors=[lambda logits, prefixes: logits[:, :5]])

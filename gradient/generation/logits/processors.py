@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import gradient
+from gradient.errors import TypeMismatch
 from gradient.tensor import Device, Tensor
 
 
@@ -88,7 +89,13 @@ def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
 
     def composed(logits: Tensor, prefixes: Prefixes) -> Tensor:
         for processor in chain:
-            logits = processor(logits, prefixes)
+            processed = processor(logits, prefixes)
+            if not isinstance(processed, Tensor):
+                raise TypeMismatch(
+                    f"logits_processors: expected logits of shape {tuple(logits.shape)} back, got "
+                    f"{processed!r:.80}"
+                )
+            logits = processed
         return logits
 
     return composed
