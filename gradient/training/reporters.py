@@ -18,7 +18,13 @@ Record = Mapping[str, Any]
 
 
 class Reporter:
-    """The events of a run; this class ignores them all."""
+    """The events of a run; this class ignores them all.
+
+    Attributes:
+        gone: set where somebody who was told has left; the run is to save, and to stop.
+    """
+
+    gone: BrokenPipeError | None = None
 
     def start(self, run: Record) -> None:
         """The run begins, or goes on after `run["step"]` steps."""
@@ -49,18 +55,23 @@ class Reporters(Reporter):
     """Tells several reporters, in their order.
 
     One that cannot write any more (a full disk) is told nothing from then on, and the others are
-    told so: no log is worth the run. A closed pipe is another matter: the reader has gone.
+    told so: no log is worth the run. A closed pipe is another matter: the reader has gone, which
+    ends the work; at once, or, if `patient`, once the run has saved what it did (see `gone`).
     """
 
     def __init__(self, reporters: Iterable[Reporter]) -> None:
         self.reporters = list(reporters)
+        self.patient = False
 
     def _tell(self, event: str, *about: Any) -> None:
         for reporter in list(self.reporters):
             try:
                 getattr(reporter, event)(*about)
-            except BrokenPipeError:
-                raise
+            except BrokenPipeError as error:
+                if not self.patient:
+                    raise
+                self.reporters.remove(reporter)
+                self.gone = error
             except OSError as error:
                 self.reporters.remove(reporter)
                 with contextlib.suppress(OSError):

@@ -55,7 +55,8 @@ def train(
     stopped, the best model by validation loss (model/), which `gradient.hub.load` and
     transformers read.
 
-    Ctrl-C (in the main thread) finishes the step and saves.
+    Ctrl-C (in the main thread) finishes the step and saves, and so does a reporter whose reader has
+    gone (BrokenPipeError, which is raised when all is saved).
 
     Args:
         config: of the run.
@@ -106,10 +107,13 @@ def _train(config: TrainConfig, resume: bool, watched: Reporters) -> TrainResult
     watched.reporters += _files_of_run(config, trainer.step, watched)
     try:
         watched.start(_description(trainer))
+        watched.patient = True
         finished = trainer.run()
         result = _result(trainer, _export(trainer), finished)
         _draw(out, watched)
         watched.finish(result.to_json())
+        if watched.gone is not None:
+            raise watched.gone
     finally:
         watched.close()
     return result

@@ -353,7 +353,7 @@ class Trainer:
                 self.reporter.note("training goes on, and tries again at the next validation")
 
     def run(self) -> bool:
-        """Train until the end (True) or until asked to stop (False)."""
+        """Train until the end (True) or until asked to stop, or left by who reads (False)."""
         config = self.config
         begun = self.step  # the first step compiles kernels, and there is nothing to save before
         with StopRequest(self._on_stop_request, at_once=lambda: self.step == begun) as stop:
@@ -379,7 +379,7 @@ class Trainer:
                 if evaluate:
                     with clock.paused():
                         self.evaluate_and_save()
-                if stop.requested and not done:
+                if (stop.requested or self.reporter.gone is not None) and not done:
                     break
             if self.saved_step != self.step:
                 self.save()

@@ -592,6 +592,25 @@ def metrics(out: Path) -> list[dict]:
     ]
 
 
+@pytest.mark.parametrize("leaves_at", [5, 10])
+def test_a_run_whose_reader_leaves_is_saved(text, tmp_path, leaves_at):
+    """As at the other end of a pipe: `gradient train | head`."""
+
+    class Leaver(Reporter):
+        def step(self, record):
+            if record["step"] == leaves_at:
+                raise BrokenPipeError
+
+    train(nano(text, tmp_path / "whole"))
+    halves = nano(text, tmp_path / "halves")
+    with pytest.raises(BrokenPipeError):
+        train(halves, reporter=Leaver())
+    assert load_checkpoint(tmp_path / "halves" / "checkpoints")["step"] == leaves_at
+    assert (tmp_path / "halves" / "model" / "model.safetensors").exists()
+    assert train(halves, resume=True).finished
+    assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("stop_at", [3, 10, 14])
 def test_the_log_of_a_stopped_run_is_that_of_one_that_was_not(text, tmp_path, stop_at):
     class StopAfter(Trainer):
