@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import Annotated
 
@@ -38,6 +39,8 @@ def plugin(
 
     if action != "check":
         raise ArgumentError(f"plugin: expected check, got {action!r}")
+    if not 0 < timeout < math.inf:
+        raise ArgumentError(f"timeout: expected a finite number of seconds above 0, got {timeout}")
     words = shlex.split(command)
     if not words:
         raise ArgumentError("plugin: expected a command, got none")

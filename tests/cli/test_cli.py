@@ -155,6 +155,8 @@ def test_an_empty_path_is_not_the_current_folder(arguments, text, tmp_path, monk
         ("check", "--device", "abacus"),
         ("plugin", "check", "/no/such/plugin"),
         ("plugin", "check", " "),
+        ("plugin", "check", "cat", "--timeout", "-1"),
+        ("plugin", "check", "cat", "--timeout", "nan"),
         ("plugin", "mend", "python"),
         ("train", "{text}", "--out", "{tmp}/run", "--batch-size", 10**11),
         ("train", "{text}", "--out", "{tmp}/run", "--accumulate", 10**13),
