@@ -75,6 +75,10 @@ class Backend(
     one_pass = False
     """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
 
+    looks_along = False
+    """Whether `take_along` and `put_along` raise IndexError for an index below zero or too large,
+    before anything is written: they need not be looked at before."""
+
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
         """function(self, *operands), a composition of operators alone, on large arrays (of LARGE
         elements or more) and numbers: a backend may compute it without results in between."""

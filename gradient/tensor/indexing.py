@@ -144,8 +144,12 @@ class Indexing(Arithmetic):
         if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
             axis_of(dim, self.ndim)
             return ops.getitem(self.reshape(-1), index=(index.array,))
-        x, at, axis = self._places("gather", dim, index)
-        out = ops.take_along(x, index=at.array, axis=axis)
+        x, at, axis = self._places("gather", dim, index, self.backend.looks_along)
+        try:
+            out = ops.take_along(x, index=at.array, axis=axis)
+        except IndexError:
+            _in_range("gather", self.backend, at.array, axis, x.array.shape[axis])
+            raise
         size = index.array.shape
         return out if out.array.shape == size else shape.reshape(out, shape=size)
 
@@ -214,7 +218,7 @@ class Indexing(Arithmetic):
             flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)
             out = ops.setitem(flat, picked, index=none)
             return shape.reshape(out, shape=self.array.shape)
-        x, at, axis = self._places(caller, dim, index)
+        x, at, axis = self._places(caller, dim, index, self.backend.looks_along)
         size = at.array.shape
         if isinstance(src, Variable):
             same_dtype(caller, "src", self, src)
@@ -231,11 +235,18 @@ class Indexing(Arithmetic):
             src = fitting(caller, "src", src, self.dtype)
             array = self.backend.full(size, src, self.array.dtype)
             source = wrap(array, self.backend)
-        out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
+        try:
+            out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
+        except IndexError:
+            _in_range(caller, self.backend, at.array, axis, x.array.shape[axis])
+            raise
         return out if out.array.shape == self.array.shape else shape.reshape(out, shape=())
 
-    def _places(self, caller: str, dim: int, index: Tensor) -> tuple[Any, Any, int]:
-        """Input and index of gather or scatter, and the axis."""
+    def _places(
+        self, caller: str, dim: int, index: Tensor, looked_at: bool = False
+    ) -> tuple[Any, Any, int]:
+        """Input and index of gather or scatter, and the axis. The indices are looked at, unless
+        they will be by what takes them."""
         _integers(caller, index)
         x, at = _vector(self), _vector(index)
         own, size = x.array.shape, at.array.shape
@@ -245,12 +256,15 @@ class Indexing(Arithmetic):
                 f"got {index.ndim}"
             )
         axis = axis_of(dim, len(own))
-        if any(n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis):
+        if size != own and any(
+            n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis
+        ):
             raise ShapeError(
                 f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
                 f"index {tuple(size)} for input {tuple(own)}"
             )
-        _in_range(caller, self.backend, at.array, axis, own[axis])
+        if not looked_at:
+            _in_range(caller, self.backend, at.array, axis, own[axis])
         return x, at, axis
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:

@@ -55,6 +55,8 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
     def has_zero(self, x: np.ndarray) -> bool:
         return bool((x == 0).any())
 
+    looks_along = True
+
     # Required methods, which NumPy has itself: above the largest index it raises by itself.
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
