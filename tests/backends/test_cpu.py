@@ -103,6 +103,33 @@ def test_rows_with_nan_and_infinity(method: str, dtype: str) -> None:
     assert np.isnan(got[[3, 9, 11]]).all() and np.isfinite(got[[0, 1, 2]]).all()
 
 
+@pytest.mark.parametrize(("rows", "classes"), [(64, 10), (3, 40), (5, 5), (1, 1), (7, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_losses_of_few_numbers(rows: int, classes: int, dtype: str) -> None:
+    """Without ignored targets they take fewer calls than the composed definition."""
+    draws = np.random.default_rng(rows)
+    logits = (3 * draws.standard_normal((rows, classes))).astype(dtype)
+    logits[0, 0], logits[rows // 2, classes // 2] = np.inf, np.nan
+    logits[-1] = -np.inf
+    target, g = draws.integers(0, classes, rows), draws.standard_normal(rows).astype(dtype)
+    cpu, bare = backends.get("cpu"), BareBackend()
+    kept = logits.copy()
+    for each in (target, target.astype(np.uint8)):
+        found, expected = (be.cross_entropy(logits, each, -100, 0.0) for be in (cpu, bare))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, 0.0, 1e-6 if dtype == "float32" else 1e-14)
+            assert a.dtype == b.dtype and a.shape == b.shape
+        grads = [be.cross_entropy_grad(g, logits, each, *expected[1:], -100, 0.0)
+                 for be in (cpu, bare)]  # fmt: skip
+        np.testing.assert_array_equal(*grads)
+    assert np.array_equal(logits, kept, equal_nan=True)
+    for wrong in (-1, classes):
+        target[0] = wrong
+        with pytest.raises(IndexError):
+            cpu.cross_entropy(logits, target, -100, 0.0)
+
+
 @pytest.mark.parametrize("dtype", [gradient.float32, gradient.bfloat16])
 def test_attention_makes_no_square_array(dtype: gradient.DType) -> None:
     """With a window or without, 16 bits or 32: memory grows with the text, not with its square."""

@@ -109,6 +109,10 @@ class NormKernels(NormDefaults[np.ndarray]):
         label_smoothing: float,
     ) -> np.ndarray:
         if not kernels.supports(logits, g, high, log_sum):
+            if not label_smoothing and logits.size < kernels.MIN_SIZE:
+                gx = _grad_of_few(g, logits, target, high, log_sum, ignore_index)
+                if gx is not None:
+                    return gx
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
@@ -241,16 +245,56 @@ def _few_losses(
     logits: np.ndarray, target: np.ndarray, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """What the composed cross-entropy gives without label smoothing, in half the calls; None where
-    targets are ignored, or might be no classes."""
-    if logits.dtype not in kernels.FLOATS or ignore_index >= 0 or not target.size:
+    targets are ignored, or are no classes."""
+    if logits.dtype not in kernels.FLOATS or not _are_classes(target, logits, ignore_index):
         return None
-    if np.minimum.reduce(target, None) < 0:
+    rows, classes = logits.shape
+    if classes <= rows:  # NumPy reduces short rows one by one, and columns side by side
+        shifted = np.array(logits.T, order="C")
+        high = np.maximum.reduce(shifted, 0)
+        np.subtract(shifted, high, shifted)
+        log_sum = np.log(np.add.reduce(np.exp(shifted), 0))
+        places = target * rows + np.arange(rows)
+    else:
+        high = np.maximum.reduce(logits, 1)
+        shifted = logits - high.reshape(-1, 1)
+        log_sum = np.log(np.add.reduce(np.exp(shifted), 1))
+        places = target + np.arange(0, rows * classes, classes)
+    return log_sum - shifted.reshape(-1).take(places), high, log_sum
+
+
+def _grad_of_few(
+    g: np.ndarray,
+    logits: np.ndarray,
+    target: np.ndarray,
+    high: np.ndarray,
+    log_sum: np.ndarray,
+    ignore_index: int,
+) -> np.ndarray | None:
+    """The gradient of `_few_losses`, with the composed one's bits."""
+    dtype = logits.dtype
+    if dtype not in kernels.FLOATS or not _are_classes(target, logits, ignore_index):
         return None
-    high = np.maximum.reduce(logits, 1, keepdims=True)
-    shifted = logits - high
-    log_sum = np.log(np.add.reduce(np.exp(shifted), 1))
-    loss = log_sum - shifted[np.arange(target.size), target]
-    return loss, high.reshape(-1), log_sum
+    if g.dtype != dtype or high.dtype != dtype or log_sum.dtype != dtype:
+        return None
+    rows, classes = logits.shape
+    p = logits - high.reshape(-1, 1)
+    np.subtract(p, log_sum.reshape(-1, 1), p)
+    np.exp(p, p)
+    places, flat = target + np.arange(0, rows * classes, classes), p.reshape(-1)
+    flat[places] = flat.take(places) - 1
+    return np.multiply(p, g.reshape(-1, 1), p)
+
+
+def _are_classes(target: np.ndarray, logits: np.ndarray, ignore_index: int) -> bool:
+    """Whether all of some targets are classes, of which none is ignored."""
+    return (
+        ignore_index < 0
+        and target.size > 0
+        and target.dtype == np.int64
+        # A negative number is a large one without its sign.
+        and bool(np.maximum.reduce(target.view(np.uint64), None) < logits.shape[1])
+    )
 
 
 def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
