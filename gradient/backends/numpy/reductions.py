@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -65,7 +66,7 @@ class ReductionKernels(ArrayAPIBackend):
     def prod(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if not takes(x, axis):
             return super().prod(x, axis, keepdims)
-        outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+        outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
         family, flat = kernels.load("reductions"), x.reshape(-1)
         if inner == 1:
@@ -83,7 +84,7 @@ class ReductionKernels(ArrayAPIBackend):
     def prod_of_others(self, x: np.ndarray, axis: Axis = None) -> np.ndarray:
         if not takes(x, axis):
             return super().prod_of_others(x, axis)
-        outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+        outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
         family, flat, out = kernels.load("reductions"), x.reshape(-1), np.empty(x.shape, x.dtype)
         if inner == 1:
             threads.parallel_for(
@@ -179,13 +180,13 @@ def _takes_columns(x: np.ndarray, axis: int | None) -> bool:
     """Whether a kernel finds the largest along an axis: of several columns, side by side."""
     if axis is None or axis in (-1, x.ndim - 1):  # of all, or of rows
         return False
-    split = _split(x, axis) if takes(x, axis) else None
+    split = _split(x.shape, axis) if takes(x, axis) else None
     return split is not None and split[2] >= FEW_COLUMNS
 
 
 def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: int) -> np.ndarray:
     """Where the largest sign * x is along an axis."""
-    outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+    outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
     out = np.empty(_reduced(x.shape, axis, keepdims), np.int64)
     family = kernels.load("reductions")
     threads.parallel_for(
@@ -197,7 +198,7 @@ def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: i
 
 def takes(x: np.ndarray, axis: Axis) -> bool:
     """Whether kernels take a sum: of a large array along neighbouring axes."""
-    return x.size >= MANY and kernels.supports(x) and _split(x, axis) is not None
+    return x.size >= MANY and kernels.supports(x) and _split(x.shape, axis) is not None
 
 
 def sum_of_parts(parts: np.ndarray) -> np.ndarray:
@@ -212,7 +213,7 @@ def sum_of_parts(parts: np.ndarray) -> np.ndarray:
 def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]]:
     """What `parallel_for` is to be given, in turn, for the sums of what `takes` allows, in `out`,
     which is contiguous."""
-    outer, n, inner = cast("tuple[int, int, int]", _split(x, axis))
+    outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
     family = kernels.load("reductions")
     if inner == 1 and 1 < n <= family.SHORT:
         items = -(-outer // family.ROWS_TOGETHER[x.dtype.char])
@@ -244,14 +245,17 @@ def _of_rows(
         kernel, x, n = merge, sums, parts
 
 
-def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:
+# Kept, as a model asks for the same ones at each step.
+
+
+@functools.lru_cache(maxsize=1024)
+def _split(shape: Shape, axis: Axis) -> tuple[int, int, int] | None:
     """The sizes before, of and behind the axes, if these are neighbours."""
     if axis is None:
-        return 1, x.size, 1
-    axes = sorted(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+        return 1, math.prod(shape), 1
+    axes = sorted(a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,)))
     if not axes or axes[-1] - axes[0] + 1 != len(axes):
         return None
-    shape = x.shape
     return (
         math.prod(shape[: axes[0]]),
         math.prod(shape[axes[0] : axes[-1] + 1]),
@@ -259,6 +263,7 @@ def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def _reduced(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     gone = {a % len(shape) for a in axes}
