@@ -91,6 +91,33 @@ def test_consecutive_tasks_are_one_call() -> None:
     assert function is threads.run_tasks and len(tasks) == 3
 
 
+LARGE_CALLS: dict[str, Any] = {
+    "add": lambda x: x * 2.0 + x.flip(0),
+    "broadcast": lambda x: (x + x[0]) / x[:, :1],
+    "sub": lambda x: x.T.contiguous() - x.reshape(512, 256),
+    "heads": lambda x: x.reshape(256, 8, 64).transpose(0, 1).reshape(8, -1),
+    "concatenate": lambda x: gradient.cat([x, x[:128], x], 0),
+    "columns": lambda x: gradient.cat([x, x.flip(0)[:, :128]], 1),
+    "clone": lambda x: x[:, ::2].clone() + x[:, 1::2].clone(),
+}
+"""What NumPy does on one thread, of more elements than `LARGE`."""
+
+
+@pytest.mark.parametrize("name", LARGE_CALLS)
+def test_large_arithmetic_and_copies_have_the_same_bits(name: str) -> None:
+    function = LARGE_CALLS[name]
+    x, other = gradient.randn(256, 512), gradient.randn(256, 512)
+    recording = record(function, x, inputs=[x])
+    ((_, ref),) = recording.survivors
+    executor = CpuExecutor(replace(recording.plan, outputs=(ref,)), poison=True)
+    if kernels.available() and name in ("add", "heads", "concatenate", "columns"):
+        assert "by the kernel" in str(executor) and "by numpy.concatenate" not in str(executor)
+    for t in (other, x):
+        (got,) = executor.run([t.array], {})
+        want = np.asarray(function(t).array)
+        assert want.shape == got.shape and want.tobytes() == got.tobytes()
+
+
 # Small calls that are repeated -------------------------------------------------------------------
 
 

@@ -63,13 +63,26 @@ def _copied(x: np.ndarray, out: np.ndarray) -> bool:
     one_pass.calls["copy_runs"] += 1
     if one_pass.calls["copy_runs"] <= one_pass.PATIENCE or not kernels.available():
         return False
+    threads.parallel_for(*_launch(x, out, walk))
+    return True
+
+
+def launch(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
+    """What `parallel_for` is to be given to copy x to `out`; None where NumPy is to: of small ones,
+    other dtypes, or arrays that are walked otherwise."""
+    if x.size < LARGE or x.shape != out.shape or x.dtype != out.dtype:
+        return None
+    if x.dtype not in kernels.FLOATS or not kernels.available():
+        return None
+    walk = _walk(x.shape, x.strides, out.strides, x.itemsize)
+    return None if walk is None else _launch(x, out, walk)
+
+
+def _launch(x: np.ndarray, out: np.ndarray, walk: _Walk) -> tuple[Any, ...]:
     places = _flat(x, *walk.source), walk.steps, _flat(out, *walk.place), walk.place_steps
     kernel, chunk = kernels.load("copies").copy_runs, max(1, fused.CHUNK // walk.n)
-    threads.parallel_for(
-        *(kernel, walk.runs, chunk, places[0], *places[1], places[2], *places[3]),
-        *(*walk.sizes, walk.n, walk.repeats),
-    )
-    return True
+    arguments = places[0], *places[1], places[2], *places[3], *walk.sizes, walk.n, walk.repeats
+    return kernel, walk.runs, chunk, *arguments
 
 
 class _Walk(NamedTuple):

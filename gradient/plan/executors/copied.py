@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.numpy import copies as numpy_copies
 from gradient.plan.arena import ALIGNMENT
 from gradient.plan.calls import Ref, leaves
-from gradient.plan.executors.program import Scratch, Step, scratch_of
+from gradient.plan.executors.program import Scratch, Step, scratch_of, task
 from gradient.plan.executors.tasks import lowered
 
 Operands = Mapping[Ref, np.ndarray]
@@ -96,5 +97,8 @@ def _with_copies(steps: Sequence[Step], operands: Operands, copies: Operands) ->
                     return Scratch(at, x.shape, x.dtype, x.strides, end)
         return x
 
-    first = [(np.copyto, (placed(x), operands[ref])) for ref, x in copies.items()]
-    return [*first, *((function, tuple(map(placed, given))) for function, given in steps)]
+    first: list[Step] = []
+    for ref, x in copies.items():
+        launch = numpy_copies.launch(operands[ref], x)
+        first.append((np.copyto, (x, operands[ref])) if launch is None else (task, launch))
+    return [(function, tuple(map(placed, given))) for function, given in (*first, *steps)]

@@ -15,8 +15,20 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
-from gradient.backends import small_calls
-from gradient.backends.numpy import blas, elementwise, gemm, grouped, kernels, linear, reductions
+from gradient.backends import expression, small_calls
+from gradient.backends.base import LARGE
+from gradient.backends.expression import Expression, Input, Result
+from gradient.backends.numpy import (
+    blas,
+    copies,
+    elementwise,
+    gemm,
+    grouped,
+    kernels,
+    linear,
+    reductions,
+)
+from gradient.backends.numpy import fused as numpy_fused
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
 from gradient.plan.executors.program import Step, task
@@ -41,16 +53,43 @@ UFUNCS: dict[str, np.ufunc] = {
 """The calls that the CPU backend makes by one ufunc; large ones of a few by a kernel."""
 
 
-def _ufunc(ufunc: np.ufunc) -> Lowering:
+ARITHMETIC = ("add", "sub", "mul", "truediv")
+"""The calls of which large ones are kernels, which give NumPy's bits, on all threads."""
+
+
+def _ufunc(name: str) -> Lowering:
+    ufunc = UFUNCS[name]
+
     def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
         if options or len(args) != ufunc.nin:
             return None
+        if name in ARITHMETIC and (found := _in_one_pass(name, args, out)) is not None:
+            return found
         numbers = tuple(_number(x, args) for x in args)
         if ufunc in (np.maximum, np.minimum):  # which may one day reduce more than two
             return [(functools.partial(ufunc, out=out), numbers)]
         return [(ufunc, (*numbers, out))]
 
     return lowering
+
+
+def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step] | None:
+    """Arithmetic of large arrays of one dtype, none of which is to be overwritten, as a kernel."""
+    char = out.dtype.char
+    if out.size < LARGE or char not in "fd" or not kernels.available():
+        return None
+    if not all(isinstance(x, np.ndarray) and x.dtype == out.dtype for x in args):
+        return None
+    if any(np.may_share_memory(x, out) for x in args):
+        return None
+    inputs = tuple(Input(i) for i in range(len(args)))
+    step = expression.Step(name, inputs, char)
+    whole = Expression((step,), (char,) * len(args), (Result(0),))
+    found = numpy_fused.bound(whole, args, [out], exact=True)
+    if found is None:
+        return None
+    kernel, rows, chunk, arguments = found
+    return [(task, (kernel, rows, chunk, *arguments))]
 
 
 def _number(x: Any, others: tuple[Any, ...]) -> Any:
@@ -80,7 +119,7 @@ def _where(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Ste
 
 
 def _function(name: str) -> Lowering:
-    by_numpy = _ufunc(UFUNCS[name])
+    by_numpy = _ufunc(name)
 
     def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
         (x,) = args
@@ -159,6 +198,8 @@ def _grouped_linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) ->
 def _copy(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
     """`copy`, `clone`, `astype`, and an `expand` or `reshape` that copies."""
     x = args[0]
+    if out.shape == x.shape and (found := copies.launch(x, out)) is not None:
+        return [(task, found)]
     if out.shape == x.shape or _broadcasts(x.shape, out.shape):
         return [(np.copyto, (out, x, "unsafe"))]
     return None
@@ -168,7 +209,8 @@ def _reshape(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[S
     x = args[0]
     if not out.flags.c_contiguous:
         return None
-    return [(np.copyto, (out.reshape(x.shape), x))]
+    found = copies.launch(x, out.reshape(x.shape))
+    return [(np.copyto, (out.reshape(x.shape), x))] if found is None else [(task, found)]
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
@@ -181,7 +223,21 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 def _concatenate(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
     if options or len(args) != 2:
         return None
-    return [(np.concatenate, (args[0], args[1], out))]
+    arrays, axis = args
+    if out.size >= LARGE and axis is not None and all(_alike(x, out) for x in arrays):
+        ends = np.cumsum([x.shape[axis] for x in arrays])[:-1]
+        pairs = list(zip(arrays, np.split(out, ends, axis), strict=True))
+        launches = [copies.launch(*pair) for pair in pairs]
+        if any(launch is not None for launch in launches):
+            return [
+                (np.copyto, (place, x)) if launch is None else (task, launch)
+                for launch, (x, place) in zip(launches, pairs, strict=True)
+            ]
+    return [(np.concatenate, (arrays, axis, out))]
+
+
+def _alike(x: Any, out: np.ndarray) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == out.dtype
 
 
 def _assign(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
@@ -282,7 +338,7 @@ def _has_zero(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[
 
 
 LOWERINGS: dict[str, Lowering] = {
-    **{name: _ufunc(ufunc) for name, ufunc in UFUNCS.items()},
+    **{name: _ufunc(name) for name in UFUNCS},
     **{name: _function(name) for name in elementwise.FUNCTIONS},
     "pow": _power,
     "where": _where,
