@@ -44,8 +44,9 @@ LONGEST, LONG, SHORT = (28, 16, 8) if BYTES == 64 else (8, 8, 4)
 PIXELS = 480
 """Pixels of an item of work, about."""
 
-TOGETHER = 48
-"""Pixels that are written together, at most: whole tiles, and vectors, on every processor."""
+TOGETHER = 96
+"""Pixels that are written together, at most: whole tiles, and vectors, on every processor. For each
+as many, the weight is read once."""
 
 WEIGHTS = 6 << 10
 """Numbers of a panel of the weight that tiles pass before the next ones: half of the first cache.
@@ -197,15 +198,17 @@ def _find(pixel, count, windows, strides, targets):
     volume = windows[0] * plane
     image, inside = pixel // volume, pixel % volume
     d, h, w = inside // plane, inside % plane // row, inside % row
-    for i in range(count):
-        targets[i] = image * strides[0] + d * strides[2] + h * strides[3] + w * strides[4]
-        w += 1
-        if w == row:
-            w, h = 0, h + 1
-            if h == windows[1]:
-                h, d = 0, d + 1
-                if d == windows[0]:
-                    d, image = 0, image + 1
+    i = 0
+    while i < count:
+        first = image * strides[0] + d * strides[2] + h * strides[3] + w * strides[4]
+        some = min(row - w, count - i)
+        for j in range(some):
+            targets[i + j] = first + j * strides[4]
+        i, w, h = i + some, 0, h + 1
+        if h == windows[1]:
+            h, d = 0, d + 1
+            if d == windows[0]:
+                d, image = 0, image + 1
 
 
 @ordered_subroutine
@@ -279,7 +282,7 @@ def convolve(
                 columns = min(wide, width - column)
                 count = (last - first) * columns
                 for i in range(count):
-                    for j in range(0, PAIR, SOME):
+                    for j in range(0, SOME if by_one else PAIR, SOME):
                         store(part, i * PAIR + j, load(bias, b_at + j))
                 for c in range(0, channels, depth):
                     some_channels = min(depth, channels - c)
