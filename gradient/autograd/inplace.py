@@ -71,7 +71,9 @@ def check_saved(node: Node) -> None:
     """Raise if a value that `node` saved has been overwritten since."""
     for name, value in _kept(node):
         mark = marks.get(id(node.backend.storage(value)))
-        if mark is not None and mark.sequence_nr > node.sequence_nr:
+        if mark is None or 0 in value.shape:  # of nothing, nothing is overwritten
+            continue
+        if mark.sequence_nr > node.sequence_nr:
             raise AutogradError(
                 f"backward: {node.op.name} (called at {place_of(node)}) saved its {name!r} "
                 f"of shape {tuple(value.shape)} for the gradient, but {mark.op} (called at "

@@ -745,6 +745,19 @@ def test_an_expanded_tensor_cannot_be_overwritten(device):
         gradient.zeros(1, device=device).expand(3).add_(1)
 
 
+def test_nothing_of_an_empty_tensor_is_overwritten(device):
+    x = gradient.rand(1, 3, 4, device=device, requires_grad=True)
+    y = x * 2
+    half = y.shape[0] // 2  # 0: a part without elements, whose softmax may share its memory
+    y[half:] = y[half:].softmax(-1)
+    y[:half] = y[:half].softmax(-1)
+    (y * gradient.arange(4.0, device=device)).sum().backward()
+    (wanted,) = gradient.autograd.grad(
+        ((x * 2).softmax(-1) * gradient.arange(4.0, device=device)).sum(), x
+    )
+    assert gradient.allclose(x.grad, wanted)
+
+
 def test_an_overwritten_index_or_mask_is_noticed(device):
     a = gradient.arange(4.0, device=device).requires_grad_()
     index, mask = gradient.tensor([0, 1], device=device), gradient.ones(4, device=device) > 0
