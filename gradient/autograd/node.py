@@ -8,7 +8,7 @@ import itertools
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd.modes import mode
 from gradient.source_lines import Location, location_of, user_frame
@@ -118,6 +118,18 @@ def edge_of(node: Node | None) -> tuple[Node | None, int]:
     if node is not None and call is not None and call.n_outputs and node.op.name == "output":
         return call, node.saved[0] if node.saved else 0
     return node, 0
+
+
+class GradientEdge(NamedTuple):
+    """Where a tensor's gradient goes: the node that made it, and which of its results it is. It
+    stands for the tensor in `autograd.grad` and `backward`, and does not hold its memory.
+
+    `ownership_token` is the tensor's own node, where that is another one.
+    """
+
+    node: Node
+    output_nr: int
+    ownership_token: Node | None = None
 
 
 class NodeHooks:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradient.autograd.node import GradientEdge, Node
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
 
 if TYPE_CHECKING:
-    from gradient.autograd.node import Node
     from gradient.backends import Backend
 
 
@@ -24,12 +24,35 @@ def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequ
     """A Tensor, or those of a sequence; some of them None if they may be `absent`."""
     if isinstance(value, Variable):
         return (value,)
+    if isinstance(value, GradientEdge):  # a tuple, too
+        value = (value,)
     given = tuple(value) if isinstance(value, Iterable) else (value,)
     for each in given:
         if not isinstance(each, Variable) and not (absent and each is None):
+            if isinstance(each, GradientEdge):
+                return tensors_of(caller, name, [_end_of(caller, e) for e in given], absent)
             expected = f"a Tensor or a sequence of Tensors as {name}"
             raise TypeMismatch(sentence(caller, expected, type(each).__name__))
     return given
+
+
+class _Kind(NamedTuple):
+    """What the engine asks of the array of a tensor that is known by its edge alone."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def _end_of(caller: str, edge: Any) -> Any:
+    """The tensor whose edge it is, or what has its node, its shape and dtype; no edge as it is."""
+    if not isinstance(edge, GradientEdge):
+        return edge
+    node = edge.ownership_token or edge.node
+    if not isinstance(node, Node) or node.n_outputs:
+        expected = "edges as autograd.graph.get_gradient_edge gives them"
+        raise AutogradError(sentence(caller, expected, f"one of {node!r} without ownership_token"))
+    leaf = node.leaf() if node.leaf is not None else None
+    return wrap(_Kind(tuple(node.shape), node.dtype), node.backend, node) if leaf is None else leaf
 
 
 def root_grads(

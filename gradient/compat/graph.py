@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from gradient.autograd import inplace
 from gradient.autograd.modes import mode as running
-from gradient.autograd.node import Node, RemovableHandle, edge_of
+from gradient.autograd.node import GradientEdge, Node, RemovableHandle, edge_of
 from gradient.autograd.saved_hooks import (
     disable_saved_tensors_hooks,
     save_on_cpu,
@@ -30,24 +30,18 @@ __all__ = [
 ]
 
 
-class GradientEdge(NamedTuple):
-    """Where a tensor's gradient goes: the node that made it, and which of its results it is."""
-
-    node: Node
-    output_nr: int
-
-
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:
     """The edge of a tensor; of a leaf, the node that accumulates its gradient.
 
     Raises:
         AutogradError: it does not require a gradient.
     """
-    node, number = edge_of(tensor_of("get_gradient_edge", tensor).node)
+    own = tensor_of("get_gradient_edge", tensor).node
+    node, number = edge_of(own)
     if node is None:
         got = "one that does not"
         raise AutogradError(sentence("get_gradient_edge", "a tensor that requires a gradient", got))
-    return GradientEdge(node, number)
+    return GradientEdge(node, number, None if own is node else own)
 
 
 def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:

@@ -184,7 +184,7 @@ def test_all_gradients_at_once():
 def test_edges_of_tensors():
     x = leaf(1, 2)
     _, b = (x * 2).chunk(2)
-    assert graph.get_gradient_edge(b) == (b.grad_fn, 1)
+    assert graph.get_gradient_edge(b)[:2] == (b.grad_fn, 1)
     assert graph.get_gradient_edge(x).node.name() == "AccumulateGrad"
     with pytest.raises(RuntimeError, match="a tensor that requires a gradient"):
         graph.get_gradient_edge(gradient.ones(1))
@@ -196,3 +196,38 @@ def test_writes_that_nobody_sees_are_told():
     graph.increment_version(x.detach())
     with pytest.raises(RuntimeError, match="increment_version"):
         y.sum().backward()
+
+
+def test_an_edge_stands_for_its_tensor_in_a_backward_pass():
+    x = gradient.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3
+    (first, second), shape = y.unbind(0), y.shape
+    z = (y * y).sum() + first * 5 + second * 7
+    edges = [graph.get_gradient_edge(t) for t in (x, y, second)]
+    del y, second
+    grads = gradient.autograd.grad(z, edges, retain_graph=True)
+    assert [g.tolist() for g in grads] == [[33.0, 57.0], [11.0, 19.0], 7.0]
+    assert grads[1].shape == shape
+    (of_root,) = gradient.autograd.grad(graph.get_gradient_edge(z), x, retain_graph=True)
+    assert of_root.tolist() == [33.0, 57.0]
+    (same,) = gradient.autograd.grad(z, [edges[0]], gradient.tensor(2.0), retain_graph=True)
+    assert same.tolist() == [66.0, 114.0]
+    gradient.autograd.backward(z, inputs=edges[0], retain_graph=True)
+    assert x.grad.tolist() == [33.0, 57.0]
+    lone = gradient.ones(2, requires_grad=True)
+    none, zeros = (
+        gradient.autograd.grad(z, graph.get_gradient_edge(lone), retain_graph=True, **option)[0]
+        for option in ({"allow_unused": True}, {"materialize_grads": True})
+    )
+    assert none is None and zeros.tolist() == [0.0, 0.0]
+    part = (x * 2).unbind(0)[1]
+    with pytest.raises(RuntimeError, match="edges as autograd.graph.get_gradient_edge gives them"):
+        gradient.autograd.grad(part, graph.GradientEdge(part.grad_fn, 1))
+
+
+def test_a_graph_of_an_edge():
+    x = gradient.tensor([1.0, 2.0], requires_grad=True)
+    y = x**2
+    (g,) = gradient.autograd.grad((y**3).sum(), graph.get_gradient_edge(y), create_graph=True)
+    g.sum().backward()
+    assert x.grad.tolist() == [12.0, 96.0]
