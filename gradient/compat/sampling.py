@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradient.autograd.forwarding import forwarded
@@ -11,7 +12,7 @@ from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
-from gradient.tensor.joining import broadcast_tensors
+from gradient.tensor.joining import broadcast_tensors, where
 
 __all__ = ["binomial", "poisson"]
 
@@ -46,14 +47,20 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 @forwarded
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
     """How many of `count` coins that are 1 with probability `prob` are: tensors that broadcast, of
-    one floating-point dtype. Counts are rounded down, probabilities put between 0 and 1."""
+    one floating-point dtype. Counts are rounded down, probabilities put between 0 and 1. Of
+    infinitely many coins all are 1, or none, or the number is NaN."""
     n, p = _floats("binomial", "count", count), _floats("binomial", "prob", prob)
     if n.dtype is not p.dtype:
         raise DTypeError(sentence("binomial", f"prob of {n.dtype}, as count", p.dtype))
     n, p = broadcast_tensors(n, p)
     if bool((n.isnan() | p.isnan()).any()):
         raise ArgumentError(sentence("binomial", "counts and probabilities", "NaN"))
-    return count_sampling.binomial(n, p, generator)
+    endless = n.isposinf()
+    if not bool(endless.any()):
+        return count_sampling.binomial(n, p, generator)
+    drawn = count_sampling.binomial(n.masked_fill(endless, 0.0), p, generator)
+    limit = where(p <= 0, 0.0, where(p >= 1, math.inf, math.nan)).to(n.dtype)
+    return where(endless, limit, drawn)
 
 
 def _floats(caller: str, name: str, value: Any) -> Tensor:

@@ -68,3 +68,9 @@ def test_a_generator_repeats_them() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_of_endlessly_many_coins_all_or_none_are_1() -> None:
+    count = gradient.tensor([math.inf, math.inf, math.inf, math.inf, 5.0])
+    drawn = gradient.binomial(count, gradient.tensor([1.0, 2.0, 0.0, 0.5, 1.0])).tolist()  # type: ignore[attr-defined]
+    assert drawn[:3] + drawn[4:] == [math.inf, math.inf, 0.0, 5.0] and math.isnan(drawn[3])
