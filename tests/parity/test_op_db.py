@@ -376,6 +376,7 @@ def test_the_list_names_entries_alone(tell: Callable[[str], None]):
     """And tells how many pass: of the differentiable entries, by unique name, those none of whose
     variants is listed."""
     assert not LISTED.keys() - {name_of(op) for op in op_db}
+    assert {name_of(op) for op in op_db} - LISTED.keys() == {name_of(op) for op in CHOSEN}
     names = {op.name for op in DIFFERENTIABLE}
     passed = names - {op.name for op in DIFFERENTIABLE if name_of(op) in LISTED}
     counted = {name for name in names if not outside(name)}
