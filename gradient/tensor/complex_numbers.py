@@ -185,10 +185,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     Raises:
         DTypeError: they are of other dtypes, or not of one.
     """
-    for name, part in (("real", real), ("imag", imag)):
-        if not isinstance(part, Variable):
-            raise TypeMismatch(sentence("complex", f"a Tensor as {name}", type(part).__name__))
-        _refuse_halves("complex", part)
+    _check_parts("complex", real=real, imag=imag)
     return complex_numbers.from_parts(real, imag)
 
 
@@ -199,14 +196,18 @@ def polar(abs: Tensor, angle: Tensor) -> Tensor:
     Raises:
         DTypeError: they are of other dtypes, or not of one.
     """
-    for name, part in (("abs", abs), ("angle", angle)):
-        if not isinstance(part, Variable):
-            raise TypeMismatch(sentence("polar", f"a Tensor as {name}", type(part).__name__))
-        _refuse_halves("polar", part)
+    _check_parts("polar", abs=abs, angle=angle)
     if abs.array.dtype != angle.array.dtype:
         expected = f"angle of the dtype of abs, {abs.dtype}"
         raise DTypeError(sentence("polar", expected, angle.dtype, "cast one with .to()"))
     return complex_numbers.from_parts(abs * trigonometry.cos(angle), abs * trigonometry.sin(angle))
+
+
+def _check_parts(caller: str, **parts: Any) -> None:
+    for name, part in parts.items():
+        if not isinstance(part, Variable):
+            raise TypeMismatch(sentence(caller, f"a Tensor as {name}", type(part).__name__))
+        _refuse_halves(caller, part)
 
 
 def _refuse_halves(caller: str, x: Any) -> None:
