@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.backends import matmul_precision
-from gradient.dtypes import bfloat16, float16, float32, float64, int8, int32
+from gradient.dtypes import bfloat16, float16, float32, float64, int8
 from gradient.errors import BackendError, DeviceError
 
 OP_N, OP_T = 0, 1
@@ -77,8 +77,6 @@ NUMBERS = {
     int8.numpy: _number(3, 10, COMPUTE_32I, 10, ctypes.c_int32),
 }
 """By dtype. 16-bit floats are added up in float32, int8 in int32, which the result has too."""
-RESULTS = {int8.numpy: int32.numpy}
-"""Dtypes of results that are not those of the operands."""
 
 
 def number_of(dtype: np.dtype) -> Number:

@@ -25,8 +25,6 @@ from gradient.backends.numpy.kernels.vectors import intrinsic
 
 ROWS = 16
 """The most rows of a tile."""
-ROW_BYTES = 64
-"""The most bytes of a row."""
 CONFIGURATION = 64
 """Bytes that say what the tiles are."""
 
