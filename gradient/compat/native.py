@@ -10,6 +10,7 @@ from gradient import functional as F
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
 from gradient.errors import ArgumentError, sentence
+from gradient.functional.conv import Size
 from gradient.functional.embedding_bag import _bags
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
@@ -72,10 +73,10 @@ def adaptive_max_pool1d(input: Tensor, output_size: int | Sequence[int]) -> tupl
 @forwarded
 def max_pool1d_with_indices(
     input: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] = (),
-    padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
+    kernel_size: Size,
+    stride: Size = (),
+    padding: Size = 0,
+    dilation: Size = 1,
     ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The maxima, and where in a row they stood."""
@@ -145,7 +146,7 @@ def nuclear_norm(
 ) -> Tensor:
     """The sum of the singular values of a matrix, or of the matrices in two dimensions."""
     if isinstance(dim, bool):  # `nuclear_norm(x, keepdim)`
-        dim, keepdim = (-2, -1), dim
+        keepdim, dim = dim, (-2, -1)
     found: Tensor = tensor_of("nuclear_norm", input).norm("nuc", dim, keepdim)
     return found
 

@@ -45,8 +45,7 @@ def _run(kind: Any, input: Any, hx: Any, *rest: Any, **named: Any) -> tuple[Tens
     or, if `hx` is no state but the weights, of one that is packed."""
     packed = not isinstance(rest[1], bool)
     if packed:  # data, batch_sizes, hx, params, ...
-        sizes, (hx, *rest) = hx, rest
-        rest = (*rest, False)
+        sizes, hx, rest = hx, rest[0], (*rest[1:], False)
     params, has_biases, num_layers, dropout, train, bidirectional, batch_first = rest
     first = params[0]
     directions = 2 if bidirectional else 1
