@@ -80,7 +80,8 @@ def max_pool1d_with_indices(
     ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The maxima, and where in a row they stood."""
-    found: Any = F.max_pool1d(
+    pool: Callable[..., Any] = F.max_pool1d
+    found = pool(
         input, kernel_size, stride or None, padding, dilation, ceil_mode, return_indices=True
     )
     return found[0], found[1]
@@ -145,6 +146,8 @@ def nuclear_norm(
     input: Tensor, dim: int | Sequence[int] | bool = (-2, -1), keepdim: bool = False
 ) -> Tensor:
     """The sum of the singular values of a matrix, or of the matrices in two dimensions."""
+    found: Tensor
+    x = tensor_of("nuclear_norm", input)
     if isinstance(dim, bool):  # `nuclear_norm(x, keepdim)`
         keepdim, dim = dim, (-2, -1)
     found: Tensor = tensor_of("nuclear_norm", input).norm("nuc", dim, keepdim)
