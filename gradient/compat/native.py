@@ -146,11 +146,8 @@ def nuclear_norm(
     input: Tensor, dim: int | Sequence[int] | bool = (-2, -1), keepdim: bool = False
 ) -> Tensor:
     """The sum of the singular values of a matrix, or of the matrices in two dimensions."""
-    found: Tensor
-    x = tensor_of("nuclear_norm", input)
-    if isinstance(dim, bool):  # `nuclear_norm(x, keepdim)`
-        keepdim, dim = dim, (-2, -1)
-    found: Tensor = tensor_of("nuclear_norm", input).norm("nuc", dim, keepdim)
+    dims, kept = ((-2, -1), dim) if isinstance(dim, bool) else (dim, keepdim)
+    found: Tensor = tensor_of("nuclear_norm", input).norm("nuc", dims, kept)
     return found
 
 
