@@ -152,9 +152,10 @@ class DataLoader(Generic[B]):
         drop_last: leave out the last batch of an epoch where it is smaller.
         timeout: seconds to wait for a worker's batch; 0 waits as long as the worker lives.
         worker_init_fn: is called in each worker with its number, once.
-        multiprocessing_context: "spawn" (default), "forkserver", "fork" or such a context. Unlike
-            PyTorch's on Linux the default is safe in a program with threads; it needs the dataset
-            to be picklable, and a script to begin its work under `if __name__ == "__main__":`.
+        multiprocessing_context: "spawn", "forkserver", "fork" or such a context. Default "spawn",
+            which is safe in a program with threads; on Linux "fork", as PyTorch's, where spawned
+            workers cannot be: for a dataset that is not picklable, and in a script that does not
+            begin its work under `if __name__ == "__main__":`.
         generator: for the shuffle and the epochs' seeds; default the default generator.
         prefetch_factor: batches that each worker prepares ahead; default 2.
         persistent_workers: keep the workers for the next epoch.
@@ -342,7 +343,7 @@ class DataLoader(Generic[B]):
                 self._pool.drain()
                 return self._pool
             self._pool = None  # one of them died
-        context = self.multiprocessing_context or "spawn"
+        context = self.multiprocessing_context
         if isinstance(context, str):
             methods = multiprocessing.get_all_start_methods()
             if context not in methods:

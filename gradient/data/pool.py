@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import signal
+import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gradient.data import pipe, worker
@@ -39,8 +42,12 @@ class WorkerPool:
         self._processes: list[Any] = []
         payload = (recipe, worker_init_fn)
         # A forked child has the objects already; others get them through the pipe.
-        forked = context.get_start_method() == "fork"
-        packed = None if forked else _packed_payload(payload)
+        packed = None
+        if context is None:
+            context, packed = _chosen_context(payload)
+        elif context.get_start_method() != "fork":
+            packed = _packed_payload(payload)
+        forked = packed is None
         for number in range(num_workers):
             ours, theirs = context.Pipe()
             process = context.Process(
@@ -49,7 +56,10 @@ class WorkerPool:
                 name=f"gradient-data-{number}",
                 daemon=True,
             )
-            process.start()
+            with warnings.catch_warnings():
+                # Python 3.12 warns of threads where a process forks; ours wait for work meanwhile.
+                warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+                process.start()
             theirs.close()
             self._connections.append(ours)
             self._processes.append(process)
@@ -131,6 +141,35 @@ class WorkerPool:
         return DataLoaderError(f"DataLoader: worker process {process.name} {how}{hint}")
 
 
+def _chosen_context(payload: Any) -> tuple[Any, pipe.Packed | None]:
+    """The way to start workers if nobody chose one, and what they are sent."""
+    can_fork = sys.platform == "linux"
+    if can_fork and _would_run_again():
+        return multiprocessing.get_context("fork"), None
+    try:
+        return multiprocessing.get_context("spawn"), _packed_payload(payload)
+    except ArgumentError:
+        if not can_fork:
+            raise
+        return multiprocessing.get_context("fork"), None
+
+
+def _would_run_again() -> bool:
+    """Whether a spawned worker, which imports the script that is running, would begin its work
+    once more: it does not ask for its `__name__`. Or would not find its classes, as those of an
+    interactive session."""
+    script = sys.modules["__main__"]
+    if getattr(script, "__spec__", None) is not None:  # python -m
+        return False
+    path = getattr(script, "__file__", None)
+    if path is None:
+        return True
+    try:
+        return b"__name__" not in Path(path).read_bytes()
+    except OSError:
+        return False
+
+
 def _packed_payload(payload: Any) -> pipe.Packed:
     try:
         return pipe.pack(payload)
@@ -138,7 +177,7 @@ def _packed_payload(payload: Any) -> pipe.Packed:
         raise ArgumentError(
             "DataLoader: the dataset, collate_fn and worker_init_fn must be picklable to be "
             f"sent to worker processes: {error}. Define functions at the top of a module, not as "
-            'lambdas, or give multiprocessing_context="fork" (not where threads are running)'
+            'lambdas, or on Linux leave out multiprocessing_context, or give "fork"'
         ) from error
 
 

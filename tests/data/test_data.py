@@ -756,10 +756,40 @@ def test_workers_end_with_the_epoch_and_with_the_loader():
 
 
 def test_what_cannot_be_sent_to_workers_is_explained():
-    with pytest.raises(ArgumentError, match='must be picklable .* multiprocessing_context="fork"'):
-        list(DataLoader(Unpicklable(), num_workers=1))
+    with pytest.raises(
+        ArgumentError, match="must be picklable .* leave out multiprocessing_context"
+    ):
+        list(DataLoader(Unpicklable(), num_workers=1, multiprocessing_context="spawn"))
     with pytest.raises(ArgumentError, match="must be one of .*spawn.*, got 'threads'"):
         list(DataLoader(range(3), num_workers=1, multiprocessing_context="threads"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not fork safely")
+def test_what_is_not_picklable_is_inherited_by_forked_workers():
+    assert [batch.tolist() for batch in DataLoader(Unpicklable(), num_workers=2)] == [[0], [1], [2]]
+
+
+SCRIPT = """
+import gradient
+from gradient.utils.data import DataLoader, Dataset
+print("begins")
+class Squares(Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return gradient.ones(300, 300).sum() * 0 + i * i
+gradient.ones(600, 600) @ gradient.ones(600, 600)  # its threads run
+print([batch.tolist() for batch in DataLoader(Squares(), 2, num_workers=2)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not fork safely")
+@pytest.mark.parametrize("interactive", [False, True])
+def test_a_script_that_does_not_ask_for_its_name_may_start_workers(tmp_path, interactive):
+    """As PyTorch's users write them: spawned workers would run it again."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    what = ["-c", SCRIPT] if interactive else [str(path)]
+    run = subprocess.run([sys.executable, *what], capture_output=True, text=True, timeout=300)
+    assert run.stdout == "begins\n[[0.0, 1.0], [4.0, 9.0]]\n", run.stderr
 
 
 def test_tensors_cross_between_processes_whole():
@@ -774,10 +804,11 @@ def test_tensors_cross_between_processes_whole():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
-def test_a_script_without_a_main_guard_gets_a_hint(tmp_path):
+def test_a_script_that_spawns_without_a_main_guard_gets_a_hint(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from gradient.data import DataLoader\nlist(DataLoader([1], num_workers=1))\n"
+        "from gradient.data import DataLoader\n"
+        "list(DataLoader([1], num_workers=1, multiprocessing_context='spawn'))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert run.returncode == 1
