@@ -106,12 +106,20 @@ def test_rows_with_nan_and_infinity(method: str, dtype: str) -> None:
 @pytest.mark.parametrize(("rows", "classes"), [(64, 10), (3, 40), (5, 5), (1, 1), (7, 1)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_losses_of_few_numbers(rows: int, classes: int, dtype: str) -> None:
+@pytest.mark.parametrize("layout", ["rows", "columns", "gaps", "repeated"])
+def test_losses_of_few_numbers(rows: int, classes: int, dtype: str, layout: str) -> None:
     """Without ignored targets they take fewer calls than the composed definition."""
     draws = np.random.default_rng(rows)
     logits = (3 * draws.standard_normal((rows, classes))).astype(dtype)
     logits[0, 0], logits[rows // 2, classes // 2] = np.inf, np.nan
     logits[-1] = -np.inf
+    if layout == "repeated":
+        logits = np.broadcast_to(logits[:1], logits.shape)
+    elif layout != "rows":
+        held = np.zeros((classes, rows) if layout == "columns" else (rows, 2 * classes), dtype)
+        place = held.T if layout == "columns" else held[:, ::2]
+        place[...] = logits
+        logits = place
     target, g = draws.integers(0, classes, rows), draws.standard_normal(rows).astype(dtype)
     cpu, bare = backends.get("cpu"), BareBackend()
     kept = logits.copy()

@@ -278,7 +278,7 @@ def _grad_of_few(
     if g.dtype != dtype or high.dtype != dtype or log_sum.dtype != dtype:
         return None
     rows, classes = logits.shape
-    p = logits - high.reshape(-1, 1)
+    p = np.subtract(logits, high.reshape(-1, 1), order="C")  # `flat` is its memory
     np.subtract(p, log_sum.reshape(-1, 1), p)
     np.exp(p, p)
     places, flat = target + np.arange(0, rows * classes, classes), p.reshape(-1)
