@@ -11,7 +11,7 @@ import pytest
 
 import gradient
 from gradient import backends
-from gradient.backends.numpy import gemm, kernels, linear, threads
+from gradient.backends.numpy import backend, blas, gemm, kernels, linear, threads
 
 pytestmark = pytest.mark.cpu_only
 
@@ -56,6 +56,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no kernels for this processor")
     for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
         monkeypatch.setattr(gemm, name, 0)
+    monkeypatch.setattr(blas, "ONE_THREAD", 0)  # up to which a product is NumPy's at once
+    monkeypatch.setattr(backend, "SMALL", 0)
 
 
 @pytest.fixture
@@ -84,6 +86,17 @@ def test_layouts(sizes: tuple[int, int, int], first: str, second: str, rng: Any)
     a, b = LAYOUTS[first](draw(rng, m, k)), LAYOUTS[second](draw(rng, k, n))
     assert gemm.takes(a, b)
     check(be.matmul(a, b), a, b)
+
+
+def test_fields_of_records(rng: Any) -> None:
+    """Their numbers are 5 bytes apart, or their rows 4 n + 1."""
+    x, weight = draw(rng, 14, 40), draw(rng, 33, 40)
+    for field in (("value", "f4"), ("value", "f4", (40,))):
+        records = np.zeros((14, 40)[: 4 - len(field)], [("flag", "i1"), field])
+        records["value"] = x
+        check(be.matmul(records["value"], weight.T), x, weight.T)
+        check(be.linear(records["value"], weight), x, weight.T)
+        check(be.matmul(weight, records["value"].T), weight, x.T)
 
 
 @pytest.mark.parametrize("blocks", [(12, 32), (24, 96), (36, 64)])
@@ -152,6 +165,7 @@ def test_heads_and_expanded_batches(rng: Any) -> None:
 def test_nothing_to_multiply() -> None:
     for a, b in [((0, 5), (5, 3)), ((5, 0), (0, 3)), ((5, 3), (3, 0)), ((0, 5, 3), (3, 4))]:
         x, y = np.ones(a, np.float32), np.ones(b, np.float32)
+        assert not gemm.takes(x, y)
         np.testing.assert_array_equal(be.matmul(x, y), np.matmul(x, y))
     with pytest.raises(gradient.errors.GradientError):
         gradient.ones(20, 30) @ gradient.ones(31, 40)

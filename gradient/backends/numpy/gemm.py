@@ -58,7 +58,7 @@ def takes(a: Any, b: Any) -> bool:
         _is_matrix(a)
         and _is_matrix(b)
         and a.shape[-1] == b.shape[-2]
-        and b.size > 0
+        and min(a.size, b.size) > 0
         and _is_worth(a.shape[-2], max(a.size, b.size // b.shape[-1] * a.shape[-2]), b.shape[-1])
     )
 
@@ -76,8 +76,15 @@ def takes_linear(x: Any, weight: Any, bias: np.ndarray | None) -> bool:
 
 
 def _is_matrix(x: Any) -> bool:
-    """Whether the kernel reads such an array, of one matrix or several."""
-    return type(x) is np.ndarray and x.dtype == float32.numpy and x.ndim > 1 and min(x.strides) >= 0
+    """Whether the kernel reads such an array, of one matrix or several. Numbers that are no whole
+    ones apart, such as a field's of records, are not aligned."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype == float32.numpy
+        and x.ndim > 1
+        and min(x.strides) >= 0
+        and x.flags.aligned
+    )
 
 
 def _is_worth(rows: int, size: int, columns: int) -> bool:
