@@ -65,6 +65,17 @@ def test_copies_by_numpy(started: list[Any]) -> None:
     assert not started
 
 
+def test_copies_to_places_in_any_layout() -> None:
+    x = drawn(6, 7, 32)
+    for layout in (lambda y: y, lambda y: y[::-1], lambda y: y[..., ::-1], lambda y: y[:, ::-1]):
+        place = layout(np.zeros_like(x))
+        if (found := copies.launch(x, place)) is None:
+            place[...] = x  # by NumPy
+        else:
+            threads.parallel_for(*found)
+        assert np.array_equal(place, x)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
 def test_concatenations(axis: int, started: list[Any]) -> None:
     be = backends.get("cpu")

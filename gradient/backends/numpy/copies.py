@@ -152,7 +152,7 @@ def _runs(
     for n, s, t in zip(shape, source, place, strict=True):
         if n == 1:
             continue
-        if s < 0 or s % itemsize or t % itemsize:
+        if min(s, t) < 0 or s % itemsize or t % itemsize:
             return None
         s, t = s // itemsize, t // itemsize
         if merged and merged[-1][1:] == (s * n, t * n):
