@@ -167,6 +167,25 @@ def test_attention_over_keys_at_infinity() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_attention_over_arrays_that_repeat(axis: int) -> None:
+    """In results that lie as such arrays do, numbers of a row would not be neighbours."""
+    whole = np.random.default_rng(0).standard_normal((5, 2, 4, 64, 16))
+    part = whole.take([0], axis + 1)
+    strides = [0 if i == axis else stride for i, stride in enumerate(part.strides[1:])]
+    g, q, k, v, plain = np.lib.stride_tricks.as_strided(  # writable, unlike `np.broadcast_to`
+        part, whole.shape, (part.strides[0], *strides)
+    )
+    copied = [x.copy() for x in (q, k, v)]
+    be = backends.get("cpu")
+    got, expected = be.attention(q, k, v), BareBackend().attention(*copied)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, 1e-12, 1e-12)
+    expected = BareBackend().attention_grad(g, *copied, plain, *expected[1:])
+    for a, b in zip(be.attention_grad(g, q, k, v, plain, *got[1:]), expected, strict=True):
+        np.testing.assert_allclose(a, b, 1e-12, 1e-12)
+
+
 def normal(*shape: int) -> gradient.Tensor:
     return gradient.randn(*shape, dtype=gradient.float64, requires_grad=True)
 

@@ -39,7 +39,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         q, k, v = map(_heads, (q, k, v))
         b, heads = k.shape[:2]
         # In q's memory order: where q's heads are a transposed view, merging them again is free.
-        out = np.empty_like(q, shape=(*q.shape[:3], v.shape[3]), subok=False)
+        out = _like(q, v.shape[3])
         high, log_sum = np.empty((2, *q.shape[:3]), q.dtype)
         threads.parallel_for(
             attention.attention, b * heads, 1,
@@ -70,9 +70,9 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
 
         q, k, v, out = map(_heads, (q, k, v, out))
         if g.strides != out.strides:  # one layout less to compile for
-            g = np.positive(g, out=np.empty_like(out))
+            g = np.positive(g, out=_like(out, out.shape[3]))
         b, heads = k.shape[:2]
-        gq, gk, gv = (np.empty_like(x, subok=False) for x in (q, k, v))
+        gq, gk, gv = (_like(x, x.shape[3]) for x in (q, k, v))
         threads.parallel_for(
             attention.attention_grad, b * heads, 1,
             g, q, k, v, out,
@@ -114,6 +114,13 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
 def _heads(x: np.ndarray) -> np.ndarray:
     """`x` as it is, where its rows are contiguous: numba would compile for each other layout."""
     return x if x.strides[-1] == x.itemsize and x.flags.behaved else np.array(x, order="C")
+
+
+def _like(x: np.ndarray, columns: int) -> np.ndarray:
+    """An array for results in x's memory order, of so many columns, whose rows are contiguous as
+    kernels write them: along an axis on which `x` repeats, NumPy would have neighbours instead."""
+    out = np.empty_like(x, shape=(*x.shape[:3], columns), subok=False)
+    return out if out.strides[-1] == out.itemsize else np.empty(out.shape, out.dtype)
 
 
 def _options(
