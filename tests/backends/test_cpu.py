@@ -186,6 +186,27 @@ def test_attention_over_arrays_that_repeat(axis: int) -> None:
         np.testing.assert_allclose(a, b, 1e-12, 1e-12)
 
 
+@pytest.mark.slow
+def test_attention_of_vectors_of_two_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As float64 has them on ARM: keys behind the last that a causal row sees have no gradient."""
+    monkeypatch.setenv("GRADIENT_CPU", "plain")
+    code = """
+import numpy as np
+from gradient import backends
+from gradient.backends.numpy import attention
+from gradient.backends.options import AttentionOptions
+
+attention.MIN_ROWS = attention.MIN_SCORES = 1
+be, causal = backends.get("cpu"), AttentionOptions(1.0, True)
+for t in (1, 5, 33):
+    q, k, v = (np.ones((1, 1, n, 8)) for n in (t, t + 6, t + 6))
+    out, high, log_sum = be.attention(q, k, v, None, causal)
+    for gradient in be.attention_grad(out, q, k, v, out, high, log_sum, None, causal)[1:]:
+        print((gradient[:, :, t:] == 0).all() and np.abs(gradient).max() < 99)
+"""
+    assert python(code).split() == ["True"] * 6
+
+
 def normal(*shape: int) -> gradient.Tensor:
     return gradient.randn(*shape, dtype=gradient.float64, requires_grad=True)
 

@@ -333,7 +333,8 @@ def attention_grad(
                     seen, last_column = first - window + 1, min(s, last)
                 begin = first_column(seen, last_column, p)
                 columns = last_column - begin
-                wide = padded(columns, p)
+                c4 = (columns + 3) // 4 * 4  # of p and gp, whose columns are taken by fours
+                wide = max(padded(columns, p), c4)
                 copy_rows(q[batch, h, first:last], scale, q_rows, d_row)
                 copy_rows(g[batch, h, first:last], one, g_rows, e_row)
                 product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row, m, d, wide, False)
@@ -365,7 +366,6 @@ def attention_grad(
                             slope[i] = kept(slope[i], visible[i])
                     put_outside(p, r * s_row, wide, start_at, stop_at, nothing)
                     put_outside(gp, r * s_row, wide, start_at, stop_at, nothing)
-                c4 = (columns + 3) // 4 * 4
                 product(p, 1, s_row, g_rows, e_row, gv_rows[begin * e_row :], e_row,
                         c4, rows, e_row, True)  # fmt: skip
                 product(gp, 1, s_row, q_rows, d_row, gk_rows[begin * d_row :], d_row,
