@@ -74,18 +74,13 @@ def pack_rows(a, at, row, column, m, count, beyond, out, to):
                     q += 1
         return
     for i in range(0, m, ROWS):
-        place, p = to + i // ROWS * size, 0
-        if column == 1 and i + WIDTH <= beyond:
-            while p + WIDTH <= count:
-                transpose(a, at + i * row + p, row, out, place + p * ROWS, ROWS)
-                p += WIDTH
-        while p < count:
+        place = to + i // ROWS * size
+        for p in range(count):
             for r in range(ROWS):
                 if i + r < m:
                     out[place + p * ROWS + r] = a[at + (i + r) * row + p * column]
                 else:
                     out[place + p * ROWS + r] = 0
-            p += 1
 
 
 @ordered_subroutine
