@@ -9,7 +9,7 @@ from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.gradients import grad_of, with_weight_decay
 from gradient.optim.masters import has_master, state_dtype, stepped
-from gradient.optim.numbers import changing, rate
+from gradient.optim.numbers import changing, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
@@ -83,7 +83,8 @@ class Adam(Optimizer):
                 self._amsgrad_update(p, group)
             return
 
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = setting(group, "betas", 0), setting(group, "betas", 1)
+        weight_decay = setting(group, "weight_decay")
 
         def count(p: Tensor) -> tuple[int, Any, bool]:
             step = self.state[p]["step"]
@@ -101,10 +102,10 @@ class Adam(Optimizer):
                     arrays([self.state[p]["exp_avg_sq"] for p in batch]),
                     AdamWOptions(
                         lr=rate(group),
-                        beta1=float(beta1),
-                        beta2=float(beta2),
+                        beta1=beta1,
+                        beta2=beta2,
                         eps=group["eps"],
-                        weight_decay=group["weight_decay"],
+                        weight_decay=weight_decay,
                         step=step,
                         decoupled=group["decoupled_weight_decay"],
                         maximize=group["maximize"],

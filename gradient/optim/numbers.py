@@ -23,7 +23,7 @@ have for it."""
 
 class _Listeners(threading.local):
     listener: Listener | None = None
-    groups: list[Group] | None = None
+    read: list[tuple[Group, str]] | None = None
 
 
 _local = _Listeners()
@@ -49,9 +49,27 @@ def rate(group: Group) -> float:
 
 
 def _lr(group: Group) -> float:
-    if _local.groups is not None:
-        _local.groups.append(group)
-    return float(group["lr"])
+    return _setting(group, "lr")
+
+
+def setting(group: Group, name: str, index: int | None = None) -> float:
+    """Another number of a group, or one of a pair, which a schedule may change: a momentum."""
+    return changing(_setting, group, name, index)
+
+
+def _setting(group: Group, name: str, index: int | None = None) -> float:
+    if _local.read is not None:
+        _local.read.append((group, name))
+    return float(group[name] if index is None else group[name][index])
+
+
+def has_momentum(group: Group) -> bool:
+    """Whether a group's momentum is not 0."""
+    return changing(_has_momentum, group)
+
+
+def _has_momentum(group: Group) -> bool:
+    return _setting(group, "momentum") != 0
 
 
 def shrinking(group: Group) -> float:
@@ -73,13 +91,13 @@ def listening(listener: Listener) -> Iterator[None]:
         _local.listener = before
 
 
-def groups_read(compute: Callable[[], Any]) -> list[Group]:
-    """The groups whose learning rate a computation reads."""
+def settings_read(compute: Callable[[], Any]) -> list[tuple[Group, str]]:
+    """The groups, and the names of their numbers, that a computation reads by these functions."""
     listener, _local.listener = _local.listener, None
-    found: list[Group] = []
-    _local.groups = found
+    found: list[tuple[Group, str]] = []
+    _local.read = found
     try:
         compute()
     finally:
-        _local.listener, _local.groups = listener, None
+        _local.listener, _local.read = listener, None
     return found

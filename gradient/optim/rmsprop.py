@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from gradient.checks import Limits, number, pair
 from gradient.optim.gradients import descent, grad_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
-from gradient.optim.numbers import rate
+from gradient.optim.numbers import has_momentum, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -62,7 +62,9 @@ class RMSprop(Optimizer):
 
     def update(self, params: list[Tensor], group: Group) -> None:
         buffers = ["square_avg"]
-        if group["momentum"] > 0:
+        with_momentum = has_momentum(group)
+        momentum, weight_decay = setting(group, "momentum"), setting(group, "weight_decay")
+        if with_momentum:
             buffers.append("momentum_buffer")
         if group["centered"]:
             buffers.append("grad_avg")
@@ -80,7 +82,7 @@ class RMSprop(Optimizer):
                     arrays(weights),
                     arrays([grad_of(p) for p in batch]),
                     states("square_avg"),
-                    states("momentum_buffer") if group["momentum"] > 0 else None,
+                    states("momentum_buffer") if with_momentum else None,
                     states("grad_avg") if group["centered"] else None,
                     None if found_inf is None else states("step"),
                     found_inf,
@@ -88,8 +90,8 @@ class RMSprop(Optimizer):
                     lr=rate(group),
                     alpha=group["alpha"],
                     eps=group["eps"],
-                    weight_decay=group["weight_decay"],
-                    momentum=group["momentum"],
+                    weight_decay=weight_decay,
+                    momentum=momentum,
                     maximize=group["maximize"],
                 )
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from gradient.checks import Limits, Relation, number
 from gradient.optim.gradients import grad_of, with_weight_decay
 from gradient.optim.masters import has_master, state_dtype, stepped
-from gradient.optim.numbers import changing, rate
+from gradient.optim.numbers import changing, has_momentum, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -76,7 +76,8 @@ class SGD(Optimizer):
         return not any(group["momentum"] and group["dampening"] for group in self.param_groups)
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        with_momentum = group["momentum"] != 0
+        with_momentum = has_momentum(group)
+        momentum, weight_decay = setting(group, "momentum"), setting(group, "weight_decay")
 
         def kind(p: Tensor) -> tuple[bool, bool]:
             first = with_momentum and self.state[p].get("momentum_buffer") is None
@@ -96,9 +97,9 @@ class SGD(Optimizer):
                     buffers and arrays(buffers),
                     *([arrays(batch)] if masters else []),
                     lr=rate(group),
-                    momentum=group["momentum"],
+                    momentum=momentum,
                     dampening=group["dampening"],
-                    weight_decay=group["weight_decay"],
+                    weight_decay=weight_decay,
                     nesterov=group["nesterov"],
                     maximize=group["maximize"],
                     first=first,

@@ -17,7 +17,7 @@ from gradient.backends.options import AdamWOptions
 from gradient.backends.recording_backend import value_of
 from gradient.optim import Optimizer
 from gradient.optim.masters import MASTER
-from gradient.optim.numbers import groups_read
+from gradient.optim.numbers import settings_read
 from gradient.plan.calls import HostNumber, mapped
 from gradient.plan.errors import PlanError
 from gradient.tensor import Tensor
@@ -32,15 +32,15 @@ DRAWS = ("philox", "uniform", "normal", "integers", "dropout")
 class Computed:
     """A number that an optimiser computes (`gradient.optim.numbers`), and how to compute it again.
 
-    `name` is its name in the plan, where a call has it: `kind` and a number. `groups` are the
-    parameter groups whose learning rate it depends on; `keeps` is the state, and the key in it,
-    that it becomes the value of.
+    `name` is its name in the plan, where a call has it: `kind` and a number. `settings` are the
+    parameter groups, and the names in them, that it depends on; `keeps` is the state, and the key
+    in it, that it becomes the value of.
     """
 
     kind: str
     value: Any
     compute: Callable[[], Any]
-    groups: list[dict[str, Any]]
+    settings: list[tuple[dict[str, Any], str]]
     name: str | None = None
     keeps: tuple[dict[str, Any], str] | None = None
 
@@ -48,7 +48,10 @@ class Computed:
 class Readers:
     """The owners of changing numbers, in their state when a recording begins."""
 
-    def __init__(self, living: Iterable[Generator], optimizers: Iterable[Optimizer]):
+    def __init__(
+        self, living: Iterable[Generator], optimizers: Iterable[Optimizer], device: str = "cpu"
+    ):
+        self._on_host = device == "cpu"
         self.starts = [(generator, generator.offset) for generator in living]
         self._seeded, self._asked = generators.seeded.times, generators.seeded.asked
         self.owners: list[Generator | Optimizer] = []
@@ -95,9 +98,12 @@ class Readers:
 
     def listen(self, kind: str, value: Any, compute: Callable[[], Any]) -> Any:
         """Note a number that an optimiser has computed; it is recognised later by identity."""
+        read = settings_read(compute)
+        if not self._on_host and any(name != "lr" for _, name in read):
+            return value  # kernels of graphs take no others: the plan is recorded anew for them
         if isinstance(value, float):
             value *= 1.0  # an object of its own
-        made = Computed(kind, value, compute, groups_read(compute))
+        made = Computed(kind, value, compute, read)
         self.computed.append(made)
         self._by_id[id(value)] = made
         return value
@@ -112,8 +118,7 @@ class Readers:
         return HostNumber(found.name, x)
 
     def _depend(self, found: Computed) -> None:
-        for group in found.groups:
-            self.live.add((id(group), "lr"))
+        self.live.update((id(group), name) for group, name in found.settings)
 
     def _place(self, op: str, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
         """Whose numbers at (key, offset) are drawn, and how far from where that one began."""

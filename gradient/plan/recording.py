@@ -170,7 +170,7 @@ class _Run:
     def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
         self.backend, self.inputs = backend, inputs
         found = [x for x in _living(optimizers) if "state" in vars(x)]
-        self.readers = Readers(_living(generators), found)
+        self.readers = Readers(_living(generators), found, backend.device)
         self.recorder = Recorder(backend, strict, self.readers.named)
         host = {
             id(value)

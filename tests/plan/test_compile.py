@@ -141,6 +141,44 @@ def test_optimisers_and_rates_that_change_at_each_step(make_optimizer: Any) -> N
     assert made[0].recompiles <= 1, made[0].explain()
 
 
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lambda p: optim.Adam(p, lr=0.01, weight_decay=0.1),
+        lambda p: optim.AdamW(p, lr=0.01),
+        lambda p: optim.RMSprop(p, lr=0.01, momentum=0.9),
+    ],
+)
+def test_schedules_of_momentum_and_weight_decay(make_optimizer: Any) -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        gradient.manual_seed(0)
+        model = mlp()
+        optimizer = make_optimizer(model.parameters())
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=16)
+
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        each, losses, group = wrap(step), [], optimizer.param_groups[0]
+        for i, (x, y) in enumerate(batches(False, 14)):
+            group["weight_decay"] = 0.01 * i
+            if i >= 9 and group.get("momentum") and not group.get("nesterov"):
+                group["momentum"] = 0.0  # another plan: no buffers
+            losses.append(each(x, y).item())
+            schedule.step()
+        if wrap is not eager:
+            assert each.recompiles <= 1, each.explain()  # type: ignore[attr-defined]
+        return [losses, [p.tolist() for p in model.parameters()]]
+
+    assert run(compiled) == run(eager)
+
+
 def rolled_back(optimizer: optim.Optimizer, saved: Any) -> None:
     optimizer.load_state_dict(saved)
 
