@@ -132,6 +132,7 @@ def _record(
                     f"{cls.__name__}.forward: a view was marked dirty; give it a clone"
                 )
             result.node, tensors[i] = tensor.node, result
+    ctx._constant = ctx._dirty = ()  # they would live as long as the graph, which is theirs, too
     return tensors
 
 

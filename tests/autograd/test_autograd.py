@@ -1064,6 +1064,31 @@ def test_a_function_that_writes_its_argument(device):
         Double.apply(double(2, device=device))
 
 
+@pytest.mark.parametrize("mark", ["mark_dirty", "mark_non_differentiable"])
+def test_a_function_holds_no_tensor_that_it_marked(mark):
+    class Marked(Function):
+        @staticmethod
+        def forward(ctx, a):
+            values = a.mul_(2) if mark == "mark_dirty" else a.argmax(-1)
+            getattr(ctx, mark)(values)
+            return a * 1, values
+
+        @staticmethod
+        def backward(ctx, g, unused):
+            return g
+
+    gc.collect()
+    gc.disable()
+    try:
+        out, marked = Marked.apply(double(2, 3) * 1)
+        kept = weakref.ref(marked.array)
+        del marked
+        assert kept() is None
+        out.sum().backward()
+    finally:
+        gc.enable()
+
+
 def test_a_function_with_a_gradient_of_the_wrong_shape(device):
     class Wrong(Cube):
         @staticmethod

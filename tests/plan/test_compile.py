@@ -225,6 +225,40 @@ def test_an_optimiser_that_reads_values_says_so() -> None:
         assert losses_of(mlp, optim.Adafactor, gradient.compile, 3) == expected
 
 
+class Counted(gradient.autograd.Function):
+    """Twice the argument, in place, and where its maxima are."""
+
+    @staticmethod
+    def forward(ctx: Any, x: gradient.Tensor) -> Any:
+        at = x.mul_(2).argmax(-1)
+        ctx.mark_dirty(x)
+        ctx.mark_non_differentiable(at)
+        return x, at
+
+    @staticmethod
+    def backward(ctx: Any, g: gradient.Tensor, unused: gradient.Tensor) -> gradient.Tensor:
+        return 2 * g
+
+
+def test_a_function_that_marks_tensors_is_replayed_where_the_loss_keeps_its_graph() -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        gradient.manual_seed(0)
+        model = mlp()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+            loss = F.cross_entropy(Counted.apply(model(x) * 1)[0], y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        each = wrap(step)
+        return [each(x, y).item() for x, y in batches(False, 8)]
+
+    assert run(compiled) == run(eager)
+
+
 @pytest.mark.parametrize("zero", ["inside", "outside", "never"])
 @pytest.mark.parametrize("options", [{"clip": False}, {"autocast": True}], ids=str)
 def test_gradients_accumulate_and_are_dropped(zero: str, options: dict[str, Any]) -> None:
