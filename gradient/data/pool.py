@@ -136,7 +136,10 @@ class WorkerPool:
         if code == -signal.SIGKILL:
             hint = " (out of memory?)"
         elif code == 1:
-            hint = '. A script that starts workers must do so under if __name__ == "__main__":'
+            hint = (
+                '. A script that starts workers must do so under if __name__ == "__main__":, and a '
+                'program from standard input must give multiprocessing_context="fork"'
+            )
         self.close()
         return DataLoaderError(f"DataLoader: worker process {process.name} {how}{hint}")
 

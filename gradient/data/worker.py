@@ -21,6 +21,12 @@ from gradient.errors import DataLoaderError
 
 __all__ = ["WorkerInfo", "get_worker_info"]
 
+IMPORTABLE = (
+    "fix: define the dataset and its functions in a module, or in a script above its "
+    'if __name__ == "__main__": (a worker imports them, which it cannot from a notebook or from '
+    'python -c), or give multiprocessing_context="fork"'
+)
+
 #: The message that ends a worker at once.
 STOP = ("stop",)
 
@@ -112,6 +118,8 @@ class Worker:
         except Exception as error:
             where = f"while starting DataLoader worker process {self.number}"
             self._failure = Failure.of(error, where)
+            if isinstance(error, (AttributeError, ImportError)):
+                self._failure.text += IMPORTABLE
 
     def serve(self, message: tuple[Any, ...]) -> Any:
         """The answer to a message; None to one that has none."""

@@ -815,6 +815,26 @@ def test_a_script_that_spawns_without_a_main_guard_gets_a_hint(tmp_path):
     assert 'must do so under if __name__ == "__main__":' in run.stderr
 
 
+@pytest.mark.parametrize("context", ["spawn", "fork"])
+def test_a_dataset_that_no_worker_can_import(context):
+    program = textwrap.dedent(
+        f"""
+        from gradient.data import DataLoader, Dataset
+        class Own(Dataset):
+            __len__ = lambda self: 2
+            __getitem__ = lambda self, i: i
+        loader = DataLoader(Own(), num_workers=1, multiprocessing_context="{context}")
+        print([batch.tolist() for batch in loader])
+        """
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if context == "fork":
+        assert run.stdout == "[[0], [1]]\n", run.stderr
+    else:
+        assert "Can't get attribute 'Own'" in run.stderr
+        assert "fix: define the dataset" in run.stderr.splitlines()[-1]
+
+
 def test_workers_do_not_outlive_a_killed_program(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
