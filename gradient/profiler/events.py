@@ -97,13 +97,13 @@ class FunctionEventAvg(Timed):
     stack: list[str] = field(default_factory=list)
     is_user_annotation: bool = False
 
-    def add(self, event: FunctionEvent) -> None:
+    def add(self, event: FunctionEvent, row_of: Callable[[FunctionEvent], Any]) -> None:
         self.count += 1
         self.self_cpu_time_total += event.self_cpu_time_total
-        around = event.cpu_parent
-        while around is not None and around.name != event.name:
+        around, own = event.cpu_parent, row_of(event)
+        while around is not None and row_of(around) != own:
             around = around.cpu_parent
-        if around is None:  # a call within one of the same name is counted with that
+        if around is None:  # a call within one of the same row is counted with that
             self.cpu_time_total += event.cpu_time_total
 
 
@@ -119,22 +119,25 @@ class EventList(list[Row], Generic[Row]):
         self, group_by_input_shape: bool = False, group_by_stack_n: int = 0
     ) -> EventList[FunctionEventAvg]:
         """One row a name, in the order in which they came first."""
+
+        def row_of(event: FunctionEvent) -> tuple[str, ...]:
+            shapes = repr(event.input_shapes) if group_by_input_shape else ""
+            return event.name, shapes, *event.stack[:group_by_stack_n]
+
         found: dict[Any, FunctionEventAvg] = {}
         for event in self:
             if not isinstance(event, FunctionEvent):
                 continue
-            shapes = repr(event.input_shapes) if group_by_input_shape else ""
-            stack = event.stack[:group_by_stack_n]
             row = found.setdefault(
-                (event.name, shapes, *stack),
+                row_of(event),
                 FunctionEventAvg(
                     event.name,
                     input_shapes=event.input_shapes if group_by_input_shape else [],
-                    stack=stack,
+                    stack=event.stack[:group_by_stack_n],
                     is_user_annotation=event.is_user_annotation,
                 ),
             )
-            row.add(event)
+            row.add(event, row_of)
         return EventList(found.values())
 
     def total_average(self) -> FunctionEventAvg:

@@ -20,6 +20,7 @@ from gradient.profiler import (
     schedule,
     tensorboard_trace_handler,
 )
+from gradient.profiler.events import EventList, FunctionEvent
 
 
 def counts(prof: Any) -> dict[str, int]:
@@ -196,3 +197,13 @@ def test_calls_of_both_parts_of_a_replayed_module():
             model(x).sum().backward()
     made = counts(prof)
     assert made["linear"] == 1 and made["numpy.matmul"] == 2
+
+
+def test_a_call_within_one_of_its_name_is_counted_with_that_in_its_row_alone():
+    outer = FunctionEvent("matmul", 0.0, 1, end=10.0)
+    inner = FunctionEvent("matmul", 2.0, 1, outer, end=8.0, input_shapes=[[2, 3], [3, 2]])
+    outer.cpu_children.append(inner)
+    (row,) = EventList([outer, inner]).key_averages()
+    assert (row.count, row.cpu_time_total, row.self_cpu_time_total) == (2, 10, 10)
+    rows = EventList([outer, inner]).key_averages(group_by_input_shape=True)
+    assert [(row.cpu_time_total, row.self_cpu_time_total) for row in rows] == [(10, 4), (6, 6)]
