@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.backends.options import ConvolutionOptions
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, one_dtype
@@ -160,6 +161,7 @@ def conv_transpose3d(
     return _conv_transpose("conv_transpose3d", 3, input, weight, bias, *options)
 
 
+@autocasts("lower_precision")
 def _conv_transpose(
     op: str,
     spatial: int,

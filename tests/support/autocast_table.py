@@ -54,6 +54,10 @@ NARROW: dict[str, Row] = {
     "conv3d": functional("conv3d", [1, 2, 3, 3, 3], [2, 2, 2, 2, 2]),
     "conv_transpose1d": functional("conv_transpose1d", [2, 3, 5], [3, 3, 2]),
     "conv_transpose2d": functional("conv_transpose2d", IMAGE, KERNEL),
+    "conv2d[bias]": functional("conv2d", IMAGE, KERNEL, [3]),
+    "conv_transpose1d[bias]": functional("conv_transpose1d", [2, 3, 5], [3, 3, 2], [3]),
+    "conv_transpose2d[bias]": functional("conv_transpose2d", IMAGE, KERNEL, [3]),
+    "conv_transpose3d[bias]": functional("conv_transpose3d", [1, 2, 3, 3, 3], [2, 2, 2, 2, 2], [2]),
     "prelu": functional("prelu", M, [1]),
     "attention": functional("scaled_dot_product_attention", *[[1, 1, 4, 4]] * 3),
 }
