@@ -433,3 +433,25 @@ def test_the_scale_moves_as_in_pytorch():
             rows.append([scaler.get_scale(), *p.tolist(), scaler.state_dict()["_growth_tracker"]])
         histories.append(rows)
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, gradient.compile], ids=["eager", "compiled"])
+def test_convolutions_with_a_bias_follow_one_another(device, wrap):
+    gradient.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding="same"),
+        nn.ConvTranspose2d(4, 4, 2, 2), nn.ConvTranspose2d(4, 2, 1), nn.Conv2d(2, 1, 1),
+    ).to(device)  # fmt: skip
+
+    def step(x):
+        with on(device):
+            out = model(x)
+        model.zero_grad()
+        out.float().square().mean().backward()
+        return out.detach()
+
+    run = wrap(step)
+    for _ in range(4):
+        out = run(gradient.randn(2, 3, 8, 8, device=device))
+    assert out.dtype is gradient.bfloat16 and out.shape == (2, 1, 8, 8)
+    assert {p.grad.dtype for p in model.parameters()} == {gradient.float32}

@@ -79,6 +79,7 @@ def conv3d(
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@autocasts("lower_precision")
 def _conv(
     op: str,
     spatial: int,

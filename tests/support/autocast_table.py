@@ -26,6 +26,16 @@ def wide(row: Row) -> Row:
     return lambda lib, draw: row(lib, draw.wide)
 
 
+def after_its_like(name: str, x: list[int], *parameters: list[int]) -> Row:
+    """`nn.functional.NAME` of what it gave itself: of autocast's dtype, beside the parameters'."""
+
+    def row(lib: Any, draw: Any) -> Any:
+        layer, given = getattr(lib.nn.functional, name), _drawn(draw, parameters)
+        return layer(layer(draw(*x), *given), *given)
+
+    return row
+
+
 def _drawn(draw: Any, shapes: Any) -> list[Any]:
     return [draw(*x) if isinstance(x, list) else x for x in shapes]
 
@@ -58,6 +68,18 @@ NARROW: dict[str, Row] = {
     "conv_transpose1d[bias]": functional("conv_transpose1d", [2, 3, 5], [3, 3, 2], [3]),
     "conv_transpose2d[bias]": functional("conv_transpose2d", IMAGE, KERNEL, [3]),
     "conv_transpose3d[bias]": functional("conv_transpose3d", [1, 2, 3, 3, 3], [2, 2, 2, 2, 2], [2]),
+    **{
+        f"{name}[of its like]": after_its_like(name, *shapes)
+        for name, *shapes in (
+            ("linear", M, M, V),
+            ("conv1d", [2, 3, 5], [3, 3, 2], [3]),
+            ("conv2d", [2, 3, 5, 5], [3, 3, 2, 2], [3]),
+            ("conv3d", [1, 2, 3, 3, 3], [2, 2, 2, 2, 2], [2]),
+            ("conv_transpose1d", [2, 3, 5], [3, 3, 2], [3]),
+            ("conv_transpose2d", [2, 3, 5, 5], [3, 3, 2, 2], [3]),
+            ("conv_transpose3d", [1, 2, 3, 3, 3], [2, 2, 2, 2, 2], [2]),
+        )
+    },
     "prelu": functional("prelu", M, [1]),
     "attention": functional("scaled_dot_product_attention", *[[1, 1, 4, 4]] * 3),
 }
