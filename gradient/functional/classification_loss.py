@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 
+@autocasts("float32")
 @takes_retired_arguments
 @composite
 def cross_entropy(

@@ -107,7 +107,16 @@ LOSSES: dict[str, Row] = {
     "cosine_embedding_loss": functional("cosine_embedding_loss", M, M, V),
     "triplet_margin_loss": functional("triplet_margin_loss", M, M, M),
     "cross_entropy": lambda lib, draw: lib.nn.functional.cross_entropy(draw(4, 4), draw.index(4)),
+    "cross_entropy[weight]": lambda lib, draw: lib.nn.functional.cross_entropy(
+        draw(4, 4), draw.index(4), weight=draw.wide(4)
+    ),
+    "cross_entropy[weight, soft]": lambda lib, draw: lib.nn.functional.cross_entropy(
+        draw(4, 4), draw.wide(4, 4), weight=draw.wide(4), label_smoothing=0.1
+    ),
     "nll_loss": lambda lib, draw: lib.nn.functional.nll_loss(draw(4, 4), draw.index(4)),
+    "nll_loss[weight]": lambda lib, draw: lib.nn.functional.nll_loss(
+        draw(4, 4), draw.index(4), weight=draw.wide(4)
+    ),
     "multi_margin_loss": lambda lib, draw: lib.nn.functional.multi_margin_loss(
         draw(4, 4), draw.index(4)
     ),
