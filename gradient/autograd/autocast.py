@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
 
 Policy = Literal[
-    "lower_precision", "lower_precision_on_gpu", "float32", "float32_on_gpu", "widest_on_gpu"
-]
+    "lower_precision", "lower_precision_on_gpu", "float32", "float32_on_gpu", "widest",
+    "widest_on_gpu",
+]  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FLOAT32 = float32.numpy
@@ -81,7 +82,7 @@ def wanted(policy: Policy, backend: Backend, dtypes: Iterable[Any]) -> np.dtype 
         return None
     if policy.startswith("lower_precision"):
         return dtype.numpy
-    return FLOAT32 if policy != "widest_on_gpu" or FLOAT32 in dtypes else None
+    return FLOAT32 if not policy.startswith("widest") or FLOAT32 in dtypes else None
 
 
 def casts(dtype: Any, target: np.dtype) -> bool:
