@@ -14,7 +14,6 @@ FILES = {
     "gradient.nn.attention": "gradient.compat.attention",
     "gradient.nn.functional": "gradient.compat.nn_functional",
     "gradient.nn.init": "gradient.compat.init",
-    "gradient.nn.parameter": "gradient.nn.uninitialized",
     "gradient.utils.data": "gradient.compat.sampler",
 }
 """Modules, and the files of names that each of them lacks."""
@@ -24,11 +23,14 @@ NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss"
 
 DISTRIBUTIONS = (
     "bernoulli", "beta", "binomial", "cauchy", "chi2", "dirichlet", "exponential",
-    "fishersnedecor", "geometric", "gumbel", "half_cauchy", "half_normal", "independent",
+    "fishersnedecor", "generalized_pareto", "geometric", "gumbel", "half_cauchy", "half_normal",
+    "independent",
     "inverse_gamma", "kumaraswamy", "laplace", "lkj_cholesky", "log_normal", "logistic_normal",
-    "lowrank_multivariate_normal", "mixture_same_family", "negative_binomial",
+    "lowrank_multivariate_normal", "mixture_same_family", "multinomial",
+    "negative_binomial",
     "one_hot_categorical", "pareto", "poisson", "relaxed_bernoulli", "relaxed_categorical",
-    "studentT", "transformed_distribution", "uniform", "weibull", "wishart",
+    "studentT", "transformed_distribution", "uniform", "von_mises", "weibull",
+    "wishart",
 )  # fmt: skip
 """Modules of one distribution each, all of which are in the package."""
 
@@ -252,7 +254,7 @@ RENAMED = {
         f"gradient.nn.functional.{name}": f"gradient.compat.native.{name}"
         for name in ("conv_tbc", "native_channel_shuffle")
     },
-    "gradient.nn.parameter.is_lazy": "gradient.nn.uninitialized.is_uninitialized",
+    "gradient.nn.parameter.is_lazy": "gradient.nn.parameter.is_uninitialized",
     "gradient.GradScaler": "gradient.amp.GradScaler",
     "gradient.OutOfMemoryError": "gradient.errors.OutOfMemoryError",
     "gradient.is_autocast_enabled": "gradient.amp.is_autocast_enabled",

@@ -190,7 +190,7 @@ ELSEWHERE = {
     "argmax argmin argsort all any count_nonzero bincount unique isclose isnan isfinite isinf": (
         "no gradient"
     ),
-    "unique_consecutive": "no gradient",
+    "unique_consecutive searchsorted": "no gradient",
 }
 """Names that no expression has, with the reason."""
 

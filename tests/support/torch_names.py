@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import subprocess
+import sys
 import types
 from typing import Any
 
@@ -43,25 +46,48 @@ def space(path: str) -> Any:
         return None
 
 
+@functools.cache
+def loaded() -> frozenset[str]:
+    """The modules that a process has which imports these and nothing else: others are attributes
+    of theirs only if another test imported them."""
+    program = (
+        "import importlib, sys, contextlib\n"
+        "for name in sys.argv[1:]:\n"
+        "    with contextlib.suppress(ImportError):\n"
+        "        importlib.import_module(name)\n"
+        "for name, module in list(sys.modules.items()):\n"
+        "    parent, _, own = name.rpartition('.')\n"
+        "    if vars(sys.modules.get(parent, sys)).get(own) is module:\n"
+        "        print(name)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *MODULES],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return frozenset(run.stdout.split())
+
+
 def public(path: str) -> list[str]:
     """The names that one of PyTorch's modules gives to others: those of its `__all__` and its
     modules; without `__all__`, what it or another module of PyTorch's defines."""
     theirs = space(path)
     listed = getattr(theirs, "__all__", None)
-    found = []
+    found = [
+        name
+        for module, _, name in (each.rpartition(".") for each in loaded())
+        if module == path and name[0] != "_"
+    ]
     for name in dir(theirs):
         value = getattr(theirs, name, None)
-        if name.startswith("_") or value is None:
+        if name.startswith("_") or value is None or isinstance(value, types.ModuleType):
             continue
-        if isinstance(value, types.ModuleType):
-            own = value.__name__ == f"{path}.{name}"
-        elif listed is not None:
+        if listed is not None:
             own = name in listed
         else:
             own = path.endswith(".Tensor") or defined_in_torch(value)
         if own:
             found.append(name)
-    return found
+    return sorted(set(found))
 
 
 def defined_in_torch(value: Any) -> bool:

@@ -193,6 +193,16 @@ def store_apart(context, array, index, vector, count):
     return types.void(array, types.int64, vector, types.int64), generate
 
 
+@intrinsic
+def larger(context, a, b):
+    """The larger of each pair of elements; of a NaN and a number, one of the two."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return a(a, b), generate
+
+
 def _first_flags(builder: Any, count: Any, n: int) -> Any:
     """Of each of n elements, whether it is one of the first `count`."""
     ints = ir.VectorType(ir.IntType(64), n)
