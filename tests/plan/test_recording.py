@@ -186,12 +186,13 @@ def test_numbers_that_change_have_a_reader() -> None:
     step()
     recording = record(step)
     names = [number.name.split()[0] for number in recording.plan.numbers]
-    assert sorted(names) == ["key", "lr", "offset", "step"]
+    assert sorted(names) == ["key", "lr", "offset", *["setting"] * 3, "step"]
     assert all(isinstance(number, HostNumber) for number in recording.plan.numbers)
     scheduler.step()
     offset = gradient.default_generator.offset
     numbers = sorted(recording.readers.take().values())
-    assert numbers == sorted([3, 0.05, offset, 3])  # the key is the seed
+    settings = [0.9, 0.999, 0.01]  # betas and weight decay
+    assert numbers == sorted([3, 0.05, offset, 3, *settings])  # the key is the seed
     recording.readers.replayed()
     assert optimizer.state[p]["step"] == 3 and gradient.default_generator.offset == offset + 1
 
