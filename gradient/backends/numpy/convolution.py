@@ -18,7 +18,7 @@ from gradient.backends.composed.precision import in_float32
 from gradient.backends.numpy import depthwise, gemm, kernels, threads, winograd, workspace
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
-from gradient.backends.numpy.windows import NOTHING, PLANES, Windows, out_strides, three, windows_of
+from gradient.backends.numpy.windows import PLANES, Windows, out_strides, three, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 from gradient.dtypes import float32
@@ -76,11 +76,9 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         windows = windows_of(x.shape, weight.shape[2:], count, options)
         place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
         if _direct(o, windows.channels * len(windows.taps)):
+            x = windows.surrounded(x, exact=_in_tiles(windows))
             panels = _Panels.of_outputs(weight, options.groups)
-            around = windows.around(_in_tiles(windows))
-            if not around.size:
-                x = windows.surrounded(x, exact=_in_tiles(windows))
-            _convolve_direct(x, around, windows, panels, bias, out, place)
+            _convolve_direct(x, windows, panels, bias, out, place)
         else:
             rows = weight.reshape(options.groups, o, -1)
             _convolve(windows.surrounded(x), windows, rows, bias, out, math.prod(count), place)
@@ -131,13 +129,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             return out
         groups, o, c = options.groups, weight.shape[0] // options.groups, weight.shape[1]
         if _direct(c, o * math.prod(weight.shape[2:])):
-            exact = all(_in_tiles(w) for w, _ in phases.each)
-            around = phases.windows.around(exact) if len(phases.each) == 1 else NOTHING
-            if not around.size:
-                g = phases.windows.surrounded(g, exact)
+            g = phases.windows.surrounded(g, exact=all(_in_tiles(w) for w, _ in phases.each))
             panels = _Panels.of_inputs(weight, groups)
             for windows, place in phases.each:
-                _convolve_direct(g, around, windows, panels, None, out, place)
+                _convolve_direct(g, windows, panels, None, out, place)
             return out
         g = phases.windows.surrounded(g)
         turned = np.swapaxes(weight.reshape(groups, o, c, -1), 1, 2)
@@ -245,15 +240,13 @@ class _Panels:
 
 def _convolve_direct(
     x: np.ndarray,
-    around: np.ndarray,
     windows: Windows,
     weight: _Panels,
     bias: np.ndarray | None,
     out: np.ndarray,
     place: np.ndarray,
 ) -> None:
-    """out at `place` (`out_strides`) = the convolution of x, which is surrounded unless `around`
-    says how."""
+    """out at `place` (`out_strides`) = the convolution of x, which is surrounded."""
     family = kernels.load("convolution_direct")
     pair, lines, width = family.PAIR, windows.lines, int(windows.count[2])
     together = max(1, family.TOGETHER // width)
@@ -261,13 +254,11 @@ def _convolve_direct(
     added = np.zeros((weight.groups, weight.count * pair), out.dtype)
     if bias is not None:
         added[:, : weight.outputs] = bias.reshape(weight.groups, -1)
-    items = weight.groups * weight.count * -(-len(lines) // per_item)
     threads.parallel_for(
-        family.convolve, windows.images if around.size else items, 1,
-        per_item, workspace.contiguous(x).reshape(-1), around, windows.channel, lines,
-        windows.bounds, windows.taps, windows.count, windows.channels,
-        weight.array, weight.strides, windows.numbers * pair, weight.groups, weight.outputs,
-        added.reshape(-1), out.reshape(-1), place,
+        family.convolve, weight.groups * weight.count * -(-len(lines) // per_item), 1,
+        per_item, x, windows.channel, lines, windows.bounds, windows.taps, windows.count,
+        windows.channels, weight.array, weight.strides, windows.numbers * pair, weight.groups,
+        weight.outputs, added.reshape(-1), out.reshape(-1), place,
     )  # fmt: skip
 
 

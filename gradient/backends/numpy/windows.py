@@ -21,15 +21,6 @@ PLANES = 1 << 15
 """Numbers of whole planes that a thread copies at a time."""
 
 
-CACHED = 1 << 18
-"""Numbers of an image, with zeros about it, that stay in a core's second cache."""
-
-IMAGES = 4
-"""Images for each thread, at least, where a thread takes whole ones."""
-
-NOTHING = np.empty(0, np.int64)
-
-
 class Windows:
     """Windows of an input (N, C, *S) that lies between zeros, as kernels are told of them.
 
@@ -75,16 +66,6 @@ class Windows:
             self.before, self.padded, self.step, out,
         )  # fmt: skip
         return out
-
-    def around(self, exact: bool) -> np.ndarray:
-        """Sizes, zeros before, sizes with zeros and step, for a kernel that puts zeros about each
-        image where that is to be in the cache only; none where all images are `surrounded`."""
-        if exact and self.bare:
-            return NOTHING
-        image = self.planes // self.images * self.channel if self.images else 0
-        if image > CACHED or self.images < IMAGES * threads.get_num_threads():
-            return NOTHING
-        return np.concatenate([self.sizes, self.before, self.padded, [self.step]])
 
     @property
     def pixels(self) -> int:

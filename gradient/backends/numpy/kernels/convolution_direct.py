@@ -23,7 +23,6 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.convolution import SLACK, surround
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, I64, PAIR, SOME
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import (
@@ -248,14 +247,13 @@ def _write(part, count, valid, out, at, channel, targets, square):
 
 @ordered_kernel
 def convolve(
-    start, stop, per_item, given, around, channel, lines, bounds, all_taps, windows, channels,
-    weight, w_strides, all_w_taps, groups, outputs, bias, out, out_strides,
+    start, stop, per_item, x, channel, lines, bounds, all_taps, windows, channels, weight,
+    w_strides, all_w_taps, groups, outputs, bias, out, out_strides,
 ):  # fmt: skip
     """Items start to stop of a convolution, bias included: an item is `per_item` rows of windows,
     for as many outputs of a group as a panel of the weight has.
 
-    given (images, groups * channels, ...), surrounded; lines: where its rows of windows begin. If
-    `around` is not empty (`Windows.around`), it is yet to be surrounded, and an item is an image.
+    x (images, groups * channels, ...), surrounded; lines: where its rows of windows begin.
     bounds (rows of windows of an image, 2): the first tap of each that is not among rows of zeros,
     and the one after the last. w_strides: of the weight's panels, from a group, a panel and a
     channel to the next; all_w_taps: from a channel's begin to its taps. bias (groups, outputs up to
@@ -264,35 +262,19 @@ def convolve(
     """
     width, rows = windows[2], windows[0] * windows[1]
     some, wide = max(1, TOGETHER // width), min(width, TOGETHER)
-    all_lines, inner, image, x = lines.size, 1, -1, given
-    planes = groups * channels
-    if around.size:
-        all_lines = rows
-        x = np.zeros(planes * channel + SLACK, given.dtype)
-    blocks, panels = (all_lines + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
-    if around.size:
-        inner = groups * panels * blocks
+    blocks, panels = (lines.size + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
     targets, square = np.empty(TOGETHER, np.int64), np.empty((SOME + 1) * SOME, x.dtype)
     part = np.zeros((TOGETHER + LONGEST) * PAIR, x.dtype)
     depths = (channels * all_taps.size * PAIR + WEIGHTS - 1) // WEIGHTS
     depth = (channels + depths - 1) // depths
-    for number in range(start * inner, stop * inner):
-        item, image_at = number, 0
-        if around.size:
-            item, image_at = number % inner, number // inner * out_strides[0]
-            if number // inner != image:
-                image = number // inner
-                begin = image * planes * around[0] * around[1] * around[2]
-                surround(
-                    0, planes, given[begin:], around[:3], around[3:6], around[6:9], around[9], x
-                )
+    for item in range(start, stop):
         group = item // blocks // panels
         block, panel = item % blocks, item // blocks % panels
         if weight.size * blocks < x.size * panels:  # the input is what to read once
             block, panel = item // panels % blocks, item % panels
-        end, o = min(all_lines, (block + 1) * per_item), panel * PAIR
+        end, o = min(lines.size, (block + 1) * per_item), panel * PAIR
         b_at = (group * panels + panel) * PAIR
-        to = image_at + out_strides[5] + (group * outputs + o) * out_strides[1]
+        to = out_strides[5] + (group * outputs + o) * out_strides[1]
         by_one = outputs - o <= SOME
         for first in range(block * per_item, end, some):
             last = min(end, first + some)
