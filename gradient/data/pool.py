@@ -169,8 +169,8 @@ def _would_run_again() -> bool:
         return True
     try:
         return b"__name__" not in Path(path).read_bytes()
-    except OSError:
-        return False
+    except OSError:  # "<stdin>"
+        return True
 
 
 def _packed_payload(payload: Any) -> pipe.Packed:

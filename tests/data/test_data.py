@@ -782,13 +782,15 @@ print([batch.tolist() for batch in DataLoader(Squares(), 2, num_workers=2)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not fork safely")
-@pytest.mark.parametrize("interactive", [False, True])
-def test_a_script_that_does_not_ask_for_its_name_may_start_workers(tmp_path, interactive):
+@pytest.mark.parametrize("how", ["a file", "-c", "standard input"])
+def test_a_script_that_does_not_ask_for_its_name_may_start_workers(tmp_path, how):
     """As PyTorch's users write them: spawned workers would run it again."""
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
-    what = ["-c", SCRIPT] if interactive else [str(path)]
-    run = subprocess.run([sys.executable, *what], capture_output=True, text=True, timeout=300)
+    what = {"a file": [str(path)], "-c": ["-c", SCRIPT], "standard input": ["-"]}[how]
+    run = subprocess.run(
+        [sys.executable, *what], input=SCRIPT, capture_output=True, text=True, timeout=300
+    )
     assert run.stdout == "begins\n[[0.0, 1.0], [4.0, 9.0]]\n", run.stderr
 
 
