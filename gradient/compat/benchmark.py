@@ -13,6 +13,7 @@ from typing import Any
 
 from gradient.backends.numpy.threads import get_num_threads, set_num_threads
 from gradient.cuda import is_available, synchronize
+from gradient.errors import ArgumentError, sentence
 
 __all__ = ["Compare", "Measurement", "Timer"]
 
@@ -93,6 +94,9 @@ class Timer:
         num_threads: int = 1,
         language: str = "python",
     ) -> None:
+        if language not in ("python", "py") or global_setup:
+            expected = "a statement in Python, without global_setup, which is C++'s"
+            raise ArgumentError(sentence("utils.benchmark.Timer", expected, language))
         self.stmt, self.num_threads = stmt, num_threads
         self.label, self.sub_label, self.description, self.env = label, sub_label, description, env
         self._timer = timeit.Timer(stmt, setup, timer, dict(globals or {}))

@@ -124,6 +124,8 @@ def test_a_timer() -> None:
     assert timer.adaptive_autorange(max_run_time=0.002).raw_times
     table = str(benchmark.Compare([blocks]))
     assert "int" in table and table.splitlines()[1].startswith("50")
+    with pytest.raises(gradient.errors.ArgumentError, match=r"Timer: expected .* in Python"):
+        benchmark.Timer("x += 1;", language="c++")
 
 
 def test_masks_of_causal_attention() -> None:
