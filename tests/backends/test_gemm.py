@@ -1,4 +1,4 @@
-"""Float32 products by the kernel for matrices in any layout."""
+"""Float32 products by the kernels for matrices in any layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ be: Any = backends.get("cpu")
 
 SIZES = [
     *((1, 1, 1), (12, 16, 32), (13, 17, 33), (11, 300, 31), (25, 257, 70), (6, 1, 16)),
-    *((100, 256, 64), (7, 600, 9), (40, 50, 129)),
+    *((100, 256, 64), (7, 600, 9), (40, 50, 129), (64, 800, 64), (70, 1601, 40)),
 ]
 """Rows, k and columns: whole tiles, parts of them, one block of k and several."""
 
@@ -49,15 +49,20 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has small products go to the kernel too."""
+@pytest.fixture(params=["vectors", "tiles"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Has small products go to a kernel too: that of float32 vectors, or that of tiles of parts."""
     if not gemm._is_compiled():
         pytest.skip("no kernels for this processor")
+    tiles = request.param == "tiles"
+    if tiles and kernels.load("cpu").PATH != "amx":
+        pytest.skip("this processor has no tiles")
+    monkeypatch.setattr(gemm, "_is_split", lambda *sizes: tiles)
     for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
         monkeypatch.setattr(gemm, name, 0)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)  # up to which a product is NumPy's at once
     monkeypatch.setattr(backend, "SMALL", 0)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -117,13 +122,17 @@ def test_blocks_do_not_change_a_bit(blocks: tuple[int, int], monkeypatch: Any, r
      (1024, 50257, 768, 1), (20000, 40, 16, 2)],
     ids=str,
 )  # fmt: skip
-def test_blocks_are_whole_tiles_shared_by_threads(sizes: Any, workers: int) -> None:
-    m, n, _, matrices = sizes
-    rows, columns = gemm._blocks(*sizes, workers)
+def test_blocks_are_whole_tiles_shared_by_threads(sizes: Any, workers: int, way: str) -> None:
+    m, n, k, matrices = sizes
+    rows, columns = gemm._blocks(*sizes, workers, way == "tiles")
     family = kernels.load("gemm")
-    assert rows % family.ROWS == columns % family.PAIR == 0
-    assert rows < m + family.ROWS
-    assert columns <= min(family.COLUMNS, n + family.PAIR - 1)
+    height, width, widest = family.ROWS, family.PAIR, family.COLUMNS
+    if way == "tiles":
+        products = kernels.load("split_products")
+        height, width, widest = products.PAIR, products.PAIR, products.widest(k)
+    assert rows % height == columns % width == 0
+    assert rows < m + height
+    assert columns <= min(widest, n + width - 1)
     blocks = matrices * -(-m // rows) * -(-n // columns)
     assert math.prod(sizes) < 2 * gemm.BLOCK_PRODUCTS * workers or blocks >= workers
 
@@ -199,6 +208,69 @@ def test_linear_has_the_bits_of_the_kernel_for_few_rows(rng: Any) -> None:
 def test_offsets_of_a_million(rng: Any) -> None:
     a, b = draw(rng, 30, 300) + np.float32(1e6), draw(rng, 300, 40)
     check(be.matmul(a, b), a, b)
+
+
+EXTREMES = {
+    "tiny": (-44, -32), "large": (19, 37), "small and large": (-30, 18), "denormal": (-45, -38),
+}  # fmt: skip
+"""Powers of ten of numbers that are no sum of three of bfloat16, or just are."""
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("where", ["a row", "a column", "everywhere"])
+@pytest.mark.parametrize("sizes", [(40, 70, 50), (33, 1601, 65)], ids=str)
+def test_numbers_of_all_sizes(sizes: Any, where: str, extreme: str, rng: Any) -> None:
+    m, k, n = sizes
+    a, b = draw(rng, m, k), draw(rng, k, n)
+    low, high = EXTREMES[extreme]
+    with np.errstate(under="ignore"):
+        a *= np.float32(10) ** rng.uniform(low, high, a.shape).astype(np.float32)
+    if where == "a row":
+        b, a = np.asfortranarray(b), np.where(np.arange(m)[:, None] == m - 3, a, draw(rng, m, k))
+    elif where == "a column":
+        a, b = b.T, np.where(np.arange(m) == m - 3, a.T, draw(rng, k, m))
+    with np.errstate(under="ignore"):  # the test's own products
+        got = be.matmul(a, b)
+        terms = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+        error = np.abs(got - a.astype(np.float64) @ b.astype(np.float64))
+    assert (error <= (k + 2) * (2.0**-24 * terms + 2.0**-149)).all()
+
+
+def test_large_numbers_overflow_to_infinity(rng: Any) -> None:
+    a, b = np.full((40, 70), 3e25, np.float32), np.full((70, 50), 3e25, np.float32)
+    assert np.isposinf(be.matmul(a, b)).all()
+    assert np.isneginf(be.matmul(-a, b)).all()
+    b[::2] = 0
+    assert np.isposinf(be.matmul(a, b)).all()
+    near = np.full((40, 1), np.float32(1.84e19))  # its square is almost the largest number
+    assert np.isfinite(be.matmul(near, near.T)).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_special_numbers_give_what_numpy_gives(layout: str, rng: Any) -> None:
+    a, b = draw(rng, 45, 900), draw(rng, 900, 70)
+    for x in (a, b):
+        places = rng.integers(0, x.size, 8)
+        x.reshape(-1)[places] = [np.nan, np.inf, -np.inf, -0.0, 3e30, 1e-40, 0.0, -np.inf]
+    with np.errstate(invalid="ignore"):
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+        got = be.matmul(LAYOUTS[layout](a), LAYOUTS[layout](b))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(expected.astype(np.float32)))
+    finite = np.isfinite(got)
+    with np.errstate(invalid="ignore"):
+        terms = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    error = np.abs(got[finite] - expected[finite])
+    assert (error <= 902 * 2.0**-24 * terms[finite]).all()
+
+
+def test_a_linear_of_many_rows_may_be_split(way: str, rng: Any, monkeypatch: Any) -> None:
+    x, weight, bias = draw(rng, 50, 300), draw(rng, 70, 300), draw(rng, 70)
+    few = be.linear(x, weight, bias)
+    monkeypatch.setattr(gemm, "MANY_ROWS", 49)
+    many = be.linear(x, weight, bias)
+    check(many, x, weight.T, bias.astype(np.float64))
+    assert (few.tobytes() == many.tobytes()) == (way == "vectors")
 
 
 def test_what_the_kernel_does_not_take(rng: Any) -> None:

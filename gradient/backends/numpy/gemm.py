@@ -1,7 +1,9 @@
-"""Float32 matrix products by a kernel of our own, in any layout and without a copy.
+"""Float32 matrix products by kernels of our own, in any layout and without a copy.
 
 They are kernels like others, so that a recorded step's products stand in its list of tasks, where
-an OpenBLAS product has Python before and after it. An element's bits do not depend on the number of
+an OpenBLAS product has Python before and after it. One multiplies float32 vectors (`kernels.gemm`),
+the other one, where the processor has tiles and the product is large, parts of the numbers in
+bfloat16 (`kernels.split_products`). In each an element's bits do not depend on the number of
 threads, nor on what other rows and columns the product has.
 """
 
@@ -26,6 +28,12 @@ FEW_ROWS, FEW_COLUMNS = 12, 32
 
 BLOCK_PRODUCTS = 1 << 22
 """Multiplications of a block below which a thread more is not worth its start."""
+
+SPLITTING = 1.2
+"""Of the time of a product of two panels, what it takes to split the numbers of one of them."""
+
+MANY_ROWS = 512
+"""Rows of x up to which `linear` has the bits of the kernel for few rows."""
 
 ROUNDS = 3
 """The most blocks for each thread among which the best ones are looked for."""
@@ -114,8 +122,9 @@ def launch(
 
 
 def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any) -> Any:
-    """As `launch`, for out = x @ weight.T (+ bias). An element is one chain of sums in the order of
-    k, as it is with few rows (`kernels.dense`)."""
+    """As `launch`, for out = x @ weight.T (+ bias). Of up to MANY_ROWS rows an element is one chain
+    of sums in the order of k, as it is with few rows (`kernels.dense`); of more where they are not
+    split."""
     rows = x.reshape(-1, x.shape[-1])
     return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True)
 
@@ -127,35 +136,67 @@ def _launch(
     batch = tuple(leading)
     k, matrices = a.shape[-1], math.prod(batch)
     workers = threads.get_num_threads()
-    rows, columns = _blocks(m, n, k, matrices, workers)
+    split = _is_split(m, n, k) and (m > MANY_ROWS or not chained)
+    rows, columns = _blocks(m, n, k, matrices, workers, split)
     bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
+    if split:
+        products = kernels.load("split_products")
+        kernel, last = products.product, (products.part_of(k),)
+    else:
+        kernel, last = kernels.load("gemm").product, (chained, workers)
     return (
-        *(kernels.load("gemm").product, matrices * -(-m // rows) * -(-n // columns), 1),
+        *(kernel, matrices * -(-m // rows) * -(-n // columns), 1),
         *(*_operand(a, batch), *_operand(b, batch), bias, upright),
-        *(out.reshape(-1), n, m, n, k, rows, columns, chained, workers),
+        *(out.reshape(-1), n, m, n, k, rows, columns, *last),
     )
 
 
 @functools.lru_cache(maxsize=4096)
-def _blocks(m: int, n: int, k: int, matrices: int, workers: int) -> tuple[int, int]:
+def _is_split(m: int, n: int, k: int) -> bool:
+    """Whether tiles of bfloat16 parts are quicker than float32 vectors.
+
+    A step of a product of panels, 32 x 32 x 32 multiplications, takes 0.6 of their time by vectors.
+    A product of panels takes four steps more to begin and to write, splitting a step of a panel
+    SPLITTING, and to start 200.
+    """
+    if kernels.load("cpu").PATH != "amx":
+        return False
+    size = kernels.load("split_products").PAIR
+    down, across, steps = -(-m // size), -(-n // size), -(-k // size)
+    work = down * across * (steps + 4) + SPLITTING * (down + across) * steps + 200
+    return 0.6 * work * size**3 < m * n * k
+
+
+@functools.lru_cache(maxsize=4096)
+def _blocks(
+    m: int, n: int, k: int, matrices: int, workers: int, split: bool = False
+) -> tuple[int, int]:
     """The rows and columns of the blocks with which threads are ready first, as far as is known.
 
     In units of the time of a tile, a block takes one for each of its tiles, 1.5 to pack the columns
-    of a panel, 0.5 to read the rows of a tile, and 2 to begin. With one block for each thread,
-    whatever delays one of them delays the product: that counts as 2 per cent.
+    of a panel, 0.5 to read the rows of a tile (if numbers are split, SPLITTING for either), and 2
+    to begin. With one block for each thread, whatever delays one of them delays the product: that
+    counts as 2 per cent.
     """
-    family = kernels.load("gemm")
-    narrowest = -(-n // family.COLUMNS)
+    if split:
+        products = kernels.load("split_products")
+        height, width, widest = products.PAIR, products.PAIR, products.widest(k)
+        pack, read = SPLITTING, SPLITTING
+    else:
+        family = kernels.load("gemm")
+        height, width, widest = family.ROWS, family.PAIR, family.COLUMNS
+        pack, read = 1.5, 0.5
+    narrowest = -(-n // widest)
     fewest = matrices * narrowest
     most = max(fewest, min(ROUNDS * workers, matrices * (m * n * k // BLOCK_PRODUCTS)))
     best, least = (m, n), math.inf
     for across in range(narrowest, max(narrowest, most // matrices) + 1):
-        columns = -(-n // (across * family.PAIR)) * family.PAIR
+        columns = -(-n // (across * width)) * width
         for down in range(1, max(1, most // (matrices * across)) + 1):
-            rows = -(-m // (down * family.ROWS)) * family.ROWS
+            rows = -(-m // (down * height)) * height
             blocks = matrices * -(-m // rows) * -(-n // columns)
-            tiles, panels = rows // family.ROWS, columns // family.PAIR
-            cost = -(-blocks // workers) * (tiles * panels + 1.5 * panels + 0.5 * tiles + 2)
+            tiles, panels = rows // height, columns // width
+            cost = -(-blocks // workers) * (tiles * panels + pack * panels + read * tiles + 2)
             cost *= 1.02 if blocks <= workers else 1
             if cost < least:
                 best, least = (rows, columns), cost

@@ -1,0 +1,435 @@
+"""Float32 products a @ b by tiles of bfloat16 numbers (`amx`), which multiply ten times as fast.
+
+A float32 number is the sum of three bfloat16 numbers, its high, middle and low part: each holds 8
+of its 24 binary digits. Of the nine products of the parts of two numbers the six largest are
+computed. Each is exact, and what is left out is less than 2^-26 of the product, a quarter of the
+rounding of a float32 multiplication. The processor adds up 32 products before it rounds into the
+sum, so the result is about as near the true one as that of float32 multiplications (Henry, Tang and
+Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+Computations", 2019, section III).
+
+The parts are exact for numbers from 2^-103 to 2^63 and zeros. Rows of `a` and columns of `b` that
+have another number, an infinity or NaN are noticed when they are split, and what they give is
+computed by float32 vectors. Sums below 2^-126 are zeros.
+
+As in `gemm`, a block of the result packs what it reads of `b` for up to DEPTH of k: it stays in the
+second cache, and panels of 32 rows of `a` go past it. A panel is packed as
+
+    step of 32 of k, part of the number, half of the panel, tile
+
+where a tile is 16 rows of 32 numbers for `a`, and 16 pairs of numbers of 16 columns for `b`. What
+is missing up to a whole panel or step is zeros. An element's bits depend neither on the blocks nor
+on what other rows and columns the product has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.amx import (
+    bfloat16_46,
+    bfloat16_47,
+    bfloat16_56,
+    bfloat16_57,
+    configure,
+    describe,
+    load_0,
+    load_1,
+    load_2,
+    load_3,
+    load_4,
+    load_5,
+    load_6,
+    load_7,
+    release,
+    store_0,
+    store_1,
+    store_2,
+    store_3,
+    zero_0,
+    zero_1,
+    zero_2,
+    zero_3,
+)
+from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, ROWS, STEP, TILE
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
+from gradient.backends.numpy.kernels.half_linear import cache_lines
+from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.vectors import add_product, intrinsic, load, store
+
+DEPTH = 768
+"""The most of k in a part."""
+
+PACKED = 1280 << 10
+"""The most bytes of packed columns: they, and a panel of rows, are in the second cache."""
+
+PART = 2 * TILE
+"""Bfloat16 numbers in a step of a panel, of one of the three parts."""
+
+SPLIT = 3 * PART
+"""Bfloat16 numbers in a step of a panel."""
+
+TOGETHER = 4
+"""The most panels that are packed together."""
+
+FEW = 4
+"""Rows of which a step asks for two lines of the cache."""
+
+NEXT = 1 << ROWS
+"""What a row's bit is multiplied by to be that of a row of the other half of a panel."""
+
+LEAST, MOST = 2.0**-103, 2.0**63
+"""Between these, the parts and their products are exact."""
+
+I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+def _splitting(order: list[int]):
+    """An intrinsic that splits the 16 numbers from x[at] on and those from x[other] on, and writes
+    the parts to out[to], out[to + PART] and out[to + 2 * PART], each in an order of 32-bit words'
+    halves. It returns a bit for each of 16 lanes: whether a number of it is not split exactly."""
+
+    @intrinsic
+    def split(context, x, at, other, out, to):
+        def generate(context, builder, signature, arguments):
+            x_, at_, other_, out_, to_ = arguments
+            ints, floats = ir.VectorType(I32, 16), ir.VectorType(ir.FloatType(), 16)
+            halves = ir.VectorType(I16, 32)
+
+            def all_of(number):
+                return ir.Constant(ints, [number] * 16)
+
+            def upper_half(bits):  # rounded to nearest, in absolute value
+                return builder.and_(builder.add(bits, all_of(0x8000)), all_of(-0x10000))
+
+            given = context.make_array(x)(context, builder, x_).data
+            target = builder.gep(context.make_array(out)(context, builder, out_).data, [to_])
+            parts, inexact = [], ir.Constant(ir.VectorType(ir.IntType(1), 16), [0] * 16)
+            low, high = (int(np.float32(bound).view(np.int32)) for bound in (LEAST, MOST))
+            for first in (at_, other_):
+                bits = builder.load(builder.bitcast(builder.gep(given, [first]), ints.as_pointer()))
+                bits.align = 4
+                size = builder.and_(bits, all_of(0x7FFFFFFF))
+                above = builder.sub(size, all_of(low))
+                outside = builder.icmp_unsigned(">=", above, all_of(high - low))
+                some = builder.icmp_unsigned("!=", size, all_of(0))
+                inexact = builder.or_(inexact, builder.and_(outside, some))
+                first_part = upper_half(bits)
+                rest = builder.fsub(
+                    builder.bitcast(bits, floats), builder.bitcast(first_part, floats)
+                )
+                second_part = upper_half(builder.bitcast(rest, ints))
+                third_part = builder.fsub(rest, builder.bitcast(second_part, floats))
+                parts.append(
+                    [builder.bitcast(p, halves) for p in (first_part, second_part, third_part)]
+                )
+            for i, pair in enumerate(zip(*parts, strict=True)):
+                numbers = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, 32), order))
+                place = builder.gep(target, [I64(i * PART)])
+                builder.store(numbers, builder.bitcast(place, halves.as_pointer())).align = 64
+            return builder.zext(builder.bitcast(inexact, I16), I64)
+
+        n = types.int64
+        return n(x, n, n, out, n), generate
+
+    return split
+
+
+# The upper halves of 32 words, one after another, and by turns.
+split_row = _splitting([2 * i + 1 for i in range(32)])
+split_pairs = _splitting([2 * (i // 2) + 1 + 32 * (i % 2) for i in range(32)])
+
+
+@ordered_subroutine
+def pack_step(x, at, row, column, rows, count, paired, near, out, to):
+    """A step of a panel: up to 32 rows, and as many numbers of each. `paired` says whether it is as
+    b's, whose columns are the rows here, or as a's. `near` (STEP * STEP,) is memory to work in.
+
+    Returns a bit for each row: whether it has a number that is not split exactly.
+    """
+    inexact = 0
+    across, line = (row, column) if paired else (column, row)
+    numbers = x
+    if rows < PAIR or count < STEP or across != 1 != line:
+        for i in range(STEP * STEP):
+            near[i] = 0
+        for i in range(rows):
+            for p in range(count):
+                near[p * STEP + i if paired else i * STEP + p] = x[at + i * row + p * column]
+        at, line, numbers = 0, STEP, near
+    elif across != 1:
+        for i in range(0, STEP, ROWS):
+            for j in range(0, STEP, ROWS):
+                transpose(x, at + i * across + j, across, near, j * STEP + i, STEP)
+        at, line, numbers = 0, STEP, near
+    if paired:
+        for i in range(ROWS):
+            first = at + 2 * i * line
+            second = first + line
+            inexact |= split_pairs(numbers, first, second, out, to + i * STEP)
+            inexact |= NEXT * split_pairs(
+                numbers, first + ROWS, second + ROWS, out, to + TILE + i * STEP
+            )
+    else:
+        for i in range(PAIR):
+            first = at + i * line
+            if split_row(numbers, first, first + ROWS, out, to + i * STEP) != 0:
+                inexact |= 1 << i
+    return inexact
+
+
+@ordered_subroutine
+def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, inexact, first):
+    """Panels of so many rows in all, `count` numbers of each, and from inexact[first] on which of
+    each panel's rows have numbers that are not split exactly. Where rows lie across the numbers
+    that are neighbours in memory, TOGETHER panels are packed step by step, so that the lines of the
+    cache that follow each other are read so."""
+    panels, steps = (rows + PAIR - 1) // PAIR, (count + STEP - 1) // STEP
+    together = TOGETHER if row == 1 else 1
+    for start in range(0, panels, together):
+        stop = min(panels, start + together)
+        for panel in range(start, stop):
+            inexact[first + panel] = 0
+        for step in range(steps):
+            for panel in range(start, stop):
+                inexact[first + panel] |= pack_step(
+                    x, at + panel * PAIR * row + step * STEP * column, row, column,
+                    min(PAIR, rows - panel * PAIR), min(STEP, count - step * STEP), paired,
+                    near, out, to + panel * panel_size + step * SPLIT,
+                )  # fmt: skip
+
+
+@intrinsic
+def ask_for_lines(context, address, apart):
+    """Ask for two lines of the cache at an address, and as much at FEW - 1 further ones, `apart`
+    bytes from each other, to be read soon. They need not be in an array."""
+
+    def generate(context, builder, signature, arguments):
+        address_, apart_ = arguments
+        for i in range(FEW):
+            for line in (0, 64):
+                offset = builder.add(builder.mul(apart_, I64(i)), I64(line))
+                place = builder.inttoptr(builder.add(address_, offset), I16.as_pointer())
+                instructions.prefetch(builder, place, cache=2)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.void(n, n), generate
+
+
+@ordered_subroutine
+def multiply(
+    a, a_at, b, b_at, steps, c, at, row, add, next_a, a_apart, a_step, next_c, c_apart
+):  # fmt: skip
+    """c (32, 32) = the product of a panel with one of columns, or the sum of both if `add`.
+
+    next_a    where to ask for what is read next of `a`: in each step FEW rows, `a_apart` bytes from
+              each other; steps are `a_step` bytes apart
+    next_c    the same of what is written next, 32 rows `c_apart` bytes from each other
+
+    Of the parts' products the smallest are added first, but the order is also one in which six
+    times four products need 14 tiles to be read.
+    """
+    below = at + ROWS * row
+    if add:
+        load_0(c, at, row)
+        load_1(c, at + ROWS, row)
+        load_2(c, below, row)
+        load_3(c, below + ROWS, row)
+    else:
+        zero_0()
+        zero_1()
+        zero_2()
+        zero_3()
+    for step in range(steps):
+        a_high, b_high = a_at + step * SPLIT, b_at + step * SPLIT
+        a_middle, b_middle = a_high + PART, b_high + PART
+        a_low, b_low = a_middle + PART, b_middle + PART
+        ask_for_lines(next_a + step * a_step, a_apart)
+        if step < PAIR // FEW:
+            ask_for_lines(next_c + step * FEW * c_apart, c_apart)
+        # low x high
+        load_4(a, a_low, STEP)
+        load_6(b, b_high, STEP)
+        bfloat16_46()
+        load_7(b, b_high + TILE, STEP)
+        bfloat16_47()
+        load_5(a, a_low + TILE, STEP)
+        bfloat16_56()
+        bfloat16_57()
+        # middle x high
+        load_4(a, a_middle, STEP)
+        bfloat16_46()
+        bfloat16_47()
+        load_5(a, a_middle + TILE, STEP)
+        bfloat16_56()
+        bfloat16_57()
+        # middle x middle
+        load_6(b, b_middle, STEP)
+        bfloat16_46()
+        bfloat16_56()
+        load_7(b, b_middle + TILE, STEP)
+        bfloat16_47()
+        bfloat16_57()
+        # high x middle
+        load_4(a, a_high, STEP)
+        bfloat16_46()
+        bfloat16_47()
+        load_5(a, a_high + TILE, STEP)
+        bfloat16_56()
+        bfloat16_57()
+        # high x low
+        load_6(b, b_low, STEP)
+        bfloat16_46()
+        bfloat16_56()
+        load_7(b, b_low + TILE, STEP)
+        bfloat16_47()
+        bfloat16_57()
+        # high x high
+        load_6(b, b_high, STEP)
+        bfloat16_46()
+        bfloat16_56()
+        load_7(b, b_high + TILE, STEP)
+        bfloat16_47()
+        bfloat16_57()
+    store_0(c, at, row)
+    store_1(c, at + ROWS, row)
+    store_2(c, below, row)
+    store_3(c, below + ROWS, row)
+
+
+@ordered_subroutine
+def multiply_vectors(a, at, row, column, rows, b, columns, count, inexact_rows, inexact_columns,
+                     before, c, to, c_row):  # fmt: skip
+    """The elements of c (rows, columns) that have an inexact number in their row of `a` or column
+    of `b`, as `pack_columns` gives them, computed anew: the sums `before` (32, 32) and products."""
+    width = PAIR // 2
+    for r in range(rows):
+        whole = inexact_rows >> r & 1
+        if not (whole or inexact_columns):
+            continue
+        left, right = load(before, r * PAIR), load(before, r * PAIR + width)
+        for p in range(count):
+            number = a[at + r * row + p * column]
+            left = add_product(left, number, load(b, p * PAIR))
+            right = add_product(right, number, load(b, p * PAIR + width))
+        store(before, r * PAIR, left)
+        store(before, r * PAIR + width, right)
+        for j in range(columns):
+            if whole or inexact_columns >> j & 1:
+                c[to + r * c_row + j] = before[r * PAIR + j]
+
+
+@ordered_subroutine
+def copy_corner(x, at, row, rows, columns, out, to, out_row):
+    for r in range(rows):
+        for q in range(columns):
+            out[to + r * out_row + q] = x[at + r * row + q]
+
+
+def part_of(k: int) -> int:
+    """How much of k is packed at a time: parts of like sizes, of at most DEPTH."""
+    parts = -(-k // DEPTH)
+    return -(-k // (parts * STEP)) * STEP
+
+
+def widest(k: int) -> int:
+    """The most columns of a block: what is packed of them is in the second cache."""
+    return PACKED // (6 * part_of(k)) // PAIR * PAIR
+
+
+@ordered_kernel
+def product(
+    start, stop, a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, bias, upright,
+    c, c_row, m, n, k, block_rows, block_columns, depth,
+):  # fmt: skip
+    """Blocks start to stop of c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias): as
+    `gemm.product`, `depth` of k (`part_of`) at a time."""
+    configuration = np.zeros(CONFIGURATION, np.uint8)
+    for tile in range(8):
+        describe(configuration, tile, ROWS, 2 * STEP)
+    configure(configuration)
+    panel_size = depth // STEP * SPLIT
+    wide = (min(block_columns, n) + PAIR - 1) // PAIR
+    group = TOGETHER if a_row == 1 else 1  # panels of a
+    packed = np.empty((wide + group) * panel_size + STEP, np.uint16)
+    panels_at = (-packed.ctypes.data % 64) // 2  # all begin at a line of the cache
+    rows_at = panels_at + wide * panel_size
+    near, corner = cache_lines(bias, STEP * STEP), cache_lines(bias, PAIR * PAIR)
+    before, columns_near = cache_lines(bias, PAIR * PAIR), np.empty(0, np.float32)
+    inexact = np.zeros(wide + group, np.int64)
+    a_apart, a_step = 4 * a_row, 4 * STEP
+    if a_column != 1:
+        a_apart, a_step = 4 * a_column, 4 * a_column * STEP
+    for number in range(start, stop):
+        matrix, top, left, bottom, right = block_at(number, m, n, block_rows, block_columns)
+        for p in range(0, k, depth):
+            count = min(depth, k - p)
+            steps = (count + STEP - 1) // STEP
+            a_at, b_at = a_starts[matrix] + p * a_column, b_starts[matrix] + p * b_row
+            pack(
+                b, b_at + left * b_column, b_column, b_row, right - left, count, True,
+                near, packed, panels_at, panel_size, inexact, 0,
+            )  # fmt: skip
+            for i in range(top, bottom, PAIR):
+                rows, member = min(PAIR, bottom - i), (i - top) // PAIR % group
+                if member == 0:
+                    pack(
+                        a, a_at + i * a_row, a_row, a_column, min(group * PAIR, bottom - i), count,
+                        False, near, packed, rows_at, panel_size, inexact, wide,
+                    )  # fmt: skip
+                inexact_rows, row_panel = inexact[wide + member], rows_at + member * panel_size
+                next_group = a.ctypes.data + 4 * (
+                    a_at + min(i + (group - member) * PAIR, bottom - 1) * a_row
+                )
+                for j in range(left, right, PAIR):
+                    panel, columns = (j - left) // PAIR, min(PAIR, right - j)
+                    panel_at = panels_at + panel * panel_size
+                    to = (matrix * m + i) * c_row + j
+                    is_exact = inexact_rows == 0 and inexact[panel] == 0
+                    if not is_exact:
+                        before[:] = 0
+                        if p > 0:
+                            copy_corner(c, to, c_row, rows, columns, before, 0, PAIR)
+                    next_a = next_group
+                    if FEW * panel < PAIR:
+                        next_a += 4 * FEW * panel * (a_row if a_column == 1 else a_column)
+                    if a_row == 1:
+                        next_a += 4 * PAIR * member
+                    next_c = c.ctypes.data + 4 * (to + PAIR)
+                    if j + PAIR >= right:
+                        next_c = c.ctypes.data + 4 * (to - (j - left) + PAIR * c_row)
+                    if rows == PAIR and columns == PAIR:
+                        multiply(
+                            packed, row_panel, packed, panel_at, steps, c, to, c_row, p > 0,
+                            next_a, a_apart, a_step, next_c, 4 * c_row,
+                        )  # fmt: skip
+                    else:
+                        if p > 0:
+                            copy_corner(c, to, c_row, rows, columns, corner, 0, PAIR)
+                        multiply(
+                            packed, row_panel, packed, panel_at, steps, corner, 0, PAIR, p > 0,
+                            next_a, a_apart, a_step, next_c, 4 * c_row,
+                        )  # fmt: skip
+                        copy_corner(corner, 0, PAIR, rows, columns, c, to, c_row)
+                    if not is_exact:
+                        if columns_near.size == 0:
+                            columns_near = np.empty(depth * PAIR, np.float32)
+                        pack_columns(
+                            b, b_at + j * b_column, b_row, b_column, count, columns,
+                            columns_near, 0,
+                        )  # fmt: skip
+                        multiply_vectors(
+                            a, a_at + i * a_row, a_row, a_column, rows, columns_near, columns,
+                            count, inexact_rows, inexact[panel], before, c, to, c_row,
+                        )  # fmt: skip
+                    if bias.size > 0 and p + count == k:
+                        if upright:
+                            add_to_columns(bias, i, rows, c, to, c_row, columns)
+                        else:
+                            add_to_rows(bias, j, columns, c, to, c_row, rows)
+    release()
