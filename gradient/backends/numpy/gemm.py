@@ -141,9 +141,9 @@ def _launch(
     bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
     if split:
         products = kernels.load("split_products")
-        kernel, last = products.product, (products.part_of(k),)
+        kernel, last = products.product, [products.part_of(k)]
     else:
-        kernel, last = kernels.load("gemm").product, (chained, workers)
+        kernel, last = kernels.load("gemm").product, [chained, workers]
     return (
         *(kernel, matrices * -(-m // rows) * -(-n // columns), 1),
         *(*_operand(a, batch), *_operand(b, batch), bias, upright),
