@@ -494,6 +494,36 @@ def test_a_worker_wakes_up_on_another_processor_than_its_caller() -> None:
         threads.set_num_threads(before)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+def test_a_worker_that_shares_its_callers_processor_leaves_it() -> None:
+    """It notices that lists were run while it let others run, sleeps, and is woken elsewhere."""
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) < 2:
+        pytest.skip("one processor")
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    x, y = np.ones((2, 1 << 18))
+    try:
+        threads.parallel_for(scale, x.size, 1 << 14, x, 2.0, y)
+        workers = pool.current
+        assert workers is not None
+        worker = workers._workers[0].native_id or 0
+        for _ in range(5):
+            one = {min(everywhere)}
+            os.sched_setaffinity(0, one)
+            os.sched_setaffinity(worker, one)
+            lists = 0
+            while os.sched_getaffinity(worker) == one:
+                threads.parallel_for(scale, x.size, 1 << 14, x, 2.0, y)
+                lists += 1
+                assert lists < 20_000
+            os.sched_setaffinity(0, everywhere)
+        assert (y == 2).all()
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        threads.set_num_threads(before)
+
+
 def eventually(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not holds():

@@ -38,7 +38,9 @@ SLEEPERS   Workers that sleep or are about to. A worker adds itself, then looks 
 
 Linux may put a worker that wakes up on its caller's own processor, to wait there while another one
 is idle: in a virtual machine idle processors look taken. So for its wake-up a worker is barred from
-the caller's processor. Each worker has a seat (SEATS) with
+the caller's processor. One that lets others run, and finds that the caller ran more than one list
+meanwhile, shares its processor: it sleeps at once, to be woken elsewhere. Each worker has a seat
+(SEATS) with
 
 =========  =========================================================================================
 ASLEEP     AWAKE, or DOZING: it sleeps or is about to. Who wakes it makes that BARRING, takes a bit
@@ -289,6 +291,8 @@ def _wait_for_list(control, seat, seen):
             pause()
         elif looks < spins + YIELDS:
             let_others_run()
+            if load(control + GATE) // LIST - gate // LIST > 1:
+                looks = spins + YIELDS  # others ran on this processor: wake up on another one
         else:
             store(seat + ASLEEP, DOZING)
             add(control + SLEEPERS, 1)
