@@ -76,6 +76,9 @@ SPLIT = 3 * PART
 TOGETHER = 4
 """The most panels that are packed together."""
 
+AHEAD = 3
+"""How many steps ahead of their packing numbers of b are asked for."""
+
 FEW = 4
 """Rows of which a step asks for two lines of the cache."""
 
@@ -144,6 +147,24 @@ split_row = _splitting([2 * i + 1 for i in range(32)])
 split_pairs = _splitting([2 * (i // 2) + 1 + 32 * (i % 2) for i in range(32)])
 
 
+@intrinsic
+def ask_for_lines(context, address, apart):
+    """Ask for two lines of the cache at an address, and as much at FEW - 1 further ones, `apart`
+    bytes from each other, to be read soon. They need not be in an array."""
+
+    def generate(context, builder, signature, arguments):
+        address_, apart_ = arguments
+        for i in range(FEW):
+            for line in (0, 64):
+                offset = builder.add(builder.mul(apart_, I64(i)), I64(line))
+                place = builder.inttoptr(builder.add(address_, offset), I16.as_pointer())
+                instructions.prefetch(builder, place, cache=2)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.void(n, n), generate
+
+
 @ordered_subroutine
 def pack_step(x, at, row, column, rows, count, paired, near, out, to):
     """A step of a panel: up to 32 rows, and as many numbers of each. `paired` says whether it is as
@@ -189,36 +210,23 @@ def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, ine
     that are neighbours in memory, TOGETHER panels are packed step by step, so that the lines of the
     cache that follow each other are read so."""
     panels, steps = (rows + PAIR - 1) // PAIR, (count + STEP - 1) // STEP
-    together = TOGETHER if row == 1 else 1
+    together, line = (TOGETHER, column) if row == 1 else (1, row)
     for start in range(0, panels, together):
         stop = min(panels, start + together)
         for panel in range(start, stop):
             inexact[first + panel] = 0
         for step in range(steps):
             for panel in range(start, stop):
+                here = at + panel * PAIR * row + step * STEP * column
+                if paired:
+                    soon = x.ctypes.data + 4 * (here + AHEAD * STEP * column)
+                    for i in range(0, PAIR, FEW):
+                        ask_for_lines(soon + 4 * i * line, 4 * line)
                 inexact[first + panel] |= pack_step(
-                    x, at + panel * PAIR * row + step * STEP * column, row, column,
+                    x, here, row, column,
                     min(PAIR, rows - panel * PAIR), min(STEP, count - step * STEP), paired,
                     near, out, to + panel * panel_size + step * SPLIT,
                 )  # fmt: skip
-
-
-@intrinsic
-def ask_for_lines(context, address, apart):
-    """Ask for two lines of the cache at an address, and as much at FEW - 1 further ones, `apart`
-    bytes from each other, to be read soon. They need not be in an array."""
-
-    def generate(context, builder, signature, arguments):
-        address_, apart_ = arguments
-        for i in range(FEW):
-            for line in (0, 64):
-                offset = builder.add(builder.mul(apart_, I64(i)), I64(line))
-                place = builder.inttoptr(builder.add(address_, offset), I16.as_pointer())
-                instructions.prefetch(builder, place, cache=2)
-        return context.get_dummy_value()
-
-    n = types.int64
-    return types.void(n, n), generate
 
 
 @ordered_subroutine
