@@ -4,7 +4,7 @@ A float32 number is the sum of three bfloat16 numbers, its high, middle and low 
 of its 24 binary digits. Of the nine products of the parts of two numbers the six largest are
 computed. Each is exact, and what is left out is less than 2^-26 of the product, a quarter of the
 rounding of a float32 multiplication. The processor adds up 32 products before it rounds into the
-sum, so the result is about as near the true one as that of float32 multiplications (Henry, Tang and
+sum: the result is nearer the true one than that of float32 multiplications (Henry, Tang and
 Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019, section III).
 
@@ -18,8 +18,8 @@ second cache, and panels of 32 rows of `a` go past it. A panel is packed as
     step of 32 of k, part of the number, half of the panel, tile
 
 where a tile is 16 rows of 32 numbers for `a`, and 16 pairs of numbers of 16 columns for `b`. What
-is missing up to a whole panel or step is zeros. An element's bits depend neither on the blocks nor
-on what other rows and columns the product has.
+is missing up to a whole panel or step is zeros. The results of parts of k are added in order. An
+element's bits depend neither on the blocks nor on what other rows and columns the product has.
 """
 
 from __future__ import annotations
@@ -36,10 +36,6 @@ from gradient.backends.numpy.kernels.amx import (
     bfloat16_57,
     configure,
     describe,
-    load_0,
-    load_1,
-    load_2,
-    load_3,
     load_4,
     load_5,
     load_6,
@@ -59,7 +55,7 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
 from gradient.backends.numpy.kernels.half_linear import cache_lines
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import add_product, intrinsic, load, store
+from gradient.backends.numpy.kernels.vectors import add_product, fill, intrinsic, load, store
 
 DEPTH = 768
 """The most of k in a part."""
@@ -231,9 +227,9 @@ def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, ine
 
 @ordered_subroutine
 def multiply(
-    a, a_at, b, b_at, steps, c, at, row, add, next_a, a_apart, a_step, next_c, c_apart
+    a, a_at, b, b_at, steps, c, at, row, next_a, a_apart, a_step, next_c, c_apart
 ):  # fmt: skip
-    """c (32, 32) = the product of a panel with one of columns, or the sum of both if `add`.
+    """c (32, 32) = the product of a panel of rows with one of columns.
 
     next_a    where to ask for what is read next of `a`: in each step FEW rows, `a_apart` bytes from
               each other; steps are `a_step` bytes apart
@@ -243,16 +239,10 @@ def multiply(
     times four products need 14 tiles to be read.
     """
     below = at + ROWS * row
-    if add:
-        load_0(c, at, row)
-        load_1(c, at + ROWS, row)
-        load_2(c, below, row)
-        load_3(c, below + ROWS, row)
-    else:
-        zero_0()
-        zero_1()
-        zero_2()
-        zero_3()
+    zero_0()
+    zero_1()
+    zero_2()
+    zero_3()
     for step in range(steps):
         a_high, b_high = a_at + step * SPLIT, b_at + step * SPLIT
         a_middle, b_middle = a_high + PART, b_high + PART
@@ -311,32 +301,44 @@ def multiply(
 
 
 @ordered_subroutine
-def multiply_vectors(a, at, row, column, rows, b, columns, count, inexact_rows, inexact_columns,
-                     before, c, to, c_row):  # fmt: skip
-    """The elements of c (rows, columns) that have an inexact number in their row of `a` or column
-    of `b`, as `pack_columns` gives them, computed anew: the sums `before` (32, 32) and products."""
+def multiply_vectors(
+    a, at, row, column, rows, b, columns, count, inexact_rows, inexact_columns, c
+):  # fmt: skip
+    """The elements of c (32, 32) that have an inexact number in their row of `a` or column of `b`,
+    computed anew. b is as `pack_columns` gives it."""
     width = PAIR // 2
+    line = np.empty(PAIR, np.float32)
     for r in range(rows):
         whole = inexact_rows >> r & 1
         if not (whole or inexact_columns):
             continue
-        left, right = load(before, r * PAIR), load(before, r * PAIR + width)
+        left = right = fill(np.float32(0))
         for p in range(count):
             number = a[at + r * row + p * column]
             left = add_product(left, number, load(b, p * PAIR))
             right = add_product(right, number, load(b, p * PAIR + width))
-        store(before, r * PAIR, left)
-        store(before, r * PAIR + width, right)
+        store(line, 0, left)
+        store(line, width, right)
         for j in range(columns):
             if whole or inexact_columns >> j & 1:
-                c[to + r * c_row + j] = before[r * PAIR + j]
+                c[r * PAIR + j] = line[j]
 
 
 @ordered_subroutine
-def copy_corner(x, at, row, rows, columns, out, to, out_row):
+def write(corner, rows, columns, c, to, c_row, add):
+    """c (rows, columns) = corner (32, 32), or the sum of both if `add`."""
+    one, width = np.float32(1), PAIR // 2
     for r in range(rows):
-        for q in range(columns):
-            out[to + r * out_row + q] = x[at + r * row + q]
+        place = to + r * c_row
+        if columns == PAIR:
+            for j in range(0, PAIR, width):
+                numbers = load(corner, r * PAIR + j)
+                if add:
+                    numbers = add_product(load(c, place + j), one, numbers)
+                store(c, place + j, numbers)
+            continue
+        for j in range(columns):
+            c[place + j] = corner[r * PAIR + j] + (c[place + j] if add else np.float32(0))
 
 
 def part_of(k: int) -> int:
@@ -368,7 +370,7 @@ def product(
     panels_at = (-packed.ctypes.data % 64) // 2  # all begin at a line of the cache
     rows_at = panels_at + wide * panel_size
     near, corner = cache_lines(bias, STEP * STEP), cache_lines(bias, PAIR * PAIR)
-    before, columns_near = cache_lines(bias, PAIR * PAIR), np.empty(0, np.float32)
+    columns_near = np.empty(0, np.float32)
     inexact = np.zeros(wide + group, np.int64)
     a_apart, a_step = 4 * a_row, 4 * STEP
     if a_column != 1:
@@ -399,10 +401,6 @@ def product(
                     panel_at = panels_at + panel * panel_size
                     to = (matrix * m + i) * c_row + j
                     is_exact = inexact_rows == 0 and inexact[panel] == 0
-                    if not is_exact:
-                        before[:] = 0
-                        if p > 0:
-                            copy_corner(c, to, c_row, rows, columns, before, 0, PAIR)
                     next_a = next_group
                     if FEW * panel < PAIR:
                         next_a += 4 * FEW * panel * (a_row if a_column == 1 else a_column)
@@ -411,30 +409,28 @@ def product(
                     next_c = c.ctypes.data + 4 * (to + PAIR)
                     if j + PAIR >= right:
                         next_c = c.ctypes.data + 4 * (to - (j - left) + PAIR * c_row)
-                    if rows == PAIR and columns == PAIR:
+                    if p == 0 and is_exact and rows == PAIR and columns == PAIR:
                         multiply(
-                            packed, row_panel, packed, panel_at, steps, c, to, c_row, p > 0,
+                            packed, row_panel, packed, panel_at, steps, c, to, c_row,
                             next_a, a_apart, a_step, next_c, 4 * c_row,
                         )  # fmt: skip
                     else:
-                        if p > 0:
-                            copy_corner(c, to, c_row, rows, columns, corner, 0, PAIR)
                         multiply(
-                            packed, row_panel, packed, panel_at, steps, corner, 0, PAIR, p > 0,
+                            packed, row_panel, packed, panel_at, steps, corner, 0, PAIR,
                             next_a, a_apart, a_step, next_c, 4 * c_row,
                         )  # fmt: skip
-                        copy_corner(corner, 0, PAIR, rows, columns, c, to, c_row)
-                    if not is_exact:
-                        if columns_near.size == 0:
-                            columns_near = np.empty(depth * PAIR, np.float32)
-                        pack_columns(
-                            b, b_at + j * b_column, b_row, b_column, count, columns,
-                            columns_near, 0,
-                        )  # fmt: skip
-                        multiply_vectors(
-                            a, a_at + i * a_row, a_row, a_column, rows, columns_near, columns,
-                            count, inexact_rows, inexact[panel], before, c, to, c_row,
-                        )  # fmt: skip
+                        if not is_exact:
+                            if columns_near.size == 0:
+                                columns_near = np.empty(depth * PAIR, np.float32)
+                            pack_columns(
+                                b, b_at + j * b_column, b_row, b_column, count, columns,
+                                columns_near, 0,
+                            )  # fmt: skip
+                            multiply_vectors(
+                                a, a_at + i * a_row, a_row, a_column, rows, columns_near, columns,
+                                count, inexact_rows, inexact[panel], corner,
+                            )  # fmt: skip
+                        write(corner, rows, columns, c, to, c_row, p > 0)
                     if bias.size > 0 and p + count == k:
                         if upright:
                             add_to_columns(bias, i, rows, c, to, c_row, columns)
