@@ -2,9 +2,9 @@
 
 A float32 number is the sum of three bfloat16 numbers, its high, middle and low part: each holds 8
 of its 24 binary digits. Of the nine products of the parts of two numbers the six largest are
-computed. Each is exact, and what is left out is less than 2^-26 of the product, a quarter of the
-rounding of a float32 multiplication. The processor adds up 32 products before it rounds into the
-sum: the result is nearer the true one than that of float32 multiplications (Henry, Tang and
+computed. Each is exact, and what is left out is less than 2^-24 of the product, on average a fifth
+of the rounding of a float32 multiplication. The processor adds up 32 products before it rounds into
+the sum: the result is nearer the true one than that of float32 multiplications (Henry, Tang and
 Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019, section III).
 
