@@ -16,6 +16,9 @@ from typing import Any
 
 from gradient.compat.tables import FILES, HINTS, MODULES, PAGE, RENAMED
 
+LAYERS = "gradient.nn.modules."
+"""Modules of PyTorch's layers, some of which stand in other files here."""
+
 
 def attribute(module: str, name: str) -> Any:
     """What `name` means in a module that has no such name itself; AttributeError if nothing."""
@@ -29,6 +32,10 @@ def attribute(module: str, name: str) -> Any:
         found = vars(importlib.import_module(FILES[module]))
         if not name.startswith("_") and name in found.get("__all__", ()):
             return found[name]
+    if module.startswith(LAYERS):
+        layers = importlib.import_module("gradient.nn")
+        if hasattr(layers, name):
+            return getattr(layers, name)
     hint = HINTS.get(path, f"of what PyTorch has and gradient has not, {PAGE}")
     raise AttributeError(f"module {module!r} has no attribute {name!r}; {hint}")
 
@@ -54,8 +61,11 @@ class Alias(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         target = importlib.import_module(self.target)
         taken = ("__all__", "__version__")
-        own = {k: v for k, v in vars(target).items() if not k.startswith("__") or k in taken}
-        module.__dict__.update(own)
+        for name, value in vars(target).items():
+            if f"{module.__name__}.{name}" in MODULES:
+                continue  # a file of the target, which may have fewer names
+            if not name.startswith("__") or name in taken:
+                module.__dict__[name] = value
         module.__class__ = type(target)  # one may have settings, which are properties
         module.__doc__ = target.__doc__
         module.__dict__["__getattr__"] = lambda name: self.other(module.__name__, name)

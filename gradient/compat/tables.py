@@ -18,8 +18,9 @@ FILES = {
 }
 """Modules, and the files of names that each of them lacks."""
 
-NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss", "module",
-      "normalization", "padding", "pooling", "rnn", "transformer")  # fmt: skip
+NN = ("activation", "batchnorm", "conv", "distance", "dropout", "lazy", "linear",
+      "linear_cross_entropy", "loss", "module", "normalization", "padding", "pooling", "rnn",
+      "transformer")  # fmt: skip
 
 DISTRIBUTIONS = (
     "bernoulli", "beta", "binomial", "cauchy", "chi2", "dirichlet", "exponential",
@@ -35,6 +36,7 @@ DISTRIBUTIONS = (
 """Modules of one distribution each, all of which are in the package."""
 
 MODULES = {
+    "gradient._C": "gradient.compat.bindings",
     "gradient._dynamo": "gradient.compat.compiler",
     "gradient._dynamo.config": "gradient.compat.settings",
     "gradient._inductor": "gradient.compat.compiler",
@@ -92,7 +94,13 @@ MODULES = {
     "gradient.nn.utils.fusion": "gradient.compat.fusion",
     "gradient.nn.utils.stateless": "gradient.func",
     "gradient.onnx": "gradient.compat.onnx",
+    "gradient.optim.adadelta": "gradient.optim.adagrad",
+    "gradient.optim.adamax": "gradient.optim.adam_variants",
     "gradient.optim.adamw": "gradient.optim.adam",
+    "gradient.optim.asgd": "gradient.optim.sgd",
+    "gradient.optim.nadam": "gradient.optim.adam_variants",
+    "gradient.optim.radam": "gradient.optim.adam_variants",
+    "gradient.optim.rprop": "gradient.optim.rmsprop",
     "gradient.autograd.functional": "gradient.func.functional",
     "gradient.autograd.forward_ad": "gradient.func.forward_ad",
     "gradient.autograd.profiler": "gradient.compat.autograd_profiler",
@@ -250,6 +258,7 @@ RENAMED = {
     "gradient.nonzero_static": "gradient.compat.functional.nonzero_static",
     "gradient.linalg.matmul": "gradient.matmul",
     "gradient.nn.NLLLoss2d": "gradient.compat.retired.NLLLoss2d",
+    "gradient.nn.modules.linear.NonDynamicallyQuantizableLinear": "gradient.nn.Linear",
     **{
         f"gradient.nn.functional.{name}": f"gradient.compat.native.{name}"
         for name in ("conv_tbc", "native_channel_shuffle")

@@ -78,6 +78,30 @@ def test_other_names_are_absent_as_ever() -> None:
         importlib.import_module("gradient.no_such_module")
 
 
+def test_modules_of_layers_have_those_that_stand_in_other_files_here() -> None:
+    found = ran(  # by attributes alone, and by import statements
+        "import gradient\n"
+        "from gradient import nn\n"
+        "m = nn.modules\n"
+        "assert m.activation.MultiheadAttention is nn.MultiheadAttention\n"
+        "assert m.linear.NonDynamicallyQuantizableLinear is nn.Linear\n"
+        "assert m.linear.LazyLinear is m.lazy.LazyLinear is nn.LazyLinear\n"
+        "assert m.transformer.Transformer is nn.Transformer\n"
+        "from gradient.nn.modules.batchnorm import LazyBatchNorm2d\n"
+        "from gradient.optim.nadam import NAdam\n"
+        "assert NAdam is gradient.optim.NAdam\n"
+        "print(hasattr(m.linear, 'no_such_name'), hasattr(nn.linear, 'LazyLinear'))"
+    )
+    assert found.strip() == "False False"
+
+
+def test_names_of_the_extension() -> None:
+    bindings: Any = importlib.import_module("gradient._C")
+    with pytest.raises(bindings._LinAlgError):
+        gradient.linalg.inv(gradient.zeros(2, 2))
+    bindings._jit_set_profiling_mode(False)
+
+
 def test_numbers_and_types() -> None:
     t: Any = gradient
     assert (t.inf, t.pi, t.e, t.newaxis) == (math.inf, math.pi, math.e, None)
@@ -126,7 +150,10 @@ def test_data_parallel_calls_its_module() -> None:
     parallel = nn.DataParallel(layer, device_ids=[0])
     x = gradient.ones(1, 2)
     assert gradient.equal(parallel(x), layer(x))
-    assert list(parallel.state_dict()) == ["module.weight", "module.bias"]
+    state = parallel.state_dict()
+    assert list(state) == ["module.weight", "module.bias"]
+    nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")
+    assert layer.load_state_dict(state) == ([], [])
     assert isinstance(parallel, nn.parallel.DataParallel)
     with pytest.raises(ValueError, match="expected one device"):
         nn.DataParallel(layer, device_ids=[0, 1])
