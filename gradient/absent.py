@@ -19,14 +19,14 @@ METHODS = (
     "apply_", "const_data_ptr", "dense_dim", "fix_", "geqrf", "hardshrink", "histc", "histogram",
     "is_distributed", "is_set_to", "istft", "lu", "lu_solve", "map2_", "map_", "narrow_copy",
     "new_empty_strided", "nonzero_static", "orgqr", "ormqr", "prelu", "set_", "sparse_dim", "stft",
-    "to_dense", "triangular_solve", "unsafe_chunk", "unsafe_split",
+    "to_dense", "to_sparse", "to_sparse_coo", "triangular_solve", "unsafe_chunk", "unsafe_split",
 )  # fmt: skip
 """Methods of Tensor that few programs call."""
 
 NO_METHODS = (
     "coalesce", "col_indices", "crow_indices", "eig", "indices", "int_repr", "lstsq", "q_scale",
     "q_zero_point", "solve", "sparse_mask", "storage", "storage_type", "symeig", "to_mkldnn",
-    "to_sparse", "to_sparse_coo", "to_sparse_csr", "untyped_storage", "values",
+    "to_sparse_csr", "untyped_storage", "values",
 )  # fmt: skip
 """Names of PyTorch's tensors that ours have not, and for which there is a hint."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.explain import explain
+from gradient.autograd.foreign import by_operand, reflected
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr, watch
@@ -154,7 +155,7 @@ def of_two(made: Op) -> Callable[..., Any]:
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
     b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
     keeps = bool(names)
-    operator = made.operator
+    operator, asked = made.operator, reflected(made.operator)
     # Matrix products, called from composites, can pay for a search over frames.
     heavy = made.promotion == "same_dtype"
 
@@ -191,7 +192,10 @@ def of_two(made: Op) -> Callable[..., Any]:
                 x, y = promote(made, backend, [x, y])
                 z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
-            raise explain(made, (input, b), error) from error
+            out = by_operand(asked, input, b)
+            if out is NotImplemented:
+                raise explain(made, (input, b), error) from error
+            return out
         out = new_variable(TensorType.cls)
         out.array = z
         out.backend = backend

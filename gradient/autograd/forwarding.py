@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 from typing import Any, TypeVar
 
 from gradient.autograd.explain import error_of_caller
+from gradient.autograd.foreign import by_argument
 from gradient.autograd.out_argument import beyond_memory, result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
@@ -69,10 +71,12 @@ def forwarded(function: Function) -> Function:
 
 def corrected(
     function: Any, args: tuple[Any, ...], named: dict[str, Any], error: Exception
-) -> dict[str, Any] | None:
-    """The arguments of a failed call under the function's own names; None if the names were
-    right."""
+) -> Callable[[], Any] | None:
+    """A failed call with its arguments under the function's own names, or by a function that one
+    of them has for it; None if the names were right."""
     own, caller = inspect.unwrap(function), function.__qualname__
+    if other := by_argument(own.__name__, args):
+        return partial(other, *(value for value in args if value is not MISSING), **named)
     names = parameters(own)
     given = {name: value for name, value in zip(names, args, strict=False) if value is not MISSING}
     if len(given) == len(args) and named.keys() <= set(names):
@@ -96,7 +100,7 @@ def corrected(
         if target in given and not (target in defaults and given[target] is defaults[target]):
             raise TypeMismatch(sentence(caller, f"{target} once", f"{name}=, too")) from None
         given[target] = value
-    return given
+    return partial(function, **given)
 
 
 # One a number of parameters: a tuple of arguments would cost several times as much ---------------
@@ -107,9 +111,9 @@ def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, **named) if named else function(a)
         except Exception as error:
-            if (given := corrected(function, (a,), named, error)) is None:
+            if (again := corrected(function, (a,), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -119,9 +123,9 @@ def of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, b, **named) if named else function(a, b)
         except Exception as error:
-            if (given := corrected(function, (a, b), named, error)) is None:
+            if (again := corrected(function, (a, b), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -131,9 +135,9 @@ def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, b, c, **named) if named else function(a, b, c)
         except Exception as error:
-            if (given := corrected(function, (a, b, c), named, error)) is None:
+            if (again := corrected(function, (a, b, c), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -143,9 +147,9 @@ def of_four(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, b, c, d, **named) if named else function(a, b, c, d)
         except Exception as error:
-            if (given := corrected(function, (a, b, c, d), named, error)) is None:
+            if (again := corrected(function, (a, b, c, d), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -155,9 +159,9 @@ def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, b, c, d, e, **named) if named else function(a, b, c, d, e)
         except Exception as error:
-            if (given := corrected(function, (a, b, c, d, e), named, error)) is None:
+            if (again := corrected(function, (a, b, c, d, e), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -167,9 +171,9 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(a, b, c, d, e, f, **named) if named else function(a, b, c, d, e, f)
         except Exception as error:
-            if (given := corrected(function, (a, b, c, d, e, f), named, error)) is None:
+            if (again := corrected(function, (a, b, c, d, e, f), named, error)) is None:
                 raise
-        return result_or_out(function(**given), named, function.__name__)
+        return result_or_out(again(), named, function.__name__)
 
     return call
 
@@ -179,9 +183,9 @@ def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return located(function(a, **named) if named else function(a))
         except Exception as error:
-            if (given := corrected(function, (a,), named, error)) is None:
+            if (again := corrected(function, (a,), named, error)) is None:
                 raise
-        return result_or_out(located(function(**given)), named, function.__name__)
+        return result_or_out(located(again()), named, function.__name__)
 
     return call
 
@@ -191,16 +195,16 @@ def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return located(function(a, b, **named) if named else function(a, b))
         except Exception as error:
-            if (given := corrected(function, (a, b), named, error)) is None:
+            if (again := corrected(function, (a, b), named, error)) is None:
                 raise
-        return result_or_out(located(function(**given)), named, function.__name__)
+        return result_or_out(located(again()), named, function.__name__)
 
     return call
 
 
 def located(result: Any) -> Any:
     """The result of an op, its node's location set to the user's line instead of this file's."""
-    if result.node is not None:
+    if isinstance(result, Variable) and result.node is not None:
         frame = getframe(2)
         result.node.location = frame.f_code, frame.f_lasti
     return result

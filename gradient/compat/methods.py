@@ -14,7 +14,7 @@ from gradient import functional, signal
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.compat import creation, histograms
+from gradient.compat import creation, histograms, sparse
 from gradient.compat import functional as compat_functional
 from gradient.errors import (
     ArgumentError,
@@ -30,6 +30,7 @@ from gradient.tensor.arguments import fitting, int_of, tensor_of
 from gradient.tensor.joining import cat
 
 if TYPE_CHECKING:
+    from gradient.compat.sparse import SparseTensor
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
@@ -174,6 +175,15 @@ class RareMethods:
         """The tensor itself, in another dtype if so told. `masked_grad` is of sparse ones."""
         dense: Tensor = self if dtype is None else self.to(dtype)
         return dense
+
+    def to_sparse(self: Any, sparse_dim: int | None = None) -> SparseTensor:
+        """The elements that are not 0, and their places (`gradient.sparse`)."""
+        if sparse_dim not in (None, self.ndim):
+            wanted = f"sparse_dim {self.ndim}, that all are sparse"
+            raise ArgumentError(sentence("to_sparse", wanted, sparse_dim))
+        return sparse.of_dense(self)
+
+    to_sparse_coo = to_sparse
 
     def is_distributed(self: Any) -> bool:
         """False"""

@@ -109,6 +109,7 @@ MODULES = {
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
     "gradient.serialization": "gradient.compat.serialization",
     "gradient.signal.windows": "gradient.compat.windows",
+    "gradient.sparse": "gradient.compat.sparse",
     "gradient.types": "gradient.compat.type_names",
     "gradient.utils.benchmark": "gradient.compat.benchmark",
     "gradient.utils.dlpack": "gradient.compat.dlpack",
@@ -281,6 +282,8 @@ RENAMED = {
     "gradient.histogram": "gradient.compat.histograms.histogram",
     "gradient.histogramdd": "gradient.compat.histograms.histogramdd",
     "gradient.poisson": "gradient.compat.sampling.poisson",
+    "gradient.sparse_coo_tensor": "gradient.compat.sparse.sparse_coo_tensor",
+    "gradient.spmm": "gradient.compat.sparse.mm",
     "gradient.to_dlpack": "gradient.compat.dlpack.to_dlpack",
     "gradient.vander": "gradient.linalg.older.vander",
     **{f"gradient.nn.utils.{name}": f"gradient.compat.fusion.{name}" for name in FUSION},
@@ -297,7 +300,7 @@ RENAMED = {
 
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
-SPARSE = f"there are no sparse tensors ({PAGE})"
+SPARSE = f"sparse tensors are those of sparse_coo_tensor ({PAGE})"
 FLOAT8 = "the 8-bit floats are float8_e4m3fn and float8_e5m2"
 RETIRED = "retired in PyTorch too: use gradient.linalg."
 STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cuda.Event"
@@ -309,9 +312,8 @@ STORAGE = "x.data_ptr() and x.stride() say where elements lie; there is no stora
 HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
     "gradient.chalf": "complex64 is the narrowest complex dtype",
-    **dict.fromkeys(
-        ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
-    "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
+    "gradient.sparse_csr_tensor": SPARSE,
+    "gradient.optim.SparseAdam": "gradients are dense: use optim.Adam",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
         [f"gradient.float8_{name}" for name in (
@@ -350,8 +352,8 @@ PACKED = "gradient.quantization packs weights into 8 bits and fewer; x.dtype say
 
 TENSOR_HINTS = {
     **dict.fromkeys(
-        ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask", "to_sparse",
-         "to_sparse_coo", "to_sparse_csr", "values"), SPARSE),
+        ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask", "to_sparse_csr",
+         "values"), SPARSE),
     **dict.fromkeys(("storage", "storage_type", "untyped_storage"), STORAGE),
     **dict.fromkeys(("int_repr", "q_scale", "q_zero_point"), PACKED),
     "to_mkldnn": "the CPU's kernels read row-major tensors",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.foreign import by_operand
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, result_type
@@ -108,6 +109,9 @@ class Products(Arithmetic):
 def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product with PyTorch's rules for vectors and batches."""
     if not (isinstance(a, TensorBase) and isinstance(b, TensorBase)):
+        out: Any = by_operand("__rmatmul__", a, b) if isinstance(a, Variable) else NotImplemented
+        if out is not NotImplemented:
+            return out  # type: ignore[no-any-return]
         name, value = ("other", b) if isinstance(a, Variable) else ("input", a)
         raise TypeMismatch(sentence("matmul", f"a Tensor as {name}", type(value).__name__))
     m, n = len(a.array.shape), len(b.array.shape)

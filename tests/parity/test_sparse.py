@@ -1,0 +1,141 @@
+"""Sparse matrices as graph scripts make and use them: PyTorch's values, gradients and errors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+from support.both_packages import assert_alike  # noqa: E402
+
+
+def matrix(t: Any, values: Any = (1.0, -2.0, 0.5, 4.0)) -> Any:
+    """(3, 4), with the place (2, 1) twice."""
+    places = t.tensor([[2, 0, 2, 1], [1, 3, 1, 0]])
+    return t.sparse_coo_tensor(places, t.tensor(values), (3, 4))
+
+
+def dense(t: Any, *shape: int) -> Any:
+    return t.linspace(-1.0, 2.0, shape[0] * shape[-1]).reshape(shape)
+
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    "to_dense": lambda t: matrix(t).to_dense(),
+    "coalesce": lambda t: (matrix(t).coalesce().indices(), matrix(t).coalesce().values()),
+    "parts": lambda t: (matrix(t)._indices(), matrix(t)._values(), matrix(t)._nnz()),
+    "facts": lambda t: (
+        tuple(matrix(t).shape), tuple(matrix(t).size()), matrix(t).size(1), matrix(t).dim(),
+        matrix(t).numel(), matrix(t).is_sparse, matrix(t).is_coalesced(), matrix(t).sparse_dim(),
+        matrix(t).dense_dim(),
+    ),
+    "product": lambda t: matrix(t) @ dense(t, 4, 2),
+    "mm": lambda t: t.mm(matrix(t), dense(t, 4, 2)),
+    "matmul": lambda t: t.matmul(matrix(t), dense(t, 4, 2)),
+    "spmm": lambda t: t.spmm(matrix(t), dense(t, 4, 2)),
+    "sparse.mm": lambda t: t.sparse.mm(matrix(t), dense(t, 4, 2)),
+    "mm of no rows": lambda t: t.mm(
+        t.sparse_coo_tensor(t.zeros(2, 0).long(), t.zeros(0), (0, 4)), dense(t, 4, 2)
+    ),
+    "vector": lambda t: matrix(t) @ t.tensor([1.0, 2.0, 3.0, 4.0]),
+    "from the left": lambda t: dense(t, 2, 3) @ matrix(t),
+    "two sparse": lambda t: (matrix(t) @ matrix(t).t()).to_dense(),
+    "addmm": lambda t: t.sparse.addmm(dense(t, 3, 2), matrix(t), dense(t, 4, 2), alpha=2, beta=3),
+    "dense + sparse": lambda t: dense(t, 3, 4) + matrix(t),
+    "add": lambda t: t.add(dense(t, 3, 4), matrix(t)),
+    "sparse + sparse": lambda t: (matrix(t) + matrix(t)).to_dense(),
+    "sparse - sparse": lambda t: (matrix(t) - matrix(t).coalesce()).to_dense(),
+    "times a number": lambda t: (matrix(t) * 2).to_dense(),
+    "a number times": lambda t: (2 * matrix(t)).to_dense(),
+    "times a 0-d tensor": lambda t: (matrix(t) * t.tensor(3.0)).to_dense(),
+    "0-d tensor times": lambda t: (t.tensor(3.0) * matrix(t)).to_dense(),
+    "divided": lambda t: (matrix(t) / 4).to_dense(),
+    "negative": lambda t: (-matrix(t)).to_dense(),
+    "times dense": lambda t: (matrix(t).coalesce() * dense(t, 3, 4)).to_dense(),
+    "transpose": lambda t: (matrix(t).t().to_dense(), matrix(t).transpose(0, 1).to_dense()),
+    "sum": lambda t: (t.sparse.sum(matrix(t)), t.sparse.sum(matrix(t), 1).to_dense()),
+    "sum of all": lambda t: t.sum(matrix(t)),
+    "to_sparse": lambda t: (
+        dense(t, 3, 4).relu().to_sparse().indices(), dense(t, 3, 4).relu().to_sparse().values(),
+        dense(t, 3, 4).relu().to_sparse().is_coalesced(),
+    ),
+    "diagonal": lambda t: t.diag(t.tensor([1.0, 0.0, 2.0])).to_sparse() @ dense(t, 3, 2),
+    "dtype": lambda t: (
+        t.sparse_coo_tensor([[0, 1]], [1.0, 2.0], (3,), dtype=t.int64).to_dense(),
+        matrix(t).double().to_dense(), matrix(t).to(t.float64).to_dense(),
+    ),
+    "size of its own": lambda t: t.sparse_coo_tensor([[0, 4], [1, 0]], [1, 2]).to_dense(),
+    "one value": lambda t: t.eye(2) + t.sparse_coo_tensor([[0, 1], [1, 1]], t.ones(2), (2, 2)),
+    "no elements": lambda t: t.sparse_coo_tensor((2, 3)).to_dense(),
+    "old constructor": lambda t: t.sparse.FloatTensor(
+        t.tensor([[0, 1], [1, 0]]), t.tensor([3.0, 4.0]), t.Size([2, 2])
+    ).to_dense(),
+    "3-d": lambda t: t.sparse_coo_tensor([[0, 1], [1, 0], [2, 1]], [1.0, 2.0]).to_dense(),
+    # Errors
+    "indices of one not coalesced": lambda t: matrix(t).indices(),
+    "values of one not coalesced": lambda t: matrix(t).values(),
+    "shapes of a product": lambda t: matrix(t) @ dense(t, 3, 2),
+    "shapes of a sum": lambda t: matrix(t) + matrix(t).t(),
+    "an index beyond the size": lambda t: t.sparse_coo_tensor(
+        [[0, 3]], [1.0, 2.0], (3,), check_invariants=True
+    ),
+    "a negative index": lambda t: t.sparse_coo_tensor(
+        [[0, -1]], [1.0, 2.0], (3,), check_invariants=True
+    ),
+    "too few values": lambda t: t.sparse_coo_tensor([[0, 1]], [1.0], (3,)),
+    "a size of other dimensions": lambda t: t.sparse_coo_tensor([[0, 1]], [1.0, 2.0], (3, 3)),
+    "a product with a word": lambda t: matrix(t) @ "word",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sparse_matrices_are_pytorchs(case: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_alike(CASES[case])
+
+
+def test_gradients_of_a_product() -> None:
+    def gradients(t: Any) -> Any:
+        values = t.tensor([1.0, -2.0, 0.5, 4.0], requires_grad=True)
+        weight = dense(t, 4, 2).requires_grad_()
+        places = t.tensor([[2, 0, 2, 1], [1, 3, 1, 0]])
+        product = t.sparse.mm(t.sparse_coo_tensor(places, values, (3, 4)), weight)
+        (product * dense(t, 3, 2)).sum().backward()
+        return weight.grad, values.grad
+
+    assert_alike(gradients)
+
+
+class Foreign:
+    """What operators of a tensor ask, where they do not know the class."""
+
+    def __radd__(self, other: Any) -> str:
+        return f"+ {tuple(other.shape)}"
+
+    def __rmatmul__(self, other: Any) -> str:
+        return f"@ {tuple(other.shape)}"
+
+    def __gt__(self, other: Any) -> str:
+        return f"< {tuple(other.shape)}"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda t: t.ones(2) + Foreign(),
+        lambda t: t.ones(2, 3) @ Foreign(),
+        lambda t: t.ones(2) < Foreign(),
+        lambda t: t.ones(2) * Foreign(),
+        lambda t: t.ones(2) - Foreign(),
+        lambda t: t.ones(2) @ Foreign,
+        lambda t: t.ones(2) + "word",
+        lambda t: t.ones(2) + {},
+    ],
+)
+def test_other_classes_have_their_say(case: Callable[[Any], Any]) -> None:
+    assert_alike(case)
