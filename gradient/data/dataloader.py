@@ -245,7 +245,8 @@ class DataLoader(Generic[B]):
         self.worker_init_fn = worker_init_fn
         self.multiprocessing_context = multiprocessing_context
         self.generator = generator
-        self.prefetch_factor = prefetch_factor or 2
+        self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
+        self.in_order = in_order
         self.persistent_workers = persistent_workers
         self.is_iterable = isinstance(dataset, IterableDataset)
 

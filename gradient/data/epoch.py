@@ -166,7 +166,7 @@ class Parallel:
             self._pool.send(worker, ("epoch", own_seed, stream.get("state"), skip))
         #: Workers that have more to give; the first is next.
         self._order = sorted(workers, key=lambda worker: self._streams[worker].get("turn", worker))
-        for _ in range(loader.prefetch_factor):
+        for _ in range(loader.prefetch_factor or 0):
             for worker in self._order:
                 self._request(worker)
 

@@ -102,6 +102,13 @@ def test_names_of_the_extension() -> None:
     bindings._jit_set_profiling_mode(False)
 
 
+def test_no_tensor_is_one_of_several_processes() -> None:
+    tensors: Any = importlib.import_module("gradient.distributed.tensor")
+    assert not isinstance(gradient.ones(2), tensors.DTensor)
+    with pytest.raises(NotImplementedError, match="a group is of one process"):
+        tensors.DTensor()
+
+
 def test_numbers_and_types() -> None:
     t: Any = gradient
     assert (t.inf, t.pi, t.e, t.newaxis) == (math.inf, math.pi, math.e, None)

@@ -132,3 +132,11 @@ def test_masks_of_causal_attention() -> None:
     bias: Any = importlib.import_module("gradient.nn.attention.bias")
     assert bias.causal_upper_left(2, 3).tolist() == [[True, False, False], [True, True, False]]
     assert bias.causal_lower_right(2, 3).tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_a_compiled_module_is_known_by_pytorchs_class() -> None:
+    frames: Any = importlib.import_module("gradient._dynamo.eval_frame")
+    layer = gradient.nn.Linear(2, 2)
+    assert isinstance(gradient.compile(layer), frames.OptimizedModule)
+    assert not isinstance(layer, frames.OptimizedModule)
+    assert t._dynamo.eval_frame is frames

@@ -1025,3 +1025,11 @@ def test_utils_is_pytorchs_name():
     assert gradient.utils.data.DataLoader is DataLoader
     assert gradient.utils.data.get_worker_info is get_worker_info
     assert callable(gradient.utils.checkpoint.checkpoint)
+
+
+def test_a_loader_says_what_another_one_like_it_takes() -> None:
+    data = list(range(4))
+    local, parallel = DataLoader(data), DataLoader(data, num_workers=1, in_order=False)
+    assert (local.prefetch_factor, local.in_order) == (None, True)
+    assert (parallel.prefetch_factor, parallel.in_order) == (2, False)
+    DataLoader(data, num_workers=local.num_workers, prefetch_factor=local.prefetch_factor)
