@@ -11,6 +11,7 @@ import numpy as np
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.elementwise import at_least, at_most
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
 
@@ -410,8 +411,8 @@ def clamp(
 ) -> Array:
     """x held between two numbers; both are inside, and where they cross, `max` is the result."""
     if min is not None:
-        x = be.maximum(x, be.full((), min, x.dtype))
-    return x if max is None else be.minimum(x, be.full((), max, x.dtype))
+        x = at_least(be, x, min)
+    return x if max is None else at_most(be, x, max)
 
 
 @op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)),

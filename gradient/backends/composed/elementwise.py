@@ -54,6 +54,25 @@ def scaled_complement(be: RequiredMethods[Array], large: Array) -> Array:
     return be.where(large < 6, _scaled_tail(large), series)
 
 
+def at_least(be: ElementwiseDefaults[Array], x: Array, low: float) -> Array:
+    """x, or `low` where x is less; NaN where either is, and a zero of x keeps its sign.
+
+    `maximum` may give either of two zeros."""
+    if low == 0 and x.dtype.kind not in "biu":
+        if math.copysign(1, low) > 0:
+            return be.relu(x)
+        return be.where(x < 0, be.full((), low, x.dtype), x)
+    return be.maximum(x, be.full((), low, x.dtype))
+
+
+def at_most(be: ElementwiseDefaults[Array], x: Array, high: float) -> Array:
+    """x, or `high` where x is greater; NaN where either is, and a zero of x keeps its sign."""
+    bound = be.full((), high, x.dtype)
+    if high == 0 and x.dtype.kind not in "biu":
+        return be.where(x > 0, bound, x)
+    return be.minimum(x, bound)
+
+
 class ElementwiseDefaults(RequiredMethods[Array]):
     """Methods of `Backend` on one element at a time."""
 
@@ -329,7 +348,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return g * self.sigmoid(-x)
 
     def relu(self, x: Array) -> Array:
-        return self.maximum(x, self.full((), 0, x.dtype))
+        """0 where x is less, else x: NaN, and -0, stay what they are."""
+        return self.where(x < 0, self.full((), 0, x.dtype), x)
 
     def relu_grad(self, g: Array, out: Array) -> Array:
         """g where relu gave more than 0, or NaN."""
@@ -337,8 +357,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     def hardtanh(self, x: Array, low: float, high: float) -> Array:
         """x held between `low` and `high`."""
-        low_, high_ = self.full((), low, x.dtype), self.full((), high, x.dtype)
-        return self.minimum(self.maximum(x, low_), high_)
+        return at_most(self, at_least(self, x, low), high)
 
     def hardtanh_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
         """g where x lies between the two, or is NaN."""

@@ -57,7 +57,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             and x.size < FEW * kernels.MIN_SIZE
             and not small_calls.are_repeated()
         ):
-            return np.maximum(x, 0)  # one call, which a kernel's start is as long as
+            return np.maximum(0, x)  # one call, which a kernel's start is as long as
         if not kernels.supports(x):
             return super().relu(x)
         return _each(kernels.load("elementwise").relu, x)
