@@ -58,6 +58,8 @@ class Shaping(Arithmetic):
         try:
             return view(self, shape.reshape, target, 3)
         except ShapeError:
+            if math.prod(target) == math.prod(self.array.shape):
+                raise  # of no elements, in a shape that no array of NumPy's has
             raise _misfit(target, self.array.shape) from None
 
     def view(
