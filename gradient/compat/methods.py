@@ -28,6 +28,7 @@ from gradient.linalg import householder, older
 from gradient.tensor import sorting
 from gradient.tensor.arguments import fitting, int_of, tensor_of
 from gradient.tensor.joining import cat
+from gradient.tensor.views import with_bases
 
 if TYPE_CHECKING:
     from gradient.compat.sparse import SparseTensor
@@ -73,16 +74,21 @@ class RareMethods:
         if mode.grad and self.requires_grad:
             got = "one that requires a gradient"
             raise AutogradError(sentence("set_", "a tensor outside of the graph", got))
+        whole = None
         if source is None:
             shown = self.detach().new_empty(0)
         else:
-            shown = tensor_of("set_", source).detach()
+            *_, owner = with_bases(tensor_of("set_", source))
+            whole, shown = owner.detach(), source.detach()
             if shown.dtype is not self.dtype:
                 raise DTypeError(sentence("set_", f"a source of {self.dtype}", shown.dtype))
             if size is not None:
                 steps = _row_major(size) if stride is None else stride
                 shown = shown.as_strided(size, steps, storage_offset)
         self.data = shown
+        self.view_info = (
+            None if whole is None else (whole, None, {})
+        )  # in which its `storage_offset` counts
         same: Tensor = self
         return same
 

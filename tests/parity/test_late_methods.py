@@ -27,7 +27,20 @@ def set_to(t: Any, *arguments: Any) -> Any:
     shown, whole = t.zeros(0), t.arange(6.0)
     shown.set_(whole, *arguments)
     shown.add_(10)
-    return shown, whole, shown.stride(), shown.is_set_to(whole)
+    return shown, whole, shown.stride(), shown.storage_offset(), shown.is_set_to(whole)
+
+
+def set_to_a_slice(t: Any, *arguments: Any) -> Any:
+    whole = t.arange(10.0)
+    shown = t.ones(4)[1:].set_(whole[3:], *arguments)
+    shown.mul_(2)
+    return shown, whole, shown.storage_offset(), shown[1:].storage_offset()
+
+
+def set_again(t: Any) -> Any:
+    shown, whole = t.ones(3), t.arange(10.0)
+    shown.set_(whole, 4, (2,)).set_()
+    return shown, shown.storage_offset()
 
 
 CASES: dict[str, Callable[[Any], Any]] = {
@@ -55,6 +68,9 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "set_": set_to,
     "set_ to a part": lambda t: set_to(t, 1, (2, 2), (1, 2)),
     "set_ to rows": lambda t: set_to(t, 2, (2, 2)),
+    "set_ to a slice": set_to_a_slice,
+    "set_ to a part of a slice": lambda t: set_to_a_slice(t, 2, (2, 2), (2, 1)),
+    "set_ twice": set_again,
     "set_ to nothing": lambda t: x(t).set_(),
     "set_ to another dtype": lambda t: x(t).double().set_(x(t)),
     "set_ of a leaf": lambda t: x(t).requires_grad_().set_(x(t)),
