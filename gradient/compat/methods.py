@@ -85,11 +85,11 @@ class RareMethods:
             if size is not None:
                 steps = _row_major(size) if stride is None else stride
                 shown = shown.as_strided(size, steps, storage_offset)
-        self.data = shown
-        self.view_info = (
-            None if whole is None else (whole, None, {})
-        )  # in which its `storage_offset` counts
-        same: Tensor = self
+        changed: Any = self
+        changed.data = shown
+        # In whose memory `storage_offset` counts.
+        changed.view_info = None if whole is None else (whole, None, {})
+        same: Tensor = changed
         return same
 
     def is_set_to(self: Any, tensor: Tensor) -> bool:
