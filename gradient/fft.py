@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.out_argument import takes_out
 from gradient.dtypes import HALF_PRECISION, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
@@ -60,31 +61,37 @@ LAST_TWO = (-2, -1)
 # Complex numbers ---------------------------------------------------------------------------------
 
 
+@autocasts("float32_on_cpu")
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The transform along `dim`."""
     return _complex("fft", input, _one("fft", n), (dim,), norm, False)
 
 
+@autocasts("float32_on_cpu")
 def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of `fft`."""
     return _complex("ifft", input, _one("ifft", n), (dim,), norm, True)
 
 
+@autocasts("float32_on_cpu")
 def fft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """The transform along two dimensions."""
     return _complex("fft2", input, s, dim, norm, False)
 
 
+@autocasts("float32_on_cpu")
 def ifft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """The inverse of `fft2`."""
     return _complex("ifft2", input, s, dim, norm, True)
 
 
+@autocasts("float32_on_cpu")
 def fftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """The transform along several dimensions: all, or the last len(s)."""
     return _complex("fftn", input, s, dim, norm, False)
 
 
+@autocasts("float32_on_cpu")
 def ifftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """The inverse of `fftn`."""
     return _complex("ifftn", input, s, dim, norm, True)
@@ -93,11 +100,13 @@ def ifftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = N
 # Real numbers: half of the terms, as the others are their conjugates --------------------------
 
 
+@autocasts("float32_on_cpu")
 def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The first n // 2 + 1 terms of the transform of real numbers along `dim`."""
     return _halved("rfft", input, _one("rfft", n), (dim,), norm)
 
 
+@autocasts("float32_on_cpu")
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The n real numbers of which `rfft` gives the input; n is 2 (terms - 1) unless told, though it
     may be one more. The imaginary part of the first term, and of the last where n is even, has no
@@ -105,21 +114,25 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
     return _doubled("irfft", input, _one("irfft", n), (dim,), norm)
 
 
+@autocasts("float32_on_cpu")
 def rfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """`rfft` along the last of two dimensions, then `fft` along the other."""
     return _halved("rfft2", input, s, dim, norm)
 
 
+@autocasts("float32_on_cpu")
 def irfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """The inverse of `rfft2`."""
     return _doubled("irfft2", input, s, dim, norm)
 
 
+@autocasts("float32_on_cpu")
 def rfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """`rfft` along the last dimension, then `fft` along the others: all, or the last len(s)."""
     return _halved("rfftn", input, s, dim, norm)
 
 
+@autocasts("float32_on_cpu")
 def irfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """The inverse of `rfftn`."""
     return _doubled("irfftn", input, s, dim, norm)
@@ -128,32 +141,38 @@ def irfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = 
 # Numbers whose transform is real: those with x_-j the conjugate of x_j -------------------------
 
 
+@autocasts("float32_on_cpu")
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The n real numbers that are the transform of the first n // 2 + 1 of n complex ones; n is
     2 (numbers - 1) unless told."""
     return _doubled("hfft", input, _one("hfft", n), (dim,), norm, hermitian=True)
 
 
+@autocasts("float32_on_cpu")
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of `hfft`."""
     return _halved("ihfft", input, _one("ihfft", n), (dim,), norm, hermitian=True)
 
 
+@autocasts("float32_on_cpu")
 def hfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """`fft` along the first of two dimensions, then `hfft` along the last."""
     return _doubled("hfft2", input, s, dim, norm, hermitian=True)
 
 
+@autocasts("float32_on_cpu")
 def ihfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
     """The inverse of `hfft2`."""
     return _halved("ihfft2", input, s, dim, norm, hermitian=True)
 
 
+@autocasts("float32_on_cpu")
 def hfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """`fft` along all dimensions but the last, or the last len(s), then `hfft` along that."""
     return _doubled("hfftn", input, s, dim, norm, hermitian=True)
 
 
+@autocasts("float32_on_cpu")
 def ihfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
     """The inverse of `hfftn`."""
     return _halved("ihfftn", input, s, dim, norm, hermitian=True)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.out_argument import creation_op_like
 from gradient.dtypes import HALF_PRECISION, dtype_of, float64, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -187,6 +188,7 @@ def places(
 # Short-time Fourier transforms -------------------------------------------------------------------
 
 
+@autocasts("float32_on_cpu")
 def stft(
     input: Tensor,
     n_fft: int,

@@ -8,8 +8,8 @@ it by a decorator, `@autocasts("float32")`:
     widest            16-bit inputs in float32 if another one is of it
 
 All others take their inputs as they come, and so do on the CPU those whose policy ends in
-`_on_gpu`: the lists are PyTorch's, which has a shorter one for the CPU, but for softmax and norms,
-which are in float32 there, too. float64 is left alone.
+`_on_gpu`, and elsewhere those whose ends in `_on_cpu`: the lists are PyTorch's, but for softmax and
+norms, which are in float32 on the CPU, too. float64 is left alone.
 
 For an op, this is a type promotion: `promote` casts, and the engine casts the gradient back. An op
 looks at dtypes anyway, whether they are among those to be looked at (`checked_chars`). Autocast's
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Policy = Literal[
     "lower_precision", "lower_precision_on_gpu", "float32", "float32_on_gpu", "widest",
-    "widest_on_gpu",
+    "widest_on_gpu", "float32_on_cpu", "widest_on_cpu",
 ]  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ def wanted(policy: Policy, backend: Backend, dtypes: Iterable[Any]) -> np.dtype 
     device, or the policy leaves them alone."""
     kind = backend.device.partition(":")[0]
     dtype = (mode.autocast or {}).get(kind)
-    if dtype is None or (kind == "cpu" and policy.endswith("_on_gpu")):
+    if dtype is None or policy.endswith("_on_gpu" if kind == "cpu" else "_on_cpu"):
         return None
     if policy.startswith("lower_precision"):
         return dtype.numpy
@@ -102,28 +102,38 @@ def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
     ]
 
 
-def autocasts(policy: Policy) -> Callable[[Function], Function]:
-    """Decorator: declare the policy of a function composed of ops. While its policy applies,
-    autocast is off inside, as in PyTorch."""
+def autocasts(*policies: Policy) -> Callable[[Function], Function]:
+    """Decorator: declare the policy of a function composed of ops, or its policies on the CPU and
+    elsewhere. While one applies, autocast is off inside, as in PyTorch."""
 
     def declare(function: Function) -> Function:
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             if mode.autocast is None:
                 return function(*args, **options)
-            return _cast_and_call(policy, function, args, options)
+            return _cast_and_call(policies, function, args, options)
 
         declared: Any = call
-        declared.autocast = policy
+        declared.autocast = policies
         return cast("Function", declared)
 
     return declare
 
 
-def _cast_and_call(policy: Policy, function: Any, args: Any, options: dict[str, Any]) -> Any:
+@autocasts("float32_on_cpu")
+def float32_on_cpu(x: Any) -> Any:
+    """A tensor as functions take it that the CPU's autocast has in float32."""
+    return x
+
+
+def _cast_and_call(
+    policies: tuple[Policy, ...], function: Any, args: Any, options: dict[str, Any]
+) -> Any:
     tensors = list(_tensors((*args, *options.values())))
-    target = tensors and wanted(policy, tensors[0].backend, [t.array.dtype for t in tensors])
-    if not target:
+    dtypes = [t.array.dtype for t in tensors]
+    targets = [wanted(policy, tensors[0].backend, dtypes) for policy in policies if tensors]
+    target = next((each for each in targets if each), None)
+    if target is None:
         return function(*args, **options)
 
     def cast(value: Any) -> Any:

@@ -184,6 +184,7 @@ def _soft_cross_entropy(
     return reduced("cross_entropy", losses, reduction)
 
 
+@autocasts("float32_on_cpu")
 @takes_retired_arguments
 @composite
 def binary_cross_entropy(

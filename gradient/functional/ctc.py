@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
@@ -18,6 +19,7 @@ from gradient.tensor.joining import where
 __all__ = ["ctc_loss"]
 
 
+@autocasts("float32_on_cpu")
 @composite
 def ctc_loss(
     log_probs: Tensor,

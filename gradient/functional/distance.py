@@ -49,7 +49,7 @@ def pairwise_distance(
     )
 
 
-@autocasts("float32")
+@autocasts("float32_on_gpu")
 @composite
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances between each row of input (N, M) and those behind it: (N (N - 1) / 2,)."""

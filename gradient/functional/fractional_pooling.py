@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
@@ -23,6 +24,7 @@ __all__ = [
 Ratio = float | Sequence[float]
 
 
+@autocasts("float32_on_cpu")
 @composite
 def fractional_max_pool2d(
     input: Tensor,
@@ -46,6 +48,7 @@ def fractional_max_pool2d(
     return found if return_indices else found[0]
 
 
+@autocasts("float32_on_cpu")
 @composite
 def fractional_max_pool3d(
     input: Tensor,
@@ -62,6 +65,7 @@ def fractional_max_pool3d(
     return found if return_indices else found[0]
 
 
+@autocasts("float32_on_cpu")
 def fractional_max_pool2d_with_indices(
     input: Tensor,
     kernel_size: Size,
@@ -76,6 +80,7 @@ def fractional_max_pool2d_with_indices(
     )
 
 
+@autocasts("float32_on_cpu")
 def fractional_max_pool3d_with_indices(
     input: Tensor,
     kernel_size: Size,

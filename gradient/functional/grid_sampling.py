@@ -47,7 +47,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     return grid.reshape(size[0], *size[2:], spatial)
 
 
-@autocasts("widest")
+@autocasts("float32_on_cpu", "widest_on_gpu")
 @composite
 def grid_sample(
     input: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradient.autograd import no_grad
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int32, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite, constant, integers
@@ -42,6 +43,7 @@ def grouped_linear(input: Tensor, weights: Sequence[Tensor] | Tensor, counts: Te
     return linalg.grouped_linear(input, *weights, counts=rows)
 
 
+@autocasts("widest")
 @composite
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`y_k = x1 @ weight_k @ x2 + bias_k`: (..., in1), (..., in2), weight (out, in1, in2)."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradient.autograd import no_grad
-from gradient.autograd.autocast import autocasts
+from gradient.autograd.autocast import autocasts, float32_on_cpu
 from gradient.dtypes import DType, finfo, float32, float64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats
@@ -69,6 +69,7 @@ def rms_norm(
     return fused.rms_norm(input.flatten(kept), _flat(weight), eps=eps).reshape(input.shape)
 
 
+@autocasts("float32_on_gpu")
 @composite
 def group_norm(
     input: Tensor,
@@ -92,6 +93,8 @@ def group_norm(
         raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
     if input.numel() and all(w is None or w.dtype is input.dtype for w in (weight, bias)):
         return fused.group_norm(input, weight, bias, groups=num_groups, eps=eps)
+    if input.dtype.itemsize == 2 and all(w is None or w.dtype is float32 for w in (weight, bias)):
+        return group_norm(input.float(), num_groups, weight, bias, eps).to(input.dtype)
     groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
     output = fused.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
     return _affine(output, weight, bias)
@@ -234,6 +237,8 @@ def local_response_norm(
     before, after = size // 2, (size - 1) // 2
     channels = input.shape[1]
     squares = input * input
+    if input.ndim > 3:
+        squares = float32_on_cpu(squares)
     widths = [0, 0] * (input.ndim - 2) + [before, after]
     padded = pad(squares, widths)
     total = padded.narrow(1, 0, channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradient.autograd.autocast import float32_on_cpu
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.ops import shape as ops
@@ -50,6 +51,8 @@ def pad(
     if value is not None:
         value = number_of("pad", "value", value, takes_complex=True)
         value = fitting("pad", "value", value, input.dtype)
+    if mode == "replicate" or (mode == "reflect" and len(pad) < 6):
+        input = float32_on_cpu(input)
     if not any(pad):
         return input.clone()
     around = [(0, 0)] * input.ndim

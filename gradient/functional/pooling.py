@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts, float32_on_cpu
 from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
 from gradient.dtypes import bool_, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -86,6 +87,7 @@ def max_pool3d(
     return_indices: bool = False,
 ) -> Tensor:
     """The largest of each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
+    input = input if return_indices else float32_on_cpu(input)
     return _max_pool(
         "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
     )
@@ -154,6 +156,7 @@ def avg_pool2d(
     )  # fmt: skip
 
 
+@autocasts("float32_on_cpu")
 @composite
 def avg_pool3d(
     input: Tensor,
@@ -287,6 +290,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None]) 
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
+@autocasts("float32_on_cpu")
 @composite
 def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of d times h times w windows that cover (..., D, H, W) evenly."""
@@ -322,6 +326,7 @@ def adaptive_max_pool2d(
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
+@autocasts("float32_on_cpu")
 @composite
 def adaptive_max_pool3d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gradient.autograd.autocast import autocasts
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
@@ -13,6 +14,7 @@ from gradient.tensor import Tensor
 __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
+@autocasts("float32_on_cpu")
 @composite
 def max_unpool1d(
     input: Tensor,
@@ -26,6 +28,7 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@autocasts("float32_on_cpu")
 @composite
 def max_unpool2d(
     input: Tensor,
@@ -44,6 +47,7 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@autocasts("float32_on_cpu")
 @composite
 def max_unpool3d(
     input: Tensor,

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
 from gradient.errors import ArgumentError, LinAlgError, sentence
 from gradient.linalg.arguments import (
@@ -49,6 +50,7 @@ class SVD(NamedTuple):
     Vh: Tensor
 
 
+@autocasts("float32_on_cpu")
 def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
     """L of input = L L^H, for symmetric or Hermitian positive definite matrices (..., N, N); with
     `upper` L^H.
@@ -64,6 +66,7 @@ def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
     return ops.cholesky(x.mT).mT
 
 
+@autocasts("float32_on_cpu")
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
     """(L, info): info is 0 where a matrix is positive definite. Else it is the size of the first
     leading minor that is not, and L is NaN; with `check_errors` that is a `LinAlgError`."""
@@ -90,6 +93,7 @@ def _first_minor(matrix: np.ndarray) -> int:
     return 0
 
 
+@autocasts("float32_on_cpu")
 def eig(A: Tensor) -> Eig:
     """Eigenvalues (..., N), in no order, and eigenvectors (..., N, N), as columns of norm 1, of
     square matrices: complex, whatever A is. A loss may not depend on the vectors' phases, nor on
@@ -98,11 +102,13 @@ def eig(A: Tensor) -> Eig:
     return Eig(found[..., -1, :].clone(), found[..., :-1, :].clone())
 
 
+@autocasts("float32_on_cpu")
 def eigvals(A: Tensor) -> Tensor:
     """The eigenvalues (..., N) of square matrices, complex, in no order."""
     return eig(squares("linalg.eigvals", A, takes_complex=True)).eigenvalues
 
 
+@autocasts("float32_on_cpu")
 def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
     """Eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of symmetric or
     Hermitian matrices, of which the lower (L) or the upper (U) triangle is read. A loss may not
@@ -113,6 +119,7 @@ def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
     return Eigh((values.real if x.is_complex() else values).clone(), found[..., :-1, :].clone())
 
 
+@autocasts("float32_on_cpu")
 def eigvalsh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Tensor:
     """The eigenvalues (..., N) of symmetric or Hermitian matrices, ascending."""
     x = _triangle("linalg.eigvalsh", A, UPLO, takes_complex=True)
@@ -126,6 +133,7 @@ def _triangle(name: str, x: Tensor, uplo: str, takes_complex: bool) -> Tensor:
     return x.mH if uplo.upper() == "U" else x
 
 
+@autocasts("float32_on_cpu")
 def svd(A: Tensor, full_matrices: bool = True) -> SVD:
     """U, singular values (descending) and V^H of A = U diag(S) V^H (..., M, N).
 
@@ -150,12 +158,14 @@ def _complement(columns: Tensor) -> Tensor:
     return wrap(columns.backend.asarray(found), columns.backend).to(columns.dtype)
 
 
+@autocasts("float32_on_cpu")
 def svdvals(A: Tensor) -> Tensor:
     """The singular values (..., K) of A (..., M, N), descending."""
     x = matrices("linalg.svdvals", A, takes_complex=True)
     return svd(x, False).S if x.is_complex() else ops.svdvals(x)
 
 
+@autocasts("float32_on_cpu")
 def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
     """Q, of orthonormal columns, and R, upper triangular, of A = Q R (..., M, N).
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.errors import ShapeError, sentence
 from gradient.linalg.arguments import matrices
@@ -24,6 +25,7 @@ class Reflections(NamedTuple):
     tau: Tensor
 
 
+@autocasts("float32_on_cpu")
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """The first N columns of H_1 ... H_K, H_i = 1 - tau_i v_i v_i^T, where v_i (M,) is column i of
     A (..., M, N) below the diagonal, 1 on it, and 0 above it; tau (..., K)."""
@@ -36,6 +38,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     return _reflected(A, tau, first, reversed(range(tau.shape[-1])))
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def ormqr(
     input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
@@ -56,6 +59,7 @@ def ormqr(
     return _reflected(a, tau, c.mT, reversed(places) if transpose else places).mT
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def geqrf(input: Tensor) -> Reflections:
     """(a, tau) of input (..., M, N) = Q R: R on and above the diagonal of a, and below it, with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.errors import ArgumentError, sentence
 from gradient.linalg.arguments import matrices
@@ -14,6 +15,7 @@ from gradient.tensor.arguments import int_of
 __all__ = ["pca_lowrank", "svd_lowrank"]
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def svd_lowrank(
     A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
@@ -28,6 +30,7 @@ def svd_lowrank(
     return _found("svd_lowrank", x if M is None else x - M, 6 if q is None else q, niter)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:
     """`svd_lowrank` of A (..., M, N) less, if `center`, the mean of its rows: the columns of V are

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
 from gradient.dtypes import int32
 from gradient.errors import DTypeError, LinAlgError, ShapeError, sentence
@@ -37,6 +38,7 @@ class LUFactorEx(NamedTuple):
     info: Tensor
 
 
+@autocasts("float32_on_cpu")
 def lu(A: Tensor, *, pivot: bool = True) -> LU:
     """P, L and U of A = P L U (..., M, N): a permutation (..., M, M), L (..., M, K), lower
     triangular with ones on the diagonal, and U (..., K, N), upper triangular; K is the smaller of
@@ -50,6 +52,7 @@ def lu(A: Tensor, *, pivot: bool = True) -> LU:
     return unpacked(factors, pivots if pivot else None)
 
 
+@autocasts("float32_on_cpu")
 def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
     """(LU, pivots) of A (..., M, N), as `lu_solve` takes them: L below the diagonal of LU, U from
     it on; row k was exchanged for row pivots[k], counted from 1, int32 (..., K).
@@ -61,6 +64,7 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
     return LUFactor(factors, pivots)
 
 
+@autocasts("float32_on_cpu")
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
     """(LU, pivots, info) as of `lu_factor`: info is 0, or the place, from 1, of the first 0 on the
     diagonal of U; with `check_errors` that is a `LinAlgError`."""
@@ -80,6 +84,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     return LUFactorEx(factors, pivots, info)
 
 
+@autocasts("float32_on_cpu")
 def lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
 ) -> Tensor:

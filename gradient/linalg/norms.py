@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
@@ -105,6 +106,7 @@ def norm(
     return vector_norm(A, ord, dims, keepdim, dtype=dtype)
 
 
+@autocasts("float32_on_cpu")
 def cond(A: Tensor, p: Order = None) -> Tensor:
     """The condition number |A| |A^-1| of A (..., N, N); for p None, 2 and -2 of any matrix, by its
     singular values. Infinite for a singular matrix, 0 for an empty one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError, ShapeError, sentence
@@ -62,12 +63,14 @@ def logdet(input: Tensor) -> Tensor:
     return size.masked_fill(sign < 0, float("nan"))
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def inverse(input: Tensor) -> Tensor:
     """`linalg.inv`."""
     return solving.inv(input)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """`linalg.pinv`."""
@@ -86,12 +89,14 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     return powers.matrix_power(input, n)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """`linalg.cholesky`."""
     return decompositions.cholesky(input, upper=upper)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
     """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^H, with `upper`
@@ -105,6 +110,7 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
     return ops.solve(lower.mH, ops.solve(lower, b))
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^H, with
@@ -113,12 +119,14 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     return cholesky_solve(eye(x.shape[-1], dtype=x.dtype, device=x.device), x, upper)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def qr(input: Tensor, some: bool = True) -> decompositions.QR:
     """`linalg.qr`, reduced where `some`, else complete."""
     return decompositions.qr(input, "reduced" if some else "complete")
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
@@ -137,6 +145,7 @@ class TriangularSolution(NamedTuple):
     cloned_coefficient: Tensor
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUFactorEx:
     """(LU, pivots) as of `linalg.lu_factor`, of singular matrices too, and with `get_infos` the
@@ -145,6 +154,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUF
     return found if get_infos else LUFactor(found.LU, found.pivots)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     """`linalg.lu_solve`, of input (..., N, K) and what `linalg.lu_factor` gives."""
@@ -166,6 +176,7 @@ def lu_unpack(
     return LU(p, lower, upper)
 
 
+@autocasts("float32_on_cpu")
 @forwarded
 def triangular_solve(
     input: Tensor,

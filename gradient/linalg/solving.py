@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, complex128, finfo, float64, int64
 from gradient.errors import LinAlgError, ShapeError, sentence
@@ -55,11 +56,13 @@ class LeastSquares(NamedTuple):
     singular_values: Tensor
 
 
+@autocasts("float32_on_cpu")
 def inv(A: Tensor) -> Tensor:
     """The inverse of A (..., N, N). `LinAlgError` where there is none."""
     return ops.inv(squares("linalg.inv", A, takes_complex=True))
 
 
+@autocasts("float32_on_cpu")
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
     """(inverse, info): info is 0 where a matrix has an inverse. Else it is the place, from 1, of
     the first pivot that is 0, and the inverse is NaN; with `check_errors` that is a `LinAlgError`.
@@ -92,11 +95,13 @@ def _zero_pivot(matrix: np.ndarray) -> int:
     return n  # where LAPACK's rounding differs
 
 
+@autocasts("float32_on_cpu")
 def det(A: Tensor) -> Tensor:
     """The determinant (...) of A (..., N, N)."""
     return ops.det(squares("linalg.det", A, takes_complex=True))
 
 
+@autocasts("float32_on_cpu")
 def slogdet(A: Tensor) -> LogDeterminant:
     """The sign of the determinant of A (..., N, N), complex as A is, and log |det A|."""
     x = squares("linalg.slogdet", A, takes_complex=True)
@@ -111,6 +116,7 @@ def slogdet(A: Tensor) -> LogDeterminant:
     return LogDeterminant(sign + nothing, ops.logabsdet(x))
 
 
+@autocasts("float32_on_cpu")
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X of A X = B, or of X A = B if not `left`; A (..., N, N), B (..., N, K) or (..., N)."""
     a = squares("linalg.solve", A, takes_complex=True)
@@ -127,6 +133,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     return ops.solve(a, b) if left else ops.solve(a.mT, b.mT).mT
 
 
+@autocasts("float32_on_cpu")
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Solution:
     """(X, info): info is 0 where A has an inverse. Else it is as of `inv_ex`, and X is NaN; with
     `check_errors` that is a `LinAlgError`."""
@@ -142,6 +149,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     return Solution(found + (missing.squeeze(-1) if vectors else missing), info)
 
 
+@autocasts("float32_on_cpu")
 def solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
@@ -209,6 +217,7 @@ def _relative(x: Tensor, atol: float | Tensor | None, rtol: float | None) -> flo
     return (0.0 if given else max(x.shape[-2:]) * finfo(x.dtype).eps) if rtol is None else rtol
 
 
+@autocasts("float32_on_cpu")
 def matrix_rank(
     A: Tensor,
     tol: float | Tensor | None = None,
@@ -236,6 +245,7 @@ def matrix_rank(
     return above.sum(-1)
 
 
+@autocasts("float32_on_cpu")
 def lstsq(
     A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
 ) -> LeastSquares:
@@ -268,6 +278,7 @@ def lstsq(
     return LeastSquares(x.squeeze(-1) if vectors else x, residuals, rank, values)
 
 
+@autocasts("float32_on_cpu")
 def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     """The inverse of A as a matrix whose rows are its first `ind` dimensions."""
     first, last = A.shape[:ind], A.shape[ind:]
@@ -277,6 +288,7 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
     return inv(A.reshape(rows, -1)).reshape(*last, *first)
 
 
+@autocasts("float32_on_cpu")
 def tensorsolve(A: Tensor, B: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
     """X of tensordot(A, X, X.ndim) = B."""
     if dims is not None:

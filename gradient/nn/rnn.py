@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar, cast, overload
 
 from gradient import functional as F
+from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.nn import init
@@ -341,6 +342,16 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
         states = lstm(from_input, state[0], state[1], weight_hh)  # (2, T + 1, N, H)
         return states[0, 1:], (states[0, -1], states[1, -1])
 
+    def _forward_packed(
+        self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None
+    ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]:
+        output, (h, c) = super()._forward_packed(input, hx)
+        dtype = (input.data if hx is None else hx[0]).dtype
+        if output.data.dtype is dtype or h.device.type != "cpu":
+            return output, (h, c)
+        # Under the CPU's autocast of the states' dtype: in PyTorch so are packed sequences alone.
+        return PackedSequence(output.data.to(dtype), *output[1:]), (h.to(dtype), c.to(dtype))
+
     def _projected(
         self, from_input: Tensor, weight_hh: Tensor, weight_hr: Tensor, state: State
     ) -> tuple[Tensor, State]:
@@ -354,6 +365,12 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
         return stack(outputs), (h, c)
 
 
+@autocasts("widest_on_cpu")
+def _gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`gru`, whose states are float32 under the CPU's autocast, as in PyTorch."""
+    return gru(x, h, weight, bias)
+
+
 class GRU(_GRU, _Sequence[Tensor]):
     """`h_t = (1 - z) n + z h_(t-1)`, `n = tanh(W_in x_t + b_in + r (W_hn h_(t-1) + b_hn))`.
 
@@ -363,7 +380,9 @@ class GRU(_GRU, _Sequence[Tensor]):
     def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
         bias = weight_hh.new_zeros(weight_hh.shape[0]) if bias_hh is None else bias_hh
-        states = gru(F.linear(x, weight_ih, bias_ih), state[0], weight_hh, bias)
+        states = _gru(F.linear(x, weight_ih, bias_ih), state[0], weight_hh, bias)
+        if states.dtype is not state[0].dtype and states.device.type == "cpu":
+            states = states.to(state[0].dtype)
         return states[1:], (states[-1],)
 
 

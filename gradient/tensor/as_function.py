@@ -28,9 +28,9 @@ def as_function(method: Function, name: str = "") -> Function:
         name: what errors call it, if it is another name of the method's.
     """
     own: Any = inspect.unwrap(method)
-    policy = getattr(method, "autocast", None)
+    policies = getattr(method, "autocast", ())
     if parameters(own)[0] == "input":
-        return forwarded(autocasts(policy)(own) if policy else own)
+        return forwarded(autocasts(*policies)(own) if policies else own)
     code: CodeType = own.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -43,4 +43,4 @@ def as_function(method: Function, name: str = "") -> Function:
     function.__doc__ = own.__doc__ and re.sub(r"\bself\b", "input", own.__doc__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}
-    return forwarded(autocasts(policy)(function) if policy else function)
+    return forwarded(autocasts(*policies)(function) if policies else function)

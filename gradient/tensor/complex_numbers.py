@@ -6,6 +6,7 @@ import builtins
 import math
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.out_argument import takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float16
@@ -149,6 +150,7 @@ def view_as_real(input: Tensor, _caller: str = "view_as_real") -> Tensor:
     return view_of(input, complex_numbers.view_as_real(input), complex_numbers.view_as_real, {})
 
 
+@autocasts("float32_on_cpu")
 def view_as_complex(input: Tensor) -> Tensor:
     """The complex tensor (...) of real and imaginary parts (..., 2), in the same memory.
 
@@ -189,6 +191,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return complex_numbers.from_parts(real, imag)
 
 
+@autocasts("float32_on_cpu")
 @takes_out
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """abs cos(angle) + i abs sin(angle): complex64 of two float32 tensors, complex128 of float64.

@@ -12,6 +12,7 @@ import numpy as np
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.foreign import by_operand
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -60,12 +61,13 @@ class Products(Arithmetic):
             _expect_one_batch("bmm", self, mat2)
         return linalg.matmul(self, mat2)
 
+    @autocasts("widest_on_cpu")
     def mv(self, vec: Tensor) -> Tensor:
         """(M, K) @ (K,)"""
         _expect("mv", (self, 2), (vec, 1))
         return matmul(self, vec)
 
-    @autocasts("widest_on_gpu")
+    @autocasts("widest")
     def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors."""
         _expect("dot", (self, 1), (tensor, 1))
@@ -79,6 +81,8 @@ class Products(Arithmetic):
         if not self.array.shape or not tensor_of("inner", other).array.shape:
             return self * other
         size = (*self.array.shape[:-1], *other.array.shape[:-1])
+        if not size and mode.autocast is not None:
+            return self.dot(other)  # which the CPU's leaves alone
         if self.array.shape[-1] != other.array.shape[-1]:
             raise ShapeError(
                 "inner: expected last dimensions of one size, got shapes "
@@ -236,7 +240,7 @@ class Contractions(TensorBase):
         product = tensor_of("addbmm", batch1).bmm(tensor_of("addbmm", batch2)).sum(0)
         return _weighted("addbmm", self, product, beta, alpha)
 
-    @autocasts("lower_precision")
+    @autocasts("lower_precision_on_gpu", "widest_on_cpu")
     def addmv(self: Any, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat @ vec"""
         product = tensor_of("addmv", mat).mv(tensor_of("addmv", vec))
@@ -252,7 +256,7 @@ class Contractions(TensorBase):
         product = vec1.to(dtype).outer(vec2.to(dtype))
         return _weighted("addr", self.to(dtype), product, beta, alpha)
 
-    @autocasts("widest_on_gpu")
+    @autocasts("widest")
     def vdot(self: Any, other: Tensor) -> Tensor:
         """The inner product of two vectors, of the conjugate of the first if they are complex."""
         return self.conj().dot(other)
@@ -356,4 +360,6 @@ def tensordot(
     m, n = (math.prod(t.shape[i] for i in kept) for t, kept in ((x, rows), (y, columns)))
     x = x.permute([*rows, *left]).reshape(m, k)
     y = y.permute([*right, *columns]).reshape(k, n)
+    if not out_size and mode.autocast is not None:
+        return without_base(x.reshape(k).dot(y.reshape(k)))
     return without_base((x @ y).reshape(out_size))

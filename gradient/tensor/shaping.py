@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.inference import alias
 from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, int64
@@ -344,6 +345,7 @@ class Shaping(Arithmetic):
             return out
         return without_base(out.movedim((-2, -1), (dim1, dim2)))
 
+    @autocasts("float32_on_cpu")
     def trace(self) -> Tensor:
         """The sum of a matrix's diagonal."""
         if self.ndim != 2:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.promotion import cast
 from gradient.autograd.variable import Number, Variable, wrap
@@ -130,6 +131,7 @@ class Sorting(Reductions):
             *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
         )
 
+    @autocasts("float32_on_cpu")
     def quantile(
         self,
         q: float | Tensor,

@@ -67,6 +67,7 @@ class Statistics(TensorBase):
             values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
         return ValuesAndIndices(values, indices)
 
+    @autocasts("float32_on_cpu")
     def nanquantile(
         self: Any,
         q: float | Tensor,

@@ -34,6 +34,14 @@ REFUSED = {
 }
 """Options that gradient refuses, or that mean nothing here."""
 
+WIDER = {
+    *("Softmax", "Softmax2d", "LogSoftmax", "Softmin", "LayerNorm", "RMSNorm", "Transformer"),
+    *("TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoderLayer"),
+    "MultiheadAttention",
+}
+"""Modules in which float32 stands for bfloat16 under the CPU's autocast, as softmax and norms have
+it here (test_autocast.py)."""
+
 CHOSEN = [info for info in module_db if hasattr(nn, info.module_cls.__name__)]
 
 
@@ -137,6 +145,48 @@ def test_module(info: Any, training: bool) -> None:
             if other.is_leaf and other.grad is not None:
                 compare(mine.grad, other.grad, f"gradient of {what}")
                 mine.grad = other.grad = None
+
+
+@pytest.mark.parametrize("info", CHOSEN, ids=name_of)
+def test_dtypes_under_autocast(info: Any) -> None:
+    """Of float32 modules, given float32 and bfloat16."""
+    for number, sample in enumerate(samples(info, training=False)[:4]):
+        made, called = (narrowed(part, "float32") for part in given(sample))
+        theirs = info.module_cls(*made[0], **made[1]).float().eval()
+        ours = getattr(nn, name_of(info))(*converted(made[0]), **converted(made[1])).float().eval()
+        for dtype in ("float32", "bfloat16"):
+            args, kwargs = narrowed(called, dtype)
+            our_args, our_kwargs = narrowed(converted(called), dtype)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                try:
+                    wanted = leaves(theirs(*args, **kwargs), torch.Tensor)
+                except RuntimeError:
+                    continue  # it takes no inputs of two dtypes
+            with gradient.no_grad(), gradient.amp.autocast("cpu"):
+                found = leaves(ours(*our_args, **our_kwargs), gradient.Tensor)
+            got, expected = ([str(t.dtype).split(".")[1] for t in each] for each in (found, wanted))
+            if name_of(info) in WIDER:
+                expected = [
+                    mine if (mine, other) == ("float32", "bfloat16") else other
+                    for mine, other in zip(got, expected, strict=True)
+                ]
+            assert got == expected, f"sample {number} of {name_of(info)}, {dtype}"
+
+
+def given(sample: Any) -> list[tuple[Any, Any]]:
+    return [(part.args, part.kwargs) for part in (sample.constructor_input, sample.forward_input)]
+
+
+def narrowed(value: Any, dtype: str) -> Any:
+    """The floats in arguments of either package as ones of `dtype`."""
+    if isinstance(value, (torch.Tensor, gradient.Tensor)):
+        package = torch if isinstance(value, torch.Tensor) else gradient
+        return value.detach().to(getattr(package, dtype)) if value.is_floating_point() else value
+    if isinstance(value, torch.nn.Module):
+        return value.float()
+    if type(value) in (list, tuple):
+        return type(value)(narrowed(v, dtype) for v in value)
+    return {k: narrowed(v, dtype) for k, v in value.items()} if type(value) is dict else value
 
 
 def backward(results: list[Any], package: Any) -> None:

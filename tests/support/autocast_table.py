@@ -185,3 +185,120 @@ ROWS: dict[str, Row] = {
     "scatter_add": lambda lib, draw: draw(4).scatter_add(0, draw.index(4), draw.wide(4)),
     "index_put": lambda lib, draw: draw(4).index_put((draw.index(2),), draw.wide(2)),
 }
+
+VOLUME, ROW_OF_PIXELS = [1, 2, 4, 4, 4], [2, 3, 5]
+MATRIX_FUNCTIONS = ("linalg.cholesky linalg.cholesky_ex linalg.eigh linalg.eigvalsh linalg.eigvals "
+                    "linalg.svd linalg.svdvals linalg.qr linalg.inv linalg.inv_ex linalg.cond "
+                    "cholesky inverse pinverse qr svd geqrf lu trace cholesky_inverse")  # fmt: skip
+TRANSFORMS = ("fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn hfft "
+              "ihfft")  # fmt: skip
+
+
+def of_a_matrix(path: str, *others: Any) -> Row:
+    """A function by its dotted name, of a positive definite matrix and of others' shapes."""
+
+    def row(lib: Any, draw: Any) -> Any:
+        found = lib
+        for name in path.split("."):
+            found = getattr(found, name)
+        matrix = (lib.eye(4) * 2).to(draw(1).dtype)
+        result = found(matrix, *_drawn(draw, others))
+        return result if isinstance(result, lib.Tensor) else result[0]
+
+    return row
+
+
+def unpooled(lib: Any, draw: Any) -> Any:
+    pooled, places = lib.nn.functional.max_pool2d(draw.wide(1, 1, 4, 4), 2, return_indices=True)
+    return lib.nn.functional.max_unpool2d(pooled.to(draw(1).dtype), places, 2)
+
+
+def recurrent(kind: str, packed: bool = False, **options: Any) -> Row:
+    def row(lib: Any, draw: Any) -> Any:
+        given = draw(5, 3, 4)
+        if packed:
+            given = lib.nn.utils.rnn.pack_padded_sequence(given, lib.tensor([5, 3, 2]))
+        output, _ = getattr(lib.nn, kind)(4, 6, **options)(given)
+        return output.data
+
+    return row
+
+
+def layer(text: str, *shape: int) -> Row:
+    """A layer of `nn`, of float32 weights."""
+    return lambda lib, draw: eval(f"nn.{text}", {"nn": lib.nn})(draw(*shape))
+
+
+HALF_OR_WIDE: dict[str, Row] = {
+    **{path: of_a_matrix(path) for path in MATRIX_FUNCTIONS.split()},
+    **{f"fft.{name}": of_a_matrix(f"fft.{name}") for name in TRANSFORMS.split()},
+    "linalg.solve": of_a_matrix("linalg.solve", M),
+    "linalg.lstsq": of_a_matrix("linalg.lstsq", M),
+    "linalg.householder_product": of_a_matrix("linalg.householder_product", V),
+    "linalg.matrix_power": of_a_matrix("linalg.matrix_power", 2),
+    "linalg.matrix_power[inverse]": of_a_matrix("linalg.matrix_power", -1),
+    "cholesky_solve": of_a_matrix("cholesky_solve", M),
+    "triangular_solve": of_a_matrix("triangular_solve", M),
+    "linalg.tensorsolve": of_a_matrix("linalg.tensorsolve", V),
+    "ormqr": of_a_matrix("ormqr", V, M),
+    "quantile": plain("quantile", V, 0.5),
+    "nanquantile": plain("nanquantile", V, 0.5),
+    "view_as_complex": plain("view_as_complex", [4, 2]),
+    "polar": plain("polar", V, V),
+    "stft": lambda lib, draw: lib.stft(draw(16), 4, window=draw.wide(4), return_complex=True),
+    "vdot": plain("vdot", V, V),
+    "inner": plain("inner", V, V),
+    "inner[matrices]": plain("inner", M, M),
+    "tensordot[all]": plain("tensordot", M, M, 2),
+    "tensordot[one]": plain("tensordot", M, M, 1),
+    "binary_cross_entropy": functional("binary_cross_entropy", M, M),
+    "ctc_loss": lambda lib, draw: lib.nn.functional.ctc_loss(
+        draw(6, 1, 5), lib.tensor([[1, 2]]), (6,), (2,)
+    ),
+    "avg_pool2d": functional("avg_pool2d", IMAGE, 2),
+    "avg_pool3d": functional("avg_pool3d", VOLUME, 2),
+    "max_pool2d": functional("max_pool2d", IMAGE, 2),
+    "max_pool3d": functional("max_pool3d", VOLUME, 2),
+    "adaptive_avg_pool2d": functional("adaptive_avg_pool2d", IMAGE, 2),
+    "adaptive_avg_pool3d": functional("adaptive_avg_pool3d", VOLUME, 2),
+    "adaptive_max_pool3d": functional("adaptive_max_pool3d", VOLUME, 2),
+    "fractional_max_pool2d": functional("fractional_max_pool2d", IMAGE, 2, output_size=2),
+    "fractional_max_pool3d": functional("fractional_max_pool3d", VOLUME, 2, output_size=2),
+    "max_unpool2d": unpooled,
+    "lp_pool2d": functional("lp_pool2d", IMAGE, 2.0, 2),
+    "lp_pool3d": functional("lp_pool3d", VOLUME, 2.0, 2),
+    "local_response_norm": functional("local_response_norm", ROW_OF_PIXELS, 2),
+    "local_response_norm[image]": functional("local_response_norm", IMAGE, 2),
+    **{
+        f"pad[{mode}, {len(shape) - 2}]": functional(
+            "pad", shape, (1, 1) * (len(shape) - 2), mode=mode
+        )
+        for mode in ("constant", "reflect", "replicate", "circular")
+        for shape in (ROW_OF_PIXELS, IMAGE, VOLUME)
+    },
+    "bilinear[alike]": functional("bilinear", [1, 2], [1, 2], [1, 2, 2]),
+    "group_norm[weight]": layer("GroupNorm(2, 4)", 3, 4, 5),
+    "batch_norm": layer("BatchNorm1d(4)", 3, 4, 5),
+    "batch_norm[evaluation]": layer("BatchNorm1d(4).eval()", 3, 4, 5),
+    "instance_norm": layer("InstanceNorm1d(4, affine=True)", 3, 4, 5),
+    "gumbel_softmax": functional("gumbel_softmax", M),
+    "gumbel_softmax[hard]": functional("gumbel_softmax", M, hard=True),
+    **{
+        f"{kind}{'[packed]' if packed else ''}{'[deep]' if deep else ''}": recurrent(
+            kind, packed, **(dict(num_layers=2, bidirectional=True, bias=False) if deep else {})
+        )
+        for kind in ("RNN", "LSTM", "GRU")
+        for packed in (False, True)
+        for deep in (False, True)
+    },
+    "LSTM[projected]": recurrent("LSTM", proj_size=3),
+    "RNNCell": layer("RNNCell(4, 6)", 3, 4),
+    "GRUCell": layer("GRUCell(4, 6)", 3, 4),
+    "LSTMCell": lambda lib, draw: lib.nn.LSTMCell(4, 6)(draw(3, 4))[1],
+}
+"""Of which the CPU's list is another than the GPU's, or the result has another dtype there."""
+
+CPU_ROWS: dict[str, Row] = {
+    **HALF_OR_WIDE,
+    **{f"{name} of float32": wide(row) for name, row in HALF_OR_WIDE.items()},
+}
