@@ -37,6 +37,18 @@ ROWS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
      lambda p: utils(p).parametrizations.weight_norm(p.nn.Conv1d(3, 4, 3), dim=None), (2, 3, 7)),
     ("parametrizations.spectral_norm",
      lambda p: utils(p).parametrizations.spectral_norm(p.nn.Conv1d(3, 4, 3)), (2, 3, 7)),
+    *(
+        (f"orthogonal {kind} of {outs} by {ins}",
+         lambda p, ins=ins, outs=outs, kind=kind: utils(p).parametrizations.orthogonal(
+             p.nn.Linear(ins, outs), orthogonal_map=kind), (2, ins))
+        for kind in ("matrix_exp", "cayley", "householder", None)
+        for ins, outs in ((3, 3), (3, 5), (5, 3))
+    ),
+    ("orthogonal kernels",
+     lambda p: utils(p).parametrizations.orthogonal(p.nn.Conv1d(3, 4, 3)), (2, 3, 7)),
+    ("orthogonal without a base",
+     lambda p: utils(p).parametrizations.orthogonal(
+         p.nn.Linear(3, 4), orthogonal_map="householder", use_trivialization=False), (2, 3)),
 ]  # fmt: skip
 
 
@@ -80,6 +92,43 @@ def test_the_old_norms_are_removed() -> None:
                 assert sorted(dict(layer.named_parameters())) == ["bias", "weight"]
                 with pytest.raises(ValueError):
                     getattr(utils(package), remove)(layer)
+
+
+@pytest.mark.parametrize(("outs", "ins"), [(3, 3), (5, 3), (3, 5)])
+@pytest.mark.parametrize("start", [True, False], ids=["with a base", "without"])
+@pytest.mark.parametrize("kind", ["matrix_exp", "cayley", "householder"])
+def test_an_orthogonal_weight_is_assigned(kind: str, start: bool, outs: int, ins: int) -> None:
+    values = np.linalg.qr(
+        np.random.default_rng(0).standard_normal((max(outs, ins), min(outs, ins)))
+    )
+    matrix = values.Q if outs >= ins else values.Q.T
+
+    def assigned(package: Any) -> Any:
+        layer = package.nn.Linear(ins, outs).double()
+        utils(package).parametrizations.orthogonal(layer, "weight", kind, use_trivialization=start)
+        layer.weight = package.tensor(np.ascontiguousarray(matrix))
+        return layer.weight.detach().numpy()
+
+    if start or kind == "householder":
+        np.testing.assert_allclose(assigned(gradient), matrix, atol=1e-10)
+        np.testing.assert_allclose(assigned(torch), matrix, atol=1e-10)
+    else:
+        for package in (gradient, torch):
+            with pytest.raises(NotImplementedError):
+                assigned(package)
+
+
+def test_an_orthogonal_weight_is_refused_by_name() -> None:
+    orthogonal = parametrizations.orthogonal
+    with pytest.raises(ValueError, match="a matrix"):
+        orthogonal(gradient.nn.Linear(2, 2), "bias")
+    with pytest.raises(ValueError, match="orthogonal_map one of"):
+        orthogonal(gradient.nn.Linear(2, 2), orthogonal_map="qr")
+    with pytest.raises(ValueError, match="that name"):
+        orthogonal(gradient.nn.Linear(2, 2), "weights")
+    layer = orthogonal(gradient.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="a matrix"):
+        layer.weight = gradient.ones(3, 2)
 
 
 def parametrized(package: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Weight norm and spectral norm as parametrizations."""
+"""Weight norm and spectral norm as parametrizations, and orthogonal weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from gradient import absent
 from gradient.checks import check_arguments, integer
 from gradient.nn.module import Module
+from gradient.nn.utils.orthogonal import orthogonal
 from gradient.nn.utils.parametrize import register_parametrization
 from gradient.nn.utils.spectral_norm import as_matrix, dim_of_outputs, iterated, normalized
 from gradient.nn.utils.weight_norm import norm_except
 from gradient.random import randn
 from gradient.tensor import Tensor
 
-__all__ = ["spectral_norm", "weight_norm"]
+__all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 
 class _WeightNorm(Module):
