@@ -132,6 +132,40 @@ class AdamWOptions(NamedTuple):
     maximize: bool = False
 
 
+class SGDOptions(NamedTuple):
+    """The numbers of `Backend.sgd_step`, by PyTorch's names; at the `first` step momentum buffers
+    begin as the gradient."""
+
+    lr: float
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    maximize: bool = False
+    first: bool = False
+
+
+class RMSpropOptions(NamedTuple):
+    """The numbers of `Backend.rmsprop_step`, by PyTorch's names."""
+
+    lr: float
+    alpha: float
+    eps: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    maximize: bool = False
+
+
+class LionOptions(NamedTuple):
+    """The numbers of `Backend.lion_step`; `kept` is 1 - lr * weight_decay."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    kept: float = 1.0
+    maximize: bool = False
+
+
 class SlotMap(NamedTuple):
     """Where a key-value cache keeps its slots, and where among them the queries stand.
 

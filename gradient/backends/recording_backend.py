@@ -143,8 +143,8 @@ for _name in REFLECTED:
 
 WRITES: dict[str, tuple[int, ...]] = {
     "assign": (0,), "index_add": (0,), "put_along": (0,), "accumulate": (0,),
-    "adamw_step": (0, 2, 3, 5, 7), "sgd_step": (0, 2, 3),
-    "rmsprop_step": (0, 2, 3, 4, 5, 7), "lion_step": (0, 2, 4), "foreach_mul": (0,),
+    "adamw_step": (0, 2, 3, 5, 7), "sgd_step": (0, 2, 5),
+    "rmsprop_step": (0, 2, 3, 4, 6, 8), "lion_step": (0, 2, 5), "foreach_mul": (0,),
     "foreach_unscale": (0, 2), "update_scale": (0, 1),
 }  # fmt: skip
 """Which arguments a method changes in place: it returns the first, or nothing."""

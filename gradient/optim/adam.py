@@ -98,8 +98,8 @@ class Adam(Optimizer):
                 backend.adamw_step(
                     arrays(weights),
                     arrays([grad_of(p) for p in batch]),
-                    arrays([self.state[p]["exp_avg"] for p in batch]),
-                    arrays([self.state[p]["exp_avg_sq"] for p in batch]),
+                    self._state_arrays(batch, "exp_avg"),
+                    self._state_arrays(batch, "exp_avg_sq"),
                     AdamWOptions(
                         lr=rate(group),
                         beta1=beta1,
@@ -110,9 +110,9 @@ class Adam(Optimizer):
                         decoupled=group["decoupled_weight_decay"],
                         maximize=group["maximize"],
                     ),
-                    None if found_inf is None else arrays([self.state[p]["step"] for p in batch]),
+                    None if found_inf is None else self._state_arrays(batch, "step"),
                     found_inf,
-                    *([arrays(batch)] if masters else []),
+                    arrays(batch) if masters else None,
                 )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:

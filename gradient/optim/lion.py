@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gradient.backends.options import LionOptions
 from gradient.checks import Limits
 from gradient.optim.gradients import grad_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
@@ -65,12 +66,14 @@ class Lion(Optimizer):
                 backend.lion_step(
                     arrays(weights),
                     arrays([grad_of(p) for p in batch]),
-                    arrays([self.state[p]["exp_avg"] for p in batch]),
+                    self._state_arrays(batch, "exp_avg"),
+                    LionOptions(
+                        lr=rate(group),
+                        beta1=float(beta1),
+                        beta2=float(beta2),
+                        kept=shrinking(group),
+                        maximize=group["maximize"],
+                    ),
                     self._found_inf_beside(batch[0]),
-                    *([arrays(batch)] if masters else []),
-                    lr=rate(group),
-                    beta1=float(beta1),
-                    beta2=float(beta2),
-                    kept=shrinking(group),
-                    maximize=group["maximize"],
+                    arrays(batch) if masters else None,
                 )

@@ -35,6 +35,7 @@ from gradient.optim.hooks import Hooked, with_hooks
 from gradient.optim.masters import in_place_of
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays
 
 StateDict = dict[str, Any]
 R = TypeVar("R")
@@ -293,6 +294,10 @@ class Optimizer(Hooked):
         elif not isinstance(state["step"], Tensor):
             state["step"] = p.new_full((), state["step"], dtype=float32)
         return state
+
+    def _state_arrays(self, params: list[Tensor], name: str) -> list[Any]:
+        """The arrays of a state of each parameter, for a backend to change."""
+        return arrays([self.state[p][name] for p in params])
 
     def _found_inf_beside(self, p: Tensor) -> Any:
         """The array of `found_inf` on the device of `p`; None without one."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from gradient.backends.options import RMSpropOptions
 from gradient.checks import Limits, number, pair
 from gradient.optim.gradients import descent, grad_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
@@ -73,26 +74,24 @@ class RMSprop(Optimizer):
         for backend, (_, masters), batch in batches(params, lambda p: kind_of(p, group)):
             found_inf = self._found_inf_beside(batch[0])
             weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
-
-            def states(name: str, batch: list[Tensor] = batch) -> list[Any]:
-                return arrays([self.state[p][name] for p in batch])
-
             with writing(batch, "RMSprop.step"):
                 backend.rmsprop_step(
                     arrays(weights),
                     arrays([grad_of(p) for p in batch]),
-                    states("square_avg"),
-                    states("momentum_buffer") if with_momentum else None,
-                    states("grad_avg") if group["centered"] else None,
-                    None if found_inf is None else states("step"),
+                    self._state_arrays(batch, "square_avg"),
+                    self._state_arrays(batch, "momentum_buffer") if with_momentum else None,
+                    self._state_arrays(batch, "grad_avg") if group["centered"] else None,
+                    RMSpropOptions(
+                        lr=rate(group),
+                        alpha=group["alpha"],
+                        eps=group["eps"],
+                        weight_decay=weight_decay,
+                        momentum=momentum,
+                        maximize=group["maximize"],
+                    ),
+                    None if found_inf is None else self._state_arrays(batch, "step"),
                     found_inf,
-                    *([arrays(batch)] if masters else []),
-                    lr=rate(group),
-                    alpha=group["alpha"],
-                    eps=group["eps"],
-                    weight_decay=weight_decay,
-                    momentum=momentum,
-                    maximize=group["maximize"],
+                    arrays(batch) if masters else None,
                 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from gradient.backends.options import SGDOptions
 from gradient.checks import Limits, Relation, number
 from gradient.optim.gradients import grad_of, with_weight_decay
 from gradient.optim.masters import has_master, state_dtype, stepped
@@ -89,21 +90,22 @@ class SGD(Optimizer):
                     zeros = p.new_zeros(p.shape, dtype=state_dtype(p, group))
                     self.state[p]["momentum_buffer"] = zeros
             weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch
-            buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
             with writing(batch, "SGD.step"):
                 backend.sgd_step(
                     arrays(weights),
                     arrays([grad_of(p) for p in batch]),
-                    buffers and arrays(buffers),
-                    *([arrays(batch)] if masters else []),
-                    lr=rate(group),
-                    momentum=momentum,
-                    dampening=group["dampening"],
-                    weight_decay=weight_decay,
-                    nesterov=group["nesterov"],
-                    maximize=group["maximize"],
-                    first=first,
-                    found_inf=self._found_inf_beside(batch[0]),
+                    self._state_arrays(batch, "momentum_buffer") if with_momentum else None,
+                    SGDOptions(
+                        lr=rate(group),
+                        momentum=momentum,
+                        dampening=group["dampening"],
+                        weight_decay=weight_decay,
+                        nesterov=group["nesterov"],
+                        maximize=group["maximize"],
+                        first=first,
+                    ),
+                    self._found_inf_beside(batch[0]),
+                    arrays(batch) if masters else None,
                 )
 
 

@@ -17,7 +17,14 @@ import pytest
 from gradient.backends.base import Backend
 from gradient.backends.cuda import kernels, quantized
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.options import AdamWOptions, AttentionOptions, ConvolutionOptions
+from gradient.backends.options import (
+    AdamWOptions,
+    AttentionOptions,
+    ConvolutionOptions,
+    LionOptions,
+    RMSpropOptions,
+    SGDOptions,
+)
 from gradient.backends.packed import PackedArray
 from support import cuda_emulation
 from support.agreement import EPS, agree
@@ -547,10 +554,10 @@ def test_tensors_of_many_blocks(dtype: str) -> None:
         params, grads, first, second = lists
         options = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
         be.adamw_step(params, grads, first, second, AdamWOptions(**options, step=2))
-        be.sgd_step(params, grads, first, lr=0.1, momentum=0.9)
-        be.sgd_step(params, grads, None, lr=0.1)
-        be.rmsprop_step(params, grads, second, first, None, lr=0.01, alpha=0.9, eps=1e-8)
-        be.lion_step(params, grads, first, lr=0.1, beta1=0.9, beta2=0.99)
+        be.sgd_step(params, grads, first, SGDOptions(0.1, momentum=0.9))
+        be.sgd_step(params, grads, None, SGDOptions(0.1))
+        be.rmsprop_step(params, grads, second, first, None, RMSpropOptions(0.01, 0.9, 1e-8))
+        be.lion_step(params, grads, first, LionOptions(0.1, 0.9, 0.99))
         parts.append([x for each in lists for x in each])
     agree(parts[0], parts[1], dtype, "steps of optimisers")
 

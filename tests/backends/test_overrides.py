@@ -23,7 +23,10 @@ from gradient.backends.options import (
     AdamWOptions,
     AttentionOptions,
     ConvolutionOptions,
+    LionOptions,
     PoolingOptions,
+    RMSpropOptions,
+    SGDOptions,
     SlotMap,
     adaptive_windows,
 )
@@ -347,17 +350,17 @@ def adamw(o: Offset) -> tuple[Any, ...]:
 
 def sgd(o: Offset) -> tuple[Any, ...]:
     arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
-    return *([a] for a in arrays), {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    return *([a] for a in arrays), SGDOptions(0.1, momentum=0.9, weight_decay=0.1)
 
 
 def rmsprop(o: Offset) -> tuple[Any, ...]:
     arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), abs(o.plain(o.ROWS, o.COLUMNS))
-    return *([a] for a in arrays), None, None, {"lr": 0.1, "alpha": 0.9, "eps": 1e-3}
+    return *([a] for a in arrays), None, None, RMSpropOptions(0.1, 0.9, 1e-3)
 
 
 def lion(o: Offset) -> tuple[Any, ...]:
     arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
-    return *([a] for a in arrays), {"lr": 0.1, "beta1": 0.9, "beta2": 0.99}
+    return *([a] for a in arrays), LionOptions(0.1, 0.9, 0.99)
 
 
 SLIDE = ConvolutionOptions((1, 2), ((1, 1), (0, 0)), (1, 1))

@@ -18,7 +18,10 @@ from gradient.backends.options import (
     AdamWOptions,
     AttentionOptions,
     ConvolutionOptions,
+    LionOptions,
     PoolingOptions,
+    RMSpropOptions,
+    SGDOptions,
     SlotMap,
     WindowRanges,
     adaptive_windows,
@@ -662,13 +665,15 @@ def loss_scale(scale: float, good_steps: int, found_inf: bool) -> Case:
     return arguments
 
 
-def sgd(buffers: bool, masters: bool = False, **options: Any) -> Case:
+def sgd(buffers: bool, found_inf: int | None = None, masters: bool = False, **options: Any) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         shapes = [(a.rows, 7), (3,), ()]
         stored = a.wide if masters else a
         params, momentum = ([stored(*s) for s in shapes] for _ in range(2))
         grads, copies = [a(*s) for s in shapes], [rounded(a, params)] if masters else []
-        return params, grads, momentum if buffers else None, *copies, {"lr": 0.1, **options}
+        told = None if found_inf is None else flag(found_inf)
+        numbers = SGDOptions(**{"lr": 0.1, **options})
+        return params, grads, momentum if buffers else None, numbers, told, *copies
 
     return arguments
 
@@ -685,9 +690,9 @@ def rmsprop(
         steps = [np.asarray(t, np.float32) for t in (0, 2, 7)]
         told = (None, None) if found_inf is None else (steps, flag(found_inf))
         copies = [rounded(a, params)] if masters else []
-        numbers = {"lr": 0.1, "alpha": 0.9, "eps": 1e-3, **options}
+        numbers = RMSpropOptions(**{"lr": 0.1, "alpha": 0.9, "eps": 1e-3, **options})
         lists = params, grads, squares, velocities if buffers else None, means if centered else None
-        return *lists, *told, *copies, numbers
+        return *lists, numbers, *told, *copies
 
     return arguments
 
@@ -699,8 +704,8 @@ def lion(found_inf: int | None = None, masters: bool = False, **options: Any) ->
         params, averages = ([stored(*s) for s in shapes] for _ in range(2))
         told = None if found_inf is None else flag(found_inf)
         copies = [rounded(a, params)] if masters else []
-        numbers = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, **options}
-        return params, [a(*s) for s in shapes], averages, told, *copies, numbers
+        numbers = LionOptions(**{"lr": 0.1, "beta1": 0.9, "beta2": 0.99, **options})
+        return params, [a(*s) for s in shapes], averages, numbers, told, *copies
 
     return arguments
 
@@ -1359,10 +1364,10 @@ CASES: dict[str, list[Case]] = {
         sgd(True, momentum=0.9, dampening=0.5, first=True),
         sgd(True, momentum=0.9, nesterov=True, maximize=True),
         sgd(False, weight_decay=0.1, maximize=True),
-        *(sgd(True, momentum=0.9, found_inf=np.asarray(x, np.float32)) for x in (0, 1)),
+        *(sgd(True, found, momentum=0.9) for found in (0, 1)),
         *[
-            sgd(moving, masters=True, momentum=0.9, weight_decay=0.1, found_inf=found)
-            for moving in (True, False) for found in (None, flag(0), flag(1))
+            sgd(moving, found, masters=True, momentum=0.9, weight_decay=0.1)
+            for moving in (True, False) for found in (None, 0, 1)
         ],
     ],
     "rmsprop_step": [
@@ -1430,9 +1435,9 @@ def leaves(value: Any) -> list[Any]:
         return list(value.parts)
     if isinstance(value, SlotMap):
         return leaves((value.positions, value.table, value.start))
-    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
-    options += (ConvolutionOptions, PoolingOptions, WindowRanges)
-    return [] if value is None or isinstance(value, options) else [value]
+    if value is None or hasattr(value, "_fields"):  # options: a named tuple
+        return []
+    return [] if isinstance(value, (slice, np.dtype, DType, str)) else [value]
 
 
 def backend_array(backend: Any, x: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.options import AdamWOptions
+from gradient.backends.options import AdamWOptions, LionOptions, RMSpropOptions, SGDOptions
 from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32, float64
 
@@ -80,8 +80,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         """
         o = options
         if copies is not None:
-            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
-            self.adamw_step(params, wide, exp_avgs, exp_avg_sqs, o, steps, found_inf)
+            grads = self._as_masters(grads, params)
+            self.adamw_step(params, grads, exp_avgs, exp_avg_sqs, o, steps, found_inf)
             self._round_to(copies, params)
             return
         correction1: Any = 1 - o.beta1**o.step
@@ -118,6 +118,10 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             value = self.where(found_inf != 0, out, self.astype(value, out.dtype))
         self.assign(out, ..., value)
 
+    def _as_masters(self, grads: list[Array], masters: list[Array]) -> list[Array]:
+        """The gradients in the dtype of the masters."""
+        return [self.astype(g, p.dtype) for g, p in zip(grads, masters, strict=True)]
+
     def _round_to(self, copies: list[Array], masters: list[Array]) -> None:
         for copy, master in zip(copies, masters, strict=True):
             self.assign(copy, ..., self.astype(master, copy.dtype))
@@ -127,29 +131,19 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         params: list[Array],
         grads: list[Array],
         momentum_buffers: list[Array] | None,
-        copies: list[Array] | None = None,
-        *,
-        lr: float,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        maximize: bool = False,
-        first: bool = False,
+        options: SGDOptions,
         found_inf: Array | None = None,
+        copies: list[Array] | None = None,
     ) -> None:
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
-        `first` starts the buffers from the gradient. Nothing changes where `found_inf` (0-d
-        float32) is not 0. `copies` are those of `adamw_step`."""
+        Nothing changes where `found_inf` (0-d float32) is not 0. `copies` are those of
+        `adamw_step`."""
         if copies is not None:
-            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
-            self.sgd_step(
-                params, wide, momentum_buffers, lr=lr, momentum=momentum, dampening=dampening,
-                weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
-                found_inf=found_inf,
-            )  # fmt: skip
+            grads = self._as_masters(grads, params)
+            self.sgd_step(params, grads, momentum_buffers, options, found_inf)
             self._round_to(copies, params)
             return
+        lr, momentum, dampening, weight_decay, nesterov, maximize, first = options
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
             p, g = _in_float32(self, out), _in_float32(self, g)
             if maximize:
@@ -170,29 +164,22 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         square_avgs: list[Array],
         momentum_buffers: list[Array] | None,
         grad_avgs: list[Array] | None,
+        options: RMSpropOptions,
         steps: list[Array] | None = None,
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        maximize: bool = False,
     ) -> None:
         """One step of RMSprop (Hinton 2012, lecture 6e); centred (Graves 2013,
         section 4.2) where there are `grad_avgs`. `steps`, `found_inf` and `copies` are those of
         `adamw_step`."""
         if copies is not None:
-            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
+            grads = self._as_masters(grads, params)
             self.rmsprop_step(
-                params, wide, square_avgs, momentum_buffers, grad_avgs, steps, found_inf,
-                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-                maximize=maximize,
-            )  # fmt: skip
+                params, grads, square_avgs, momentum_buffers, grad_avgs, options, steps, found_inf
+            )
             self._round_to(copies, params)
             return
+        lr, alpha, eps, weight_decay, momentum, maximize = options
         for count in steps or ():
             self._assign_unless(found_inf, count, count + 1)
         for i, (out, g, square_avg) in enumerate(zip(params, grads, square_avgs, strict=True)):
@@ -218,26 +205,17 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         params: list[Array],
         grads: list[Array],
         exp_avgs: list[Array],
+        options: LionOptions,
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        kept: float = 1.0,
-        maximize: bool = False,
     ) -> None:
-        """One step of Lion (Chen et al. 2023, algorithm 2); `kept` is 1 - lr * weight_decay.
-        Nothing changes where `found_inf` (0-d float32) is not 0. `copies` are those of
-        `adamw_step`."""
+        """One step of Lion (Chen et al. 2023, algorithm 2). Nothing changes where `found_inf` (0-d
+        float32) is not 0. `copies` are those of `adamw_step`."""
         if copies is not None:
-            wide = [self.astype(g, p.dtype) for p, g in zip(params, grads, strict=True)]
-            self.lion_step(
-                params, wide, exp_avgs, found_inf, lr=lr, beta1=beta1, beta2=beta2, kept=kept,
-                maximize=maximize,
-            )  # fmt: skip
+            self.lion_step(params, self._as_masters(grads, params), exp_avgs, options, found_inf)
             self._round_to(copies, params)
             return
+        lr, beta1, beta2, kept, maximize = options
         for out, g, exp_avg in zip(params, grads, exp_avgs, strict=True):
             p, g, m = (_in_float32(self, x) for x in (out, g, exp_avg))
             if maximize:

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
-from gradient.backends.options import AdamWOptions
+from gradient.backends.options import AdamWOptions, LionOptions, RMSpropOptions, SGDOptions
 
 CHUNK, BLOCK = 8192, 256
 """Elements for a block (`optimizers.cu`), and its threads."""
@@ -77,33 +77,23 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         params: list[Array],
         grads: list[Array],
         momentum_buffers: list[Array] | None,
-        copies: list[Array] | None = None,
-        *,
-        lr: float,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        maximize: bool = False,
-        first: bool = False,
+        options: SGDOptions,
         found_inf: Array | None = None,
+        copies: list[Array] | None = None,
     ) -> None:
-        buffers = momentum_buffers if momentum else None
+        o = options
+        buffers = momentum_buffers if o.momentum else None
         if not _has_step_kernel(grads, (params, *_present(buffers)), copies):
-            self.without_device_numbers(lr)
-            super().sgd_step(
-                params, grads, momentum_buffers, copies, lr=lr, momentum=momentum,
-                dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
-                maximize=maximize, first=first, found_inf=found_inf,
-            )  # fmt: skip
+            self.without_device_numbers(o.lr)
+            super().sgd_step(params, grads, momentum_buffers, o, found_inf, copies)
             return
         descent = np.array([(
-            0.0 if buffers is None else momentum, 1 - dampening, weight_decay,
-            -1.0 if maximize else 1.0, nesterov, first,
+            0.0 if buffers is None else o.momentum, 1 - o.dampening, o.weight_decay,
+            -1.0 if o.maximize else 1.0, o.nesterov, o.first,
         )], DESCENT)  # fmt: skip
         self._launch_over_tensors(
             "sgd" if copies is None else "sgd_masters", grads[0],
-            (params, grads, *_present(buffers, copies)), descent, self.number_argument(lr),
+            (params, grads, *_present(buffers, copies)), descent, self.number_argument(o.lr),
             found_inf,
         )  # fmt: skip
 
@@ -114,34 +104,26 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         square_avgs: list[Array],
         momentum_buffers: list[Array] | None,
         grad_avgs: list[Array] | None,
+        options: RMSpropOptions,
         steps: list[Array] | None = None,
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        maximize: bool = False,
     ) -> None:
-        states = (params, square_avgs, *_present(momentum_buffers, grad_avgs))
+        states, o = (params, square_avgs, *_present(momentum_buffers, grad_avgs)), options
         if not _has_step_kernel(grads, states, copies) or (steps is None) != (found_inf is None):
-            self.without_device_numbers(lr)
+            self.without_device_numbers(o.lr)
             super().rmsprop_step(
-                params, grads, square_avgs, momentum_buffers, grad_avgs, steps, found_inf, copies,
-                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-                maximize=maximize,
-            )  # fmt: skip
+                params, grads, square_avgs, momentum_buffers, grad_avgs, o, steps, found_inf, copies
+            )
             return
         rms = np.array([(
-            alpha, eps, momentum, weight_decay, -1.0 if maximize else 1.0,
+            o.alpha, o.eps, o.momentum, o.weight_decay, -1.0 if o.maximize else 1.0,
             momentum_buffers is not None, grad_avgs is not None,
         )], RMS)  # fmt: skip
         lists = (params, grads, square_avgs, *_present(momentum_buffers, grad_avgs, copies))
         self._launch_over_tensors(
             "rmsprop" if copies is None else "rmsprop_masters", grads[0], lists, rms,
-            self.number_argument(lr), found_inf,
+            self.number_argument(o.lr), found_inf,
         )  # fmt: skip
         if steps is not None:
             self._count_unless(found_inf, steps, grads[0])
@@ -151,24 +133,17 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
         params: list[Array],
         grads: list[Array],
         exp_avgs: list[Array],
+        options: LionOptions,
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        kept: float = 1.0,
-        maximize: bool = False,
     ) -> None:
+        o = options
         if not _has_step_kernel(grads, (params, exp_avgs), copies):
-            self.without_device_numbers(lr, kept)
-            super().lion_step(
-                params, grads, exp_avgs, found_inf, copies, lr=lr, beta1=beta1, beta2=beta2,
-                kept=kept, maximize=maximize,
-            )  # fmt: skip
+            self.without_device_numbers(o.lr, o.kept)
+            super().lion_step(params, grads, exp_avgs, o, found_inf, copies)
             return
-        signs = np.array([(beta1, beta2, -1.0 if maximize else 1.0)], SIGNS)
-        numbers = signs, self.number_argument(lr), self.number_argument(kept), found_inf
+        signs = np.array([(o.beta1, o.beta2, -1.0 if o.maximize else 1.0)], SIGNS)
+        numbers = signs, self.number_argument(o.lr), self.number_argument(o.kept), found_inf
         lists = (params, grads, exp_avgs, *_present(copies))
         kernel = "lion" if copies is None else "lion_masters"
         self._launch_over_tensors(kernel, grads[0], lists, *numbers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.numpy import kernels, threads
-from gradient.backends.options import AdamWOptions
+from gradient.backends.options import AdamWOptions, LionOptions, RMSpropOptions, SGDOptions
 
 
 class OptimizerKernels(OptimizerDefaults[np.ndarray]):
@@ -56,44 +56,29 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         params: list[np.ndarray],
         grads: list[np.ndarray],
         momentum_buffers: list[np.ndarray] | None,
-        copies: list[np.ndarray] | None = None,
-        *,
-        lr: float,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        maximize: bool = False,
-        first: bool = False,
+        options: SGDOptions,
         found_inf: np.ndarray | None = None,
+        copies: list[np.ndarray] | None = None,
     ) -> None:
-        if copies is not None:
-            super().sgd_step(
-                params, grads, momentum_buffers, copies, lr=lr, momentum=momentum,
-                dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
-                maximize=maximize, first=first, found_inf=found_inf,
-            )  # fmt: skip
+        if found_inf is not None or copies is not None:
+            super().sgd_step(params, grads, momentum_buffers, options, found_inf, copies)
             return
-        buffers = momentum_buffers if momentum else None
+        o = options
+        buffers = momentum_buffers if o.momentum else None
         fused, rest = _with_kernel(params, grads, *([] if buffers is None else [buffers]))
-        if found_inf is not None:
-            fused, rest = [], fused + rest
         if rest:
             p, g, *b = map(list, zip(*rest, strict=True))
-            super().sgd_step(
-                p, g, b[0] if b else None, lr=lr, momentum=momentum, dampening=dampening,
-                weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
-                found_inf=found_inf,
-            )  # fmt: skip
+            super().sgd_step(p, g, b[0] if b else None, o)
         if not fused:
             return
-        optimizers, sign = kernels.load("optimizers"), -1.0 if maximize else 1.0
+        optimizers = kernels.load("optimizers")
+        numbers = o.lr, o.weight_decay, -1.0 if o.maximize else 1.0
         if buffers is None:
-            _run(optimizers.sgd, fused, lr, weight_decay, sign)
+            _run(optimizers.sgd, fused, *numbers)
         else:
             _run(
-                optimizers.sgd_momentum, fused, lr, weight_decay, sign, momentum, 1 - dampening,
-                flags=(nesterov, first),
+                optimizers.sgd_momentum, fused, *numbers, o.momentum, 1 - o.dampening,
+                flags=(o.nesterov, o.first),
             )  # fmt: skip
 
     def rmsprop_step(
@@ -103,77 +88,51 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         square_avgs: list[np.ndarray],
         momentum_buffers: list[np.ndarray] | None,
         grad_avgs: list[np.ndarray] | None,
+        options: RMSpropOptions,
         steps: list[np.ndarray] | None = None,
         found_inf: np.ndarray | None = None,
         copies: list[np.ndarray] | None = None,
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        maximize: bool = False,
     ) -> None:
-        if steps is not None or found_inf is not None or copies is not None:
+        o = options
+        if any(x is not None for x in (grad_avgs, steps, found_inf, copies)):
             super().rmsprop_step(
-                params, grads, square_avgs, momentum_buffers, grad_avgs, steps, found_inf, copies,
-                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-                maximize=maximize,
-            )  # fmt: skip
+                params, grads, square_avgs, momentum_buffers, grad_avgs, o, steps, found_inf, copies
+            )
             return
-        lists = [params, grads, square_avgs]
-        lists += [] if momentum_buffers is None else [momentum_buffers]
-        lists += [] if grad_avgs is None else [grad_avgs]
-        fused, rest = _with_kernel(*lists)
-        if grad_avgs is not None:
-            fused, rest = [], fused + rest
+        moving = [] if momentum_buffers is None else [momentum_buffers]
+        fused, rest = _with_kernel(params, grads, square_avgs, *moving)
         if rest:
-            p, g, v, *others = map(list, zip(*rest, strict=True))
-            super().rmsprop_step(
-                p, g, v,
-                None if momentum_buffers is None else others[0],
-                None if grad_avgs is None else others[-1],
-                lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum,
-                maximize=maximize,
-            )  # fmt: skip
+            p, g, v, *b = map(list, zip(*rest, strict=True))
+            super().rmsprop_step(p, g, v, b[0] if b else None, None, o)
         if not fused:
             return
         optimizers = kernels.load("optimizers")
-        numbers = lr, alpha, eps, weight_decay, -1.0 if maximize else 1.0
+        numbers = o.lr, o.alpha, o.eps, o.weight_decay, -1.0 if o.maximize else 1.0
         if momentum_buffers is None:
             _run(optimizers.rmsprop, fused, *numbers)
         else:
-            _run(optimizers.rmsprop_momentum, fused, *numbers, momentum)
+            _run(optimizers.rmsprop_momentum, fused, *numbers, o.momentum)
 
     def lion_step(
         self,
         params: list[np.ndarray],
         grads: list[np.ndarray],
         exp_avgs: list[np.ndarray],
+        options: LionOptions,
         found_inf: np.ndarray | None = None,
         copies: list[np.ndarray] | None = None,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        kept: float = 1.0,
-        maximize: bool = False,
     ) -> None:
         if found_inf is not None or copies is not None:
-            super().lion_step(
-                params, grads, exp_avgs, found_inf, copies, lr=lr, beta1=beta1, beta2=beta2,
-                kept=kept, maximize=maximize,
-            )  # fmt: skip
+            super().lion_step(params, grads, exp_avgs, options, found_inf, copies)
             return
+        o = options
         fused, rest = _with_kernel(params, grads, exp_avgs)
         if rest:
             p, g, m = map(list, zip(*rest, strict=True))
-            super().lion_step(
-                p, g, m, lr=lr, beta1=beta1, beta2=beta2, kept=kept, maximize=maximize
-            )
+            super().lion_step(p, g, m, o)
         if fused:
-            sign = -1.0 if maximize else 1.0
-            _run(kernels.load("optimizers").lion, fused, lr, beta1, beta2, kept, sign)
+            numbers = o.lr, o.beta1, o.beta2, o.kept, -1.0 if o.maximize else 1.0
+            _run(kernels.load("optimizers").lion, fused, *numbers)
 
     def foreach_mul(self, arrays: list[np.ndarray], factor: np.ndarray) -> None:
         fused, rest = _with_kernel(arrays)
