@@ -330,24 +330,31 @@ class GradScaler:
         return self._init_scale if self._scale is None else float(self._scale)
 
     def get_growth_factor(self) -> float:
+        """By what the scale is multiplied after `growth_interval` good steps."""
         return self._growth_factor
 
     def set_growth_factor(self, new_factor: float) -> None:
+        """Set what `get_growth_factor` gives."""
         self._growth_factor = new_factor
 
     def get_backoff_factor(self) -> float:
+        """By what the scale is multiplied where a gradient is infinite or NaN."""
         return self._backoff_factor
 
     def set_backoff_factor(self, new_factor: float) -> None:
+        """Set what `get_backoff_factor` gives."""
         self._backoff_factor = new_factor
 
     def get_growth_interval(self) -> int:
+        """After how many good steps the scale grows."""
         return self._growth_interval
 
     def set_growth_interval(self, new_interval: int) -> None:
+        """Set what `get_growth_interval` gives."""
         self._growth_interval = new_interval
 
     def is_enabled(self) -> bool:
+        """Whether losses are scaled at all."""
         return self._enabled
 
     def state_dict(self) -> dict[str, Any]:

@@ -195,6 +195,20 @@ def test_every_public_function_and_method_has_types(module: ModuleType) -> None:
     assert found == set()
 
 
+@pytest.mark.parametrize("module", COMPLETE, ids=lambda module: module.__name__)
+def test_help_has_a_sentence_for_every_public_function_and_method(module: ModuleType) -> None:
+    found = []
+    for name, value in public(module).items():
+        attributes = vars(value) if inspect.isclass(value) else {}
+        for attribute in ("", *(each for each in attributes if not each.startswith("_"))):
+            member = getattr(value, attribute) if attribute else value
+            documented = inspect.isclass(member) or inspect.isroutine(member)
+            documented |= isinstance(member, property)
+            if documented and not inspect.getdoc(member):
+                found.append(f"{name}.{attribute}" if attribute else name)
+    assert found == []
+
+
 def test_help_shows_a_signature_and_a_sentence() -> None:
     assert str(inspect.signature(gradient.exp)) == "(input: 'Tensor') -> 'Tensor'"
     assert str(inspect.signature(gradient.cumsum)).startswith("(input: 'Tensor', dim: 'int'")

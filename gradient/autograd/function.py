@@ -64,6 +64,7 @@ class Function:
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
+        """Compute the result of (ctx, *inputs); or of the inputs alone, with `setup_context`."""
         raise NotImplementedError("Function: define the static method forward")
 
     @staticmethod
@@ -72,6 +73,8 @@ class Function:
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Any) -> Any:
+        """The gradient of each of `forward`'s inputs, None where there is none, of those of its
+        results."""
         raise NotImplementedError("Function: define the static method backward")
 
     @classmethod

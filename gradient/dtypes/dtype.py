@@ -62,14 +62,17 @@ class DType:
 
     @property
     def is_floating_point(self) -> bool:
+        """Whether its numbers are real floats, packed ones included."""
         return self.kind == "float"
 
     @property
     def is_complex(self) -> bool:
+        """Whether it is complex64 or complex128."""
         return self.kind == "complex"
 
     @property
     def is_signed(self) -> bool:
+        """Whether its numbers may be negative."""
         return self.kind in ("float", "complex") or self.name.startswith("int")
 
     def to_real(self) -> DType:

@@ -12,6 +12,7 @@ import gradient
 from gradient import nn
 from gradient.models import registry
 from gradient.models.config import ModelConfig
+from gradient.tensor import Device
 
 
 class PretrainedModel(nn.Module):
@@ -72,7 +73,7 @@ class PretrainedModel(nn.Module):
         return next(plain, gradient.float32)
 
     @property
-    def device(self) -> Any:
+    def device(self) -> Device:
         """Return the device of the weights."""
         return next(self.parameters()).device
 

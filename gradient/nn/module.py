@@ -82,6 +82,7 @@ class Module(Hooked, StateDictHooked, Members):
         self.__dict__.update(training=True, _registry={}, _non_persistent=set())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; each subclass says what of."""
         raise NotImplementedError(f'{type(self).__name__} lacks the method "forward"')
 
     def __call__(self: HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -305,9 +306,11 @@ class Module(Hooked, StateDictHooked, Members):
         return self.to(dtypes.bfloat16)
 
     def cpu(self) -> Self:
+        """Move parameters and buffers to the CPU, in place."""
         return self.to("cpu")
 
     def cuda(self, device: int | str | None = None) -> Self:
+        """Move parameters and buffers to a GPU, in place: its number, or the current one."""
         return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
 
     def train(self, mode: bool = True) -> Self:

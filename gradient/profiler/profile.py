@@ -41,6 +41,7 @@ class ProfilerAction(enum.Enum):
 
 
 def supported_activities() -> set[ProfilerActivity]:
+    """What `profile` can record here: the work of the CPU."""
     return {ProfilerActivity.CPU}
 
 

@@ -149,6 +149,8 @@ class Tensor(
 
     @property
     def is_leaf(self) -> bool:
+        """Whether no op made this tensor in the graph: backward collects the `grad` of a leaf that
+        requires a gradient."""
         return self.node is None or self.node.op is None
 
     @property
@@ -236,6 +238,8 @@ class Tensor(
 
     @property
     def retains_grad(self) -> bool:
+        """Whether `retain_grad` was called, so that backward keeps the `grad` of a tensor that is
+        no leaf."""
         return self.node is not None and self.node.retained is not None
 
     @property

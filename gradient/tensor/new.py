@@ -32,6 +32,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
+        """A copy of `data` as a Tensor, by default of this dtype and on this device."""
         return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
     @creation_op_like
@@ -43,6 +44,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
+        """Memory of this size that is not written to, by default of this dtype and device."""
         like = self._like(dtype, device)
         return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
@@ -55,6 +57,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
+        """Zeros of this size, by default of this dtype and on this device."""
         like = self._like(dtype, device)
         return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
 
@@ -67,6 +70,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
+        """Ones of this size, by default of this dtype and on this device."""
         like = self._like(dtype, device)
         return ones(*sizes, size=size, **like, requires_grad=requires_grad)
 
@@ -80,6 +84,7 @@ class NewLike(Arithmetic):
         device: DeviceLike = None,
         requires_grad: bool = False,
     ) -> Tensor:
+        """`fill_value` everywhere in this size, by default of this dtype and on this device."""
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
 
     def new(self, *data: Any, size: Any = None, device: DeviceLike = None) -> Tensor:

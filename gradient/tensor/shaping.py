@@ -102,9 +102,15 @@ class Shaping(Arithmetic):
         return out
 
     def view_as(self, other: Tensor | Number) -> Tensor:
+        """`view` in the shape of `other`: the same memory.
+
+        Raises:
+            ShapeError: the number of elements differs, or the strides do not allow it.
+        """
         return self.view(tensor_of("view_as", other).array.shape)
 
     def reshape_as(self, other: Tensor | Number) -> Tensor:
+        """`reshape` to the shape of `other`, which has as many elements."""
         return self.reshape(tensor_of("reshape_as", other).array.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -217,6 +223,7 @@ class Shaping(Arithmetic):
     broadcast_to = expand
 
     def expand_as(self, other: Tensor | Number) -> Tensor:
+        """`expand` to the shape of `other`: the same memory."""
         return self.expand(tensor_of("expand_as", other).array.shape)
 
     def repeat(self, *sizes: int | Sequence[int], repeats: Sequence[int] | None = None) -> Tensor:

@@ -264,6 +264,7 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
+        """How many tokens the gradient of an optimiser's step is of."""
         return self.batch_size * self.accumulate * self.block_size
 
     def resumed_with(self, changes: Mapping[str, Any]) -> TrainConfig:
