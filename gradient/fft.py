@@ -150,7 +150,8 @@ def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
 
 @autocasts("float32_on_cpu")
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The inverse of `hfft`."""
+    """The inverse of `hfft`: of n real numbers along `dim`, the n // 2 + 1 that are not conjugates
+    of others."""
     return _halved("ihfft", input, _one("ihfft", n), (dim,), norm, hermitian=True)
 
 

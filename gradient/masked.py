@@ -61,7 +61,7 @@ def sum(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The sum; integers and bools give int64."""
+    """The sum of the elements where `mask` is True; integers and bools give int64."""
     filled = _filled("sum", input, mask, 0)
     return filled.sum(_dims(dim, input.ndim), keepdim, dtype=dtype)
 
@@ -74,7 +74,7 @@ def prod(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The product; integers and bools give int64."""
+    """The product of the elements where `mask` is True; integers and bools give int64."""
     result = _filled("prod", input, mask, 1)
     if not input.ndim:
         return result.prod(dtype=dtype)
@@ -86,14 +86,14 @@ def prod(
 def cumsum(
     input: Tensor, dim: int, *, dtype: DTypeLike | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """The sums of all elements up to each, in the dtype of the input."""
+    """The sums of all elements up to each where `mask` is True, in the dtype of the input."""
     return _filled("cumsum", input, mask, 0).cumsum(dim, dtype=_own(dtype, input))
 
 
 def cumprod(
     input: Tensor, dim: int, *, dtype: DTypeLike | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """The products of all elements up to each, in the dtype of the input."""
+    """The products of all elements up to each where `mask` is True, in the dtype of the input."""
     return _filled("cumprod", input, mask, 1).cumprod(dim, dtype=_own(dtype, input))
 
 
@@ -105,7 +105,7 @@ def logsumexp(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """log sum e^x, in the dtype of the input."""
+    """log sum e^x of the elements where `mask` is True, in the dtype of the input."""
     filled = _filled("logsumexp", input, mask, identity("amax", input.dtype))
     return filled.logsumexp(_dims(dim, input.ndim), keepdim).to(dtype=_own(dtype, input))
 
@@ -135,7 +135,7 @@ def amax(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The maximum; ties share its gradient."""
+    """The maximum of the elements where `mask` is True; ties share its gradient."""
     filled = _filled("amax", input, mask, identity("amax", input.dtype))
     return filled.amax(_dims(dim, input.ndim), keepdim).to(dtype=_own(dtype, input))
 
@@ -148,7 +148,7 @@ def amin(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The minimum; ties share its gradient."""
+    """The minimum of the elements where `mask` is True; ties share its gradient."""
     filled = _filled("amin", input, mask, identity("amin", input.dtype))
     return filled.amin(_dims(dim, input.ndim), keepdim).to(dtype=_own(dtype, input))
 
@@ -191,7 +191,7 @@ def mean(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The mean, of a floating-point `dtype`."""
+    """The mean of the elements where `mask` is True, of a floating-point `dtype`."""
     own = _own(dtype, input)
     if own.kind in ("int", "bool"):
         raise ArgumentError(sentence("mean", "a floating-point dtype", own, "give one as dtype"))
@@ -254,7 +254,7 @@ def std(
     dtype: DTypeLike | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The root of the variance."""
+    """The root of `var`."""
     spread = var(
         input, dim, unbiased, correction=correction, keepdim=keepdim, dtype=dtype, mask=mask
     )

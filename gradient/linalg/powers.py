@@ -137,7 +137,8 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 @autocasts("lower_precision")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
-    """The inner products of the vectors in `dim`, of which those of x are conjugated."""
+    """The inner products of the vectors along `dim`, which the result is without; x and y
+    broadcast, and complex numbers of x are conjugated."""
     x = matrices("linalg.vecdot", x, 0, takes_complex=True)
     y = matrices("linalg.vecdot", y, 0, takes_complex=True)
     same_dtype("linalg.vecdot", "y", x, y)

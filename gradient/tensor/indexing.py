@@ -393,7 +393,7 @@ class Indexing(Arithmetic):
         return self.nonzero()
 
     def take(self, index: Tensor) -> Tensor:
-        """Elements of the flattened tensor."""
+        """The elements at `index` (int64) of the flattened tensor, in the shape of `index`."""
         if tensor_of("take", index).dtype is not int64:
             raise DTypeError(sentence("take", "an index of int64", index.dtype))
         return self._taken("take", self.reshape(-1), (index.array,))

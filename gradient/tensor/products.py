@@ -54,7 +54,7 @@ class Products(Arithmetic):
         return linalg.matmul(self, mat2)
 
     def bmm(self, mat2: Tensor) -> Tensor:
-        """(B, M, K) @ (B, K, N)"""
+        """Each matrix of a batch times its own: (B, M, K) @ (B, K, N) gives (B, M, N)."""
         a, b = self.array.shape, tensor_of("bmm", mat2).array.shape
         if len(a) != 3 or len(b) != 3 or a[0] != b[0]:
             _expect("bmm", (self, 3), (mat2, 3))
@@ -63,7 +63,7 @@ class Products(Arithmetic):
 
     @autocasts("widest_on_cpu")
     def mv(self, vec: Tensor) -> Tensor:
-        """(M, K) @ (K,)"""
+        """A matrix times a vector: (M, K) @ (K,) gives (M,)."""
         _expect("mv", (self, 2), (vec, 1))
         return matmul(self, vec)
 

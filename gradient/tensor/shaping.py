@@ -150,7 +150,7 @@ class Shaping(Arithmetic):
         return view(self, shape.permute, _permutation(order, len(self.array.shape)))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Two dimensions swapped."""
+        """A view with dimensions `dim0` and `dim1` swapped."""
         n = len(self.array.shape)
         return view(self, shape.permute, _swapped(axis_of(dim0, n), axis_of(dim1, n), n))
 
@@ -210,7 +210,7 @@ class Shaping(Arithmetic):
         return view(self, shape.reshape, left, 3)
 
     def unsqueeze(self, dim: int) -> Tensor:
-        """With a dimension of size 1 put at `dim`."""
+        """A view with one more dimension, of size 1, at `dim`."""
         size = self.array.shape
         axis = axis_of(dim, len(size) + 1)
         return view(self, shape.reshape, (*size[:axis], 1, *size[axis:]), 3)

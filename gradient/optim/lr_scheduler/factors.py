@@ -77,7 +77,7 @@ class MultiStepLR(FactorLR):
 
 
 class ConstantLR(FactorLR):
-    """Multiply the rate by `factor` until epoch `total_iters`, then give it back.
+    """Multiply the rate by `factor` until epoch `total_iters`, then restore it.
 
     Args:
         factor: in [0, 1].
