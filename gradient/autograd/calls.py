@@ -17,7 +17,7 @@ from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import outputs
-from gradient.autograd.promotion import cast_result, checked_chars, plain_number, promote
+from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable
 from gradient.backends.base import LARGE
@@ -186,9 +186,9 @@ def of_two(made: Op) -> Callable[..., Any]:
                     z = operator(x, y)
             else:
                 if not isinstance(b, Variable):
-                    y = plain_number(y)
+                    y = python_number(y)
                 elif not isinstance(input, Variable):
-                    x = plain_number(x)
+                    x = python_number(x)
                 x, y = promote(made, backend, [x, y])
                 z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
@@ -254,7 +254,7 @@ def of_n(made: Op) -> Callable[..., Any]:
                     elif array.dtype is not shared:
                         fits = False
                 else:
-                    arrays.append(t if t is None else plain_number(t))
+                    arrays.append(t if t is None else python_number(t))
                     nodes.append(None)
                     if t is not None or not takes_none:
                         fits = False

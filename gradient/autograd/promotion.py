@@ -153,7 +153,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
-def plain_number(value: Any) -> Any:
+def python_number(value: Any) -> Any:
     """An operand that is not a tensor; NumPy scalars become Python numbers, which decide no
     dtype, as in PyTorch: a float32 loss times np.float64(2) stays float32."""
     return value.item() if isinstance(value, np.generic) else value

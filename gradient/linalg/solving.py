@@ -110,8 +110,8 @@ def slogdet(A: Tensor) -> LogDeterminant:
     sign = wrap(x.backend.asarray(np.asarray(np.linalg.slogdet(host)[0])), x.backend).to(x.dtype)
     if x.is_complex():
         found = ops.logabsdet(x)
-        turned = found.imag - found.imag.detach()  # 0, which has the sign's gradient
-        return LogDeterminant(sign * polar(ones_like(turned), turned), found.real.clone())
+        phase = found.imag - found.imag.detach()  # 0, which has the sign's gradient
+        return LogDeterminant(sign * polar(ones_like(phase), phase), found.real.clone())
     nothing = x.masked_fill(ones_like(x, dtype=bool_), 0).sum((-2, -1))  # whose gradient is 0
     return LogDeterminant(sign + nothing, ops.logabsdet(x))
 

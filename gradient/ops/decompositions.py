@@ -226,13 +226,13 @@ def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     m, n = x.shape[-2:]
     (u, s, v), (gu, gs, gv) = _parts(be, out, m), _parts(be, be.conj(g), m)
     left, right = be.matmul(_h(be, u), gu), be.matmul(_h(be, v), gv)
-    turned = left - _h(be, left)
-    inner = _over_differences(be, turned, s * s) * s
+    skew = left - _h(be, left)
+    inner = _over_differences(be, skew, s * s) * s
     inner = inner + _t(be, s) * _over_differences(be, right - _h(be, right), s * s)
     if out.dtype.kind[:1] == "c":
         gs = (gs + be.conj(gs)) * 0.5  # the values are real
         # The phases, of which U's are taken to be free.
-        inner = inner + _over(be, turned * _mask(be, np.eye(s.shape[-1]), s), s + s)
+        inner = inner + _over(be, skew * _mask(be, np.eye(s.shape[-1]), s), s + s)
     inner = inner + _diagonal(be, gs)
     found = be.matmul(u, be.matmul(inner, _h(be, v)))
     if m > n:
@@ -281,10 +281,10 @@ def qr(be: Backend[Array], x: Array, /) -> Array:
 
 def _pinv_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     g = be.conj(g)
-    across, turned = _h(be, out), _h(be, g)
-    found = -be.matmul(be.matmul(across, g), across)
-    left = be.matmul(turned, be.matmul(out, across))
-    right = be.matmul(be.matmul(across, out), turned)
+    out_h, g_h = _h(be, out), _h(be, g)
+    found = -be.matmul(be.matmul(out_h, g), out_h)
+    left = be.matmul(g_h, be.matmul(out, out_h))
+    right = be.matmul(be.matmul(out_h, out), g_h)
     found = found + left - be.matmul(x, be.matmul(out, left))
     return be.conj(found + right - be.matmul(be.matmul(right, out), x))
 

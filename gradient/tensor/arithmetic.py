@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, get_args, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.promotion import plain_number
+from gradient.autograd.promotion import python_number
 from gradient.autograd.variable import Variable
 from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -310,8 +310,8 @@ class Arithmetic(TensorBase):
         if isinstance(min, Variable) != isinstance(max, Variable) and None not in (min, max):
             # A number beside a 0-d tensor: both are numbers.
             min, max = number_of("clamp", "min", min), number_of("clamp", "max", max)
-        low: Any = plain_number(min)
-        high: Any = plain_number(max)
+        low: Any = python_number(min)
+        high: Any = python_number(max)
         for name, bound in (("min", low), ("max", high)):
             if bound is not None and not isinstance(bound, (int, float, Variable)):
                 raise TypeMismatch(

@@ -59,8 +59,8 @@ class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
         ):
             return super().convolution_input_grad(g, weight, shape, options)
         if _is_pointwise(weight.shape, options):
-            turned = weight.reshape(weight.shape[:2]).T
-            return self.matmul(turned, g.reshape((*g.shape[:2], -1))).reshape(shape)
+            transposed = weight.reshape(weight.shape[:2]).T
+            return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
         gx = self.empty(shape, g.dtype)
         told = _slide(shape, weight.shape, options)
         given = self.contiguous(g), self.contiguous(weight), gx

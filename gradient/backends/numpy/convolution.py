@@ -135,9 +135,9 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
                 _convolve_direct(g, windows, panels, None, out, place)
             return out
         g = phases.windows.surrounded(g)
-        turned = np.swapaxes(weight.reshape(groups, o, c, -1), 1, 2)
+        transposed = np.swapaxes(weight.reshape(groups, o, c, -1), 1, 2)
         for windows, place in phases.each:
-            rows = turned[..., windows.numbers].reshape(groups, c, -1)
+            rows = transposed[..., windows.numbers].reshape(groups, c, -1)
             _convolve(g, windows, rows, None, out, math.prod(shape[2:]), place)
         return out
 
@@ -183,11 +183,12 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         ranges, panels = -(-k // family.COLUMNS), -(-o // pair)
         lines, pixels = windows.lines, windows.pixels
         width = pixels // len(lines)
-        turned = workspace.empty((groups * panels * pixels * pair,), g.dtype)
+        g_panels = workspace.empty((groups * panels * pixels * pair,), g.dtype)
         threads.parallel_for(
             family.to_panels, windows.images * groups * panels,
             max(1, PLANES // (pixels // windows.images * pair)),
-            workspace.contiguous(g).reshape(-1), pixels // windows.images, groups, o, pair, turned,
+            workspace.contiguous(g).reshape(-1), pixels // windows.images, groups, o, pair,
+            g_panels,
         )  # fmt: skip
         items = ranges * groups * panels
         chunks = -(-len(lines) // max(1, family.PIXELS // width))
@@ -195,7 +196,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         out = workspace.empty((parts, *shape), x.dtype)
         threads.parallel_for(
             family.weight_grad, items * parts, 1, windows.surrounded(x, exact=True),
-            windows.channels * windows.channel, windows.columns, lines, width, turned, pair,
+            windows.channels * windows.channel, windows.columns, lines, width, g_panels, pair,
             groups, o, parts, ranges, out.reshape(-1),
         )  # fmt: skip
         return out[0] if parts == 1 else sum_of_parts(out)

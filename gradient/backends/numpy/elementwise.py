@@ -90,24 +90,24 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
         if not kernels.supports(x):
             return super().hardtanh(x, low, high)
-        return _each(kernels.load("piecewise").hardtanh, x, numbers=(float(low), float(high)))
+        return _each(kernels.load("piecewise").hardtanh, x, scalars=(float(low), float(high)))
 
     def hardtanh_grad(self, g: np.ndarray, x: np.ndarray, low: float, high: float) -> np.ndarray:
         if not kernels.supports(x, g):
             return super().hardtanh_grad(g, x, low, high)
         return _each(
-            kernels.load("piecewise").hardtanh_grad, g, x, numbers=(float(low), float(high))
+            kernels.load("piecewise").hardtanh_grad, g, x, scalars=(float(low), float(high))
         )
 
     def leaky_relu(self, x: np.ndarray, slope: float) -> np.ndarray:
         if not kernels.supports(x):
             return super().leaky_relu(x, slope)
-        return _each(kernels.load("piecewise").leaky_relu, x, numbers=(float(slope),))
+        return _each(kernels.load("piecewise").leaky_relu, x, scalars=(float(slope),))
 
     def leaky_relu_grad(self, g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
         if not kernels.supports(x, g):
             return super().leaky_relu_grad(g, x, slope)
-        return _each(kernels.load("piecewise").leaky_relu_grad, g, x, numbers=(float(slope),))
+        return _each(kernels.load("piecewise").leaky_relu_grad, g, x, scalars=(float(slope),))
 
     def hardsigmoid(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports(x):
@@ -133,7 +133,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         if not kernels.supports(x):
             return super().elu(x, alpha, stretch, scale)
         return _each(
-            kernels.load("piecewise").elu, x, numbers=(float(alpha), float(stretch), float(scale))
+            kernels.load("piecewise").elu, x, scalars=(float(alpha), float(stretch), float(scale))
         )
 
     def elu_grad(
@@ -145,7 +145,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             kernels.load("piecewise").elu_grad,
             g,
             x,
-            numbers=(float(alpha), float(stretch), float(scale)),
+            scalars=(float(alpha), float(stretch), float(scale)),
         )
 
     def silu(self, x: np.ndarray) -> np.ndarray:
@@ -224,13 +224,13 @@ def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, 
 
 
 def _each(
-    kernel: Callable[..., None], *arrays: np.ndarray, numbers: tuple[float, ...] = ()
+    kernel: Callable[..., None], *arrays: np.ndarray, scalars: tuple[float, ...] = ()
 ) -> np.ndarray:
-    """The kernel's result for every element of arrays of one shape; numbers: its options."""
+    """The kernel's result for every element of arrays of one shape; scalars: its options."""
     out = workspace.result(arrays[0].shape, arrays[0].dtype)
     flat = [workspace.contiguous(a).reshape(-1) for a in arrays]
     flat.append(out.reshape(-1))
     if out.itemsize == 2:
         flat = list(map(kernels.load("half_precision").stored, flat))
-    threads.parallel_for(kernel, out.size, kernels.load("elementwise").CHUNK, *flat, *numbers)
+    threads.parallel_for(kernel, out.size, kernels.load("elementwise").CHUNK, *flat, *scalars)
     return out
