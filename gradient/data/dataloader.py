@@ -177,16 +177,6 @@ class DataLoader(Generic[B]):
     ) -> None: ...
     @overload
     def __init__(
-        self: DataLoader[S],
-        dataset: Samples[S],
-        batch_size: None,
-        shuffle: bool | None = None,
-        *,
-        collate_fn: None = None,
-        **options: Unpack[_Options],
-    ) -> None: ...
-    @overload
-    def __init__(
         self: DataLoader[Tensor],
         dataset: Samples[Tensor | float],
         batch_size: int = 1,
@@ -200,6 +190,16 @@ class DataLoader(Generic[B]):
         self: DataLoader[list[Tensor]],
         dataset: Samples[tuple[Tensor | float, ...]],
         batch_size: int = 1,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: None = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataLoader[S],
+        dataset: Samples[S],
+        batch_size: None,
         shuffle: bool | None = None,
         *,
         collate_fn: None = None,

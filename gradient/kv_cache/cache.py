@@ -19,7 +19,6 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Self, TypedDict, Unpack
 
 import gradient
@@ -370,7 +369,7 @@ class CachedKeyValues:
         with gradient.no_grad():
             self.slots = [layout.allocate_slots(self.batch) for layout in cache.layouts]
 
-    @cached_property
+    @property
     def positions(self) -> Tensor:
         """(B, T): a token's position in its row; padding beyond the context gets its last one."""
         limit = self.cache.limit
