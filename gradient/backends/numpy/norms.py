@@ -25,30 +25,22 @@ class NormKernels(NormDefaults[np.ndarray]):
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
-        norms = kernels.load("norms")
-
-        return _each_row(norms.softmax, x)
+        return _each_row(kernels.load("norms").softmax, x)
 
     def softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().softmax_grad(g, out, axis)
-        norms = kernels.load("norms")
-
-        return _each_row(norms.softmax_grad, g, out)
+        return _each_row(kernels.load("norms").softmax_grad, g, out)
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
-        norms = kernels.load("norms")
-
-        return _each_row(norms.log_softmax, x)
+        return _each_row(kernels.load("norms").log_softmax, x)
 
     def log_softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().log_softmax_grad(g, out, axis)
-        norms = kernels.load("norms")
-
-        return _each_row(norms.log_softmax_grad, g, out)
+        return _each_row(kernels.load("norms").log_softmax_grad, g, out)
 
     # Cross-entropy -------------------------------------------------------------------------------
 
