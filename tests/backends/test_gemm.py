@@ -50,7 +50,7 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(params=["vectors", "tiles"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Has small products go to a kernel too: that of float32 vectors, or that of tiles of parts."""
     if not gemm._is_compiled():
         pytest.skip("no kernels for this processor")
@@ -58,11 +58,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if tiles and kernels.load("cpu").PATH != "amx":
         pytest.skip("this processor has no tiles")
     monkeypatch.setattr(gemm, "_is_split", lambda *sizes: tiles)
+    gemm._layout.cache_clear()
     for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
         monkeypatch.setattr(gemm, name, 0)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)  # up to which a product is NumPy's at once
     monkeypatch.setattr(backend, "SMALL", 0)
-    return str(request.param)
+    yield str(request.param)
+    gemm._layout.cache_clear()
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def test_blocks_do_not_change_a_bit(blocks: tuple[int, int], monkeypatch: Any, r
     products = [lambda: be.matmul(a, b.T), lambda: gemm.GemmKernels.linear(be, a, b, bias)]
     expected = [product() for product in products]
     monkeypatch.setattr(gemm, "_blocks", lambda *sizes: blocks)
+    gemm._layout.cache_clear()
     for product, whole in zip(products, expected, strict=True):
         assert product().tobytes() == whole.tobytes()
     assert be.matmul(a[5:30], b[9:75].T).tobytes() == expected[0][5:30, 9:75].tobytes()
@@ -140,6 +143,7 @@ def test_blocks_are_whole_tiles_shared_by_threads(sizes: Any, workers: int, way:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_threads_do_not_change_a_bit(number: int, pool: Any, rng: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(gemm, "_blocks", lambda *sizes: (36, 64))
+    gemm._layout.cache_clear()
     a, b = draw(rng, 2, 150, 300), draw(rng, 300, 170)
     pool(1)
     expected = be.matmul(a, b)
@@ -268,6 +272,7 @@ def test_a_linear_of_many_rows_may_be_split(way: str, rng: Any, monkeypatch: Any
     x, weight, bias = draw(rng, 50, 300), draw(rng, 70, 300), draw(rng, 70)
     few = be.linear(x, weight, bias)
     monkeypatch.setattr(gemm, "MANY_ROWS", 49)
+    gemm._layout.cache_clear()
     many = be.linear(x, weight, bias)
     check(many, x, weight.T, bias.astype(np.float64))
     assert (few.tobytes() == many.tobytes()) == (way == "vectors")

@@ -18,6 +18,7 @@ import numpy as np
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
+from gradient.backends.required import Shape
 from gradient.dtypes import float32
 
 FEW_PRODUCTS = 1 << 20
@@ -38,6 +39,8 @@ MANY_ROWS = 512
 ROUNDS = 3
 """The most blocks for each thread among which the best ones are looked for."""
 
+NO_BIAS = np.empty(0, np.float32)
+
 
 class GemmKernels(AttentionDefaults[np.ndarray]):
     """Overrides of the matrix products."""
@@ -45,8 +48,10 @@ class GemmKernels(AttentionDefaults[np.ndarray]):
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if not takes(a, b):
             return super().matmul(a, b)
-        shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        out = np.empty((*shape, a.shape[-2], b.shape[-1]), np.float32)
+        batch = a.shape[:-2]
+        if batch != b.shape[:-2]:
+            batch = np.broadcast_shapes(batch, b.shape[:-2])
+        out = np.empty((*batch, a.shape[-2], b.shape[-1]), np.float32)
         threads.parallel_for(*launch(a, b, None, out))
         return out
 
@@ -132,26 +137,37 @@ def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, ou
 def _launch(
     a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool, upright: bool = False
 ) -> Any:
-    *leading, m, n = out.shape
-    batch = tuple(leading)
-    k, matrices = a.shape[-1], math.prod(batch)
     workers = threads.get_num_threads()
-    split = _is_split(m, n, k) and (m > MANY_ROWS or not chained)
-    rows, columns = _blocks(m, n, k, matrices, workers, split)
-    bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
+    layout = _layout(a.shape, a.strides, b.shape, b.strides, out.shape, chained, workers)
+    split, blocks, places_of_a, places_of_b, sizes = layout
+    bias = NO_BIAS if bias is None else kernels.contiguous(bias)
     if split:
         products = kernels.load("split_products")
-        kernel, last = products.product, [products.part_of(k)]
+        kernel, last = products.product, [products.part_of(a.shape[-1])]
     else:
         kernel, last = kernels.load("gemm").product, [chained, workers]
     return (
-        *(kernel, matrices * -(-m // rows) * -(-n // columns), 1),
-        *(*_operand(a, batch), *_operand(b, batch), bias, upright),
-        *(out.reshape(-1), n, m, n, k, rows, columns, *last),
+        *(kernel, blocks, 1, _memory(a), *places_of_a),
+        *(_memory(b), *places_of_b, bias, upright, out.reshape(-1), *sizes, *last),
     )
 
 
 @functools.lru_cache(maxsize=4096)
+def _layout(
+    a: Shape, a_strides: Shape, b: Shape, b_strides: Shape, out: Shape, chained: bool, workers: int
+) -> tuple[bool, int, tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
+    """What depends on shapes and strides alone: whether numbers are split; how many blocks there
+    are; of each operand where its matrices begin, and the distances of rows and columns; and the
+    sizes the kernel is told."""
+    *batch, m, n = out
+    k, matrices = a[-1], math.prod(batch)
+    split = (m > MANY_ROWS or not chained) and _is_split(m, n, k)
+    rows, columns = _blocks(m, n, k, matrices, workers, split)
+    places = (_places(a, a_strides, tuple(batch)), _places(b, b_strides, tuple(batch)))
+    blocks = matrices * -(-m // rows) * -(-n // columns)
+    return split, blocks, *places, (n, m, n, k, rows, columns)
+
+
 def _is_split(m: int, n: int, k: int) -> bool:
     """Whether tiles of bfloat16 parts are quicker than float32 vectors.
 
@@ -167,7 +183,6 @@ def _is_split(m: int, n: int, k: int) -> bool:
     return 0.6 * work * size**3 < m * n * k
 
 
-@functools.lru_cache(maxsize=4096)
 def _blocks(
     m: int, n: int, k: int, matrices: int, workers: int, split: bool = False
 ) -> tuple[int, int]:
@@ -203,33 +218,26 @@ def _blocks(
     return best
 
 
-def _operand(x: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """A matrix, or a batch of them, as the kernel takes it: the memory from its first number to its
-    last, where each matrix begins, and the distances of rows and columns."""
-    steps = [stride // 4 for stride in x.strides]
-    return _memory(x, steps), _starts(x.shape[:-2], tuple(steps[:-2]), batch), steps[-2], steps[-1]
-
-
-@functools.lru_cache(maxsize=1024)
-def _starts(shape: tuple[int, ...], steps: tuple[int, ...], batch: tuple[int, ...]) -> np.ndarray:
-    """Where each matrix of a batch begins in the memory of an operand of this shape. It is shared,
-    and never written to."""
+def _places(shape: Shape, strides: Shape, batch: Shape) -> tuple[np.ndarray, int, int]:
+    """Where each matrix of a batch begins in the memory of an operand, and how far apart its rows
+    and its columns are, in numbers. The array is shared, and never written to."""
+    *steps, row, column = (stride // 4 for stride in strides)
     starts = np.zeros((1,) * len(batch), np.int64)
-    for axis, (size, step) in enumerate(zip(shape[::-1], steps[::-1], strict=True), 1):
+    for axis, (size, step) in enumerate(zip(shape[-3::-1], steps[::-1], strict=True), 1):
         if size > 1:
             along = [size if i == len(batch) - axis else 1 for i in range(len(batch))]
             starts = starts + (np.arange(size) * step).reshape(along)
-    return kernels.contiguous(np.broadcast_to(starts, batch).reshape(-1))
+    return kernels.contiguous(np.broadcast_to(starts, batch).reshape(-1)), row, column
 
 
-def _memory(x: np.ndarray, steps: list[int]) -> np.ndarray:
+def _memory(x: np.ndarray) -> np.ndarray:
     """The numbers from the first one of `x` to the last, flat and, for the sake of its type alone,
     writable."""
     if x.flags.carray:
         return x.reshape(-1)
     if x.T.flags.carray:
         return x.T.reshape(-1)
-    span = 1 + sum((size - 1) * step for size, step in zip(x.shape, steps, strict=True))
+    span = 1 + sum((n - 1) * (step // 4) for n, step in zip(x.shape, x.strides, strict=True))
     return np.asarray(_Numbers(x, span))
 
 
