@@ -10,7 +10,7 @@ from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import contiguous
 
-CHANNELS = 1 << 14
+CHANNELS = 1 << 15
 """Numbers of whole channels that a thread takes at a time."""
 
 
