@@ -114,6 +114,8 @@ class ReductionKernels(ArrayAPIBackend):
         return _largest_of_columns(x, axis, keepdims, -1)
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
+        """Of numbers that lie backwards the sums do, too: turned round again, as in the gradient,
+        they are contiguous."""
         axis %= max(x.ndim, 1)
         straight = kernels.supports(x)
         if not straight and _is_worth_a_copy(x, axis):
@@ -138,7 +140,7 @@ class ReductionKernels(ArrayAPIBackend):
                 *(family.running_sums_of_columns, blocks, 1),
                 *(flat, n, inner, first, step, out.reshape(-1)),
             )
-        return out
+        return out if straight else np.flip(out, axis)
 
 
 def _is_worth_a_copy(x: np.ndarray, axis: int) -> bool:

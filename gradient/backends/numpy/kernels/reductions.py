@@ -190,13 +190,13 @@ EIGHT = 8
 
 
 def _sums_of_eight(backward: bool) -> Any:
-    """An intrinsic sums(x, at, total, out, to) -> total: out[to : to + 8] = total + the running
-    sums of x[at : at + 8], or of x[at], x[at - 1], ... x[at - 7]; what it gives is the last."""
+    """An intrinsic sums(x, at, total, out) -> total: out[at : at + 8] = total + the running sums of
+    x[at : at + 8], or both of at, at - 1, ... at - 7; what it gives is the last."""
 
     @intrinsic
-    def sums(context, x, at, total, out, to):
+    def sums(context, x, at, total, out):
         def generate(context, builder, signature, arguments):
-            x_, at_, total_, out_, to_ = arguments
+            x_, at_, total_, out_ = arguments
             bits = ir.IntType(32)
             numbers = ir.VectorType(context.get_value_type(x.dtype), EIGHT)
             doubles = ir.VectorType(ir.DoubleType(), EIGHT)
@@ -225,11 +225,12 @@ def _sums_of_eight(backward: bool) -> Any:
             last = builder.fadd(builder.extract_element(values, bits(EIGHT - 1)), total_)
             if numbers != doubles:
                 y = builder.fptrunc(y, numbers)
-            builder.store(y, place(out, out_, to_)).align = out.dtype.bitwidth // 8
+            if backward:
+                y = shuffled(y, y, list(range(EIGHT))[::-1])
+            builder.store(y, place(out, out_, at_)).align = out.dtype.bitwidth // 8
             return last
 
-        n = types.int64
-        return types.float64(x, n, types.float64, out, n), generate
+        return types.float64(x, types.int64, types.float64, out), generate
 
     return sums
 
@@ -240,47 +241,45 @@ sums_of_eight, sums_of_eight_before = _sums_of_eight(False), _sums_of_eight(True
 @ordered_kernel
 def running_sums(start, stop, x, n, first, step, out):
     """Running sums, in float64, of the rows start to stop of n numbers, of which the i-th is
-    element `first` + i * `step` of its row of x; `step` is 1 or -1. Float32 numbers are added up
-    eight at a time: float64 ones one by one, whose sums could be infinite in one order alone."""
+    element `first` + i * `step` of its row of x, and its sum that of out; `step` is 1 or -1.
+    Float32 numbers are added up eight at a time: float64 ones one by one, whose sums could be
+    infinite in one order alone."""
     row = start
     whole = n - n % EIGHT if x.itemsize == 4 else 0  # what sums of eight are made of
     while row + 4 <= stop:
         a, b, c, d = 0.0, 0.0, 0.0, 0.0
-        at, to = row * n + first, row * n
-        for i in range(0, whole, EIGHT):
+        at = row * n + first
+        for _ in range(0, whole, EIGHT):
             if step == 1:
-                a = sums_of_eight(x, at, a, out, to + i)
-                b = sums_of_eight(x, at + n, b, out, to + n + i)
-                c = sums_of_eight(x, at + 2 * n, c, out, to + 2 * n + i)
-                d = sums_of_eight(x, at + 3 * n, d, out, to + 3 * n + i)
+                a = sums_of_eight(x, at, a, out)
+                b = sums_of_eight(x, at + n, b, out)
+                c = sums_of_eight(x, at + 2 * n, c, out)
+                d = sums_of_eight(x, at + 3 * n, d, out)
             else:
-                a = sums_of_eight_before(x, at, a, out, to + i)
-                b = sums_of_eight_before(x, at + n, b, out, to + n + i)
-                c = sums_of_eight_before(x, at + 2 * n, c, out, to + 2 * n + i)
-                d = sums_of_eight_before(x, at + 3 * n, d, out, to + 3 * n + i)
+                a = sums_of_eight_before(x, at, a, out)
+                b = sums_of_eight_before(x, at + n, b, out)
+                c = sums_of_eight_before(x, at + 2 * n, c, out)
+                d = sums_of_eight_before(x, at + 3 * n, d, out)
             at += EIGHT * step
-        for i in range(whole, n):
+        for _ in range(whole, n):
             a += x[at]
             b += x[at + n]
             c += x[at + 2 * n]
             d += x[at + 3 * n]
-            out[to + i] = a
-            out[to + n + i] = b
-            out[to + 2 * n + i] = c
-            out[to + 3 * n + i] = d
+            out[at] = a
+            out[at + n] = b
+            out[at + 2 * n] = c
+            out[at + 3 * n] = d
             at += step
         row += 4
     while row < stop:
         a, at = 0.0, row * n + first
-        for i in range(0, whole, EIGHT):
-            if step == 1:
-                a = sums_of_eight(x, at, a, out, row * n + i)
-            else:
-                a = sums_of_eight_before(x, at, a, out, row * n + i)
+        for _ in range(0, whole, EIGHT):
+            a = sums_of_eight(x, at, a, out) if step == 1 else sums_of_eight_before(x, at, a, out)
             at += EIGHT * step
-        for i in range(whole, n):
+        for _ in range(whole, n):
             a += x[at]
-            out[row * n + i] = a
+            out[at] = a
             at += step
         row += 1
 
@@ -296,10 +295,9 @@ def running_sums_of_columns(start, stop, x, n, inner, first, step, out):
         sums[:] = 0
         for i in range(n):
             at = (outer * n + first + i * step) * inner + left
-            to = (outer * n + i) * inner + left
             for j in range(count):
                 sums[j] += x[at + j]
-                out[to + j] = sums[j]
+                out[at + j] = sums[j]
 
 
 @ordered_kernel
