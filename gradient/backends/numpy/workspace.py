@@ -3,6 +3,9 @@
 Eagerly that is NumPy's. A plan has a place for the result, and parts of its arena that are free
 while the method runs: in a `Workspace` of these it takes nothing beside them. What is asked for
 here outlives the method only as its result.
+
+What the method holds begins at a line of the cache. NumPy's own arrays begin amid one, so that a
+kernel's every load of a whole vector reads two.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from gradient.backends.required import Shape
 
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
+
+MANY_BYTES = 1 << 12
+"""Of an array, from which it begins at a line of the cache."""
 
 
 class Workspace:
@@ -61,7 +67,13 @@ def working_in(workspace: Workspace) -> Iterator[None]:
 def empty(shape: Shape, dtype: Any) -> np.ndarray:
     """An array that its maker needs no longer than the method runs."""
     workspace: Workspace | None = getattr(_here, "workspace", None)
-    return np.empty(shape, dtype) if workspace is None else workspace.empty(shape, dtype)
+    if workspace is not None:
+        return workspace.empty(shape, dtype)
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if nbytes < MANY_BYTES:
+        return np.empty(shape, dtype)
+    block = np.empty(nbytes + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
 
 
 def result(shape: Shape, dtype: Any) -> np.ndarray:
