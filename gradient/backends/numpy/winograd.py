@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -64,7 +64,7 @@ def convolve(
     family = kernels.load("winograd")
     images, outputs, height, width = out.shape
     panels, point = outputs // family.PAIR, outputs * channels + family.APART
-    factors = np.empty(family.SIDE**2 * point, x.dtype)
+    factors = workspace.empty((family.SIDE**2 * point,), x.dtype)
     taps = taps * family.PAIR
     w_panel, w_channel = int(strides[1]), int(strides[2])
     threads.parallel_for(

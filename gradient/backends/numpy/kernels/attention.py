@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import (
     STRICT,
     ordered_subroutine,
@@ -251,9 +252,9 @@ def attention(
     dtype = high.dtype
     one, hidden = dtype.type(1), dtype.type(-np.inf)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
-    k_columns, v_rows = np.empty(d * s_row, dtype), np.empty(s * e_row, dtype)
-    q_rows, o_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
-    p, factors = np.empty(ROWS * s_row, dtype), np.empty(ROWS, dtype)
+    k_columns, v_rows = cache_lines(high, d * s_row), cache_lines(high, s * e_row)
+    q_rows, o_rows = cache_lines(high, ROWS * d_row), cache_lines(high, ROWS * e_row)
+    p, factors = cache_lines(high, ROWS * s_row), np.empty(ROWS, dtype)
     q_rows[:] = 0
     for unit in range(start, stop):
         batch, head = unit // heads, unit % heads
@@ -306,12 +307,12 @@ def attention_grad(
     one, nothing = dtype.type(1), dtype.type(0)
     s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     s4 = (s + 3) // 4 * 4
-    k_columns, k_rows = np.empty(d * s_row, dtype), np.empty(s * d_row, dtype)
-    v_columns = np.empty(e * s_row, dtype)
-    q_rows, g_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
-    p, gp = np.empty(ROWS * s_row, dtype), np.empty(ROWS * s_row, dtype)
-    gq_rows, bend = np.empty(ROWS * d_row, dtype), np.empty(s, dtype)
-    gk_rows, gv_rows = np.empty(s4 * d_row, dtype), np.empty(s4 * e_row, dtype)
+    k_columns, k_rows = cache_lines(high, d * s_row), cache_lines(high, s * d_row)
+    v_columns = cache_lines(high, e * s_row)
+    q_rows, g_rows = cache_lines(high, ROWS * d_row), cache_lines(high, ROWS * e_row)
+    p, gp = cache_lines(high, ROWS * s_row), cache_lines(high, ROWS * s_row)
+    gq_rows, bend = cache_lines(high, ROWS * d_row), np.empty(s, dtype)
+    gk_rows, gv_rows = cache_lines(high, s4 * d_row), cache_lines(high, s4 * e_row)
     scales, ones = np.full(ROWS, scale, dtype), np.full(s, one, dtype)
     q_rows[:] = 0
     g_rows[:] = 0

@@ -55,8 +55,9 @@ from gradient.backends.numpy.kernels.bfloat16_tiles import (
     SUMS,
     TILE,
 )
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_step
+from gradient.backends.numpy.kernels.half_linear import copy_step
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 

@@ -32,8 +32,9 @@ from gradient.backends.numpy.kernels.amx import (
     store_2,
     store_3,
 )
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.half_linear import cache_lines, copy_numbers
+from gradient.backends.numpy.kernels.half_linear import copy_numbers
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
 
 STEP = 32

@@ -22,6 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, I64, PAIR, SOME
 from gradient.backends.numpy.kernels.stored import transpose
@@ -263,8 +264,8 @@ def convolve(
     width, rows = windows[2], windows[0] * windows[1]
     some, wide = max(1, TOGETHER // width), min(width, TOGETHER)
     blocks, panels = (lines.size + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
-    targets, square = np.empty(TOGETHER, np.int64), np.empty((SOME + 1) * SOME, x.dtype)
-    part = np.zeros((TOGETHER + LONGEST) * PAIR, x.dtype)
+    targets, square = np.empty(TOGETHER, np.int64), cache_lines(x, (SOME + 1) * SOME)
+    part = lines_of_zeros(x, (TOGETHER + LONGEST) * PAIR)
     depths = (channels * all_taps.size * PAIR + WEIGHTS - 1) // WEIGHTS
     depth = (channels + depths - 1) // depths
     for item in range(start, stop):

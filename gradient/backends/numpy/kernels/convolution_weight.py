@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, lanes, load, store
@@ -143,7 +143,7 @@ def to_panels(start, stop, g, plane, groups, outputs, pair, panels):
     width = lanes(g)
     count = (outputs + pair - 1) // pair
     images = g.size // (groups * outputs * plane)
-    square, turned = np.zeros(width * width, g.dtype), np.zeros(width * width, g.dtype)
+    square, turned = lines_of_zeros(g, width * width), lines_of_zeros(g, width * width)
     for item in range(start, stop):
         panel, image = item % (groups * count), item // (groups * count)
         group, o = panel // count, panel % count * pair
@@ -203,7 +203,7 @@ def weight_grad(
     pixels = lines.size * width
     some, wide = max(1, PIXELS // width), min(width, PIXELS)
     chunks = (lines.size + some - 1) // some
-    part = np.empty(per_range * PAIR, x.dtype)
+    part = cache_lines(x, per_range * PAIR)
     for item in range(start, stop):
         number, o = item % ranges, item // ranges % blocks
         group, share = item // ranges // blocks % groups, item // ranges // blocks // groups

@@ -24,6 +24,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, write_columns
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
@@ -260,15 +261,6 @@ def copy_rows(start, stop, x, k, out, out_row):
 
 
 # Products -----------------------------------------------------------------------------------------
-
-
-@ordered_subroutine
-def cache_lines(like, size):
-    """A flat array as `like`, not yet written, at the beginning of a cache line."""
-    item = like.itemsize
-    numbers = np.empty(size + 64 // item, like.dtype)
-    start = -numbers.ctypes.data % 64 // item
-    return numbers[start : start + size]
 
 
 @ordered_kernel

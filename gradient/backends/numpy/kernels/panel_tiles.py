@@ -25,6 +25,7 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import amx, instructions
 from gradient.backends.numpy.kernels.amx import configure, describe, release
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.formats import (
     F32,
@@ -36,7 +37,6 @@ from gradient.backends.numpy.kernels.formats import (
     Vector,
     splat,
 )
-from gradient.backends.numpy.kernels.half_linear import cache_lines
 from gradient.backends.numpy.kernels.panel_linear import (
     COLUMNS,
     GROUP,

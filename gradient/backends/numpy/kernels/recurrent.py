@@ -7,8 +7,7 @@ product reads is kept in a block of its own, whose rows are filled up to a numbe
 `panels` hold a matrix (depth, width) as `pack` writes it; `width` is filled up to whole panels.
 """
 
-import numpy as np
-
+from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import (
     ordered_kernel,
     ordered_subroutine,
@@ -90,7 +89,7 @@ def lstm(start, stop, x, panels, width, h, c, n, size, steps, states, gates):
     """`lstm` of the sequences start to stop of n; panels hold the transposed weight."""
     rows = stop - start
     padded = (rows + 1) // 2 * 2
-    hidden, sums = np.zeros(padded * size, x.dtype), np.empty(padded * width, x.dtype)
+    hidden, sums = lines_of_zeros(x, padded * size), cache_lines(x, padded * width)
     cells = (steps + 1) * n * size
     copy(h, start * size, rows * size, hidden, 0)
     copy(h, start * size, rows * size, states, start * size)
@@ -125,8 +124,8 @@ def lstm_grad(
     """`lstm_grad` of the sequences start to stop of n, but for the weight; panels hold it."""
     rows, four = stop - start, 4 * size
     padded = (rows + 1) // 2 * 2
-    through, hidden = np.zeros(padded * four, grad.dtype), np.zeros(padded * width, grad.dtype)
-    cell = np.empty(rows * size, grad.dtype)
+    through, hidden = lines_of_zeros(grad, padded * four), lines_of_zeros(grad, padded * width)
+    cell = cache_lines(grad, rows * size)
     cells = (steps + 1) * n * size
     copy(grad, cells + (steps * n + start) * size, rows * size, cell, 0)
     one = fill(grad.dtype.type(1))
@@ -170,7 +169,7 @@ def gru(start, stop, x, panels, width, bias, h, n, size, steps, states, gates):
     """`gru` of the sequences start to stop of n; panels hold the transposed weight."""
     rows = stop - start
     padded = (rows + 1) // 2 * 2
-    hidden, sums = np.zeros(padded * size, x.dtype), np.empty(padded * width, x.dtype)
+    hidden, sums = lines_of_zeros(x, padded * size), cache_lines(x, padded * width)
     copy(h, start * size, rows * size, hidden, 0)
     copy(h, start * size, rows * size, states, start * size)
     for t in range(steps):
@@ -204,8 +203,8 @@ def gru_grad(
     the weight. grad_hidden (steps, n, 3 size) is the gradient for h's share."""
     rows, three = stop - start, 3 * size
     padded = (rows + 1) // 2 * 2
-    through, sums = np.zeros(padded * three, grad.dtype), np.empty(padded * width, grad.dtype)
-    current = np.empty(rows * size, grad.dtype)
+    through, sums = lines_of_zeros(grad, padded * three), cache_lines(grad, padded * width)
+    current = cache_lines(grad, rows * size)
     copy(grad, (steps * n + start) * size, rows * size, current, 0)
     one = fill(grad.dtype.type(1))
     for t in range(steps - 1, -1, -1):
@@ -247,7 +246,7 @@ def rnn(start, stop, x, panels, width, h, n, size, steps, relu, states):
     """`rnn` of the sequences start to stop of n; panels hold the transposed weight."""
     rows = stop - start
     padded = (rows + 1) // 2 * 2
-    hidden, sums = np.zeros(padded * size, x.dtype), np.empty(padded * width, x.dtype)
+    hidden, sums = lines_of_zeros(x, padded * size), cache_lines(x, padded * width)
     copy(h, start * size, rows * size, hidden, 0)
     copy(h, start * size, rows * size, states, start * size)
     zero = fill(x.dtype.type(0))
@@ -268,7 +267,7 @@ def rnn_grad(start, stop, grad, states, panels, width, n, size, steps, relu, gra
     """`rnn_grad` of the sequences start to stop of n, but for the weight; panels hold it."""
     rows = stop - start
     padded = (rows + 1) // 2 * 2
-    through, sums = np.zeros(padded * size, grad.dtype), np.zeros(padded * width, grad.dtype)
+    through, sums = lines_of_zeros(grad, padded * size), lines_of_zeros(grad, padded * width)
     zero, one = grad.dtype.type(0), grad.dtype.type(1)
     for t in range(steps - 1, -1, -1):
         for r in range(rows):

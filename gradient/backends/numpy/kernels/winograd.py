@@ -18,6 +18,7 @@ Each output is one chain of additions in an order that its place in its image se
 import numpy as np
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators
+from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.tiles import ROWS, tile_4, tile_rows
@@ -89,7 +90,7 @@ def weight(start, stop, w, w_panel, w_channel, w_taps, channels, out, point):
     """Items start to stop of out (36, panels * channels, PAIR), the matrices of points `point`
     apart. w: panels of a weight, as `convolution_direct.convolve` has them."""
     width = lanes(w)
-    held = np.empty(3 * SIDE * width, w.dtype)
+    held = cache_lines(w, 3 * SIDE * width)
     for item in range(start, stop):
         at = item // channels * w_panel + item % channels * w_channel
         for half in range(0, PAIR, width):
@@ -187,13 +188,11 @@ def convolve(
     columns = (TILE * across + 2 + width - 1) // width * width
     room = (per_item * across + TILE - 1) // TILE * TILE
     x_point, m_point = room * channels + APART, room * PAIR + APART
-    strip = np.empty(SIDE * columns * channels, x.dtype)
-    inputs, sums = (
-        np.zeros(SIDE * SIDE * x_point, x.dtype),
-        np.empty(SIDE * SIDE * m_point, x.dtype),
-    )
-    held, square = np.empty((SIDE + 1) * SIDE * width, x.dtype), np.empty(width * width, x.dtype)
-    part = np.zeros((TILE * row + width) * PAIR, x.dtype)
+    strip = cache_lines(x, SIDE * columns * channels)
+    inputs = lines_of_zeros(x, SIDE * SIDE * x_point)
+    sums = cache_lines(x, SIDE * SIDE * m_point)
+    held, square = cache_lines(x, (SIDE + 1) * SIDE * width), cache_lines(x, width * width)
+    part = lines_of_zeros(x, (TILE * row + width) * PAIR)
     for item in range(start, stop):
         first, last = item * per_item, min(images * down, (item + 1) * per_item)
         for line in range(first, last):
