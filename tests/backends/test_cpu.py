@@ -443,6 +443,20 @@ def test_threads_work_after_a_fork() -> None:
     assert float(out) == 512.0**3
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
+@pytest.mark.parametrize("size", [0, 1, memory.ALIGNED // 4 - 1, memory.ALIGNED // 4, 3 << 20])
+def test_large_results_begin_at_a_line_and_own_their_memory(size: int, dtype: str) -> None:
+    x = memory.lines((size, 1), np.dtype(dtype))
+    assert (x.shape, x.dtype) == ((size, 1), np.dtype(dtype)) and x.flags.carray
+    assert x.nbytes < memory.ALIGNED or x.ctypes.data % memory.LINE == 0
+    backend: Any = gradient.ones(1).backend
+    assert not backend.is_view(x) and backend.is_view(x[:1])
+    x[...] = 3
+    rest = x[1:]
+    del x
+    assert (rest == 3).all()
+
+
 def test_freed_memory_is_kept() -> None:
     if not memory.keep_freed():
         pytest.skip("not glibc, or set by the user")

@@ -64,7 +64,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         count = options.windows(x.shape[2:], weight.shape[2:])
         if not _supported(math.prod(count) * x.shape[0] * weight.size, x, weight, bias):
             return super().convolution(x, weight, bias, options)
-        out = workspace.result((x.shape[0], weight.shape[0], *count), x.dtype)
+        out = workspace.result((x.shape[0], weight.shape[0], *count), x.dtype, on_lines=True)
         if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
             _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
             return out
@@ -112,17 +112,17 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
         if winograd.takes(weight.shape[2:], options, g.shape, shape):
-            out = workspace.result(shape, g.dtype)
+            out = workspace.result(shape, g.dtype, on_lines=True)
             mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
             panels = _Panels.of_inputs(weight, 1)
             _convolve_by_winograd(g, panels, NINE[::-1], mirrored, None, out)
             return out
         if depthwise.takes_input_grad(weight.shape, options, g.shape, shape):
-            out = workspace.result(shape, g.dtype)
+            out = workspace.result(shape, g.dtype, on_lines=True)
             depthwise.input_grad(g, weight, out, options)
             return out
         phases = phases_of(g.shape, weight.shape[2:], shape, options)
-        out = workspace.result(shape, g.dtype)
+        out = workspace.result(shape, g.dtype, on_lines=True)
         if not phases.whole:
             out.fill(0)
         if phases.windows is None:
@@ -269,7 +269,7 @@ def _windows_put_together(
     """An input (N, C, *) of windows side by side, whose numbers are matrix (C * kernel, O) @ g."""
     parts = workspace.empty((g.shape[0], matrix.shape[0], g.shape[2]), g.dtype)
     threads.parallel_for(*gemm.launch(matrix, g, None, parts))
-    out = workspace.result(shape, g.dtype)
+    out = workspace.result(shape, g.dtype, on_lines=True)
     plane = math.prod(shape[2:])
     threads.parallel_for(
         kernels.load("convolution").put_together, shape[0] * shape[1], max(1, PLANES // plane),

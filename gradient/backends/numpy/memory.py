@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import mmap
 import os
 import sys
@@ -22,6 +23,10 @@ import numpy as np
 from gradient.backends.packed import memory_of
 
 MIB = 1 << 20
+LINE = 64
+"""Bytes of a line of the cache, and of the widest vector."""
+ALIGNED = MIB
+"""Bytes of results from which they may begin at one, which takes some 5 us."""
 LARGEST = 256 * MIB
 """Blocks above this are still given back at once."""
 LARGE = MIB // 4
@@ -108,6 +113,20 @@ def borrowed(x: np.ndarray) -> tuple[np.ndarray, weakref.ref[Loan]]:
     loan: Any = _loan_of(x.nbytes).from_address(x.ctypes.data)
     loan.lender = x
     return np.ndarray(x.shape, x.dtype, loan, 0, x.strides), weakref.ref(loan)
+
+
+def lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array, not yet written, that begins at a line of the cache if it is large; to the engine
+    and to users it is one that owns its memory."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < ALIGNED:
+        return np.empty(shape, dtype)
+    block = np.empty(nbytes + LINE, np.uint8)
+    address = block.ctypes.data
+    # Of few sizes, each of which takes a type: nobody reads what would be behind the block.
+    loan: Any = _loan_of(1 << nbytes.bit_length()).from_address(address + -address % LINE)
+    loan.lender = block
+    return np.ndarray(shape, dtype, loan)
 
 
 def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.numpy import memory
 from gradient.backends.required import Shape
 
 ALIGNMENT = 64
@@ -76,10 +77,13 @@ def empty(shape: Shape, dtype: Any) -> np.ndarray:
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
 
 
-def result(shape: Shape, dtype: Any) -> np.ndarray:
-    """An array that the method gives."""
+def result(shape: Shape, dtype: Any, on_lines: bool = False) -> np.ndarray:
+    """An array that the method gives; on_lines: from a line of the cache on, if it is large, for a
+    kernel that writes vectors far apart."""
     workspace: Workspace | None = getattr(_here, "workspace", None)
-    return np.empty(shape, dtype) if workspace is None else workspace.result(shape, dtype)
+    if workspace is not None:
+        return workspace.result(shape, dtype)
+    return memory.lines(shape, np.dtype(dtype)) if on_lines else np.empty(shape, dtype)
 
 
 def zeros(shape: Shape, dtype: Any) -> np.ndarray:
