@@ -72,6 +72,26 @@ ROWS = [(name, i) for name in overrides() for i in range(len(CASES[name]))]
 DTYPES = tuple(EPS)
 
 
+def beside(x: Any, off: int) -> Any:
+    """A copy that begins `off` elements behind a multiple of 16 bytes."""
+    memory = np.zeros(x.size + 32, x.dtype)
+    start = -(memory.ctypes.data // x.itemsize) % (16 // x.itemsize) + off
+    out = memory[start : start + x.size].reshape(x.shape)
+    out[...] = x
+    return out
+
+
+def moved(x: Any) -> Any:
+    """An argument, of which each array begins one element behind a multiple of 16 bytes."""
+    if isinstance(x, PackedArray):
+        return PackedArray(x.dtype, x.shape, moved(x.parts), x.float_dtype, x.layout)
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*map(moved, x))
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(moved, x))
+    return beside(x, 1) if isinstance(x, np.ndarray) and x.size else x
+
+
 @pytest.fixture(scope="module", params=ORDERS, ids=("rising", "falling", "mixed"))
 def cuda(request: pytest.FixtureRequest) -> CudaBackend:
     """The backend over kernels on the CPU, whose warps run in one order or another."""
@@ -116,6 +136,19 @@ def test_layout(method: str, case: int, layout: str, one: CudaBackend) -> None:
     arguments = CASES[method][case]
     expected = call(BARE, method, arguments(Draw("float32", layout)))
     agree(call(one, method, arguments(Draw("float32", layout))), expected, "float32", method)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_arrays_that_begin_between_two_multiples_of_16_bytes(
+    method: str, case: int, dtype: str, one: CudaBackend
+) -> None:
+    """As a part of a larger array does: whatever a kernel loads at a time must be aligned to it,
+    which the emulator checks."""
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype)))
+    agree(call(one, method, moved(arguments(Draw(dtype)))), expected, dtype, method)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -726,6 +759,24 @@ def test_a_barrier_that_some_threads_never_reach_is_reported():
         )
 
 
+ODD = """
+struct alignas(16) Four { float of[4]; };
+extern "C" __global__ void copy(const float* x, float* out) {
+    *reinterpret_cast<Four*>(out) = *reinterpret_cast<const Four*>(x);
+}
+"""
+
+
+def test_a_load_that_is_not_aligned_is_reported():
+    library, x = cuda_emulation.library("copy", ODD), np.arange(8, dtype=np.float32)
+    aligned, odd, out = (beside(x, off) for off in (0, 1, 0))
+    cuda_emulation.launch(library, "copy", (1,), 1, aligned[4:], out)
+    assert out[:4].tolist() == [4, 5, 6, 7]
+    for given in ((odd, out), (aligned, odd)):
+        with pytest.raises(RuntimeError, match="copy loads or stores at an address that is not al"):
+            cuda_emulation.launch(library, "copy", (1,), 1, *given)
+
+
 STUCK = """
 extern "C" __global__ void count(float* out, long long stop) {
     if (threadIdx.x < stop) __syncthreads(); else __syncwarp();
@@ -806,15 +857,6 @@ def test_the_best_of_a_vocabulary_are_sought_by_several_blocks(
     places = one.topk(x, k, -1, largest)
     np.testing.assert_array_equal(places, BARE.topk(x, k, -1, largest))
     assert ("sort_rows_float32" in one.runtime.launched) is (columns > 16383 and k < 4096)
-
-
-def beside(x: Any, off: int) -> Any:
-    """A copy that begins `off` elements behind a multiple of 16 bytes."""
-    memory = np.zeros(x.size + 32, x.dtype)
-    start = -(memory.ctypes.data // x.itemsize) % (16 // x.itemsize) + off
-    out = memory[start : start + x.size].reshape(x.shape)
-    out[...] = x
-    return out
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

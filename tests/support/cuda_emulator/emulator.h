@@ -5,7 +5,8 @@
 // (tensor_cores.cuh). One warp runs as far as it
 // can before the next one starts, in one of three orders, so a missing __syncthreads shows as a
 // wrong number in at least one of them; shared memory that a kernel asks for at the launch starts as
-// NaN; a barrier that some threads never reach is reported. Blocks run one after the other: races
+// NaN; a barrier that some threads never reach is reported, and so is a load or a store of more bytes
+// than its address is a multiple of, which ends a GPU's program. Blocks run one after the other: races
 // between blocks, and what the hardware does in parallel with copies (TMA, wgmma), are not covered.
 #pragma once
 #include <csetjmp>
@@ -55,7 +56,7 @@ struct Barrier {
 struct Warp {
     Barrier barrier;
     // By parity of the generation: the next exchange may begin early.
-    struct alignas(8) Slot { char bytes[40]; } published[2][32];
+    struct alignas(16) Slot { char bytes[48]; } published[2][32];
 };
 
 // 16 bytes on their way to shared memory, of which `bytes` are read and the others are zeros; since
@@ -97,10 +98,27 @@ inline struct {
     void* arguments;
     const char* fault;        // what the GPU would not do, or do anything with
     long long bank_conflicts;
-    bool copies_at_once;
+    bool copies_at_once, stopped;
 } state;
 
 inline void report(const char* fault) { state.fault = fault; }
+
+// Reports a fault after which the GPU would not go on: the block ends.
+[[noreturn]] inline void stop(const char* fault) {
+    report(fault);
+    state.stopped = true;
+    _longjmp(state.scheduler, 1);
+}
+
+}  // namespace emulator
+
+// Called by what g++ makes of kernels (-fsanitize=alignment), in place of its library's function.
+extern "C" __attribute__((used, visibility("hidden"))) void __ubsan_handle_type_mismatch_v1(
+    void*, uintptr_t) {
+    emulator::stop("loads or stores at an address that is not aligned to the size");
+}
+
+namespace emulator {
 
 inline void to_scheduler() {
     if (_setjmp(state.running->position) == 0) _longjmp(state.scheduler, 1);
@@ -148,7 +166,13 @@ inline bool can_run(const Thread& thread) {
     return !thread.done && !(thread.waits_at && thread.waits_at->generation == thread.generation);
 }
 
-// Runs the threads of one block; false if all that are left wait for one another.
+// The threads that have not ended never go on: the next block begins theirs anew.
+inline bool leave_threads(int count) {
+    for (int i = 0; i < count; i++) state.threads[i].has_fiber &= state.threads[i].done;
+    return false;
+}
+
+// Runs the threads of one block; false if all that are left wait for one another, or at a fault.
 inline bool run_block(int order) {
     int count = state.block_size.x * state.block_size.y * state.block_size.z;
     int warps = (count + 31) / 32;
@@ -181,15 +205,13 @@ inline bool run_block(int order) {
                     Thread& thread = state.threads[order == 1 ? first + last - i : i];
                     if (!can_run(thread)) continue;
                     run_until_it_waits(thread);
+                    if (state.stopped) return leave_threads(count);
                     again = ran = true;
                     left -= thread.done;
                 }
             }
         }
-        if (!ran && left == before) {
-            for (int i = 0; i < count; i++) state.threads[i].has_fiber &= state.threads[i].done;
-            return false;
-        }
+        if (!ran && left == before) return leave_threads(count);
     }
     return true;
 }
@@ -228,7 +250,7 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
     state.grid_size = {grid[0], grid[1], grid[2]};
     state.dynamic_shared.resize(shared + 128);
     state.copies_at_once = order == 1;
-    state.fault = nullptr;
+    state.fault = nullptr, state.stopped = false;
     while (state.threads.size() < count) {
         state.threads.emplace_back();
         state.threads.back().stack = static_cast<char*>(malloc(STACK));
@@ -241,8 +263,9 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
                 state.block_index = {x, y, z};
-                if (!run_block(order)) return "has threads that wait where others never come";
+                const bool ended = run_block(order);
                 if (state.fault) return state.fault;
+                if (!ended) return "has threads that wait where others never come";
             }
     return nullptr;
 }
@@ -254,7 +277,7 @@ template <class T> struct Published {
     T& operator[](int lane) const { return *reinterpret_cast<T*>(slots[lane].bytes); }
 };
 template <class T, class F> Published<T> gather(T value, F work) {
-    static_assert(sizeof(T) <= sizeof(Warp::Slot), "a lane publishes at most 40 bytes");
+    static_assert(sizeof(T) <= sizeof(Warp::Slot), "a lane publishes at most 48 bytes");
     Warp* warp = state.running->warp;
     Published<T> all{warp->published[warp->barrier.generation % 2]};
     all[state.running->lane] = value;
