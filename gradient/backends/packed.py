@@ -237,6 +237,18 @@ class PackedArray:
     def __repr__(self) -> str:
         return f"PackedArray({self.dtype!r}, {self.shape})"
 
+    def __eq__(self, other: Any) -> Any:
+        """Of 8-bit floats: where they equal those of another such array, or a number."""
+        codes, dtype = self._codes(), self.dtype
+        if isinstance(other, PackedArray) and other.dtype is dtype:
+            return dtype.are_equal(codes, other.parts[0])
+        if not isinstance(other, (bool, int, float)):
+            self._refuse()
+        return dtype.are_equal(codes, dtype.code_of(other))
+
+    def __ne__(self, other: Any) -> Any:
+        return ~(self == other)
+
     # An array library must not take this for a number, a sequence or an object to store.
 
     __array_ufunc__ = None
@@ -244,7 +256,7 @@ class PackedArray:
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise DTypeError(f"not defined for {self.dtype!r}; dequantize() it first")
 
-    __array__ = __bool__ = __eq__ = __ne__ = __iter__ = __len__ = _refuse
+    __array__ = __bool__ = __iter__ = __len__ = _refuse
     __hash__ = object.__hash__
 
 

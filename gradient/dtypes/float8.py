@@ -7,7 +7,8 @@
 even. What is beyond the largest number becomes the largest (e4m3fn) or infinity (e5m2).
 
 No array library computes with them, so to an op they are packed dtypes: blocks of one element, of
-which nothing but views, casts and products with scales (`torch._scaled_mm`) is defined.
+which nothing is defined but views, casts, what moves elements or asks whether they are equal, and
+products with scales (`torch._scaled_mm`).
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Float8(PackedDType):
     @property
     def numpy(self) -> NoReturn:
         raise TypeMismatch(
-            f"{self!r} is for storage and has no arrays of its own: make such a tensor by "
-            f".to({self!r}) of one of floats, and cast it back to compute"
+            f"{self!r} is for storage and has no arrays of its own: compute in another dtype and "
+            f"cast the result by .to({self!r})"
         )
 
     def to_complex(self) -> DType:
@@ -86,6 +87,19 @@ class Float8(PackedDType):
         codes = be.minimum(codes, be.full((), self._overflow, int32.numpy))
         codes = be.where(size > _INFINITY, be.full((), 0x7F, int32.numpy), codes)
         return be.astype(codes | ((bits >> 24) & 0x80), uint8.numpy)
+
+    def code_of(self, number: float) -> int:
+        """The code of one number, rounded as `encode` does."""
+        with np.errstate(over="ignore"):
+            code = int(np.array(number, np.float32).astype(self.element).view(np.uint8))
+        # ml_dtypes has NaN of what is too large for e4m3fn.
+        too_large = code & 0x7F > self._overflow and number == number
+        return code & 0x80 | self._overflow if too_large else code
+
+    def are_equal(self, a: Any, b: Any) -> Any:
+        """Whether the numbers of codes are equal: arrays of any library, or one an int. NaN equals
+        nothing, and -0 is 0."""
+        return ((a & 0x7F) <= self._overflow) & ((a == b) | (((a | b) & 0x7F) == 0))
 
     def unpack(self, be: Any, parts: tuple[Any, ...]) -> Any:
         (codes,) = parts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.dtypes import DType, finfo, iinfo
+from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -240,6 +240,8 @@ def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = F
     if dtype.is_complex:
         return value
     floats = dtype.is_floating_point
+    if dtype is float8_e4m3fn and not infinite and abs(value) == math.inf:
+        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
     if dtype.kind == "bool" or (floats and (infinite or not math.isfinite(value))):
         return value
     low, high = limits(dtype)

@@ -11,7 +11,9 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.out_argument import creation_op, creation_op_like
 from gradient.autograd.variable import wrap
-from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import dtype_of, float64, get_default_dtype, int64, uint8
+from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
     LARGEST,
@@ -63,6 +65,37 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     return out
 
 
+def _kind(dtype: DTypeLike | None) -> Any:
+    """What arrays are made of: NumPy's dtype, or an 8-bit float's own."""
+    found = get_default_dtype() if dtype is None else dtype_of(dtype)
+    return found if isinstance(found, Float8) else found.numpy
+
+
+def _float8(backend: Any, shape: tuple[int, ...], number: float, dtype: Float8) -> PackedArray:
+    codes = backend.full(shape, dtype.code_of(number), uint8.numpy)
+    return PackedArray(dtype, shape, (codes,))
+
+
+def _empty(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
+    plain = type(kind) is not Float8
+    return backend.empty(shape, kind) if plain else _float8(backend, shape, 0.0, kind)
+
+
+def _zeros(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
+    plain = type(kind) is not Float8
+    return backend.zeros(shape, kind) if plain else _float8(backend, shape, 0.0, kind)
+
+
+def _ones(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
+    plain = type(kind) is not Float8
+    return backend.ones(shape, kind) if plain else _float8(backend, shape, 1.0, kind)
+
+
+def _full(backend: Any, shape: tuple[int, ...], number: Any, kind: Any) -> Any:
+    plain = type(kind) is not Float8
+    return backend.full(shape, number, kind) if plain else _float8(backend, shape, number, kind)
+
+
 def _dtype(dtype: DTypeLike | None) -> np.dtype:
     return (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
 
@@ -85,7 +118,7 @@ def empty(
 ) -> Tensor:
     """A tensor whose values are not defined."""
     backend = backend_of(device)
-    return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
+    return finished(_empty(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
 
 
 @creation_op
@@ -98,7 +131,7 @@ def zeros(
 ) -> Tensor:
     """Zeros of the given shape."""
     backend = backend_of(device)
-    return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
+    return finished(_zeros(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
 
 
 @creation_op
@@ -111,7 +144,7 @@ def ones(
 ) -> Tensor:
     """Ones of the given shape."""
     backend = backend_of(device)
-    return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
+    return finished(_ones(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
 
 
 @creation_op
@@ -129,19 +162,19 @@ def full(
     fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int, complex)) else None
-    kind = _dtype(dtype)
+    kind = _kind(dtype)
     fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
-    return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
+    return finished(_full(backend, shape, fill_value, kind), backend, requires_grad)
 
 
 def _like(
     op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
-) -> tuple[tuple[int, ...], np.dtype, Backend]:
+) -> tuple[tuple[int, ...], Any, Backend]:
     tensor_of(op, input)
-    if dtype is None:
+    if dtype is None and not input.dtype.elementwise:
         refuse(op, input)
     backend = input.backend if device is None else backend_of(device)
-    return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
+    return input.array.shape, input.array.dtype if dtype is None else _kind(dtype), backend
 
 
 @creation_op_like
@@ -154,7 +187,7 @@ def empty_like(
 ) -> Tensor:
     """An uninitialised tensor of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("empty_like", input, dtype, device)
-    return finished(backend.empty(shape, kind), backend, requires_grad)
+    return finished(_empty(backend, shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -167,7 +200,7 @@ def zeros_like(
 ) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("zeros_like", input, dtype, device)
-    return finished(backend.zeros(shape, kind), backend, requires_grad)
+    return finished(_zeros(backend, shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -180,7 +213,7 @@ def ones_like(
 ) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("ones_like", input, dtype, device)
-    return finished(backend.ones(shape, kind), backend, requires_grad)
+    return finished(_ones(backend, shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -196,7 +229,7 @@ def full_like(
     shape, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
     fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
-    return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
+    return finished(_full(backend, shape, fill_value, kind), backend, requires_grad)
 
 
 # Sequences ----------------------------------------------------------------------------------------

@@ -58,6 +58,50 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
     return out
 
 
+def joined_float8(op: str, tensors: list[Tensor], join: Any) -> Tensor:
+    """Tensors of one dtype, of 8-bit floats, joined: `join` takes their codes."""
+    first: Any = tensors[0].array
+    if not first.dtype.elementwise:
+        raise packed_refused(op, first)
+    for each in tensors:
+        if each.dtype is not first.dtype:
+            raise DTypeError(sentence(op, f"tensors of {first.dtype} alone", each.dtype))
+    return _of_codes(join([view_as_bits(each, uint8) for each in tensors]), first.dtype)
+
+
+def expanded_float8(tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+    """`tensor.expand(size)`, a view."""
+    out = moved_float8("expand", tensor, lambda codes: codes.expand(size))
+    out.view_info = (tensor, None, {})
+    return out
+
+
+def moved_float8(op: str, tensor: Tensor, move: Any) -> Tensor:
+    """A tensor of 8-bit floats after `move`, which takes the codes."""
+    array: Any = tensor.array
+    if not array.dtype.elementwise:
+        raise packed_refused(op, array)
+    return _of_codes(move(view_as_bits(tensor, uint8)), array.dtype)
+
+
+def _of_codes(codes: Tensor, dtype: Float8) -> Tensor:
+    return wrap(PackedArray(dtype, tuple(codes.array.shape), (codes.array,)), codes.backend)
+
+
+def assign_float8(tensor: Tensor, key: Any, value: Any, cast: bool) -> None:
+    """`tensor[key] = value`; a tensor of another dtype is cast to its own, if it is to be."""
+    dtype: Any = tensor.dtype
+    if not isinstance(value, Variable):
+        view_as_bits(tensor, uint8)[key] = dtype.code_of(value)
+        return
+    given: Any = value
+    if given.dtype is not dtype:
+        if not cast and given.ndim:
+            raise DTypeError(sentence("setitem", f"a value of {dtype}", given.dtype))
+        given = given.to(dtype=dtype)
+    view_as_bits(tensor, uint8)[key] = view_as_bits(given, uint8)
+
+
 def encoded(be: Any, values: Any, dtype: Float8) -> PackedArray:
     """float32 numbers, rounded to 8-bit floats."""
     return PackedArray(dtype, tuple(values.shape), (dtype.encode(be, values),))

@@ -13,9 +13,11 @@ from gradient.dtypes import (
     complex128,
     default_complex_dtype,
     dtype_of,
+    float32,
     float64,
     get_default_dtype,
 )
+from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import fitting, limits, warn_of_discarded
@@ -82,7 +84,10 @@ def asarray(
 def _converted(
     data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
 ) -> tuple[Any, Backend]:
-    wanted = None if dtype is None else dtype_of(dtype).numpy
+    kind = None if dtype is None else dtype_of(dtype)
+    if isinstance(kind, Float8) or (isinstance(data, Variable) and data.dtype.is_packed):
+        return _converted_float8(data, kind, device, copy)
+    wanted = None if kind is None else kind.numpy
     if isinstance(data, Variable):
         source = data.backend
         backend = source if device is None else backend_of(device)
@@ -105,6 +110,17 @@ def _converted(
         return backend.asarray(host), backend
     host = _from_python(data, wanted)
     return backend.asarray(host), backend
+
+
+def _converted_float8(
+    data: Any, kind: DType | None, device: DeviceLike, copy: bool
+) -> tuple[Any, Backend]:
+    """The same to 8-bit floats or from packed ones, as `to` does it."""
+    given = data if isinstance(data, Variable) else wrap(*_converted(data, float32, device, copy))
+    plain: Any = given.detach()
+    out = plain.to(dtype=kind, device=device)
+    out = out.clone() if copy and out.array is given.array else out
+    return out.array, out.backend
 
 
 def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:

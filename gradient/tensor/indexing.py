@@ -88,7 +88,13 @@ class Indexing(Arithmetic):
         if key is True:
             key = None  # the same place, as a view
         at, arrays = index_of(key, self)
-        refuse("setitem", self)
+        if is_packed(self.array):
+            from gradient.tensor.float8 import assign_float8
+
+            if not self.dtype.elementwise:
+                refuse("setitem", self)
+            assign_float8(self, key, value, cast=arrays is None)
+            return
         if not isinstance(value, Variable):
             if isinstance(value, (int, float)):
                 value = fitting("setitem", "value", value, self.dtype, infinite=True)

@@ -262,7 +262,13 @@ class InPlace(Arithmetic):
 
     def fill_(self, value: Tensor | Number) -> Self:
         """Fill with a number (or a 0-d tensor)."""
-        refuse("fill_", self)
+        if is_packed(self.array):
+            if not self.dtype.elementwise:
+                refuse("fill_", self)
+            if not isinstance(value, Variable):
+                fitting("fill_", "value", number_of("fill_", "value", value), self.dtype)
+            self[...] = value
+            return self
         if isinstance(value, Variable):
             if value.array.shape:
                 got = tuple(value.array.shape)

@@ -110,6 +110,8 @@ def same(a: Variable, b: Variable) -> bool:
     """Whether two packed tensors have the same dtype, shape and parts."""
     if a.array.dtype is not b.array.dtype or a.array.shape != b.array.shape:
         return False
+    if a.array.dtype.elementwise and a.backend is b.backend:  # NaN equals nothing
+        return bool(np.all(a.backend.to_numpy(a.array == b.array)))
     return all(
         np.array_equal(a.backend.to_numpy(x), b.backend.to_numpy(y))
         for x, y in zip(*(t.array.as_stored(t.backend).parts for t in (a, b)), strict=True)

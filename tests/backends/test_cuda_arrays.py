@@ -106,6 +106,18 @@ def test_which_ops_wait_for_the_device() -> None:
     assert waiting == WAIT
 
 
+def test_8_bit_floats_are_made_joined_and_compared_without_a_wait() -> None:
+    kind = gradient.float8_e5m2
+    x = gradient.full((2, 3), 1.3, dtype=kind, device=DEVICE)
+    x[0] = 500.0
+    both = gradient.cat([x, gradient.zeros(1, 3, dtype=kind, device=DEVICE)]).repeat(1, 2)
+    equal, ones = both[:, None] == both, both == 1.25
+    assert fake_cupy.waits == []
+    assert both.tolist() == [[512.0] * 6, [1.25] * 6, [0.0] * 6]
+    assert equal[..., 0].tolist() == [[i == j for j in range(3)] for i in range(3)]
+    assert ones.tolist() == [[False] * 6, [True] * 6, [False] * 6]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "q8_0"])
 def test_a_copy_to_the_cpu_need_not_be_waited_for(dtype: str) -> None:
     x = np.arange(64, dtype=np.float32).reshape(2, 32)

@@ -128,6 +128,97 @@ def test_views_share_memory():
     assert plain.tolist() == [[0, 1, 1]]
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_they_are_made_by_name(kind, device):
+    x = gradient.ones(2, 3, device=device).to(kind)
+    made = [
+        gradient.zeros(2, 3, dtype=kind, device=device),
+        gradient.ones(2, 3, dtype=kind, device=device),
+        gradient.full((2, 3), 1.3, dtype=kind, device=device),
+        gradient.full((), True, dtype=kind, device=device),
+        gradient.empty(0, 3, dtype=kind, device=device),
+        gradient.tensor([[1, 2]], dtype=kind, device=device),
+        gradient.as_tensor([0.3, 1e9], dtype=kind, device=device),
+        gradient.tensor(x, dtype=kind),
+        *(gradient.zeros_like(x), gradient.ones_like(x.float(), dtype=kind)),
+        *(gradient.full_like(x, -2), x.new_zeros(2), x.new_full((2,), 3), x.new_tensor([4.0])),
+    ]
+    expected = [
+        *([[0.0] * 3] * 2, [[1.0] * 3] * 2, [[1.25] * 3] * 2, 1.0, [], [[1.0, 2.0]]),
+        [0.3125, 448.0 if kind is E4M3 else float("inf")],
+        *([[1.0] * 3] * 2, [[0.0] * 3] * 2, [[1.0] * 3] * 2, [[-2.0] * 3] * 2),
+        *([0.0, 0.0], [3.0, 3.0], [4.0]),
+    ]
+    assert all(each.dtype is kind and each.device == x.device for each in made)
+    assert [each.tolist() for each in made] == expected
+    assert gradient.empty_like(x).shape == (2, 3)
+    for number in (500.0, -449, float("inf")):
+        with pytest.raises(ArgumentError, match="a number that gradient.float8_e4m3fn can hold"):
+            gradient.full((2,), number, dtype=E4M3, device=device)
+    assert gradient.full((1,), -float("inf"), dtype=E5M2).tolist() == [-float("inf")]
+    with pytest.raises(AutogradError, match="8-bit floats"):
+        gradient.zeros(2, dtype=kind, requires_grad=True)
+
+
+def test_they_are_joined_and_repeated(device):
+    x = gradient.tensor([[1.0, -0.0], [float("nan"), 448.0]], device=device).to(E4M3)
+    for name, move in {
+        "cat": lambda x: gradient.cat([x, x[:1], x[:0]]),
+        "columns": lambda x: gradient.cat([x, x], -1),
+        "stack": lambda x: gradient.stack([x, x.t()], 1),
+        "expand": lambda x: x[:, None].expand(2, 3, -1),
+        "repeat": lambda x: x.repeat(2, 1, 3),
+        "vstack": lambda x: gradient.vstack([x, x]),
+    }.items():
+        got, expected = move(x), move(x.float())
+        assert got.dtype is E4M3 and got.shape == expected.shape, name
+        assert codes(got) == codes(expected.to(E4M3)), name
+    x[:1].expand(3, 2).view(gradient.uint8)  # a view: what is written to x shows
+    wide = x[:1, :1].expand(1, 3)
+    x[0, 0] = 2
+    assert wide.tolist() == [[2, 2, 2]]
+    for other in (x.float(), x.to(E5M2)):
+        for join in (gradient.cat, gradient.stack):
+            with pytest.raises(
+                DTypeError, match="expected tensors of gradient.float8_e4m3fn alone"
+            ):
+                join([x, other])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_equal_numbers(kind, device):
+    every = gradient.arange(256, device=device).to(gradient.uint8).view(kind)
+    got, plain = every[:, None] == every, every.float()
+    assert gradient.equal(got, plain[:, None] == plain)
+    assert gradient.equal(every[:, None] != every, plain[:, None] != plain)
+    for number in (0, -0.0, 1.3, 2, float("nan"), float("inf"), 1e9, -3.0):
+        rounded = gradient.tensor(float(number), device=device).to(kind).float()
+        assert gradient.equal(every == number, plain == rounded)
+        assert gradient.equal(number != every, plain != rounded)
+    assert gradient.equal(every[:100], every[:100]) and not gradient.equal(every, every)
+    assert gradient.equal(every[:1], every[128:129])  # 0 and -0
+    with pytest.raises(DTypeError, match="eq: not defined for 8-bit floats"):
+        _ = every == every.float()
+
+
+def test_places_are_written(device):
+    x = gradient.zeros(2, 3, dtype=E4M3, device=device)
+    x[0] = gradient.tensor([1.3, 500.0, float("nan")], device=device)
+    x[1, 1:] = x[0, :2].clone()
+    x[1, 0] = 900
+    written = gradient.tensor([[1.25, 448, float("nan")], [448, 1.25, 448]], dtype=E4M3)
+    assert codes(x) == codes(written)
+    x[gradient.tensor([1, 0], device=device), 0] = 2
+    x[:, gradient.tensor([2], device=device)] = x[:, :1].clone()
+    assert x.tolist() == [[2, 448, 2], [2, 1.25, 2]]
+    assert x.fill_(3).tolist() == [[3] * 3] * 2 and x.zero_().tolist() == [[0] * 3] * 2
+    assert x.fill_(gradient.tensor(1.3, device=device)).tolist() == [[1.25] * 3] * 2
+    with pytest.raises(DTypeError, match="a value of gradient.float8_e4m3fn"):
+        x[gradient.tensor([0], device=device)] = gradient.ones(1, 3, device=device)
+    with pytest.raises(ArgumentError, match="a number that gradient.float8_e4m3fn can hold"):
+        x.fill_(500)
+
+
 def test_numbers_go_to_python():
     x = gradient.tensor([0.0, 1.5]).to(E5M2)
     assert x.tolist() == [0.0, 1.5] and x[1].item() == 1.5 and float(x[1]) == 1.5
@@ -151,9 +242,7 @@ REFUSED = {
     "where": lambda x: gradient.where(gradient.tensor(True), x, x),
     "sort": lambda x: x.sort(),
     "cumsum": lambda x: x.cumsum(0),
-    "fill_": lambda x: x.fill_(1),
     "mul_": lambda x: x.mul_(2),
-    "setitem": lambda x: x.__setitem__(0, 1.0),
     "numpy": lambda x: x.numpy(),
     "flip": lambda x: x.flip(0),
     "tril": lambda x: x.tril(),
@@ -175,7 +264,7 @@ def test_they_take_part_in_no_promotion():
         with pytest.raises(TypeMismatch, match="do not mix"):
             gradient.promote_types(E4M3, other)
     with pytest.raises(TypeMismatch, match="is for storage"):
-        gradient.zeros(2, dtype=E4M3)
+        gradient.rand(2, dtype=E4M3)
     with pytest.raises(TypeMismatch, match="plain floating-point dtype"):
         gradient.set_default_dtype(E4M3)
 
