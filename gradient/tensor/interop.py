@@ -10,7 +10,7 @@ from gradient import backends
 from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import arranged_for, is_packed, map_parts
+from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import on_device_of
 from gradient.dtypes import BY_NUMPY, dtype_of
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
@@ -122,7 +122,9 @@ class Interop(Arithmetic):
         return int(self.item())
 
     def data_ptr(self) -> int:
-        """The address of the first element."""
+        """The address of the first element, on a GPU in its memory."""
+        if hasattr(self.backend, "address"):
+            return int(self.backend.address(parts_of(self.array)[0]))
         return int(self.numpy(force=True).ctypes.data)
 
     @overload

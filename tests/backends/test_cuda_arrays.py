@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -285,11 +286,23 @@ class Device:
         self.calls.append("back")
 
 
+class Module:
+    """CuPy's module of kernels."""
+
+    def __init__(self, calls: list[Any]):
+        self.calls = calls
+
+    def get_function(self, name: str) -> Kernel:
+        self.calls.append(("get", name))
+        return Kernel(self.calls)
+
+
 def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
     calls: list[Any] = []
     made = CupyRuntime.__new__(CupyRuntime)
     made.index, made.xp = index, Device(calls, current)
     made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
+    made._device = types.SimpleNamespace(use=lambda: calls.append("context"))
     return made, calls
 
 
@@ -325,10 +338,26 @@ def test_shared_memory_is_asked_for_whatever_a_kernel_declares_itself() -> None:
         runtime.launch("f", "k", "float32", (1,), 32, None, shared=shared)
     assert calls == [
         ("launch", 0),
-        *[(7, 8, 47 << 10), ("launch", 47 << 10)],
+        *["context", (7, 8, 47 << 10), ("launch", 47 << 10)],
         ("launch", 30 << 10),
-        *[(7, 8, 60 << 10), ("launch", 60 << 10)],
+        *["context", (7, 8, 60 << 10), ("launch", 60 << 10)],
     ]
+
+
+def test_a_kernel_is_loaded_in_a_thread_that_has_the_context() -> None:
+    """The driver's functions, unlike the runtime's, do not make it current by themselves."""
+    runtime, calls = _runtime(0, 0)
+    runtime._lock, runtime._modules = threading.Lock(), {("f", "float32"): Module(calls)}
+    runtime._functions.clear()
+    runtime.launch("f", "k", "float32", (1,), 32, None)
+    assert calls == ["context", ("get", "k_float32"), ("launch", 0)]
+
+
+def test_the_address_of_a_tensor_is_that_on_the_device() -> None:
+    x = gradient.arange(6, device=DEVICE)
+    assert x[2:].data_ptr() == x.data_ptr() + 16 == x.array.data.ptr + 16
+    assert x.to(gradient.float8_e5m2).data_ptr() > 0
+    assert fake_cupy.waits == []
 
 
 def test_a_kernel_is_launched_on_its_own_device() -> None:

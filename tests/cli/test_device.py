@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -59,10 +60,31 @@ def an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
 
 
+@pytest.fixture
+def a_gpu_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def make_context() -> None:
+        raise CUDARuntimeError("cudaErrorDevicesUnavailable")
+
+    cupy: Any = types.ModuleType("cupy")
+    cupy.is_available = lambda: True
+    cupy.cuda = types.SimpleNamespace(
+        Device=contextlib.nullcontext,
+        runtime=types.SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, memGetInfo=make_context
+        ),
+    )
+    monkeypatch.setattr(driver, "device_count", lambda: 1)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+
 @pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("machine", "why"),
     [
+        ("a_gpu_of_another", "the GPU takes no more programs: cudaErrorDevicesUnavailable; nvidia"),
         ("no_gpu", "this machine has no NVIDIA GPU, or no driver for it"),
         ("an_old_driver", "CUDA does not start: cudaErrorInsufficientDriver; CuPy 14.2 may need"),
         ("a_gpu_without_cupy", "CuPy is not installed; pip install 'gradient-dl[cuda13]'"),

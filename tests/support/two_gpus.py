@@ -246,6 +246,7 @@ class Cupy(fake_cupy.Module):
                 getDevice=lambda: current.device, getDeviceCount=lambda: 2,
                 CUDARuntimeError=ArithmeticError, memcpyPeerAsync=copy_to_peer,
                 deviceCanAccessPeer=lambda device, peer: 1, deviceEnablePeerAccess=allow_peer,
+                memGetInfo=lambda: (1 << 30, 1 << 31),
             ),
             driver=types.SimpleNamespace(funcSetAttribute=lambda *_: None),
             Device=Device, Module=Module, Stream=Stream, Event=Event, MemoryPool=Pool,

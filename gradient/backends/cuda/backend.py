@@ -168,6 +168,11 @@ class CudaBackend(
         """The owning array: CuPy's memory objects take no weak references."""
         return x if x.base is None else x.base
 
+    def address(self, x: Array) -> int:
+        """Where the first element lies, in the GPU's memory."""
+        found: int = self.runtime.address(x)
+        return found
+
     def offset_in(self, x: Any, base: Any) -> int:
         return int(x.data.ptr - base.data.ptr) // int(x.itemsize)
 

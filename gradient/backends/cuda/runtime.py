@@ -55,6 +55,14 @@ class CupyRuntime:
             raise DeviceError(
                 f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
             )
+        try:
+            with cupy.cuda.Device(index):
+                cupy.cuda.runtime.memGetInfo()  # makes CUDA's context there
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(
+                f"device 'cuda:{index}': the GPU takes no more programs: {error}; nvidia-smi says "
+                "who uses it"
+            ) from error
         self.xp: Any = cupy
         OpaqueArray.register(cupy.ndarray)
         self.index, self.count = index, count
@@ -74,7 +82,8 @@ class CupyRuntime:
         return self.xp.cuda.Device(self.index)
 
     def use(self) -> None:
-        """Make this GPU the thread's current one."""
+        """Make this GPU the thread's current one, for functions of the driver, too: these need its
+        context, which a new thread does not have before."""
         self._device.use()
 
     @property
@@ -130,6 +139,7 @@ class CupyRuntime:
         """More than 48 KiB of shared memory have to be asked for, once. What a kernel declares in
         its source counts towards the 48, so that less of what is asked for here may be too much."""
         if self._shared_allowed.get(name, 0) < shared:
+            self.use()
             self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
             self._shared_allowed[name] = shared
 
@@ -141,6 +151,7 @@ class CupyRuntime:
 
     def _load(self, family: str, name: str, dtype: str) -> Any:
         with self._lock:
+            self.use()
             key = family, dtype
             if key not in self._modules:
                 if dtype not in self._compiled:  # its families will be needed one after the other
