@@ -6,6 +6,7 @@ is said in `cuda_emulator/emulator.h`; `test_cuda_compilation` compiles them for
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -775,6 +776,32 @@ def test_a_load_that_is_not_aligned_is_reported():
     for given in ((odd, out), (aligned, odd)):
         with pytest.raises(RuntimeError, match="copy loads or stores at an address that is not al"):
             cuda_emulation.launch(library, "copy", (1,), 1, *given)
+
+
+RACE = """
+extern "C" __global__ void pass_on(float* out, long long from, long long to, long long barrier) {
+    __shared__ float held;
+    if (threadIdx.x == 0) held = 0;
+    __syncthreads();
+    if (threadIdx.x / 32 == from) held = 1;
+    if (barrier) __syncthreads();
+    if (threadIdx.x / 32 == to) out[threadIdx.x % 32] = held;
+}
+"""
+
+
+def test_a_race_between_any_two_warps_shows_in_some_order():
+    """Whichever of them writes what the other reads without a barrier."""
+    library = cuda_emulation.library("pass_on", RACE)
+    for barrier in (0, 1):
+        for pair in itertools.permutations(range(8), 2):
+            right = []
+            for order in ORDERS:
+                out = np.zeros(32, np.float32)
+                numbers = map(np.int64, (*pair, barrier))
+                cuda_emulation.launch(library, "pass_on", (1,), 256, out, *numbers, order=order)
+                right.append(bool((out == 1).all()))
+            assert all(right) == barrier, (pair, right)
 
 
 STUCK = """
