@@ -51,9 +51,9 @@ from gradient.backends.numpy.kernels.amx import (
     zero_3,
 )
 from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, ROWS, STEP, TILE
+from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
-from gradient.backends.numpy.kernels.half_linear import cache_lines
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import add_product, fill, intrinsic, load, store
 
