@@ -239,8 +239,9 @@ class PackedArray:
 
     def __eq__(self, other: Any) -> Any:
         """Of 8-bit floats: where they equal those of another such array, or a number."""
-        codes, dtype = self._codes(), self.dtype
-        if isinstance(other, PackedArray) and other.dtype is dtype:
+        codes: Any = self._codes()
+        dtype: Any = self.dtype
+        if isinstance(other, PackedArray) and other.dtype is self.dtype:
             return dtype.are_equal(codes, other.parts[0])
         if not isinstance(other, (bool, int, float)):
             self._refuse()

@@ -282,8 +282,8 @@ def sparse_coo_tensor(
     numbers = numbers.to(dtype=dtype, device=device)
     places = places.to(dtype=int64, device=numbers.device)
     if places.ndim != 2:
-        got = tuple(places.shape)
-        raise ShapeError(sentence("sparse_coo_tensor", "indices (dimensions, n)", got))
+        wanted = "indices (dimensions, n)"
+        raise ShapeError(sentence("sparse_coo_tensor", wanted, tuple(places.shape)))
     if numbers.ndim == 0:
         numbers = numbers.expand(places.shape[1]).clone()
     if tuple(numbers.shape) != (places.shape[1],):
@@ -295,7 +295,7 @@ def sparse_coo_tensor(
         wanted = f"a size of {len(largest)} dimensions"
         raise ShapeError(sentence("sparse_coo_tensor", wanted, tuple(shape)))
     least = int(places.min()) if numbers.numel() else 0
-    if least < 0 or any(n >= size for n, size in zip(largest, shape, strict=True)):
+    if least < 0 or any(n >= limit for n, limit in zip(largest, shape, strict=True)):
         got = f"indices from {least} to {tuple(largest)}"
         raise ArgumentError(sentence("sparse_coo_tensor", f"indices within {tuple(shape)}", got))
     if requires_grad:

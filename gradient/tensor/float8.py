@@ -69,14 +69,14 @@ def joined_float8(op: str, tensors: list[Tensor], join: Any) -> Tensor:
     return _of_codes(join([view_as_bits(each, uint8) for each in tensors]), first.dtype)
 
 
-def expanded_float8(tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+def expanded_float8(tensor: Variable, size: tuple[int, ...]) -> Tensor:
     """`tensor.expand(size)`, a view."""
     out = moved_float8("expand", tensor, lambda codes: codes.expand(size))
     out.view_info = (tensor, None, {})
     return out
 
 
-def moved_float8(op: str, tensor: Tensor, move: Any) -> Tensor:
+def moved_float8(op: str, tensor: Variable, move: Any) -> Tensor:
     """A tensor of 8-bit floats after `move`, which takes the codes."""
     array: Any = tensor.array
     if not array.dtype.elementwise:
@@ -88,7 +88,7 @@ def _of_codes(codes: Tensor, dtype: Float8) -> Tensor:
     return wrap(PackedArray(dtype, tuple(codes.array.shape), (codes.array,)), codes.backend)
 
 
-def assign_float8(tensor: Tensor, key: Any, value: Any, cast: bool) -> None:
+def assign_float8(tensor: Variable, key: Any, value: Any, cast: bool) -> None:
     """`tensor[key] = value`; a tensor of another dtype is cast to its own, if it is to be."""
     dtype: Any = tensor.dtype
     if not isinstance(value, Variable):

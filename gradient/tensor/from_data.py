@@ -116,9 +116,9 @@ def _converted_float8(
     data: Any, kind: DType | None, device: DeviceLike, copy: bool
 ) -> tuple[Any, Backend]:
     """The same to 8-bit floats or from packed ones, as `to` does it."""
-    given = data if isinstance(data, Variable) else wrap(*_converted(data, float32, device, copy))
-    plain: Any = given.detach()
-    out = plain.to(dtype=kind, device=device)
+    made = data if isinstance(data, Variable) else wrap(*_converted(data, float32, device, copy))
+    given: Any = made
+    out = given.detach().to(dtype=kind, device=device)
     out = out.clone() if copy and out.array is given.array else out
     return out.array, out.backend
 

@@ -267,7 +267,8 @@ class InPlace(Arithmetic):
                 refuse("fill_", self)
             if not isinstance(value, Variable):
                 fitting("fill_", "value", number_of("fill_", "value", value), self.dtype)
-            self[...] = value
+            whole: Any = self
+            whole[...] = value
             return self
         if isinstance(value, Variable):
             if value.array.shape:

@@ -115,7 +115,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     if not (isinstance(a, TensorBase) and isinstance(b, TensorBase)):
         out: Any = by_operand("__rmatmul__", a, b) if isinstance(a, Variable) else NotImplemented
         if out is not NotImplemented:
-            return out  # type: ignore[no-any-return]
+            return out
         name, value = ("other", b) if isinstance(a, Variable) else ("input", a)
         raise TypeMismatch(sentence("matmul", f"a Tensor as {name}", type(value).__name__))
     m, n = len(a.array.shape), len(b.array.shape)
