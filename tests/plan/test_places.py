@@ -10,7 +10,7 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from gradient.backends.numpy import blas, gemm, threads
+from gradient.backends.numpy import blas, gemm, kernels, threads
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
 
@@ -100,6 +100,17 @@ def test_a_small_linear_is_numpys(rows: int, biased: bool, dtype: str) -> None:
     executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
     assert [step[0] for step in executor.program] == [np.matmul, np.add][: 1 + biased]
     assert executor.run([], {})[0].tobytes() == recording.result.numpy().tobytes()
+
+
+def test_dropout_is_a_task_between_others() -> None:
+    if not kernels.available():
+        pytest.skip("no kernels for this processor")
+    x = gradient.randn(256, 600)
+    recording = record(lambda: F.dropout(x.relu(), 0.25).relu())
+    outputs = tuple(ref for _, ref in recording.survivors)
+    executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
+    assert "the kernel dropout" in str(executor)
+    assert [step[0] for step in executor.program] == [threads.run_tasks]
 
 
 @pytest.mark.parametrize("biased", [True, False])

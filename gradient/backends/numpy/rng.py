@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +58,19 @@ class RandomKernels(RandomDefaults[np.ndarray]):
     def dropout(self, key: int, offset: int, x: np.ndarray, p: float) -> tuple[np.ndarray, int]:
         if x.dtype != np.float32 or not _many(x.size):
             return super().dropout(key, offset, x, p)
-        blocks, out = -(-x.size // 4), workspace.result(x.shape, np.float32)
-        numbers = np.float32(p), np.float32(1 / (1 - p))
-        rng, flat = kernels.load("rng"), workspace.contiguous(x).reshape(-1)
-        places = *_place(key, offset), flat, out.reshape(-1)
-        threads.parallel_for(rng.dropout, blocks, rng.CHUNK, *places, *numbers)
-        return out, blocks
+        out = workspace.result(x.shape, np.float32)
+        at = [np.array([number]) for number in _place(key, offset)]
+        threads.parallel_for(*dropout_launch(at[0], at[1], workspace.contiguous(x), p, out))
+        return out, -(-x.size // 4)
+
+
+def dropout_launch(key: np.ndarray, offset: np.ndarray, x: np.ndarray, p: float, out: Any) -> Any:
+    """What `parallel_for` is to be given for a dropout of contiguous float32 numbers. Key and
+    offset, arrays (1,) of uint64, are read when it runs."""
+    rng = kernels.load("rng")
+    numbers = np.float32(p), np.float32(1 / (1 - p))
+    flat = x.reshape(-1), out.reshape(-1)
+    return (rng.dropout, -(-x.size // 4), rng.CHUNK, key, offset, *flat, *numbers)
 
 
 def _many(n: int) -> bool:

@@ -49,6 +49,8 @@ TRIMMED = 1 << 20
 before and after which freed memory is given back."""
 SPARED = 1 << 18
 """Bytes for which an arena is laid out anew, together with the calls' scratch memory."""
+WORD = 1 << 64
+"""Beyond the numbers that a generator's key and offset are as kernels take them."""
 NO_OTHERS: Mapping[Ref, np.ndarray] = {}
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
@@ -230,6 +232,8 @@ class CpuExecutor:
             if len(dtypes) == 1 and dtypes <= {"f", "d"}:
                 char = dtypes.pop()
                 args = mapped(args, HostNumber, lambda number: self._cell(number.name, char))
+        elif call.op == "dropout":  # its key and offset
+            args = mapped(args, HostNumber, lambda number: self._cell(number.name, "Q"))
         if lowering is not None and next(leaves((args, options), HostNumber), None) is None:
             steps = lowering(args, options, out)
             if steps is not None:
@@ -312,7 +316,7 @@ class CpuExecutor:
             self._scratch.fill(0xFF)
         self.numbers = numbers
         for (name, _), cell in self._cells.items():
-            cell[...] = numbers[name]
+            cell[...] = numbers[name] % WORD if cell.dtype == np.uint64 else numbers[name]
 
     def _run(
         self,

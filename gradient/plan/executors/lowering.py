@@ -27,6 +27,7 @@ from gradient.backends.numpy import (
     kernels,
     linear,
     reductions,
+    rng,
 )
 from gradient.backends.numpy import fused as numpy_fused
 from gradient.errors import ArgumentError, sentence
@@ -310,6 +311,20 @@ def _embedding(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list
     return [(check, (index, 0, len(table))), (task, (take, n, n, *arguments))]
 
 
+def _dropout(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    """Key and offset are arrays of no axes where they are read before each run."""
+    key, offset, x, p = args
+    place, _ = out
+    if options or not kernels.available() or x.dtype != np.float32 or x.size == 0:
+        return None
+    if not all(isinstance(number, np.ndarray) for number in (key, offset)):
+        return None
+    if not (x.flags.c_contiguous and place.flags.c_contiguous):
+        return None
+    places = key.reshape(1), offset.reshape(1)
+    return [(task, rng.dropout_launch(*places, x, p, place))]
+
+
 def _full(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
     if len(args) != 3 or options or not isinstance(args[1], (int, float)):
         return None
@@ -363,6 +378,7 @@ LOWERINGS: dict[str, Lowering] = {
     "accumulate": _accumulate,
     "has_zero": _has_zero,
     "embedding": _embedding,
+    "dropout": _dropout,
     fused.FUSED: fused.lowering,
 }
 """By the op's name."""

@@ -130,9 +130,11 @@ def uniform8(start, stop, key, offset, out):
 
 
 @ordered_kernel
-def dropout(start, stop, key, offset, x, out, p, scale):
+def dropout(start, stop, keys, offsets, x, out, p, scale):
     """out = x * scale where the number of `uniform4` is at least p, else x * 0; flat float32. The
-    numbers are made in `out` first, as many as stay in the cache."""
+    numbers are made in `out` first, as many as stay in the cache. keys and offsets are of size 1.
+    """
+    key, offset = keys[0], offsets[0]
     n, step, zero = out.shape[0], 4 * TOGETHER * IN_CACHE, np.float32(0)
     last = min(4 * stop, n)
     for first in range(4 * start, last, step):
