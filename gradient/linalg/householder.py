@@ -38,8 +38,8 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     return _reflected(A, tau, first, reversed(range(tau.shape[-1])))
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def ormqr(
     input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
@@ -59,8 +59,8 @@ def ormqr(
     return _reflected(a, tau, c.mT, reversed(places) if transpose else places).mT
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def geqrf(input: Tensor) -> Reflections:
     """(a, tau) of input (..., M, N) = Q R: R on and above the diagonal of a, and below it, with
     tau (..., K), the reflections whose product is Q (see `linalg.householder_product`)."""

@@ -15,8 +15,8 @@ from gradient.tensor.arguments import int_of
 __all__ = ["pca_lowrank", "svd_lowrank"]
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def svd_lowrank(
     A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
 ) -> SVD:
@@ -30,8 +30,8 @@ def svd_lowrank(
     return _found("svd_lowrank", x if M is None else x - M, 6 if q is None else q, niter)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:
     """`svd_lowrank` of A (..., M, N) less, if `center`, the mean of its rows: the columns of V are
     its principal directions. q is the least of 6, M and N unless given."""

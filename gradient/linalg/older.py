@@ -63,15 +63,15 @@ def logdet(input: Tensor) -> Tensor:
     return size.masked_fill(sign < 0, float("nan"))
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def inverse(input: Tensor) -> Tensor:
     """`linalg.inv`."""
     return solving.inv(input)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """`linalg.pinv`."""
     return solving.pinv(input, rtol=number_of("pinverse", "rcond", rcond))
@@ -89,15 +89,15 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     return powers.matrix_power(input, n)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     """`linalg.cholesky`."""
     return decompositions.cholesky(input, upper=upper)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
     """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^H, with `upper`
     L^H L."""
@@ -110,8 +110,8 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
     return ops.solve(lower.mH, ops.solve(lower, b))
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^H, with
     `upper` L^H L."""
@@ -119,15 +119,15 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     return cholesky_solve(eye(x.shape[-1], dtype=x.dtype, device=x.device), x, upper)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def qr(input: Tensor, some: bool = True) -> decompositions.QR:
     """`linalg.qr`, reduced where `some`, else complete."""
     return decompositions.qr(input, "reduced" if some else "complete")
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
     input = matrices("svd", input, takes_complex=True)
@@ -145,8 +145,8 @@ class TriangularSolution(NamedTuple):
     cloned_coefficient: Tensor
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUFactorEx:
     """(LU, pivots) as of `linalg.lu_factor`, of singular matrices too, and with `get_infos` the
     info of `linalg.lu_factor_ex`."""
@@ -154,8 +154,8 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUF
     return found if get_infos else LUFactor(found.LU, found.pivots)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     """`linalg.lu_solve`, of input (..., N, K) and what `linalg.lu_factor` gives."""
     return solve_by_lu(LU_data, LU_pivots, input)
@@ -176,8 +176,8 @@ def lu_unpack(
     return LU(p, lower, upper)
 
 
-@autocasts("float32_on_cpu")
 @forwarded
+@autocasts("float32_on_cpu")
 def triangular_solve(
     input: Tensor,
     A: Tensor,
