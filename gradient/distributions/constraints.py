@@ -14,6 +14,7 @@ from gradient.tensor import Tensor
 
 __all__ = [
     "Constraint",
+    "MixtureSameFamilyConstraint",
     "boolean",
     "cat",
     "corr_cholesky",
@@ -258,6 +259,23 @@ class _Independent(Constraint):
 
     def __repr__(self) -> str:
         return f"in each part {self.base_constraint}"
+
+
+class MixtureSameFamilyConstraint(Constraint):
+    """Holds for an outcome of a mixture if `base_constraint` does for it in every component."""
+
+    def __init__(self, base_constraint: Constraint) -> None:
+        self.base_constraint = base_constraint
+        self.is_discrete = base_constraint.is_discrete
+        self.event_dim = base_constraint.event_dim
+
+    def check(self, value: Tensor) -> Tensor:
+        event = value.shape[value.ndim - self.event_dim :]
+        each = value.reshape(*value.shape[: value.ndim - self.event_dim], 1, *event)
+        return self.base_constraint.check(each).all(-1)
+
+    def __repr__(self) -> str:
+        return f"in each component {self.base_constraint}"
 
 
 class _Cat(Constraint):

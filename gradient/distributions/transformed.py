@@ -180,7 +180,9 @@ class MixtureSameFamily(Distribution):
         self._events = len(component_distribution.event_shape)
         super().__init__(batch[:-1], component_distribution.event_shape, validate_args)
 
-    support: Any = same_as("component_distribution.support")
+    @property
+    def support(self) -> Any:
+        return constraints.MixtureSameFamilyConstraint(self.component_distribution.support)
 
     def _weights(self) -> Tensor:
         probs = self.mixture_distribution.probs

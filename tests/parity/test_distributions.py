@@ -488,3 +488,81 @@ def test_stick_breaking_stays_finite_where_a_share_is_nothing() -> None:
         (y.sum() + volume).backward()
         answers.append([volume.item(), *transform.inv(y).tolist(), *x.grad.tolist()])
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
+
+
+def test_tools_for_distributions_of_ones_own() -> None:
+    for package in (gradient, torch):
+        tools = package.distributions.utils
+        a, b = tools.broadcast_all(package.ones(3, 1, dtype=package.float64), 2)
+        assert tuple(b.shape) == (3, 1) and b.dtype == package.float64 and a.sum() == 3
+        assert [tuple(each.shape) for each in tools.broadcast_all(1, 2.5)] == [(), ()]
+        for wrong in ("1", None, [1]):
+            with pytest.raises(ValueError):
+                tools.broadcast_all(1, wrong)
+
+        class Squared:
+            def __init__(self, x: Any) -> None:
+                self.x = x
+
+            @tools.lazy_property
+            def square(self) -> Any:
+                """x x"""
+                return self.x * self.x
+
+        made = Squared(package.ones(2, requires_grad=True))
+        with package.no_grad():
+            assert made.square.requires_grad
+        assert made.square is made.square
+
+
+@pytest.mark.parametrize("diag", range(-3, 4))
+@pytest.mark.parametrize("batch", [(), (2,), (0,)])
+def test_triangles_as_vectors(diag: int, batch: tuple[int, ...]) -> None:
+    x = (
+        np.arange(16.0 * max(1, sum(batch))).reshape(*(batch or ()), 4, 4)
+        if batch != (0,)
+        else (np.zeros((0, 4, 4)))
+    )
+
+    def both(package: Any) -> Any:
+        tools = package.distributions.utils
+        vector = tools.tril_matrix_to_vec(package.tensor(x), diag)
+        try:
+            return vector.numpy(), tools.vec_to_tril_matrix(vector, diag).numpy()
+        except (ValueError, RuntimeError):
+            return vector.numpy(), None
+
+    for mine, other in zip(both(gradient), both(torch), strict=True):
+        assert (mine is None) is (other is None)
+        if mine is not None:
+            np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+@pytest.mark.parametrize("diag", [-2, 0, 1])
+def test_vectors_of_no_triangle_are_refused(count: int, diag: int) -> None:
+    def shape(package: Any) -> Any:
+        try:
+            return tuple(
+                package.distributions.utils.vec_to_tril_matrix(package.ones(count), diag).shape
+            )
+        except (ValueError, RuntimeError):
+            return None
+
+    assert shape(gradient) == shape(torch)
+
+
+def test_a_mixture_of_intervals_checks_its_outcomes() -> None:
+    for package in (gradient, torch):
+        d = package.distributions
+        high = package.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        mixture = d.MixtureSameFamily(
+            d.Categorical(package.ones(3, 2)),
+            d.Uniform(package.zeros(3, 2), high),
+            validate_args=True,
+        )
+        inside = mixture.support.check(package.tensor([0.5, 3.5, 6.5]))
+        assert inside.tolist() == [True, False, False]
+        assert tuple(mixture.log_prob(package.tensor([0.5, 2.5, 1.5])).shape) == (3,)
+        with pytest.raises(ValueError):
+            mixture.log_prob(package.tensor([0.5, 2.5, 9.5]))
