@@ -16,10 +16,11 @@ from typing import Any
 COMPAT = "gradient.compat"
 
 METHODS = (
-    "apply_", "const_data_ptr", "dense_dim", "fix_", "geqrf", "hardshrink", "histc", "histogram",
-    "is_distributed", "is_set_to", "istft", "lu", "lu_solve", "map2_", "map_", "narrow_copy",
-    "new_empty_strided", "nonzero_static", "orgqr", "ormqr", "prelu", "set_", "sparse_dim", "stft",
-    "to_dense", "to_sparse", "to_sparse_coo", "triangular_solve", "unsafe_chunk", "unsafe_split",
+    "apply_", "conj_physical_", "const_data_ptr", "dense_dim", "dim_order", "fix_", "geqrf",
+    "hardshrink", "histc", "histogram", "is_distributed", "is_set_to", "istft", "lu", "lu_solve",
+    "map2_", "map_", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
+    "prelu", "set_", "sparse_dim", "stft", "to_dense", "to_sparse", "to_sparse_coo",
+    "triangular_solve", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes",
 )  # fmt: skip
 """Methods of Tensor that few programs call."""
 

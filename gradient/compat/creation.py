@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,18 @@ from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import DTypeLike, int_of, number_of, shape_argument, tensor_of
 from gradient.tensor.creation import arange, empty, full
-from gradient.tensor.device import DeviceLike
+from gradient.tensor.device import Device, DeviceLike
 from gradient.tensor.interop import from_numpy
 
-__all__ = ["empty_permuted", "empty_strided", "fill", "frombuffer", "range", "scalar_tensor"]
+__all__ = [
+    "empty_permuted",
+    "empty_strided",
+    "fill",
+    "from_file",
+    "frombuffer",
+    "range",
+    "scalar_tensor",
+]
 
 
 @creation_op
@@ -160,3 +169,41 @@ def empty_permuted(
     memory = empty([sizes[d] for d in order], dtype=dtype, device=device)
     out = memory.permute([order.index(d) for d, _ in enumerate(sizes)]).detach()
     return out.requires_grad_() if requires_grad else out
+
+
+@creation_op
+def from_file(
+    filename: str | os.PathLike[str],
+    shared: bool | None = None,
+    size: int = 0,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The first `size` numbers of a file, mapped into memory.
+
+    Args:
+        shared: write changes to the file, which is made, or made longer, if need be.
+
+    Raises:
+        ArgumentError: the file holds fewer numbers, or a device or pinned memory is asked for.
+    """
+    kind = get_default_dtype() if dtype is None else dtype_of(dtype)
+    count = int_of("from_file", "size", size)
+    if pin_memory or (device is not None and Device(device).type != "cpu"):
+        got = "pinned memory" if pin_memory else str(device)
+        raise ArgumentError(sentence("from_file", "the CPU's own memory", got))
+    length = count * kind.itemsize
+    if shared:
+        with open(filename, "ab") as file:
+            if file.tell() < length:
+                file.truncate(length)
+    elif os.path.getsize(filename) < length:
+        got = f"{filename} of {os.path.getsize(filename)}"
+        raise ArgumentError(sentence("from_file", f"a file of at least {length} bytes", got))
+    if not count:
+        return empty(0, dtype=kind, requires_grad=requires_grad)
+    numbers = np.memmap(filename, kind.numpy, "r+" if shared else "c", shape=(count,))
+    return from_numpy(np.asarray(numbers)).requires_grad_(requires_grad)

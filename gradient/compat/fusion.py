@@ -17,6 +17,8 @@ __all__ = [
     "fuse_conv_bn_weights",
     "fuse_linear_bn_eval",
     "fuse_linear_bn_weights",
+    "convert_conv2d_weight_memory_format",
+    "convert_conv3d_weight_memory_format",
     "skip_init",
 ]
 
@@ -53,6 +55,14 @@ def fuse_linear_bn_eval(linear: Layer, bn: Module) -> Layer:
         norm.bias,
     )  # fmt: skip
     return fused
+
+
+def convert_conv2d_weight_memory_format(module: Layer, memory_format: object) -> Layer:
+    """`module` as it is: kernels read weights in row-major order."""
+    return module
+
+
+convert_conv3d_weight_memory_format = convert_conv2d_weight_memory_format
 
 
 def _copied(caller: str, layer: Module, bn: Any) -> Module:

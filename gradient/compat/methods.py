@@ -14,7 +14,7 @@ from gradient import functional, signal
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.compat import creation, histograms, sparse
+from gradient.compat import creation, histograms, native, sparse
 from gradient.compat import functional as compat_functional
 from gradient.errors import (
     ArgumentError,
@@ -138,6 +138,22 @@ class RareMethods:
         """`trunc_`"""
         same: Tensor = self.trunc_()
         return same
+
+    def conj_physical_(self: Any) -> Tensor:
+        """Have each element be its conjugate."""
+        return native.conj_physical_(self)
+
+    def dim_order(self: Any, ambiguity_check: Any = False) -> tuple[int, ...]:
+        """The dimensions by their steps in memory, the largest first."""
+        steps = self.stride()
+        return tuple(sorted(range(len(steps)), key=lambda dim: -steps[dim]))
+
+    def unsafe_split_with_sizes(
+        self: Any, split_sizes: Sequence[int], dim: int = 0
+    ) -> tuple[Tensor, ...]:
+        """`split_with_sizes`"""
+        parts: tuple[Tensor, ...] = self.split_with_sizes(split_sizes, dim)
+        return parts
 
     def unsafe_chunk(self: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """`chunk`"""

@@ -68,7 +68,7 @@ MODULES = {
     "gradient.distributed.optim": "gradient.compat.distributed_optim",
     "gradient.distributed.tensor": "gradient.compat.distributed_tensor",
     **{f"gradient.distributions.{name}": "gradient.distributions" for name in DISTRIBUTIONS},
-    "gradient.distributions.utils": "gradient.distributions.by_probability",
+    "gradient.distributions.utils": "gradient.compat.distribution_tools",
     "gradient.fx": "gradient.compat.fx",
     "gradient.jit": "gradient.compat.jit",
     "gradient.jit.annotations": "typing",
@@ -138,7 +138,7 @@ COPIES = (
 
 FUSION = (
     "fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights",
-    "skip_init",
+    "skip_init", "convert_conv2d_weight_memory_format", "convert_conv3d_weight_memory_format",
 )  # fmt: skip
 """Functions of `nn.utils` that make layers."""
 
@@ -172,12 +172,12 @@ FOREACH = (
 
 IN_PLACE = (
     "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
-    "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
-    "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "erfc_", "exp2_",
-    "exp_", "expm1_", "fill_", "fix_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_",
-    "ldexp_", "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_",
-    "rad2deg_", "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_", "sin_",
-    "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
+    "arctanh_", "as_strided_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_",
+    "clamp_max_", "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "erfc_",
+    "exp2_", "exp_", "expm1_", "fill_", "fix_", "floor_", "frac_", "gcd_", "i0_", "index_put_",
+    "lcm_", "ldexp_", "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_",
+    "negative_", "rad2deg_", "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_",
+    "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
 )  # fmt: skip
 """Methods that change a tensor, and are functions as well."""
 
@@ -211,7 +211,8 @@ RECURRENT = (
 """Recurrent layers as functions of their weights."""
 
 CREATION = (
-    "empty_permuted", "empty_strided", "fill", "frombuffer", "range", "scalar_tensor",
+    "empty_permuted", "empty_strided", "fill", "from_file", "frombuffer", "range",
+    "scalar_tensor",
 )  # fmt: skip
 """Functions that make tensors, and are rarely called."""
 
@@ -345,8 +346,8 @@ HINTS = {
             "FloatStorage", "TypedStorage", "UntypedStorage", "storage")], STORAGE),
     "gradient.ao": FLOAT8,
     "gradient.quantize_per_tensor": FLOAT8,
-    "gradient.nested": "there are no nested tensors; nn.utils.rnn.pad_sequence pads to one length",
     "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
+    "gradient.nested": "there are no nested tensors; nn.utils.rnn.pad_sequence pads to one length",
 }  # fmt: skip
 """What to use in place of a name that is nowhere."""
 

@@ -318,6 +318,15 @@ class InPlace(Arithmetic):
         """Swap two dimensions in place."""
         return become_view(self, "swapdims_", lambda x: x.transpose(dim0, dim1))
 
+    def as_strided_(
+        self: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+    ) -> Tensor:
+        """Become what `as_strided` shows, in place."""
+        same: Tensor = become_view(
+            self, "as_strided_", lambda x: x.as_strided(size, stride, storage_offset)
+        )
+        return same
+
     def t_(self) -> Self:
         """Transpose a matrix in place."""
         return become_view(self, "t_", lambda x: x.t())

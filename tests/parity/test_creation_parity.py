@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -33,3 +36,22 @@ def test_einsum_without_a_sum_promotes_dtypes(equation):
     got = gradient.einsum(equation, *map(gradient.from_numpy, arrays))
     assert str(got.dtype) == str(expected.dtype).replace("torch", "gradient")
     np.testing.assert_array_equal(got.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("package", [gradient, torch], ids=["gradient", "torch"])
+def test_a_file_is_mapped(package: Any, tmp_path: Path) -> None:
+    path = tmp_path / "numbers"
+    np.arange(4, dtype=np.float32).tofile(path)
+    private = package.from_file(str(path), size=3)
+    private.mul_(2)
+    assert private.tolist() == [0.0, 2.0, 4.0]
+    assert np.fromfile(path, np.float32).tolist() == [0.0, 1.0, 2.0, 3.0]
+    shared = package.from_file(str(path), shared=True, size=6, dtype=package.float32)
+    shared[5] = 7
+    assert np.fromfile(path, np.float32).tolist() == [0.0, 1.0, 2.0, 3.0, 0.0, 7.0]
+    assert package.from_file(str(path), size=0).shape == (0,)
+    assert package.from_file(str(path), size=2, dtype=package.int16).dtype == package.int16
+    with pytest.raises((RuntimeError, ValueError)):
+        package.from_file(str(path), size=100)
+    with pytest.raises((RuntimeError, OSError)):
+        package.from_file(str(tmp_path / "nowhere"), size=1)

@@ -37,6 +37,16 @@ def set_to_a_slice(t: Any, *arguments: Any) -> Any:
     return shown, whole, shown.storage_offset(), shown[1:].storage_offset()
 
 
+def strided_in_place(t: Any, *layout: Any) -> Any:
+    """The tensor, a view of it that was taken before, and the gradient of both."""
+    leaf = t.arange(6.0, requires_grad=True)
+    whole = leaf * 1
+    part = whole[2:4]
+    whole.as_strided_(*layout)
+    part.mul_(10)
+    return whole, part, whole.stride(), t.autograd.grad((whole * whole).sum() + part.sum(), leaf)
+
+
 def set_again(t: Any) -> Any:
     shown, whole = t.ones(3), t.arange(10.0)
     shown.set_(whole, 4, (2,)).set_()
@@ -72,6 +82,16 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "set_ to a part of a slice": lambda t: set_to_a_slice(t, 2, (2, 2), (2, 1)),
     "set_ twice": set_again,
     "set_ to nothing": lambda t: x(t).set_(),
+    "as_strided_": lambda t: strided_in_place(t, (2, 2), (1, 2)),
+    "as_strided_ beyond the memory": lambda t: t.ones(3).as_strided_((4,), (1,)),
+    "as_strided_ as a function": lambda t: t.as_strided_(t.arange(6.0), (2, 2), (3, 1), 1),
+    "conj_physical_": lambda t: t.tensor([1 + 2j, 3j]).conj_physical_(),
+    "conj_physical_ of real numbers": lambda t: x(t).conj_physical_(),
+    "dim_order": lambda t: [
+        a.dim_order()
+        for a in (t.ones(2, 3), t.ones(2, 3, 4).permute(2, 0, 1), t.ones(()), t.ones(1, 1, 3))
+    ],
+    "unsafe_split_with_sizes": lambda t: m(t).unsafe_split_with_sizes([1, 3], -1),
     "set_ to another dtype": lambda t: x(t).double().set_(x(t)),
     "set_ of a leaf": lambda t: x(t).requires_grad_().set_(x(t)),
     "new_empty_strided": lambda t: x(t).new_empty_strided((2, 2), (1, 2), dtype=t.int8).stride(),

@@ -231,7 +231,7 @@ x.tensor_split(1)
 x.unbind()  v.unbind()
 G.broadcast_tensors(x[:1], y[:, :1])  G.meshgrid(v, v, indexing="ij")  G.meshgrid(v, indexing="ij")
 x.hsplit(2)  x.vsplit(3)  w.dsplit(3)  x.split_with_sizes([1, 2])  sq.H  sq.mH  sq.adjoint()
-x.unsafe_chunk(3)  x.unsafe_split(2)
+x.unsafe_chunk(3)  x.unsafe_split(2)  x.unsafe_split_with_sizes([1, 2])
 z.real  z.imag  G.view_as_real(z)  G.view_as_complex(x[:, :2])
 G.atleast_1d(s)  G.atleast_2d(v)  G.atleast_3d(x)
 """
@@ -272,6 +272,7 @@ x.less_equal_(y)  x.logical_and_(y)  x.logical_or_(y)  x.logical_xor_(y)  x.lt_(
 x.ne_(y)  x.not_equal_(y)  x.subtract_(y)  x.true_divide_(y)  x.copysign_(y)  x.float_power_(y)
 x.hypot_(y)  x.ldexp_(y)  x.nextafter_(y)  x.heaviside_(y)  i.bitwise_and_(j)  i.bitwise_or_(j)
 i.bitwise_xor_(j)  i.gcd_(j)  i.lcm_(j)  i.bitwise_left_shift_(j)  i.bitwise_right_shift_(j)
+x.as_strided_((2, 2), (1, 2))
 x.cumprod_(0)  x.index_put_((at,), y[:2])  x.index_reduce_(0, at, y[:2], "amax")
 x.put_(at, y[0, :2])  x.scatter_reduce_(0, places, y, "amax")  x.renorm_(2, 0, 1.0)
 x.fill_diagonal_(1.0)  x.squeeze_()  x.unsqueeze_(0)  x.t_()  x.transpose_(0, 1)
@@ -295,7 +296,7 @@ nelement node numel numpy register_hook register_post_accumulate_grad_hook requi
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
 apply_ map_ map2_ set_ const_data_ptr dense_dim sparse_dim is_distributed is_set_to output_nr
 get_device is_pinned pin_memory record_stream is_nonzero is_same_size is_signed ndimension
-broadcast_shapes
+broadcast_shapes conj_physical_ dim_order
 can_cast compile equal from_dlpack from_numpy get_default_device get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
