@@ -232,7 +232,7 @@ def test_generate_reads_standard_input(model):
 
 def test_generate_json(model):
     result = run("generate", "def", "-m", model, "-n", 5, "--seed", 3, "--logprobs", 2, "--json")
-    document = json.loads(result.output)
+    document = json.loads(result.stdout)
     assert document["prompt"] == "def" and len(document["token_ids"]) == 5
     assert document["finish_reason"] == "length" and len(document["logprobs"]) == 5
     assert document["seed"] == 3
@@ -311,7 +311,7 @@ def test_generate_text_of_a_form(model, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "array", "items": {"enum": [1, 2]}, "minItems": 2, "maxItems": 2}')
     result = run("generate", "x", "-m", model, "--json-schema", schema, "--no-echo", "--seed", 1)
-    assert json.loads(result.output) in ([1, 1], [1, 2], [2, 1], [2, 2])
+    assert json.loads(result.stdout) in ([1, 1], [1, 2], [2, 1], [2, 2])
     itself = ("--json-schema", schema.read_text(), "--no-echo", "--seed", 1)
     assert run("generate", "x", "-m", model, *itself).output == result.output
     result = run("generate", "x", "-m", model, "--choice", "red", "--choice", "blue", "--no-echo")
@@ -849,7 +849,7 @@ def test_generate_packs_the_weights_on_request(model):
         "generate", "def ", "-m", model, "-q", "q8_0", "-n", 4, "--temperature", 0, "--json"
     )
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["text"]
+    assert json.loads(result.stdout)["text"]
     result = run("generate", "def ", "-m", model, "-q", "q9")
     assert result.exit_code == 1 and "expected one of q4_k_m" in result.output
 
