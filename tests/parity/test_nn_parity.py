@@ -381,3 +381,22 @@ def test_signatures_are_pytorchs() -> None:
         if list(signature(mine).items()) != list(signature(theirs).items()):
             wrong.append((name, signature(theirs), signature(mine)))
     assert not wrong
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 4), (0, 4, 5)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_group_norm_of_16_bits_has_float32_weights(shape: tuple[int, ...], affine: bool) -> None:
+    """Computed in float32, and rounded once."""
+    values = x(*shape)
+
+    def both(package: Any) -> Any:
+        layer = package.nn.GroupNorm(2, 4, affine=affine)
+        given = package.tensor(values).to(package.bfloat16).requires_grad_()
+        y = layer(given)
+        y.sum().backward()
+        grads = [p.grad.numpy() for p in layer.parameters()]
+        assert given.grad.dtype == y.dtype == package.bfloat16
+        return y.detach().float().numpy(), *grads
+
+    for mine, other in zip(both(gradient), both(torch), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-2, atol=2e-2)
