@@ -166,3 +166,48 @@ store_0, store_1, store_2, store_3 = (_moving(store, tile) for tile in range(4))
 zero_0, zero_1, zero_2, zero_3 = (_working(zero, tile) for tile in range(4))
 bfloat16_46, bfloat16_47 = _working(add_bfloat16, 0, 4, 6), _working(add_bfloat16, 1, 4, 7)
 bfloat16_56, bfloat16_57 = _working(add_bfloat16, 2, 5, 6), _working(add_bfloat16, 3, 5, 7)
+
+
+# Two tiles of `a` by two of `b`, whose products are added to tiles 0 and 1, 2 and 3 ---------------
+
+
+@ordered_subroutine
+def zero_sums():
+    """Fill the four tiles of sums with zeros."""
+    zero_0()
+    zero_1()
+    zero_2()
+    zero_3()
+
+
+@ordered_subroutine
+def load_sums(sums, at, right, down, row):
+    """Fill the four tiles of sums from `at` on, one beside another `right` and one below another
+    `down` elements apart."""
+    load_0(sums, at, row)
+    load_1(sums, at + right, row)
+    load_2(sums, at + down, row)
+    load_3(sums, at + down + right, row)
+
+
+@ordered_subroutine
+def store_sums(sums, at, right, down, row):
+    """Write the four tiles of sums to where `load_sums` reads them."""
+    store_0(sums, at, row)
+    store_1(sums, at + right, row)
+    store_2(sums, at + down, row)
+    store_3(sums, at + down + right, row)
+
+
+@ordered_subroutine
+def add_bfloat16_products(a, a_at, a_other, a_row, b, b_at, b_row, b_other, b_other_row):
+    """Add the products of two tiles of bfloat16 numbers of `a`, which begin at `a_at` and
+    `a_other`, with two of `b`."""
+    load_4(a, a_at, a_row)
+    load_6(b, b_at, b_row)
+    bfloat16_46()
+    load_7(b, b_other, b_other_row)
+    bfloat16_47()
+    load_5(a, a_other, a_row)
+    bfloat16_56()
+    bfloat16_57()

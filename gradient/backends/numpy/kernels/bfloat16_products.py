@@ -23,29 +23,13 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels.amx import (
-    bfloat16_46,
-    bfloat16_47,
-    bfloat16_56,
-    bfloat16_57,
+    add_bfloat16_products,
     configure,
     describe,
-    load_0,
-    load_1,
-    load_2,
-    load_3,
-    load_4,
-    load_5,
-    load_6,
-    load_7,
+    load_sums,
     release,
-    store_0,
-    store_1,
-    store_2,
-    store_3,
-    zero_0,
-    zero_1,
-    zero_2,
-    zero_3,
+    store_sums,
+    zero_sums,
 )
 from gradient.backends.numpy.kernels.bfloat16_tiles import (
     CONFIGURATION,
@@ -201,31 +185,16 @@ def product(
                 a_at = a_numbers[matrix] * a_matrix + top // PAIR * a_panel + step * 2 * TILE
                 for i in range(top, bottom, PAIR):
                     at = (i - top) * row + j - left
-                    below = at + ROWS * row
                     if step:
-                        load_0(sums, at, row)
-                        load_1(sums, at + ROWS, row)
-                        load_2(sums, below, row)
-                        load_3(sums, below + ROWS, row)
+                        load_sums(sums, at, ROWS, ROWS * row, row)
                     else:
-                        zero_0()
-                        zero_1()
-                        zero_2()
-                        zero_3()
-                    for s in range(count):
-                        x, y = a_at + s * 2 * TILE, b_at + s * 2 * TILE
-                        load_4(a, x, STEP)
-                        load_6(b, y, STEP)
-                        bfloat16_46()
-                        load_7(b, y + TILE, STEP)
-                        bfloat16_47()
-                        load_5(a, x + TILE, STEP)
-                        bfloat16_56()
-                        bfloat16_57()
-                    store_0(sums, at, row)
-                    store_1(sums, at + ROWS, row)
-                    store_2(sums, below, row)
-                    store_3(sums, below + ROWS, row)
+                        zero_sums()
+                    for x in range(0, count * 2 * TILE, 2 * TILE):
+                        add_bfloat16_products(
+                            a, a_at + x, a_at + x + TILE, STEP,
+                            b, b_at + x, STEP, b_at + x + TILE, STEP,
+                        )  # fmt: skip
+                    store_sums(sums, at, ROWS, ROWS * row, row)
                     a_at += a_panel
                 b_at += b_panel
         to = 2 * ((matrix * m + top) * n + left)

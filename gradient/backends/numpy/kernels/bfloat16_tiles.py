@@ -15,11 +15,11 @@ import numpy as np
 
 from gradient.backends.numpy.kernels import amx
 from gradient.backends.numpy.kernels.amx import (
+    add_bfloat16_products,
     ask_for_tile,
     bfloat16_46,
     bfloat16_47,
     bfloat16_56,
-    bfloat16_57,
     configure,
     describe,
     load_4,
@@ -27,10 +27,7 @@ from gradient.backends.numpy.kernels.amx import (
     load_6,
     load_7,
     release,
-    store_0,
-    store_1,
-    store_2,
-    store_3,
+    store_sums,
 )
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
@@ -106,14 +103,10 @@ def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, 
     width, other = min(ROWS, rows), rows - ROWS
     if columns > ROWS and rows > ROWS:
         for step in range(steps):
-            load_4(w, w_at + step * w_step, w_row)
-            load_6(x, x_at + step * TILE, STEP)
-            bfloat16_46()
-            load_7(x, x_other + step * 2 * ROWS * other, 2 * other)
-            bfloat16_47()
-            load_5(w, w_other + step * w_step, w_row)
-            bfloat16_56()
-            bfloat16_57()
+            add_bfloat16_products(
+                w, w_at + step * w_step, w_other + step * w_step, w_row,
+                x, x_at + step * TILE, STEP, x_other + step * 2 * ROWS * other, 2 * other,
+            )  # fmt: skip
         return
     for step in range(steps):
         if ahead:
@@ -127,14 +120,6 @@ def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, 
         if columns > ROWS:
             load_5(w, w_other + step * w_step, w_row)
             bfloat16_56()
-
-
-@ordered_subroutine
-def _store(sums, at):
-    store_0(sums, at, ROWS)
-    store_1(sums, at + SUMS, ROWS)
-    store_2(sums, at + 2 * SUMS, ROWS)
-    store_3(sums, at + 3 * SUMS, ROWS)
 
 
 @ordered_subroutine
@@ -176,6 +161,6 @@ def linear(start, stop, x, rows, weight, n, k, bias, out):
             if whole < steps:
                 _multiply(edge, 0, TILE, STEP, 0, columns, x, at + whole * 2 * ROWS * width,
                           other + whole * 2 * ROWS * (height - ROWS), height, 1, 0)  # fmt: skip
-            _store(sums, 0)
+            store_sums(sums, 0, SUMS, 2 * SUMS, ROWS)
             _write(sums, 0, part, columns, height, bias, j, out, i, n)
     release()
