@@ -7,12 +7,15 @@ positions: a query gets the same bits whichever queries are computed with it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import I32, I64, place, read, rows_of, splat, write
 from gradient.backends.numpy.kernels.cache_slots import BLOCK
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, exchange
@@ -28,9 +31,8 @@ the same few lines of the cache."""
 NAMES = {types.float32: "float32", types.uint16: "bfloat16", types.int16: "float16"}
 """What is stored, by the type of the numbers of `form`, an array that is only there to tell."""
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 WIDTH = LANES[types.float32]
-FLOATS, INTS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
+FLOATS, INTS = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(I32, WIDTH)
 
 
 @intrinsic
@@ -44,20 +46,17 @@ def turn_keys(context, data, places, places_at, form, d, columns, columns_at):
     def generate(context, builder, signature, arguments):
         data_, places_, places_at_, _, d_, columns_, columns_at_ = arguments
         size, stored, convert = CONVERSIONS[name]
-        first, numbers, out = (
-            context.make_array(array)(context, builder, value).data
-            for array, value in ((data, data_), (places, places_), (columns, columns_))
-        )
+        first = place(context, builder, data, data_, I64(0))
+        numbers = place(context, builder, places, places_, places_at_)
+        out = place(context, builder, columns, columns_, columns_at_)
         row = builder.mul(d_, I64(size))
         keys = []
         for i in range(WIDTH):
-            number = builder.load(builder.gep(numbers, [builder.add(places_at_, I64(i))]))
+            number = builder.load(builder.gep(numbers, [I64(i)]))
             keys.append(builder.gep(first, [builder.mul(number, row)]))
-        out = builder.gep(out, [columns_at_])
 
-        def write(column: Any, at: Any) -> None:
-            to = builder.gep(out, [builder.mul(at, I64(2 * WIDTH))])
-            builder.store(column, builder.bitcast(to, FLOATS.as_pointer())).align = 4
+        def put(column: Any, at: Any) -> None:
+            write(builder, column, builder.gep(out, [builder.mul(at, I64(2 * WIDTH))]))
 
         # Two numbers of bfloat16 go through the exchange as one of 32 bits.
         pairs = name == "bfloat16"
@@ -65,17 +64,17 @@ def turn_keys(context, data, places, places_at, form, d, columns, columns_at):
         with cgutils.for_range_slice(builder, I64(0), d_, I64(step), intp=I64) as (at, _):
             kind = INTS if pairs else ir.VectorType(stored, WIDTH)
             offset = builder.mul(at, I64(size))
-            square = [_read(builder, builder.gep(key, [offset]), kind) for key in keys]
+            square = [read(builder, builder.gep(key, [offset]), kind, 1) for key in keys]
             if pairs:
                 for i, both in enumerate(exchange(builder, square)):
                     low = builder.shl(both, _constant(INTS, 16))
                     high = builder.and_(both, _constant(INTS, 0xFFFF0000))
                     for j, bits in enumerate((low, high)):
-                        write(builder.bitcast(bits, FLOATS), builder.add(at, I64(2 * i + j)))
+                        put(builder.bitcast(bits, FLOATS), builder.add(at, I64(2 * i + j)))
             else:
                 square = [convert(builder, key, FLOATS, INTS) for key in square]
                 for i, column in enumerate(exchange(builder, square)):
-                    write(column, builder.add(at, I64(i)))
+                    put(column, builder.add(at, I64(i)))
         return context.get_dummy_value()
 
     n = types.int64
@@ -96,38 +95,32 @@ def _weighted(rows: int) -> Any:
         def generate(context, builder, signature, arguments):
             p_, p_at_, data_, places_, count_, _, e_, column_, out_, out_at_, out_row_ = arguments
             size, stored, convert = CONVERSIONS[name]
-            weights, first, numbers, outs = (
-                context.make_array(array)(context, builder, value).data
-                for array, value in ((p, p_), (data, data_), (places, places_), (out, out_))
-            )
+            weights = place(context, builder, p, p_, p_at_)
+            first = place(context, builder, data, data_, builder.mul(column_, I64(size)))
+            numbers = place(context, builder, places, places_, I64(0))
+            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
             row = builder.mul(e_, I64(size))
-            first = builder.gep(first, [builder.mul(column_, I64(size))])
-            weights = builder.gep(weights, [p_at_])
             kind = ir.VectorType(stored, WIDTH)
             sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
-            for total in sums:
-                for j in range(2):
-                    builder.store(_constant(FLOATS, 0.0), total[j])
+            for total in chain(*sums):
+                builder.store(ir.Constant(FLOATS, None), total)
             with cgutils.for_range(builder, count_, intp=I64) as loop:
                 number = builder.load(builder.gep(numbers, [loop.index]))
                 value = builder.gep(first, [builder.mul(number, row)])
                 both = []
                 for j in range(2):
-                    held = _read(builder, builder.gep(value, [I64(j * WIDTH * size)]), kind)
+                    held = read(builder, builder.gep(value, [I64(j * WIDTH * size)]), kind, 1)
                     both.append(convert(builder, held, FLOATS, INTS))
                 here = builder.gep(weights, [loop.index])
-                for r, total in enumerate(sums):
+                for r, pair in enumerate(sums):
                     weight = builder.load(builder.gep(here, [I64(r * SCORES)]))
-                    weight = _splat(builder, weight)
-                    for j in range(2):
-                        more = _fma(builder, both[j], weight, builder.load(total[j]))
-                        builder.store(more, total[j])
-            for r, total in enumerate(sums):
-                to = builder.gep(outs, [builder.add(out_at_, builder.mul(out_row_, I64(r)))])
-                for j in range(2):
-                    at = builder.gep(to, [I64(j * WIDTH)])
-                    at = builder.bitcast(at, FLOATS.as_pointer())
-                    builder.store(builder.load(total[j]), at).align = 4
+                    weight = splat(builder, weight, FLOATS)
+                    for vector, total in zip(both, pair, strict=True):
+                        more = instructions.fma(builder, vector, weight, builder.load(total))
+                        builder.store(more, total)
+            for to, pair in zip(outs, sums, strict=True):
+                for j, total in enumerate(pair):
+                    write(builder, builder.load(total), builder.gep(to, [I64(j * WIDTH)]))
             return context.get_dummy_value()
 
         n = types.int64
@@ -138,23 +131,6 @@ def _weighted(rows: int) -> Any:
 
 def _constant(kind: Any, number: float) -> Any:
     return ir.Constant(kind, [number] * kind.count)
-
-
-def _read(builder: Any, pointer: Any, kind: Any) -> Any:
-    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-    value.align = 1
-    return value
-
-
-def _splat(builder: Any, number: Any) -> Any:
-    one = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(INTS, None))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    type_ = ir.FunctionType(FLOATS, [FLOATS] * 3)
-    name = f"llvm.fmuladd.v{WIDTH}f32"
-    return builder.call(builder.module.declare_intrinsic(name, fnty=type_), [a, b, c])
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.

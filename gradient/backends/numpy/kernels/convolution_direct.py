@@ -15,16 +15,18 @@ Each output is one chain of multiplications and additions, in the order of chann
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import I64, place, read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.convolution_weight import FLOATS, I64, PAIR, SOME
+from gradient.backends.numpy.kernels.convolution_weight import FLOATS, PAIR, SOME
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import (
     BYTES,
@@ -72,29 +74,15 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, channels_, channel_, taps_, w_, w_at_, w_channel_, *rest = arguments
             w_taps_, part_, at_, count_ = rest
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
-            )
+            lies = functools.partial(place, context, builder)
 
-            def place(array: Any, value: Any, at: Any) -> Any:
-                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
+            def each_vector(start: Any) -> list[Any]:
+                return [builder.gep(start, [I64(j * SOME)]) for j in range(vectors)]
 
-            def vector(start: Any, j: int) -> Any:
-                pointer = builder.gep(start, [I64(j * SOME)])
-                return builder.bitcast(pointer, FLOATS.as_pointer())
+            def read_all(start: Any) -> list[Any]:
+                return [read(builder, each, FLOATS) for each in each_vector(start)]
 
-            def read(start: Any) -> list[Any]:
-                numbers = [builder.load(vector(start, j)) for j in range(vectors)]
-                for each in numbers:
-                    each.align = 4
-                return numbers
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, I64(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), SOME), None)
-                return builder.shuffle_vector(one, one, zeros)
-
-            held = place(part, part_, at_)
+            held = lies(part, part_, at_)
             places = [
                 builder.gep(held, [builder.mul(builder.add(builder.mul(count_, I64(row)), I64(i)),
                                                I64(PAIR))])
@@ -105,9 +93,9 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
                 [cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in places
             ]
             for total, start in zip(totals, places, strict=True):
-                for each, number in zip(total, read(start), strict=True):
+                for each, number in zip(total, read_all(start), strict=True):
                     builder.store(number, each)
-            x_first, w_first = place(x, x_, x_at_), place(w, w_, w_at_)
+            x_first, w_first = lies(x, x_, x_at_), lies(w, w_, w_at_)
             tap_count = context.make_array(taps)(context, builder, taps_).shape
             tap_count = builder.extract_value(tap_count, 0)
             with cgutils.for_range(builder, channels_, intp=I64) as each_channel:
@@ -116,26 +104,27 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
                 w_here = builder.gep(w_first, [builder.mul(c, w_channel_)])
                 with cgutils.for_range(builder, tap_count, intp=I64) as each_tap:
                     t = each_tap.index
-                    right = read(builder.gep(w_here, [builder.load(place(w_taps, w_taps_, t))]))
-                    here = builder.gep(x_here, [builder.load(place(taps, taps_, t))])
+                    right = read_all(builder.gep(w_here, [builder.load(lies(w_taps, w_taps_, t))]))
+                    here = builder.gep(x_here, [builder.load(lies(taps, taps_, t))])
                     for i, total in enumerate(totals):
                         if i and i % pixels == 0:
                             here = builder.gep(here, [x_row_])
-                        left = splat(builder.load(builder.gep(here, [I64(i % pixels)])))
+                        left = builder.load(builder.gep(here, [I64(i % pixels)]))
+                        left = splat(builder, left, FLOATS)
                         for each, number in zip(total, right, strict=True):
-                            more = builder.call(fma, [number, left, builder.load(each)])
+                            more = instructions.fma(builder, number, left, builder.load(each))
                             builder.store(more, each)
 
-            def write(total: list[Any], start: Any) -> None:
-                for j, each in enumerate(total):
-                    builder.store(builder.load(each), vector(start, j)).align = 4
+            def put(total: list[Any], start: Any) -> None:
+                for each, to in zip(total, each_vector(start), strict=True):
+                    write(builder, builder.load(each), to)
 
             for i, (total, start) in enumerate(zip(totals, places, strict=True)):
                 if i % pixels < fewest:
-                    write(total, start)
+                    put(total, start)
                     continue
                 with builder.if_then(builder.icmp_signed("<", I64(i % pixels), count_)):
-                    write(total, start)
+                    put(total, start)
             return context.get_dummy_value()
 
         n = types.int64

@@ -11,12 +11,15 @@ digits. The order is settled by shapes, so it is the same bits for any number of
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import I64, place, read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import transpose
@@ -34,8 +37,7 @@ ROWS = 12 if BYTES == 64 else 4
 SOME = LANES[types.float32]
 PAIR = 2 * SOME
 
-F32, I64 = ir.FloatType(), ir.IntType(64)
-FLOATS = ir.VectorType(F32, SOME)
+FLOATS = ir.VectorType(ir.FloatType(), SOME)
 
 
 def tile(rows: int, vectors: int) -> Any:
@@ -55,31 +57,15 @@ def tile(rows: int, vectors: int) -> Any:
         def generate(context, builder, signature, arguments):
             x_, places_, k_, lines_, line_, last_, column_, width_, g_, g_at_, *rest = arguments
             sums_, at_, pitch_ = rest
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
-            )
-
-            def place(array: Any, value: Any, at: Any) -> Any:
-                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
-
-            def read(pointer: Any) -> Any:
-                value = builder.load(builder.bitcast(pointer, FLOATS.as_pointer()))
-                value.align = 4
-                return value
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, I64(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), SOME), None)
-                return builder.shuffle_vector(one, one, zeros)
-
-            first = builder.gep(place(x, x_, column_), [I64(0)])
+            lies = functools.partial(place, context, builder)
+            first = lies(x, x_, column_)
             x_rows = [
-                builder.gep(first, [builder.load(place(places, places_, builder.add(k_, I64(i))))])
+                builder.gep(first, [builder.load(lies(places, places_, builder.add(k_, I64(i))))])
                 for i in range(rows)
             ]
             zeros = ir.Constant(FLOATS, None)
             totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
-            panel = cgutils.alloca_once_value(builder, place(g, g_, g_at_))
+            panel = cgutils.alloca_once_value(builder, lies(g, g_, g_at_))
             for total in totals:
                 for each in total:
                     builder.store(zeros, each)
@@ -87,23 +73,24 @@ def tile(rows: int, vectors: int) -> Any:
             def add(pixels: Any, offset: Any, pixel: Any, count: int) -> None:
                 """Add the products of `count` pixels, which are one after another."""
                 right = [
-                    [read(builder.gep(pixels, [builder.add(
-                        builder.mul(builder.add(pixel, I64(i)), pitch_), I64(j * SOME))]))
+                    [read(builder, builder.gep(pixels, [builder.add(
+                        builder.mul(builder.add(pixel, I64(i)), pitch_), I64(j * SOME))]), FLOATS)
                      for j in range(vectors)]
                     for i in range(count)
                 ]  # fmt: skip
                 here = builder.add(offset, pixel)
                 for row, total in zip(x_rows, totals, strict=True):
                     for i in range(count):
-                        left = splat(builder.load(builder.gep(builder.gep(row, [here]), [I64(i)])))
+                        left = builder.load(builder.gep(builder.gep(row, [here]), [I64(i)]))
+                        left = splat(builder, left, FLOATS)
                         for j in range(vectors):
                             to = total[i + j]
-                            more = builder.call(fma, [right[i][j], left, builder.load(to)])
+                            more = instructions.fma(builder, right[i][j], left, builder.load(to))
                             builder.store(more, to)
 
             steps = builder.lshr(width_, I64(apart - 1))
             with cgutils.for_range_slice(builder, line_, last_, I64(1), intp=I64) as (number, _):
-                offset = builder.load(place(lines, lines_, number))
+                offset = builder.load(lies(lines, lines_, number))
                 pixels = builder.load(panel)
                 with cgutils.for_range(builder, steps, intp=I64) as loop:
                     add(pixels, offset, builder.mul(loop.index, I64(apart)), apart)
@@ -112,16 +99,14 @@ def tile(rows: int, vectors: int) -> Any:
                     with builder.if_then(odd):
                         add(pixels, offset, builder.sub(width_, I64(1)), 1)
                 builder.store(builder.gep(pixels, [builder.mul(width_, pitch_)]), panel)
-            held = place(sums, sums_, at_)
+            held = lies(sums, sums_, at_)
             for i, total in enumerate(totals):
                 values = [builder.load(each) for each in total]
                 if apart == 2:
                     values = [builder.fadd(*values)]
                 for j, value in enumerate(values):
                     to = builder.gep(held, [I64(i * PAIR + j * SOME)])
-                    value = builder.fadd(read(to), value)
-                    to = builder.bitcast(to, FLOATS.as_pointer())
-                    builder.store(value, to).align = 4
+                    write(builder, builder.fadd(read(builder, to, FLOATS), value), to)
             return context.get_dummy_value()
 
         n = types.int64

@@ -8,6 +8,7 @@ panel of it, made once, which stays in the cache while all rows pass.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,16 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import (
+    I32,
+    I64,
+    begin_sums,
+    place,
+    read,
+    rows_of,
+    splat,
+    write,
+)
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import (
     FLOAT32,
@@ -43,8 +54,8 @@ themselves."""
 ROWS = 12 if BYTES == 64 else 4
 """Rows of x whose sums with a panel are in registers together."""
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 SOME = LANES[types.float32]
+FLOATS = ir.VectorType(ir.FloatType(), SOME)
 
 
 def few(rows: int) -> Any:
@@ -59,37 +70,11 @@ def few(rows: int) -> Any:
     def outputs(context, x, x_at, x_row, w, w_at, w_row, last, k, out, out_at, out_row):
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, last_, k_, out_, out_at_, out_row_ = arguments
-            floats, ints = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(floats, [floats] * 3)
-            )
-
-            def data_of(array: Any, value: Any) -> Any:
-                return context.make_array(array)(context, builder, value).data
-
-            def read(pointer: Any) -> Any:
-                value = builder.load(builder.bitcast(pointer, floats.as_pointer()))
-                value.align = 4
-                return value
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(floats, ir.Undefined), number, I32(0))
-                return builder.shuffle_vector(one, one, ir.Constant(ints, None))
-
-            x_data, w_data = data_of(x, x_), data_of(w, w_)
-            x_rows = [
-                builder.gep(x_data, [builder.add(x_at_, builder.mul(x_row_, I64(i)))])
-                for i in range(rows)
-            ]
-            w_rows = []
-            for i in range(SOME):
-                number = builder.select(builder.icmp_signed("<", I64(i), last_), I64(i), last_)
-                w_rows.append(
-                    builder.gep(w_data, [builder.add(w_at_, builder.mul(w_row_, number))])
-                )
-            sums = [cgutils.alloca_once(builder, floats) for _ in range(rows)]
-            for place in sums:
-                builder.store(ir.Constant(floats, [0.0] * SOME), place)
+            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
+            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, SOME, last_)
+            sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(rows)]
+            for total in sums:
+                builder.store(ir.Constant(FLOATS, None), total)
 
             def fetch_ahead(at: Any) -> None:
                 """Ask for the cache lines that are AHEAD of number `at` of the rows; behind their
@@ -103,29 +88,27 @@ def few(rows: int) -> Any:
 
             def add(p: Any, column: Any) -> None:
                 """The products of column p of W."""
-                for row, place in zip(x_rows, sums, strict=True):
-                    number = splat(builder.load(builder.gep(row, [p])))
-                    total = builder.call(fma, [column, number, builder.load(place)])
-                    builder.store(total, place)
+                for row, total in zip(x_rows, sums, strict=True):
+                    number = splat(builder, builder.load(builder.gep(row, [p])), FLOATS)
+                    more = instructions.fma(builder, column, number, builder.load(total))
+                    builder.store(more, total)
 
             whole = builder.sub(k_, builder.urem(k_, I64(SOME)))
             with cgutils.for_range_slice(builder, I64(0), whole, I64(SOME), intp=I64) as (p, _):
-                square = [read(builder.gep(row, [p])) for row in w_rows]
+                square = [read(builder, builder.gep(row, [p]), FLOATS) for row in w_rows]
                 fetch_ahead(p)
                 for i, column in enumerate(exchange(builder, square)):
                     add(builder.add(p, I64(i)), column)
             with cgutils.for_range_slice(builder, whole, k_, I64(1), intp=I64) as (p, _):
-                column = ir.Constant(floats, ir.Undefined)
+                column = ir.Constant(FLOATS, ir.Undefined)
                 for i, row in enumerate(w_rows):
                     number = builder.load(builder.gep(row, [p]))
                     column = builder.insert_element(column, number, I32(i))
                 add(p, column)
 
-            out_data = data_of(out, out_)
-            for i, place in enumerate(sums):
-                to = builder.gep(out_data, [builder.add(out_at_, builder.mul(out_row_, I64(i)))])
-                to = builder.bitcast(to, floats.as_pointer())
-                builder.store(builder.load(place), to).align = 1
+            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
+            for to, total in zip(outs, sums, strict=True):
+                write(builder, builder.load(total), to, 1)
             return context.get_dummy_value()
 
         n = types.int64
@@ -145,52 +128,26 @@ def many(rows: int) -> Any:
     def outputs(context, x, x_at, x_row, panel, count, part, part_at, add):
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, panel_, count_, part_, part_at_, add_ = arguments
-            floats, ints = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(floats, [floats] * 3)
-            )
-
-            def place(array: Any, value: Any, at: Any) -> Any:
-                data = context.make_array(array)(context, builder, value).data
-                return builder.bitcast(builder.gep(data, [at]), floats.as_pointer())
-
-            def read(pointer: Any) -> Any:
-                value = builder.load(pointer)
-                value.align = 4
-                return value
-
-            x_data = context.make_array(x)(context, builder, x_).data
-            x_rows = [
-                builder.gep(x_data, [builder.add(x_at_, builder.mul(x_row_, I64(i)))])
-                for i in range(rows)
-            ]
-            first, held = place(panel, panel_, I64(0)), place(part, part_, part_at_)
-            outs = [[builder.gep(held, [I64(2 * i + j)]) for j in range(2)] for i in range(rows)]
-            sums = [[cgutils.alloca_once(builder, floats) for _ in range(2)] for _ in range(rows)]
-            zero = ir.Constant(floats, [0.0] * SOME)
-            with builder.if_else(add_) as (then, otherwise):
-                with then:
-                    for row, to in zip(outs, sums, strict=True):
-                        for j in range(2):
-                            builder.store(read(row[j]), to[j])
-                with otherwise:
-                    for to in sums:
-                        for j in range(2):
-                            builder.store(zero, to[j])
+            vectors = FLOATS.as_pointer()
+            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
+            first = builder.bitcast(place(context, builder, panel, panel_, I64(0)), vectors)
+            held = builder.bitcast(place(context, builder, part, part_, part_at_), vectors)
+            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
+            outs = [builder.gep(held, [I64(i)]) for i in range(2 * rows)]
+            totals = list(chain(*sums))
+            begin_sums(builder, add_, totals, outs)
             with cgutils.for_range(builder, count_, intp=I64) as loop:
-                p = loop.index
-                at = builder.mul(p, I64(2))
-                b = [read(builder.gep(first, [builder.add(at, I64(j))])) for j in range(2)]
-                for row, to in zip(x_rows, sums, strict=True):
-                    number = builder.load(builder.gep(row, [p]))
-                    one = builder.insert_element(ir.Constant(floats, ir.Undefined), number, I32(0))
-                    number = builder.shuffle_vector(one, one, ir.Constant(ints, None))
-                    for j in range(2):
-                        total = builder.call(fma, [b[j], number, builder.load(to[j])])
-                        builder.store(total, to[j])
-            for row, to in zip(outs, sums, strict=True):
-                for j in range(2):
-                    builder.store(builder.load(to[j]), row[j]).align = 4
+                at = builder.mul(loop.index, I64(2))
+                both = [builder.gep(first, [builder.add(at, I64(j))]) for j in range(2)]
+                both = [read(builder, each, FLOATS) for each in both]
+                for row, pair in zip(x_rows, sums, strict=True):
+                    number = builder.load(builder.gep(row, [loop.index]))
+                    number = splat(builder, number, FLOATS)
+                    for each, total in zip(both, pair, strict=True):
+                        more = instructions.fma(builder, each, number, builder.load(total))
+                        builder.store(more, total)
+            for to, total in zip(outs, totals, strict=True):
+                write(builder, builder.load(total), to)
             return context.get_dummy_value()
 
         n = types.int64

@@ -20,6 +20,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from gradient.backends.numpy.kernels.building import splat as _splat
 from gradient.dtypes.packed import codebook
 
 WIDTH = 16
@@ -156,9 +157,7 @@ class Block:
 
 def splat(builder: Any, number: Any) -> Any:
     """The vector whose elements are all the scalar `number`."""
-    type_ = ir.VectorType(number.type, WIDTH)
-    one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(INTEGERS, [0] * WIDTH))
+    return _splat(builder, number, ir.VectorType(number.type, WIDTH))
 
 
 NAMES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -9,6 +10,15 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import (
+    I64,
+    Rows,
+    begin_sums,
+    place,
+    read,
+    splat,
+    write,
+)
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
 
 ROWS = 12 if BYTES == 64 else 6
@@ -26,8 +36,6 @@ PARTS = 16
 
 UNROLLED = 8
 """Columns of `a` in a round of a tile's loop."""
-
-I64 = ir.IntType(64)
 
 
 def _tile(height: int, packed: bool) -> Any:
@@ -54,80 +62,39 @@ def _tile(height: int, packed: bool) -> Any:
             c_, c_at_, c_row_, begin_, add_, next_a_, next_a_step_, next_a_second_, *rest = rest
             next_b_, next_b_step_, next_b_second_ = rest
             vector = ir.VectorType(ir.FloatType(), WIDTH)
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{WIDTH}f32", fnty=ir.FunctionType(vector, [vector] * 3)
-            )
-
-            def place(array: Any, value: Any, at: Any) -> Any:
-                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
 
             def pair(start: Any) -> list[Any]:
-                starts = [start, builder.gep(start, [I64(WIDTH)])]
-                return [builder.bitcast(each, vector.as_pointer()) for each in starts]
+                return [start, builder.gep(start, [I64(WIDTH)])]
 
-            def read(pointer: Any) -> Any:
-                value = builder.load(pointer)
-                value.align = 4
-                return value
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), None)
-                return builder.shuffle_vector(one, one, zeros)
-
-            def variable(value: Any) -> Any:
-                held = cgutils.alloca_once(builder, value.type)
-                builder.store(value, held)
-                return held
-
-            held = place(c, c_, c_at_)
-            outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(height)]
+            held = place(context, builder, c, c_, c_at_)
+            rows = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(height)]
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(height)]
-            with builder.if_else(begin_) as (then, otherwise):
-                with then:
-                    for out, total in zip(outs, sums, strict=True):
-                        for to, each in zip(out, total, strict=True):
-                            builder.store(read(to), each)
-                with otherwise:
-                    for each in (each for total in sums for each in total):
-                        builder.store(ir.Constant(vector, [0.0] * WIDTH), each)
-
-            # A row's number is 2**n + base, or 0: the processor adds a distance times 1, 2, 4 or 8
-            # to an address without an instruction for it, which would take one of FMA's places.
-            first, right = place(a, a_, a_at_), variable(place(b, b_, b_at_))
-            bases = 1 if packed else min(height, 1 << max(0, height.bit_length() - 2))
-            starts = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(bases)]
-            starts = [variable(each) for each in starts]
+            outs, totals = list(chain(*rows)), list(chain(*sums))
+            begin_sums(builder, begin_, totals, outs)
+            first = place(context, builder, a, a_, a_at_)
+            a_rows = Rows(builder, first, a_row_, 1 if packed else height)
+            right = cgutils.alloca_once_value(builder, place(context, builder, b, b_, b_at_))
 
             def multiply(columns: int) -> None:
                 """Add the products of so many columns of `a` and rows of `b`."""
-                # LLVM would make addresses from one another, as long as it knows how they go on.
-                kind = ir.FunctionType(first.type, [first.type])
-                here = [builder.load(each) for each in starts]
-                here = [builder.asm(kind, "", "=r,0", [each], True) for each in here]
+                a_rows.look()
                 panel = builder.load(right)
                 for column in range(columns):
-                    numbers = [
-                        read(each) for each in pair(builder.gep(panel, [I64(column * PAIR)]))
-                    ]
+                    here = builder.gep(panel, [I64(column * PAIR)])
+                    numbers = [read(builder, each, vector) for each in pair(here)]
                     for row, total in enumerate(sums):
                         if packed:
-                            at = builder.gep(here[0], [I64(column * ROWS + row)])
+                            at = builder.gep(a_rows.row(0), [I64(column * ROWS + row)])
                         else:
-                            power = 1 << (row.bit_length() - 1) if row else 0
-                            at = builder.gep(here[row - power], [builder.mul(a_row_, I64(power))])
-                            at = builder.gep(at, [I64(column)])
-                        factor = splat(builder.load(at))
+                            at = builder.gep(a_rows.row(row), [I64(column)])
+                        factor = splat(builder, builder.load(at), vector)
                         for number, each in zip(numbers, total, strict=True):
-                            builder.store(
-                                builder.call(fma, [number, factor, builder.load(each)]), each
-                            )
+                            more = instructions.fma(builder, number, factor, builder.load(each))
+                            builder.store(more, each)
                     # Loads stay behind this: LLVM would bring forward so many that sums lose their
                     # registers.
                     builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-                step = columns * ROWS if packed else columns
-                for start, each in zip(starts, here, strict=True):
-                    builder.store(builder.gep(each, [I64(step)]), start)
+                a_rows.move(I64(columns * ROWS if packed else columns))
                 builder.store(builder.gep(panel, [I64(columns * PAIR)]), right)
 
             def fetch(part: Any) -> None:
@@ -158,12 +125,11 @@ def _tile(height: int, packed: bool) -> Any:
             with builder.if_else(add_) as (then, otherwise):
                 for branch, adds in ((then, True), (otherwise, False)):
                     with branch:
-                        for out, total in zip(outs, sums, strict=True):
-                            for to, each in zip(out, total, strict=True):
-                                result = builder.load(each)
-                                if adds:
-                                    result = builder.fadd(read(to), result)
-                                builder.store(result, to).align = 4
+                        for out, each in zip(outs, totals, strict=True):
+                            result = builder.load(each)
+                            if adds:
+                                result = builder.fadd(read(builder, out, vector), result)
+                            write(builder, result, out)
             return context.get_dummy_value()
 
         n, flag = types.int64, types.boolean

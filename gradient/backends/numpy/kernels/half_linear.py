@@ -24,6 +24,15 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
+from gradient.backends.numpy.kernels.building import (
+    I32,
+    I64,
+    begin_sums,
+    place,
+    read,
+    rows_of,
+    write,
+)
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, write_columns
@@ -64,23 +73,16 @@ row of x takes one after another there."""
 GROUP = 32
 """Rows of W whose outputs are written together."""
 
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-FLOATS, INTEGERS = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
-
-
-def _read(builder: Any, pointer: Any, kind: Any) -> Any:
-    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-    value.align = 2
-    return value
+FLOATS, INTEGERS = ir.VectorType(ir.FloatType(), SOME), ir.VectorType(I32, SOME)
 
 
 def _floats(builder: Any, array: types.Array, pointer: Any) -> list[Any]:
     """The two vectors of float32 of a step of numbers."""
     if array.dtype == types.uint16:
-        return instructions.bfloat16_floats(builder, _read(builder, pointer, INTEGERS))
+        return instructions.bfloat16_floats(builder, read(builder, pointer, INTEGERS, 2))
     _, number, convert = CONVERSIONS["float32" if array.dtype == types.float32 else "float16"]
     kind, halves = ir.VectorType(number, SOME), (builder.gep(pointer, [I64(i)]) for i in (0, SOME))
-    return [convert(builder, _read(builder, half, kind), FLOATS, INTEGERS) for half in halves]
+    return [convert(builder, read(builder, half, kind, 2), FLOATS, INTEGERS) for half in halves]
 
 
 def tile(rows: int, columns: int = COLUMNS) -> Any:
@@ -97,41 +99,23 @@ def tile(rows: int, columns: int = COLUMNS) -> Any:
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, last_, steps_, sums_, at_, add_ = arguments
 
-            def place(array: Any, value: Any, at: Any) -> Any:
-                data = context.make_array(array)(context, builder, value).data
-                return builder.gep(data, [at])
-
             def factors(array: Any, pointer: Any) -> list[Any]:
                 if pairs:
-                    return [_read(builder, pointer, INTEGERS)]
+                    return [read(builder, pointer, INTEGERS, 2)]
                 return _floats(builder, array, pointer)
 
             def product(total: Any, own: Any, other: Any) -> Any:
                 if pairs:
                     return instructions.bfloat16_dot(builder, total, own, other)
-                return builder.call(fma, [own, other, total])
+                return instructions.fma(builder, own, other, total)
 
             pairs = x.dtype == types.uint16
-            fma = builder.module.declare_intrinsic(
-                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
-            )
-            x_rows = [
-                place(x, x_, builder.add(x_at_, builder.mul(x_row_, I64(i)))) for i in range(rows)
-            ]
-            w_rows = []
-            for i in range(columns):
-                number = builder.select(builder.icmp_signed("<", I64(i), last_), I64(i), last_)
-                w_rows.append(place(w, w_, builder.add(w_at_, builder.mul(w_row_, number))))
-            held = builder.bitcast(place(sums, sums_, at_), FLOATS.as_pointer())
+            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
+            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, columns, last_)
+            held = builder.bitcast(place(context, builder, sums, sums_, at_), FLOATS.as_pointer())
             places = [builder.gep(held, [I64(i)]) for i in range(rows * columns)]
             totals = [cgutils.alloca_once(builder, FLOATS) for _ in places]
-            with builder.if_else(add_) as (then, otherwise):
-                with then:
-                    for total, kept in zip(totals, places, strict=True):
-                        builder.store(_read(builder, kept, FLOATS), total)
-                with otherwise:
-                    for total in totals:
-                        builder.store(ir.Constant(FLOATS, [0.0] * SOME), total)
+            begin_sums(builder, add_, totals, places)
             # Behind the end of W's rows, those of the next tile.
             following = builder.add(I64(AHEAD), builder.mul(w_row_, I64(columns - 1)))
             near_end = builder.sub(w_row_, I64(AHEAD))
@@ -150,7 +134,7 @@ def tile(rows: int, columns: int = COLUMNS) -> Any:
                         for one, other in zip(own, w_here, strict=True):
                             builder.store(product(builder.load(total), one, other), total)
             for total, kept in zip(totals, places, strict=True):
-                builder.store(builder.load(total), kept).align = 4
+                write(builder, builder.load(total), kept)
             return context.get_dummy_value()
 
         n = types.int64
@@ -167,12 +151,9 @@ def totals(rows: int) -> Any:
     def add_up(context, sums, at, out, out_at, out_row):
         def generate(context, builder, signature, arguments):
             sums_, at_, out_, out_at_, out_row_ = arguments
-            data = context.make_array(sums)(context, builder, sums_).data
-            first = builder.bitcast(builder.gep(data, [at_]), FLOATS.as_pointer())
-            vectors = []
-            for i in range(rows * COLUMNS):
-                vectors.append(builder.load(builder.gep(first, [I64(i)])))
-                vectors[-1].align = 4
+            first = place(context, builder, sums, sums_, at_)
+            places = [builder.gep(first, [I64(i * SOME)]) for i in range(rows * COLUMNS)]
+            vectors = [read(builder, each, FLOATS) for each in places]
             vectors += [ir.Constant(FLOATS, [0.0] * SOME)] * (-len(vectors) % SOME)
             # A vector holds parts of ever more sums: merging takes the halves of those of two.
             part = SOME
@@ -190,14 +171,12 @@ def totals(rows: int) -> Any:
                     )
                     for a, b in pairs
                 ]
-            place = builder.gep(context.make_array(out)(context, builder, out_).data, [out_at_])
-            for row in range(rows):
+            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
+            for row, to in enumerate(outs):
                 vector, start = vectors[row * COLUMNS // SOME], row * COLUMNS % SOME
                 mask = ir.VectorType(I32, COLUMNS)
                 own = ir.Constant(mask, list(range(start, start + COLUMNS)))
-                to = builder.gep(place, [builder.mul(out_row_, I64(row))])
-                own = builder.shuffle_vector(vector, vector, own)
-                builder.store(own, builder.bitcast(to, own.type.as_pointer())).align = 4
+                write(builder, builder.shuffle_vector(vector, vector, own), to)
             return context.get_dummy_value()
 
         n = types.int64
@@ -217,18 +196,13 @@ def copy_step(context, x, at, out, out_at):
     a slice, numba copies one by one."""
 
     def generate(context, builder, signature, arguments):
-        def place(array: Any, value: Any, at: Any) -> Any:
-            data = context.make_array(array)(context, builder, value).data
-            return builder.gep(data, [at])
-
         x_, at_, out_, out_at_ = arguments
-        here, to = place(x, x_, at_), place(out, out_, out_at_)
-        vectors = [_read(builder, here, INTEGERS)]
+        here, to = place(context, builder, x, x_, at_), place(context, builder, out, out_, out_at_)
+        vectors = [read(builder, here, INTEGERS, 2)]
         if out.dtype != x.dtype:
             vectors = _floats(builder, x, here)
         for i, vector in enumerate(vectors):
-            own = builder.bitcast(builder.gep(to, [I64(SOME * i)]), vector.type.as_pointer())
-            builder.store(vector, own).align = 2
+            write(builder, vector, builder.gep(to, [I64(SOME * i)]), 2)
         return context.get_dummy_value()
 
     return types.void(x, types.int64, out, types.int64), generate

@@ -25,7 +25,8 @@ Value = Any
 
 def fma(builder: Any, a: Value, b: Value, c: Value) -> Value:
     """a * b + c for vectors of floats, in one rounding where the processor has it."""
-    return _call(builder, "llvm.fmuladd.v16f32", FLOATS, a, b, c)
+    bits = 32 if isinstance(c.type.element, ir.FloatType) else 64
+    return _call(builder, f"llvm.fmuladd.v{c.type.count}f{bits}", c.type, a, b, c)
 
 
 def prefetch(builder: Any, place: Value, cache: int = 1) -> None:

@@ -8,12 +8,15 @@ other rows are computed with it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import read, rows_of
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I32, I64, WIDTH, Block, name_of
 from gradient.backends.numpy.kernels.vectors import intrinsic
@@ -35,10 +38,9 @@ def tile(rows: int, columns: int) -> Any:
             x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
             x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
             w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, columns)
-            zero = ir.Constant(FLOATS, [0.0] * WIDTH)
             sums = [[cgutils.alloca_once(builder, FLOATS) for _ in w_rows] for _ in x_rows]
-            for place in (place for row in sums for place in row):
-                builder.store(zero, place)
+            for total in chain(*sums):
+                builder.store(ir.Constant(FLOATS, None), total)
 
             step, size = I64(fmt.weights), I64(fmt.size)
             with cgutils.for_range_slice(builder, I64(0), k_, step, intp=I64) as (p, number):
@@ -46,15 +48,17 @@ def tile(rows: int, columns: int) -> Any:
                 blocks = [fmt.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
                 for i, vectors in enumerate(zip(*blocks, strict=True)):
                     here = builder.add(p, I64(i * WIDTH))
-                    for x_row, places in zip(x_rows, sums, strict=True):
-                        x_vector = _load(builder, x_row, here)
-                        for w_vector, place in zip(vectors, places, strict=True):
-                            builder.store(_fma(builder, x_vector, w_vector.value, place), place)
+                    for x_row, totals in zip(x_rows, sums, strict=True):
+                        x_vector = read(builder, builder.gep(x_row, [here]), FLOATS, 1)
+                        for w_vector, total in zip(vectors, totals, strict=True):
+                            more = builder.load(total)
+                            more = instructions.fma(builder, x_vector, w_vector.value, more)
+                            builder.store(more, total)
 
             out_rows = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
-            for row, places in zip(out_rows, sums, strict=True):
-                for j, place in enumerate(places):
-                    builder.store(_total(builder, place), builder.gep(row, [I64(j)]))
+            for row, totals in zip(out_rows, sums, strict=True):
+                for j, total in enumerate(totals):
+                    builder.store(_total(builder, total), builder.gep(row, [I64(j)]))
             return context.get_dummy_value()
 
         at = types.int64
@@ -63,28 +67,9 @@ def tile(rows: int, columns: int) -> Any:
     return dot_products
 
 
-def rows_of(context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int) -> Any:
-    """Pointers to n rows of a flat array."""
-    data = context.make_array(array)(context, builder, value).data
-    starts = [builder.add(at, builder.mul(row, I64(i))) for i in range(n)]
-    return [builder.gep(data, [start]) for start in starts]
-
-
-def _load(builder: Any, row: Any, index: Any) -> Any:
-    vector = builder.load(builder.bitcast(builder.gep(row, [index]), FLOATS.as_pointer()))
-    vector.align = 1
-    return vector
-
-
-def _fma(builder: Any, a: Any, b: Any, place: Any) -> Any:
-    type_ = ir.FunctionType(FLOATS, [FLOATS] * 3)
-    function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{WIDTH}f32", fnty=type_)
-    return builder.call(function, [a, b, builder.load(place)])
-
-
-def _total(builder: Any, place: Any) -> Any:
+def _total(builder: Any, held: Any) -> Any:
     """The sum of a vector's elements: the halves are added, until one is left."""
-    vector, n = builder.load(place), WIDTH
+    vector, n = builder.load(held), WIDTH
     while n > 1:
         n //= 2
         half = ir.VectorType(I32, n)

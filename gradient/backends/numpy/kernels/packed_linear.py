@@ -2,9 +2,10 @@
 
 from numba import types
 
+from gradient.backends.numpy.kernels.building import rows_of
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I64, WIDTH, Block, name_of
-from gradient.backends.numpy.kernels.linear import row_size, rows_of, tile
+from gradient.backends.numpy.kernels.linear import row_size, tile
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
 

@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import cpu, instructions
+from gradient.backends.numpy.kernels import building, cpu, instructions
 from gradient.backends.numpy.kernels.compilation import inlined, ordered_kernel
 from gradient.backends.numpy.kernels.formats import (
     F32,
@@ -66,7 +66,7 @@ def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> An
     """Where element `at` of a flat array, or the byte `at` after an address, lies."""
     if isinstance(kind, types.Integer):
         return builder.gep(builder.inttoptr(value, I8.as_pointer()), [at])
-    return builder.gep(context.make_array(kind)(context, builder, value).data, [at])
+    return building.place(context, builder, kind, value, at)
 
 
 def first_block(

@@ -8,6 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from gradient.backends.numpy.kernels.building import splat
 from gradient.backends.numpy.kernels.compilation import kernel, ordered_kernel, subroutine
 from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
 
@@ -48,8 +49,7 @@ def uniform_blocks(context, counter, key, out, at):
         lanes = ir.VectorType(i64, n)
 
         def same(number: Any) -> Any:
-            one = builder.insert_element(ir.Constant(lanes, ir.Undefined), number, i32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(i32, n), None))
+            return splat(builder, number, lanes)
 
         def constant(number: Any) -> Any:
             return ir.Constant(lanes, [int(number)] * n)

@@ -6,12 +6,23 @@ whichever rows and columns are computed with it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import (
+    I64,
+    Rows,
+    begin_sums,
+    place,
+    read,
+    splat,
+    write,
+)
 from gradient.backends.numpy.kernels.compilation import subroutine
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, Vector, intrinsic, lanes
 
@@ -20,8 +31,6 @@ ROWS = 12 if BYTES == 64 else 4
 
 UNROLLED = 4
 """Columns of `a` in a round of a tile's loop."""
-
-I64 = ir.IntType(64)
 
 
 def _tile(rows: int, vectors: int = 2) -> Any:
@@ -38,89 +47,47 @@ def _tile(rows: int, vectors: int = 2) -> Any:
             c_, c_at_, c_row_, add_ = rest
             width = LANES[b.dtype]
             vector = context.get_value_type(Vector(b.dtype))
-            name = f"llvm.fmuladd.v{width}{'f32' if b.dtype == types.float32 else 'f64'}"
-            type_ = ir.FunctionType(vector, [vector] * 3)
-            fma = builder.module.declare_intrinsic(name, fnty=type_)
             size = b.dtype.bitwidth // 8
 
-            def place(array: Any, value: Any, at: Any) -> Any:
-                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
-
             def each_vector(start: Any) -> list[Any]:
-                starts = [builder.gep(start, [I64(j * width)]) for j in range(vectors)]
-                return [builder.bitcast(each, vector.as_pointer()) for each in starts]
+                return [builder.gep(start, [I64(j * width)]) for j in range(vectors)]
 
-            def read(pointer: Any) -> Any:
-                value = builder.load(pointer)
-                value.align = size
-                return value
-
-            def splat(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), None)
-                return builder.shuffle_vector(one, one, zeros)
-
-            def variable(value: Any) -> Any:
-                held = cgutils.alloca_once(builder, value.type)
-                builder.store(value, held)
-                return held
-
-            # A row's number is 2**n + that of a pointer, or 0: the processor adds a distance times
-            # 1, 2, 4 or 8 to an address without an instruction for it, which would take one of
-            # FMA's places.
-            first, right = place(a, a_, a_at_), variable(place(b, b_, b_at_))
-            pointers = min(rows, 1 << max(0, rows.bit_length() - 2))
-            starts = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(pointers)]
-            starts = [variable(each) for each in starts]
-            held = place(c, c_, c_at_)
+            a_rows = Rows(builder, place(context, builder, a, a_, a_at_), a_row_, rows)
+            right = cgutils.alloca_once_value(builder, place(context, builder, b, b_, b_at_))
+            held = place(context, builder, c, c_, c_at_)
             c_rows = [builder.gep(held, [builder.mul(c_row_, I64(i))]) for i in range(rows)]
-            outs = [each_vector(row) for row in c_rows]
             sums = [
                 [cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)
             ]
-            with builder.if_else(add_) as (then, otherwise):
-                with then:
-                    for out, total in zip(outs, sums, strict=True):
-                        for j in range(vectors):
-                            builder.store(read(out[j]), total[j])
-                with otherwise:
-                    for total in sums:
-                        for j in range(vectors):
-                            builder.store(ir.Constant(vector, [0.0] * width), total[j])
+            outs, totals = list(chain(*map(each_vector, c_rows))), list(chain(*sums))
+            begin_sums(builder, add_, totals, outs, size)
 
             def multiply(columns: int) -> None:
                 """Add the products of so many columns of `a` and rows of `b`."""
-                # LLVM would make addresses from one another, as long as it knows how they go on.
-                kind = ir.FunctionType(first.type, [first.type])
-                here = [builder.load(each) for each in starts]
-                here = [builder.asm(kind, "", "=r,0", [each], True) for each in here]
+                a_rows.look()
                 b_here = builder.load(right)
                 for column in range(columns):
-                    numbers = [read(pointer) for pointer in each_vector(b_here)]
+                    numbers = [read(builder, each, vector, size) for each in each_vector(b_here)]
                     b_here = builder.gep(b_here, [b_row_])
                     at = builder.mul(a_column_, I64(column))
                     for row, total in enumerate(sums):
-                        power = 1 << (row.bit_length() - 1) if row else 0
-                        place = builder.gep(here[row - power], [builder.mul(a_row_, I64(power))])
-                        number = splat(builder.load(builder.gep(place, [at])))
-                        for j in range(vectors):
-                            more = builder.call(fma, [numbers[j], number, builder.load(total[j])])
-                            builder.store(more, total[j])
+                        factor = builder.load(builder.gep(a_rows.row(row), [at]))
+                        factor = splat(builder, factor, vector)
+                        for number, each in zip(numbers, total, strict=True):
+                            more = instructions.fma(builder, number, factor, builder.load(each))
+                            builder.store(more, each)
                     # Loads stay behind this: LLVM would bring forward so many that sums lose their
                     # registers.
                     builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-                step = builder.mul(a_column_, I64(columns))
-                for start, each in zip(starts, here, strict=True):
-                    builder.store(builder.gep(each, [step]), start)
+                a_rows.move(builder.mul(a_column_, I64(columns)))
                 builder.store(b_here, right)
 
             with cgutils.for_range(builder, builder.udiv(count_, I64(UNROLLED)), intp=I64):
                 multiply(UNROLLED)
             with cgutils.for_range(builder, builder.urem(count_, I64(UNROLLED)), intp=I64):
                 multiply(1)
-            for out, total in zip(outs, sums, strict=True):
-                for j in range(vectors):
-                    builder.store(builder.load(total[j]), out[j]).align = size
+            for out, each in zip(outs, totals, strict=True):
+                write(builder, builder.load(each), out, size)
             return context.get_dummy_value()
 
         n = types.int64

@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core.datamodel import PrimitiveModel
 
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.building import splat
 from gradient.backends.numpy.kernels.cpu import BYTES as BYTES
 
 intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
@@ -117,7 +119,7 @@ def fill(context, number):
     kind = Vector(number)
 
     def generate(context, builder, signature, arguments):
-        return _splat(context, builder, arguments[0], kind)
+        return splat(builder, arguments[0], context.get_value_type(kind))
 
     return kind(number), generate
 
@@ -129,12 +131,9 @@ def add_product(context, total, number, vector):
 
     def generate(context, builder, signature, arguments):
         total_, number_, vector_ = arguments
-        type_ = total_.type
-        name = f"llvm.fmuladd.{name_of(type_)}"
-        function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(type_, [type_] * 3))
         if number != total:
-            number_ = _splat(context, builder, number_, total)
-        return builder.call(function, [number_, vector_, total_])
+            number_ = splat(builder, number_, total_.type)
+        return instructions.fma(builder, number_, vector_, total_)
 
     return total(total, number, vector), generate
 
@@ -176,7 +175,7 @@ def store_apart(context, array, index, vector, count):
         flags = ir.VectorType(ir.IntType(1), n)
         type_ = ir.FunctionType(ir.VoidType(), [value.type, place.type, bits, flags])
         masked = builder.module.declare_intrinsic(name, fnty=type_)
-        limit = _splat_to(builder, some, ir.VectorType(ir.IntType(64), n))
+        limit = splat(builder, some, ir.VectorType(ir.IntType(64), n))
         for half in range(2):
             numbers = [half * n // 2 + i // 2 for i in range(n)]
             spread = builder.shuffle_vector(
@@ -207,22 +206,12 @@ def _first_flags(builder: Any, count: Any, n: int) -> Any:
     """Of each of n elements, whether it is one of the first `count`."""
     ints = ir.VectorType(ir.IntType(64), n)
     numbers = ir.Constant(ints, list(range(n)))
-    return builder.icmp_signed("<", numbers, _splat_to(builder, count, ints))
+    return builder.icmp_signed("<", numbers, splat(builder, count, ints))
 
 
 def name_of(type_: Any) -> str:
     """What LLVM calls a type of vectors in the names of its functions."""
     return f"v{type_.count}{'f32' if isinstance(type_.element, ir.FloatType) else 'f64'}"
-
-
-def _splat(context: Any, builder: Any, number: Any, kind: Vector) -> Any:
-    return _splat_to(builder, number, context.get_value_type(kind))
-
-
-def _splat_to(builder: Any, number: Any, type_: Any) -> Any:
-    one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), type_.count), None)
-    return builder.shuffle_vector(one, one, zeros)
 
 
 def _pointer(context: Any, builder: Any, array: Any, arguments: Any, kind: Vector) -> Any:

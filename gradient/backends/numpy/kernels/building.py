@@ -1,0 +1,98 @@
+"""What the code that generates innermost loops shares: places, vectors, rows, sums in registers.
+
+`instructions` has the operations that LLVM has none for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def place(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
+    """Where element `at` of a flat array lies."""
+    return builder.gep(context.make_array(array)(context, builder, value).data, [at])
+
+
+def rows_of(
+    context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int, last: Any = None
+) -> list[Any]:
+    """Where n rows of a flat array lie, `row` apart from `at` on; those after number `last` are
+    that one again."""
+    found = []
+    for number in map(I64, range(n)):
+        if last is not None:
+            number = builder.select(builder.icmp_signed("<", number, last), number, last)
+        start = builder.add(at, builder.mul(row, number))
+        found.append(place(context, builder, array, value, start))
+    return found
+
+
+def read(builder: Any, pointer: Any, kind: Any, align: int = 4) -> Any:
+    """The vector of type `kind` that lies there."""
+    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    value.align = align
+    return value
+
+
+def write(builder: Any, vector: Any, pointer: Any, align: int = 4) -> None:
+    """Put a vector there."""
+    builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer())).align = align
+
+
+def splat(builder: Any, number: Any, kind: Any) -> Any:
+    """The vector of type `kind` whose elements are all `number`."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, I32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, kind.count), None))
+
+
+def begin_sums(
+    builder: Any, add: Any, sums: Iterable[Any], places: Iterable[Any], align: int = 4
+) -> None:
+    """Vectors of sums, variables of a loop, begin as what is at their places where `add` says so,
+    else as zeros."""
+    with builder.if_else(add) as (then, otherwise):
+        with then:
+            for total, at in zip(sums, places, strict=True):
+                builder.store(read(builder, at, total.type.pointee, align), total)
+        with otherwise:
+            for total in sums:
+                builder.store(ir.Constant(total.type.pointee, None), total)
+
+
+class Rows:
+    """Where the rows of a tile lie that a loop moves along; they are `apart` numbers apart.
+
+    A row's number is 2**n + that of a pointer, or 0: the processor adds a distance times 1, 2, 4 or
+    8 to an address without an instruction for it, which would take one of FMA's places.
+    """
+
+    def __init__(self, builder: Any, first: Any, apart: Any, rows: int):
+        self._builder, self._apart = builder, apart
+        pointers = min(rows, 1 << max(0, rows.bit_length() - 2))
+        starts = [builder.gep(first, [builder.mul(apart, I64(i))]) for i in range(pointers)]
+        self._starts = [cgutils.alloca_once_value(builder, each) for each in starts]
+        self._here: list[Any] = []
+
+    def look(self) -> None:
+        """Read where the rows are in this round of the loop."""
+        here = [self._builder.load(each) for each in self._starts]
+        # LLVM would make addresses from one another, as long as it knows how they go on.
+        kind = ir.FunctionType(here[0].type, [here[0].type])
+        self._here = [self._builder.asm(kind, "", "=r,0", [each], True) for each in here]
+
+    def row(self, i: int) -> Any:
+        """Where row i is in this round."""
+        power = 1 << (i.bit_length() - 1) if i else 0
+        apart = self._builder.mul(self._apart, I64(power))
+        return self._builder.gep(self._here[i - power], [apart])
+
+    def move(self, step: Any) -> None:
+        """So many numbers on, for the next round."""
+        for start, each in zip(self._starts, self._here, strict=True):
+            self._builder.store(self._builder.gep(each, [step]), start)
