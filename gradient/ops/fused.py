@@ -146,5 +146,5 @@ def stored_vectors(
 def rope(
     be: Backend[Array], x: Array, /, *, cos: Any, sin: Any, interleaved: bool = False
 ) -> Array:
-    """Pairs of x's last axis, or of its first part, turned by the angles of its position."""
+    """Pairs of x's last axis, or of its first part, rotated by the angles of its position."""
     return be.rope(x, cos, sin, interleaved)

@@ -1,7 +1,7 @@
 """Convolutions by kernels that never have the windows of the whole input in memory.
 
 One, two and three dimensions are all three, the first of size 1. The gradient by the input is a
-convolution, too: of the gradient, with the weight turned about. Where the stride is above 1, inputs
+convolution, too: of the gradient, with the weight reversed. Where the stride is above 1, inputs
 that leave different remainders by it meet different numbers of the weight, so that each remainder
 (a phase) is a convolution of its own, with a part of the weight and a stride of 1.
 """

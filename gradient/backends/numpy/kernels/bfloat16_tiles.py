@@ -55,7 +55,7 @@ def arrange_rows(start, stop, x, k, rows, out):
     module's docstring says, with zeros up to a whole step."""
     steps = (k + STEP - 1) // STEP
     near = np.zeros(ROWS * steps * STEP, np.uint16)
-    turned = np.empty(SUMS, np.float32)
+    square = np.empty(SUMS, np.float32)
     words, to = near.view(np.float32), out.view(np.float32)
     for group in range(start, stop):
         first = group * ROWS
@@ -70,10 +70,10 @@ def arrange_rows(start, stop, x, k, rows, out):
             if width == ROWS:
                 transpose(words, step * ROWS, steps * ROWS, to, at, ROWS)
             else:
-                transpose(words, step * ROWS, steps * ROWS, turned, 0, ROWS)
+                transpose(words, step * ROWS, steps * ROWS, square, 0, ROWS)
                 for pair in range(ROWS):
                     for row in range(width):
-                        to[at + pair * width + row] = turned[pair * ROWS + row]
+                        to[at + pair * width + row] = square[pair * ROWS + row]
 
 
 @ordered_subroutine

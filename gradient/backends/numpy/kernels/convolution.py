@@ -10,7 +10,7 @@ neighbours in the input too, so that they are copied by whole vectors:
 * where a tap is, from the first number of a window, is in a table, whatever the kernel's size,
   dilation and number of dimensions are.
 
-The gradient by the input is the same product with the weight turned about; for that by the weight
+The gradient by the input is the same product with the weight reversed; for that by the weight
 see `convolution_weight`.
 
 Each output is one chain of multiplications and additions in an order that the shapes settle. So

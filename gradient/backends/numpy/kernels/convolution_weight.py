@@ -128,7 +128,7 @@ def to_panels(start, stop, g, plane, groups, outputs, pair, panels):
     width = lanes(g)
     count = (outputs + pair - 1) // pair
     images = g.size // (groups * outputs * plane)
-    square, turned = lines_of_zeros(g, width * width), lines_of_zeros(g, width * width)
+    square, transposed = lines_of_zeros(g, width * width), lines_of_zeros(g, width * width)
     for item in range(start, stop):
         panel, image = item % (groups * count), item // (groups * count)
         group, o = panel // count, panel % count * pair
@@ -143,15 +143,15 @@ def to_panels(start, stop, g, plane, groups, outputs, pair, panels):
                     continue
                 if valid == width and source + p + width * plane + width <= g.size:
                     # What is read after a row's end is not stored.
-                    transpose(g, source + p, plane, turned, 0, width)
+                    transpose(g, source + p, plane, transposed, 0, width)
                 else:
                     for i in range(width):
                         for j in range(pixels):
                             inside = i < valid
                             square[i * width + j] = g[source + i * plane + p + j] if inside else 0
-                    transpose(square, 0, width, turned, 0, width)
+                    transpose(square, 0, width, transposed, 0, width)
                 for j in range(pixels):
-                    store(panels, to + j * pair, load(turned, j * width))
+                    store(panels, to + j * pair, load(transposed, j * width))
 
 
 @ordered_subroutine

@@ -1,4 +1,4 @@
-"""Rotary positions: pairs of columns turned by their position's angle."""
+"""Rotary positions: pairs of columns rotated by their position's angle."""
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.half_precision import get, put
