@@ -52,7 +52,7 @@ def index_add(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> A
 
 
 @op(lambda g, be, x_shape, index, axis:
-    be.put_along(be.zeros(x_shape, g.dtype), index, g, axis, True),
+    be.put_along(be.cleared(x_shape, g.dtype), index, g, axis, True),
     public_name="gather", takes_complex=True)  # fmt: skip
 def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
     """PyTorch's gather: out[i][j] = x[index[i][j]][j] for axis 0."""

@@ -1184,6 +1184,9 @@ CASES: dict[str, list[Case]] = {
     # Creation, reductions, shape
     "empty": [],  # its values are not defined
     "zeros": [lambda a: ((3, 4), a.dtype), lambda a: ((), a.dtype)],
+    "cleared": [
+        lambda a, s=s: (s, a.dtype) for s in ((3, 4), (), (0, 5), (513, 300), (263001,))
+    ],
     "ones": [lambda a: ((3, 4), a.dtype), lambda a: ((), a.dtype)],
     "zeros_like": each(),
     "ones_like": each(),

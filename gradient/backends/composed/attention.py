@@ -72,7 +72,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     def embedding_grad(self, g: Array, indices: Array, num_embeddings: int) -> Array:
         """The gradient (V, D) for the weight: rows of g summed where indices repeat."""
-        return self.index_add(self.zeros((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
+        return self.index_add(self.cleared((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
 
     # Rotary positions ----------------------------------------------------------------------------
 

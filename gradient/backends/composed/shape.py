@@ -26,6 +26,10 @@ class ShapeDefaults(RequiredMethods[Array]):
     def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.full(shape, 0, dtype)
 
+    def cleared(self, shape: Shape, dtype: np.dtype) -> Array:
+        """`zeros` that are about to be written to."""
+        return self.zeros(shape, dtype)
+
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.full(shape, 1, dtype)
 
@@ -196,7 +200,7 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
-        zeros = self.zeros(tuple(shape), x.dtype)
+        zeros = self.cleared(tuple(shape), x.dtype)
         if any(hasattr(i, "dtype") for i in index):
             return self.index_add(zeros, index, x)
         return self.assign(zeros, index, x)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.vectors import lanes, load, store
+from gradient.backends.numpy.kernels.vectors import fill, lanes, load, store
 
 SHORT = 256
 """Elements of a run up to which it is copied a vector at a time: LLVM's loop, whose vectors are
 four side by side, takes as long to begin as to copy 64."""
+
+
+@strict_kernel
+def clear(start, stop, out):
+    """out[start:stop] = 0."""
+    width, zero = lanes(out), out.dtype.type(0)
+    nothing, i = fill(zero), start
+    while i + width <= stop:
+        store(out, i, nothing)
+        i += width
+    while i < stop:
+        out[i] = zero
+        i += 1
 
 
 @strict_kernel
