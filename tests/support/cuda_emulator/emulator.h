@@ -3,8 +3,9 @@
 // A block's threads are fibers (each with a stack of its own) that switch only where CUDA threads
 // wait for one another: at __syncthreads, __syncwarp, the shuffles and what tensor cores do
 // (tensor_cores.cuh). One warp runs as far as it
-// can before the next one starts, in one of three orders, so a missing __syncthreads shows as a
-// wrong number in at least one of them; shared memory that a kernel asks for at the launch starts as
+// can before the next one starts, in one of three orders, in which they go on after a barrier, too. So
+// what a missing __syncthreads lets one warp do too early or too late, to another's number, shows in one
+// of them; shared memory that a kernel asks for at the launch starts as
 // NaN; a barrier that some threads never reach is reported, and so is a load or a store of more bytes
 // than its address is a multiple of, which ends a GPU's program. Blocks run one after the other: races
 // between blocks, and what the hardware does in parallel with copies (TMA, wgmma), are not covered.
@@ -128,10 +129,9 @@ inline void wait(Barrier& barrier) {
     unsigned generation = barrier.generation;
     barrier.arrived++;
     barrier.open_if_all_arrived();
-    if (barrier.generation != generation) return;
     state.running->waits_at = &barrier;
     state.running->generation = generation;
-    to_scheduler();
+    to_scheduler();  // the last to arrive, too: the order says who goes on first
 }
 
 // A fiber goes on with the next block, for making one takes calls of the operating system.
@@ -195,12 +195,14 @@ inline bool run_block(int order) {
     for (int left = count; left > 0;) {
         int before = left;
         bool ran = false;
-        for (int step = 0; step < warps; step++) {
+        const unsigned generation = state.barrier.generation;
+        for (int step = 0; step < warps && state.barrier.generation == generation; step++) {
             int w = order == 0 ? step : order == 1 ? warps - 1 - step : (step * 5 + 3) % warps;
             if (order == 2 && warps % 5 == 0) w = step;  // 5 must have no divisor in common with it
             for (bool again = true; again;) {
                 again = false;
                 int first = 32 * w, last = std::min(count, first + 32) - 1;
+                const unsigned of_warp = state.warps[w].barrier.generation;
                 for (int i = first; i <= last; i++) {
                     Thread& thread = state.threads[order == 1 ? first + last - i : i];
                     if (!can_run(thread)) continue;
@@ -208,7 +210,10 @@ inline bool run_block(int order) {
                     if (state.stopped) return leave_threads(count);
                     again = ran = true;
                     left -= thread.done;
+                    if (state.warps[w].barrier.generation != of_warp) break;
+                    if (state.barrier.generation != generation) break;
                 }
+                if (state.barrier.generation != generation) break;
             }
         }
         if (!ran && left == before) return leave_threads(count);
