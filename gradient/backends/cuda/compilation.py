@@ -132,7 +132,8 @@ def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[byt
         log = nvrtc.getProgramLog(program)
         raise DeviceError(f"{name} does not compile for {architecture}:\n{log}") from error
     else:
-        return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+        # The binding takes the last byte for the end of a text, and off. It is a 0.
+        return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)
 
