@@ -280,6 +280,17 @@ def test_packed_rows_of_any_length(columns: int, cuda: CudaBackend) -> None:
         agree(got, expected, dtype, "linear")
 
 
+def test_a_matrix_of_more_weights_than_kernels_count_is_left_to_the_default(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in (("COUNTED", 5 * 768), ("MOST_COLUMNS", 768)):
+        with monkeypatch.context() as limited:
+            limited.setattr(quantized, name, most)
+            got, expected = (few_rows(be, "float32", "q4_0", 2) for be in (one, BARE))
+            agree(got, expected, "float32", "linear")
+    assert not any("product" in name or "unpack" in name for name in one.runtime.launched)
+
+
 def test_parts_at_odd_places_are_moved(one: CudaBackend) -> None:
     """Kernels read codes by words: those of a slice of an array may begin anywhere."""
     weight = packed(Draw("float32"), "int4_group32", 7, 64)

@@ -14,7 +14,16 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.cuda.launching import MAX_GRID, KernelLauncher
-from gradient.backends.cuda.quantized import BATCH, FAMILIES, ROWS, STEP, UNPACKED, WARPS, codebook
+from gradient.backends.cuda.quantized import (
+    BATCH,
+    FAMILIES,
+    ROWS,
+    STEP,
+    UNPACKED,
+    WARPS,
+    codebook,
+    has_format,
+)
 from gradient.backends.packed import PackedArray
 
 TILE, TILE_THREADS = 64, 128
@@ -132,7 +141,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
             and first.size > 0
             and x.shape[1] == first.shape[axis]
             and all(w.dtype == first.dtype and w.shape == first.shape for w in weights)
-            and (first.dtype.name in FAMILIES if _is_packed(first) else first.dtype == x.dtype)
+            and (has_format(first) if _is_packed(first) else first.dtype == x.dtype)
         )
 
 

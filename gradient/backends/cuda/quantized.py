@@ -13,7 +13,7 @@ from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
 from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import HALF_PRECISION, PackedDType, float32
+from gradient.dtypes import HALF_PRECISION, float32
 from gradient.dtypes.packed.codebook import FP4, IQ4
 from gradient.dtypes.packed.codes_apart import TABLE
 
@@ -43,6 +43,8 @@ OUTPUTS, PITCH = 64, 288
 """Of `small_batch.cu`: rows of the matrix for a block, and numbers of a row in shared memory."""
 FILLING = 512
 """Blocks that keep a GPU busy."""
+COUNTED, MOST_COLUMNS = 1 << 37, 1 << 31
+"""Weights of a matrix, and columns, that kernels can count."""
 UNPACKED = 1 << 26
 """Weights that are unpacked at a time, for a product of many rows."""
 
@@ -93,7 +95,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
         return self.astype(total, g.dtype).reshape((*g.shape[:-1], k))
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
-        if not _has_format(x.dtype) or dtype not in FLOATS or not x.size:
+        if not has_format(x) or dtype not in FLOATS or not x.size:
             return super().unpack(x, dtype)
         k = x.shape[-1]
         out = self.empty(x.shape, dtype)
@@ -177,7 +179,7 @@ class QuantizedKernels(KernelLauncher, AttentionDefaults[Array]):
     def _has_kernel_of(self, x: Array, weight: PackedArray, axis: int) -> bool:
         """Whether there are kernels to multiply x with this axis of a matrix."""
         return (
-            _has_format(weight.dtype)
+            has_format(weight)
             and len(weight.shape) == 2
             and weight.size > 0
             and self.has_kernel(x)
@@ -195,8 +197,11 @@ def codebook(family: str) -> np.ndarray:
     return told
 
 
-def _has_format(dtype: PackedDType) -> bool:
-    return dtype.name in FAMILIES
+def has_format(weight: PackedArray) -> bool:
+    """Whether kernels read it, who count its blocks and columns in 32 bits."""
+    return (
+        weight.dtype.name in FAMILIES and weight.size < COUNTED and weight.shape[-1] < MOST_COLUMNS
+    )
 
 
 def _rows_at_a_time(n: int, k: int) -> list[slice]:

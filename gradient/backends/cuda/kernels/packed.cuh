@@ -1,7 +1,8 @@
 // Packed formats (gradient/dtypes/packed): how a warp reads 256 weights of a row.
 //
 // 32 lanes read neighbouring bytes, each those of eight weights: four from FORMAT::first on and four
-// from FORMAT::second on. Blocks that are of whole words are read where they lie, as a GGUF file has
+// from FORMAT::second on. `load` gives numbers that SCALES scales belong to: one for all eight, one for
+// each four, or none. Blocks that are of whole words are read where they lie, as a GGUF file has
 // them. Those of 17, 18, 34 and 210 bytes have been taken apart (planes.py): `codes` has the codes of
 // all blocks, `scales` their scales, `zeros` high bits, so that each lane reads its 4 or 8 bytes of
 // codes by one load. Q5_0 and Q3_K are read by 2 bytes. Memory sees whole sectors in either case.
@@ -40,19 +41,39 @@ __device__ inline unsigned four_bytes(const Byte* at) {
 }
 __device__ inline unsigned word_at(const Byte* at) { return *reinterpret_cast<const unsigned*>(at); }
 __device__ inline int byte_of(unsigned word, int i) { return word >> 8 * i & 255; }
+// code - zero, both from 0 to 255: 2^23 + code is a float whose last bits are the code's, so that no
+// integer has to be converted.
+__device__ inline float code_number(unsigned code, int zero) {
+    return __uint_as_float(0x4b000000u | code) - float(8388608 + zero);
+}
+
+// The number of the block of 32 that four lanes share: there are less than 2^32 in a matrix, and a
+// product of 64 bits takes four instructions.
+__device__ inline Int block_of_32(const Packed& w, Int row, Int step, int lane) {
+    return unsigned(row) * unsigned(w.columns / 32) + (unsigned(step) * 8 + lane / 4);
+}
+
+// What the first and the last four of the eight numbers that `load` gives are yet to be multiplied by:
+// a product does it after it has added them up.
+struct Scales {
+    float four[2];
+    Scales() = default;
+    __device__ explicit Scales(float both) : four{both, both} {}
+};
 
 // scale * q, taken apart: 32 signed bytes; scale
 struct q8_0 {
+    static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const Int block = row * (w.columns / 32) + step * 8 + lane / 4;
-        const float scale = half_at(static_cast<const __half*>(w.scales) + block);
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
+        const Int block = block_of_32(w, row, step, lane);
+        of = Scales(half_at(static_cast<const __half*>(w.scales) + block));
         const uint2 codes = *reinterpret_cast<const uint2*>(w.codes + block * 32 + 8 * (lane % 4));
         const unsigned words[2] = {codes.x, codes.y};
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            values[i] = scale * float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
+            values[i] = float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
     }
 };
 
@@ -60,7 +81,7 @@ struct q8_0 {
 // a block, four bytes each.
 template <int BYTES> struct HalfBytes {
     static __device__ Int number(const Packed& w, Int row, Int step, int lane) {
-        return row * (w.columns / 32) + step * 8 + lane / 4;
+        return block_of_32(w, row, step, lane);
     }
     static __device__ int first(int lane) { return 32 * (lane / 4) + 4 * (lane % 4); }
     static __device__ int second(int lane) { return first(lane) + 16; }
@@ -88,17 +109,18 @@ template <int BYTES> struct HalfBytes {
 
 // scale * (q - 8), taken apart: codes; scale
 struct q4_0 : HalfBytes<0> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 1;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int block = number(w, row, step, lane);
-        const float scale = scale_of(w, block);
-        each(codes_of(w, block, lane), 0, lane, values,
-             [&](int code) { return scale * float(code - 8); });
+        of = Scales(scale_of(w, block));
+        each(codes_of(w, block, lane), 0, lane, values, [](int code) { return code_number(code, 8); });
     }
 };
 
 // scale * q + min, blocks of 20 bytes: scale, min, codes
 struct q4_1 : HalfBytes<20> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 0;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* at = block(w, row, step, lane);
         const float scale = half_at(at), minimum = half_at(at + 2);
         each(word_at(at + 4 + 4 * (lane % 4)), 0, lane, values,
@@ -108,17 +130,19 @@ struct q4_1 : HalfBytes<20> {
 
 // scale * (q - 16), blocks of 22 bytes: scale, 4 bytes of fifth bits, codes
 struct q5_0 : HalfBytes<22> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 1;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* at = block(w, row, step, lane);
-        const float scale = half_at(at);
+        of = Scales(half_at(at));
         each(four_bytes(at + 6 + 4 * (lane % 4)), four_bytes(at + 2), lane, values,
-             [&](int code) { return scale * float(code - 16); });
+             [](int code) { return code_number(code, 16); });
     }
 };
 
 // scale * q + min, blocks of 24 bytes: scale, min, 4 bytes of fifth bits, codes
 struct q5_1 : HalfBytes<24> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 0;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* at = block(w, row, step, lane);
         const float scale = half_at(at), minimum = half_at(at + 2);
         each(word_at(at + 8 + 4 * (lane % 4)), word_at(at + 4), lane, values,
@@ -128,38 +152,37 @@ struct q5_1 : HalfBytes<24> {
 
 // scale * table[q], taken apart: codes; scale
 struct iq4_nl : HalfBytes<0> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 1;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int block = number(w, row, step, lane);
-        const float scale = scale_of(w, block);
-        each(codes_of(w, block, lane), 0, lane, values,
-             [&](int code) { return scale * w.table[code]; });
+        of = Scales(scale_of(w, block));
+        each(codes_of(w, block, lane), 0, lane, values, [&](int code) { return w.table[code]; });
     }
 };
 
 // 2^(exponent - 128) * table[q], taken apart: codes; exponent
 struct mxfp4 : HalfBytes<0> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 1;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int block = number(w, row, step, lane);
         // Of the exponents the two smallest make a subnormal number.
         const int exponent = static_cast<const Byte*>(w.scales)[block];
-        const float scale =
-            __int_as_float(exponent < 2 ? (exponent + 1) << 21 : (exponent - 1) << 23);
-        each(codes_of(w, block, lane), 0, lane, values,
-             [&](int code) { return scale * w.table[code]; });
+        of = Scales(__int_as_float(exponent < 2 ? (exponent + 1) << 21 : (exponent - 1) << 23));
+        each(codes_of(w, block, lane), 0, lane, values, [&](int code) { return w.table[code]; });
     }
 };
 
 // (d (multiple - 32)) * table[q], blocks of 136 bytes for 256: d, 2 bytes with two high bits and 4 with
 // four low ones of the multiples of eight parts, codes, of which a part has 16 bytes as above
 struct iq4_xs : HalfBytes<0> {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 1;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* at = w.codes + (row * (w.columns / 256) + step) * 136;
         const int part = lane / 4;
         const unsigned head = word_at(at), low = word_at(at + 4);
         const int multiple = (low >> 4 * part & 15) | (head >> (16 + 2 * part) & 3) << 4;
-        const float scale = half_at(at) * float(multiple - 32);
-        each(word_at(at + 8 + 4 * lane), 0, lane, values,
-             [&](int code) { return scale * w.table[code]; });
+        of = Scales(half_at(at) * float(multiple - 32));
+        each(word_at(at + 8 + 4 * lane), 0, lane, values, [&](int code) { return w.table[code]; });
     }
 };
 
@@ -183,7 +206,8 @@ __device__ inline void scale_and_minimum(const uint4& head, int j, float& scale,
 // 32 bytes of fifth bits, and 128 bytes of codes, of which each 32 hold two sub-blocks of 32 weights.
 // The first 16 bytes are read by one load, which serves all lanes.
 template <int BYTES> struct AffineBlocks : Of256 {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 0;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* block = w.codes + (row * (w.columns / 256) + step) * BYTES;
         const uint4 head = *reinterpret_cast<const uint4*>(block);
         const unsigned codes = word_at(block + BYTES - 128 + 4 * lane);
@@ -215,7 +239,8 @@ __device__ inline int two_bits_of(unsigned codes, int lane, int part, int i) {
 // (d scale) q - (dmin minimum), blocks of 84 bytes: 16 bytes with the scale and the minimum of 16
 // weights in their halves, 64 bytes of codes, d, dmin
 struct q2_k : Of256 {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 0;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* block = w.codes + (row * (w.columns / 256) + step) * 84;
         const unsigned codes = word_at(block + 16 + two_bits_at(lane));
         const float d = half_at(block + 80), dmin = half_at(block + 82);
@@ -233,7 +258,8 @@ struct q2_k : Of256 {
 // (d (scale - 32)) (q - 4), blocks of 110 bytes: 32 bytes of third bits, of which bit j of byte i is
 // that of weight i + 32 j, 64 bytes of the other two, 12 with scales of 16 weights, d
 struct q3_k : Of256 {
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static constexpr int SCALES = 2;
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Byte* block = w.codes + (row * (w.columns / 256) + step) * 110;
         const unsigned third = four_bytes(block + 4 * (lane % 8));
         const unsigned codes = four_bytes(block + 32 + two_bits_at(lane));
@@ -243,11 +269,11 @@ struct q3_k : Of256 {
             const int j = 2 * (lane / 8) + part, s = 2 * j + lane % 8 / 4;
             const int low = block[96 + s % 8] >> (s / 8 * 4) & 15;
             const int high = block[104 + s % 4] >> (s / 4 * 2) & 3;
-            const float scale = d * float((low | high << 4) - 32);
+            of.four[part] = d * float((low | high << 4) - 32);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int code = two_bits_of(codes, lane, part, i) | (byte_of(third, i) >> j & 1) << 2;
-                values[4 * part + i] = scale * float(code - 4);
+                values[4 * part + i] = code_number(code, 4);
             }
         }
     }
@@ -256,9 +282,10 @@ struct q3_k : Of256 {
 // (d scale) (q - 32), taken apart: 128 bytes of low halves; 16 scales of signed bytes, d; 64 bytes of
 // high pairs of bits
 struct q6_k {
+    static constexpr int SCALES = 2;
     static __device__ int first(int lane) { return 128 * (lane / 16) + 4 * (lane % 16); }
     static __device__ int second(int lane) { return first(lane) + 64; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int block = row * (w.columns / 256) + step;
         const unsigned low = word_at(w.codes + block * 128 + 4 * lane);
         const unsigned high = word_at(w.zeros + block * 64 + 32 * (lane / 16) + 4 * (lane % 8));
@@ -267,12 +294,12 @@ struct q6_k {
 #pragma unroll
         for (int part = 0; part < 2; part++) {
             const int at = part ? second(lane) : first(lane);
-            const float scale = d * float(static_cast<signed char>(scales[at / 16]));
+            of.four[part] = d * float(static_cast<signed char>(scales[at / 16]));
             const int field = 4 * part + 2 * (lane % 16 / 8);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int code = (byte_of(low, i) >> 4 * part & 15) | (byte_of(high, i) >> field & 3) << 4;
-                values[4 * part + i] = scale * float(code - 32);
+                values[4 * part + i] = code_number(code, 32);
             }
         }
     }
@@ -280,10 +307,11 @@ struct q6_k {
 
 // scale * q, a scale for each row; rows of any length
 struct int8_channel {
+    static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
-        const float scale = static_cast<const float*>(w.scales)[row];
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
+        of = Scales(static_cast<const float*>(w.scales)[row]);
         const Int at = step * 256 + 8 * lane;
         const Byte* codes = w.codes + row * w.columns + at;
         unsigned long long eight = 0;
@@ -297,37 +325,39 @@ struct int8_channel {
         const unsigned words[2] = {unsigned(eight), unsigned(eight >> 32)};
 #pragma unroll
         for (int i = 0; i < 8; i++)
-            values[i] = scale * float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
+            values[i] = float(static_cast<signed char>(byte_of(words[i / 4], i % 4)));
     }
 };
 
 // scale * (q - zero), for each `group` of neighbours; weight 2 i in the low half of byte i
 struct int4_group {
+    static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         // Rows are of whole groups. One division by 32 bits serves all rows of a step; one by 64 for
         // each of them would take longer than all the rest.
         const int at = int(step) * 256 + 8 * lane, size = int(w.group);
         const Int group = row * (int(w.columns) / size) + at / size;
         const unsigned codes = word_at(w.codes + (row * w.columns + at) / 2);
-        const float scale = half_at(static_cast<const __half*>(w.scales) + group);
-        const float zero = float(w.zeros[group]);
+        of = Scales(half_at(static_cast<const __half*>(w.scales) + group));
+        const int zero = w.zeros[group];
 #pragma unroll
-        for (int i = 0; i < 8; i++) values[i] = scale * (float(codes >> 4 * i & 15) - zero);
+        for (int i = 0; i < 8; i++) values[i] = code_number(codes >> 4 * i & 15, zero);
     }
 };
 
 // absmax * table[q], an absmax for each 64; codes as int4_group's
 struct nf4 {
+    static constexpr int SCALES = 1;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, float (&values)[8], Scales& of) {
         const Int at = row * w.columns + step * 256 + 8 * lane;
         const unsigned codes = word_at(w.codes + at / 2);
-        const float largest = half_at(static_cast<const __half*>(w.scales) + at / 64);
+        of = Scales(half_at(static_cast<const __half*>(w.scales) + at / 64));
 #pragma unroll
-        for (int i = 0; i < 8; i++) values[i] = largest * w.table[codes >> 4 * i & 15];
+        for (int i = 0; i < 8; i++) values[i] = w.table[codes >> 4 * i & 15];
     }
 };
 
@@ -366,13 +396,24 @@ __device__ inline void load_eight(const T* row, Int at, Int columns, computed<T>
 
 // The numbers of a matrix that is not packed: `codes` points to those of T.
 template <class T> struct dense {
+    static constexpr int SCALES = 0;
     static __device__ int first(int lane) { return 8 * lane; }
     static __device__ int second(int lane) { return 8 * lane + 4; }
-    static __device__ void load(const Packed& w, Int row, Int step, int lane, computed<T> (&values)[8]) {
+    static __device__ void load(const Packed& w, Int row, Int step, int lane, computed<T> (&values)[8], Scales&) {
         const T* numbers = reinterpret_cast<const T*>(w.codes) + row * w.columns;
         load_eight(numbers, step * 256 + 8 * lane, w.columns, values);
     }
 };
+
+// The weights themselves.
+template <class FORMAT>
+__device__ void load_weights(const Packed& w, Int row, Int step, int lane, float (&values)[8]) {
+    Scales of;
+    FORMAT::load(w, row, step, lane, values, of);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (FORMAT::SCALES) values[i] *= of.four[i / 4];
+}
 
 // The type of the numbers that a format gives.
 template <class FORMAT> struct ValueOf { typedef float type; };

@@ -15,7 +15,7 @@ template <class FORMAT, class T> __device__ void unpack(Packed w, T* out) {
     const Int at[2] = {step * 256 + FORMAT::first(lane), step * 256 + FORMAT::second(lane)};
     if (at[0] >= w.columns) return;
     float values[8];
-    FORMAT::load(w, row, step, lane, values);
+    load_weights<FORMAT>(w, row, step, lane, values);
     out += row * w.columns;
 #pragma unroll
     for (int i = 0; i < 8; i++) {

@@ -50,7 +50,7 @@ __device__ void unpack_rows(const Packed& w, T* to, Int row, Int outputs, Int st
     for (int r = 0; r < 16; r++) {
         float values[8] = {};
         if (inside)  // past the last row the last one is read again
-            FORMAT::load(w, row + r < outputs ? row + r : outputs - 1, step, lane, values);
+            load_weights<FORMAT>(w, row + r < outputs ? row + r : outputs - 1, step, lane, values);
 #pragma unroll
         for (int part = 0; part < 2; part++) {
             const float* four = values + 4 * part;
