@@ -28,10 +28,11 @@ def save(obj: Any, f: Source) -> None:
     them is JSON in its header. A flat dict of tensors is written as such. The write is atomic: a
     crash or a full disk leaves an older file as it was. A tensor that occurs twice (tied weights)
     is stored once. As with PyTorch, values are stored, not graphs: tensors come back without
-    history.
+    history. Of a whole module, or another object with a `state_dict`, that is written, with a
+    warning: a file names no classes, but a run that ends with `save(model)` loses nothing.
 
     Raises:
-        TypeMismatch: `obj` holds something else (an object, a function): save its state_dict().
+        TypeMismatch: `obj` holds something else (an object, a function).
         CheckpointError: the disk is full or failing.
     """
     encoder = Encoder()

@@ -24,6 +24,7 @@ import numpy as np
 from gradient.dtypes import DType, dtype_of
 from gradient.errors import FileFormatError, TypeMismatch
 from gradient.io.arrays import to_numpy
+from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 
 #: Deeper nesting than this is a cycle, or an attack on the stack.
@@ -38,11 +39,12 @@ class Encoder:
         self._names: dict[int, str] = {}
 
     def encode(self, value: Any, path: str = "") -> Any:
-        """The JSON form of `value`; its tensors are named after their place, `a.b.0`.
+        """The JSON form of `value`; its tensors are named after their place, `a.b.0`. Of an object
+        with a `state_dict`, such as a module, it is that, with a warning.
 
         Raises:
             TypeMismatch: something in it is neither tensor, array, dict, list, tuple, str, bytes,
-                number, bool, None nor dtype; the message says where.
+                number, bool, None nor dtype, and has no state_dict; the message says where.
         """
         return self._encode(value, path, 0)
 
@@ -74,6 +76,13 @@ class Encoder:
                     for index, item in enumerate(value)
                 ]
                 return items if isinstance(value, list) else {"$tuple": items}
+        if callable(state_dict := getattr(value, "state_dict", None)):
+            warn_user(
+                f"save: {path or 'the value'} is a whole {type(value).__qualname__}; its "
+                "state_dict is saved, since files name no classes: make the object anew and give "
+                "it to load_state_dict()"
+            )
+            return self._encode(dict(state_dict()), path, depth + 1)
         raise TypeMismatch(
             f"cannot save {path or 'the value'}: a {type(value).__module__}."
             f"{type(value).__qualname__}. Tensors, arrays, dicts, lists, tuples, strings, bytes, "

@@ -484,6 +484,23 @@ def test_parameters_lose_their_history_not_their_values(tmp_path):
     assert not loaded.requires_grad
 
 
+def test_a_whole_module_is_saved_as_its_state_dict(tmp_path):
+    model = gradient.nn.Linear(2, 3)
+    optimizer = gradient.optim.SGD(model.parameters(), lr=0.5)
+    with pytest.warns(UserWarning, match="save: the value is a whole Linear; its state_dict"):
+        gradient.save(model, tmp_path / "model.pt")
+    with pytest.warns(UserWarning) as warned:
+        gradient.save({"run": [model, optimizer], "epoch": 3}, tmp_path / "run.pt")
+    assert [str(w.message).split(" is a")[0] for w in warned] == ["save: run.0", "save: run.1"]
+    assert all(w.filename == __file__ for w in warned)
+    run = gradient.load(tmp_path / "run.pt")
+    for state in (gradient.load(tmp_path / "model.pt"), run["run"][0]):
+        other = gradient.nn.Linear(2, 3)
+        other.load_state_dict(state)
+        assert other.weight.tolist() == model.weight.tolist()
+    assert run["run"][1]["param_groups"][0]["lr"] == 0.5 and run["epoch"] == 3
+
+
 def cycle():
     value = []
     value.append(value)

@@ -141,7 +141,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
             and first.size > 0
             and x.shape[1] == first.shape[axis]
             and all(w.dtype == first.dtype and w.shape == first.shape for w in weights)
-            and (has_format(first) if _is_packed(first) else first.dtype == x.dtype)
+            and (has_format(first) if isinstance(first, PackedArray) else first.dtype == x.dtype)
         )
 
 
