@@ -50,6 +50,18 @@ CORE = {
 """Files of the rungs below `nn` (docs/design.md) that compile next to nothing."""
 
 
+LONG = {
+    f"test_{subject}.py": order
+    for order, subject in enumerate(
+        (
+            *("overrides", "cuda_kernels", "bench", "cuda_compilation", "thread_pool", "cli"),
+            *("op_db", "module_db", "functional_parity", "training", "examples", "types"),
+        )
+    )
+}
+"""Files that take longest: they are begun first, so that processes end at about the same time."""
+
+
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
@@ -75,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # A process of tests that dies ends the run: xdist 3.8 hangs after it started another. (Not
         # among the options of pyproject.toml: a carried environment has pytest without xdist.)
         config.option.maxworkerrestart = "0"
+        config.option.loadscopereorder = False  # begins what has most tests first, not what is LONG
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell starts what it runs in the background; tests that send one to their programs
         # would wait for ever.
@@ -116,6 +129,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         closest = item.get_closest_marker
         if item.path.name in CORE and not (closest("slow") or closest("parity")):
             item.add_marker("core")
+    items.sort(key=lambda item: LONG.get(item.path.name, len(LONG)))
     missing = [module for module in PARITY_MODULES if not _installed(module)]
     if missing:
         skip = pytest.mark.skip(reason=f'{" and ".join(missing)} not installed (extra "parity")')
