@@ -336,7 +336,9 @@ def test_numbers_as_tuples() -> None:
 
 
 def test_summary_writer_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]
+    for name in {"tensorboard", *loaded}:
+        monkeypatch.setitem(sys.modules, name, None)
     from gradient.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
 
     with pytest.raises(ImportError, match="pip install tensorboard"):
