@@ -34,7 +34,7 @@ SPLITTING = 1.2
 """Of the time of a product of two panels, what it takes to split the numbers of one of them."""
 
 MANY_ROWS = 512
-"""Rows of x up to which `linear` has the bits of the kernel for few rows."""
+"""Rows of x up to which `linear` has the bits of the kernel for few rows, whatever is quicker."""
 
 ROUNDS = 3
 """The most blocks for each thread among which the best ones are looked for."""

@@ -1,8 +1,9 @@
 """`linear` by kernels that read a weight of 32 or 16 bits as it is stored, once.
 
 An output's bits do not depend on how many rows of x are computed together, as those of a BLAS
-library do (which takes more than MANY_ROWS in float32, where `gemm` has no kernel): so a text does
-not depend on the texts beside it, nor on the pieces in which it came.
+library do: so a text does not depend on the texts beside it, nor on the pieces in which it came. In
+float32 that is so up to `gemm.MANY_ROWS`: more go to BLAS where `gemm` has no kernel, and are split
+where the processor has AMX.
 """
 
 from __future__ import annotations
@@ -34,9 +35,6 @@ CHUNK_OF_TILES = 256
 
 FEW_ROWS = 12
 """Rows of x up to which no other kernel is as quick in float32."""
-
-MANY_ROWS = 512
-"""Rows of x beyond which BLAS is as quick in float32, for what `gemm` does not take."""
 
 PADDING = 16
 """Numbers after each row of x: rows a power of two apart would compete for the same few lines of
@@ -193,4 +191,4 @@ def takes(
 def _few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
     """Whether x has so few rows that the kernel pays in float32. The one for more has its bits."""
     rows = x.size // max(1, weight.shape[1])
-    return rows <= FEW_ROWS or (rows <= MANY_ROWS and not gemm.takes_linear(x, weight, bias))
+    return rows <= FEW_ROWS or (rows <= gemm.MANY_ROWS and not gemm.takes_linear(x, weight, bias))
