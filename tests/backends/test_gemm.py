@@ -250,6 +250,25 @@ def test_large_numbers_overflow_to_infinity(rng: Any) -> None:
     assert np.isfinite(be.matmul(near, near.T)).all()
 
 
+@pytest.mark.parametrize("size", [2.9e17, 5e18, 9.2e18, 1.8e19])
+def test_sums_that_stay_finite_in_order_are(size: float) -> None:
+    """Whatever numbers are added together: products of one sign stand at even places of k."""
+    a, b = np.full((40, 800), size, np.float32), np.full((800, 50), size, np.float32)
+    b[1::2] *= -1
+    got = be.matmul(a, b)
+    assert (np.abs(got) <= 802 * 2.0**-24 * 800 * size**2).all()
+
+
+def test_products_near_the_smallest_number(way: str, rng: Any) -> None:
+    """Of numbers that are split, six products of parts may be taken for zeros in each."""
+    a, b = draw(rng, 40, 300) * np.float32(1e-20), draw(rng, 300, 50) * np.float32(1e-17)
+    got = be.matmul(a, b)
+    terms = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    error = np.abs(got - a.astype(np.float64) @ b.astype(np.float64))
+    least = 2.0**-149 if way == "vectors" else 6 * 2.0**-126
+    assert (error <= 302 * (2.0**-24 * terms + least)).all()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_special_numbers_give_what_numpy_gives(layout: str, rng: Any) -> None:
     a, b = draw(rng, 45, 900), draw(rng, 900, 70)

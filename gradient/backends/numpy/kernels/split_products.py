@@ -8,9 +8,11 @@ the sum: the result is nearer the true one than that of float32 multiplications 
 Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019, section III).
 
-The parts are exact for numbers from 2^-103 to 2^63 and zeros. Rows of `a` and columns of `b` that
-have another number, an infinity or NaN are noticed when they are split, and what they give is
-computed by float32 vectors. Sums below 2^-126 are zeros.
+The parts are exact for numbers from 2^-103 on and zeros, and no sum of a part of k overflows where
+all numbers are below 2^58. Rows of `a` and columns of `b` that have another number, an infinity or
+NaN are noticed when they are split, and what they give is computed by float32 vectors. Products of
+parts and sums below 2^-126 are taken for zeros: so each product may lack six times as much, which
+is more than its rounding where it is below 2^-99.
 
 As in `gemm`, a block of the result packs what it reads of `b` for up to DEPTH of k: it stays in the
 second cache, and panels of 32 rows of `a` go past it. A panel is packed as
@@ -81,8 +83,10 @@ FEW = 4
 NEXT = 1 << ROWS
 """What a row's bit is multiplied by to be that of a row of the other half of a panel."""
 
-LEAST, MOST = 2.0**-103, 2.0**63
-"""Between these, the parts and their products are exact."""
+LEAST, MOST = 2.0**-103, 2.0**58
+"""Between these the parts are exact, and sums of up to DEPTH products finite in any order: those of
+a tile, in which 32 products are added at a time, could else be infinite, or two infinities' NaN,
+where those in the order of k are finite."""
 
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
