@@ -11,7 +11,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.backends import small_calls
-from gradient.backends.numpy import elementwise, kernels, threads
+from gradient.backends.numpy import elementwise, kernels, threads, workspace
 from gradient.ops import recurrent
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
@@ -249,6 +249,29 @@ def test_memory_between_kernels_is_that_of_all_calls() -> None:
             tasks.append(*given)
         threads.run_tasks(tasks)
         assert place.tobytes() == twice(*operands).tobytes()
+
+
+def test_what_a_method_holds_is_scratch_memory_that_begins_at_lines() -> None:
+    """In a plan too: NumPy's own arrays begin amid a line of the cache."""
+
+    def between(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        held = workspace.empty((WIDE,), np.float32)
+        threads.parallel_for(*elementwise.where_launch(condition, b, a, held))
+        return chosen(condition, held, b)
+
+    steps, operands, place = as_tasks(between)
+    scratch = [x for _, given in steps for x in given if isinstance(x, Scratch)]
+    assert len(scratch) == 2 and {x.end for x in scratch} == {4 * WIDE + workspace.ALIGNMENT}
+    assert all(x.offset % workspace.ALIGNMENT == 0 for x in scratch)
+    assert all(x.offset + 4 * WIDE <= x.end for x in scratch)
+    found, _ = with_scratch(steps)
+    for x in operands:
+        x[:] = np.random.default_rng(0).integers(0, 2, WIDE)
+    tasks = threads.Tasks()
+    for _, given in found:
+        tasks.append(*given)
+    threads.run_tasks(tasks)
+    assert place.tobytes() == between(*operands).tobytes()
 
 
 def test_a_view_of_other_type_goes_where_its_memory_does() -> None:

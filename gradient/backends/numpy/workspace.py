@@ -70,10 +70,11 @@ def empty(shape: Shape, dtype: Any) -> np.ndarray:
     workspace: Workspace | None = getattr(_here, "workspace", None)
     if workspace is not None:
         return workspace.empty(shape, dtype)
-    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    if nbytes < MANY_BYTES:
+    size, itemsize = math.prod(shape), np.dtype(dtype).itemsize
+    if size * itemsize < MANY_BYTES:
         return np.empty(shape, dtype)
-    block = np.empty(nbytes + ALIGNMENT, np.uint8)
+    # Of this type: that says what the memory holds to who looks for scratch memory (`plan`).
+    block = np.empty(size + ALIGNMENT // itemsize, dtype)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
 
 

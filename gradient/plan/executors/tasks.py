@@ -175,6 +175,10 @@ def _with_shared(
     offsets: dict[int, int] = {}
     end = 0
     shared = list(steps)
+    arguments_of: dict[int, list[np.ndarray]] = {}
+    for each in scratch:
+        x = _argument(seen, each)
+        arguments_of.setdefault(id(_owner(x)), []).append(x)
     for launch, number in sorted(scratch):
         x = _argument(seen, (launch, number))
         owner = _owner(x)
@@ -182,10 +186,20 @@ def _with_shared(
             offsets[id(owner)] = end
             end += -(-owner.nbytes // ALIGNMENT) * ALIGNMENT
         at = offsets[id(owner)] + x.ctypes.data - owner.ctypes.data
+        at += _room_before(owner, arguments_of[id(owner)])
         function, arguments = shared[launch]
         place = Scratch(at, x.shape, x.dtype, x.strides, offsets[id(owner)] + owner.nbytes)
         shared[launch] = function, (*arguments[:number], place, *arguments[number + 1 :])
     return shared
+
+
+def _room_before(owner: np.ndarray, arguments: list[np.ndarray]) -> int:
+    """How far from a line of the cache an owner's memory is to begin for its arguments to lie in
+    lines as they do now: 0 where they fill it, so that there is no room."""
+    room = owner.ctypes.data % ALIGNMENT
+    ends = (x.ctypes.data - owner.ctypes.data + x.nbytes for x in arguments if x.flags.forc)
+    stays = all(x.flags.forc for x in arguments) and room + max(ends) <= owner.nbytes
+    return room if stays else 0
 
 
 class _Seen(NamedTuple):
