@@ -3,8 +3,9 @@
 A float32 number is the sum of three bfloat16 numbers, its high, middle and low part: each holds 8
 of its 24 binary digits. Of the nine products of the parts of two numbers the six largest are
 computed. Each is exact, and what is left out is less than 2^-24 of the product, on average a fifth
-of the rounding of a float32 multiplication. The processor adds up 32 products before it rounds into
-the sum: the result is nearer the true one than that of float32 multiplications (Henry, Tang and
+of the rounding of a float32 multiplication. Of a step of 32 products the processor adds up the 16
+at even places, and the 16 at odd ones, before it adds both to the sum, which is so rounded less
+often: the result is nearer the true one than that of float32 multiplications (Henry, Tang and
 Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019, section III).
 
