@@ -297,6 +297,14 @@ def test_a_linear_of_many_rows_may_be_split(way: str, rng: Any, monkeypatch: Any
     assert (few.tobytes() == many.tobytes()) == (way == "vectors")
 
 
+def test_layouts_of_many_matrices_are_not_kept(rng: Any) -> None:
+    few, many = (draw(rng, n, 3, 4) for n in (gemm.MANY_MATRICES - 1, gemm.MANY_MATRICES))
+    for x, kept in ((few, 1), (many, 0)):
+        gemm._layout.cache_clear()
+        check(be.matmul(x, x.swapaxes(-1, -2)), x, x.swapaxes(-1, -2))
+        assert gemm._layout.cache_info().currsize == kept
+
+
 def test_what_the_kernel_does_not_take(rng: Any) -> None:
     a, b = draw(rng, 20, 30), draw(rng, 30, 40)
     assert gemm.takes(a, b)

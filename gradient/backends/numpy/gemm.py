@@ -36,6 +36,9 @@ SPLITTING = 1.2
 MANY_ROWS = 512
 """Rows of x up to which `linear` has the bits of the kernel for few rows, whatever is quicker."""
 
+MANY_MATRICES = 256
+"""Of a batch, from which what is known of its layout, 16 bytes for each, is not kept."""
+
 ROUNDS = 3
 """The most blocks for each thread among which the best ones are looked for."""
 
@@ -138,7 +141,8 @@ def _launch(
     a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool, upright: bool = False
 ) -> Any:
     workers = threads.get_num_threads()
-    layout = _layout(a.shape, a.strides, b.shape, b.strides, out.shape, chained, workers)
+    layout_of = _layout if math.prod(out.shape[:-2]) < MANY_MATRICES else _layout.__wrapped__
+    layout = layout_of(a.shape, a.strides, b.shape, b.strides, out.shape, chained, workers)
     split, blocks, places_of_a, places_of_b, sizes = layout
     bias = NO_BIAS if bias is None else kernels.contiguous(bias)
     if split:
