@@ -57,8 +57,9 @@ from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, 
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
+from gradient.backends.numpy.kernels.inexact_elements import multiply_vectors
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import add_product, fill, intrinsic, load, store
+from gradient.backends.numpy.kernels.vectors import add_product, intrinsic, load, store
 
 DEPTH = 768
 """The most of k in a part."""
@@ -303,30 +304,6 @@ def multiply(
     store_1(c, at + ROWS, row)
     store_2(c, below, row)
     store_3(c, below + ROWS, row)
-
-
-@ordered_subroutine
-def multiply_vectors(
-    a, at, row, column, rows, b, columns, count, inexact_rows, inexact_columns, c
-):  # fmt: skip
-    """The elements of c (32, 32) that have an inexact number in their row of `a` or column of `b`,
-    computed anew. b is as `pack_columns` gives it."""
-    width = PAIR // 2
-    line = np.empty(PAIR, np.float32)
-    for r in range(rows):
-        whole = inexact_rows >> r & 1
-        if not (whole or inexact_columns):
-            continue
-        left = right = fill(np.float32(0))
-        for p in range(count):
-            number = a[at + r * row + p * column]
-            left = add_product(left, number, load(b, p * PAIR))
-            right = add_product(right, number, load(b, p * PAIR + width))
-        store(line, 0, left)
-        store(line, width, right)
-        for j in range(columns):
-            if whole or inexact_columns >> j & 1:
-                c[r * PAIR + j] = line[j]
 
 
 @ordered_subroutine
