@@ -451,6 +451,7 @@ def test_large_results_begin_at_a_line_and_own_their_memory(size: int, dtype: st
     assert x.nbytes < memory.ALIGNED or x.ctypes.data % memory.LINE == 0
     backend: Any = gradient.ones(1).backend
     assert not backend.is_view(x) and backend.is_view(x[:1])
+    assert x.base is None or memoryview(x.base).nbytes == x.nbytes  # not what lies behind it
     x[...] = 3
     rest = x[1:]
     del x
