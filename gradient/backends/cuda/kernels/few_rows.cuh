@@ -34,6 +34,7 @@ __device__ inline const float* shared_table(const float* table) {
 template <class FORMAT, int BATCH, class T>
 __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs, int count) {
     typedef computed<T> A;
+    constexpr int SCALES = sizeof(A) == 8 ? 0 : FORMAT::SCALES;  // of float64, weights are float32's
     __shared__ A of_warp[WARPS][ROWS<BATCH>][BATCH];
     w.table = shared_table(w.table);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -46,8 +47,12 @@ __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs
         typename ValueOf<FORMAT>::type values[ROWS<BATCH>][8];
         Scales scales[ROWS<BATCH>];
 #pragma unroll
-        for (int r = 0; r < ROWS<BATCH>; r++)  // past the last row the last one is read again
+        for (int r = 0; r < ROWS<BATCH>; r++) {  // past the last row the last one is read again
             FORMAT::load(w, row + r < outputs ? row + r : outputs - 1, step, lane, values[r], scales[r]);
+            if constexpr (FORMAT::SCALES != SCALES)
+#pragma unroll
+                for (int i = 0; i < 8; i++) values[r][i] *= scales[r].four[i / 4];
+        }
 #pragma unroll
         for (int b = 0; b < BATCH; b++) {
             if (b >= count) break;
@@ -61,13 +66,13 @@ __device__ void product(const T* x, Packed w, const T* bias, T* out, Int outputs
             }
 #pragma unroll
             for (int r = 0; r < ROWS<BATCH>; r++) {
-                constexpr int TOGETHER = FORMAT::SCALES == 2 ? 4 : 8;
+                constexpr int TOGETHER = SCALES == 2 ? 4 : 8;
 #pragma unroll
                 for (int first = 0; first < 8; first += TOGETHER) {
-                    A sum = FORMAT::SCALES ? A(0) : sums[r][b];
+                    A sum = SCALES ? A(0) : sums[r][b];
 #pragma unroll
                     for (int i = first; i < first + TOGETHER; i++) sum += of_x[i] * A(values[r][i]);
-                    sums[r][b] = FORMAT::SCALES ? sums[r][b] + sum * A(scales[r].four[first / 4]) : sum;
+                    sums[r][b] = SCALES ? sums[r][b] + sum * A(scales[r].four[first / 4]) : sum;
                 }
             }
         }
