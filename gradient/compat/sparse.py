@@ -13,10 +13,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd.autocast import autocasts
 from gradient.autograd.foreign import Operand
 from gradient.autograd.variable import Variable
-from gradient.dtypes import DType, float32, float64, int64
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.dtypes import DType, bfloat16, float16, float32, float64, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import size_of
 from gradient.tensor.creation import zeros
@@ -96,6 +97,23 @@ class SparseTensor(Operand):
         if not self._coalesced:
             raise ArgumentError(f"{caller}: the tensor is not coalesced, call .coalesce() first")
         return kept
+
+    def __eq__(self, other: object) -> Any:
+        """Refused: Python's own answer would be whether the two are one object."""
+        if not isinstance(other, (SparseTensor, Variable, int, float, complex)):
+            return NotImplemented
+        raise DTypeError("eq: not defined for sparse tensors; compare what to_dense() gives")
+
+    __hash__ = Operand.__hash__
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            got = tuple(self.shape)
+            raise ArgumentError(sentence("bool", "a tensor of one element", got))
+        return bool(self.to_dense())
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
 
     def __repr__(self) -> str:
         return (
@@ -227,10 +245,7 @@ class SparseTensor(Operand):
             raise TypeMismatch(sentence("matmul", "a Tensor as other", type(other).__name__))
         dense: Any = other
         _fit(self.shape, dense.shape)
-        rows, columns = self._places
-        values = self._numbers if dense.ndim == 1 else self._numbers.unsqueeze(1)
-        parts = values * dense[columns]
-        return parts.new_zeros((self.shape[0], *dense.shape[1:])).index_add(0, rows, parts)
+        return _gathered(self._numbers, dense, self._places, self.shape[0])
 
     def __rmatmul__(self, other: Any) -> Tensor:
         if other.ndim not in (1, 2):
@@ -255,6 +270,19 @@ def _fit(left: Sequence[int], right: Sequence[int]) -> None:
     if len(left) != 2 or len(right) not in (1, 2) or left[1] != right[0]:
         got = f"{tuple(left)} and {tuple(right)}"
         raise ShapeError(sentence("matmul", "matrices (m, n) and (n, k)", got))
+
+
+@autocasts("lower_precision")
+def _gathered(values: Tensor, dense: Tensor, places: Tensor, m: int) -> Tensor:
+    """values (nnz,) at places (2, nnz), times dense (n,) or (n, k): (m,) or (m, k)."""
+    if values.dtype is not dense.dtype:
+        got = f"{values.dtype} and {dense.dtype}"
+        raise DTypeError(sentence("matmul", "factors of one dtype", got, "cast one with .to()"))
+    rows, columns = places
+    parts = (values if dense.ndim == 1 else values.unsqueeze(1)) * dense[columns]
+    dtype = float32 if parts.dtype in (bfloat16, float16) else parts.dtype  # in which to add up
+    out = parts.new_zeros((m, *dense.shape[1:]), dtype=dtype)
+    return out.index_add(0, rows, parts.to(dtype=dtype)).to(dtype=parts.dtype)
 
 
 def of_dense(dense: Tensor) -> SparseTensor:

@@ -75,7 +75,17 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t.tensor([[0, 1], [1, 0]]), t.tensor([3.0, 4.0]), t.Size([2, 2])
     ).to_dense(),
     "3-d": lambda t: t.sparse_coo_tensor([[0, 1], [1, 0], [2, 1]], [1.0, 2.0]).to_dense(),
+    "length": lambda t: len(matrix(t)),
+    "equal to None": lambda t: (matrix(t) == None, matrix(t) != None),  # noqa: E711
+    "bfloat16": lambda t: (
+        t.ones(1, 200).to_sparse().to(t.bfloat16) @ t.ones(200, 2, dtype=t.bfloat16)
+    ),
     # Errors
+    "equal": lambda t: matrix(t) == matrix(t),
+    "not equal": lambda t: matrix(t) != 1,
+    "truth": lambda t: bool(matrix(t)),
+    "a product with another dtype": lambda t: matrix(t) @ dense(t, 4, 2).double(),
+    "a product with integers": lambda t: dense(t, 2, 3).long() @ matrix(t),
     "indices of one not coalesced": lambda t: matrix(t).indices(),
     "values of one not coalesced": lambda t: matrix(t).values(),
     "shapes of a product": lambda t: matrix(t) @ dense(t, 3, 2),
@@ -97,6 +107,22 @@ def test_sparse_matrices_are_pytorchs(case: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert_alike(CASES[case])
+
+
+def test_autocast_has_products_in_16_bits() -> None:
+    def products(t: Any) -> Any:
+        weight = dense(t, 4, 2).requires_grad_()
+        with t.autocast("cpu", t.bfloat16):
+            first = matrix(t) @ weight
+            out = (
+                first,
+                matrix(t).coalesce() @ (weight @ dense(t, 2, 2)),
+                dense(t, 2, 3) @ matrix(t),
+            )
+        first.float().sum().backward()
+        return *out, weight.grad
+
+    assert_alike(products)
 
 
 def test_gradients_of_a_product() -> None:
