@@ -76,7 +76,8 @@ class Encoder:
                     for index, item in enumerate(value)
                 ]
                 return items if isinstance(value, list) else {"$tuple": items}
-        if callable(state_dict := getattr(value, "state_dict", None)):
+        state_dict = getattr(value, "state_dict", None)
+        if callable(state_dict) and not isinstance(value, type):
             warn_user(
                 f"save: {path or 'the value'} is a whole {type(value).__qualname__}; its "
                 "state_dict is saved, since files name no classes: make the object anew and give "

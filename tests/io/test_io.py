@@ -501,6 +501,11 @@ def test_a_whole_module_is_saved_as_its_state_dict(tmp_path):
     assert run["run"][1]["param_groups"][0]["lr"] == 0.5 and run["epoch"] == 3
 
 
+def test_a_class_of_modules_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="cannot save model: a builtins.type"):
+        gradient.save({"model": gradient.nn.Linear}, tmp_path / "model.pt")
+
+
 def cycle():
     value = []
     value.append(value)
