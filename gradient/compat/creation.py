@@ -188,10 +188,13 @@ def from_file(
         shared: write changes to the file, which is made, or made longer, if need be.
 
     Raises:
-        ArgumentError: the file holds fewer numbers, or a device or pinned memory is asked for.
+        ArgumentError: the file holds fewer numbers, `size` is negative, or a device or pinned
+            memory is asked for.
     """
     kind = get_default_dtype() if dtype is None else dtype_of(dtype)
     count = int_of("from_file", "size", size)
+    if count < 0:
+        raise ArgumentError(sentence("from_file", "a size of at least 0", count))
     if pin_memory or (device is not None and Device(device).type != "cpu"):
         got = "pinned memory" if pin_memory else str(device)
         raise ArgumentError(sentence("from_file", "the CPU's own memory", got))

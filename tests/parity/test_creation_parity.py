@@ -53,5 +53,7 @@ def test_a_file_is_mapped(package: Any, tmp_path: Path) -> None:
     assert package.from_file(str(path), size=2, dtype=package.int16).dtype == package.int16
     with pytest.raises((RuntimeError, ValueError)):
         package.from_file(str(path), size=100)
+    with pytest.raises(RuntimeError):
+        package.from_file(str(path), size=-1)
     with pytest.raises((RuntimeError, OSError)):
         package.from_file(str(tmp_path / "nowhere"), size=1)
