@@ -12,7 +12,7 @@ from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import on_device_of
-from gradient.dtypes import BY_NUMPY, dtype_of
+from gradient.dtypes import BY_NUMPY, dtype_of, uint8
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -125,6 +125,9 @@ class Interop(Arithmetic):
         """The address of the first element, on a GPU in its memory."""
         if hasattr(self.backend, "address"):
             return int(self.backend.address(parts_of(self.array)[0]))
+        if is_packed(self.array) and self.array.dtype.elementwise:
+            plain: Any = self
+            return int(plain.view(uint8).data_ptr())
         return int(self.numpy(force=True).ctypes.data)
 
     @overload

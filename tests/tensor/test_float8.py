@@ -323,6 +323,14 @@ def test_quantize_casts():
         gradient.from_numpy(np.zeros(2, ml_dtypes.float8_e4m3fn))
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_views_begin_where_their_elements_lie(kind):
+    x = gradient.arange(6.0).to(kind)
+    assert x.data_ptr() == x.view(gradient.uint8).data_ptr()
+    assert x[2:].data_ptr() == x.data_ptr() + 2
+    assert x.expand(3, 6).data_ptr() == x.data_ptr() and x.expand(3, 6).stride() == (0, 1)
+
+
 # The product --------------------------------------------------------------------------------------
 
 
