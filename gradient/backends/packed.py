@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from gradient.dtypes import PackedDType, float32
-from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
+from gradient.errors import DTypeError, IndexOutOfRange, ShapeError, sentence
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -242,7 +242,11 @@ class PackedArray:
         codes: Any = self._codes()
         dtype: Any = self.dtype
         if isinstance(other, PackedArray) and other.dtype is self.dtype:
-            return dtype.are_equal(codes, other.parts[0])
+            try:
+                return dtype.are_equal(codes, other.parts[0])
+            except ValueError:
+                got = f"{self.shape} and {other.shape}"
+                raise ShapeError(sentence("eq", "shapes that broadcast", got)) from None
         if not isinstance(other, (bool, int, float)):
             self._refuse()
         return dtype.are_equal(codes, dtype.code_of(other))

@@ -199,6 +199,8 @@ def test_equal_numbers(kind, device):
     assert gradient.equal(every[:1], every[128:129])  # 0 and -0
     with pytest.raises(DTypeError, match="eq: not defined for 8-bit floats"):
         _ = every == every.float()
+    with pytest.raises(ShapeError, match=r"eq: .* that broadcast, got \(2,\) and \(3,"):
+        _ = every[:2] == every[:3]
 
 
 def test_places_are_written(device):
