@@ -317,7 +317,7 @@ WORK = {
     "nelement", "numel", "positive", "register_hook", "share_memory_",
     "register_post_accumulate_grad_hook", "requires_grad_",
     "retain_grad", "resolve_conj", "resolve_neg", "select", "size", "to", "type",
-    "dense_dim", "is_distributed", "sparse_dim", "to_dense",
+    "conj_physical_", "dense_dim", "is_distributed", "sparse_dim", "to_dense",
 }  # fmt: skip
 
 
