@@ -15,6 +15,7 @@ from typing import Any
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.foreign import Operand
+from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable
 from gradient.dtypes import DType, bfloat16, float16, float32, float64, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -334,6 +335,12 @@ def sparse_coo_tensor(
 def mm(mat1: Any, mat2: Any) -> Any:
     """The product of two matrices, one of them sparse."""
     return mat1 @ mat2
+
+
+@forwarded
+def spmm(input: Any, mat2: Any) -> Any:
+    """`mm`, of old"""
+    return mm(input, mat2)
 
 
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:

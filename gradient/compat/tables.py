@@ -286,7 +286,7 @@ RENAMED = {
     "gradient.histogramdd": "gradient.compat.histograms.histogramdd",
     "gradient.poisson": "gradient.compat.sampling.poisson",
     "gradient.sparse_coo_tensor": "gradient.compat.sparse.sparse_coo_tensor",
-    "gradient.spmm": "gradient.compat.sparse.mm",
+    "gradient.spmm": "gradient.compat.sparse.spmm",
     "gradient.to_dlpack": "gradient.compat.dlpack.to_dlpack",
     "gradient.vander": "gradient.linalg.older.vander",
     **{f"gradient.nn.utils.{name}": f"gradient.compat.fusion.{name}" for name in FUSION},

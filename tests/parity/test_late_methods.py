@@ -143,8 +143,7 @@ def test_as_pytorch(name):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("to_sparse", "there are no sparse tensors"),
-        ("values", "there are no sparse tensors"),
+        ("values", "sparse tensors are those of sparse_coo_tensor"),
         ("untyped_storage", "there is no storage object"),
         ("q_scale", "gradient.quantization"),
         ("symeig", "linalg.eigh"),
