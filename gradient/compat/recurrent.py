@@ -14,7 +14,7 @@ from gradient.autograd.forwarding import forwarded
 from gradient.errors import ArgumentError, sentence
 from gradient.functional import linear
 from gradient.nn.packed_sequence import PackedSequence
-from gradient.nn.rnn import _GRU, _LSTM
+from gradient.nn.recurrent import _GRU, _LSTM
 from gradient.tensor import Tensor
 
 

@@ -292,7 +292,7 @@ RENAMED = {
     **{f"gradient.nn.utils.{name}": f"gradient.compat.fusion.{name}" for name in FUSION},
     "gradient.utils.swap_tensors": "gradient.compat.swapping.swap_tensors",
     "gradient.nn.RNNBase": "gradient.nn.rnn._Sequence",
-    "gradient.nn.RNNCellBase": "gradient.nn.rnn._Cell",
+    "gradient.nn.RNNCellBase": "gradient.nn.rnn_cells._Cell",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
     "gradient.nn.utils.clip_grad_value": "gradient.nn.utils.clip_grad_value_",
     "gradient.special.modified_bessel_i0": "gradient.special.i0",

@@ -30,6 +30,7 @@ from gradient.nn.padding import *
 from gradient.nn.parameter import *
 from gradient.nn.pooling import *
 from gradient.nn.rnn import *
+from gradient.nn.rnn_cells import *
 from gradient.nn.transformer import *
 from gradient.nn.vision import *
 

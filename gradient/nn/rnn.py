@@ -1,122 +1,25 @@
-"""RNN, LSTM and GRU, over whole sequences and as cells for one step.
-
-A step takes the gates' share from the input (computed for all times in one product), their share
-from the hidden state, and the state, a tuple whose first entry is the hidden state h.
-"""
+"""RNN, LSTM and GRU over whole sequences."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar, cast, overload
+from typing import overload
 
 from gradient import functional as F
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
-from gradient.nn import init
-from gradient.nn.module import Module
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.nn.packed_sequence import PackedSequence, equal_steps
-from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
+from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, State, _Recurrent
 from gradient.ops.recurrent import gru, lstm, rnn
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
-from gradient.tensor.creation import empty, zeros
+from gradient.tensor.creation import zeros
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
-
-State = tuple[Tensor, ...]
-#: A state as users give and get it: h, or of an LSTM (h, c).
-Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])
-
-
-class _Recurrent(Module, Generic[Given]):
-    """What sequences and cells share: weights for `gates` times the hidden size, and their init."""
-
-    gates: int
-    states = 1
-    hidden_size: int
-    output_size: int  # of h: hidden_size, unless an LSTM projects it
-
-    def _add_weights(
-        self, suffix: str, input_size: int, bias: bool, device: DeviceLike, dtype: DType | None
-    ) -> None:
-        rows = self.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, input_size),
-            "weight_hh": (rows, self.output_size),
-            "bias_ih": (rows,),
-            "bias_hh": (rows,),
-        }
-        if self.output_size != self.hidden_size:
-            shapes["weight_hr"] = (self.output_size, self.hidden_size)
-        for name, shape in shapes.items():
-            present = bias or not name.startswith("bias")
-            value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
-            self.register_parameter(name + suffix, value)
-
-    def _weights(self, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, name + suffix) for name in names)
-        return weight_ih, weight_hh, bias_ih, bias_hh
-
-    def reset_parameters(self) -> None:
-        """All parameters uniform within `1 / sqrt(hidden_size)` of 0."""
-        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
-        for parameter in self.parameters():
-            init.uniform_(parameter, -bound, bound)
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        raise NotImplementedError
-
-    def _as_state(self, hx: Given) -> State:
-        """The state that was given: a tensor, of an LSTM two."""
-        name = type(self).__name__
-        if self.states > 1 and not (isinstance(hx, (tuple, list)) and len(hx) == self.states):
-            raise TypeMismatch(sentence(name, "a tuple (h, c) as hx", type(hx).__name__))
-        state = cast(State, tuple(hx) if self.states > 1 else (hx,))
-        for part in state:
-            if not isinstance(part, Tensor):
-                raise TypeMismatch(sentence(name, "a Tensor as hx", type(part).__name__))
-        return state
-
-    def _as_given(self, state: State) -> Given:
-        return cast(Given, state if self.states > 1 else state[0])
-
-
-class _RNN(_Recurrent[Tensor]):
-    gates = 1
-    _activations: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {"tanh": F.tanh, "relu": F.relu}
-
-    def _choose(self, nonlinearity: str) -> None:
-        if nonlinearity not in self._activations:
-            raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
-        self.nonlinearity = nonlinearity
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return (self._activations[self.nonlinearity](from_input + from_hidden),)
-
-
-class _LSTM(_Recurrent[tuple[Tensor, Tensor]]):
-    gates, states = 4, 2
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        i, f, g, o = (from_input + from_hidden).chunk(4, -1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
-
-
-class _GRU(_Recurrent[Tensor]):
-    gates = 3
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        (xr, xz, xn), (hr, hz, hn) = from_input.chunk(3, -1), from_hidden.chunk(3, -1)
-        z = (xz + hz).sigmoid()
-        n = (xn + (xr + hr).sigmoid() * hn).tanh()
-        return ((1 - z) * n + z * state[0],)
+__all__ = ["GRU", "LSTM", "RNN"]
 
 
 def _sum(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
@@ -384,72 +287,3 @@ class GRU(_GRU, _Sequence[Tensor]):
         if states.dtype is not state[0].dtype and states.device.type == "cpu":
             states = states.to(state[0].dtype)
         return states[1:], (states[-1],)
-
-
-class _Cell(_Recurrent[Given]):
-    """One step, from (N, input_size) or (input_size,)."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: DeviceLike = None,
-        dtype: DType | None = None,
-    ) -> None:
-        super().__init__()
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        self.output_size = hidden_size
-        self._add_weights("", input_size, bias, device, dtype)
-        self.reset_parameters()
-
-    def forward(self, input: Tensor, hx: Given | None = None) -> Given:
-        """The next state (h, or (h, c)), from `hx`, zeros unless given."""
-        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ShapeError(
-                f"{type(self).__name__}: expected an input (N, {self.input_size}) or "
-                f"({self.input_size},), got {tuple(input.shape)}"
-            )
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
-        if hx is None:
-            shape = (*input.shape[:-1], self.hidden_size)
-            state = (zeros(shape, dtype=input.dtype, device=input.device),) * self.states
-        else:
-            state = self._as_state(hx)
-            wanted = (*input.shape[:-1], self.hidden_size)
-            for part in state:
-                if tuple(part.shape) != wanted:
-                    got = tuple(part.shape)
-                    raise ShapeError(sentence(type(self).__name__, f"a state of {wanted}", got))
-        from_hidden = F.linear(state[0], weight_hh, bias_hh)
-        return self._as_given(self._step(F.linear(input, weight_ih, bias_ih), from_hidden, state))
-
-    def extra_repr(self) -> str:
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed(self, bias=True)])
-
-
-class RNNCell(_RNN, _Cell[Tensor]):
-    """One step of `RNN`."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: DeviceLike = None,
-        dtype: DType | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
-        self._choose(nonlinearity)
-
-    def extra_repr(self) -> str:
-        return ", ".join([super().extra_repr(), *changed(self, nonlinearity="tanh")])
-
-
-class LSTMCell(_LSTM, _Cell[tuple[Tensor, Tensor]]):
-    """One step of `LSTM`."""
-
-
-class GRUCell(_GRU, _Cell[Tensor]):
-    """One step of `GRU`."""
