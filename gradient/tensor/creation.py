@@ -67,7 +67,9 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
 
 def _kind(dtype: DTypeLike | None) -> Any:
     """What arrays are made of: NumPy's dtype, or an 8-bit float's own."""
-    found = get_default_dtype() if dtype is None else dtype_of(dtype)
+    if dtype is None:
+        return get_default_dtype().numpy
+    found = dtype_of(dtype)
     return found if isinstance(found, Float8) else found.numpy
 
 
