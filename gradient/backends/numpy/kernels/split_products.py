@@ -232,6 +232,28 @@ def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, ine
 
 
 @ordered_subroutine
+def multiply_rows(a, at):
+    """Add the products of two tiles of rows with the columns that are in registers."""
+    load_4(a, at, STEP)
+    bfloat16_46()
+    bfloat16_47()
+    load_5(a, at + TILE, STEP)
+    bfloat16_56()
+    bfloat16_57()
+
+
+@ordered_subroutine
+def multiply_columns(b, at):
+    """Add the products of the rows that are in registers with two tiles of columns."""
+    load_6(b, at, STEP)
+    bfloat16_46()
+    bfloat16_56()
+    load_7(b, at + TILE, STEP)
+    bfloat16_47()
+    bfloat16_57()
+
+
+@ordered_subroutine
 def multiply(
     a, a_at, b, b_at, steps, c, at, row, next_a, a_apart, a_step, next_c, c_apart
 ):  # fmt: skip
@@ -266,40 +288,15 @@ def multiply(
         bfloat16_56()
         bfloat16_57()
         # middle x high
-        load_4(a, a_middle, STEP)
-        bfloat16_46()
-        bfloat16_47()
-        load_5(a, a_middle + TILE, STEP)
-        bfloat16_56()
-        bfloat16_57()
+        multiply_rows(a, a_middle)
         # middle x middle
-        load_6(b, b_middle, STEP)
-        bfloat16_46()
-        bfloat16_56()
-        load_7(b, b_middle + TILE, STEP)
-        bfloat16_47()
-        bfloat16_57()
+        multiply_columns(b, b_middle)
         # high x middle
-        load_4(a, a_high, STEP)
-        bfloat16_46()
-        bfloat16_47()
-        load_5(a, a_high + TILE, STEP)
-        bfloat16_56()
-        bfloat16_57()
+        multiply_rows(a, a_high)
         # high x low
-        load_6(b, b_low, STEP)
-        bfloat16_46()
-        bfloat16_56()
-        load_7(b, b_low + TILE, STEP)
-        bfloat16_47()
-        bfloat16_57()
+        multiply_columns(b, b_low)
         # high x high
-        load_6(b, b_high, STEP)
-        bfloat16_46()
-        bfloat16_56()
-        load_7(b, b_high + TILE, STEP)
-        bfloat16_47()
-        bfloat16_57()
+        multiply_columns(b, b_high)
     store_0(c, at, row)
     store_1(c, at + ROWS, row)
     store_2(c, below, row)
