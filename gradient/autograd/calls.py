@@ -15,6 +15,7 @@ from gradient.autograd.explain import explain
 from gradient.autograd.foreign import by_operand, reflected
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
@@ -55,7 +56,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 else:
                     y = function(backend, array, **options)
             except Exception as error:
-                raise explain(made, (input,), error) from error
+                y = moved(made, (input,), options, error)
             if has_extras:
                 y, extras = y
             parent = input.node
@@ -112,7 +113,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 else function(backend, array)
             )
         except Exception as error:
-            raise explain(made, (input,), error) from error
+            y = moved(made, (input,), {}, error)
         out = new_variable(TensorType.cls)
         out.array = y
         out.backend = backend
@@ -265,7 +266,7 @@ def of_n(made: Op) -> Callable[..., Any]:
             else:
                 y = function(backend, *arrays, **options)
         except Exception as error:
-            raise explain(made, inputs, error) from error
+            y = moved(made, inputs, options, error)
         extras = None
         if has_extras:
             y, extras = y

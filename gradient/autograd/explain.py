@@ -48,7 +48,7 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
     name, tensors = op.public_name, [t for t in inputs if isinstance(t, Variable)]
     for at, value in enumerate(inputs):
         packed = isinstance(value, Variable) and isinstance(value.array.dtype, PackedDType)
-        if packed and value.array.dtype.elementwise and isinstance(error, ShapeError):
+        if packed and value.array.dtype.elementwise and (op.moves or isinstance(error, ShapeError)):
             break  # of 8-bit floats, which the op takes where shapes fit
         if packed and op.packed != (op.inputs[at] if at < len(op.inputs) else op.varargs):
             return packed_refused(name, value.array)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
@@ -61,6 +61,7 @@ class Op:
         *,
         public_name: str | None = None,
         packed: str | None = None,
+        moves: Literal["codes", "parts"] | None = None,
         scalars_in_float32: bool = False,
         keeps_sign: str | None = None,
         takes_complex: bool = False,
@@ -74,7 +75,8 @@ class Op:
         self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
         self.public_name = public_name or self.name
-        self.packed, self.scalars_in_float32 = packed, scalars_in_float32
+        self.packed, self.moves = packed, moves
+        self.scalars_in_float32 = scalars_in_float32
         self.keeps_sign = keeps_sign
         self.operator = operator
         self.checked_kinds = CHECKED_KINDS.get(promotion, "") + "c" * (not takes_complex)
@@ -311,6 +313,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
 
         public_name         under which users know it, where that is another
         packed              the input that may be a packed tensor
+        moves               elements, without changing them: "codes" of 8-bit floats likewise, or
+                            the "parts" of any packed tensor, each by itself
         scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
                             type): rounded to 16 bits first, 1e6 would be infinite in float16
         keeps_sign          the input whose negative numbers unsigned integers do not wrap round:

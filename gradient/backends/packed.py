@@ -93,7 +93,7 @@ class PackedArray:
 
     It has the `shape` and `dtype` of an array and none of its operators: what computes with it asks
     for its values (`backend.unpack`) or knows its layout (`backend.quantized_matmul`). Where
-    elements share no blocks (8-bit floats) it has an array's views.
+    elements share no blocks (8-bit floats), `Op.moves` says which ops run on the codes.
 
     dtype     the `PackedDType`
     shape     of the tensor, in weights
@@ -159,21 +159,8 @@ class PackedArray:
     def strides(self) -> tuple[int, ...]:
         return self._codes().strides
 
-    def reshape(self, shape: tuple[int, ...]) -> PackedArray:
-        return self._of_codes(self._codes().reshape(shape))
-
-    def transpose(self, axes: tuple[int, ...]) -> PackedArray:
-        return self._of_codes(self._codes().transpose(axes))
-
-    def __getitem__(self, index: Any) -> PackedArray:
-        return self._of_codes(self._codes()[index])
-
     def _codes(self) -> Any:
         return self.parts[0] if self.dtype.elementwise else self._refuse()
-
-    def _of_codes(self, codes: Any) -> PackedArray:
-        codes = np.array(codes) if isinstance(codes, np.generic) else codes
-        return PackedArray(self.dtype, codes.shape, (codes,), self.float_dtype)
 
     def map(self, function: Callable[[Any], Any]) -> PackedArray:
         """The same values in other arrays: `function` of each part."""

@@ -256,13 +256,13 @@ def astype(be: Backend[Array], x: Array, /, *, dtype: np.dtype) -> Array:
     return be.astype(x, dtype)
 
 
-@op(lambda g: g, takes_complex=True)
+@op(lambda g: g, moves="parts", takes_complex=True)
 def clone(be: Backend[Array], x: Array, /) -> Array:
     """A copy with the order of x's dimensions in memory."""
     return be.clone(x)
 
 
-@op(lambda g: g, takes_complex=True)
+@op(lambda g: g, moves="parts", takes_complex=True)
 def contiguous(be: Backend[Array], x: Array, /) -> Array:
     """A copy in row-major order."""
     return be.copy(x)

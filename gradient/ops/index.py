@@ -11,6 +11,7 @@ from gradient.backends import Array, Backend
 @op(
     lambda g, be, x_shape, index: be.place(g, x_shape, index),
     public_name="index",
+    moves="codes",
     takes_complex=True,
 )
 def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:

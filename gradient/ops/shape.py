@@ -14,13 +14,13 @@ Indices = list[tuple[Any, ...]]
 """Those of several views."""
 
 
-@op(lambda g, be, x_shape: be.reshape(g, x_shape), takes_complex=True)
+@op(lambda g, be, x_shape: be.reshape(g, x_shape), moves="codes", takes_complex=True)
 def reshape(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape; a view where memory allows."""
     return be.reshape(x, shape)
 
 
-@op(lambda g, be, axes: be.permute(g, inverse(axes)), takes_complex=True)
+@op(lambda g, be, axes: be.permute(g, inverse(axes)), moves="codes", takes_complex=True)
 def permute(be: Backend[Array], x: Array, /, axes: tuple[int, ...]) -> Array:
     """Axes in another order; a view."""
     return be.permute(x, axes)
@@ -31,7 +31,7 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-@op(lambda g: g, public_name="expand", takes_complex=True)
+@op(lambda g: g, public_name="expand", moves="codes", takes_complex=True)
 def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     """Repeated along new or single axes; a view."""
     return be.broadcast_to(x, shape)
@@ -41,6 +41,7 @@ def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Arr
     lambda g, be, shapes, axis: pieces(be, g, [s[axis] for s in shapes], axis),
     public_name="cat",
     expected_shapes="tensors of one shape but for the dimension that they are joined along",
+    moves="codes",
     takes_complex=True,
 )
 def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
@@ -51,6 +52,7 @@ def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
 @op(
     lambda g, be, shapes, axis: slices(be, g, len(shapes), axis),
     expected_shapes="tensors of one shape",
+    moves="codes",
     takes_complex=True,
 )
 def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
@@ -58,7 +60,7 @@ def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
     return be.stack(list(arrays), axis)
 
 
-@op(lambda g, be, axis: be.stack(g, axis), takes_complex=True)
+@op(lambda g, be, axis: be.stack(g, axis), moves="codes", takes_complex=True)
 def unbind(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
     """The slices along `axis`, without it, at their indices (`slice_indices`): views."""
     return [be.getitem(x, at) for at in indices]
@@ -74,7 +76,7 @@ def slice_indices(count: int, axis: int) -> Indices:
     return [(*before, i, Ellipsis) for i in range(count)]
 
 
-@op(lambda g, be, axis: be.concatenate(g, axis), takes_complex=True)
+@op(lambda g, be, axis: be.concatenate(g, axis), moves="codes", takes_complex=True)
 def split(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
     """Consecutive pieces along `axis`, at their indices (`piece_indices`): views."""
     return [be.getitem(x, at) for at in indices]

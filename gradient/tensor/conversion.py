@@ -129,14 +129,10 @@ class Conversion(Arithmetic):
         """The tensor itself, or a copy in row-major order."""
         if self.is_contiguous():
             return cast("Tensor", self)
-        if is_packed(self.array):
-            return wrap(map_parts(self.backend.copy, self.array), self.backend)
         return elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:
         """A copy, in the graph."""
-        if is_packed(self.array):
-            return wrap(map_parts(self.backend.clone, self.array), self.backend)
         return elementwise.clone(self)
 
     def share_memory_(self) -> Tensor:

@@ -58,36 +58,6 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
     return out
 
 
-def joined_float8(op: str, tensors: list[Tensor], join: Any) -> Tensor:
-    """Tensors of one dtype, of 8-bit floats, joined: `join` takes their codes."""
-    first: Any = tensors[0].array
-    if not first.dtype.elementwise:
-        raise packed_refused(op, first)
-    for each in tensors:
-        if each.dtype is not first.dtype:
-            raise DTypeError(sentence(op, f"tensors of {first.dtype} alone", each.dtype))
-    return _of_codes(join([view_as_bits(each, uint8) for each in tensors]), first.dtype)
-
-
-def expanded_float8(tensor: Variable, size: tuple[int, ...]) -> Tensor:
-    """`tensor.expand(size)`, a view."""
-    out = moved_float8("expand", tensor, lambda codes: codes.expand(size))
-    out.view_info = (tensor, None, {})
-    return out
-
-
-def moved_float8(op: str, tensor: Variable, move: Any) -> Tensor:
-    """A tensor of 8-bit floats after `move`, which takes the codes."""
-    array: Any = tensor.array
-    if not array.dtype.elementwise:
-        raise packed_refused(op, array)
-    return _of_codes(move(view_as_bits(tensor, uint8)), array.dtype)
-
-
-def _of_codes(codes: Tensor, dtype: Float8) -> Tensor:
-    return wrap(PackedArray(dtype, tuple(codes.array.shape), (codes.array,)), codes.backend)
-
-
 def assign_float8(tensor: Variable, key: Any, value: Any, cast: bool) -> None:
     """`tensor[key] = value`; a tensor of another dtype is cast to its own, if it is to be."""
     dtype: Any = tensor.dtype

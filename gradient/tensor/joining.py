@@ -13,12 +13,10 @@ from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import TensorType, Variable, wrap
-from gradient.backends.packed import is_packed
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
-from gradient.tensor.float8 import joined_float8
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -68,8 +66,6 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
-    if is_packed(tensors[0].array):
-        return joined_float8("cat", tensors, lambda codes: cat(codes, dim))
     shapes = [t.array.shape for t in tensors]
     if (0,) in shapes and any(len(size) != 1 for size in shapes):
         # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
@@ -85,8 +81,6 @@ concat = concatenate = cat
 def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
-    if is_packed(tensors[0].array):
-        return joined_float8("stack", tensors, lambda codes: stack(codes, dim))
     shapes = [t.array.shape for t in tensors]
     first = shapes[0]
     axis = axis_of(dim, len(first) + 1)

@@ -218,10 +218,6 @@ class Shaping(Arithmetic):
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
         asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size, sizes)
-        if is_packed(self.array):
-            from gradient.tensor.float8 import expanded_float8
-
-            return expanded_float8(self, asked)
         return view(self, shape.broadcast_to, _expanded(self.array.shape, asked))
 
     broadcast_to = expand
@@ -235,10 +231,6 @@ class Shaping(Arithmetic):
         times = size_of(
             sizes if repeats is None else (tuple_argument("repeat", "repeats", repeats, sizes),)
         )
-        if is_packed(self.array):
-            from gradient.tensor.float8 import moved_float8
-
-            return moved_float8("repeat", self, lambda codes: codes.repeat(times))
         own = self.array.shape
         if len(times) < len(own):
             raise ShapeError(

@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from gradient.autograd.explain import explain
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
@@ -48,7 +48,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
             base.array = array = backend.writable(array)
         shown = made.function(backend, array, value)
     except Exception as error:
-        raise explain(made, (base,), error) from error
+        shown = moved(made, (base,), {made.options[0]: value}, error)
     out = new_variable(TensorType.cls)
     out.array = shown
     out.backend = backend
@@ -108,7 +108,7 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ..
     try:
         shown = made.function(backend, array, indices=indices, axis=axis)
     except Exception as error:
-        raise explain(made, (base,), error) from error
+        shown = moved(made, (base,), {"indices": indices, "axis": axis}, error)
     node = None
     if parent is not None and grad:
         options = {"indices": indices, "axis": axis}

@@ -18,6 +18,7 @@ from gradient.backends.packed import PackedArray
 from gradient.errors import BackendError, DeviceError
 from support import fake_cublas
 from support.agreement import EPS
+from support.backend_table import transpose
 from support.cuda_emulation import EmulatedRuntime
 
 pytestmark = [
@@ -247,7 +248,7 @@ FLOAT8: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", FLOAT8)
 def test_8_bit_floats_are_multiplied_as_they_are(name: str, fast: bool, be: CudaBackend) -> None:
     left, right, scales, bias, result, epilogue = FLOAT8[name]
-    a, b = float8(5, 48, left), float8(32, 48, right).transpose((1, 0))
+    a, b = float8(5, 48, left), transpose(float8(32, 48, right))
     added = None if bias is None else drawn(32, dtype=bias)
     dtype = gradient.dtypes.dtype_of(result).numpy
     be.unpack = None  # type: ignore[method-assign,assignment]
@@ -263,7 +264,7 @@ def test_8_bit_floats_are_multiplied_as_they_are(name: str, fast: bool, be: Cuda
 
 @pytest.mark.parametrize("copied", [0, 1, 2])
 def test_8_bit_floats_that_lie_otherwise_are_copied(copied: int, be: CudaBackend) -> None:
-    a, b = float8(5, 48), float8(32, 48).transpose((1, 0))
+    a, b = float8(5, 48), transpose(float8(32, 48))
     if copied:
         b = PackedArray(b.dtype, b.shape, (np.ascontiguousarray(b.parts[0]),))
     if copied > 1:
@@ -291,7 +292,7 @@ def test_other_products_of_8_bit_floats_are_the_defaults(why: str, be: CudaBacke
     be.runtime.has_float8_products = why != "older"
     be.runtime.cublas.has_epilogues = why != "refused"
     dtype = np.dtype(np.float64 if why == "double" else np.float32)
-    a, b = float8(m, k, kind), float8(n, k, kind).transpose((1, 0))
+    a, b = float8(m, k, kind), transpose(float8(n, k, kind))
     got = be.scaled_matmul(a, b, *ONE_NUMBER, None, dtype)
     assert got.dtype == dtype and WITH_BIAS not in products(be)
     expected = be.unpack(a) @ be.unpack(b) * np.float32(1.5)

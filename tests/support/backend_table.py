@@ -739,6 +739,11 @@ def float8(a: Draw, kind: str, rows: int, columns: int) -> PackedArray:
     return PackedArray(dtype, values.shape, (values.view(np.uint8),))
 
 
+def transpose(x: PackedArray) -> PackedArray:
+    """A matrix of 8-bit floats, transposed: a view."""
+    return PackedArray(x.dtype, x.shape[::-1], (x.parts[0].T,))
+
+
 def scaled_product(
     k: int, n: int, kinds: tuple[str, str] = ("e4m3fn", "e4m3fn"), by_rows: bool = False,
     bias: bool = True, transposed: bool = True,
@@ -749,7 +754,7 @@ def scaled_product(
         shapes = ((a.rows, 1), (1, n)) if by_rows else ((), ())
         scales = [np.asarray(np.abs(a(*shape)), np.float32) for shape in shapes]
         return (
-            left, right.transpose((1, 0)) if transposed else right, *scales,
+            left, transpose(right) if transposed else right, *scales,
             a(n) if bias else None, a.dtype,
         )  # fmt: skip
 

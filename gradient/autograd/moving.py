@@ -1,0 +1,47 @@
+"""Ops that move elements, of packed tensors: they run on the arrays that hold these.
+
+No array library knows packed arrays, so a call with them fails. Only then is it asked whether the
+op says (`moves`) that it works on their parts: other calls pay nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.explain import explain
+from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray, is_packed
+from gradient.backends.placement import on_device_of
+from gradient.errors import DTypeError, sentence
+
+
+def moved(op: Any, inputs: tuple[Any, ...], options: dict[str, Any], error: Exception) -> Any:
+    """The result of an op that failed by `error` as its inputs are packed; else raises the error
+    that says why it failed."""
+    arrays = [each.array for each in inputs if isinstance(each, Variable)]
+    first = arrays[0] if arrays else None
+    if op.moves is None or first is None or not is_packed(first):
+        raise explain(op, inputs, error) from error
+    backend = inputs[0].backend
+
+    def run(*parts: Any) -> Any:
+        return on_device_of(backend, op.function, *parts, **options)
+
+    try:
+        if op.moves == "parts":
+            return first.map(run)
+        if not first.dtype.elementwise:
+            raise error
+        for array in arrays:
+            if array.dtype is not first.dtype:
+                expected = f"tensors of {first.dtype} alone"
+                raise DTypeError(sentence(op.public_name, expected, array.dtype))
+        out = run(*(array.parts[0] for array in arrays))
+    except Exception as again:
+        raise explain(op, inputs, again) from again
+
+    def packed(codes: Any) -> PackedArray:
+        codes = backend.writable(codes)
+        return PackedArray(first.dtype, tuple(codes.shape), (codes,), first.float_dtype)
+
+    return [packed(each) for each in out] if type(out) is list else packed(out)
