@@ -11,8 +11,7 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.out_argument import creation_op, creation_op_like
 from gradient.autograd.variable import wrap
-from gradient.backends.packed import PackedArray
-from gradient.dtypes import dtype_of, float64, get_default_dtype, int64, uint8
+from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
 from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
@@ -26,7 +25,7 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.device import default_device
-from gradient.tensor.packed import refuse
+from gradient.tensor.float8 import Codes, maker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,37 +64,12 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     return out
 
 
-def _kind(dtype: DTypeLike | None) -> Any:
-    """What arrays are made of: NumPy's dtype, or an 8-bit float's own."""
+def _maker(backend: Any, dtype: DTypeLike | None) -> tuple[Any, Any]:
+    """Who makes arrays of a dtype, the backend or `Codes`, and what they are made of."""
     if dtype is None:
-        return get_default_dtype().numpy
+        return backend, get_default_dtype().numpy
     found = dtype_of(dtype)
-    return found if isinstance(found, Float8) else found.numpy
-
-
-def _float8(backend: Any, shape: tuple[int, ...], number: float, dtype: Float8) -> PackedArray:
-    codes = backend.full(shape, dtype.code_of(number), uint8.numpy)
-    return PackedArray(dtype, shape, (codes,))
-
-
-def _empty(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
-    plain = type(kind) is not Float8
-    return backend.empty(shape, kind) if plain else _float8(backend, shape, 0.0, kind)
-
-
-def _zeros(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
-    plain = type(kind) is not Float8
-    return backend.zeros(shape, kind) if plain else _float8(backend, shape, 0.0, kind)
-
-
-def _ones(backend: Any, shape: tuple[int, ...], kind: Any) -> Any:
-    plain = type(kind) is not Float8
-    return backend.ones(shape, kind) if plain else _float8(backend, shape, 1.0, kind)
-
-
-def _full(backend: Any, shape: tuple[int, ...], number: Any, kind: Any) -> Any:
-    plain = type(kind) is not Float8
-    return backend.full(shape, number, kind) if plain else _float8(backend, shape, number, kind)
+    return (Codes(backend), found) if isinstance(found, Float8) else (backend, found.numpy)
 
 
 def _dtype(dtype: DTypeLike | None) -> np.dtype:
@@ -120,7 +94,8 @@ def empty(
 ) -> Tensor:
     """A tensor whose values are not defined."""
     backend = backend_of(device)
-    return finished(_empty(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
+    make, kind = _maker(backend, dtype)
+    return finished(make.empty(size_of(sizes, size), kind), backend, requires_grad)
 
 
 @creation_op
@@ -133,7 +108,8 @@ def zeros(
 ) -> Tensor:
     """Zeros of the given shape."""
     backend = backend_of(device)
-    return finished(_zeros(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
+    make, kind = _maker(backend, dtype)
+    return finished(make.zeros(size_of(sizes, size), kind), backend, requires_grad)
 
 
 @creation_op
@@ -146,7 +122,8 @@ def ones(
 ) -> Tensor:
     """Ones of the given shape."""
     backend = backend_of(device)
-    return finished(_ones(backend, size_of(sizes, size), _kind(dtype)), backend, requires_grad)
+    make, kind = _maker(backend, dtype)
+    return finished(make.ones(size_of(sizes, size), kind), backend, requires_grad)
 
 
 @creation_op
@@ -164,19 +141,19 @@ def full(
     fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int, complex)) else None
-    kind = _kind(dtype)
+    make, kind = _maker(backend, dtype)
     fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
-    return finished(_full(backend, shape, fill_value, kind), backend, requires_grad)
+    return finished(make.full(shape, fill_value, kind), backend, requires_grad)
 
 
 def _like(
     op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
-) -> tuple[tuple[int, ...], Any, Backend]:
-    tensor_of(op, input)
-    if dtype is None and not input.dtype.elementwise:
-        refuse(op, input)
+) -> tuple[tuple[int, ...], Any, Any, Backend]:
+    array = tensor_of(op, input).array
     backend = input.backend if device is None else backend_of(device)
-    return input.array.shape, input.array.dtype if dtype is None else _kind(dtype), backend
+    if dtype is None:
+        return array.shape, maker_of(op, array, backend), array.dtype, backend
+    return array.shape, *_maker(backend, dtype), backend
 
 
 @creation_op_like
@@ -188,8 +165,8 @@ def empty_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """An uninitialised tensor of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like("empty_like", input, dtype, device)
-    return finished(_empty(backend, shape, kind), backend, requires_grad)
+    shape, make, kind, backend = _like("empty_like", input, dtype, device)
+    return finished(make.empty(shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -201,8 +178,8 @@ def zeros_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like("zeros_like", input, dtype, device)
-    return finished(_zeros(backend, shape, kind), backend, requires_grad)
+    shape, make, kind, backend = _like("zeros_like", input, dtype, device)
+    return finished(make.zeros(shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -214,8 +191,8 @@ def ones_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like("ones_like", input, dtype, device)
-    return finished(_ones(backend, shape, kind), backend, requires_grad)
+    shape, make, kind, backend = _like("ones_like", input, dtype, device)
+    return finished(make.ones(shape, kind), backend, requires_grad)
 
 
 @creation_op_like
@@ -228,10 +205,10 @@ def full_like(
     requires_grad: bool = False,
 ) -> Tensor:
     """`fill_value` in the shape, dtype and device of `input`."""
-    shape, kind, backend = _like("full_like", input, dtype, device)
+    shape, make, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
     fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
-    return finished(_full(backend, shape, fill_value, kind), backend, requires_grad)
+    return finished(make.full(shape, fill_value, kind), backend, requires_grad)
 
 
 # Sequences ----------------------------------------------------------------------------------------

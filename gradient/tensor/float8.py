@@ -58,18 +58,32 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
     return out
 
 
-def assign_float8(tensor: Variable, key: Any, value: Any, cast: bool) -> None:
-    """`tensor[key] = value`; a tensor of another dtype is cast to its own, if it is to be."""
-    dtype: Any = tensor.dtype
-    if not isinstance(value, Variable):
-        view_as_bits(tensor, uint8)[key] = dtype.code_of(value)
-        return
-    given: Any = value
-    if given.dtype is not dtype:
-        if not cast and given.ndim:
-            raise DTypeError(sentence("setitem", f"a value of {dtype}", given.dtype))
-        given = given.to(dtype=dtype)
-    view_as_bits(tensor, uint8)[key] = view_as_bits(given, uint8)
+class Codes:
+    """Makes arrays of 8-bit floats, as a backend makes those of its dtypes."""
+
+    def __init__(self, backend: Any):
+        self.backend = backend
+
+    def full(self, shape: tuple[int, ...], number: float, dtype: Float8) -> PackedArray:
+        codes = self.backend.full(shape, dtype.code_of(number), uint8.numpy)
+        return PackedArray(dtype, shape, (codes,))
+
+    def zeros(self, shape: tuple[int, ...], dtype: Float8) -> PackedArray:
+        return self.full(shape, 0.0, dtype)
+
+    empty = zeros
+
+    def ones(self, shape: tuple[int, ...], dtype: Float8) -> PackedArray:
+        return self.full(shape, 1.0, dtype)
+
+
+def maker_of(op: str, array: Any, backend: Any) -> Any:
+    """Who makes arrays of the dtype of `array`, the backend or `Codes`; refuses blocks by name."""
+    if not is_packed(array):
+        return backend
+    if not array.dtype.elementwise:
+        raise packed_refused(op, array)
+    return Codes(backend)
 
 
 def encoded(be: Any, values: Any, dtype: Float8) -> PackedArray:

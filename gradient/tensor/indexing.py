@@ -24,9 +24,10 @@ from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
+from gradient.tensor.float8 import maker_of
 from gradient.tensor.index_keys import Index, index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
-from gradient.tensor.packed import refuse, select_rows
+from gradient.tensor.packed import select_rows
 from gradient.tensor.views import view
 
 if TYPE_CHECKING:
@@ -88,17 +89,15 @@ class Indexing(Arithmetic):
         if key is True:
             key = None  # the same place, as a view
         at, arrays = index_of(key, self)
-        if is_packed(self.array):
-            from gradient.tensor.float8 import assign_float8
-
-            if not self.dtype.elementwise:
-                refuse("setitem", self)
-            assign_float8(self, key, value, cast=arrays is None)
-            return
         if not isinstance(value, Variable):
             if isinstance(value, (int, float)):
                 value = fitting("setitem", "value", value, self.dtype, infinite=True)
-            value = wrap(self.backend.asarray(value, self.array.dtype), self.backend)
+            try:
+                array = self.backend.asarray(value, self.array.dtype)
+            except TypeError:
+                make = maker_of("setitem", self.array, self.backend)
+                array = make.full((), value, self.array.dtype)
+            value = wrap(array, self.backend)
         elif arrays is not None and value.array.dtype != self.array.dtype:
             self._check_source(arrays, value)
         size = value.array.shape

@@ -25,9 +25,9 @@ from gradient.tensor.arguments import (
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.float8 import maker_of
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import become_view, overwrite, overwrite_at, unwritten
-from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.products import Contractions, Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.scatter_reductions import ScatterReductions
@@ -239,19 +239,16 @@ class InPlace(Arithmetic):
         if not isinstance(other, Variable):
             number_of("copy_", "other", other, takes_complex=True)
             other = wrapped(self.backend.asarray(other), self.backend)
-        if is_packed(self.array):
-            overwrite_parts(self, other)
-            return self
         if other.backend is not self.backend:
             there = self.backend.device
             other = other.to(there, non_blocking=non_blocking is True and there != "cpu")
-        if other.array.shape != self.array.shape:
+        if other.array.shape != self.array.shape and self.dtype.elementwise:
             try:
                 other = other.expand(self.array.shape)
             except ShapeError:
                 expected = f"other to broadcast to {tuple(self.array.shape)}"
                 raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
-        if other.array.dtype != self.array.dtype:
+        if other.array.dtype != self.array.dtype and not self.dtype.is_packed:
             if is_packed(other.array):
                 other = other.to(dtype=self.dtype)
             else:
@@ -262,22 +259,15 @@ class InPlace(Arithmetic):
 
     def fill_(self, value: Tensor | Number) -> Self:
         """Fill with a number (or a 0-d tensor)."""
-        if is_packed(self.array):
-            if not self.dtype.elementwise:
-                refuse("fill_", self)
-            if not isinstance(value, Variable):
-                fitting("fill_", "value", number_of("fill_", "value", value), self.dtype)
-            whole: Any = self
-            whole[...] = value
-            return self
         if isinstance(value, Variable):
             if value.array.shape:
                 got = tuple(value.array.shape)
                 raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
             return self.copy_(value)
         value = number_of("fill_", "value", value, takes_complex=True)
+        make = maker_of("fill_", self.array, self.backend)
         value = fitting("fill_", "value", value, self.dtype)
-        array = self.backend.full((), value, self.array.dtype)
+        array = make.full((), value, self.array.dtype)
         overwrite_at(self, (), wrapped(array, self.backend), "fill_")
         return self
 

@@ -20,11 +20,12 @@ from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
-from gradient.dtypes import PackedDType
+from gradient.dtypes import PackedDType, uint8
 from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
-from gradient.tensor.packed import refuse
+from gradient.tensor.float8 import view_as_bits
+from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.views import propagate_write, rebase_history, view_info_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ def overwrite_at(
     tensor: Variable, at: tuple[Any, ...], value: Variable, name: str = "setitem"
 ) -> None:
     """tensor[at] = value, of which the graph, if there is one, keeps that the rest is as before."""
-    check(tensor, name, value.node)
+    if isinstance(tensor.array.dtype, PackedDType):
+        overwrite_packed(tensor, at, value, name)
+        return
+    check_graph(tensor, name, value.node)
     array = value.array
     if value.backend is not tensor.backend:
         array = tensor.backend.asarray(value.backend.to_numpy(array))
@@ -82,6 +86,19 @@ def overwrite_at(
         )
         rebase_history(tensor, node)
         propagate_write(tensor)
+
+
+def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: str) -> None:
+    """`overwrite_at` of a packed tensor: of 8-bit floats, whose codes are written, anywhere; of
+    blocks, all of it by `copy_`."""
+    dtype = tensor.array.dtype
+    if dtype.elementwise:
+        codes = view_as_bits(value.to(dtype=dtype), uint8)
+        overwrite_at(view_as_bits(tensor, uint8), at, codes, name)
+    elif name == "copy_":
+        overwrite_parts(tensor, value)
+    else:
+        refuse(name, tensor)
 
 
 def become_view(tensor: Any, name: str, take: Callable[[Any], Any]) -> Any:
@@ -127,6 +144,11 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
     into the graph; `node` is that of the new value."""
     if isinstance(tensor.array.dtype, PackedDType):
         refuse(name, tensor)
+    check_graph(tensor, name, node)
+
+
+def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
+    """As `check`, of a tensor that is not packed."""
     if not mode.grad:
         return
     shared: Any = tensor

@@ -6,7 +6,7 @@ Rows can be picked of it. All other ops refuse it by name, as its elements share
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,8 +52,6 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
     """Copy the parts of the packed tensor `src` into those of `tensor`, in place."""
     refuse_write(tensor, "copy_")
     own, given = tensor.array, src.array
-    if own.dtype.elementwise and own.shape == given.shape and own.dtype is not given.dtype:
-        given = cast("Tensor", src).to(dtype=own.dtype).array
     if (own.dtype, own.shape) != (given.dtype, given.shape):
         raise DTypeError(
             f"copy_: expected a tensor of the same packed dtype and shape, {own.dtype.name} "
