@@ -164,7 +164,8 @@ class RemovableHandle:
     def __init__(self, hooks: list[Any], hook: Any, prepend: bool = False) -> None:
         if any(each is hook for each in hooks):
             hook = functools.partial(hook)  # an object of its own, which `remove` can tell apart
-        self.hooks, self.hook = hooks, hook
+        self.hooks: list[Any] = hooks
+        self.hook: Any = hook
         hooks.insert(0 if prepend else len(hooks), hook)
 
     def remove(self) -> None:

@@ -8,17 +8,22 @@ and CuPy's arrays, on Tensors, and on handles to memory elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from gradient.errors import BackendError
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import TypeVar
 
     from gradient.backends.operators import ArrayOperators
 
-Array = TypeVar("Array", bound="ArrayOperators")
-"""A backend's type of array: `Backend[np.ndarray]` is one over NumPy's."""
+    Array = TypeVar("Array", bound=ArrayOperators, default=Any)
+else:
+    from typing import TypeVar
+
+    Array = TypeVar("Array")
+"""A backend's type of array: `Backend[np.ndarray]` is one over NumPy's, `Backend` of any."""
 Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None
 """Which axes a reduction goes over: None for all."""

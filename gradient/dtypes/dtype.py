@@ -42,7 +42,9 @@ class DType:
 
     __slots__ = ("bits", "kind", "name", "numpy")
 
-    elementwise = True
+    name: str
+    kind: str
+    elementwise: bool = True
     """Whether elements share no blocks: then any axis can be viewed and indexed."""
 
     def __init__(self, name: str, numpy: Any, kind: str):
@@ -98,21 +100,21 @@ class DType:
         return dtype_of, (self.name,)
 
 
-complex128 = DType("complex128", np.complex128, "complex")
-complex64 = DType("complex64", np.complex64, "complex")
-float64 = DType("float64", np.float64, "float")
-float32 = DType("float32", np.float32, "float")
-float16 = DType("float16", np.float16, "float")
-bfloat16 = DType("bfloat16", ml_dtypes.bfloat16, "float")
-int64 = DType("int64", np.int64, "int")
-int32 = DType("int32", np.int32, "int")
-int16 = DType("int16", np.int16, "int")
-int8 = DType("int8", np.int8, "int")
-uint64 = DType("uint64", np.uint64, "int")
-uint32 = DType("uint32", np.uint32, "int")
-uint16 = DType("uint16", np.uint16, "int")
-uint8 = DType("uint8", np.uint8, "int")
-bool_ = DType("bool", np.bool_, "bool")
+complex128: DType = DType("complex128", np.complex128, "complex")
+complex64: DType = DType("complex64", np.complex64, "complex")
+float64: DType = DType("float64", np.float64, "float")
+float32: DType = DType("float32", np.float32, "float")
+float16: DType = DType("float16", np.float16, "float")
+bfloat16: DType = DType("bfloat16", ml_dtypes.bfloat16, "float")
+int64: DType = DType("int64", np.int64, "int")
+int32: DType = DType("int32", np.int32, "int")
+int16: DType = DType("int16", np.int16, "int")
+int8: DType = DType("int8", np.int8, "int")
+uint64: DType = DType("uint64", np.uint64, "int")
+uint32: DType = DType("uint32", np.uint32, "int")
+uint16: DType = DType("uint16", np.uint16, "int")
+uint8: DType = DType("uint8", np.uint8, "int")
+bool_: DType = DType("bool", np.bool_, "bool")
 
 _REAL = {complex128: float64, complex64: float32}
 
@@ -178,6 +180,15 @@ class finfo:  # noqa: N801 (PyTorch's name)
     """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`; of
     a complex one, those of its parts."""
 
+    dtype: str
+    bits: int
+    eps: float
+    resolution: float
+    max: float
+    min: float
+    tiny: float
+    smallest_normal: float
+
     def __init__(self, dtype: DType | None = None):
         dtype = dtype_of(dtype).to_real() if dtype is not None else _default
         if not dtype.is_floating_point:
@@ -197,6 +208,11 @@ class finfo:  # noqa: N801 (PyTorch's name)
 
 class iinfo:  # noqa: N801 (PyTorch's name)
     """Limits of an integer dtype: `max`, `min`, `bits`."""
+
+    dtype: str
+    bits: int
+    max: int
+    min: int
 
     def __init__(self, dtype: DType):
         dtype = dtype_of(dtype)

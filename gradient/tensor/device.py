@@ -21,6 +21,9 @@ class Device:
 
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, device: Any = "cpu", index: int | None = None):
         if isinstance(device, Device):
             device = str(device)

@@ -40,6 +40,10 @@ class Generator:
     that are given none, starts from one that the operating system chooses for each process.
     """
 
+    device: str
+    key: int
+    offset: int
+
     def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
