@@ -2,8 +2,8 @@
 
 Weights and cache are counted from shapes. For activations a chunk of the prompt and a step are
 recorded as plans, in passes of few tokens (`planned_memory`). What kernels take for themselves
-(keys and values in 32 bits, a widened weight) no plan shows: two terms fitted to measurements stand
-for it. With `measure` a process of its own reads the last chunk of a prompt of that length.
+(keys and values in 32 bits, a weight cast to them) no plan shows: two terms fitted to measurements
+stand for it. With `measure` a process of its own reads the last chunk of a prompt of that length.
 
 Either runs a model of those layers that differ from one another, without values: layers come one
 after another and reuse the memory, so a few tell for all.
@@ -122,8 +122,8 @@ def forecast(
 PROGRAM = 163_000_000
 #: Of a tokenizer, for each of its pieces.
 PIECE = 335
-#: Rows of activations beyond which 16-bit weights are widened, one at a time, for the product.
-WIDENED = 512
+#: Rows of activations beyond which 16-bit weights are cast to float32, one at a time.
+CAST_ROWS = 512
 
 
 def _planned(settings: _Settings) -> MemoryForecast:
@@ -147,7 +147,7 @@ def _planned(settings: _Settings) -> MemoryForecast:
     if target.itemsize < 4 or packed or any(p.dtype.is_packed for p in model.parameters()):
         heads = getattr(config, "num_attention_heads", None) or config.n_head
         kernels += 12 * heads * model.kv_shapes[0].head_size * context  # keys, values in 32 bits
-        if batch * chunk > WIDENED:
+        if batch * chunk > CAST_ROWS:
             C = getattr(config, "hidden_size", None) or config.n_embd
             wide = getattr(config, "intermediate_size", None) or 4 * C
             expert = getattr(config, "moe_intermediate_size", None) or wide

@@ -89,7 +89,7 @@ class _Conv(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def _padded(self, input: Tensor) -> tuple[Tensor, Padding]:
-        """The input widened as `padding_mode` says, and what padding with zeros is left to do."""
+        """The input padded as `padding_mode` says, and what padding with zeros is left to do."""
         if self.padding_mode == "zeros":
             return input, self.padding
         if self.padding == "valid":

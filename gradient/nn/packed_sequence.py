@@ -126,7 +126,7 @@ def pad_packed_sequence(
     padding_value: float = 0.0,
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What `pack_padded_sequence` took: (T, N, ...), or (N, T, ...) with `batch_first`, widened to
+    """What `pack_padded_sequence` took: (T, N, ...), or (N, T, ...) with `batch_first`, padded to
     `total_length` steps where that is given, and the lengths (N,) int64."""
     data, sizes = sequence.data, sequence.batch_sizes.tolist()
     steps, device = len(sizes), data.device

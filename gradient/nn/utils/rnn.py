@@ -35,7 +35,7 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Tensor:
-    """Sequences (L_i, ...) widened to the longest, L, and stacked: (L, N, ...), or (N, L, ...).
+    """Sequences (L_i, ...) padded to the longest, L, and stacked: (L, N, ...), or (N, L, ...).
 
     The result has the first one's dtype, as in PyTorch.
     """
