@@ -70,8 +70,7 @@ class Interop(Arithmetic):
                     f"can't convert a {self.backend.device} tensor to numpy; "
                     "use tensor.cpu().numpy()"
                 )
-        if isinstance(self.array, np.generic):
-            self.array = np.asarray(self.backend.to_numpy(self.array))
+        self.array = self.backend.writable(self.array)
         return np.asarray(self.backend.to_numpy(self.array))
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
