@@ -18,11 +18,11 @@ from gradient.errors import DTypeError, sentence
 def moved(op: Any, inputs: tuple[Any, ...], options: dict[str, Any], error: Exception) -> Any:
     """The result of an op that failed by `error` as its inputs are packed; else raises the error
     that says why it failed."""
-    arrays = [each.array for each in inputs if isinstance(each, Variable)]
-    first = arrays[0] if arrays else None
-    if op.moves is None or first is None or not is_packed(first):
+    tensors: list[Any] = [each for each in inputs if isinstance(each, Variable)]
+    first = next((each.array for each in tensors if is_packed(each.array)), None)
+    if op.moves is None or first is None:
         raise explain(op, inputs, error) from error
-    backend = inputs[0].backend
+    backend = tensors[0].backend
 
     def run(*parts: Any) -> Any:
         return on_device_of(backend, op.function, *parts, **options)
@@ -32,11 +32,11 @@ def moved(op: Any, inputs: tuple[Any, ...], options: dict[str, Any], error: Exce
             return first.map(run)
         if not first.dtype.elementwise:
             raise error
-        for array in arrays:
-            if array.dtype is not first.dtype:
+        for each in tensors:
+            if each.dtype is not first.dtype:
                 expected = f"tensors of {first.dtype} alone"
-                raise DTypeError(sentence(op.public_name, expected, array.dtype))
-        out = run(*(array.parts[0] for array in arrays))
+                raise DTypeError(sentence(op.public_name, expected, each.dtype))
+        out = run(*(each.array.parts[0] for each in tensors))
     except Exception as again:
         raise explain(op, inputs, again) from again
 

@@ -288,9 +288,10 @@ class InPlace(Arithmetic):
         columns = rows % (size[1] + 1)
         rows, columns = (at[columns < size[1]] for at in (rows, columns))
         value = number_of("fill_diagonal_", "fill_value", fill_value)
+        make = maker_of("fill_diagonal_", self.array, self.backend)
         value = fitting("fill_diagonal_", "fill_value", value, self.dtype)
         places = tuple(self.backend.asarray(at) for at in (rows, *[columns] * (len(size) - 1)))
-        number = self.backend.full((), value, self.array.dtype)
+        number = make.full((), value, self.array.dtype)
         overwrite_at(self, places, wrapped(number, self.backend), "fill_diagonal_")
         return self
 

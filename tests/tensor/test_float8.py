@@ -13,7 +13,14 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.errors import ArgumentError, AutogradError, DTypeError, ShapeError, TypeMismatch
+from gradient.errors import (
+    ArgumentError,
+    AutogradError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+)
 from gradient.io import safetensors
 
 E4M3, E5M2 = gradient.float8_e4m3fn, gradient.float8_e5m2
@@ -183,6 +190,8 @@ def test_they_are_joined_and_repeated(device):
                 DTypeError, match="expected tensors of gradient.float8_e4m3fn alone"
             ):
                 join([x, other])
+            with pytest.raises(DTypeError, match=f"{join.__name__}: expected tensors of gradient"):
+                join([other, x])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -215,6 +224,8 @@ def test_places_are_written(device):
     assert x.tolist() == [[2, 448, 2], [2, 1.25, 2]]
     assert x.fill_(3).tolist() == [[3] * 3] * 2 and x.zero_().tolist() == [[0] * 3] * 2
     assert x.fill_(gradient.tensor(1.3, device=device)).tolist() == [[1.25] * 3] * 2
+    assert x.fill_diagonal_(4).tolist() == [[4, 1.25, 1.25], [1.25, 4, 1.25]]
+    assert x.copy_(gradient.tensor([1.3, 0, 1], device=device)).tolist() == [[1.25, 0, 1]] * 2
     with pytest.raises(DTypeError, match="a value of the tensor's dtype"):
         x[gradient.tensor([0], device=device)] = gradient.ones(1, 3, device=device)
     with pytest.raises(ArgumentError, match="a number that gradient.float8_e4m3fn can hold"):
@@ -227,6 +238,24 @@ def test_numbers_go_to_python():
     assert [bool(each) for each in x] == [False, True]
     assert x.element_size() == x.itemsize == E5M2.itemsize == 1 and E5M2.bits == 8
     assert E5M2.is_floating_point and E5M2.is_signed and not E5M2.is_complex
+
+
+def test_what_moves_them_says_what_does_not_fit():
+    x = gradient.ones(2, 3).to(E4M3)
+    for error, words, call in [
+        (ShapeError, "is invalid for input of size 6", lambda: x.reshape(7)),
+        (ShapeError, "cat: expected tensors of one shape", lambda: gradient.cat([x, x[:, :2]])),
+        (IndexOutOfRange, "index 5 is out of bounds", lambda: x[5]),
+        (IndexOutOfRange, "index 7 is out of bounds", lambda: x[:, gradient.tensor([7])]),
+        (ShapeError, "copy_: expected other to broadcast", lambda: x.copy_(gradient.ones(4))),
+        (
+            ShapeError,
+            "of shape .5,. cannot be broadcast",
+            lambda: x.__setitem__(0, gradient.ones(5)),
+        ),
+    ]:
+        with pytest.raises(error, match=words):
+            call()
 
 
 REFUSED = {
