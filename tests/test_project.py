@@ -123,6 +123,29 @@ def test_the_engine_names_no_op() -> None:
     assert named - {("gradcheck.py", "contiguous")} == set()  # there a layout of memory
 
 
+#: Whose subject packed tensors are, or all that a tensor may hold.
+ASK_WHETHER_PACKED = {
+    *("autograd/moving.py", "checkpoints/gguf/weights.py", "checkpoints/gptq.py", "io/arrays.py"),
+    *("io/gguf/reader.py", "io/packed.py", "ops/linalg.py", "plan/comparing.py"),
+    *("plan/recorder.py", "quantization/quantize.py", "tensor/conversion.py", "tensor/core.py"),
+    *("tensor/float8.py", "tensor/indexing.py", "tensor/inplace.py", "tensor/interop.py"),
+    *("tensor/packed.py", "tensor/printing.py", "tensor/shaping.py", "testing/matrix_rows.py"),
+}
+
+
+def test_few_ask_whether_an_array_is_packed() -> None:
+    """An op says what it does with packed arrays, as an argument of `@op`."""
+    root = Path(gradient.__file__).parent
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if path.relative_to(root).parts[0] not in ("backends", "dtypes")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.alias) and node.name in ("PackedArray", "is_packed")
+    }
+    assert found == ASK_WHETHER_PACKED
+
+
 def test_no_imports_go_round_in_circles() -> None:
     """Neither between modules nor between packages; an import in a function counts as any."""
     root = Path(gradient.__file__).parent
