@@ -109,80 +109,37 @@ float, int = float32, int32
 cdouble, cfloat = complex128, complex64
 
 _MODULES = {
-    "amp",
-    "checkpoints",
-    "cuda",
-    "data",
-    "distributions",
-    "embedding",
-    "evaluation",
-    "fft",
-    "func",
-    "functional",
-    "generation",
-    "hub",
-    "io",
-    "kv_cache",
-    "linalg",
-    "masked",
-    "models",
-    "nn",
-    "optim",
-    "plan",
-    "profiler",
-    "quantization",
-    "signal",
-    "special",
-    "testing",
-    "text",
-    "training",
+    "amp", "checkpoints", "cuda", "data", "distributions", "embedding", "evaluation", "fft", "func",
+    "functional", "generation", "hub", "io", "kv_cache", "linalg", "masked", "models", "nn",
+    "optim", "plan", "profiler", "quantization", "signal", "special", "testing", "text", "training",
     "utils",
-}
+}  # fmt: skip
 """Modules that are imported when first named."""
 
-_FUNCTIONS = {
-    "_scaled_mm": "gradient.tensor.float8",
-    "autocast": "gradient.amp",
-    "cholesky": "gradient.linalg.older",
-    "cholesky_inverse": "gradient.linalg.older",
-    "cholesky_solve": "gradient.linalg.older",
-    "compile": "gradient.plan.compile",
-    "det": "gradient.linalg.older",
-    "geqrf": "gradient.linalg.householder",
-    "get_num_threads": "gradient.backends.numpy.threads",
-    "get_quantized_matmul_precision": "gradient.backends.matmul_precision",
-    "inverse": "gradient.linalg.older",
-    "load": "gradient.io",
-    "logdet": "gradient.linalg.older",
-    "lu": "gradient.linalg.older",
-    "lu_solve": "gradient.linalg.older",
-    "lu_unpack": "gradient.linalg.older",
-    "matrix_exp": "gradient.linalg.older",
-    "matrix_power": "gradient.linalg.older",
-    "ormqr": "gradient.linalg.householder",
-    "pca_lowrank": "gradient.linalg.low_rank",
-    "pinverse": "gradient.linalg.older",
-    "qr": "gradient.linalg.older",
-    **dict.fromkeys(
-        (
-            "bartlett_window",
-            "blackman_window",
-            "hamming_window",
-            "hann_window",
-            "istft",
-            "kaiser_window",
-            "stft",
-        ),
-        "gradient.signal",
+_FUNCTIONS_OF = {
+    "amp": ("autocast",),
+    "backends.matmul_precision": (
+        "get_quantized_matmul_precision", "set_quantized_matmul_precision",
     ),
-    "save": "gradient.io",
-    "set_num_threads": "gradient.backends.numpy.threads",
-    "set_quantized_matmul_precision": "gradient.backends.matmul_precision",
-    "slogdet": "gradient.linalg.older",
-    "svd": "gradient.linalg.older",
-    "svd_lowrank": "gradient.linalg.low_rank",
-    "triangular_solve": "gradient.linalg.older",
-    "vmap": "gradient.func.batching",
+    "backends.numpy.threads": ("get_num_threads", "set_num_threads"),
+    "func.batching": ("vmap",),
+    "io": ("load", "save"),
+    "linalg.householder": ("geqrf", "ormqr"),
+    "linalg.low_rank": ("pca_lowrank", "svd_lowrank"),
+    "linalg.older": (
+        "cholesky", "cholesky_inverse", "cholesky_solve", "det", "inverse", "logdet", "lu",
+        "lu_solve", "lu_unpack", "matrix_exp", "matrix_power", "pinverse", "qr", "slogdet", "svd",
+        "triangular_solve",
+    ),
+    "plan.compile": ("compile",),
+    "signal": (
+        "bartlett_window", "blackman_window", "hamming_window", "hann_window", "istft",
+        "kaiser_window", "stft",
+    ),
+    "tensor.float8": ("_scaled_mm",),
+}  # fmt: skip
+_FUNCTIONS = {
+    name: f"gradient.{module}" for module, names in _FUNCTIONS_OF.items() for name in names
 }
 """Functions whose modules are."""
 
