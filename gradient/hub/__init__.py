@@ -8,11 +8,11 @@ without any network access.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import gradient
 from gradient import absent, quantization
-from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
+from gradient.checkpoints import load_model, open_checkpoint
 from gradient.checkpoints.loading import Progress
 from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
@@ -28,6 +28,8 @@ from gradient.text import Tokenizer
 __all__ = ["LanguageModel", "TextEncoder", "embedded_models", "find", "load", "load_text_encoder"]
 
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
+
+Model = TypeVar("Model", CausalLM, EncoderModel)
 
 #: Short names of hub ids.
 ALIASES = {
@@ -79,15 +81,15 @@ def load(
         UnsupportedModel: the model is an encoder, or of no known architecture.
         FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
-    network, tokens, checkpoint = _load(
-        model, file, tokenizer, device, dtype, revision, offline, quantize, progress
+    packing = None if quantize is None else quantization.quantizer(quantize)
+    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
+    recommended = checkpoint.generation_config  # malformed, it fails before weights are read
+    loaded = load_model(
+        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
-    if not isinstance(network, CausalLM):
-        raise UnsupportedModel(
-            f"model {str(model)!r} is an encoder: it makes vectors of texts "
-            "(gradient.hub.load_text_encoder(...).embed) and writes none"
-        )
-    network.generation_config = checkpoint.generation_config
+    network = _of_kind(CausalLM, loaded, model)
+    network.generation_config = recommended
+    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     return LanguageModel(network, tokens, str(model))
 
 
@@ -108,37 +110,30 @@ def load_text_encoder(
     Raises:
         UnsupportedModel: the model is a language model; other errors are those of `load`.
     """
-    network, tokens, checkpoint = _load(
-        model, file, tokenizer, device, dtype, revision, offline, quantize, progress
+    packing = None if quantize is None else quantization.quantizer(quantize)
+    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
+    loaded = load_model(
+        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
-    if not isinstance(network, EncoderModel):
-        raise UnsupportedModel(
-            f"model {str(model)!r} is a language model: it writes text "
-            "(gradient.hub.load(...).generate) and makes no vectors"
-        )
+    network = _of_kind(EncoderModel, loaded, model)
+    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     return TextEncoder(network, tokens, Pooling.from_folder(checkpoint.folder), str(model))
 
 
-def _load(
-    model: str | Path,
-    file: str | None,
-    tokenizer: str | Path | None,
-    device: DeviceLike,
-    dtype: gradient.DType | str | None,
-    revision: str | None,
-    offline: bool,
-    quantize: str | None,
-    progress: Progress | None,
-) -> tuple[PretrainedModel, Tokenizer | None, Checkpoint]:
-    """Return the model, its tokenizer, if there is one, and what they were stored as."""
-    packing = None if quantize is None else quantization.quantizer(quantize)
-    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
-    _ = checkpoint.generation_config  # malformed, it fails before weights are read
-    network = load_model(
-        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
-    )
-    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    return network, tokens, checkpoint
+_KINDS = {
+    CausalLM: "a language model: it writes text (gradient.hub.load(...).generate) and makes no "
+    "vectors",
+    EncoderModel: "an encoder: it makes vectors of texts (gradient.hub.load_text_encoder(...)"
+    ".embed) and writes none",
+}
+
+
+def _of_kind(kind: type[Model], network: PretrainedModel, name: str | Path) -> Model:
+    """Return `network`, which must be of that kind."""
+    if isinstance(network, kind):
+        return network
+    what = next(text for other, text in _KINDS.items() if isinstance(network, other))
+    raise UnsupportedModel(f"model {str(name)!r} is {what}")
 
 
 def embedded_models() -> list[str]:
