@@ -70,7 +70,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             out = new_variable(TensorType.cls)
             out.array = y
             out.backend = backend
-            out._grad = None
+            out._grad = out.view_info = out.views = None
             if (
                 parent is not None
                 and differentiable
@@ -117,7 +117,7 @@ def of_one(made: Op) -> Callable[..., Any]:
         out = new_variable(TensorType.cls)
         out.array = y
         out.backend = backend
-        out._grad = None
+        out._grad = out.view_info = out.views = None
         parent = input.node
         if parent is not None and differentiable and mode.grad:
             out.node = node = Node()
@@ -200,7 +200,7 @@ def of_two(made: Op) -> Callable[..., Any]:
         out = new_variable(TensorType.cls)
         out.array = z
         out.backend = backend
-        out._grad = None
+        out._grad = out.view_info = out.views = None
         if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
             out.node = node = Node()
             node.op = made
@@ -284,7 +284,7 @@ def of_n(made: Op) -> Callable[..., Any]:
         out.array = y
         out.backend = backend
         out.node = node
-        out._grad = None
+        out._grad = out.view_info = out.views = None
         if inference_used and mode.inference:
             out.inference = True
         return out

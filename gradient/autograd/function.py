@@ -130,7 +130,7 @@ def _record(
                     f"{cls.__name__}.forward: a leaf Variable that requires grad was marked dirty; "
                     "give it a clone"
                 )
-            if getattr(result, "view_info", None) is not None:
+            if result.view_info is not None:
                 raise AutogradError(
                     f"{cls.__name__}.forward: a view was marked dirty; give it a clone"
                 )

@@ -42,7 +42,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
         out = new_variable(TensorType.cls)  # as `wrap` and `output_node`
         out.array = array
         out.backend = backend
-        out._grad = None
+        out._grad = out.view_info = out.views = None
         dtype = array.dtype
         if dtype.kind in "biu":
             out.node = None

@@ -24,8 +24,10 @@ Number = bool | int | float | complex
 class Variable(ArrayOperators):
     """Base of `Tensor`. `node` is None where no gradient is wanted.
 
-    `view_info` and `views` are set where tensors share memory alone (`gradient.tensor.views`), and
-    `inference` where memory was made under `inference_mode` (see `gradient.autograd.inference`).
+    `view_info` and `views` are None but where tensors share memory (`gradient.tensor.views`);
+    `inference` is set where memory was made under `inference_mode` alone (see
+    `gradient.autograd.inference`). Who makes a tensor sets all others: to read a slot that is not
+    set takes as long as to make the tensor.
     """
 
     __slots__ = (
@@ -38,7 +40,7 @@ class Variable(ArrayOperators):
     inference: bool
     view_info: Any
     node: Node | None
-    views: list[Any]
+    views: list[Any] | None
 
     if TYPE_CHECKING:  # of the codes of packed weights, which are never Tensors
 
@@ -87,7 +89,7 @@ def wrap(array: Any, backend: Backend, node: Node | None = None) -> Tensor:
     out.array = array
     out.backend = backend
     out.node = node
-    out._grad = None
+    out._grad = out.view_info = out.views = None
     if inference_used and mode.inference:
         out.inference = True
     return out

@@ -22,8 +22,8 @@ def swap_tensors(t1: Any, t2: Any) -> None:
         got = f"{type(t1).__name__} and {type(t2).__name__}"
         raise TypeMismatch(sentence("swap_tensors", "two tensors of one class", got))
     for t in (t1, t2):
-        views = [view() for view in getattr(t, "views", ())]
-        if getattr(t, "view_info", None) is not None or any(v is not None for v in views):
+        views = [view() for view in t.views or ()]
+        if t.view_info is not None or any(v is not None for v in views):
             got = "one that is or has a view"
             raise AutogradError(
                 sentence("swap_tensors", "tensors without views", got, "clone() it")

@@ -12,7 +12,7 @@ from gradient.autograd.explain import error_of_caller
 from gradient.autograd.out_argument import beyond_memory
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
-from gradient.tensor.views import view_info_of, with_bases
+from gradient.tensor.views import with_bases
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,11 +43,11 @@ def composite(function: Function) -> Function:
                 raise
             raise ours from error
         if type(out) is Tensor:
-            if getattr(out, "view_info", None) is not None:
+            if out.view_info is not None:
                 _forget_base(out, (*args, *options.values()))
         elif type(out) is tuple:
             for each in out:
-                if view_info_of(each) is not None:
+                if each.view_info is not None:
                     _forget_base(each, (*args, *options.values()))
         return out
 

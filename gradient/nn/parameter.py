@@ -48,7 +48,8 @@ class Parameter(Tensor):
         if requires_grad:
             refuse_leaf(data)
         parameter = object.__new__(cls)
-        parameter.array, parameter.backend, parameter._grad = data.array, data.backend, None
+        parameter.array, parameter.backend = data.array, data.backend
+        parameter._grad = parameter.view_info = parameter.views = None
         parameter.node = leaf_node(parameter) if requires_grad else None
         if is_inference(data):
             parameter.inference = True
@@ -74,6 +75,7 @@ class Buffer(Tensor):
         buffer = object.__new__(cls)
         buffer.array, buffer.backend = data.array, data.backend
         buffer.node, buffer._grad = data.node, None
+        buffer.view_info = buffer.views = None
         buffer.persistent = persistent
         if is_inference(data):
             buffer.inference = True

@@ -39,7 +39,7 @@ from gradient.tensor.sorting import Sorting
 from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.splitting import Splitting
 from gradient.tensor.statistics import Statistics
-from gradient.tensor.views import regenerate_views, view_info_of
+from gradient.tensor.views import regenerate_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +99,8 @@ class Tensor(
         if cls is Tensor:
             return made.requires_grad_() if requires_grad else made
         out = object.__new__(cls)
-        out.array, out.backend, out.node, out._grad = made.array, made.backend, None, None
+        out.array, out.backend, out.node = made.array, made.backend, None
+        out._grad = out.view_info = out.views = None
         if requires_grad:
             out.node = leaf_node(out)
         return out
@@ -182,7 +183,7 @@ class Tensor(
 
     def detach_(self) -> Self:
         """Take this tensor out of the graph. Not a view: its base would take it in again."""
-        if view_info_of(self) is not None:
+        if self.view_info is not None:
             raise AutogradError(
                 "detach_(): a view cannot be detached in place from the tensor whose memory it "
                 "shows; use detach()"
@@ -297,6 +298,7 @@ class Tensor(
         memo[id(self)] = out
         out.array, out.backend = map_parts(self.backend.copy, self.array), self.backend
         out.node, out._grad = None, copying.deepcopy(self.grad, memo)
+        out.view_info = out.views = None
         if hasattr(self, "__dict__"):
             out.__dict__.update(copying.deepcopy(self.__dict__, memo))
         if self.node is not None:

@@ -178,7 +178,8 @@ def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) 
     backend = backends.get(device)
     out = object.__new__(cls)
     out.array = arranged_for(backend, map_parts(backend.asarray, array))
-    out.backend, out.node, out._grad = backend, None, None
+    out.backend, out.node = backend, None
+    out._grad = out.view_info = out.views = None
     if state:
         out.__dict__.update(state)
     if requires_grad:

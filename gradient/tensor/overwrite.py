@@ -26,7 +26,7 @@ from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.float8 import view_as_bits
 from gradient.tensor.packed import overwrite_parts, refuse
-from gradient.tensor.views import propagate_write, rebase_history, view_info_of
+from gradient.tensor.views import propagate_write, rebase_history
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -107,7 +107,7 @@ def become_view(tensor: Any, name: str, take: Callable[[Any], Any]) -> Any:
     before = object.__new__(type(tensor))
     before.array, before.backend = tensor.array, tensor.backend
     before.node, before._grad = tensor.node, None
-    before.view_info, before.views = view_info_of(tensor), getattr(tensor, "views", [])
+    before.view_info, before.views = tensor.view_info, tensor.views or []
     shown = take(before)
     tensor.array = shown.array
     if tensor.node is not None and tensor.node.op is None:  # a leaf, under no_grad
@@ -115,11 +115,11 @@ def become_view(tensor: Any, name: str, take: Callable[[Any], Any]) -> Any:
         return tensor
     for ref in before.views:
         view = ref()
-        if view is not None and view is not shown and view_info_of(view) is not None:
+        if view is not None and view is not shown and view.view_info is not None:
             view.view_info = (before, *view.view_info[1:])
     if tensor.node is None and not before.views[:-1] and before.view_info is None:
         return tensor  # nobody asks what it was
-    tensor.view_info = view_info_of(shown)
+    tensor.view_info = shown.view_info
     tensor.views = []
     before.views = [ref for ref in before.views if ref() is not shown] + [weakref.ref(tensor)]
     rebase_history(tensor, shown.node)
@@ -153,7 +153,7 @@ def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
         return
     shared: Any = tensor
     while shared is not None:
-        info = getattr(shared, "view_info", None)
+        info = shared.view_info
         if info is not None and info[1] is None and (node or info[0].node) is not None:
             raise AutogradError(
                 f"{name}: a view that was taken under no_grad is being written in place outside "

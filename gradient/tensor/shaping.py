@@ -31,7 +31,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import view, view_info_of, view_of, without_base
+from gradient.tensor.views import view, view_of, without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -77,7 +77,7 @@ class Shaping(Arithmetic):
             return self._as_bits(dtype_of(dtype))
         target = shape_of(shape) if size is None else tuple_argument("view", "size", size, shape)
         out = self._reshaped(target)
-        if view_info_of(out) is None and math.prod(self.array.shape) > 1:
+        if out.view_info is None and math.prod(self.array.shape) > 1:
             raise ShapeError(
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
                 f"{target} without a copy; use .reshape(...)"

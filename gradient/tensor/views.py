@@ -52,7 +52,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
     out = new_variable(TensorType.cls)
     out.array = shown
     out.backend = backend
-    out._grad = None
+    out._grad = out.views = None
     options = {made.options[0]: value}
     parent, grad = base.node, mode.grad
     if parent is not None and grad:
@@ -78,6 +78,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
         if inference_used and mode.inference:
             out.inference = True
     if not backend.is_view_of(shown, array):
+        out.view_info = None
         return out
     if inference_used or not grad:
         note(base, out, made, options)
@@ -138,7 +139,7 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
     if inference_used:
         out.inference = is_inference(base)
     if not mode.grad:
-        info = view_info_of(base)  # to the first one that was recorded: loops make long chains
+        info = base.view_info  # to the first one that was recorded: loops make long chains
         out.view_info = info if info is not None and info[1] is None else (base, None, options)
         return
     out.view_info = (base, view_op, options)
@@ -149,7 +150,7 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
 
 def remember(base: Any, out: Any) -> None:
     """Have `base` know its view `out`. Dead ones go whenever there are twice as many."""
-    views = getattr(base, "views", None)
+    views = base.views
     if views is None:
         base.views = views = []
     if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
@@ -163,14 +164,10 @@ def without_base(out: Any) -> Any:
     return out
 
 
-def view_info_of(tensor: Any) -> ViewInfo | None:
-    return getattr(tensor, "view_info", None)
-
-
 def with_bases(tensor: Any) -> Iterator[Any]:
     """The tensor, the tensor that it is a view of, and so on to the owner of the memory."""
     yield tensor
-    while (info := view_info_of(tensor)) is not None:
+    while (info := tensor.view_info) is not None:
         tensor = info[0]
         yield tensor
 
@@ -219,7 +216,7 @@ def propagate_write(tensor: Any) -> None:
     """After `tensor` was overwritten and has its new node: give new nodes to all that share its
     memory."""
     top = tensor
-    while (info := view_info_of(top)) is not None:
+    while (info := top.view_info) is not None:
         base, view_op, options = info
         if top.node is not None or base.node is not None:
             nodes = (base.node, top.node)
@@ -229,7 +226,7 @@ def propagate_write(tensor: Any) -> None:
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base
-    if getattr(top, "views", None):
+    if top.views:
         regenerate_views(top)
 
 
@@ -238,9 +235,9 @@ def regenerate_views(base: Any) -> None:
     bases = [base]
     while bases:
         base = bases.pop()
-        for ref in getattr(base, "views", ()):
+        for ref in base.views or ():
             view = ref()
-            if view is None or view_info_of(view) is None:
+            if view is None or view.view_info is None:
                 continue  # gone, or a view no longer
             if view.node is not None and view.node.op is None:
                 continue  # a leaf in its own right
