@@ -16,8 +16,8 @@ from gradient.backends.composed.rng import RandomDefaults
 
 FLOAT32 = np.dtype(np.float32)
 
-KEPT = 256
-"""Blocks whose numbers are made together."""
+KEPT = 1024
+"""Blocks whose numbers are made together: in half as much time again as 256."""
 
 FEW = 256
 """Numbers of one draw up to which they are."""
