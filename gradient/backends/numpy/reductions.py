@@ -52,6 +52,13 @@ class ReductionKernels(ArrayAPIBackend):
             threads.parallel_for(*launch)
         return out
 
+    def mean(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        """Without a look at each argument, nor at the axes for how many numbers they have."""
+        if x.dtype.char not in "fd" or not x.size:
+            return super().mean(x, axis, keepdims)
+        total = self.sum(x, axis, keepdims)
+        return total / (x.size // total.size)
+
     def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY or not kernels.supports(x):
             return super().sum_of_squares(x)
