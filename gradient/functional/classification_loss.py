@@ -58,12 +58,15 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
-        losses = loss.cross_entropy(
+        op = loss.mean_cross_entropy if reduction == "mean" else loss.cross_entropy
+        losses = op(
             logits,
             target=constant("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
         )
+        if reduction == "mean":
+            return losses
         weights = None
     else:
         log_probs = fused.log_softmax(logits, axis=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.dtypes import HALF_PRECISION, float32, int64
+from gradient.dtypes import HALF_PRECISION, float32
 
 
 @op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
@@ -61,6 +61,26 @@ def cross_entropy(
     return losses, {"high": high, "log_sum": log_sum}
 
 
+@op(lambda g, be, logits, target, high, log_sum, count, ignore_index, label_smoothing:
+    be.cross_entropy_grad(
+        be.expand(_wide(be, g) / count, high.shape),
+        logits, target, high, log_sum, ignore_index, label_smoothing),
+    promotion="float_only", public_name="cross_entropy", autocast="float32")  # fmt: skip
+def mean_cross_entropy(
+    be: Backend[Array],
+    logits: Array,
+    /,
+    *,
+    target: Any,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Array, dict[str, Array]]:
+    """`mean_of_counted` of `cross_entropy`."""
+    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    mean, count = be.mean_of_counted(losses, target, ignore_index)
+    return mean, {"high": high, "log_sum": log_sum, "count": count}
+
+
 @op(lambda g, be, x_shape, target, ignore_index: be.nll_grad(g, x_shape, target, ignore_index))
 def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> Array:
     """-x[i, target[i]] for x (N, C) and integers (N,); 0 where ignored."""
@@ -71,12 +91,9 @@ def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> A
 def mean_of_counted(
     be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int
 ) -> tuple[Array, dict[str, Array]]:
-    """The sum of losses (N,) over how many targets (N,) are not `ignore_index`: NaN where none is,
-    as a mean of nothing should be. Of 16 bits in float32, where a sum or a count would overflow."""
-    wide = _wide(be, x)
-    counted = be.astype(target, int64.numpy) != ignore_index
-    count = be.astype(be.sum(counted), wide.dtype)
-    return be.astype(be.sum(wide) / count, x.dtype), {"count": count}
+    """The sum of losses (N,) over how many targets (N,) are not `ignore_index`."""
+    mean, count = be.mean_of_counted(x, target, ignore_index)
+    return mean, {"count": count}
 
 
 def _wide(be: Backend, x: Any) -> Any:

@@ -144,6 +144,12 @@ ROWS = [
         ONE,
     ),  # fmt: skip
     Row(
+        "mean_cross_entropy",
+        lambda x: loss.mean_cross_entropy(x, target=constant(x, IGNORED)),
+        lambda x: cross_entropy(x, IGNORED).sum() / 2,
+        ONE,
+    ),
+    Row(
         "nll",
         lambda x: loss.nll(x, target=constant(x, IGNORED), ignore_index=-100),
         lambda x: np.where(IGNORED >= 0, -x[np.arange(3), np.maximum(IGNORED, 0)], 0.0),

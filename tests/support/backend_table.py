@@ -1051,6 +1051,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows), (a.rows, 67), a.integers(0, 67, a.rows), 7),
     ],
     "cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
+    "mean_of_counted": [lambda a: (a(a.rows), targets(a, 67), -100)],
     "cross_entropy_grad": [cross_entropy_grad(0.0), cross_entropy_grad(0.1)],
     # Normalisation
     "layer_norm": [

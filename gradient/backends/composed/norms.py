@@ -9,7 +9,7 @@ from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Axis, Shape
-from gradient.dtypes import HALF_PRECISION
+from gradient.dtypes import HALF_PRECISION, int64
 
 
 class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
@@ -112,6 +112,14 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             p = p - label_smoothing / logits.shape[1]
         hot = self.arange(0, logits.shape[1], 1, target.dtype) == column
         return g * self.where(hot, p - (1 - label_smoothing), p)
+
+    @in_float32
+    def mean_of_counted(self, x: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
+        """The sum of losses (N,) over how many targets (N,) are not `ignore_index`, NaN where none
+        is, as a mean of nothing should be; and how many are. (In 16 bits both would overflow.)"""
+        count = self.sum(self.astype(target, int64.numpy) != ignore_index)
+        count = self.astype(count, x.dtype)
+        return self.sum(x) / count, count
 
     def nll(self, x: Array, target: Array, ignore_index: int) -> Array:
         """-x[i, target[i]] for x (N, C) and integers (N,); 0 where the target is `ignore_index`."""
