@@ -14,7 +14,6 @@ import functools
 import glob
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -73,6 +72,10 @@ def matmul(
 ) -> np.ndarray:
     """a (..., M, K) @ b (..., K, N) (+ bias (N,)), computed in parts: along the leading axis of a
     batch, else along the longer one of M and N; into `out`, if that is given."""
+    if a.ndim == b.ndim == 2 and a.size * b.shape[1] < MANY_THREADS:
+        with one_blas_thread():  # in one part
+            out = np.matmul(a, b, out)
+        return out if bias is None else np.add(out, bias, out)
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     if out is None:
         out = np.empty(shape, a.dtype)
@@ -148,28 +151,29 @@ _calls = 0
 _before = 1
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+class one_blas_thread:  # noqa: N801 (reads as `with one_blas_thread():`)
     """Hold OpenBLAS to one thread a call inside, and give it its threads back after the last of
-    several (from several threads) has left."""
-    global _calls, _before
-    functions = openblas()
-    if functions is None:
-        yield
-        return
-    get, set_ = functions
-    with _lock:
-        _calls += 1
-        if _calls == 1:
-            _before = get()
-            set_(1)
-    try:
-        yield
-    finally:
+    several (from several threads) has left. (A generator would take twice as long.)"""
+
+    def __enter__(self) -> None:
+        global _calls, _before
+        if (functions := openblas()) is None:
+            return
+        get, set_ = functions
+        with _lock:
+            _calls += 1
+            if _calls == 1:
+                _before = get()
+                set_(1)
+
+    def __exit__(self, *exc: object) -> None:
+        global _calls
+        if (functions := openblas()) is None:
+            return
         with _lock:
             _calls -= 1
             if _calls == 0:
-                set_(_before)
+                functions[1](_before)
 
 
 def _give_threads_back() -> None:
