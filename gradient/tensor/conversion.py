@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from gradient import backends
+from gradient import backends, dtypes
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
@@ -75,18 +75,24 @@ class Conversion(Arithmetic):
             copy = rest[1]
         out: Any = self
         if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
-            if wanted.is_packed or is_packed(self.array):
-                from gradient.tensor.float8 import converted
-
-                out = converted(self, wanted)
-            else:
-                warn_of_discarded(self.array.dtype, wanted.numpy)
-                out = elementwise.astype(out, dtype=wanted.numpy)
+            out = self._as(wanted)
         if device is not None:
             target = backends.get(str(device))
             if target is not out.backend:
                 out = moved(out, target, bool(non_blocking))
         return out.clone() if copy and out is self else out
+
+    def _as(self, dtype: DType) -> Any:
+        """With another dtype; itself if it has this one."""
+        own = self.array.dtype
+        if dtype is BY_NUMPY[own]:
+            return self
+        if dtype.is_packed or is_packed(self.array):
+            from gradient.tensor.float8 import converted
+
+            return converted(self, dtype)
+        warn_of_discarded(own, dtype.numpy)
+        return elementwise.astype(cast("Tensor", self), dtype=dtype.numpy)
 
     @overload
     def type(self, dtype: None = None, non_blocking: bool = False) -> str: ...
@@ -189,43 +195,43 @@ class Conversion(Arithmetic):
 
     def float(self, *, memory_format: object = None) -> Tensor:
         """As float32."""
-        return self.to(dtype="float32")
+        return self._as(dtypes.float32)
 
     def double(self, *, memory_format: object = None) -> Tensor:
         """As float64."""
-        return self.to(dtype="float64")
+        return self._as(dtypes.float64)
 
     def half(self, *, memory_format: object = None) -> Tensor:
         """As float16."""
-        return self.to(dtype="float16")
+        return self._as(dtypes.float16)
 
     def bfloat16(self, *, memory_format: object = None) -> Tensor:
         """As bfloat16."""
-        return self.to(dtype="bfloat16")
+        return self._as(dtypes.bfloat16)
 
     def int(self, *, memory_format: object = None) -> Tensor:
         """As int32."""
-        return self.to(dtype="int32")
+        return self._as(dtypes.int32)
 
     def long(self, *, memory_format: object = None) -> Tensor:
         """As int64."""
-        return self.to(dtype="int64")
+        return self._as(dtypes.int64)
 
     def short(self, *, memory_format: object = None) -> Tensor:
         """As int16."""
-        return self.to(dtype="int16")
+        return self._as(dtypes.int16)
 
     def char(self, *, memory_format: object = None) -> Tensor:
         """As int8."""
-        return self.to(dtype="int8")
+        return self._as(dtypes.int8)
 
     def byte(self, *, memory_format: object = None) -> Tensor:
         """As uint8."""
-        return self.to(dtype="uint8")
+        return self._as(dtypes.uint8)
 
     def bool(self, *, memory_format: object = None) -> Tensor:
         """As bool."""
-        return self.to(dtype="bool")
+        return self._as(dtypes.bool_)
 
 
 def moved(tensor: Variable, target: Backend, non_blocking: builtins.bool = False) -> Tensor:

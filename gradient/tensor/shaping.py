@@ -213,7 +213,7 @@ class Shaping(Arithmetic):
         """A view with one more dimension, of size 1, at `dim`."""
         size = self.array.shape
         axis = axis_of(dim, len(size) + 1)
-        return view(self, shape.reshape, (*size[:axis], 1, *size[axis:]), 3)
+        return view(self, shape.reshape, size[:axis] + (1,) + size[axis:], 3)
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
