@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr
-from gradient.autograd.variable import TensorType, new_variable, wrap
+from gradient.autograd.variable import TensorType, new_variable
 
 
 class _Output:
@@ -35,27 +36,27 @@ _OUTPUT = _Output()
 
 def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     """Tensors for the several results of one node; those of integers have no gradient."""
-    if node is None:
-        return [wrap(array, backend) for array in arrays]
-    outs, parents, own, location = [], (node,), node.backend, node.location
+    outs, parents, kind = [], (node,), TensorType.cls
+    marked = inference_used and mode.inference
     for i, array in enumerate(arrays):
-        out = new_variable(TensorType.cls)  # as `wrap` and `output_node`
+        out = new_variable(kind)  # as `wrap` and `output_node`
         out.array = array
         out.backend = backend
         out._grad = out.view_info = out.views = None
-        dtype = array.dtype
-        if dtype.kind in "biu":
+        if marked:
+            out.inference = True
+        if node is None or array.dtype.kind in "biu":
             out.node = None
         else:
             out.node = made = Node()
             made.op = _OUTPUT
-            made.backend = own
+            made.backend = node.backend
             made.parents = parents
             made.saved = (i,)
             made.sequence_nr = next_sequence_nr()
-            made.location = location
+            made.location = node.location
             made.shape = array.shape
-            made.dtype = dtype
+            made.dtype = array.dtype
         outs.append(out)
     return outs
 

@@ -85,7 +85,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
         return out
     out.view_info = (base, made, options)
     if parent is None or parent.op is not None:
-        remember(base, out)
+        known_views(base).append(weakref.ref(out))
     return out
 
 
@@ -125,8 +125,7 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ..
     for out, at in zip(outs, indices, strict=True):
         out.view_info = (base, view_op, {"index": at})
     if parent is None or parent.op is not None:
-        for out in outs:
-            remember(base, out)
+        known_views(base, len(outs)).extend(map(weakref.ref, outs))
     return tuple(outs)
 
 
@@ -145,17 +144,19 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
     out.view_info = (base, view_op, options)
     node = base.node
     if node is None or node.op is not None:
-        remember(base, out)
+        known_views(base).append(weakref.ref(out))
 
 
-def remember(base: Any, out: Any) -> None:
-    """Have `base` know its view `out`. Dead ones go whenever there are twice as many."""
-    views = base.views
+def known_views(base: Any, more: int = 1) -> list[Any]:
+    """The list in which `base` remembers its views, for so many more. Dead ones go whenever there
+    are twice as many."""
+    views: list[Any] | None = base.views
     if views is None:
         base.views = views = []
-    if len(views) >= PRUNE_AT and not len(views) & (len(views) - 1):
+    n = len(views)
+    if n >= PRUNE_AT and (n + more).bit_length() > n.bit_length():
         views[:] = [ref for ref in views if ref() is not None]
-    views.append(weakref.ref(out))
+    return views
 
 
 def without_base(out: Any) -> Any:
