@@ -2,11 +2,14 @@
 
 Small models, the bookkeeping of a decoding loop and data loading are made of such calls. The table
 shows which of them deserve work; no target is set on them. NumPy's line is what the arrays alone
-take: no tensor on them takes less.
+take: no tensor on them takes less. Beyond that a call has no less than its pieces, which are
+measured, too (`--only piece`).
 """
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,11 @@ import gradient
 from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
+from gradient.autograd.modes import mode
+from gradient.autograd.node import Node, next_sequence_nr
+from gradient.autograd.variable import Variable, wrap
+from gradient.backends.numpy import kernels
+from gradient.tensor.views import known_views
 
 # name -> call(p, x, w): the package, x (64, 64) without a graph, w (64, 64) that requires one
 CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
@@ -214,7 +222,60 @@ def contenders(name: str, packages: dict[str, ModuleType]) -> dict[str, Callable
     return calls
 
 
+def pieces() -> dict[str, Callable[[], object]]:
+    """What calls are made of, by name, and an empty function, which is to be taken off."""
+    x = gradient.ones(64, 64)
+    x[0]  # it has a list of views
+    array, backend = x.array, x.backend
+    reduce = kernels.load("reductions").sum_of_short_rows
+    row = np.ones(64, np.float32)
+
+    def of_keywords(a: object, **named: object) -> object:
+        return a if not named else None
+
+    def questions() -> object:
+        return isinstance(x, Variable) and array.dtype.char and mode.grad
+
+    def node() -> None:
+        made: Any = Node()
+        made.op = made.options = None
+        made.backend = backend
+        made.parents = (None,)
+        made.saved = (array,)
+        made.sequence_nr = next_sequence_nr()
+        made.shape = array.shape
+        made.dtype = array.dtype
+        frame = sys._getframe(1)
+        made.location = (frame.f_code, frame.f_lasti)
+
+    def view() -> None:
+        x.view_info = (x, None, {"shape": (64, 64)})
+        known_views(x).append(weakref.ref(x))
+
+    return {
+        "nothing": lambda: None,
+        "a call that takes keywords": lambda: of_keywords(x),
+        "is it a tensor, of which dtype, recorded": questions,
+        "a tensor around an array": lambda: wrap(array, backend),
+        "a node, with the line that called": node,
+        "a link between a view and its base": view,
+        "a kernel of two arrays": lambda: reduce(0, 0, row, 1, 64, row),
+    }
+
+
 def run(options: Options) -> Iterator[Result]:
+    named = {f"piece: {name}": piece for name, piece in pieces().items()}
+    wanted = {name: piece for name, piece in named.items() if options.wants(name)}
+    for name, sample in interleave(wanted, rounds=options.rounds(40), sample_seconds=0.001).items():
+        yield Result(
+            case="calls",
+            what=name,
+            contender="gradient",
+            value=1e9 * sample.median,
+            unit="ns",
+            best=1e9 * sample.best,
+            samples=len(sample.seconds),
+        )
     packages: dict[str, ModuleType] = {"gradient": gradient}
     if options.peer("torch"):
         import torch
