@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from gradient.backends.composed.shape import diagonal_at, sliding_window_at, str
 
 Indices = list[tuple[Any, ...]]
 """Those of several views."""
+
+FEW = 256
+"""Views whose indices are kept: a model asks for the same ones at each step."""
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape), moves="codes", takes_complex=True)
@@ -71,7 +75,13 @@ def slices(be: Backend, x: Any, count: int, axis: int) -> list[Any]:
 
 
 def slice_indices(count: int, axis: int) -> Indices:
-    """The indices of views that are one slice each."""
+    """The indices of views that are one slice each: shared, where there are few, and not to be
+    written to."""
+    return _slice_indices(count, axis) if count <= FEW else _slice_indices.__wrapped__(count, axis)
+
+
+@functools.lru_cache
+def _slice_indices(count: int, axis: int) -> Indices:
     before: tuple[Any, ...] = (slice(None),) * axis
     return [(*before, i, Ellipsis) for i in range(count)]
 
@@ -87,7 +97,13 @@ def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
 
 
 def piece_indices(sizes: Sequence[int], axis: int) -> Indices:
-    """The indices of consecutive pieces of the given sizes."""
+    """The indices of consecutive pieces of the given sizes, as those of `slice_indices`."""
+    of_few = _piece_indices if len(sizes) <= FEW else _piece_indices.__wrapped__
+    return of_few(tuple(sizes), axis)
+
+
+@functools.lru_cache
+def _piece_indices(sizes: tuple[int, ...], axis: int) -> Indices:
     before: tuple[Any, ...] = (slice(None),) * axis
     indices, start = [], 0
     for size in sizes:
