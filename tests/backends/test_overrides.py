@@ -487,6 +487,7 @@ AT_OFFSETS: dict[str, Any] = {
     "sgd_step": sgd,
     "rmsprop_step": rmsprop,
     "lion_step": lion,
+    "total_norm": lambda o: ([o.rows(), o.plain(o.COLUMNS)],),
     "foreach_mul": lambda o: ([o.rows()], np.asarray(0.3, o.dtype)),
 }
 """The arguments of every kernel that computes with floats, about an offset."""

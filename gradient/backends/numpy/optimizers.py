@@ -1,14 +1,20 @@
-"""Optimiser steps, and the scaling of gradients, by kernels: one pass over each array."""
+"""Optimiser steps, and the norm and the scaling of gradients, by kernels: one pass over each array.
+
+What a kernel is told beside arrays is an array of numbers of their dtype (`adamw_numbers` and its
+like), so that a plan starts it again with others.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.reductions import CHUNK
 from gradient.backends.options import AdamWOptions, LionOptions, RMSpropOptions, SGDOptions
 
 
@@ -31,25 +37,12 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
                 params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf, copies
             )
             return
-        o = options
-        fused, rest = _with_kernel(params, grads, exp_avgs, exp_avg_sqs)
+        groups, rest = with_kernel(params, grads, exp_avgs, exp_avg_sqs)
         if rest:
             p, g, m, v = map(list, zip(*rest, strict=True))
-            super().adamw_step(p, g, m, v, o)
-        if fused:
-            optimizers = kernels.load("optimizers")
-            _run(
-                optimizers.adamw,
-                fused,
-                o.beta1,
-                o.beta2,
-                o.lr / (1 - o.beta1**o.step),
-                1 / math.sqrt(1 - o.beta2**o.step),
-                o.eps,
-                0.0 if o.decoupled else o.weight_decay,
-                1 - o.lr * o.weight_decay if o.decoupled else 1.0,
-                -1.0 if o.maximize else 1.0,
-            )
+            super().adamw_step(p, g, m, v, options)
+        if groups:
+            _run("adamw", groups, adamw_numbers(options))
 
     def sgd_step(
         self,
@@ -65,21 +58,16 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             return
         o = options
         buffers = momentum_buffers if o.momentum else None
-        fused, rest = _with_kernel(params, grads, *([] if buffers is None else [buffers]))
+        groups, rest = with_kernel(params, grads, *([] if buffers is None else [buffers]))
         if rest:
             p, g, *b = map(list, zip(*rest, strict=True))
             super().sgd_step(p, g, b[0] if b else None, o)
-        if not fused:
+        if not groups:
             return
-        optimizers = kernels.load("optimizers")
-        numbers = o.lr, o.weight_decay, -1.0 if o.maximize else 1.0
         if buffers is None:
-            _run(optimizers.sgd, fused, *numbers)
+            _run("sgd", groups, sgd_numbers(o))
         else:
-            _run(
-                optimizers.sgd_momentum, fused, *numbers, o.momentum, 1 - o.dampening,
-                flags=(o.nesterov, o.first),
-            )  # fmt: skip
+            _run("sgd_momentum", groups, sgd_numbers(o), (o.nesterov, o.first))
 
     def rmsprop_step(
         self,
@@ -100,18 +88,12 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             )
             return
         moving = [] if momentum_buffers is None else [momentum_buffers]
-        fused, rest = _with_kernel(params, grads, square_avgs, *moving)
+        groups, rest = with_kernel(params, grads, square_avgs, *moving)
         if rest:
             p, g, v, *b = map(list, zip(*rest, strict=True))
             super().rmsprop_step(p, g, v, b[0] if b else None, None, o)
-        if not fused:
-            return
-        optimizers = kernels.load("optimizers")
-        numbers = o.lr, o.alpha, o.eps, o.weight_decay, -1.0 if o.maximize else 1.0
-        if momentum_buffers is None:
-            _run(optimizers.rmsprop, fused, *numbers)
-        else:
-            _run(optimizers.rmsprop_momentum, fused, *numbers, o.momentum)
+        if groups:
+            _run("rmsprop_momentum" if moving else "rmsprop", groups, rmsprop_numbers(o))
 
     def lion_step(
         self,
@@ -125,32 +107,37 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         if found_inf is not None or copies is not None:
             super().lion_step(params, grads, exp_avgs, options, found_inf, copies)
             return
-        o = options
-        fused, rest = _with_kernel(params, grads, exp_avgs)
+        groups, rest = with_kernel(params, grads, exp_avgs)
         if rest:
             p, g, m = map(list, zip(*rest, strict=True))
-            super().lion_step(p, g, m, o)
-        if fused:
-            numbers = o.lr, o.beta1, o.beta2, o.kept, -1.0 if o.maximize else 1.0
-            _run(kernels.load("optimizers").lion, fused, *numbers)
+            super().lion_step(p, g, m, options)
+        if groups:
+            _run("lion", groups, lion_numbers(options))
+
+    def total_norm(self, arrays: list[np.ndarray]) -> np.ndarray:
+        if not takes_norm(arrays):
+            return super().total_norm(arrays)
+        out = np.empty((), arrays[0].dtype)
+        for launch in norm_launches(arrays, out):
+            threads.parallel_for(*launch)
+        return out
 
     def foreach_mul(self, arrays: list[np.ndarray], factor: np.ndarray) -> None:
-        fused, rest = _with_kernel(arrays)
+        groups, rest = with_kernel(arrays)
         if rest:
             super().foreach_mul([x for (x,) in rest], factor)
-        if not fused or factor == 1:  # as of gradients that need no clipping
+        if factor == 1:  # as of gradients that need no clipping
             return
-        family = kernels.load("optimizers")
-        for (x,) in fused:
-            by = np.asarray(factor, x.dtype).reshape(1)
-            threads.parallel_for(family.scale, x.size, family.CHUNK, x.reshape(-1), by)
+        by = {x.dtype: np.asarray(factor, x.dtype).reshape(1) for (x,) in groups}
+        for launch in launches("scale", groups, by):
+            threads.parallel_for(*launch)
 
 
 Group = tuple[np.ndarray, ...]
 """A parameter, its gradient and its state."""
 
 
-def _with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
+def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
     """The parameters whose step a kernel takes, and the others."""
     groups = list(zip(*lists, strict=True))
     if not kernels.available() or sum(p.size for p in lists[0]) < kernels.MIN_SIZE:
@@ -167,12 +154,84 @@ def _flat(*group: np.ndarray) -> bool:
     )
 
 
+def takes_norm(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether kernels take the norm of these: large together, contiguous and of one dtype."""
+    return (
+        kernels.available()
+        and sum(x.size for x in arrays) >= kernels.MIN_SIZE
+        and all(_flat(x) and x.dtype == arrays[0].dtype for x in arrays)
+    )
+
+
+def norm_launches(arrays: Sequence[np.ndarray], out: np.ndarray) -> list[tuple[Any, ...]]:
+    """What `parallel_for` is to be given, in turn, for the norm of what `takes_norm` allows."""
+    family = kernels.load("reductions")
+    counts = [-(-x.size // family.PART) for x in arrays]
+    squares, chunk = np.empty(sum(counts), out.dtype), max(1, CHUNK // family.PART)
+    parts = np.split(squares, np.cumsum(counts[:-1]))
+    found: list[tuple[Any, ...]] = [
+        (family.squares_of_parts, part.size, chunk, x.reshape(-1), x.size, part.size, part)
+        for x, part in zip(arrays, parts, strict=True)
+        if x.size
+    ]
+    return [*found, (family.root_of_sum, 1, 1, squares, out.reshape(1))]
+
+
+def adamw_numbers(o: AdamWOptions) -> tuple[float, ...]:
+    """The numbers of the kernel of this name."""
+    return (
+        *(o.beta1, o.beta2),
+        o.lr / (1 - o.beta1**o.step),
+        1 / math.sqrt(1 - o.beta2**o.step),
+        o.eps,
+        0.0 if o.decoupled else o.weight_decay,
+        1 - o.lr * o.weight_decay if o.decoupled else 1.0,
+        _sign(o.maximize),
+    )
+
+
+def sgd_numbers(o: SGDOptions) -> tuple[float, ...]:
+    """Those of `sgd`, and of `sgd_momentum`."""
+    return o.lr, o.weight_decay, _sign(o.maximize), o.momentum, 1 - o.dampening
+
+
+def rmsprop_numbers(o: RMSpropOptions) -> tuple[float, ...]:
+    """Those of `rmsprop`, and of `rmsprop_momentum`."""
+    return o.lr, o.alpha, o.eps, o.weight_decay, _sign(o.maximize), o.momentum
+
+
+def lion_numbers(o: LionOptions) -> tuple[float, ...]:
+    return o.lr, o.beta1, o.beta2, o.kept, _sign(o.maximize)
+
+
+def _sign(maximize: bool) -> float:
+    return -1.0 if maximize else 1.0
+
+
+def launches(
+    name: str,
+    groups: Sequence[Group],
+    numbers: Mapping[np.dtype, np.ndarray],
+    flags: tuple[bool, ...] = (),
+) -> list[tuple[Any, ...]]:
+    """What `parallel_for` is to be given for each parameter, with the numbers of its dtype."""
+    family = kernels.load("optimizers")
+    kernel = getattr(family, name)
+    return [
+        (
+            *(kernel, arrays[0].size, family.CHUNK),
+            *(a.reshape(-1) for a in arrays),
+            *(numbers[arrays[0].dtype], *flags),
+        )
+        for arrays in groups
+        if arrays[0].size
+    ]
+
+
 def _run(
-    kernel: Callable[..., None], groups: list[Group], *numbers: float, flags: tuple[bool, ...] = ()
+    name: str, groups: list[Group], numbers: tuple[float, ...], flags: tuple[bool, ...] = ()
 ) -> None:
-    """A kernel over each parameter, with numbers of its dtype."""
-    chunk = kernels.load("optimizers").CHUNK
-    typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
-    for arrays in groups:
-        flat = [a.reshape(-1) for a in arrays]
-        threads.parallel_for(kernel, flat[0].size, chunk, *flat, *typed[flat[0].dtype], *flags)
+    """A kernel over each parameter."""
+    typed = {p.dtype: np.array(numbers, p.dtype) for p, *_ in groups}
+    for launch in launches(name, groups, typed, flags):
+        threads.parallel_for(*launch)

@@ -1,21 +1,27 @@
-"""Optimiser steps over flat arrays, and the scaling of gradients, for elements start to stop."""
+"""Optimiser steps over flat arrays, and the scaling of gradients, for elements start to stop.
+
+What an optimiser says beside is an array of `numbers`, of the dtype of the others: a plan changes
+them from step to step.
+"""
 
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 
-CHUNK = 1 << 16
-"""Elements that a thread takes at a time."""
+CHUNK = 1 << 14
+"""Elements that a thread takes at a time: few, for threads to be ready together."""
 
 
 @strict_kernel
-def adamw(start, stop, p, g, m, v, beta1, beta2, rate, root, eps, decay, kept, sign):
+def adamw(start, stop, p, g, m, v, numbers):
     """One pass over parameter p, gradient g and moments m and v.
 
     `rate` is lr / (1 - beta1^t), `root` 1 / sqrt(1 - beta2^t), `decay` the L2 term's weight, `kept`
     1 - lr * weight_decay, and `sign` -1 to maximize.
     """
     p, g, m, v = p[start:stop], g[start:stop], m[start:stop], v[start:stop]
+    beta1, beta2, rate, root = numbers[0], numbers[1], numbers[2], numbers[3]
+    eps, decay, kept, sign = numbers[4], numbers[5], numbers[6], numbers[7]
     one = p.dtype.type(1)
     for i in range(p.size):
         grad = sign * g[i]
@@ -26,10 +32,11 @@ def adamw(start, stop, p, g, m, v, beta1, beta2, rate, root, eps, decay, kept, s
 
 
 @strict_kernel
-def sgd(start, stop, p, g, rate, decay, sign):
+def sgd(start, stop, p, g, numbers):
     """Parameter p a step of size `rate` against gradient g, or along it where `sign` is -1; `decay`
     is the L2 term's weight."""
     p, g = p[start:stop], g[start:stop]
+    rate, decay, sign = numbers[0], numbers[1], numbers[2]
     for i in range(p.size):
         grad = sign * g[i]
         grad = grad + decay * p[i] if decay != 0 else grad
@@ -37,9 +44,11 @@ def sgd(start, stop, p, g, rate, decay, sign):
 
 
 @strict_kernel
-def sgd_momentum(start, stop, p, g, b, rate, decay, sign, momentum, rest, nesterov, first):
+def sgd_momentum(start, stop, p, g, b, numbers, nesterov, first):
     """As `sgd`, along the buffer b = momentum * b + rest * gradient; or b = gradient at `first`."""
     p, g, b = p[start:stop], g[start:stop], b[start:stop]
+    rate, decay, sign = numbers[0], numbers[1], numbers[2]
+    momentum, rest = numbers[3], numbers[4]
     for i in range(p.size):
         grad = sign * g[i]
         grad = grad + decay * p[i] if decay != 0 else grad
@@ -48,9 +57,10 @@ def sgd_momentum(start, stop, p, g, b, rate, decay, sign, momentum, rest, nester
 
 
 @strict_kernel
-def rmsprop(start, stop, p, g, v, rate, alpha, eps, decay, sign):
+def rmsprop(start, stop, p, g, v, numbers):
     """As `sgd`, with the gradient divided by the root of v, the average of its squares."""
     p, g, v = p[start:stop], g[start:stop], v[start:stop]
+    rate, alpha, eps, decay, sign = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     one = p.dtype.type(1)
     for i in range(p.size):
         grad = sign * g[i]
@@ -60,9 +70,11 @@ def rmsprop(start, stop, p, g, v, rate, alpha, eps, decay, sign):
 
 
 @strict_kernel
-def rmsprop_momentum(start, stop, p, g, v, b, rate, alpha, eps, decay, sign, momentum):
+def rmsprop_momentum(start, stop, p, g, v, b, numbers):
     """As `rmsprop`, along the buffer b = momentum * b + divided gradient."""
     p, g, v, b = p[start:stop], g[start:stop], v[start:stop], b[start:stop]
+    rate, alpha, eps, decay, sign = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    momentum = numbers[5]
     one = p.dtype.type(1)
     for i in range(p.size):
         grad = sign * g[i]
@@ -73,10 +85,11 @@ def rmsprop_momentum(start, stop, p, g, v, b, rate, alpha, eps, decay, sign, mom
 
 
 @strict_kernel
-def lion(start, stop, p, g, m, rate, beta1, beta2, kept, sign):
+def lion(start, stop, p, g, m, numbers):
     """A step of one size, by the sign of an average of the gradients (that of NaN is 0); `kept` is
     1 - lr * weight_decay."""
     p, g, m = p[start:stop], g[start:stop], m[start:stop]
+    rate, beta1, beta2, kept, sign = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     one, zero = p.dtype.type(1), p.dtype.type(0)
     for i in range(p.size):
         grad = sign * g[i]
@@ -88,7 +101,10 @@ def lion(start, stop, p, g, m, rate, beta1, beta2, kept, sign):
 
 @strict_kernel
 def scale(start, stop, x, factor):
-    """x times the one number of `factor`, in place."""
+    """x times the one number of `factor`, in place; nothing where that is 1, as of gradients that
+    need no clipping."""
     x, by = x[start:stop], factor[0]
+    if by == 1:
+        return
     for i in range(x.size):
         x[i] = x[i] * by

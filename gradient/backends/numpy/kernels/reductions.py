@@ -70,6 +70,13 @@ def sum_of_parts(start, stop, x, n, parts, out):
         out[item] = total(x[first : min(first + PART, (row + 1) * n)])
 
 
+@kernel
+def root_of_sum(start, stop, x, out):
+    """out[0] = the square root of the sum of x, which is short."""
+    for i in range(start, stop):
+        out[i] = np.sqrt(total(x))
+
+
 @ordered_kernel
 def sum_of_short_rows(start, stop, x, n, rows, out):
     """out (rows,) = the sums of rows of n numbers, each one chain: an item is as many rows as a
