@@ -361,3 +361,24 @@ def test_rows_that_are_read_where_they_are_have_the_bits_of_packed_ones(
     assert packed.tobytes() == be.matmul(a, b).tobytes()
     wide = np.concatenate([b, draw(rng, 256, 512)], 1)  # more panels, for which rows are packed
     assert (be.matmul(a, wide)[:, :columns] == packed).all()
+
+
+@pytest.mark.parametrize("rows", [5, 48, 130])
+@pytest.mark.parametrize("columns", [33, 64, 131])
+def test_a_product_that_ends_in_relu_has_the_bits_of_both(
+    rows: int, columns: int, rng: Any, monkeypatch: Any
+) -> None:
+    for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
+        monkeypatch.setattr(gemm, name, 0)
+    x, weight, bias = draw(rng, rows, 500), draw(rng, columns, 500), draw(rng, columns)
+    x[0], bias[0] = np.nan, np.inf
+    x[1], bias[1] = 0, -0.0
+    assert gemm.takes_activation(x, weight, bias, "relu")
+    got = be.linear_activation(x, weight, bias, "relu")
+    expected = be.relu(gemm.GemmKernels.linear(be, x, weight, bias))
+    assert got.tobytes() == expected.tobytes()
+    assert not gemm.takes_activation(x, weight, bias, "gelu_tanh")
+    split = np.broadcast_to(x[:1], (4096, 500))
+    large = np.broadcast_to(weight[:1], (4096, 500))
+    is_split = gemm._is_split(4096, 4096, 500)
+    assert gemm.takes_activation(split, large, np.zeros(4096, np.float32), "relu") is not is_split

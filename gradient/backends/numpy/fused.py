@@ -110,7 +110,7 @@ def _walks(shape: tuple[int, ...], layouts: Sequence[Layout]) -> bool:
     return rows_of(shape, layouts) is not None
 
 
-FUSING = Fusing(frozenset(TEXTS), "fd?", _walks)
+FUSING = Fusing(frozenset(TEXTS), "fd?", _walks, activations=frozenset({"relu"}))
 
 
 def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:

@@ -67,6 +67,15 @@ class GemmKernels(AttentionDefaults[np.ndarray]):
         threads.parallel_for(*linear_launch(x, weight, bias, out))
         return out
 
+    def linear_activation(
+        self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray, activation: str
+    ) -> np.ndarray:
+        if not isinstance(weight, np.ndarray) or not takes_activation(x, weight, bias, activation):
+            return super().linear_activation(x, weight, bias, activation)
+        out = np.empty((*x.shape[:-1], weight.shape[0]), np.float32)
+        threads.parallel_for(*linear_launch(x, weight, bias, out, relu=True))
+        return out
+
 
 def takes(a: Any, b: Any) -> bool:
     """Whether the kernel takes a @ b."""
@@ -89,6 +98,14 @@ def takes_linear(x: Any, weight: Any, bias: np.ndarray | None) -> bool:
         and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == float32.numpy))
         and _is_worth(x.size // x.shape[-1], x.size, weight.shape[0])
     )
+
+
+def takes_activation(x: Any, weight: Any, bias: np.ndarray, activation: str) -> bool:
+    """Whether the kernel takes x @ weight.T + bias and this activation of it."""
+    if activation != "relu" or not takes_linear(x, weight, bias):
+        return False
+    (n, k), rows = weight.shape, x.size // x.shape[-1]
+    return rows <= MANY_ROWS or not _is_split(rows, n, k)
 
 
 def _is_matrix(x: Any) -> bool:
@@ -129,16 +146,24 @@ def launch(
     return _launch(a, b, bias, out, False, upright)
 
 
-def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any) -> Any:
-    """As `launch`, for out = x @ weight.T (+ bias). Of up to MANY_ROWS rows an element is one chain
-    of sums in the order of k, as it is with few rows (`kernels.dense`); of more where they are not
-    split."""
+def linear_launch(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any, relu: bool = False
+) -> Any:
+    """As `launch`, for out = x @ weight.T (+ bias), or for `relu` of that, if `takes_activation`.
+    Of up to MANY_ROWS rows an element is one chain of sums in the order of k, as it is with few
+    rows (`kernels.dense`); of more where they are not split."""
     rows = x.reshape(-1, x.shape[-1])
-    return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True)
+    return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True, relu=relu)
 
 
 def _launch(
-    a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool, upright: bool = False
+    a: Any,
+    b: Any,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    chained: bool,
+    upright: bool = False,
+    relu: bool = False,
 ) -> Any:
     workers = threads.get_num_threads()
     layout_of = _layout if math.prod(out.shape[:-2]) < MANY_MATRICES else _layout.__wrapped__
@@ -149,7 +174,7 @@ def _launch(
         products = kernels.load("split_products")
         kernel, last = products.product, [products.part_of(a.shape[-1])]
     else:
-        kernel, last = kernels.load("gemm").product, [chained, workers]
+        kernel, last = kernels.load("gemm").product, [chained, workers, relu]
     return (
         *(kernel, blocks, 1, _memory(a), *places_of_a),
         *(_memory(b), *places_of_b, bias, upright, out.reshape(-1), *sizes, *last),

@@ -179,6 +179,16 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     return [(blas.matmul, (rows, weight.T, bias, places))]
 
 
+def _linear_activation(
+    args: tuple[Any, ...], options: dict[str, Any], out: Any
+) -> list[Step] | None:
+    x, weight, bias, activation = args
+    plain = isinstance(weight, np.ndarray) and out.flags.c_contiguous and x.flags.c_contiguous
+    if not plain or not gemm.takes_activation(x, weight, bias, activation):
+        return None
+    return [(task, gemm.linear_launch(x, weight, bias, out, relu=True))]
+
+
 def _small_linear(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: np.ndarray
 ) -> list[Step] | None:
@@ -362,6 +372,7 @@ LOWERINGS: dict[str, Lowering] = {
     "min": _reduction(np.minimum, False),
     "matmul": _matmul,
     "linear": _linear,
+    "linear_activation": _linear_activation,
     "grouped_linear": _grouped_linear,
     "copy": _copy,
     "clone": _copy,

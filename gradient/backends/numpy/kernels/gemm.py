@@ -174,6 +174,15 @@ def add_to_rows(bias, first, columns, c, at, c_row, rows):
 
 
 @ordered_subroutine
+def without_negatives(c, at, c_row, rows, columns):
+    """c (rows, columns) = max(c, 0), NaN where it is NaN."""
+    for i in range(rows):
+        row = c[at + i * c_row : at + i * c_row + columns]
+        for j in range(row.size):
+            row[j] = c.dtype.type(0) if row[j] < c.dtype.type(0) else row[j]
+
+
+@ordered_subroutine
 def block_at(number, m, n, block_rows, block_columns):
     """Of a block: its matrix, its first row and column, and those that are behind it."""
     down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
@@ -218,7 +227,7 @@ def lines_of_panel(tile_row, runs, row, column):
 @ordered_kernel
 def product(
     start, stop, a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, bias, upright,
-    c, c_row, m, n, k, block_rows, block_columns, chained, ahead,
+    c, c_row, m, n, k, block_rows, block_columns, chained, ahead, relu,
 ):  # fmt: skip
     """c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias (N,), or (M, 1) if `upright`):
     its blocks start to stop.
@@ -226,7 +235,7 @@ def product(
     a and b are flat arrays: of each are said where the matrices of the batch begin, and how far
     apart rows and columns are. The matrices of c follow one another, its rows are `c_row` apart;
     bias may be of size 0. A sum is one chain if `chained`. The block that a thread computes next is
-    `ahead` blocks further on, as far as can be foreseen.
+    `ahead` blocks further on, as far as can be foreseen. With `relu`, c is max(c, 0).
     """
     depth = part_of(k)
     wide = (min(block_columns, n) + PAIR - 1) // PAIR * PAIR
@@ -319,4 +328,6 @@ def product(
                             add_to_columns(bias, i, rows, c, to, c_row, columns)
                         else:
                             add_to_rows(bias, j, columns, c, to, c_row, rows)
+                    if relu and p + count == k:
+                        without_negatives(c, to, c_row, rows, columns)
                 i += rows
