@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -52,17 +53,14 @@ class NormKernels(NormDefaults[np.ndarray]):
             if few is not None:
                 return few
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
-        norms = kernels.load("norms")
-
-        n, columns = logits.shape
-        loss, high, log_sum = np.empty((3, n), logits.dtype)
-        smoothing, wrong = logits.dtype.type(label_smoothing), np.zeros(1, np.int64)
+        loss, high, log_sum = np.empty((3, len(logits)), logits.dtype)
+        wrong = np.zeros(1, np.int64)
         threads.parallel_for(
-            norms.cross_entropy, n, norms.rows_of(columns),
-            contiguous(logits), contiguous(target), ignore_index, smoothing,
-            loss, high, log_sum, wrong,
-        )  # fmt: skip
-        self._check_targets(target, columns, ignore_index, wrong)
+            *cross_entropy_launch(
+                logits, target, ignore_index, label_smoothing, (loss, high, log_sum), wrong
+            )
+        )
+        self._check_targets(target, logits.shape[1], ignore_index, wrong)
         return loss, high, log_sum
 
     def mean_of_counted(
@@ -117,17 +115,21 @@ class NormKernels(NormDefaults[np.ndarray]):
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
-        norms = kernels.load("norms")
-
         gx = workspace.result(logits.shape, logits.dtype)
-        smoothing, wrong = logits.dtype.type(label_smoothing), np.zeros(1, np.int64)
+        wrong = np.zeros(1, np.int64)
         threads.parallel_for(
-            norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),
-            *map(contiguous, (g, logits, target, high, log_sum)), ignore_index, smoothing,
-            gx, wrong,
-        )  # fmt: skip
+            *cross_entropy_grad_launch(
+                g, logits, target, high, log_sum, ignore_index, label_smoothing, gx, wrong
+            )
+        )
         self._check_targets(target, gx.shape[1], ignore_index, wrong)
         return gx
+
+    def check_targets(self, target: np.ndarray, classes: int, ignore_index: int) -> None:
+        """Raise IndexError for a target that is no class, before anything is computed."""
+        wrong = np.zeros(1, np.int64)
+        kernels.load("norms").find_wrong(0, len(target), target, classes, ignore_index, wrong)
+        self._check_targets(target, classes, ignore_index, wrong)
 
     def _check_targets(
         self, target: np.ndarray, classes: int, ignore_index: int, wrong: np.ndarray
@@ -229,6 +231,43 @@ def _computed_in(x: np.ndarray) -> type[np.floating]:
 def _2d(x: np.ndarray) -> np.ndarray:
     x = contiguous(x)
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def cross_entropy_launch(
+    logits: np.ndarray,
+    target: np.ndarray,
+    ignore_index: int,
+    label_smoothing: float,
+    out: tuple[np.ndarray, np.ndarray, np.ndarray],
+    wrong: np.ndarray,
+) -> tuple[Any, ...]:
+    """What `parallel_for` is to be given for `cross_entropy`; `wrong` (1,) tells of targets."""
+    norms, (n, columns) = kernels.load("norms"), logits.shape
+    return (
+        *(norms.cross_entropy, n, norms.rows_of(columns)),
+        *(contiguous(logits), contiguous(target), ignore_index),
+        *(logits.dtype.type(label_smoothing), *out, wrong),
+    )
+
+
+def cross_entropy_grad_launch(
+    g: np.ndarray,
+    logits: np.ndarray,
+    target: np.ndarray,
+    high: np.ndarray,
+    log_sum: np.ndarray,
+    ignore_index: int,
+    label_smoothing: float,
+    gx: np.ndarray,
+    wrong: np.ndarray,
+) -> tuple[Any, ...]:
+    """As `cross_entropy_launch`, for `cross_entropy_grad`."""
+    norms, (n, columns) = kernels.load("norms"), logits.shape
+    return (
+        *(norms.cross_entropy_grad, n, norms.rows_of(columns)),
+        *(*map(contiguous, (g, logits, target, high, log_sum)), ignore_index),
+        *(logits.dtype.type(label_smoothing), gx, wrong),
+    )
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
-from gradient.plan.executors import fused, small
+from gradient.plan.executors import classes, fused, small, updates
 from gradient.plan.executors.copied import lowered_on_copies
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
 from gradient.plan.executors.places import assigned_in_place
@@ -211,10 +211,7 @@ class CpuExecutor:
             return lambda: method(*args, **options)
 
         def run() -> Any:
-            def number(x: HostNumber) -> float | int:
-                return self.numbers[x.name]
-
-            now = mapped((args, options), HostNumber, number)
+            now = self._now((args, options))
             return method(*now[0], **now[1])
 
         return run
@@ -224,6 +221,10 @@ class CpuExecutor:
         args, options = mapped((call.args, call.options), Ref, self._array)
         out = mapped(call.out, Ref, self._array)
         tasks = small.lowered(call, args, out, self._bound)
+        if tasks is None:
+            tasks = updates.lowered(call, args, out, self._now)
+        if tasks is None:
+            tasks = classes.lowered(call, args, out, self._is_given)
         if tasks is not None:
             return list(tasks)
         lowering = LOWERINGS.get(call.op)
@@ -259,6 +260,14 @@ class CpuExecutor:
         if buffers[buffers[ref].root].kind == "external":
             return lambda: x
         return functools.partial(arena.copied, x) if arena.has_gaps(x) else lambda: x.copy("K")
+
+    def _now(self, tree: Any) -> Any:
+        """Arguments, with the numbers that this run is given."""
+        return mapped(tree, HostNumber, lambda number: self.numbers[number.name])
+
+    def _is_given(self, ref: Ref) -> bool:
+        """Whether a buffer is an input's, which no call writes."""
+        return self.plan.buffers[self.plan.root(ref)].kind == "input"
 
     def _bound(self, x: Any) -> int | None:
         """Of the integers in a buffer, if they are known to be from 0 to below it."""

@@ -102,16 +102,25 @@ def task(*arguments: Any) -> None:
     raise NotImplementedError
 
 
+def early(function: Callable[..., Any], *arguments: Any) -> None:
+    """Stands in a program for what needs the plan's inputs and numbers alone: `joined` puts it
+    before everything else, so that tasks around it are one list."""
+    function(*arguments)
+
+
 def named(call: Call, steps: Sequence[Step]) -> str:
     """What computes a call: a kernel of the pool, a function of NumPy's, or the backend's method,
     whose result is copied to its place."""
-    return ", ".join(step_name(call, *step) for step in steps) or "nothing"
+    names = dict.fromkeys(step_name(call, *step) for step in steps if step[0] is not early)
+    return ", ".join(names) or "nothing"
 
 
 def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     """What computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
     if function is task:
         return f"the kernel {arguments[0].__name__}"
+    if function is early:
+        function = arguments[0]
     function = getattr(function, "func", function)  # of a partial
     if isinstance(function, np.ufunc) or getattr(function, "__module__", "") == "numpy":
         return f"numpy.{function.__name__}"
@@ -122,10 +131,13 @@ def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ..
 
 
 def joined(steps: Sequence[Step]) -> list[Step]:
-    """The program with each run of consecutive tasks as one call of the pool's driver."""
-    program: list[Step] = []
+    """The program with each run of consecutive tasks as one call of the pool's driver, behind what
+    is `early`."""
+    program: list[Step] = [step for step in steps if step[0] is early]
     together: threads.Tasks | None = None
     for function, arguments in steps:
+        if function is early:
+            continue
         if function is not task:
             together = None
             program.append((function, arguments))

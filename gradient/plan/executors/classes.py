@@ -1,0 +1,38 @@
+"""Losses of class indices as tasks: what a plan is given is checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.backends.numpy import kernels, norms
+from gradient.plan.calls import Call, Ref
+from gradient.plan.executors.program import Step, early, task
+
+
+def lowered(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> list[Step] | None:
+    """The tasks of a call on these arrays and places; None where it is none of these. `given` says
+    whether a buffer is what the plan is given, so that its check can be made early."""
+    if call.op not in ("cross_entropy", "cross_entropy_grad") or call.options or call.numbers:
+        return None
+    is_grad = call.op == "cross_entropy_grad"
+    target = call.args[2 if is_grad else 1]
+    logits, classes, ignore_index = args[1:3] + args[5:6] if is_grad else args[:3]
+    places = [out] if is_grad else list(out)
+    arrays = [x for x in args if isinstance(x, np.ndarray)] + places
+    if not (
+        isinstance(target, Ref)
+        and given(target)
+        and classes.dtype == np.int64
+        and all(isinstance(x, np.ndarray) and x.flags.carray for x in arrays)
+        and all(x.dtype == logits.dtype for x in arrays if x is not classes)
+        and kernels.supports(logits)
+    ):
+        return None
+    check = backends.get("cpu").check_targets
+    launch_of = norms.cross_entropy_grad_launch if is_grad else norms.cross_entropy_launch
+    launch = launch_of(*args, out, np.zeros(1, np.int64))
+    return [(early, (check, classes, logits.shape[1], ignore_index)), (task, launch)]
