@@ -35,6 +35,7 @@ from gradient.plan.executors.program import (
     with_scratch,
     workspace_of,
 )
+from gradient.plan.executors.side_by_side import Touched, side_by_side
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.executors.watched import WatchedCall, by_call, run_watched, watching
 from gradient.plan.lending import LARGE as LENT
@@ -105,6 +106,7 @@ class CpuExecutor:
         if self._trims:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
+        steps = side_by_side(steps, list(map(self._touched, self._calls_of)))
         self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
         self._steps, self._boundary = steps, boundary
         first = joined(steps[:boundary])
@@ -268,6 +270,13 @@ class CpuExecutor:
     def _is_given(self, ref: Ref) -> bool:
         """Whether a buffer is an input's, which no call writes."""
         return self.plan.buffers[self.plan.root(ref)].kind == "input"
+
+    def _touched(self, call: Call) -> Touched:
+        """What a call reads and writes."""
+        written = [*call.outputs, *call.writes]
+        roots = set(map(self.plan.root, written))
+        read = [ref for ref in call.inputs if self.plan.root(ref) not in roots]
+        return Touched(list(map(self._array, read)), list(map(self._array, written)))
 
     def _bound(self, x: Any) -> int | None:
         """Of the integers in a buffer, if they are known to be from 0 to below it."""

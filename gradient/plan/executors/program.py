@@ -102,6 +102,11 @@ def task(*arguments: Any) -> None:
     raise NotImplementedError
 
 
+def beside(*arguments: Any) -> None:
+    """As `task`, for one that may begin before the task before it is done."""
+    raise NotImplementedError
+
+
 def early(function: Callable[..., Any], *arguments: Any) -> None:
     """Stands in a program for what needs the plan's inputs and numbers alone: `joined` puts it
     before everything else, so that tasks around it are one list."""
@@ -117,7 +122,7 @@ def named(call: Call, steps: Sequence[Step]) -> str:
 
 def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     """What computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
-    if function is task:
+    if function in (task, beside):
         return f"the kernel {arguments[0].__name__}"
     if function is early:
         function = arguments[0]
@@ -138,12 +143,12 @@ def joined(steps: Sequence[Step]) -> list[Step]:
     for function, arguments in steps:
         if function is early:
             continue
-        if function is not task:
+        if function not in (task, beside):
             together = None
             program.append((function, arguments))
             continue
         if together is None:
             together = threads.Tasks()
             program.append((threads.run_tasks, (together,)))
-        together.append(*arguments)
+        together.append(*arguments, wait=function is task)
     return program

@@ -1,0 +1,91 @@
+"""Tasks that need not wait for the one before them: neither writes what the other reads or writes.
+
+Threads then go from one to the next without waiting for each other, so that the last chunk of a
+product leaves nobody idle, and small tasks fill what is left of a large one's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.plan.executors.program import Step, beside, early, task
+
+LARGE = 1 << 16
+"""Bytes that a task of one chunk reads and writes up to which it rather follows another one on the
+same thread, where no wait is needed."""
+
+MOST = 64
+"""Arrays of tasks side by side, from which on no more are added."""
+
+
+class Touched(NamedTuple):
+    """The arrays that a call reads alone, and those that it writes."""
+
+    read: Sequence[np.ndarray]
+    written: Sequence[np.ndarray]
+
+
+class _Span(NamedTuple):
+    """The memory from an array's first byte to its last."""
+
+    start: int
+    stop: int
+    written: bool = False
+
+    def meets(self, other: _Span) -> bool:
+        return self.start < other.stop and other.start < self.stop
+
+
+def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step]:
+    """The steps, with `beside` for each task that may run beside those before it, since the last
+    one that waits. `touched` says of each step what its call reads and writes; any other array of a
+    task is taken to be written."""
+    found: list[Step] = []
+    group: list[_Span] = []
+    tickets = 0  # of the group: one thread draws each
+    for step, arrays in zip(steps, touched, strict=True):
+        function, given = step
+        if function is not task:
+            if function is not early:  # which is not run between tasks
+                group, tickets = [], 0
+            found.append(step)
+            continue
+        spans, chunks = _spans(given, arrays), -(-given[1] // given[2])
+        few = chunks == 1 and sum(each.stop - each.start for each in spans) < LARGE
+        follows = chunks == 1 and tickets == 1  # where it waits, on the same thread
+        if not group or len(group) > MOST or (few and follows) or _conflict(group, spans):
+            # What runs beside the follower of a task runs beside that task, too.
+            group = [*group, *spans] if follows else spans
+            tickets = 1 if follows else chunks
+            found.append(step)
+        else:
+            group, tickets = [*group, *spans], tickets + chunks
+            found.append((beside, given))
+    return found
+
+
+def _spans(given: Sequence[Any], touched: Touched) -> list[_Span]:
+    read, written = (list(map(_span, each)) for each in touched)
+    spans = []
+    for x in given:
+        if isinstance(x, np.ndarray) and x.size:
+            span = _span(x)
+            harmless = any(map(span.meets, read)) and not any(map(span.meets, written))
+            spans.append(span._replace(written=not harmless))
+    return spans
+
+
+def _conflict(group: Sequence[_Span], spans: Sequence[_Span]) -> bool:
+    return any(a.meets(b) and (a.written or b.written) for a in group for b in spans)
+
+
+def _span(x: np.ndarray) -> _Span:
+    if not x.size:
+        return _Span(0, 0)
+    start = x.__array_interface__["data"][0]
+    steps = [(n - 1) * step for n, step in zip(x.shape, x.strides, strict=True)]
+    last = start + sum(step for step in steps if step > 0)
+    return _Span(start + sum(step for step in steps if step < 0), last + x.itemsize)
