@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
@@ -122,7 +123,9 @@ def _is_matrix(x: Any) -> bool:
 
 def _is_worth(rows: int, size: int, columns: int) -> bool:
     """Whether the kernel is quicker than BLAS where so many rows, of `size` numbers in all, are
-    multiplied by so many columns."""
+    multiplied by so many columns; or nearly, where a call of BLAS would part two lists of tasks."""
+    if small_calls.are_repeated():
+        return rows >= FEW_ROWS // 3 and columns >= FEW_COLUMNS // 4 and _is_compiled()
     return (
         size * columns > FEW_PRODUCTS
         and rows >= FEW_ROWS

@@ -1,4 +1,5 @@
-"""Small integers and indices as tasks: what a router does between two products of a mixture.
+"""Small arrays as tasks: integers and indices, as a router has them between two products of a
+mixture, and single numbers, as a mean or a clipped gradient needs.
 
 NumPy would do each in a microsecond or two, and Python between two lists of tasks. Kernels do what
 NumPy does; they check no index, so they take only those that are within bounds by how they were
@@ -22,6 +23,7 @@ FEW = 64
 """Numbers to a row up to which a sort by insertion is quick."""
 SMALL = 1 << 14
 """Elements up to which one thread may do it all."""
+ARITHMETIC = ("add", "sub", "mul", "truediv", "maximum", "minimum")
 SUMMED = 7
 """Numbers along the last axis up to which NumPy adds them one after the other."""
 
@@ -149,16 +151,71 @@ def _getitem(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
 
 def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, axis = args[0], args[1] if len(args) > 1 else None
-    if not (_plain(x, out) and x.dtype.char in "fd" and x.dtype == out.dtype):
+    if isinstance(axis, tuple) and len(axis) == 1:
+        (axis,) = axis
+    if not _plain(x, out):
         return None
-    if type(axis) is not int or not -x.ndim <= axis < x.ndim or reductions.takes(x, axis):
+    if x.dtype.char == "?" and axis is None and out.dtype == np.int64:
+        return [(task, (_family().count, 1, 1, x.reshape(-1), out.reshape(-1)))]
+    if x.dtype.char not in "fd" or x.dtype != out.dtype:
+        return None
+    if reductions.takes(x, axis):
+        return None
+    if axis is None and x.size > SUMMED:
+        return [(task, launch) for launch in reductions.launches(x, axis, out)]
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    if type(axis) is not int or not -x.ndim <= axis < x.ndim:
         return None
     axis %= x.ndim
     before, n, after = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if n > FEW:
+        return [(task, launch) for launch in reductions.launches(x, axis, out)]
     if n > (SUMMED if after == 1 else FEW):
         return None
     places = x.reshape(before, n, after), out.reshape(before, after)
     return [(task, (_family().sums, before, before, *places))]
+
+
+def _arithmetic(name: str) -> Callable[..., list[Step] | None]:
+    """Of arrays of one shape, or one of which is a number, of one dtype."""
+
+    def lowering(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+        if len(args) != 2 or not _plain(out) or out.size > FEW or out.dtype.char not in "fd":
+            return None
+        operands = [np.array([x], out.dtype) if type(x) in (int, float) else x for x in args]
+        if not all(_plain(x) and x.dtype == out.dtype for x in operands):
+            return None
+        if not all(x.shape == out.shape or x.size == 1 for x in operands):
+            return None
+        flat = (x.reshape(-1) for x in (*operands, out))
+        code = getattr(_family(), name.upper())
+        return [(task, (_family().arithmetic, out.size, out.size, code, *flat))]
+
+    return lowering
+
+
+def _differ(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, other = args
+    if not (_indices(x) and _plain(out) and type(other) is int and -(2**63) <= other < 2**63):
+        return None
+    flat = x.reshape(-1), other, out.reshape(-1)
+    return [(task, (_family().differ, x.size, x.size, *flat))]
+
+
+def _as_float(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x = args[0]
+    if not (_indices(x) and _plain(out) and out.dtype.char in "fd" and x.size <= FEW):
+        return None
+    return [(task, (_family().copy, x.size, x.size, x.reshape(-1), out.reshape(-1)))]
+
+
+def _expand(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x = args[0]
+    if not (_plain(x, out) and x.size == 1 and x.dtype == out.dtype and x.dtype.char in "fd"):
+        return None
+    flat = x.reshape(-1), out.reshape(-1)
+    return [(task, (_family().fill, out.size, out.size, *flat))]
 
 
 _BY_OP: dict[str, Callable[..., list[Step] | None]] = {
@@ -171,4 +228,8 @@ _BY_OP: dict[str, Callable[..., list[Step] | None]] = {
     "put_along": _put_along,
     "getitem": _getitem,
     "sum": _sum,
+    **{name: _arithmetic(name) for name in ARITHMETIC},
+    "ne": _differ,
+    "astype": _as_float,
+    "expand": _expand,
 }

@@ -55,3 +55,49 @@ def sums(start, stop, x, out):
             for k in range(1, x.shape[1]):
                 total += x[a, k, b]
             out[a, b] = total
+
+
+ADD, SUB, MUL, TRUEDIV, MAXIMUM, MINIMUM = range(6)
+
+
+@ordered_kernel
+def arithmetic(start, stop, code, x, y, out):
+    """out = x and y by the operation of this code, for floats; either may be one number."""
+    for i in range(start, stop):
+        a, b = x[min(i, x.size - 1)], y[min(i, y.size - 1)]
+        if code == ADD:
+            out[i] = a + b
+        elif code == SUB:
+            out[i] = a - b
+        elif code == MUL:
+            out[i] = a * b
+        elif code == TRUEDIV:
+            out[i] = a / b
+        elif code == MAXIMUM:
+            out[i] = a if a > b or a != a else b
+        else:
+            out[i] = a if a < b or a != a else b
+
+
+@ordered_kernel
+def differ(start, stop, x, other, out):
+    """out = x != other, for integers."""
+    for i in range(start, stop):
+        out[i] = x[i] != other
+
+
+@ordered_kernel
+def count(start, stop, x, out):
+    """out[0] = how many of the bools x are true."""
+    for i in range(start, stop):
+        found = 0
+        for each in x:
+            found += each
+        out[i] = found
+
+
+@ordered_kernel
+def fill(start, stop, x, out):
+    """out = the one number of x."""
+    for i in range(start, stop):
+        out[i] = x[0]
