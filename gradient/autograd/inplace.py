@@ -10,7 +10,7 @@ training step, whose graph is made after the optimiser has written, of none.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gradient.autograd.node import Node, next_sequence_nr
@@ -46,7 +46,17 @@ last_write = _LastWrite()
 
 def mark_overwritten(backend: Any, array: Any, op: str) -> None:
     """Record that `op` has just written to `array` in place."""
-    owner = backend.storage(array)
+    _mark(backend.storage(array), op, user_frame(3), next_sequence_nr())
+
+
+def mark_owners(owners: Iterable[Any], op: str) -> None:
+    """Record that `op` has just written to the memory of these owners."""
+    frame, number = user_frame(3), next_sequence_nr()
+    for owner in owners:
+        _mark(owner, op, frame, number)
+
+
+def _mark(owner: Any, op: str, frame: Any, number: int) -> None:
     key = id(owner)
     mark = marks.get(key)
     if mark is None:
@@ -55,9 +65,8 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    frame = user_frame(3)  # who calls this is in this package
     mark.op, mark.location = op, (frame.f_code, frame.f_lasti)
-    mark.sequence_nr = last_write.sequence_nr = next_sequence_nr()
+    mark.sequence_nr = last_write.sequence_nr = number
 
 
 def version(backend: Any, array: Any) -> int:

@@ -146,7 +146,7 @@ class Variant:
             if buffers[ref].kind == "external"
         ]
         self.written = arrays
-        self.written_owners = {id(backend.storage(array)) for array in arrays}
+        self.written_owners = {id(owner): owner for owner in map(backend.storage, arrays)}
 
     def _ready(self, executor: Any) -> Any:
         """The executor, which gives gradients as they lie in its arena, if it is to."""
@@ -313,8 +313,7 @@ class Variant:
             if self.plan.root(ref) in self.plan.written:
                 np.copyto(grad.array, executor.value(ref))
                 inplace.mark_overwritten(backend, grad.array, "backward")
-        for array in self.written:
-            inplace.mark_overwritten(backend, array, "the compiled function")
+        inplace.mark_owners(self.written_owners.values(), "the compiled function")
         tensors = self.results.tensors(found, inputs, executor)
         for t in self.dropped:
             t._grad = None
