@@ -127,9 +127,8 @@ class NormKernels(NormDefaults[np.ndarray]):
 
     def check_targets(self, target: np.ndarray, classes: int, ignore_index: int) -> None:
         """Raise IndexError for a target that is no class, before anything is computed."""
-        wrong = np.zeros(1, np.int64)
-        kernels.load("norms").find_wrong(0, len(target), target, classes, ignore_index, wrong)
-        self._check_targets(target, classes, ignore_index, wrong)
+        if not _are_classes(target, classes, ignore_index):
+            self.check_indices(target[target != ignore_index], 1, classes)
 
     def _check_targets(
         self, target: np.ndarray, classes: int, ignore_index: int, wrong: np.ndarray
@@ -286,7 +285,9 @@ def _few_losses(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """What the composed cross-entropy gives without label smoothing, in half the calls; None where
     targets are ignored, or are no classes."""
-    if logits.dtype not in kernels.FLOATS or not _are_classes(target, logits, ignore_index):
+    if logits.dtype not in kernels.FLOATS or not _are_classes(
+        target, logits.shape[1], ignore_index
+    ):
         return None
     rows, classes = logits.shape
     if classes <= rows:  # NumPy reduces short rows one by one, and columns side by side
@@ -313,7 +314,7 @@ def _grad_of_few(
 ) -> np.ndarray | None:
     """The gradient of `_few_losses`, with the composed one's bits."""
     dtype = logits.dtype
-    if dtype not in kernels.FLOATS or not _are_classes(target, logits, ignore_index):
+    if dtype not in kernels.FLOATS or not _are_classes(target, logits.shape[1], ignore_index):
         return None
     if g.dtype != dtype or high.dtype != dtype or log_sum.dtype != dtype:
         return None
@@ -326,14 +327,14 @@ def _grad_of_few(
     return np.multiply(p, g.reshape(-1, 1), p)
 
 
-def _are_classes(target: np.ndarray, logits: np.ndarray, ignore_index: int) -> bool:
+def _are_classes(target: np.ndarray, classes: int, ignore_index: int) -> bool:
     """Whether all of some targets are classes, of which none is ignored."""
     return (
         ignore_index < 0
         and target.size > 0
         and target.dtype == np.int64
         # A negative number is a large one without its sign.
-        and bool(np.maximum.reduce(target.view(np.uint64), None) < logits.shape[1])
+        and bool(np.maximum.reduce(target.view(np.uint64), None) < classes)
     )
 
 

@@ -137,8 +137,14 @@ def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ..
 
 def joined(steps: Sequence[Step]) -> list[Step]:
     """The program with each run of consecutive tasks as one call of the pool's driver, behind what
-    is `early`."""
-    program: list[Step] = [step for step in steps if step[0] is early]
+    is `early`, each of that once."""
+    first = [step for step in steps if step[0] is early]
+    keys = [tuple(x if isinstance(x, int) else id(x) for x in given[1:]) for _, given in first]
+    program: list[Step] = list(
+        {
+            (given[0], key): (early, given) for (_, given), key in zip(first, keys, strict=True)
+        }.values()
+    )
     together: threads.Tasks | None = None
     for function, arguments in steps:
         if function is early:

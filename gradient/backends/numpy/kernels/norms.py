@@ -120,14 +120,6 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
 
 
 @strict_kernel
-def find_wrong(start, stop, target, classes, ignore_index, wrong):
-    """Whether targets are classes, by themselves."""
-    for r in range(start, stop):
-        if target[r] != ignore_index and not 0 <= target[r] < classes:
-            wrong[0] = 1
-
-
-@strict_kernel
 def cross_entropy_grad(
     start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong
 ):
