@@ -227,3 +227,66 @@ def test_what_is_early_comes_first_and_parts_no_tasks() -> None:
     for function, given in program:
         function(*given)
     assert made.tolist() == [5, 5, 2, 2]
+
+
+# Inputs where they lie ----------------------------------------------------------------------------
+
+
+def product_of(x: gradient.Tensor, w: gradient.Tensor) -> gradient.Tensor:
+    return x @ w
+
+
+def given_in_place(function: Any) -> int:
+    (signature,) = function.signatures.values()
+    return len(signature.variants[-1].executor._given)
+
+
+def test_large_inputs_are_read_where_they_lie() -> None:
+    w, v = gradient.randn(400, 96), gradient.randn(128, 96)
+
+    def function(x: gradient.Tensor) -> list[gradient.Tensor]:
+        return [product_of(x, w), product_of(x.T, v), product_of(x[32:], w)]
+
+    f = gradient.compile(function, fullgraph=True)
+    inputs = [gradient.randn(128, 400) for _ in range(6)]
+    inputs.append(inputs[0])
+    for x in inputs:
+        for got, expected in zip(f(x), function(x), strict=True):
+            assert got.numpy().tobytes() == expected.numpy().tobytes()
+    assert given_in_place(f) == 1
+    inputs[-1].zero_()  # the same memory with other numbers
+    assert not any(y.any() for y in f(inputs[-1]))
+
+
+def test_an_input_that_is_not_aligned_is_copied() -> None:
+    w = gradient.randn(400, 96)
+    f = gradient.compile(lambda x: product_of(x, w), fullgraph=True)
+    x = gradient.randn(128, 400)
+    for _ in range(4):
+        f(x)
+    assert given_in_place(f) == 1
+    memory = np.zeros(x.numpy().nbytes + 1, np.uint8)
+    moved = np.ndarray((128, 400), np.float32, memory, 1)
+    moved[...] = x.numpy()
+    other = gradient.tensor(0.0)
+    other.array = moved
+    for given in (other, x, other):
+        assert f(given).numpy().tobytes() == product_of(x, w).numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: (product_of(x, w), gradient.sort(x)[0]),
+        lambda x, w: (product_of(x, w), x.clone()),
+        lambda x, w: (product_of(x, w.requires_grad_()),),  # whose backward pass comes later
+    ],
+)
+def test_inputs_that_python_reads_or_that_come_out_are_copied(function: Any) -> None:
+    x, w = gradient.randn(128, 400), gradient.randn(400, 96)
+    f = gradient.compile(lambda x: function(x, w), fullgraph=True)
+    for _ in range(4):
+        found = f(x)
+    for got, expected in zip(found, function(x, w), strict=True):
+        assert got.detach().numpy().tobytes() == expected.detach().numpy().tobytes()
+    assert given_in_place(f) == 0

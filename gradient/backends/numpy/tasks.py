@@ -84,6 +84,18 @@ class Tasks:
         give_back(block)
         self._arguments[task] = arguments
 
+    def addresses(self, start: int, stop: int) -> list[tuple[np.ndarray, int]]:
+        """Where the addresses of arguments that begin in this memory are: arrays of numbers, and
+        the places in them. They hold until a task is given other arguments."""
+        found = []
+        for task, arguments in zip(self._tasks, self._arguments, strict=True):
+            arrays = (x for x in arguments if isinstance(x, np.ndarray) and x.size)
+            for address in {x.__array_interface__["data"][0] for x in arrays}:
+                if start <= address < stop:
+                    slots = np.flatnonzero(task.block.numbers == address)
+                    found += [(task.block.numbers, int(slot)) for slot in slots]
+        return found
+
     def table(self) -> tuple[int, int, int]:
         """What the driver is called with: the address of the table, its rows and tickets."""
         if self._table is None:

@@ -17,13 +17,14 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends import small_calls
-from gradient.backends.numpy import memory
+from gradient.backends.numpy import memory, threads
 from gradient.backends.recording_backend import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import classes, fused, small, updates
 from gradient.plan.executors.copied import lowered_on_copies
+from gradient.plan.executors.given import LARGE, Given, read_by_tasks
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import (
@@ -107,12 +108,20 @@ class CpuExecutor:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
         steps = side_by_side(steps, list(map(self._touched, self._calls_of)))
-        self.nbytes += self._scratch.nbytes + sum(buffers[ref].nbytes for ref in plan.inputs)
+        read = read_by_tasks(plan, self._calls_of, steps)
+        copied = sum(buffers[ref].nbytes for ref in plan.inputs if ref not in read)
+        self.nbytes += self._scratch.nbytes + copied
         self._steps, self._boundary = steps, boundary
         first = joined(steps[:boundary])
         self._second = len(first)
         self.program: list[Step] = [*first, *joined(steps[boundary:])]
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
+        lists = [given[0] for function, given in self.program if function is threads.run_tasks]
+        self._given = {
+            i: Given(self._inputs[i], lists) for i, ref in enumerate(plan.inputs) if ref in read
+        }
+        for given in self._given.values():
+            memory.release(given.place)
         self._outputs = [self._output(ref) for ref in outputs]
         self._untouched = self._trims
 
@@ -135,7 +144,8 @@ class CpuExecutor:
             at, buffer = layout.offsets[root], buffers[root]
             self._arrays[root] = arena.array_at(self._memory[at : at + buffer.nbytes], buffer)
         for ref in self.plan.inputs:
-            own = arena.block(max(1, buffers[ref].nbytes))
+            nbytes = buffers[ref].nbytes
+            own = memory.pages(nbytes) if nbytes >= LARGE else arena.block(max(1, nbytes))
             self._arrays[ref] = arena.array_at(own, buffers[ref])
         scratch_at = {i: layout.offsets[Ref(len(buffers) + n)] for n, i in enumerate(scratch or ())}
         steps: list[Step] = []
@@ -343,9 +353,10 @@ class CpuExecutor:
         inputs: Sequence[Any],
         outputs: list[Callable[[], np.ndarray]],
     ) -> list[np.ndarray]:
-        for place, given in zip(places, inputs, strict=True):
-            np.copyto(place, given)
         watch = watching()
+        for i, (place, x) in enumerate(zip(places, inputs, strict=True)):
+            given = self._given.get(i) if watch is None else None
+            np.copyto(place, x) if given is None else given.take(x)
         with self._kernels():
             if watch is not None:
                 steps = slice(*(self._boundary if x else x for x in (part.start, part.stop)))

@@ -1,0 +1,70 @@
+"""Inputs that a plan's tasks read where they lie, rather than in a copy.
+
+Tasks are bound to addresses. Where tasks alone read an input, those are set anew before each run:
+quicker than to copy a large array, and it takes no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from gradient.backends.numpy import threads
+from gradient.plan.calls import BOUNDARY, Call, Ref
+from gradient.plan.executors.program import Step, beside, task
+from gradient.plan.plan import Plan
+
+LARGE = 1 << 16
+"""Bytes of an input from which on it is not copied."""
+
+
+def read_by_tasks(plan: Plan, calls: Sequence[Call], steps: Sequence[Step]) -> frozenset[Ref]:
+    """The large inputs that tasks alone read: `calls` has the call of each of the steps. Of a plan
+    in two parts there are none, as what is given to the first may have changed when the second is
+    run."""
+    if any(call.op == BOUNDARY for call in plan.calls):
+        return frozenset()
+    by_python = [
+        call
+        for call, (function, _) in zip(calls, steps, strict=True)
+        if function not in (task, beside)
+    ]
+    others = {plan.root(ref) for call in by_python for ref in call.inputs}
+    others.update(map(plan.root, plan.outputs), plan.written)
+    return frozenset(
+        ref
+        for ref in plan.inputs
+        if plan.root(ref) not in others and plan.buffers[ref].nbytes >= LARGE
+    )
+
+
+class Given:
+    """An input in the place where the tasks of these lists were bound to it."""
+
+    def __init__(self, place: np.ndarray, lists: Iterable[threads.Tasks]):
+        self.place = place
+        self._first = self._now = _address(place)
+        last = self._first + place.nbytes
+        self._slots = [slot for each in lists for slot in each.addresses(self._first, last)]
+
+    def take(self, x: np.ndarray) -> None:
+        """Have the tasks read `x`, which is to be held until they are done."""
+        fits = (
+            isinstance(x, np.ndarray)
+            and x.flags.aligned
+            and (x.shape, x.strides, x.dtype)
+            == (self.place.shape, self.place.strides, self.place.dtype)
+        )
+        if not fits:
+            np.copyto(self.place, x)
+        address = _address(x) if fits else self._first
+        if address != self._now:
+            for numbers, slot in self._slots:
+                numbers[slot] += address - self._now
+            self._now = address
+
+
+def _address(x: np.ndarray) -> int:
+    address: int = x.__array_interface__["data"][0]
+    return address
