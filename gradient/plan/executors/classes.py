@@ -32,7 +32,10 @@ def lowered(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> li
         and kernels.supports(logits)
     ):
         return None
-    check = backends.get("cpu").check_targets
-    launch_of = norms.cross_entropy_grad_launch if is_grad else norms.cross_entropy_launch
+    backend: Any = backends.get("cpu")
+    launch_of: Any = norms.cross_entropy_grad_launch if is_grad else norms.cross_entropy_launch
     launch = launch_of(*args, out, np.zeros(1, np.int64))
-    return [(early, (check, classes, logits.shape[1], ignore_index)), (task, launch)]
+    return [
+        (early, (backend.check_targets, classes, logits.shape[1], ignore_index)),
+        (task, launch),
+    ]

@@ -41,8 +41,7 @@ def _foreach_mul(args: Any, out: Any, now: Any) -> list[Step] | None:
 
 
 def _adamw(args: Any, out: Any, now: Any) -> list[Step] | None:
-    *lists, options, steps, found_inf, copies = (*args, *[None] * (8 - len(args)))
-    rest = steps, found_inf, copies
+    lists, options, rest = list(args[:4]), args[4], args[5:]
     return _steps("adamw", lists, optimizers.adamw_numbers, options, rest, now)
 
 
@@ -63,8 +62,8 @@ def _rmsprop(args: Any, out: Any, now: Any) -> list[Step] | None:
 
 
 def _lion(args: Any, out: Any, now: Any) -> list[Step] | None:
-    *lists, options, found_inf, copies = (*args, *[None] * (6 - len(args)))
-    return _steps("lion", lists, optimizers.lion_numbers, options, (found_inf, copies), now)
+    lists, options, rest = list(args[:3]), args[3], args[4:]
+    return _steps("lion", lists, optimizers.lion_numbers, options, rest, now)
 
 
 def _steps(
