@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,7 @@ def kernel_of(source: str) -> Any:
     if path is not None and path.exists():
         spec: Any = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where numba looks for it as it loads what it has kept
         spec.loader.exec_module(module)
     else:
         module = ModuleType(name)
