@@ -27,6 +27,10 @@ SMALL = 1 << 20
 SHARED = 1 << 16
 """Bytes of an array, handed from kernel to kernel, from which on its memory is shared by calls."""
 
+PIECE = 1 << 12
+"""Elements that are filled or compared at a time: to try a kernel is not to be a plan's peak of
+memory."""
+
 
 class _Tried(NamedTuple):
     """The kernels that a call starts, and by launch and argument which arrays are scratch."""
@@ -116,9 +120,9 @@ def _write(steps: list[Step], places: list[np.ndarray], expected: list[np.ndarra
 
 
 def _same_bytes(x: np.ndarray, y: np.ndarray) -> bool:
-    if x.nbytes <= SMALL or not x.ndim:
+    if x.size <= PIECE:
         return x.tobytes() == y.tobytes()
-    rows = max(1, len(x) * SMALL // x.nbytes)  # at a time, as they are copied
+    rows = max(1, len(x) * PIECE // x.size)  # at a time, as they are copied
     return all(
         x[i : i + rows].tobytes() == y[i : i + rows].tobytes() for i in range(0, len(x), rows)
     )
@@ -236,8 +240,13 @@ def _is_copy(x: np.ndarray, operands: list[np.ndarray]) -> bool:
     in the next replay."""
     if not 0 < x.nbytes <= SMALL or any(np.may_share_memory(x, operand) for operand in operands):
         return False
+    pieces = [slice(i, i + PIECE) for i in range(0, x.size, PIECE)]
     return any(
-        x.size == operand.size and operand.astype(x.dtype).tobytes() == x.tobytes()
+        x.size == operand.size
+        and all(
+            operand.flat[piece].astype(x.dtype).tobytes() == x.flat[piece].tobytes()
+            for piece in pieces
+        )
         for operand in operands
     )
 
@@ -271,8 +280,8 @@ def _fill(x: np.ndarray, first: float, last: float) -> None:
         if not np.may_share_memory(flat, x):  # it has gaps
             flat = np.empty_like(flat)
         step = (last - first) / max(1, x.size - 1)
-        for i in range(0, x.size, SHARED):  # not all at once, in eight bytes each
-            flat[i : i + SHARED] = first + step * np.arange(i, min(i + SHARED, x.size))
+        for i in range(0, x.size, PIECE):  # not all at once, in eight bytes each
+            flat[i : i + PIECE] = first + step * np.arange(i, min(i + PIECE, x.size))
         if not np.may_share_memory(flat, x):
             x[...] = flat.reshape(x.shape)
     elif x.dtype == bool:
