@@ -62,6 +62,11 @@ LONG = {
 """Files that take longest: they are begun first, so that processes end at about the same time."""
 
 
+FROZEN_EACH = 50
+"""Tests after which what lives is taken out of what the garbage collector looks at."""
+_until_frozen = FROZEN_EACH
+
+
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
@@ -142,6 +147,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Thousands of tests are a million objects, which every `gc.collect()` would look at."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """So are what numba keeps of the kernels that it compiled, and modules, as they come: looking
+    at them took a tenth of the time of the run."""
+    global _until_frozen
+    _until_frozen -= 1
+    if _until_frozen == 0:
+        _until_frozen = FROZEN_EACH
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

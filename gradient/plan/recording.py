@@ -157,6 +157,8 @@ def are_held(recording: Recording, known: set[int]) -> bool:
     if not left:
         return False
     recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in known]
+    if all(ref() is None for ref in left):
+        return False
     gc.collect()
     return any(ref() is not None for ref in left)
 
