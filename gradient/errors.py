@@ -88,6 +88,10 @@ class DeviceError(GradientError, RuntimeError):
     """Tensors on different devices, or a device that this machine does not have."""
 
 
+class NoNumbers(DeviceError, NotImplementedError):
+    """Something asks for the numbers of tensors on the device "meta", which have none."""
+
+
 class OutOfMemoryError(GradientError, RuntimeError, MemoryError):
     """A device has no memory left for what an op makes."""
 

@@ -109,6 +109,13 @@ def _metal(index: int) -> Backend:
     return metal.open_backend(index)
 
 
+def _meta(index: int) -> Backend:
+    from gradient.backends import meta
+
+    return meta.open_backend()
+
+
 register("cpu", _cpu)
 register("cuda", _cuda)
+register("meta", _meta)
 register("metal", _metal)

@@ -124,9 +124,12 @@ class TensorBase(Variable):
         """Whether the memory is the host's."""
         return self.backend.device == "cpu"
 
-    is_meta = is_mkldnn = is_mps = is_nested = is_quantized = is_sparse = is_sparse_csr = is_xpu = (
-        False
-    )
+    @property
+    def is_meta(self) -> bool:
+        """Whether there are no numbers, only a shape and a dtype."""
+        return self.backend.device == "meta"
+
+    is_mkldnn = is_mps = is_nested = is_quantized = is_sparse = is_sparse_csr = is_xpu = False
     """Kinds of PyTorch's tensors that there are none of here."""
 
     def is_floating_point(self) -> bool:

@@ -121,7 +121,9 @@ class Interop(Arithmetic):
         return int(self.item())
 
     def data_ptr(self) -> int:
-        """The address of the first element, on a GPU in its memory."""
+        """The address of the first element, on a GPU in its memory; 0 if there is none."""
+        if 0 in self.array.shape:
+            return 0
         if hasattr(self.backend, "address"):
             return int(self.backend.address(parts_of(self.array)[0]))
         if is_packed(self.array) and self.array.dtype.elementwise:

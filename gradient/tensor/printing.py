@@ -66,19 +66,21 @@ def represent(tensor: Any, name: str = "tensor") -> str:
         if not dtype.elementwise:
             return packed.represent(tensor)
         array = tensor.backend.unpack(array)
-    array = np.asarray(tensor.backend.to_numpy(array))
     notes = []
-    if array.size == 0:
+    if tensor.is_meta:
+        body = "..."
+        notes += [f"device='{tensor.backend.device}'", f"size={tuple(array.shape)}"]
+    elif (array := np.asarray(tensor.backend.to_numpy(array))).size == 0:
         body = "[]"
         if array.ndim != 1:
             notes.append(f"size={tuple(array.shape)}")
     else:
         body = _body(array, dtype, len(name) + 1)
-    if tensor.backend.device != "cpu":
+    if tensor.backend.device not in ("cpu", "meta"):
         notes.append(f"device='{tensor.backend.device}'")
     plain = dtype in (get_default_dtype(), default_complex_dtype())
-    plain = plain or dtype.name in ("int64", "bool")
-    if not plain or (array.size == 0 and dtype is not get_default_dtype()):
+    plain = plain or (dtype.name in ("int64", "bool") and body != "...")
+    if not plain or (body == "[]" and dtype is not get_default_dtype()):
         notes.append(f"dtype={dtype}")
     if tensor.node is not None:
         leaf = tensor.node.op is None

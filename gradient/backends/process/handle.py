@@ -258,7 +258,8 @@ _ENCODED: dict[Any, tuple[str, bytes]] = {
 """Operands as `struct` packs them, and what comes before: a number is in an array of its own."""
 
 
-def _settle(key: tuple[Any, ...]) -> Settled:
+def _result(key: tuple[Any, ...]) -> Settled:
+    """What is known without the message."""
     name, shape, dtype, other_shape, other = key
     if name == "matmul":
         common = result = shapes.common_dtype(dtype, other)
@@ -268,8 +269,14 @@ def _settle(key: tuple[Any, ...]) -> Settled:
         if other_shape is not None:
             shape = shapes.broadcast(shape, other_shape)
     casts = any(isinstance(x, np.dtype) and x != common for x in (dtype, other))
+    return Settled(shape, common, result, casts, None, b"", b"", b"", b"")
+
+
+def _settle(key: tuple[Any, ...]) -> Settled:
+    found = _result(key)
+    name, _, dtype, _, other = key
+    shape, common, result, casts = found[:4]
     kinds = [_ENCODED.get(np.dtype if isinstance(x, np.dtype) else x) for x in (dtype, other)]
-    found = Settled(shape, common, result, casts, None, b"", b"", b"", b"")
     if not casts and (one := kinds[0]) is not None and (two := kinds[1]) is not None:
         pack = msgpack().packb
         (first, before_first), (second, between) = one, two
@@ -303,11 +310,13 @@ def binary(name: str, a: Any, b: Any) -> Any:
         if type(a) not in NUMBERS:
             return NotImplemented
         key, client = (name, b.shape, kind_of(a), None, b.dtype), b.client
+    if type(client) is not Client:
+        return _any_binary(client, name, a, b, _result(key))
     found = _known.get(key)
     if found is None:
         found = _settle(key)
     shape, common, dtype, casts, pack, head, middle, between, end = found
-    if pack is None or type(client) is not Client:
+    if pack is None:
         return _any_binary(client, name, a, b, found)
     given = a, b
     # What follows is `ids`, `Client.post` and `made` without their calls.

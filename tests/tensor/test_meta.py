@@ -1,0 +1,75 @@
+"""The device "meta": shapes and dtypes without numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+import gradient
+import gradient.nn.functional as F
+from gradient import nn
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
+    )
+
+
+def test_a_model_on_meta_has_shapes_and_gradients_and_no_numbers():
+    with gradient.device("meta"):
+        net = model()
+        x, target = gradient.empty(2, 3, 8, 8), gradient.zeros(2, dtype=gradient.int64)
+    assert all(p.is_meta and p.device == "meta" for p in net.parameters())
+    assert sum(p.numel() for p in net.parameters()) == 3130
+    loss = F.cross_entropy(net(x), target)
+    assert loss.is_meta and loss.shape == ()
+    loss.backward()
+    assert net[4].weight.grad.shape == (10, 288)
+    gradient.optim.AdamW(net.parameters()).step()
+
+
+def test_numbers_come_by_to_empty_and_by_assignment():
+    with gradient.device("meta"):
+        one, two = model(), model()
+    assert one.to_empty(device="cpu")[0].weight.shape == (8, 3, 3, 3)
+    real = model()
+    two.load_state_dict(real.state_dict(), assign=True)
+    x = gradient.randn(2, 3, 8, 8)
+    assert gradient.equal(two.eval()(x), real.eval()(x))
+    assert isinstance(two[0].weight, nn.Parameter) and two[0].weight.requires_grad
+
+
+LARGE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: gradient.empty(LARGE, LARGE, device="meta") + 1,
+        lambda: gradient.ones(4, LARGE, device="meta").t() @ gradient.ones(4, LARGE, device="meta"),
+        lambda: gradient.empty(LARGE, LARGE, device="meta").normal_().softmax(-1)[3:, None],
+        lambda: nn.init.trunc_normal_(gradient.empty(LARGE, LARGE, device="meta")),
+        lambda: nn.Linear(LARGE, LARGE, device="meta", dtype=gradient.bfloat16).weight,
+        lambda: nn.LSTM(LARGE, LARGE, 2, device="meta").weight_hh_l1,
+    ],
+)
+def test_it_takes_no_memory(call):
+    assert call().is_meta
+
+
+def test_a_number_is_an_error():
+    x = gradient.ones(1, device="meta")
+    for ask in (x.item, x.tolist, lambda: x.to("cpu"), lambda: bool(x), x.nonzero,
+                lambda: gradient.equal(x, x), model().to("meta").cpu):  # fmt: skip
+        with pytest.raises(NotImplementedError, match="no data"):
+            ask()
+    with pytest.raises(RuntimeError, match="one device"):
+        x + gradient.ones(1)
+    assert x.data_ptr() == 0 and not gradient.ones(1).is_meta
+
+
+def test_how_it_prints():
+    assert repr(gradient.empty(3, device="meta")) == "tensor(..., device='meta', size=(3,))"
+    empty = gradient.empty(0, 2, device="meta", dtype=gradient.int64)
+    assert repr(empty) == "tensor(..., device='meta', size=(0, 2), dtype=gradient.int64)"
+    assert repr(gradient.device("meta")) == "device(type='meta')"
