@@ -36,6 +36,11 @@ class Members:
             if kind is not None:
                 raise self._too_early(name, kind)
         elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
+            if kind is PARAMETER and type(self).register_parameter is not REGISTER:
+                if registry.get(name) != kind and name in self.__dict__:
+                    delattr(self, name)
+                self.register_parameter(name, value)  # of a class, or a program, of its own
+                return
             if HOOKS[kind]:
                 value = registered(kind, self, name, value)
             self._register(name, kind)
@@ -305,6 +310,8 @@ class OfKind(MutableMapping[str, Any]):
 def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
+
+REGISTER = Members.register_parameter
 
 _EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Module"}
 

@@ -110,3 +110,21 @@ def test_errors_name_what_was_called() -> None:
     for name in ("i0", "i0e", "i1", "i1e"):
         with pytest.raises(TypeMismatch, match=f"^{name}: expected a Tensor, got float"):
             getattr(gradient.special, name)(3.0)
+
+
+def test_a_parameter_that_is_set_goes_through_a_replaced_register_parameter(monkeypatch):
+    """As accelerate's `init_empty_weights` replaces it."""
+    default, seen = nn.Module.register_parameter, []
+
+    def on_meta(module, name, param):
+        default(module, name, param)
+        seen.append(name)
+        if param is not None:
+            module._parameters[name] = nn.Parameter(param.to("meta"))
+
+    monkeypatch.setattr(nn.Module, "register_parameter", on_meta)
+    layer = nn.Linear(2, 3)
+    assert seen == ["weight", "bias"] and layer.weight.is_meta and layer.bias.is_meta
+    layer.plain = gradient.ones(2)
+    layer.plain = nn.Parameter(gradient.ones(2))
+    assert "plain" in dict(layer.named_parameters()) and layer.plain.is_meta
