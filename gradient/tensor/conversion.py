@@ -13,7 +13,7 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import carrier
 from gradient.backends.registry import made
-from gradient.dtypes import BY_NUMPY, DType, dtype_of
+from gradient.dtypes import BY_NUMPY, DType, dtype_of, get_default_dtype
 from gradient.errors import DeviceError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of, warn_of_discarded
@@ -100,9 +100,12 @@ class Conversion(Arithmetic):
     def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
     def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
         """The dtype's name, or this tensor with that dtype: also by a type of old, such as
-        `FloatTensor`, or its name, "torch.cuda.FloatTensor", which say the device as well."""
+        `FloatTensor`, or its name, "torch.cuda.FloatTensor", which say the device as well.
+        `Tensor` itself stands for the default dtype."""
         if dtype is None:
             return repr(self.dtype)
+        if isinstance(dtype, builtins.type) and issubclass(type(self), dtype):
+            dtype = get_default_dtype()
         device = getattr(dtype, "device", None)
         if isinstance(dtype, str) and dtype.endswith("Tensor"):
             from gradient.tensor.old_forms import old_type

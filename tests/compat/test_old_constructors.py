@@ -59,3 +59,8 @@ def test_which_dtypes_are_shared() -> None:
 def test_what_is_neither_is_refused(form: Any, data: Any) -> None:
     with pytest.raises(TypeError, match="a sequence, an array, a Tensor, or sizes, got"):
         form(data)
+
+
+def test_tensor_as_a_type_is_the_default_dtype():
+    x = gradient.ones(2, dtype=gradient.int64).type(gradient.Tensor)
+    assert x.dtype is gradient.float32 and x.type(gradient.Tensor) is x
