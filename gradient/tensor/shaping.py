@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.inference import alias
 from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
@@ -31,6 +30,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.bits import view_as_dtype
 from gradient.tensor.views import view, view_of, without_base
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Shaping(Arithmetic):
         dtype: DTypeLike | None = None,
     ) -> Tensor:
         """As reshape, but an error where the elements would have to be copied; or view(dtype), the
-        same bytes read as another dtype as wide."""
+        same bytes read as another dtype: of fewer or more elements, if it is wider or less so."""
         if len(shape) == 1 and isinstance(shape[0], DType):
             dtype = shape[0]
         if dtype is not None:
-            return self._as_bits(dtype_of(dtype))
+            return view_as_dtype(self, dtype_of(dtype))
         target = shape_of(shape) if size is None else tuple_argument("view", "size", size, shape)
         out = self._reshaped(target)
         if out.view_info is None and math.prod(self.array.shape) > 1:
@@ -82,23 +82,6 @@ class Shaping(Arithmetic):
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
                 f"{target} without a copy; use .reshape(...)"
             )
-        return out
-
-    def _as_bits(self, dtype: DType) -> Any:
-        own = self.array.dtype
-        if dtype.is_packed or is_packed(self.array):
-            from gradient.tensor.float8 import view_as_bits
-
-            return view_as_bits(self, dtype)
-        if own == dtype.numpy:
-            return self.view(self.array.shape)
-        if own.itemsize != dtype.numpy.itemsize:
-            raise DTypeError(
-                f"view: expected a dtype of {own.itemsize} bytes, as {own} has, got {dtype}"
-            )
-        self.array = self.backend.writable(self.array)
-        out = alias(self, self.backend.bitcast(self.array, dtype.numpy))
-        out.view_info = (self, None, {})
         return out
 
     def view_as(self, other: Tensor | Number) -> Tensor:
