@@ -14,8 +14,9 @@ from gradient import functional, signal
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.compat import creation, histograms, native, sparse
+from gradient.compat import creation, histograms, native, sparse, storage
 from gradient.compat import functional as compat_functional
+from gradient.compat.storage import TypedStorage, UntypedStorage
 from gradient.errors import (
     ArgumentError,
     AutogradError,
@@ -60,12 +61,13 @@ class RareMethods:
 
     def set_(
         self: Any,
-        source: Tensor | None = None,
+        source: Tensor | UntypedStorage | TypedStorage | None = None,
         storage_offset: int = 0,
         size: Sequence[int] | None = None,
         stride: Sequence[int] | None = None,
     ) -> Tensor:
-        """Show the memory of `source`; with a size, that part of it. Without a source, nothing.
+        """Show the memory of `source`, a tensor or a storage; with a size, that part of it. Without
+        a source, nothing.
 
         Raises:
             DTypeError: the source has another dtype.
@@ -74,6 +76,8 @@ class RareMethods:
         if mode.grad and self.requires_grad:
             got = "one that requires a gradient"
             raise AutogradError(sentence("set_", "a tensor outside of the graph", got))
+        if isinstance(source, (UntypedStorage, TypedStorage)):
+            source = source.untyped().tensor.view(self.dtype)
         whole = None
         if source is None:
             shown = self.detach().new_empty(0)
@@ -91,6 +95,14 @@ class RareMethods:
         changed.view_info = None if whole is None else (whole, None, {})
         same: Tensor = changed
         return same
+
+    def untyped_storage(self: Any) -> UntypedStorage:
+        """The bytes of the memory that the tensor lies in, all of it."""
+        return storage.storage_of(self)
+
+    def storage(self: Any) -> TypedStorage:
+        """As `untyped_storage`, by elements."""
+        return storage.TypedStorage(wrap_storage=self.untyped_storage(), dtype=self.dtype)
 
     def is_set_to(self: Any, tensor: Tensor) -> bool:
         """Whether both show the same elements of memory in the same order."""

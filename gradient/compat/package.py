@@ -14,6 +14,7 @@ from gradient.backends.matmul_precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
 )
+from gradient.compat.storage import TypedStorage, UntypedStorage
 from gradient.compat.types import *  # noqa: F403
 from gradient.compat.types import TensorOf
 from gradient.compat.types import __all__ as _types
@@ -26,6 +27,8 @@ from gradient.tensor.arguments import tensor_of
 
 __all__ = [
     *_types,
+    "TypedStorage",
+    "UntypedStorage",
     "are_deterministic_algorithms_enabled",
     "clear_autocast_cache",
     "dtype",
@@ -115,8 +118,8 @@ def is_autocast_cache_enabled() -> bool:
 
 
 def is_storage(obj: Any) -> bool:
-    """Whether it is a storage, which there are none of."""
-    return False
+    """Whether it is the memory of a tensor, as `untyped_storage()` and `storage()` give it."""
+    return isinstance(obj, (TypedStorage, UntypedStorage))
 
 
 def get_device_module(device: Any = None) -> ModuleType:

@@ -57,6 +57,7 @@ MODULES = {
     "gradient.backends.opt_einsum": "gradient.compat.settings",
     "gradient.compiler": "gradient.compat.compiler",
     "gradient.cpu": "gradient.compat.cpu",
+    "gradient.storage": "gradient.compat.storage",
     "gradient.cuda.amp": "gradient.compat.cuda_amp",
     "gradient.cuda.amp.autocast_mode": "gradient.compat.cuda_amp",
     "gradient.cuda.amp.grad_scaler": "gradient.compat.cuda_amp",
@@ -310,7 +311,7 @@ STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cud
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
 MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
 TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
-STORAGE = "x.data_ptr() and x.stride() say where elements lie; there is no storage object"
+STORAGE = "use TypedStorage(data, dtype=...), or what x.storage() gives"
 
 HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
@@ -341,9 +342,7 @@ HINTS = {
     **dict.fromkeys(
         ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
     **dict.fromkeys(("gradient.export", "gradient.library"), TRACING),
-    **dict.fromkeys(
-        [f"gradient.{name}" for name in (
-            "FloatStorage", "TypedStorage", "UntypedStorage", "storage")], STORAGE),
+    "gradient.FloatStorage": STORAGE,
     "gradient.ao": FLOAT8,
     "gradient.quantize_per_tensor": FLOAT8,
     "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
@@ -357,7 +356,7 @@ TENSOR_HINTS = {
     **dict.fromkeys(
         ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask", "to_sparse_csr",
          "values"), SPARSE),
-    **dict.fromkeys(("storage", "storage_type", "untyped_storage"), STORAGE),
+    "storage_type": STORAGE,
     **dict.fromkeys(("int_repr", "q_scale", "q_zero_point"), PACKED),
     "to_mkldnn": "the CPU's kernels read row-major tensors",
     "eig": f"{RETIRED}eig",
