@@ -26,18 +26,21 @@ class Variable(ArrayOperators):
 
     `view_info` and `views` are None but where tensors share memory (`gradient.tensor.views`);
     `inference` is set where memory was made under `inference_mode` alone (see
-    `gradient.autograd.inference`). Who makes a tensor sets all others: to read a slot that is not
-    set takes as long as to make the tensor.
+    `gradient.autograd.inference`), and `unnoted` of what `x.data` gives, by which writes are not
+    noted for backward passes. Who makes a tensor sets all others: to read a slot that is not set
+    takes as long as to make the tensor.
     """
 
     __slots__ = (
-        "__weakref__", "_grad", "array", "backend", "inference", "node", "view_info", "views"
+        "__weakref__", "_grad", "array", "backend", "inference", "node", "unnoted", "view_info",
+        "views",
     )  # fmt: skip
 
     array: Any
     backend: Backend
     _grad: Tensor | None
     inference: bool
+    unnoted: bool
     view_info: Any
     node: Node | None
     views: list[Any] | None

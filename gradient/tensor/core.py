@@ -193,8 +193,12 @@ class Tensor(
 
     @property
     def data(self) -> Tensor:
-        """The same memory, outside the graph; can be assigned."""
-        return self.detach()
+        """The same memory, outside the graph; can be assigned. What is written by it is not noted:
+        no backward pass finds that a value it needs was overwritten so."""
+        out: Any = self.detach()
+        out.unnoted = True
+        same: Tensor = out
+        return same
 
     @data.setter
     def data(self, value: Tensor) -> None:

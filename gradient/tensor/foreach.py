@@ -11,6 +11,7 @@ from gradient.autograd.inplace import mark_overwritten
 from gradient.backends import Backend
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
+from gradient.tensor.overwrite import is_noted
 
 K = TypeVar("K", bound=Hashable)
 
@@ -54,4 +55,5 @@ class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
                 "a read-only array or file); clone() it first"
             ) from None
         for t in self.tensors:
-            mark_overwritten(t.backend, t.array, self.caller)
+            if is_noted(t):
+                mark_overwritten(t.backend, t.array, self.caller)

@@ -26,7 +26,7 @@ from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.float8 import view_as_bits
 from gradient.tensor.packed import overwrite_parts, refuse
-from gradient.tensor.views import propagate_write, rebase_history
+from gradient.tensor.views import propagate_write, rebase_history, with_bases
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -188,7 +188,15 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
             f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
             "read-only array or file); clone() it first"
         ) from None
-    mark_overwritten(backend, array, name)
+    if is_noted(tensor):
+        mark_overwritten(backend, array, name)
+
+
+def is_noted(tensor: Any) -> bool:
+    """Whether writes to a tensor are noted for backward passes: by `x.data` they are not."""
+    if getattr(tensor, "view_info", None) is None:
+        return not getattr(tensor, "unnoted", False)
+    return not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
 
 
 def _fits(result: Any, tensor: Tensor) -> bool:

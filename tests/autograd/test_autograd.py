@@ -615,7 +615,7 @@ def test_every_kind_of_overwriting_is_noticed(x, write):
 def test_what_a_hook_overwrites_during_the_pass_is_noticed(x):
     y = x * 2
     z = y * y
-    z.register_hook(lambda g: y.data.zero_() * 0 + g)
+    z.register_hook(lambda g: y.detach().zero_() * 0 + g)
     with pytest.raises(RuntimeError, match="overwrote it in place"):
         z.sum().backward()
 
@@ -1260,3 +1260,19 @@ def test_a_gradient_that_cannot_be_added_to_is_told_of():
     x.grad = None
     x.sum().backward()
     assert x.grad.tolist() == [1, 1]
+
+
+def test_writes_by_data_are_not_noted():
+    """As in PyTorch; torchdiffeq fills its buffer so."""
+    x = gradient.ones(3, 4)
+    w = gradient.ones(3, 4, requires_grad=True)
+    y = (x[:, :2] * w[:, :2]).sum()
+    x.data[:, 2] = 5.0
+    x.data[1:][:, 3].zero_()
+    gradient._foreach_add_([x.data[2:, 2:]], 1.0)
+    y.backward()
+    assert w.grad[:, :2].min() == 1 and x[0, 2] == 5 and x[2, 2] == 6
+    y = (x * w).sum()
+    x.detach().mul_(2)
+    with pytest.raises(RuntimeError, match="overwrote it in place"):
+        y.backward()
