@@ -291,7 +291,7 @@ array backend backward cuda data_ptr dequantize device dim dtype element_size gr
 is_complex is_conj is_contiguous is_cpu is_cuda is_floating_point is_meta is_mkldnn is_mps is_neg
 is_nested is_quantized is_sparse is_sparse_csr is_xpu layout
 inference is_inference is_leaf is_shared item itemsize
-nbytes ndim share_memory_
+nbytes ndim share_memory_ storage unnoted untyped_storage
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
 apply_ map_ map2_ set_ const_data_ptr dense_dim sparse_dim is_distributed is_set_to output_nr
