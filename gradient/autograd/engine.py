@@ -122,7 +122,9 @@ def grad(
             raise AutogradError(
                 f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None"
             )
-        result.append(g if g is None or isinstance(g, Variable) else wrap(g, tensor.backend))
+        if g is not None:
+            g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
+        result.append(g if g is None or not tensor.is_contiguous() else g.contiguous())
     return tuple(result)
 
 

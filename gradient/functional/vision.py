@@ -22,6 +22,7 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import stack
+from gradient.tensor.views import in_order
 
 __all__ = [
     "channel_shuffle",
@@ -206,7 +207,7 @@ def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool
     low, fraction = _sources(input, dim, out, scale, align_corners, lowest=0.0)
     high = (low + 1).clamp(max=input.shape[dim] - 1)
     fraction = fraction.reshape(-1)
-    return pooling.resize(input, fraction, low=low.array, high=high.array, axis=dim)
+    return in_order(pooling.resize(input, fraction, low=low.array, high=high.array, axis=dim))
 
 
 def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
@@ -214,7 +215,7 @@ def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool)
     low, f = _sources(input, dim, out, scale, align_corners, lowest=-math.inf)
     taps = [(low + shift).clamp(0, input.shape[dim] - 1).array for shift in (-1, 0, 1, 2)]
     weights = stack(cubic_weights(f.reshape(-1)))
-    return pooling.weighted_taps(input, weights, places=tuple(taps), axis=dim)
+    return in_order(pooling.weighted_taps(input, weights, places=tuple(taps), axis=dim))
 
 
 def _linear_covered(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:

@@ -15,6 +15,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.ops import activation, comparison, elementwise, trigonometry
 from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
+from gradient.tensor.views import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -353,7 +354,7 @@ class Arithmetic(TensorBase):
         if not isinstance(value, Variable):
             value = fitting("masked_fill", "value", value, like)
         filled = elementwise.where(value, self, condition=condition_of("masked_fill", mask))
-        return filled if filled.dtype is like else filled.to(like)
+        return in_order(filled if filled.dtype is like else filled.to(like))
 
 
 def integral(value: Any) -> bool:

@@ -28,7 +28,7 @@ from gradient.tensor.float8 import maker_of
 from gradient.tensor.index_keys import Index, index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
 from gradient.tensor.packed import select_rows
-from gradient.tensor.views import view
+from gradient.tensor.views import in_order, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Indexing(Arithmetic):
             at, arrays = index_of(key, self)
         try:
             out: Any = self if at is None else view(self, ops.getitem, at)
-            return out if arrays is None else ops.getitem(out, index=arrays)
+            return out if arrays is None else in_order(ops.getitem(out, index=arrays))
         except IndexOutOfRange:
             raise IndexOutOfRange(misfit(key, self)) from None
         except DTypeError:
@@ -406,7 +406,7 @@ class Indexing(Arithmetic):
     def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
         """x[index], whose last item is an array; errors name the caller."""
         try:
-            return ops.getitem(x, index=at)
+            return in_order(ops.getitem(x, index=at))
         except IndexOutOfRange:
             index = wrap(at[-1], self.backend)
             message = beyond(caller, index, len(at) - 1, x.array.shape)

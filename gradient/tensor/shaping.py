@@ -31,7 +31,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.bits import view_as_dtype
-from gradient.tensor.views import view, view_of, without_base
+from gradient.tensor.views import in_order, view, view_of, without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -258,7 +258,8 @@ class Shaping(Arithmetic):
                 )
             x = x if x.ndim else x.reshape(1)
             at = np.repeat(np.arange(size), counts)
-            return index.getitem(x, index=(slice(None),) * axis + (self.backend.asarray(at),))
+            where = (slice(None),) * axis + (self.backend.asarray(at),)
+            return in_order(index.getitem(x, index=where))
         size = x.array.shape
         wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
         size = (*size[:axis], size[axis] * repeats, *size[axis + 1 :])

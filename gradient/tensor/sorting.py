@@ -25,7 +25,7 @@ from gradient.ops import comparison, elementwise, index, reduce
 from gradient.tensor.arguments import axis_of, flag_of, int_of, number_of, size_argument, tensor_of
 from gradient.tensor.creation import zeros
 from gradient.tensor.reductions import Reductions, ValuesAndIndices
-from gradient.tensor.views import without_base
+from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ class Sorting(Reductions):
             return both
         picked = [t.narrow(axis, k - 1, 1) for t in both]
         picked = picked if keepdim else [t.squeeze(axis) for t in picked]
-        return ValuesAndIndices(*map(without_base, picked))
+        return ValuesAndIndices(*(in_order(without_base(t)) for t in picked))
 
     @overload
     def median(self) -> Tensor: ...

@@ -165,6 +165,14 @@ def without_base(out: Any) -> Any:
     return out
 
 
+def in_order(out: Any) -> Any:
+    """`out`, which nobody else has seen yet, in row-major order, as PyTorch has it: by indices,
+    NumPy's functions keep an order of their own, and `out.view(...)` would be refused."""
+    if not out.is_contiguous():
+        out.array = out.backend.copy(out.array)
+    return out
+
+
 def with_bases(tensor: Any) -> Iterator[Any]:
     """The tensor, the tensor that it is a view of, and so on to the owner of the memory."""
     yield tensor

@@ -45,7 +45,8 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
             self.reshape(columns, (shape[0], shape[1], math.prod(kernel), *windows)),
             (shape[0], shape[1], *full), kernel, options.stride, options.dilation,
         )  # fmt: skip
-        return self._cut(sums, tuple(before for before, _ in options.padding), tuple(shape[2:]))
+        inside = self._cut(sums, tuple(before for before, _ in options.padding), tuple(shape[2:]))
+        return inside if inside is sums else self.copy(inside)
 
     @in_float32
     def convolution_weight_grad(

@@ -48,7 +48,8 @@ class CopyKernels(Backend[np.ndarray]):
             or first.dtype not in kernels.FLOATS
             or not all(_fits(x, first, axis) for x in arrays)
         ):
-            return np.concatenate(arrays, axis)
+            out = np.concatenate(arrays, axis)
+            return out if out.flags.c_contiguous else np.ascontiguousarray(out)
         axis %= first.ndim
         shape = list(first.shape)
         shape[axis] = sum(x.shape[axis] for x in arrays)
