@@ -125,11 +125,19 @@ def test_the_engine_names_no_op() -> None:
 
 #: Whose subject packed tensors are, or all that a tensor may hold.
 ASK_WHETHER_PACKED = {
-    *("autograd/moving.py", "checkpoints/gguf/weights.py", "checkpoints/gptq.py", "io/arrays.py"),
-    *("io/gguf/reader.py", "io/packed.py", "ops/linalg.py", "plan/comparing.py"),
-    *("plan/recorder.py", "quantization/quantize.py", "tensor/conversion.py", "tensor/core.py"),
-    *("tensor/float8.py", "tensor/indexing.py", "tensor/inplace.py", "tensor/interop.py"),
-    *("tensor/packed.py", "tensor/printing.py", "tensor/shaping.py", "testing/matrix_rows.py"),
+    *("autograd/moving.py", "checkpoints/gguf/weights.py", "checkpoints/gptq.py"),
+    *(
+        "compat/storage.py",
+        "io/arrays.py",
+        "io/gguf/reader.py",
+        "io/packed.py",
+        "ops/linalg.py",
+        "plan/comparing.py",
+    ),
+    *("plan/recorder.py", "quantization/quantize.py", "tensor/arithmetic.py", "tensor/bits.py"),
+    *("tensor/conversion.py", "tensor/core.py", "tensor/float8.py", "tensor/indexing.py"),
+    *("tensor/inplace.py", "tensor/interop.py", "tensor/joining.py", "tensor/packed.py"),
+    *("tensor/printing.py", "testing/matrix_rows.py"),
 }
 
 

@@ -141,6 +141,8 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         for a in arrays
     ]
     target = result_type(*(a for a in arrays if a is not None))
+    if target.is_packed:
+        return [int(a) if type(a) is bool else a for a in arrays]
     if op.promotion == "int_to_float" and target.kind in ("int", "bool"):
         target = get_default_dtype()
     if target in HALF_PRECISION and op.scalars_in_float32:

@@ -241,6 +241,10 @@ class PackedArray:
     def __ne__(self, other: Any) -> Any:
         return ~(self == other)
 
+    def __abs__(self) -> PackedArray:
+        """Of 8-bit floats: without the bit of the sign."""
+        return PackedArray(self.dtype, self.shape, (self._codes() & 0x7F,), self.float_dtype)
+
     # An array library must not take this for a number, a sequence or an object to store.
 
     __array_ufunc__ = None

@@ -10,11 +10,13 @@ import numpy as np
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.promotion import python_number
 from gradient.autograd.variable import Variable
+from gradient.backends.packed import is_packed
 from gradient.dtypes import HALF_PRECISION, float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import activation, comparison, elementwise, trigonometry
 from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
+from gradient.tensor.float8 import chosen_float8
 from gradient.tensor.views import in_order
 
 if TYPE_CHECKING:
@@ -339,6 +341,8 @@ class Arithmetic(TensorBase):
 
     def where(self, condition: Tensor, other: Tensor | Number) -> Tensor:
         """self where the bool tensor `condition` is True, else `other`; all three broadcast."""
+        if is_packed(self.array) or (isinstance(other, Variable) and is_packed(other.array)):
+            return chosen_float8(condition, self, other)
         return elementwise.where(self, other, condition=condition_of("where", condition))
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:

@@ -86,6 +86,17 @@ def maker_of(op: str, array: Any, backend: Any) -> Any:
     return Codes(backend)
 
 
+def chosen_float8(condition: Tensor, a: Any, b: Any) -> Tensor:
+    """`where(condition, a, b)`, one or both of 8-bit floats of one dtype, the other a number."""
+    (dtype, *others) = {x.dtype for x in (a, b) if isinstance(x, Variable)}
+    if others or not isinstance(dtype, Float8):
+        raise DTypeError(sentence("where", "tensors of one dtype of 8 bits", [dtype, *others]))
+    a, b = (view_as_bits(x, uint8) if isinstance(x, Variable) else dtype.code_of(x) for x in (a, b))
+    like: Any = a if isinstance(a, Variable) else b
+    codes = like.where(condition, b) if like is a else like.where(~condition, a)
+    return wrap(PackedArray(dtype, codes.shape, (codes.array,)), codes.backend)
+
+
 def encoded(be: Any, values: Any, dtype: Float8) -> PackedArray:
     """float32 numbers, rounded to 8-bit floats."""
     return PackedArray(dtype, tuple(values.shape), (dtype.encode(be, values),))

@@ -13,10 +13,12 @@ from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import TensorType, Variable, wrap
+from gradient.backends.packed import is_packed
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
+from gradient.tensor.float8 import chosen_float8
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -191,6 +193,8 @@ def where(
 
         input = tensor(input, device=condition.device)
     like: Any = input if isinstance(input, Variable) else other
+    if is_packed(like.array) or (isinstance(other, Variable) and is_packed(other.array)):
+        return chosen_float8(condition, input, other)
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
             fitting("where", name, value, like.dtype)

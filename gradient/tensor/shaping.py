@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.autocast import autocasts
-from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
     ArgumentError,

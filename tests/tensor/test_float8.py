@@ -270,7 +270,6 @@ REFUSED = {
     "lt": lambda x: x < 1,
     "matmul": lambda x: x @ x,
     "linear": lambda x: F.linear(x, gradient.ones(2, 2)),
-    "where": lambda x: gradient.where(gradient.tensor(True), x, x),
     "sort": lambda x: x.sort(),
     "cumsum": lambda x: x.cumsum(0),
     "mul_": lambda x: x.mul_(2),
@@ -408,3 +407,26 @@ def test_scaled_mm_says_what_does_not_fit():
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_what_is_asked_of_the_codes(kind):
+    nan = float("nan")
+    x = gradient.tensor([1.0, -2.0, nan, -0.0]).to(kind)
+    y = gradient.tensor([3.0, 0.5, 1.0, 7.0]).to(kind)
+    mask = gradient.tensor([True, False, True, False])
+    assert gradient.isnan(x).tolist() == [False, False, True, False]
+    assert gradient.isnan(gradient.zeros(0).to(kind)).shape == (0,)
+    assert codes(abs(x)) == codes(gradient.tensor([1.0, 2.0, abs(nan), 0.0]).to(kind))
+    assert (x == True).tolist() == [True, False, False, False]  # noqa: E712 (what is tested)
+    assert x.ne(False).tolist() == [True, True, True, False]
+    for chosen in (gradient.where(mask, x, y), x.where(mask, y)):
+        assert chosen.dtype is kind
+        assert str(chosen.float().tolist()) == "[1.0, 0.5, nan, 7.0]"
+    assert gradient.where(mask, 2, y).float().tolist() == [2.0, 0.5, 2.0, 7.0]
+    assert gradient.where(mask, y, 1.5).float().tolist() == [3.0, 1.5, 1.0, 1.5]
+    assert gradient.where(mask[:, None], x, y).shape == (4, 4)
+    assert gradient.where(gradient.tensor(True), x, y).shape == (4,)
+    for other in (y.float(), y.to(E5M2 if kind is E4M3 else E4M3)):
+        with pytest.raises(RuntimeError, match="one dtype of 8 bits"):
+            gradient.where(mask, x, other)
