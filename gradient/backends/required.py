@@ -201,6 +201,11 @@ class RequiredMethods(Generic[Array]):
         in elements."""
         raise BackendError(f"backend {self.name!r} does not tell where views lie in memory")
 
+    def assign_shared(self, x: Array, index: Index, value: Any) -> bool:
+        """`assign`, where x is read-only because it shows elements several times, but x[index]
+        shows none twice, or gets one number alone. Whether it was done."""
+        return False
+
     def writable(self, x: Array) -> Array:
         """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
         return x

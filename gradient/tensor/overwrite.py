@@ -184,10 +184,12 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise AutogradError(
-            f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
-            "read-only array or file); clone() it first"
-        ) from None
+        # In a graph, the other places that show the same memory would keep their gradients.
+        if tensor.node is not None or not backend.assign_shared(array, at, value):
+            raise AutogradError(
+                f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
+                "read-only array or file); clone() it first"
+            ) from None
     if is_noted(tensor):
         mark_overwritten(backend, array, name)
 

@@ -44,7 +44,7 @@ from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels, rows_of, takes_rows
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.packed import PackedArray
-from gradient.backends.required import Axis, Shape
+from gradient.backends.required import Axis, Index, Shape
 
 _max: Any = np.maximum.reduce
 """The ufunc's method, which takes keywords by their places, too: that is quicker."""
@@ -189,6 +189,12 @@ class NumpyBackend(
         out.flags.writeable = False  # elements that share memory cannot be written
         return out
 
+    def assign_shared(self, x: Array, index: Index, value: Any) -> bool:
+        shown = _unlocked(x[index], value)
+        if shown is not None:
+            shown[...] = value
+        return shown is not None
+
     def diagonal(self, x: Array, offset: int) -> Array:
         """A view, as writable as `x`; NumPy's own cannot be written."""
         out = np.diagonal(x, offset, -2, -1)
@@ -234,3 +240,31 @@ def _strides(own: Shape, strides: Shape, shape: Shape) -> Shape | None:
         return None
     kept = [0 if n == 1 else step for n, step in zip(own, strides, strict=True)]
     return (*(0,) * lead, *kept)
+
+
+def _unlocked(shown: Any, value: Any) -> Array | None:
+    """A part of an array that is read-only because it shows elements several times, to be written:
+    where this part shows none twice, or `value` is one number for all. None where it may not be."""
+    owner = shown
+    while isinstance(base := getattr(owner, "base", None), np.ndarray):
+        owner = base
+    if owner is shown or not (owner.flags.writeable and owner.flags.c_contiguous):
+        return None
+    if np.size(value) != 1 and _repeats(shown):
+        return None
+    start = shown.ctypes.data - owner.ctypes.data
+    memory = owner.reshape(-1).view(np.uint8)
+    if not 0 <= start < max(memory.size, 1):  # a copy, picked by arrays
+        return None
+    return np.ndarray(shown.shape, shown.dtype, memory, start, shown.strides)
+
+
+def _repeats(x: Array) -> bool:
+    """Whether two places of an array may be one in memory."""
+    steps = sorted((abs(step), n) for step, n in zip(x.strides, x.shape, strict=True) if n > 1)
+    reach = x.itemsize
+    for step, n in steps:
+        if step < reach:
+            return True
+        reach += (n - 1) * step
+    return False

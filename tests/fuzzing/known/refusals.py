@@ -75,12 +75,8 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "accepted" and says(d.theirs, "has no attribute 'rsub'"),
     ),
     Known(
-        "an expanded tensor shares memory with itself, so that no part of it is written",
+        "of memory that is shown several times, no part is written by arrays or in a graph",
         lambda d: says(d.ours, "the memory of this tensor cannot be"),
-    ),
-    Known(
-        "scatter's reduce='multiply' is not offered; PyTorch advises against it",
-        lambda d: d.kind == "refused" and says(d.ours, "expected reduce None or 'add'"),
     ),
     Known(
         "numbers, not tensors that hold them, are sizes",
