@@ -124,6 +124,10 @@ class TypeMismatch(GradientError, TypeError):
     """An argument has a type that is not allowed."""
 
 
+class NoDType(TypeMismatch, RuntimeError):
+    """Data of which no tensor can be made."""
+
+
 class MissingDependency(GradientError, ImportError):
     """An optional package is needed; the message holds the pip command that installs it."""
 

@@ -183,6 +183,8 @@ class Optimizer(Hooked):
                 f"{name}: differentiable=True is not supported: a step changes parameters in "
                 "place, outside the graph"
             )
+        if group.get("fused") and group.get("foreach"):
+            raise ArgumentError(f"{name}: fused and foreach cannot both be True")
         self.check_options(group)
         self.param_groups.append(group)
 

@@ -18,7 +18,7 @@ from gradient.dtypes import (
     get_default_dtype,
 )
 from gradient.dtypes.float8 import Float8
-from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, NoDType, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import fitting, limits, warn_of_discarded
 from gradient.tensor.base import TensorBase
@@ -140,7 +140,7 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
     if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
         raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
     if host.dtype == object or host.dtype.kind in "USOMm":
-        raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
+        raise NoDType(f"tensor: could not infer dtype of {_culprit(data)}")
     if wanted is not None:
         if host.dtype.kind == "c" and wanted.kind not in "cb":
             got = host.ravel()[0].item() if host.size else "complex numbers"

@@ -201,9 +201,14 @@ class Indexing(Arithmetic):
         elif not isinstance(src, Variable):
             number_of("scatter", "src", src)
         _integers("scatter", index)
+        if reduce == "multiply":
+            source: Any = src
+            if not isinstance(src, Variable):
+                source = self.new_full(index.shape, src)
+            return self.scatter_reduce(dim, index, source, "prod")
         if reduce not in (None, "add"):
             kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
-            raise kind(f"scatter: expected reduce None or 'add', got {reduce!r}")
+            raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
     @autocasts("widest_on_gpu")

@@ -243,6 +243,12 @@ class NumberFunctions(TensorBase):
     __lshift__ = bitwise_left_shift
     __rshift__ = bitwise_right_shift
 
+    def __rlshift__(self: Any, other: Tensor | Number) -> Tensor:
+        return _of_integers("bitwise_left_shift", _shifted_left, other, self)
+
+    def __rrshift__(self: Any, other: Tensor | Number) -> Tensor:
+        return _of_integers("bitwise_right_shift", _shifted_right, other, self)
+
 
 def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Any:
     """A function of NumPy's of two arrays of integers, of which one may be a number."""

@@ -888,3 +888,13 @@ def test_a_step_that_fails_leaves_the_masters_where_they_were(device):
     assert list(optimizer.state) == [p]
     assert optimizer.state[p]["master_param"].grad is None
     assert p.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad"])
+def test_fused_and_foreach_are_not_both_true(name):
+    make = getattr(gradient.optim, name)
+    params = [gradient.ones(2, requires_grad=True)]
+    with pytest.raises(RuntimeError, match="fused and foreach cannot both be True"):
+        make(params, lr=0.1, fused=True, foreach=True)
+    make(params, lr=0.1, fused=True, foreach=False)
+    make(params, lr=0.1, foreach=True)

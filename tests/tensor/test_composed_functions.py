@@ -195,3 +195,27 @@ def test_reductions_at_places_share_gradients_and_keep_nan():
     own, others = gradient.autograd.grad(out.sum(), [x, source])
     assert own.tolist() == pytest.approx([1 / 3, NAN, 1], nan_ok=True)
     assert others.tolist() == pytest.approx([1 / 3, 1 / 3, 0, NAN, 0], nan_ok=True)
+
+
+def test_a_number_is_shifted_by_a_tensor():
+    x = gradient.tensor([1, 3])
+    assert (1 << x).tolist() == [2, 8] and (8 >> x).tolist() == [4, 1]
+    assert (1 << x.to(gradient.int8)).dtype is gradient.int8
+    with pytest.raises(TypeError):
+        "a" << x
+
+
+def test_scatter_multiplies():
+    index = gradient.tensor([0, 0, 2])
+    x = gradient.tensor([1.0, 2.0, 3.0])
+    assert x.scatter(0, index, x, reduce="multiply").tolist() == [2, 2, 9]
+    assert x.scatter(0, index, 2, reduce="multiply").tolist() == [4, 2, 6]
+    assert x.clone().scatter_(0, index, x, reduce="multiply").tolist() == [2, 2, 9]
+    with pytest.raises(ValueError, match="'add' or 'multiply'"):
+        x.scatter(0, index, x, reduce="mean")
+
+
+def test_data_of_no_dtype_is_both_errors():
+    for kind in (TypeError, RuntimeError):
+        with pytest.raises(kind, match="could not infer dtype of NoneType"):
+            gradient.tensor([1, None])
