@@ -122,9 +122,10 @@ def grad(
             raise AutogradError(
                 f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None"
             )
-        if g is not None:
-            g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
-        result.append(g if g is None or not tensor.is_contiguous() else g.contiguous())
+        whole: Any = g if g is None or isinstance(g, Variable) else wrap(g, tensor.backend)
+        if whole is not None and tensor.is_contiguous():
+            whole = whole.contiguous()  # so that it can be viewed, as PyTorch's can
+        result.append(whole)
     return tuple(result)
 
 

@@ -202,10 +202,10 @@ class Indexing(Arithmetic):
             number_of("scatter", "src", src)
         _integers("scatter", index)
         if reduce == "multiply":
-            source: Any = src
-            if not isinstance(src, Variable):
-                source = self.new_full(index.shape, src)
-            return self.scatter_reduce(dim, index, source, "prod")
+            x: Any = self
+            factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
+            product: Tensor = x.scatter_reduce(dim, index, factors, "prod")
+            return product
         if reduce not in (None, "add"):
             kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
             raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
