@@ -20,15 +20,15 @@ METHODS = (
     "hardshrink", "histc", "histogram", "is_distributed", "is_set_to", "istft", "lu", "lu_solve",
     "map2_", "map_", "narrow_copy", "new_empty_strided", "nonzero_static", "orgqr", "ormqr",
     "prelu", "set_", "sparse_dim", "stft", "storage", "to_dense", "to_sparse", "to_sparse_coo",
-    "triangular_solve", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes",
-    "untyped_storage",
+    "to_sparse_csr", "triangular_solve", "unsafe_chunk", "unsafe_split",
+    "unsafe_split_with_sizes", "untyped_storage",
 )  # fmt: skip
 """Methods of Tensor that few programs call."""
 
 NO_METHODS = (
     "coalesce", "col_indices", "crow_indices", "eig", "indices", "int_repr", "lstsq", "q_scale",
     "q_zero_point", "solve", "sparse_mask", "storage_type", "symeig", "to_mkldnn",
-    "to_sparse_csr", "values",
+    "values",
 )  # fmt: skip
 """Names of PyTorch's tensors that ours have not, and for which there is a hint."""
 

@@ -219,6 +219,10 @@ class RareMethods:
 
     to_sparse_coo = to_sparse
 
+    def to_sparse_csr(self: Any) -> SparseTensor:
+        """As `to_sparse`, of a matrix, by its rows."""
+        return sparse.of_dense(self).to_sparse_csr()
+
     def is_distributed(self: Any) -> bool:
         """False"""
         return False

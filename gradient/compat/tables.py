@@ -287,6 +287,9 @@ RENAMED = {
     "gradient.histogramdd": "gradient.compat.histograms.histogramdd",
     "gradient.poisson": "gradient.compat.sampling.poisson",
     "gradient.sparse_coo_tensor": "gradient.compat.sparse.sparse_coo_tensor",
+    "gradient.sparse_csr_tensor": "gradient.compat.sparse.sparse_csr_tensor",
+    "gradient.sparse_coo": "gradient.tensor.layout.sparse_coo",
+    "gradient.sparse_csr": "gradient.tensor.layout.sparse_csr",
     "gradient.spmm": "gradient.compat.sparse.spmm",
     "gradient.to_dlpack": "gradient.compat.dlpack.to_dlpack",
     "gradient.vander": "gradient.linalg.older.vander",
@@ -316,7 +319,6 @@ STORAGE = "use TypedStorage(data, dtype=...), or what x.storage() gives"
 HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
     "gradient.chalf": "complex64 is the narrowest complex dtype",
-    "gradient.sparse_csr_tensor": SPARSE,
     "gradient.optim.SparseAdam": "gradients are dense: use optim.Adam",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     **dict.fromkeys(
@@ -354,7 +356,7 @@ PACKED = "gradient.quantization packs weights into 8 bits and fewer; x.dtype say
 
 TENSOR_HINTS = {
     **dict.fromkeys(
-        ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask", "to_sparse_csr",
+        ("coalesce", "col_indices", "crow_indices", "indices", "sparse_mask",
          "values"), SPARSE),
     "storage_type": STORAGE,
     **dict.fromkeys(("int_repr", "q_scale", "q_zero_point"), PACKED),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
+from gradient.autograd.foreign import Operand
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.parameter import Buffer, Parameter
 from gradient.nn.registration import BUFFER, HOOKS, MODULE, PARAMETER, registered
@@ -331,5 +332,5 @@ def _fits(kind: str, value: Any) -> bool:
     """Whether `value` may stand under a name of this kind."""
     if value is None:
         return True
-    wanted: dict[str, type] = {PARAMETER: Parameter, BUFFER: Tensor, MODULE: Members}
+    wanted: dict[str, Any] = {PARAMETER: Parameter, BUFFER: (Tensor, Operand), MODULE: Members}
     return isinstance(value, wanted[kind])

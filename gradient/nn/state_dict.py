@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd import no_grad
+from gradient.autograd.foreign import Operand
 from gradient.errors import StateDictError, TypeMismatch
 from gradient.nn.parameter import Parameter, is_uninitialized
 from gradient.tensor import Tensor
@@ -185,7 +186,7 @@ def _load_matches(module: Module, matches: Matches, assign: bool) -> None:
 
 
 def _problem(own: Tensor, value: Any, assign: bool) -> str | None:
-    if not isinstance(value, Tensor):
+    if not isinstance(value, type(own) if isinstance(own, Operand) else Tensor):
         what = "a tensor" if is_uninitialized(own) else f"a tensor of shape {tuple(own.shape)}"
         return f"expected {what}, got {type(value).__name__}"
     if is_uninitialized(value):

@@ -24,6 +24,27 @@ def dense(t: Any, *shape: int) -> Any:
     return t.linspace(-1.0, 2.0, shape[0] * shape[-1]).reshape(shape)
 
 
+def other(t: Any) -> Any:
+    """With two places of `matrix`."""
+    return t.sparse_coo_tensor([[0, 1, 2], [0, 3, 1]], t.tensor([7.0, 2.0, 3.0]), (3, 4))
+
+
+def word(layout: Any) -> str:
+    return str(layout).partition(".")[2]
+
+
+def buffer(t: Any) -> Any:
+    """A sparse buffer of a module, which is moved, cast, saved and loaded."""
+    module, loaded = t.nn.Linear(2, 2), t.nn.Linear(2, 2)
+    module.register_buffer("a", matrix(t).coalesce())
+    loaded.register_buffer("a", t.sparse_coo_tensor((3, 4)).coalesce())
+    loaded.load_state_dict(module.state_dict())
+    return (
+        [name for name, _ in module.named_buffers()], list(module.state_dict()),
+        module.to("cpu").double().a.to_dense(), loaded.a.to_dense(),
+    )  # fmt: skip
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
     "to_dense": lambda t: matrix(t).to_dense(),
     "coalesce": lambda t: (matrix(t).coalesce().indices(), matrix(t).coalesce().values()),
@@ -80,7 +101,51 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "bfloat16": lambda t: (
         t.ones(1, 200).to_sparse().to(t.bfloat16) @ t.ones(200, 2, dtype=t.bfloat16)
     ),
+    "mv": lambda t: (matrix(t).mv(t.ones(4)), t.mv(matrix(t), t.ones(4))),
+    "sparse * sparse": lambda t: (
+        (matrix(t) * matrix(t)).to_dense(), (matrix(t) * other(t)).to_dense(),
+        t.mul(other(t), matrix(t)).to_dense(),
+        (matrix(t) * t.sparse_coo_tensor((3, 4))).to_dense(),
+    ),
+    "each element": lambda t: (
+        *(getattr(matrix(t), each)().to_dense() for each in ("abs", "sqrt", "neg", "sign", "sin")),
+        t.relu(-matrix(t)).to_dense(), t.abs(matrix(t)).to_dense(),
+    ),
+    "powers": lambda t: ((matrix(t) ** 2).to_dense(), matrix(t).pow(3).to_dense()),
+    "norm": lambda t: matrix(t).norm(),
+    "softmax": lambda t: tuple(t.sparse.softmax(matrix(t), i).to_dense() for i in (0, 1, -1)),
+    "log_softmax": lambda t: t.sparse.log_softmax(matrix(t), 1).to_dense(),
+    "index_select": lambda t: (
+        matrix(t).index_select(0, t.tensor([2, 0, 2])).to_dense(),
+        matrix(t).index_select(1, t.tensor([1])).to_dense(),
+    ),
+    "one index": lambda t: (matrix(t)[1].to_dense(), matrix(t)[-1].to_dense()),
+    "layout": lambda t: [
+        word(x.layout) for x in (matrix(t), matrix(t).to_sparse_csr(), t.ones(1))
+    ] + [matrix(t).to_sparse_csr().is_sparse, matrix(t).to_sparse_csr().is_sparse_csr],
+    "rows": lambda t: (
+        matrix(t).to_sparse_csr().crow_indices(), matrix(t).to_sparse_csr().col_indices(),
+        matrix(t).to_sparse_csr().values(), t.eye(3).to_sparse_csr().crow_indices(),
+        t.sparse_csr_tensor([0, 1, 3], [2, 0, 2], [3.0, 4.0, 5.0]).to_dense(),
+        t.sparse_csr_tensor([0, 0], t.zeros(0).long(), t.zeros(0), (1, 2)).to_dense(),
+        matrix(t).to_sparse_csr().to_sparse().to_dense(),
+    ),
+    "products of rows": lambda t: (
+        matrix(t).to_sparse_csr() @ dense(t, 4, 2), matrix(t).to_sparse_csr() @ t.ones(4),
+        t.sparse.mm(matrix(t).to_sparse_csr(), dense(t, 4, 2)),
+        (matrix(t).to_sparse_csr() * 2).to_dense(),
+    ),
+    "a buffer": lambda t: buffer(t),
+    "copies": lambda t: (matrix(t).copy_(other(t)).to_dense(), matrix(t).zero_().to_dense()),
     # Errors
+    "an index of no row": lambda t: matrix(t)[3],
+    "too few columns": lambda t: t.sparse_csr_tensor(
+        [0, 1, 3], [2, 0], [3.0, 4.0, 5.0], (2, 3), check_invariants=True
+    ),
+    "a column beyond": lambda t: t.sparse_csr_tensor(
+        [0, 1], [3], [3.0], (1, 3), check_invariants=True
+    ),
+    "sparse products of other shapes": lambda t: matrix(t) * matrix(t).t(),
     "equal": lambda t: matrix(t) == matrix(t),
     "not equal": lambda t: matrix(t) != 1,
     "truth": lambda t: bool(matrix(t)),
