@@ -66,6 +66,26 @@ class _Sequence(_Recurrent[Given]):
                 self._add_weights(f"_l{layer}{direction}", size, bias, device, dtype)
         self.reset_parameters()
 
+    @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of the weights of each layer and direction, as scripts initialise them."""
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        suffixes = [f"_l{i}{way}" for i in range(self.num_layers) for way in self.directions]
+        return [[k + s for k in kinds if getattr(self, k + s, None) is not None] for s in suffixes]
+
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The weights of each layer and direction."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
     @overload
     def forward(self, input: Tensor, hx: Given | None = None) -> tuple[Tensor, Given]: ...
     @overload

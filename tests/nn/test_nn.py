@@ -453,3 +453,14 @@ def test_padding_sequences() -> None:
     assert [row.tolist() for row in back] == [[1, 2, 3], [4]]
     with pytest.raises(ArgumentError, match="padding_side must be 'left' or 'right', got 'both'"):
         nn.utils.rnn.pad_sequence(sequences, padding_side="both")
+
+
+def test_the_weights_of_recurrent_layers_by_layer_and_direction():
+    lstm = gradient.nn.LSTM(2, 3, 2, bidirectional=True, proj_size=2)
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    suffixes = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
+    assert lstm._all_weights == [[kind + suffix for kind in kinds] for suffix in suffixes]
+    assert lstm._flat_weights_names == [name for names in lstm._all_weights for name in names]
+    assert all(w is getattr(lstm, n) for w, n in zip(lstm._flat_weights, lstm._flat_weights_names))
+    assert lstm.all_weights[1][4] is lstm.weight_hr_l0_reverse
+    assert gradient.nn.GRU(2, 3, bias=False)._flat_weights_names == ["weight_ih_l0", "weight_hh_l0"]
