@@ -44,6 +44,10 @@ class _LastWrite:
 last_write = _LastWrite()
 
 
+by_data: set[weakref.ref[Any]] = set()
+"""The tensors there are that `x.data` gave, by which, and by whose views, writes are not noted."""
+
+
 def mark_overwritten(backend: Any, array: Any, op: str) -> None:
     """Record that `op` has just written to `array` in place."""
     _mark(backend.storage(array), op, user_frame(3), next_sequence_nr())

@@ -12,6 +12,7 @@ from gradient import absent
 from gradient.autograd import engine
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
+from gradient.autograd.inplace import by_data
 from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
@@ -197,6 +198,7 @@ class Tensor(
         no backward pass finds that a value it needs was overwritten so."""
         out: Any = self.detach()
         out.unnoted = True
+        by_data.add(weakref.ref(out, by_data.discard))
         same: Tensor = out
         return same
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_write
-from gradient.autograd.inplace import mark_overwritten
+from gradient.autograd.inplace import by_data, mark_overwritten
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
@@ -196,9 +196,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
 
 def is_noted(tensor: Any) -> bool:
     """Whether writes to a tensor are noted for backward passes: by `x.data` they are not."""
-    if getattr(tensor, "view_info", None) is None:
-        return not getattr(tensor, "unnoted", False)
-    return not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
+    return not by_data or not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
 
 
 def _fits(result: Any, tensor: Tensor) -> bool:

@@ -169,7 +169,7 @@ def without_base(out: Any) -> Any:
 def in_order(out: Any) -> Any:
     """`out`, which nobody else has seen yet, in row-major order, as PyTorch has it: by indices,
     NumPy's functions keep an order of their own, and `out.view(...)` would be refused."""
-    if not out.is_contiguous():
+    if not out.array.flags.c_contiguous:
         out.array = map_parts(out.backend.copy, out.array)
     return out
 

@@ -75,6 +75,13 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "accepted" and says(d.theirs, "has no attribute 'rsub'"),
     ),
     Known(
+        "one number may be written to all of memory that is shown several times",
+        lambda d: (
+            d.kind == "accepted"
+            and says(d.theirs, "more than one element of the written-to tensor refers to a single")
+        ),
+    ),
+    Known(
         "of memory that is shown several times, no part is written by arrays or in a graph",
         lambda d: says(d.ours, "the memory of this tensor cannot be"),
     ),
