@@ -53,7 +53,10 @@ ger isreal resolve_conj resolve_neg row_stack trapz
         "PyTorch does not track what they share",
     ),
     "const_data_ptr": "addresses differ",
-    **dict.fromkeys(("to_sparse", "to_sparse_coo"), "sparse tensors are in test_sparse.py"),
+    **dict.fromkeys(("storage", "untyped_storage"), "give no tensor: test_storages.py"),
+    **dict.fromkeys(
+        ("to_sparse", "to_sparse_coo", "to_sparse_csr"), "sparse tensors are in test_sparse.py"
+    ),
     "dim_order": "gives no tensor, compared in test_late_methods.py",
     "histogram": "PyTorch's counts require a gradient, which it then has not",
     "set_": "of a tensor in the graph PyTorch keeps the node",
