@@ -461,6 +461,7 @@ def test_the_weights_of_recurrent_layers_by_layer_and_direction():
     suffixes = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
     assert lstm._all_weights == [[kind + suffix for kind in kinds] for suffix in suffixes]
     assert lstm._flat_weights_names == [name for names in lstm._all_weights for name in names]
-    assert all(w is getattr(lstm, n) for w, n in zip(lstm._flat_weights, lstm._flat_weights_names))
+    named = dict(zip(lstm._flat_weights_names, lstm._flat_weights, strict=True))
+    assert all(weight is getattr(lstm, name) for name, weight in named.items())
     assert lstm.all_weights[1][4] is lstm.weight_hr_l0_reverse
     assert gradient.nn.GRU(2, 3, bias=False)._flat_weights_names == ["weight_ih_l0", "weight_hh_l0"]
