@@ -14,6 +14,7 @@ from gradient.functional.padding import pad
 from gradient.ops import fused
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, int_of, number_of
+from gradient.tensor.views import in_order
 
 __all__ = [
     "batch_norm",
@@ -42,7 +43,7 @@ def layer_norm(
     if type(eps) is not float:
         eps = number_of("layer_norm", "eps", eps)
     if len(normalized_shape) == 1:
-        return fused.layer_norm(input, weight, bias, eps=eps)
+        return in_order(fused.layer_norm(input, weight, bias, eps=eps))
     kept = input.ndim - len(normalized_shape)
     flat = fused.layer_norm(input.flatten(kept), _flat(weight), _flat(bias), eps=eps)
     return flat.reshape(input.shape)

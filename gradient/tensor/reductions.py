@@ -22,7 +22,7 @@ from gradient.ops import (
 from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, floating
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import without_base
+from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
@@ -207,13 +207,13 @@ class Reductions(Arithmetic):
         """e^x / sum(e^x) along `dim`, without overflow, in the shape of self; `dtype` converts self
         first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return _along(fused.softmax, x, dim)
+        return in_order(_along(fused.softmax, x, dim))
 
     def log_softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """log(softmax(x)) along `dim`, computed as x - logsumexp(x), in the shape of self; `dtype`
         converts self first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return _along(fused.log_softmax, x, dim)
+        return in_order(_along(fused.log_softmax, x, dim))
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """The maximum; NaN where an element is. `dim` is an int, several, or None for all

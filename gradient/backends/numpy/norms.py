@@ -25,7 +25,7 @@ class NormKernels(NormDefaults[np.ndarray]):
 
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if not _last_of_rows(x, axis):
-            return np.ascontiguousarray(super().softmax(x, axis))
+            return super().softmax(x, axis)
         return _each_row(kernels.load("norms").softmax, x)
 
     def softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
@@ -35,7 +35,7 @@ class NormKernels(NormDefaults[np.ndarray]):
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not _last_of_rows(x, axis):
-            return np.ascontiguousarray(super().log_softmax(x, axis))
+            return super().log_softmax(x, axis)
         return _each_row(kernels.load("norms").log_softmax, x)
 
     def log_softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
@@ -143,8 +143,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports_rows(x, weight, bias):
-            y, mean, rstd = super().layer_norm(x, weight, bias, eps)
-            return np.ascontiguousarray(y), mean, rstd
+            return super().layer_norm(x, weight, bias, eps)
         norms = kernels.load("norms")
 
         columns, number = x.shape[-1], _computed_in(x)
