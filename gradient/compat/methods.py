@@ -219,8 +219,11 @@ class RareMethods:
 
     to_sparse_coo = to_sparse
 
-    def to_sparse_csr(self: Any) -> SparseTensor:
+    def to_sparse_csr(self: Any, dense_dim: int | None = None) -> SparseTensor:
         """As `to_sparse`, of a matrix, by its rows."""
+        if dense_dim:
+            wanted = "dense_dim 0, that all are sparse"
+            raise ArgumentError(sentence("to_sparse_csr", wanted, dense_dim))
         return sparse.of_dense(self).to_sparse_csr()
 
     def is_distributed(self: Any) -> bool:

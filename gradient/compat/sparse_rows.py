@@ -46,7 +46,7 @@ class SparseRows(SparseTensor):
 
     to_sparse_coo = to_sparse
 
-    def to_sparse_csr(self) -> SparseRows:
+    def to_sparse_csr(self, dense_dim: int | None = None) -> SparseRows:
         return self
 
     def __repr__(self) -> str:
@@ -57,8 +57,8 @@ class SparseRows(SparseTensor):
         )
 
 
-def rows_of(matrix: SparseTensor) -> SparseRows:
-    """A sparse matrix by its rows."""
+def rows_of(matrix: SparseTensor, dense_dim: int | None = None) -> SparseRows:
+    """A sparse matrix by its rows. `dense_dim` is 0: every dimension is sparse."""
     if matrix.ndim != 2:
         raise ShapeError(sentence("to_sparse_csr", "a matrix", tuple(matrix.shape)))
     whole = matrix.coalesce()

@@ -144,7 +144,7 @@ def test_as_pytorch(name):
     ("name", "hint"),
     [
         ("values", "sparse tensors are those of sparse_coo_tensor"),
-        ("untyped_storage", "there is no storage object"),
+        ("storage_type", "use TypedStorage"),
         ("q_scale", "gradient.quantization"),
         ("symeig", "linalg.eigh"),
         ("solve", "linalg.solve"),
