@@ -15,7 +15,15 @@ import numpy as np
 
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.numpy import depthwise, gemm, kernels, threads, winograd, workspace
+from gradient.backends.numpy import (
+    depthwise,
+    gemm,
+    kernels,
+    split_convolution,
+    threads,
+    winograd,
+    workspace,
+)
 from gradient.backends.numpy.phases import phases_of
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.numpy.windows import PLANES, Windows, out_strides, three, windows_of
@@ -65,6 +73,12 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if not _supported(math.prod(count) * x.shape[0] * weight.size, x, weight, bias):
             return super().convolution(x, weight, bias, options)
         out = workspace.result((x.shape[0], weight.shape[0], *count), x.dtype, on_lines=True)
+        if split_convolution.takes(x.shape, weight.shape, count, options):
+            windows = windows_of(x.shape, weight.shape[2:], count, options)
+            place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
+            panels = _Panels.of_outputs(weight, 1)
+            split_convolution.convolve(x, [(windows, place)], *panels.places(), bias, out)
+            return out
         if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
             _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
             return out
@@ -111,6 +125,14 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
                 return _windows_put_together(matrix, windows_of_g, *sizes, shape)
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
+        if split_convolution.takes_input_grad(g.shape, weight.shape, shape, options):
+            out = workspace.result(shape, g.dtype, on_lines=True)
+            phases = phases_of(g.shape, weight.shape[2:], shape, options)
+            if not phases.whole:
+                out.fill(0)
+            panels = _Panels.of_inputs(weight, 1)
+            split_convolution.convolve(g, phases.each, *panels.places(), None, out)
+            return out
         if winograd.takes(weight.shape[2:], options, g.shape, shape):
             out = workspace.result(shape, g.dtype, on_lines=True)
             mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
@@ -163,13 +185,18 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             return sum_of_parts(out).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
-        if depthwise.takes(tuple(shape), options):
+        shape = tuple(shape)
+        if split_convolution.takes_weight_grad(g.shape, x.shape, shape, options):
+            windows = windows_of(x.shape, shape[2:], g.shape[2:], options)
+            parts_of_grad = split_convolution.weight_grad(g, x, windows, shape)
+            return parts_of_grad[0] if len(parts_of_grad) == 1 else sum_of_parts(parts_of_grad)
+        if depthwise.takes(shape, options):
             out = workspace.result(shape, x.dtype)
             depthwise.weight_grad(g, x, out, options)
             return out
         family = kernels.load("convolution_weight")
         groups, o = options.groups, shape[0] // options.groups
-        windows = windows_of(x.shape, tuple(shape[2:]), g.shape[2:], options)
+        windows = windows_of(x.shape, shape[2:], g.shape[2:], options)
         if _depthwise(windows, groups, o):
             out = workspace.result(shape, x.dtype)
             threads.parallel_for(
@@ -223,6 +250,10 @@ class _Panels:
             workspace.contiguous(weight).reshape(-1), plane, groups, self.outputs, family.PAIR,
             self.array,
         )  # fmt: skip
+
+    def places(self) -> tuple[np.ndarray, int, int, int]:
+        """The panels of one group; from a panel, and a channel, to the next; and the outputs."""
+        return self.array, int(self.strides[1]), int(self.strides[2]), self.outputs
 
     @classmethod
     def of_outputs(cls, weight: np.ndarray, groups: int) -> _Panels:

@@ -95,13 +95,13 @@ I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 def _splitting(order: list[int]):
     """An intrinsic that splits the 16 numbers from x[at] on and those from x[other] on, and writes
-    the parts to out[to], out[to + PART] and out[to + 2 * PART], each in an order of 32-bit words'
+    the parts to out[to], out[to + apart] and out[to + 2 * apart], each in an order of 32-bit words'
     halves. It returns a bit for each of 16 lanes: whether a number of it is not split exactly."""
 
     @intrinsic
-    def split(context, x, at, other, out, to):
+    def split(context, x, at, other, out, to, apart):
         def generate(context, builder, signature, arguments):
-            x_, at_, other_, out_, to_ = arguments
+            x_, at_, other_, out_, to_, apart_ = arguments
             ints, floats = ir.VectorType(I32, 16), ir.VectorType(ir.FloatType(), 16)
             halves = ir.VectorType(I16, 32)
 
@@ -134,12 +134,12 @@ def _splitting(order: list[int]):
                 )
             for i, pair in enumerate(zip(*parts, strict=True)):
                 numbers = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, 32), order))
-                place = builder.gep(target, [I64(i * PART)])
-                builder.store(numbers, builder.bitcast(place, halves.as_pointer())).align = 64
+                place = builder.gep(target, [builder.mul(apart_, I64(i))])
+                builder.store(numbers, builder.bitcast(place, halves.as_pointer())).align = 2
             return builder.zext(builder.bitcast(inexact, I16), I64)
 
         n = types.int64
-        return n(x, n, n, out, n), generate
+        return n(x, n, n, out, n, n), generate
 
     return split
 
@@ -193,14 +193,14 @@ def pack_step(x, at, row, column, rows, count, paired, near, out, to):
         for i in range(ROWS):
             first = at + 2 * i * line
             second = first + line
-            inexact |= split_pairs(numbers, first, second, out, to + i * STEP)
+            inexact |= split_pairs(numbers, first, second, out, to + i * STEP, PART)
             inexact |= NEXT * split_pairs(
-                numbers, first + ROWS, second + ROWS, out, to + TILE + i * STEP
+                numbers, first + ROWS, second + ROWS, out, to + TILE + i * STEP, PART
             )
     else:
         for i in range(PAIR):
             first = at + i * line
-            if split_row(numbers, first, first + ROWS, out, to + i * STEP) != 0:
+            if split_row(numbers, first, first + ROWS, out, to + i * STEP, PART) != 0:
                 inexact |= 1 << i
     return inexact
 
