@@ -44,6 +44,7 @@ NO_ARRAYS = {
     "offset_in",
     "is_view",
     "is_view_of",
+    "assign_shared",  # test_aliasing.py
     "to_numpy",
     "synchronize",
     "asarray",
@@ -436,6 +437,8 @@ AT_OFFSETS: dict[str, Any] = {
     "log_softmax_grad": log_softmax_grad,
     "cross_entropy": lambda o: (o.rows(), o.targets(), -100, 0.1),
     "cross_entropy_grad": cross_entropy_grad,
+    "mean": lambda o: (o.rows(), None, False),
+    "mean_of_counted": lambda o: (o.rows()[:, 0].copy(), o.targets(), -100),
     "nll": lambda o: (o.rows(), o.targets(), -100),
     "nll_grad": lambda o: (o.rows()[:, 0].copy(), (o.ROWS, o.COLUMNS), o.targets(), -100),
     "layer_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), o.plain(o.COLUMNS), 1e-5),

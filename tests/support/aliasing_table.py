@@ -296,7 +296,7 @@ nelement node numel numpy register_hook register_post_accumulate_grad_hook requi
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
 apply_ map_ map2_ set_ const_data_ptr dense_dim sparse_dim is_distributed is_set_to output_nr
 get_device is_pinned pin_memory record_stream is_nonzero is_same_size is_signed ndimension
-broadcast_shapes conj_physical_ dim_order to_sparse to_sparse_coo
+broadcast_shapes conj_physical_ dim_order to_sparse to_sparse_coo to_sparse_csr
 can_cast compile equal from_dlpack from_numpy get_default_device get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
