@@ -107,7 +107,11 @@ class CpuExecutor:
         if self._trims:
             memory.use_huge(self._memory, self.nbytes)
         steps, self._scratch = with_scratch(steps)
-        steps = side_by_side(steps, list(map(self._touched, self._calls_of)))
+        touched = list(map(self._touched, self._calls_of))
+        steps = [
+            *side_by_side(steps[:boundary], touched[:boundary]),
+            *side_by_side(steps[boundary:], touched[boundary:]),
+        ]
         read = read_by_tasks(plan, self._calls_of, steps)
         copied = sum(buffers[ref].nbytes for ref in plan.inputs if ref not in read)
         self.nbytes += self._scratch.nbytes + copied

@@ -42,7 +42,8 @@ class _Span(NamedTuple):
 def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step]:
     """The steps, with `beside` for each task that may run beside those before it, since the last
     one that waits. `touched` says of each step what its call reads and writes; any other array of a
-    task is taken to be written."""
+    task is taken to be written. Of a plan in two parts each is given by itself: its tasks are
+    another list, in which nothing follows on the other's thread."""
     found: list[Step] = []
     group: list[_Span] = []
     tickets = 0  # of the group: one thread draws each
@@ -54,6 +55,9 @@ def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step
             found.append(step)
             continue
         spans, chunks = _spans(given, arrays), -(-given[1] // given[2])
+        if not chunks:  # nothing is run, so nobody waits for who came before
+            found.append((beside, given))
+            continue
         few = chunks == 1 and sum(each.stop - each.start for each in spans) < LARGE
         follows = chunks == 1 and tickets == 1  # where it waits, on the same thread
         if not group or len(group) > MOST or (few and follows) or _conflict(group, spans):
