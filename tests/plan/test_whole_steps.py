@@ -155,6 +155,20 @@ def test_a_mean_of_no_targets_is_nan() -> None:
     assert np.isnan(loss(gradient.full((8,), -100)).item())
 
 
+@pytest.mark.parametrize("rows", [1, 6, 80])
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.float64])
+def test_the_mean_of_a_loss_is_a_task(rows: int, dtype: gradient.dtype) -> None:
+    logits = gradient.randn(rows, CLASSES, dtype=dtype)
+    loss = gradient.compile(lambda y: F.cross_entropy(logits, y), fullgraph=True, fuse=True)
+    for ignored in (0, 0, 0, 0, rows - 1, rows):
+        y = gradient.randint(0, CLASSES, (rows,))
+        y[:ignored] = -100
+        found, expected = loss(y).item(), F.cross_entropy(logits, y).item()
+        assert found == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    assert "by the kernel" in loss.explain(calls=True).split("mean_of_counted")[1]
+    assert "the method mean_of_counted" not in loss.explain(calls=True)
+
+
 # Side by side -------------------------------------------------------------------------------------
 
 A, B, C, D = (np.zeros(100_000, np.float32) for _ in range(4))

@@ -177,6 +177,18 @@ def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     return [(task, (_family().sums, before, before, *places))]
 
 
+def _mean_of_counted(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, target, ignore_index = args
+    if not (_indices(target) and _plain(x, *out) and all(y.dtype == x.dtype for y in out)):
+        return None
+    total = np.empty((), x.dtype)
+    summed = _sum(call, (x,), total, bound)
+    if summed is None:
+        return None
+    flat = total.reshape(1), target.reshape(-1), ignore_index, *(y.reshape(1) for y in out)
+    return [*summed, (task, (_family().mean_of_counted, 1, 1, *flat))]
+
+
 def _arithmetic(name: str) -> Callable[..., list[Step] | None]:
     """Of arrays of one shape, or one of which is a number, of one dtype."""
 
@@ -228,6 +240,7 @@ _BY_OP: dict[str, Callable[..., list[Step] | None]] = {
     "put_along": _put_along,
     "getitem": _getitem,
     "sum": _sum,
+    "mean_of_counted": _mean_of_counted,
     **{name: _arithmetic(name) for name in ARITHMETIC},
     "ne": _differ,
     "astype": _as_float,

@@ -97,6 +97,17 @@ def count(start, stop, x, out):
 
 
 @ordered_kernel
+def mean_of_counted(start, stop, total, target, ignored, mean, counted):
+    """mean[0] = total[0] over how many targets are not `ignored`, and counted[0] that number."""
+    for i in range(start, stop):
+        found = 0
+        for each in target:
+            found += each != ignored
+        counted[i] = found
+        mean[i] = total[i] / counted[i]
+
+
+@ordered_kernel
 def fill(start, stop, x, out):
     """out = the one number of x."""
     for i in range(start, stop):
