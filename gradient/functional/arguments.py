@@ -47,7 +47,7 @@ def composite(function: Function) -> Function:
                 _forget_base(out, (*args, *options.values()))
         elif type(out) is tuple:
             for each in out:
-                if each.view_info is not None:
+                if isinstance(each, Tensor) and each.view_info is not None:
                     _forget_base(each, (*args, *options.values()))
         return out
 

@@ -242,6 +242,15 @@ def test_windows_and_capped_scores_in_attention(window: int | None, softcap: flo
     assert np.allclose(row_of_heads.numpy(), wanted[0], atol=1e-12)
 
 
+def test_attention_without_weights_gives_none_for_them() -> None:
+    x, weights = gradient.randn(5, 2, 8), (gradient.randn(24, 8), zeros(24))
+    given: Any = (x, x, x, 8, 2, *weights, None, None, False, 0.0, gradient.randn(8, 8), zeros(8))
+    out, none = F.multi_head_attention_forward(*given, need_weights=False)
+    assert none is None
+    expected, _ = F.multi_head_attention_forward(*given)
+    assert_close(out, expected)
+
+
 def test_functions_that_pytorch_has_elsewhere() -> None:
     a, b = (
         gradient.randn(3, 4, dtype=gradient.float64),
