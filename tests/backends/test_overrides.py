@@ -44,7 +44,7 @@ NO_ARRAYS = {
     "offset_in",
     "is_view",
     "is_view_of",
-    "assign_shared",  # test_aliasing.py
+    "assign_shared",  # test_repeated_memory.py
     "to_numpy",
     "synchronize",
     "asarray",
