@@ -21,6 +21,7 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType, new_variable
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
 from gradient.ops.shape import Indices
 from gradient.source_lines import getframe, inside, user_frame
@@ -168,9 +169,9 @@ def without_base(out: Any) -> Any:
 def in_order(out: Any) -> Any:
     """`out`, which nobody else has seen yet, in row-major order, as PyTorch has it: by indices,
     NumPy's functions keep an order of their own, and `out.view(...)` would be refused."""
-    flags = getattr(out.array, "flags", None)
+    flags = getattr(out.array, "flags", None)  # None: a handle that has no order of its own
     if flags is not None and not flags.c_contiguous:
-        out.array = out.backend.copy(out.array)
+        out.array = map_parts(out.backend.copy, out.array)
     return out
 
 
