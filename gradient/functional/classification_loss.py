@@ -55,6 +55,11 @@ def cross_entropy(
     ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
     if target.array.dtype.kind not in "biu" and target.dtype.is_floating_point:
+        if ignore_index >= 0:
+            raise ArgumentError(
+                "cross_entropy: expected no ignore_index beside a target of probabilities, "
+                f"got {ignore_index}"
+            )
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
@@ -137,6 +142,8 @@ def _weighted_nll(
     if weight is None:
         return losses, None
     ignored = classes == ignore_index
+    if classes.dtype is uint8:
+        classes = classes.long()  # a tensor of uint8 in brackets is a mask
     weights = weight[classes.masked_fill(ignored, 0)].masked_fill(ignored, 0.0)
     return losses * weights, weights
 

@@ -645,3 +645,21 @@ def test_antialias_keeps_the_mean(mode: str) -> None:
     x = tensor(np.random.default_rng(0).standard_normal((1, 1, 6, 7)))
     constant = F.interpolate(x, (6, 7), mode=mode, antialias=True)
     assert_close(constant, x)  # of its own size an image is itself
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+@pytest.mark.parametrize("rows", [1, 3, 4])
+def test_classes_of_uint8_are_indices_beside_weights(loss, rows):
+    logits = gradient.randn(rows, 4)
+    weight = gradient.tensor([0.5, 2.0, 0.25, 3.0])
+    target = gradient.tensor([3, 1, 0, 2])[:rows]
+    for options in ({}, {"ignore_index": 1}, {"reduction": "none"}):
+        found = loss(logits, target.to(gradient.uint8), weight, **options)
+        assert gradient.equal(found, loss(logits, target, weight, **options))
+
+
+def test_cross_entropy_of_probabilities_takes_no_ignore_index():
+    logits, target = gradient.randn(3, 4), gradient.full((3, 4), 0.25)
+    assert F.cross_entropy(logits, target, ignore_index=-1).isfinite()
+    with pytest.raises(ArgumentError, match="cross_entropy: expected no ignore_index"):
+        F.cross_entropy(logits, target, ignore_index=1)
