@@ -110,6 +110,8 @@ def test_powers_of_integers():
     x = gradient.tensor([[1, 2], [3, 4]])
     assert linalg.matrix_power(x, 3).tolist() == [[37, 54], [81, 118]]
     assert linalg.matrix_power(x, 0).tolist() == [[1, 0], [0, 1]]
+    first = linalg.matrix_power(x, 1)
+    assert first.tolist() == x.tolist() and first.data_ptr() != x.data_ptr()
     with pytest.raises(errors.DTypeError, match="linalg.inv"):
         linalg.matrix_power(x, -1)
 
