@@ -131,7 +131,7 @@ BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
 _ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,
             "short": int16, "cfloat": complex64, "cdouble": complex128}  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL} | _ALIASES
-_BY_PYTHON = {float: None, int: int64, bool: bool_, complex: None}
+_BY_PYTHON = {float: float64, int: int64, bool: bool_, complex: complex128}
 
 
 def register(dtype: DType) -> None:
@@ -162,13 +162,16 @@ def set_default_dtype(dtype: DType) -> None:
 
 
 def dtype_of(value: Any) -> DType:
-    """The DType meant by a DType, a name ("float32"), a NumPy dtype or a Python type."""
+    """The DType meant by a DType, a name ("float32"), a NumPy dtype or a Python type.
+
+    `float` means float64 and `complex` complex128, whatever the default dtype is.
+    """
     if isinstance(value, DType):
         return value
     if isinstance(value, str) and value.removeprefix("gradient.") in _BY_NAME:
         return _BY_NAME[value.removeprefix("gradient.")]
     if isinstance(value, type) and value in _BY_PYTHON:
-        return _BY_PYTHON[value] or (default_complex_dtype() if value is complex else _default)
+        return _BY_PYTHON[value]
     try:
         return BY_NUMPY[np.dtype(value)]
     except (TypeError, ValueError, KeyError, DeprecationWarning):  # whatever NumPy makes of it

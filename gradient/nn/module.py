@@ -13,7 +13,7 @@ from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
 from gradient.autograd import no_grad
-from gradient.dtypes import DType
+from gradient.dtypes import DType, dtype_of
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.failing_layer import note_layer
 from gradient.nn.hooks import Hooked, Hooks
@@ -263,8 +263,8 @@ class Module(Hooked, StateDictHooked, Members):
         for arg in (*args, tensor):
             if isinstance(arg, Tensor):
                 device, dtype = arg.device, arg.dtype
-            elif isinstance(arg, DType):
-                dtype = arg
+            elif isinstance(arg, (DType, type)):
+                dtype = dtype_of(arg)
             elif isinstance(arg, bool):
                 non_blocking = arg
             elif arg is not None:

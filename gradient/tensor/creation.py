@@ -11,7 +11,7 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.out_argument import creation_op, creation_op_like
 from gradient.autograd.variable import wrap
-from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
+from gradient.dtypes import default_complex_dtype, dtype_of, float64, get_default_dtype, int64
 from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
@@ -140,7 +140,10 @@ def full(
     shape = shape_argument("full", "size", size)
     fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)
     if dtype is None:
-        dtype = type(fill_value) if isinstance(fill_value, (bool, int, complex)) else None
+        if isinstance(fill_value, complex):
+            dtype = default_complex_dtype()
+        elif isinstance(fill_value, (bool, int)):
+            dtype = type(fill_value)
     make, kind = _maker(backend, dtype)
     fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
     return finished(make.full(shape, fill_value, kind), backend, requires_grad)

@@ -39,8 +39,19 @@ def test_dtypes():
     assert gradient.tensor(1 + 2j).dtype is gradient.complex64
     assert gradient.tensor([1, 2j, True]).dtype is gradient.complex64
     assert gradient.tensor(Z).dtype is gradient.complex128
-    assert gradient.zeros(2, dtype=complex).dtype is gradient.complex64
+    assert gradient.zeros(2, dtype=complex).dtype is gradient.complex128
     assert gradient.full((2,), 1j).dtype is gradient.complex64
+
+
+def test_python_types_are_dtypes_of_64_bits_whatever_the_default_is():
+    named = {float: gradient.float64, complex: gradient.complex128, int: gradient.int64}
+    for python, dtype in named.items():
+        assert gradient.zeros(2, dtype=python).dtype is dtype
+        assert gradient.tensor([1], dtype=python).dtype is dtype
+        assert gradient.ones(2).to(python).dtype is dtype
+        assert gradient.ones(2).sum(dtype=python).dtype is dtype
+    assert gradient.nn.Linear(1, 1).to(float).weight.dtype is gradient.float64
+    assert gradient.tensor([1.0]).dtype is gradient.full((1,), 1.0).dtype is gradient.float32
 
 
 def test_values_come_back():
