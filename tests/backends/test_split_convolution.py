@@ -10,7 +10,7 @@ import pytest
 
 import gradient
 from gradient import backends
-from gradient.backends.numpy import kernels, split_convolution, threads
+from gradient.backends.numpy import kernels, split_convolution, threads, workspace
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 from support.backend_table import BARE
@@ -307,3 +307,25 @@ def test_a_plan_gives_the_same_bits(by_tiles: None, noted: list[str]) -> None:
         assert compiled(x).item() == want
         for got, right in zip(grads(), want_grads, strict=True):
             np.testing.assert_array_equal(got, right)
+
+
+@pytest.mark.parametrize("layer", [LAYERS[1], LAYERS[4]], ids=str)
+def test_memory_that_begins_anywhere(
+    layer: Layer, by_tiles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors are read and written wherever numbers lie: a plan looks on with any memory."""
+    arrays = Arrays(layer)
+    want = arrays.results()
+    made: list[int] = []
+
+    def amid_a_line(shape: Shape, dtype: Any, on_lines: bool = False) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        block = np.empty(int(np.prod(shape)) * dtype.itemsize + 128, np.uint8)
+        made.append(-block.ctypes.data % 64 + 4)
+        return np.ndarray(shape, dtype, block, made[-1])
+
+    for name in ("empty", "result"):
+        monkeypatch.setattr(workspace, name, amid_a_line)
+    for y, right in zip(arrays.results(), want, strict=True):
+        np.testing.assert_array_equal(y, right)
+    assert len(made) > 10
