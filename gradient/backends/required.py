@@ -201,9 +201,13 @@ class RequiredMethods(Generic[Array]):
         in elements."""
         raise BackendError(f"backend {self.name!r} does not tell where views lie in memory")
 
-    def assign_shared(self, x: Array, index: Index, value: Any) -> bool:
+    def assign_shared(self, x: Array, index: Index, value: Any, shown_by: list[Array]) -> bool:
         """`assign`, where x is read-only because it shows elements several times, but x[index]
-        shows none twice, or gets one number alone. Whether it was done."""
+        shows none twice, or gets one number alone. Whether it was done.
+
+        shown_by: x, and what it is a view of; where none of them shows an element twice, x is
+        read-only because its owner wants it so, and is left alone.
+        """
         return False
 
     def writable(self, x: Array) -> Array:

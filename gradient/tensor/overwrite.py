@@ -185,7 +185,8 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
         if "read-only" not in str(error):
             raise
         # In a graph, the other places that show the same memory would keep their gradients.
-        if tensor.node is not None or not backend.assign_shared(array, at, value):
+        shown_by = [array, *(each.array for each in with_bases(tensor))]
+        if tensor.node is not None or not backend.assign_shared(array, at, value, shown_by):
             raise AutogradError(
                 f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
                 "read-only array or file); clone() it first"

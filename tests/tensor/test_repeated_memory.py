@@ -77,3 +77,15 @@ def test_windows():
     assert x.tolist() == [9, 9, 9, 3, 4]
     windows[:, 0] = gradient.tensor([5.0, 6.0, 7.0])
     assert x.tolist() == [5, 6, 7, 3, 4]
+
+
+def test_memory_that_its_owner_keeps_from_writes_is_not_written() -> None:
+    numpy = pytest.importorskip("numpy")
+    owner = numpy.zeros(4, numpy.float32)
+    shown = owner[:]
+    shown.flags.writeable = False
+    x = gradient.from_numpy(shown)
+    for each in (x, x[1:]):
+        with pytest.raises(gradient.errors.AutogradError, match="cannot be written"):
+            each[0] = 1
+    assert not owner.any()

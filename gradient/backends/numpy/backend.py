@@ -189,8 +189,8 @@ class NumpyBackend(
         out.flags.writeable = False  # elements that share memory cannot be written
         return out
 
-    def assign_shared(self, x: Array, index: Index, value: Any) -> bool:
-        shown = _unlocked(x[index], value)
+    def assign_shared(self, x: Array, index: Index, value: Any, shown_by: list[Array]) -> bool:
+        shown = _unlocked(x[index], value) if any(map(_repeats, shown_by)) else None
         if shown is not None:
             shown[...] = value
         return shown is not None
