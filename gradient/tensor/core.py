@@ -17,6 +17,7 @@ from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
+from gradient.dtypes import get_default_dtype
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -96,7 +97,7 @@ class Tensor(
         prefer `gradient.tensor` and `empty`."""
         from gradient.tensor.old_forms import constructed
 
-        made = constructed("Tensor", data, size, float, device, any_dtype=True)
+        made = constructed("Tensor", data, size, get_default_dtype(), device, any_dtype=True)
         if cls is Tensor:
             return made.requires_grad_() if requires_grad else made
         out = object.__new__(cls)
