@@ -17,6 +17,7 @@ from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
+from gradient.autograd.numbers import on_one_device
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
 from gradient.autograd.saving import saver
@@ -194,9 +195,11 @@ def of_two(made: Op) -> Callable[..., Any]:
                 z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
             out = by_operand(asked, input, b)
-            if out is NotImplemented:
-                raise explain(made, (input, b), error) from error
-            return out
+            if out is not NotImplemented:
+                return out
+            if (placed := on_one_device((input, b))) is not None:
+                return call(*placed)
+            raise explain(made, (input, b), error) from error
         out = new_variable(TensorType.cls)
         out.array = z
         out.backend = backend
@@ -266,6 +269,8 @@ def of_n(made: Op) -> Callable[..., Any]:
             else:
                 y = function(backend, *arrays, **options)
         except Exception as error:
+            if (placed := on_one_device(inputs)) is not None:
+                return call(*placed, **options)
             y = moved(made, inputs, options, error)
         extras = None
         if has_extras:

@@ -1,0 +1,62 @@
+"""0-d tensors of the CPU beside tensors of another device: numbers, as in PyTorch."""
+
+import pytest
+
+import gradient
+import support.array_backends  # noqa: F401 (registers the device "handle")
+
+OPS = {
+    "mul": lambda x, n: x * n,
+    "on the left": lambda x, n: n / x,
+    "pow": lambda x, n: x**n,
+    "gt": lambda x, n: x > n,
+    "maximum": lambda x, n: gradient.maximum(x, n),
+    "in place": lambda x, n: x.clone().mul_(n),
+    "operator in place": lambda x, n: x.clone().__iadd__(n),
+    "where": lambda x, n: gradient.where(x > 2, x, n),
+    "clamp": lambda x, n: x.clamp(min=n),
+    "lerp": lambda x, n: gradient.lerp(x, x * 2, n),
+    "masked_fill": lambda x, n: x.masked_fill(x > 2, n),
+    "addcmul": lambda x, n: gradient.addcmul(x, x, n),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("number", [2.0, 2, True], ids=["float", "int", "bool"])
+def test_is_as_on_the_cpu(name, number):
+    function, x = OPS[name], gradient.tensor([[1.0, 2.0], [3.0, 4.0]])
+    try:
+        expected = function(x, gradient.tensor(number))
+    except gradient.errors.GradientError as error:
+        with pytest.raises(type(error)):
+            function(x.to("handle"), gradient.tensor(number))
+        return
+    got = function(x.to("handle"), gradient.tensor(number))
+    assert got.device.type == "handle" and got.dtype is expected.dtype
+    assert got.tolist() == expected.tolist()
+
+
+def test_gradients_go_back_to_the_cpu():
+    x = gradient.tensor([1.0, 2.0], device="handle", requires_grad=True)
+    n = gradient.tensor(3.0, requires_grad=True)
+    (x * n).sum().backward()
+    assert n.grad is not None and n.grad.device.type == "cpu" and n.grad.item() == 3.0
+    assert x.grad is not None and x.grad.tolist() == [3.0, 3.0]
+
+
+def test_of_meta_they_leave_no_data():
+    out = gradient.ones(2, device="meta") * gradient.tensor(2.0)
+    assert out.is_meta and out.shape == (2,)
+
+
+@pytest.mark.parametrize("other", [gradient.ones(1), gradient.ones(2, 2)], ids=["1-d", "2-d"])
+def test_others_are_on_one_device(other):
+    with pytest.raises(RuntimeError, match="one device, got cpu and handle"):
+        gradient.ones(2, device="handle") + other
+    with pytest.raises(RuntimeError, match="one device, got cpu and handle"):
+        gradient.lerp(gradient.ones(2, device="handle"), other, gradient.tensor(0.5))
+
+
+def test_a_number_of_another_device_is_not_moved():
+    with pytest.raises(RuntimeError, match="one device"):
+        gradient.ones(2) + gradient.tensor(1.0, device="handle")
