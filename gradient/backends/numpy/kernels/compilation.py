@@ -218,6 +218,8 @@ class _KernelCache(caching.FunctionCache):
                 self.flush()
         if found is None:
             compiler.progress.begin(self._py_func.__name__)
+        else:
+            _forget_copy(found.library)
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -225,6 +227,15 @@ class _KernelCache(caching.FunctionCache):
             super().save_overload(sig, data)
         except OSError as error:
             _warn_once(str(error))
+        _forget_copy(data.library)
+
+
+def _forget_copy(library: Any) -> None:
+    """Free the kernel's intermediate code, up to some MiB, which numba keeps for what would be
+    compiled to call it: nothing does, a kernel is an entry point."""
+    if library._shared_module is not None:
+        library._shared_module.close()
+        library._shared_module = None
 
 
 class _NoCache(caching.NullCache):
