@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from gradient.backends.numpy import memory
 from gradient.locks import new_lock, new_rlock
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _run_locked(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Resu
             return work(*arguments)
         finally:
             progress.end()
+            memory.trim_if_exact()
 
 
 def _run_into(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

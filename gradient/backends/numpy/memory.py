@@ -54,17 +54,21 @@ def keep_freed() -> bool:
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
     """Context: large blocks that do not fit what is free now come from the system, and go back as
-    they are freed, so that none lies in the way of others; the price is what `keep_freed` saves.
+    they are freed, so that none lies in the way of others; and what loading a kernel took and no
+    longer needs goes back (`trim_if_exact`). The price is what `keep_freed` saves.
     """
+    global _exact
     if not keep_freed():
         yield
         return
     libc = ctypes.CDLL(None)
     libc.malloc_trim(0)
     libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+    _exact += 1
     try:
         yield
     finally:
+        _exact -= 1
         keep_freed()
 
 
@@ -74,6 +78,16 @@ def trim() -> None:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):  # glibc's
             libc.malloc_trim(0)
+
+
+_exact = 0
+"""Contexts of `exact` that are open."""
+
+
+def trim_if_exact() -> None:
+    """`trim`, where memory is to be `exact`."""
+    if _exact:
+        trim()
 
 
 def pages(nbytes: int) -> np.ndarray:
