@@ -17,7 +17,7 @@ import numpy as np
 
 from gradient.backends.numpy import memory
 
-LARGE = 1 << 18
+LARGE = 1 << 16
 """Bytes of a gradient from which on it is lent: to copy less is quicker."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends import Backend
+from gradient.backends.numpy import memory
 from gradient.backends.packed import PackedArray
 from gradient.backends.recording_backend import (
     GIVES_TOO,
@@ -27,6 +28,8 @@ from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
 from gradient.source_lines import inside, location_of, source_line, user_frame
 
+LARGE = 1 << 20
+"""Bytes of a result, after which memory that was freed before is given back."""
 ARRAYS = (np.ndarray, np.generic, OpaqueArray)
 
 Naming = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -208,6 +211,8 @@ class Recorder:
                         break
             fresh = True
             made.ref = self._buffer(array, "internal", root)
+            if root is None and self.buffers[made.ref].nbytes >= LARGE:
+                memory.trim_if_exact()  # of what was freed since the last one
             self._makers[made.ref] = name
             self._watch(made)
             return made
