@@ -14,6 +14,9 @@ from gradient.backends.required import Shape
 CHUNK = 1 << 13
 """Elements that a thread takes at a time."""
 
+PUT = 1 << 11
+"""Elements that a thread puts to their places at a time."""
+
 MANY = 256
 """Elements that a kernel picks out of a large array quicker than NumPy."""
 
@@ -49,8 +52,8 @@ class AlongKernels(ArrayAPIBackend):
     ) -> np.ndarray:
         axis %= max(x.ndim, 1)
         if not (
-            add
-            and value.shape == index.shape
+            value.shape == index.shape
+            and (add or axis == x.ndim - 1)
             and _fits(x, index, axis)
             and kernels.supports(x, value)
             and x.flags.carray
@@ -65,6 +68,12 @@ class AlongKernels(ArrayAPIBackend):
             math.prod(n)
             for n in (x.shape[:axis], index.shape[axis : axis + 1], x.shape[axis + 1 :])
         )
+        if not add:
+            threads.parallel_for(
+                *(family.put, outer, max(1, PUT // m), x.reshape(-1), x.shape[axis]),
+                *(index.reshape(-1), m, kernels.contiguous(value).reshape(-1)),
+            )
+            return x
         if inner == 1:
             work = outer, max(1, CHUNK // m)
         else:

@@ -60,6 +60,17 @@ def take(start, stop, x, n, index, m, inner, wrong, out):
 
 
 @ordered_kernel
+def put(start, stop, x, n, index, m, value):
+    """x[o, index[o, j]] = value (outer, m), in the order of j, for the rows start to stop."""
+    at = start * m
+    for o in range(start, stop):
+        row = np.uint64(o * n)
+        for _ in range(m):
+            x[row + np.uint64(index[at])] = value[at]
+            at += 1
+
+
+@ordered_kernel
 def add(start, stop, x, n, index, m, inner, value):
     """x[o, index[o, j, i], i] += value (outer, m, inner), in the order of j, for the blocks of
     columns start to stop (of `outer`, where there is one column)."""
