@@ -45,11 +45,17 @@ def _takes_all(item: Any) -> bool:
 
 
 @op(lambda g: g,
-    lambda g, be, index: be.getitem(g, index),
+    lambda g, be, index: picked(be, g, index),
     promotion="none", takes_complex=True)  # fmt: skip
 def index_add(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Array:
     """A copy of x with `value` added at `index`; repeated indices accumulate."""
     return be.index_add(be.copy(x), index, value)
+
+
+def picked(be: Backend, g: Any, index: Any) -> Any:
+    if len(index) == 1 and len(g.shape) == 2 and hasattr(index[0], "dtype"):
+        return be.rows(g, index[0])
+    return be.getitem(g, index)
 
 
 @op(lambda g, be, x_shape, index, axis:

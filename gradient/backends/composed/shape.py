@@ -99,6 +99,10 @@ class ShapeDefaults(RequiredMethods[Array]):
         unsigned = str(x.dtype).removeprefix("gradient.").startswith(("uint", "bool"))
         return self.argmax(~x if unsigned else -x, axis, keepdims)
 
+    def rows(self, x: Array, index: Array) -> Array:
+        """x[index]: the rows of a matrix at integers, which may count from the end, or bools."""
+        return self.getitem(x, (index,))
+
     def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
         """int64 indices of the k largest (or smallest) along `axis`, best first; of equal elements
         the earlier is the better, and NaN is larger than any number."""

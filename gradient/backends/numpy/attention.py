@@ -82,19 +82,15 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         return gq, gk, gv
 
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        if not _adds_rows(x, index, value):
-            return super().index_add(x, index, value)
-        embedding = kernels.load("embedding")
+        if _adds_rows(x, index, value) and _added_rows(x, index[0], value, clears=False):
+            return x
+        return super().index_add(x, index, value)
 
-        columns, wrong = x.shape[1], np.zeros(1, np.int64)
-        threads.parallel_for(
-            embedding.add_rows, columns, embedding.COLUMNS,
-            x, kernels.contiguous(index[0]).reshape(-1),
-            kernels.contiguous(value).reshape(-1, columns), wrong,
-        )  # fmt: skip
-        if wrong[0]:
-            return super().index_add(x, index, value)  # which says which index, and changes nothing
-        return x
+    def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
+        out = np.empty((num_embeddings, g.shape[-1]), g.dtype)
+        if _adds_rows(out, (indices,), g) and _added_rows(out, indices, g, clears=True):
+            return out
+        return super().embedding_grad(g, indices, num_embeddings)
 
 
 def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
@@ -109,6 +105,19 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
         and getattr(value, "shape", None) == (*rows.shape, x.shape[1])
         and kernels.supports(value, x)
     )
+
+
+def _added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
+    """Whether a kernel has added to rows of x, or of zeros in its place; not where one is none,
+    which NumPy is to say, and nothing is changed."""
+    embedding, wrong = kernels.load("embedding"), np.zeros(1, np.int64)
+    parts = embedding.SHARES * -(-x.shape[1] // embedding.COLUMNS)
+    threads.parallel_for(
+        *(embedding.add_rows, parts, 1, x.reshape(-1), *x.shape),
+        *(kernels.contiguous(rows).reshape(-1), kernels.contiguous(value).reshape(-1)),
+        *(clears, wrong),
+    )
+    return not wrong[0]
 
 
 def _heads(x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.array_api import Array, ArrayAPIBackend
-from gradient.backends.base import LARGE
 from gradient.backends.numpy import blas, kernels, memory
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
@@ -156,14 +155,16 @@ class NumpyBackend(
         """Whole rows, by NumPy's quicker way; many of them on all threads."""
         if not isinstance(weight, np.ndarray) or not weight.flags.c_contiguous:
             return super().embedding(weight, indices)
-        if 0 < indices.size < FEW_INDICES and np.minimum.reduce(indices, None) >= 0:
+        if takes_rows(weight, indices):
+            rows = rows_of(weight, indices)
+            if rows is not None:
+                return rows
+        elif 0 < indices.size < FEW_INDICES and np.minimum.reduce(indices, None) >= 0:
             try:
                 return weight.take(indices, 0)
             except IndexError:  # too large a one: said in our words
                 pass
         self.check_indices(indices, 0, weight.shape[0])
-        if indices.size * weight.shape[-1] >= LARGE and takes_rows(weight, indices):
-            return rows_of(weight, indices)
         return weight.take(indices, 0)
 
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:

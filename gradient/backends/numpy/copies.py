@@ -54,6 +54,8 @@ class CopyKernels(Backend[np.ndarray]):
         shape = list(first.shape)
         shape[axis] = sum(x.shape[axis] for x in arrays)
         out, at = np.empty(shape, first.dtype), 0
+        if len(arrays) == 2 and _joined(*arrays, axis, out):
+            return out
         for x in arrays:
             place = out[(slice(None),) * axis + (slice(at, at + x.shape[axis]),)]
             if not _copied(x, place):
@@ -71,13 +73,26 @@ def _fits(x: Any, first: np.ndarray, axis: int) -> bool:
     return own == shape and x.dtype == first.dtype and x.flags.c_contiguous
 
 
+def _joined(a: np.ndarray, b: np.ndarray, axis: int, out: np.ndarray) -> bool:
+    """Whether a kernel has copied two arrays to their places in one pass."""
+    n, m = (math.prod(x.shape[axis:]) for x in (a, b))
+    if min(n, m) < SHORTEST or not _is_asked_for():
+        return False
+    arguments = a.reshape(-1), n, b.reshape(-1), m, out.reshape(-1)
+    threads.parallel_for(kernels.load("copies").join, out.size, fused.CHUNK, *arguments)
+    return True
+
+
+def _is_asked_for() -> bool:
+    """Whether there have been enough copies for their kernels to be compiled."""
+    one_pass.calls["copy_runs"] += 1
+    return one_pass.calls["copy_runs"] > one_pass.PATIENCE and kernels.available()
+
+
 def _copied(x: np.ndarray, out: np.ndarray) -> bool:
     """Whether a kernel has copied x to `out`, of its shape."""
     walk = _walk(x.shape, x.strides, out.strides, x.itemsize)
-    if walk is None or x.size < LARGE:
-        return False
-    one_pass.calls["copy_runs"] += 1
-    if one_pass.calls["copy_runs"] <= one_pass.PATIENCE or not kernels.available():
+    if walk is None or x.size < LARGE or not _is_asked_for():
         return False
     threads.parallel_for(*_launch(x, out, walk))
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradient.backends.base import LARGE
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.dtypes import HALF_PRECISION
@@ -20,6 +21,9 @@ CHUNK = 1 << 12
 
 SOUGHT = 1 << 10
 """Elements of whole rows in which a thread seeks the best at a time: some 4 us."""
+
+ONE_THREAD = 1 << 12
+"""Elements up to which one thread seeks them all: to wake another would take as long."""
 
 TAKEN = 1 << 14
 """Elements of whole rows that a thread copies at a time."""
@@ -38,6 +42,10 @@ class SelectionKernels(ShapeDefaults[np.ndarray]):
             rows.view(np.uint32).reshape(-1, n), places.reshape(-1, n),
         )  # fmt: skip
         return np.ascontiguousarray(np.moveaxis(places, -1, axis))
+
+    def rows(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+        found = rows_of(x, index) if type(index) is np.ndarray and takes_rows(x, index) else None
+        return x[index] if found is None else found
 
     def topk(self, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
         axis %= x.ndim
@@ -72,15 +80,16 @@ def _topk_of_rows(x: np.ndarray, k: int) -> np.ndarray:
     places = np.empty((len(rows), k), np.int64)
     best = np.empty(places.shape, np.float64 if x.itemsize == 8 else np.float32)
     stored = kernels.load("half_precision").stored(rows)
-    chunk = max(1, SOUGHT // x.shape[-1])
+    chunk = len(rows) if x.size <= ONE_THREAD else max(1, SOUGHT // x.shape[-1])
     threads.parallel_for(kernels.load("selection").topk, len(rows), chunk, stored, best, places)
     return places.reshape(*x.shape[:-1], k)
 
 
 def takes_rows(table: np.ndarray, index: np.ndarray) -> bool:
-    """Whether a kernel copies the rows of a table (N, W) at integers."""
+    """Whether a kernel copies the rows of a table (N, W) at integers: many elements."""
     return (
         table.ndim == 2
+        and index.size * table.shape[1] >= LARGE
         and table.dtype in kernels.FLOATS
         and index.dtype == np.int64
         and table.flags.carray
@@ -89,15 +98,15 @@ def takes_rows(table: np.ndarray, index: np.ndarray) -> bool:
     )
 
 
-def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """table[index], for indices that are within bounds."""
-    width = table.shape[1]
-    out = np.empty((*index.shape, width), table.dtype)
+def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray | None:
+    """table[index]; None where an index is no row, counted from the first."""
+    rows, width = table.shape
+    out, wrong = np.empty((*index.shape, width), table.dtype), np.zeros(1, np.int64)
     threads.parallel_for(
-        *(kernels.load("copies").take_rows, index.size, max(1, TAKEN // width)),
-        *(table.reshape(-1), width, index.reshape(-1), out.reshape(-1)),
+        *(kernels.load("embedding").take_rows, index.size, max(1, TAKEN // width)),
+        *(table.reshape(-1), rows, width, index.reshape(-1), wrong, out.reshape(-1)),
     )
-    return out
+    return None if wrong[0] else out
 
 
 def best_of(row: np.ndarray, k: int, largest: bool) -> np.ndarray:

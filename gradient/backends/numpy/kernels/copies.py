@@ -54,14 +54,21 @@ def copy_runs(start, stop, x, x0, x1, x2, y, y0, y1, y2, n1, n2, n, repeats):
 
 
 @strict_kernel
-def take_rows(start, stop, table, width, index, out):
-    """out (n, width) = the rows of a table (N, width) at the integers index[start:stop], which are
-    within bounds; table and out are flat."""
-    step = lanes(table)
-    whole = width // step * step
-    for r in range(start, stop):
-        at, to = index[r] * width, r * width
-        for m in range(0, whole, step):
-            store(out, to + m, load(table, at + m))
-        for m in range(whole, width):
-            out[to + m] = table[at + m]
+def join(start, stop, a, n, b, m, out):
+    """Elements start to stop of out (rows, n + m), whose rows are those of a (rows, n) and then
+    those of b (rows, m); all are flat."""
+    row, left = start // (n + m), start % (n + m)
+    at = start
+    while at < stop:
+        if left < n:
+            count = min(n - left, stop - at)
+            place, source = out[at : at + count], a[row * n + left : row * n + left + count]
+        else:
+            count = min(n + m - left, stop - at)
+            begin = row * m + left - n
+            place, source = out[at : at + count], b[begin : begin + count]
+        for i in range(count):
+            place[i] = source[i]
+        at, left = at + count, left + count
+        if left == n + m:
+            row, left = row + 1, 0
