@@ -57,6 +57,12 @@ class _Lazy(Module):
     _features: ClassVar[str]
     """The attribute that says how many features come in."""
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        layer = next(base for base in cls.__mro__ if not issubclass(base, _Lazy))
+        if layer is not Module and not hasattr(cls, "cls_to_become"):
+            cls.cls_to_become = layer
+
     def reset_parameters(self) -> None:
         """Nothing: there are no parameters yet."""
 
@@ -107,7 +113,6 @@ class _Lazy(Module):
 class LazyLinear(_Lazy, Linear):
     """A `Linear` whose `in_features` are the last size of its first input."""
 
-    cls_to_become = Linear
     _features = "in_features"
 
     def __init__(
@@ -171,19 +176,13 @@ class _LazyForwardConv(_LazyConv):
 class LazyConv1d(_LazyForwardConv, Conv1d):
     """A `Conv1d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = Conv1d
-
 
 class LazyConv2d(_LazyForwardConv, Conv2d):
     """A `Conv2d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = Conv2d
-
 
 class LazyConv3d(_LazyForwardConv, Conv3d):
     """A `Conv3d` whose `in_channels` are those of its first input."""
-
-    cls_to_become = Conv3d
 
 
 class _LazyTransposedConv(_LazyConv):
@@ -212,19 +211,13 @@ class _LazyTransposedConv(_LazyConv):
 class LazyConvTranspose1d(_LazyTransposedConv, ConvTranspose1d):
     """A `ConvTranspose1d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = ConvTranspose1d
-
 
 class LazyConvTranspose2d(_LazyTransposedConv, ConvTranspose2d):
     """A `ConvTranspose2d` whose `in_channels` are those of its first input."""
 
-    cls_to_become = ConvTranspose2d
-
 
 class LazyConvTranspose3d(_LazyTransposedConv, ConvTranspose3d):
     """A `ConvTranspose3d` whose `in_channels` are those of its first input."""
-
-    cls_to_become = ConvTranspose3d
 
 
 class _LazyNorm(_Lazy):
@@ -263,34 +256,22 @@ class _LazyNormOfChannels(_LazyNorm):
 class LazyBatchNorm1d(_LazyNormOfChannels, BatchNorm1d):
     """A `BatchNorm1d` whose `num_features` are those of its first input."""
 
-    cls_to_become = BatchNorm1d
-
 
 class LazyBatchNorm2d(_LazyNormOfChannels, BatchNorm2d):
     """A `BatchNorm2d` whose `num_features` are those of its first input."""
-
-    cls_to_become = BatchNorm2d
 
 
 class LazyBatchNorm3d(_LazyNormOfChannels, BatchNorm3d):
     """A `BatchNorm3d` whose `num_features` are those of its first input."""
 
-    cls_to_become = BatchNorm3d
-
 
 class LazyInstanceNorm1d(_LazyNormOfChannels, InstanceNorm1d):
     """An `InstanceNorm1d` whose `num_features` are those of its first input."""
-
-    cls_to_become = InstanceNorm1d
 
 
 class LazyInstanceNorm2d(_LazyNormOfChannels, InstanceNorm2d):
     """An `InstanceNorm2d` whose `num_features` are those of its first input."""
 
-    cls_to_become = InstanceNorm2d
-
 
 class LazyInstanceNorm3d(_LazyNormOfChannels, InstanceNorm3d):
     """An `InstanceNorm3d` whose `num_features` are those of its first input."""
-
-    cls_to_become = InstanceNorm3d
