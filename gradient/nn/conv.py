@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from gradient import functional as F
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError
 from gradient.functional.conv import Padding, Size, same_widths, sizes
 from gradient.nn import init
-from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -23,10 +22,9 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _Conv(Module):
+class _Conv(SpatialModule):
     """What all convolutions share: options, parameters and `repr`."""
 
-    spatial: int
     transposed = False
     bias: Parameter  # or None
 
@@ -110,8 +108,6 @@ class _Conv(Module):
 
 
 class _ForwardConv(_Conv):
-    _op: ClassVar[Callable[..., Tensor]]
-
     def __init__(
         self,
         in_channels: int,
@@ -138,37 +134,27 @@ class _ForwardConv(_Conv):
         )
 
 
-class Conv1d(_ForwardConv):
+class Conv1d(_ForwardConv, spatial=1, op=F.conv1d):
     """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, L) to (N, O, L').
 
     * is a cross-correlation.
     """
 
-    spatial = 1
-    _op = staticmethod(F.conv1d)
 
-
-class Conv2d(_ForwardConv):
+class Conv2d(_ForwardConv, spatial=2, op=F.conv2d):
     """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, H, W) to (N, O, H', W').
 
     * is a cross-correlation.
     """
 
-    spatial = 2
-    _op = staticmethod(F.conv2d)
 
-
-class Conv3d(_ForwardConv):
+class Conv3d(_ForwardConv, spatial=3, op=F.conv3d):
     """A cross-correlation of (N, C, D, H, W): see `Conv2d`."""
-
-    spatial = 3
-    _op = staticmethod(F.conv3d)
 
 
 class _TransposedConv(_Conv):
     transposed = True
     padding: tuple[int, ...]
-    _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -224,22 +210,13 @@ class _TransposedConv(_Conv):
         )  # fmt: skip
 
 
-class ConvTranspose1d(_TransposedConv):
+class ConvTranspose1d(_TransposedConv, spatial=1, op=F.conv_transpose1d):
     """The transpose (gradient by the input) of `Conv1d`: (N, C, L) to (N, O, L')."""
 
-    spatial = 1
-    _op = staticmethod(F.conv_transpose1d)
 
-
-class ConvTranspose2d(_TransposedConv):
+class ConvTranspose2d(_TransposedConv, spatial=2, op=F.conv_transpose2d):
     """The transpose (gradient by the input) of `Conv2d`: (N, C, H, W) to (N, O, H', W')."""
 
-    spatial = 2
-    _op = staticmethod(F.conv_transpose2d)
 
-
-class ConvTranspose3d(_TransposedConv):
+class ConvTranspose3d(_TransposedConv, spatial=3, op=F.conv_transpose3d):
     """The transpose (gradient by the input) of `Conv3d`: (N, C, D, H, W) to (N, O, D', H', W')."""
-
-    spatial = 3
-    _op = staticmethod(F.conv_transpose3d)

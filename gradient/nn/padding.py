@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient import functional as F
 from gradient.functional.conv import Size, sizes
-from gradient.nn.module import Module
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -29,11 +29,15 @@ __all__ = [
 ]
 
 
-class _Pad(Module):
+class _Pad(SpatialModule):
     _shown: ClassVar[Sequence[str]] = ("=padding",)
-    spatial: int
-    mode: str
+    mode = "constant"
     value = 0.0
+
+    def __init_subclass__(cls, mode: str | None = None, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if mode is not None:
+            cls.mode = mode
 
     def __init__(self, padding: Size) -> None:
         super().__init__()
@@ -45,98 +49,67 @@ class _Pad(Module):
 
 class _ConstantPad(_Pad):
     _shown = ("padding", "value")
-    mode = "constant"
 
     def __init__(self, padding: Size, value: float) -> None:
         super().__init__(padding)
         self.value = value
 
 
-class ConstantPad1d(_ConstantPad):
+class ConstantPad1d(_ConstantPad, spatial=1):
     """`value` around the last dimension."""
 
-    spatial = 1
 
-
-class ConstantPad2d(_ConstantPad):
+class ConstantPad2d(_ConstantPad, spatial=2):
     """`value` around the last two dimensions."""
 
-    spatial = 2
 
-
-class ConstantPad3d(_ConstantPad):
+class ConstantPad3d(_ConstantPad, spatial=3):
     """`value` around the last three dimensions."""
 
-    spatial = 3
 
-
-class ZeroPad1d(_Pad):
+class ZeroPad1d(_Pad, spatial=1):
     """Zeros around the last dimension."""
 
-    spatial, mode = 1, "constant"
 
-
-class ZeroPad2d(_Pad):
+class ZeroPad2d(_Pad, spatial=2):
     """Zeros around the last two dimensions."""
 
-    spatial, mode = 2, "constant"
 
-
-class ZeroPad3d(_Pad):
+class ZeroPad3d(_Pad, spatial=3):
     """Zeros around the last three dimensions."""
 
-    spatial, mode = 3, "constant"
 
-
-class ReflectionPad1d(_Pad):
+class ReflectionPad1d(_Pad, spatial=1, mode="reflect"):
     """The last dimension mirrored at its edge elements."""
 
-    spatial, mode = 1, "reflect"
 
-
-class ReflectionPad2d(_Pad):
+class ReflectionPad2d(_Pad, spatial=2, mode="reflect"):
     """The last two dimensions mirrored at their edge elements."""
 
-    spatial, mode = 2, "reflect"
 
-
-class ReflectionPad3d(_Pad):
+class ReflectionPad3d(_Pad, spatial=3, mode="reflect"):
     """The last three dimensions mirrored at their edge elements."""
 
-    spatial, mode = 3, "reflect"
 
-
-class ReplicationPad1d(_Pad):
+class ReplicationPad1d(_Pad, spatial=1, mode="replicate"):
     """The edge elements of the last dimension repeated."""
 
-    spatial, mode = 1, "replicate"
 
-
-class ReplicationPad2d(_Pad):
+class ReplicationPad2d(_Pad, spatial=2, mode="replicate"):
     """The edge elements of the last two dimensions repeated."""
 
-    spatial, mode = 2, "replicate"
 
-
-class ReplicationPad3d(_Pad):
+class ReplicationPad3d(_Pad, spatial=3, mode="replicate"):
     """The edge elements of the last three dimensions repeated."""
 
-    spatial, mode = 3, "replicate"
 
-
-class CircularPad1d(_Pad):
+class CircularPad1d(_Pad, spatial=1, mode="circular"):
     """The last dimension continued from its other side."""
 
-    spatial, mode = 1, "circular"
 
-
-class CircularPad2d(_Pad):
+class CircularPad2d(_Pad, spatial=2, mode="circular"):
     """The last two dimensions continued from their other sides."""
 
-    spatial, mode = 2, "circular"
 
-
-class CircularPad3d(_Pad):
+class CircularPad3d(_Pad, spatial=3, mode="circular"):
     """The last three dimensions continued from their other sides."""
-
-    spatial, mode = 3, "circular"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from gradient import functional as F
 from gradient.errors import ArgumentError, sentence
 from gradient.functional.conv import Size, sizes
 from gradient.functional.fractional_pooling import Ratio
 from gradient.nn.module import Module
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -36,9 +36,8 @@ __all__ = [
 ]
 
 
-class _MaxPool(Module):
+class _MaxPool(SpatialModule):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -61,22 +60,16 @@ class _MaxPool(Module):
         )  # fmt: skip
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPool, op=F.max_pool1d):
     """The largest of each window of (N, C, L)."""
 
-    _op = staticmethod(F.max_pool1d)
 
-
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPool, op=F.max_pool2d):
     """The largest of each window of (N, C, H, W)."""
 
-    _op = staticmethod(F.max_pool2d)
 
-
-class MaxPool3d(_MaxPool):
+class MaxPool3d(_MaxPool, op=F.max_pool3d):
     """The largest of each window of (N, C, D, H, W)."""
-
-    _op = staticmethod(F.max_pool3d)
 
 
 class AvgPool1d(Module):
@@ -107,11 +100,10 @@ class AvgPool1d(Module):
         )  # fmt: skip
 
 
-class AvgPool2d(Module):
+class AvgPool2d(SpatialModule, op=F.avg_pool2d):
     """The mean of each window of (N, C, H, W)."""
 
     _shown = ("kernel_size", "stride", "padding")
-    _op: ClassVar[Callable[..., Tensor]] = staticmethod(F.avg_pool2d)
 
     def __init__(
         self,
@@ -134,15 +126,12 @@ class AvgPool2d(Module):
         )  # fmt: skip
 
 
-class AvgPool3d(AvgPool2d):
+class AvgPool3d(AvgPool2d, op=F.avg_pool3d):
     """The mean of each window of (N, C, D, H, W)."""
 
-    _op = staticmethod(F.avg_pool3d)
 
-
-class _AdaptivePool(Module):
+class _AdaptivePool(SpatialModule):
     _shown = ("output_size",)
-    _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
         super().__init__()
@@ -152,22 +141,16 @@ class _AdaptivePool(Module):
         return self._op(input, self.output_size)
 
 
-class AdaptiveAvgPool1d(_AdaptivePool):
+class AdaptiveAvgPool1d(_AdaptivePool, op=F.adaptive_avg_pool1d):
     """The means of `output_size` windows that cover (N, C, L) evenly."""
 
-    _op = staticmethod(F.adaptive_avg_pool1d)
 
-
-class AdaptiveAvgPool2d(_AdaptivePool):
+class AdaptiveAvgPool2d(_AdaptivePool, op=F.adaptive_avg_pool2d):
     """The means of h times w windows that cover (N, C, H, W) evenly; None keeps a size."""
 
-    _op = staticmethod(F.adaptive_avg_pool2d)
 
-
-class AdaptiveAvgPool3d(_AdaptivePool):
+class AdaptiveAvgPool3d(_AdaptivePool, op=F.adaptive_avg_pool3d):
     """The means of d times h times w windows that cover (N, C, D, H, W) evenly."""
-
-    _op = staticmethod(F.adaptive_avg_pool3d)
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
@@ -181,27 +164,20 @@ class _AdaptiveMaxPool(_AdaptivePool):
         return self._op(input, self.output_size, self.return_indices)
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+class AdaptiveMaxPool1d(_AdaptiveMaxPool, op=F.adaptive_max_pool1d):
     """The largest of each of `output_size` windows that cover (N, C, L) evenly."""
 
-    _op = staticmethod(F.adaptive_max_pool1d)
 
-
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool, op=F.adaptive_max_pool2d):
     """The largest of each of h x w windows that cover (N, C, H, W) evenly; None keeps a size."""
 
-    _op = staticmethod(F.adaptive_max_pool2d)
 
-
-class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool, op=F.adaptive_max_pool3d):
     """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
 
-    _op = staticmethod(F.adaptive_max_pool3d)
 
-
-class _LPPool(Module):
+class _LPPool(SpatialModule):
     _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
-    _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -219,26 +195,19 @@ class _LPPool(Module):
         return self._op(input, float(self.norm_type), size, self.stride, self.ceil_mode)
 
 
-class LPPool1d(_LPPool):
+class LPPool1d(_LPPool, op=F.lp_pool1d):
     """`(sum x^p)^(1/p)` of each window of (N, C, L)."""
 
-    _op = staticmethod(F.lp_pool1d)
 
-
-class LPPool2d(_LPPool):
+class LPPool2d(_LPPool, op=F.lp_pool2d):
     """`(sum x^p)^(1/p)` of each window of (N, C, H, W)."""
 
-    _op = staticmethod(F.lp_pool2d)
 
-
-class LPPool3d(_LPPool):
+class LPPool3d(_LPPool, op=F.lp_pool3d):
     """`(sum x^p)^(1/p)` of each window of (N, C, D, H, W)."""
 
-    _op = staticmethod(F.lp_pool3d)
 
-
-class _FractionalMaxPool(Module):
-    _op: ClassVar[Callable[..., Tensor]]
+class _FractionalMaxPool(SpatialModule):
     _random_samples: Tensor | None
 
     def __init__(
@@ -269,26 +238,20 @@ class _FractionalMaxPool(Module):
         )  # fmt: skip
 
 
-class FractionalMaxPool2d(_FractionalMaxPool):
+class FractionalMaxPool2d(_FractionalMaxPool, op=F.fractional_max_pool2d):
     """The largest of each window of (N, C, H, W), at random places, to any size (Graham 2014)."""
 
-    _op = staticmethod(F.fractional_max_pool2d)
 
-
-class FractionalMaxPool3d(_FractionalMaxPool):
+class FractionalMaxPool3d(_FractionalMaxPool, op=F.fractional_max_pool3d):
     """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
 
-    _op = staticmethod(F.fractional_max_pool3d)
 
-
-class _MaxUnpool(Module):
+class _MaxUnpool(SpatialModule):
     _shown = ("kernel_size", "stride", "padding")
-    _op: ClassVar[Callable[..., Tensor]]
-    _spatial: ClassVar[int]
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
-        name, spatial = type(self).__name__, self._spatial
+        name, spatial = type(self).__name__, self.spatial
         self.kernel_size = sizes(name, "kernel_size", kernel_size, spatial)
         self.stride = sizes(name, "stride", kernel_size if stride is None else stride, spatial)
         self.padding = sizes(name, "padding", padding, spatial)
@@ -299,19 +262,13 @@ class _MaxUnpool(Module):
         return self._op(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
-class MaxUnpool1d(_MaxUnpool):
+class MaxUnpool1d(_MaxUnpool, spatial=1, op=F.max_unpool1d):
     """Maxima of (N, C, L) back at the indices of MaxPool1d; see `functional.max_unpool2d`."""
 
-    _op, _spatial = staticmethod(F.max_unpool1d), 1
 
-
-class MaxUnpool2d(_MaxUnpool):
+class MaxUnpool2d(_MaxUnpool, spatial=2, op=F.max_unpool2d):
     """Maxima of (N, C, H, W) back at the indices of MaxPool2d; see `functional.max_unpool2d`."""
 
-    _op, _spatial = staticmethod(F.max_unpool2d), 2
 
-
-class MaxUnpool3d(_MaxUnpool):
+class MaxUnpool3d(_MaxUnpool, spatial=3, op=F.max_unpool3d):
     """Maxima of (N, C, D, H, W) back at MaxPool3d's indices; see `functional.max_unpool2d`."""
-
-    _op, _spatial = staticmethod(F.max_unpool3d), 3
