@@ -25,53 +25,29 @@ __all__ = [
     "sdp_kernel",
 ]
 
-_said = {"flash": True, "mem_efficient": True, "math": True, "cudnn": True, "reduction": False}
+
+class _Switch:
+    def __init__(self, on: bool) -> None:
+        self._on = on
+
+    def enable(self, enabled: bool) -> None:
+        """Remembered, and no more: the kernel follows from shapes, dtypes and the device."""
+        self._on = bool(enabled)
+
+    def enabled(self) -> bool:
+        """What the switch was set to last."""
+        return self._on
 
 
-def enable_flash_sdp(enabled: bool) -> None:
-    """Remembered, and no more: the kernel follows from shapes, dtypes and the device."""
-    _said["flash"] = bool(enabled)
+_flash, _mem_efficient, _math, _cudnn = (_Switch(True) for _ in range(4))
+_half = _Switch(False)  # attention adds up in float32, whatever it says
 
-
-def enable_mem_efficient_sdp(enabled: bool) -> None:
-    """As `enable_flash_sdp`."""
-    _said["mem_efficient"] = bool(enabled)
-
-
-def enable_math_sdp(enabled: bool) -> None:
-    """As `enable_flash_sdp`."""
-    _said["math"] = bool(enabled)
-
-
-def enable_cudnn_sdp(enabled: bool) -> None:
-    """As `enable_flash_sdp`."""
-    _said["cudnn"] = bool(enabled)
-
-
-def allow_fp16_bf16_reduction_math_sdp(enabled: bool) -> None:
-    """As `enable_flash_sdp`: attention adds up in float32."""
-    _said["reduction"] = bool(enabled)
-
-
-def flash_sdp_enabled() -> bool:
-    """What `enable_flash_sdp` said last."""
-    return _said["flash"]
-
-
-def mem_efficient_sdp_enabled() -> bool:
-    return _said["mem_efficient"]
-
-
-def math_sdp_enabled() -> bool:
-    return _said["math"]
-
-
-def cudnn_sdp_enabled() -> bool:
-    return _said["cudnn"]
-
-
-def fp16_bf16_reduction_math_sdp_allowed() -> bool:
-    return _said["reduction"]
+enable_flash_sdp, flash_sdp_enabled = _flash.enable, _flash.enabled
+enable_mem_efficient_sdp, mem_efficient_sdp_enabled = _mem_efficient.enable, _mem_efficient.enabled
+enable_math_sdp, math_sdp_enabled = _math.enable, _math.enabled
+enable_cudnn_sdp, cudnn_sdp_enabled = _cudnn.enable, _cudnn.enabled
+allow_fp16_bf16_reduction_math_sdp = _half.enable
+fp16_bf16_reduction_math_sdp_allowed = _half.enabled
 
 
 def is_flash_attention_available() -> bool:

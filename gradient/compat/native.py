@@ -9,6 +9,7 @@ from typing import Any
 from gradient import functional as F
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
+from gradient.compat import nn_functional
 from gradient.errors import ArgumentError, sentence
 from gradient.functional.conv import Size
 from gradient.functional.embedding_bag import _bags
@@ -224,26 +225,10 @@ feature_alpha_dropout_ = _in_place(F.feature_alpha_dropout)
 feature_dropout_ = _in_place(feature_dropout)
 
 
-@forwarded
-def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
-    return F.celu(input, alpha, inplace=True)
-
-
-@forwarded
-def rrelu_(
-    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
-) -> Tensor:
-    return F.rrelu(input, lower, upper, training, inplace=True)
-
-
-@forwarded
-def selu_(input: Tensor) -> Tensor:
-    return F.selu(input, inplace=True)
-
-
-@forwarded
-def threshold_(input: Tensor, threshold: float, value: float) -> Tensor:
-    return F.threshold(input, threshold, value, inplace=True)
+celu_ = forwarded(nn_functional.celu_)
+rrelu_ = forwarded(nn_functional.rrelu_)
+selu_ = forwarded(nn_functional.selu_)
+threshold_ = forwarded(nn_functional.threshold_)
 
 
 @forwarded
