@@ -8,8 +8,7 @@ from gradient import functional as F
 from gradient.errors import ArgumentError, sentence
 from gradient.functional.conv import Size, sizes
 from gradient.functional.fractional_pooling import Ratio
-from gradient.nn.module import Module
-from gradient.nn.spatial import SpatialModule
+from gradient.nn.function_layer import FunctionLayer, SpatialLayer
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 
-class _MaxPool(SpatialModule):
+class _MaxPool(FunctionLayer):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -72,7 +71,7 @@ class MaxPool3d(_MaxPool, op=F.max_pool3d):
     """The largest of each window of (N, C, D, H, W)."""
 
 
-class AvgPool1d(Module):
+class AvgPool1d(FunctionLayer, op=F.avg_pool1d):
     """The mean of each window of (N, C, L)."""
 
     _shown = ("kernel_size", "stride", "padding")
@@ -94,13 +93,13 @@ class AvgPool1d(Module):
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool1d(
+        return self._op(
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
             self.count_include_pad,
         )  # fmt: skip
 
 
-class AvgPool2d(SpatialModule, op=F.avg_pool2d):
+class AvgPool2d(FunctionLayer, op=F.avg_pool2d):
     """The mean of each window of (N, C, H, W)."""
 
     _shown = ("kernel_size", "stride", "padding")
@@ -130,7 +129,7 @@ class AvgPool3d(AvgPool2d, op=F.avg_pool3d):
     """The mean of each window of (N, C, D, H, W)."""
 
 
-class _AdaptivePool(SpatialModule):
+class _AdaptivePool(FunctionLayer):
     _shown = ("output_size",)
 
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
@@ -176,7 +175,7 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool, op=F.adaptive_max_pool3d):
     """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
 
 
-class _LPPool(SpatialModule):
+class _LPPool(FunctionLayer):
     _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
 
     def __init__(
@@ -207,7 +206,7 @@ class LPPool3d(_LPPool, op=F.lp_pool3d):
     """`(sum x^p)^(1/p)` of each window of (N, C, D, H, W)."""
 
 
-class _FractionalMaxPool(SpatialModule):
+class _FractionalMaxPool(FunctionLayer):
     _random_samples: Tensor | None
 
     def __init__(
@@ -246,7 +245,7 @@ class FractionalMaxPool3d(_FractionalMaxPool, op=F.fractional_max_pool3d):
     """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
 
 
-class _MaxUnpool(SpatialModule):
+class _MaxUnpool(SpatialLayer):
     _shown = ("kernel_size", "stride", "padding")
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
