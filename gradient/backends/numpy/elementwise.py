@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
@@ -22,6 +23,27 @@ exp, tanh = np.exp, np.tanh  # looked up in one step
 
 FEW = 4
 """Times `MIN_SIZE`: elements up to which one call of NumPy is as quick as a kernel."""
+
+
+P = ParamSpec("P")
+Method = Callable[Concatenate[Any, P], np.ndarray]
+
+
+def _by_kernel(default: Method[P], family: str) -> Method[P]:
+    """The override of a method by the kernel of its name, which takes arrays (two of a gradient)
+    and numbers."""
+    name = default.__name__
+    count = 2 if name.endswith("_grad") else 1
+
+    @functools.wraps(default)
+    def method(self: Any, *given: Any, **options: Any) -> np.ndarray:
+        arrays, numbers = given[:count], given[count:]
+        if options or not kernels.supports(*reversed(arrays)):
+            return default(self, *given, **options)
+        kernel = getattr(kernels.load(family), name)
+        return _each(kernel, *arrays, scalars=tuple(map(float, numbers)))
+
+    return method
 
 
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
@@ -77,90 +99,28 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().sigmoid_grad(g, out)
         return _each(kernels.load("elementwise").sigmoid_grad, g, out)
 
-    def logsigmoid(self, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().logsigmoid(x)
-        return _each(kernels.load("elementwise").logsigmoid, x)
-
-    def logsigmoid_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().logsigmoid_grad(g, x)
-        return _each(kernels.load("elementwise").logsigmoid_grad, g, x)
-
-    def hardtanh(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().hardtanh(x, low, high)
-        return _each(kernels.load("piecewise").hardtanh, x, scalars=(float(low), float(high)))
-
-    def hardtanh_grad(self, g: np.ndarray, x: np.ndarray, low: float, high: float) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().hardtanh_grad(g, x, low, high)
-        return _each(
-            kernels.load("piecewise").hardtanh_grad, g, x, scalars=(float(low), float(high))
-        )
-
-    def leaky_relu(self, x: np.ndarray, slope: float) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().leaky_relu(x, slope)
-        return _each(kernels.load("piecewise").leaky_relu, x, scalars=(float(slope),))
-
-    def leaky_relu_grad(self, g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().leaky_relu_grad(g, x, slope)
-        return _each(kernels.load("piecewise").leaky_relu_grad, g, x, scalars=(float(slope),))
-
-    def hardsigmoid(self, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().hardsigmoid(x)
-        return _each(kernels.load("piecewise").hardsigmoid, x)
-
-    def hardsigmoid_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().hardsigmoid_grad(g, x)
-        return _each(kernels.load("piecewise").hardsigmoid_grad, g, x)
-
-    def hardswish(self, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().hardswish(x)
-        return _each(kernels.load("piecewise").hardswish, x)
-
-    def hardswish_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().hardswish_grad(g, x)
-        return _each(kernels.load("piecewise").hardswish_grad, g, x)
-
-    def elu(self, x: np.ndarray, alpha: float, stretch: float, scale: float) -> np.ndarray:
-        if not kernels.supports(x):
-            return super().elu(x, alpha, stretch, scale)
-        return _each(
-            kernels.load("piecewise").elu, x, scalars=(float(alpha), float(stretch), float(scale))
-        )
-
-    def elu_grad(
-        self, g: np.ndarray, x: np.ndarray, alpha: float, stretch: float, scale: float
-    ) -> np.ndarray:
-        if not kernels.supports(x, g):
-            return super().elu_grad(g, x, alpha, stretch, scale)
-        return _each(
-            kernels.load("piecewise").elu_grad,
-            g,
-            x,
-            scalars=(float(alpha), float(stretch), float(scale)),
-        )
+    logsigmoid = _by_kernel(ElementwiseDefaults.logsigmoid, "elementwise")
+    logsigmoid_grad = _by_kernel(ElementwiseDefaults.logsigmoid_grad, "elementwise")
+    hardtanh = _by_kernel(ElementwiseDefaults.hardtanh, "piecewise")
+    hardtanh_grad = _by_kernel(ElementwiseDefaults.hardtanh_grad, "piecewise")
+    leaky_relu = _by_kernel(ElementwiseDefaults.leaky_relu, "piecewise")
+    leaky_relu_grad = _by_kernel(ElementwiseDefaults.leaky_relu_grad, "piecewise")
+    hardsigmoid = _by_kernel(ElementwiseDefaults.hardsigmoid, "piecewise")
+    hardsigmoid_grad = _by_kernel(ElementwiseDefaults.hardsigmoid_grad, "piecewise")
+    hardswish = _by_kernel(ElementwiseDefaults.hardswish, "piecewise")
+    hardswish_grad = _by_kernel(ElementwiseDefaults.hardswish_grad, "piecewise")
+    elu = _by_kernel(ElementwiseDefaults.elu, "piecewise")
+    elu_grad = _by_kernel(ElementwiseDefaults.elu_grad, "piecewise")
 
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)
-        elementwise = kernels.load("elementwise")
-
-        return _each(elementwise.silu, x)
+        return _each(kernels.load("elementwise").silu, x)
 
     def silu_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
         if not kernels.supports(x, g):
             return super().silu_grad(g, x)
-        elementwise = kernels.load("elementwise")
-
-        return _each(elementwise.silu_grad, g, x)
+        return _each(kernels.load("elementwise").silu_grad, g, x)
 
     def gelu(self, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.supports(x):
