@@ -6,8 +6,8 @@ Each has `dtype` (float32 or float64), `device` and `requires_grad` as creation 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from gradient.autograd.out_argument import creation_op_like
 from gradient.dtypes import dtype_of, float32, float64
@@ -42,12 +42,36 @@ def _finished(values: Tensor, kind: Any, requires_grad: bool) -> Tensor:
     return values.to(kind).requires_grad_(requires_grad)
 
 
-def _cosines(
-    caller: str, weights: Sequence[float], M: int, sym: bool, dtype: Any, device: Any,
-    requires_grad: bool,
-) -> Tensor:  # fmt: skip
-    i, n, kind = _places(caller, M, sym, dtype, device)
-    return _finished(cosine_sum(i, n, weights), kind, requires_grad)
+class _Window(Protocol):
+    def __call__(
+        self,
+        M: int,
+        *,
+        sym: bool = True,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Tensor: ...
+
+
+def _window(formula: Callable[[Tensor, int], Tensor]) -> _Window:
+    """The window whose numbers a function gives, of 0, 1 ... M - 1 and their period."""
+    name = formula.__name__
+
+    def window(
+        M: int,
+        *,
+        sym: bool = True,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
+        i, n, kind = _places(name, M, sym, dtype, device)
+        return _finished(formula(i, n), kind, requires_grad)
+
+    window.__name__ = window.__qualname__ = name
+    window.__doc__ = formula.__doc__
+    return creation_op_like(window)
 
 
 @creation_op_like
@@ -64,7 +88,8 @@ def general_cosine(
     weights = [float(number_of("general_cosine", "a", each)) for each in a]
     if not weights:
         raise ArgumentError(sentence("general_cosine", "weights a", "none"))
-    return _cosines("general_cosine", weights, M, sym, dtype, device, requires_grad)
+    i, n, kind = _places("general_cosine", M, sym, dtype, device)
+    return _finished(cosine_sum(i, n, weights), kind, requires_grad)
 
 
 @creation_op_like
@@ -79,89 +104,44 @@ def general_hamming(
 ) -> Tensor:
     """alpha - (1 - alpha) cos(2 pi i / n)"""
     alpha = number_of("general_hamming", "alpha", alpha)
-    weights = [alpha, 1 - alpha]
-    return _cosines("general_hamming", weights, M, sym, dtype, device, requires_grad)
+    i, n, kind = _places("general_hamming", M, sym, dtype, device)
+    return _finished(cosine_sum(i, n, (alpha, 1 - alpha)), kind, requires_grad)
 
 
-@creation_op_like
-def hamming(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def hamming(i: Tensor, n: int) -> Tensor:
     """0.54 - 0.46 cos(2 pi i / n)"""
-    return _cosines("hamming", [0.54, 0.46], M, sym, dtype, device, requires_grad)
+    return cosine_sum(i, n, (0.54, 0.46))
 
 
-@creation_op_like
-def hann(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def hann(i: Tensor, n: int) -> Tensor:
     """(1 - cos(2 pi i / n)) / 2"""
-    return _cosines("hann", [0.5, 0.5], M, sym, dtype, device, requires_grad)
+    return cosine_sum(i, n, (0.5, 0.5))
 
 
-@creation_op_like
-def blackman(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def blackman(i: Tensor, n: int) -> Tensor:
     """0.42 - 0.5 cos(2 pi i / n) + 0.08 cos(4 pi i / n)"""
-    return _cosines("blackman", [0.42, 0.5, 0.08], M, sym, dtype, device, requires_grad)
+    return cosine_sum(i, n, (0.42, 0.5, 0.08))
 
 
-@creation_op_like
-def nuttall(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def nuttall(i: Tensor, n: int) -> Tensor:
     """Four cosines with the least side lobes (Nuttall 1981)."""
-    weights = [0.3635819, 0.4891775, 0.1365995, 0.0106411]
-    return _cosines("nuttall", weights, M, sym, dtype, device, requires_grad)
+    return cosine_sum(i, n, (0.3635819, 0.4891775, 0.1365995, 0.0106411))
 
 
-@creation_op_like
-def bartlett(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def bartlett(i: Tensor, n: int) -> Tensor:
     """1 - |2 i / n - 1|"""
-    i, n, kind = _places("bartlett", M, sym, dtype, device)
-    return _finished(triangle(i, n), kind, requires_grad)
+    return triangle(i, n)
 
 
-@creation_op_like
-def cosine(
-    M: int,
-    *,
-    sym: bool = True,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
+@_window
+def cosine(i: Tensor, n: int) -> Tensor:
     """sin(pi (i + 1/2) / M), periodic with M + 1 for M"""
-    i, n, kind = _places("cosine", M, sym, dtype, device)
-    return _finished(((i + 0.5) * (math.pi / (n + 1))).sin(), kind, requires_grad)
+    return ((i + 0.5) * (math.pi / (n + 1))).sin()
 
 
 @creation_op_like
