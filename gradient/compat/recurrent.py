@@ -6,7 +6,7 @@ A list of weights is, for each layer and direction, (weight_ih, weight_hh), with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient import nn
@@ -120,45 +120,31 @@ def lstm_cell(
     return h, c
 
 
-@forwarded
-def gru_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """The next h of one step of a GRU."""
+def _cell(name: str, of: str, following: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Any:
+    """The next h of one step, of the input's and the state's share of the gates, and of h."""
+
+    def cell(
+        input: Tensor,
+        hx: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+    ) -> Tensor:
+        return following(*_shares(input, hx, w_ih, w_hh, b_ih, b_hh), hx)
+
+    cell.__name__ = cell.__qualname__ = name
+    cell.__doc__ = f"The next h of one step of {of}."
+    return forwarded(cell)
+
+
+def _gru(x: Tensor, share: Tensor, h: Tensor) -> Tensor:
     step: Any = _GRU._step
-    (h,) = step(None, *_shares(input, hx, w_ih, w_hh, b_ih, b_hh), (hx,))
-    found: Tensor = h
-    return found
+    (found,) = step(None, x, share, (h,))
+    following: Tensor = found
+    return following
 
 
-@forwarded
-def rnn_tanh_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """The next h of one step of an RNN with tanh."""
-    x, h = _shares(input, hx, w_ih, w_hh, b_ih, b_hh)
-    return (x + h).tanh()
-
-
-@forwarded
-def rnn_relu_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """The next h of one step of an RNN with relu."""
-    x, h = _shares(input, hx, w_ih, w_hh, b_ih, b_hh)
-    return (x + h).relu()
+gru_cell = _cell("gru_cell", "a GRU", _gru)
+rnn_tanh_cell = _cell("rnn_tanh_cell", "an RNN with tanh", lambda x, share, _: (x + share).tanh())
+rnn_relu_cell = _cell("rnn_relu_cell", "an RNN with relu", lambda x, share, _: (x + share).relu())
