@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,10 @@ class NormKernels(NormDefaults[np.ndarray]):
                 return few
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         loss, high, log_sum = np.empty((3, len(logits)), logits.dtype)
-        wrong = np.zeros(1, np.int64)
+        given, wrong = (logits, target), np.zeros(1, np.int64)
+        out = loss, high, log_sum, wrong
         threads.parallel_for(
-            *cross_entropy_launch(
-                logits, target, ignore_index, label_smoothing, (loss, high, log_sum), wrong
-            )
+            *class_launch("cross_entropy", given, ignore_index, label_smoothing, *out)
         )
         self._check_targets(target, logits.shape[1], ignore_index, wrong)
         return loss, high, log_sum
@@ -116,11 +115,9 @@ class NormKernels(NormDefaults[np.ndarray]):
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         gx = workspace.result(logits.shape, logits.dtype)
-        wrong = np.zeros(1, np.int64)
+        given, wrong = (g, logits, target, high, log_sum), np.zeros(1, np.int64)
         threads.parallel_for(
-            *cross_entropy_grad_launch(
-                g, logits, target, high, log_sum, ignore_index, label_smoothing, gx, wrong
-            )
+            *class_launch("cross_entropy_grad", given, ignore_index, label_smoothing, gx, wrong)
         )
         self._check_targets(target, gx.shape[1], ignore_index, wrong)
         return gx
@@ -232,41 +229,19 @@ def _2d(x: np.ndarray) -> np.ndarray:
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
-def cross_entropy_launch(
-    logits: np.ndarray,
-    target: np.ndarray,
+def class_launch(
+    kernel: str,
+    given: Sequence[np.ndarray],
     ignore_index: int,
     label_smoothing: float,
-    out: tuple[np.ndarray, np.ndarray, np.ndarray],
-    wrong: np.ndarray,
+    *out: np.ndarray,
 ) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given for `cross_entropy`; `wrong` (1,) tells of targets."""
-    norms, (n, columns) = kernels.load("norms"), logits.shape
-    return (
-        *(norms.cross_entropy, n, norms.rows_of(columns)),
-        *(contiguous(logits), contiguous(target), ignore_index),
-        *(logits.dtype.type(label_smoothing), *out, wrong),
-    )
-
-
-def cross_entropy_grad_launch(
-    g: np.ndarray,
-    logits: np.ndarray,
-    target: np.ndarray,
-    high: np.ndarray,
-    log_sum: np.ndarray,
-    ignore_index: int,
-    label_smoothing: float,
-    gx: np.ndarray,
-    wrong: np.ndarray,
-) -> tuple[Any, ...]:
-    """As `cross_entropy_launch`, for `cross_entropy_grad`."""
-    norms, (n, columns) = kernels.load("norms"), logits.shape
-    return (
-        *(norms.cross_entropy_grad, n, norms.rows_of(columns)),
-        *(*map(contiguous, (g, logits, target, high, log_sum)), ignore_index),
-        *(logits.dtype.type(label_smoothing), gx, wrong),
-    )
+    """What `parallel_for` is to be given for `cross_entropy` or `cross_entropy_grad` of the arrays
+    that these are given; the last of `out`, of shape (1,), tells of targets that are no classes."""
+    norms, smoothing = kernels.load("norms"), given[0].dtype.type(label_smoothing)
+    n, columns = next(x.shape for x in given if x.ndim == 2)  # the logits
+    work = getattr(norms, kernel), n, norms.rows_of(columns)
+    return *work, *map(contiguous, given), ignore_index, smoothing, *out
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:

@@ -22,19 +22,18 @@ def lowered(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> li
     target = call.args[2 if is_grad else 1]
     logits, classes, ignore_index = args[1:3] + args[5:6] if is_grad else args[:3]
     places = [out] if is_grad else list(out)
-    arrays = [x for x in args if isinstance(x, np.ndarray)] + places
+    operands = [x for x in args if isinstance(x, np.ndarray)]
     if not (
         isinstance(target, Ref)
         and given(target)
         and classes.dtype == np.int64
-        and all(isinstance(x, np.ndarray) and x.flags.carray for x in arrays)
-        and all(x.dtype == logits.dtype for x in arrays if x is not classes)
+        and all(isinstance(x, np.ndarray) and x.flags.carray for x in (*operands, *places))
+        and all(x.dtype == logits.dtype for x in (*operands, *places) if x is not classes)
         and kernels.supports(logits)
     ):
         return None
     backend: Any = backends.get("cpu")
-    launch_of: Any = norms.cross_entropy_grad_launch if is_grad else norms.cross_entropy_launch
-    launch = launch_of(*args, out, np.zeros(1, np.int64))
+    launch = norms.class_launch(call.op, operands, *args[-2:], *places, np.zeros(1, np.int64))
     return [
         (early, (backend.check_targets, classes, logits.shape[1], ignore_index)),
         (task, launch),
