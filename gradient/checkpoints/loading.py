@@ -33,6 +33,7 @@ from gradient.errors import (
 from gradient.io import atomic
 from gradient.io.free_memory import available, warn_if_larger
 from gradient.io.sharded import save_sharded
+from gradient.models.causal_lm import CausalLM
 from gradient.models.config import CONFIG_NAME
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import config_class, model_class
@@ -58,7 +59,8 @@ def load_model(
 ) -> PretrainedModel:
     """Load the model in a folder or file of any format that `gradient.checkpoints.formats` lists.
 
-    The model is in evaluation mode (dropout off); `model.train()` changes that.
+    The model is in evaluation mode (dropout off); `model.train()` changes that. A language model's
+    `generation_config` is the checkpoint's.
 
     Args:
         source: the folder or file, or a checkpoint that is open.
@@ -75,7 +77,8 @@ def load_model(
         ModelNotFound: no such folder or file, or a file it must hold is absent.
         UnsupportedModel: a `model_type` that gradient does not know, or weights quantised in a way
             that it does not know.
-        FileFormatError: a malformed config.json, or a truncated or malformed file of weights.
+        FileFormatError: a malformed config.json or generation_config.json, or a truncated or
+            malformed file of weights.
         StateDictError: weights that do not fit the configuration, all misfits listed together.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
@@ -92,9 +95,13 @@ def load_model(
     except FileFormatError as error:
         source = CONFIG_NAME if checkpoint.path.is_dir() else "its configuration"
         raise FileFormatError(f"{checkpoint.path}: {source}: {error}") from error
+    if issubclass(cls, CausalLM):
+        recommended = checkpoint.generation_config  # malformed, it fails before weights are read
     if converter is None:
         warn_of_size(checkpoint, dtype, device)
     model = empty_model(cls, config, checkpoint)
+    if isinstance(model, CausalLM):
+        model.generation_config = recommended
 
     pack = None if converter is None else converter(model)
 

@@ -133,16 +133,20 @@ class Opened:
         )
 
     def write_folder(self, folder: Path) -> dict[str, int]:
-        """Write config.json, safetensors and the tokenizer's files; return each dtype's bytes."""
+        """Write the model as Hugging Face's folder of one; return each dtype's bytes."""
         from gradient.checkpoints import save_model
+        from gradient.checkpoints.generation_config import write_generation_config
         from gradient.checkpoints.weight_names import to_checkpoint
         from gradient.io.atomic import atomic_folder
+        from gradient.models.causal_lm import CausalLM
 
         sizes: dict[str, int] = {}
         for value in to_checkpoint(self.model).values():
             sizes[value.dtype.name] = sizes.get(value.dtype.name, 0) + value.nbytes
         with atomic_folder(folder) as beside:
             save_model(self.model, beside)
+            if isinstance(self.model, CausalLM):
+                write_generation_config(self.model.generation_config, beside)
             if self.tokenizer is not None:
                 self.tokenizer.save(beside)
         return sizes

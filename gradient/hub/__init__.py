@@ -83,14 +83,11 @@ def load(
     """
     packing = None if quantize is None else quantization.quantizer(quantize)
     checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
-    recommended = checkpoint.generation_config  # malformed, it fails before weights are read
-    loaded = load_model(
+    network = load_model(
         checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
-    network = _of_kind(CausalLM, loaded, model)
-    network.generation_config = recommended
     tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    return LanguageModel(network, tokens, str(model))
+    return LanguageModel(_of_kind(CausalLM, network, model), tokens, str(model))
 
 
 def load_text_encoder(
@@ -112,12 +109,12 @@ def load_text_encoder(
     """
     packing = None if quantize is None else quantization.quantizer(quantize)
     checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
-    loaded = load_model(
+    network = load_model(
         checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
-    network = _of_kind(EncoderModel, loaded, model)
     tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    return TextEncoder(network, tokens, Pooling.from_folder(checkpoint.folder), str(model))
+    pooling = Pooling.from_folder(checkpoint.folder)
+    return TextEncoder(_of_kind(EncoderModel, network, model), tokens, pooling, str(model))
 
 
 _KINDS = {

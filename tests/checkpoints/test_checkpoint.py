@@ -81,6 +81,22 @@ def test_each_file_of_a_folder_is_read_once(use, reads):
     assert sorted(reads) == ["config.json", "model.safetensors", *tokenizer]
 
 
+@pytest.mark.parametrize("name", ["tinyworld.gguf", "model.safetensors"])
+def test_weights_are_opened_once_beside_the_look_at_what_a_file_is(name, gguf, monkeypatch):
+    """In a folder nothing is looked at: the name says what it is."""
+    opens: list[str] = []
+
+    def counted(path, mode="r", *args, **kwargs):
+        opens.append(Path(path).name)
+        return open(path, mode, *args, **kwargs)
+
+    for module in (gradient.io.regular_file, gradient.io.safetensors):
+        monkeypatch.setattr(module, "open", counted, raising=False)
+    gradient.hub.load(gguf if name == gguf.name else FOLDER)
+    looks = 1 if name == gguf.name else 0
+    assert opens.count(name) == looks + 1
+
+
 def test_nothing_is_read_before_it_is_asked_for(reads):
     checkpoint = open_checkpoint(FOLDER)
     assert checkpoint.has_tokenizer and reads == []

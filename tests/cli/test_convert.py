@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -222,6 +223,15 @@ def test_packed_to_a_folder(to, folder, tmp_path):
     report = done("quantize", folder, tmp_path / "packed", "--to", to)
     assert report["tokenizer"] and len(report["dtypes"]) > 1
     np.testing.assert_array_equal(logits(tmp_path / "packed"), logits(folder, quantize=to))
+
+
+def test_a_folder_keeps_the_generation_config(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    recommended = '{"do_sample": true, "temperature": 0.5, "eos_token_id": [1, 2]}'
+    (tmp_path / "model" / "generation_config.json").write_text(recommended)
+    done("quantize", tmp_path / "model", tmp_path / "packed", "--to", "q8_0")
+    kept = (tmp_path / "packed" / "generation_config.json").read_text()
+    assert json.loads(kept) == json.loads(recommended)
 
 
 def test_what_is_not_packed_has_the_dtype_asked_for(tmp_path):
