@@ -148,8 +148,8 @@ class Timer:
                 if callback is not None:
                     callback(number, times[-1])
                 found = Measurement(number, times, self)
-                steady = len(times) > 3 and found.iqr < threshold * found.median
-                if sum(times) >= min_run_time and steady:
+                stable = len(times) > 3 and found.iqr < threshold * found.median
+                if sum(times) >= min_run_time and stable:
                     break
         return Measurement(number, times, self)
 

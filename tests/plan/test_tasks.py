@@ -16,7 +16,7 @@ from gradient.ops import recurrent
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
 from gradient.plan.executors.program import Scratch, Step, with_scratch
-from gradient.plan.executors.tasks import lowered
+from gradient.plan.executors.tasks import lower
 from gradient.plan.passes import simplified, with_fused_chains
 
 pytestmark = pytest.mark.cpu_only
@@ -221,7 +221,7 @@ def tried(method: Any) -> tuple[list[Step] | None, list[np.ndarray], np.ndarray]
     """The tasks of `method(condition, a, b)`, its operands and the place of its result."""
     operands = [np.zeros(WIDE, bool), np.empty(WIDE, np.float32), np.ones(WIDE, np.float32)]
     place, given = np.empty(WIDE, np.float32), operands[2]
-    steps = lowered(lambda: method(*operands), operands, lambda x: x is not given, place, method)
+    steps = lower(lambda: method(*operands), operands, lambda x: x is not given, place, method)
     return steps, operands, place
 
 

@@ -53,8 +53,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         full, wide = good == growth_interval, self.astype(scale, float64.numpy)
         grown = self.astype(wide * growth_factor, scale.dtype)
         grown = self.where(full & self.isfinite(grown), grown, scale)
-        lowered = self.astype(wide * backoff_factor, scale.dtype)
-        self.assign(scale, ..., self.where(bad, lowered, grown))
+        reduced = self.astype(wide * backoff_factor, scale.dtype)
+        self.assign(scale, ..., self.where(bad, reduced, grown))
         self.assign(growth_tracker, ..., self.where(bad | full, good * 0, good))
 
     def adamw_step(

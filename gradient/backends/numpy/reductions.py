@@ -121,7 +121,7 @@ class ReductionKernels(ArrayAPIBackend):
         return _largest_of_columns(x, axis, keepdims, -1)
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
-        """Of numbers that lie backwards the sums do, too: turned round again, as in the gradient,
+        """Of numbers that lie backwards the sums do, too: reversed again, as in the gradient,
         they are contiguous."""
         axis %= max(x.ndim, 1)
         straight = kernels.supports(x)

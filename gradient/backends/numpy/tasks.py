@@ -97,11 +97,11 @@ class Tasks:
         return found
 
     def table(self) -> tuple[int, int, int]:
-        """What the driver is called with: the address of the table, its rows and tickets."""
+        """What the driver is called with: the address of the table, its rows and items."""
         if self._table is None:
-            rows, tickets = _rows(self._tasks)
+            rows, items = _rows(self._tasks)
             self._table = np.array(rows, np.int64).reshape(-1)
-            self._call = self._table.ctypes.data, len(rows), tickets
+            self._call = self._table.ctypes.data, len(rows), items
         return self._call
 
     def check(self) -> None:
@@ -112,21 +112,21 @@ class Tasks:
 
 
 def _rows(tasks: list[_Task]) -> tuple[list[tuple[int, ...]], int]:
-    """The driver's table (its columns are described there), and the number of tickets."""
+    """The driver's table (its columns are described there), and the number of items."""
     rows: list[tuple[int, ...]] = []
-    tickets = begun = 0  # the tickets so far, and those before the last task that waited
+    items = begun = 0  # the items so far, and those before the last task that waited
     for task in tasks:
         chunks = -(-task.n // task.chunk)
         if chunks < 1:
             continue
-        first = tickets
-        if task.wait and chunks == 1 and tickets - begun == 1:
+        first = items
+        if task.wait and chunks == 1 and items - begun == 1:
             pass  # the thread that did the one before it goes on
         else:
-            tickets += chunks
+            items += chunks
             begun = first if task.wait else begun
-        rows.append((task.entry, task.block.address, task.n, task.chunk, first, tickets, begun))
-    return rows, tickets
+        rows.append((task.entry, task.block.address, task.n, task.chunk, first, items, begun))
+    return rows, items
 
 
 # Arguments ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from gradient.plan.calls import Call, Ref
 from gradient.plan.executors.program import Step, early, task
 
 
-def lowered(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> list[Step] | None:
+def lower(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> list[Step] | None:
     """The tasks of a call on these arrays and places; None where it is none of these. `given` says
     whether a buffer is what the plan is given, so that its check can be made early."""
     if call.op not in ("cross_entropy", "cross_entropy_grad") or call.options or call.numbers:

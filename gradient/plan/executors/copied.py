@@ -15,12 +15,12 @@ from gradient.backends.numpy import copies as numpy_copies
 from gradient.plan.arena import ALIGNMENT
 from gradient.plan.calls import Ref, leaves
 from gradient.plan.executors.program import Scratch, Step, scratch_of, task
-from gradient.plan.executors.tasks import lowered
+from gradient.plan.executors.tasks import lower
 
 Operands = Mapping[Ref, np.ndarray]
 
 
-def lowered_on_copies(
+def lower_on_copies(
     function_on: Callable[[Operands], Callable[[], Any]],
     operands: Operands,
     own: Callable[[np.ndarray], bool],
@@ -41,7 +41,7 @@ def lowered_on_copies(
         if not _alike(function_on({})(), function()):
             continue
         given = [copies.get(ref, x) for ref, x in operands.items()]
-        steps = lowered(function, given, _or_one_of(copies.values(), own), out, kind)
+        steps = lower(function, given, _or_one_of(copies.values(), own), out, kind)
         if steps is not None:
             return _with_copies(steps, operands, copies)
     return None

@@ -23,7 +23,7 @@ from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import classes, fused, small, updates
-from gradient.plan.executors.copied import lowered_on_copies
+from gradient.plan.executors.copied import lower_on_copies
 from gradient.plan.executors.given import LARGE, Given, read_by_tasks
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
 from gradient.plan.executors.places import assigned_in_place
@@ -37,7 +37,7 @@ from gradient.plan.executors.program import (
     workspace_of,
 )
 from gradient.plan.executors.side_by_side import Touched, side_by_side
-from gradient.plan.executors.tasks import lowered
+from gradient.plan.executors.tasks import lower
 from gradient.plan.executors.watched import WatchedCall, by_call, run_watched, watching
 from gradient.plan.lending import LARGE as LENT
 from gradient.plan.listing import listing
@@ -170,7 +170,7 @@ class CpuExecutor:
             elif call.view:
                 self._view(call)
             else:
-                made = self._lowered(call)
+                made = self._lower(call)
                 self.kernels[i] = named(call, made)
                 if needed := scratch_of(made):
                     if i in scratch_at:
@@ -232,15 +232,15 @@ class CpuExecutor:
 
         return run
 
-    def _lowered(self, call: Call) -> list[Step]:
+    def _lower(self, call: Call) -> list[Step]:
         """The call as functions that write to the places of its results."""
         args, options = mapped((call.args, call.options), Ref, self._array)
         out = mapped(call.out, Ref, self._array)
-        tasks = small.lowered(call, args, out, self._bound)
+        tasks = small.lower(call, args, out, self._bound)
         if tasks is None:
-            tasks = updates.lowered(call, args, out, self._now)
+            tasks = updates.lower(call, args, out, self._now)
         if tasks is None:
-            tasks = classes.lowered(call, args, out, self._is_given)
+            tasks = classes.lower(call, args, out, self._is_given)
         if tasks is not None:
             return list(tasks)
         lowering = LOWERINGS.get(call.op)
@@ -260,11 +260,11 @@ class CpuExecutor:
             return [(function, ())]
         if not call.numbers and call.op in KERNELS and call.op not in self.backend.kept_whole:
             operands = [self._array(ref) for ref in call.inputs]
-            found = lowered(function, operands, self._is_own, out, _kind(call))
+            found = lower(function, operands, self._is_own, out, _kind(call))
             if found is None:
                 by_ref = dict(zip(call.inputs, operands, strict=True))
                 on = functools.partial(self._function, call)
-                found = lowered_on_copies(on, by_ref, self._is_own, out, _kind(call))
+                found = lower_on_copies(on, by_ref, self._is_own, out, _kind(call))
             if found is not None:
                 return found
             return method(function, out, workspace_of(function, out))

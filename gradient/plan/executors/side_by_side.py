@@ -46,12 +46,12 @@ def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step
     another list, in which nothing follows on the other's thread."""
     found: list[Step] = []
     group: list[_Span] = []
-    tickets = 0  # of the group: one thread draws each
+    items = 0  # of the group: one thread draws each
     for step, arrays in zip(steps, touched, strict=True):
         function, given = step
         if function is not task:
             if function is not early:  # which is not run between tasks
-                group, tickets = [], 0
+                group, items = [], 0
             found.append(step)
             continue
         spans, chunks = _spans(given, arrays), -(-given[1] // given[2])
@@ -59,14 +59,14 @@ def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step
             found.append((beside, given))
             continue
         few = chunks == 1 and sum(each.stop - each.start for each in spans) < LARGE
-        follows = chunks == 1 and tickets == 1  # where it waits, on the same thread
+        follows = chunks == 1 and items == 1  # where it waits, on the same thread
         if not group or len(group) > MOST or (few and follows) or _conflict(group, spans):
             # What runs beside the follower of a task runs beside that task, too.
             group = [*group, *spans] if follows else spans
-            tickets = 1 if follows else chunks
+            items = 1 if follows else chunks
             found.append(step)
         else:
-            group, tickets = [*group, *spans], tickets + chunks
+            group, items = [*group, *spans], items + chunks
             found.append((beside, given))
     return found
 

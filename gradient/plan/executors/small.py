@@ -47,7 +47,7 @@ def index_bounds(calls: Sequence[Call], buffers: Sequence[Buffer]) -> dict[Ref, 
     return found
 
 
-def lowered(call: Call, args: Any, out: Any, bound: Callable[[Any], int | None]) -> Any:
+def lower(call: Call, args: Any, out: Any, bound: Callable[[Any], int | None]) -> Any:
     """The tasks of a call on these arrays and the place of its result; None where it is not one of
     these. `bound` gives the bound of an argument's integers, or None."""
     lowering = _BY_OP.get(call.op)

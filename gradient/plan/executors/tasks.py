@@ -43,7 +43,7 @@ _tried: dict[Any, _Tried] = {}
 """By what a call is but for its values, where tasks do for it."""
 
 
-def lowered(
+def lower(
     function: Callable[[], Any], operands: list[np.ndarray], own: Callable[[np.ndarray], bool],
     out: Any, kind: Any, kept: frozenset[tuple[int, int]] = frozenset(),
 ) -> list[Step] | None:  # fmt: skip
@@ -71,19 +71,19 @@ def lowered(
     del seen, known  # to hold them beside others would be a plan's peak of memory
     alive = {at for at, owner in owners.items() if owner() is not None}
     if alive:  # the method keeps them
-        return lowered(function, operands, own, out, kind, kept | alive)
+        return lower(function, operands, own, out, kind, kept | alive)
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
     if [kernel for kernel, *_ in again.launches] != list(started):  # at first it prepared something
-        return lowered(function, operands, own, out, kind, kept)
+        return lower(function, operands, own, out, kind, kept)
     expected = list(leaves(again.result, np.ndarray))
     del again
     if _write(steps, places, expected):
         _tried[key] = _Tried(started, scratch)
         return steps
     if scratch:  # a kernel reads what Python has written there
-        return lowered(function, operands, own, out, kind, kept | scratch)
+        return lower(function, operands, own, out, kind, kept | scratch)
     return None
 
 

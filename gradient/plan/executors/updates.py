@@ -15,7 +15,7 @@ from gradient.plan.executors.program import Step, early, task
 Numbers = Callable[[Any], tuple[float, ...]]
 
 
-def lowered(call: Call, args: Any, out: Any, now: Callable[[Any], Any]) -> list[Step] | None:
+def lower(call: Call, args: Any, out: Any, now: Callable[[Any], Any]) -> list[Step] | None:
     """The tasks of a call that updates arrays in place, or of a norm; None where it is none, or a
     kernel does not take all of the arrays. `now` gives a call's options with the numbers of this
     run."""
@@ -87,12 +87,12 @@ def _steps(
         own = {dtype: table[row] for dtype, table in tables.items()}
         steps += [(task, each) for each in optimizers.launches(name, [group], own, flags)]
 
-    def renew() -> None:
+    def update_numbers() -> None:
         numbers = numbers_of(now(options))
         for table in tables.values():
             table[:] = numbers
 
-    return [(early, (renew,)), *steps]
+    return [(early, (update_numbers,)), *steps]
 
 
 def _recorded(options: Any) -> Any:

@@ -1,8 +1,8 @@
 """The thread pool's native part: a list of tasks is run without Python in between.
 
-A list is a table of rows, one a task, of COLUMNS numbers each (below). Its work is cut into
-tickets: a ticket is one chunk of one task, or a run of tasks that each are one chunk and follow
-one another. Tickets are drawn in order from one counter, by the thread that called and by whatever
+A list is a table of rows, one a task, of COLUMNS numbers each (below). Its work is cut into work
+items: an item is one chunk of one task, or a run of tasks that each are one chunk and follow
+one another. Items are drawn in order from one counter, by the thread that called and by whatever
 workers have come: the caller never waits for a worker to wake up, only for chunks that a worker
 holds. So a thread that the system delays costs one chunk. Of a list of one task the workers draw
 from the end: a thread of two then has the same half of an array in each call, in its own cache.
@@ -13,21 +13,21 @@ of its own. Why each needs no lock is written beside it.
 =========  =========================================================================================
 OWNER      Not 0 while a list runs. A caller takes it by compare-and-swap and gives it back
            (release) after all workers have left; who finds it taken runs its list alone. So whoever
-           owns the pool writes TABLE ... TICKETS, TICKET and COMPLETED while no worker is inside.
+           owns the pool writes TABLE ... ITEMS, ITEM and COMPLETED while no worker is inside.
 GATE       Bits 0-15: workers inside the list; OPEN: they may enter; STOP: they shall end; above:
            the number of the list. One word, so that entering (compare-and-swap from open to
            open plus one) and closing (subtracting OPEN) have an order: a worker that entered is
            counted before the owner looks whether all have left. Opening releases what the owner
            wrote before it to the worker whose entry reads it (acquire); leaving (a subtraction)
            releases what the worker wrote to the owner who reads zero.
-TICKET     The next ticket: an atomic addition gives each number to one thread. It orders nothing.
+ITEM       The next item: an atomic addition gives each number to one thread. It orders nothing.
            Of a list of one task it is the caller's, and above 32 bits how many workers have drawn:
            one addition tells both, and so that none is drawn twice.
-COMPLETED  Tickets that are done. A thread adds one after a chunk (release) and waits, before a
+COMPLETED  Items that are done. A thread adds one after a chunk (release) and waits, before a
            task that needs earlier ones, until it reads their number (acquire): what they wrote is
            then visible, as all additions to one word form one release sequence. It never counts
-           a ticket beyond the wait, for those are not begun before it is over. The thread with
-           the earliest ticket not done waits for nothing: somebody always gets on.
+           an item beyond the wait, for those are not begun before it is over. The thread with
+           the earliest item not done waits for nothing: somebody always gets on.
 WAKE       32 bits on which workers sleep (futex), changed at each opening.
 SLEEPERS   Workers that sleep or are about to. A worker adds itself, then looks at GATE; an owner
            opens GATE, then looks at SLEEPERS; all sequentially consistent, so one of them sees
@@ -74,8 +74,8 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine as subroutine
 
 # The control block, in bytes from its start.
-OWNER, GATE, TICKET, COMPLETED, WAKE, SLEEPERS = (64 * i for i in range(6))
-TABLE, ROWS, TICKETS, WORKERS, SPINS = (384 + 8 * i for i in range(5))
+OWNER, GATE, ITEM, COMPLETED, WAKE, SLEEPERS = (64 * i for i in range(6))
+TABLE, ROWS, ITEMS, WORKERS, SPINS = (384 + 8 * i for i in range(5))
 SEATS = 384 + 8 * 5
 CONTROL_SIZE = 448
 
@@ -90,16 +90,16 @@ LISTS = -1
 """OWNER while a list runs."""
 
 # A row of the table, in bytes: the entry point and its block (see `entry_points`), the size and
-# the length of chunks; the tickets before this task and up to its end; the tickets that must be
-# done before it begins. A task in the run of the one before has no ticket of its own.
+# the length of chunks; the items before this task and up to its end; the items that must be
+# done before it begins. A task in the run of the one before has no item of its own.
 ENTRY, BLOCK, N, CHUNK, FIRST, END, AFTER = range(0, 56, 8)
 COLUMNS = 7
 ROW = 8 * COLUMNS
 
 ONE = -1
-"""ROWS of a list of one task, whose workers draw tickets from the end."""
+"""ROWS of a list of one task, whose workers draw items from the end."""
 AHEAD, BACK = 1, 1 << 32
-"""What a caller and a worker add to TICKET as they draw one of these."""
+"""What a caller and a worker add to ITEM as they draw one of these."""
 
 YIELDS = 500
 """Times that a worker with nothing to do lets others run before it sleeps."""
@@ -129,15 +129,15 @@ def worker(control, seat):
 
 
 @ordered_kernel
-def run(control, table, rows, tickets):
+def run(control, table, rows, items):
     """Run a list of tasks on the pool, or alone if there is no other thread or it has a list."""
-    workers = min(read(control + WORKERS), tickets - 1)
+    workers = min(read(control + WORKERS), items - 1)
     if workers < 1 or not swap(control + OWNER, 0, LISTS):
         _run_alone(table, rows)
         return
     write(control + TABLE, table)
     write(control + ROWS, rows)
-    write(control + TICKETS, tickets)
+    write(control + ITEMS, items)
     _run_on_pool(control, workers)
 
 
@@ -146,9 +146,9 @@ def run_one(control, entry, code, block, n, chunk):
     """As `run`, for a list of one task, which needs no table: the kernel's `code` on a packed
     block. Whether it raised."""
     write(block, code)
-    tickets = (n + chunk - 1) // chunk
-    workers = min(read(control + WORKERS), tickets - 1)
-    if workers < 1 or tickets >= BACK >> 1 or not swap(control + OWNER, 0, LISTS):
+    items = (n + chunk - 1) // chunk
+    workers = min(read(control + WORKERS), items - 1)
+    if workers < 1 or items >= BACK >> 1 or not swap(control + OWNER, 0, LISTS):
         _run_chunks(entry, block, n, chunk)
         return read(read(block + 8)) != 0
     row = control + CONTROL_SIZE
@@ -157,18 +157,18 @@ def run_one(control, entry, code, block, n, chunk):
     write(row + N, n)
     write(row + CHUNK, chunk)
     write(row + FIRST, 0)
-    write(row + END, tickets)
+    write(row + END, items)
     write(row + AFTER, 0)
     write(control + TABLE, row)
     write(control + ROWS, ONE)
-    write(control + TICKETS, tickets)
+    write(control + ITEMS, items)
     _run_on_pool(control, workers)
     return read(read(block + 8)) != 0
 
 
 @subroutine
 def _run_on_pool(control, workers):
-    write(control + TICKET, 0)
+    write(control + ITEM, 0)
     write(control + COMPLETED, 0)
     add(control + GATE, LIST + OPEN)
     wake = load(control + WAKE)
@@ -186,25 +186,25 @@ def _run_on_pool(control, workers):
 
 @subroutine
 def _take_part(control, draw):
-    """Draw tickets until there are no more."""
+    """Draw items until there are no more."""
     if read(control + ROWS) == ONE:
         _take_chunks(control, draw)
         return
     row = read(control + TABLE)
     last = row + ROW * read(control + ROWS)
-    tickets = read(control + TICKETS)
+    items = read(control + ITEMS)
     while True:
-        ticket = add(control + TICKET, 1)
-        if ticket >= tickets:
+        item = add(control + ITEM, 1)
+        if item >= items:
             return
-        while ticket >= read(row + END):
+        while item >= read(row + END):
             row += ROW
         after = read(row + AFTER)
         looks = 0
         while load(control + COMPLETED) < after:
             looks = _wait(looks)
         n, chunk = read(row + N), read(row + CHUNK)
-        start = (ticket - read(row + FIRST)) * chunk
+        start = (item - read(row + FIRST)) * chunk
         call(read(row + ENTRY), start, min(start + chunk, n), read(row + BLOCK))
         follower = row + ROW
         while follower < last and read(follower + FIRST) == read(follower + END):
@@ -218,14 +218,14 @@ def _take_chunks(control, draw):
     """As `_take_part`, of a list of one task: the caller from the first chunk on, workers from the
     last one back."""
     row = read(control + TABLE)
-    tickets, n, chunk = read(control + TICKETS), read(row + N), read(row + CHUNK)
+    items, n, chunk = read(control + ITEMS), read(row + N), read(row + CHUNK)
     entry, block = read(row + ENTRY), read(row + BLOCK)
     while True:
-        drawn = add(control + TICKET, draw)
+        drawn = add(control + ITEM, draw)
         front, back = drawn & (BACK - 1), drawn // BACK
-        if front + back >= tickets:
+        if front + back >= items:
             return
-        start = (front if draw == AHEAD else tickets - 1 - back) * chunk
+        start = (front if draw == AHEAD else items - 1 - back) * chunk
         call(entry, start, min(start + chunk, n), block)
 
 

@@ -80,7 +80,7 @@ def root_of_sum(start, stop, x, out):
 @ordered_kernel
 def sum_of_short_rows(start, stop, x, n, rows, out):
     """out (rows,) = the sums of rows of n numbers, each one chain: an item is as many rows as a
-    vector has elements, turned about and added up together."""
+    vector has elements, reversed and added up together."""
     width = lanes(x)
     square = np.empty(width * width, x.dtype)
     for item in range(start, stop):
