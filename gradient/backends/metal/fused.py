@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.backends.composed.rng import LOW, MULTIPLIERS, WEYL
 from gradient.backends.metal.bounds import within
-from gradient.backends.metal.ops import NARROW
+from gradient.backends.metal.ops import HALF
 
 FUSED: dict[str, Callable[..., list[Any]]] = {}
 
@@ -27,7 +27,7 @@ def fused(function: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 
 def single(x: Any) -> Any:
     """16-bit floats as float32."""
-    return x.astype(mx.float32) if x is not None and x.dtype in NARROW else x
+    return x.astype(mx.float32) if x is not None and x.dtype in HALF else x
 
 
 # Elementwise -------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def rms_norm_grad(g: Any, x: Any, weight: Any, rstd: Any) -> list[Any]:
 @fused
 def linear(x: Any, weight: Any, bias: Any) -> list[Any]:
     """16-bit products are summed in float32, and rounded once, with the bias."""
-    if x.dtype in NARROW and bias is not None:
+    if x.dtype in HALF and bias is not None:
         return [single(x) @ single(weight).T + single(bias)]
     y = x @ weight.T
     return [y if bias is None else y + bias]

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from gradient.backends.metal.bounds import divisor, unless_bad, within
+from gradient.backends.process.numpy_plugin import HALF as HALF_NAMES
 from gradient.backends.process.numpy_plugin import index_of
 
 Function = Callable[..., Any]
@@ -23,7 +24,7 @@ DTYPES = {
     "uint64": mx.uint64, "int8": mx.int8, "int16": mx.int16, "int32": mx.int32, "int64": mx.int64,
     "float16": mx.float16, "float32": mx.float32, "float64": mx.float64, "bfloat16": mx.bfloat16,
 }  # fmt: skip
-NARROW = (mx.float16, mx.bfloat16)
+HALF = tuple(DTYPES[name] for name in HALF_NAMES)
 FLOATS = (mx.float16, mx.bfloat16, mx.float32, mx.float64)
 
 
@@ -54,8 +55,7 @@ def wide(function: Function) -> Function:
     """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
 
     def run(x: Any, *others: Any, **options: Any) -> Any:
-        narrow = x.dtype in NARROW
-        return function(x.astype(mx.float32) if narrow else x, *others, **options)
+        return function(x.astype(mx.float32) if x.dtype in HALF else x, *others, **options)
 
     return run
 

@@ -25,14 +25,14 @@ Function = Callable[..., Any]
 DTYPES = {name: np.dtype(name) for name in (
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
     "float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}  # fmt: skip
-NARROW = (DTYPES["float16"], DTYPES["bfloat16"])
+HALF = ("float16", "bfloat16")
 
 
 def wide(function: Function) -> Function:
     """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
 
     def run(*arrays: Any, **options: Any) -> Any:
-        arrays = tuple(x.astype(np.float32) if x.dtype in NARROW else x for x in arrays)
+        arrays = tuple(x.astype(np.float32) if x.dtype.name in HALF else x for x in arrays)
         return function(*arrays, **options)
 
     return run
