@@ -233,7 +233,7 @@ class _KernelCache(caching.FunctionCache):
 def _forget_copy(library: Any) -> None:
     """Free the kernel's intermediate code, up to some MiB, which numba keeps for what would be
     compiled to call it: nothing does, a kernel is an entry point."""
-    if library._shared_module is not None:
+    if getattr(library, "_shared_module", None) is not None:
         library._shared_module.close()
         library._shared_module = None
 
