@@ -260,10 +260,10 @@ class Compiled(Transparent, Generic[P, R]):
                 total = sum(b.nbytes for b in buffers if b.kind == "internal")
                 chains = sum(call.op == FUSED for call in variant.shortened.calls)
                 lines.append(
-                    f"  plan of {len(plan.calls)} calls, {len(executor.program)} steps, "
+                    f"  plan of {variant.recorded_calls} calls, {len(executor.program)} steps, "
                     f"{chains} of them fused chains; memory "
                     f"{nbytes(executor.nbytes)} for buffers of {nbytes(total)}; "
-                    f"{len(plan.numbers)} numbers read anew"
+                    f"{variant.numbers_read} numbers read anew"
                 )
                 if variant.differentiable is not None:
                     lines.append("  in two parts: the backward pass is recorded with it")

@@ -104,6 +104,10 @@ class Recording:
         assert self.outcome
         self.result, self.survivors, self.grads, self.inputs = None, [], [], ()
 
+    def forget_calls(self) -> None:
+        """Let go of the calls, once a plan was made of them."""
+        self.plan = self.plan.with_calls([])
+
 
 class Outcome(NamedTuple):
     """What a run left behind.

@@ -67,6 +67,8 @@ class Variant:
         ):
             raise PlanError("what it returns besides tensors differs from call to call")
         self.results = Results(second, self.backend)
+        first.forget_calls()
+        second.forget_calls()
         empty = wrap(np.empty(0, np.float32), backends.get("cpu"))
         # Without the tensors, whose graphs would live as long.
         self.result = mapped_tensors(second.result, lambda t: empty)
@@ -91,16 +93,19 @@ class Variant:
                 inputs=(*plan.inputs, *(ref for ref in backward.given if ref is not None)),
                 outputs=(*plan.outputs, *grads),
             )
-        self.plan = plan
+        self.recorded_calls, self.numbers_read = len(plan.calls), len(plan.numbers)
+        self.written_roots = plan.written
+        # Without the calls as they were recorded, which take as much memory as those of a replay.
+        self.plan = replace(plan, calls=())
         fusing = getattr(backends.get(device), "fusing", None)
         if fuse and fusing is not None:
-            whole = simplified(self.plan.expanded(lambda call: is_fusible(call, fusing)))
+            whole = simplified(plan.expanded(lambda call: is_fusible(call, fusing)))
             whole = with_activations(whole, fusing.activations)
             self.shortened = with_fused_chains(whole, fusing=fusing)
         elif device != "cpu":
-            self.shortened = self.plan
+            self.shortened = plan
         else:
-            self.shortened = simplified(self.plan.expanded())
+            self.shortened = simplified(plan.expanded())
         if device == "cpu":
             self.shortened = with_less_held(self.shortened)
         self.bound: list[tuple[Tensor, Ref, Any]] = []
@@ -129,6 +134,7 @@ class Variant:
         self.differentiable: DifferentiablePlan | None = None
         if backward is not None:
             self.differentiable = DifferentiablePlan(backward, self.shortened, warn)
+        del plan
         self._bind({})
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
@@ -142,7 +148,7 @@ class Variant:
         buffers = self.plan.buffers
         arrays = [
             externals.get(ref, buffers[ref].array)
-            for ref in self.plan.written
+            for ref in self.written_roots
             if buffers[ref].kind == "external"
         ]
         self.written = arrays
@@ -310,7 +316,7 @@ class Variant:
         self.readers.replayed()
         backend = self.backend
         for grad, (_, ref) in zip(grads, self.accumulated, strict=True):
-            if self.plan.root(ref) in self.plan.written:
+            if self.plan.root(ref) in self.written_roots:
                 np.copyto(grad.array, executor.value(ref))
                 inplace.mark_overwritten(backend, grad.array, "backward")
         inplace.mark_owners(self.written_owners.values(), "the compiled function")
