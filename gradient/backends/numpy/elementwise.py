@@ -142,14 +142,14 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
 def takes_function(x: Any) -> bool:
     """Whether kernels of FUNCTIONS take an array: a large one of float32, of which they give
     numbers at most one from the nearest."""
-    return x.size >= MANY and x.dtype.char == "f" and kernels.supports(x)
+    return x.dtype.char == "f" and kernels.supports(x)
 
 
 def function_launch(name: str, x: np.ndarray, out: np.ndarray) -> tuple[Any, ...]:
     """What `parallel_for` is to be given for one of FUNCTIONS, in `out`, which is contiguous."""
     family = kernels.load("elementwise")
     kernel = getattr(family, FUNCTIONS[name])
-    return kernel, out.size, family.CHUNK, contiguous(x).reshape(-1), out.reshape(-1)
+    return kernel, out.size, family.CHUNK, contiguous(x).ravel(), out.ravel()
 
 
 def _function(name: str, x: np.ndarray) -> np.ndarray:
@@ -165,31 +165,30 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
         return False
     large = None
     for x in (a, b):
-        if not isinstance(x, (np.ndarray, np.generic)):
-            return False
-        if x.shape == shape:
-            if not isinstance(x, np.ndarray) or not x.flags.c_contiguous:
+        if type(x) is np.ndarray and x.shape == shape:
+            if not x.flags.c_contiguous:
                 return False
             large = x
-        elif x.shape:
+        elif not isinstance(x, (np.ndarray, np.generic)) or x.shape:
             return False
     return large is not None and kernels.supports(large, a, b)
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
     """What `parallel_for` is to be given to choose elements into `out`, which is contiguous."""
-    elementwise = kernels.load("elementwise")
-    arrays = (condition.view(np.uint8), contiguous(a), contiguous(b), out)
-    return (elementwise.where, out.size, elementwise.CHUNK, *(x.reshape(-1) for x in arrays))
+    family = kernels.load("elementwise")
+    arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
+    return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
 
 
 def _each(
     kernel: Callable[..., None], *arrays: np.ndarray, scalars: tuple[float, ...] = ()
 ) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape; scalars: its options."""
-    out = workspace.result(arrays[0].shape, arrays[0].dtype)
-    flat = [workspace.contiguous(a).reshape(-1) for a in arrays]
-    flat.append(out.reshape(-1))
+    first = arrays[0]
+    out = workspace.result(first.shape, first.dtype)
+    flat = [workspace.contiguous(a).ravel() for a in arrays]
+    flat.append(out.ravel())
     if out.itemsize == 2:
         flat = list(map(kernels.load("half_precision").stored, flat))
     threads.parallel_for(kernel, out.size, kernels.load("elementwise").CHUNK, *flat, *scalars)

@@ -52,7 +52,11 @@ class Workspace:
         return place.reshape(shape)
 
 
-_here = threading.local()
+class _Here(threading.local):
+    workspace: Workspace | None = None
+
+
+_here = _Here()
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def working_in(workspace: Workspace) -> Iterator[None]:
 
 def empty(shape: Shape, dtype: Any) -> np.ndarray:
     """An array that its maker needs no longer than the method runs."""
-    workspace: Workspace | None = getattr(_here, "workspace", None)
+    workspace = _here.workspace
     if workspace is not None:
         return workspace.empty(shape, dtype)
     size, itemsize = math.prod(shape), np.dtype(dtype).itemsize
@@ -81,7 +85,7 @@ def empty(shape: Shape, dtype: Any) -> np.ndarray:
 def result(shape: Shape, dtype: Any, on_lines: bool = False) -> np.ndarray:
     """An array that the method gives; on_lines: from a line of the cache on, if it is large, for a
     kernel that writes vectors far apart."""
-    workspace: Workspace | None = getattr(_here, "workspace", None)
+    workspace = _here.workspace
     if workspace is not None:
         return workspace.result(shape, dtype)
     return memory.lines(shape, np.dtype(dtype)) if on_lines else np.empty(shape, dtype)
