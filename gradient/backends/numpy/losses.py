@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import contiguous
-from gradient.backends.numpy.reductions import CHUNK, MANY, sum_of_parts
+from gradient.backends.numpy.reductions import CHUNK, sum_of_parts
+
+MANY = 1 << 13
+"""Elements from which a kernel is quicker than a difference and a dot product, each a call."""
 
 
 class LossKernels(NormDefaults[np.ndarray]):
@@ -18,6 +22,9 @@ class LossKernels(NormDefaults[np.ndarray]):
     def squared_error(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         if not _takes(x, target):
             return super().squared_error(x, target)
+        if x.size < MANY and not small_calls.are_repeated():
+            gap = (x - target).ravel()
+            return gap.dot(gap)
         return _sum(kernels.load("losses").squared_error, x, target)
 
     def scaled_gap(self, scale: np.ndarray, x: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -37,7 +44,7 @@ class LossKernels(NormDefaults[np.ndarray]):
 
 
 def _takes(x: np.ndarray, target: np.ndarray) -> bool:
-    return x.size >= MANY and kernels.supports(x, target) and x.shape == target.shape
+    return kernels.supports(x, target) and x.shape == target.shape
 
 
 def _is_number(scale: Any, x: np.ndarray) -> bool:
@@ -46,14 +53,15 @@ def _is_number(scale: Any, x: np.ndarray) -> bool:
 
 def _sum(kernel: Any, x: np.ndarray, target: np.ndarray) -> np.ndarray:
     part = kernels.load("reductions").PART
-    sums = np.empty(-(-x.size // part), x.dtype)
-    flat = x.reshape(-1), contiguous(target).reshape(-1)
-    threads.parallel_for(kernel, sums.size, max(1, CHUNK // part), *flat, sums)
-    return sum_of_parts(sums)
+    parts = -(-x.size // part)
+    sums = np.empty(parts, x.dtype)
+    flat = contiguous(x).ravel(), contiguous(target).ravel()
+    threads.parallel_for(kernel, parts, max(1, CHUNK // part), *flat, sums)
+    return sum_of_parts(sums) if parts > 1 else sums[0]
 
 
 def _each(kernel: Any, scale: np.ndarray, x: np.ndarray, target: np.ndarray) -> np.ndarray:
     out = np.empty(x.shape, x.dtype)
     arrays = contiguous(scale), contiguous(x), contiguous(target), out
-    threads.parallel_for(kernel, x.size, 2 * CHUNK, *(a.reshape(-1) for a in arrays))
+    threads.parallel_for(kernel, x.size, 2 * CHUNK, *[a.ravel() for a in arrays])
     return out
