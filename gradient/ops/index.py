@@ -66,6 +66,20 @@ def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Arr
     return be.take_along(x, index, axis)
 
 
+@op(lambda g, be, x_shape, index, axis: picked_grad(be, g, x_shape, index, axis),
+    public_name="gather", takes_complex=True)  # fmt: skip
+def pick(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
+    """x at one index along `axis` for each place of the others, such as that of the largest.
+    `index` has the axis with size 1, or lacks it; so does the result."""
+    return be.pick(x, index, axis)
+
+
+def picked_grad(be: Backend, g: Any, shape: tuple[int, ...], index: Any, axis: int) -> Any:
+    kept = (*shape[:axis], 1, *shape[axis + 1 :])
+    at, grad = be.reshape(index, kept), be.reshape(g, kept)
+    return be.put_along(be.cleared(shape, g.dtype), at, grad, axis, True)
+
+
 @op(lambda g, be, index, axis, add: g if add else
         be.put_along(be.copy(g), index, be.zeros(index.shape, g.dtype), axis, False),
     lambda g, be, index, axis: be.take_along(g, index, axis),

@@ -17,7 +17,6 @@ from gradient.ops import (
     fused,
     index,
     reduce,
-    shape,
 )
 from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, floating
@@ -293,14 +292,8 @@ class Reductions(Arithmetic):
             return of_all(self)
         if axis is None:
             return ValuesAndIndices(self.clone(), choose(self))
-        where, size = choose(self, axis=axis, keepdims=keepdim), self.array.shape
-        if keepdim:
-            values = index.take_along(self, index=where.array, axis=axis)
-            return ValuesAndIndices(values, where)
-        before, behind = size[:axis], size[axis + 1 :]
-        at = self.backend.reshape(where.array, (*before, 1, *behind))
-        values = index.take_along(self, index=at, axis=axis)
-        return ValuesAndIndices(shape.reshape(values, shape=before + behind), where)
+        where = choose(self, axis=axis, keepdims=keepdim)
+        return ValuesAndIndices(index.pick(self, index=where.array, axis=axis), where)
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         """(amin, amax) along the int `dim`, or of all elements; `keepdim` keeps it with size 1.

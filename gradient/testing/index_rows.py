@@ -90,6 +90,19 @@ ROWS = [
         ONE,
     ),
     Row(
+        "pick",
+        lambda x: index.pick(x, index=constant(x, COLUMNS[:, 0]), axis=1),
+        lambda x: x[range(3), COLUMNS[:, 0]],
+        ONE,
+    ),
+    Row(
+        "pick",
+        lambda x: index.pick(x, index=constant(x, np.array([[0, 2, 1, 1]])), axis=0),
+        lambda x: np.take_along_axis(x, np.array([[0, 2, 1, 1]]), 0),
+        ONE,
+        note="keeping the axis",
+    ),
+    Row(
         "put_along",
         lambda x, v: index.put_along(x, v, index=constant(x, COLUMNS), axis=1, add=True),
         lambda x, v: scattered(x, v, True),

@@ -1141,6 +1141,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows - 1, 3), 1),
         *(lambda a: (a(0, 9), a.integers(0, 9, 0, 3), 1), lambda a: (a(9), a.integers(0, 9, 0), 0)),
     ],
+    "pick": [
+        lambda a: (a(5, a.rows, 3), a.integers(0, 3, 5, a.rows), 2),
+        lambda a: (a(a.rows, 67), a.integers(0, 67, a.rows, 1), 1),
+        lambda a: (a(a.rows, 67), a.integers(0, a.rows, 67), 0),
+        *(lambda a: (a(9), a.integers(0, 9), 0), lambda a: (a(0, 9), a.integers(0, 9, 0), 1)),
+    ],
     "put_along": [
         lambda a: (a(2, 5, 150), a.integers(0, 5, 2, 20, 150), a(2, 20, 150), 1, True),
         lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), a(a.rows, 20, 4), 1, True),

@@ -115,6 +115,12 @@ class ShapeDefaults(RequiredMethods[Array]):
         before: tuple[Index, ...] = (slice(None),) * axis
         return self.getitem(order, (*before, slice(0, k)))
 
+    def pick(self, x: Array, index: Array, axis: int) -> Array:
+        """x at one int64 index along `axis` for each place of the others: `index` has the axis with
+        size 1, or lacks it, and so does the result. None is out of range: they are not checked."""
+        kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        return self.reshape(self.take_along(x, self.reshape(index, kept), axis), tuple(index.shape))
+
     @in_float32
     def prod_of_others(self, x: Array, axis: Axis = None) -> Array:
         """For each element, the product of those before it along the axes times that of those
