@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 from gradient.optim.numbers import shrinking
 from gradient.optim.options import Group
@@ -11,7 +11,8 @@ from gradient.tensor import Tensor
 
 def grad_of(p: Tensor) -> Tensor:
     """The gradient of a parameter that is stepped, and so has one."""
-    return cast("Tensor", p.grad)
+    grad: Any = p.grad
+    return grad
 
 
 def descent(p: Tensor, group: Group) -> Tensor:

@@ -80,9 +80,11 @@ class SGD(Optimizer):
         with_momentum = has_momentum(group)
         momentum, weight_decay = setting(group, "momentum"), setting(group, "weight_decay")
 
+        with_masters = bool(group.get("master_weights"))
+
         def kind(p: Tensor) -> tuple[bool, bool]:
             first = with_momentum and self.state[p].get("momentum_buffer") is None
-            return first, has_master(p, group)
+            return first, with_masters and has_master(p, group)
 
         for backend, (first, masters), batch in batches(params, kind):
             if first:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
-from gradient.autograd.inplace import mark_overwritten
+from gradient.autograd.inplace import mark_owners
+from gradient.autograd.modes import inference_used
 from gradient.backends import Backend
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
@@ -29,10 +30,11 @@ def batches(
 
 def arrays(tensors: list[Tensor]) -> list[Any]:
     """The arrays of the tensors, for the backend to change."""
-    for t in tensors:
-        if not t.array.shape:
-            t.array = t.backend.writable(t.array)
-    return [t.array for t in tensors]
+    found = [t.array for t in tensors]
+    for i, array in enumerate(found):
+        if not array.shape:
+            found[i] = tensors[i].array = tensors[i].backend.writable(array)
+    return found
 
 
 class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
@@ -45,8 +47,9 @@ class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
         self.tensors, self.caller = tensors, caller
 
     def __enter__(self) -> None:
-        for t in self.tensors:
-            refuse_write(t, self.caller)
+        if inference_used:
+            for t in self.tensors:
+                refuse_write(t, self.caller)
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, ValueError) and "read-only" in str(error):
@@ -54,6 +57,5 @@ class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
                 f"{self.caller}: the memory of a tensor cannot be written (an expanded tensor, or "
                 "a read-only array or file); clone() it first"
             ) from None
-        for t in self.tensors:
-            if is_noted(t):
-                mark_overwritten(t.backend, t.array, self.caller)
+        written = [t.backend.storage(t.array) for t in self.tensors if is_noted(t)]
+        mark_owners(written, self.caller)

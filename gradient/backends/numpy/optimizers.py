@@ -7,6 +7,7 @@ like), so that a plan starts it again with others.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         o = options
         buffers = momentum_buffers if o.momentum else None
         groups, rest = with_kernel(params, grads, *([] if buffers is None else [buffers]))
+        if buffers is None and not o.weight_decay and not o.maximize:
+            rest = [(p, g) for p, g in rest if not _descended(p, g, o.lr)]
         if rest:
             p, g, *b = map(list, zip(*rest, strict=True))
             super().sgd_step(p, g, b[0] if b else None, o)
@@ -133,6 +136,8 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             threads.parallel_for(*launch)
 
 
+size_of = operator.attrgetter("size")
+
 Group = tuple[np.ndarray, ...]
 """A parameter, its gradient and its state."""
 
@@ -140,9 +145,17 @@ Group = tuple[np.ndarray, ...]
 def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
     """The parameters whose step a kernel takes, and the others."""
     groups = list(zip(*lists, strict=True))
-    if not kernels.available() or sum(p.size for p in lists[0]) < kernels.MIN_SIZE:
+    if not kernels.available() or sum(map(size_of, lists[0])) < kernels.MIN_SIZE:
         return [], groups
     return [g for g in groups if _flat(*g)], [g for g in groups if not _flat(*g)]
+
+
+def _descended(p: np.ndarray, g: np.ndarray, lr: float) -> bool:
+    """p = p - lr g, in two calls of NumPy, if neither has to be cast; whether it was done."""
+    if p.dtype not in kernels.FLOATS or g.dtype != p.dtype:
+        return False
+    np.subtract(p, lr * g, p)
+    return True
 
 
 def _flat(*group: np.ndarray) -> bool:
