@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.explain import explain
 from gradient.autograd.foreign import by_operand, reflected
 from gradient.autograd.inference import refuse_saved
-from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.numbers import on_one_device
@@ -63,7 +63,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             parent = input.node
             if type(y) is list:
                 node = None
-                if parent is not None and differentiable and mode.grad:
+                if parent is not None and differentiable and (not switched or mode.grad):
                     node = made.record(
                         backend, (array,), (parent,), y, extras if has_extras else None, options
                     )
@@ -75,7 +75,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             if (
                 parent is not None
                 and differentiable
-                and mode.grad
+                and (not switched or mode.grad)
                 and not (casts and y.dtype.kind in "biu")
             ):
                 out.node = node = Node()
@@ -92,7 +92,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 node.dtype = y.dtype
                 frame = user_frame(2)
                 node.location = (frame.f_code, frame.f_lasti)
-                if mode.grad is not True:
+                if switched and mode.grad is not True:
                     watch(node)
             else:
                 out.node = None
@@ -120,7 +120,7 @@ def of_one(made: Op) -> Callable[..., Any]:
         out.backend = backend
         out._grad = out.view_info = out.views = None
         parent = input.node
-        if parent is not None and differentiable and mode.grad:
+        if parent is not None and differentiable and (not switched or mode.grad):
             out.node = node = Node()
             node.op = made
             node.parents = (parent,)
@@ -131,7 +131,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             node.dtype = y.dtype
             frame = getframe(1)
             node.location = (frame.f_code, frame.f_lasti)
-            if mode.grad is not True:
+            if switched and mode.grad is not True:
                 watch(node)
         else:
             out.node = None
@@ -204,7 +204,11 @@ def of_two(made: Op) -> Callable[..., Any]:
         out.array = z
         out.backend = backend
         out._grad = out.view_info = out.views = None
-        if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
+        if (
+            differentiable
+            and (node_a is not node_b or node_a is not None)
+            and (not switched or mode.grad)
+        ):
             out.node = node = Node()
             node.op = made
             node.parents = (node_a, node_b)
@@ -225,7 +229,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                     refuse_saved(node.saved, made.public_name, (input, b))
             else:
                 node.saved = ()
-            if mode.grad is not True:
+            if switched and mode.grad is not True:
                 watch(node)
         else:
             out.node = None
@@ -276,7 +280,7 @@ def of_n(made: Op) -> Callable[..., Any]:
         if has_extras:
             y, extras = y
         node = None
-        if differentiable and nodes.count(None) < len(nodes) and mode.grad:
+        if differentiable and nodes.count(None) < len(nodes) and (not switched or mode.grad):
             if len(nodes) < least:  # trailing optional inputs left out
                 nodes += [None] * (least - len(nodes))
                 arrays += [None] * (least - len(arrays))

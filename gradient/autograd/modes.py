@@ -31,9 +31,13 @@ WATCHED = 2
 remember the stack that made them, or hooks pack what they save."""
 
 
+switched: set[int] = set()
+"""The threads whose `mode.grad` is not True. While there are none, which is most of the time, no op
+asks for its thread's mode, which takes longer than to look whether this is empty."""
+
+
 class _Mode(threading.local):
-    grad: int = True
-    """0: nothing is recorded; 1: nodes are; WATCHED: nodes are, and are looked at."""
+    _grad: int = True
     anomaly: bool = False
     check_nan: bool = True
     saved_hooks: SavedHooks | None = None
@@ -51,6 +55,20 @@ class _Mode(threading.local):
 
     def __init__(self) -> None:
         self.outer_saved_hooks, self.outer_autocasts = [], []  # in each thread
+        switched.discard(threading.get_ident())  # of an earlier thread of this number
+
+    @property
+    def grad(self) -> int:
+        """0: nothing is recorded; 1: nodes are; WATCHED: nodes are, and are looked at."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: int) -> None:
+        self._grad = value
+        if value is True:
+            switched.discard(threading.get_ident())
+        else:
+            switched.add(threading.get_ident())
 
 
 mode = _Mode()
@@ -128,9 +146,6 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
         return self(function) if function is not None else self
-
-    def __init__(self, function: Any = None):
-        pass
 
 
 class enable_grad(no_grad):  # noqa: N801

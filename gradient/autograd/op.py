@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
-from gradient.autograd.modes import WATCHED, mode
+from gradient.autograd.modes import WATCHED, mode, switched
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars, documented
@@ -132,13 +132,14 @@ class Op:
             order = [*self.inputs, "out"] if self.sources else []
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
+        self.places = {name: i for i, name in enumerate(self.saved_names)}
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
         self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs are wanted
 
     def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Any], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
         if all(name in self.sources for name in names):
-            at = [self.saved_names.index(name) for name in names]
+            at = [self.places[name] for name in names]
             if not at:
                 return lambda g, node: rule(g)
             if len(at) == 1:
@@ -152,8 +153,8 @@ class Op:
     def _values(self, node: Node, names: tuple[str, ...]) -> list[Any]:
         saved, values = node.saved or (), []
         for name in names:
-            if name in self.sources:
-                values.append(saved[self.saved_names.index(name)])
+            if name in self.places:
+                values.append(saved[self.places[name]])
             elif name == "be":
                 values.append(node.backend)
             else:
@@ -164,7 +165,7 @@ class Op:
 
     def _wanted(self, nodes: Sequence[Node | None]) -> tuple[bool, ...]:
         """For each input, whether it needs a gradient; a variadic op's many are one."""
-        wanted = tuple([n is not None for n in nodes])
+        wanted = tuple(map(bool, nodes))
         if not self.variadic:
             return wanted
         n = len(self.inputs)
@@ -212,7 +213,7 @@ class Op:
             node.dtype = y.dtype
         frame = user_frame(3)  # who calls this is in this package
         node.location = (frame.f_code, frame.f_lasti)
-        if mode.grad == WATCHED:
+        if switched and mode.grad == WATCHED:
             watch(node)
         return node
 

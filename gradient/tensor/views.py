@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradient.autograd.inference import is_inference
-from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
@@ -55,7 +55,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
     out.backend = backend
     out._grad = out.views = None
     options = {made.options[0]: value}
-    parent, grad = base.node, mode.grad
+    parent, grad = base.node, not switched or mode.grad
     if parent is not None and grad:
         out.node = node = Node()
         node.op = made
@@ -106,7 +106,7 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ..
     all at once: either all of them share its memory, or none."""
     made: Op = call.op
     array, backend = base.array, base.backend
-    parent, grad = base.node, mode.grad
+    parent, grad = base.node, not switched or mode.grad
     try:
         shown = made.function(backend, array, indices=indices, axis=axis)
     except Exception as error:
@@ -138,7 +138,7 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
     """
     if inference_used:
         out.inference = is_inference(base)
-    if not mode.grad:
+    if switched and not mode.grad:
         info = base.view_info  # to the first one that was recorded: loops make long chains
         out.view_info = info if info is not None and info[1] is None else (base, None, options)
         return
