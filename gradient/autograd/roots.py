@@ -26,7 +26,10 @@ def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequ
         return (value,)
     if isinstance(value, GradientEdge):  # a tuple, too
         value = (value,)
-    given = tuple(value) if isinstance(value, Iterable) else (value,)
+    if type(value) is tuple:  # an isinstance of an abstract class takes ten times as long
+        given = value
+    else:
+        given = tuple(value) if isinstance(value, Iterable) else (value,)
     for each in given:
         if not isinstance(each, Variable) and not (absent and each is None):
             if isinstance(each, GradientEdge):

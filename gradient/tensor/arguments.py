@@ -56,10 +56,7 @@ class Size(tuple[int, ...]):
 
     def numel(self) -> int:
         """The number of elements."""
-        n = 1
-        for size in self:
-            n *= size
-        return n
+        return math.prod(self)
 
     def __repr__(self) -> str:
         return f"gradient.Size({list(self)})"
@@ -235,14 +232,15 @@ def warn_of_discarded(given: Any, wanted: Any) -> None:
 def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
     """The number `value`, if the dtype holds it without overflow; negative ints wrap in uint8, as
     in PyTorch. `infinite`: a number beyond a floating-point dtype becomes infinite."""
-    if isinstance(value, complex) and not dtype.is_complex:
+    kind = dtype.kind
+    if isinstance(value, complex) and kind != "complex":
         raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
-    if dtype.is_complex:
+    if kind == "complex":
         return value
-    floats = dtype.is_floating_point
+    floats = kind == "float"
     if dtype is float8_e4m3fn and not infinite and abs(value) == math.inf:
         raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
-    if dtype.kind == "bool" or (floats and (infinite or not math.isfinite(value))):
+    if kind == "bool" or (floats and (infinite or not math.isfinite(value))):
         return value
     low, high = limits(dtype)
     if low == 0 and isinstance(value, int):

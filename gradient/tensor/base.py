@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, overload
 
 from gradient.autograd.variable import Variable
@@ -86,7 +87,7 @@ class TensorBase(Variable):
 
     def numel(self) -> int:
         """The number of elements."""
-        return new_size(Size, self.array.shape).numel()
+        return math.prod(self.array.shape)
 
     nelement = numel
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gradient import absent
 from gradient.autograd import engine
 from gradient.autograd.forwarding import forwarded, parameters
-from gradient.autograd.inference import alias, is_inference, refuse_leaf
+from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.inplace import by_data
 from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
@@ -181,7 +181,10 @@ class Tensor(
         """The same memory, outside the graph."""
         if not self.array.shape:
             self.array = self.backend.writable(self.array)
-        return alias(self, self.array)
+        out = wrap(self.array, self.backend)
+        if inference_used:
+            out.inference = is_inference(self)
+        return out
 
     def detach_(self) -> Self:
         """Take this tensor out of the graph. Not a view: its base would take it in again."""

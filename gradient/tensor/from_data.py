@@ -137,19 +137,20 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
         raise ArgumentError(
             "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
         ) from None
-    if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
+    kind = host.dtype.kind
+    if kind == "u" and not own or kind == "O" and _culprit(data) == "int":
         raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
-    if host.dtype == object or host.dtype.kind in "USOMm":
+    if kind in "USOMm":
         raise NoDType(f"tensor: could not infer dtype of {_culprit(data)}")
     if wanted is not None:
-        if host.dtype.kind == "c" and wanted.kind not in "cb":
+        if kind == "c" and wanted.kind not in "cb":
             got = host.ravel()[0].item() if host.size else "complex numbers"
             raise ArgumentError(sentence("tensor", f"numbers that {wanted} can hold", got))
         return held(host, wanted).astype(wanted)
-    python_float = host.dtype == np.float64 and float64 not in own
+    python_float = host.dtype is float64.numpy and float64 not in own
     if python_float or (host.size == 0 and nested and not own):
         return host.astype(get_default_dtype().numpy)
-    if host.dtype == np.complex128 and not own & {complex128, float64}:
+    if host.dtype is complex128.numpy and not own & {complex128, float64}:
         return host.astype(default_complex_dtype().numpy)
     dtype_of(host.dtype)
     return host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -185,8 +185,8 @@ def where(
         input = number_of("where", "input", input, takes_complex=True)
     if not isinstance(other, Variable):
         other = number_of("where", "other", other, takes_complex=True)
-    if isinstance(condition, Variable) and condition.array.dtype.name == "uint8":
-        condition = condition.bool()  # PyTorch still takes it
+    if isinstance(condition, Variable) and condition.array.dtype.char == "B":
+        condition = condition.bool()  # uint8, which PyTorch still takes
     array = condition_of("where", condition)
     if not isinstance(input, Variable) and not isinstance(other, Variable):
         from gradient.tensor.from_data import tensor
@@ -198,7 +198,7 @@ def where(
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
             fitting("where", name, value, like.dtype)
-    return elementwise.where(cast("Tensor", input), cast("Tensor", other), condition=array)
+    return elementwise.where(input, other, condition=array)
 
 
 Tensors = Sequence["Tensor"] | Iterator["Tensor"]
