@@ -224,6 +224,31 @@ def test_numbers_that_are_not_split(layer: Layer, name: str, number: float, by_t
         assert (abs(y - right)[small] <= 3e-5 * np.maximum(abs(right), 30)[small]).all()
 
 
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("layer", [LAYERS[1], LAYERS[2], LAYERS[4], LAYERS[9]], ids=str)
+@pytest.mark.parametrize("kernels", ["tiles", "vectors"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_that_lie_in_padding(
+    layer: Layer, number: float, kernels: str, request: pytest.FixtureRequest
+) -> None:
+    """A number times the zeros about may be NaN, or be left out, as PyTorch does; where there are
+    none, results are as float32 has them."""
+    arrays = Arrays(layer)
+    arrays.weight[0, 0].flat[0] = np.inf
+    inside = [np.isinf(each) for each in arrays.results(BARE, np.float64)[:2]]
+    arrays.weight[0, 0].flat[0] = number
+    exact = arrays.results(BARE, np.float64)[:2]
+    if kernels == "tiles":
+        request.getfixturevalue("by_tiles")
+        found = arrays.results()[:2]
+    else:
+        found = request.getfixturevalue("directly")(arrays)[:2]
+    for y, right, reached in zip(found, exact, inside, strict=True):
+        assert reached.any()
+        np.testing.assert_array_equal(y[reached], right[reached].astype(np.float32))
+        assert np.isfinite(y[:, 1:]).all()  # of other outputs, or by other inputs
+
+
 @pytest.mark.parametrize("factor", [1e-36, 1e-20, 1e20, 1e30])
 @pytest.mark.parametrize("layer", [LAYERS[1], LAYERS[4]], ids=str)
 def test_all_numbers_small_or_large(layer: Layer, factor: float, by_tiles: None) -> None:

@@ -21,7 +21,11 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
     def convolution(
         self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
     ) -> Array:
-        """Cross-correlation of x (N, C, *S) with weight (O, C / groups, *K), plus bias (O,)."""
+        """Cross-correlation of x (N, C, *S) with weight (O, C / groups, *K), plus bias (O,).
+
+        Padding is zeros: an infinite or NaN number of the weight may give NaN where it lies in it,
+        here and in the gradient for the input.
+        """
         groups, out_channels = options.groups, weight.shape[0]
         windows = options.windows(x.shape[2:], weight.shape[2:])
         columns = self._columns(x, weight.shape[2:], windows, options)
