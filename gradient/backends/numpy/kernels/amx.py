@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
@@ -76,6 +77,15 @@ def configure(configuration):
     """Give the tiles the sizes that are written in CONFIGURATION bytes, uint8; fill them with
     zeros."""
     _configure(configuration)
+
+
+@ordered_subroutine
+def configure_whole():
+    """Give all eight tiles their largest size: ROWS rows of 4 * ROWS bytes."""
+    configuration = np.zeros(CONFIGURATION, np.uint8)
+    for tile in range(8):
+        describe(configuration, tile, ROWS, 4 * ROWS)
+    configure(configuration)
 
 
 # In a builder -------------------------------------------------------------------------------------

@@ -24,21 +24,13 @@ from numba import types
 
 from gradient.backends.numpy.kernels.amx import (
     add_bfloat16_products,
-    configure,
-    describe,
+    configure_whole,
     load_sums,
     release,
     store_sums,
     zero_sums,
 )
-from gradient.backends.numpy.kernels.bfloat16_tiles import (
-    CONFIGURATION,
-    PAIR,
-    ROWS,
-    STEP,
-    SUMS,
-    TILE,
-)
+from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, SUMS, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.half_linear import copy_step
@@ -162,10 +154,7 @@ def product(
     a and b are as `arrange` gives them; of each is said which of its matrices a result is of.
     Blocks are of whole panels. `out` is bytes, bias of float32, and may be of size 0.
     """
-    configuration = np.zeros(CONFIGURATION, np.uint8)
-    for tile in range(8):
-        describe(configuration, tile, ROWS, 2 * STEP)
-    configure(configuration)
+    configure_whole()
     down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
     steps = (k + STEP - 1) // STEP
     parts = (steps * STEP + DEPTH - 1) // DEPTH

@@ -24,22 +24,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.amx import (
-    bfloat16_46,
-    bfloat16_47,
-    bfloat16_56,
-    bfloat16_57,
-    configure,
-    describe,
-    load_4,
-    load_5,
-    load_6,
-    load_7,
-    release,
-    store_sums,
-    zero_sums,
-)
-from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, ROWS, STEP, TILE
+from gradient.backends.numpy.kernels.amx import configure_whole, release, store_sums, zero_sums
+from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.inexact_elements import multiply_vectors
@@ -47,8 +33,8 @@ from gradient.backends.numpy.kernels.split_products import (
     NEXT,
     PART,
     SPLIT,
+    add_products,
     ask_for_lines,
-    multiply_columns,
     split_pairs,
     split_row,
 )
@@ -165,41 +151,11 @@ def multiply(
     """
     zero_sums()
     for s in range(step, last):
-        a_one, a_two = first + places[s], second + places[s]
-        b_high = b_at + s * SPLIT
-        b_middle, b_low = b_high + PART, b_high + 2 * PART
         here = a.ctypes.data + ahead + 2 * places[s]
         for i in range(lines):
             ask_for_lines(here + i * asked, line)
-        # low x high
-        load_4(a, a_one + 2 * apart, row)
-        load_6(b, b_high, STEP)
-        bfloat16_46()
-        load_7(b, b_high + TILE, STEP)
-        bfloat16_47()
-        load_5(a, a_two + 2 * apart, row)
-        bfloat16_56()
-        bfloat16_57()
-        # middle x high
-        load_4(a, a_one + apart, row)
-        bfloat16_46()
-        bfloat16_47()
-        load_5(a, a_two + apart, row)
-        bfloat16_56()
-        bfloat16_57()
-        # middle x middle
-        multiply_columns(b, b_middle)
-        # high x middle
-        load_4(a, a_one, row)
-        bfloat16_46()
-        bfloat16_47()
-        load_5(a, a_two, row)
-        bfloat16_56()
-        bfloat16_57()
-        # high x low
-        multiply_columns(b, b_low)
-        # high x high
-        multiply_columns(b, b_high)
+        one, two = first + places[s], second + places[s]
+        add_products(a, one, two, row, apart, b, b_at + s * SPLIT)
     store_sums(corner, 0, ROWS, ROWS * PAIR, PAIR)
 
 
@@ -298,10 +254,7 @@ def convolve(
     none; out_strides: of an image, a channel, and from one window to the next in depth, height and
     width.
     """
-    configuration = np.zeros(CONFIGURATION, np.uint8)
-    for tile in range(8):
-        describe(configuration, tile, ROWS, 2 * STEP)
-    configure(configuration)
+    configure_whole()
     a_halves, b_halves = a.view(np.uint16), b.view(np.uint16)
     lines = (images + together - 1) // together * pieces
     bands, all_panels = (lines + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.amx import configure, describe, release
-from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, ROWS, STEP, TILE
+from gradient.backends.numpy.kernels.amx import configure_whole, release
+from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.inexact_elements import multiply_vectors
@@ -35,9 +35,10 @@ from gradient.backends.numpy.kernels.split_products import (
     SPLIT,
     split_pairs,
     split_row,
+    write_rows,
 )
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import add_product, load, store
+from gradient.backends.numpy.kernels.vectors import load, store
 
 DEPTH = 32
 """The most steps in a part of a sum."""
@@ -160,18 +161,6 @@ def gather(
                 rows[j * count + at], columns[at * PAIR + j] = number, other
 
 
-@ordered_subroutine
-def add_rows(corner, at, sums, to, apart, first):
-    """sums (16, 32), rows `apart`, += a tile of the corner; or `first`, = the tile."""
-    one, half = np.float32(1), PAIR // 2
-    for i in range(ROWS):
-        for j in range(0, PAIR, half):
-            numbers, place = load(corner, at + i * PAIR + j), to + i * apart + j
-            if not first:
-                numbers = add_product(load(sums, place), one, numbers)
-            store(sums, place, numbers)
-
-
 @ordered_kernel
 def weight_grad(
     start, stop, shares, per_block, x, images, channels, pixels, a, together, room, row, inside,
@@ -185,10 +174,7 @@ def weight_grad(
     the first window of each row; width, chunks: windows and steps of a row; steps: in `a`, as far
     as that; g, b_inexact, outputs: as `split_gradient`.
     """
-    configuration = np.zeros(CONFIGURATION, np.uint8)
-    for tile in range(8):
-        describe(configuration, tile, ROWS, 2 * STEP)
-    configure(configuration)
+    configure_whole()
     a_halves, b_halves = a.view(np.uint16), b.view(np.uint16)
     across, down = (outputs + PAIR - 1) // PAIR, (channels + PAIR - 1) // PAIR
     blocks, per_image = (across + per_block - 1) // per_block, begins.size * chunks
@@ -246,8 +232,9 @@ def weight_grad(
                     at = (p - panel) * panel_size
                     one_at = at + (half_one * ROWS * taps.size + tap_one) * PAIR
                     two_at = at + (half_two * ROWS * taps.size + tap_two) * PAIR
-                    add_rows(corner, 0, sums, one_at, taps.size * PAIR, part == first_part)
-                    add_rows(corner, TILE, sums, two_at, taps.size * PAIR, part == first_part)
+                    apart, add = taps.size * PAIR, part > first_part
+                    write_rows(corner, 0, ROWS, sums, one_at, apart, add)
+                    write_rows(corner, TILE, ROWS, sums, two_at, apart, add)
         valid = min(PAIR, channels - c) * taps.size
         for p in range(panel, last_panel):
             to = ((share * outputs + p * PAIR) * channels + c) * taps.size

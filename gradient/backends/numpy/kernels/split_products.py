@@ -33,27 +33,21 @@ from numba import types
 
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.amx import (
+    add_bfloat16_products,
     bfloat16_46,
     bfloat16_47,
     bfloat16_56,
     bfloat16_57,
-    configure,
-    describe,
+    configure_whole,
     load_4,
     load_5,
     load_6,
     load_7,
     release,
-    store_0,
-    store_1,
-    store_2,
-    store_3,
-    zero_0,
-    zero_1,
-    zero_2,
-    zero_3,
+    store_sums,
+    zero_sums,
 )
-from gradient.backends.numpy.kernels.bfloat16_tiles import CONFIGURATION, PAIR, ROWS, STEP, TILE
+from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
@@ -232,12 +226,12 @@ def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, ine
 
 
 @ordered_subroutine
-def multiply_rows(a, at):
+def multiply_rows(a, one, two, row):
     """Add the products of two tiles of rows with the columns that are in registers."""
-    load_4(a, at, STEP)
+    load_4(a, one, row)
     bfloat16_46()
     bfloat16_47()
-    load_5(a, at + TILE, STEP)
+    load_5(a, two, row)
     bfloat16_56()
     bfloat16_57()
 
@@ -254,6 +248,31 @@ def multiply_columns(b, at):
 
 
 @ordered_subroutine
+def add_products(a, one, two, row, apart, b, b_high):
+    """Add the six products of parts of two tiles of `a`, which begin at `one` and `two` and have
+    their parts `apart`, with a step of a panel of `b`.
+
+    The smallest are added first, but the order is also one in which six times four products need
+    14 tiles to be read.
+    """
+    b_middle, b_low = b_high + PART, b_high + 2 * PART
+    # low x high
+    add_bfloat16_products(
+        a, one + 2 * apart, two + 2 * apart, row, b, b_high, STEP, b_high + TILE, STEP
+    )
+    # middle x high
+    multiply_rows(a, one + apart, two + apart, row)
+    # middle x middle
+    multiply_columns(b, b_middle)
+    # high x middle
+    multiply_rows(a, one, two, row)
+    # high x low
+    multiply_columns(b, b_low)
+    # high x high
+    multiply_columns(b, b_high)
+
+
+@ordered_subroutine
 def multiply(
     a, a_at, b, b_at, steps, c, at, row, next_a, a_apart, a_step, next_c, c_apart
 ):  # fmt: skip
@@ -262,62 +281,39 @@ def multiply(
     next_a    where to ask for what is read next of `a`: in each step FEW rows, `a_apart` bytes from
               each other; steps are `a_step` bytes apart
     next_c    the same of what is written next, 32 rows `c_apart` bytes from each other
-
-    Of the parts' products the smallest are added first, but the order is also one in which six
-    times four products need 14 tiles to be read.
     """
-    below = at + ROWS * row
-    zero_0()
-    zero_1()
-    zero_2()
-    zero_3()
+    zero_sums()
     for step in range(steps):
-        a_high, b_high = a_at + step * SPLIT, b_at + step * SPLIT
-        a_middle, b_middle = a_high + PART, b_high + PART
-        a_low, b_low = a_middle + PART, b_middle + PART
+        one = a_at + step * SPLIT
         ask_for_lines(next_a + step * a_step, a_apart)
         if step < PAIR // FEW:
             ask_for_lines(next_c + step * FEW * c_apart, c_apart)
-        # low x high
-        load_4(a, a_low, STEP)
-        load_6(b, b_high, STEP)
-        bfloat16_46()
-        load_7(b, b_high + TILE, STEP)
-        bfloat16_47()
-        load_5(a, a_low + TILE, STEP)
-        bfloat16_56()
-        bfloat16_57()
-        # middle x high
-        multiply_rows(a, a_middle)
-        # middle x middle
-        multiply_columns(b, b_middle)
-        # high x middle
-        multiply_rows(a, a_high)
-        # high x low
-        multiply_columns(b, b_low)
-        # high x high
-        multiply_columns(b, b_high)
-    store_0(c, at, row)
-    store_1(c, at + ROWS, row)
-    store_2(c, below, row)
-    store_3(c, below + ROWS, row)
+        add_products(a, one, one + TILE, STEP, PART, b, b_at + step * SPLIT)
+    store_sums(c, at, ROWS, ROWS * row, row)
+
+
+@ordered_subroutine
+def write_rows(corner, at, rows, c, to, c_row, add):
+    """c (rows, 32) = rows of the corner, from `at` on, or the sum of both if `add`."""
+    one, half = np.float32(1), PAIR // 2
+    for r in range(rows):
+        for j in range(0, PAIR, half):
+            numbers, place = load(corner, at + r * PAIR + j), to + r * c_row + j
+            if add:
+                numbers = add_product(load(c, place), one, numbers)
+            store(c, place, numbers)
 
 
 @ordered_subroutine
 def write(corner, rows, columns, c, to, c_row, add):
     """c (rows, columns) = corner (32, 32), or the sum of both if `add`."""
-    one, width = np.float32(1), PAIR // 2
+    if columns == PAIR:
+        write_rows(corner, 0, rows, c, to, c_row, add)
+        return
     for r in range(rows):
-        place = to + r * c_row
-        if columns == PAIR:
-            for j in range(0, PAIR, width):
-                numbers = load(corner, r * PAIR + j)
-                if add:
-                    numbers = add_product(load(c, place + j), one, numbers)
-                store(c, place + j, numbers)
-            continue
         for j in range(columns):
-            c[place + j] = corner[r * PAIR + j] + (c[place + j] if add else np.float32(0))
+            place = to + r * c_row + j
+            c[place] = corner[r * PAIR + j] + (c[place] if add else np.float32(0))
 
 
 def part_of(k: int) -> int:
@@ -338,10 +334,7 @@ def product(
 ):  # fmt: skip
     """Blocks start to stop of c (batch, M, N) = a (batch, M, K) @ b (batch, K, N) (+ bias): as
     `gemm.product`, `depth` of k (`part_of`) at a time."""
-    configuration = np.zeros(CONFIGURATION, np.uint8)
-    for tile in range(8):
-        describe(configuration, tile, ROWS, 2 * STEP)
-    configure(configuration)
+    configure_whole()
     panel_size = depth // STEP * SPLIT
     wide = (min(block_columns, n) + PAIR - 1) // PAIR
     group = TOGETHER if a_row == 1 else 1  # panels of a
