@@ -122,7 +122,7 @@ def in_the_library(learned: list[Pair]) -> Tokenizer:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--text", type=Path, default=Path(argparse.__file__), help="learn from it")
     parser.add_argument("--merges", type=int, default=200)
     options = parser.parse_args(argv)

@@ -93,7 +93,7 @@ def policy_loss(
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--episodes", type=int, default=16, help="played before each step")
     parser.add_argument("--lr", type=float, default=1e-2)

@@ -127,7 +127,7 @@ def accuracy(model: ConvNet, loader: "DataLoader[list[gradient.Tensor]]") -> flo
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with MNIST's idx files")
     parser.add_argument(
         "--steps", type=int, help="default: 300, or three epochs where that is more"

@@ -69,7 +69,7 @@ def check() -> tuple[bool, bool]:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--quantile", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)

@@ -70,7 +70,7 @@ def accuracy(model: MLP, loader: "DataLoader[list[gradient.Tensor]]") -> float:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--arms", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)

@@ -211,7 +211,7 @@ def judge(lm: Any, show: bool = False, **options: Any) -> dict[str, tuple[int, i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("model", nargs="?", default="tinyworld", help="a name, folder or file")
     parser.add_argument("--show", action="store_true", help="print what was wrong")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn texts")

@@ -93,7 +93,7 @@ def plain(line: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folder", type=Path, help="receives the files")
     parser.add_argument("--texts", type=int, default=70_000)
     parser.add_argument("--chats", type=int, default=60_000)

@@ -72,7 +72,7 @@ class Function:
         """Save what backward needs (only with a `forward` that takes no ctx)."""
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
+    def backward(ctx: FunctionCtx, *grads: Any, **kwargs: Any) -> Any:
         """The gradient of each of `forward`'s inputs, None where there is none, of those of its
         results."""
         raise NotImplementedError("Function: define the static method backward")
@@ -233,7 +233,7 @@ class _Once(Function):
         return value
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
+    def backward(ctx: FunctionCtx, *grads: Any, **kwargs: Any) -> Any:
         raise AutogradError(
             "backward: trying to differentiate twice a Function whose backward is marked "
             "once_differentiable"
