@@ -22,7 +22,7 @@ class Epoch:
     since: going back there means drawing that many requests again (indices only, no samples).
     """
 
-    def __init__(self, loader: DataLoader, loaded: dict[str, Any] | None) -> None:
+    def __init__(self, loader: DataLoader[Any], loaded: dict[str, Any] | None) -> None:
         # The loader is not kept: it keeps the epoch, and a cycle would keep the workers alive.
         self.finished = False
         self.batches = 0
@@ -85,14 +85,14 @@ class Epoch:
         self._source.close()
 
 
-def _requests(loader: DataLoader) -> Iterator[tuple[int, Any]]:
+def _requests(loader: DataLoader[Any]) -> Iterator[tuple[int, Any]]:
     """(number, indices) of each batch of an epoch."""
     if loader.is_iterable:
         return iter(())
     return enumerate(iter(loader.batch_sampler if loader.is_batched else loader.sampler))
 
 
-def _generators(loader: DataLoader) -> dict[str, Generator]:
+def _generators(loader: DataLoader[Any]) -> dict[str, Generator]:
     """All that an epoch's order may be drawn from, by name, each once."""
     inner = getattr(loader.batch_sampler, "sampler", None)
     candidates = {
@@ -114,7 +114,7 @@ class Local:
 
     def __init__(
         self,
-        loader: DataLoader,
+        loader: DataLoader[Any],
         requests: Iterator[tuple[int, Any]],
         seed: int,
         state: dict[str, Any] | None,
@@ -147,7 +147,7 @@ class Parallel:
 
     def __init__(
         self,
-        loader: DataLoader,
+        loader: DataLoader[Any],
         requests: Iterator[tuple[int, Any]],
         seed: int,
         state: dict[str, Any] | None,
@@ -214,7 +214,7 @@ class Parallel:
             self._pool.send(worker, ("index", *request))
 
 
-def _stream_of(loader: DataLoader, state: dict[str, Any] | None, worker: int) -> dict[str, Any]:
+def _stream_of(loader: DataLoader[Any], state: dict[str, Any] | None, worker: int) -> dict[str, Any]:
     """Where an iterable dataset's worker stood."""
     if state is None or not loader.is_iterable:
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradient import functional as F
 from gradient.dtypes import DType
@@ -55,7 +55,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         self.head_size = self.shortlist_size + self.n_clusters
         self.head_bias = head_bias
         self.head = Linear(in_features, self.head_size, bias=head_bias, device=device, dtype=dtype)
-        self.tail: ModuleList = ModuleList()
+        self.tail: ModuleList[Any] = ModuleList()
         for i in range(self.n_clusters):
             features = int(in_features // div_value ** (i + 1))
             classes = self.cutoffs[i + 1] - self.cutoffs[i]

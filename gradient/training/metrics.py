@@ -83,7 +83,7 @@ class TensorBoardEvents(Reporter):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = Event, Summary
-        self.writer = EventFileWriter(str(folder))
+        self.writer: Any = EventFileWriter(str(folder))
         if step:
             begun = SessionLog(status=SessionLog.START)
             self.writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=begun))

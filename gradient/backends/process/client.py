@@ -92,8 +92,8 @@ class Client:
                 f"the plugin speaks version {version!r} of the protocol, and this is {VERSION}"
             )
         self.about: dict[str, Any] = about
-        self.ops = frozenset(about["ops"])
-        self.dtypes = frozenset(about["dtypes"])
+        self.ops: frozenset[str] = frozenset(about["ops"])
+        self.dtypes: frozenset[str] = frozenset(about["dtypes"])
 
     @property
     def sent(self) -> int:

@@ -48,7 +48,7 @@ def cached() -> Iterator[None]:
             _Cache.values = {}
 
 
-class ParametrizationList(ModuleList):
+class ParametrizationList(ModuleList[Module]):
     """The functions of one tensor, the first applied first to `original`, or to `original0`,
     `original1` ... where the first function's `right_inverse` gives several tensors."""
 
