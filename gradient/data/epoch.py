@@ -214,7 +214,9 @@ class Parallel:
             self._pool.send(worker, ("index", *request))
 
 
-def _stream_of(loader: DataLoader[Any], state: dict[str, Any] | None, worker: int) -> dict[str, Any]:
+def _stream_of(
+    loader: DataLoader[Any], state: dict[str, Any] | None, worker: int
+) -> dict[str, Any]:
     """Where an iterable dataset's worker stood."""
     if state is None or not loader.is_iterable:
         return {}

@@ -40,7 +40,7 @@ class AlongKernels(ArrayAPIBackend):
         out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
         sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
         threads.parallel_for(
-            *(kernels.load("along").take, index.size, CHUNK, x.reshape(-1), x.shape[axis]),
+            *(kernels.load("along").gather, index.size, CHUNK, x.reshape(-1), x.shape[axis]),
             *(index.reshape(-1), *sizes, wrong, out.reshape(-1)),
         )
         if wrong[0]:
@@ -85,7 +85,7 @@ class AlongKernels(ArrayAPIBackend):
         else:
             work = outer * -(-inner // family.COLUMNS), max(1, CHUNK // (m * family.COLUMNS))
         threads.parallel_for(
-            *(family.add, *work, x.reshape(-1), x.shape[axis]),
+            *(family.scatter_add, *work, x.reshape(-1), x.shape[axis]),
             *(index.reshape(-1), m, inner, kernels.contiguous(value).reshape(-1)),
         )
         return x
@@ -95,7 +95,7 @@ def are_within(index: np.ndarray, size: int) -> bool:
     """Whether a large array of int64 indices, contiguous, has none but those from 0 to size - 1."""
     wrong = np.zeros(1, np.int64)
     threads.parallel_for(
-        kernels.load("along").look, index.size, CHUNK, index.reshape(-1), size, wrong
+        kernels.load("along").check_indices, index.size, CHUNK, index.reshape(-1), size, wrong
     )
     return not wrong[0]
 

@@ -62,8 +62,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         options: ConvolutionOptions,
     ) -> np.ndarray:
         if _pointwise(weight.shape, options):
-            x = workspace.contiguous(_met(x, options))
-            y = self.convolution(_in_a_row(x), _in_a_row(weight), bias, _one_by_one(options))
+            x = workspace.contiguous(_strided(x, options))
+            y = self.convolution(
+                _flattened(x), _flattened(weight), bias, _pointwise_options(options)
+            )
             return y.reshape(*y.shape[:2], *x.shape[2:])
         if _of_channels(weight.shape, options) and _takes_product(weight[:, :, 0], x):
             out = workspace.result((x.shape[0], weight.shape[0], x.shape[2]), x.dtype)
@@ -90,12 +92,12 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         windows = windows_of(x.shape, weight.shape[2:], count, options)
         place = out_strides(weight.shape[0], count, (1,) * len(count), (0,) * len(count))
         if _direct(o, windows.channels * len(windows.taps)):
-            x = windows.surrounded(x, exact=_in_tiles(windows))
+            x = windows.pad(x, exact=_in_tiles(windows))
             panels = _Panels.of_outputs(weight, options.groups)
             _convolve_direct(x, windows, panels, bias, out, place)
         else:
             rows = weight.reshape(options.groups, o, -1)
-            _convolve(windows.surrounded(x), windows, rows, bias, out, math.prod(count), place)
+            _convolve(windows.pad(x), windows, rows, bias, out, math.prod(count), place)
         return out
 
     @in_float32
@@ -105,24 +107,24 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if _pointwise(weight.shape, options):
             row = *shape[:2], math.prod(g.shape[2:])
             gx = self.convolution_input_grad(
-                _in_a_row(g), _in_a_row(weight), row, _one_by_one(options)
+                _flattened(g), _flattened(weight), row, _pointwise_options(options)
             ).reshape(*shape[:2], *g.shape[2:])
             if math.prod(options.stride) == 1:
                 return gx
             out = workspace.result(shape, gx.dtype)
             out.fill(0)
-            _met(out, options)[...] = gx
+            _strided(out, options)[...] = gx
             return out
         if _of_channels(weight.shape, options) and _takes_product(weight[:, :, 0].T, g):
             out = workspace.result(shape, g.dtype)
             threads.parallel_for(*gemm.launch(weight[:, :, 0].T, g, None, out))
             return out
         shape = tuple(shape)
-        if _side_by_side(weight.shape, options):
-            matrix, windows_of_g = weight.reshape(weight.shape[0], -1).T, _in_a_row(g)
+        if _do_not_overlap(weight.shape, options):
+            matrix, windows_of_g = weight.reshape(weight.shape[0], -1).T, _flattened(g)
             if _takes_product(matrix, windows_of_g):
                 sizes = g.shape[2:], weight.shape[2:]
-                return _windows_put_together(matrix, windows_of_g, *sizes, shape)
+                return _col2im(matrix, windows_of_g, *sizes, shape)
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
         if split_convolution.takes_input_grad(g.shape, weight.shape, shape, options):
@@ -151,12 +153,12 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             return out
         groups, o, c = options.groups, weight.shape[0] // options.groups, weight.shape[1]
         if _direct(c, o * math.prod(weight.shape[2:])):
-            g = phases.windows.surrounded(g, exact=all(_in_tiles(w) for w, _ in phases.each))
+            g = phases.windows.pad(g, exact=all(_in_tiles(w) for w, _ in phases.each))
             panels = _Panels.of_inputs(weight, groups)
             for windows, place in phases.each:
                 _convolve_direct(g, windows, panels, None, out, place)
             return out
-        g = phases.windows.surrounded(g)
+        g = phases.windows.pad(g)
         transposed = np.swapaxes(weight.reshape(groups, o, c, -1), 1, 2)
         for windows, place in phases.each:
             rows = transposed[..., windows.numbers].reshape(groups, c, -1)
@@ -170,10 +172,10 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if _pointwise(shape, options):
             row = *shape[:2], 1
             return self.convolution_weight_grad(
-                _in_a_row(g),
-                _in_a_row(workspace.contiguous(_met(x, options))),
+                _flattened(g),
+                _flattened(workspace.contiguous(_strided(x, options))),
                 row,
-                _one_by_one(options),
+                _pointwise_options(options),
             ).reshape(shape)
         if (
             _of_channels(shape, options)
@@ -200,7 +202,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if _depthwise(windows, groups, o):
             out = workspace.result(shape, x.dtype)
             threads.parallel_for(
-                kernels.load("depthwise").weight_grad, shape[0], 1, windows.surrounded(x),
+                kernels.load("depthwise").weight_grad, shape[0], 1, windows.pad(x),
                 *windows.places(), windows.images, workspace.contiguous(g).reshape(-1), groups, o,
                 out.reshape(-1),
             )  # fmt: skip
@@ -222,7 +224,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         parts = min(chunks, -(-ITEMS // items))
         out = workspace.empty((parts, *shape), x.dtype)
         threads.parallel_for(
-            family.weight_grad, items * parts, 1, windows.surrounded(x, exact=True),
+            family.weight_grad, items * parts, 1, windows.pad(x, exact=True),
             windows.channels * windows.channel, windows.columns, lines, width, g_panels, pair,
             groups, o, parts, ranges, out.reshape(-1),
         )  # fmt: skip
@@ -278,7 +280,7 @@ def _convolve_direct(
     out: np.ndarray,
     place: np.ndarray,
 ) -> None:
-    """out at `place` (`out_strides`) = the convolution of x, which is surrounded."""
+    """out at `place` (`out_strides`) = the convolution of x, which is padded."""
     family = kernels.load("convolution_direct")
     pair, lines, width = family.PAIR, windows.lines, int(windows.count[2])
     together = max(1, family.TOGETHER // width)
@@ -294,7 +296,7 @@ def _convolve_direct(
     )  # fmt: skip
 
 
-def _windows_put_together(
+def _col2im(
     matrix: np.ndarray, g: np.ndarray, windows: Shape, kernel: Shape, shape: Shape
 ) -> np.ndarray:
     """An input (N, C, *) of windows side by side, whose numbers are matrix (C * kernel, O) @ g."""
@@ -303,7 +305,7 @@ def _windows_put_together(
     out = workspace.result(shape, g.dtype, on_lines=True)
     plane = math.prod(shape[2:])
     threads.parallel_for(
-        kernels.load("convolution").put_together, shape[0] * shape[1], max(1, PLANES // plane),
+        kernels.load("convolution").col2im, shape[0] * shape[1], max(1, PLANES // plane),
         parts.reshape(-1), three(windows, 1), three(kernel, 1), three(shape[2:], 1),
         out.reshape(-1),
     )  # fmt: skip
@@ -321,7 +323,7 @@ def _convolve_by_winograd(
     """out = the convolution of x with these taps of a weight (`winograd.takes`)."""
     windows = windows_of(x.shape, (3, 3), winograd.whole_tiles(out.shape[2:]), options)
     winograd.convolve(
-        windows.surrounded(x), windows.padded, weight.array, weight.strides, taps, bias, out,
+        windows.pad(x), windows.padded, weight.array, weight.strides, taps, bias, out,
         windows.channels,
     )  # fmt: skip
 
@@ -336,7 +338,7 @@ def _convolve(
     place: np.ndarray,
 ) -> None:
     """out at `place` (`out_strides`), of `plane` numbers a channel, = rows (groups, O / groups, K)
-    @ columns of x, which is surrounded."""
+    @ columns of x, which is padded."""
     family = kernels.load("convolution")
     groups, outputs = rows.shape[:2]
     added = np.empty(0, out.dtype) if bias is None else workspace.contiguous(bias)
@@ -405,7 +407,7 @@ def _of_channels(weight: Shape, options: ConvolutionOptions) -> bool:
     )
 
 
-def _side_by_side(weight: Shape, options: ConvolutionOptions) -> bool:
+def _do_not_overlap(weight: Shape, options: ConvolutionOptions) -> bool:
     """Whether windows meet every place once, but for what is left over behind them."""
     return (
         options.groups == 1
@@ -423,17 +425,17 @@ def _takes_product(a: np.ndarray, b: np.ndarray) -> bool:
     return columns >= FILLED * (-(-columns // pair) * pair)
 
 
-def _met(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
+def _strided(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
     """A view of the places of x that a window of one number meets."""
     places: tuple[Any, ...] = tuple(slice(None, None, step) for step in options.stride)
     return x[..., *places]
 
 
-def _in_a_row(x: np.ndarray) -> np.ndarray:
+def _flattened(x: np.ndarray) -> np.ndarray:
     return x.reshape(*x.shape[:2], -1 if x.size else math.prod(x.shape[2:]))
 
 
-def _one_by_one(options: ConvolutionOptions) -> ConvolutionOptions:
+def _pointwise_options(options: ConvolutionOptions) -> ConvolutionOptions:
     return ConvolutionOptions((1,), ((0, 0),), (1,), options.groups)
 
 

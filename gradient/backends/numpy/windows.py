@@ -49,7 +49,7 @@ class Windows:
         self.numbers = np.arange(len(self.taps))
         self.bare = self.step == 1 and not before.any() and bool((padded == sizes).all())
 
-    def surrounded(self, x: np.ndarray, exact: bool = False) -> np.ndarray:
+    def pad(self, x: np.ndarray, exact: bool = False) -> np.ndarray:
         """x, flat, between its zeros, and numbers after it that may be read.
 
         exact: nothing after it will be read, so that x is as good as a copy where it has no zeros
@@ -62,7 +62,7 @@ class Windows:
         out = workspace.empty((self.planes * self.channel + family.SLACK,), x.dtype)
         out[self.planes * self.channel :] = 0
         threads.parallel_for(
-            family.surround, self.planes, max(1, PLANES // self.channel), x, self.sizes,
+            family.pad, self.planes, max(1, PLANES // self.channel), x, self.sizes,
             self.before, self.padded, self.step, out,
         )  # fmt: skip
         return out

@@ -315,10 +315,10 @@ def _embedding(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list
     if index.dtype != np.int64 or table.dtype != out.dtype:
         return None
     bits, n = np.dtype(f"u{table.itemsize}"), index.size
-    take = kernels.load("rows").take
+    gather = kernels.load("rows").gather
     arguments = table.view(bits), index.reshape(-1), out.reshape(n, -1).view(bits)
     check = backends.get("cpu").check_indices
-    return [(check, (index, 0, len(table))), (task, (take, n, n, *arguments))]
+    return [(check, (index, 0, len(table))), (task, (gather, n, n, *arguments))]
 
 
 def _dropout(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:

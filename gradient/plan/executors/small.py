@@ -146,7 +146,7 @@ def _getitem(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     bits, n = np.dtype(f"u{x.itemsize}"), where[0].size
     table = x.view(bits).reshape(len(x), -1)
     rows = where[0].reshape(-1), out.view(bits).reshape(n, -1)
-    return [(task, (kernels.load("rows").take, n, n, table, *rows))]
+    return [(task, (kernels.load("rows").gather, n, n, table, *rows))]
 
 
 def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:

@@ -1,4 +1,4 @@
-"""Picking and adding along the middle axis of flat arrays (outer, n, inner)."""
+"""Gather and scatter-add along the middle axis of flat arrays (outer, n, inner)."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ SHORT = 16
 
 
 @ordered_kernel
-def look(start, stop, index, size, wrong):
+def check_indices(start, stop, index, size, wrong):
     """A 1 in `wrong` (1,), if one of index[start:stop] is none from 0 to size - 1."""
     if _largest(index[start:stop]) >= np.uint64(size):
         wrong[0] = 1
@@ -28,7 +28,7 @@ def _largest(index):
 
 
 @ordered_kernel
-def take(start, stop, x, n, index, m, inner, wrong, out):
+def gather(start, stop, x, n, index, m, inner, wrong, out):
     """out (outer, m, inner) = x[o, index[o, j, i], i], for the elements start to stop; where an
     index of them is none, nothing but a 1 in `wrong` (1,)."""
     if start < stop and _largest(index[start:stop]) >= np.uint64(n):
@@ -71,7 +71,7 @@ def put(start, stop, x, n, index, m, value):
 
 
 @ordered_kernel
-def add(start, stop, x, n, index, m, inner, value):
+def scatter_add(start, stop, x, n, index, m, inner, value):
     """x[o, index[o, j, i], i] += value (outer, m, inner), in the order of j, for the blocks of
     columns start to stop (of `outer`, where there is one column)."""
     if inner == 1 and m < SHORT:

@@ -153,7 +153,7 @@ def _working(work: Any, *tiles: int) -> Any:
 
 
 @intrinsic
-def ask_for_tile(context, array, at, row):
+def prefetch_tile(context, array, at, row):
     """Ask for what a tile's rows lie in, from a flat array's element `at` on, `row` elements apart,
     to be read soon: processors fetch ahead by themselves for few streams. It may lie behind the
     array's end."""

@@ -16,7 +16,6 @@ import numpy as np
 from gradient.backends.numpy.kernels import amx
 from gradient.backends.numpy.kernels.amx import (
     add_bfloat16_products,
-    ask_for_tile,
     bfloat16_46,
     bfloat16_47,
     bfloat16_56,
@@ -26,6 +25,7 @@ from gradient.backends.numpy.kernels.amx import (
     load_5,
     load_6,
     load_7,
+    prefetch_tile,
     release,
     store_sums,
 )
@@ -110,7 +110,7 @@ def _multiply(w, w_at, w_other, w_row, w_step, columns, x, x_at, x_other, rows, 
         return
     for step in range(steps):
         if ahead:
-            ask_for_tile(w, w_at + step * w_step + ahead, w_row)
+            prefetch_tile(w, w_at + step * w_step + ahead, w_row)
         load_4(w, w_at + step * w_step, w_row)
         load_6(x, x_at + step * 2 * ROWS * width, 2 * width)
         bfloat16_46()

@@ -5,7 +5,7 @@ of one window. The columns of a few pixels at a time are copied into a panel, wh
 cache while all rows of the weight pass it. The numbers of one tap for neighbouring pixels are
 neighbours in the input too, so that they are copied by whole vectors:
 
-* the input has been copied between its zeros (`surround`), columns of one remainder by the stride
+* the input has been copied between its zeros (`pad`), columns of one remainder by the stride
   side by side, so no pixel is outside, and the last vector may be longer than its row;
 * where a tap is, from the first number of a window, is in a table, whatever the kernel's size,
   dilation and number of dimensions are.
@@ -45,7 +45,7 @@ SLACK = 16
 
 
 @ordered_kernel
-def surround(start, stop, x, sizes, before, padded, step, out):
+def pad(start, stop, x, sizes, before, padded, step, out):
     """Planes start to stop of x (planes, *sizes) with zeros about them: (planes, *padded).
 
     x begins at `before`, and what does not fit is left out. Of the last dimension, columns that
@@ -110,7 +110,7 @@ def surround(start, stop, x, sizes, before, padded, step, out):
 
 
 @ordered_kernel
-def put_together(start, stop, parts, windows, kernel, sizes, out):
+def col2im(start, stop, parts, windows, kernel, sizes, out):
     """Planes start to stop of out (planes, *sizes) = the windows, side by side, of which parts
     (planes, *kernel, *windows) has the same number of each together. What is left over is 0."""
     zero = out.dtype.type(0)
@@ -168,7 +168,7 @@ def runs_of(first, count, windows, strides, width, starts, lengths):
 
 
 @ordered_subroutine
-def columns_of(x, base, channel, taps, first, count, starts, lengths, runs, out, row):
+def im2col(x, base, channel, taps, first, count, starts, lengths, runs, out, row):
     """out (count, row) = numbers first to first + count of the columns, for the pixels of the runs.
 
     A row's last vectors may be longer than it is, and are overwritten by the next row's.
@@ -192,7 +192,7 @@ def convolve(
     """Items start to stop of out = weight @ columns of x + bias: an item is a group's block of
     pixels and of outputs.
 
-    x (images, groups * channels, ...), surrounded; weight (groups, outputs up to a multiple of 4,
+    x (images, groups * channels, ...), padded; weight (groups, outputs up to a multiple of 4,
     w_row). out_strides: of an image, a channel, and from one window to the next in depth, height
     and width; and where the first is.
     """
@@ -226,7 +226,7 @@ def convolve(
                 count = min(pair, last - pixel)
                 runs = runs_of(pixel, count, windows, in_strides, width, starts, lengths)
                 base = group * channels * channel
-                columns_of(x, base, channel, taps, top, depth, starts, lengths, runs, panel, pair)
+                im2col(x, base, channel, taps, top, depth, starts, lengths, runs, panel, pair)
                 i = 0
                 while i < whole:
                     at = (group * w_rows + o + i) * w_row + top

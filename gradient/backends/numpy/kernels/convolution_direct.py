@@ -4,7 +4,7 @@ A tile is some pixels of a row, or of two, by two vectors of outputs (one, where
 end), and stays in registers over a sum of all taps and of some channels: as many as have a part of
 the weight that stays in the first cache. A step takes two vectors of the weight, which lies in
 panels (`to_panels` of `convolution_weight`), and one number of each pixel, where it lies in the
-input; `surround` of `convolution` has put zeros about that, and pixels that are neighbours are so
+input; `pad` of `convolution` has put zeros about that, and pixels that are neighbours are so
 there, whatever the stride. Where taps and rows are is in tables: so the size of the kernel,
 dilation and the number of dimensions are no matter. (Georganas et al. 2018, "Anatomy of
 High-Performance Deep Learning Convolutions on SIMD Architectures", section II, with another
@@ -243,7 +243,7 @@ def convolve(
     """Items start to stop of a convolution, bias included: an item is `per_item` rows of windows,
     for as many outputs of a group as a panel of the weight has.
 
-    x (images, groups * channels, ...), surrounded; lines: where its rows of windows begin.
+    x (images, groups * channels, ...), padded; lines: where its rows of windows begin.
     bounds (rows of windows of an image, 2): the first tap of each that is not among rows of zeros,
     and the one after the last. w_strides: of the weight's panels, from a group, a panel and a
     channel to the next; all_w_taps: from a channel's begin to its taps. bias (groups, outputs up to

@@ -2,7 +2,7 @@
 
 Neither side is copied for each of the others. A tile of some rows of K by two vectors of outputs
 stays in registers while pixels pass: a pixel's number of a row of K is where it lies in the input
-(which `convolution.surround` put between zeros), and its outputs are side by side in a panel, made
+(which `convolution.pad` put between zeros), and its outputs are side by side in a panel, made
 once from the gradient (`to_panels`).
 
 Pixels are added up some hundred at a time, and then those sums: one chain over all would lose
@@ -177,7 +177,7 @@ def weight_grad(
     """Items start to stop of out (parts, groups, outputs, K): an item is a part of the pixels, a
     panel of a group's outputs, and a range of K. What the parts give is to be added.
 
-    x is surrounded, of `channels` numbers a group; places (K up to a multiple of 4, at the end the
+    x is padded, of `channels` numbers a group; places (K up to a multiple of 4, at the end the
     last one again): where a window's numbers are from its first; lines: where rows of windows
     begin, `width` each; panels: as `to_panels` gives them, of `pair` outputs.
     """

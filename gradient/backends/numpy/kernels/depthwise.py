@@ -2,7 +2,7 @@
 2017, "MobileNets", section 3.1).
 
 They are bound by loads, not by products of matrices: vectors of neighbouring outputs of a few rows
-stay in registers while the numbers of the weight pass them. The input is what `surround` of the
+stay in registers while the numbers of the weight pass them. The input is what `pad` of the
 convolutions has made: zeros are about it, columns of one remainder by the stride side by side.
 """
 

@@ -174,7 +174,7 @@ def add_to_rows(bias, first, columns, c, at, c_row, rows):
 
 
 @ordered_subroutine
-def without_negatives(c, at, c_row, rows, columns):
+def apply_relu(c, at, c_row, rows, columns):
     """c (rows, columns) = max(c, 0), NaN where it is NaN."""
     for i in range(rows):
         row = c[at + i * c_row : at + i * c_row + columns]
@@ -199,7 +199,7 @@ def part_of(k):
 
 
 @ordered_subroutine
-def lines_of_rows(panel, panels, row):
+def prefetch_of_rows(panel, panels, row):
     """Which lines of the next ROWS rows of `a`, read where they are, a tile asks for: the place of
     the first one and how far behind it the second one is, in numbers. The processor reads the rest
     of a row by itself."""
@@ -207,15 +207,15 @@ def lines_of_rows(panel, panels, row):
 
 
 @ordered_subroutine
-def lines_of_group(tile_number, runs, column):
-    """As `lines_of_rows`, of the next rows that are packed: two neighbours in each of PARTS
+def prefetch_of_group(tile_number, runs, column):
+    """As `prefetch_of_rows`, of the next rows that are packed: two neighbours in each of PARTS
     columns, of which there are so many runs."""
     place = tile_number % runs * PARTS * column
     return place + min(2 * (tile_number // runs), GROUP // LINE) * LINE, LINE
 
 
 @ordered_subroutine
-def lines_of_panel(tile_row, runs, row, column):
+def prefetch_of_panel(tile_row, runs, row, column):
     """Which lines of a panel of `b` that is packed later a tile asks for: the place of the first
     one, how far apart they are, and how far behind each the second one is, in numbers."""
     if column == 1:  # PARTS of its rows
@@ -284,17 +284,19 @@ def product(
                             m - i, packed, rows_at,
                         )  # fmt: skip
                 next_a = a_at + next_row * a_row if next_row < bottom else then_a
-                next_b, b_step, b_second = lines_of_panel((i - top) // ROWS, runs, b_row, b_column)
+                next_b, b_step, b_second = prefetch_of_panel(
+                    (i - top) // ROWS, runs, b_row, b_column
+                )
                 a_step, b_step, b_second = 4 * a_step, 4 * b_step, 4 * b_second
                 for panel in range(panels):
                     j = left + panel * PAIR
                     columns, to = min(PAIR, right - j), (matrix * m + i) * c_row + j
                     panel_at = panels_at + (j - left) * count
                     if i < in_place:
-                        line, a_second = lines_of_rows(panel, panels, a_row)
+                        line, a_second = prefetch_of_rows(panel, panels, a_row)
                     else:
                         tile_number = group_at // ROWS * panels + panel
-                        line, a_second = lines_of_group(tile_number, runs, a_column)
+                        line, a_second = prefetch_of_group(tile_number, runs, a_column)
                     soon_a, a_second = a.ctypes.data + 4 * (next_a + line), 4 * a_second
                     soon_b = b.ctypes.data + 4 * (then_b + next_b + panel * PAIR * b_column)
                     if i < in_place and columns == PAIR and rows == ROWS:
@@ -329,5 +331,5 @@ def product(
                         else:
                             add_to_rows(bias, j, columns, c, to, c_row, rows)
                     if relu and p + count == k:
-                        without_negatives(c, to, c_row, rows, columns)
+                        apply_relu(c, to, c_row, rows, columns)
                 i += rows

@@ -182,7 +182,7 @@ def write_block(context, held, form, panel, panels, at):
 
 
 @intrinsic
-def ask_for(context, array, at, count):
+def prefetch(context, array, at, count):
     """Ask for `count` bytes of an array from `at` on, which may lie behind its end."""
 
     def generate(context, builder, signature, arguments):
@@ -221,7 +221,7 @@ def arrange(start, stop, weight, form, rows, blocks, panels):
             held[:] = 0
         at = pair * (first_bytes + blocks * block_bytes) + first_bytes
         for block in range(blocks):
-            ask_for(weight, ((first + ROWS) * blocks + ROWS * block) * size, ROWS * size)
+            prefetch(weight, ((first + ROWS) * blocks + ROWS * block) * size, ROWS * size)
             for row in range(count):
                 read_block(weight, ((first + row) * blocks + block) * size, row, form, held)
             write_block(held, form, which, panels, at)

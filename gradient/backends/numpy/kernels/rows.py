@@ -4,7 +4,7 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel
 
 
 @ordered_kernel
-def take(start, stop, table, index, out):
+def gather(start, stop, table, index, out):
     """out[start:stop] = table[index[start:stop]] for table (N, W), index (n,) and out (n, W)."""
     for r in range(start, stop):
         if not 0 <= index[r] < table.shape[0]:

@@ -34,7 +34,7 @@ from gradient.backends.numpy.kernels.split_products import (
     PART,
     SPLIT,
     add_products,
-    ask_for_lines,
+    prefetch_lines,
     split_pairs,
     split_row,
 )
@@ -153,7 +153,7 @@ def multiply(
     for s in range(step, last):
         here = a.ctypes.data + ahead + 2 * places[s]
         for i in range(lines):
-            ask_for_lines(here + i * asked, line)
+            prefetch_lines(here + i * asked, line)
         one, two = first + places[s], second + places[s]
         add_products(a, one, two, row, apart, b, b_at + s * SPLIT)
     store_sums(corner, 0, ROWS, ROWS * PAIR, PAIR)

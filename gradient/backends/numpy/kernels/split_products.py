@@ -144,7 +144,7 @@ split_pairs = _splitting([2 * (i // 2) + 1 + 32 * (i % 2) for i in range(32)])
 
 
 @intrinsic
-def ask_for_lines(context, address, apart):
+def prefetch_lines(context, address, apart):
     """Ask for two lines of the cache at an address, and as much at FEW - 1 further ones, `apart`
     bytes from each other, to be read soon. They need not be in an array."""
 
@@ -217,7 +217,7 @@ def pack(x, at, row, column, rows, count, paired, near, out, to, panel_size, ine
                 if paired:
                     soon = x.ctypes.data + 4 * (here + AHEAD * STEP * column)
                     for i in range(0, PAIR, FEW):
-                        ask_for_lines(soon + 4 * i * line, 4 * line)
+                        prefetch_lines(soon + 4 * i * line, 4 * line)
                 inexact[first + panel] |= pack_step(
                     x, here, row, column,
                     min(PAIR, rows - panel * PAIR), min(STEP, count - step * STEP), paired,
@@ -285,9 +285,9 @@ def multiply(
     zero_sums()
     for step in range(steps):
         one = a_at + step * SPLIT
-        ask_for_lines(next_a + step * a_step, a_apart)
+        prefetch_lines(next_a + step * a_step, a_apart)
         if step < PAIR // FEW:
-            ask_for_lines(next_c + step * FEW * c_apart, c_apart)
+            prefetch_lines(next_c + step * FEW * c_apart, c_apart)
         add_products(a, one, one + TILE, STEP, PART, b, b_at + step * SPLIT)
     store_sums(c, at, ROWS, ROWS * row, row)
 

@@ -180,7 +180,7 @@ def convolve(
     """Items start to stop of out (images, panels * PAIR, height, row), bias included: an item is
     `per_item` lines of tiles.
 
-    x (images, channels, ...): surrounded, planes `channel` and rows `x_row` apart; factors: the
+    x (images, channels, ...): padded, planes `channel` and rows `x_row` apart; factors: the
     weight at the points (`weight`); w: the weight itself, as it is there.
     """
     width, across = lanes(x), (row + TILE - 1) // TILE
