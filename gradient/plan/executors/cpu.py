@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ KERNELS = definitions()
 TRIMMED = 1 << 20
 """Bytes of an arena from which on it has pages of its own; and of these, or of a call's arrays,
 before and after which freed memory is given back."""
+COPIED = 1 << 16
+"""Bytes of an array whose copy by a method is given scratch memory."""
 SPARED = 1 << 18
 """Bytes for which an arena is laid out anew, together with the calls' scratch memory."""
 WORD = 1 << 64
@@ -268,7 +270,7 @@ class CpuExecutor:
             if found is not None:
                 return found
             return method(function, out, workspace_of(function, out))
-        return method(function, out)
+        return method(function, out, _of_copies(map(self._array, (*call.inputs, *call.outputs))))
 
     def _output(self, ref: Ref) -> Callable[[], np.ndarray]:
         """What gives an output: a copy, but of memory that is the plan's own alone."""
@@ -395,6 +397,13 @@ def _with_scratch_buffers(
     ]
     lives = lives | {Ref(first + n): (call, call) for n, call in enumerate(needed)}
     return lives, (*buffers, *added)
+
+
+def _of_copies(arrays: Iterable[np.ndarray]) -> int:
+    """The bytes that a method takes, which is not run to see it, if it has contiguous copies of
+    what it is given and of its results."""
+    others = (x.nbytes for x in arrays if x.nbytes >= COPIED and not x.flags.c_contiguous)
+    return sum(-(-nbytes // arena.ALIGNMENT) * arena.ALIGNMENT for nbytes in others)
 
 
 def _is_ufunc(call: Call) -> bool:
