@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,30 @@ def test_a_kernel_of_other_sources_is_not_loaded(double, tmp_path, monkeypatch) 
     double("loaded")
     old.write_bytes(kernel)
     double("compiled")
+
+
+def test_code_for_those_who_would_call_a_kernel_is_not_kept(double) -> None:
+    """Numba keeps it beside the machine code: up to some MiB a kernel."""
+    for how in ("compiled", "loaded"):
+        kernel = double(how)
+        assert [each.library._shared_module for each in kernel.overloads.values()] == [None]
+        assert kernel(21) == 42 and kernel(10.5) == 21
+
+
+def test_no_kernel_calls_another() -> None:
+    """They call subroutines, of which that code is kept."""
+    dispatcher = pytest.importorskip("numba.core.dispatcher").Dispatcher
+    cache = kernels.load("compilation")._KernelCache
+    calling, found = [], 0
+    for module in pkgutil.iter_modules(kernels.__path__):
+        for function in vars(kernels.load(module.name)).values():
+            if isinstance(function, dispatcher):
+                code = function.py_func.__code__
+                used = [function.py_func.__globals__.get(name) for name in code.co_names]
+                used = [x for x in used if isinstance(x, dispatcher)]
+                found += len(used)
+                calling += [(code.co_name, x) for x in used if isinstance(x._cache, cache)]
+    assert found > 100 and not calling
 
 
 def test_a_full_disk_is_said_and_does_no_harm(double, tmp_path, monkeypatch) -> None:

@@ -496,6 +496,33 @@ def test_freed_memory_goes_back_where_memory_is_exact() -> None:
     assert kept <= 5
 
 
+def test_what_loading_a_kernel_took_goes_back_where_memory_is_exact() -> None:
+    if not memory.keep_freed():
+        pytest.skip("not glibc, or set by the user")
+    out = python(
+        "import numpy as np, gradient\n"
+        "from gradient import backends\n"
+        "from gradient.backends.numpy import compiler, memory\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) >> 8\n"
+        "def load():\n"
+        "    blocks = [np.ones(1 << 16, np.uint8) for _ in range(1600)]\n"
+        "    before = resident()\n"
+        "    del blocks[::2]  # which leaves holes\n"
+        "    return before, blocks\n"
+        "def given_back():\n"
+        "    before, blocks = compiler.run(load)\n"
+        "    return before - resident()\n"
+        "backends.get('cpu')\n"
+        "with memory.exact():\n"
+        "    exactly = given_back()\n"
+        "print(exactly, given_back())"
+    )
+    exactly, kept = map(int, out.split())
+    assert exactly >= 40  # of 50 MiB
+    assert kept <= 5
+
+
 def test_kernels_take_a_copy_of_what_they_can_not_walk() -> None:
     x = np.ones((300, 300), np.float32)
     x.setflags(write=False)
