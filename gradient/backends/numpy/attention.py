@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
@@ -15,6 +17,10 @@ MIN_SCORES = 1 << 12
 MIN_ROWS = 2
 """Query rows below which it is quicker: a decoding step's products are of matrices and vectors,
 which BLAS makes without the kernels' copies."""
+
+CACHED = 4 << 20
+"""Bytes of sums of rows up to which they are cleared by what adds to them: what is larger has left
+the second cache until then, and is cleared quicker from its begin to its end."""
 
 
 class AttentionKernels(AttentionDefaults[np.ndarray]):
@@ -87,9 +93,11 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         return super().index_add(x, index, value)
 
     def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
-        out = np.empty((num_embeddings, g.shape[-1]), g.dtype)
-        if _adds_rows(out, (indices,), g) and _added_rows(out, indices, g, clears=True):
-            return out
+        shape = num_embeddings, g.shape[-1]
+        if math.prod(shape) * g.itemsize <= CACHED:
+            out = np.empty(shape, g.dtype)
+            if _adds_rows(out, (indices,), g) and _added_rows(out, indices, g, clears=True):
+                return out
         return super().embedding_grad(g, indices, num_embeddings)
 
 

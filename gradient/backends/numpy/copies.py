@@ -54,7 +54,7 @@ class CopyKernels(Backend[np.ndarray]):
         shape = list(first.shape)
         shape[axis] = sum(x.shape[axis] for x in arrays)
         out, at = np.empty(shape, first.dtype), 0
-        if len(arrays) == 2 and _joined(*arrays, axis, out):
+        if len(arrays) == 2 and _joined(arrays[0], arrays[1], axis, out):
             return out
         for x in arrays:
             place = out[(slice(None),) * axis + (slice(at, at + x.shape[axis]),)]
