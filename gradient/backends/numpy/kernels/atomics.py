@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 from llvmlite import ir
-from numba import extending, types
+from numba import types
 
-intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
+from gradient.backends.numpy.kernels.emitting import emitted
 
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
 """Number of the system call, where there is one."""
@@ -27,164 +27,99 @@ def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-@intrinsic
-def load(context, address):
+@emitted(types.int64, types.int64)
+def load(builder, address):
     """The number at an address; what was released with it is visible."""
-
-    def generate(context, builder, signature, values):
-        return builder.load_atomic(_pointer(builder, *values), "seq_cst", 8)
-
-    return types.int64(types.int64), generate
+    return builder.load_atomic(_pointer(builder, address), "seq_cst", 8)
 
 
-@intrinsic
-def store(context, address, value):
+@emitted(None, types.int64, types.int64)
+def store(builder, address, value):
     """Put a number at an address, after all that was written before."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
 
 
-@intrinsic
-def add(context, address, value):
+@emitted(types.int64, types.int64, types.int64)
+def add(builder, address, value):
     """Add to the number at an address; what it was before."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
 
 
-@intrinsic
-def swap(context, address, old, new):
+@emitted(types.boolean, types.int64, types.int64, types.int64)
+def swap(builder, address, old, new):
     """Replace the number at an address if it is `old`; whether it was."""
-
-    def generate(context, builder, signature, values):
-        address, old, new = values
-        found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
-        return builder.extract_value(found, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), generate
+    found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
+    return builder.extract_value(found, 1)
 
 
-@intrinsic
-def read(context, address):
+@emitted(types.int64, types.int64)
+def read(builder, address):
     """The number at an address that nobody changes meanwhile."""
-
-    def generate(context, builder, signature, values):
-        return builder.load(_pointer(builder, *values))
-
-    return types.int64(types.int64), generate
+    return builder.load(_pointer(builder, address))
 
 
-@intrinsic
-def write(context, address, value):
+@emitted(None, types.int64, types.int64)
+def write(builder, address, value):
     """Put a number at an address that nobody reads meanwhile."""
-
-    def generate(context, builder, signature, values):
-        address, value = values
-        builder.store(value, _pointer(builder, address))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    builder.store(value, _pointer(builder, address))
 
 
-@intrinsic
-def call(context, entry, start, stop, block):
+@emitted(None, types.int64, types.int64, types.int64, types.int64)
+def call(builder, entry, start, stop, block):
     """Call the entry point at an address."""
-
-    def generate(context, builder, signature, values):
-        entry, start, stop, block = values
-        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
-        builder.call(_pointer(builder, entry, kind), [start, stop, block])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), generate
+    kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
+    builder.call(_pointer(builder, entry, kind), [start, stop, block])
 
 
-@intrinsic
-def pause(context):
+@emitted(None)
+def pause(builder):
     """Tell the processor that this is a waiting loop."""
-
-    def generate(context, builder, signature, values):
-        machine = platform.machine().lower()
-        if machine in ("x86_64", "amd64"):
-            _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
-        elif machine in ("aarch64", "arm64"):
-            _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+    elif machine in ("aarch64", "arm64"):
+        _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
 
 
-@intrinsic
-def let_others_run(context):
-    def generate(context, builder, signature, values):
-        name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
-        _call(builder, name, I32, [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+@emitted(None)
+def let_others_run(builder):
+    name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
+    _call(builder, name, I32, [])
 
 
-@intrinsic
-def sleep(context, address, value):
+@emitted(None, types.int64, types.int64)
+def sleep(builder, address, value):
     """Sleep while the 32 bits at an address are `value`. Where there is no futex: for half a
     millisecond, and look."""
-
-    def generate(context, builder, signature, values):
-        if SYSTEM == "linux":
-            _futex(builder, FUTEX_WAIT, *values)
-        elif SYSTEM == "win32":
-            _call(builder, "Sleep", ir.VoidType(), [I32(1)])
-        else:
-            _call(builder, "usleep", I32, [I32(500)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    if SYSTEM == "linux":
+        _futex(builder, FUTEX_WAIT, address, value)
+    elif SYSTEM == "win32":
+        _call(builder, "Sleep", ir.VoidType(), [I32(1)])
+    else:
+        _call(builder, "usleep", I32, [I32(500)])
 
 
-@intrinsic
-def wake_up(context, address, count):
+@emitted(None, types.int64, types.int64)
+def wake_up(builder, address, count):
     """End the sleep of up to `count` threads that sleep on an address."""
-
-    def generate(context, builder, signature, values):
-        if SYSTEM == "linux":
-            _futex(builder, FUTEX_WAKE, *values)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    if SYSTEM == "linux":
+        _futex(builder, FUTEX_WAKE, address, count)
 
 
-@intrinsic
-def processor(context):
+@emitted(types.int64)
+def processor(builder):
     """The number of the processor that this thread runs on, or -1."""
-
-    def generate(context, builder, signature, values):
-        if SYSTEM == "linux":
-            return builder.sext(_call(builder, "sched_getcpu", I32, []), I64)
-        return I64(-1)
-
-    return types.int64(), generate
+    if SYSTEM == "linux":
+        return builder.sext(_call(builder, "sched_getcpu", I32, []), I64)
+    return I64(-1)
 
 
-@intrinsic
-def set_affinity(context, thread, mask):
+@emitted(None, types.int64, types.int64)
+def set_affinity(builder, thread, mask):
     """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
-
-    def generate(context, builder, signature, values):
-        thread, mask = values
-        if SYSTEM == "linux":
-            arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
-            _call(builder, "syscall", I64, arguments, var_arg=True)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    if SYSTEM == "linux":
+        arguments = [I64(SET_AFFINITY), thread, I64(MASK_SIZE), mask]
+        _call(builder, "syscall", I64, arguments, var_arg=True)
 
 
 def _futex(builder: Any, operation: int, address: Any, value: Any) -> None:

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import overload
 
 from gradient.backends.numpy.kernels.compilation import STRICT
-from gradient.backends.numpy.kernels.vectors import intrinsic
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.dtypes import bfloat16, float16
 
 F16, F32 = ir.HalfType(), ir.FloatType()
@@ -84,41 +84,27 @@ def _real(x, value):
     return lambda x, value: np.float32(value)
 
 
-@intrinsic
-def _from_bfloat16(context, bits):
-    def generate(context, builder, signature, values):
-        wide = builder.zext(values[0], I32)
-        return builder.bitcast(builder.shl(wide, I32(16)), F32)
-
-    return types.float32(types.uint16), generate
+@emitted(types.float32, types.uint16)
+def _from_bfloat16(builder, bits):
+    return builder.bitcast(builder.shl(builder.zext(bits, I32), I32(16)), F32)
 
 
-@intrinsic
-def _to_bfloat16(context, number):
+@emitted(types.uint16, types.float32)
+def _to_bfloat16(builder, number):
     """To the nearest, of two as near to the even one; NaN stays NaN."""
-
-    def generate(context, builder, signature, values):
-        bits = builder.bitcast(values[0], I32)
-        high = builder.lshr(bits, I32(16))
-        half = builder.add(builder.and_(high, I32(1)), I32(0x7FFF))
-        nearest = builder.lshr(builder.add(bits, half), I32(16))
-        is_nan = builder.fcmp_unordered("uno", values[0], values[0])
-        return builder.trunc(builder.select(is_nan, builder.or_(high, I32(0x40)), nearest), I16)
-
-    return types.uint16(types.float32), generate
+    bits = builder.bitcast(number, I32)
+    high = builder.lshr(bits, I32(16))
+    half = builder.add(builder.and_(high, I32(1)), I32(0x7FFF))
+    nearest = builder.lshr(builder.add(bits, half), I32(16))
+    is_nan = builder.fcmp_unordered("uno", number, number)
+    return builder.trunc(builder.select(is_nan, builder.or_(high, I32(0x40)), nearest), I16)
 
 
-@intrinsic
-def _from_float16(context, bits):
-    def generate(context, builder, signature, values):
-        return builder.fpext(builder.bitcast(values[0], F16), F32)
-
-    return types.float32(types.int16), generate
+@emitted(types.float32, types.int16)
+def _from_float16(builder, bits):
+    return builder.fpext(builder.bitcast(bits, F16), F32)
 
 
-@intrinsic
-def _to_float16(context, number):
-    def generate(context, builder, signature, values):
-        return builder.bitcast(builder.fptrunc(values[0], F16), I16)
-
-    return types.int16(types.float32), generate
+@emitted(types.int16, types.float32)
+def _to_float16(builder, number):
+    return builder.bitcast(builder.fptrunc(number, F16), I16)

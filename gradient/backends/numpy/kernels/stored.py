@@ -12,17 +12,19 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from gradient.backends.numpy.kernels.building import read, splat, write
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.vectors import (
     LANES,
     Vector,
     add_product,
     fill,
-    intrinsic,
     lanes,
     load,
     store,
+    vector_of,
 )
 
 FLOAT32, BFLOAT16, FLOAT16, INT8, INT4 = range(5)
@@ -38,19 +40,14 @@ def _reader(stored: Any, count: int, convert: Callable[[Any, Any, Any, Any], Any
     vector, or a single one as a number."""
     kind = Vector(types.float32) if count > 1 else types.float32
 
-    @intrinsic
-    def read(context, data, at):
-        def generate(context, builder, signature, arguments):
-            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
-            place = builder.gep(bytes_, [arguments[1]])
-            held = ir.VectorType(stored, count)
-            value = builder.load(builder.bitcast(place, held.as_pointer()))
-            value.align = 1
-            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
-            vector = convert(builder, value, floats, ints)
-            return vector if count > 1 else builder.extract_element(vector, I32(0))
-
-        return kind(data, types.int64), generate
+    @emitted(kind, ..., types.int64)
+    def read(builder, data, at):
+        held = ir.VectorType(stored, count)
+        value = builder.load(builder.bitcast(builder.gep(data, [at]), held.as_pointer()))
+        value.align = 1
+        floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+        vector = convert(builder, value, floats, ints)
+        return vector if count > 1 else builder.extract_element(vector, I32(0))
 
     return read
 
@@ -60,25 +57,18 @@ def _start_reader(stored: Any, convert: Callable[[Any, Any, Any, Any], Any]) -> 
     numbers are read, and the others are 0."""
     count = LANES[types.float32]
 
-    @intrinsic
-    def read(context, data, at, wanted):
-        def generate(context, builder, signature, arguments):
-            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
-            held = ir.VectorType(stored, count)
-            place = builder.bitcast(builder.gep(bytes_, [arguments[1]]), held.as_pointer())
-            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
-            last = builder.insert_element(
-                ir.Constant(ints, ir.Undefined), builder.trunc(arguments[2], I32), I32(0)
-            )
-            last = builder.shuffle_vector(last, last, ir.Constant(ints, None))
-            mask = builder.icmp_signed("<", ir.Constant(ints, list(range(count))), last)
-            name = f"llvm.masked.load.v{count}{stored.intrinsic_name}.p0"
-            kind = ir.FunctionType(held, [place.type, I32, mask.type, held])
-            masked = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-            value = builder.call(masked, [place, I32(1), mask, ir.Constant(held, None)])
-            return convert(builder, value, floats, ints)
-
-        return Vector(types.float32)(data, types.int64, types.int64), generate
+    @emitted(Vector(types.float32), ..., types.int64, types.int64)
+    def read(builder, data, at, wanted):
+        held = ir.VectorType(stored, count)
+        place = builder.bitcast(builder.gep(data, [at]), held.as_pointer())
+        floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+        last = splat(builder, builder.trunc(wanted, I32), ints)
+        mask = builder.icmp_signed("<", ir.Constant(ints, list(range(count))), last)
+        name = f"llvm.masked.load.v{count}{stored.intrinsic_name}.p0"
+        kind = ir.FunctionType(held, [place.type, I32, mask.type, held])
+        masked = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        value = builder.call(masked, [place, I32(1), mask, ir.Constant(held, None)])
+        return convert(builder, value, floats, ints)
 
     return read
 
@@ -145,20 +135,14 @@ def _writer(count: int, convert: Callable[[Any, Any, Any, Any], Any]) -> Any:
     array of bytes."""
     kind = Vector(types.float32) if count > 1 else types.float32
 
-    @intrinsic
-    def write(context, data, at, value):
-        def generate(context, builder, signature, arguments):
-            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
-            place = builder.gep(bytes_, [arguments[1]])
-            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
-            given = arguments[2]
-            if count == 1:
-                given = builder.insert_element(ir.Constant(floats, ir.Undefined), given, I32(0))
-            stored = convert(builder, given, floats, ints)
-            builder.store(stored, builder.bitcast(place, stored.type.as_pointer())).align = 1
-            return context.get_dummy_value()
-
-        return types.void(data, types.int64, kind), generate
+    @emitted(None, ..., types.int64, kind)
+    def write(builder, data, at, value):
+        place = builder.gep(data, [at])
+        floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+        if count == 1:
+            value = builder.insert_element(ir.Constant(floats, ir.Undefined), value, I32(0))
+        stored = convert(builder, value, floats, ints)
+        builder.store(stored, builder.bitcast(place, stored.type.as_pointer())).align = 1
 
     return write
 
@@ -319,32 +303,16 @@ def exchange(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-@intrinsic
-def transpose(context, array, at, row, out, out_at, out_row):
+@emitted(None, ..., types.int64, types.int64, ..., types.int64, types.int64)
+def transpose(builder, array, at, row, out, out_at, out_row):
     """A square of as many rows as a vector has elements: row i, from at + i * row on, becomes
     column i, of rows from out_at on, out_row apart."""
+    kind = vector_of(array.type.pointee)
 
-    def generate(context, builder, signature, arguments):
-        array_, at_, row_, out_, out_at_, out_row_ = arguments
-        n = LANES[array.dtype]
-        kind = context.get_value_type(Vector(array.dtype))
-        i64 = ir.IntType(64)
+    def places(of: Any, first: Any, step: Any) -> list[Any]:
+        numbers = map(ir.IntType(64), range(kind.count))
+        return [builder.gep(of, [builder.add(first, builder.mul(step, i))]) for i in numbers]
 
-        def places(of: Any, value: Any, first: Any, step: Any) -> list[Any]:
-            data = context.make_array(of)(context, builder, value).data
-            starts = [builder.add(first, builder.mul(step, i64(i))) for i in range(n)]
-            return [
-                builder.bitcast(builder.gep(data, [start]), kind.as_pointer()) for start in starts
-            ]
-
-        rows = []
-        for place in places(array, array_, at_, row_):
-            rows.append(builder.load(place))
-            rows[-1].align = 1
-        rows = exchange(builder, rows)
-        for vector, place in zip(rows, places(out, out_, out_at_, out_row_), strict=True):
-            builder.store(vector, place).align = 1
-        return context.get_dummy_value()
-
-    at64 = types.int64
-    return types.void(array, at64, at64, out, at64, at64), generate
+    rows = [read(builder, place, kind, 1) for place in places(array, at, row)]
+    for vector, place in zip(exchange(builder, rows), places(out, out_at, out_row), strict=True):
+        write(builder, vector, place, 1)

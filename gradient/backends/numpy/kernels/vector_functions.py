@@ -11,7 +11,8 @@ from typing import Any
 from llvmlite import ir
 
 from gradient.backends.numpy.kernels import functions
-from gradient.backends.numpy.kernels.vectors import intrinsic, name_of
+from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.vectors import I32, name_of
 
 LEAST_EXPONENT = -86.6
 """Where e^x is about 2^-125: below, steps would have subnormal results, which are slow."""
@@ -50,18 +51,13 @@ def _exp_parts(builder: Any, x: Any) -> tuple[Any, Any]:
     return builder.bitcast(builder.shl(power, _all(ints, mantissa)), floats), p
 
 
-@intrinsic
-def exp_of_nonpositive(context, x):
+@emitted(lambda x: x, ...)
+def exp_of_nonpositive(builder, x):
     """e^x for elements of at most 0: see `functions.exp`; 0 where that is below 2^-125."""
-
-    def generate(context, builder, signature, arguments):
-        (x_,) = arguments
-        large = builder.fcmp_unordered(">", x_, _all(x_.type, LEAST_EXPONENT))
-        power, p = _exp_parts(builder, x_)
-        y = builder.fmul(builder.fadd(p, _all(x_.type, 1.0)), power)
-        return builder.select(large, y, _all(x_.type, 0.0))
-
-    return x(x), generate
+    large = builder.fcmp_unordered(">", x, _all(x.type, LEAST_EXPONENT))
+    power, p = _exp_parts(builder, x)
+    y = builder.fmul(builder.fadd(p, _all(x.type, 1.0)), power)
+    return builder.select(large, y, _all(x.type, 0.0))
 
 
 def _at_most(builder: Any, x: Any, limit: float) -> Any:
@@ -70,71 +66,51 @@ def _at_most(builder: Any, x: Any, limit: float) -> Any:
     return builder.select(builder.fcmp_unordered("<", x, limits), x, limits)
 
 
-@intrinsic
-def sigmoid(context, x):
+@emitted(lambda x: x, ...)
+def sigmoid(builder, x):
     """1 / (1 + e^-x)"""
-
-    def generate(context, builder, signature, arguments):
-        (x_,) = arguments
-        single = isinstance(x_.type.element, ir.FloatType)
-        # e^-x, from where 1 + e^-x is 1 to where it is infinite.
-        low, high = (-87.0, 89.0) if single else (-708.0, 710.0)
-        minus = _at_most(builder, builder.fneg(x_), high)
-        limits = _all(x_.type, low)
-        minus = builder.select(builder.fcmp_unordered(">", minus, limits), minus, limits)
-        power, p = _exp_parts(builder, minus)
-        one = _all(x_.type, 1.0)
-        e = builder.fmul(builder.fadd(p, one), power)
-        return builder.fdiv(one, builder.fadd(one, e))
-
-    return x(x), generate
+    single = isinstance(x.type.element, ir.FloatType)
+    # e^-x, from where 1 + e^-x is 1 to where it is infinite.
+    low, high = (-87.0, 89.0) if single else (-708.0, 710.0)
+    minus = _at_most(builder, builder.fneg(x), high)
+    limits = _all(x.type, low)
+    minus = builder.select(builder.fcmp_unordered(">", minus, limits), minus, limits)
+    power, p = _exp_parts(builder, minus)
+    one = _all(x.type, 1.0)
+    e = builder.fmul(builder.fadd(p, one), power)
+    return builder.fdiv(one, builder.fadd(one, e))
 
 
-@intrinsic
-def tanh(context, x):
+@emitted(lambda x: x, ...)
+def tanh(builder, x):
     """See `functions.tanh`."""
-
-    def generate(context, builder, signature, arguments):
-        (x_,) = arguments
-        kind = x_.type
-        name = name_of(kind)
-        declare = builder.module.declare_intrinsic
-        fabs = declare(f"llvm.fabs.{name}", fnty=ir.FunctionType(kind, [kind]))
-        size = builder.call(fabs, [x_])
-        limit = 20.0 if name.endswith("f32") else 40.0
-        power, p = _exp_parts(builder, _at_most(builder, builder.fadd(size, size), limit))
-        fma = declare(f"llvm.fmuladd.{name}", fnty=ir.FunctionType(kind, [kind] * 3))
-        e = builder.call(fma, [power, p, builder.fsub(power, _all(kind, 1.0))])
-        y = builder.fdiv(e, builder.fadd(e, _all(kind, 2.0)))
-        copysign = declare(f"llvm.copysign.{name}", fnty=ir.FunctionType(kind, [kind] * 2))
-        return builder.call(copysign, [y, x_])
-
-    return x(x), generate
+    kind = x.type
+    name = name_of(kind)
+    declare = builder.module.declare_intrinsic
+    fabs = declare(f"llvm.fabs.{name}", fnty=ir.FunctionType(kind, [kind]))
+    size = builder.call(fabs, [x])
+    limit = 20.0 if name.endswith("f32") else 40.0
+    power, p = _exp_parts(builder, _at_most(builder, builder.fadd(size, size), limit))
+    fma = declare(f"llvm.fmuladd.{name}", fnty=ir.FunctionType(kind, [kind] * 3))
+    e = builder.call(fma, [power, p, builder.fsub(power, _all(kind, 1.0))])
+    y = builder.fdiv(e, builder.fadd(e, _all(kind, 2.0)))
+    copysign = declare(f"llvm.copysign.{name}", fnty=ir.FunctionType(kind, [kind] * 2))
+    return builder.call(copysign, [y, x])
 
 
 def _reduction(combine: Any) -> Any:
     """An intrinsic that makes one number of a vector's, by halves: i and i + n / 2, then so on."""
 
-    @intrinsic
-    def reduce(context, x):
-        def generate(context, builder, signature, arguments):
-            (value,) = arguments
-            while value.type.count > 1:
-                n = value.type.count // 2
-                halves = [
-                    builder.shuffle_vector(
-                        value,
-                        value,
-                        ir.Constant(
-                            ir.VectorType(ir.IntType(32), n), list(range(first, first + n))
-                        ),
-                    )
-                    for first in (0, n)
-                ]
-                value = combine(builder, *halves)
-            return builder.extract_element(value, ir.IntType(32)(0))
-
-        return x.element(x), generate
+    @emitted(lambda x: x.element, ...)
+    def reduce(builder, x):
+        while x.type.count > 1:
+            n = x.type.count // 2
+            halves = [
+                builder.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, n), list(numbers)))
+                for numbers in (range(n), range(n, 2 * n))
+            ]
+            x = combine(builder, *halves)
+        return builder.extract_element(x, I32(0))
 
     return reduce
 

@@ -12,7 +12,8 @@ from llvmlite import ir
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin
 
-from gradient.backends.numpy.kernels.vectors import Vector, intrinsic, name_of
+from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.vectors import Vector, name_of
 
 
 def _define(function: Any, instruction: str) -> None:
@@ -43,27 +44,19 @@ for _function, _instruction in (
     _define(_function, _instruction)
 
 
-@intrinsic
-def where_less(context, a, b, x, y):
+@emitted(lambda a, b, x, y: x, ..., ..., ..., ...)
+def where_less(builder, a, b, x, y):
     """x where a < b, else y."""
-
-    def generate(context, builder, signature, arguments):
-        a_, b_, x_, y_ = arguments
-        return builder.select(builder.fcmp_ordered("<", a_, b_), x_, y_)
-
-    return x(a, b, x, y), generate
+    return builder.select(builder.fcmp_ordered("<", a, b), x, y)
 
 
 def _pairs(comparison: str) -> Any:
     """Of each pair of elements the one that compares so with the other; of a NaN and a number, one
     of the two."""
 
-    @intrinsic
-    def chosen(context, a, b):
-        def generate(context, builder, signature, arguments):
-            return builder.select(builder.fcmp_ordered(comparison, *arguments), *arguments)
-
-        return a(a, b), generate
+    @emitted(lambda a, b: a, ..., ...)
+    def chosen(builder, a, b):
+        return builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
 
     return chosen
 
@@ -71,12 +64,9 @@ def _pairs(comparison: str) -> Any:
 def _elements(name: str) -> Any:
     """LLVM's function `name` of each element."""
 
-    @intrinsic
-    def applied(context, x):
-        def generate(context, builder, signature, arguments):
-            return _call(builder, name, arguments[0])
-
-        return x(x), generate
+    @emitted(lambda x: x, ...)
+    def applied(builder, x):
+        return _call(builder, name, x)
 
     return applied
 
@@ -86,36 +76,24 @@ absolute, square_root = _elements("fabs"), _elements("sqrt")
 rint = _elements("rint")  # the nearest integer, of two the even one
 
 
-@intrinsic
-def to_half(context, x):
+@emitted(lambda x: x, ...)
+def to_half(builder, x):
     """float32 numbers rounded to what 16 bits hold."""
-
-    def generate(context, builder, signature, arguments):
-        half = builder.fptrunc(arguments[0], _halves(arguments[0]))
-        return builder.fpext(half, arguments[0].type)
-
-    return x(x), generate
+    return builder.fpext(builder.fptrunc(x, _halves(x)), x.type)
 
 
-@intrinsic
-def to_half_beyond(context, x):
+@emitted(lambda x: x, ...)
+def to_half_beyond(builder, x):
     """float32 numbers rounded to what 16 bits hold, away from 0."""
-
-    def generate(context, builder, signature, arguments):
-        (value,) = arguments
-        halves = _halves(value)
-        half = builder.fptrunc(value, halves)
-        # Of 16-bit floats of one sign, the next further from 0 is the next integer.
-        integers = ir.VectorType(ir.IntType(16), halves.count)
-        one = ir.Constant(integers, [1] * halves.count)
-        further = builder.bitcast(builder.add(builder.bitcast(half, integers), one), halves)
-        near = builder.fpext(half, value.type)
-        short = builder.fcmp_ordered(
-            "<", _call(builder, "fabs", near), _call(builder, "fabs", value)
-        )
-        return builder.select(short, builder.fpext(further, value.type), near)
-
-    return x(x), generate
+    halves = _halves(x)
+    half = builder.fptrunc(x, halves)
+    # Of 16-bit floats of one sign, the next further from 0 is the next integer.
+    integers = ir.VectorType(ir.IntType(16), halves.count)
+    one = ir.Constant(integers, [1] * halves.count)
+    further = builder.bitcast(builder.add(builder.bitcast(half, integers), one), halves)
+    near = builder.fpext(half, x.type)
+    short = builder.fcmp_ordered("<", _call(builder, "fabs", near), _call(builder, "fabs", x))
+    return builder.select(short, builder.fpext(further, x.type), near)
 
 
 def _call(builder: Any, name: str, value: Any) -> Any:

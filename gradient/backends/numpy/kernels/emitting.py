@@ -1,0 +1,47 @@
+"""Intrinsics by the LLVM code that stands for a call of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from numba import extending, types
+
+
+def emitted(result: Any, *parameters: Any) -> Callable[[Any], Any]:
+    """Decorate `build(builder, *values)`: an intrinsic of these values, for numba's compiler.
+
+    Args:
+        result: numba's type of what `build` gives; None of nothing; or a function that gives it for
+            the arguments' types.
+        parameters: the types that arguments are converted to; `...` is that of the argument. Of an
+            array `build` is given a pointer to the first element.
+    """
+
+    def decorate(build: Any) -> Any:
+        def definition(context: Any, *given: Any) -> Any:
+            kinds = [g if p is ... else p for g, p in zip(given, parameters, strict=True)]
+            kind: Any = types.void if result is None else result
+            if not isinstance(kind, types.Type):
+                kind = kind(*given)
+
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                made = build(builder, *(_pointer_or(context, builder, *each)
+                                        for each in zip(kinds, values, strict=True)))  # fmt: skip
+                return context.get_dummy_value() if result is None else made
+
+            return kind(*kinds), generate
+
+        definition.__name__, definition.__doc__ = build.__name__, build.__doc__
+        described: Any = definition
+        described.__signature__ = inspect.signature(build)  # numba drops the first parameter
+        return extending.intrinsic(definition)
+
+    return decorate
+
+
+def _pointer_or(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value).data
+    return value
