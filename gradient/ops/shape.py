@@ -150,7 +150,7 @@ def triangle(be: Backend[Array], x: Array, /, *, diagonal: int = 0, lower: bool 
 
 
 @op(lambda g, be, x_shape, axis, size, step:
-    be.place(be.permute(g, beside(g.shape, axis)), x_shape,
+    be.place(be.permute(g, last_axis_after(g.shape, axis)), x_shape,
              sliding_window_at(be, x_shape, axis, size, step)), takes_complex=True)  # fmt: skip
 def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, step: int) -> Array:
     """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
@@ -176,7 +176,7 @@ def as_strided(
     return be.as_strided(x, size, stride, offset)
 
 
-def beside(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+def last_axis_after(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """The axes in the order that puts the last one behind `axis`."""
     *rest, last = range(len(shape))
     return (*rest[: axis + 1], last, *rest[axis + 1 :])

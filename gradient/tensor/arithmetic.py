@@ -16,7 +16,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.ops import activation, comparison, elementwise, trigonometry
 from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
-from gradient.tensor.float8 import chosen_float8
+from gradient.tensor.float8 import where_float8
 from gradient.tensor.views import in_order
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ class Arithmetic(TensorBase):
     def where(self, condition: Tensor, other: Tensor | Number) -> Tensor:
         """self where the bool tensor `condition` is True, else `other`; all three broadcast."""
         if is_packed(self.array) or (isinstance(other, Variable) and is_packed(other.array)):
-            return chosen_float8(condition, self, other)
+            return where_float8(condition, self, other)
         return elementwise.where(self, other, condition=condition_of("where", condition))
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:

@@ -86,7 +86,7 @@ def maker_of(op: str, array: Any, backend: Any) -> Any:
     return Codes(backend)
 
 
-def chosen_float8(condition: Tensor, a: Any, b: Any) -> Tensor:
+def where_float8(condition: Tensor, a: Any, b: Any) -> Tensor:
     """`where(condition, a, b)`, one or both of 8-bit floats of one dtype, the other a number."""
     (dtype, *others) = {x.dtype for x in (a, b) if isinstance(x, Variable)}
     if others or not isinstance(dtype, Float8):

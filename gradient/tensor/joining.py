@@ -18,7 +18,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
-from gradient.tensor.float8 import chosen_float8
+from gradient.tensor.float8 import where_float8
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -194,7 +194,7 @@ def where(
         input = tensor(input, device=condition.device)
     like: Any = input if isinstance(input, Variable) else other
     if is_packed(like.array) or (isinstance(other, Variable) and is_packed(other.array)):
-        return chosen_float8(condition, input, other)
+        return where_float8(condition, input, other)
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
             fitting("where", name, value, like.dtype)

@@ -12,8 +12,8 @@ import gradient
 import gradient.functional as F
 from gradient import nn, optim
 from gradient.backends.numpy import threads
-from gradient.plan.executors.program import beside, early, joined, task
-from gradient.plan.executors.side_by_side import Touched, side_by_side
+from gradient.plan.executors.concurrency import Accesses, with_concurrency
+from gradient.plan.executors.program import concurrent_task, early, joined, task
 
 pytestmark = pytest.mark.cpu_only
 
@@ -173,13 +173,13 @@ def test_the_mean_of_a_loss_is_a_task(rows: int, dtype: gradient.dtype) -> None:
 
 A, B, C, D = (np.zeros(100_000, np.float32) for _ in range(4))
 SMALL = np.zeros(8, np.float32)
-NONE = Touched([], [])
+NONE = Accesses([], [])
 
 
 def order(*calls: tuple[list[np.ndarray], list[np.ndarray], int]) -> list[bool]:
     """Whether each task waits: of calls that read and write these arrays, in so many chunks."""
     steps = [(task, (None, n, 1, *read, *written)) for read, written, n in calls]
-    made = side_by_side(steps, [Touched(read, written) for read, written, _ in calls])
+    made = with_concurrency(steps, [Accesses(read, written) for read, written, _ in calls])
     assert [given for _, given in made] == [given for _, given in steps]
     return [function is task for function, _ in made]
 
@@ -198,8 +198,8 @@ def test_tasks_wait_for_what_they_read_and_for_who_reads_what_they_write() -> No
 
 def test_what_no_call_names_is_taken_to_be_written() -> None:
     steps = [(task, (None, 2, 1, A, B)), (task, (None, 2, 1, A, C))]
-    for touched, waits in ((Touched([A], []), False), (NONE, True)):
-        made = side_by_side(steps, [touched, touched])
+    for touched, waits in ((Accesses([A], []), False), (NONE, True)):
+        made = with_concurrency(steps, [touched, touched])
         assert [function is task for function, _ in made] == [True, waits]
 
 
@@ -214,15 +214,15 @@ def test_what_follows_on_the_same_thread_is_one_with_it() -> None:
 
 def test_python_between_tasks_is_waited_for() -> None:
     steps = [(task, (None, 2, 1, A)), (np.copyto, (B, C)), (task, (None, 2, 1, D))]
-    made = side_by_side(steps, [Touched([A], []), NONE, Touched([D], [])])
+    made = with_concurrency(steps, [Accesses([A], []), NONE, Accesses([D], [])])
     assert [function for function, _ in made] == [task, np.copyto, task]
 
 
 def test_what_is_early_does_not_stand_between_tasks() -> None:
     renew = early, (A.fill, 1.0)
     steps = [(task, (None, 1, 1, A)), renew, (task, (None, 1, 1, SMALL)), (task, (None, 2, 1, A))]
-    touched = [Touched([], [A]), NONE, Touched([], [SMALL]), Touched([], [A])]
-    made = side_by_side(steps, touched)
+    touched = [Accesses([], [A]), NONE, Accesses([], [SMALL]), Accesses([], [A])]
+    made = with_concurrency(steps, touched)
     assert [function for function, _ in made] == [task, early, task, task]
 
 
@@ -234,7 +234,7 @@ def test_what_is_early_comes_first_and_parts_no_tasks() -> None:
     steps = [
         (task, (fill, 2, 2, first, made[:2])),
         (early, (first.fill, 5.0)),
-        (beside, (fill, 2, 2, last, made[2:])),
+        (concurrent_task, (fill, 2, 2, last, made[2:])),
     ]
     program = joined(steps)
     assert [function for function, _ in program] == [early, threads.run_tasks]

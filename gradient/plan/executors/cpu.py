@@ -23,6 +23,7 @@ from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import classes, fused, small, updates
+from gradient.plan.executors.concurrency import Accesses, with_concurrency
 from gradient.plan.executors.copied import lower_on_copies
 from gradient.plan.executors.given import LARGE, Given, read_by_tasks
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
@@ -36,7 +37,6 @@ from gradient.plan.executors.program import (
     with_scratch,
     workspace_of,
 )
-from gradient.plan.executors.side_by_side import Touched, side_by_side
 from gradient.plan.executors.tasks import lower
 from gradient.plan.executors.watched import WatchedCall, by_call, run_watched, watching
 from gradient.plan.lending import LARGE as LENT
@@ -111,8 +111,8 @@ class CpuExecutor:
         steps, self._scratch = with_scratch(steps)
         touched = list(map(self._touched, self._calls_of))
         steps = [
-            *side_by_side(steps[:boundary], touched[:boundary]),
-            *side_by_side(steps[boundary:], touched[boundary:]),
+            *with_concurrency(steps[:boundary], touched[:boundary]),
+            *with_concurrency(steps[boundary:], touched[boundary:]),
         ]
         read = read_by_tasks(plan, self._calls_of, steps)
         copied = sum(buffers[ref].nbytes for ref in plan.inputs if ref not in read)
@@ -287,12 +287,12 @@ class CpuExecutor:
         """Whether a buffer is an input's, which no call writes."""
         return self.plan.buffers[self.plan.root(ref)].kind == "input"
 
-    def _touched(self, call: Call) -> Touched:
+    def _touched(self, call: Call) -> Accesses:
         """What a call reads and writes."""
         written = [*call.outputs, *call.writes]
         roots = set(map(self.plan.root, written))
         read = [ref for ref in call.inputs if self.plan.root(ref) not in roots]
-        return Touched(list(map(self._array, read)), list(map(self._array, written)))
+        return Accesses(list(map(self._array, read)), list(map(self._array, written)))
 
     def _bound(self, x: Any) -> int | None:
         """Of the integers in a buffer, if they are known to be from 0 to below it."""

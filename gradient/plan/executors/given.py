@@ -12,7 +12,7 @@ import numpy as np
 
 from gradient.backends.numpy import threads
 from gradient.plan.calls import BOUNDARY, Call, Ref
-from gradient.plan.executors.program import Step, beside, task
+from gradient.plan.executors.program import Step, concurrent_task, task
 from gradient.plan.plan import Plan
 
 LARGE = 1 << 16
@@ -28,7 +28,7 @@ def read_by_tasks(plan: Plan, calls: Sequence[Call], steps: Sequence[Step]) -> f
     by_python = [
         call
         for call, (function, _) in zip(calls, steps, strict=True)
-        if function not in (task, beside)
+        if function not in (task, concurrent_task)
     ]
     others = {plan.root(ref) for call in by_python for ref in call.inputs}
     others.update(map(plan.root, plan.outputs), plan.written)

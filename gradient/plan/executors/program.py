@@ -102,7 +102,7 @@ def task(*arguments: Any) -> None:
     raise NotImplementedError
 
 
-def beside(*arguments: Any) -> None:
+def concurrent_task(*arguments: Any) -> None:
     """As `task`, for one that may begin before the task before it is done."""
     raise NotImplementedError
 
@@ -122,7 +122,7 @@ def named(call: Call, steps: Sequence[Step]) -> str:
 
 def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     """What computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
-    if function in (task, beside):
+    if function in (task, concurrent_task):
         return f"the kernel {arguments[0].__name__}"
     if function is early:
         function = arguments[0]
@@ -149,7 +149,7 @@ def joined(steps: Sequence[Step]) -> list[Step]:
     for function, arguments in steps:
         if function is early:
             continue
-        if function not in (task, beside):
+        if function not in (task, concurrent_task):
             together = None
             program.append((function, arguments))
             continue

@@ -13,8 +13,8 @@ import pytest
 import gradient
 from gradient import nn
 from gradient.backends.numpy import tasks, threads
+from gradient.plan.executors.concurrency import Accesses, with_concurrency
 from gradient.plan.executors.program import early, task
-from gradient.plan.executors.side_by_side import Touched, side_by_side
 
 pytestmark = pytest.mark.cpu_only
 
@@ -22,7 +22,7 @@ MEMORY = np.zeros(1 << 17, np.uint8)
 PLACES = [MEMORY[i << 14 : (i << 14) + n] for i in range(7) for n in (64, 1 << 14, 1 << 15)]
 
 
-def rows_of(calls: Sequence[Touched], chunks: Sequence[int]) -> list[tuple[int, ...]]:
+def rows_of(calls: Sequence[Accesses], chunks: Sequence[int]) -> list[tuple[int, ...]]:
     """The driver's table for tasks of so many chunks: those of none are not in it."""
     steps: Any = [
         (task, (None, n, 1, *call.read, *call.written))
@@ -31,7 +31,7 @@ def rows_of(calls: Sequence[Touched], chunks: Sequence[int]) -> list[tuple[int, 
     nowhere = tasks.Block(np.zeros(0, np.int64), 0)
     made = [
         tasks._Task(lambda: None, 0, nowhere, n, 1, function is task)
-        for (function, _), n in zip(side_by_side(steps, calls), chunks, strict=True)
+        for (function, _), n in zip(with_concurrency(steps, calls), chunks, strict=True)
     ]
     return tasks._rows(made)[0]
 
@@ -40,7 +40,7 @@ def meet(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> bool:
     return any(np.may_share_memory(x, y) for x in xs for y in ys)
 
 
-def needs(later: Touched, earlier: Touched) -> bool:
+def needs(later: Accesses, earlier: Accesses) -> bool:
     used = (*later.read, *later.written)
     return meet(earlier.written, used) or meet(earlier.read, later.written)
 
@@ -58,7 +58,7 @@ def test_tasks_begin_when_those_they_need_are_done(least: int) -> None:
     draws, beside = random.Random(least), 0
     for _ in range(1500):
         n = draws.randint(2, 14)
-        calls = [Touched(draws.choices(PLACES, k=draws.randint(0, 2)), draws.choices(PLACES))
+        calls = [Accesses(draws.choices(PLACES, k=draws.randint(0, 2)), draws.choices(PLACES))
                  for _ in range(n)]  # fmt: skip
         chunks = [draws.choice([least, 1, 1, 2, 3]) for _ in range(n)]
         run = [call for call, k in zip(calls, chunks, strict=True) if k]

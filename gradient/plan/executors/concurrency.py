@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.plan.executors.program import Step, beside, early, task
+from gradient.plan.executors.program import Step, concurrent_task, early, task
 
 LARGE = 1 << 16
 """Bytes that a task of one chunk reads and writes up to which it rather follows another one on the
@@ -21,7 +21,7 @@ MOST = 64
 """Arrays of tasks side by side, from which on no more are added."""
 
 
-class Touched(NamedTuple):
+class Accesses(NamedTuple):
     """The arrays that a call reads alone, and those that it writes."""
 
     read: Sequence[np.ndarray]
@@ -39,11 +39,11 @@ class _Span(NamedTuple):
         return self.start < other.stop and other.start < self.stop
 
 
-def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step]:
-    """The steps, with `beside` for each task that may run beside those before it, since the last
-    one that waits. `touched` says of each step what its call reads and writes; any other array of a
-    task is taken to be written. Of a plan in two parts each is given by itself: its tasks are
-    another list, in which nothing follows on the other's thread."""
+def with_concurrency(steps: Sequence[Step], touched: Sequence[Accesses]) -> list[Step]:
+    """The steps, with `concurrent_task` for each task that may run beside those before it, since
+    the last one that waits. `touched` says of each step what its call reads and writes; any
+    other array of a task is taken to be written. Of a plan in two parts each is given by itself:
+    its tasks are another list, in which nothing follows on the other's thread."""
     found: list[Step] = []
     group: list[_Span] = []
     items = 0  # of the group: one thread draws each
@@ -56,7 +56,7 @@ def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step
             continue
         spans, chunks = _spans(given, arrays), -(-given[1] // given[2])
         if not chunks:  # nothing is run, so nobody waits for who came before
-            found.append((beside, given))
+            found.append((concurrent_task, given))
             continue
         few = chunks == 1 and sum(each.stop - each.start for each in spans) < LARGE
         follows = chunks == 1 and items == 1  # where it waits, on the same thread
@@ -67,11 +67,11 @@ def side_by_side(steps: Sequence[Step], touched: Sequence[Touched]) -> list[Step
             found.append(step)
         else:
             group, items = [*group, *spans], items + chunks
-            found.append((beside, given))
+            found.append((concurrent_task, given))
     return found
 
 
-def _spans(given: Sequence[Any], touched: Touched) -> list[_Span]:
+def _spans(given: Sequence[Any], touched: Accesses) -> list[_Span]:
     read, written = (list(map(_span, each)) for each in touched)
     spans = []
     for x in given:
