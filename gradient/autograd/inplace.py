@@ -17,7 +17,7 @@ from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
 from gradient.errors import AutogradError
-from gradient.source_lines import PACKAGE, Location, source_line, user_frame
+from gradient.source_lines import PACKAGE, Location, location_of, source_line, user_frame
 
 
 class Overwrite:
@@ -50,17 +50,17 @@ by_data: set[weakref.ref[Any]] = set()
 
 def mark_overwritten(backend: Any, array: Any, op: str) -> None:
     """Record that `op` has just written to `array` in place."""
-    _mark(backend.storage(array), op, user_frame(3), next_sequence_nr())
+    _mark(backend.storage(array), op, location_of(user_frame(3)), next_sequence_nr())
 
 
 def mark_owners(owners: Iterable[Any], op: str) -> None:
     """Record that `op` has just written to the memory of these owners."""
-    frame, number = user_frame(3), next_sequence_nr()
+    location, number = location_of(user_frame(3)), next_sequence_nr()
     for owner in owners:
-        _mark(owner, op, frame, number)
+        _mark(owner, op, location, number)
 
 
-def _mark(owner: Any, op: str, frame: Any, number: int) -> None:
+def _mark(owner: Any, op: str, location: Location, number: int) -> None:
     key = id(owner)
     mark = marks.get(key)
     if mark is None:
@@ -69,7 +69,7 @@ def _mark(owner: Any, op: str, frame: Any, number: int) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    mark.op, mark.location = op, (frame.f_code, frame.f_lasti)
+    mark.op, mark.location = op, location
     mark.sequence_nr = last_write.sequence_nr = number
 
 

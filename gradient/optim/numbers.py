@@ -28,6 +28,10 @@ class _Listeners(threading.local):
 
 _local = _Listeners()
 
+_overheard: list[None] = []
+"""One for each of those who listen or read, in any thread: none asks for its own while there are
+none, which would take longer than to compute the number."""
+
 
 def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
     """`compute` of these arguments, which it can be asked for again in later steps.
@@ -36,7 +40,7 @@ def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
     what is computed from it in turn is another number. A bool decides what else is computed.
     """
     value = compute(*args, **options)
-    if _local.listener is None:
+    if not _overheard or _local.listener is None:
         return value
     name = getattr(compute, "__name__", "number").strip("_")
     number: N = _local.listener(name, value, lambda: compute(*args, **options))
@@ -58,7 +62,7 @@ def setting(group: Group, name: str, index: int | None = None) -> float:
 
 
 def _setting(group: Group, name: str, index: int | None = None) -> float:
-    if _local.read is not None:
+    if _overheard and _local.read is not None:
         _local.read.append((group, name))
     return float(group[name] if index is None else group[name][index])
 
@@ -85,10 +89,12 @@ def _shrinking(group: Group) -> float:
 def listening(listener: Listener) -> Iterator[None]:
     """Have `listener` told of each `changing` number of this thread."""
     before, _local.listener = _local.listener, listener
+    _overheard.append(None)
     try:
         yield
     finally:
         _local.listener = before
+        _overheard.pop()
 
 
 def settings_read(compute: Callable[[], Any]) -> list[tuple[Group, str]]:
@@ -96,8 +102,10 @@ def settings_read(compute: Callable[[], Any]) -> list[tuple[Group, str]]:
     listener, _local.listener = _local.listener, None
     found: list[tuple[Group, str]] = []
     _local.read = found
+    _overheard.append(None)
     try:
         compute()
     finally:
         _local.listener, _local.read = listener, None
+        _overheard.pop()
     return found

@@ -78,8 +78,8 @@ class SGD(Optimizer):
 
     def update(self, params: list[Tensor], group: Group) -> None:
         with_momentum = has_momentum(group)
-        momentum, weight_decay = setting(group, "momentum"), setting(group, "weight_decay")
-
+        momentum = setting(group, "momentum") if with_momentum else 0.0
+        weight_decay = setting(group, "weight_decay")
         with_masters = bool(group.get("master_weights"))
 
         def kind(p: Tensor) -> tuple[bool, bool]:
@@ -95,7 +95,7 @@ class SGD(Optimizer):
             with writing(batch, "SGD.step"):
                 backend.sgd_step(
                     arrays(weights),
-                    arrays([grad_of(p) for p in batch]),
+                    [grad_of(p).array for p in batch],
                     self._state_arrays(batch, "momentum_buffer") if with_momentum else None,
                     SGDOptions(
                         lr=rate(group),

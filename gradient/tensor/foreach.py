@@ -30,11 +30,13 @@ def batches(
 
 def arrays(tensors: list[Tensor]) -> list[Any]:
     """The arrays of the tensors, for the backend to change."""
-    found = [t.array for t in tensors]
-    for i, array in enumerate(found):
-        if not array.shape:
-            found[i] = tensors[i].array = tensors[i].backend.writable(array)
-    return found
+    return [t.array if t.array.shape else _writable(t) for t in tensors]
+
+
+def _writable(tensor: Tensor) -> Any:
+    """The array of a tensor of one number, which may have been a scalar of NumPy's."""
+    tensor.array = tensor.backend.writable(tensor.array)
+    return tensor.array
 
 
 class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
@@ -57,5 +59,5 @@ class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
                 f"{self.caller}: the memory of a tensor cannot be written (an expanded tensor, or "
                 "a read-only array or file); clone() it first"
             ) from None
-        written = [t.backend.storage(t.array) for t in self.tensors if is_noted(t)]
-        mark_owners(written, self.caller)
+        written = filter(is_noted, self.tensors)
+        mark_owners([t.backend.storage(t.array) for t in written], self.caller)

@@ -61,7 +61,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         buffers = momentum_buffers if o.momentum else None
         groups, rest = with_kernel(params, grads, *([] if buffers is None else [buffers]))
         if buffers is None and not o.weight_decay and not o.maximize:
-            rest = [(p, g) for p, g in rest if not _descended(p, g, o.lr)]
+            rest = _descend(rest, o.lr)
         if rest:
             p, g, *b = map(list, zip(*rest, strict=True))
             super().sgd_step(p, g, b[0] if b else None, o)
@@ -150,12 +150,15 @@ def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
     return [g for g in groups if _flat(*g)], [g for g in groups if not _flat(*g)]
 
 
-def _descended(p: np.ndarray, g: np.ndarray, lr: float) -> bool:
-    """p = p - lr g, in two calls of NumPy, if neither has to be cast; whether it was done."""
-    if p.dtype not in kernels.FLOATS or g.dtype != p.dtype:
-        return False
-    np.subtract(p, lr * g, p)
-    return True
+def _descend(groups: list[Group], lr: float) -> list[Group]:
+    """p = p - lr g, in two calls of NumPy, for each that has not to be cast; the others."""
+    left: list[Group] = []
+    for p, g in groups:
+        if p.dtype in kernels.FLOATS and g.dtype is p.dtype:
+            np.subtract(p, lr * g, p)
+        else:
+            left.append((p, g))
+    return left
 
 
 def _flat(*group: np.ndarray) -> bool:
