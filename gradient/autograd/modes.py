@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradient.backends import matmul_precision
@@ -55,7 +56,7 @@ class _Mode(threading.local):
 
     def __init__(self) -> None:
         self.outer_saved_hooks, self.outer_autocasts = [], []  # in each thread
-        switched.discard(threading.get_ident())  # of an earlier thread of this number
+        switched.discard(get_ident())  # of an earlier thread of this number
 
     @property
     def grad(self) -> int:
@@ -65,10 +66,7 @@ class _Mode(threading.local):
     @grad.setter
     def grad(self, value: int) -> None:
         self._grad = value
-        if value is True:
-            switched.discard(threading.get_ident())
-        else:
-            switched.add(threading.get_ident())
+        (switched.discard if value is True else switched.add)(get_ident())
 
 
 mode = _Mode()
@@ -91,7 +89,7 @@ class _GradMode:
 
     def __enter__(self) -> None:
         # The previous value lies on a stack, so that one object can be entered several times.
-        self.__dict__.setdefault("_previous", []).append(mode.grad)
+        self.__dict__.setdefault("_previous", []).append(mode._grad)
         mode.grad = recording() if self.enabled else False
 
     def __exit__(self, *exc: object) -> None:
@@ -144,7 +142,7 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
     enabled = False
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = super().__new__(cls)
+        self = object.__new__(cls)
         return self(function) if function is not None else self
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
-from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
@@ -54,7 +54,7 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
     if result.node is not None:
         keep_old(tensor, result.node)
     write(tensor, ..., result.array, name)
-    if mode.grad:
+    if not switched or mode.grad:
         node = result.node
         if node is not None and node.op is not None:
             node.location = location_of(user_frame())
@@ -76,7 +76,7 @@ def overwrite_at(
     array = value.array
     if value.backend is not tensor.backend:
         array = tensor.backend.asarray(value.backend.to_numpy(array))
-    recorded = bool(mode.grad) and (tensor.node is not None or value.node is not None)
+    recorded = (tensor.node is not None or value.node is not None) and (not switched or mode.grad)
     before = tensor.array
     write(tensor, at, array, name)
     if recorded:
@@ -149,7 +149,7 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
 
 def check_graph(tensor: Variable, name: str, node: Node | None) -> None:
     """As `check`, of a tensor that is not packed."""
-    if not mode.grad:
+    if switched and not mode.grad:
         return
     shared: Any = tensor
     while shared is not None:
