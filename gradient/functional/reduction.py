@@ -52,7 +52,7 @@ def takes_retired_arguments(loss: Loss) -> Loss:
 
     @functools.wraps(loss)
     def call(*args: Any, **options: Any) -> Any:
-        if "size_average" in options or "reduce" in options:
+        if options and ("size_average" in options or "reduce" in options):
             mean, reduce = options.pop("size_average", None), options.pop("reduce", None)
             if mean is not None or reduce is not None:
                 averaged, whole = mean is None or mean, reduce is None or reduce

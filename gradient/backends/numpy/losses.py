@@ -20,11 +20,11 @@ class LossKernels(NormDefaults[np.ndarray]):
     """Overrides of those of `composed.norms`."""
 
     def squared_error(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
-        if not _takes(x, target):
-            return super().squared_error(x, target)
-        if x.size < MANY and not small_calls.are_repeated():
+        if x.size < MANY and _is_plain(x, target) and not small_calls.are_repeated():
             gap = (x - target).ravel()
             return gap.dot(gap)
+        if not _takes(x, target):
+            return super().squared_error(x, target)
         return _sum(kernels.load("losses").squared_error, x, target)
 
     def scaled_gap(self, scale: np.ndarray, x: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -41,6 +41,16 @@ class LossKernels(NormDefaults[np.ndarray]):
         if not (_takes(x, target) and _is_number(g, x)):
             return super().logistic_error_grad(g, x, target)
         return _each(kernels.load("losses").logistic_error_grad, g, x, target)
+
+
+def _is_plain(x: np.ndarray, target: np.ndarray) -> bool:
+    """Whether both are arrays of one shape and float dtype, in any order."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype in kernels.FLOATS
+        and target.dtype is x.dtype
+        and target.shape == x.shape
+    )
 
 
 def _takes(x: np.ndarray, target: np.ndarray) -> bool:
