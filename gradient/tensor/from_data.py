@@ -85,10 +85,11 @@ def _converted(
     data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
 ) -> tuple[Any, Backend]:
     kind = None if dtype is None else dtype_of(dtype)
-    if isinstance(kind, Float8) or (isinstance(data, Variable) and data.dtype.is_packed):
+    given = isinstance(data, Variable)
+    if (kind is not None and isinstance(kind, Float8)) or (given and data.dtype.is_packed):
         return _converted_float8(data, kind, device, copy)
     wanted = None if kind is None else kind.numpy
-    if isinstance(data, Variable):
+    if given:
         source = data.backend
         backend = source if device is None else backend_of(device)
         array = source.copy(data.array) if copy else data.array

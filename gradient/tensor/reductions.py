@@ -69,6 +69,8 @@ class Reductions(Arithmetic):
             raise DTypeError(
                 f"mean: expected a floating-point dtype, got {x.dtype}; call .float() first"
             )
+        if dim is None and keepdim is False:
+            return reduce.mean(x)
         return reduce.mean(x, axis=axes_of(dim, len(self.array.shape)), keepdims=keepdim)
 
     def prod(
@@ -235,7 +237,8 @@ class Reductions(Arithmetic):
     def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Any:
         """As `_axis`, of a reduction that needs an element."""
         axis = self._axis(caller, dim, keepdim)
-        if reduce.count(self.array.shape, axis) == 0:
+        shape = self.array.shape
+        if 0 in shape and reduce.count(shape, axis) == 0:
             raise IndexOutOfRange(
                 f"{caller}(): expected a reduction over at least one element, got shape "
                 f"{tuple(self.array.shape)} with dim {dim}; give a dim whose size is not 0"

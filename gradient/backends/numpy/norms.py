@@ -152,7 +152,7 @@ class NormKernels(NormDefaults[np.ndarray]):
             given = tuple(map(kernels.load("half_precision").stored, given))
         threads.parallel_for(
             norms.layer_norm, x.size // columns, norms.rows_of(columns), *given[:3], number(eps),
-            given[3], mean.reshape(-1), rstd.reshape(-1),
+            given[3], mean.ravel(), rstd.ravel(),
         )  # fmt: skip
         return y, mean, rstd
 

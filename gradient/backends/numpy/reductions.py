@@ -57,7 +57,7 @@ class ReductionKernels(ArrayAPIBackend):
         if x.dtype.char not in "fd" or not x.size:
             return super().mean(x, axis, keepdims)
         total = self.sum(x, axis, keepdims)
-        return total / (x.size // total.size)
+        return total / (x.size if axis is None else x.size // total.size)
 
     def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY or not kernels.supports(x):

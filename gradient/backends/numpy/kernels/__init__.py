@@ -41,8 +41,9 @@ def supports(x: Any, *others: Any) -> bool:
         and x.flags.c_contiguous
     ):
         return False
+    dtype = x.dtype
     for o in others:
-        if o is not None and o.dtype != x.dtype:
+        if o is not None and o.dtype is not dtype and o.dtype != dtype:
             return False
     return available()
 
@@ -61,10 +62,11 @@ def supports_rows(x: Any, *others: Any) -> bool:
         and x.flags.c_contiguous
     ):
         return False
+    dtype = x.dtype
     for o in others:
-        if o is not None and o.dtype != x.dtype:
+        if o is not None and o.dtype is not dtype and o.dtype != dtype:
             return False
-    return available() if x.dtype in FLOATS else computes(x.dtype)
+    return available() if dtype in FLOATS else computes(dtype)
 
 
 @functools.cache
