@@ -20,7 +20,7 @@ import gradient
 from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
-from gradient.autograd.modes import mode
+from gradient.autograd.modes import mode, switched
 from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.numpy import kernels
@@ -234,7 +234,7 @@ def pieces() -> dict[str, Callable[[], object]]:
         return a if not named else None
 
     def questions() -> object:
-        return isinstance(x, Variable) and array.dtype.char and mode.grad
+        return isinstance(x, Variable) and array.dtype.char and (not switched or mode.grad)
 
     def node() -> None:
         made: Any = Node()
@@ -266,7 +266,8 @@ def pieces() -> dict[str, Callable[[], object]]:
 def run(options: Options) -> Iterator[Result]:
     named = {f"piece: {name}": piece for name, piece in pieces().items()}
     wanted = {name: piece for name, piece in named.items() if options.wants(name)}
-    for name, sample in interleave(wanted, rounds=options.rounds(40), sample_seconds=0.001).items():
+    timed = interleave(wanted, rounds=options.rounds(40), sample_seconds=0.001) if wanted else {}
+    for name, sample in timed.items():
         yield Result(
             case="calls",
             what=name,
