@@ -1301,6 +1301,8 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, by=by: (np.sort(a(2, 3000), -1)[:, ::by], 40, -1, True) for by in (1, -1)],
         lambda a: (np.log(np.floor(a(2, 1500))), 9, 1, True),  # NaN and both infinities
         lambda a: (a(a.rows, 8), 2, 1, True),
+        *[lambda a, n=n: (every_kind_of_number(a, 64 * n).reshape(-1, n), 2, 1, True)
+          for n in (2, 3, 8, 64)],
         lambda a: (np.log(np.floor(a(100 * a.rows, 9))), 9, 1, True),
         lambda a: (np.floor(a(10 * a.rows, 99)), 40, 1, True),
         *[lambda a, k=k: (every_kind_of_number(a, 1500), k, 1, True) for k in (1, 10, 64)],

@@ -22,6 +22,9 @@ CHUNK = 1 << 12
 SOUGHT = 1 << 10
 """Elements of whole rows in which a thread seeks the best at a time: some 4 us."""
 
+SHORT = 64
+"""Elements of a row up to which its two best are sought without a branch."""
+
 ONE_THREAD = 1 << 12
 """Elements up to which one thread seeks them all: to wake another would take as long."""
 
@@ -81,7 +84,9 @@ def _topk_of_rows(x: np.ndarray, k: int) -> np.ndarray:
     best = np.empty(places.shape, np.float64 if x.itemsize == 8 else np.float32)
     stored = kernels.load("half_precision").stored(rows)
     chunk = len(rows) if x.size <= ONE_THREAD else max(1, SOUGHT // x.shape[-1])
-    threads.parallel_for(kernels.load("selection").topk, len(rows), chunk, stored, best, places)
+    family = kernels.load("selection")
+    kernel = family.two_best if k == 2 and x.shape[-1] <= SHORT else family.topk
+    threads.parallel_for(kernel, len(rows), chunk, stored, best, places)
     return places.reshape(*x.shape[:-1], k)
 
 

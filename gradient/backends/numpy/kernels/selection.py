@@ -48,6 +48,30 @@ def topk(start, stop, x, best, places):
                 values[at], indices[at] = value, index
 
 
+@ordered_kernel
+def two_best(start, stop, x, best, places):
+    """As `topk` for k = 2, of short rows: the two are chosen without a branch to foretell."""
+    for r in range(start, stop):
+        row = x[r]
+        first, second, at, after = get(row, 0), get(row, 1), 0, 1
+        if _exceeds(second, first):
+            first, second, at, after = second, first, 1, 0
+        for i in range(2, row.size):
+            value = get(row, i)
+            leads, follows = _exceeds(value, first), _exceeds(value, second)
+            second = first if leads else value if follows else second
+            after = at if leads else i if follows else after
+            first, at = value if leads else first, i if leads else at
+        best[r, 0], best[r, 1] = first, second
+        places[r, 0], places[r, 1] = at, after
+
+
+@ordered_subroutine
+def _exceeds(value, other):
+    """Whether a value comes before another one that was before it: NaN is the largest."""
+    return (not value <= other) & (other == other)
+
+
 @ordered_subroutine
 def _all_below(x, limit):
     """Whether all elements are numbers below the limit."""
