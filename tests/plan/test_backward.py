@@ -11,6 +11,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.backends.numpy import rng
 from support.small_modules import Recurrent, Tied, batches, conv_net, mlp
 
 pytestmark = pytest.mark.cpu_only
@@ -207,3 +208,18 @@ def test_a_graph_is_freed_by_its_backward_pass() -> None:
         loss.backward()
         with pytest.raises(RuntimeError, match="freed"):
             loss.backward()
+
+
+def test_kernels_loaded_between_two_recordings_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few numbers are drawn without kernels until something else loads them."""
+    step = gradient.compile(lambda x: F.dropout(x, 0.5) + gradient.rand(3), fullgraph=True)
+    x = gradient.ones(3)
+    for loaded in (False, True, True, True):
+        monkeypatch.setattr(rng, "_many", lambda n, loaded=loaded: loaded and n > 0)
+        gradient.manual_seed(3)
+        got = step(x)
+        gradient.manual_seed(3)
+        assert got.tolist() == (F.dropout(x, 0.5) + gradient.rand(3)).tolist()
+    assert replayed(step) > 0

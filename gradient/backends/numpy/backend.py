@@ -103,10 +103,15 @@ class NumpyBackend(
             "embedding",
             "cross_entropy",
             "cross_entropy_grad",
+            "dropout",
+            "integers",
             "nll",
             "nll_grad",
+            "normal",
+            "philox",
             "std",
             "topk",
+            "uniform",
             "var",
         )
     }
