@@ -6,7 +6,6 @@ from gradient import functional as F
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, sentence
 from gradient.nn import init as initialization
-from gradient.nn.function_layer import FunctionLayer
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
@@ -46,12 +45,7 @@ __all__ = [
 ]
 
 
-class _Plain(FunctionLayer):
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input)
-
-
-class _InPlace(FunctionLayer):
+class _InPlace(Module):
     """An activation that can overwrite its input."""
 
     def __init__(self, inplace: bool = False) -> None:
@@ -61,9 +55,6 @@ class _InPlace(FunctionLayer):
     def extra_repr(self) -> str:
         return ", ".join(filter(None, [super().extra_repr(), *changed(self, inplace=False)]))
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input, self.inplace)
-
 
 class _WithAlpha(_InPlace):
     _shown = ("alpha",)
@@ -72,34 +63,28 @@ class _WithAlpha(_InPlace):
         super().__init__(inplace)
         self.alpha = alpha
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input, self.alpha, self.inplace)
 
-
-class _Shrink(FunctionLayer):
+class _Shrink(Module):
     _shown = ("=lambd",)
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input, self.lambd)
 
-
-class _AlongDim(FunctionLayer):
+class _AlongDim(Module):
     _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input, self.dim)
 
-
-class ReLU(_InPlace, op=F.relu):
+class ReLU(_InPlace):
     """`max(0, x)`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(input, self.inplace)
 
 
 class RReLU(_InPlace):
@@ -116,48 +101,81 @@ class RReLU(_InPlace):
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
 
-class ReLU6(_InPlace, op=F.relu6):
+class ReLU6(_InPlace):
     """`min(max(0, x), 6)`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu6(input, self.inplace)
 
-class SiLU(_InPlace, op=F.silu):
+
+class SiLU(_InPlace):
     """`x * sigmoid(x)`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.silu(input, self.inplace)
 
-class Mish(_InPlace, op=F.mish):
+
+class Mish(_InPlace):
     """`x * tanh(softplus(x))`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.mish(input, self.inplace)
 
-class SELU(_InPlace, op=F.selu):
+
+class SELU(_InPlace):
     """`scale * elu(x, alpha)` with self-normalising constants."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.selu(input, self.inplace)
 
-class Hardsigmoid(_InPlace, op=F.hardsigmoid):
+
+class Hardsigmoid(_InPlace):
     """`min(max(0, x + 3), 6) / 6`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardsigmoid(input, self.inplace)
 
-class Hardswish(_InPlace, op=F.hardswish):
+
+class Hardswish(_InPlace):
     """`x * hardsigmoid(x)`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardswish(input, self.inplace)
 
-class Sigmoid(_Plain, op=F.sigmoid):
+
+class Sigmoid(Module):
     """`1 / (1 + exp(-x))`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.sigmoid(input)
 
-class Tanh(_Plain, op=F.tanh):
+
+class Tanh(Module):
     """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanh(input)
 
-class LogSigmoid(_Plain, op=F.logsigmoid):
+
+class LogSigmoid(Module):
     """`log(sigmoid(x))`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.logsigmoid(input)
 
-class Softsign(_Plain, op=F.softsign):
+
+class Softsign(Module):
     """`x / (1 + |x|)`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softsign(input)
 
-class Tanhshrink(_Plain, op=F.tanhshrink):
+
+class Tanhshrink(Module):
     """`x - tanh(x)`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanhshrink(input)
 
 
 class GELU(Module):
@@ -186,12 +204,18 @@ class LeakyReLU(_InPlace):
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
 
-class ELU(_WithAlpha, op=F.elu):
+class ELU(_WithAlpha):
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.elu(input, self.alpha, self.inplace)
 
-class CELU(_WithAlpha, op=F.celu):
+
+class CELU(_WithAlpha):
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.celu(input, self.alpha, self.inplace)
 
 
 class Hardtanh(_InPlace):
@@ -236,12 +260,18 @@ class Softplus(Module):
         return F.softplus(input, self.beta, self.threshold)
 
 
-class Softshrink(_Shrink, op=F.softshrink):
+class Softshrink(_Shrink):
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softshrink(input, self.lambd)
 
-class Hardshrink(_Shrink, op=F.hardshrink):
+
+class Hardshrink(_Shrink):
     """`x`, but 0 within `lambd` of 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardshrink(input, self.lambd)
 
 
 class GLU(Module):
@@ -257,16 +287,25 @@ class GLU(Module):
         return F.glu(input, self.dim)
 
 
-class Softmax(_AlongDim, op=F.softmax):
+class Softmax(_AlongDim):
     """`exp(x_i) / sum_j exp(x_j)` along `dim`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmax(input, self.dim)
 
-class LogSoftmax(_AlongDim, op=F.log_softmax):
+
+class LogSoftmax(_AlongDim):
     """`log(softmax(x))` along `dim`."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.log_softmax(input, self.dim)
 
-class Softmin(_AlongDim, op=F.softmin):
+
+class Softmin(_AlongDim):
     """`softmax(-x)` along `dim`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmin(input, self.dim)
 
 
 class Softmax2d(Module):

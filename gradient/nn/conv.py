@@ -10,9 +10,9 @@ from gradient.dtypes import DType
 from gradient.errors import ArgumentError
 from gradient.functional.conv import Padding, Size, same_widths, sizes
 from gradient.nn import init
-from gradient.nn.function_layer import SpatialLayer
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -22,7 +22,7 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _Conv(SpatialLayer):
+class _Conv(SpatialModule):
     """What all convolutions share: options, parameters and `repr`."""
 
     transposed = False

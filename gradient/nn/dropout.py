@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gradient import functional as F
 from gradient.errors import ArgumentError
-from gradient.nn.function_layer import FunctionLayer
+from gradient.nn.module import Module
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
 
 
-class _Dropout(FunctionLayer):
+class _Dropout(Module):
     _shown = ("p", "inplace")
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
@@ -22,29 +22,44 @@ class _Dropout(FunctionLayer):
             )
         self.p, self.inplace = p, inplace
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._op(input, self.p, self.training, self.inplace)
 
-
-class Dropout(_Dropout, op=F.dropout):
+class Dropout(_Dropout):
     """Each element is 0 with probability `p`, else times `1 / (1 - p)` (Srivastava et al. 2014)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout(input, self.p, self.training, self.inplace)
 
-class Dropout1d(_Dropout, op=F.dropout1d):
+
+class Dropout1d(_Dropout):
     """Drops whole channels of (N, C, L) or (C, L)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout1d(input, self.p, self.training, self.inplace)
 
-class Dropout2d(_Dropout, op=F.dropout2d):
+
+class Dropout2d(_Dropout):
     """Drops whole channels of (N, C, H, W) or (C, H, W) (Tompson et al. 2014)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout2d(input, self.p, self.training, self.inplace)
 
-class Dropout3d(_Dropout, op=F.dropout3d):
+
+class Dropout3d(_Dropout):
     """Drops whole channels of (N, C, D, H, W) or (C, D, H, W)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout3d(input, self.p, self.training, self.inplace)
 
-class AlphaDropout(_Dropout, op=F.alpha_dropout):
+
+class AlphaDropout(_Dropout):
     """Dropout that keeps mean 0 and variance 1 after `SELU` (Klambauer et al. 2017)."""
 
+    def forward(self, input: Tensor) -> Tensor:
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
 
-class FeatureAlphaDropout(_Dropout, op=F.feature_alpha_dropout):
+
+class FeatureAlphaDropout(_Dropout):
     """`AlphaDropout` of whole channels of (N, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from gradient import functional as F
 from gradient.functional.conv import Size, sizes
-from gradient.nn.function_layer import SpatialLayer
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-class _Pad(SpatialLayer):
+class _Pad(SpatialModule):
     _shown: ClassVar[Sequence[str]] = ("=padding",)
     mode = "constant"
     value = 0.0

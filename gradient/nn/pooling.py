@@ -8,7 +8,8 @@ from gradient import functional as F
 from gradient.errors import ArgumentError, sentence
 from gradient.functional.conv import Size, sizes
 from gradient.functional.fractional_pooling import Ratio
-from gradient.nn.function_layer import FunctionLayer, SpatialLayer
+from gradient.nn.module import Module
+from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class _MaxPool(FunctionLayer):
+class _MaxPool(SpatialModule):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -71,7 +72,7 @@ class MaxPool3d(_MaxPool, op=F.max_pool3d):
     """The largest of each window of (N, C, D, H, W)."""
 
 
-class AvgPool1d(FunctionLayer, op=F.avg_pool1d):
+class AvgPool1d(Module):
     """The mean of each window of (N, C, L)."""
 
     _shown = ("kernel_size", "stride", "padding")
@@ -93,13 +94,13 @@ class AvgPool1d(FunctionLayer, op=F.avg_pool1d):
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._op(
+        return F.avg_pool1d(
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
             self.count_include_pad,
         )  # fmt: skip
 
 
-class AvgPool2d(FunctionLayer, op=F.avg_pool2d):
+class AvgPool2d(SpatialModule, op=F.avg_pool2d):
     """The mean of each window of (N, C, H, W)."""
 
     _shown = ("kernel_size", "stride", "padding")
@@ -129,7 +130,7 @@ class AvgPool3d(AvgPool2d, op=F.avg_pool3d):
     """The mean of each window of (N, C, D, H, W)."""
 
 
-class _AdaptivePool(FunctionLayer):
+class _AdaptivePool(SpatialModule):
     _shown = ("output_size",)
 
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
@@ -175,7 +176,7 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool, op=F.adaptive_max_pool3d):
     """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
 
 
-class _LPPool(FunctionLayer):
+class _LPPool(SpatialModule):
     _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
 
     def __init__(
@@ -206,7 +207,7 @@ class LPPool3d(_LPPool, op=F.lp_pool3d):
     """`(sum x^p)^(1/p)` of each window of (N, C, D, H, W)."""
 
 
-class _FractionalMaxPool(FunctionLayer):
+class _FractionalMaxPool(SpatialModule):
     _random_samples: Tensor | None
 
     def __init__(
@@ -245,7 +246,7 @@ class FractionalMaxPool3d(_FractionalMaxPool, op=F.fractional_max_pool3d):
     """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
 
 
-class _MaxUnpool(SpatialLayer):
+class _MaxUnpool(SpatialModule):
     _shown = ("kernel_size", "stride", "padding")
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
