@@ -22,7 +22,6 @@ Index = tuple[Any, ...]
 
 PLAIN = (int, type(None))
 WHOLE = slice(None)
-SMALL_INTS = (np.dtype(np.int8), np.dtype(np.int16))
 _OF_DTYPES = "tensors used as indices must be long, int, uint8 or bool tensors, got "
 LIST_AS_TUPLE_BELOW = 32
 """Items from which PyTorch takes a list for one of ints, whatever it holds."""
@@ -43,12 +42,7 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
     for part in parts:
         kind = type(part)
         if kind is slice:
-            if (
-                part.step is not None
-                or type(part.start) not in PLAIN
-                or type(part.stop) not in PLAIN
-            ):
-                part = _slice(part)
+            part = _slice(part)
         elif part is Ellipsis:
             whole = True
         elif part is not None and kind is not int:
@@ -62,15 +56,17 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
 def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | None]:
     """As `index_of`, of parts that may be bools and arrays."""
     ndim = len(tensor.array.shape)
-    left = ndim - sum(map(_dimensions, parts))
+    wide = list(map(_dimensions, parts))
+    left = ndim - sum(wide)
     if left < 0:
         raise IndexOutOfRange(_too_many(tensor, ndim - left))
     if not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)
+        wide.append(0)
     view: list[Any] = []
     arrays: list[Any] = []
     axis = 0
-    for part in parts:
+    for part, n in zip(parts, wide, strict=True):
         if part is Ellipsis:
             view += [WHOLE] * left
             arrays += [WHOLE] * left
@@ -85,11 +81,11 @@ def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | Non
             view.append(None)
             arrays.append(tensor.backend.asarray(np.zeros(int(part), np.int64)))
         else:
-            view += [WHOLE] * _dimensions(part)
+            view += [WHOLE] * n
             arrays.append(part)
             if _is_mask(part):
                 _check_mask(part, axis, tensor.array.shape)
-        axis += _dimensions(part)
+        axis += n
     while arrays and type(arrays[-1]) is slice:
         arrays.pop()
     takes_all = arrays and all(part == WHOLE if type(part) is slice else False for part in view)
@@ -127,7 +123,7 @@ def _settled(part: Any, backend: Any) -> Any:
         return bool(part)
     if isinstance(part, Variable):
         array = part.array
-        narrow = array.shape and array.dtype in SMALL_INTS  # as one number, any integer will do
+        narrow = array.shape and array.dtype.char in "bh"  # as one number, any integer will do
         if narrow or array.dtype.kind not in "biu":
             raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))
         if not array.shape:
@@ -155,7 +151,7 @@ def _number(array: Any) -> int | bool:
 
 def _mask(array: Any, backend: Any) -> Any:
     """An index of arrays; of uint8 it is a mask, as in PyTorch."""
-    return backend.astype(array, np.dtype(bool)) if array.dtype == np.uint8 else array
+    return backend.astype(array, np.dtype(bool)) if array.dtype.char == "B" else array
 
 
 def _numbers(part: Any) -> np.ndarray:
@@ -178,6 +174,8 @@ def _numbers(part: Any) -> np.ndarray:
 
 
 def _slice(part: slice) -> slice:
+    if part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN:
+        return part
     start, stop, step = (_int(bound) for bound in (part.start, part.stop, part.step))
     if step is not None and step <= 0:
         raise ArgumentError(f"slice step must be positive, got {step}; use flip() to reverse")
