@@ -280,7 +280,7 @@ def of_n(made: Op) -> Callable[..., Any]:
         if has_extras:
             y, extras = y
         node = None
-        if differentiable and nodes.count(None) < len(nodes) and (not switched or mode.grad):
+        if differentiable and any(nodes) and (not switched or mode.grad):
             if len(nodes) < least:  # trailing optional inputs left out
                 nodes += [None] * (least - len(nodes))
                 arrays += [None] * (least - len(arrays))

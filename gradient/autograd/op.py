@@ -193,7 +193,7 @@ class Op:
         several = type(y) is list
         if not several and y.dtype.kind in "biu":
             return None
-        wanted = None not in nodes or self._wanted(nodes)
+        wanted = all(nodes) or self._wanted(nodes)
         keep = self.savers.get(wanted)
         if keep is None:
             keep = self.savers[wanted] = saver(self.plan(self._wanted(nodes)))

@@ -35,8 +35,11 @@ def register(device_type: str, factory: Factory) -> None:
 
 def get(device: str = "cpu") -> Backend:
     """The backend of a device: always the same object for the same device."""
-    found = _made.get(device)
-    return _make(device) if found is None else found
+    try:
+        return _made[device]
+    except KeyError:
+        pass
+    return _make(device)
 
 
 def _make(device: str) -> Backend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
@@ -19,13 +19,12 @@ K = TypeVar("K", bound=Hashable)
 
 def batches(
     tensors: list[Tensor], key: Callable[[Tensor], K]
-) -> Iterator[tuple[Backend, K, list[Tensor]]]:
+) -> list[tuple[Backend, K, list[Tensor]]]:
     """The lists of `tensors` that one call can take: (backend, key, tensors) each."""
     lists: defaultdict[tuple[Backend, K], list[Tensor]] = defaultdict(list)
     for t in tensors:
         lists[t.backend, key(t)].append(t)
-    for (backend, k), batch in lists.items():
-        yield backend, k, batch
+    return [(backend, k, batch) for (backend, k), batch in lists.items()]
 
 
 def arrays(tensors: list[Tensor]) -> list[Any]:
