@@ -4,9 +4,7 @@
 >>> gradient.checkpoints.save_model(model, "folder")
 """
 
-from gradient.checkpoints.checkpoint import Checkpoint
-from gradient.checkpoints.formats import open_checkpoint
-from gradient.checkpoints.gguf import save_gguf
-from gradient.checkpoints.loading import load_model, save_model
-
-__all__ = ["Checkpoint", "load_model", "open_checkpoint", "save_gguf", "save_model"]
+from gradient.checkpoints.checkpoint import *
+from gradient.checkpoints.formats import *
+from gradient.checkpoints.gguf.save import *
+from gradient.checkpoints.loading import *

@@ -17,6 +17,8 @@ from gradient.models.config import CONFIG_NAME
 from gradient.text import Tokenizer
 from gradient.text.files import has_tokenizer
 
+__all__ = ["Checkpoint"]
+
 MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
 
 

@@ -22,6 +22,8 @@ from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of, instead
 from gradient.io.torch_file import TorchFile
 from gradient.models.config import CONFIG_NAME
 
+__all__ = ["open_checkpoint"]
+
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a model's folder or file; only what identifies the format is read yet.

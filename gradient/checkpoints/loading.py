@@ -42,6 +42,8 @@ from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
+__all__ = ["load_model", "save_model"]
+
 #: Far more than any model has; to build them takes seconds.
 MAX_LAYERS = 4096
 Convert = Callable[[str, Tensor], Tensor]

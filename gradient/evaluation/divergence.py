@@ -25,6 +25,8 @@ from gradient.models.causal_lm import CausalLM
 from gradient.models.pretrained import PretrainedModel
 from gradient.nn.evaluating import evaluating
 
+__all__ = ["Difference", "Divergence", "activations", "compare"]
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -19,6 +19,8 @@ from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 
+__all__ = ["Perplexity", "perplexity"]
+
 #: Tokens that go through the model at once: their logits must fit in memory.
 CHUNK = 256
 #: The longest window that is chosen by itself.

@@ -22,6 +22,8 @@ from gradient.generation.decoder import Decoder
 from gradient.generation.result import TokenLogprob
 from gradient.tensor import Tensor
 
+__all__ = ["BeamSearch"]
+
 #: A score that no real one falls below: of beams that do not exist yet.
 NEVER = -1e9
 

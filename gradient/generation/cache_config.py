@@ -12,6 +12,8 @@ from gradient.generation.replay import block_size
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
+__all__ = ["CacheConfig"]
+
 #: Slots that buffers have beyond the prompts at first; they double when they are full.
 RESERVED = 1024
 

@@ -19,6 +19,8 @@ from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
+__all__ = ["Decoder"]
+
 
 class Token(NamedTuple):
     """One token that `decode` chose."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gradient.generation.options import GenerationOptions
     from gradient.text import Tokenizer
 
+__all__ = ["Draft", "DraftModel", "Drafter", "PromptLookup"]
+
 
 def drafter_of(
     options: GenerationOptions,

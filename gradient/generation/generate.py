@@ -34,6 +34,8 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
+__all__ = ["TextStream", "generate", "stream"]
+
 
 @overload  # a text is a sequence of texts, too: its letters
 def generate(  # type: ignore[overload-overlap]

@@ -31,6 +31,8 @@ from gradient.text.thinking import ends_in_open_thought, split_thinking
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
+__all__ = ["LanguageModel"]
+
 
 class ChatStreamOptions(ConversationOptions, StreamOptions, total=False):
     """The options of `chat` that streams its answer."""

@@ -18,6 +18,8 @@ from gradient.kv_cache import CACHE_DTYPES, LAYOUTS, is_cache_dtype
 from gradient.models.causal_lm import CausalLM
 from gradient.text import Tokenizer
 
+__all__ = ["GenerationOptions", "Options"]
+
 #: Options that constrain the text as a whole.
 CONSTRAINTS = ("json_schema", "regex", "choices", "grammar")
 #: What transformers has under another name, or not as an option.

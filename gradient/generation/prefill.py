@@ -17,6 +17,8 @@ from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
+__all__ = ["prefill"]
+
 #: Tokens of a row that go through the model at once. At 32 heads and 8,192 tokens of context the
 #: scores of so many take half a gigabyte, and a matrix product gains little from more rows.
 CHUNK = 512

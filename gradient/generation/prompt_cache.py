@@ -24,6 +24,8 @@ from gradient.generation.replay import LARGEST_BLOCK, block_size
 from gradient.kv_cache import CacheOptions, KVCache
 from gradient.models.causal_lm import CausalLM
 
+__all__ = ["PromptCache"]
+
 #: Tokens that several prompts must have in common for them to be computed in a pass of their own.
 WORTH_A_PASS = 32
 

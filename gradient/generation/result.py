@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+__all__ = ["Generation", "Timings", "TokenLogprob"]
+
 
 class TokenLogprob(NamedTuple):
     """A token's log-probability (natural, from unprocessed logits) and the most probable tokens

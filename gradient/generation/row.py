@@ -14,6 +14,8 @@ from gradient.generation.result import Generation
 if TYPE_CHECKING:
     from gradient.text.stream import StreamDecoder
 
+__all__ = ["StopStrings"]
+
 
 @dataclass
 class Row:

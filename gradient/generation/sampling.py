@@ -19,6 +19,8 @@ from gradient.generation.options import GenerationOptions, Options, SamplingOpti
 from gradient.ops import reduce
 from gradient.tensor import Device, Tensor
 
+__all__ = ["Sampler", "processors"]
+
 
 def _rand(prefixes: Prefixes, device: Device | str | None) -> Tensor:
     return gradient.rand(len(prefixes), device=device)

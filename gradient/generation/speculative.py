@@ -34,6 +34,8 @@ from gradient.models.causal_lm import CausalLM
 from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
+__all__ = ["SpeculativeDecoder"]
+
 #: Tokens of a row's first draft.
 START = 4
 

@@ -21,6 +21,8 @@ from typing import IO
 
 from gradient.errors import CheckpointError
 
+__all__ = ["atomic_folder", "atomic_write"]
+
 #: What a disk answers when it has no room, no permission or no health; all other errors raised
 #: while a file is being written come from elsewhere, and pass through unchanged.
 _DISK_ERRORS = frozenset(

@@ -39,6 +39,16 @@ from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.structure import Encoder, decode
 from gradient.tensor import Tensor
 
+__all__ = [
+    "TrainingCheckpoint",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_latest",
+    "rename_damaged",
+    "save_checkpoint",
+]
+
 MANIFEST = "checkpoint.json"
 FORMAT = "gradient-checkpoint"
 #: Version 1 had no checksums.

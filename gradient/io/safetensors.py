@@ -34,6 +34,8 @@ from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
+__all__ = ["SafetensorsFile", "load_file", "save_file"]
+
 #: The format's own bound on the header, which keeps a broken length from claiming all memory.
 MAX_HEADER_BYTES = 100_000_000
 #: NumPy's bound on the number of dimensions.

@@ -14,6 +14,8 @@ from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
+__all__ = ["load", "save"]
+
 #: The header field that holds the structure around the tensors.
 STRUCTURE = "gradient.structure"
 

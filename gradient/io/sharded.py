@@ -22,6 +22,8 @@ from gradient.io.tensor_file import TensorFile
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
 
+__all__ = ["ShardedFiles", "open_sharded", "save_sharded"]
+
 File = TypeVar("File", bound=TensorFile)
 
 

@@ -26,6 +26,8 @@ from gradient.io.signatures import SIGNATURE_BYTES, format_of, instead_of_weight
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
+__all__ = ["TorchFile"]
+
 #: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
 MAX_PICKLE_BYTES = 32 << 20
 MAX_DEPTH = 64

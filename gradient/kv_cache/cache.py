@@ -32,6 +32,8 @@ from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.ops import fused
 from gradient.tensor import Device, Tensor
 
+__all__ = ["CacheOptions", "CachedKeyValues", "KVCache", "LAYOUTS"]
+
 
 class LayoutOptions(TypedDict, total=False):
     """The options of the layouts; `KVCache` says which has which."""

@@ -10,6 +10,8 @@ from gradient.errors import ArgumentError
 from gradient.kv_cache.codec import Codec, Codecs, FloatCodec
 from gradient.kv_cache.quantized import Int4Codec, Int8Codec
 
+__all__ = ["CACHE_DTYPES", "is_cache_dtype"]
+
 #: Names of what keys and values can be stored in; floating dtypes have short names, too ("f16").
 CACHE_DTYPES = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 

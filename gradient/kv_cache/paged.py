@@ -35,6 +35,8 @@ from gradient.kv_cache.layout import (
 )
 from gradient.tensor import Tensor
 
+__all__ = ["PagePool"]
+
 
 class PagePool(Buffers):
     """Pages of slots for every layer, counted by reference.

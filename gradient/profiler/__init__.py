@@ -20,30 +20,8 @@ meanwhile: each has its time, and within it that of the kernel which computes it
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.profiler.events import EventList, FunctionEvent, FunctionEventAvg
-from gradient.profiler.profile import (
-    ProfilerAction,
-    ProfilerActivity,
-    profile,
-    record_function,
-    schedule,
-    supported_activities,
-    tensorboard_trace_handler,
-)
-
-__all__ = [
-    "EventList",
-    "FunctionEvent",
-    "FunctionEventAvg",
-    "ProfilerAction",
-    "ProfilerActivity",
-    "profile",
-    "record_function",
-    "schedule",
-    "supported_activities",
-    "tensorboard_trace_handler",
-]
-
+from gradient.profiler.events import *
+from gradient.profiler.profile import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)

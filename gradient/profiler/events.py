@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from gradient.errors import ArgumentError, sentence
 
+__all__ = ["EventList", "FunctionEvent", "FunctionEventAvg"]
+
 Row = TypeVar("Row", bound="Timed")
 
 

@@ -22,6 +22,16 @@ from gradient.errors import ArgumentError, sentence
 from gradient.profiler.events import EventList, FunctionEvent, FunctionEventAvg, in_order
 from gradient.source_lines import PACKAGE
 
+__all__ = [
+    "ProfilerAction",
+    "ProfilerActivity",
+    "profile",
+    "record_function",
+    "schedule",
+    "supported_activities",
+    "tensorboard_trace_handler",
+]
+
 
 class ProfilerActivity(enum.Enum):
     """What to time. Everything is timed on the host, whichever is asked for."""

@@ -9,17 +9,6 @@ A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.l
 which weight of a model gets which dtype.
 """
 
-from gradient.quantization.model import packed_dtypes, quantize_, quantizer
-from gradient.quantization.quantize import packed_tensor, quantize
-from gradient.quantization.schemes import SCHEMES, Scheme, scheme_of
-
-__all__ = [
-    "SCHEMES",
-    "Scheme",
-    "quantizer",
-    "packed_dtypes",
-    "packed_tensor",
-    "quantize",
-    "quantize_",
-    "scheme_of",
-]
+from gradient.quantization.model import *
+from gradient.quantization.quantize import *
+from gradient.quantization.schemes import *

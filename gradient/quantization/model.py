@@ -13,6 +13,8 @@ from gradient.quantization.quantize import quantize
 from gradient.quantization.schemes import Scheme, layer_of, role_of, scheme_of
 from gradient.tensor import Tensor
 
+__all__ = ["packed_dtypes", "quantize_", "quantizer"]
+
 M = TypeVar("M", bound=nn.Module)
 
 

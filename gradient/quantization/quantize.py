@@ -16,6 +16,8 @@ from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.packed import float_dtype_of
 
+__all__ = ["packed_tensor", "quantize"]
+
 CHUNK = 1 << 16
 """Weights packed at a time: all that a search for scales keeps of them fits in the cache."""
 

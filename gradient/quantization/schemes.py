@@ -33,6 +33,8 @@ from gradient.dtypes import PackedDType, int4_group, int8_channel, nf4, q4_k, q5
 from gradient.dtypes.packed import PACKED
 from gradient.errors import ArgumentError
 
+__all__ = ["SCHEMES", "Scheme", "scheme_of"]
+
 #: What a weight does, by the end of its name without ".weight"; the first that fits decides.
 ROLES: tuple[tuple[str, str], ...] = (
     ("fixed", "wpe position_embeddings token_type_embeddings position_embd token_types"),

@@ -20,6 +20,8 @@ from gradient.errors import ArgumentError, MissingDependency
 from gradient.text.template_work import TooMuchWork, allowed
 from gradient.text.tool_schema import tool_schemas
 
+__all__ = ["ChatTemplateError", "render_chat"]
+
 #: Characters of the longest template that is compiled, which takes 2 s and 200 MB at the most; the
 #: longest published ones have 50,000.
 MAX_TEMPLATE = 200_000

@@ -13,6 +13,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+__all__ = ["StreamDecoder"]
+
 
 class StreamDecoder(Protocol):
     """`push` each token, print what comes back, and `flush` at the end.

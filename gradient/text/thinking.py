@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+__all__ = ["ThinkingStream", "split_thinking"]
+
 OPEN, CLOSE = "<think>", "</think>"
 
 

@@ -25,6 +25,8 @@ from gradient.text.stream import StreamDecoder
 if TYPE_CHECKING:
     import tokenizers
 
+__all__ = ["Tokenizer"]
+
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 

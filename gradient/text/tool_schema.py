@@ -18,6 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from gradient.errors import ArgumentError
 
+__all__ = ["get_json_schema"]
+
 _JSON_NAMES: dict[Any, str] = {
     int: "integer",
     float: "number",

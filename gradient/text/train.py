@@ -10,6 +10,8 @@ from gradient.text.families import GPT2, STARCODER
 from gradient.text.stream import byte_alphabet
 from gradient.text.tokenizer import Tokenizer
 
+__all__ = ["byte_tokenizer", "train_bpe"]
+
 END_OF_TEXT = "<|endoftext|>"
 
 #: The trainer makes room for all of a vocabulary at once, and ends the process if it can not.

@@ -6,8 +6,7 @@
 A family says what the two call each part beside its config: `gradient.models.gguf`.
 """
 
-from gradient.checkpoints.gguf.checkpoint import GGUFCheckpoint
-from gradient.checkpoints.gguf.config import supported_architectures
-from gradient.checkpoints.gguf.save import save_gguf, to_gguf
-
-__all__ = ["GGUFCheckpoint", "save_gguf", "supported_architectures", "to_gguf"]
+from gradient.checkpoints.gguf.checkpoint import *
+from gradient.checkpoints.gguf.config import *
+from gradient.checkpoints.gguf.save import *
+from gradient.checkpoints.gguf.save import to_gguf as to_gguf

@@ -17,6 +17,8 @@ from gradient.text import Tokenizer
 from gradient.text.files import errors_name
 from gradient.text.gguf import has_vocabulary
 
+__all__ = ["GGUFCheckpoint"]
+
 
 class GGUFCheckpoint(Checkpoint):
     """A GGUF file, whole or split, which holds the configuration and the tokenizer too.

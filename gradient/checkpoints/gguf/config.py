@@ -14,6 +14,8 @@ from gradient.models.gguf import REQUIRED, WINDOW_PATTERN, Architecture
 from gradient.models.llama_config import BiasFields
 from gradient.models.registry import MODELS, config_class
 
+__all__ = ["supported_architectures"]
+
 _FULL = "full_attention"
 #: llama.cpp's names for the ids that end a text: of the text, of a turn, of a message.
 _ENDS = ("eos", "eot", "eom")

@@ -24,6 +24,8 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
+__all__ = ["save_gguf"]
+
 #: llama.cpp's `llama_ftype` of plain dtypes; a packed one has its `file_type`.
 _FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}
 _UNUSED = 5  # the token type of ids without a text

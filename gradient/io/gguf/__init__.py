@@ -7,8 +7,6 @@
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-from gradient.io.gguf.header import TensorEntry
-from gradient.io.gguf.reader import GGUFFile
-from gradient.io.gguf.writer import LazyTensor, ggml_type, write
-
-__all__ = ["GGUFFile", "LazyTensor", "TensorEntry", "ggml_type", "write"]
+from gradient.io.gguf.header import *
+from gradient.io.gguf.reader import *
+from gradient.io.gguf.writer import *

@@ -31,6 +31,8 @@ from gradient.io.gguf.types import (
 )
 from gradient.io.signatures import SIGNATURE_BYTES, instead_of_weights
 
+__all__ = ["TensorEntry"]
+
 #: Elements of all metadata arrays together; the largest vocabularies have some 800,000 tokens,
 #: scores and merges. As Python objects an element takes up to 32 times its bytes in the file.
 MAX_ARRAY_ELEMENTS = 1 << 24

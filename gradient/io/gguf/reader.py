@@ -21,6 +21,8 @@ from gradient.io.regular_file import open_regular
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
+__all__ = ["GGUFFile"]
+
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 

@@ -31,6 +31,8 @@ from gradient.io.gguf.types import (
 )
 from gradient.tensor import Tensor
 
+__all__ = ["LazyTensor", "ggml_type", "write"]
+
 _VERSION = 3
 _PIECE_BYTES = 16 << 20
 
