@@ -49,9 +49,9 @@ class DType:
 
     def __init__(self, name: str, numpy: Any, kind: str):
         self.name = name
-        self.numpy = np.dtype(numpy)
+        self.numpy: np.dtype[Any] = np.dtype(numpy)
         self.kind = kind
-        self.bits = 8 * self.numpy.itemsize
+        self.bits: int = 8 * self.numpy.itemsize
 
     @property
     def itemsize(self) -> int:

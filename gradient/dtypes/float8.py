@@ -52,7 +52,7 @@ class Float8(PackedDType):
         self._table = np.arange(256, dtype=np.uint8).view(self.element).astype(np.float32)
 
     @property
-    def numpy(self) -> NoReturn:
+    def numpy(self) -> NoReturn:  # type: ignore[override]
         raise TypeMismatch(
             f"{self!r} is for storage and has no arrays of its own: compute in another dtype and "
             f"cast the result by .to({self!r})"

@@ -59,7 +59,7 @@ class PackedDType(DType):
         )
 
     @property
-    def numpy(self) -> Any:
+    def numpy(self) -> Any:  # type: ignore[override]
         self._no_single_element("NumPy dtype")
 
     @property
@@ -67,7 +67,7 @@ class PackedDType(DType):
         self._no_single_element("itemsize (use tensor.nbytes)")
 
     @property
-    def bits(self) -> int:
+    def bits(self) -> int:  # type: ignore[override]
         self._no_single_element("whole number of bits (use bits_per_weight)")
 
     is_packed = True
