@@ -330,6 +330,16 @@ def test_dropout_writes_to_its_place(axes: tuple[int, int]) -> None:
     assert peak(lambda: fast(x)) < 1 << 16
 
 
+def test_rows_of_an_embedding_are_written_to_their_place() -> None:
+    if not kernels.available():
+        pytest.skip("no kernels: NumPy's functions take memory of their own")
+    weight, ids = gradient.randn(100, 256), gradient.arange(1280).reshape(8, 160) % 100
+    step = gradient.compile(lambda ids: F.embedding(ids, weight).sum(), fullgraph=True)
+    expected = [step(ids).item() for _ in range(5)]
+    assert peak(lambda: step(ids)) < 1 << 16
+    assert len(set(expected)) == 1
+
+
 def test_a_workspace_gives_the_place_of_the_result_once() -> None:
     place, block = np.zeros((2, 3), np.float32), np.zeros(128, np.uint8)
     with working_in(Workspace(place, block)):

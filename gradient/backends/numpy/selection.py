@@ -6,7 +6,7 @@ import numpy as np
 
 from gradient.backends.base import LARGE
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, workspace
 from gradient.dtypes import HALF_PRECISION
 
 MIN_SIZE = 1024
@@ -106,7 +106,8 @@ def takes_rows(table: np.ndarray, index: np.ndarray) -> bool:
 def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray | None:
     """table[index]; None where an index is no row, counted from the first."""
     rows, width = table.shape
-    out, wrong = np.empty((*index.shape, width), table.dtype), np.zeros(1, np.int64)
+    out = workspace.result((*index.shape, width), table.dtype)
+    wrong = np.zeros(1, np.int64)
     threads.parallel_for(
         *(kernels.load("embedding").take_rows, index.size, max(1, TAKEN // width)),
         *(table.reshape(-1), rows, width, index.reshape(-1), wrong, out.reshape(-1)),
