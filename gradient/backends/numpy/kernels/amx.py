@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
-from gradient.backends.numpy.kernels.vectors import intrinsic
+from gradient.backends.numpy.kernels.emitting import emitted
 
 ROWS = 16
 """The most rows of a tile."""
@@ -39,29 +38,15 @@ def _call(builder: Any, name: str, *arguments: Any) -> None:
     builder.call(function, arguments)
 
 
-def _pointer(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
-    data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [at]), I8.as_pointer())
+@emitted()
+def _configure(builder, configuration):
+    _call(builder, "ldtilecfg", configuration)
 
 
-@intrinsic
-def _configure(context, configuration):
-    def generate(context, builder, signature, arguments):
-        _call(builder, "ldtilecfg", _pointer(context, builder, configuration, arguments[0], I64(0)))
-        return context.get_dummy_value()
-
-    return types.void(configuration), generate
-
-
-@intrinsic
-def release(context):
+@emitted()
+def release(builder):
     """Say that this thread is done with its tiles."""
-
-    def generate(context, builder, signature, arguments):
-        _call(builder, "tilerelease")
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    _call(builder, "tilerelease")
 
 
 @ordered_subroutine
@@ -124,16 +109,12 @@ def _moving(move: Any, tile: int) -> Any:
     """An intrinsic move(array, at, row): a tile from or to a flat array's element `at` on, its
     rows `row` elements apart."""
 
-    @intrinsic
-    def moved(context, array, at, row):
-        size = array.dtype.bitwidth // 8
-
-        def generate(context, builder, signature, arguments):
-            place = _pointer(context, builder, array, *arguments[:2])
-            move(builder, tile, place, builder.mul(arguments[2], I64(size)))
-            return context.get_dummy_value()
-
-        return types.void(array, types.int64, types.int64), generate
+    @emitted()
+    def moved(builder, array, at, row):
+        element = array.type.pointee
+        size = 4 if isinstance(element, ir.FloatType) else element.width // 8
+        place = builder.bitcast(builder.gep(array, [at]), I8.as_pointer())
+        move(builder, tile, place, builder.mul(row, I64(size)))
 
     return moved
 
@@ -141,32 +122,21 @@ def _moving(move: Any, tile: int) -> Any:
 def _working(work: Any, *tiles: int) -> Any:
     """An intrinsic work() on tiles."""
 
-    @intrinsic
-    def worked(context):
-        def generate(context, builder, signature, arguments):
-            work(builder, *tiles)
-            return context.get_dummy_value()
-
-        return types.void(), generate
+    @emitted()
+    def worked(builder):
+        work(builder, *tiles)
 
     return worked
 
 
-@intrinsic
-def prefetch_tile(context, array, at, row):
+@emitted()
+def prefetch_tile(builder, array, at, row):
     """Ask for what a tile's rows lie in, from a flat array's element `at` on, `row` elements apart,
     to be read soon: processors fetch ahead by themselves for few streams. It may lie behind the
     array's end."""
-
-    def generate(context, builder, signature, arguments):
-        array_, at_, row_ = arguments
-        data = context.make_array(array)(context, builder, array_).data
-        for i in range(ROWS):
-            here = builder.add(at_, builder.mul(row_, I64(i)))
-            instructions.prefetch(builder, builder.gep(data, [here]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), generate
+    for i in range(ROWS):
+        here = builder.add(at, builder.mul(row, I64(i)))
+        instructions.prefetch(builder, builder.gep(array, [here]))
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.

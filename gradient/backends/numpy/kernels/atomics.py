@@ -27,51 +27,51 @@ def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-@emitted(types.int64, types.int64)
+@emitted(types.int64)
 def load(builder, address):
     """The number at an address; what was released with it is visible."""
     return builder.load_atomic(_pointer(builder, address), "seq_cst", 8)
 
 
-@emitted(None, types.int64, types.int64)
+@emitted()
 def store(builder, address, value):
     """Put a number at an address, after all that was written before."""
     builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
 
 
-@emitted(types.int64, types.int64, types.int64)
+@emitted(types.int64)
 def add(builder, address, value):
     """Add to the number at an address; what it was before."""
     return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
 
 
-@emitted(types.boolean, types.int64, types.int64, types.int64)
+@emitted(types.boolean)
 def swap(builder, address, old, new):
     """Replace the number at an address if it is `old`; whether it was."""
     found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
     return builder.extract_value(found, 1)
 
 
-@emitted(types.int64, types.int64)
+@emitted(types.int64)
 def read(builder, address):
     """The number at an address that nobody changes meanwhile."""
     return builder.load(_pointer(builder, address))
 
 
-@emitted(None, types.int64, types.int64)
+@emitted()
 def write(builder, address, value):
     """Put a number at an address that nobody reads meanwhile."""
     builder.store(value, _pointer(builder, address))
 
 
-@emitted(None, types.int64, types.int64, types.int64, types.int64)
+@emitted()
 def call(builder, entry, start, stop, block):
     """Call the entry point at an address."""
     kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
     builder.call(_pointer(builder, entry, kind), [start, stop, block])
 
 
-@emitted(None)
+@emitted()
 def pause(builder):
     """Tell the processor that this is a waiting loop."""
     machine = platform.machine().lower()
@@ -81,13 +81,13 @@ def pause(builder):
         _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
 
 
-@emitted(None)
+@emitted()
 def let_others_run(builder):
     name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
     _call(builder, name, I32, [])
 
 
-@emitted(None, types.int64, types.int64)
+@emitted()
 def sleep(builder, address, value):
     """Sleep while the 32 bits at an address are `value`. Where there is no futex: for half a
     millisecond, and look."""
@@ -99,7 +99,7 @@ def sleep(builder, address, value):
         _call(builder, "usleep", I32, [I32(500)])
 
 
-@emitted(None, types.int64, types.int64)
+@emitted()
 def wake_up(builder, address, count):
     """End the sleep of up to `count` threads that sleep on an address."""
     if SYSTEM == "linux":
@@ -114,7 +114,7 @@ def processor(builder):
     return I64(-1)
 
 
-@emitted(None, types.int64, types.int64)
+@emitted()
 def set_affinity(builder, thread, mask):
     """Have a thread run on the processors of a mask (MASK_SIZE bytes)."""
     if SYSTEM == "linux":

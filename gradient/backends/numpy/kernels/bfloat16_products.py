@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 
 from gradient.backends.numpy.kernels.amx import (
     add_bfloat16_products,
@@ -33,9 +32,9 @@ from gradient.backends.numpy.kernels.amx import (
 from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, SUMS, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.half_linear import copy_step
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 DEPTH = 256
 """Of k, at most, for which a panel of `b` and two of `a` are in the nearest cache."""
@@ -47,31 +46,23 @@ cache that follow each other are read so."""
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
-@intrinsic
-def _lay_side_by_side(context, x, at, other, out, to, apart):
+@emitted()
+def _lay_side_by_side(builder, x, at, other, out, to, apart):
     """The numbers from `at` on and those from `other` on by turns: 16 pairs from out[to] on, and 16
     from `apart` behind that."""
-
-    def generate(context, builder, signature, arguments):
-        x_, at_, other_, out_, to_, apart_ = arguments
-        numbers = ir.VectorType(I16, STEP)
-        given = context.make_array(x)(context, builder, x_).data
-        rows = []
-        for first in (at_, other_):
-            place = builder.bitcast(builder.gep(given, [first]), numbers.as_pointer())
-            rows.append(builder.load(place))
-            rows[-1].align = 2
-        target = builder.gep(context.make_array(out)(context, builder, out_).data, [to_])
-        for half in range(2):
-            order = [STEP * (i % 2) + half * ROWS + i // 2 for i in range(STEP)]
-            pairs = builder.shuffle_vector(*rows, ir.Constant(ir.VectorType(I32, STEP), order))
-            if half:
-                target = builder.gep(target, [apart_])
-            builder.store(pairs, builder.bitcast(target, numbers.as_pointer())).align = 2
-        return context.get_dummy_value()
-
-    n = types.int64
-    return types.void(x, n, n, out, n, n), generate
+    numbers = ir.VectorType(I16, STEP)
+    rows = []
+    for first in (at, other):
+        place = builder.bitcast(builder.gep(x, [first]), numbers.as_pointer())
+        rows.append(builder.load(place))
+        rows[-1].align = 2
+    target = builder.gep(out, [to])
+    for half in range(2):
+        order = [STEP * (i % 2) + half * ROWS + i // 2 for i in range(STEP)]
+        pairs = builder.shuffle_vector(*rows, ir.Constant(ir.VectorType(I32, STEP), order))
+        if half:
+            target = builder.gep(target, [apart])
+        builder.store(pairs, builder.bitcast(target, numbers.as_pointer())).align = 2
 
 
 @ordered_subroutine

@@ -11,7 +11,6 @@ digits. The order is settled by shapes, so it is the same bits for any number of
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from llvmlite import ir
@@ -19,11 +18,12 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I64, place, read, splat, write
+from gradient.backends.numpy.kernels.building import I64, read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, lanes, load, store
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, lanes, load, store
 
 PIXELS = 256
 """Pixels whose products are one chain of additions; their part of a panel stays in the cache."""
@@ -52,65 +52,57 @@ def tile(rows: int, vectors: int) -> Any:
     """
     apart = 3 - vectors
 
-    @intrinsic
-    def products(context, x, places, k, lines, line, last, column, width, g, g_at, sums, at, pitch):
-        def generate(context, builder, signature, arguments):
-            x_, places_, k_, lines_, line_, last_, column_, width_, g_, g_at_, *rest = arguments
-            sums_, at_, pitch_ = rest
-            lies = functools.partial(place, context, builder)
-            first = lies(x, x_, column_)
-            x_rows = [
-                builder.gep(first, [builder.load(lies(places, places_, builder.add(k_, I64(i))))])
-                for i in range(rows)
-            ]
-            zeros = ir.Constant(FLOATS, None)
-            totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
-            panel = cgutils.alloca_once_value(builder, lies(g, g_, g_at_))
-            for total in totals:
-                for each in total:
-                    builder.store(zeros, each)
+    @emitted()
+    def products(builder, x, places, k, lines, line, last, column, width, g, g_at, sums, at, pitch):
+        first = builder.gep(x, [column])
+        x_rows = [
+            builder.gep(first, [builder.load(builder.gep(places, [builder.add(k, I64(i))]))])
+            for i in range(rows)
+        ]
+        zeros = ir.Constant(FLOATS, None)
+        totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
+        panel = cgutils.alloca_once_value(builder, builder.gep(g, [g_at]))
+        for total in totals:
+            for each in total:
+                builder.store(zeros, each)
 
-            def add(pixels: Any, offset: Any, pixel: Any, count: int) -> None:
-                """Add the products of `count` pixels, which are one after another."""
-                right = [
-                    [read(builder, builder.gep(pixels, [builder.add(
-                        builder.mul(builder.add(pixel, I64(i)), pitch_), I64(j * SOME))]), FLOATS)
-                     for j in range(vectors)]
-                    for i in range(count)
-                ]  # fmt: skip
-                here = builder.add(offset, pixel)
-                for row, total in zip(x_rows, totals, strict=True):
-                    for i in range(count):
-                        left = builder.load(builder.gep(builder.gep(row, [here]), [I64(i)]))
-                        left = splat(builder, left, FLOATS)
-                        for j in range(vectors):
-                            to = total[i + j]
-                            more = instructions.fma(builder, right[i][j], left, builder.load(to))
-                            builder.store(more, to)
+        def add(pixels: Any, offset: Any, pixel: Any, count: int) -> None:
+            """Add the products of `count` pixels, which are one after another."""
+            right = [
+                [read(builder, builder.gep(pixels, [builder.add(
+                    builder.mul(builder.add(pixel, I64(i)), pitch), I64(j * SOME))]), FLOATS)
+                 for j in range(vectors)]
+                for i in range(count)
+            ]  # fmt: skip
+            here = builder.add(offset, pixel)
+            for row, total in zip(x_rows, totals, strict=True):
+                for i in range(count):
+                    left = builder.load(builder.gep(builder.gep(row, [here]), [I64(i)]))
+                    left = splat(builder, left, FLOATS)
+                    for j in range(vectors):
+                        to = total[i + j]
+                        more = instructions.fma(builder, right[i][j], left, builder.load(to))
+                        builder.store(more, to)
 
-            steps = builder.lshr(width_, I64(apart - 1))
-            with cgutils.for_range_slice(builder, line_, last_, I64(1), intp=I64) as (number, _):
-                offset = builder.load(lies(lines, lines_, number))
-                pixels = builder.load(panel)
-                with cgutils.for_range(builder, steps, intp=I64) as loop:
-                    add(pixels, offset, builder.mul(loop.index, I64(apart)), apart)
-                if apart == 2:
-                    odd = builder.icmp_signed("!=", builder.and_(width_, I64(1)), I64(0))
-                    with builder.if_then(odd):
-                        add(pixels, offset, builder.sub(width_, I64(1)), 1)
-                builder.store(builder.gep(pixels, [builder.mul(width_, pitch_)]), panel)
-            held = lies(sums, sums_, at_)
-            for i, total in enumerate(totals):
-                values = [builder.load(each) for each in total]
-                if apart == 2:
-                    values = [builder.fadd(*values)]
-                for j, value in enumerate(values):
-                    to = builder.gep(held, [I64(i * PAIR + j * SOME)])
-                    write(builder, builder.fadd(read(builder, to, FLOATS), value), to)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(x, places, n, lines, n, n, n, n, g, n, sums, n, n), generate
+        steps = builder.lshr(width, I64(apart - 1))
+        with cgutils.for_range_slice(builder, line, last, I64(1), intp=I64) as (number, _):
+            offset = builder.load(builder.gep(lines, [number]))
+            pixels = builder.load(panel)
+            with cgutils.for_range(builder, steps, intp=I64) as loop:
+                add(pixels, offset, builder.mul(loop.index, I64(apart)), apart)
+            if apart == 2:
+                odd = builder.icmp_signed("!=", builder.and_(width, I64(1)), I64(0))
+                with builder.if_then(odd):
+                    add(pixels, offset, builder.sub(width, I64(1)), 1)
+            builder.store(builder.gep(pixels, [builder.mul(width, pitch)]), panel)
+        held = builder.gep(sums, [at])
+        for i, total in enumerate(totals):
+            values = [builder.load(each) for each in total]
+            if apart == 2:
+                values = [builder.fadd(*values)]
+            for j, value in enumerate(values):
+                to = builder.gep(held, [I64(i * PAIR + j * SOME)])
+                write(builder, builder.fadd(read(builder, to, FLOATS), value), to)
 
     return products
 

@@ -9,19 +9,21 @@ from typing import Any
 from numba import extending, types
 
 
-def emitted(result: Any, *parameters: Any) -> Callable[[Any], Any]:
+def emitted(result: Any = None, *parameters: Any) -> Callable[[Any], Any]:
     """Decorate `build(builder, *values)`: an intrinsic of these values, for numba's compiler.
 
     Args:
         result: numba's type of what `build` gives; None of nothing; or a function that gives it for
             the arguments' types.
-        parameters: the types that arguments are converted to; `...` is that of the argument. Of an
-            array `build` is given a pointer to the first element.
+        parameters: the types that arguments are converted to; `...` is that of the argument. By
+            default whole numbers are int64, and all others as they are. Of an array `build` is
+            given a pointer to the first element.
     """
 
     def decorate(build: Any) -> Any:
         def definition(context: Any, *given: Any) -> Any:
-            kinds = [g if p is ... else p for g, p in zip(given, parameters, strict=True)]
+            wanted = parameters or [_usual(kind) for kind in given]
+            kinds = [g if p is ... else p for g, p in zip(given, wanted, strict=True)]
             kind: Any = types.void if result is None else result
             if not isinstance(kind, types.Type):
                 kind = kind(*given)
@@ -39,6 +41,12 @@ def emitted(result: Any, *parameters: Any) -> Callable[[Any], Any]:
         return extending.intrinsic(definition)
 
     return decorate
+
+
+def _usual(kind: Any) -> Any:
+    if isinstance(kind, types.Boolean | types.BooleanLiteral):
+        return types.boolean
+    return types.int64 if isinstance(kind, types.Integer) else ...
 
 
 def _pointer_or(context: Any, builder: Any, kind: Any, value: Any) -> Any:

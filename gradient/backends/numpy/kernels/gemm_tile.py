@@ -10,16 +10,9 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import (
-    I64,
-    Rows,
-    begin_sums,
-    place,
-    read,
-    splat,
-    write,
-)
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
+from gradient.backends.numpy.kernels.building import I64, Rows, begin_sums, read, splat, write
+from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES
 
 ROWS = 12 if BYTES == 64 else 6
 """Rows of a tile: with two vectors each, as many as there are registers for."""
@@ -52,88 +45,80 @@ def _tile(height: int, packed: bool) -> Any:
     them. Nothing needs to be at such an address.
     """
 
-    @intrinsic
+    @emitted()
     def tile(
-        context, a, a_at, a_row, b, b_at, count, c, c_at, c_row, begin, add,
+        builder, a, a_at, a_row, b, b_at, count, c, c_at, c_row, begin, add,
         next_a, next_a_step, next_a_second, next_b, next_b_step, next_b_second,
     ):  # fmt: skip
-        def generate(context, builder, signature, arguments):
-            a_, a_at_, a_row_, b_, b_at_, count_, *rest = arguments
-            c_, c_at_, c_row_, begin_, add_, next_a_, next_a_step_, next_a_second_, *rest = rest
-            next_b_, next_b_step_, next_b_second_ = rest
-            vector = ir.VectorType(ir.FloatType(), WIDTH)
+        vector = ir.VectorType(ir.FloatType(), WIDTH)
 
-            def pair(start: Any) -> list[Any]:
-                return [start, builder.gep(start, [I64(WIDTH)])]
+        def pair(start: Any) -> list[Any]:
+            return [start, builder.gep(start, [I64(WIDTH)])]
 
-            held = place(context, builder, c, c_, c_at_)
-            rows = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(height)]
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(height)]
-            outs, totals = list(chain(*rows)), list(chain(*sums))
-            begin_sums(builder, begin_, totals, outs)
-            first = place(context, builder, a, a_, a_at_)
-            a_rows = Rows(builder, first, a_row_, 1 if packed else height)
-            right = cgutils.alloca_once_value(builder, place(context, builder, b, b_, b_at_))
+        held = builder.gep(c, [c_at])
+        rows = [pair(builder.gep(held, [builder.mul(c_row, I64(i))])) for i in range(height)]
+        sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(height)]
+        outs, totals = list(chain(*rows)), list(chain(*sums))
+        begin_sums(builder, begin, totals, outs)
+        first = builder.gep(a, [a_at])
+        a_rows = Rows(builder, first, a_row, 1 if packed else height)
+        right = cgutils.alloca_once_value(builder, builder.gep(b, [b_at]))
 
-            def multiply(columns: int) -> None:
-                """Add the products of so many columns of `a` and rows of `b`."""
-                a_rows.look()
-                panel = builder.load(right)
-                for column in range(columns):
-                    here = builder.gep(panel, [I64(column * PAIR)])
-                    numbers = [read(builder, each, vector) for each in pair(here)]
-                    for row, total in enumerate(sums):
-                        if packed:
-                            at = builder.gep(a_rows.row(0), [I64(column * ROWS + row)])
-                        else:
-                            at = builder.gep(a_rows.row(row), [I64(column)])
-                        factor = splat(builder, builder.load(at), vector)
-                        for number, each in zip(numbers, total, strict=True):
-                            more = instructions.fma(builder, number, factor, builder.load(each))
-                            builder.store(more, each)
-                    # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                    # registers.
-                    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-                a_rows.move(I64(columns * ROWS if packed else columns))
-                builder.store(builder.gep(panel, [I64(columns * PAIR)]), right)
+        def multiply(columns: int) -> None:
+            """Add the products of so many columns of `a` and rows of `b`."""
+            a_rows.look()
+            panel = builder.load(right)
+            for column in range(columns):
+                here = builder.gep(panel, [I64(column * PAIR)])
+                numbers = [read(builder, each, vector) for each in pair(here)]
+                for row, total in enumerate(sums):
+                    if packed:
+                        at = builder.gep(a_rows.row(0), [I64(column * ROWS + row)])
+                    else:
+                        at = builder.gep(a_rows.row(row), [I64(column)])
+                    factor = splat(builder, builder.load(at), vector)
+                    for number, each in zip(numbers, total, strict=True):
+                        more = instructions.fma(builder, number, factor, builder.load(each))
+                        builder.store(more, each)
+                # Loads stay behind this: LLVM would bring forward so many that sums lose their
+                # registers.
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+            a_rows.move(I64(columns * ROWS if packed else columns))
+            builder.store(builder.gep(panel, [I64(columns * PAIR)]), right)
 
-            def fetch(part: Any) -> None:
-                """Ask for the lines of a part."""
-                with builder.if_then(builder.icmp_signed("<", part, I64(height))):
-                    for each in pair(builder.gep(held, [builder.mul(part, c_row_)])):
-                        instructions.prefetch(builder, each, cache=2)
-                step = builder.mul(part, next_b_step_)
-                of_a = builder.add(next_a_, builder.mul(part, next_a_step_))
-                for address in (
-                    of_a,
-                    builder.add(of_a, next_a_second_),
-                    builder.add(next_b_, step),
-                    builder.add(builder.add(next_b_, next_b_second_), step),
-                ):
-                    line = builder.inttoptr(address, ir.IntType(8).as_pointer())
-                    instructions.prefetch(builder, line, cache=2)
+        def fetch(part: Any) -> None:
+            """Ask for the lines of a part."""
+            with builder.if_then(builder.icmp_signed("<", part, I64(height))):
+                for each in pair(builder.gep(held, [builder.mul(part, c_row)])):
+                    instructions.prefetch(builder, each, cache=2)
+            step = builder.mul(part, next_b_step)
+            of_a = builder.add(next_a, builder.mul(part, next_a_step))
+            for address in (
+                of_a,
+                builder.add(of_a, next_a_second),
+                builder.add(next_b, step),
+                builder.add(builder.add(next_b, next_b_second), step),
+            ):
+                line = builder.inttoptr(address, ir.IntType(8).as_pointer())
+                instructions.prefetch(builder, line, cache=2)
 
-            with cgutils.for_range(builder, I64(PARTS), intp=I64) as part:
-                fetch(part.index)
-                rounds = builder.udiv(count_, I64(UNROLLED))
-                bounds = [part.index, builder.add(part.index, I64(1))]
-                bounds = [builder.udiv(builder.mul(rounds, bound), I64(PARTS)) for bound in bounds]
-                with cgutils.for_range_slice(builder, *bounds, I64(1), intp=I64):
-                    multiply(UNROLLED)
-            with cgutils.for_range(builder, builder.urem(count_, I64(UNROLLED)), intp=I64):
-                multiply(1)
-            with builder.if_else(add_) as (then, otherwise):
-                for branch, adds in ((then, True), (otherwise, False)):
-                    with branch:
-                        for out, each in zip(outs, totals, strict=True):
-                            result = builder.load(each)
-                            if adds:
-                                result = builder.fadd(read(builder, out, vector), result)
-                            write(builder, result, out)
-            return context.get_dummy_value()
-
-        n, flag = types.int64, types.boolean
-        return types.void(a, n, n, b, n, n, c, n, n, flag, flag, n, n, n, n, n, n), generate
+        with cgutils.for_range(builder, I64(PARTS), intp=I64) as part:
+            fetch(part.index)
+            rounds = builder.udiv(count, I64(UNROLLED))
+            bounds = [part.index, builder.add(part.index, I64(1))]
+            bounds = [builder.udiv(builder.mul(rounds, bound), I64(PARTS)) for bound in bounds]
+            with cgutils.for_range_slice(builder, *bounds, I64(1), intp=I64):
+                multiply(UNROLLED)
+        with cgutils.for_range(builder, builder.urem(count, I64(UNROLLED)), intp=I64):
+            multiply(1)
+        with builder.if_else(add) as (then, otherwise):
+            for branch, adds in ((then, True), (otherwise, False)):
+                with branch:
+                    for out, each in zip(outs, totals, strict=True):
+                        result = builder.load(each)
+                        if adds:
+                            result = builder.fadd(read(builder, out, vector), result)
+                        write(builder, result, out)
 
     return tile
 

@@ -10,7 +10,8 @@ from numba import types
 
 from gradient.backends.numpy.kernels.building import splat
 from gradient.backends.numpy.kernels.compilation import kernel, ordered_kernel, subroutine
-from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
+from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.vectors import BYTES
 
 CHUNK = 1 << 13
 """Blocks of four words that a thread takes at a time."""
@@ -39,59 +40,50 @@ IN_CACHE = 128
 """Such vectors of blocks that are made before they are used."""
 
 
-@intrinsic
-def uniform_blocks(context, counter, key, out, at):
+@emitted(None, types.uint64, types.uint64, ..., types.int64)
+def uniform_blocks(builder, counter, key, out, at):
     """The numbers of `uniform4` for TOGETHER blocks, to a flat array from its element `at` on."""
+    n, i32, i64 = TOGETHER, ir.IntType(32), ir.IntType(64)
+    lanes = ir.VectorType(i64, n)
 
-    def generate(context, builder, signature, arguments):
-        counter_, key_, out_, at_ = arguments
-        n, i32, i64 = TOGETHER, ir.IntType(32), ir.IntType(64)
-        lanes = ir.VectorType(i64, n)
+    def same(number: Any) -> Any:
+        return splat(builder, number, lanes)
 
-        def same(number: Any) -> Any:
-            return splat(builder, number, lanes)
+    def constant(number: Any) -> Any:
+        return ir.Constant(lanes, [int(number)] * n)
 
-        def constant(number: Any) -> Any:
-            return ir.Constant(lanes, [int(number)] * n)
+    def high(vector: Any) -> Any:
+        return builder.lshr(vector, constant(32))
 
-        def high(vector: Any) -> Any:
-            return builder.lshr(vector, constant(32))
-
-        low, zero = constant(LOW), constant(0)
-        counters = builder.add(same(counter_), ir.Constant(lanes, list(range(n))))
-        c0, c1, c2, c3 = builder.and_(counters, low), high(counters), zero, zero
-        k0, k1 = builder.and_(same(key_), low), high(same(key_))
-        for _ in range(10):
-            p0, p1 = builder.mul(c0, constant(M0)), builder.mul(c2, constant(M1))
-            c0, c2 = (
-                builder.xor(builder.xor(high(p), c), k) for p, c, k in ((p1, c1, k0), (p0, c3, k1))
-            )
-            c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
-            k0 = builder.and_(builder.add(k0, constant(W0)), low)
-            k1 = builder.and_(builder.add(k1, constant(W1)), low)
-        parts = [
-            builder.sitofp(
-                builder.trunc(builder.lshr(c, constant(8)), ir.VectorType(i32, n)),
-                ir.VectorType(ir.FloatType(), n),
-            )
-            for c in (c0, c1, c2, c3)
-        ]
-
-        def picked(a: Any, b: Any, numbers: list[int]) -> Any:
-            mask = ir.Constant(ir.VectorType(i32, len(numbers)), numbers)
-            return builder.shuffle_vector(a, b, mask)
-
-        halves = [picked(parts[i], parts[i + 1], list(range(2 * n))) for i in (0, 2)]
-        together = picked(
-            halves[0], halves[1], [word * n + i for i in range(n) for word in range(4)]
+    low, zero = constant(LOW), constant(0)
+    counters = builder.add(same(counter), ir.Constant(lanes, list(range(n))))
+    c0, c1, c2, c3 = builder.and_(counters, low), high(counters), zero, zero
+    k0, k1 = builder.and_(same(key), low), high(same(key))
+    for _ in range(10):
+        p0, p1 = builder.mul(c0, constant(M0)), builder.mul(c2, constant(M1))
+        c0, c2 = (
+            builder.xor(builder.xor(high(p), c), k) for p, c, k in ((p1, c1, k0), (p0, c3, k1))
         )
-        together = builder.fmul(together, ir.Constant(together.type, [2.0**-24] * 4 * n))
-        data = context.make_array(out)(context, builder, out_).data
-        place = builder.bitcast(builder.gep(data, [at_]), together.type.as_pointer())
-        builder.store(together, place).align = 4
-        return context.get_dummy_value()
+        c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
+        k0 = builder.and_(builder.add(k0, constant(W0)), low)
+        k1 = builder.and_(builder.add(k1, constant(W1)), low)
+    parts = [
+        builder.sitofp(
+            builder.trunc(builder.lshr(c, constant(8)), ir.VectorType(i32, n)),
+            ir.VectorType(ir.FloatType(), n),
+        )
+        for c in (c0, c1, c2, c3)
+    ]
 
-    return types.void(types.uint64, types.uint64, out, types.int64), generate
+    def picked(a: Any, b: Any, numbers: list[int]) -> Any:
+        mask = ir.Constant(ir.VectorType(i32, len(numbers)), numbers)
+        return builder.shuffle_vector(a, b, mask)
+
+    halves = [picked(parts[i], parts[i + 1], list(range(2 * n))) for i in (0, 2)]
+    together = picked(halves[0], halves[1], [word * n + i for i in range(n) for word in range(4)])
+    together = builder.fmul(together, ir.Constant(together.type, [2.0**-24] * 4 * n))
+    place = builder.bitcast(builder.gep(out, [at]), together.type.as_pointer())
+    builder.store(together, place).align = 4
 
 
 @kernel

@@ -50,10 +50,11 @@ from gradient.backends.numpy.kernels.amx import (
 from gradient.backends.numpy.kernels.bfloat16_tiles import PAIR, ROWS, STEP, TILE
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
 from gradient.backends.numpy.kernels.inexact_elements import multiply_vectors
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import add_product, intrinsic, load, store
+from gradient.backends.numpy.kernels.vectors import add_product, load, store
 
 DEPTH = 768
 """The most of k in a part."""
@@ -92,48 +93,40 @@ def _splitting(order: list[int]):
     the parts to out[to], out[to + apart] and out[to + 2 * apart], each in an order of 32-bit words'
     halves. It returns a bit for each of 16 lanes: whether a number of it is not split exactly."""
 
-    @intrinsic
-    def split(context, x, at, other, out, to, apart):
-        def generate(context, builder, signature, arguments):
-            x_, at_, other_, out_, to_, apart_ = arguments
-            ints, floats = ir.VectorType(I32, 16), ir.VectorType(ir.FloatType(), 16)
-            halves = ir.VectorType(I16, 32)
+    @emitted(types.int64)
+    def split(builder, x, at, other, out, to, apart):
+        ints, floats = ir.VectorType(I32, 16), ir.VectorType(ir.FloatType(), 16)
+        halves = ir.VectorType(I16, 32)
 
-            def all_of(number):
-                return ir.Constant(ints, [number] * 16)
+        def all_of(number):
+            return ir.Constant(ints, [number] * 16)
 
-            def upper_half(bits):  # rounded to nearest, in absolute value
-                return builder.and_(builder.add(bits, all_of(0x8000)), all_of(-0x10000))
+        def upper_half(bits):  # rounded to nearest, in absolute value
+            return builder.and_(builder.add(bits, all_of(0x8000)), all_of(-0x10000))
 
-            given = context.make_array(x)(context, builder, x_).data
-            target = builder.gep(context.make_array(out)(context, builder, out_).data, [to_])
-            parts, inexact = [], ir.Constant(ir.VectorType(ir.IntType(1), 16), [0] * 16)
-            low, high = (int(np.float32(bound).view(np.int32)) for bound in (LEAST, MOST))
-            for first in (at_, other_):
-                bits = builder.load(builder.bitcast(builder.gep(given, [first]), ints.as_pointer()))
-                bits.align = 4
-                size = builder.and_(bits, all_of(0x7FFFFFFF))
-                above = builder.sub(size, all_of(low))
-                outside = builder.icmp_unsigned(">=", above, all_of(high - low))
-                some = builder.icmp_unsigned("!=", size, all_of(0))
-                inexact = builder.or_(inexact, builder.and_(outside, some))
-                first_part = upper_half(bits)
-                rest = builder.fsub(
-                    builder.bitcast(bits, floats), builder.bitcast(first_part, floats)
-                )
-                second_part = upper_half(builder.bitcast(rest, ints))
-                third_part = builder.fsub(rest, builder.bitcast(second_part, floats))
-                parts.append(
-                    [builder.bitcast(p, halves) for p in (first_part, second_part, third_part)]
-                )
-            for i, pair in enumerate(zip(*parts, strict=True)):
-                numbers = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, 32), order))
-                place = builder.gep(target, [builder.mul(apart_, I64(i))])
-                builder.store(numbers, builder.bitcast(place, halves.as_pointer())).align = 2
-            return builder.zext(builder.bitcast(inexact, I16), I64)
-
-        n = types.int64
-        return n(x, n, n, out, n, n), generate
+        target = builder.gep(out, [to])
+        parts, inexact = [], ir.Constant(ir.VectorType(ir.IntType(1), 16), [0] * 16)
+        low, high = (int(np.float32(bound).view(np.int32)) for bound in (LEAST, MOST))
+        for first in (at, other):
+            bits = builder.load(builder.bitcast(builder.gep(x, [first]), ints.as_pointer()))
+            bits.align = 4
+            size = builder.and_(bits, all_of(0x7FFFFFFF))
+            above = builder.sub(size, all_of(low))
+            outside = builder.icmp_unsigned(">=", above, all_of(high - low))
+            some = builder.icmp_unsigned("!=", size, all_of(0))
+            inexact = builder.or_(inexact, builder.and_(outside, some))
+            first_part = upper_half(bits)
+            rest = builder.fsub(builder.bitcast(bits, floats), builder.bitcast(first_part, floats))
+            second_part = upper_half(builder.bitcast(rest, ints))
+            third_part = builder.fsub(rest, builder.bitcast(second_part, floats))
+            parts.append(
+                [builder.bitcast(p, halves) for p in (first_part, second_part, third_part)]
+            )
+        for i, pair in enumerate(zip(*parts, strict=True)):
+            numbers = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, 32), order))
+            place = builder.gep(target, [builder.mul(apart, I64(i))])
+            builder.store(numbers, builder.bitcast(place, halves.as_pointer())).align = 2
+        return builder.zext(builder.bitcast(inexact, I16), I64)
 
     return split
 
@@ -143,22 +136,15 @@ split_row = _splitting([2 * i + 1 for i in range(32)])
 split_pairs = _splitting([2 * (i // 2) + 1 + 32 * (i % 2) for i in range(32)])
 
 
-@intrinsic
-def prefetch_lines(context, address, apart):
+@emitted()
+def prefetch_lines(builder, address, apart):
     """Ask for two lines of the cache at an address, and as much at FEW - 1 further ones, `apart`
     bytes from each other, to be read soon. They need not be in an array."""
-
-    def generate(context, builder, signature, arguments):
-        address_, apart_ = arguments
-        for i in range(FEW):
-            for line in (0, 64):
-                offset = builder.add(builder.mul(apart_, I64(i)), I64(line))
-                place = builder.inttoptr(builder.add(address_, offset), I16.as_pointer())
-                instructions.prefetch(builder, place, cache=2)
-        return context.get_dummy_value()
-
-    n = types.int64
-    return types.void(n, n), generate
+    for i in range(FEW):
+        for line in (0, 64):
+            offset = builder.add(builder.mul(apart, I64(i)), I64(line))
+            place = builder.inttoptr(builder.add(address, offset), I16.as_pointer())
+            instructions.prefetch(builder, place, cache=2)
 
 
 @ordered_subroutine

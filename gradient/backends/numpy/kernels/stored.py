@@ -40,7 +40,7 @@ def _reader(stored: Any, count: int, convert: Callable[[Any, Any, Any, Any], Any
     vector, or a single one as a number."""
     kind = Vector(types.float32) if count > 1 else types.float32
 
-    @emitted(kind, ..., types.int64)
+    @emitted(kind)
     def read(builder, data, at):
         held = ir.VectorType(stored, count)
         value = builder.load(builder.bitcast(builder.gep(data, [at]), held.as_pointer()))
@@ -57,7 +57,7 @@ def _start_reader(stored: Any, convert: Callable[[Any, Any, Any, Any], Any]) -> 
     numbers are read, and the others are 0."""
     count = LANES[types.float32]
 
-    @emitted(Vector(types.float32), ..., types.int64, types.int64)
+    @emitted(Vector(types.float32))
     def read(builder, data, at, wanted):
         held = ir.VectorType(stored, count)
         place = builder.bitcast(builder.gep(data, [at]), held.as_pointer())
@@ -303,7 +303,7 @@ def exchange(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-@emitted(None, ..., types.int64, types.int64, ..., types.int64, types.int64)
+@emitted()
 def transpose(builder, array, at, row, out, out_at, out_row):
     """A square of as many rows as a vector has elements: row i, from at + i * row on, becomes
     column i, of rows from out_at on, out_row apart."""

@@ -10,21 +10,13 @@ from itertools import chain
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import (
-    I64,
-    Rows,
-    begin_sums,
-    place,
-    read,
-    splat,
-    write,
-)
+from gradient.backends.numpy.kernels.building import I64, Rows, begin_sums, read, splat, write
 from gradient.backends.numpy.kernels.compilation import subroutine
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, Vector, intrinsic, lanes
+from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.vectors import BYTES, lanes, vector_of
 
 ROWS = 12 if BYTES == 64 else 4
 """Rows of a tile, of two vectors each, as many as there are registers for."""
@@ -40,58 +32,48 @@ def _tile(rows: int, vectors: int = 2) -> Any:
     said where it begins and how far apart its rows are, of a its columns as well.
     """
 
-    @intrinsic
-    def tile(context, a, a_at, a_row, a_column, b, b_at, b_row, count, c, c_at, c_row, add):
-        def generate(context, builder, signature, arguments):
-            a_, a_at_, a_row_, a_column_, b_, b_at_, b_row_, count_, *rest = arguments
-            c_, c_at_, c_row_, add_ = rest
-            width = LANES[b.dtype]
-            vector = context.get_value_type(Vector(b.dtype))
-            size = b.dtype.bitwidth // 8
+    @emitted()
+    def tile(builder, a, a_at, a_row, a_column, b, b_at, b_row, count, c, c_at, c_row, add):
+        vector = vector_of(b.type.pointee)
+        width, size = vector.count, BYTES // vector.count
 
-            def each_vector(start: Any) -> list[Any]:
-                return [builder.gep(start, [I64(j * width)]) for j in range(vectors)]
+        def each_vector(start: Any) -> list[Any]:
+            return [builder.gep(start, [I64(j * width)]) for j in range(vectors)]
 
-            a_rows = Rows(builder, place(context, builder, a, a_, a_at_), a_row_, rows)
-            right = cgutils.alloca_once_value(builder, place(context, builder, b, b_, b_at_))
-            held = place(context, builder, c, c_, c_at_)
-            c_rows = [builder.gep(held, [builder.mul(c_row_, I64(i))]) for i in range(rows)]
-            sums = [
-                [cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)
-            ]
-            outs, totals = list(chain(*map(each_vector, c_rows))), list(chain(*sums))
-            begin_sums(builder, add_, totals, outs, size)
+        a_rows = Rows(builder, builder.gep(a, [a_at]), a_row, rows)
+        right = cgutils.alloca_once_value(builder, builder.gep(b, [b_at]))
+        held = builder.gep(c, [c_at])
+        c_rows = [builder.gep(held, [builder.mul(c_row, I64(i))]) for i in range(rows)]
+        sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
+        outs, totals = list(chain(*map(each_vector, c_rows))), list(chain(*sums))
+        begin_sums(builder, add, totals, outs, size)
 
-            def multiply(columns: int) -> None:
-                """Add the products of so many columns of `a` and rows of `b`."""
-                a_rows.look()
-                b_here = builder.load(right)
-                for column in range(columns):
-                    numbers = [read(builder, each, vector, size) for each in each_vector(b_here)]
-                    b_here = builder.gep(b_here, [b_row_])
-                    at = builder.mul(a_column_, I64(column))
-                    for row, total in enumerate(sums):
-                        factor = builder.load(builder.gep(a_rows.row(row), [at]))
-                        factor = splat(builder, factor, vector)
-                        for number, each in zip(numbers, total, strict=True):
-                            more = instructions.fma(builder, number, factor, builder.load(each))
-                            builder.store(more, each)
-                    # Loads stay behind this: LLVM would bring forward so many that sums lose their
-                    # registers.
-                    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-                a_rows.move(builder.mul(a_column_, I64(columns)))
-                builder.store(b_here, right)
+        def multiply(columns: int) -> None:
+            """Add the products of so many columns of `a` and rows of `b`."""
+            a_rows.look()
+            b_here = builder.load(right)
+            for column in range(columns):
+                numbers = [read(builder, each, vector, size) for each in each_vector(b_here)]
+                b_here = builder.gep(b_here, [b_row])
+                at = builder.mul(a_column, I64(column))
+                for row, total in enumerate(sums):
+                    factor = builder.load(builder.gep(a_rows.row(row), [at]))
+                    factor = splat(builder, factor, vector)
+                    for number, each in zip(numbers, total, strict=True):
+                        more = instructions.fma(builder, number, factor, builder.load(each))
+                        builder.store(more, each)
+                # Loads stay behind this: LLVM would bring forward so many that sums lose their
+                # registers.
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+            a_rows.move(builder.mul(a_column, I64(columns)))
+            builder.store(b_here, right)
 
-            with cgutils.for_range(builder, builder.udiv(count_, I64(UNROLLED)), intp=I64):
-                multiply(UNROLLED)
-            with cgutils.for_range(builder, builder.urem(count_, I64(UNROLLED)), intp=I64):
-                multiply(1)
-            for out, each in zip(outs, totals, strict=True):
-                write(builder, builder.load(each), out, size)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(a, n, n, n, b, n, n, n, c, n, n, types.boolean), generate
+        with cgutils.for_range(builder, builder.udiv(count, I64(UNROLLED)), intp=I64):
+            multiply(UNROLLED)
+        with cgutils.for_range(builder, builder.urem(count, I64(UNROLLED)), intp=I64):
+            multiply(1)
+        for out, each in zip(outs, totals, strict=True):
+            write(builder, builder.load(each), out, size)
 
     return tile
 

@@ -51,7 +51,7 @@ def _exp_parts(builder: Any, x: Any) -> tuple[Any, Any]:
     return builder.bitcast(builder.shl(power, _all(ints, mantissa)), floats), p
 
 
-@emitted(lambda x: x, ...)
+@emitted(lambda x: x)
 def exp_of_nonpositive(builder, x):
     """e^x for elements of at most 0: see `functions.exp`; 0 where that is below 2^-125."""
     large = builder.fcmp_unordered(">", x, _all(x.type, LEAST_EXPONENT))
@@ -66,7 +66,7 @@ def _at_most(builder: Any, x: Any, limit: float) -> Any:
     return builder.select(builder.fcmp_unordered("<", x, limits), x, limits)
 
 
-@emitted(lambda x: x, ...)
+@emitted(lambda x: x)
 def sigmoid(builder, x):
     """1 / (1 + e^-x)"""
     single = isinstance(x.type.element, ir.FloatType)
@@ -81,7 +81,7 @@ def sigmoid(builder, x):
     return builder.fdiv(one, builder.fadd(one, e))
 
 
-@emitted(lambda x: x, ...)
+@emitted(lambda x: x)
 def tanh(builder, x):
     """See `functions.tanh`."""
     kind = x.type
@@ -101,7 +101,7 @@ def tanh(builder, x):
 def _reduction(combine: Any) -> Any:
     """An intrinsic that makes one number of a vector's, by halves: i and i + n / 2, then so on."""
 
-    @emitted(lambda x: x.element, ...)
+    @emitted(lambda x: x.element)
     def reduce(builder, x):
         while x.type.count > 1:
             n = x.type.count // 2

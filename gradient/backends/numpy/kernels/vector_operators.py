@@ -44,7 +44,7 @@ for _function, _instruction in (
     _define(_function, _instruction)
 
 
-@emitted(lambda a, b, x, y: x, ..., ..., ..., ...)
+@emitted(lambda a, b, x, y: x)
 def where_less(builder, a, b, x, y):
     """x where a < b, else y."""
     return builder.select(builder.fcmp_ordered("<", a, b), x, y)
@@ -54,7 +54,7 @@ def _pairs(comparison: str) -> Any:
     """Of each pair of elements the one that compares so with the other; of a NaN and a number, one
     of the two."""
 
-    @emitted(lambda a, b: a, ..., ...)
+    @emitted(lambda a, b: a)
     def chosen(builder, a, b):
         return builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
 
@@ -64,7 +64,7 @@ def _pairs(comparison: str) -> Any:
 def _elements(name: str) -> Any:
     """LLVM's function `name` of each element."""
 
-    @emitted(lambda x: x, ...)
+    @emitted(lambda x: x)
     def applied(builder, x):
         return _call(builder, name, x)
 
@@ -76,13 +76,13 @@ absolute, square_root = _elements("fabs"), _elements("sqrt")
 rint = _elements("rint")  # the nearest integer, of two the even one
 
 
-@emitted(lambda x: x, ...)
+@emitted(lambda x: x)
 def to_half(builder, x):
     """float32 numbers rounded to what 16 bits hold."""
     return builder.fpext(builder.fptrunc(x, _halves(x)), x.type)
 
 
-@emitted(lambda x: x, ...)
+@emitted(lambda x: x)
 def to_half_beyond(builder, x):
     """float32 numbers rounded to what 16 bits hold, away from 0."""
     halves = _halves(x)

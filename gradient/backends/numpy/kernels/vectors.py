@@ -50,7 +50,7 @@ def lanes(context, array):
     return types.int64(array), generate
 
 
-@emitted(lambda array, index: Vector(array.dtype), ..., types.int64)
+@emitted(lambda array, index: Vector(array.dtype))
 def load(builder, array, index):
     """The vector that starts at a flat array's element `index`."""
     value = builder.load(_vector_at(builder, array, index))
@@ -58,13 +58,13 @@ def load(builder, array, index):
     return value
 
 
-@emitted(None, ..., types.int64, ...)
+@emitted()
 def store(builder, array, index, vector):
     """Put a vector in the place that starts at a flat array's element `index`."""
     builder.store(vector, _vector_at(builder, array, index)).align = 1
 
 
-@emitted(lambda array, index, count: Vector(array.dtype), ..., types.int64, types.int64)
+@emitted(lambda array, index, count: Vector(array.dtype))
 def load_some(builder, array, index, count):
     """As `load`, of `count` elements; the rest is zeros, and not read."""
     place = _vector_at(builder, array, index)
@@ -77,7 +77,7 @@ def load_some(builder, array, index, count):
     return builder.call(masked, [place, I32(4), inside, ir.Constant(kind, None)])
 
 
-@emitted(None, ..., types.int64, ..., types.int64)
+@emitted()
 def store_some(builder, array, index, vector, count):
     """As `store`, of the first `count` elements."""
     place = _vector_at(builder, array, index)
@@ -85,13 +85,13 @@ def store_some(builder, array, index, vector, count):
     builder.call(_masked_store(builder, vector, place), [vector, place, I32(4), inside])
 
 
-@emitted(Vector, ...)
+@emitted(Vector)
 def fill(builder, number):
     """The vector whose elements are all `number`."""
     return splat(builder, number, vector_of(number.type))
 
 
-@emitted(lambda total, number, vector: total, ..., ..., ...)
+@emitted(lambda total, number, vector: total)
 def add_product(builder, total, number, vector):
     """total + number * vector, where `number` may be a vector too; in one rounding where the
     processor can."""
@@ -100,14 +100,14 @@ def add_product(builder, total, number, vector):
     return instructions.fma(builder, number, vector, total)
 
 
-@emitted(lambda vector, count: vector, ..., types.int64)
+@emitted(lambda vector, count: vector)
 def first_lanes(builder, vector, count):
     """The vector, with zeros after its first `count` elements."""
     inside = _first_flags(builder, count, vector.type.count)
     return builder.select(inside, vector, ir.Constant(vector.type, None))
 
 
-@emitted(lambda a, b: a, ..., ...)
+@emitted(lambda a, b: a)
 def every_second(builder, a, b):
     """Of the elements of a and then b the first, the third and so on."""
     n = a.type.count
@@ -115,7 +115,7 @@ def every_second(builder, a, b):
     return builder.shuffle_vector(a, b, numbers)
 
 
-@emitted(None, ..., types.int64, ..., types.int64)
+@emitted()
 def store_apart(builder, array, index, vector, count):
     """Put the first `count` elements of a vector in every second place of a flat array, from its
     element `index` on. What is between them, and after them, is left as it is."""
@@ -133,7 +133,7 @@ def store_apart(builder, array, index, vector, count):
         builder.call(masked, [spread, to, I32(4), inside])
 
 
-@emitted(lambda a, b: a, ..., ...)
+@emitted(lambda a, b: a)
 def larger(builder, a, b):
     """The larger of each pair of elements; of a NaN and a number, one of the two."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
