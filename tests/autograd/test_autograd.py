@@ -487,6 +487,29 @@ def test_a_hook_must_keep_the_shape(x):
         y.sum().backward()
 
 
+def test_each_thread_records_or_not_by_itself():
+    x = gradient.ones(3, requires_grad=True)
+    entered, left = threading.Event(), threading.Event()
+    recorded = []
+
+    def without_grad() -> None:
+        with gradient.no_grad():
+            entered.set()
+            left.wait(10)
+            recorded.append((x * 2).requires_grad)
+        recorded.append((x * 2).requires_grad)
+
+    worker = threading.Thread(target=without_grad)
+    worker.start()
+    entered.wait(10)
+    try:
+        assert (x * 2).requires_grad and x[0].requires_grad and x.sum().requires_grad
+    finally:
+        left.set()
+        worker.join()
+    assert recorded == [False, True]
+
+
 def test_threads_with_a_leaf_in_common_lose_nothing():
     w = gradient.zeros(3, requires_grad=True)
 
