@@ -233,7 +233,7 @@ class _Once(Function):
         return value
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Any, **kwargs: Any) -> Any:
+    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
         raise AutogradError(
             "backward: trying to differentiate twice a Function whose backward is marked "
             "once_differentiable"
