@@ -46,6 +46,10 @@ def _by_kernel(default: Method[P], family: str) -> Method[P]:
     return method
 
 
+GELU_GRADS = {"none": "gelu_grad", "tanh": "gelu_tanh_grad"}
+"""Kernels, by the approximation."""
+
+
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
@@ -134,9 +138,19 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     def gelu_grad(self, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.supports(x, g):
             return super().gelu_grad(g, x, approximate)
-        e = kernels.load("elementwise")
+        return _each(getattr(kernels.load("elementwise"), GELU_GRADS[approximate]), g, x)
 
-        return _each(e.gelu_tanh_grad if approximate == "tanh" else e.gelu_grad, g, x)
+
+def gelu_grad_launch(
+    g: np.ndarray, x: np.ndarray, approximate: str, out: np.ndarray
+) -> tuple[Any, ...]:
+    """What `parallel_for` is to be given for the gradient of contiguous arrays in `out`, which may
+    be where g lies."""
+    family, name = kernels.load("elementwise"), GELU_GRADS[approximate]
+    if out.ctypes.data == g.ctypes.data:
+        kernel = getattr(family, name + "_in_place")
+        return kernel, out.size, family.CHUNK, x.ravel(), out.ravel()
+    return getattr(family, name), out.size, family.CHUNK, g.ravel(), x.ravel(), out.ravel()
 
 
 def takes_function(x: Any) -> bool:

@@ -236,8 +236,9 @@ def class_launch(
     label_smoothing: float,
     *out: np.ndarray,
 ) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given for `cross_entropy` or `cross_entropy_grad` of the arrays
-    that these are given; the last of `out`, of shape (1,), tells of targets that are no classes."""
+    """What `parallel_for` is to be given for `cross_entropy`, `cross_entropy_grad` or the latter in
+    place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
+    of targets that are no classes."""
     norms, smoothing = kernels.load("norms"), given[0].dtype.type(label_smoothing)
     n, columns = next(x.shape for x in given if x.ndim == 2)  # the logits
     work = getattr(norms, kernel), n, norms.rows_of(columns)

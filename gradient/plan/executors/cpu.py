@@ -27,6 +27,7 @@ from gradient.plan.executors.concurrency import Accesses, with_concurrency
 from gradient.plan.executors.copied import lower_on_copies
 from gradient.plan.executors.given import LARGE, Given, read_by_tasks
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS
+from gradient.plan.executors.overwriting import written_over
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import (
     Step,
@@ -86,7 +87,9 @@ class CpuExecutor:
         self._bounds = small.index_bounds(calls, buffers)
         places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
-        elsewhere = self._constants | places.keys()
+        elsewhere = {*self._constants, *places}
+        places |= written_over(calls, buffers, lives, elsewhere, self._is_given)
+        elsewhere |= places.keys()
         lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
         self._trims = layout.nbytes > TRIMMED

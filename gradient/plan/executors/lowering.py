@@ -32,6 +32,7 @@ from gradient.backends.numpy import (
 from gradient.backends.numpy import fused as numpy_fused
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
+from gradient.plan.executors.overwriting import lower_gelu_grad
 from gradient.plan.executors.program import Step, task
 
 Lowering = Callable[[tuple[Any, ...], dict[str, Any], Any], list[Step] | None]
@@ -390,6 +391,7 @@ LOWERINGS: dict[str, Lowering] = {
     "has_zero": _has_zero,
     "embedding": _embedding,
     "dropout": _dropout,
+    "gelu_grad": lower_gelu_grad,
     fused.FUSED: fused.lowering,
 }
 """By the op's name."""

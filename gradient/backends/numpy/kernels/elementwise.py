@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
-from gradient.backends.numpy.kernels.compilation import strict_kernel
+from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
 from gradient.backends.numpy.kernels.functions import (
     F4,
     I4,
@@ -179,12 +179,23 @@ def gelu4(start, stop, x, y):
                         d[i] = gelu_of(c[i])
 
 
-@strict_kernel
-def gelu_grad(start, stop, g, x, y):
-    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+@inlined
+def _gelu_grad(g, x, y):
     for i in range(x.size):
         cdf, density = normal(x[i])
         y[i] = g[i] * (cdf + x[i] * density)
+
+
+@strict_kernel
+def gelu_grad(start, stop, g, x, y):
+    _gelu_grad(g[start:stop], x[start:stop], y[start:stop])
+
+
+@strict_kernel
+def gelu_grad_in_place(start, stop, x, g):
+    """The gradient, over g: one array, as LLVM vectorizes no loop over two that overlap."""
+    part = g[start:stop]
+    _gelu_grad(part, x[start:stop], part)
 
 
 # (1 + tanh(u)) / 2 is sigmoid(2u), which takes one exponential and one division.
@@ -199,9 +210,8 @@ def gelu_tanh(start, stop, x, y):
         y[i] = v * sigmoid(v * (scale + cubic * v * v))
 
 
-@strict_kernel
-def gelu_tanh_grad(start, stop, g, x, y):
-    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+@inlined
+def _gelu_tanh_grad(g, x, y):
     one = x.dtype.type(1)
     scale, cubic = x.dtype.type(2 * GELU_SCALE), x.dtype.type(2 * GELU_SCALE * GELU_CUBIC)
     slope = x.dtype.type(6 * GELU_SCALE * GELU_CUBIC)
@@ -209,3 +219,14 @@ def gelu_tanh_grad(start, stop, g, x, y):
         v = x[i]
         s = sigmoid(v * (scale + cubic * v * v))
         y[i] = g[i] * (s + v * s * (one - s) * (scale + slope * v * v))
+
+
+@strict_kernel
+def gelu_tanh_grad(start, stop, g, x, y):
+    _gelu_tanh_grad(g[start:stop], x[start:stop], y[start:stop])
+
+
+@strict_kernel
+def gelu_tanh_grad_in_place(start, stop, x, g):
+    part = g[start:stop]
+    _gelu_tanh_grad(part, x[start:stop], part)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
+from gradient.backends.numpy.kernels.compilation import inlined, kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest
 from gradient.backends.numpy.kernels.half_precision import get, put, real
 
@@ -119,10 +119,8 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
             loss[r] = (one - smoothing) * loss[r] + smoothing * uniform
 
 
-@strict_kernel
-def cross_entropy_grad(
-    start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong
-):
+@inlined
+def _class_grads(start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong):
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row, out = logits[r], gx[r]
@@ -137,6 +135,22 @@ def cross_entropy_grad(
         for i in range(row.size):
             out[i] = scale * (exp((row[i] - shift) - log) - least)
         out[target[r]] -= scale * (one - smoothing)
+
+
+@strict_kernel
+def cross_entropy_grad(
+    start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong
+):
+    _class_grads(start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong)
+
+
+@strict_kernel
+def cross_entropy_grad_in_place(
+    start, stop, g, x, target, high, log_sum, ignore_index, smoothing, wrong
+):
+    """The gradient, over the logits x: as one array LLVM sees that no element is read after it is
+    written, of two that overlap it would compute one number after another."""
+    _class_grads(start, stop, g, x, target, high, log_sum, ignore_index, smoothing, x, wrong)
 
 
 @strict_kernel
