@@ -156,7 +156,7 @@ def gelu_grad_launch(
 def takes_function(x: Any) -> bool:
     """Whether kernels of FUNCTIONS take an array: a large one of float32, of which they give
     numbers at most one from the nearest."""
-    return x.dtype.char == "f" and kernels.supports(x)
+    return x.size >= MANY and x.dtype.char == "f" and kernels.supports(x)
 
 
 def function_launch(name: str, x: np.ndarray, out: np.ndarray) -> tuple[Any, ...]:
