@@ -92,7 +92,8 @@ def _peak(workers: int, times: int) -> float:
     import numba
 
     tiles = kernels.load("tiles")
-    tile, rows, columns = tiles.tile_rows, tiles.ROWS, 2 * tiles.LANES[numba.float32]
+    lanes = kernels.load("vectors").LANES[numba.float32]
+    tile, rows, columns = tiles.tile_rows, tiles.ROWS, 2 * lanes
 
     @numba.njit(nogil=True)
     def repeat(start, stop, a, b, out):
