@@ -145,6 +145,10 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
         self = object.__new__(cls)
         return self(function) if function is not None else self
 
+    if TYPE_CHECKING:  # at run time it would be one more call
+
+        def __init__(self, function: Any = None): ...
+
 
 class enable_grad(no_grad):  # noqa: N801
     """Record again, inside a no_grad."""
