@@ -107,7 +107,7 @@ class GPTQWeights(TensorFile):
             return np.asarray(self.file[f"{layer}.{name}"].array)
 
         words, zeros, scales = part("qweight"), part("qzeros"), part("scales")
-        if not _fit(words, zeros, scales, self._awq):
+        if not _of_one_layer(words, zeros, scales, self._awq):
             raise FileFormatError(
                 f"{self.path}: {layer}: qweight {words.shape}, qzeros {zeros.shape} and scales "
                 f"{scales.shape} do not fit one another"
@@ -145,7 +145,7 @@ class GPTQWeights(TensorFile):
         return index
 
 
-def _fit(words: np.ndarray, zeros: np.ndarray, scales: np.ndarray, awq: bool) -> bool:
+def _of_one_layer(words: np.ndarray, zeros: np.ndarray, scales: np.ndarray, awq: bool) -> bool:
     """Whether the three are a layer's."""
     if any(x.ndim != 2 for x in (words, zeros, scales)) or not scales.size:
         return False

@@ -168,7 +168,7 @@ class ComposeTransform(Transform):
             dims = max(
                 dims + part.domain.event_dim - part.codomain.event_dim, part.domain.event_dim
             )
-        return _widened(self.parts[0].domain, dims)
+        return _with_event_dim(self.parts[0].domain, dims)
 
     def _codomain(self) -> Constraint:
         if not self.parts:
@@ -178,7 +178,7 @@ class ComposeTransform(Transform):
             dims = max(
                 dims + part.codomain.event_dim - part.domain.event_dim, part.codomain.event_dim
             )
-        return _widened(self.parts[-1].codomain, dims)
+        return _with_event_dim(self.parts[-1].codomain, dims)
 
     @property
     def sign(self) -> Any:
@@ -232,7 +232,8 @@ class ComposeTransform(Transform):
 identity_transform = ComposeTransform([])
 
 
-def _widened(constraint: Constraint, dims: int) -> Constraint:
+def _with_event_dim(constraint: Constraint, dims: int) -> Constraint:
+    """The constraint as one on events of `dims` dimensions."""
     extra = dims - constraint.event_dim
     return constraints.independent(constraint, extra) if extra else constraint
 
