@@ -41,7 +41,7 @@ from gradient.backends.numpy.kernels.panels import (
     WORD,
     WORDS,
     Panels,
-    Step,
+    PanelScales,
     format_of,
 )
 from gradient.backends.numpy.kernels.stored import read_floats, write_columns
@@ -142,7 +142,7 @@ def tile(rows: int) -> Any:
                     instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
                 scales_at = first if fmt.of_row else block_here
                 units = [
-                    list(fmt.scales(Step(builder, fmt, scales_at, step_here, panel)))
+                    list(fmt.scales(PanelScales(builder, fmt, scales_at, step_here, panel)))
                     for panel in range(PANELS)
                 ]
                 for unit, words in enumerate(unit_words(fmt)):

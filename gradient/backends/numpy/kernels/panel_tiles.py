@@ -49,7 +49,15 @@ from gradient.backends.numpy.kernels.panel_linear import (
     unit_words,
     with_low_bytes,
 )
-from gradient.backends.numpy.kernels.panels import PANELS, ROWS, STEP, WORD, WORDS, Step, format_of
+from gradient.backends.numpy.kernels.panels import (
+    PANELS,
+    ROWS,
+    STEP,
+    WORD,
+    WORDS,
+    PanelScales,
+    format_of,
+)
 from gradient.backends.numpy.kernels.stored import write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
@@ -220,7 +228,7 @@ def add_group(context, x, x_at, x_step, near, panels, pair, form, blocks, block,
                     with builder.if_then(builder.icmp_signed("<", number, last)):
                         multiply(panel, following)
                     step_here = builder.gep(here, [step_at(builder, fmt, inner.index)])
-                    step = Step(builder, fmt, scales_at, step_here, panel)
+                    step = PanelScales(builder, fmt, scales_at, step_here, panel)
                     for unit, (scale, minimum) in enumerate(fmt.scales(step)):
                         add_unit(number, unit, scale, minimum)
 

@@ -59,7 +59,7 @@ MULTIPLES = 16
 """Bytes that a stored block's multiples take in a register."""
 
 
-class Step:
+class PanelScales:
     """The scales of one of a pair's panels where a kernel stands, as vectors over its rows.
 
     block, step    where they begin in memory; where a row has one scale, the pair's first block
@@ -123,7 +123,7 @@ class Panels(Format):
         size: int,
         read: Callable[[Block], Iterator[Vector]],
         planes: tuple[int, ...],
-        scales: Callable[[Step], Scales],
+        scales: Callable[[PanelScales], Scales],
         *,
         zero: int = 0,
         halves: tuple[int, ...] = (),
@@ -192,33 +192,33 @@ class Panels(Format):
 # The formats --------------------------------------------------------------------------------------
 
 
-def _plain(step: Step) -> Scales:
+def _scale_alone(step: PanelScales) -> Scales:
     yield step.half(0), None
 
 
-def _affine(step: Step) -> Scales:
+def _affine(step: PanelScales) -> Scales:
     """scale * code + minimum, as these formats have it."""
     yield step.half(0), Vector(step.builder, step.builder.fneg(step.half(1).value))
 
 
-def _two_of_six_bits(step: Step) -> Scales:
+def _two_of_six_bits(step: PanelScales) -> Scales:
     d, dmin = step.half(0), step.half(1)
     yield d * step.multiple(0).floats(), dmin * step.multiple(1).floats()
 
 
-def _q2_k(step: Step) -> Scales:
+def _q2_k(step: PanelScales) -> Scales:
     d, dmin = step.half(0), step.half(1)
     for half in range(2):
         both = step.multiple(half)
         yield d * (both & 15).floats(), dmin * (both >> 4).floats()
 
 
-def _q3_k(step: Step) -> Scales:
+def _q3_k(step: PanelScales) -> Scales:
     for half in range(2):
         yield step.half(0) * (step.multiple(half).floats() - 32), None
 
 
-def _q6_k(step: Step) -> Scales:
+def _q6_k(step: PanelScales) -> Scales:
     for half in range(2):
         yield step.half(0) * step.multiple(half, signed=True).floats(), None
 
@@ -245,10 +245,19 @@ def _by_steps(block: Block) -> Vector:
     return formats.multiples_and_minimums(block).pick(*order)
 
 
-_add(*_stored("q8_0"), lambda b: formats.eight_bits(b, 2), (8,), _plain, zero=128, halves=(0,))
-_add(*_stored("q4_0"), lambda b: formats.nibbles(b, 2), (4,), _plain, zero=8, halves=(0,))
+_add(
+    *_stored("q8_0"), lambda b: formats.eight_bits(b, 2), (8,), _scale_alone, zero=128, halves=(0,)
+)
+_add(*_stored("q4_0"), lambda b: formats.nibbles(b, 2), (4,), _scale_alone, zero=8, halves=(0,))
 _add(*_stored("q4_1"), lambda b: formats.nibbles(b, 4), (4,), _affine, halves=(0, 2))
-_add(*_stored("q5_0"), lambda b: formats.five_bits(b, 6, 2), (4, 1), _plain, zero=16, halves=(0,))
+_add(
+    *_stored("q5_0"),
+    lambda b: formats.five_bits(b, 6, 2),
+    (4, 1),
+    _scale_alone,
+    zero=16,
+    halves=(0,),
+)
 _add(*_stored("q5_1"), lambda b: formats.five_bits(b, 8, 4), (4, 1), _affine, halves=(0, 2))
 _add(*_stored("q2_k"), formats.q2_k_codes, (2,), _q2_k,
      halves=(80, 82), multiples=lambda b: b.codes(0), count=16, units=2)  # fmt: skip
@@ -262,24 +271,24 @@ _add(*_stored("q6_k"), formats.q6_k_codes, (4, 2), _q6_k, zero=32,
      halves=(208,), multiples=lambda b: b.signed(192), count=16, units=2)  # fmt: skip
 
 
-def _iq4_xs(step: Step) -> Scales:
+def _iq4_xs(step: PanelScales) -> Scales:
     yield step.half(0) * (step.multiple(0).floats() - 32), None
 
 
-def _mxfp4(step: Step) -> Scales:
+def _mxfp4(step: PanelScales) -> Scales:
     yield step.multiple(0).power_of_two(), None
 
 
-def _number(step: Step) -> Scales:
+def _number(step: PanelScales) -> Scales:
     yield step.number(), None
 
 
-def _zero_point(step: Step) -> Scales:
+def _zero_point(step: PanelScales) -> Scales:
     scale = step.half(0)
     yield scale, scale * step.multiple(0).floats()
 
 
-def _nf4(step: Step) -> Scales:
+def _nf4(step: PanelScales) -> Scales:
     """Of a table kept to 24 bits, which is as near as float32."""
     yield step.half(0) * (1 / LARGEST), None
 
@@ -298,7 +307,7 @@ def _pairs_of(count: int) -> Callable[[Block], Iterator[Vector]]:
     return read
 
 
-_add(*_stored("iq4_nl"), lambda b: formats.nibbles(b, 2), (4,), _plain,
+_add(*_stored("iq4_nl"), lambda b: formats.nibbles(b, 2), (4,), _scale_alone,
      zero=128, halves=(0,), tables=(IQ4,))  # fmt: skip
 _add(*_stored("iq4_xs"), formats.iq4_xs_codes, (4,), _iq4_xs, zero=128, tables=(IQ4,),
      halves=(0,), multiples=formats.iq4_xs_multiples, count=8)  # fmt: skip
