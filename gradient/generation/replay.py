@@ -28,7 +28,7 @@ from gradient.nn import structure
 from gradient.nn.evaluating import evaluating
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import has_executor
-from gradient.plan.step import Replay, Step, has_kernels
+from gradient.plan.step import RecordedStep, Replay, has_kernels
 from gradient.tensor import Tensor
 from gradient.tensor.device import default_device
 
@@ -85,7 +85,7 @@ class Recorded:
     """A model's recorded steps, and whether they still match its modules."""
 
     def __init__(self, model: CausalLM) -> None:
-        self.steps: dict[Any, Step] = {}
+        self.steps: dict[Any, RecordedStep] = {}
         self.refused: dict[Any, str] = {}
         self.structure = structure.Structure(model)
         # Of packed weights plans hold the parts, and what kernels made of them.
@@ -103,7 +103,7 @@ class Recorded:
             and all(map(operator.is_, map(_array, self.tensors), self.arrays))
         )
 
-    def add(self, key: Any, step: Step) -> None:
+    def add(self, key: Any, step: RecordedStep) -> None:
         """Keep a step, and watch what it uses besides the model's tensors."""
         self.steps[key] = step
         self.contents = self.structure.contents()
@@ -325,7 +325,7 @@ class DecodingSteps:
                 if times > MOST_RECORDINGS:
                     raise PlanError("the model's modules change from step to step")
                 with evaluating(self.model):
-                    step = Step(run, given, self.cache.tensors)
+                    step = RecordedStep(run, given, self.cache.tensors)
                 recorded.add(name, step)
                 result, step.result = step.result, None
                 assert result is not None

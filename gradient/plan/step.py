@@ -22,7 +22,7 @@ def has_kernels() -> bool:
     return kernels.available()
 
 
-class Step:
+class RecordedStep:
     """A function of tensors to a tuple of them, which reads and writes others, as a plan.
 
     Attributes:
@@ -98,7 +98,7 @@ def _are_kept(recording: Recording) -> bool:
 class Replay:
     """A step with memory of its own, bound to tensors in the place of those of its recording."""
 
-    def __init__(self, step: Step, bound: Sequence[Tensor]) -> None:
+    def __init__(self, step: RecordedStep, bound: Sequence[Tensor]) -> None:
         externals = {ref: bound[i].array for ref, i in step.places.items()}
         with small_calls.repeated():
             self.executor = executor_for(step.plan, step.backend, externals)

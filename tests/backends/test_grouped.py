@@ -11,7 +11,7 @@ from gradient import backends, dtypes
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.numpy import grouped, kernels, threads
 from gradient.errors import ShapeError
-from gradient.plan.step import Replay, Step
+from gradient.plan.step import RecordedStep, Replay
 from gradient.quantization import quantize
 from tests.backends.test_panels import pack
 
@@ -83,7 +83,7 @@ def test_counts_are_read_in_each_replay(rng: np.random.Generator) -> None:
         return (F.grouped_linear(x, weights, counts + 0),)
 
     with gradient.no_grad():
-        replay = Replay(Step(step, [counts], []), [])
+        replay = Replay(RecordedStep(step, [counts], []), [])
         assert "the kernel int8_rows, the kernel grouped" in str(replay.executor)
         for sizes in ([0, 2, 1, 0], [3, 0, 0, 0], [1, 1, 0, 1]):
             now = gradient.tensor(sizes)

@@ -14,7 +14,7 @@ import gradient
 from gradient import nn
 from gradient.generation import KVCache, generate, prefill, replay
 from gradient.generation.cache_config import CacheConfig
-from gradient.generation.replay import DecodingSteps, Step, _recorded
+from gradient.generation.replay import DecodingSteps, RecordedStep, _recorded
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support.families import FAMILIES, random_model
 
@@ -203,7 +203,7 @@ def test_a_second_text_begins_with_what_the_first_recorded(monkeypatch: Any) -> 
     first = generate(model, prompts(5)[0], compile=True, max_new_tokens=12, ignore_eos=True)
     from gradient.generation import replay
 
-    monkeypatch.setattr(replay, "Step", None)  # nothing is recorded any more
+    monkeypatch.setattr(replay, "RecordedStep", None)  # nothing is recorded any more
     second = generate(model, prompts(7)[0], compile=True, max_new_tokens=12, ignore_eos=True)
     assert first.timings.replayed_steps < second.timings.replayed_steps == 11
 
@@ -229,9 +229,9 @@ def test_short_texts_of_any_length_share_a_recorded_step(monkeypatch: pytest.Mon
 
     def step(*given: Any) -> Any:
         recorded.append(given)
-        return Step(*given)
+        return RecordedStep(*given)
 
-    monkeypatch.setattr(replay, "Step", step)
+    monkeypatch.setattr(replay, "RecordedStep", step)
     model, text = llama(), prompts(9)[0]
     given = {"ignore_eos": True, "compile": True}
     plain = generate(model, text, max_new_tokens=200, ignore_eos=True, compile=False)

@@ -12,7 +12,7 @@ import pytest
 import gradient
 from gradient import Tensor, tensor
 from gradient.backends.numpy import kernels, threads
-from gradient.plan.step import Replay, Step
+from gradient.plan.step import RecordedStep, Replay
 
 pytestmark = pytest.mark.cpu_only
 
@@ -24,7 +24,7 @@ def with_kernels() -> None:
 
 def replay_of(function: Callable[[Tensor], Tensor], given: Tensor) -> Any:
     with gradient.no_grad():
-        return Replay(Step(lambda x: (function(x),), [given], []), [])
+        return Replay(RecordedStep(lambda x: (function(x),), [given], []), [])
 
 
 def routed(x: Tensor) -> Tensor:
