@@ -24,7 +24,7 @@ class Result(int):
         return f"v{int(self)}"
 
 
-class Step(NamedTuple):
+class ElementwiseCall(NamedTuple):
     """One elementwise call: its name in a plan, its operands, and the dtype of its result.
 
     An operand is an `Input`, a `Result` or a Python number. dtypes are NumPy's characters: f, d or
@@ -54,7 +54,7 @@ class Expression(NamedTuple):
     ends    reductions of results: all over the last axis, or all over all axes
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[ElementwiseCall, ...]
     inputs: tuple[str, ...]
     kept: tuple[Result, ...]
     ends: tuple[End, ...] = ()

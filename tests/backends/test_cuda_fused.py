@@ -13,7 +13,7 @@ import gradient
 from gradient.backends.cuda import compilation
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.fused import TEXTS, source
-from gradient.backends.expression import End, Expression, Input, Result, Step
+from gradient.backends.expression import ElementwiseCall, End, Expression, Input, Result
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
 from support.agreement import agree
@@ -44,7 +44,9 @@ def be() -> CudaBackend:
     return CudaBackend(0, EmulatedRuntime())
 
 
-def fused(be: CudaBackend, steps: list[Step], *arrays: np.ndarray, kept: Any = None) -> Any:
+def fused(
+    be: CudaBackend, steps: list[ElementwiseCall], *arrays: np.ndarray, kept: Any = None
+) -> Any:
     last = (Result(len(steps) - 1),) if kept is None else kept
     expression = Expression(tuple(steps), tuple(x.dtype.char for x in arrays), last)
     return be.fused(*arrays, expression=expression)
@@ -68,7 +70,9 @@ def test_every_word(dtype: str, be: CudaBackend) -> None:
     numpy = gradient.dtypes.dtype_of(dtype).numpy
     a, b = (x.ravel().astype(numpy) for x in np.meshgrid(EDGES, EDGES))
     arrays = a, b, a > 0, b > 0
-    steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else CHARS[dtype]) for op in TEXTS]
+    steps = [
+        ElementwiseCall(op, operands_of(op), "?" if op in BOOLEAN else CHARS[dtype]) for op in TEXTS
+    ]
     results = fused(be, steps, *arrays, kept=tuple(map(Result, range(len(steps)))))
     for op, got in zip(TEXTS, results, strict=True):
         given = [arrays[i] for i in operands_of(op)]
@@ -78,12 +82,12 @@ def test_every_word(dtype: str, be: CudaBackend) -> None:
         np.testing.assert_array_equal(np.isnan(np.asarray(got, np.float64)), nan)
 
 
-def chain(char: str) -> list[Step]:
+def chain(char: str) -> list[ElementwiseCall]:
     """x0 + x1 times 2, its silu beside it."""
     return [
-        Step("add", (Input(0), Input(1)), char),
-        Step("mul", (Result(0), 2), char),
-        Step("silu", (Result(1),), char),
+        ElementwiseCall("add", (Input(0), Input(1)), char),
+        ElementwiseCall("mul", (Result(0), 2), char),
+        ElementwiseCall("silu", (Result(1),), char),
     ]
 
 
@@ -134,9 +138,11 @@ def test_the_narrowest_array_is_loaded_by_16_bytes(columns: int, at: int, be: Cu
     x, y = x.reshape(5, columns), np.linspace(-1, 1, 5 * columns).reshape(5, columns).astype(narrow)
     mask = y > 0
     steps = [
-        Step("astype", (Input(1),), "f"), Step("add", (Input(0), Result(0)), "f"),
-        Step("where", (Input(2), Result(1), 0.0), "f"), Step("astype", (Result(2),), "E"),
-    ]  # fmt: skip
+        ElementwiseCall("astype", (Input(1),), "f"),
+        ElementwiseCall("add", (Input(0), Result(0)), "f"),
+        ElementwiseCall("where", (Input(2), Result(1), 0.0), "f"),
+        ElementwiseCall("astype", (Result(2),), "E"),
+    ]
     sources: list[str] = []
     run = be.runtime.launch_source
     be.runtime.launch_source = lambda text, *rest: (sources.append(text), run(text, *rest))
@@ -160,11 +166,11 @@ def _with_strides(like: np.ndarray, dtype: np.dtype, draw: Any) -> np.ndarray:
 def test_casts_round_and_bools_are_numbers(be: CudaBackend) -> None:
     x = np.linspace(-1, 1, 40, dtype=np.float32)
     steps = [
-        Step("astype", (Input(0),), "E"),
-        Step("astype", (Result(0),), "f"),
-        Step("gt", (Result(1), 0), "?"),
-        Step("astype", (Result(2),), "d"),
-        Step("astype", (Result(1),), "?"),
+        ElementwiseCall("astype", (Input(0),), "E"),
+        ElementwiseCall("astype", (Result(0),), "f"),
+        ElementwiseCall("gt", (Result(1), 0), "?"),
+        ElementwiseCall("astype", (Result(2),), "d"),
+        ElementwiseCall("astype", (Result(1),), "?"),
     ]
     low, positive, nonzero = fused(be, steps, x, kept=(Result(1), Result(3), Result(4)))
     rounded = x.astype(fake_cupy.BFLOAT16).astype(np.float32)
@@ -177,7 +183,7 @@ def test_casts_round_and_bools_are_numbers(be: CudaBackend) -> None:
 @pytest.mark.parametrize("char", CHARS.values())
 def test_all_words_compile_without_spills(char: str, architecture: str) -> None:
     pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
-    steps = [Step(op, operands_of(op), "?" if op in BOOLEAN else char) for op in TEXTS]
+    steps = [ElementwiseCall(op, operands_of(op), "?" if op in BOOLEAN else char) for op in TEXTS]
     kept = tuple(map(Result, range(len(steps))))
     for moves in ("o", "s", "r"):
         expression = Expression(tuple(steps), (char, char, "?", "?"), kept[-16:])
@@ -193,9 +199,14 @@ REDUCED = ("sum", "mean", "max", "min")
 SHAPES = [(1003,), (5, 1), (1, 7), (7, 23), (4, 64), (2, 3, 1030), (3, 40, 128)]
 
 
-def reducing(char: str, whole: bool, keepdims: bool = False) -> tuple[list[Step], tuple[End, ...]]:
+def reducing(
+    char: str, whole: bool, keepdims: bool = False
+) -> tuple[list[ElementwiseCall], tuple[End, ...]]:
     """A product, and all reductions of it and of its sum with 1."""
-    steps = [Step("mul", (Input(0), Input(1)), char), Step("add", (Result(0), 1), char)]
+    steps = [
+        ElementwiseCall("mul", (Input(0), Input(1)), char),
+        ElementwiseCall("add", (Result(0), 1), char),
+    ]
     return steps, tuple(End(op, Result(i), whole, keepdims) for i in range(2) for op in REDUCED)
 
 
@@ -281,11 +292,11 @@ def test_a_block_of_a_long_row_has_registers_for_its_threads(
         be.runtime, "launch_source", lambda text, grid, block, *_: launched.append((text, block))
     )
     steps = [
-        Step("gelu_grad", (Input(0), Input(1)), char),
-        Step("silu_grad", (Result(0), Input(2)), char),
-        Step("tan", (Result(1),), char),
-        Step("erf", (Result(1),), char),
-        Step("mul", (Result(2), Result(3)), char),
+        ElementwiseCall("gelu_grad", (Input(0), Input(1)), char),
+        ElementwiseCall("silu_grad", (Result(0), Input(2)), char),
+        ElementwiseCall("tan", (Result(1),), char),
+        ElementwiseCall("erf", (Result(1),), char),
+        ElementwiseCall("mul", (Result(2), Result(3)), char),
     ]
     ends = (End("sum", Result(4), False, False),)
     expression = Expression(tuple(steps), (char,) * 3, (Result(0), Result(1)), ends)

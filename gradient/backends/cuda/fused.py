@@ -31,7 +31,15 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.launching import LOAD, KernelLauncher, block_of
 from gradient.backends.cuda.products import ACTIVATIONS
-from gradient.backends.expression import End, Expression, Fusing, Input, Layout, Result, Step
+from gradient.backends.expression import (
+    ElementwiseCall,
+    End,
+    Expression,
+    Fusing,
+    Input,
+    Layout,
+    Result,
+)
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
 
@@ -343,7 +351,7 @@ def _lines(lines: list[str], indent: int) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
-def _text(expression: Expression, step: Step) -> str:
+def _text(expression: Expression, step: ElementwiseCall) -> str:
     def dtype_of(x: Input | Result) -> str:
         return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 

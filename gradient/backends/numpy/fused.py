@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.expression import Expression, Fusing, Input, Layout, Result, Step
+from gradient.backends.expression import ElementwiseCall, Expression, Fusing, Input, Layout, Result
 from gradient.backends.numpy import kernels
 
 CHUNK = 1 << 15
@@ -148,7 +148,7 @@ def _number(x: float) -> str:
     return "np.nan" if math.isnan(x) else "np.inf" if x > 0 else "-np.inf"
 
 
-def _text(expression: Expression, step: Step, operand: Callable[[Any, str], str]) -> str:
+def _text(expression: Expression, step: ElementwiseCall, operand: Callable[[Any, str], str]) -> str:
     def dtype_of(x: Input | Result) -> str:
         return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 

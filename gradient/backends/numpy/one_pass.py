@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.base import Backend
-from gradient.backends.expression import Expression, Input, Result, Step
+from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
 from gradient.backends.numpy import fused, kernels, threads
 
 PATIENCE = 16
@@ -116,7 +116,7 @@ def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 @functools.lru_cache(maxsize=1024)
 def _expression(function: Callable[..., Any], char: str, count: int) -> Expression | None:
     """The steps of function(be, *operands); None if it has none, or others than operators."""
-    steps: list[Step] = []
+    steps: list[ElementwiseCall] = []
     try:
         result = function(None, *(_Noted(steps, Input(i), char) for i in range(count)))
     except (AttributeError, TypeError):
@@ -134,7 +134,7 @@ class _Noted:
     __array_ufunc__ = None
     __slots__ = ("char", "operand", "steps")
 
-    def __init__(self, steps: list[Step], operand: Input | Result, char: str):
+    def __init__(self, steps: list[ElementwiseCall], operand: Input | Result, char: str):
         self.steps, self.operand, self.char = steps, operand, char
 
 
@@ -145,7 +145,7 @@ def _operator(op: str, reflected: bool, dtype: str | None) -> Callable[..., Any]
             return NotImplemented
         operands = tuple(x.operand if isinstance(x, _Noted) else x for x in values)
         char = dtype or self.char
-        self.steps.append(Step(op, operands, char))
+        self.steps.append(ElementwiseCall(op, operands, char))
         return _Noted(self.steps, Result(len(self.steps) - 1), char)
 
     return method

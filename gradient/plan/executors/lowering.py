@@ -85,7 +85,7 @@ def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step
     if any(np.may_share_memory(x, out) for x in args):
         return None
     inputs = tuple(Input(i) for i in range(len(args)))
-    step = expression.Step(name, inputs, char)
+    step = expression.ElementwiseCall(name, inputs, char)
     whole = Expression((step,), (char,) * len(args), (Result(0),))
     found = numpy_fused.bound(whole, args, [out], exact=True)
     if found is None:

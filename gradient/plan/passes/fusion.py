@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradient.backends.expression import End, Expression, Fusing, Input, Result, Step
+from gradient.backends.expression import ElementwiseCall, End, Expression, Fusing, Input, Result
 from gradient.backends.numpy.fused import FUSING
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
@@ -250,7 +250,7 @@ class _Fusion:
                 continue
             op = "square" if call.op == "pow" else call.op
             operands = tuple(map(operand, _operands(call)))
-            steps.append(Step(op, operands, self.char(call.outputs[0])))
+            steps.append(ElementwiseCall(op, operands, self.char(call.outputs[0])))
             results[call.outputs[0]] = Result(len(results))
         dtypes = tuple(self.char(ref) for ref in inputs)
         written = tuple(results[ref] for ref in kept if ref in results)
