@@ -7,6 +7,7 @@ what it reaches. Given the same weights and the same batches, the losses are com
 from __future__ import annotations
 
 import ast
+import importlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,14 @@ import pytest
 from examples import under_torch
 
 pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(autouse=True)
+def _own_devices():
+    """A script makes its device the default one; with one, PyTorch's `l1_loss` drops its weight."""
+    yield
+    for package in ("gradient", "torch"):
+        importlib.import_module(package).set_default_device(None)
 
 
 @pytest.mark.parametrize("name", under_torch.PORTED)
