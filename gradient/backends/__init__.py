@@ -9,11 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gradient import absent
-from gradient.backends.base import Backend
-from gradient.backends.registry import available, get, register
-from gradient.backends.required import Array
-
-__all__ = ["Array", "Backend", "available", "get", "register"]
+from gradient.backends.base import *
+from gradient.backends.registry import *
+from gradient.backends.required import *
 
 if not TYPE_CHECKING:
     _elsewhere = absent.names(__name__)

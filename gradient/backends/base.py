@@ -32,6 +32,8 @@ from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.composed.special import BesselDefaults, GammaDefaults, NormalDefaults
 from gradient.backends.required import Array
 
+__all__ = ["Backend"]
+
 LARGE = 1 << 16
 """Elements of arrays from which operators are computed by `in_one_pass`: what it costs to ask is
 then small beside them."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from gradient.backends.base import Backend
 from gradient.errors import DeviceError
 
+__all__ = ["available", "get", "register"]
+
 Factory = Callable[[int], Backend]
 """Makes the backend of a device type for a device number; raises DeviceError where it cannot."""
 

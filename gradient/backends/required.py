@@ -23,6 +23,8 @@ else:
     from typing import TypeVar
 
     Array = TypeVar("Array")
+
+__all__ = ["Array"]
 """A backend's type of array: `Backend[np.ndarray]` is one over NumPy's, `Backend` of any."""
 Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None

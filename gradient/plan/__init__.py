@@ -4,18 +4,7 @@
 is, for whoever writes a pass).
 """
 
-from gradient.plan.calls import Buffer, Call, HostNumber, Ref
-from gradient.plan.errors import PlanError
-from gradient.plan.plan import Plan
-from gradient.plan.recording import Recording, record
-
-__all__ = [
-    "Buffer",
-    "Call",
-    "HostNumber",
-    "Plan",
-    "PlanError",
-    "Recording",
-    "Ref",
-    "record",
-]
+from gradient.plan.calls import *
+from gradient.plan.errors import *
+from gradient.plan.plan import *
+from gradient.plan.recording import *

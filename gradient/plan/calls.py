@@ -10,6 +10,8 @@ import numpy as np
 
 from gradient.source_lines import Location, source_line
 
+__all__ = ["Buffer", "Call", "HostNumber", "Ref"]
+
 Kind = Literal["input", "external", "constant", "internal"]
 """input      copied in before each replay, named by the caller
 external   memory that was there before and is used where it lies: a parameter, an optimiser's

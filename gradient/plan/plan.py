@@ -36,6 +36,8 @@ from dataclasses import dataclass, replace
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref, expand
 from gradient.plan.listing import listing
 
+__all__ = ["Plan"]
+
 
 @dataclass(frozen=True)
 class Plan:

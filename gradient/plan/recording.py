@@ -33,6 +33,8 @@ from gradient.tensor.generator import generators
 if TYPE_CHECKING:
     from gradient.plan.backward import Backward
 
+__all__ = ["Recording", "record"]
+
 T = TypeVar("T")
 
 recording_lock = new_lock()

@@ -11,6 +11,8 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY
 from gradient.errors import TypeMismatch, sentence
 
+__all__ = ["assert_allclose", "assert_close"]
+
 TOLERANCES = {  # relative, absolute: PyTorch's defaults
     "complex128": (1e-7, 1e-7),
     "complex64": (1.3e-6, 1e-5),

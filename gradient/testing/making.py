@@ -15,6 +15,8 @@ from gradient.tensor.complex_numbers import complex as of_parts
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
+__all__ = ["make_tensor"]
+
 PARTS = {dtypes.complex64: dtypes.float32, dtypes.complex128: dtypes.float64}
 
 

@@ -17,6 +17,8 @@ from gradient.testing import (
     special_rows,
 )
 
+__all__ = ["TABLE"]
+
 TABLE = [
     *elementwise_rows.ROWS,
     *reduction_rows.ROWS,
