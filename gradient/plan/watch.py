@@ -147,7 +147,7 @@ class Watch:
             )
         if isinstance(value, types.ModuleType):
             own = users(getattr(value, "__file__", None))
-            return self._add(DictPart(value.__name__, value, _plain_names)) if own else []
+            return self._add(DictPart(value.__name__, value, _immutables_of_module)) if own else []
         if isinstance(value, Generator):
             return []
         return self._object(value, path)
@@ -201,7 +201,7 @@ class Watch:
                     if isinstance(value, types.ModuleType) and value not in modules:
                         modules.append(value)
         if not scope.keys() & BY_STRING and BY_STRING.intersection(code.co_names):
-            found += self._add(DictPart("globals()", scope, _plain))
+            found += self._add(DictPart("globals()", scope, _immutables))
         if ENVIRONMENT.intersection(code.co_names):
             found += self._add(DictPart("os.environ", getattr(os.environ, "_data", os.environ)))
         return found
@@ -287,12 +287,12 @@ def _codes(code: types.CodeType) -> list[types.CodeType]:
     return [code, *(each for c in inner for each in _codes(c))]
 
 
-def _plain(names: dict[str, Any]) -> dict[str, Any]:
+def _immutables(names: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in names.items() if isinstance(value, PLAIN)}
 
 
-def _plain_names(module: types.ModuleType) -> dict[str, Any]:
-    return _plain(vars(module))
+def _immutables_of_module(module: types.ModuleType) -> dict[str, Any]:
+    return _immutables(vars(module))
 
 
 def _users_class(cls: type) -> bool:

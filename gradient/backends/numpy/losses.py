@@ -20,7 +20,7 @@ class LossKernels(NormDefaults[np.ndarray]):
     """Overrides of those of `composed.norms`."""
 
     def squared_error(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
-        if x.size < MANY and _is_plain(x, target) and not small_calls.are_repeated():
+        if x.size < MANY and _are_floats_alike(x, target) and not small_calls.are_repeated():
             gap = (x - target).ravel()
             return gap.dot(gap)
         if not _takes(x, target):
@@ -43,7 +43,7 @@ class LossKernels(NormDefaults[np.ndarray]):
         return _each(kernels.load("losses").logistic_error_grad, g, x, target)
 
 
-def _is_plain(x: np.ndarray, target: np.ndarray) -> bool:
+def _are_floats_alike(x: np.ndarray, target: np.ndarray) -> bool:
     """Whether both are arrays of one shape and float dtype, in any order."""
     return (
         type(x) is np.ndarray

@@ -66,7 +66,7 @@ class PowerTransform(Transform):
         return (self.exponent * y / x).abs().log()
 
     def _key(self) -> tuple[Any, ...]:
-        return (_plain(self.exponent),)
+        return (_as_numbers(self.exponent),)
 
 
 class SigmoidTransform(Transform):
@@ -169,7 +169,7 @@ class AffineTransform(Transform):
         return sum_rightmost(found, self._event_dim)
 
     def _key(self) -> tuple[Any, ...]:
-        return (_plain(self.loc), _plain(self.scale), self._event_dim)
+        return (_as_numbers(self.loc), _as_numbers(self.scale), self._event_dim)
 
 
 class CumulativeDistributionTransform(Transform):
@@ -197,5 +197,5 @@ class CumulativeDistributionTransform(Transform):
         return (id(self.distribution),)
 
 
-def _plain(value: Any) -> Any:
+def _as_numbers(value: Any) -> Any:
     return tuple(value.detach().flatten().tolist()) if isinstance(value, Tensor) else float(value)

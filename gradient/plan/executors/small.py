@@ -60,13 +60,13 @@ def _positive(x: Any) -> bool:
     return type(x) is int and x > 0
 
 
-def _plain(*arrays: Any) -> bool:
+def _small(*arrays: Any) -> bool:
     """Whether these are small arrays of the usual layout."""
     return all(isinstance(x, np.ndarray) and x.flags.carray and 0 < x.size <= SMALL for x in arrays)
 
 
 def _indices(x: Any) -> bool:
-    return _plain(x) and x.dtype == np.int64
+    return _small(x) and x.dtype == np.int64
 
 
 def _family() -> Any:
@@ -80,7 +80,7 @@ def _check_indices(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | 
 
 def _argsort(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, axis = args
-    if not (_indices(x) and _plain(out) and axis % x.ndim == x.ndim - 1 and x.shape[-1] <= FEW):
+    if not (_indices(x) and _small(out) and axis % x.ndim == x.ndim - 1 and x.shape[-1] <= FEW):
         return None
     rows = x.reshape(-1, x.shape[-1])
     return [(task, (_family().sorting, len(rows), len(rows), rows, out.reshape(rows.shape)))]
@@ -88,7 +88,7 @@ def _argsort(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
 
 def _topk(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, k, axis, largest = args
-    if not (_plain(x) and _indices(out) and x.dtype.char in "fd" and largest and 0 < k <= FEW):
+    if not (_small(x) and _indices(out) and x.dtype.char in "fd" and largest and 0 < k <= FEW):
         return None
     if axis % x.ndim != x.ndim - 1:
         return None
@@ -114,7 +114,7 @@ def _floordiv(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
 
 def _take_along(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, index, axis = args
-    if not (_plain(x, out) and _indices(index) and x.ndim == index.ndim):
+    if not (_small(x, out) and _indices(index) and x.ndim == index.ndim):
         return None
     below = bound(call.args[1])
     last = axis % x.ndim == x.ndim - 1 and x.shape[:-1] == index.shape[:-1]
@@ -141,7 +141,7 @@ def _getitem(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     if not (isinstance(where, tuple) and len(where) == 1 and _indices(where[0])):
         return None
     below = bound(call.args[1][0])
-    if not _plain(x, out) or x.ndim < 2 or below is None or below > len(x):
+    if not _small(x, out) or x.ndim < 2 or below is None or below > len(x):
         return None
     bits, n = np.dtype(f"u{x.itemsize}"), where[0].size
     table = x.view(bits).reshape(len(x), -1)
@@ -153,7 +153,7 @@ def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, axis = args[0], args[1] if len(args) > 1 else None
     if isinstance(axis, tuple) and len(axis) == 1:
         (axis,) = axis
-    if not _plain(x, out):
+    if not _small(x, out):
         return None
     if x.dtype.char == "?" and axis is None and out.dtype == np.int64:
         return [(task, (_family().count, 1, 1, x.reshape(-1), out.reshape(-1)))]
@@ -179,7 +179,7 @@ def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
 
 def _mean_of_counted(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, target, ignore_index = args
-    if not (_indices(target) and _plain(x, *out) and all(y.dtype == x.dtype for y in out)):
+    if not (_indices(target) and _small(x, *out) and all(y.dtype == x.dtype for y in out)):
         return None
     total = np.empty((), x.dtype)
     summed = _sum(call, (x,), total, bound)
@@ -193,10 +193,10 @@ def _arithmetic(name: str) -> Callable[..., list[Step] | None]:
     """Of arrays of one shape, or one of which is a number, of one dtype."""
 
     def lowering(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
-        if len(args) != 2 or not _plain(out) or out.size > FEW or out.dtype.char not in "fd":
+        if len(args) != 2 or not _small(out) or out.size > FEW or out.dtype.char not in "fd":
             return None
         operands = [np.array([x], out.dtype) if type(x) in (int, float) else x for x in args]
-        if not all(_plain(x) and x.dtype == out.dtype for x in operands):
+        if not all(_small(x) and x.dtype == out.dtype for x in operands):
             return None
         if not all(x.shape == out.shape or x.size == 1 for x in operands):
             return None
@@ -209,7 +209,7 @@ def _arithmetic(name: str) -> Callable[..., list[Step] | None]:
 
 def _differ(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x, other = args
-    if not (_indices(x) and _plain(out) and type(other) is int and -(2**63) <= other < 2**63):
+    if not (_indices(x) and _small(out) and type(other) is int and -(2**63) <= other < 2**63):
         return None
     flat = x.reshape(-1), other, out.reshape(-1)
     return [(task, (_family().differ, x.size, x.size, *flat))]
@@ -217,14 +217,14 @@ def _differ(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
 
 def _as_float(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x = args[0]
-    if not (_indices(x) and _plain(out) and out.dtype.char in "fd" and x.size <= FEW):
+    if not (_indices(x) and _small(out) and out.dtype.char in "fd" and x.size <= FEW):
         return None
     return [(task, (_family().copy, x.size, x.size, x.reshape(-1), out.reshape(-1)))]
 
 
 def _expand(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
     x = args[0]
-    if not (_plain(x, out) and x.size == 1 and x.dtype == out.dtype and x.dtype.char in "fd"):
+    if not (_small(x, out) and x.size == 1 and x.dtype == out.dtype and x.dtype.char in "fd"):
         return None
     flat = x.reshape(-1), out.reshape(-1)
     return [(task, (_family().fill, out.size, out.size, *flat))]

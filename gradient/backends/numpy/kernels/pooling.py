@@ -13,10 +13,10 @@ def keep_larger(x, at, step, number, advance, first, last, best, places):
     row, best, places = x[at:], best[first:last], places[first:last]
     for i in range(best.size):
         value, kept = row[i * step], best[i]
-        take = (value > kept) | (value != value)
-        best[i] = value if take else kept
+        replaces = (value > kept) | (value != value)
+        best[i] = value if replaces else kept
         place, place_kept = np.int32(number + i * advance), places[i]
-        places[i] = place if take else place_kept
+        places[i] = place if replaces else place_kept
 
 
 @ordered_kernel
@@ -158,10 +158,10 @@ def adaptive_max_pool(start, stop, x, sizes, windows, first, last, y, indices):
                     for j in range(at + 1, last[behind + i]):
                         # As in keep_larger, but columns are not in the order of places.
                         if best[j] != best[j]:
-                            take = value == value or places[j] > place
+                            replaces = value == value or places[j] > place
                         else:
-                            take = best[j] > value or (best[j] == value and places[j] < place)
-                        if take:
+                            replaces = best[j] > value or (best[j] == value and places[j] < place)
+                        if replaces:
                             value, place = best[j], places[j]
                     y[to + i] = value
                     indices[to + i] = place

@@ -167,9 +167,9 @@ def keep_first_largest(x, sign, number, best, places):
     """best = the larger of it and sign * x; places = the number of x's row where that is new."""
     for j in range(best.size):
         value, kept, place = sign * x[j], best[j], places[j]
-        take = (value > kept) | ((value != value) & (kept == kept))
-        best[j] = value if take else kept
-        places[j] = number if take else place
+        replaces = (value > kept) | ((value != value) & (kept == kept))
+        best[j] = value if replaces else kept
+        places[j] = number if replaces else place
 
 
 @ordered_kernel
