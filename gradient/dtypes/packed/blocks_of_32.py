@@ -80,6 +80,8 @@ class _Few(BlockDType):
 
 
 class _Symmetric(_Few):
+    """Codes of 4 or 5 bits in blocks of 32 with a scale: scale * (code - middle)."""
+
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         zero = 2 ** (self.code_bits - 1)
         scale = signed_largest(x) / np.float32(-zero)
@@ -92,6 +94,8 @@ class _Symmetric(_Few):
 
 
 class _Affine(_Few):
+    """Codes of 4 or 5 bits in blocks of 32 with a scale and a minimum: scale * code + minimum."""
+
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         highest = 2**self.code_bits - 1
         low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)

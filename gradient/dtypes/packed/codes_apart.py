@@ -48,7 +48,10 @@ from gradient.errors import ArgumentError
 
 
 class Int8Channel(PackedDType):
-    """Parts: `codes` int8 (..., N, K) and `scales` float32 (..., N)."""
+    """8-bit codes, symmetric, with a scale for each row.
+
+    Parts: `codes` int8 (..., N, K) and `scales` float32 (..., N).
+    """
 
     name = "int8_channel"
     block_size = 1
@@ -74,8 +77,11 @@ int8_channel = Int8Channel()
 
 
 class Int4Group(PackedDType):
-    """Parts: `codes` uint8 (..., N, K / 2), weight 2 i in the low half of byte i and 2 i + 1 in the
-    high half; `scales` float16 and `zeros` uint8 (..., N, K / group)."""
+    """4-bit codes with a scale and a zero point for each group of a row.
+
+    Parts: `codes` uint8 (..., N, K / 2), weight 2 i in the low half of byte i and 2 i + 1 in the
+    high half; `scales` float16 and `zeros` uint8 (..., N, K / group).
+    """
 
     part_names = ("codes", "scales", "zeros")
 
@@ -139,8 +145,11 @@ _MIDDLES = (TABLE[1:] + TABLE[:-1]) / 2
 
 
 class NF4(PackedDType):
-    """Parts: `codes` uint8 (..., N, K / 2), weight 2 i in the low half of byte i and 2 i + 1 in the
-    high half; `absmax` float16 (..., N, K / 64)."""
+    """4-bit codes of quantiles of the normal distribution, with a scale for each 64 weights.
+
+    Parts: `codes` uint8 (..., N, K / 2), weight 2 i in the low half of byte i and 2 i + 1 in the
+    high half; `absmax` float16 (..., N, K / 64).
+    """
 
     name = "nf4"
     fallback = "int8_channel"
