@@ -3,32 +3,15 @@
 What layers and losses alone use (convolution, loss, pooling, recurrent) is imported with them.
 """
 
-from gradient.ops import (
-    activation,
-    comparison,
-    complex_numbers,
-    decompositions,
-    elementwise,
-    fused,
-    index,
-    linalg,
-    reduce,
-    shape,
-    special,
-    trigonometry,
-)
-
-__all__ = [
-    "activation",
-    "comparison",
-    "complex_numbers",
-    "decompositions",
-    "elementwise",
-    "fused",
-    "index",
-    "linalg",
-    "reduce",
-    "shape",
-    "special",
-    "trigonometry",
-]
+from gradient.ops import activation as activation
+from gradient.ops import comparison as comparison
+from gradient.ops import complex_numbers as complex_numbers
+from gradient.ops import decompositions as decompositions
+from gradient.ops import elementwise as elementwise
+from gradient.ops import fused as fused
+from gradient.ops import index as index
+from gradient.ops import linalg as linalg
+from gradient.ops import reduce as reduce
+from gradient.ops import shape as shape
+from gradient.ops import special as special
+from gradient.ops import trigonometry as trigonometry
