@@ -5,7 +5,5 @@
 >>> vectors @ vectors.mT  # how alike they are
 """
 
-from gradient.embedding.pooling import Pooling
-from gradient.embedding.text_encoder import TextEncoder
-
-__all__ = ["Pooling", "TextEncoder"]
+from gradient.embedding.pooling import *
+from gradient.embedding.text_encoder import *

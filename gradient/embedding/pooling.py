@@ -20,6 +20,8 @@ from gradient.io import atomic
 from gradient.io.json_file import read_json
 from gradient.tensor import Tensor
 
+__all__ = ["Pooling"]
+
 MODULES, POOLING, SETTINGS = "modules.json", "1_Pooling", "sentence_bert_config.json"
 MAX_BYTES = 1024 * 1024  # such files have less than a KB
 

@@ -23,6 +23,8 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
+__all__ = ["TextEncoder"]
+
 
 class TextEncoder:
     """An encoder that takes texts; `gradient.hub.load_text_encoder` makes one.

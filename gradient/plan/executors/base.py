@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+__all__ = ["Executor"]
+
 
 class Executor(Protocol):
     """A plan made ready for a device: kernels chosen, memory laid out, addresses fixed.

@@ -12,6 +12,8 @@ from gradient.plan.executors.cpu import CpuExecutor
 from gradient.plan.plan import Plan
 from gradient.plan.sharing import Arena, own_arena
 
+__all__ = ["executor_for", "has_executor"]
+
 
 def has_executor(device: str) -> bool:
     """Whether plans can be run on a device."""

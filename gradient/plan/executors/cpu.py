@@ -45,6 +45,8 @@ from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 from gradient.plan.sharing import Arena, own_arena
 
+__all__ = ["CpuExecutor"]
+
 KERNELS = definitions()
 """Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
 TRIMMED = 1 << 20

@@ -5,7 +5,5 @@ vocabulary it has: "llama" (scored pieces, joined pair by pair), "gpt2" (byte-le
 and a name for how text is cut), "t5" (scored pieces, the best cut) or "bert" (WordPiece).
 """
 
-from gradient.text.gguf.reading import has_vocabulary, read_vocabulary
-from gradient.text.gguf.writing import metadata_of
-
-__all__ = ["has_vocabulary", "metadata_of", "read_vocabulary"]
+from gradient.text.gguf.reading import *
+from gradient.text.gguf.writing import *

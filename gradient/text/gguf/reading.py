@@ -26,6 +26,8 @@ from gradient.text.wordpiece import CONTINUES, wordpiece
 if TYPE_CHECKING:
     import tokenizers
 
+__all__ = ["has_vocabulary", "read_vocabulary"]
+
 
 def has_vocabulary(metadata: Metadata) -> bool:
     """Whether a GGUF file's metadata hold a tokenizer."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from gradient.text.tokenizer import Tokenizer
 
+__all__ = ["metadata_of"]
+
 #: A text that every two families of text/families.py cut differently.
 PROBE = (
     "Ab's HTMLPage e\u0301tude 1 23 4567 x12 … don'T «a-b»: $5^2 `c` <=> \t\t d\r\n\r\n e  \n "
