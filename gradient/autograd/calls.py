@@ -169,6 +169,8 @@ def of_two(made: Op) -> Callable[..., Any]:
                 array = x
                 if isinstance(b, Variable):
                     y, node_b = b.array, b.node
+                    if b.backend is not backend:
+                        raise ValueError("two devices")  # `explain` says which
                     fits = x.dtype is y.dtype and not (checked and x.dtype.char in checked)
                 else:
                     y, node_b, kind = b, None, type(b)
@@ -259,6 +261,8 @@ def of_n(made: Op) -> Callable[..., Any]:
                     nodes.append(t.node)
                     if backend is None:
                         backend, shared = t.backend, array.dtype
+                    elif t.backend is not backend:
+                        raise ValueError("two devices")
                     elif array.dtype is not shared:
                         fits = False
                 else:

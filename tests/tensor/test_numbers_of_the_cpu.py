@@ -1,5 +1,7 @@
 """0-d tensors of the CPU beside tensors of another device: numbers, as in PyTorch."""
 
+import operator
+
 import pytest
 
 import gradient
@@ -60,3 +62,13 @@ def test_others_are_on_one_device(other):
 def test_a_number_of_another_device_is_not_moved():
     with pytest.raises(RuntimeError, match="one device"):
         gradient.ones(2) + gradient.tensor(1.0, device="handle")
+
+
+@pytest.mark.parametrize("name", ["mul", "truediv", "pow", "gt", "maximum"])
+def test_a_scalar_of_numpys_on_the_left_is_moved_too(name):
+    """What a sum of all gives is a scalar, beside which some array libraries compute: the result
+    is then theirs, not the CPU's."""
+    number, x = gradient.ones(3).sum(), gradient.tensor([1.0, 2.0])
+    function = getattr(gradient, name, None) or getattr(operator, name)
+    got = function(number, x.to("handle"))
+    assert got.device.type == "handle" and got.tolist() == function(number, x).tolist()
