@@ -112,6 +112,10 @@ class ArgumentError(GradientError, ValueError, RuntimeError):
     """An argument has a value that is not allowed."""
 
 
+class FailedCheck(ArgumentError, AssertionError):
+    """An argument has a value that PyTorch finds by an `assert`."""
+
+
 class LinAlgError(GradientError, RuntimeError, ValueError):
     """A matrix has no such inverse or decomposition."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar, cast
 
 from gradient.data.draw import permutation
-from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
+from gradient.errors import ArgumentError, FailedCheck, IndexOutOfRange, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.generator import Generator
 
@@ -71,7 +71,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         lengths = [tensor.shape[0] if tensor.ndim else 0 for tensor in tensors]
         if not tensors or len(set(lengths)) > 1 or not all(tensor.ndim for tensor in tensors):
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensors"
-            raise ArgumentError(
+            raise FailedCheck(
                 f"TensorDataset: expected tensors of one first dimension, got {shapes}"
             )
         self.tensors = tensors
@@ -118,7 +118,7 @@ class ConcatDataset(Dataset[T_co]):
     def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets: list[Any] = list(datasets)
         if not self.datasets:
-            raise ArgumentError("ConcatDataset: expected at least one dataset")
+            raise FailedCheck("ConcatDataset: expected at least one dataset")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
             raise TypeMismatch("ConcatDataset: an IterableDataset has no index; use ChainDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int32, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
 from gradient.functional.arguments import composite, constant, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
@@ -79,7 +79,7 @@ def embedding(
     if padding_idx is not None:
         rows, padding_idx = weight.shape[0], int_of("embedding", "padding_idx", padding_idx)
         if not -rows <= padding_idx < rows:
-            raise ArgumentError(
+            raise FailedCheck(
                 f"embedding: padding_idx must be within weight's {rows} rows, got {padding_idx}"
             )
         padding_idx %= rows

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError
+from gradient.errors import FailedCheck
 from gradient.functional.multi_head_attention import multi_head_attention
 from gradient.nn import init
 from gradient.nn.linear import Linear
@@ -48,7 +48,7 @@ class MultiheadAttention(Module):
     ) -> None:
         super().__init__()
         if embed_dim <= 0 or num_heads <= 0 or embed_dim % num_heads:
-            raise ArgumentError(
+            raise FailedCheck(
                 f"MultiheadAttention: embed_dim {embed_dim} must be a positive multiple of "
                 f"num_heads {num_heads}"
             )

@@ -7,7 +7,7 @@ from typing import Self
 from gradient import functional as F
 from gradient.autograd import no_grad
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, FailedCheck, ShapeError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
@@ -42,7 +42,7 @@ class EmbeddingTable(Module):
             )
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError(
+                raise FailedCheck(
                     f"{name}: padding_idx must be within num_embeddings {num_embeddings}, "
                     f"got {padding_idx}"
                 )
