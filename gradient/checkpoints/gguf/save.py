@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gradient
+from gradient.checkpoints.generation_config import eos_token_ids
 from gradient.checkpoints.gguf.config import architecture_of, special_ids, write_config
 from gradient.checkpoints.gguf.weights import Cast, Choose, to_tensors
 from gradient.checkpoints.weight_names import to_checkpoint
@@ -79,7 +80,7 @@ def save_gguf(
         from gradient.text.gguf import metadata_of
 
         extra |= metadata_of(tokenizer)
-        extra = special_ids(model.config.to_hf(), tokenizer.eos_id) | extra
+        extra = special_ids(_with_ends(model), tokenizer.eos_id) | extra
     described |= extra
     _fill_vocabulary(described, model.config.vocab_size)
     sizes: dict[str, int] = defaultdict(int)
@@ -123,7 +124,17 @@ def to_gguf(
         choose or (lambda name, shape, dtype: dtype),
         cast or _cast,
     )
-    return metadata | special_ids(config), tensors
+    return metadata | special_ids(_with_ends(model)), tensors
+
+
+def _with_ends(model: PretrainedModel) -> dict[str, Any]:
+    """The model's config with the ends of a text that generation_config.json adds to it, which
+    models that generate have."""
+    config = model.config.to_hf()
+    recommended = getattr(model, "generation_config", {})
+    ends = config.get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [ends]  # in their order
+    return config | {"eos_token_id": [*ends, *sorted(eos_token_ids(recommended))]}
 
 
 def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
