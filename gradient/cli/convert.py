@@ -35,7 +35,7 @@ def convert(
         Path,
         typer.Argument(
             parser=opt.named_path,
-            metavar="{destination}",
+            metavar="destination",
             help="What to write: a file that ends in .gguf, or a folder for gradient and "
             "transformers. It must not exist.",
         ),

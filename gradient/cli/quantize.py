@@ -25,7 +25,7 @@ def quantize(
         Path,
         typer.Argument(
             parser=opt.named_path,
-            metavar="{destination}",
+            metavar="destination",
             help="What to write: a file that ends in .gguf, or for gradient alone a folder. It "
             "must not exist.",
         ),
