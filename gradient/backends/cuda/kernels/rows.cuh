@@ -34,6 +34,22 @@ template <int N, class T> __device__ inline bool is_aligned(Or<T> row) {
     return is_aligned<N>(row.at);  // as null is
 }
 
+// f(index, value, ...) for each element of packs that begin at `first`. (As a function of its own:
+// NVRTC 13.0 takes a generic lambda in a template for one of the host's.)
+template <class T, int N, class F, class... Packs>
+__device__ inline void each_in_packs(Int first, F f, const Packs&... packs) {
+#pragma unroll
+    for (int k = 0; k < N; k++) f(first + k, computed<T>(packs.values[k])...);
+}
+
+template <class T, int N, class F, class... Packs>
+__device__ inline Pack<T, N> map_packs(Int first, F f, const Packs&... packs) {
+    Pack<T, N> made;
+#pragma unroll
+    for (int k = 0; k < N; k++) made.values[k] = T(f(first + k, computed<T>(packs.values[k])...));
+    return made;
+}
+
 // Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
 // threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
 // arrays are aligned so.
@@ -43,14 +59,8 @@ __device__ void each_element(Int first, Int step, Int count, F f, const T* x, Mo
     Int in_packs = 0;
     if (is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
         in_packs = count / N * N;
-        for (Int i = first * N; i < in_packs; i += step * N) {
-            auto with = [&](auto pack, auto... packs) {
-#pragma unroll
-                for (int k = 0; k < N; k++)
-                    f(i + k, computed<T>(pack.values[k]), computed<T>(packs.values[k])...);
-            };
-            with(load_pack<N>(x + i), load_pack<N>(more + i)...);
-        }
+        for (Int i = first * N; i < in_packs; i += step * N)
+            each_in_packs<T, N>(i, f, load_pack<N>(x + i), load_pack<N>(more + i)...);
     }
     for (Int i = in_packs + first; i < count; i += step)
         f(i, computed<T>(x[i]), computed<T>(more[i])...);
@@ -64,17 +74,9 @@ __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const 
     Int in_packs = 0;
     if (is_aligned<N>(out) && is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
         in_packs = count / N * N;
-        for (Int i = first * N; i < in_packs; i += step * N) {
-            Pack<T, N> made;
-            auto with = [&](auto pack, auto... packs) {
-#pragma unroll
-                for (int k = 0; k < N; k++)
-                    made.values[k] =
-                        T(f(i + k, computed<T>(pack.values[k]), computed<T>(packs.values[k])...));
-            };
-            with(load_pack<N>(x + i), load_pack<N>(more + i)...);
-            *reinterpret_cast<Pack<T, N>*>(out + i) = made;
-        }
+        for (Int i = first * N; i < in_packs; i += step * N)
+            *reinterpret_cast<Pack<T, N>*>(out + i) =
+                map_packs<T, N>(i, f, load_pack<N>(x + i), load_pack<N>(more + i)...);
     }
     for (Int i = in_packs + first; i < count; i += step)
         out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
