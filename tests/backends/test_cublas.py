@@ -103,6 +103,42 @@ def test_others_are_copied(left: str, right: str, be: CudaBackend) -> None:
     assert products(be) == [ONE, ONE]
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (24, 7, 16), (16, 8, 3), (2, 9, 2)], ids=str)
+def test_rows_begin_at_16_bytes_in_large_products_by_tensor_cores(
+    shape: tuple[int, int, int], dtype: str, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.products.PADDING_PAYS", 0)
+    m, k, n = shape
+    seen: list[Operand] = []
+    multiply = be.runtime.blas.multiply
+    monkeypatch.setattr(
+        be.runtime.blas,
+        "multiply",
+        lambda dtype, sizes, *operands: (seen.extend(operands), multiply(dtype, sizes, *operands)),
+    )
+    for lead, (left, right) in itertools.product(
+        ((), (2,), (3, 2)), itertools.product(LAYOUTS, LAYOUTS)
+    ):
+        a, b = LAYOUTS[left](*lead, m, k, dtype=dtype), LAYOUTS[right](k, n, dtype=dtype)
+        got = be.matmul(a, b)
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+        assert got.flags.c_contiguous and got.dtype == a.dtype
+        np.testing.assert_allclose(got.astype(np.float64), expected, rtol=0, atol=32 * EPS[dtype])
+    assert seen
+    for operand in seen:
+        assert operand.address % 16 == 0 and operand.leading % 8 == 0, operand
+
+
+def test_small_products_and_others_are_not_padded(
+    be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be._padded = None  # type: ignore[method-assign,assignment]
+    be.matmul(drawn(16, 8, dtype="bfloat16"), drawn(8, 3, dtype="bfloat16"))
+    monkeypatch.setattr("gradient.backends.cuda.products.PADDING_PAYS", 0)
+    be.matmul(drawn(16, 7), drawn(7, 3))
+
+
 STACKS: dict[str, tuple[Any, Any, list[str]]] = {
     "one for all": (lambda: drawn(2, 3, 5, 7), lambda: drawn(7, 4), [ONE]),
     "every other of them": (lambda: drawn(6, 5, 7)[::2], lambda: drawn(7, 4), [BATCHED]),

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradient.backends.array_api import Array
+from gradient.backends import matmul_precision
+from gradient.backends.array_api import FLOAT32, Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.cublas import Operand, Sizes
 from gradient.backends.cuda.cublas_lt import EPILOGUE_BIAS, EPILOGUE_GELU_BIAS
-from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Shape
 
@@ -20,6 +21,10 @@ ACTIVATIONS = {"gelu_tanh": EPILOGUE_GELU_BIAS}
 is 0 of NaN in CUDA's arithmetic, and so would hide that a step went wrong."""
 MAX_CALLS = 16
 """Of cuBLAS for one product of stacks of matrices, before an operand is copied."""
+PADDING_PAYS = 64
+"""Multiplications by tensor cores for each byte that is copied, from which on it pays to copy
+operands so that their rows begin at 16 bytes: cuBLAS's kernels for others (`align1`) make
+100 Tflop/s of an H100's 700."""
 
 
 class Products(KernelLauncher, AttentionDefaults[Array]):
@@ -68,6 +73,28 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         """out = a @ b, for arrays of two axes or more."""
         a, b = self._laid_out(a), self._laid_out(b)
+        apart = [not _begins_at_loads(x, self.runtime.address(x)) for x in (a, b, out)]
+        copied = sum(x.nbytes for x, is_apart in zip((a, b, out), apart, strict=True) if is_apart)
+        if (
+            copied
+            and a.shape[-2] > 1
+            and _by_tensor_cores(out.dtype)
+            and out.size * a.shape[-1] >= PADDING_PAYS * copied
+        ):
+            a, b = (
+                self._padded(x) if is_apart else x
+                for x, is_apart in zip((a, b), apart, strict=False)
+            )
+            if apart[2]:
+                padded = self._empty_padded(out.shape, out.dtype)
+                self._multiply_where_they_lie(a, b, padded)
+                self.assign(out, ..., padded)
+                return
+        self._multiply_where_they_lie(a, b, out)
+
+    def _multiply_where_they_lie(self, a: Array, b: Array, out: Array) -> None:
+        """The same of operands that cuBLAS can read, and of an `out` that may have gaps between its
+        rows, if a matrix has more than one."""
         (m, k), n = a.shape[-2:], b.shape[-1]
         if math.prod(b.shape[:-2]) == 1 and (rows := _as_rows(a)) is not None:
             # One matrix for all: the rows of the others are those of one matrix.
@@ -99,7 +126,22 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         stride: int = 0,
     ) -> None:  # fmt: skip
         address = self.runtime.address(out) + out.itemsize * at
-        self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, sizes.m, stride))
+        _, pitch = _layout(out) or (False, sizes.m)
+        self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, pitch, stride))
+
+    def _padded(self, x: Array) -> Array:
+        """A copy whose rows, or columns where these have no gaps, begin at 16 bytes."""
+        by_columns, _ = _layout(x) or (False, 0)
+        if by_columns:
+            return self._padded(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+        out = self._empty_padded(x.shape, x.dtype)
+        self.assign(out, ..., x)
+        return out
+
+    def _empty_padded(self, shape: Shape, dtype: np.dtype) -> Array:
+        each = LOAD // dtype.itemsize
+        pitch = -(-shape[-1] // each) * each
+        return self.empty((*shape[:-1], pitch), dtype)[..., : shape[-1]]
 
     def _laid_out(self, x: Array) -> Array:
         """x, whose matrices cuBLAS can read; a copy if their rows and columns both have gaps."""
@@ -144,6 +186,20 @@ def _has_bias_product(x: Array, weight: Array, bias: Array | None) -> bool:
         and x.ndim > 0
         and x.shape[-1] == weight.shape[1]
         and bias.shape == weight.shape[:1]
+    )
+
+
+def _by_tensor_cores(dtype: np.dtype) -> bool:
+    return dtype.itemsize == 2 or (dtype == FLOAT32 and matmul_precision.allows_tf32())
+
+
+def _begins_at_loads(x: Array, address: int) -> bool:
+    """Whether all rows (or columns, where numbers of these are side by side) begin at 16 bytes, as
+    tensor cores' fastest kernels read them."""
+    return address % LOAD == 0 and not any(
+        step % LOAD
+        for size, step in zip(x.shape, x.strides, strict=True)
+        if size > 1 and step != x.itemsize
     )
 
 
