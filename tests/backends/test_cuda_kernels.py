@@ -55,6 +55,7 @@ FAMILIES = {
         "quantized",
         "scaled_products",
         "sorting",
+        "sums",
     )
 }
 
@@ -323,6 +324,50 @@ def test_a_packed_matrix_that_is_unpacked_a_few_rows_at_a_time(
     monkeypatch.setattr("gradient.backends.cuda.quantized.UNPACKED", 3 * 64)
     got = one.quantized_matmul(x, weight), one.quantized_matmul_grad(g, weight)
     agree(list(got), list(whole), dtype, "quantized_matmul")
+
+
+SUMMED = [
+    # a shape, and axes: in parts, in several runs, of one column, of rows and columns at odd places
+    *(
+        ((700, 5), 0),
+        ((130, 300), 0),
+        ((130, 304), 0),
+        ((3, 9000), 1),
+        ((9000,), None),
+        ((2, 70001), 1),
+    ),
+    *(
+        ((4, 6, 33, 7), (0, 2)),
+        ((4, 6, 33, 7), (1, 3)),
+        ((5, 1, 300), (1, 2)),
+        ((40, 3, 5), (0, 2)),
+    ),
+    *(
+        ((1, 1, 2000), 2),
+        ((5000, 1), 0),
+        ((600, 2, 3), 1),
+        ((2, 3, 4), (0, 1, 2)),
+        ((66000, 3, 2), 1),
+    ),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_in_parts_and_over_several_axes(
+    dtype: str, cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shape, axis in SUMMED:
+        x = Draw(dtype)(*shape)
+        got, expected = (be.sum(x, axis, True) for be in (cuda, BARE))
+        size = np.prod(shape) // np.prod(expected.shape)
+        bound = EPS[dtype] * np.abs(expected.astype(np.float64)) + 1e-6 * size
+        assert got.dtype == x.dtype and got.shape == expected.shape
+        assert (np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= bound).all()
+    assert {name.rsplit("_", 1)[0] for name in cuda.runtime.launched} >= (
+        {"rows_parts", "columns_parts", "columns_join", "short_rows_parts"}
+        if dtype.endswith("16")
+        else {"rows_sum", "columns_sum", "short_rows_sum"}
+    )
 
 
 SLIDES = [

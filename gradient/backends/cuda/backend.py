@@ -20,6 +20,7 @@ from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
+from gradient.backends.cuda.sums import SumKernels
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
 
@@ -43,6 +44,7 @@ class CudaBackend(
     RandomKernels,
     SortingKernels,
     ScaledProducts,
+    SumKernels,
     ArrayAPIBackend,
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.

@@ -1,0 +1,107 @@
+// Sums of an array (outer, reduced, inner) over its middle axis.
+//
+//     inner 1: out[o] = sum of x[o, r] over r          a block, or a warp, for each row
+//     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows
+//
+// Where these are few blocks, the middle axis is divided into parts, each a number of the types in which
+// kernels compute, which the same kernels add up. So sums never depend on chance: there are no atomic
+// additions. 16-bit floats are added up in float32 and rounded once.
+//
+// Bytes: x is read once, 16 bytes a thread where it is aligned so; four such loads are under way.
+#include "rows.cuh"
+
+// Grid: (rows, parts of a row). out[row * parts + part].
+template <class T, class To>
+__device__ void sum_rows(const T* x, To* out, Int columns, Int of_part) {
+    const Int row = blockIdx.x, part = blockIdx.y, first = part * of_part;
+    computed<T> sum = 0;
+    each_column(min(of_part, columns - first), [&](Int, computed<T> value) { sum += value; },
+                x + row * columns + first);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) out[row * gridDim.y + part] = To(sum);
+}
+
+// Grid: blocks of as many rows as they have warps.
+template <class T, class To>
+__device__ void sum_short_rows(const T* x, To* out, Int rows, Int columns) {
+    const Int row = Int(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+    computed<T> sum = 0;
+    if (row < rows)
+        each_element(threadIdx.x % 32, 32, columns, [&](Int, computed<T> value) { sum += value; },
+                     x + row * columns);
+    for (int distance = 16; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (row < rows && threadIdx.x % 32 == 0) out[row] = To(sum);
+}
+
+constexpr int ROWS_UNDER_WAY = 4, SUM_WARPS = 8;
+
+// Grid: (tiles of 32 packs of columns, parts of the middle axis, outer).
+// out[(outer * parts + part) * inner + column].
+template <class T, class To>
+__device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inner, Int of_part) {
+    constexpr int N = 16 / sizeof(T);
+    __shared__ computed<T> of_warp[SUM_WARPS][32 * N];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Int tile = Int(blockIdx.x) * 32 * N, part = blockIdx.y, column = tile + lane * N;
+    const Int begin = part * of_part, end = min(begin + of_part, reduced);
+    const bool in_packs = inner % N == 0 && is_aligned<N>(x);
+    for (Int o = blockIdx.z; o < outer; o += gridDim.z) {
+        const T* rows = x + o * reduced * inner;
+        computed<T> sums[N];
+#pragma unroll
+        for (int k = 0; k < N; k++) sums[k] = 0;
+        for (Int r = begin + warp; r < end; r += SUM_WARPS * ROWS_UNDER_WAY) {
+            Pack<T, N> packs[ROWS_UNDER_WAY];
+#pragma unroll
+            for (int i = 0; i < ROWS_UNDER_WAY; i++) {
+                const Int row = r + i * SUM_WARPS;
+                const T* at = rows + row * inner;
+                if (in_packs && row < end && column < inner) {
+                    packs[i] = load_pack<N>(at + column);
+                } else {
+#pragma unroll
+                    for (int k = 0; k < N; k++)
+                        packs[i].values[k] =
+                            row < end && column + k < inner ? at[column + k] : T(0.0f);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < ROWS_UNDER_WAY; i++)
+#pragma unroll
+                for (int k = 0; k < N; k++) sums[k] += computed<T>(packs[i].values[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < N; k++) of_warp[warp][k * 32 + lane] = sums[k];
+        __syncthreads();
+        for (int i = threadIdx.x; i < 32 * N; i += 32 * SUM_WARPS) {
+            computed<T> sum = of_warp[0][i];
+#pragma unroll
+            for (int other = 1; other < SUM_WARPS; other++) sum += of_warp[other][i];
+            const Int here = tile + i % 32 * N + i / 32;
+            if (here < inner) out[(o * gridDim.y + part) * inner + here] = To(sum);
+        }
+        __syncthreads();  // of_warp is written again
+    }
+}
+
+// NAME_parts: of numbers of the array's type, in the type of sums; NAME_join: the other way round.
+#define EXPORT_SUMS(NAME, DTYPE, FROM, TO)                                                            \
+    extern "C" __global__ void __launch_bounds__(1024) rows_##NAME##_##DTYPE(const FROM* x, TO* out,  \
+                                                                             Int columns, Int of_part) { \
+        sum_rows(x, out, columns, of_part);                                                           \
+    }                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256) short_rows_##NAME##_##DTYPE(                    \
+        const FROM* x, TO* out, Int rows, Int columns) {                                              \
+        sum_short_rows(x, out, rows, columns);                                                        \
+    }                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS) columns_##NAME##_##DTYPE(            \
+        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {                     \
+        sum_columns(x, out, outer, reduced, inner, of_part);                                          \
+    }
+#define EXPORT(NAME, T)                       \
+    EXPORT_SUMS(sum, NAME, T, T)              \
+    EXPORT_SUMS(parts, NAME, T, computed<T>)  \
+    EXPORT_SUMS(join, NAME, computed<T>, T)   \
+    EXPORT_SUMS(parts_of_parts, NAME, computed<T>, computed<T>)
+FOR_EACH_FLOAT(EXPORT)
