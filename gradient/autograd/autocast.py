@@ -102,14 +102,17 @@ def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
     ]
 
 
-def autocasts(*policies: Policy) -> Callable[[Function], Function]:
+def autocasts(
+    *policies: Policy, unless: Callable[..., bool] | None = None
+) -> Callable[[Function], Function]:
     """Decorator: declare the policy of a function composed of ops, or its policies on the CPU and
-    elsewhere. While one applies, autocast is off inside, as in PyTorch."""
+    elsewhere. While one applies, autocast is off inside, as in PyTorch. A call for whose arguments
+    `unless` is true sees to it by itself."""
 
     def declare(function: Function) -> Function:
         @functools.wraps(function)
         def call(*args: Any, **options: Any) -> Any:
-            if mode.autocast is None:
+            if mode.autocast is None or (unless is not None and unless(*args, **options)):
                 return function(*args, **options)
             return _cast_and_call(policies, function, args, options)
 

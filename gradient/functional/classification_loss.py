@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gradient.autograd.autocast import autocasts
-from gradient.dtypes import int64, uint8
+from typing import Any
+
+from gradient.autograd.autocast import autocasts, wanted
+from gradient.dtypes import HALF_PRECISION, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, constant, floats, integers, one_dtype
@@ -28,7 +30,22 @@ __all__ = [
 ]
 
 
-@autocasts("float32")
+def _computes_in_float32(input: Any = None, target: Any = None, *args: Any, **options: Any) -> bool:
+    """Whether autocast asks for the loss in float32 of logits that may stay in 16 bits: kernels of
+    a GPU compute in float32 anyway. (Those of a CPU take float32 alone.)"""
+    weight = args[0] if args else options.get("weight")
+    return (
+        isinstance(input, Tensor)
+        and isinstance(target, Tensor)
+        and weight is None
+        and not target.dtype.is_floating_point
+        and input.device.type != "cpu"
+        and input.array.dtype in HALF_PRECISION
+        and wanted("float32", input.backend, (input.array.dtype,)) is not None
+    )
+
+
+@autocasts("float32", unless=_computes_in_float32)
 @takes_retired_arguments
 @composite
 def cross_entropy(
@@ -69,6 +86,7 @@ def cross_entropy(
             target=constant("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
+            in_float32=_computes_in_float32(input, target),
         )
         if reduction == "mean":
             return losses

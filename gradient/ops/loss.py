@@ -46,7 +46,7 @@ def logistic_error(be: Backend[Array], x: Array, target: Array, /, *, count: int
 @op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
     be.cross_entropy_grad(
         g, logits, target, high, log_sum, ignore_index, label_smoothing),
-    promotion="float_only", autocast="float32")  # fmt: skip
+    promotion="float_only")  # fmt: skip
 def cross_entropy(
     be: Backend[Array],
     logits: Array,
@@ -55,9 +55,12 @@ def cross_entropy(
     target: Any,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    in_float32: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
-    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
-    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored. `in_float32`: of that
+    dtype, for logits of 16 bits, whose gradient is rounded once."""
+    method = be.cross_entropy_in_float32 if in_float32 else be.cross_entropy
+    losses, high, log_sum = method(logits, target, ignore_index, label_smoothing)
     return losses, {"high": high, "log_sum": log_sum}
 
 
@@ -65,7 +68,7 @@ def cross_entropy(
     be.cross_entropy_grad(
         be.expand(_wide(be, g) / count, high.shape),
         logits, target, high, log_sum, ignore_index, label_smoothing),
-    promotion="float_only", public_name="cross_entropy", autocast="float32")  # fmt: skip
+    promotion="float_only", public_name="cross_entropy")  # fmt: skip
 def mean_cross_entropy(
     be: Backend[Array],
     logits: Array,
@@ -74,9 +77,11 @@ def mean_cross_entropy(
     target: Any,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    in_float32: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
     """`mean_of_counted` of `cross_entropy`."""
-    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    method = be.cross_entropy_in_float32 if in_float32 else be.cross_entropy
+    losses, high, log_sum = method(logits, target, ignore_index, label_smoothing)
     mean, count = be.mean_of_counted(losses, target, ignore_index)
     return mean, {"high": high, "log_sum": log_sum, "count": count}
 

@@ -15,6 +15,7 @@ import gradient
 from gradient import nn
 from gradient.amp import GradScaler
 from support import fake_cupy
+from support.agreement import EPS
 from support.fake_device import DEVICE
 
 pytestmark = [
@@ -250,3 +251,43 @@ def test_lion_and_rmsprop_are_part_of_a_steps_graph(kind: str, options: dict[str
         ends.append([p.detach().cpu().numpy() for p in model.parameters()])
     for got, expected in zip(*ends, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_16_bits_in_float32(dtype: str, smoothing: float, reduction: str) -> None:
+    """Under autocast the loss is float32's and its gradient rounded once, as of a cast (but for the
+    order of sums), without an array of the logits in float32."""
+    narrow = getattr(gradient, dtype)
+    drawn = (3 * gradient.randn(2, 70, 5)).to(narrow).to(DEVICE)
+    target = gradient.randint(0, 70, (2, 5)).to(DEVICE)
+    target[0, 1] = -100
+    results = []
+    for is_cast in (False, True):
+        logits = drawn.clone().requires_grad_()
+        given = logits.float() if is_cast else logits
+        with gradient.autocast(DEVICE, narrow, enabled=not is_cast):
+            loss = nn.functional.cross_entropy(
+                given, target, reduction=reduction, label_smoothing=smoothing
+            )
+        assert loss.dtype is gradient.float32
+        (1e3 * loss).sum().backward()
+        results.append((loss.cpu(), logits.grad.cpu()))
+    (loss, grad), (expected, expected_grad) = results
+    np.testing.assert_allclose(np.array(loss.tolist()), np.array(expected.tolist()), rtol=1e-6)
+    assert grad.dtype is narrow
+    np.testing.assert_allclose(
+        np.array(grad.tolist()), np.array(expected_grad.tolist()), rtol=EPS[dtype]
+    )
+    launched = gradient.backends.get(DEVICE).runtime.launched
+    assert f"cross_entropy_in_float32_grad_{dtype}" in launched
+
+
+def test_cross_entropy_with_weights_or_probabilities_is_cast_by_autocast() -> None:
+    logits = gradient.randn(3, 5).to(gradient.bfloat16).to(DEVICE)
+    classes = gradient.tensor([1, 4, 0], device=DEVICE)
+    with gradient.autocast(DEVICE, gradient.bfloat16):
+        for target, weight in ((classes, gradient.rand(5).to(DEVICE)), (logits.softmax(1), None)):
+            assert nn.functional.cross_entropy(logits, target, weight).dtype is gradient.float32
+    assert nn.functional.cross_entropy(logits, classes).dtype is gradient.bfloat16

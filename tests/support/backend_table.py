@@ -112,13 +112,16 @@ def cross_entropy(smoothing: float) -> Case:
     return lambda a: (3 * a(a.rows, 67), targets(a, 67), -100, smoothing)
 
 
-def cross_entropy_grad(smoothing: float) -> Case:
+def cross_entropy_grad(smoothing: float, in_float32: bool = False) -> Case:
+    """`in_float32`: of losses in that dtype, of logits in any."""
+
     def arguments(a: Draw) -> tuple[Any, ...]:
         logits = 3 * a(a.rows, 67)
         target = targets(a, 67)
         _, high, log_sum = BARE.cross_entropy(logits, target, -100, smoothing)
         high, log_sum = high.astype(a.dtype), log_sum.astype(a.dtype)
-        return a(a.rows), logits, target, high, log_sum, -100, smoothing
+        g = a(a.rows).astype(np.float32) if in_float32 and logits.dtype.itemsize == 2 else a(a.rows)
+        return g, logits, target, high, log_sum, -100, smoothing
 
     return arguments
 
@@ -1051,8 +1054,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows), (a.rows, 67), a.integers(0, 67, a.rows), 7),
     ],
     "cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
+    "cross_entropy_in_float32": [cross_entropy(0.0), cross_entropy(0.1)],
     "mean_of_counted": [lambda a: (a(a.rows), targets(a, 67), -100)],
-    "cross_entropy_grad": [cross_entropy_grad(0.0), cross_entropy_grad(0.1)],
+    "cross_entropy_grad": [
+        *(cross_entropy_grad(0.0), cross_entropy_grad(0.1)),
+        *(cross_entropy_grad(0.0, in_float32=True), cross_entropy_grad(0.1, in_float32=True)),
+    ],
     # Normalisation
     "layer_norm": [
         lambda a: (a(a.rows, 67), a(67), a(67), 1e-5),
@@ -1224,6 +1231,7 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, axis=axis: (a(3, 60, 70, 2), axis) for axis in ((1, 2), (2, 3), (0, 2), (), 1)],
         *[lambda a, axis=axis: (a(2, 5000, 3), axis) for axis in (1, None, (-2, -1), (0, 1))],
         *[lambda a, n=n: (a(a.rows, n), 1) for n in (2, 5, 16, 31, 32)],  # short rows
+        *(lambda a: (a(4, 3, 5), (0, 2)), lambda a: (a(3, 2000), 1)),
         *(lambda a: (a(53, 20, 4, 4), (2, 3)), lambda a: (1 / np.floor(abs(a(a.rows, 19))), 1)),
         *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 1, True), lambda a: (a(),)),
         lambda a: (np.log(a(a.rows, 67)), 0),  # NaN

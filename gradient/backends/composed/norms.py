@@ -9,7 +9,7 @@ from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Axis, Shape
-from gradient.dtypes import HALF_PRECISION, int64
+from gradient.dtypes import HALF_PRECISION, float32, int64
 
 
 class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
@@ -92,6 +92,14 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             loss = (1 - label_smoothing) * loss + label_smoothing * uniform
         return self.where(valid, loss, self.zeros_like(loss)), self.reshape(high, (-1,)), log_sum
 
+    def cross_entropy_in_float32(
+        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array]:
+        """`cross_entropy` with losses in float32 where logits have 16 bits."""
+        if logits.dtype in HALF_PRECISION:
+            logits = self.astype(logits, float32.numpy)
+        return self.cross_entropy(logits, target, ignore_index, label_smoothing)
+
     @in_float32
     def cross_entropy_grad(
         self,
@@ -103,7 +111,8 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         ignore_index: int,
         label_smoothing: float,
     ) -> Array:
-        """The gradient for the logits (N, C) from g (N,)."""
+        """The gradient for the logits (N, C) from g (N,), which may be of float32 beside logits of
+        16 bits."""
         valid = target != ignore_index
         g = self.reshape(self.where(valid, g, self.zeros_like(g)), (-1, 1))
         column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))

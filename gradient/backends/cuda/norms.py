@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import Array
+from gradient.backends.array_api import FLOAT32, Array
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.cuda.launching import LOAD, KernelLauncher, computed_in
 from gradient.backends.required import Axis
@@ -52,12 +52,27 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
     ) -> tuple[Array, Array, Array]:
         if not self.has_kernel(logits) or target.dtype != np.int64:
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
+        loss = self.empty(logits.shape[:1], logits.dtype)
+        return self._cross_entropy("", logits, target, loss, ignore_index, label_smoothing)
+
+    def cross_entropy_in_float32(
+        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array]:
+        if not (logits.dtype.itemsize == 2 and self.has_kernel(logits)) or target.dtype != np.int64:
+            return super().cross_entropy_in_float32(logits, target, ignore_index, label_smoothing)
+        loss = self.empty(logits.shape[:1], FLOAT32)
+        return self._cross_entropy(
+            "_in_float32", logits, target, loss, ignore_index, label_smoothing
+        )
+
+    def _cross_entropy(
+        self, suffix: str, logits: Array, target: Array, loss: Array, ignore_index: int,
+        label_smoothing: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
         number = computed_in(logits)
-        n = logits.shape[0]
-        loss = self.empty((n,), logits.dtype)
-        high, log_sum = self.empty((n,), np.dtype(number)), self.empty((n,), np.dtype(number))
+        high, log_sum = (self.empty(loss.shape, np.dtype(number)) for _ in range(2))
         self.launch_rows(
-            "softmax", "cross_entropy", logits,
+            "softmax", f"cross_entropy{suffix}", logits,
             self.contiguous(logits), self.contiguous(target), loss, high, log_sum,
             after=(np.int64(ignore_index), number(label_smoothing), self.index_fault()),
         )  # fmt: skip
@@ -74,14 +89,18 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         label_smoothing: float,
     ) -> Array:
         number = computed_in(logits)
-        if not self.has_kernel(logits, g) or target.dtype != np.int64:
+        of_float32 = logits.dtype.itemsize == 2 and g.dtype == FLOAT32
+        if (
+            not (self.has_kernel(logits) and (of_float32 or g.dtype == logits.dtype))
+            or target.dtype != np.int64
+        ):
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         gx = self.empty(logits.shape, logits.dtype)
         high, log_sum = (self.statistic(x, number) for x in (high, log_sum))
         self.launch_rows(
-            "softmax", "cross_entropy_grad", logits,
+            "softmax", f"cross_entropy{'_in_float32' if of_float32 else ''}_grad", logits,
             *map(self.contiguous, (g, logits, target)), high, log_sum, gx,
             after=(np.int64(ignore_index), number(label_smoothing)),
         )  # fmt: skip

@@ -29,7 +29,8 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 
 // EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
 // one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
-// of 16-bit floats, and not before sm_80; FOR_EACH_WIDE is of float32 and float64.
+// of 16-bit floats, and not before sm_80; FOR_EACH_NARROW is of these on any GPU, FOR_EACH_WIDE of
+// float32 and float64.
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
@@ -49,6 +50,13 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define WIDE_float64(EXPORT) EXPORT(float64, double)
 #define WIDE_float16(EXPORT)
 #define WIDE_bfloat16(EXPORT)
+#define NARROW_float32(EXPORT)
+#define NARROW_float64(EXPORT)
+#define NARROW_float16(EXPORT) EXPORT(float16, __half)
+#define NARROW_bfloat16(EXPORT) EXPORT(bfloat16, __nv_bfloat16)
+#define NARROW_OF(NAME) NARROW_##NAME
+#define NARROW_WITH(NAME, EXPORT) NARROW_OF(NAME)(EXPORT)
+#define FOR_EACH_NARROW(EXPORT) NARROW_WITH(DTYPE, EXPORT)
 #define WIDE_OF(NAME) WIDE_##NAME
 #define WIDE_WITH(NAME, EXPORT) WIDE_OF(NAME)(EXPORT)
 #define FOR_EACH_WIDE(EXPORT) WIDE_WITH(DTYPE, EXPORT)
@@ -56,6 +64,7 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define FOR_EACH_HALF(EXPORT)  \
     EXPORT(float16, __half)    \
     EXPORT(bfloat16, __nv_bfloat16)
+#define FOR_EACH_NARROW(EXPORT) FOR_EACH_HALF(EXPORT)
 #define FOR_EACH_WIDE(EXPORT)  \
     EXPORT(float32, float)     \
     EXPORT(float64, double)

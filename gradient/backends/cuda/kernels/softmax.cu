@@ -71,9 +71,9 @@ template <class T> __device__ void log_softmax_grad(const T* g, const T* out, T*
 }
 
 // The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest).
-// A target that is no class sets *fault, and its loss is NaN.
-template <class T>
-__device__ void cross_entropy(const T* logits, const Int* target, T* loss, computed<T>* high,
+// A target that is no class sets *fault, and its loss is NaN. L is the type of losses.
+template <class T, class L>
+__device__ void cross_entropy(const T* logits, const Int* target, L* loss, computed<T>* high,
                               computed<T>* log_sum, Int columns, Int ignore_index,
                               computed<T> smoothing, int* fault) {
     typedef computed<T> A;
@@ -89,19 +89,19 @@ __device__ void cross_entropy(const T* logits, const Int* target, T* loss, compu
     if (threadIdx.x > 0) return;
     high[row] = whole.high, log_sum[row] = logarithm;
     if (label == ignore_index) {
-        loss[row] = T(A(0));
+        loss[row] = L(A(0));
     } else if (label < 0 || label >= columns) {
         *fault = 1;
-        loss[row] = T(infinity<A>() - infinity<A>());
+        loss[row] = L(infinity<A>() - infinity<A>());
     } else {
         A of_label = logarithm - (A(logits[label]) - whole.high);
-        loss[row] = T(smoothing == 0 ? of_label : (1 - smoothing) * of_label + smoothing * uniform);
+        loss[row] = L(smoothing == 0 ? of_label : (1 - smoothing) * of_label + smoothing * uniform);
     }
 }
 
 // The gradient for the logits: g * (p - smoothing / columns), less g * (1 - smoothing) at the target.
-template <class T>
-__device__ void cross_entropy_grad(const T* g, const T* logits, const Int* target,
+template <class T, class L>
+__device__ void cross_entropy_grad(const L* g, const T* logits, const Int* target,
                                    const computed<T>* high, const computed<T>* log_sum, T* gx,
                                    Int columns, Int ignore_index, computed<T> smoothing) {
     typedef computed<T> A;
@@ -128,17 +128,22 @@ __device__ void cross_entropy_grad(const T* g, const T* logits, const Int* targe
     ROW_KERNEL log_softmax_grad_##NAME(const T* g, const T* out, T* gx,                            \
                                                        Int columns) {                              \
         log_softmax_grad(g, out, gx, columns);                                                     \
-    }                                                                                              \
-    ROW_KERNEL cross_entropy_##NAME(                                                               \
-        const T* logits, const Int* target, T* loss, computed<T>* high, computed<T>* log_sum,      \
-        Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                        \
-        cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing,       \
-                      fault);                                                                      \
-    }                                                                                              \
-    ROW_KERNEL cross_entropy_grad_##NAME(                                                          \
-        const T* g, const T* logits, const Int* target, const computed<T>* high,                   \
-        const computed<T>* log_sum, T* gx, Int columns, Int ignore_index, computed<T> smoothing) { \
-        cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, ignore_index,            \
-                           smoothing);                                                             \
     }
 FOR_EACH_FLOAT(EXPORT)
+
+// Losses of the logits' type, and in float32 for logits of 16 bits.
+#define EXPORT_CROSS_ENTROPY(SUFFIX, NAME, T, L)                                                     \
+    ROW_KERNEL cross_entropy##SUFFIX##_##NAME(                                                       \
+        const T* logits, const Int* target, L* loss, computed<T>* high, computed<T>* log_sum,        \
+        Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                          \
+        cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing, fault); \
+    }                                                                                                \
+    ROW_KERNEL cross_entropy##SUFFIX##_grad_##NAME(                                                  \
+        const L* g, const T* logits, const Int* target, const computed<T>* high,                     \
+        const computed<T>* log_sum, T* gx, Int columns, Int ignore_index, computed<T> smoothing) {   \
+        cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, ignore_index, smoothing);  \
+    }
+#define EXPORT_OF_ONE_TYPE(NAME, T) EXPORT_CROSS_ENTROPY(, NAME, T, T)
+#define EXPORT_IN_FLOAT32(NAME, T) EXPORT_CROSS_ENTROPY(_in_float32, NAME, T, float)
+FOR_EACH_FLOAT(EXPORT_OF_ONE_TYPE)
+FOR_EACH_NARROW(EXPORT_IN_FLOAT32)
