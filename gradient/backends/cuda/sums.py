@@ -40,47 +40,39 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
             return super().sum(x, axis, keepdims)
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         shape = kept if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
-        wide = np.dtype(computed_in(x))
-        total, found = self.contiguous(x), x.dtype
-        for i, run in enumerate(runs):
-            result = x.dtype if i == len(runs) - 1 else wide
-            total, found = self._sum(x, total, run, found, result), result
-        return total.reshape(shape)
+        total = self.contiguous(x)
+        for run in runs[:-1]:
+            total = self._sum(total, run, np.dtype(computed_in(x)))
+        return self._sum(total, runs[-1], x.dtype).reshape(shape)
 
-    def _sum(self, like: Array, x: Array, run: Run, found: np.dtype, result: np.dtype) -> Array:
+    def _sum(self, x: Array, run: Run, dtype: np.dtype) -> Array:
         """The sum over the middle axis, in two launches where it is divided into parts."""
-        wide = np.dtype(computed_in(like))
-        parts, of_part = _parts(run, found.itemsize)
+        parts, of_part = _parts(run, x.itemsize)
         if parts == 1:
-            return self._launch_sum(like, x, run, found, result, 1, run.reduced)
-        some = self._launch_sum(like, x, run, found, wide, parts, of_part)
-        return self._sum(like, some, Run(run.outer, parts, run.inner), wide, result)
+            return self._launch_sum(x, run, dtype, 1, run.reduced)
+        some = self._launch_sum(x, run, np.dtype(computed_in(x)), parts, of_part)
+        return self._sum(some, Run(run.outer, parts, run.inner), dtype)
 
-    def _launch_sum(
-        self, like: Array, x: Array, run: Run, found: np.dtype, result: np.dtype, parts: int,
-        of_part: int,
-    ) -> Array:  # fmt: skip
+    def _launch_sum(self, x: Array, run: Run, dtype: np.dtype, parts: int, of_part: int) -> Array:
+        """The sums of parts, in x's dtype, from it, or to it."""
         outer, reduced, inner = run
-        out = self.empty((outer * parts * inner,), result)
-        narrow = like.dtype
-        kernel = {
-            (True, True): "sum", (True, False): "parts", (False, True): "join",
-            (False, False): "parts_of_parts",
-        }[found == narrow, result == narrow]  # fmt: skip
+        out = self.empty((outer * parts * inner,), dtype)
+        kind = "sum" if dtype == x.dtype else "parts" if x.itemsize == 2 else "join"
+        like = out if kind == "join" else x
         if inner > 1:
-            tiles = -(-inner // (32 * (LOAD // found.itemsize)))
             self.launch(
-                "sums", f"columns_{kernel}", like, (tiles, parts, min(outer, MAX_GRID)),
-                32 * WARPS, x, out, *map(np.int64, (outer, reduced, inner, of_part)),
+                "sums", f"columns_{kind}", like,
+                (_tiles(inner, x.itemsize), parts, min(outer, MAX_GRID)), 32 * WARPS,
+                x, out, *map(np.int64, (outer, reduced, inner, of_part)),
             )  # fmt: skip
         elif reduced <= SHORT_ROW:
-            grid = (-(-outer // WARPS),)
             sizes = map(np.int64, (outer, reduced))
-            self.launch("sums", f"short_rows_{kernel}", like, grid, 32 * WARPS, x, out, *sizes)
+            blocks = (-(-outer // WARPS),)
+            self.launch("sums", f"short_rows_{kind}", like, blocks, 32 * WARPS, x, out, *sizes)
         else:
             sizes = map(np.int64, (reduced, of_part))
-            threads = block_of(of_part)
-            self.launch("sums", f"rows_{kernel}", like, (outer, parts), threads, x, out, *sizes)
+            grid, threads = (outer, parts), block_of(of_part)
+            self.launch("sums", f"rows_{kind}", like, grid, threads, x, out, *sizes)
         return out
 
 
@@ -116,13 +108,20 @@ def _parts(run: Run, itemsize: int) -> tuple[int, int]:
     """Into how many parts the middle is divided, and how many of its numbers each has."""
     outer, reduced, inner = run
     if inner > 1:
-        tiles = -(-inner // (32 * (LOAD // itemsize))) * outer
+        tiles = _tiles(inner, itemsize) * outer
         least, most = LEAST_ROWS, MOST_ROWS
     else:
         tiles, least, most = outer, LEAST_PART, MOST_OF_PART
+        if reduced <= SHORT_ROW:
+            return 1, reduced
     parts = max(min(FILLING // tiles, reduced // least), -(-reduced // most), 1)
-    parts = min(parts, MAX_GRID)
+    parts = min(parts, SHORT_ROW)  # so that a warp adds them up
     of_part = -(-reduced // parts)
     if inner == 1:
         of_part = -(-of_part // LOAD) * LOAD  # so that parts begin at 16 bytes
     return -(-reduced // of_part), of_part
+
+
+def _tiles(inner: int, itemsize: int) -> int:
+    """Of the columns that a warp loads at a time."""
+    return -(-inner // (32 * (LOAD // itemsize)))

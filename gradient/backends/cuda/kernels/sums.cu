@@ -85,23 +85,25 @@ __device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inn
     }
 }
 
-// NAME_parts: of numbers of the array's type, in the type of sums; NAME_join: the other way round.
-#define EXPORT_SUMS(NAME, DTYPE, FROM, TO)                                                            \
-    extern "C" __global__ void __launch_bounds__(1024) rows_##NAME##_##DTYPE(const FROM* x, TO* out,  \
-                                                                             Int columns, Int of_part) { \
-        sum_rows(x, out, columns, of_part);                                                           \
-    }                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(256) short_rows_##NAME##_##DTYPE(                    \
-        const FROM* x, TO* out, Int rows, Int columns) {                                              \
-        sum_short_rows(x, out, rows, columns);                                                        \
-    }                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS) columns_##NAME##_##DTYPE(            \
-        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {                     \
-        sum_columns(x, out, outer, reduced, inner, of_part);                                          \
+// SUFFIX parts: of numbers of the array's type, in the type of sums; join: the other way round.
+#define EXPORT_OF_SHORT_ROWS(SUFFIX, DTYPE, FROM, TO)                                        \
+    extern "C" __global__ void __launch_bounds__(256) short_rows_##SUFFIX##_##DTYPE(         \
+        const FROM* x, TO* out, Int rows, Int columns) {                                     \
+        sum_short_rows(x, out, rows, columns);                                               \
+    }                                                                                        \
+    extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS) columns_##SUFFIX##_##DTYPE( \
+        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {            \
+        sum_columns(x, out, outer, reduced, inner, of_part);                                 \
     }
-#define EXPORT(NAME, T)                       \
-    EXPORT_SUMS(sum, NAME, T, T)              \
-    EXPORT_SUMS(parts, NAME, T, computed<T>)  \
-    EXPORT_SUMS(join, NAME, computed<T>, T)   \
-    EXPORT_SUMS(parts_of_parts, NAME, computed<T>, computed<T>)
+#define EXPORT_SUMS(SUFFIX, DTYPE, FROM, TO)                                    \
+    EXPORT_OF_SHORT_ROWS(SUFFIX, DTYPE, FROM, TO)                               \
+    extern "C" __global__ void __launch_bounds__(1024) rows_##SUFFIX##_##DTYPE( \
+        const FROM* x, TO* out, Int columns, Int of_part) {                     \
+        sum_rows(x, out, columns, of_part);                                     \
+    }
+#define EXPORT(NAME, T) EXPORT_SUMS(sum, NAME, T, T)
+#define EXPORT_PARTS(NAME, T)                  \
+    EXPORT_SUMS(parts, NAME, T, float)         \
+    EXPORT_OF_SHORT_ROWS(join, NAME, float, T)
 FOR_EACH_FLOAT(EXPORT)
+FOR_EACH_NARROW(EXPORT_PARTS)
