@@ -45,6 +45,7 @@ FAMILIES = {
         "cached_attention",
         "batch_norm",
         "convolution",
+        "convolution_products",
         "draws",
         "elementwise",
         "flash_attention",
@@ -409,6 +410,27 @@ def test_a_gradient_by_the_weight_is_the_same_in_parts(
     for case in SLIDES:
         agree(slides(one, "float32", case), slides(BARE, "float32", case), "float32", "parts")
     assert one.runtime.launched.count("convolution_join_float32") >= 4
+
+
+@pytest.mark.parametrize("bytes_at_a_time", [1 << 29, 3000])
+def test_convolutions_by_products(
+    bytes_at_a_time: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images at a time, or one or two."""
+    module = "gradient.backends.cuda.convolution_products."
+    for name, value in (
+        *(("LEAST_OUTPUTS", 1), ("LEAST_MULTIPLIED", 0)),
+        ("COLUMN_BYTES", bytes_at_a_time),
+    ):
+        monkeypatch.setattr(module + name, value)
+    same = ((8, 9), (3, 4), (3, 70), (1, 1), ((2, 2), (4, 1)), (2, 1), 1)
+    even = ((8, 8), (3, 3), (3, 4), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    for dtype in DTYPES:
+        for case in (*SLIDES, same, even):
+            agree(slides(one, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
+    launched = one.runtime.launched
+    for dtype in DTYPES:
+        assert launched.count(f"columns_{dtype}") >= 12
 
 
 def test_gpus_before_sm_80_multiply_without_tensor_cores(

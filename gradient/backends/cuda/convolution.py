@@ -1,18 +1,18 @@
 """Convolution and max pooling by kernels that read windows where they lie (`convolution.cu`,
-`pooling.cu`), and how these are told of windows: `Slide` of `windows.cuh`."""
+`pooling.cu`); large convolutions by products."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.pooling import PoolingDefaults
+from gradient.backends.cuda.convolution_products import ConvolutionProducts
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
 from gradient.backends.cuda.launching import EACH, MAX_GRID, KernelLauncher, computed_in
+from gradient.backends.cuda.windows import counts_in_32_bits, slide, slide_of
 from gradient.backends.options import ConvolutionOptions, PoolingOptions
 from gradient.backends.required import Shape
 
@@ -24,7 +24,7 @@ PART = 512
 """Windows of a part, at least."""
 
 
-class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
+class ConvolutionKernels(ConvolutionProducts):
     """Overrides of `composed.convolution`."""
 
     def convolution(
@@ -35,10 +35,12 @@ class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
         if bias is None and _is_pointwise(weight.shape, options):
             rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
             return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
+        if self.is_large_product(x.shape, weight.shape, options):
+            return self.convolution_product(x, weight, bias, options)
         windows = options.windows(x.shape[2:], weight.shape[2:])
         out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
         given = self.contiguous(x), self.contiguous(weight), self.optional(bias), out
-        told = _slide(x.shape, weight.shape, options)
+        told = slide_of(x.shape, weight.shape, options)
         if _is_depthwise(weight.shape, options):
             self.launch_numbers("convolution", "depthwise", out, *given, told)
             return out
@@ -61,8 +63,11 @@ class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
         if _is_pointwise(weight.shape, options):
             transposed = weight.reshape(weight.shape[:2]).T
             return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
+        by_product = self.convolution_input_product(g, weight, options)
+        if by_product is not None:
+            return by_product
         gx = self.empty(shape, g.dtype)
-        told = _slide(shape, weight.shape, options)
+        told = slide_of(shape, weight.shape, options)
         given = self.contiguous(g), self.contiguous(weight), gx
         if _is_depthwise(weight.shape, options):
             self.launch_numbers("convolution", "depthwise_input_grad", gx, *given, told)
@@ -80,8 +85,12 @@ class ConvolutionKernels(KernelLauncher, ConvolutionDefaults[Array]):
             g.shape != _out_shape(x.shape, shape, options)
         ):
             return super().convolution_weight_grad(g, x, shape, options)
+        if self.is_large_product(x.shape, shape, options):
+            by_product = self.convolution_weight_product(g, x, shape, options)
+            if by_product is not None:
+                return by_product
         gw = self.empty(shape, g.dtype)
-        g, x, told = self.contiguous(g), self.contiguous(x), _slide(x.shape, shape, options)
+        g, x, told = self.contiguous(g), self.contiguous(x), slide_of(x.shape, shape, options)
         if _is_depthwise(shape, options):
             self.launch("convolution", "depthwise_weight_grad", g, (gw.size,), EACH, g, x, gw, told)
             return gw
@@ -130,49 +139,8 @@ def _is_depthwise(weight: Shape, options: ConvolutionOptions) -> bool:
     return weight[1] == 1 and weight[0] <= FEW_OUTPUTS * options.groups
 
 
-def _slide(x: Shape, weight: Shape, options: ConvolutionOptions) -> np.ndarray:
-    return slide(
-        (x[0], x[1], weight[0], options.groups), size=x[2:],
-        windows=options.windows(x[2:], weight[2:]), kernel=weight[2:], stride=options.stride,
-        dilation=options.dilation, before=tuple(before for before, _ in options.padding),
-    )  # fmt: skip
-
-
 def _tiles(count: int) -> int:
     return -(-count // TILE)
-
-
-THREE = ("size", "windows", "kernel", "stride", "dilation", "before")
-SLIDE = np.dtype(
-    [(name, np.int32) for name in ("images", "channels", "outputs", "groups")]
-    + [(name, np.int32, 3) for name in THREE]
-)
-COUNTED = 1 << 30
-"""Numbers of an image, and windows in all images, that kernels can count in 32 bits."""
-
-
-def slide(counts: tuple[int, int, int, int], **sizes: Sequence[int]) -> np.ndarray:
-    """An argument by value: images, channels, outputs and groups, and what `THREE` names, in one to
-    three dimensions."""
-    told = np.zeros(1, SLIDE)
-    for name, count in zip(SLIDE.names or (), counts, strict=False):
-        told[name] = count
-    for name in THREE:
-        given = sizes[name]
-        missing = 0 if name == "before" else 1
-        told[name] = [missing] * (3 - len(given)) + list(given)
-    return told
-
-
-def counts_in_32_bits(images: int, sizes: Shape, windows: Shape, *channels: int) -> bool:
-    """Whether kernels can count these, in up to three dimensions; and there are windows at all."""
-    largest = max(*sizes, *windows)
-    numbers = (
-        max(channels) * int(np.prod(sizes, dtype=object)),
-        max(images, *channels) * int(np.prod(windows, dtype=object)),
-        images * int(np.prod(sizes, dtype=object)),
-    )
-    return 0 < len(sizes) <= 3 and min(windows) > 0 and max(largest, *numbers) < COUNTED
 
 
 class PoolingKernels(KernelLauncher, PoolingDefaults[Array]):

@@ -1,0 +1,57 @@
+// The numbers of windows laid out as the columns of a matrix, for convolutions as products by cuBLAS.
+//
+//     columns[(c, k) * pitch + n * image_step + q] = x[n, c, place of number k of window q]
+//
+// and 0 outside of the image. A thread lays out 16 bytes of a row, so that neighbouring lanes read
+// neighbouring numbers (with a stride of 1) and write whole lines.
+//
+// Bytes: x is read once from memory and taps - 1 times from the cache, columns are written once.
+// Grid: (blocks of 256 packs of an image's windows, rows (c, k), images); a block takes more rows and
+// images where a grid has not as many blocks.
+#include "rows.cuh"
+#include "windows.cuh"
+
+template <class T>
+__device__ void columns(const T* x, T* out, const Slide& s, Int pitch, Int image_step) {
+    constexpr int N = 16 / sizeof(T);
+    const unsigned count = s.windows_of_image(), taps = s.taps(), rows = s.channels * taps;
+    const unsigned first = (blockIdx.x * blockDim.x + threadIdx.x) * N;
+    if (first >= count) return;
+    const Place begin = place_of(first, s.windows);
+    for (unsigned row = blockIdx.y; row < rows; row += gridDim.y) {
+        const Place tap = of_tap(s, row % taps);
+        for (unsigned n = blockIdx.z; n < unsigned(s.images); n += gridDim.z) {
+            const T* image = x + (Int(n) * s.channels + row / taps) * s.plane();
+            Pack<T, N> made;
+            Place window = begin;
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                Place place;
+#pragma unroll
+                for (int axis = 0; axis < 3; axis++)
+                    place.at[axis] = window.at[axis] * s.stride[axis] - s.before[axis] + tap.at[axis];
+                const bool there = first + i < count && place.inside(s.size);
+                made.values[i] = there ? image[place.offset(s.size)] : T(0.0f);
+                if (++window.at[2] < s.windows[2]) continue;
+                window.at[2] = 0;
+                if (++window.at[1] < s.windows[1]) continue;
+                window.at[1] = 0, window.at[0]++;
+            }
+            T* to = out + row * pitch + n * image_step + first;
+            if (first + N <= count && is_aligned<N>(to)) {
+                *reinterpret_cast<Pack<T, N>*>(to) = made;
+            } else {
+#pragma unroll
+                for (int i = 0; i < N; i++)
+                    if (first + i < count) to[i] = made.values[i];
+            }
+        }
+    }
+}
+
+#define EXPORT(NAME, T)                                                                          \
+    extern "C" __global__ void __launch_bounds__(256) columns_##NAME(                            \
+        const T* x, T* out, const __grid_constant__ Slide slide, Int pitch, Int image_step) {    \
+        columns(x, out, slide, pitch, image_step);                                               \
+    }
+FOR_EACH_FLOAT(EXPORT)
