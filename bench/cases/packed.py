@@ -142,7 +142,7 @@ def _products(
         call()
     labels = {" ".join(key): call for key, call in calls.items()}
     samples = interleave(labels, rounds=options.rounds(10), settle=0.05)
-    plain = samples["float32 gradient"]
+    unpacked = samples["float32 gradient"]
     for name, contender in calls:
         sample = samples[f"{name} {contender}"]
         yield Result(
@@ -153,7 +153,7 @@ def _products(
             unit="ms",
             best=1e3 * sample.best,
             samples=len(sample.seconds),
-            peer=None if sample is plain else "float32",
-            ratio=None if sample is plain else sample.ratio(plain),
+            peer=None if sample is unpacked else "float32",
+            ratio=None if sample is unpacked else sample.ratio(unpacked),
             note=f"{1e-9 * len(x) * weight.size / sample.median:.0f} billion products a second",
         )

@@ -56,7 +56,7 @@ def texts() -> Iterator[Text]:
 def run(options: Options) -> Iterator[Result]:
     new_tokens = FEW if options.tiny else NEW_TOKENS
     for text in texts():
-        plain = functools.partial(
+        decode = functools.partial(
             generate,
             text.model,
             text.prompt,
@@ -65,8 +65,8 @@ def run(options: Options) -> Iterator[Result]:
             **text.options,
         )
         runs = {
-            "gradient": functools.partial(plain, draft="prompt_lookup"),
-            "without drafts": plain,
+            "gradient": functools.partial(decode, draft="prompt_lookup"),
+            "without drafts": decode,
         }
         found = {contender: decode() for contender, decode in runs.items()}
         if found["without drafts"].token_ids != found["gradient"].token_ids:

@@ -85,7 +85,7 @@ def write_lines(path: Path, lines: Iterator[dict[str, Any]]) -> list[dict[str, A
     return kept
 
 
-def plain(line: dict[str, Any]) -> str:
+def text_of(line: dict[str, Any]) -> str:
     """The text of a line, for learning the vocabulary."""
     if "text" in line:
         return str(line["text"])
@@ -107,7 +107,7 @@ def main() -> None:
     lines += write_lines(options.folder / "chats.jsonl", conversations(rng, options.chats))
     write_lines(options.folder / "drills.jsonl", drills(rng, options.drills))
     tokenizer = train_bpe(
-        map(plain, rng.sample(lines, min(len(lines), 20_000))),
+        map(text_of, rng.sample(lines, min(len(lines), 20_000))),
         options.vocab_size,
         special_tokens=(END_OF_TEXT, USER, ASSISTANT, END),
         split_digits=True,

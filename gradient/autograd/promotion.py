@@ -98,13 +98,13 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `autocast` and its `promotion` ask. None stands for an
     input left out."""
     checked = op.checked
-    shared, plain_numbers = None, False
+    shared, python_numbers = None, False
     for a in arrays:
         if a is None:
             if not op.takes_none:
                 raise TypeMismatch(sentence(op.public_name, "a Tensor or a number", "None"))
         elif type(a) is float or type(a) is int:
-            plain_numbers = True
+            python_numbers = True
         else:
             dtype = getattr(a, "dtype", None)
             if dtype is None or (dtype is not shared and shared is not None):
@@ -112,7 +112,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
             shared = dtype
     else:
         if shared is not None and shared.char not in checked:
-            if not plain_numbers:
+            if not python_numbers:
                 return arrays
             if shared in WIDE_FLOATS and not op.promotion.startswith("same"):
                 return [float(a) if type(a) is int else a for a in arrays]

@@ -82,8 +82,8 @@ class GPTQWeights(TensorFile):
             if f"{layer}.qzeros" in file and f"{layer}.scales" in file
         }
         parts = {f"{layer}.{p}" for layer in self._layers.values() for p in ("qweight", *PARTS)}
-        plain = [name for name in file if name not in parts]
-        self.names = dict.fromkeys([*plain, *self._layers])
+        unquantized = [name for name in file if name not in parts]
+        self.names = dict.fromkeys([*unquantized, *self._layers])
 
     @property
     def nbytes(self) -> int:

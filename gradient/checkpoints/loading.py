@@ -110,8 +110,8 @@ def load_model(
     def convert_weight(name: str, value: Tensor) -> Tensor:
         if pack is not None:
             value = pack(name, value)
-        plain = value.dtype.is_floating_point and not value.dtype.is_packed
-        return value.to(device=device, dtype=dtype if plain else None)
+        is_float = value.dtype.is_floating_point and not value.dtype.is_packed
+        return value.to(device=device, dtype=dtype if is_float else None)
 
     load_weights(model, checkpoint, convert_weight, progress, dtype)
     return model.eval()
@@ -125,8 +125,8 @@ def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: D
     elsewhere = device is not None and gradient.device(device).type != "cpu"
     made = mapped = 0
     for value in (checkpoint.weights[name] for name in checkpoint.weights):
-        plain = value.dtype.is_floating_point and not value.dtype.is_packed
-        if dtype is not None and plain and value.dtype is not dtype:
+        is_float = value.dtype.is_floating_point and not value.dtype.is_packed
+        if dtype is not None and is_float and value.dtype is not dtype:
             made += value.numel() * dtype.itemsize
         else:
             mapped += value.nbytes
@@ -250,15 +250,15 @@ def compute_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     It is the one that most weights have, as files may hold matrices in 16 bits and norms in 32.
     Beside packed matrices it is the widest.
     """
-    plain: dict[gradient.DType, int] = {}
+    counts: dict[gradient.DType, int] = {}
     packed = False
     for value in state.values():
         packed = packed or value.dtype.is_packed
         if value.dtype.is_floating_point and not value.dtype.is_packed:
-            plain[value.dtype] = plain.get(value.dtype, 0) + value.numel()
+            counts[value.dtype] = counts.get(value.dtype, 0) + value.numel()
     if packed:
-        return max(plain, key=lambda dtype: dtype.bits, default=None)
-    return max(plain, key=plain.__getitem__, default=None)
+        return max(counts, key=lambda dtype: dtype.bits, default=None)
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 def tie_weights(model: PretrainedModel, state: dict[str, Tensor]) -> None:

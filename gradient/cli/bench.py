@@ -93,11 +93,11 @@ def _op_overhead(device: str) -> list[dict[str, Any]]:
         ((a * w + w) * a).sum().backward()
 
     with gradient.no_grad():
-        plain = best_time(lambda: a * w, finish, budget=0.3)
+        unrecorded = best_time(lambda: a * w, finish, budget=0.3)
     recorded = best_time(lambda: a * w, finish, budget=0.3)
     both = best_time(forward_and_backward, finish, budget=0.3)
     return [
-        _result("small op", plain * 1e6, "us", "a * w of 4 elements, no gradient"),
+        _result("small op", unrecorded * 1e6, "us", "a * w of 4 elements, no gradient"),
         _result("small op, recorded", recorded * 1e6, "us", "the same, with gradient"),
         _result("small backward", both * 1e6, "us", "((a * w + w) * a).sum().backward()"),
     ]

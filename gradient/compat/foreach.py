@@ -26,8 +26,8 @@ def _each(name: str) -> Callable[..., Any]:
         results = []
         for at, tensor in enumerate(self):
             operands = [column[at] for column in columns]
-            plain = operands and not isinstance(operands[0], Tensor)
-            called = METHODS[base] + "_" * in_place if plain and base in METHODS else name
+            is_number = operands and not isinstance(operands[0], Tensor)
+            called = METHODS[base] + "_" * in_place if is_number and base in METHODS else name
             keywords = {k: v[at] for k, v in spread.items()}
             if base in ("addcdiv", "addcmul") and len(operands) == 3:
                 keywords["value"] = operands.pop()

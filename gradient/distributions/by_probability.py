@@ -36,7 +36,7 @@ class ByProbability(Distribution):
 
     _binary: ClassVar[bool] = True
 
-    def _take(self, probs: Any, logits: Any) -> None:
+    def _set_probs_or_logits(self, probs: Any, logits: Any) -> None:
         """Keep what is given, as a tensor; probabilities of classes are made to sum to 1."""
         name = type(self).__name__
         if (probs is None) == (logits is None):

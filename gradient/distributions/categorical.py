@@ -34,7 +34,7 @@ class Categorical(ByProbability):
     ) -> None:
         if validate_args is not None:
             self._validate_args = validate_args
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         self._num_events = self._param.shape[-1]
         super().__init__(self._param.shape[:-1], validate_args=validate_args)
 

@@ -109,8 +109,8 @@ def _below(constraint: Any) -> Transform:
 @_both(constraints.interval, constraints.half_open_interval)
 def _between(constraint: Any) -> Transform:
     low, high = constraint.lower_bound, constraint.upper_bound
-    plain = not isinstance(low, Tensor) and not isinstance(high, Tensor)
-    if plain and low == 0 and high == 1:
+    are_numbers = not isinstance(low, Tensor) and not isinstance(high, Tensor)
+    if are_numbers and low == 0 and high == 1:
         return SigmoidTransform()
     return ComposeTransform([SigmoidTransform(), AffineTransform(low, high - low)])
 

@@ -35,7 +35,7 @@ class ContinuousBernoulli(ByProbability):
         lims: tuple[float, float] = (0.499, 0.501),
         validate_args: bool | None = None,
     ) -> None:
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         self._lims = lims
         super().__init__(self._param.shape, validate_args=validate_args)
         self.probs = clamp_probs(self.probs)

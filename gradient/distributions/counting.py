@@ -34,7 +34,7 @@ class Bernoulli(ByProbability):
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         super().__init__(self._param.shape, validate_args=validate_args)
 
     mean: Tensor = same_as("probs")
@@ -75,7 +75,7 @@ class _Counted(ByProbability):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         name = "probs" if "probs" in vars(self) else "logits"
         self.total_count, given = broadcast_all(type(self).__name__, total_count, self._param)
         self.total_count = self.total_count.to(given.dtype)
@@ -155,7 +155,7 @@ class Geometric(ByProbability):
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         super().__init__(self._param.shape, validate_args=validate_args)
         if self._validate_args and probs is not None and not bool((self.probs > 0).all()):
             raise ArgumentError(sentence("Geometric", "probs greater than 0", self.probs.detach()))

@@ -32,7 +32,7 @@ class LogitRelaxedBernoulli(ByProbability):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         (self.temperature,) = broadcast_all("RelaxedBernoulli", temperature)
         name = "probs" if "probs" in vars(self) else "logits"
         both = broadcast_all("RelaxedBernoulli", self._param, self.temperature)
@@ -92,7 +92,7 @@ class ExpRelaxedCategorical(ByProbability):
     ) -> None:
         if validate_args is not None:
             self._validate_args = validate_args
-        self._take(probs, logits)
+        self._set_probs_or_logits(probs, logits)
         self.temperature = temperature  # one for the whole batch
         shape = self._param.shape
         super().__init__(shape[:-1], shape[-1:], validate_args)

@@ -9,5 +9,5 @@ from gradient.tensor.joining import where
 def at_least(input: Tensor, least: float) -> Tensor:
     """The input, and `least` where it is smaller. Unlike that of `clamp`, the gradient is the
     input's everywhere: the bound is for stability only."""
-    plain = input.detach()
-    return where(plain < least, input + (least - plain), input)
+    detached = input.detach()
+    return where(detached < least, input + (least - detached), input)

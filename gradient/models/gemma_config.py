@@ -14,8 +14,8 @@ from gradient.models.config import constant, limited, positive, same_as, size
 from gradient.models.gguf import (
     DECODER,
     KV_HEADS,
+    LLAMA_LIKE,
     MLP,
-    PLAIN,
     QK_NORMS,
     QKVO,
     SIZES,
@@ -92,7 +92,7 @@ def write_gemma3(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
 
 
 GEMMA_GGUF = replace(
-    PLAIN,
+    LLAMA_LIKE,
     name="gemma",
     # config.json's first name is written in words that all versions of transformers read.
     fixed={"hidden_activation": ("gelu_pytorch_tanh", *TANH_GELU)},

@@ -198,5 +198,5 @@ GATE_UP = {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
 SILU = {"hidden_act": ("silu", "swish")}
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
 
-#: A decoder like LLaMA, for families to begin from: `replace(PLAIN, name=...)`.
-PLAIN = Architecture("", DECODER, TOP, BLOCK, fixed=SILU)
+#: A decoder like LLaMA, for families to begin from: `replace(LLAMA_LIKE, name=...)`.
+LLAMA_LIKE = Architecture("", DECODER, TOP, BLOCK, fixed=SILU)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 
 from gradient.models.config import positive
-from gradient.models.gguf import GATE_UP, PLAIN, QKVO
+from gradient.models.gguf import GATE_UP, LLAMA_LIKE, QKVO
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
 from gradient.models.phi3 import Phi3MLP
@@ -21,7 +21,7 @@ class Glm4Config(LlamaFamilyConfig):
     default_partial_rotary_factor = 0.5
     norms = Norms(behind_attention="post_self_attn_layernorm", behind_mlp="post_mlp_layernorm")
     bias_fields = BiasFields(qkv="attention_bias")
-    gguf = replace(PLAIN, name="glm4", block=QKVO | GATE_UP | norms.gguf)
+    gguf = replace(LLAMA_LIKE, name="glm4", block=QKVO | GATE_UP | norms.gguf)
 
     vocab_size: int = 151552
     intermediate_size: int = 13696

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, same_as
-from gradient.models.gguf import PAIRED, PLAIN, Key, decoder_keys
+from gradient.models.gguf import LLAMA_LIKE, PAIRED, Key, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
 
@@ -17,7 +17,7 @@ class GraniteConfig(LlamaConfig):
 
     model_type = "granite"
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="granite",
         keys=decoder_keys(
             "rms_norm_eps",

@@ -10,7 +10,7 @@ from functools import partial
 
 from gradient import nn
 from gradient.models.config import positive
-from gradient.models.gguf import MLP, PLAIN, QK_NORMS, QKVO, SILU
+from gradient.models.gguf import LLAMA_LIKE, MLP, QK_NORMS, QKVO, SILU
 from gradient.models.llama import LlamaAttention, LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
 
@@ -26,7 +26,7 @@ class Olmo2Config(LlamaFamilyConfig):
     norms = Norms("", "post_attention_layernorm", "", "post_feedforward_layernorm")
     bias_fields = BiasFields("attention_bias", "attention_bias")
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="olmo2",
         block=QKVO | QK_NORMS | MLP | norms.gguf,
         fixed=SILU | {"attention_bias": False},

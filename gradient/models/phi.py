@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, probability, same_as
-from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, TOP, decoder_keys
+from gradient.models.gguf import ATTENTION, LLAMA_LIKE, TANH_GELU, TOP, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 from gradient.models.rope import rotary_dim
@@ -22,7 +22,7 @@ class PhiConfig(LlamaFamilyConfig):
 
     model_type = "phi"
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="phi2",
         keys=decoder_keys("layer_norm_eps"),
         top=TOP | {"output_norm": "model.final_layernorm"},

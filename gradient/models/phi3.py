@@ -16,7 +16,7 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, same_as, size
-from gradient.models.gguf import GATE_UP, PLAIN, WINDOW, Key, decoder_keys
+from gradient.models.gguf import GATE_UP, LLAMA_LIKE, WINDOW, Key, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaFamilyConfig, Norms
 from gradient.models.rope import ApplyRotary
@@ -30,7 +30,7 @@ class Phi3Config(LlamaFamilyConfig):
 
     model_type = "phi3"
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="phi3",
         keys=decoder_keys(
             "rms_norm_eps",

@@ -68,9 +68,9 @@ class PretrainedModel(nn.Module):
 
     @property
     def dtype(self) -> gradient.DType:
-        """Return the dtype of the plain weights, which hidden states and caches share."""
-        plain = (p.dtype for p in self.parameters() if not p.dtype.is_packed)
-        return next(plain, gradient.float32)
+        """Return the dtype of weights that are not packed, and of hidden states and caches."""
+        dtypes = (p.dtype for p in self.parameters() if not p.dtype.is_packed)
+        return next(dtypes, gradient.float32)
 
     @property
     def device(self) -> Device:

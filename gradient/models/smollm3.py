@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import size
-from gradient.models.gguf import PAIRED, PLAIN
+from gradient.models.gguf import LLAMA_LIKE, PAIRED
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
 from gradient.models.rotary_config import FULL, SLIDING
@@ -19,7 +19,7 @@ class SmolLM3Config(LlamaConfig):
     model_type = "smollm3"
     default_rope_theta = 2_000_000.0
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="smollm3",
         paired=PAIRED,
         rope_theta=default_rope_theta,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, probability, same_as
-from gradient.models.gguf import PLAIN, SILU, Key, decoder_keys
+from gradient.models.gguf import LLAMA_LIKE, SILU, Key, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
@@ -26,7 +26,7 @@ class StableLmConfig(LlamaFamilyConfig):
     bias_fields = BiasFields(qkv="use_qkv_bias")
     qk_norm_names = ("q_layernorm", "k_layernorm")
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="stablelm",
         keys=decoder_keys(
             "layer_norm_eps", Key("use_parallel_residual", "use_parallel_residual", False)

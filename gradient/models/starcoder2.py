@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, probability, size
-from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys
+from gradient.models.gguf import ATTENTION, LLAMA_LIKE, TANH_GELU, WINDOW, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
@@ -21,7 +21,7 @@ class Starcoder2Config(LlamaFamilyConfig):
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
     mlp_names = ("c_fc", "c_proj")
     gguf = replace(
-        PLAIN,
+        LLAMA_LIKE,
         name="starcoder2",
         keys=decoder_keys("norm_epsilon", WINDOW),
         block=ATTENTION

@@ -357,8 +357,8 @@ class ParameterList(Module):
 
 
 def _as_parameter(value: Tensor) -> Tensor:
-    is_plain_tensor = isinstance(value, Tensor) and not isinstance(value, Parameter)
-    return Parameter(value) if is_plain_tensor else value
+    becomes_parameter = isinstance(value, Tensor) and not isinstance(value, Parameter)
+    return Parameter(value) if becomes_parameter else value
 
 
 def _describe(value: Any) -> str:

@@ -88,8 +88,8 @@ def _same(part: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    plain = (bool, int, float, str, type(None))
-    return isinstance(a, plain) and type(a) is type(b) and a == b
+    scalars = (bool, int, float, str, type(None))
+    return isinstance(a, scalars) and type(a) is type(b) and a == b
 
 
 def _has_hooks(part: dict[str, Any], kind: type[Module]) -> bool:

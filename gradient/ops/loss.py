@@ -22,10 +22,10 @@ def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
     """(x - t) / v with v = x (1 - x) held from 0, where a saturated sigmoid brings it. The bound is
     for stability only: in the derivative (v - (x - t) (1 - 2 x)) / v^2 it holds the divisor."""
     variance = x * (1 - x)
-    plain = be.detach(variance)
-    held = be.maximum(plain, be.full((), 1e-12, x.dtype))
-    slope = (x - target) / (variance + (held - plain))
-    return slope + (plain - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
+    detached = be.detach(variance)
+    held = be.maximum(detached, be.full((), 1e-12, x.dtype))
+    slope = (x - target) / (variance + (held - detached))
+    return slope + (detached - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
 
 
 @op(lambda g, be, x, target, count: be.scaled_gap(g / count * 2, x, target),

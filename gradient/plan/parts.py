@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.optim import Optimizer
 
-PLAIN = (int, float, complex, str, bytes, bool, type(None))
+IMMUTABLE_TYPES = (int, float, complex, str, bytes, bool, type(None))
 
 LARGE = 1 << 16
 """Bytes of a NumPy array beyond which its values are compared at some places only."""
@@ -235,14 +235,14 @@ class TensorPart(Part):
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two values are the same object, or equal values of a plain type."""
+    """Whether two values are the same object, or equal values of an immutable type."""
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     if isinstance(a, (float, complex)):
         return repr(a) == repr(b)  # -0.0 is not 0.0, and nan is nan
-    if isinstance(a, PLAIN):
+    if isinstance(a, IMMUTABLE_TYPES):
         return bool(a == b)
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(equal, a, b))
@@ -287,5 +287,5 @@ def _change(was: Any, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, PLAIN) else f"<{type(value).__name__}>"
+    text = repr(value) if isinstance(value, IMMUTABLE_TYPES) else f"<{type(value).__name__}>"
     return text if len(text) < 60 else text[:57] + "..."

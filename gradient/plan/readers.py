@@ -257,7 +257,7 @@ class Readers:
                 state["step"] -= 1
         return found
 
-    def take(self) -> dict[str, float | int]:
+    def next_numbers(self) -> dict[str, float | int]:
         """All numbers by name, for one replay; advances the generators."""
         numbers: dict[str, float | int] = {
             each.name: value

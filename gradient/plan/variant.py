@@ -307,11 +307,11 @@ class Variant:
             loans.holders, loans.lender = self.leaves, weakref.ref(self)
         again: Any = None
         if self.differentiable is None:
-            numbers = self.readers.take()
+            numbers = self.readers.next_numbers()
             found = executor.run(arrays, numbers)
         else:
             again = Again(function, [g for g, _ in self.readers.drawn], self.written)
-            numbers = self.readers.take()
+            numbers = self.readers.next_numbers()
             found = executor.start(arrays, numbers, self.first_outputs)
         self.readers.replayed()
         backend = self.backend

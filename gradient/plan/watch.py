@@ -30,8 +30,8 @@ from gradient.nn.hooks import EVERY_MODULE
 from gradient.optim import Optimizer
 from gradient.plan.errors import PlanError
 from gradient.plan.parts import (
+    IMMUTABLE_TYPES,
     LARGE,
-    PLAIN,
     AskedPart,
     BytesPart,
     CellPart,
@@ -104,7 +104,11 @@ class Watch:
     def _look(self, value: Any, path: str) -> list[tuple[Any, str]]:
         """Note what of a value is to be compared; the values to look at next."""
         kind = type(value)
-        if kind in PLAIN or id(value) in self._seen or isinstance(value, (np.generic, np.dtype)):
+        if (
+            kind in IMMUTABLE_TYPES
+            or id(value) in self._seen
+            or isinstance(value, (np.generic, np.dtype))
+        ):
             return []
         self._seen[id(value)] = value
         if isinstance(value, Variable):
@@ -288,7 +292,7 @@ def _codes(code: types.CodeType) -> list[types.CodeType]:
 
 
 def _immutables(names: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in names.items() if isinstance(value, PLAIN)}
+    return {name: value for name, value in names.items() if isinstance(value, IMMUTABLE_TYPES)}
 
 
 def _immutables_of_module(module: types.ModuleType) -> dict[str, Any]:

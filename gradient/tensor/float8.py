@@ -24,8 +24,8 @@ def converted(tensor: Variable, dtype: DType) -> Tensor:
     if is_packed(array):
         if not array.dtype.elementwise:
             raise packed_refused("to", array)
-        plain: Any = wrap(be.unpack(array), be)
-        return plain.to(dtype=dtype)
+        unpacked: Any = wrap(be.unpack(array), be)
+        return unpacked.to(dtype=dtype)
     if not isinstance(dtype, Float8):
         raise DTypeError(
             f"to: {dtype} is a packed dtype; make such a tensor by gradient.quantization."
@@ -176,5 +176,5 @@ def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[Any, Any]:
                 f"{tuple(a.shape)} and {tuple(b.shape)}",
             )
         )
-    plain = [each.detach().float() for each in (a, b)]
-    return tuple(each.reshape(()).array if single else each.array for each in plain)
+    scales = [each.detach().float() for each in (a, b)]
+    return tuple(each.reshape(()).array if single else each.array for each in scales)

@@ -20,7 +20,7 @@ from gradient.tensor.base import TensorBase
 Index = tuple[Any, ...]
 """As `Backend.getitem` takes it."""
 
-PLAIN = (int, type(None))
+INT_OR_NONE = (int, type(None))
 WHOLE = slice(None)
 _OF_DTYPES = "tensors used as indices must be long, int, uint8 or bool tensors, got "
 LIST_AS_TUPLE_BELOW = 32
@@ -174,7 +174,7 @@ def _numbers(part: Any) -> np.ndarray:
 
 
 def _slice(part: slice) -> slice:
-    if part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN:
+    if part.step is None and type(part.start) in INT_OR_NONE and type(part.stop) in INT_OR_NONE:
         return part
     start, stop, step = (_int(bound) for bound in (part.start, part.stop, part.step))
     if step is not None and step <= 0:

@@ -127,8 +127,8 @@ class Interop(Arithmetic):
         if hasattr(self.backend, "address"):
             return int(self.backend.address(parts_of(self.array)[0]))
         if is_packed(self.array) and self.array.dtype.elementwise:
-            plain: Any = self
-            return int(plain.view(uint8).data_ptr())
+            codes: Any = self
+            return int(codes.view(uint8).data_ptr())
         return int(self.numpy(force=True).ctypes.data)
 
     @overload

@@ -78,9 +78,9 @@ def represent(tensor: Any, name: str = "tensor") -> str:
         body = _body(array, dtype, len(name) + 1)
     if tensor.backend.device not in ("cpu", "meta"):
         notes.append(f"device='{tensor.backend.device}'")
-    plain = dtype in (get_default_dtype(), default_complex_dtype())
-    plain = plain or (dtype.name in ("int64", "bool") and body != "...")
-    if not plain or (body == "[]" and dtype is not get_default_dtype()):
+    is_default = dtype in (get_default_dtype(), default_complex_dtype())
+    is_default = is_default or (dtype.name in ("int64", "bool") and body != "...")
+    if not is_default or (body == "[]" and dtype is not get_default_dtype()):
         notes.append(f"dtype={dtype}")
     if tensor.node is not None:
         leaf = tensor.node.op is None

@@ -86,13 +86,13 @@ def cached(q: Any) -> Any:
 def attention_row(note: str, options: dict[str, Any], seen: Any = None, added: Any = None) -> Row:
     """Attention with an added mask, of keys that are seen by these options."""
     own = AttentionOptions(0.5, **options)
-    plain, cap = 0.0 if added is None else added, options.get("softcap")
+    bias, cap = 0.0 if added is None else added, options.get("softcap")
     return Row(
         "attention",
         lambda q, k, v: fused.attention(
             q, k, v, mask=None if added is None else constant(q, added), options=own
         ),
-        lambda q, k, v: attention(q, k, v, seen, plain, cap),
+        lambda q, k, v: attention(q, k, v, seen, bias, cap),
         HEADS,
         note=note,
     )

@@ -55,8 +55,8 @@ class Charsmap:
         self._units: list[int] = units.tolist()
         self._texts = texts.tobytes()
         # Most text is ASCII that stays as it is, and need not be walked byte by byte.
-        plain = bytes(byte for byte in range(0x20, 0x7F) if not self._begins_ascii(byte))
-        run = b"[" + re.escape(plain) + rb"]+(?![\x80-\xff])" if plain else rb"(?!)"
+        unmapped = bytes(byte for byte in range(0x20, 0x7F) if not self._begins_ascii(byte))
+        run = b"[" + re.escape(unmapped) + rb"]+(?![\x80-\xff])" if unmapped else rb"(?!)"
         self._unmapped_ascii = re.compile(run)
 
     def normalize(self, text: str) -> str:

@@ -79,12 +79,12 @@ class PrefixStreamDecoder:
     def push(self, token: int) -> str:
         self._window.append(token)
         held = len(self._window) - self._shown
-        return self._take(may_hold=held < self.MAX_HELD)
+        return self._new_text(may_hold=held < self.MAX_HELD)
 
     def flush(self) -> str:
-        return self._take(may_hold=False)
+        return self._new_text(may_hold=False)
 
-    def _take(self, may_hold: bool) -> str:
+    def _new_text(self, may_hold: bool) -> str:
         before = self._decode(self._window[: self._shown])
         text = self._decode(self._window)
         if len(text) <= len(before) or (may_hold and text.endswith("\ufffd")):

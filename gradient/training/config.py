@@ -328,10 +328,10 @@ class TrainConfig:
                 near = difflib.get_close_matches(key, fields, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ArgumentError(f"training config: {key!r} is not a setting{hint}")
-        plain: dict[str, Any] = {
+        settings: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        return cls(**plain)
+        return cls(**settings)
 
     def save(self, path: Path) -> None:
         """Write the config as JSON, atomically."""

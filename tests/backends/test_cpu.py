@@ -189,7 +189,7 @@ def test_attention_over_arrays_that_repeat(axis: int) -> None:
 @pytest.mark.slow
 def test_attention_of_vectors_of_two_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As float64 has them on ARM: keys behind the last that a causal row sees have no gradient."""
-    monkeypatch.setenv("GRADIENT_CPU", "plain")
+    monkeypatch.setenv("GRADIENT_CPU", "generic")
     code = """
 import numpy as np
 from gradient import backends

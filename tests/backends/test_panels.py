@@ -323,7 +323,7 @@ def own_products(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarr
         ("avx512bf16", ("q8_0", "nf4")),
         ("avx512vnni", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
         ("avx2", ("q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4")),
-        ("plain", ("q8_0", "q3_k", "q4_k", "nf4")),
+        ("generic", ("q8_0", "q3_k", "q4_k", "nf4")),
     ],
 )
 def test_paths_agree(

@@ -19,7 +19,7 @@ from gradient.checkpoints.gguf.save import save_gguf
 from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.io import gguf as ours
 from gradient.io.gguf import GGUFFile
-from gradient.io.gguf.types import PACKED, PLAIN_NAMES, SCALARS, TENSOR_TYPES
+from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED, SCALARS, TENSOR_TYPES
 from gradient.quantization import quantize, quantize_
 
 pytestmark = pytest.mark.parity
@@ -121,7 +121,7 @@ def test_our_metadata_read_by_them(tmp_path):
         assert got.fields[key].contents() == field.contents(), key
 
 
-PLAIN = [name for name in PLAIN_NAMES.values() if name != "BF16"]
+PLAIN = [name for name in NUMPY_TYPE_NAMES.values() if name != "BF16"]
 
 
 @pytest.mark.parametrize("order", ["LITTLE", "BIG"])
@@ -145,7 +145,7 @@ def named(name: str):
 
 def test_our_plain_tensors_read_by_them(tmp_path):
     tensors = {}
-    for dtype, name in PLAIN_NAMES.items():
+    for dtype, name in NUMPY_TYPE_NAMES.items():
         tensors[name] = gradient.tensor((np.arange(24).reshape(2, 3, 4) - 9).astype(dtype))
     ours.write(tmp_path / "t.gguf", {"general.architecture": "x"}, tensors)
     found = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "t.gguf").tensors}

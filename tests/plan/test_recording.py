@@ -190,7 +190,7 @@ def test_numbers_that_change_have_a_reader() -> None:
     assert all(isinstance(number, HostNumber) for number in recording.plan.numbers)
     scheduler.step()
     offset = gradient.default_generator.offset
-    numbers = sorted(recording.readers.take().values())
+    numbers = sorted(recording.readers.next_numbers().values())
     settings = [0.9, 0.999, 0.01]  # betas and weight decay
     assert numbers == sorted([3, 0.05, offset, 3, *settings])  # the key is the seed
     recording.readers.replayed()

@@ -51,7 +51,7 @@ def test_a_training_step_is_one_message() -> None:
     assert all(isinstance(x, Handle) for x in runner.plans[0][1].values())
     weight = next(Ref(i) for i, b in enumerate(plan.buffers) if b.array is model[0].weight.array)
     for x, y in data[2:]:
-        (loss,) = executor.run([x.array, y.array], recording.readers.take())
+        (loss,) = executor.run([x.array, y.array], recording.readers.next_numbers())
         expected = step_without_moving(step, x, y, recording)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         np.testing.assert_allclose(executor.read(weight), model[0].weight.numpy(force=True), 1e-4)

@@ -163,7 +163,7 @@ def test_what_another_thread_steps_and_draws_is_not_repeated() -> None:
     step(other, theirs)
     readers = record(recorded).readers
     assert other.state[theirs]["step"] == 2 and source.offset == 1
-    readers.take()
+    readers.next_numbers()
     readers.replayed()
     assert mine.state[ours]["step"] == 3
     assert other.state[theirs]["step"] == 2 and source.offset == 1

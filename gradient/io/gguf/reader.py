@@ -15,7 +15,7 @@ from gradient.dtypes import packed
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf.header import Header, TensorEntry, read_header
-from gradient.io.gguf.types import PACKED, PLAIN_NAMES
+from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
 from gradient.io.tensor_file import TensorFile
@@ -84,7 +84,7 @@ class GGUFFile(TensorFile):
         entry, part = self.entries[name], self._home[name]
         dtype = entry.type.numpy if entry.type is not None else None
         if dtype is None:
-            raise self._unread(name, "plain numbers", ", ".join(PLAIN_NAMES.values()))
+            raise self._unread(name, "plain numbers", ", ".join(NUMPY_TYPE_NAMES.values()))
         order = part.header.byte_order
         array = part.bytes_of(entry).view(dtype.newbyteorder(order)).reshape(entry.shape)
         if order == ">" or not array.flags.aligned:  # kernels want neither

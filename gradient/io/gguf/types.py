@@ -91,7 +91,7 @@ TENSOR_TYPES: dict[int, TensorType] = {
 }
 TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 #: Names of the plain types, by NumPy dtype.
-PLAIN_NAMES = {
+NUMPY_TYPE_NAMES = {
     kind.numpy.newbyteorder("="): kind.name
     for kind in TENSOR_TYPES.values()
     if kind.numpy is not None

@@ -22,8 +22,8 @@ from gradient.io.gguf.types import (
     MAX_ALIGNMENT,
     MAX_DIMS,
     MAX_NAME_BYTES,
+    NUMPY_TYPE_NAMES,
     PACKED,
-    PLAIN_NAMES,
     SCALAR_TYPES,
     STRING,
     TENSOR_TYPES,
@@ -135,9 +135,9 @@ def ggml_type(dtype: DType, name: str = "") -> int:
     """
     kind = dtype.name.upper()
     if kind not in PACKED:
-        kind = "" if dtype.is_packed else PLAIN_NAMES.get(dtype.numpy, "")
+        kind = "" if dtype.is_packed else NUMPY_TYPE_NAMES.get(dtype.numpy, "")
     if not kind:
-        known = [*(str(d) for d in PLAIN_NAMES), *(packed.lower() for packed in PACKED)]
+        known = [*(str(d) for d in NUMPY_TYPE_NAMES), *(packed.lower() for packed in PACKED)]
         raise TypeMismatch(
             f"write: tensor {name!r} has dtype {dtype.name}, which GGUF has no type for; convert "
             f"it to one of {', '.join(known)}"

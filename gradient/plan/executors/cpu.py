@@ -367,7 +367,7 @@ class CpuExecutor:
         watch = watching()
         for i, (place, x) in enumerate(zip(places, inputs, strict=True)):
             given = self._given.get(i) if watch is None else None
-            np.copyto(place, x) if given is None else given.take(x)
+            np.copyto(place, x) if given is None else given.bind(x)
         with self._kernels():
             if watch is not None:
                 steps = slice(*(self._boundary if x else x for x in (part.start, part.stop)))

@@ -48,7 +48,7 @@ class Given:
         last = self._first + place.nbytes
         self._slots = [slot for each in lists for slot in each.addresses(self._first, last)]
 
-    def take(self, x: np.ndarray) -> None:
+    def bind(self, x: np.ndarray) -> None:
         """Have the tasks read `x`, which is to be held until they are done."""
         fits = (
             isinstance(x, np.ndarray)

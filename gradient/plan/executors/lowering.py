@@ -184,8 +184,8 @@ def _linear_activation(
     args: tuple[Any, ...], options: dict[str, Any], out: Any
 ) -> list[Step] | None:
     x, weight, bias, activation = args
-    plain = isinstance(weight, np.ndarray) and out.flags.c_contiguous and x.flags.c_contiguous
-    if not plain or not gemm.takes_activation(x, weight, bias, activation):
+    dense = isinstance(weight, np.ndarray) and out.flags.c_contiguous and x.flags.c_contiguous
+    if not dense or not gemm.takes_activation(x, weight, bias, activation):
         return None
     return [(task, gemm.linear_launch(x, weight, bias, out, relu=True))]
 

@@ -28,8 +28,8 @@ def run_call(
 
     def shared(x: SlotMap) -> SlotMap:
         arrays = id(x.positions), id(x.table), id(x.start)
-        plain = x._replace(positions=None, table=None, start=None, masks={})
-        return x._replace(masks=masks.setdefault((arrays, repr(plain)), {}))
+        layout = x._replace(positions=None, table=None, start=None, masks={})
+        return x._replace(masks=masks.setdefault((arrays, repr(layout)), {}))
 
     # Masks that were made in a call are no arguments of it.
     given = mapped((call.args, call.options), SlotMap, lambda x: x._replace(masks={}))

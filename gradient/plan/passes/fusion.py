@@ -24,7 +24,7 @@ COMPUTED = {"e": "f", "E": "f"}
 """By the characters of 16-bit floats, what they are computed in."""
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
 LOGICAL = ("and", "or", "invert")
-PLAIN = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
+LAST_ARGUMENT = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
 """Calls that are steps where, after so many operands, the last argument is this one."""
 
 
@@ -192,7 +192,8 @@ class _Fusion:
             return False
         if call.op == "astype":
             return True
-        if call.op in PLAIN and call.args[PLAIN[call.op][0] :] != PLAIN[call.op][1:]:
+        operands, *last = LAST_ARGUMENT.get(call.op, (len(call.args),))
+        if call.args[operands:] != tuple(last):
             return False
         if not all(type(x) in (Ref, int, float) for x in _operands(call)):
             return False
@@ -281,5 +282,5 @@ def _is_contiguous(buffer: Buffer) -> bool:
 
 def _operands(call: Call) -> tuple[Any, ...]:
     """The arguments that are operands, of a call that is a step."""
-    count = 1 if call.op == "astype" else PLAIN.get(call.op, (len(call.args),))[0]
+    count = 1 if call.op == "astype" else LAST_ARGUMENT.get(call.op, (len(call.args),))[0]
     return call.args[:count]

@@ -202,7 +202,7 @@ def convolve(
     output_blocks = (outputs + OUTPUTS - 1) // OUTPUTS
     w_rows = (outputs + 3) // 4 * 4
     plane = windows[0] * windows[1] * windows[2]
-    plain = (
+    contiguous = (
         out_strides[4] == 1
         and out_strides[3] == windows[2]
         and out_strides[2] == windows[1] * windows[2]
@@ -242,7 +242,7 @@ def convolve(
             pixel = first + number * pair
             count = min(pair, last - pixel)
             image, inside = pixel // plane, pixel % plane
-            together = plain and count == pair and inside + pair <= plane
+            together = contiguous and count == pair and inside + pair <= plane
             if not together:
                 for i in range(count):
                     q = (pixel + i) % plane

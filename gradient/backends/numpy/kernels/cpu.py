@@ -8,7 +8,7 @@ A path is a set of instructions that kernels are written for:
     avxvnni      the same on 32-byte registers
     avx2         32-byte registers; products of bytes by way of 16 bits
     neon         16-byte registers of an ARM processor with its dot product
-    plain        whatever LLVM makes of general operations, on any processor
+    generic      whatever LLVM makes of general operations, on any processor
 
 The best is taken, but avx512bf16 on AMD's processors alone: Intel's take two cycles for the
 products of 32 pairs of bfloat16 numbers, and one for those of 32 float32 numbers.
@@ -41,7 +41,7 @@ NEEDED = {
     "avxvnni": ("avx2", "fma", "f16c", "avxvnni"),
     "avx2": ("avx2", "fma", "f16c"),
     "neon": ("neon", "dotprod"),
-    "plain": (),
+    "generic": (),
 }
 """The features that each path uses, the best path first."""
 
@@ -52,7 +52,7 @@ PROCESSORS = {
     "avxvnni": "alderlake",
     "avx2": "haswell",
 }
-"""For which kernels are compiled where a path is forced; "plain" is LLVM's baseline."""
+"""For which kernels are compiled where a path is forced; "generic" is LLVM's baseline."""
 
 
 def _host_features() -> dict[str, bool]:

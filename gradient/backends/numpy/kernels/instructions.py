@@ -154,7 +154,7 @@ def _dot_neon(builder: Any, total: Value, codes: Value, x: Value, bits: int) -> 
     return _in_parts(builder, 4, quarter, total, codes, x)
 
 
-def _dot_plain(builder: Any, total: Value, codes: Value, x: Value, bits: int) -> Value:
+def _dot_generic(builder: Any, total: Value, codes: Value, x: Value, bits: int) -> Value:
     for byte in range(4):
         code = builder.lshr(codes, _all(INTEGERS, 8 * byte))
         code = builder.and_(code, _all(INTEGERS, 255))
@@ -171,7 +171,7 @@ _DOTS: dict[str, Callable[[Any, Value, Value, Value, int], Value]] = {
     "avxvnni": _dot_avxvnni,
     "avx2": _dot_avx2,
     "neon": _dot_neon,
-    "plain": _dot_plain,
+    "generic": _dot_generic,
 }
 
 
@@ -207,7 +207,7 @@ def _look_up_neon(builder: Any, table: list[int], codes: Value) -> Value:
     return _in_parts(builder, 4, quarter, codes)
 
 
-def _look_up_plain(builder: Any, table: list[int], codes: Value) -> Value:
+def _look_up_generic(builder: Any, table: list[int], codes: Value) -> Value:
     """Of each two neighbours in the table one is chosen, by one bit of the code after another."""
     bytes_ = _bytes(builder, codes)
     type_ = bytes_.type
@@ -226,7 +226,7 @@ _LOOK_UPS: dict[str, Callable[[Any, list[int], Value], Value]] = {
     "avxvnni": _look_up_avx2,
     "avx2": _look_up_avx2,
     "neon": _look_up_neon,
-    "plain": _look_up_plain,
+    "generic": _look_up_generic,
 }
 
 

@@ -41,7 +41,7 @@ def shifted_sum(x, shift):
 
 
 @subroutine
-def plain_sum(x):
+def row_sum(x):
     """The sum of x."""
     total = x.dtype.type(0)
     for i in range(x.size):
@@ -59,7 +59,7 @@ def softmax(start, stop, x, y):
         high = largest(row)
         for i in range(row.size):
             out[i] = exp(row[i] - high)
-        scale = x.dtype.type(1) / plain_sum(out)
+        scale = x.dtype.type(1) / row_sum(out)
         for i in range(row.size):
             out[i] *= scale
 
