@@ -6,17 +6,20 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 from gradient import absent
 from gradient.backends.base import *
 from gradient.backends.registry import *
 from gradient.backends.required import *
+from gradient.exports import public
 
 if not TYPE_CHECKING:
+    __all__ = public(globals())
     _elsewhere = absent.names(__name__)
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> _Any:
         if name == "cuda":  # scripts begin by `backends.cuda.matmul.allow_tf32 = True`
             return importlib.import_module("gradient.backends.cuda")
         return _elsewhere(name)

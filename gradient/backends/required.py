@@ -23,9 +23,10 @@ else:
     from typing import TypeVar
 
     Array = TypeVar("Array")
+"""A backend's type of array: `Backend[np.ndarray]` is one over NumPy's, `Backend` of any."""
 
 __all__ = ["Array"]
-"""A backend's type of array: `Backend[np.ndarray]` is one over NumPy's, `Backend` of any."""
+
 Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None
 """Which axes a reduction goes over: None for all."""

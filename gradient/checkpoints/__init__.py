@@ -4,7 +4,13 @@
 >>> gradient.checkpoints.save_model(model, "folder")
 """
 
+from typing import TYPE_CHECKING
+
 from gradient.checkpoints.checkpoint import *
 from gradient.checkpoints.formats import *
 from gradient.checkpoints.gguf.save import *
 from gradient.checkpoints.loading import *
+from gradient.exports import public
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

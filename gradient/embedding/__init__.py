@@ -5,5 +5,11 @@
 >>> vectors @ vectors.mT  # how alike they are
 """
 
+from typing import TYPE_CHECKING
+
 from gradient.embedding.pooling import *
 from gradient.embedding.text_encoder import *
+from gradient.exports import public
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

@@ -3,9 +3,9 @@
 Also importable as `gradient.nn.functional`. Each module's `__all__` says what is public.
 """
 
-from types import FunctionType as _FunctionType
 from typing import TYPE_CHECKING
 
+from gradient.exports import public
 from gradient.functional.activation import *
 from gradient.functional.attention import *
 from gradient.functional.classification_loss import *
@@ -28,4 +28,4 @@ from gradient.functional.unpooling import *
 from gradient.functional.vision import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = sorted(name for name, value in globals().items() if type(value) is _FunctionType)
+    __all__ = public(globals())

@@ -1,5 +1,8 @@
 """Generating text: the key-value cache, sampling, stopping, and the loop that joins them."""
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.generation import logits as logits
 from gradient.generation.beam_search import *
 from gradient.generation.cache_config import *
@@ -17,3 +20,6 @@ from gradient.generation.sampling import *
 from gradient.generation.speculative import *
 from gradient.kv_cache import KVCache as KVCache
 from gradient.kv_cache import PagePool as PagePool
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

@@ -1,5 +1,8 @@
 """Reading and writing tensors: safetensors, GGUF, structures of them, training checkpoints."""
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.io.atomic import *
 from gradient.io.checkpoint import *
 from gradient.io.gguf.reader import *
@@ -7,3 +10,6 @@ from gradient.io.safetensors import *
 from gradient.io.serialization import *
 from gradient.io.sharded import *
 from gradient.io.torch_file import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

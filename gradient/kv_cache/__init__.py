@@ -1,5 +1,11 @@
 """Key-value caches: one `KVCache`, made of a layout (where) and a codec (how)."""
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.kv_cache.cache import *
 from gradient.kv_cache.dtypes import *
 from gradient.kv_cache.paged import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

@@ -4,7 +4,13 @@
 is, for whoever writes a pass).
 """
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.plan.calls import *
 from gradient.plan.errors import *
 from gradient.plan.plan import *
 from gradient.plan.recording import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

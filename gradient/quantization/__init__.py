@@ -9,6 +9,12 @@ A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.l
 which weight of a model gets which dtype.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.quantization.model import *
 from gradient.quantization.quantize import *
 from gradient.quantization.schemes import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

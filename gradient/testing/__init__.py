@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from gradient import absent
 from gradient.autograd.gradcheck import gradcheck as gradcheck
 from gradient.autograd.gradcheck import gradgradcheck as gradgradcheck
+from gradient.exports import public
 from gradient.testing.close import *
 from gradient.testing.making import *
 from gradient.testing.op_table import *
 from gradient.testing.row import *
 
 if not TYPE_CHECKING:
+    __all__ = public(globals())
     __getattr__ = absent.names(__name__)

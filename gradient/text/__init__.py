@@ -1,8 +1,14 @@
 """Tokenizers, streaming decoding, BPE training and chat templates."""
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.text.chat_template import *
 from gradient.text.stream import *
 from gradient.text.thinking import *
 from gradient.text.tokenizer import *
 from gradient.text.tool_schema import *
 from gradient.text.train import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

@@ -5,5 +5,11 @@ vocabulary it has: "llama" (scored pieces, joined pair by pair), "gpt2" (byte-le
 and a name for how text is cut), "t5" (scored pieces, the best cut) or "bert" (WordPiece).
 """
 
+from typing import TYPE_CHECKING
+
+from gradient.exports import public
 from gradient.text.gguf.reading import *
 from gradient.text.gguf.writing import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())
