@@ -19,6 +19,8 @@ from gradient.models.rope_parameters import scaled_context_length
 from gradient.nn import init
 from gradient.tensor import Tensor
 
+__all__ = ["CausalLM"]
+
 
 class PastKeyValues(Protocol):
     """The keys and values of earlier tokens, during one forward pass; made by `Cache.begin`."""

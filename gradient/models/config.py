@@ -22,6 +22,8 @@ from gradient.errors import FileFormatError
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.gguf import Architecture
 
+__all__ = ["ModelConfig"]
+
 CONFIG_NAME = "config.json"
 
 

@@ -12,6 +12,8 @@ from gradient.models.pretrained import PretrainedModel
 from gradient.nn import init
 from gradient.tensor import Tensor
 
+__all__ = ["EncoderModel"]
+
 
 class EncoderModel(PretrainedModel):
     """A model in which every token sees all others: token ids to hidden states.

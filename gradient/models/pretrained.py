@@ -14,6 +14,8 @@ from gradient.models import registry
 from gradient.models.config import ModelConfig
 from gradient.tensor import Device
 
+__all__ = ["PretrainedModel"]
+
 
 class PretrainedModel(nn.Module):
     """A module that `load_model` makes of a checkpoint and `save_model` writes as one."""

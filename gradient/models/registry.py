@@ -13,29 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import UnsupportedModel
 
-if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
-    # ruff: noqa: F403
-    from gradient.models.bert import *
+if TYPE_CHECKING:
     from gradient.models.config import ModelConfig
-    from gradient.models.deepseek_v2 import *
-    from gradient.models.distilbert import *
-    from gradient.models.falcon import *
-    from gradient.models.gemma import *
-    from gradient.models.glm4 import *
-    from gradient.models.gpt_neo import *
-    from gradient.models.gpt_neox import *
-    from gradient.models.granite import *
-    from gradient.models.llama import *
-    from gradient.models.llama_moe import *
-    from gradient.models.olmo2 import *
-    from gradient.models.opt import *
-    from gradient.models.phi import *
-    from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
-    from gradient.models.roberta import *
-    from gradient.models.smollm3 import *
-    from gradient.models.stablelm import *
-    from gradient.models.starcoder2 import *
+
+__all__ = ["config_class", "model_class", "register_model", "supported_models"]
 
 
 class Entry(NamedTuple):

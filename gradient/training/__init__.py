@@ -1,22 +1,21 @@
 """Training language models from text: `train(TrainConfig(...))`, or `gradient train`."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
-
-from gradient.training.config import PRESETS, TrainConfig
-from gradient.training.reporters import Reporter
+from gradient.exports import public
+from gradient.training.config import *
+from gradient.training.reporters import *
 
 if TYPE_CHECKING:
-    from gradient.training.run import TrainResult, train
-
-__all__ = ["PRESETS", "Reporter", "TrainConfig", "TrainResult", "train"]
-
-
-def __getattr__(name: str) -> Any:
+    from gradient.training.run import *
+else:
     # The command line needs TrainConfig for its help text, and no models for that.
-    if name in ("train", "TrainResult"):
-        from gradient.training import run
+    _late = ("TrainResult", "train")
+    __all__ = [*public(globals()), *_late]
 
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in _late:
+            from gradient.training import run
+
+            return getattr(run, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

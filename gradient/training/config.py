@@ -17,6 +17,8 @@ from gradient.checks import Limit, Relation, check, integer, number, one_of, opt
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 
+__all__ = ["PRESETS", "TrainConfig"]
+
 #: The file in a run's folder that holds its config.
 CONFIG = "train.json"
 

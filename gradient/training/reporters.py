@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+__all__ = ["Reporter"]
+
 Record = Mapping[str, Any]
 
 

@@ -21,6 +21,8 @@ from gradient.training.model import export_model
 from gradient.training.reporters import Reporter, Reporters
 from gradient.training.trainer import Trainer
 
+__all__ = ["TrainResult", "train"]
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:

@@ -1,10 +1,11 @@
 """What maps logits to logits: penalties, truncation of the distribution, constraints."""
 
-from gradient.generation.logits import penalties, truncation
-from gradient.generation.logits.penalties import *  # noqa: F403
-from gradient.generation.logits.processors import LogitsProcessor, Prefixes, UniformDraw, compose
-from gradient.generation.logits.truncation import *  # noqa: F403
+from typing import TYPE_CHECKING
 
-__all__ = ["LogitsProcessor", "Prefixes", "UniformDraw", "compose"]
-__all__ += penalties.__all__
-__all__ += truncation.__all__
+from gradient.exports import public
+from gradient.generation.logits.penalties import *
+from gradient.generation.logits.processors import *
+from gradient.generation.logits.truncation import *
+
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

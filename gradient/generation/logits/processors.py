@@ -15,6 +15,8 @@ import gradient
 from gradient.errors import TypeMismatch
 from gradient.tensor import Device, Tensor
 
+__all__ = ["LogitsProcessor", "Prefixes", "UniformDraw", "compose"]
+
 
 class Prefixes:
     """The tokens so far: the `input_ids` of transformers' logits processors, in ragged rows.

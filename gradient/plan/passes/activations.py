@@ -8,6 +8,8 @@ from dataclasses import replace
 from gradient.plan.calls import BOUNDARY, Call, Ref
 from gradient.plan.plan import Plan
 
+__all__ = ["with_activations"]
+
 LINEAR, WITH_ACTIVATION = "linear", "linear_activation"
 
 

@@ -13,6 +13,8 @@ from gradient.plan.calls import Call, Ref, leaves, mapped
 from gradient.plan.passes.aliases import writes_of
 from gradient.plan.plan import Plan
 
+__all__ = ["with_folded_constants"]
+
 LIMIT = 1 << 16
 """Bytes of a result that is kept at most: what eager execution makes anew should not be held all
 the time where it is large."""

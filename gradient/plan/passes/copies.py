@@ -6,6 +6,8 @@ from gradient.plan.calls import Ref
 from gradient.plan.passes.aliases import with_aliases
 from gradient.plan.plan import Plan
 
+__all__ = ["without_copies"]
+
 COPIES = ("copy", "clone")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gradient.plan.plan import Plan
 
+__all__ = ["without_dead_calls"]
+
 
 def without_dead_calls(plan: Plan) -> Plan:
     """Drop the calls on which neither an output nor memory from before the plan depends.

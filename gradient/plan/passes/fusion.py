@@ -14,6 +14,8 @@ from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.plan import Plan
 
+__all__ = ["with_fused_chains"]
+
 MOST_CALLS = 48
 MOST_ARRAYS = 16
 """Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""

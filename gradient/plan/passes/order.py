@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from gradient.plan.calls import BOUNDARY, Call, Ref
 from gradient.plan.plan import Plan
 
+__all__ = ["with_less_held"]
+
 
 def with_less_held(plan: Plan) -> Plan:
     """Let calls that free more than they make go before calls that make more than they free, where

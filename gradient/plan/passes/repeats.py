@@ -12,6 +12,8 @@ from gradient.plan.calls import Call, HostNumber, Ref
 from gradient.plan.passes.aliases import with_aliases, writes_of
 from gradient.plan.plan import Plan
 
+__all__ = ["without_repeats"]
+
 
 def without_repeats(plan: Plan) -> Plan:
     """Make each call once: the results of the same one on the same values stand for those of later

@@ -1,0 +1,22 @@
+"""The passes that make a plan shorter, one after another."""
+
+from gradient.plan.passes.constants import with_folded_constants
+from gradient.plan.passes.copies import without_copies
+from gradient.plan.passes.dead import without_dead_calls
+from gradient.plan.passes.repeats import without_repeats
+from gradient.plan.plan import Plan
+
+__all__ = ["simplified"]
+
+
+def simplified(plan: Plan) -> Plan:
+    """The plan after the passes that make it shorter, in an order in which each finds most."""
+    for one_pass in (
+        without_dead_calls,
+        with_folded_constants,
+        without_repeats,
+        without_copies,
+        without_dead_calls,
+    ):
+        plan = one_pass(plan)
+    return plan
