@@ -23,8 +23,7 @@ from bench.result import Result
 from gradient import backends
 from gradient.backends.numpy import threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import bfloat16, float16
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, bfloat16, float16
 
 SHAPE, TINY = (2048, 2048), (128, 512)
 STREAMED = 192 << 20

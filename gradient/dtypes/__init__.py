@@ -12,6 +12,7 @@ from gradient.dtypes.dtype import default_complex_dtype as default_complex_dtype
 from gradient.dtypes.dtype import dtype_of as dtype_of
 from gradient.dtypes.float8 import *
 from gradient.dtypes.packed import *
-from gradient.dtypes.packed import BlockDType as BlockDType
-from gradient.dtypes.packed import PackedDType as PackedDType
+from gradient.dtypes.packed.base import PackedDType as PackedDType
+from gradient.dtypes.packed.blocks import BlockDType as BlockDType
+from gradient.dtypes.packed.formats import PACKED as PACKED
 from gradient.dtypes.promotion import *

@@ -27,8 +27,8 @@ import numpy as np
 import gradient
 from gradient import nn, quantization
 from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
+from gradient.dtypes import PackedDType
 from gradient.dtypes.names import floating_dtype
-from gradient.dtypes.packed import PackedDType
 from gradient.errors import ArgumentError, BackendError
 from gradient.evaluation.planned_memory import pass_bytes
 from gradient.generation.prefill import CHUNK, feed

@@ -29,8 +29,17 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from gradient.dtypes import PackedDType, int4_group, int8_channel, nf4, q4_k, q5_k, q6_k, q8_0
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import (
+    PACKED,
+    PackedDType,
+    int4_group,
+    int8_channel,
+    nf4,
+    q4_k,
+    q5_k,
+    q6_k,
+    q8_0,
+)
 from gradient.errors import ArgumentError
 
 __all__ = ["SCHEMES", "Scheme", "scheme_of"]

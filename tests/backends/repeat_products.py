@@ -14,8 +14,7 @@ import numpy as np
 from gradient import backends
 from gradient.backends.numpy import linear, panels, threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import bfloat16, float16, float32
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, bfloat16, float16, float32
 
 N, K = 331, 512
 ROWS = 1, 5, 29, 70

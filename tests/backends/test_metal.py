@@ -17,7 +17,7 @@ from gradient import backends
 from gradient.backends import process
 from gradient.backends.process.overrides import OVERRIDES
 from gradient.backends.process.protocol import PluginMemoryError
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED
 from gradient.quantization import quantize
 from gradient.tensor import Tensor
 from support.backend_table import BARE, CASES, Draw, call

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from gradient import backends
-from gradient.dtypes import q2_k, q3_k, q4_k, q5_k, q6_k
-from gradient.dtypes.packed import BlockDType
+from gradient.dtypes import BlockDType, q2_k, q3_k, q4_k, q5_k, q6_k
 from gradient.errors import ArgumentError
 
 pytestmark = pytest.mark.cpu_only

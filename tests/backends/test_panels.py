@@ -16,8 +16,7 @@ import gradient.nn.functional as F
 from gradient import backends, dtypes
 from gradient.backends.numpy import kernels, panels, threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import bfloat16, float16
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, bfloat16, float16
 from gradient.errors import ArgumentError
 from gradient.io import gguf
 from gradient.quantization import quantize

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gradient import backends
-from gradient.dtypes import BlockDType
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, BlockDType
 from support.array_backends import PROOFS
 from support.packed_reference import REFERENCES
 

@@ -27,8 +27,7 @@ from gradient.backends.options import (
     adaptive_windows,
 )
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import DType
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, DType
 from support.array_backends import BareBackend
 
 BARE = BareBackend()

@@ -18,8 +18,7 @@ from gradient.autograd import gradcheck, gradgradcheck
 from gradient.autograd.op import registry
 from gradient.backends.composed import packed as composed
 from gradient.checkpoints.loading import load_model, save_model
-from gradient.dtypes import BlockDType
-from gradient.dtypes.packed import PACKED
+from gradient.dtypes import PACKED, BlockDType
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.sharded import open_sharded, save_sharded
 from gradient.models.llama import LlamaForCausalLM

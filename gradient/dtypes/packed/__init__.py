@@ -8,28 +8,14 @@ those with codes and scales apart (`codes_apart`). Each file explains its layout
 reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 """
 
-from gradient.dtypes.dtype import register
-from gradient.dtypes.packed.base import PackedDType
-from gradient.dtypes.packed.blocks import BlockDType as BlockDType
-from gradient.dtypes.packed.blocks_of_32 import q4_0, q4_1, q5_0, q5_1, q8_0
-from gradient.dtypes.packed.codebook import iq4_nl, iq4_xs, mxfp4
-from gradient.dtypes.packed.codes_apart import (
-    int4_group,
-    int4_group32,
-    int4_group128,
-    int8_channel,
-    nf4,
-)
-from gradient.dtypes.packed.k_quants import q2_k, q3_k, q4_k, q5_k, q6_k
-from gradient.dtypes.packed.ternary import tq1_0, tq2_0
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
-    "iq4_nl", "iq4_xs", "mxfp4", "tq1_0", "tq2_0",
-    "int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4",
-]  # fmt: skip
-"""The formats: what `gradient.dtypes` and `gradient` export by this list."""
+from gradient.dtypes.packed.blocks_of_32 import *
+from gradient.dtypes.packed.codebook import *
+from gradient.dtypes.packed.codes_apart import *
+from gradient.dtypes.packed.k_quants import *
+from gradient.dtypes.packed.ternary import *
+from gradient.exports import public
 
-PACKED: tuple[PackedDType, ...] = tuple(globals()[name] for name in __all__)
-for _dtype in PACKED:
-    register(_dtype)
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = public(globals())

@@ -55,6 +55,8 @@ from gradient.dtypes.packed.blocks import (
     to_float32,
 )
 
+__all__ = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
+
 
 class _Few(BlockDType):
     """Codes of 4 or 5 bits in blocks of 32; see the module's docstring."""

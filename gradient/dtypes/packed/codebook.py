@@ -46,6 +46,8 @@ from gradient.dtypes.packed.blocks import (
 )
 from gradient.dtypes.packed.blocks_of_32 import signed_largest
 
+__all__ = ["iq4_nl", "iq4_xs", "mxfp4"]
+
 IQ4 = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], FLOAT32
 )  # fmt: skip

@@ -46,6 +46,8 @@ from gradient.dtypes.packed.base import PackedDType, Part
 from gradient.dtypes.packed.blocks import FLOAT16, FLOAT32, INT8, UINT8, inverse, to_float32
 from gradient.errors import ArgumentError
 
+__all__ = ["int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4"]
+
 
 class Int8Channel(PackedDType):
     """8-bit codes, symmetric, with a scale for each row.

@@ -45,6 +45,8 @@ from gradient.dtypes.packed.blocks import (
 if TYPE_CHECKING:  # needed where weights are packed, not to read them
     from gradient.dtypes.packed import search
 
+__all__ = ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]
+
 # Affine ------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ from gradient.dtypes.packed.blocks import (
     to_float32,
 )
 
+__all__ = ["tq1_0", "tq2_0"]
+
 RUNS = ((0, 32, 5), (32, 16, 5), (48, 4, 4))
 """The runs of TQ1_0: first byte, bytes, digits a byte."""
 

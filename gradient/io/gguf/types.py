@@ -14,7 +14,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradient.dtypes import BlockDType, packed
+from gradient import dtypes
+from gradient.dtypes import BlockDType
 
 MAGIC = b"GGUF"
 #: Where a file does not say otherwise, the tensors begin at multiples of this many bytes.
@@ -97,4 +98,4 @@ NUMPY_TYPE_NAMES = {
     if kind.numpy is not None
 }
 #: Types with blocks that gradient has a packed dtype for: `gradient.q4_k` is Q4_K.
-PACKED = tuple(d.name.upper() for d in packed.PACKED if isinstance(d, BlockDType))
+PACKED = tuple(d.name.upper() for d in dtypes.PACKED if isinstance(d, BlockDType))

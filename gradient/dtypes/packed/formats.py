@@ -1,0 +1,13 @@
+"""All packed formats, in the order of lists of them; each is known to `dtype_of`."""
+
+from gradient.dtypes.dtype import register
+from gradient.dtypes.packed import blocks_of_32, codebook, codes_apart, k_quants, ternary
+from gradient.dtypes.packed.base import PackedDType
+
+FAMILIES = (blocks_of_32, k_quants, codebook, ternary, codes_apart)
+
+PACKED: tuple[PackedDType, ...] = tuple(
+    getattr(family, name) for family in FAMILIES for name in family.__all__
+)
+for _dtype in PACKED:
+    register(_dtype)
