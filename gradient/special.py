@@ -10,120 +10,85 @@ too are the same functions.
 
 from typing import TYPE_CHECKING
 
-from gradient import absent
+from gradient import absent as _absent
 from gradient.autograd.variable import Number
-from gradient.ops import special
+from gradient.exports import public as _public
+from gradient.ops import special as _special
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import tensor_of
-from gradient.tensor.as_function import as_function
-from gradient.tensor.functions import (
-    digamma,
-    erf,
-    erfc,
-    erfinv,
-    exp2,
-    expm1,
-    i0,
-    lgamma,
-    log1p,
-    log_softmax,
-    logit,
-    logsumexp,
-    mvlgamma,
-    polygamma,
-    round,
-    sigmoid,
-    sinc,
-    softmax,
-    xlogy,
-)
+from gradient.tensor import functions as _functions
+from gradient.tensor.arguments import tensor_of as _tensor_of
+from gradient.tensor.as_function import as_function as _as_function
 
-__all__ = [
-    "digamma",
-    "entr",
-    "erf",
-    "erfc",
-    "erfcx",
-    "erfinv",
-    "exp2",
-    "expit",
-    "expm1",
-    "gammainc",
-    "gammaincc",
-    "gammaln",
-    "i0",
-    "i0e",
-    "i1",
-    "i1e",
-    "log1p",
-    "log_ndtr",
-    "log_softmax",
-    "logit",
-    "logsumexp",
-    "multigammaln",
-    "ndtr",
-    "ndtri",
-    "polygamma",
-    "psi",
-    "round",
-    "sinc",
-    "softmax",
-    "xlog1py",
-    "xlogy",
-    "zeta",
-]
-
-psi, gammaln, multigammaln, expit = digamma, lgamma, mvlgamma, sigmoid
-entr = as_function(special.entr)
-erfcx = as_function(special.erfcx)
-ndtr = as_function(special.ndtr)
-log_ndtr = as_function(special.log_ndtr)
-ndtri = as_function(special.ndtri)
+digamma = psi = _functions.digamma
+erf = _functions.erf
+erfc = _functions.erfc
+erfinv = _functions.erfinv
+exp2 = _functions.exp2
+expit = _functions.sigmoid
+expm1 = _functions.expm1
+gammaln = _functions.lgamma
+i0 = _functions.i0
+log1p = _functions.log1p
+log_softmax = _functions.log_softmax
+logit = _functions.logit
+logsumexp = _functions.logsumexp
+multigammaln = _functions.mvlgamma
+polygamma = _functions.polygamma
+round = _functions.round
+sinc = _functions.sinc
+softmax = _functions.softmax
+xlogy = _functions.xlogy
+entr = _as_function(_special.entr)
+erfcx = _as_function(_special.erfcx)
+ndtr = _as_function(_special.ndtr)
+log_ndtr = _as_function(_special.log_ndtr)
+ndtri = _as_function(_special.ndtri)
 
 
-@as_function
+@_as_function
 def gammainc(input: Tensor, other: Tensor) -> Tensor:
     """The regularized lower incomplete gamma function P(input, other), with a gradient for
     `other`."""
-    return special.gammainc(input, tensor_of("gammainc", other))
+    return _special.gammainc(input, _tensor_of("gammainc", other))
 
 
-@as_function
+@_as_function
 def gammaincc(input: Tensor, other: Tensor) -> Tensor:
     """The regularized upper incomplete gamma function, 1 - P(input, other)."""
-    return special.gammaincc(input, tensor_of("gammaincc", other))
+    return _special.gammaincc(input, _tensor_of("gammaincc", other))
 
 
-@as_function
+@_as_function
 def i0e(input: Tensor) -> Tensor:
     """exp(-|x|) I_0(x)"""
-    return special.bessel_ie(tensor_of("i0e", input), order=0)
+    return _special.bessel_ie(_tensor_of("i0e", input), order=0)
 
 
-@as_function
+@_as_function
 def i1(input: Tensor) -> Tensor:
     """The modified Bessel function of the first kind, of order 1."""
-    return special.bessel_i(tensor_of("i1", input), order=1)
+    return _special.bessel_i(_tensor_of("i1", input), order=1)
 
 
-@as_function
+@_as_function
 def i1e(input: Tensor) -> Tensor:
     """exp(-|x|) I_1(x)"""
-    return special.bessel_ie(tensor_of("i1e", input), order=1)
+    return _special.bessel_ie(_tensor_of("i1e", input), order=1)
 
 
-@as_function
+@_as_function
 def xlog1py(input: Tensor | Number, other: Tensor | Number) -> Tensor:
     """x log(1 + other), and 0 where x is 0 and `other` no NaN."""
-    return special.xlog1py(input, other)
+    return _special.xlog1py(input, other)
 
 
-@as_function
+@_as_function
 def zeta(input: Tensor | Number, other: Tensor | Number) -> Tensor:
     """Hurwitz's zeta function: the sum of (other + k)^-input over k = 0, 1, ..., with a gradient
     for `other`; inf where `input` is 1, NaN where it is less."""
-    return special.zeta(input, other)
+    return _special.zeta(input, other)
 
 
 if not TYPE_CHECKING:
-    __getattr__ = absent.names(__name__)
+    __all__ = sorted({*_public(globals())} - {"Number", "Tensor"})
+    __getattr__ = _absent.names(__name__)

@@ -13,6 +13,8 @@ from gradient.tensor.device import DeviceLike
 from gradient.tensor.from_data import tensor
 from gradient.tensor.joining import cat
 
+__all__ = ["PackedSequence", "invert_permutation", "pack_padded_sequence", "pad_packed_sequence"]
+
 
 class _Fields(NamedTuple):
     data: Tensor

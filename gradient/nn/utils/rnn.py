@@ -7,26 +7,15 @@ from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient.errors import ArgumentError
-from gradient.nn.packed_sequence import (
-    PackedSequence,
-    invert_permutation,
-    pack_padded_sequence,
-    pad_packed_sequence,
-)
+from gradient.nn import packed_sequence
+from gradient.nn.packed_sequence import *  # noqa: F403
+from gradient.nn.packed_sequence import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full
 from gradient.tensor.joining import cat, stack
 
-__all__ = [
-    "PackedSequence",
-    "invert_permutation",
-    "pack_padded_sequence",
-    "pack_sequence",
-    "pad_packed_sequence",
-    "pad_sequence",
-    "unpack_sequence",
-    "unpad_sequence",
-]
+__all__ = ["pack_sequence", "pad_sequence", "unpack_sequence", "unpad_sequence"]
+__all__ += packed_sequence.__all__
 
 
 def pad_sequence(
