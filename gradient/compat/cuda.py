@@ -6,40 +6,20 @@ from typing import Any
 
 from gradient import random
 from gradient.backends.registry import made
+from gradient.compat import cuda_properties, cuda_streams, types
 from gradient.compat.cuda_devices import device, device_of, runtime_of, set_device
-from gradient.compat.cuda_properties import (
-    get_arch_list,
-    get_device_capability,
-    get_device_properties,
-)
-from gradient.compat.cuda_streams import Event, Stream, current_stream, default_stream, stream
+from gradient.compat.cuda_properties import *  # noqa: F403
+from gradient.compat.cuda_streams import *  # noqa: F403
 from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
 from gradient.errors import ArgumentError, OutOfMemoryError, sentence
 from gradient.tensor import Tensor
 
 __all__ = [
-    "BFloat16Tensor",
-    "BoolTensor",
-    "ByteTensor",
-    "CharTensor",
-    "DoubleTensor",
-    "Event",
-    "FloatTensor",
-    "HalfTensor",
-    "IntTensor",
-    "LongTensor",
     "OutOfMemoryError",
-    "ShortTensor",
-    "Stream",
-    "current_stream",
-    "default_stream",
     "device",
     "device_of",
     "empty_cache",
-    "get_arch_list",
-    "get_device_capability",
-    "get_device_properties",
     "get_rng_state",
     "get_rng_state_all",
     "init",
@@ -66,19 +46,12 @@ __all__ = [
     "set_per_process_memory_fraction",
     "set_rng_state",
     "set_rng_state_all",
-    "stream",
 ]
+__all__ += cuda_properties.__all__
+__all__ += cuda_streams.__all__
+__all__ += types.__all__
 
-FloatTensor = TensorOf("FloatTensor", "cuda")
-DoubleTensor = TensorOf("DoubleTensor", "cuda")
-HalfTensor = TensorOf("HalfTensor", "cuda")
-LongTensor = TensorOf("LongTensor", "cuda")
-IntTensor = TensorOf("IntTensor", "cuda")
-ByteTensor = TensorOf("ByteTensor", "cuda")
-BoolTensor = TensorOf("BoolTensor", "cuda")
-BFloat16Tensor = TensorOf("BFloat16Tensor", "cuda")
-ShortTensor = TensorOf("ShortTensor", "cuda")
-CharTensor = TensorOf("CharTensor", "cuda")
+globals().update({name: TensorOf(name, "cuda") for name in types.__all__})
 
 
 def init() -> None:

@@ -7,22 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.autograd.modes import enable_grad
-from gradient.distributions.by_probability import clamp_probs, logits_to_probs, probs_to_logits
+from gradient.distributions import by_probability
+from gradient.distributions.by_probability import *  # noqa: F403
 from gradient.distributions.distribution import broadcast_all as _broadcast_all
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.creation import tril_indices
 
-__all__ = [
-    "broadcast_all",
-    "clamp_probs",
-    "lazy_property",
-    "logits_to_probs",
-    "probs_to_logits",
-    "tril_matrix_to_vec",
-    "vec_to_tril_matrix",
-]
+__all__ = ["broadcast_all", "lazy_property", "tril_matrix_to_vec", "vec_to_tril_matrix"]
+__all__ += by_probability.__all__
 
 
 def broadcast_all(*values: Any) -> tuple[Tensor, ...]:

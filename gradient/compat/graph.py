@@ -6,14 +6,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from gradient.autograd import inplace
+from gradient.autograd import inplace, saved_hooks
 from gradient.autograd.modes import mode as running
 from gradient.autograd.node import GradientEdge, Node, RemovableHandle, edge_of
-from gradient.autograd.saved_hooks import (
-    disable_saved_tensors_hooks,
-    save_on_cpu,
-    saved_tensors_hooks,
-)
+from gradient.autograd.saved_hooks import *  # noqa: F403
 from gradient.errors import ArgumentError, AutogradError, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
@@ -21,13 +17,11 @@ from gradient.tensor.arguments import tensor_of
 __all__ = [
     "GradientEdge",
     "Node",
-    "disable_saved_tensors_hooks",
     "get_gradient_edge",
     "increment_version",
     "register_multi_grad_hook",
-    "save_on_cpu",
-    "saved_tensors_hooks",
 ]
+__all__ += saved_hooks.__all__
 
 
 def get_gradient_edge(tensor: Tensor) -> GradientEdge:

@@ -14,10 +14,10 @@ from gradient.backends.matmul_precision import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
 )
+from gradient.compat import storage, types
 from gradient.compat.storage import TypedStorage, UntypedStorage
 from gradient.compat.types import *  # noqa: F403
 from gradient.compat.types import TensorOf
-from gradient.compat.types import __all__ as _types
 from gradient.cuda import is_available
 from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
@@ -26,9 +26,6 @@ from gradient.tensor import Device, Tensor
 from gradient.tensor.arguments import tensor_of
 
 __all__ = [
-    *_types,
-    "TypedStorage",
-    "UntypedStorage",
     "are_deterministic_algorithms_enabled",
     "clear_autocast_cache",
     "dtype",
@@ -60,6 +57,8 @@ __all__ = [
     "typename",
     "use_deterministic_algorithms",
 ]
+__all__ += storage.__all__
+__all__ += types.__all__
 
 inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 

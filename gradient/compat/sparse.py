@@ -13,25 +13,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.forwarding import forwarded
+from gradient.compat import sparse_tensor
 from gradient.compat.sparse_elements import log_softmax, softmax
 from gradient.compat.sparse_rows import sparse_csr_tensor
-from gradient.compat.sparse_tensor import EACH, SparseTensor, of_dense, sparse_coo_tensor
+from gradient.compat.sparse_tensor import *  # noqa: F403
+from gradient.compat.sparse_tensor import EACH, SparseTensor, sparse_coo_tensor
 from gradient.dtypes import DType, float32, float64, int64
 
 __all__ = [
     "DoubleTensor",
     "FloatTensor",
     "LongTensor",
-    "SparseTensor",
     "addmm",
     "log_softmax",
     "mm",
-    "of_dense",
     "softmax",
-    "sparse_coo_tensor",
     "sparse_csr_tensor",
     "sum",
 ]
+__all__ += sparse_tensor.__all__
 
 
 def mm(mat1: Any, mat2: Any) -> Any:

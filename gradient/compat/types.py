@@ -9,18 +9,7 @@ import numpy as np
 from gradient.tensor import Tensor
 from gradient.tensor.old_forms import OLD_TYPES, constructed
 
-__all__ = [
-    "BFloat16Tensor",
-    "BoolTensor",
-    "ByteTensor",
-    "CharTensor",
-    "DoubleTensor",
-    "FloatTensor",
-    "HalfTensor",
-    "IntTensor",
-    "LongTensor",
-    "ShortTensor",
-]
+__all__ = sorted(OLD_TYPES)
 
 
 class TensorOf(type):
@@ -44,13 +33,4 @@ class TensorOf(type):
         return value.array.dtype == cls.dtype and value.is_cuda == (cls.device == "cuda")
 
 
-FloatTensor = TensorOf("FloatTensor")
-DoubleTensor = TensorOf("DoubleTensor")
-HalfTensor = TensorOf("HalfTensor")
-BFloat16Tensor = TensorOf("BFloat16Tensor")
-LongTensor = TensorOf("LongTensor")
-IntTensor = TensorOf("IntTensor")
-ShortTensor = TensorOf("ShortTensor")
-CharTensor = TensorOf("CharTensor")
-ByteTensor = TensorOf("ByteTensor")
-BoolTensor = TensorOf("BoolTensor")
+globals().update({name: TensorOf(name) for name in OLD_TYPES})
