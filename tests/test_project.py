@@ -205,6 +205,25 @@ def test_import_gradient_loads_little(tmp_path: Path) -> None:
     assert len(modules) < IMPORTED_MODULES
 
 
+def test_packages_export_what_their_files_do() -> None:
+    """`__all__` is that of the files, which are no names of it themselves."""
+    packages = [
+        "backends",
+        "data",
+        "dtypes.packed",
+        "functional",
+        "io",
+        "models",
+        "plan",
+        "testing",
+    ]
+    for name in (f"gradient.{package}" for package in packages):
+        names: dict[str, object] = {}
+        exec(f"from {name} import *", names)
+        assert [key for key, value in names.items() if inspect.ismodule(value)] == [], name
+        assert not {"TYPE_CHECKING", "Any", "public"} & names.keys(), name
+
+
 def test_every_public_name_resolves() -> None:
     assert [name for name in dir(gradient) if not hasattr(gradient, name)] == []
 
