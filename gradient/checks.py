@@ -105,8 +105,8 @@ def problems(
     Args:
         settings: a dict of values, or an object that has them as attributes.
         limits: of each setting that has one; None: what the dataclass's fields declare.
-        relations: how they go together; None: the attribute of that name of `settings`, if it has
-            one.
+        relations: how they go together; None: what the attributes of that name declare, of the
+            class of `settings` and of its bases.
     """
     return [message for _, message in _misfits(settings, limits, relations)]
 
@@ -120,7 +120,8 @@ def _misfits(
     if limits is None:
         limits = limits_of(type(settings))
     if relations is None:
-        relations = getattr(settings, "relations", ())
+        bases = reversed(type(settings).__mro__)
+        relations = [relation for base in bases for relation in vars(base).get("relations", ())]
     wrong = {name for name, limit in limits.items() if not limit.holds(value(name))}
     for name, limit in limits.items():
         if name in wrong:

@@ -18,18 +18,21 @@ import gradient
 import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.config import EncoderConfig, activation, limited, positive, probability, size
+from gradient.models.config import (
+    EncoderConfig,
+    activation,
+    false,
+    limited,
+    positive,
+    probability,
+    size,
+)
 from gradient.models.encoder import EncoderModel, real_tokens
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Metadata, Shapes
 from gradient.nn import init
 from gradient.tensor import Tensor
 
 __all__ = ["BertConfig", "BertForMaskedLM"]
-
-
-def no_decoder() -> Any:
-    """Return a field that must be false."""
-    return limited(False, "false: only encoders are supported", lambda value: not value)
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
@@ -85,8 +88,8 @@ class BertConfig(EncoderConfig):
     max_position_embeddings: int = size(512)
     type_vocab_size: int = size(2)
     layer_norm_eps: float = positive(1e-12)
-    is_decoder: bool = no_decoder()
-    add_cross_attention: bool = no_decoder()
+    is_decoder: bool = false("only encoders are supported")
+    add_cross_attention: bool = false("only encoders are supported")
     position_embedding_type: str = limited(
         "absolute", "'absolute'", lambda value: value == "absolute"
     )

@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, field
 from operator import attrgetter
 from typing import Any, ClassVar, Self, dataclass_transform
 
-from gradient.checks import Limit
+from gradient.checks import Limit, Relation
 from gradient.checks import problems as beyond_limits
 from gradient.errors import FileFormatError
 from gradient.models.activations import ACTIVATIONS
@@ -62,6 +62,11 @@ def constant(value: Any) -> Any:
     return value
 
 
+def false(why: str) -> Any:
+    """Return a field that must be false."""
+    return limited(False, f"false: {why}", lambda value: not value)
+
+
 def same_as(name: str) -> Any:
     """Return a property that has the value of a field: what the family calls what modules ask."""
     return property(attrgetter(name))
@@ -94,8 +99,9 @@ class ModelConfig(_Dataclass):
     """What every architecture's configuration shares: tokens, tying, and reading config.json.
 
     A subclass is a dataclass. It sets `model_type` and adds its fields, each with its limit
-    (`size`, `probability` ...); `problems` says which do not fit together. Where published files
-    of its family disagree about a key, `from_hf` settles the dialect.
+    (`size`, `probability` ...); `relations` say how they go together, beside those of its bases,
+    and `problems` what takes more than their values to say. Where published files of its family
+    disagree about a key, `from_hf` settles the dialect.
     """
 
     #: The family's own name; a checkpoint that uses the same class under another ("mistral", read
@@ -106,6 +112,7 @@ class ModelConfig(_Dataclass):
     aliases: ClassVar[dict[str, str]] = {}
     #: What llama.cpp calls its parts; None: GGUF has no word for it.
     gguf: ClassVar[Architecture | None] = None
+    relations: ClassVar[tuple[Relation, ...]] = ()
 
     vocab_size: int = size(MISSING)
     bos_token_id: int | None = None
@@ -212,12 +219,16 @@ class EncoderConfig(ModelConfig):
 
     pad_token_id: int | None = 0
 
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("pad_token_id", "vocab_size"),
+            lambda pad, vocabulary: pad is None or 0 <= pad < vocabulary,
+            "pad_token_id must be a token below {vocab_size}, got {pad_token_id}",
+        ),
+    )
+
     def problems(self) -> list[str]:
-        found = heads_problems(self)
-        pad = self.pad_token_id
-        if pad is not None and not 0 <= pad < self.vocab_size:
-            found.append(f"pad_token_id must be a token below {self.vocab_size}, got {pad}")
-        return found
+        return heads_problems(self)
 
 
 # ---- types --------------------------------------------------------------------------------------
@@ -229,13 +240,13 @@ def wrong_types(config: Any) -> list[str]:
     An int passes for a float, as JSON does not tell 0 from 0.0; a bool passes for neither.
     """
     hints = typing.get_type_hints(type(config))
-    found = []
-    for f in dataclasses.fields(config):
-        value, hint = getattr(config, f.name), hints[f.name]
-        if not _is_a(value, hint):
-            name = hint.__name__ if isinstance(hint, type) else str(hint)
-            found.append(f"{f.name} must be {name}, got {value!r}")
-    return found
+    types = {f.name: _type(hints[f.name]) for f in dataclasses.fields(config)}
+    return beyond_limits(config, types, relations=())
+
+
+def _type(hint: Any) -> Limit:
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    return Limit(name, lambda value: _is_a(value, hint))
 
 
 def _is_a(value: Any, hint: Any) -> bool:

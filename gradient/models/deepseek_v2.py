@@ -19,10 +19,10 @@ from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import constant, positive, same_as, size
+from gradient.models.config import constant, limited, positive, same_as, size
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaMLP, LlamaRMSNorm
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
-from gradient.models.llama_moe import MoeFields, QwenMoeForCausalLM, expert_problems
+from gradient.models.llama_moe import MoeFields, QwenMoeForCausalLM
 from gradient.models.moe import Router, SparseMoe
 from gradient.models.rope import ApplyRotary, yarn_mscale
 from gradient.tensor import Tensor
@@ -53,17 +53,11 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
     n_shared_experts: int = size(2)
     moe_intermediate_size: int = size(1407)
     routed_scaling_factor: float = positive(1.0)
-    topk_method: str | None = "greedy"
+    topk_method: str | None = limited("greedy", "'greedy'", lambda value: value == "greedy")
 
     def to_hf(self) -> dict[str, Any]:
         heads = {"head_dim": self.qk_rope_head_dim, "num_key_value_heads": self.num_attention_heads}
         return super().to_hf() | heads
-
-    def problems(self) -> list[str]:
-        found = super().problems() + expert_problems(self, self.n_routed_experts)
-        if self.topk_method not in (None, "greedy"):
-            found.append(f"topk_method must be 'greedy', got {self.topk_method!r}")
-        return found
 
     kv_heads = constant(1)
 

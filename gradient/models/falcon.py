@@ -21,6 +21,7 @@ from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import (
     activation,
     constant,
+    false,
     heads_problems,
     positive,
     probability,
@@ -101,7 +102,7 @@ class FalconConfig(RotaryConfig):
     layer_norm_epsilon: float = positive(1e-5)
     hidden_dropout: float = probability(0.0)
     attention_dropout: float = probability(0.0)
-    alibi: bool = False
+    alibi: bool = false("only Falcons with rotary positions are supported")
     bias: bool = False
     new_decoder_architecture: bool = False  # Falcon-40B's and later
     multi_query: bool = True  # one key-value head, in the old architecture
@@ -117,8 +118,6 @@ class FalconConfig(RotaryConfig):
         return super().to_hf() | {"num_kv_heads": self.kv_heads, "ffn_hidden_size": inner}
 
     def problems(self) -> list[str]:
-        if self.alibi:
-            return ["alibi must be false: only Falcons with rotary positions are supported"]
         return super().problems() or heads_problems(self, "num_attention_heads", "kv_heads")
 
     padding_idx = constant(None)

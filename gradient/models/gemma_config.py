@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+from gradient.checks import Relation
 from gradient.errors import FileFormatError
 from gradient.models.config import constant, limited, positive, same_as, size
 from gradient.models.gguf import (
@@ -152,7 +153,11 @@ class GemmaConfig(LlamaFamilyConfig):
     max_position_embeddings: int = 8192
     rms_norm_eps: float = positive(1e-6)
     attention_bias: bool = False
-    use_bidirectional_attention: bool | None = None
+    use_bidirectional_attention: bool | None = limited(
+        None,
+        "false: causal language models are supported, encoders such as EmbeddingGemma are not",
+        lambda value: not value,
+    )
     tie_word_embeddings: bool = True
     bos_token_id: int | None = 2
     eos_token_id: int | list[int] | None = 1
@@ -181,15 +186,6 @@ class GemmaConfig(LlamaFamilyConfig):
         """Return config.json's content, for old readers too."""
         return super().to_hf() | {"hidden_activation": self.hidden_act}
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if self.use_bidirectional_attention:
-            found.append(
-                "use_bidirectional_attention must be false: causal language models are supported, "
-                "encoders such as EmbeddingGemma are not"
-            )
-        return found
-
 
 class Gemma2Config(GemmaConfig):
     """The shape of a Gemma 2; the defaults are the 2B model's."""
@@ -214,11 +210,13 @@ class Gemma2Config(GemmaConfig):
         """Return hidden_activation: many files repeat it as hidden_act, which is not looked at."""
         return values.get("hidden_activation")
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if self.sliding_window is None and SLIDING in (self.layer_types or [SLIDING]):
-            found.append("sliding_window must be an int: some layers have a window")
-        return found
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("sliding_window", "layer_types"),
+            lambda window, kinds: window is not None or SLIDING not in (kinds or [SLIDING]),
+            "sliding_window must be an int: some layers have a window",
+        ),
+    )
 
     #: Of how many layers one has no window, where layer_types does not say which.
     pattern = constant(2)

@@ -17,7 +17,7 @@ from gradient import nn
 from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import DecoderConfig, activation, positive, probability, size
+from gradient.models.config import DecoderConfig, activation, false, positive, probability, size
 from gradient.models.gguf import TANH_GELU, Architecture, Key, Metadata, Shapes
 from gradient.nn import init
 from gradient.tensor import Tensor
@@ -97,15 +97,9 @@ class GPT2Config(DecoderConfig):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     reorder_and_upcast_attn: bool = False
-    add_cross_attention: bool = False
+    add_cross_attention: bool = false("only decoder-only GPT-2 is supported")
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if self.add_cross_attention:
-            found.append("add_cross_attention must be false: only decoder-only GPT-2 is supported")
-        return found
 
 
 class GPT2Attention(CausalAttention):

@@ -8,9 +8,10 @@ Dimensions:
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from gradient import nn
+from gradient.checks import Relation
 from gradient.models.attention import ProjectedAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import DecoderConfig, activation, positive, probability, size
@@ -53,24 +54,26 @@ class GPTNeoConfig(DecoderConfig):
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        try:
-            kinds = self.kinds
-        except (TypeError, ValueError):
-            kinds = []
-        if len(kinds) != self.num_layers or not {"global", "local"}.issuperset(kinds):
-            found.append(
-                f"attention_types must make {self.num_layers} layers of 'global' and 'local', got "
-                f"{self.attention_types!r:.80}"
-            )
-        return found
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("kinds", "num_layers", "attention_types"),
+            lambda kinds, layers, _: (
+                len(kinds) == layers and all(kind in ("global", "local") for kind in kinds)
+            ),
+            "attention_types must make {num_layers} layers of 'global' and 'local', got "
+            "{attention_types!r:.80}",
+        ),
+    )
 
     @property
     def kinds(self) -> list[str]:
-        """Return "global" or "local" for each layer."""
+        """Return "global" or "local" for each layer; none where `attention_types` is no list of
+        such names and counts."""
         types = self.attention_types or [[["global", "local"], self.num_layers // 2]]
-        return [kind for kinds, times in types for kind in list(kinds) * min(times, 10_000)]
+        try:
+            return [kind for kinds, times in types for kind in list(kinds) * min(times, 10_000)]
+        except (TypeError, ValueError):
+            return []
 
     @property
     def windows(self) -> list[int | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+from gradient.checks import Relation
 from gradient.models.config import activation, constant, positive, probability, size
 from gradient.models.gguf import (
     BLOCK,
@@ -110,32 +111,29 @@ class LlamaFamilyConfig(RotaryConfig):
         """Return config.json's content, sizes written out."""
         return super().to_hf() | {"head_dim": self.head_size, "num_key_value_heads": self.kv_heads}
 
-    def problems(self) -> list[str]:
-        if self.num_attention_heads % self.kv_heads:
-            return [
-                f"num_key_value_heads = {self.kv_heads} must divide "
-                f"num_attention_heads = {self.num_attention_heads}"
-            ]
-        return super().problems() + self.layer_type_problems() + self.no_rope_problems()
-
-    def layer_type_problems(self) -> list[str]:
-        """Return what is wrong with `layer_types`."""
-        if self.layer_types is None:
-            return []
-        found = [
-            f"layer_types must hold {FULL} or {SLIDING}, got {kind!r}"
-            for kind in sorted(set(self.layer_types) - {FULL, SLIDING})
-        ]
-        layers, named = self.num_hidden_layers, len(self.layer_types)
-        if named != layers:
-            found.append(f"layer_types must name {layers} layers, got {named}")
-        return found
-
-    def no_rope_problems(self) -> list[str]:
-        """Return what is wrong with `no_rope_layers`."""
-        listed, layers = self.no_rope_layers, self.num_hidden_layers
-        short = listed is not None and len(listed) < layers
-        return [f"no_rope_layers must name {layers} layers: {listed}"] if short else []
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("num_key_value_heads", "num_attention_heads"),
+            lambda shared, heads: heads % (shared or 1) == 0,
+            "num_key_value_heads = {num_key_value_heads} must divide "
+            "num_attention_heads = {num_attention_heads}",
+        ),
+        Relation(
+            ("layer_types",),
+            lambda kinds: {FULL, SLIDING}.issuperset(kinds or ()),
+            f"layer_types must hold {FULL} or {SLIDING}, got {{layer_types!r:.80}}",
+        ),
+        Relation(
+            ("layer_types", "num_hidden_layers"),
+            lambda kinds, layers: kinds is None or len(kinds) == layers,
+            "layer_types must name {num_hidden_layers} layers, got {layer_types!r:.80}",
+        ),
+        Relation(
+            ("no_rope_layers", "num_hidden_layers"),
+            lambda listed, layers: listed is None or len(listed) >= layers,
+            "no_rope_layers must name {num_hidden_layers} layers, got {no_rope_layers!r:.80}",
+        ),
+    )
 
     # What modules ask.
 
@@ -259,16 +257,18 @@ class QwenConfig(LlamaFamilyConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("sliding_window", "use_sliding_window"),
+            lambda window, used: not used or window is None or window >= 1,
+            "sliding_window must be at least 1, got {sliding_window}",
+        ),
+    )
+
     @property
     def usual_layer_kinds(self) -> list[str]:
         layers = range(self.num_hidden_layers)
         return [SLIDING if layer >= self.max_window_layers else FULL for layer in layers]
-
-    def problems(self) -> list[str]:
-        found, window = super().problems(), self.sliding_window
-        if self.use_sliding_window and window is not None and window < 1:
-            found.append(f"sliding_window must be at least 1, got {window}")
-        return found
 
 
 def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:

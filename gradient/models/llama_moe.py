@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import gradient.functional as F
 from gradient import nn
+from gradient.checks import Relation
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.config import limited, positive, size
 from gradient.models.gguf import (
@@ -62,13 +63,14 @@ class MoeFields:
         0.001, "a finite number", lambda value: abs(value) < float("inf")
     )
 
-
-def expert_problems(config: Any, experts: int) -> list[str]:
-    """Return what is wrong with the number of a token's experts."""
-    chosen = config.num_experts_per_tok
-    if 1 <= chosen <= experts:
-        return []
-    return [f"num_experts_per_tok must be from 1 to the number of experts, {experts}, got {chosen}"]
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("num_experts_per_tok", "num_experts"),
+            lambda chosen, experts: 1 <= chosen <= (experts or chosen),
+            "num_experts_per_tok must be from 1 to the number of experts, {num_experts}, "
+            "got {num_experts_per_tok}",
+        ),
+    )
 
 
 # ---- Mixtral ------------------------------------------------------------------------------------
@@ -103,9 +105,6 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
     sliding_window: int | None = size(None)
     num_local_experts: int = size(8)
     router_jitter_noise: float = limited(0.0, "from 0 to 1", lambda value: 0 <= value <= 1)
-
-    def problems(self) -> list[str]:
-        return super().problems() + expert_problems(self, self.num_local_experts)
 
 
 class MixtralExpert(nn.Module):
@@ -213,10 +212,6 @@ class QwenMoeConfig(MoeFields, QwenConfig):
             and layer not in (self.mlp_only_layers or ())
             and (layer + 1) % self.decoder_sparse_step == 0
         )
-
-    def problems(self) -> list[str]:
-        experts = self.num_experts or self.num_experts_per_tok
-        return super().problems() + expert_problems(self, experts)
 
 
 class Qwen2MoeConfig(QwenMoeConfig):

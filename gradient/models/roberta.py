@@ -6,9 +6,12 @@ Dimensions:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import gradient
 import gradient.functional as F
 from gradient import nn
+from gradient.checks import Relation
 from gradient.models.bert import BertConfig, BertEmbeddings, BertModel, BertPreTrainedModel
 from gradient.nn import init
 from gradient.tensor import Tensor
@@ -35,14 +38,14 @@ class RobertaConfig(BertConfig):
     def first_position(self) -> int:
         return 0 if self.pad_token_id is None else self.pad_token_id + 1
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if not found and self.max_position_embeddings <= self.first_position:
-            found = [
-                f"max_position_embeddings must be more than {self.first_position}, where positions "
-                f"begin, got {self.max_position_embeddings}"
-            ]
-        return found
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
+            ("max_position_embeddings", "first_position"),
+            lambda positions, first: positions > first,
+            "max_position_embeddings must be more than {first_position}, where positions begin, "
+            "got {max_position_embeddings}",
+        ),
+    )
 
 
 class XLMRobertaConfig(RobertaConfig):

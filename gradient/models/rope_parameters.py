@@ -9,8 +9,10 @@ readers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from gradient.checks import Limit, Limits, Relation, one_of, optional, problems
 from gradient.models.rope import ROPE_TYPES, rotary_dim
 
 #: Keys that stood beside `rope_scaling`.
@@ -97,58 +99,44 @@ def old_dialect(parameters: dict[str, Any]) -> dict[str, Any]:
 def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
     """Return what is wrong with settled parameters, one sentence each; empty if nothing is."""
     rope_type = parameters["rope_type"]
-    if not isinstance(rope_type, str) or rope_type not in ROPE_TYPES:
-        return [f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {rope_type!r}"]
+    if found := problems(parameters, {"rope_type": one_of(*ROPE_TYPES)}):
+        return found
     if nested := [key for key, value in parameters.items() if isinstance(value, dict)]:
         return [
             f"rope_parameters: this architecture has one kind of positions for all layers, got "
             f"some for {', '.join(nested)}"
         ]
-    required = ["rope_theta", *_REQUIRED.get(rope_type, ())]
+    needed = ["rope_theta", *_REQUIRED.get(rope_type, ())]
     if rope_type in _WITH_ORIGINAL_CONTEXT:
-        required.append("original_max_position_embeddings")
-    optional = ["partial_rotary_factor", *_OPTIONAL.get(rope_type, ())]
-    given = {key: parameters.get(key) for key in required}
-    given |= {key: parameters[key] for key in optional if parameters.get(key) is not None}
-    given = {key: value for key, value in given.items() if value != 0 or "mscale" not in key}
-    found = [
-        f"rope_parameters: {rope_type} needs a positive number as {key}, got {value!r}"
-        for key, value in given.items()
-        if not _is_positive(value)
-    ]
-    return found or _misfits(parameters, head_dim)
+        needed.append("original_max_position_embeddings")
+    limits = dict.fromkeys(needed, _LOGARITHM if rope_type in ("yarn", "longrope") else _POSITIVE)
+    for key in ("partial_rotary_factor", *_OPTIONAL.get(rope_type, ())):
+        limits[key] = optional(_POSITIVE_OR_0 if "mscale" in key else _POSITIVE)
+    return _wrong(parameters, limits) or _misfits(parameters, head_dim)
 
 
 def _misfits(p: dict[str, Any], head_dim: int) -> list[str]:
     """Return which numbers, each good by itself, do not fit together."""
     rope_type, dim = p["rope_type"], rotary_dim(p, head_dim)
     pairs = (dim + 1) // 2
-    found = []
     if not 1 <= dim <= 2 * pairs <= head_dim:
-        found.append(
+        return [
             f"head_dim = {head_dim} with partial_rotary_factor = "
             f"{p.get('partial_rotary_factor', 1.0)}: the columns to rotate must make pairs"
-        )
+        ]
     if rope_type == "dynamic" and dim <= 2:
-        found.append(f"rope_parameters: dynamic needs more than 2 columns to rotate, got {dim}")
-    if rope_type == "llama3" and p["high_freq_factor"] <= p["low_freq_factor"]:
-        found.append(
-            f"rope_parameters: high_freq_factor must be above low_freq_factor = "
-            f"{p['low_freq_factor']}, got {p['high_freq_factor']}"
-        )
-    if rope_type in ("yarn", "longrope"):
-        found += [
-            f"rope_parameters: {rope_type} needs {key} other than 1"
-            for key in ("rope_theta", "original_max_position_embeddings")
-            if p[key] == 1
-        ]
+        return [f"rope_parameters: dynamic needs more than 2 columns to rotate, got {dim}"]
     if rope_type == "longrope":
-        found += [
-            f"rope_parameters: {key} must be {pairs} positive numbers, one for each pair of columns"
-            for key in ("short_factor", "long_factor")
-            if not _are_positive(p.get(key), pairs)
-        ]
-    return found
+        expected = f"{pairs} positive numbers, one for each pair of columns"
+        factors = Limit(expected, lambda values: _are_positive(values, pairs))
+        return _wrong(p, {"short_factor": factors, "long_factor": factors})
+    return _wrong(p, {}, _RELATIONS.get(rope_type, ()))
+
+
+def _wrong(p: dict[str, Any], limits: Limits, relations: Sequence[Relation] = ()) -> list[str]:
+    values = dict.fromkeys(limits) | p
+    found = problems(values, limits, relations)
+    return [f"rope_parameters of type {p['rope_type']!r}: {problem}" for problem in found]
 
 
 def _is_positive(value: Any) -> bool:
@@ -158,3 +146,19 @@ def _is_positive(value: Any) -> bool:
 
 def _are_positive(values: Any, count: int) -> bool:
     return isinstance(values, list) and len(values) == count and all(map(_is_positive, values))
+
+
+_POSITIVE = Limit("a positive number", _is_positive)
+_POSITIVE_OR_0 = Limit("a number of at least 0", lambda value: value == 0 or _is_positive(value))
+#: Something is divided by the logarithm of these.
+_LOGARITHM = Limit("a positive number other than 1", lambda n: _is_positive(n) and n != 1)
+_RELATIONS = {
+    "llama3": [
+        Relation(
+            ("low_freq_factor", "high_freq_factor"),
+            lambda low, high: high > low,
+            "high_freq_factor must be above low_freq_factor = {low_freq_factor}, "
+            "got {high_freq_factor}",
+        )
+    ]
+}
