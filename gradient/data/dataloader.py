@@ -24,7 +24,7 @@ from gradient.data.epoch import Epoch
 from gradient.data.fetch import Recipe
 from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
+from gradient.errors import CheckpointError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.generator import Generator
 
@@ -78,6 +78,12 @@ _LIMITS: Limits = {
         )
     ),
     "prefetch_factor": optional(integer(1)),
+    "multiprocessing_context": Limit(
+        f"one of {', '.join(multiprocessing.get_all_start_methods())}, or a context",
+        lambda context: (
+            not isinstance(context, str) or context in multiprocessing.get_all_start_methods()
+        ),
+    ),
 }
 _RELATIONS = (
     Relation(
@@ -346,12 +352,6 @@ class DataLoader(Generic[B]):
             self._pool = None  # one of them died
         context = self.multiprocessing_context
         if isinstance(context, str):
-            methods = multiprocessing.get_all_start_methods()
-            if context not in methods:
-                raise ArgumentError(
-                    f"DataLoader: multiprocessing_context must be one of {', '.join(methods)} or a "
-                    f"context, got {context!r}"
-                )
             context = multiprocessing.get_context(context)
         pool = WorkerPool(context, self.num_workers, self.recipe(), self.worker_init_fn)
         if self.persistent_workers:

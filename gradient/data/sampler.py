@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from gradient.checks import boolean, check_arguments, integer
+from gradient.checks import Limit, boolean, check_arguments, integer
 from gradient.data import draw
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.tensor.generator import Generator
@@ -122,6 +122,12 @@ class SubsetRandomSampler(Sampler[int]):
         return len(self.indices)
 
 
+_WEIGHTS = Limit(
+    "a 1-D sequence of finite numbers of at least 0, not all of them 0",
+    lambda a: a.ndim == 1 and bool(np.isfinite(a).all() and (a >= 0).all() and a.any()),
+)
+
+
 class WeightedRandomSampler(Sampler[int]):
     """Indices drawn with probability proportional to their weights.
 
@@ -139,25 +145,17 @@ class WeightedRandomSampler(Sampler[int]):
         replacement: bool = True,
         generator: Generator | None = None,
     ) -> None:
+        values = weights.tolist() if hasattr(weights, "tolist") else list(weights)
+        self.weights = np.asarray(values, np.float64)
         check_arguments(
             "WeightedRandomSampler",
+            weights=(self.weights, _WEIGHTS),
             num_samples=(num_samples, integer(1)),
             replacement=(replacement, boolean),
         )
-        values = weights.tolist() if hasattr(weights, "tolist") else list(weights)
-        self.weights = np.asarray(values, np.float64)
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = generator
-        if not self.weights.size:
-            raise ArgumentError("WeightedRandomSampler: weights must have one number or more")
-        if self.weights.ndim != 1 or not np.isfinite(self.weights).all() or self.weights.min() < 0:
-            raise ArgumentError(
-                "WeightedRandomSampler: weights must be a 1-D sequence of finite numbers >= 0, got "
-                f"shape {self.weights.shape}"
-            )
-        if not self.weights.any():
-            raise ArgumentError("WeightedRandomSampler: all weights are zero")
         possible = int(np.count_nonzero(self.weights))
         if not replacement and num_samples > possible:
             raise ArgumentError(

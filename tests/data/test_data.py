@@ -300,10 +300,10 @@ def test_weights_are_honoured():
             lambda: WeightedRandomSampler([1.0], 0),
             "num_samples must be an integer of at least 1, got 0",
         ),
-        (lambda: WeightedRandomSampler([], 1), "weights must have one number or more"),
-        (lambda: WeightedRandomSampler([0.0, 0.0], 1), "all weights are zero"),
-        (lambda: WeightedRandomSampler([1.0, -1.0], 1), "finite numbers >= 0"),
-        (lambda: WeightedRandomSampler([[1.0]], 1), r"finite numbers >= 0, got shape \(1, 1\)"),
+        (lambda: WeightedRandomSampler([], 1), "weights must be .* not all of them 0"),
+        (lambda: WeightedRandomSampler([0.0, 0.0], 1), "not all of them 0, got array"),
+        (lambda: WeightedRandomSampler([1.0, -1.0], 1), "finite numbers of at least 0"),
+        (lambda: WeightedRandomSampler([[1.0]], 1), r"a 1-D sequence .* got array\(\[\[1"),
         (lambda: WeightedRandomSampler([1.0, 0.0], 2, False), "cannot draw 2 of the 1 samples"),
         (
             lambda: BatchSampler([], 0, False),
@@ -761,7 +761,7 @@ def test_what_cannot_be_sent_to_workers_is_explained():
     ):
         list(DataLoader(Unpicklable(), num_workers=1, multiprocessing_context="spawn"))
     with pytest.raises(ArgumentError, match="must be one of .*spawn.*, got 'threads'"):
-        list(DataLoader(range(3), num_workers=1, multiprocessing_context="threads"))
+        DataLoader(range(3), num_workers=1, multiprocessing_context="threads")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not fork safely")
