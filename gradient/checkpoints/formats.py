@@ -16,6 +16,7 @@ from gradient.checkpoints.checkpoint import Checkpoint, first_parts, open_folder
 from gradient.checkpoints.gguf.checkpoint import GGUFCheckpoint
 from gradient.checkpoints.llama2c import Llama2cCheckpoint
 from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.mapping import map_file
 from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile
 from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of, instead_of_weights
@@ -41,8 +42,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise ModelNotFound(f"{path}: there is no such folder or file")
     with open_regular(path) as file:
         beginning = file.read(SIGNATURE_BYTES)
-    if format_of(beginning) == "gguf":
-        return GGUFCheckpoint(path)
+        if format_of(beginning) == "gguf":
+            return GGUFCheckpoint(path, map_file(file))
     if format_of(beginning) == "zip":
         return Checkpoint(path, TorchFile)
     if path.suffix == ".safetensors" or format_of(beginning) == "safetensors":

@@ -8,8 +8,10 @@ from typing import IO
 
 from gradient.backends.numpy.memory import release_pages as release_pages
 
+Mapped = mmap.mmap | bytearray
 
-def map_file(file: IO[bytes]) -> mmap.mmap | bytearray:
+
+def map_file(file: IO[bytes]) -> Mapped:
     """Map an open file of at least one byte: readable, and writable in memory only.
 
     Of a `BytesIO`, its bytes are copied.

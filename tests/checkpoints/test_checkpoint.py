@@ -81,9 +81,10 @@ def test_each_file_of_a_folder_is_read_once(use, reads):
     assert sorted(reads) == ["config.json", "model.safetensors", *tokenizer]
 
 
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", ["tinyworld.gguf", "model.safetensors"])
-def test_weights_are_opened_once_beside_the_look_at_what_a_file_is(name, gguf, monkeypatch):
-    """In a folder nothing is looked at: the name says what it is."""
+def test_weights_are_opened_once(name, use, gguf, monkeypatch):
+    """A file whose name does not say what it is, is looked at as it is opened."""
     opens: list[str] = []
 
     def counted(path, mode="r", *args, **kwargs):
@@ -92,9 +93,8 @@ def test_weights_are_opened_once_beside_the_look_at_what_a_file_is(name, gguf, m
 
     for module in (gradient.io.regular_file, gradient.io.safetensors):
         monkeypatch.setattr(module, "open", counted, raising=False)
-    gradient.hub.load(gguf if name == gguf.name else FOLDER)
-    looks = 1 if name == gguf.name else 0
-    assert opens.count(name) == looks + 1
+    USES[use](gguf if name == gguf.name else FOLDER)
+    assert opens.count(name) == 1
 
 
 def test_nothing_is_read_before_it_is_asked_for(reads):

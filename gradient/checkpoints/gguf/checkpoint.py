@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.checkpoints.gguf.weights import GGUFWeights
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.gguf import GGUFFile
+from gradient.io.mapping import Mapped
 from gradient.text import Tokenizer
 from gradient.text.files import errors_name
 from gradient.text.gguf import has_vocabulary
@@ -26,14 +27,18 @@ class GGUFCheckpoint(Checkpoint):
     Its weights are views of the mapped file where nothing but their name differs from Hugging
     Face's; packed ones stay packed.
 
+    Args:
+        path: the file.
+        mapped: its content, of a file that was opened before.
+
     Raises, beside what `Checkpoint` does:
         UnsupportedModel: an architecture that gradient does not know (`config`, `weights`).
     """
 
     tensors: GGUFFile
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, GGUFFile)
+    def __init__(self, path: Path, mapped: Mapped | None = None) -> None:
+        super().__init__(path, partial(GGUFFile, mapped=mapped))
 
     @cached_property
     def config(self) -> dict[str, Any]:

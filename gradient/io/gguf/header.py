@@ -7,7 +7,6 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 from math import prod
@@ -29,6 +28,7 @@ from gradient.io.gguf.types import (
     TENSOR_TYPES,
     TensorType,
 )
+from gradient.io.mapping import Mapped
 from gradient.io.signatures import SIGNATURE_BYTES, instead_of_weights
 
 __all__ = ["TensorEntry"]
@@ -71,7 +71,7 @@ class Header:
     entries: dict[str, TensorEntry]
 
 
-def read_header(data: mmap.mmap | bytearray, path: str) -> Header:
+def read_header(data: Mapped, path: str) -> Header:
     """Read and check a file's head.
 
     Raises:
@@ -83,7 +83,7 @@ def read_header(data: mmap.mmap | bytearray, path: str) -> Header:
 class _Reader:
     """A place in the file, and how numbers are read there."""
 
-    def __init__(self, data: mmap.mmap | bytearray, path: str):
+    def __init__(self, data: Mapped, path: str):
         self.data, self.path, self.size = data, path, len(data)
         self.at = 0
         self.order: Literal["<", ">"] = "<"

@@ -16,8 +16,8 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf.header import Header, TensorEntry, read_header
 from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED
-from gradient.io.mapping import map_file, release_pages
-from gradient.io.regular_file import open_regular
+from gradient.io.mapping import Mapped, map_file, release_pages
+from gradient.io.regular_file import open_regular, size_of
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
@@ -40,6 +40,10 @@ class GGUFFile(TensorFile):
 
     Of a model split into `name-00001-of-00003.gguf` and so on, any one opens them all.
 
+    Args:
+        path: the file.
+        mapped: its content (`io.mapping.map_file`), of a file that was opened before.
+
     Attributes:
         path: the file's path, as given.
         metadata: Python values by key: int, float, bool, str, and lists of these.
@@ -53,9 +57,9 @@ class GGUFFile(TensorFile):
         FileFormatError: it is truncated or malformed; the message says where.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], mapped: Mapped | None = None):
         self.path = os.fspath(path)
-        self._parts = _open_parts(self.path)
+        self._parts = _open_parts(self.path, mapped)
         first = self._parts[0].header
         self.version = first.version
         self.typed_metadata = first.metadata
@@ -125,19 +129,14 @@ class GGUFFile(TensorFile):
 class _Part:
     """One mapped file and its head."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, mapped: Mapped | None = None):
         self.path = path
-        try:
-            with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < 24:
-                    raise FileFormatError(
-                        f"{path} is not a valid GGUF file: it has {size} bytes, too few for the 24 "
-                        "that every one begins with"
-                    )
-                self.map = map_file(file)
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ModelNotFound(f"no GGUF file at {path}: {error.strerror}") from None
+        self.map = _mapped(path) if mapped is None else mapped
+        if len(self.map) < 24:
+            raise FileFormatError(
+                f"{path} is not a valid GGUF file: it has {len(self.map)} bytes, too few for the "
+                "24 that every one begins with"
+            )
         self.header: Header = read_header(self.map, path)
 
     def bytes_of(self, entry: TensorEntry) -> np.ndarray:
@@ -150,9 +149,17 @@ class _Part:
         return int(value) if isinstance(value, np.integer) else None
 
 
-def _open_parts(path: str) -> list[_Part]:
+def _mapped(path: str) -> Mapped:
+    try:
+        with open_regular(path) as file:
+            return map_file(file) if size_of(file) else bytearray()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ModelNotFound(f"no GGUF file at {path}: {error.strerror}") from None
+
+
+def _open_parts(path: str, mapped: Mapped | None) -> list[_Part]:
     """The file and, where it is a part of a split model, all others, in their order."""
-    part = _Part(path)
+    part = _Part(path, mapped)
     count = part.split("count")
     if count is None or count < 2:
         return [part]
