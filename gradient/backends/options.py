@@ -1,6 +1,9 @@
 """The options of methods that have many: one value that definitions, kernels and ops hand on.
 
-(Named tuples, since `import gradient` does without dataclasses.)
+Named tuples, which are as frozen: a frozen dataclass with slots takes 0.8 microseconds to make
+where `AdamWOptions` takes 0.24 (0.46 and 0.22 for `AttentionOptions`), which is 2.6 % of a step of
+one small parameter, and `import gradient` does without the module `dataclasses`, which takes 0.8 ms
+(Python 3.11, one thread of a Xeon with AMX).
 """
 
 from __future__ import annotations
