@@ -158,6 +158,15 @@ def out_of_range(name: str, index: int, dim: int, size: int) -> str:
     return f"{name}: index {index} is out of range for dimension {dim}, whose size is {size}"
 
 
+def index_error(name: str, error: IndexError) -> IndexOutOfRange:
+    """Ours for an array library's, of the call of that name."""
+    line = first_line(error)
+    found = _INDEX.search(line)
+    return IndexOutOfRange(
+        out_of_range(name, *map(int, found.groups())) if found else f"{name}: {line}"
+    )
+
+
 def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
     """Why shapes do not broadcast: the last dimension in which two of them differ, without the
     last `trailing` ones (those of matrices)."""

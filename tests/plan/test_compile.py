@@ -13,7 +13,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, IndexOutOfRange
 from gradient.plan import PlanError
 from support.small_modules import Recurrent, Tied, batches, conv_net, mlp
 
@@ -569,7 +569,10 @@ def test_an_index_out_of_range_is_found_in_a_replay() -> None:
     for _ in range(4):
         f(gradient.tensor([0, 3]))
     for wrong in (-1, 4):
-        with pytest.raises(IndexError):
+        message = (
+            rf"embedding at .*: index {wrong} is out of range for dimension 0, whose size is 4"
+        )
+        with pytest.raises(IndexOutOfRange, match=message):
             f(gradient.tensor([0, wrong]))
 
 

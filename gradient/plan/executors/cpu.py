@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
+from gradient.autograd.explain import index_error
 from gradient.backends import small_calls
 from gradient.backends.numpy import memory, threads
 from gradient.backends.recording_backend import OPERATORS, definitions
+from gradient.errors import IndexOutOfRange
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
@@ -373,9 +375,22 @@ class CpuExecutor:
                 steps = slice(*(self._boundary if x else x for x in (part.start, part.stop)))
                 run_watched(self._by_call(steps), watch)
             else:
-                for function, args in self.program[part]:
-                    function(*args)
+                self._run_program(part)
         return [output() for output in outputs]
+
+    def _run_program(self, part: slice) -> None:
+        function: Any = None
+        args: tuple[Any, ...] = ()
+        try:
+            for function, args in self.program[part]:
+                function(*args)
+        except IndexOutOfRange:
+            raise
+        except IndexError as error:  # an index that is none, which only a run can tell
+            pairs = zip(self._calls_of, self._steps, strict=True)
+            found = [call for call, step in pairs if step[0] is function and step[1] is args]
+            name = f"{found[0].op} at {found[0].line}" if found else "compiled function"
+            raise index_error(name, error) from error
 
     def _by_call(self, part: slice) -> list[WatchedCall]:
         return by_call(self._calls_of[part], self._steps[part], self.plan.buffers)
