@@ -138,8 +138,12 @@ def neg(be: Backend[Array], x: Array, /) -> Array:
     lambda g, be, a, b: -g * floor_quotient(be, a, b))  # fmt: skip
 def remainder(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input - other * floor(input / other), elementwise: the sign is that of other, as with
-    Python's %. Raises ArgumentError where an integer is divided by 0."""
-    return a % divisor(be, "remainder", a, b)
+    Python's %, but for a zero, whose sign is that of input. Raises ArgumentError where an integer
+    is divided by 0."""
+    rest = a % divisor(be, "remainder", a, b)
+    if rest.dtype.kind in "biu":
+        return rest
+    return be.where(rest == 0, be.zeros_like(rest) * a, rest)
 
 
 def floor_quotient(be: Backend, a: Any, b: Any) -> Any:

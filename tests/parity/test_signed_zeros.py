@@ -1,4 +1,4 @@
-"""Zeros keep their signs where PyTorch keeps them: rectifiers and bounds, bit by bit."""
+"""Zeros keep their signs where PyTorch keeps them, bit by bit: rectifiers, bounds, remainders."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ CASES: dict[str, Callable[[Any, Any], Any]] = {
     "clamp to [0, 1]": lambda t, x: x.clamp(0, 1),
     "clamp to [-1, 0]": lambda t, x: x.clamp(-1, 0),
     "clamp to [0, -1]": lambda t, x: x.clamp(0, -1),
+    "remainder by 3": lambda t, x: x % 3,
+    "remainder by -3": lambda t, x: x % -3.0,
+    "remainder by 1.5": lambda t, x: x.remainder(1.5),
+    "remainder by -1.5": lambda t, x: x.clone().remainder_(-1.5),
+    "remainder of -0.0": lambda t, x: -0.0 % x,
+    "remainder of 3": lambda t, x: 3 % x,
+    "remainder of two": lambda t, x: x % x.flip(0),
+    "fmod by -1.5": lambda t, x: x.fmod(-1.5),
     "clamp_ from 0": lambda t, x: x.clone().clamp_(min=0),
 }
 
