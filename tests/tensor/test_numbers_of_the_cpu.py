@@ -64,6 +64,35 @@ def test_a_number_of_another_device_is_not_moved():
         gradient.ones(2) + gradient.tensor(1.0, device="handle")
 
 
+@pytest.mark.parametrize(
+    "branches",
+    [(gradient.tensor(1.0), gradient.tensor(2.0)), (gradient.tensor(1.0), 2), (1.0, 2)],
+    ids=["tensors", "one", "numbers"],
+)
+@pytest.mark.parametrize("device", ["handle", "meta"])
+def test_a_condition_of_another_device_decides_where_numbers_go(branches, device):
+    condition = gradient.tensor([True, False])
+    got = gradient.where(condition.to(device), *branches)
+    assert got.device.type == device and got.shape == (2,)
+    if device != "meta":
+        assert got.tolist() == gradient.where(condition, *branches).tolist()
+
+
+def test_a_condition_may_be_the_number():
+    x = gradient.tensor([1.0, 2.0], device="handle")
+    got = gradient.where(gradient.tensor(False), x, 3.0)
+    assert got.device.type == "handle" and got.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("condition", "branches"),
+    [("handle", (gradient.ones(2), 2)), ("cpu", (gradient.ones(2, device="handle"), 2))],
+)
+def test_a_condition_is_on_the_device_of_vectors(condition, branches):
+    with pytest.raises(RuntimeError, match="where: expected all tensors on one device"):
+        gradient.where(gradient.tensor([True, False], device=condition), *branches)
+
+
 @pytest.mark.parametrize("name", ["mul", "truediv", "pow", "gt", "maximum"])
 def test_a_scalar_of_numpys_on_the_left_is_moved_too(name):
     """What a sum of all gives is a scalar, beside which some array libraries compute: the result
