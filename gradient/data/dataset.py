@@ -61,7 +61,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Sample i is the tuple of the i-th rows of the given tensors.
 
     Args:
-        tensors: of shape (N, ...) each, with the same N.
+        tensors: of shape (N, ...) each, with the same N. Without any there is no length, either:
+            `len` is then an IndexError, as in PyTorch.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -69,8 +70,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
             if not isinstance(tensor, Tensor):
                 raise TypeMismatch(sentence("TensorDataset", "Tensors", type(tensor).__name__))
         lengths = [tensor.shape[0] if tensor.ndim else 0 for tensor in tensors]
-        if not tensors or len(set(lengths)) > 1 or not all(tensor.ndim for tensor in tensors):
-            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensors"
+        if len(set(lengths)) > 1 or not all(tensor.ndim for tensor in tensors):
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise FailedCheck(
                 f"TensorDataset: expected tensors of one first dimension, got {shapes}"
             )

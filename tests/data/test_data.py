@@ -191,8 +191,10 @@ def test_tensor_datasets():
     assert dataset[-1][1].item() == 1
     with pytest.raises(ArgumentError, match=r"of one first dimension, got \(4, 3\), \(3,\)"):
         TensorDataset(x, y[:3])
-    with pytest.raises(ArgumentError, match="got no tensors"):
-        TensorDataset()
+    none = TensorDataset()  # as in PyTorch
+    assert none.tensors == () and none[0] == ()
+    with pytest.raises(IndexError):
+        len(none)
 
 
 def test_datasets_compose():
