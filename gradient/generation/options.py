@@ -204,7 +204,8 @@ class StreamOptions(SamplingOptions, total=False):
         Limit("a list of functions of logits and prefixes", _are_functions), flag=None)]
     seed: Annotated[int | Sequence[int] | None, Option(None,
         "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
-        "from a list. Without one each process draws another: the result's `seed` says which",
+        "from a list. Without one each process draws another: the result's `seed` says which. "
+        "At temperature 0 nothing is drawn: every seed gives the same text",
         optional(SEED))]
     num_beams: Annotated[int, Option(1,
         "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
