@@ -97,7 +97,12 @@ def cross_entropy(
         if label_smoothing > 0.0:
             spread = -(log_probs * weight).sum(1) / logits.shape[1]
             spread = spread.masked_fill(classes == ignore_index, 0.0)
-            losses = (1 - label_smoothing) * losses + label_smoothing * spread
+            # Each is reduced by itself: where no target has a weight, 0 / 0 makes their mean NaN.
+            own, spread = (
+                _class_reduce("cross_entropy", x, weights, classes, target, ignore_index, reduction)
+                for x in (losses, spread)
+            )
+            return (1 - label_smoothing) * own + label_smoothing * spread
     return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
 
 
