@@ -20,8 +20,24 @@ __all__ = ["bilinear", "embedding", "grouped_linear", "linear", "one_hot"]
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out)."""
-    return linalg.linear(input, weight, bias)
+    """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out).
+
+    A weight (in,) gives (...); its bias then has no dimension.
+    """
+    try:
+        return linalg.linear(input, weight, bias)
+    except ShapeError:
+        if not isinstance(weight, Tensor) or weight.ndim != 1:
+            raise
+    return _linear_of_vector(input, weight, bias)
+
+
+def _linear_of_vector(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None and tensor_of("linear", bias).ndim:
+        got = tuple(bias.shape)
+        raise ShapeError(sentence("linear", "a bias of no dimension beside a weight (in,)", got))
+    y = input @ weight
+    return y if bias is None else y + bias
 
 
 def grouped_linear(input: Tensor, weights: Sequence[Tensor] | Tensor, counts: Tensor) -> Tensor:

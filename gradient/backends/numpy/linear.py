@@ -160,6 +160,7 @@ def is_small(weight: np.ndarray | PackedArray, x: np.ndarray) -> TypeGuard[np.nd
     return (
         type(weight) is np.ndarray
         and x.dtype.char in "fd"
+        and weight.ndim == 2
         and weight.size < 4 * kernels.MIN_SIZE
         and x.size * weight.shape[0] <= blas.ONE_THREAD
     )
