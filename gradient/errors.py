@@ -116,6 +116,10 @@ class FailedCheck(ArgumentError, AssertionError):
     """An argument has a value that PyTorch finds by an `assert`."""
 
 
+class NotAvailable(ArgumentError, NotImplementedError):
+    """Arguments that are not available together (NotImplementedError in PyTorch, too)."""
+
+
 class LinAlgError(GradientError, RuntimeError, ValueError):
     """A matrix has no such inverse or decomposition."""
 

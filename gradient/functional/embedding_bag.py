@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradient.dtypes import int32, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, NotAvailable, ShapeError, sentence
 from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
@@ -33,16 +33,19 @@ def embedding_bag(
     Bags are the rows of `input` (B, N), or parts of `input` (N,): each begins at its number of
     `offsets` (B,), the last of which is where the last bag ends if `include_last_offset`. A bag of
     nothing gives zeros; `padding_idx` counts as nothing. `per_sample_weights`, of the input's
-    shape, multiply rows of a "sum".
+    shape, multiply rows of a "sum". With `scale_grad_by_freq` a row's gradient is divided by how
+    often `input` names it.
     """
     op = "embedding_bag"
-    if scale_grad_by_freq or sparse:
-        raise ArgumentError(f"{op}: scale_grad_by_freq and sparse gradients are not available")
+    if sparse:
+        raise ArgumentError(f"{op}: sparse gradients are not available")
     if mode not in ("sum", "mean", "max"):
         raise ArgumentError(sentence(op, "mode in ('sum', 'mean', 'max')", repr(mode)))
+    if scale_grad_by_freq and mode == "max":
+        raise ArgumentError(sentence(op, "mode 'sum' or 'mean' with scale_grad_by_freq", "'max'"))
     if per_sample_weights is not None:
         if mode != "sum":
-            raise ArgumentError(sentence(op, "mode 'sum' with per_sample_weights", repr(mode)))
+            raise NotAvailable(sentence(op, "mode 'sum' with per_sample_weights", repr(mode)))
         if tuple(per_sample_weights.shape) != tuple(input.shape):
             expected = f"per_sample_weights of the input's shape {tuple(input.shape)}"
             raise ShapeError(sentence(op, expected, tuple(per_sample_weights.shape)))
@@ -55,7 +58,7 @@ def embedding_bag(
             expected = f"padding_idx from {-weight.shape[0]} to {weight.shape[0] - 1}"
             raise ArgumentError(sentence(op, expected, padding_idx))
         padding_idx %= weight.shape[0]
-    rows = embedding(input, weight, padding_idx, max_norm, norm_type)  # (N, D)
+    rows = embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)  # (N, D)
     if padding_idx is not None:
         kept = (input != padding_idx).nonzero()[:, 0]
         rows, bag = rows.index_select(0, kept), bag.index_select(0, kept)

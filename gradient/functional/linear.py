@@ -84,12 +84,17 @@ def embedding(
     padding_idx: int | None = None,
     max_norm: float | None = None,
     norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Tensor:
     """Rows of `weight` (V, D) chosen by the integers `input` (...): result (..., D).
 
     The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is
-    greater are first scaled down to it, in place.
+    greater are first scaled down to it, in place. With `scale_grad_by_freq` a row's gradient is
+    divided by how often `input` names it. `sparse` gradients are not available.
     """
+    if sparse:
+        raise ArgumentError("embedding: sparse gradients are not available")
     if tensor_of("embedding", weight).ndim != 2:
         raise ShapeError(sentence("embedding", "a weight (V, D)", tuple(weight.shape)))
     if padding_idx is not None:
@@ -104,7 +109,9 @@ def embedding(
     rows = constant("embedding", "input", input, weight)
     if tensor_of("embedding", input).dtype not in (int64, int32):
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
-    return index.embedding(weight, indices=rows, padding_idx=padding_idx)
+    return index.embedding(
+        weight, indices=rows, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq
+    )
 
 
 def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:

@@ -30,6 +30,7 @@ class EmbeddingTable(Module):
         weight: Tensor | None,
         sparse: bool,
         *,
+        scale_grad_by_freq: bool,
         trained: bool = True,
         device: DeviceLike,
         dtype: DType | None,
@@ -37,9 +38,7 @@ class EmbeddingTable(Module):
         super().__init__()
         name = type(self).__name__
         if sparse:
-            raise ArgumentError(
-                f"{name}: scale_grad_by_freq and sparse gradients are not available"
-            )
+            raise ArgumentError(f"{name}: sparse gradients are not available")
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise FailedCheck(
@@ -49,6 +48,7 @@ class EmbeddingTable(Module):
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
+        self.scale_grad_by_freq, self.sparse = scale_grad_by_freq, sparse
         shape = (num_embeddings, embedding_dim)
         if weight is not None and tuple(weight.shape) != shape:
             raise ShapeError(f"{name}: expected _weight {shape}, got {tuple(weight.shape)}")
@@ -69,7 +69,8 @@ class Embedding(EmbeddingTable):
     """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).
 
     The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down
-    to it, in place, when they are used.
+    to it, in place, when they are used; with `scale_grad_by_freq` a row's gradient is divided by
+    how often the input names it.
     """
 
     def __init__(
@@ -87,13 +88,16 @@ class Embedding(EmbeddingTable):
         dtype: DType | None = None,
     ) -> None:
         super().__init__(
-            num_embeddings, embedding_dim, padding_idx, _weight, scale_grad_by_freq or sparse,
-            trained=not _freeze, device=device, dtype=dtype,
+            num_embeddings, embedding_dim, padding_idx, _weight, sparse,
+            scale_grad_by_freq=scale_grad_by_freq, trained=not _freeze, device=device, dtype=dtype,
         )  # fmt: skip
         self.max_norm, self.norm_type = max_norm, norm_type
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
+        return F.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type,
+            self.scale_grad_by_freq,
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(
@@ -103,18 +107,22 @@ class Embedding(EmbeddingTable):
         padding_idx: int | None = None,
         max_norm: float | None = None,
         norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
     ) -> Self:
         """An Embedding with the rows of a matrix, not trained unless `freeze=False`."""
         if embeddings.ndim != 2:
             raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
         rows, columns = embeddings.shape
         return cls(
-            rows, columns, padding_idx, max_norm, norm_type, _weight=embeddings, _freeze=freeze
-        )
+            rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse,
+            embeddings, freeze,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         sizes = f"{self.num_embeddings}, {self.embedding_dim}"
-        return ", ".join([sizes, *changed(self, padding_idx=None, max_norm=None, norm_type=2)])
+        own = {"padding_idx": None, "max_norm": None, "norm_type": 2, "scale_grad_by_freq": False}
+        return ", ".join([sizes, *changed(self, **own)])
 
 
 class EmbeddingBag(EmbeddingTable):
@@ -140,8 +148,8 @@ class EmbeddingBag(EmbeddingTable):
         dtype: DType | None = None,
     ) -> None:
         super().__init__(
-            num_embeddings, embedding_dim, padding_idx, _weight, scale_grad_by_freq or sparse,
-            device=device, dtype=dtype,
+            num_embeddings, embedding_dim, padding_idx, _weight, sparse,
+            scale_grad_by_freq=scale_grad_by_freq, device=device, dtype=dtype,
         )  # fmt: skip
         self.max_norm, self.norm_type, self.mode = max_norm, norm_type, mode
         self.include_last_offset = include_last_offset
@@ -153,9 +161,9 @@ class EmbeddingBag(EmbeddingTable):
         per_sample_weights: Tensor | None = None,
     ) -> Tensor:
         return F.embedding_bag(
-            input, self.weight, offsets, self.max_norm, self.norm_type, mode=self.mode,
-            per_sample_weights=per_sample_weights, include_last_offset=self.include_last_offset,
-            padding_idx=self.padding_idx,
+            input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq,
+            self.mode, per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
         )  # fmt: skip
 
     @classmethod

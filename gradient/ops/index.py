@@ -6,6 +6,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
+from gradient.dtypes import HALF_PRECISION, float32
 
 
 @op(
@@ -98,15 +99,29 @@ def put_along(
     return be.put_along(be.copy(x), index, value, axis, add)
 
 
-@op(lambda g, be, weight_shape, indices, padding_idx:
-    embedding_grad(be, g, indices, weight_shape[0], padding_idx), packed="weight")  # fmt: skip
+@op(lambda g, be, weight_shape, indices, padding_idx, scale_grad_by_freq:
+    embedding_grad(be, g, indices, weight_shape[0], padding_idx, scale_grad_by_freq),
+    packed="weight")  # fmt: skip
 def embedding(
-    be: Backend[Array], weight: Array, /, *, indices: Any, padding_idx: int | None = None
+    be: Backend[Array],
+    weight: Array,
+    /,
+    *,
+    indices: Any,
+    padding_idx: int | None = None,
+    scale_grad_by_freq: bool = False,
 ) -> Array:
     """Rows of `weight` (V, D) at int64 `indices` (...): (..., D)."""
     return be.embedding(weight, indices)
 
 
-def embedding_grad(be: Backend, g: Any, indices: Any, rows: int, padding_idx: int | None) -> Any:
+def embedding_grad(
+    be: Backend, g: Any, indices: Any, rows: int, padding_idx: int | None, by_freq: bool
+) -> Any:
     gw = be.embedding_grad(g, indices, rows)
+    if by_freq:  # over how often each row was looked up, and 1 where it was not
+        wide = float32.numpy if gw.dtype in HALF_PRECISION else gw.dtype
+        counts = be.embedding_grad(be.full((*indices.shape, 1), 1, wide), indices, rows)
+        counts = be.maximum(counts, be.full((), 1, wide))
+        gw = be.astype(be.astype(gw, wide) / counts, gw.dtype)
     return gw if padding_idx is None else be.assign(gw, (padding_idx,), be.full((), 0, gw.dtype))

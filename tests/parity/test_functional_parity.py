@@ -64,7 +64,6 @@ def test_signatures_are_pytorchs() -> None:
 
     # Deprecated, without effect, or not available here; what came after them is keyword-only here.
     retired = {"size_average", "reduce", "_stacklevel", "out"}
-    retired |= {"scale_grad_by_freq", "sparse"}
     wrong = []
     for name in public(F):
         theirs = getattr(torch.nn.functional, name, None)
@@ -80,8 +79,7 @@ def test_signatures_are_pytorchs() -> None:
             for n, p in wanted.items()
             if n not in retired and f"{n} of {name}" not in retired
         }
-        refused = {"generator", "scale_grad_by_freq", "sparse"}
-        given = {n: p.default for n, p in mine.items() if n not in refused}
+        given = {n: p.default for n, p in mine.items() if n != "generator"}
         if list(expected.items()) != list(given.items()):
             wrong.append((name, expected, given))
     assert not wrong

@@ -29,7 +29,7 @@ ABSENT: set[str] = set()
 """Modules of PyTorch that gradient does not have."""
 
 REFUSED = {
-    "Embedding": {"scale_grad_by_freq", "sparse"},
+    "Embedding": {"sparse"},
     "TransformerEncoder": {"enable_nested_tensor"},
 }
 """Options that gradient refuses, or that mean nothing here."""

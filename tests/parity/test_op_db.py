@@ -221,7 +221,9 @@ def supported(sample: Any) -> bool:
         )
         and not options.keys() & {"out", "layout"}
         and options.get("memory_format", ROW_MAJOR[0]) in ROW_MAJOR
-        and not options.get("scale_grad_by_freq") and not options.get("sparse")  # of embedding
+        and not options.get("sparse")  # of embedding
+        and not (options.get("scale_grad_by_freq") and "mode" in options)  # PyTorch's bags count
+        # how often other rows than a gradient's own were looked up
         and options.get("dropout_p", 0.0) == 0.0  # random
         and options.get("M") is None  # of svd_lowrank: of full rank then, of which some is random
         and not (every and every[0].numel() == 0 and not every[0].is_floating_point()
