@@ -54,6 +54,7 @@ FAMILIES = {
         "optimizers",
         "products",
         "quantized",
+        "row_products",
         "scaled_products",
         "sorting",
         "sums",

@@ -1088,6 +1088,18 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, a.rows, 67), a(131, 67)),
         lambda a: (a(67), a(31, 67), a(31)),
         lambda a: (a(a.rows, 64), packed(a, "q8_0", 31, 64), a(31)),
+        lambda a: (a(2, 72), a(131, 72), a(131)),
+        lambda a: (a(1, 1, 320), packed(a, "q4_0", 131, 320)),
+    ],
+    "projections": [
+        lambda a: (a(1, 1, 320), [a(n, 320) for n in (64, 17, 21)], a(320), 1e-5, True),
+        lambda a: (a(3, 72), [a(67, 72), a(67, 72)], a(72), 1e-5, False, True),
+        lambda a: (a(4, 2096), [a(9, 2096)], None, 0.0, False, False, a(4, 9)),
+        lambda a: (a(2, a.rows, 67), [a(31, 67), a(33, 67)], a(67), 1e-5, True),
+        lambda a: (a(320), [packed(a, "q4_0", 131, 320)] * 2, a(320), 1e-5, True, True),
+        lambda a: (a(1, 4448), [packed(a, "q4_0", 17, 4448)], None, 0.0, False, False, a(1, 17)),
+        lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)], None, 0.0, False, False,
+                   a(a.rows, 31)),
     ],
     "linear_activation": [
         *(lambda a, name=name: (a(a.rows, 67), a(131, 67), a(131), name)

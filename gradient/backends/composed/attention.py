@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.packed import PackedDefaults
@@ -52,6 +53,33 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         kernels round once for both."""
         y = self.linear(x, weight, bias)
         return self.relu(y) if activation == "relu" else self.gelu(y, "tanh")
+
+    def projections(
+        self,
+        x: Array,
+        weights: Sequence[Array | PackedArray],
+        norm: Array | None = None,
+        eps: float = 0.0,
+        round_first: bool = False,
+        gated: bool = False,
+        residual: Array | None = None,
+    ) -> tuple[Array, ...]:
+        """`linear` of x, or of its `rms_norm` by the weight `norm`, with each of the weights: a
+        plan's call, for kernels that do it in one launch.
+
+        Where it is `gated` there are two weights, and one result: `silu` of the first product
+        times the second. A `residual` is added to the only product.
+        """
+        if norm is not None:
+            x = self.rms_norm(x, norm, eps, round_first)[0]
+        products = tuple(self.linear(x, weight) for weight in weights)
+        if gated:
+            gate, up = products
+            products = (self.silu(gate) * up,)
+        if residual is not None:
+            (product,) = products
+            products = (residual + product,)
+        return products
 
     def linear_input_grad(self, g: Array, weight: Array | PackedArray) -> Array:
         """The gradient (..., K) for x from g (..., N) and weight (N, K)."""

@@ -17,6 +17,7 @@ from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.quantized import QuantizedKernels
+from gradient.backends.cuda.row_products import RowProducts
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
@@ -30,6 +31,7 @@ ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
 
 
 class CudaBackend(
+    RowProducts,
     CachedAttentionKernels,
     NormKernels,
     OptimizerKernels,

@@ -360,6 +360,7 @@ template <class T> T atomicMax(T* at, T value) {
     return before;
 }
 template <class T> T __ldg(const T* at) { return *at; }
+template <class T> T __ldcs(const T* at) { return *at; }
 
 inline float __int_as_float(int x) { return emulator::bits_as<float>(x); }
 inline int __float_as_int(float x) { return emulator::bits_as<int>(x); }

@@ -1,0 +1,136 @@
+"""Products of a few rows: what a decoder's step is made of, in few launches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, block_of
+from gradient.backends.cuda.planes import LAYOUTS
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import HALF_PRECISION
+
+WARPS = 8
+"""Of a block (`row_products.cu`)."""
+BATCH, MATRICES = 4, 3
+"""The most rows and matrices of a launch."""
+SHARED = 46 << 10
+"""Bytes of shared memory that a block is given at most."""
+PACKED = {"q4_0": 32}
+"""Formats that have kernels, by the numbers that share a scale."""
+HELD = 36 * 4 / 32
+"""Bytes that a number of x takes in shared memory, of a product with packed weights."""
+MOST = 1 << 31
+"""Numbers of a row, and rows, that kernels count."""
+
+
+class RowProducts(KernelLauncher, AttentionDefaults[Array]):
+    """Overrides of `linear` and `projections` for up to `BATCH` rows."""
+
+    runtime: Any
+    readable: Any
+    aligned: Any
+
+    def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
+        if bias is None or (bias.dtype == x.dtype and bias.shape == weight.shape[:1]):
+            made = self._row_products(x, (weight,), bias=bias)
+            if made is not None:
+                return made[0]
+        return super().linear(x, weight, bias)
+
+    def projections(
+        self,
+        x: Array,
+        weights: Sequence[Array | PackedArray],
+        norm: Array | None = None,
+        eps: float = 0.0,
+        round_first: bool = False,
+        gated: bool = False,
+        residual: Array | None = None,
+    ) -> tuple[Array, ...]:
+        options = norm, eps, round_first, gated, residual
+        if gated and len(weights) != 2 or residual is not None and (gated or len(weights) != 1):
+            return super().projections(x, weights, *options)
+        made = self._row_products(x, weights, *options)
+        return super().projections(x, weights, *options) if made is None else made
+
+    def _row_products(
+        self,
+        x: Array,
+        weights: Sequence[Array | PackedArray],
+        norm: Array | None = None,
+        eps: float = 0.0,
+        round_first: bool = False,
+        gated: bool = False,
+        residual: Array | None = None,
+        bias: Array | None = None,
+    ) -> tuple[Array, ...] | None:
+        """The products, or None where the kernel does not take them."""
+        family = self._row_family(x, weights)
+        if family is None:
+            return None
+        x = self.contiguous(x)
+        k, lead = x.shape[-1], x.shape[:-1]
+        sizes = [w.shape[0] for w in weights]
+        if residual is not None and residual.shape != (*lead, sizes[0]):
+            return None
+        if (gated and sizes[0] != sizes[1]) or (norm is not None and norm.shape != (k,)):
+            return None
+        beside = [x, *(a for a in (norm, residual) if a is not None)]
+        if any(a.dtype != x.dtype or not self._in_loads(a) for a in beside):
+            return None
+        parts = [self._parts_of(w) for w in weights]
+        outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
+        batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
+        count, name = 1 if batch == 1 else BATCH, "gated_product" if gated else "row_product"
+        held = HELD * k if family else x.itemsize * k
+        self.launch(
+            "row_products", f"{name}{family}_{count}", x, (-(-rows // WARPS),), 32 * WARPS,
+            x, norm, np.float64(eps), np.int64(round_first), np.int64(block_of(k)),
+            *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
+            *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
+            residual, self.optional(bias), np.int64(k), np.int64(batch), shared=int(held * batch),
+        )  # fmt: skip
+        return tuple(outs)
+
+    def _row_family(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
+        """What the names of kernels for these weights have: "" of numbers as they are; None where
+        there are no kernels."""
+        if x.dtype not in FLOATS or not x.size or not 0 < len(weights) <= MATRICES:
+            return None
+        k = x.shape[-1]
+        batch = x.size // k
+        if batch > BATCH or k >= MOST or any(
+            len(w.shape) != 2 or w.shape[1] != k or not 0 < w.shape[0] < MOST for w in weights
+        ):  # fmt: skip
+            return None
+        names = {w.dtype.name if isinstance(w, PackedArray) else "" for w in weights}
+        if names == {""}:
+            fits = x.itemsize * x.size <= SHARED and k * x.itemsize % LOAD == 0
+            same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
+            return "" if fits and same else None
+        [name] = names if len(names) == 1 else {None}
+        if name not in PACKED or k % PACKED[name] or batch > 1 or HELD * k > SHARED:
+            return None
+        wide = x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
+        return f"_{name}" if wide else None
+
+    def _parts_of(self, weight: Array | PackedArray) -> tuple[Array, Array | None]:
+        """The numbers of a matrix; or its codes and scales, taken apart."""
+        if not isinstance(weight, PackedArray):
+            return weight, None
+        assert weight.dtype.name in LAYOUTS
+        codes, scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
+        return codes, scales
+
+    def _in_loads(self, x: Array) -> bool:
+        """Whether it has no gaps and can be loaded 16 bytes at a time."""
+        return bool(x.flags.c_contiguous) and self.runtime.address(x) % LOAD == 0
+
+
+def _three(arrays: Sequence[Array | None]) -> tuple[Array | None, ...]:
+    return (*arrays, *[None] * (MATRICES - len(arrays)))

@@ -1,0 +1,106 @@
+"""Products of a few rows on a GPU: one launch for what is several calls, to the last bit."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient.backends.cuda.backend import CudaBackend
+from support.agreement import agree
+from support.backend_table import BARE, Draw, packed
+from support.cuda_emulation import EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+
+@pytest.fixture
+def one() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+def matrix(a: Draw, kind: str, rows: int, columns: int) -> Any:
+    return a(rows, columns) if kind == "numbers" else packed(a, kind, rows, columns)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "q4_0"])
+@pytest.mark.parametrize("columns", [64, 320, 2048, 5632])
+@pytest.mark.parametrize("rows", [(67,), (9, 7, 8), (1, 1)])
+def test_one_launch_gives_what_the_calls_give(
+    rows: tuple[int, ...], columns: int, kind: str, one: CudaBackend
+) -> None:
+    a = Draw("bfloat16")
+    x, norm = a(1, 1, columns), a(columns)
+    weights = [matrix(a, kind, n, columns) for n in rows]
+    normed = one.rms_norm(x, norm, 1e-6, True)[0]
+    expected = [one.linear(normed, w) for w in weights]
+    one.runtime.launched.clear()
+    got = one.projections(x, weights, norm, 1e-6, True)
+    suffix = "" if kind == "numbers" else f"_{kind}"
+    assert one.runtime.launched == [f"row_product{suffix}_1_bfloat16"]
+    assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
+    agree(list(got), list(BARE.projections(x, weights, norm, 1e-6, True)), "bfloat16", "linear")
+
+
+@pytest.mark.parametrize("kind", ["numbers", "q4_0"])
+@pytest.mark.parametrize("columns", [96, 2048])
+def test_a_gate_and_a_sum_round_as_their_calls_do(
+    columns: int, kind: str, one: CudaBackend
+) -> None:
+    a = Draw("bfloat16")
+    x, norm, residual = a(1, columns), a(columns), a(1, 37)
+    gate, up = (matrix(a, kind, 37, columns) for _ in range(2))
+    normed = one.rms_norm(x, norm, 1e-5)[0]
+    first, second = one.linear(normed, gate), one.linear(normed, up)
+    [got] = one.projections(x, [gate, up], norm, 1e-5, False, True)
+    assert got.tobytes() == (one.silu(first) * second).tobytes()
+    [got] = one.projections(normed, [gate], residual=residual)
+    assert got.tobytes() == (residual + first).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_rows_do_not_hang_on_each_other(dtype: str, one: CudaBackend) -> None:
+    a = Draw(dtype)
+    x, weight = a(4, 1040), a(19, 1040)
+    whole = one.linear(x, weight)
+    for i, row in enumerate(whole):
+        assert one.linear(x[i], weight).tobytes() == row.tobytes()
+    assert {name.rpartition("_")[0] for name in one.runtime.launched} == {
+        "row_product_4", "row_product_1",
+    }  # fmt: skip
+
+
+def test_what_is_not_a_number_stays(one: CudaBackend) -> None:
+    a = Draw("float32")
+    x, weight = a(2, 64), a(5, 64)
+    weight[2, 63] = np.nan
+    weight[4, 0] = np.inf
+    x[1, 0] = 0
+    with np.errstate(invalid="ignore"):
+        got, expected = one.linear(x, weight), BARE.linear(x, weight)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(expected))
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [((5, 64), (7, 64)), ((1, 67), (7, 67)), ((1, 64), (0, 64)), ((0, 64), (7, 64))],
+)
+def test_what_the_kernel_does_not_take_goes_another_way(
+    x: tuple[int, ...], weight: tuple[int, ...], one: CudaBackend
+) -> None:
+    a = Draw("float32")
+    given = a(*x), a(*weight)
+    agree(one.linear(*given), BARE.linear(*given), "float32", "linear")
+    assert not any("row_product" in name for name in one.runtime.launched)
+
+
+def test_sizes_that_do_not_match_are_refused(one: CudaBackend) -> None:
+    a = Draw("float32")
+    with pytest.raises(ValueError):
+        one.linear(a(1, 64), a(7, 60))
