@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import AttentionOptions, SlotMap
 from support import cuda_emulation
 from support.agreement import EPS, NARROW, agree
-from support.backend_table import BARE, Draw, band, cached_attention
+from support.attention_calls import Given, given, with_gradients
+from support.backend_table import BARE, Draw, cached_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
 pytestmark = [
@@ -33,49 +34,6 @@ def cuda(request: pytest.FixtureRequest) -> CudaBackend:
 @pytest.fixture
 def one() -> CudaBackend:
     return CudaBackend(0, EmulatedRuntime())
-
-
-class Given(NamedTuple):
-    """The arguments of a call and the gradient of its result."""
-
-    q: np.ndarray
-    k: np.ndarray
-    v: np.ndarray
-    g: np.ndarray
-    mask: np.ndarray | None
-    options: AttentionOptions
-
-
-def given(
-    dtype: str,
-    queries: int,
-    keys: int,
-    width: int = 32,
-    value_width: int | None = None,
-    heads: tuple[int, int] = (2, 1),
-    mask: str = "",
-    **options: Any,
-) -> Given:
-    a, (h, hk), e = Draw(dtype), heads, value_width or width
-    q, k, v = a(2, h, queries, width), a(2, hk, keys, width), a(2, hk, keys, e)
-    masks = {
-        "": None,
-        "bool": a.bools(queries, keys),
-        "heads": a.bools(2, h, queries, keys),
-        "band": band(queries, keys),
-        "added": a(2, 1, queries, keys),
-        "float32": a(2, 1, queries, keys).astype(np.float32),
-    }
-    how = AttentionOptions(**{"scale": width**-0.5, **options})
-    return Given(q, k, v, a(2, h, queries, e), masks[mask], how)
-
-
-def with_gradients(be: Any, x: Given) -> list[np.ndarray]:
-    """The result and its statistics, and gradients from those of the definition."""
-    forward = be.attention(x.q, x.k, x.v, x.mask, x.options)
-    kept = BARE.attention(x.q, x.k, x.v, x.mask, x.options)
-    grads = be.attention_grad(x.g, x.q, x.k, x.v, *kept, x.mask, x.options)
-    return [*forward, *(grad.astype(x.q.dtype) for grad in grads)]
 
 
 def check(be: CudaBackend, dtype: str, x: Given) -> None:

@@ -49,6 +49,7 @@ FAMILIES = {
         "draws",
         "elementwise",
         "flash_attention",
+        "float32_attention",
         "grouped",
         "norms",
         "optimizers",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import AttentionKernels, problem, strides
+from gradient.backends.cuda.attention import problem, strides
+from gradient.backends.cuda.float32_attention import MOST, Float32AttentionKernels
 from gradient.backends.options import AttentionOptions
 from gradient.dtypes import HALF_PRECISION
 
@@ -17,12 +18,10 @@ FEW_ROWS = 16
 """Rows of a group up to which one block has them all, whose warps share out the keys instead."""
 ROWS_OF_DECODING = FEW_ROWS + 4 * (16 + 16)
 """Of the tiles of a block in `decode_attention.cu`: queries; of each warp keys and values."""
-MOST = 1 << 30
-"""Of rows of a group and of keys, which kernels count in 32 bits."""
 
 
-class FlashAttentionKernels(AttentionKernels):
-    """Overrides of `composed.attention`, over the kernels that take every width and dtype."""
+class FlashAttentionKernels(Float32AttentionKernels):
+    """Overrides of `composed.attention`, over the kernels that take other widths and dtypes."""
 
     def _attend(
         self,
@@ -109,18 +108,6 @@ class FlashAttentionKernels(AttentionKernels):
             and e % 8 == 0
             and max(h // hk * t, s) < MOST
         )
-
-    def _in_pieces(self, x: Array) -> Array:
-        """x, if each of its rows of numbers lies at a multiple of 16 bytes; or a copy."""
-        apart = zip(x.shape[:-1], x.strides[:-1], strict=True)
-        if (
-            x.strides[-1] == x.itemsize
-            and all(n == 1 or stride % 16 == 0 for n, stride in apart)
-            and self.runtime.address(x) % 16 == 0
-        ):
-            return x
-        copy: Array = self.runtime.xp.array(x, order="C")
-        return copy
 
 
 def _head(q: Array, v: Array) -> int:

@@ -30,7 +30,7 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 // EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
 // one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
 // of 16-bit floats, and not before sm_80; FOR_EACH_NARROW is of these on any GPU, FOR_EACH_WIDE of
-// float32 and float64.
+// float32 and float64, FOR_FLOAT32 of float32 alone, from sm_80 on (copies in the background).
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
@@ -60,6 +60,17 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define WIDE_OF(NAME) WIDE_##NAME
 #define WIDE_WITH(NAME, EXPORT) WIDE_OF(NAME)(EXPORT)
 #define FOR_EACH_WIDE(EXPORT) WIDE_WITH(DTYPE, EXPORT)
+#if __CUDA_ARCH__ >= 800
+#define FLOAT32_float32(EXPORT) EXPORT(float32, float)
+#else
+#define FLOAT32_float32(EXPORT)
+#endif
+#define FLOAT32_float64(EXPORT)
+#define FLOAT32_float16(EXPORT)
+#define FLOAT32_bfloat16(EXPORT)
+#define FLOAT32_OF(NAME) FLOAT32_##NAME
+#define FLOAT32_WITH(NAME, EXPORT) FLOAT32_OF(NAME)(EXPORT)
+#define FOR_FLOAT32(EXPORT) FLOAT32_WITH(DTYPE, EXPORT)
 #else
 #define FOR_EACH_HALF(EXPORT)  \
     EXPORT(float16, __half)    \
@@ -68,6 +79,7 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define FOR_EACH_WIDE(EXPORT)  \
     EXPORT(float32, float)     \
     EXPORT(float64, double)
+#define FOR_FLOAT32(EXPORT) EXPORT(float32, float)
 #define FOR_EACH_FLOAT(EXPORT) \
     FOR_EACH_WIDE(EXPORT)      \
     EXPORT(float16, __half)    \

@@ -1,0 +1,90 @@
+"""Attention of float32 by kernels that keep blocks of numbers in registers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.cuda.attention import BLOCK, AttentionKernels, problem, strides
+from gradient.backends.cuda.launching import LOAD
+from gradient.backends.options import AttentionOptions
+
+FEW_ROWS = 16
+"""Rows of a group up to which a block of so many more would do little."""
+MOST = 1 << 30
+"""Of rows of a group and of keys, which kernels count in 32 bits."""
+PIECE_PITCH = 40
+"""How far apart rows of weights lie in shared memory (`attention_float32.cuh`)."""
+
+
+class Float32AttentionKernels(AttentionKernels):
+    """Overrides of `composed.attention`, over the kernels that take every width and dtype."""
+
+    def _attend(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None,
+        options: AttentionOptions,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+    ) -> None:
+        (b, h, t), hk, s = q.shape[:3], k.shape[1], k.shape[2]
+        of_group = h // hk * t
+        head = head_of(q, v)
+        (rows, keys) = tiles_of(head)
+        shared = tiles_bytes(head, rows + 2 * keys) + 4 * PIECE_PITCH * rows
+        if of_group <= FEW_ROWS or not self._fits_blocks(q, k, v, shared):
+            super()._attend(q, k, v, mask, options, out, high, log_sum)
+            return
+        q, k, v = (self._in_pieces(x) for x in (q, k, v))
+        row_tiles = -(-of_group // rows)
+        parts, partial = self._parts_of_keys(row_tiles * b * hk, s, out, high)
+        self.launch(
+            "attention_float32", f"attention_block_{head}", q, (row_tiles, b * hk, parts), BLOCK,
+            q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
+            np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
+        )  # fmt: skip
+        self._join(partial, out, high, log_sum)
+
+    def _fits_blocks(self, q: Array, k: Array, v: Array, shared: int) -> bool:
+        """Float32, rows of whole pieces of 16 bytes, up to 128 columns."""
+        (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
+        return (
+            q.dtype == np.float32
+            and self.runtime.has_tensor_cores  # and copies in the background, as old
+            and d % 4 == 0
+            and e % 4 == 0
+            and max(d, e) <= 128
+            and max(h // hk * t, s) < MOST
+            and shared <= self.runtime.max_shared
+        )
+
+    def _in_pieces(self, x: Array) -> Array:
+        """x, if each of its rows of numbers lies at a multiple of 16 bytes; or a copy."""
+        apart = zip(x.shape[:-1], x.strides[:-1], strict=True)
+        if (
+            x.strides[-1] == x.itemsize
+            and all(n == 1 or stride % LOAD == 0 for n, stride in apart)
+            and self.runtime.address(x) % LOAD == 0
+        ):
+            return x
+        copy: Array = self.runtime.xp.array(x, order="C")
+        return copy
+
+
+def head_of(q: Array, v: Array) -> int:
+    """The columns that a kernel was compiled for, of so many that are there."""
+    return 64 if max(q.shape[-1], v.shape[-1]) <= 64 else 128
+
+
+def tiles_of(head: int) -> tuple[int, int]:
+    """Rows of a block and keys of a tile in `attention_float32.cu`."""
+    return (128, 64) if head == 64 else (64, 32)
+
+
+def tiles_bytes(head: int, rows: int) -> int:
+    """Of tiles with so many rows in all (`attention_float32.cuh`)."""
+    return 4 * (head + 4) * rows

@@ -1,0 +1,155 @@
+// Attention of float32: softmax(scale q k^T + mask) v, without a (T, S) array (Dao 2023,
+// "FlashAttention-2", algorithm 1), in float32 throughout.
+//
+//     score = softcap tanh(scale q k^T / softcap), -inf where masked
+//     high  = the largest score of a row so far, sum = of e^(score - high), out = of e^(score - high) v
+//
+// A block has 128 rows of a group of heads that share their keys (64 of heads of more than 64 columns),
+// a quarter of them to a warp, and goes over the keys in tiles of 64 (32); tiles that none of its rows
+// sees are left out, and those that a warp does not see by this warp. While scores are made, the values
+// are on their way to shared memory; while values are added up, the next keys. Causal rows that come
+// late see the most keys: their blocks begin first. Grid: (row tiles, B * Hk, parts of the keys);
+// `join_parts` (attention.cu) joins the parts.
+//
+// The bound is arithmetic: B H T S (D + E) multiply-adds, of which a lane does 256 for each 16 loads of
+// 16 bytes from shared memory, or 8192 a tile and beside them 64 exponentials and some 600 other
+// instructions. Memory: q and out once, k and v once for each row tile, mostly from the L2 cache.
+// For rows of whole pieces of 16 bytes, up to 128 columns; others are attention.cu's.
+#include "attention_float32.cuh"
+
+template <int HEAD, int R, int KEYS>
+__device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row, const float* k,
+                              const float* v, const void* mask, const Results<float>& results,
+                              const Problem& p) {
+    constexpr int ROWS_OF_WARP = 4 * R, ROWS_OF_BLOCK = WARPS * ROWS_OF_WARP, J = KEYS / 8;
+    extern __shared__ float4 memory[];
+    float* q_tile = reinterpret_cast<float*>(memory);
+    float* k_tile = q_tile + ROWS_OF_BLOCK * float_pitch<HEAD>;
+    float* v_tile = k_tile + KEYS * float_pitch<HEAD>;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    float* piece = v_tile + KEYS * float_pitch<HEAD> + warp * ROWS_OF_WARP * PIECE_PITCH;
+    const Group group(p);
+    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
+    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
+    const int of_warp = warp * ROWS_OF_WARP, here = min(ROWS_OF_WARP, count - of_warp);
+    const int row = first + of_warp;
+
+    Int begin, end;
+    key_range(p, first, first + count - 1, begin, end);
+    const int tiles = (max(int(end - begin), 0) + KEYS - 1) / KEYS, parts = int(results.parts);
+    const int of_part = (tiles + parts - 1) / parts * KEYS;
+    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    int sees_from = 0, sees_until = 0;  // this warp
+    if (here > 0) {
+        key_range(p, row, row + here - 1, begin, end);
+        sees_from = int(begin), sees_until = int(end);
+    }
+
+    const float *keys = k + group.k_offset(), *values = v + group.v_offset();
+    auto load_keys = [&](int key) {
+        load_floats<HEAD, KEYS>(k_tile, until - key, int(p.width),
+                                [&](int i) { return keys + (key + i) * p.k_row; });
+    };
+    load_floats<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
+                                     GroupRows<float>(q, q_batch, q_head, q_row, group, first));
+    if (from < until) load_keys(from);
+    cp_async_commit();
+
+    // The largest score of the row i that has the lane's place among those of 8 lanes.
+    float high = -infinity<float>(), sum[R], out[R][HEAD / 8];
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+        sum[i] = 0;
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n++) out[i][n] = 0;
+    }
+    for (int key = from; key < until; key += KEYS) {
+        const bool seen = here > 0 && key < sees_until && key + KEYS > sees_from;
+        float score[R][J];
+        cp_async_wait<0>();
+        __syncthreads();  // the keys came; the values before were read
+        load_floats<HEAD, KEYS>(v_tile, until - key, int(p.value_width),
+                                [&](int i) { return values + (key + i) * p.v_row; });
+        cp_async_commit();
+        if (seen)
+            float_products<HEAD>(score, lane_rows<HEAD, R>(q_tile), lane_columns<HEAD>(k_tile),
+                                 int(p.width));
+        cp_async_wait<0>();
+        __syncthreads();  // the values came; the keys were read
+        if (key + KEYS < until) load_keys(key + KEYS);
+        cp_async_commit();
+        if (!seen) continue;
+        cap_floats(score, p);
+        if (!sees_all(p, row, row + ROWS_OF_WARP - 1, key, key + KEYS - 1))
+            mask_floats(score, group, mask, row + lane / 8, key + lane % 8);
+#pragma unroll
+        for (int i = 0; i < R; i++) {
+            const float before = __shfl_sync(0xffffffffu, high, i, 8);
+            float largest = before;
+#pragma unroll
+            for (int j = 0; j < J; j++) largest = fmaxf(largest, score[i][j]);
+#pragma unroll
+            for (int distance = 1; distance < 8; distance *= 2)
+                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+            const float most = largest == -infinity<float>() ? 0.f : largest;
+            const float shrink = power_of_two((before - most) * LOG2_E);
+            if (lane % 8 == i) high = largest;
+            sum[i] *= shrink;
+#pragma unroll
+            for (int j = 0; j < J; j++) {
+                score[i][j] = power_of_two((score[i][j] - most) * LOG2_E);
+                sum[i] += score[i][j];
+            }
+#pragma unroll
+            for (int n = 0; n < HEAD / 8; n++) out[i][n] *= shrink;
+        }
+        add_weighted_floats<HEAD>(out, score, v_tile, piece);
+    }
+
+    const Int width = p.value_width, all = p.heads * p.queries * (gridDim.y / p.key_heads);
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+#pragma unroll
+        for (int distance = 1; distance < 8; distance *= 2)
+            sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], distance);
+        const float largest = __shfl_sync(0xffffffffu, high, i, 8);
+        const int r = lane / 8 + 4 * i;
+        if (r >= here) continue;
+        const Int query = group.query(row + r);
+        float* to = parts > 1 ? results.partial + (blockIdx.z * all + query) * (width + 2)
+                              : results.out + query * width;
+        const float scale = parts > 1 ? 1.f : sum[i] == 0 ? 0.f : 1 / sum[i];
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n++) out[i][n] *= scale;
+#pragma unroll
+        for (int n = 0; n < HEAD / 32; n++) {
+            const int column = lane % 8 * 4 + 32 * n;
+            if (column >= width) continue;
+            if (parts > 1) {  // which need not lie at multiples of 16 bytes
+#pragma unroll
+                for (int c = 0; c < 4; c++) to[column + c] = out[i][4 * n + c];
+            } else {
+                *reinterpret_cast<float4*>(to + column) = make_float4(
+                    out[i][4 * n], out[i][4 * n + 1], out[i][4 * n + 2], out[i][4 * n + 3]);
+            }
+        }
+        if (lane % 8 > 0) continue;
+        if (parts > 1)
+            to[width] = largest, to[width + 1] = sum[i];
+        else
+            results.set_statistics(query, largest, sum[i]);
+    }
+}
+
+#define ATTENTION(HEAD, R, KEYS, NAME)                                                             \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_block_##HEAD##_##NAME(          \
+        const float* q, Int q_batch, Int q_head, Int q_row, const float* k, const float* v,        \
+        const void* mask, float* out, float* high, float* log_sum, float* partial, Int parts,      \
+        PROBLEM_PARAMETERS) {                                                                      \
+        attend_floats<HEAD, R, KEYS>(q, q_batch, q_head, q_row, k, v, mask,                        \
+                                     Results<float>{out, high, log_sum, partial, parts}, PROBLEM); \
+    }
+#define EXPORT(NAME, T)         \
+    ATTENTION(64, 8, 64, NAME)  \
+    ATTENTION(128, 4, 32, NAME)
+FOR_FLOAT32(EXPORT)

@@ -1,0 +1,165 @@
+"""Attention of float32 by blocks in registers, run on the CPU, gives what the composed definition
+gives: over lengths, widths, masks and layouts."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.options import AttentionOptions
+from support.agreement import agree
+from support.attention_calls import Given, given, with_gradients
+from support.backend_table import BARE
+from support.cuda_emulation import ORDERS, EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+
+@pytest.fixture(scope="module", params=ORDERS, ids=("rising", "falling", "mixed"))
+def cuda(request: pytest.FixtureRequest) -> CudaBackend:
+    """The backend over kernels on the CPU, whose warps run in one order or another."""
+    return CudaBackend(0, EmulatedRuntime(request.param))
+
+
+@pytest.fixture
+def one() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+def check(be: CudaBackend, x: Given) -> None:
+    be.runtime.launched.clear()
+    agree(with_gradients(be, x), with_gradients(BARE, x), "float32", "attention")
+    head = 64 if max(x.q.shape[-1], x.v.shape[-1]) <= 64 else 128
+    assert be.runtime.launched[0] == f"attention_block_{head}_float32"
+
+
+LENGTHS = [(17, 1), (17, 15), (31, 33), (63, 65), (64, 64), (65, 63), (129, 1), (128, 128),
+           (129, 129), (150, 300), (20, 700)]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(("queries", "keys"), LENGTHS)
+def test_lengths(queries: int, keys: int, is_causal: bool, one: CudaBackend) -> None:
+    check(one, given("float32", queries, keys, is_causal=is_causal))
+
+
+WIDTHS = [(4, 4), (8, 12), (20, 64), (64, 64), (68, 20), (64, 128), (128, 128), (100, 96)]
+
+
+@pytest.mark.parametrize(("width", "value_width"), WIDTHS)
+def test_widths(width: int, value_width: int, one: CudaBackend) -> None:
+    check(one, given("float32", 70, 100, width, value_width, is_causal=True))
+
+
+MASKS: list[dict[str, Any]] = [
+    {"is_causal": True, "window": 1},
+    {"is_causal": True, "window": 7},
+    {"is_causal": True, "window": 40, "softcap": 1.5},
+    {"softcap": 0.7},
+    {"mask": "bool"},
+    {"mask": "heads", "softcap": 1.5},
+    {"mask": "band"},  # some rows see nothing
+    {"mask": "added"},
+    {"mask": "float32", "softcap": 1.5},
+]
+
+
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("options", MASKS, ids=str)
+def test_masks(options: dict[str, Any], width: int, one: CudaBackend) -> None:
+    check(one, given("float32", 70, 100, width, heads=(4, 2), **options))
+
+
+def test_rows_that_see_nothing(cuda: CudaBackend) -> None:
+    """Behind the last key's window: zeros, and zeros for gradients."""
+    x = given("float32", 200, 20, is_causal=True, window=9)
+    check(cuda, x)
+    out, _, log_sum = cuda.attention(x.q, x.k, x.v, None, x.options)
+    assert not out[:, :, 28:].any()
+    assert np.isposinf(log_sum[:, :, 28:]).all()
+
+
+@pytest.mark.parametrize("heads", [(3, 3), (4, 2), (6, 1)], ids=str)
+def test_heads_that_share_keys(heads: tuple[int, int], cuda: CudaBackend) -> None:
+    """Of few queries several heads come into one tile, some of them in part."""
+    for options in ({}, {"is_causal": True}, {"mask": "heads"}):
+        check(cuda, given("float32", 27, 50, heads=heads, **options))
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_any_order_of_warps(width: int, cuda: CudaBackend) -> None:
+    """Several tiles of each kernel, of each of its shapes."""
+    check(cuda, given("float32", 200, 200, width, heads=(1, 1), is_causal=True))
+
+
+LAYOUTS = {
+    "heads behind positions": lambda x: np.swapaxes(np.swapaxes(x, 1, 2).copy(), 1, 2),
+    "part of a row": lambda x: np.concatenate([x, x, x], -1)[..., x.shape[-1] : 2 * x.shape[-1]],
+    "part of a cache": lambda x: np.concatenate([x, x], 2)[:, :, 5 : 5 + x.shape[2]],
+    "odd places": lambda x: np.concatenate([x, x], -1)[..., 3 : 3 + x.shape[-1]],
+    "columns first": lambda x: np.swapaxes(np.swapaxes(x, 2, 3).copy(), 2, 3),
+    "the same for all": lambda x: np.broadcast_to(x[:1, :1], x.shape),
+    "backwards": lambda x: x[:, :, ::-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout: str, one: CudaBackend) -> None:
+    x = given("float32", 40, 33, is_causal=True)
+    moved = [LAYOUTS[layout](a) for a in (x.q, x.k, x.v, x.g)]
+    check(one, Given(*moved, None, x.options))
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, -1e6])
+def test_large_scores(offset: float, one: CudaBackend) -> None:
+    """Scores far from zero, in steps that float32 has: the differences are what counts."""
+    x = given("float32", 20, 70)
+    x.q[..., 0], x.k[..., 0] = 1, offset
+    x.q[..., 1:], x.k[..., 1:] = np.round(x.q[..., 1:]), np.round(x.k[..., 1:])
+    how = AttentionOptions(scale=0.125)
+    got, expected = (be.attention(x.q, x.k, x.v, None, how) for be in (one, BARE))
+    agree(list(got), list(expected), "float32", "attention")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["q", "k", "v"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_not_finite(where: str, value: float, one: CudaBackend) -> None:
+    """It reaches the rows and columns that the definition's reaches, and no others."""
+    x = given("float32", 40, 70)
+    getattr(x, where)[0, 0, 3, 5] = value
+    got, expected = (be.attention(x.q, x.k, x.v, None, x.options) for be in (one, BARE))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinity_added_by_a_mask(one: CudaBackend) -> None:
+    """-inf forbids, +inf is a score like that of an overflow."""
+    x = given("float32", 40, 70, mask="added")
+    assert x.mask is not None
+    x.mask[0, 0, 3, 5], x.mask[0, 0, 4], x.mask[1, 0, :, 9] = np.inf, -np.inf, -np.inf
+    got, expected = (be.attention(x.q, x.k, x.v, x.mask, x.options) for be in (one, BARE))
+    agree(list(got), list(expected), "float32", "attention")
+
+
+def test_others_are_left_to_the_other_kernels(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dtype, width in (("float32", 30), ("float32", 160), ("float64", 32)):
+        x = given(dtype, 20, 20, width)
+        agree(with_gradients(one, x), with_gradients(BARE, x), dtype, "attention")
+    x = given("float32", 20, 20)
+    for name, value in (("has_tensor_cores", False), ("max_shared", 48 << 10)):
+        with monkeypatch.context() as other:
+            other.setattr(one.runtime, name, value)
+            agree(with_gradients(one, x), with_gradients(BARE, x), "float32", "attention")
+    assert not any("block" in name for name in one.runtime.launched)
