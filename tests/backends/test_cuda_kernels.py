@@ -177,7 +177,7 @@ def test_arrays_of_nothing(method: str, case: int, one: CudaBackend) -> None:
         agree(call(one, method, arguments(Draw("float32", rows=0))), expected, "float32", method)
 
 
-WIDTHS = [(70, 80), (128, 96), (192, 128), (256, 250)]
+WIDTHS = [(50, 50), (70, 80), (128, 96), (192, 128), (256, 250)]
 """Of keys and values: a kernel is compiled for 64, 128 and 256 columns."""
 TILED_WIDTHS = [(24, 32), (64, 56), (96, 96), (256, 248)]
 """Other ones that tensor cores' kernels are compiled for (`test_cuda_flash_attention`)."""
@@ -584,10 +584,12 @@ def test_a_step_reads_the_cache_where_it_lies(options: Any, dtype: str, one: Cud
     pieces = 16 if "int4" in options.get("codecs", ()) else 8
     if dtype == "float16" and q.shape[-1] % pieces == 0:
         reads = {"decode_cached_attention" if few else "flash_cached_attention"}
+    elif dtype == "float32" and q.shape[-1] % (pieces // 2) == 0:
+        reads = {"cached_attention_decode" if few else "attention_block"}
     else:
         reads = {"cached_attention" if few else "attention"}
     assert names - {"join_parts"} == reads
-    if reads != {"attention"}:
+    if few or "flash_cached_attention" in reads:
         assert all(x.size < keys[0].size for x in copies)
         assert slots.masks == {}
 
@@ -640,10 +642,10 @@ def test_every_kernel_is_launched_by_a_case():
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS + TILED_WIDTHS:
-            for queries in (3, 12):
+            for queries in (1, 3, 12):
                 wide_attention(backend, dtype, *widths, queries)
             for width in widths:
-                for queries in (1, 40):
+                for queries in (1, 3, 40):
                     wide_cache(backend, dtype, width, queries)
         groups(backend, dtype, COUNTS["one"])
         for name in FORMATS:

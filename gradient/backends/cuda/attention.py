@@ -26,6 +26,11 @@ ROWS, ROWS_OF_WARP, TILE, BLOCK = 16, 4, 32, 128
 MAX_WIDTH = 256
 ENOUGH_BLOCKS = 256
 """Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
+DECODING_BLOCKS, SHORT = 396, 256
+"""Blocks of few rows that such a GPU runs at a time, whose time is memory's; and keys up to which
+one of them has all, since joining parts takes as long as reading these."""
+JOINING = 256
+"""Threads that join a row's parts (`join_parts`)."""
 
 
 class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
@@ -63,7 +68,8 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         q, k, v = self.contiguous(q), _with_rows(self, k), _with_rows(self, v)
         b, hk, s = k.shape[:3]
         tiles = -(-(q.shape[1] // hk * q.shape[2]) // ROWS)
-        parts, partial = self._parts_of_keys(tiles * b * hk, s, out, high)
+        parts = parts_of_keys(tiles * b * hk, s)
+        partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             "attention", f"attention_{columns_of(v.shape[-1])}", q, (tiles, b * hk, parts), BLOCK,
             q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
@@ -152,15 +158,12 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         self.launch("rope", "rope", x, (-(-threads // EACH),), EACH, *given)
         return out
 
-    def _parts_of_keys(
-        self, blocks: int, keys: int, out: Array, high: Array
-    ) -> tuple[int, Array | None]:
-        """Into how many parts keys are divided where so many blocks attend to them, and where the
-        results of these go: None where there is one."""
-        parts, (*rows, width) = parts_of_keys(blocks, keys), out.shape
+    def _room_for_parts(self, parts: int, out: Array, number: Any) -> Array | None:
+        """Where the results of parts of the keys go: nowhere if there is one."""
         if parts == 1:
-            return parts, None
-        return parts, self.empty((parts, math.prod(rows), width + 2), high.dtype)
+            return None
+        (*rows, width) = out.shape
+        return self.empty((parts, math.prod(rows), width + 2), number)
 
     def _join(
         self, partial: Array | None, out: Array, high: Array | None, log_sum: Array | None
@@ -170,7 +173,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
             return
         rows = out.size // out.shape[-1]
         self.launch(
-            "attention", "join_parts", out, (-(-rows // 4),), BLOCK, partial, out, high, log_sum,
+            "attention", "join_parts", out, (rows,), JOINING, partial, out, high, log_sum,
             *map(np.int64, (partial.shape[0], rows, out.shape[-1])),
         )  # fmt: skip
 
@@ -198,6 +201,13 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
 def parts_of_keys(blocks: int, keys: int) -> int:
     """Into how many parts keys are divided where so many blocks attend to them."""
     return max(1, min(ENOUGH_BLOCKS // blocks, -(-keys // (4 * TILE))))
+
+
+def parts_of_decoding(blocks: int, keys: int) -> int:
+    """The same of few rows."""
+    if keys <= SHORT:
+        return 1
+    return max(1, min(DECODING_BLOCKS // blocks, -(-keys // (4 * TILE))))
 
 
 def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:

@@ -11,6 +11,7 @@ from gradient.backends.cuda.attention import (
     MAX_WIDTH,
     ROWS,
     columns_of,
+    parts_of_decoding,
     parts_of_keys,
     shared_bytes,
     strides,
@@ -22,7 +23,9 @@ from gradient.backends.cuda.flash_attention import (
     tiles_bytes,
     tiles_of,
 )
-from gradient.backends.cuda.launching import MAX_GRID, computed_in
+from gradient.backends.cuda.float32_attention import head_of as float32_head_of
+from gradient.backends.cuda.float32_attention import rows_of_decoding
+from gradient.backends.cuda.launching import LOAD, MAX_GRID, computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import HALF_PRECISION, float16, int8, uint8
 
@@ -57,15 +60,20 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         if slots.see_all and window and not paged:
             first, window = max(0, slots.extent - window), 0
         see_all = slots.see_all and (not window or window >= slots.extent)
-        rows, family, head = ROWS, "decode_cached_attention", head_of(max(d, e))
+        of_group, head, divide = h // key_heads * t, head_of(max(d, e)), parts_of_decoding
+        of_blocks = self._float32_cache_fits_blocks(q, keys, values)
+        rows, family = ROWS, "decode_cached_attention"
         shared = tiles_bytes(head, ROWS_OF_DECODING)
-        if h // key_heads * t > FEW_ROWS:
+        if of_blocks:
+            rows = rows_of_decoding(of_group)
+        elif of_group > FEW_ROWS:
             family, (rows, of_tile) = "flash_cached_attention", tiles_of(head)
+            divide = parts_of_keys
             shared = tiles_bytes(head, rows + 2 * of_tile) + 2 * of_tile * PLACE
-        tiles = -(-(h // key_heads * t) // rows)
-        parts = parts_of_keys(tiles * b * key_heads, slots.extent - first)
+        tiles = -(-of_group // rows)
+        parts = divide(tiles * b * key_heads, slots.extent - first)
         out = self.empty((b, h, t, e), q.dtype)
-        partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
+        partial = self._room_for_parts(parts, out, number)
         table = None if slots.table is None else self.contiguous(slots.table)
         unit = _unit(keys[0])
         of_batch, of_head, of_slot = (unit[0], unit[2], unit[1]) if paged else unit
@@ -85,6 +93,13 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             self.launch(
                 family, f"{family}_{head}", q, grid, BLOCK,
                 q, *map(np.int64, strides(q, 3)), *given, shared=shared,
+            )  # fmt: skip
+        elif of_blocks:
+            q = self._in_pieces(q)
+            kernel = f"cached_attention_decode_{float32_head_of(d, e)}_{rows}"
+            self.launch(
+                "attention_decode_float32", kernel, q, grid, BLOCK,
+                q, *map(np.int64, strides(q, 3)), *given,
             )  # fmt: skip
         else:
             self.launch(
@@ -130,6 +145,22 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
                 _width(parts) % (16 if len(parts) == 3 else 8) == 0
                 and all(_width(parts) // scales.shape[-1] % 8 == 0 for scales in parts[1:])
                 and self.runtime.address(parts[0]) % 16 == 0
+                for parts in (keys, values)
+            )
+        )
+
+    def _float32_cache_fits_blocks(
+        self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...]
+    ) -> bool:
+        """Float32, or codes, of which each piece of 4 lies together and has one scale."""
+        return (
+            q.dtype == np.float32
+            and self.runtime.has_tensor_cores
+            and max(_width(keys), _width(values)) <= 128
+            and all(
+                _width(parts) % (8 if len(parts) == 3 else 4) == 0
+                and all(_width(parts) // scales.shape[-1] % 4 == 0 for scales in parts[1:])
+                and self.runtime.address(parts[0]) % LOAD == 0
                 for parts in (keys, values)
             )
         )

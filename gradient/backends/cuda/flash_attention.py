@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import problem, strides
+from gradient.backends.cuda.attention import parts_of_decoding, parts_of_keys, problem, strides
 from gradient.backends.cuda.float32_attention import MOST, Float32AttentionKernels
 from gradient.backends.options import AttentionOptions
 from gradient.dtypes import HALF_PRECISION
@@ -40,13 +40,14 @@ class FlashAttentionKernels(Float32AttentionKernels):
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
         head, family, rows_of_tiles = _head(q, v), "decode_attention", ROWS_OF_DECODING
-        rows = FEW_ROWS
+        rows, divide = FEW_ROWS, parts_of_decoding
         if h // hk * t > FEW_ROWS:
-            family, (rows, keys) = "flash_attention", tiles_of(head)
+            family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
             rows_of_tiles = rows + 2 * keys
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
-        parts, partial = self._parts_of_keys(row_tiles * b * hk, s, out, high)
+        parts = divide(row_tiles * b * hk, s)
+        partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
             q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,

@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import BLOCK, AttentionKernels, problem, strides
+from gradient.backends.cuda.attention import (
+    BLOCK,
+    AttentionKernels,
+    parts_of_decoding,
+    parts_of_keys,
+    problem,
+    strides,
+)
 from gradient.backends.cuda.launching import LOAD
 from gradient.backends.options import AttentionOptions
 
 FEW_ROWS = 16
-"""Rows of a group up to which a block of so many more would do little."""
+"""Rows of a group up to which blocks have few of them, and their warps share out the keys."""
 MOST = 1 << 30
 """Of rows of a group and of keys, which kernels count in 32 bits."""
 PIECE_PITCH = 40
@@ -32,24 +39,29 @@ class Float32AttentionKernels(AttentionKernels):
         log_sum: Array,
     ) -> None:
         (b, h, t), hk, s = q.shape[:3], k.shape[1], k.shape[2]
-        of_group = h // hk * t
-        head = head_of(q, v)
-        (rows, keys) = tiles_of(head)
+        of_group, head = h // hk * t, head_of(q.shape[-1], v.shape[-1])
+        rows, keys = tiles_of(head)
+        family, kernel, divide = "attention_float32", f"attention_block_{head}", parts_of_keys
         shared = tiles_bytes(head, rows + 2 * keys) + 4 * PIECE_PITCH * rows
-        if of_group <= FEW_ROWS or not self._fits_blocks(q, k, v, shared):
+        if of_group <= FEW_ROWS:
+            rows, shared = rows_of_decoding(of_group), 0
+            family, divide = "attention_decode_float32", parts_of_decoding
+            kernel = f"attention_decode_{head}_{rows}"
+        if not self._fits_blocks(q, k, v) or shared > self.runtime.max_shared:
             super()._attend(q, k, v, mask, options, out, high, log_sum)
             return
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-of_group // rows)
-        parts, partial = self._parts_of_keys(row_tiles * b * hk, s, out, high)
+        parts = divide(row_tiles * b * hk, s)
+        partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
-            "attention_float32", f"attention_block_{head}", q, (row_tiles, b * hk, parts), BLOCK,
+            family, kernel, q, (row_tiles, b * hk, parts), BLOCK,
             q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
             np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         self._join(partial, out, high, log_sum)
 
-    def _fits_blocks(self, q: Array, k: Array, v: Array, shared: int) -> bool:
+    def _fits_blocks(self, q: Array, k: Array, v: Array) -> bool:
         """Float32, rows of whole pieces of 16 bytes, up to 128 columns."""
         (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
         return (
@@ -59,7 +71,6 @@ class Float32AttentionKernels(AttentionKernels):
             and e % 4 == 0
             and max(d, e) <= 128
             and max(h // hk * t, s) < MOST
-            and shared <= self.runtime.max_shared
         )
 
     def _in_pieces(self, x: Array) -> Array:
@@ -75,9 +86,14 @@ class Float32AttentionKernels(AttentionKernels):
         return copy
 
 
-def head_of(q: Array, v: Array) -> int:
+def head_of(width: int, value_width: int) -> int:
     """The columns that a kernel was compiled for, of so many that are there."""
-    return 64 if max(q.shape[-1], v.shape[-1]) <= 64 else 128
+    return 64 if max(width, value_width) <= 64 else 128
+
+
+def rows_of_decoding(of_group: int) -> int:
+    """Rows of a block in `attention_decode_float32.cu`."""
+    return 4 if of_group <= 4 else 8
 
 
 def tiles_of(head: int) -> tuple[int, int]:

@@ -41,31 +41,45 @@ __device__ void attention(const T* q, const T* k, const T* v, const void* mask,
 }
 
 // Joins the parts (parts, rows, E + 2) of each row: values that were weighted, the largest score and
-// the sum of weights. One warp a row. `high_out` and `log_sum_out` may be null.
+// the sum of weights. A block a row, whose warps share out the parts, so that what is read is under way
+// together; up to 512 parts, 256 columns. `high_out` and `log_sum_out` may be null.
+constexpr int JOINING = 8, MOST_PARTS = 512;  // warps
+
 template <class T>
 __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high_out,
                            computed<T>* log_sum_out, Int parts, Int rows, Int width) {
     typedef computed<T> A;
-    int lane = threadIdx.x % 32;
-    Int row = Int(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-    if (row >= rows) return;
-    auto part = [&](Int i) { return partial + (i * rows + row) * (width + 2); };
+    __shared__ A factors[MOST_PARTS], sums[JOINING][256];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, count = int(parts), columns = int(width);
+    const Int row = blockIdx.x, step = rows * (width + 2);
+    const A* of_row = partial + row * (width + 2);
     A high = -infinity<A>(), sum = 0;
-    for (Int i = 0; i < parts; i++) {
-        A other = part(i)[width];
+    for (int i = lane; i < count; i += 32) {
+        const A other = of_row[i * step + columns];
         high = other > high || other != other ? other : high;
     }
-    auto shrink = [&](Int i) {
-        A other = part(i)[width];
-        return other == -infinity<A>() ? A(0) : exp(other - high);
-    };
-    for (Int i = 0; i < parts; i++) sum += part(i)[width + 1] * shrink(i);
-    for (Int c = lane; c < width; c += 32) {
+    high = warp_max(high);
+    for (int i = lane; i < count; i += 32) {
+        const A other = of_row[i * step + columns];
+        const A factor = other == -infinity<A>() ? A(0) : exp(other - high);
+        sum += of_row[i * step + columns + 1] * factor;
+        if (warp == 0) factors[i] = factor;
+    }
+    sum = warp_sum(sum);
+    __syncthreads();
+    for (int c = lane; c < columns; c += 32) {
         A x = 0;
-        for (Int i = 0; i < parts; i++) x += part(i)[c] * shrink(i);
+#pragma unroll 8
+        for (int i = warp; i < count; i += JOINING) x += of_row[i * step + c] * factors[i];
+        sums[warp][c] = x;
+    }
+    __syncthreads();
+    for (int c = threadIdx.x; c < columns; c += 32 * JOINING) {
+        A x = 0;
+        for (int w = 0; w < JOINING; w++) x += sums[w][c];
         out[row * width + c] = T(sum == 0 ? A(0) : x / sum);
     }
-    if (lane == 0) Results<T>{out, high_out, log_sum_out}.set_statistics(row, high, sum);
+    if (threadIdx.x == 0) Results<T>{out, high_out, log_sum_out}.set_statistics(row, high, sum);
 }
 
 #define FORWARD(COLUMNS, NAME, T)                                                              \
