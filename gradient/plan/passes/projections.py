@@ -1,0 +1,185 @@
+"""Linear layers of one input, and what a decoder has around them, as one call.
+
+A decoder's layer multiplies a normalised row by the weights of queries, keys and values, adds a
+product to the residual stream, and gates one product by another:
+
+    y, _ = rms_norm(x, norm, eps)              (a, b, c) = projections(x, (A, B, C), norm, eps)
+    a, b, c = linear(y, A), linear(y, B), linear(y, C)
+    z = linear(v, O); r = x + z                (r,) = projections(v, (O,), residual=x)
+    s = silu(linear(y, G)) * linear(y, U)      (s,) = projections(y, (G, U), gated=True)
+
+The call gives what these give, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradient.plan.calls import Call, Ref, leaves
+from gradient.plan.plan import Plan
+
+__all__ = ["PROJECTIONS", "with_projections"]
+
+PROJECTIONS = "projections"
+MOST = 3
+"""The most linear layers of one call."""
+
+
+def with_projections(plan: Plan) -> Plan:
+    """Have the linear layers of each input be one call, with its norm before and the gate or the
+    sum after it, where nothing else reads what lies between."""
+    found = _Layers(plan)
+    groups: dict[Ref, list[int]] = {}
+    for i, call in enumerate(plan.calls):
+        if found.is_linear(call):
+            groups.setdefault(call.args[0], []).append(i)
+    made: dict[int, Call] = {}  # by the number of the call in whose place they stand
+    gone: set[int] = set()
+    for x, numbers in groups.items():
+        for some in (numbers[k : k + MOST] for k in range(0, len(numbers), MOST)):
+            group = found.group(x, some, whole=len(some) == len(numbers))
+            if group is not None and len(group.calls) > 1:
+                gone.update(group.calls)
+                made[group.at] = group.call(plan)
+    kept = []
+    for i, call in enumerate(plan.calls):
+        if i in made:
+            kept.append(made[i])
+        elif i not in gone:
+            kept.append(call)
+    return plan.with_calls(kept)
+
+
+@dataclass
+class _Group:
+    """The calls that one stands for, the place where it stands, and what it says."""
+
+    at: int
+    calls: set[int]
+    x: Ref
+    weights: tuple[Any, ...]
+    outs: tuple[Ref, ...]
+    norm: tuple[Any, ...] = (None, 0.0, False)
+    gated: bool = False
+    residual: Ref | None = None
+
+    def call(self, plan: Plan) -> Call:
+        args = (self.x, self.weights, *self.norm, self.gated, self.residual)
+        first = plan.calls[self.at]
+        return Call(PROJECTIONS, args, {}, self.outs, location=first.location)
+
+
+class _Layers:
+    """The linear layers of a plan, and who reads and writes what."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
+        self.uses.update(plan.outputs)
+        made = [ref for call in plan.calls for ref in call.outputs]
+        self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)  # by a view
+        self.maker = {ref: i for i, call in enumerate(plan.calls) for ref in call.outputs}
+        self.readers: dict[Ref, list[int]] = {}
+        for i, call in enumerate(plan.calls):
+            for ref in call.inputs:
+                self.readers.setdefault(ref, []).append(i)
+        self.writes = [(i, root) for i, call in enumerate(plan.calls) for root in call.writes]
+
+    def is_linear(self, call: Call) -> bool:
+        """Whether it is a linear layer without a bias."""
+        return (
+            call.op == "linear"
+            and not call.options
+            and type(call.args[0]) is Ref
+            and call.args[2:] in ((), (None,))
+            and type(call.out) is Ref
+        )
+
+    def group(self, x: Ref, numbers: list[int], whole: bool) -> _Group | None:
+        """What these layers of x are one call with; None where something is written between."""
+        calls = [self.plan.calls[i] for i in numbers]
+        group = _Group(
+            numbers[0], set(numbers), x,
+            tuple(call.args[1] for call in calls), tuple(call.out for call in calls),
+        )  # fmt: skip
+        for more in (self._gated(group), self._added(group)):
+            if more is not None and self._is_steady(more):
+                group = more
+                break
+        if not self._is_steady(group):
+            return None
+        with_norm = self._normed(group) if whole else None
+        return with_norm if with_norm is not None and self._is_steady(with_norm) else group
+
+    def _is_steady(self, group: _Group) -> bool:
+        """Whether nothing that the call reads is written among those that it stands for."""
+        given = leaves((group.x, group.weights, group.norm, group.residual), Ref)
+        read = {self.plan.root(ref) for ref in given}
+        first, last = min(group.calls), max(group.calls)
+        return not any(first <= i <= last and root in read for i, root in self.writes)
+
+    def _only_reader(self, ref: Ref) -> int | None:
+        """The number of the one call that reads a buffer, if nothing else does."""
+        if self.uses[ref] != 1 or len(self.readers.get(ref, ())) != 1:
+            return None
+        return self.readers[ref][0]
+
+    def _alike(self, *refs: Ref) -> bool:
+        buffers = [self.plan.buffers[ref] for ref in refs]
+        return len({(b.shape, b.strides, b.dtype) for b in buffers}) == 1
+
+    def _gated(self, group: _Group) -> _Group | None:
+        if len(group.outs) != 2:
+            return None
+        for gate, up, at in ((0, 1, 0), (1, 0, 1)):
+            first = self._only_reader(group.outs[gate])
+            if first is None or (silu := self.plan.calls[first]).op != "silu":
+                continue
+            second = self._only_reader(silu.out)
+            if second is None or second != self._only_reader(group.outs[up]):
+                continue
+            product = self.plan.calls[second]
+            given = {silu.out, group.outs[up]}
+            if product.op != "mul" or set(product.args) != given or silu.args[1:] or silu.options:
+                continue
+            if not self._alike(*given, product.out):
+                continue
+            weights = group.weights if at == 0 else group.weights[::-1]
+            return replace(
+                group, calls={*group.calls, first, second}, weights=weights, outs=(product.out,),
+                gated=True,
+            )  # fmt: skip
+        return None
+
+    def _added(self, group: _Group) -> _Group | None:
+        if len(group.outs) != 1:
+            return None
+        [product] = group.outs
+        at = self._only_reader(product)
+        if at is None or (call := self.plan.calls[at]).op != "add" or len(call.args) != 2:
+            return None
+        others = [ref for ref in call.args if ref != product]
+        if len(others) != 1 or type(others[0]) is not Ref:
+            return None
+        if not self._alike(others[0], product, call.out):
+            return None
+        # In the place of the sum, for the other may have been made after the product.
+        return replace(group, at=at, calls={*group.calls, at}, outs=(call.out,), residual=others[0])
+
+    def _normed(self, group: _Group) -> _Group | None:
+        at = self.maker.get(group.x)
+        if at is None or (call := self.plan.calls[at]).op != "rms_norm" or call.options:
+            return None
+        if type(call.out) is not tuple or call.out[0] != group.x or self.uses[call.out[1]]:
+            return None
+        readers: Iterable[int] = self.readers.get(group.x, ())
+        if not set(readers) <= group.calls or self.uses[group.x] != len(list(readers)):
+            return None
+        x, weight, *how = call.args
+        if type(x) is not Ref or type(weight) is not Ref or call.numbers:
+            return None
+        eps, round_first = (*how, False)[:2]
+        return replace(group, calls={*group.calls, at}, x=x, norm=(weight, eps, round_first))
