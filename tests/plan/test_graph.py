@@ -16,7 +16,7 @@ from gradient.models.llama import LlamaConfig, LlamaMLP
 from gradient.models.moe import Router, SparseMoe
 from gradient.nn import functional as F  # noqa: N812
 from support import fake_cupy
-from support.cuda_emulation import FakeRuntime
+from support.cuda_emulation import FakeRecorder, FakeRuntime
 from support.fake_device import DEVICE
 
 pytestmark = [
@@ -202,6 +202,55 @@ def test_a_call_that_cannot_be_captured_is_named(monkeypatch: pytest.MonkeyPatch
     assert "cudaErrorStreamCaptureUnsupported: no sorting here" in str(executor)
     assert len(executor.alone) == 1
     assert [g.launches > 0 for g in executor.recorder.graphs if g in executor.program] == [True] * 2
+
+
+def test_one_more_run_finds_all_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are; a capture may also fail at its end, and say nothing of a call."""
+    log = CudaBackend.log
+
+    def refusing(self: CudaBackend, x: Any) -> Any:
+        if fake_cupy.captured is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+        return log(self, x)
+
+    capture = FakeRecorder.capture
+
+    def failing(self: FakeRecorder, program: Any) -> Any:
+        before = len(quiet)
+        made = capture(self, program)
+        if len(quiet) > before:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+        return made
+
+    quiet: list[int] = []
+    exp = CudaBackend.exp
+
+    def spoiling(self: CudaBackend, x: Any) -> Any:
+        if fake_cupy.captured is not None:
+            quiet.append(1)
+        return exp(self, x)
+
+    monkeypatch.setattr(CudaBackend, "log", refusing)
+    monkeypatch.setattr(CudaBackend, "exp", spoiling)
+    monkeypatch.setattr(FakeRecorder, "capture", failing)
+
+    @gradient.compile(fuse=False)
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        for _ in range(5):
+            x = (x.exp() + 1).log() * 2
+        return x
+
+    for i in range(8):
+        x = np.random.default_rng(i).standard_normal(9)
+        expected = x
+        for _ in range(5):
+            expected = np.log(np.exp(expected) + 1) * 2
+        np.testing.assert_allclose(values(f(gradient.tensor(x, device=DEVICE))), expected, 1e-12)
+    [executor] = executors(f)
+    assert "not captured yet" not in str(executor)
+    assert [executor.calls[i].op for i in sorted(executor.alone)] == ["exp", "log"] * 5
+    kept = [g for g in executor.program if not isinstance(g, range)]
+    assert [g.launches for g in kept] == [3] * len(kept)
 
 
 def test_generation_launches_graphs(monkeypatch: pytest.MonkeyPatch) -> None:

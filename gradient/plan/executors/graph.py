@@ -5,6 +5,9 @@ stay calls; what lies between them is captured as a graph. A call that cannot be
 when that is tried, and stays one too. Numbers that change from run to run lie on the device, where
 the backend's kernels take them so: one copy before the graphs brings all. Other calls that are
 given such numbers are in no graph.
+
+Where a capture is refused, the next run tries each call by itself: so that one more run finds all
+that cannot be captured, however many these are.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class GraphExecutor:
         self._dropped = _last_uses(self.calls, plan)
         self._places: dict[Ref, Any] = {}
         self._parts: list[Any] | None = None
+        self._doubtful = False
+        """Whether a capture was refused, and the calls have to be tried one by one."""
         self._outputs: list[Any] = []
         self.nbytes = 0
 
@@ -89,6 +94,8 @@ class GraphExecutor:
         masks: Masks = {}
         self._places.clear()
         for i in range(len(self.calls)):
+            if self._doubtful and i not in self.alone:
+                self._try(i, made, masks)
             before = self.backend.transfers
             self._call(i, made, numbers, masks)
             if self.backend.transfers != before:
@@ -99,6 +106,25 @@ class GraphExecutor:
                 self._places.update((ref, made[ref]) for ref in self.calls[i].outputs)
             self._drop(i, made)
         return self._fresh([self._array(ref, made) for ref in self.plan.outputs])
+
+    def _try(self, i: int, made: Mapping[Ref, Any], masks: Masks) -> None:
+        """Capture a call for nothing but to see whether that is refused."""
+        part, others = range(i, i + 1), {key: dict(each) for key, each in masks.items()}
+        try:
+            self.recorder.capture(
+                lambda: self._calls(part, dict(made), self._cells.arrays, others)
+            )
+        except Exception as error:
+            self._refuse(error, part)
+
+    def _refuse(self, error: Exception, part: range) -> None:
+        """Have the call that cannot be captured stay alone; or all of a part, if only its end
+        showed that it cannot be."""
+        if isinstance(error, Refused):
+            i, error = error.args
+            part = range(i, i + 1)
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        self.alone.update(dict.fromkeys(part, reason))
 
     def _capture(self) -> None:
         """Make the graphs. A call that cannot be captured stays alone, and the next run is again
@@ -115,9 +141,10 @@ class GraphExecutor:
                 graph, _ = self.recorder.capture(
                     lambda part=part: self._calls(part, made, self._cells.arrays, masks)
                 )
-            except Refused as refused:
-                i, error = refused.args
-                self.alone[i] = str(error).splitlines()[0] if str(error) else repr(error)
+            except Exception as error:
+                if isinstance(error, Refused) or self._doubtful:
+                    self._refuse(error, part)
+                self._doubtful = True
                 return
             parts.append(graph)
             # Now: a later graph, which uses it last, would drop what a call between them reads.
