@@ -21,7 +21,7 @@ from typing import Any
 from gradient.plan.calls import Call, Ref, leaves
 from gradient.plan.plan import Plan
 
-__all__ = ["PROJECTIONS", "with_projections"]
+__all__ = ["with_projections"]
 
 PROJECTIONS = "projections"
 MOST = 3
