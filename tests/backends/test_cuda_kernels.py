@@ -46,6 +46,7 @@ FAMILIES = {
         "batch_norm",
         "convolution",
         "convolution_products",
+        "copies",
         "draws",
         "elementwise",
         "flash_attention",
@@ -161,7 +162,7 @@ def test_arrays_that_begin_between_two_multiples_of_16_bytes(
 def test_the_kernel_runs(method: str, dtype: str, one: CudaBackend) -> None:
     """Nothing is left to the default, which would be compared with itself above."""
     call(one, method, CASES[method][0](Draw(dtype)))
-    assert one.runtime.launched
+    assert one.runtime.launched or one.runtime.copied
 
 
 @pytest.mark.parametrize(("method", "case"), ROWS)
@@ -371,6 +372,39 @@ def test_sums_in_parts_and_over_several_axes(
         if dtype.endswith("16")
         else {"rows_sum", "columns_sum", "short_rows_sum"}
     )
+
+
+def test_a_copy_within_an_array_reads_before_it_writes(one: CudaBackend) -> None:
+    x = Draw("float32")(9, 70)
+    expected = x.copy()
+    expected[:, 1:] = expected[:, :-1].copy()
+    one.assign(x, (slice(None), slice(1, None)), x[:, :-1])
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_copies_go_by_the_kernel_for_their_strides(kind: str, one: CudaBackend) -> None:
+    x = Draw(kind)(6, 5, 2000)[..., :1999]
+    ways = {
+        "rows": x,
+        "packs": x[::-1, :, :1992],
+        "tiles": Draw(kind)(3, 70, 90)[..., :81].swapaxes(1, 2),
+        "elements": x[..., ::2],
+        "cast": x[0, 0],
+    }
+    for way, given in ways.items():
+        one.runtime.copied.clear()
+        out = np.empty(given.shape, np.float16)
+        one.assign(out, ..., given)
+        np.testing.assert_array_equal(out, given.astype(np.float16))
+        assert one.runtime.copied == [f"{way}_to_float16_{kind}"]
+
+
+def test_bits_of_nan_and_zeros_are_copied_as_they_are(one: CudaBackend) -> None:
+    bits = np.array([0x7F800001, 0xFFC00123, 0x80000000, 1] * 20, np.uint32).view(np.float32)
+    for given in (bits, bits.reshape(20, 4).T, bits[::2]):
+        got = one.copy(given)
+        np.testing.assert_array_equal(got.view(np.uint32), np.array(given).view(np.uint32))
 
 
 SLIDES = [

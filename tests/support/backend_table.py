@@ -855,6 +855,28 @@ LARGEST: list[Case] = [
     lambda a: (with_ties(a(9, 41)), 1),
 ]
 
+OTHER = {
+    "float32": dtypes.bfloat16.numpy,
+    "float64": np.dtype(np.float32),
+    "float16": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.float16),
+}
+"""A dtype to cast to."""
+COPIED: list[Case] = [
+    lambda a: (a(a.rows, 67),),
+    lambda a: (a(a.rows, 3, 4, 16).transpose(0, 2, 1, 3),),  # runs of 16 bytes
+    lambda a: (a(a.rows, 70).T,),
+    lambda a: (a(2, a.rows, 5, 20).transpose(0, 3, 2, 1),),
+    lambda a: (a(a.rows, 40)[:, 1:33],),
+    lambda a: (a(2 * a.rows, 9)[::-2, ::3],),
+    lambda a: (np.broadcast_to(a(a.rows, 1, 8), (a.rows, 3, 8)),),
+    lambda a: (
+        a(2, a.rows, 2, 3, 2, 3, 2, 2)[..., ::2, :, ::2, :, :].transpose(0, 2, 1, 4, 3, 7, 5, 6),
+    ),
+    lambda a: (a(3, 1500)[:, 1:1301],),
+    lambda a: (a(),),
+]
+
 CASES: dict[str, list[Case]] = {
     "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
     "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
@@ -947,7 +969,39 @@ CASES: dict[str, list[Case]] = {
     "fmod": [lambda a: (3 * a(a.rows, 7), a(7))],
     "maximum": [lambda a: (a(a.rows, 7), a(7))],
     "minimum": [lambda a: (a(a.rows, 7), a(7))],
-    "clone": [lambda a: (a(a.rows, 67),)],
+    "clone": COPIED,
+    "copy": COPIED,
+    "astype": [
+        *(lambda a, case=case: (*case(a), OTHER[str(a.dtype)]) for case in COPIED),
+        *(lambda a, dtype=dtype: (a(a.rows, 67), np.dtype(dtype)) for dtype in OTHER.values()),
+        lambda a: (a.integers(-9, 9, a.rows, 7), OTHER[str(a.dtype)]),
+        lambda a: (a(a.rows, 7, low=-9, high=9), np.dtype(np.int64)),
+    ],
+    "assign": [
+        *(lambda a, case=case: (np.zeros(case(a)[0].shape, a.dtype), ..., *case(a))
+          for case in COPIED),
+        lambda a: (a(a.rows, 67), (slice(None), slice(3, 35)), a(a.rows, 32)),
+        lambda a: (a(a.rows, 67), (..., slice(None, None, -2)), a(a.rows, 34)),
+        lambda a: (a(a.rows, 24), (slice(None), slice(8, 16)), a.wide(8)),
+        lambda a: (a(a.rows, 3, 8), (slice(None), 1, None), a(a.rows, 1, 1)),
+        lambda a: (a(a.rows, 8), ..., a()),
+        lambda a: (a(a.rows, 7), 0 if a.rows else ..., a(7)),
+        lambda a: (a(a.rows, 7), slice(1, None), a.integers(-9, 9, 1, 7)),
+        lambda a: (a(3, a.rows), a.integers(0, 3, 2), a(2, a.rows)),
+    ],
+    "concatenate": [
+        lambda a: ([a(a.rows, 64), a(a.rows, 0), a(a.rows, 32), a(a.rows, 7)], 1),
+        lambda a: ([a(a.rows, 3, 8), a(5, 3, 8)], 0),
+        lambda a: ([a(3, a.rows, 8), a.wide(3, 2, 8)], -2),
+        lambda a: ([a(a.rows, 3)] * 20, 1),
+        *[lambda a, axis=axis: ([a(3, a.rows, 67), a(3, a.rows, 67)], axis) for axis in (0, -2, 2)],
+    ],
+    "reshape": [
+        lambda a: (a(a.rows, 3, 4, 16).transpose(0, 2, 1, 3), (a.rows, 4, 48)),
+        lambda a: (a(a.rows, 3, 4).transpose(1, 0, 2), (3, -1)),
+        lambda a: (a(a.rows, 12), (a.rows, 1, 3, 4, 1)),
+        lambda a: (a(1), ()),
+    ],
     "addcmul": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7), 0.3)],
     "addcdiv": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7, low=0.5), 0.3)],
     "where": [
@@ -1259,15 +1313,6 @@ CASES: dict[str, list[Case]] = {
     "scaled_gap": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
     "logistic_error": PAIRS,
     "logistic_error_grad": [lambda a, pair=pair: (a(), *pair(a)) for pair in PAIRS],
-    "astype": [
-        lambda a, kind=kind: (a(a.rows, 67), kind.numpy)
-        for kind in (dtypes.float32, dtypes.bfloat16, dtypes.float16, dtypes.float64)
-    ],
-    "copy": [lambda a: (a(a.rows, 67),), lambda a: (np.swapaxes(a(3, a.rows, 67), 0, 1),)],
-    "concatenate": [
-        *[lambda a, axis=axis: ([a(3, a.rows, 67), a(3, a.rows, 67)], axis) for axis in (0, -2, 2)],
-        lambda a: ([a(2, a.rows), a(3, a.rows)], 0),
-    ],
     "cumsum": [
         *along(),
         *[lambda a, axis=axis: (np.flip(a(3, 60, 70), axis), axis) for axis in range(3)],
@@ -1489,7 +1534,7 @@ def leaves(value: Any) -> list[Any]:
         return leaves((value.positions, value.table, value.start))
     if value is None or hasattr(value, "_fields"):  # options: a named tuple
         return []
-    return [] if isinstance(value, (slice, np.dtype, DType, str)) else [value]
+    return [] if isinstance(value, (slice, type(...), np.dtype, DType, str)) else [value]
 
 
 def backend_array(backend: Any, x: Any) -> np.ndarray:

@@ -133,6 +133,8 @@ class EmulatedRuntime:
     def __init__(self, order: int = 0):
         self.order = order
         self.launched: list[str] = []
+        self.copied: list[str] = []
+        """The same of the family `copies`, and copies by the driver."""
         self.cublas = fake_cublas.Library(self.launched)
 
     @functools.cached_property
@@ -155,13 +157,17 @@ class EmulatedRuntime:
     ) -> None:
         name = f"{kernel}_{dtype}"
         launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
-        self.launched.append(name)
+        (self.copied if family == "copies" else self.launched).append(name)
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
     ) -> None:
         launch(library("fused", source), "fused", grid, block, *arguments, order=self.order)
         self.launched.append("fused")
+
+    def copy_bytes(self, x: Any, out: Any) -> None:
+        np.copyto(out, x)
+        self.copied.append("memcpy")
 
     def on_device(self) -> Any:
         return contextlib.nullcontext()
@@ -294,6 +300,10 @@ class FakeRuntime(EmulatedRuntime):
         hosts = [a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments]
         run = super().launch
         fake_cupy.queue(lambda: run(family, kernel, dtype, grid, block, *hosts, shared=shared))
+
+    def copy_bytes(self, x: Any, out: Any) -> None:
+        run, x, out = super().copy_bytes, x._host, out._host
+        fake_cupy.queue(lambda: run(x, out))
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any

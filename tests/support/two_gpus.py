@@ -224,6 +224,14 @@ def copy_to_peer(to: int, to_device: int, of: int, of_device: int, size: int, st
     fake_cupy.queue(lambda: ctypes.memmove(to, of, size))
 
 
+def copy_here(to: int, of: int, size: int, kind: int, stream: int) -> None:
+    """`cudaMemcpyAsync` on one device."""
+    if stream != Stream.on.get(current.device, Stream.null).ptr:
+        raise RuntimeError(f"the stream is not the current one of device {current.device}")
+    fake_cupy.queue(lambda: ctypes.memmove(to, of, size))
+    launched.append((current.device, "memcpy"))
+
+
 def allow_peer(peer: int) -> None:
     """`cudaDeviceEnablePeerAccess`."""
     if (current.device, peer) in peers:
@@ -245,6 +253,7 @@ class Cupy(fake_cupy.Module):
             runtime=types.SimpleNamespace(
                 getDevice=lambda: current.device, getDeviceCount=lambda: 2,
                 CUDARuntimeError=ArithmeticError, memcpyPeerAsync=copy_to_peer,
+                memcpyAsync=copy_here, memcpyDeviceToDevice=3,
                 deviceCanAccessPeer=lambda device, peer: 1, deviceEnablePeerAccess=allow_peer,
                 memGetInfo=lambda: (1 << 30, 1 << 31),
             ),

@@ -10,6 +10,7 @@ from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
 from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
+from gradient.backends.cuda.copies import CopyKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.fused import FusedKernels
@@ -33,6 +34,7 @@ ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
 class CudaBackend(
     RowProducts,
     CachedAttentionKernels,
+    CopyKernels,
     NormKernels,
     OptimizerKernels,
     ElementwiseKernels,

@@ -250,6 +250,15 @@ class CupyRuntime:
                 self.in_flight.keep(x)
         return out
 
+    def copy_bytes(self, x: Array, out: Array) -> None:
+        """Queue a copy of an array whose bytes lie as those of `out` do, without gaps."""
+        cuda = self.xp.cuda.runtime
+        with self.on_device():
+            cuda.memcpyAsync(
+                self.address(out), self.address(x), x.nbytes, cuda.memcpyDeviceToDevice,
+                self.stream(),
+            )  # fmt: skip
+
     def copy_from(self, peer: CupyRuntime, x: Array) -> Array:
         """A copy of another GPU's array, which has no gaps, that neither the host nor work of other
         streams waits for. It is made on the other GPU's current stream: so what frees the array

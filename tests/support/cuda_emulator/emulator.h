@@ -342,6 +342,7 @@ inline unsigned __match_any_sync(unsigned, int value) {
     for (int lane = 0; lane < 32; lane++) equal |= unsigned(all[lane] == value) << lane;
     return equal;
 }
+inline unsigned __umulhi(unsigned x, unsigned y) { return uint64_t(x) * y >> 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 template <class T> T atomicAdd(T* at, T value) {

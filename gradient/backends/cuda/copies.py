@@ -1,0 +1,268 @@
+"""Copies and casts by kernels (`copies.cu`), or by the driver where no number changes its place."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher
+from gradient.backends.required import Index, Shape
+
+BLOCK = 256
+UNDER_WAY = 64
+"""Bytes of the wider type that a thread has loaded before it stores."""
+ELEMENTS, OF_ROW, TILE = 8 * BLOCK, 16 * BLOCK, 64
+"""Numbers of a block that copies them one by one, or a row's; and a tile's along an axis."""
+LONG_ROW, LEAST_TILE = 1024, 16
+"""From how many numbers side by side on a row has blocks of its own; and a tile pays."""
+COUNTED = 1 << 31
+MOST_AXES = 6
+MOST_CONCATENATED = 16
+"""Arrays that are copied by a launch each."""
+WALK = np.dtype(
+    [("axes", np.int32)]
+    + [(name, np.uint32, MOST_AXES) for name in ("size", "factor", "shift")]
+    + [("unused", np.int32)]
+    + [(name, np.int64, MOST_AXES) for name in ("from", "to")]
+)
+BASIC = (int, slice, type(None), type(Ellipsis), np.int64)
+"""What an index that gives a view is made of."""
+
+
+class Axis(NamedTuple):
+    """Its size, and numbers between neighbours along it in what is read and what is written."""
+
+    size: int
+    read: int
+    written: int
+
+
+class Plan(NamedTuple):
+    """How a copy is made: the kernel, its blocks, and its arguments after the two arrays."""
+
+    kernel: str
+    blocks: int
+    arguments: tuple[Any, ...]
+
+
+class CopyKernels(KernelLauncher, ArrayAPIBackend):
+    """Overrides of required methods."""
+
+    def astype(self, x: Array, dtype: np.dtype) -> Array:
+        if x.dtype == dtype or not (x.size and x.dtype in FLOATS and dtype in FLOATS):
+            return super().astype(x, dtype)
+        out = self._empty_like(x, dtype)
+        return out if self._copied(x, out) else super().astype(x, dtype)
+
+    def copy(self, x: Array) -> Array:
+        out = self.empty(x.shape, x.dtype)
+        return out if self._copied(x, out) else super().copy(x)
+
+    def clone(self, x: Array) -> Array:
+        out = self._empty_like(x, x.dtype)
+        return out if self._copied(x, out) else super().clone(x)
+
+    def contiguous(self, x: Array) -> Array:
+        return x if x.flags.c_contiguous else self.copy(x)
+
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        if not (x.flags.c_contiguous or _is_view(x.shape, x.strides, tuple(shape))):
+            x = self.copy(x)
+        return x.reshape(shape)
+
+    def concatenate(self, arrays: list[Array], axis: int) -> Array:
+        first = arrays[0] if arrays else None
+        if (
+            first is None
+            or first.dtype not in FLOATS
+            or len(arrays) > MOST_CONCATENATED
+            or not -first.ndim <= axis < first.ndim
+            or any(x.dtype != first.dtype or x.ndim != first.ndim for x in arrays)
+        ):
+            return super().concatenate(arrays, axis)
+        axis %= first.ndim
+        shape = list(first.shape)
+        if any((*x.shape[:axis], *x.shape[axis + 1 :]) != (*shape[:axis], *shape[axis + 1 :])
+               for x in arrays):  # fmt: skip
+            return super().concatenate(arrays, axis)
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        out = self.empty(tuple(shape), first.dtype)
+        begin = 0
+        for x in arrays:
+            end = begin + x.shape[axis]
+            place = (*(slice(None),) * axis, slice(begin, end))
+            if not self._copied(x, out[place]):
+                out[place] = x
+            begin = end
+        return out
+
+    def assign(self, x: Array, index: Index, value: Any) -> Array:
+        if (
+            isinstance(value, self.xp.ndarray)
+            and x.dtype in FLOATS
+            and value.dtype in FLOATS
+            and (index is ... or _is_basic(index))
+        ):
+            place = x if index is ... else x[index]
+            if isinstance(place, self.xp.ndarray) and _fits(value.shape, place.shape):
+                value = (
+                    value if value.shape == place.shape else self.broadcast_to(value, place.shape)
+                )
+                if not self._overlap(place, value) and self._copied(value, place):
+                    return x
+        return super().assign(x, index, value)
+
+    def _copied(self, x: Array, out: Array) -> bool:
+        """Queue out[...] = x, of one shape and other memory; False if it takes another way."""
+        if not (isinstance(x, self.xp.ndarray) and isinstance(out, self.xp.ndarray)):
+            return False  # NumPy's scalars, in tests
+        if not x.size:
+            return True
+        aligned = (self.runtime.address(x) | self.runtime.address(out)) % LOAD == 0
+        plan = _plan(x.shape, x.strides, out.strides, x.itemsize, out.itemsize, aligned)
+        if plan is not None and plan.kernel == "cast" and x.dtype == out.dtype:
+            self.runtime.copy_bytes(x, out)
+            return True
+        if plan is None or not (x.dtype in FLOATS and out.dtype in FLOATS):
+            return False
+        kernel = f"{plan.kernel}_to_{FLOATS[out.dtype]}"
+        self.launch("copies", kernel, x, (plan.blocks,), BLOCK, x, out, *plan.arguments)
+        return True
+
+    def _empty_like(self, x: Array, dtype: np.dtype) -> Array:
+        """An array without gaps whose axes lie in the order of x's, or as rows if x shows a number
+        more than once."""
+        if x.flags.c_contiguous or not all(x.strides):
+            return self.empty(x.shape, dtype)
+        order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+        out = self.empty(tuple(x.shape[i] for i in order), dtype)
+        return out.transpose([order.index(i) for i in range(x.ndim)])
+
+    def _overlap(self, a: Array, b: Array) -> bool:
+        (low, high), (from_, to) = (_bounds(self.runtime.address(x), x) for x in (a, b))
+        return low < to and from_ < high
+
+
+def _bounds(address: int, x: Array) -> tuple[int, int]:
+    """The first byte and the one behind the last."""
+    steps = [(n - 1) * step for n, step in zip(x.shape, x.strides, strict=True)]
+    return (
+        address + sum(step for step in steps if step < 0),
+        address + sum(step for step in steps if step > 0) + x.itemsize,
+    )
+
+
+def _is_basic(index: Any) -> bool:
+    return all(type(i) in BASIC for i in (index if isinstance(index, tuple) else (index,)))
+
+
+def _fits(shape: Shape, place: Shape) -> bool:
+    """Whether an array of this shape is broadcast to the place."""
+    return len(shape) <= len(place) and all(
+        n in (1, m) for n, m in zip(reversed(shape), reversed(place), strict=False)
+    )
+
+
+def _merged(axes: list[Axis]) -> list[Axis]:
+    """Neighbours taken for one where they are, from the fastest on."""
+    merged: list[Axis] = []
+    for axis in axes:
+        last = merged[-1] if merged else None
+        if last and axis.read == last.read * last.size and axis.written == last.written * last.size:
+            merged[-1] = last._replace(size=last.size * axis.size)
+        elif axis.size > 1:
+            merged.append(axis)
+    return merged
+
+
+@functools.lru_cache(4096)
+def _is_view(shape: Shape, strides: Shape, new: Shape) -> bool:
+    """Whether an array has this shape, too, without a copy: its axes that are one hold whole axes
+    of the new shape."""
+    size = math.prod(shape)
+    given = math.prod(n for n in new if n >= 0)
+    if not size or not given:
+        return True  # of nothing; or it is no shape of it, which the library says
+    sizes = [size // given if n < 0 else n for n in new if n != 1]
+    axes = [
+        Axis(n, step, step)
+        for n, step in zip(reversed(shape), reversed(strides), strict=True)
+        if n > 1
+    ]
+    for axis in _merged(axes):
+        held = 1
+        while held < axis.size and sizes:
+            held *= sizes.pop()
+        if held != axis.size:
+            return False
+    return True
+
+
+@functools.lru_cache(4096)
+def _plan(
+    shape: Shape, read: Shape, written: Shape, from_width: int, to_width: int, aligned: bool
+) -> Plan | None:
+    """How to copy; None if no kernel does, or it would write a number twice."""
+    axes = []
+    for size, of_read, of_written in zip(shape, read, written, strict=True):
+        if size == 1:
+            continue
+        if of_read % from_width or of_written % to_width or not of_written:
+            return None
+        axes.append(Axis(size, of_read // from_width, of_written // to_width))
+    axes = _merged(sorted(axes, key=lambda axis: abs(axis.written)))
+    count, pack = math.prod(shape), LOAD // min(from_width, to_width)
+    packs = BLOCK * (UNDER_WAY // (pack * max(from_width, to_width)))  # of a block
+    first = axes[0] if axes else Axis(1, 1, 1)
+    if len(axes) <= 1 and first.read == first.written == 1:
+        return Plan("cast", -(-count // (packs * pack)), (np.int64(count),))
+    if len(axes) > MOST_AXES:
+        return None
+    if first.read == first.written == 1:
+        whole = aligned and first.size % pack == 0 and not any(
+            axis.read * from_width % LOAD or axis.written * to_width % LOAD for axis in axes[1:]
+        )  # fmt: skip
+        if whole:
+            axes[0] = Axis(first.size // pack, pack, pack)
+            return _items("packs", axes, packs)
+        if first.size >= LONG_ROW:
+            of_row = -(-first.size // OF_ROW)
+            blocks = of_row * math.prod(axis.size for axis in axes[1:])
+            sizes = np.int64(first.size), np.int64(of_row)
+            return Plan("rows", blocks, (_walk(axes[1:]), *sizes)) if blocks < COUNTED else None
+    side = next((axis for axis in axes if axis.read == 1), first)
+    if (
+        first.written == 1
+        and side is not first
+        and min(first.size, side.size) >= LEAST_TILE
+        and max(first.size, side.size) < COUNTED
+    ):
+        outer = [axis for axis in axes if axis not in (first, side)]
+        blocks = math.prod(-(-axis.size // TILE) for axis in (first, side))
+        blocks *= math.prod(axis.size for axis in outer)
+        told = map(np.int64, (side.size, first.size, first.read, side.written))
+        return Plan("tiles", blocks, (_walk(outer), *told)) if blocks < COUNTED else None
+    return _items("elements", axes, ELEMENTS)
+
+
+def _items(kernel: str, axes: list[Axis], each: int) -> Plan | None:
+    items = math.prod(axis.size for axis in axes)
+    if items >= COUNTED:
+        return None
+    return Plan(kernel, -(-items // each), (_walk(axes), np.int64(items)))
+
+
+def _walk(axes: list[Axis]) -> np.ndarray:
+    """The argument by value, with what divides by the sizes (Granlund and Montgomery 1994)."""
+    walk = np.zeros(1, WALK)
+    walk["axes"] = len(axes)
+    for i, axis in enumerate(axes):
+        shift = (axis.size - 1).bit_length()
+        walk["size"][0, i], walk["shift"][0, i] = axis.size, shift
+        walk["factor"][0, i] = ((1 << 32) * ((1 << shift) - axis.size)) // axis.size + 1
+        walk["from"][0, i], walk["to"][0, i] = axis.read, axis.written
+    return walk
