@@ -4,7 +4,8 @@ Each is a C function made of a Python one, with the types of cublas_api.h and cu
 what the backend passes goes through ctypes both ways. What the real libraries refuse is refused:
 leading dimensions below the columns' length, a stream that has no workspace, memory that is none of
 the arrays whose addresses were asked for. Where the real ones may add up parts of a sum in the type
-of the result, for nobody forbade it, that is done.
+of the result, for nobody forbade it, that is done; where they are less exact than their types
+(GELU, sums of products of 8-bit floats), so are these.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ class Library:
         out = self._matrix(c, (m, n), 0)
         with np.errstate(all="ignore"):
             left, right = left.astype(wide), right.astype(wide)
-            total = left @ right
+            total = left @ right if a[1] not in FLOAT8 else _sum_by_hopper(left, right)
             if not whole:
                 parts = (left[:, i::2] @ right[i::2] for i in (0, 1))
                 total = sum(part.astype(out.dtype) for part in parts).astype(wide)
@@ -299,11 +300,37 @@ class Library:
         )  # fmt: skip
 
 
+FLOAT8 = 28, 29
+STEP, PROMOTED, KEPT_BITS = 32, 128, 14
+"""Columns that one instruction of a Hopper multiplies and adds up, those after which sums go on in
+float32, and the bits below the largest that are kept of each product until then."""
+
+
+def _sum_by_hopper(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left @ right, as tensor cores of 2022 add up products of 8-bit floats: what of a product, or
+    of the sum so far, lies `KEPT_BITS` below the largest of them is cut off."""
+    total = np.zeros((left.shape[0], right.shape[1]), left.dtype)
+    for chunk in range(0, left.shape[1], PROMOTED):
+        part = np.zeros_like(total)
+        for start in range(chunk, min(chunk + PROMOTED, left.shape[1]), STEP):
+            at = slice(start, start + STEP)
+            terms = left[:, at].T[:, :, None] * right[at][:, None]
+            terms = np.concatenate([part[None], terms])
+            _, exponent = np.frexp(np.nan_to_num(np.abs(terms)).max(0))
+            unit = np.ldexp(left.dtype.type(1), exponent - 1 - KEPT_BITS)
+            part = (np.trunc(terms / unit) * unit).sum(0)
+        total += part
+    return total
+
+
+HALF_ROOT = float(np.float32(np.sqrt(2 / np.pi)))
+"""sqrt(2 / pi) as cuBLASLt has it, for float64, too."""
+
 EPILOGUES: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda x: x,
     4: lambda x: x,
     6: lambda x: np.maximum(x, 0),
-    36: lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    36: lambda x: x * 0.5 * (1 + np.tanh(HALF_ROOT * (x + 0.044715 * x**3))),
 }
 
 

@@ -50,7 +50,8 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     def linear_activation(
         self, x: Array, weight: Array | PackedArray, bias: Array, activation: str
     ) -> Array:
-        epilogue = ACTIVATIONS.get(activation)
+        # cuBLASLt's GELU has some eight digits.
+        epilogue = ACTIVATIONS.get(activation) if x.dtype != np.float64 else None
         y = None if epilogue is None else self._biased(x, weight, bias, epilogue)
         return super().linear_activation(x, weight, bias, activation) if y is None else y
 
