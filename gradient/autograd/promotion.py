@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,8 @@ from gradient.dtypes import (
     HALF_PRECISION,
     DType,
     PackedDType,
+    bfloat16,
+    float16,
     float32,
     float64,
     get_default_dtype,
@@ -56,6 +59,9 @@ REFUSED: dict[Promotion, tuple[str, ...]] = {
 
 FLOAT32 = float32.numpy
 WIDE_FLOATS = FLOAT32, float64.numpy
+MIXED = FLOAT32, float16.numpy, bfloat16.numpy
+MIXING = operator.add, operator.sub, operator.mul
+"""The dtypes and the operators of which `Backend.mixes_floats` speaks."""
 
 
 @functools.cache
@@ -152,7 +158,15 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         kept = op.inputs.index(op.keeps_sign)
         if type(arrays[kept]) is int and arrays[kept] < 0:
             return [a if i == kept else cast(backend, a, target) for i, a in enumerate(arrays)]
+    if target is float32 and backend.mixes_floats and op.operator in MIXING and _are_mixed(arrays):
+        return arrays
     return [a if a is None else cast(backend, a, target) for a in arrays]
+
+
+def _are_mixed(arrays: list[Any]) -> bool:
+    """Whether all are arrays of float32 or 16-bit floats, none of them of one number alone."""
+    dtypes = [getattr(a, "dtype", None) for a in arrays if getattr(a, "shape", ())]
+    return len(dtypes) == len(arrays) and all(d in MIXED for d in dtypes)
 
 
 def python_number(value: Any) -> Any:
@@ -164,7 +178,7 @@ def python_number(value: Any) -> Any:
 def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
     """The result of an op, in the dtype of its 16-bit input where a number was float32 beside it
     (see `scalars_in_float32`)."""
-    if out.dtype == FLOAT32:
+    if out.dtype == FLOAT32 and not _are_mixed(list(inputs)):
         for a in inputs:
             if getattr(a, "dtype", None) in HALF_PRECISION:
                 return backend.astype(out, a.dtype)

@@ -77,6 +77,10 @@ class Backend(
     one_pass = False
     """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
 
+    mixes_floats = False
+    """Whether +, - and * take 16-bit floats beside float32, and compute in that: a cast before them
+    would be another pass."""
+
     looks_along = False
     """Whether `take_along` and `put_along` raise IndexError for an index below zero or too large,
     before anything is written: they need not be looked at before."""

@@ -312,7 +312,9 @@ def recording_class(cls: type[Any]) -> type[Any]:
         return method
 
     # One base alone: an object changes its class only for one of the same layout.
-    return type("RecordingBackend", (cls,), {name: by_thread(name) for name in noted})
+    attributes: dict[str, Any] = {name: by_thread(name) for name in noted}
+    attributes["mixes_floats"] = False  # casts are noted, which passes fuse
+    return type("RecordingBackend", (cls,), attributes)
 
 
 @contextmanager

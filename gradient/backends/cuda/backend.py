@@ -59,6 +59,7 @@ class CudaBackend(
 
     name = "cuda"
     reads_wait = True
+    mixes_floats = True
     device_numbers = frozenset(
         {"adamw_step", "sgd_step", "rmsprop_step", "lion_step", "uniform", "normal", "dropout"}
     )
