@@ -17,14 +17,14 @@ from gradient.backends.cuda.attention import (
     strides,
 )
 from gradient.backends.cuda.flash_attention import (
-    ROWS_OF_DECODING,
     FlashAttentionKernels,
     head_of,
+    rows_of_decoding,
     tiles_bytes,
     tiles_of,
 )
 from gradient.backends.cuda.float32_attention import head_of as float32_head_of
-from gradient.backends.cuda.float32_attention import rows_of_decoding
+from gradient.backends.cuda.float32_attention import rows_of_decoding as float32_rows_of
 from gradient.backends.cuda.launching import LOAD, MAX_GRID, computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import HALF_PRECISION, float16, int8, uint8
@@ -63,9 +63,9 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         of_group, head, divide = h // key_heads * t, head_of(max(d, e)), parts_of_decoding
         of_blocks = self._float32_cache_fits_blocks(q, keys, values)
         rows, family = ROWS, "decode_cached_attention"
-        shared = tiles_bytes(head, ROWS_OF_DECODING)
+        shared = tiles_bytes(head, rows_of_decoding(head))
         if of_blocks:
-            rows = rows_of_decoding(of_group)
+            rows = float32_rows_of(of_group)
         elif of_group > FEW_ROWS:
             family, (rows, of_tile) = "flash_cached_attention", tiles_of(head)
             divide = parts_of_keys

@@ -16,8 +16,6 @@ HEADS = (32, 64, 96, 128, 192, 256)
 """Columns that kernels were compiled for."""
 FEW_ROWS = 16
 """Rows of a group up to which one block has them all, whose warps share out the keys instead."""
-ROWS_OF_DECODING = FEW_ROWS + 4 * (16 + 16)
-"""Of the tiles of a block in `decode_attention.cu`: queries; of each warp keys and values."""
 
 
 class FlashAttentionKernels(Float32AttentionKernels):
@@ -39,8 +37,8 @@ class FlashAttentionKernels(Float32AttentionKernels):
             return
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
-        head, family, rows_of_tiles = _head(q, v), "decode_attention", ROWS_OF_DECODING
-        rows, divide = FEW_ROWS, parts_of_decoding
+        head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
+        rows_of_tiles, divide = rows_of_decoding(head), parts_of_decoding
         if h // hk * t > FEW_ROWS:
             family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
             rows_of_tiles = rows + 2 * keys
@@ -118,6 +116,12 @@ def _head(q: Array, v: Array) -> int:
 def head_of(width: int) -> int:
     """The columns that a kernel was compiled for, of so many that are there."""
     return next(head for head in HEADS if width <= head)
+
+
+def rows_of_decoding(head: int) -> int:
+    """Of the tiles of a block in `decode_attention.cu`: queries; of each warp keys and values, and
+    the next ones."""
+    return FEW_ROWS + 4 * (16 + 16) * (2 if head <= 128 else 1)
 
 
 def tiles_of(head: int) -> tuple[int, int]:

@@ -15,14 +15,16 @@
 // neighbours by neighbours; of each part E + 2 floats a row are written and read. Per 16 keys of 128
 // columns, 8 KiB, a warp does 32 mma, 24 ldmatrix and 8 exponentials a lane: some 700 cycles, of which
 // 12 to 16 warps of a multiprocessor make 8 times what an H100's memory brings (15 bytes a cycle).
-// While one waits the others keep some 60 KiB on their way, of 18 that its latency needs; so 80 % of
-// bandwidth and more are to be expected (reckoned, not measured) of long contexts, less where blocks
-// are few or contexts short.
+// Each of them has the next 8 KiB on their way meanwhile, 100 KiB in all, of some 40 that its latency
+// needs; so 80 % of bandwidth and more are to be expected (reckoned, not measured) of long contexts. Of
+// short ones, of up to 128 keys, all copies are under way at once, those of the queries too.
 #pragma once
 #include "attention_sources.cuh"
 
 constexpr int KEYS_OF_WARP = 16, KEYS_OF_BLOCK = WARPS * KEYS_OF_WARP;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+// Where a warp's tiles lie: the next one comes while one is worked on, of heads that leave room for it.
+template <int HEAD> constexpr int places_of_tiles = HEAD <= 128 ? 2 : 1;
 
 // Joins what the warps found of the same 16 rows and writes it: `memory` has room for 16 rows of
 // statistics and, behind the first 16 of HEAD + 8 numbers T, for the warps' sums.
@@ -84,42 +86,51 @@ template <class T, int HEAD, class SOURCE>
 __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE source,
                        const Group& group, const Results<T>& results, void* memory) {
     const Problem& p = group.problem;
+    constexpr int TILE_SIZE = KEYS_OF_WARP * pitch<HEAD>, PLACES = places_of_tiles<HEAD>;
     T* q_tile = reinterpret_cast<T*>(memory);
-    T* k_tile = q_tile + (16 + 2 * KEYS_OF_WARP * (threadIdx.x / 32)) * pitch<HEAD>;
-    T* v_tile = k_tile + KEYS_OF_WARP * pitch<HEAD>;
+    T* tiles_of_warp = q_tile + (16 + 2 * KEYS_OF_WARP * PLACES * (threadIdx.x / 32)) * pitch<HEAD>;
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
     load_tile<HEAD, 16>(q_tile, count, int(p.width), GroupRows<T>(q, q_batch, q_head, q_row, group, first));
     cp_async_commit();
 
     Int begin, end;
     source.narrow(first, first + count - 1, begin, end);
-    const Int tiles = (max(end - begin, Int(0)) + KEYS_OF_BLOCK - 1) / KEYS_OF_BLOCK;
-    const Int of_part = (tiles + results.parts - 1) / results.parts * KEYS_OF_BLOCK;
-    const int from = int(begin + blockIdx.z * of_part), until = int(min(end, from + of_part));
-    cp_async_wait<0>();
+    const int tiles = (max(int(end - begin), 0) + KEYS_OF_BLOCK - 1) / KEYS_OF_BLOCK;
+    const int of_part = (tiles + int(results.parts) - 1) / int(results.parts) * KEYS_OF_BLOCK;
+    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    auto load = [&](int key, int place) {  // two groups of copies, of nothing behind the last key
+        T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
+        const int here = min(KEYS_OF_WARP, until - key);
+        const Int of_lane = here > 0 ? source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1)) : 0;
+        auto at = [&](int i) { return __shfl_sync(ALL_LANES, of_lane, i); };
+        if (here > 0) source.template load_keys<HEAD, KEYS_OF_WARP, 32>(k_tile, key, here, at);
+        cp_async_commit();
+        if (here > 0)
+            source.template load_values<HEAD, KEYS_OF_WARP, 32>(k_tile + TILE_SIZE, key, here, at);
+        cp_async_commit();
+    };
+    int key = from + threadIdx.x / 32 * KEYS_OF_WARP, place = 0;
+    load(key, 0);
+    cp_async_wait<2>();
     __syncthreads();  // the queries came
 
     Softmax<1, HEAD> softmax;
-    for (int key = from + threadIdx.x / 32 * KEYS_OF_WARP; key < until; key += KEYS_OF_BLOCK) {
-        const int here = min(KEYS_OF_WARP, until - key);
-        const Int of_lane = source.at(key + min(int(threadIdx.x % KEYS_OF_WARP), here - 1));
-        auto at = [&](int i) { return __shfl_sync(ALL_LANES, of_lane, i); };
+    for (; key < until; key += KEYS_OF_BLOCK) {
+        const T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
         float score[1][2][4];
-        __syncwarp();  // the tile before was read
-        source.template load_keys<HEAD, KEYS_OF_WARP, 32>(k_tile, key, here, at);
-        cp_async_commit();
-        source.template load_values<HEAD, KEYS_OF_WARP, 32>(v_tile, key, here, at);
-        cp_async_commit();
-        cp_async_wait<1>();
+        if constexpr (PLACES == 2) load(key + KEYS_OF_BLOCK, place ^= 1);
+        cp_async_wait<2 * PLACES - 1>();
         __syncwarp();  // the keys came
         row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
         if (!source.sees_all(first, first + 15, key, key + KEYS_OF_WARP - 1))
-            source.mask(score, first, key, key + here);
+            source.mask(score, first, key, min(key + KEYS_OF_WARP, until));
         softmax.take(score, 1.f);  // scaled: time is memory's, and registers are scarce
-        cp_async_wait<0>();
+        cp_async_wait<2 * PLACES - 2>();
         __syncwarp();  // the values came
-        add_weighted<HEAD>(softmax.out, score, v_tile);
+        add_weighted<HEAD>(softmax.out, score, k_tile + TILE_SIZE);
+        __syncwarp();  // the tile was read
+        if constexpr (PLACES == 1) load(key + KEYS_OF_BLOCK, 0);
     }
     join_warps(softmax, results, p, group.query(first), count, q_tile);
 }
