@@ -40,6 +40,8 @@ def check(be: CudaBackend, x: Given) -> None:
     rows = x.q.shape[1] // x.k.shape[1] * x.q.shape[2]
     kind = "block" if rows > 16 else "decode"
     assert be.runtime.launched[0].startswith(f"attention_{kind}_{head}")
+    gradients = [name for name in be.runtime.launched if "grad" in name]
+    assert all(name.startswith("attention_block_grad") for name in gradients)
 
 
 LENGTHS = [(1, 1), (1, 300), (2, 129), (3, 700), (7, 64), (8, 15), (17, 1), (17, 15), (31, 33),

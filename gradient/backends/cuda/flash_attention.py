@@ -6,7 +6,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.attention import parts_of_decoding, parts_of_keys, problem, strides
-from gradient.backends.cuda.float32_attention import MOST, Float32AttentionKernels
+from gradient.backends.cuda.float32_attention import MOST, ROWS_AT_ONCE, Float32AttentionKernels
 from gradient.backends.options import AttentionOptions
 from gradient.dtypes import HALF_PRECISION
 
@@ -76,7 +76,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
         statistics = self.empty((b * h * t, 4), number)
         of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
         self.launch(
-            "flash_attention_grad", "row_statistics", q, (-(-b * h * t // 4),), BLOCK,
+            "flash_attention_grad", "row_statistics", q, (-(-b * h * t // ROWS_AT_ONCE),), BLOCK,
             g, *of_g, self._in_pieces(self.contiguous(out)), self.statistic(high, number),
             self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
         )  # fmt: skip
@@ -99,13 +99,13 @@ class FlashAttentionKernels(Float32AttentionKernels):
 
     def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
-        (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
         return (
             q.dtype in HALF_PRECISION
             and self.runtime.has_tensor_cores
             and d % 8 == 0
             and e % 8 == 0
-            and max(h // hk * t, s) < MOST
+            and max(h // hk * t, s, b * h * t) < MOST
         )
 
 

@@ -19,7 +19,9 @@ from gradient.backends.options import AttentionOptions
 FEW_ROWS = 16
 """Rows of a group up to which blocks have few of them, and their warps share out the keys."""
 MOST = 1 << 30
-"""Of rows of a group and of keys, which kernels count in 32 bits."""
+"""Of rows and of keys, which kernels count in 32 bits."""
+ROWS_AT_ONCE = 16
+"""Of which a block makes statistics (`row_statistics` in `attention_tiles.cuh`)."""
 PIECE_PITCH = 40
 """How far apart rows of weights lie in shared memory (`attention_float32.cuh`)."""
 
@@ -61,16 +63,56 @@ class Float32AttentionKernels(AttentionKernels):
         )  # fmt: skip
         self._join(partial, out, high, log_sum)
 
+    def _attend_grad(
+        self,
+        g: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+        mask: Array | None,
+        options: AttentionOptions,
+    ) -> tuple[Array, Array, Array]:
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        head, family = head_of(d, e), "attention_float32_grad"
+        rows, others = gradient_tiles_of(head)
+        shared = tiles_bytes(head, 2 * rows + 2 * others) + 4 * PIECE_PITCH * rows
+        if not self._fits_blocks(q, k, v) or shared > self.runtime.max_shared:
+            return super()._attend_grad(g, q, k, v, out, high, log_sum, mask, options)
+        g, q, k, v = (self._in_pieces(x) for x in (g, q, k, v))
+        number = np.dtype(np.float32)
+        statistics = self.empty((b * h * t, 4), number)
+        of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
+        self.launch(
+            family, "attention_block_statistics", q, (-(-b * h * t // ROWS_AT_ONCE),), BLOCK,
+            g, *of_g, self._in_pieces(self.contiguous(out)), self.statistic(high, number),
+            self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
+        )  # fmt: skip
+        given = (g, *of_g, q, *of_q, k, v, mask, statistics)
+        sizes, gq = problem(q, k, v, mask, options), self.empty(q.shape, number)
+        self.launch(
+            family, f"attention_block_grad_query_{head}", q, (-(-(h // hk * t) // rows), b * hk),
+            BLOCK, *given, gq, *sizes, shared=shared,
+        )  # fmt: skip
+        gk, gv = self.empty((b, hk, s, d), number), self.empty((b, hk, s, e), number)
+        self.launch(
+            family, f"attention_block_grad_key_{head}", q, (-(-s // rows), b * hk), BLOCK,
+            *given, gk, gv, *sizes, shared=shared,
+        )  # fmt: skip
+        return gq, gk, gv
+
     def _fits_blocks(self, q: Array, k: Array, v: Array) -> bool:
         """Float32, rows of whole pieces of 16 bytes, up to 128 columns."""
-        (h, t, d), hk, s, e = q.shape[1:], k.shape[1], k.shape[2], v.shape[-1]
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
         return (
             q.dtype == np.float32
             and self.runtime.has_tensor_cores  # and copies in the background, as old
             and d % 4 == 0
             and e % 4 == 0
             and max(d, e) <= 128
-            and max(h // hk * t, s) < MOST
+            and max(h // hk * t, s, b * h * t) < MOST
         )
 
     def _in_pieces(self, x: Array) -> Array:
@@ -99,6 +141,11 @@ def rows_of_decoding(of_group: int) -> int:
 def tiles_of(head: int) -> tuple[int, int]:
     """Rows of a block and keys of a tile in `attention_float32.cu`."""
     return (128, 64) if head == 64 else (64, 32)
+
+
+def gradient_tiles_of(head: int) -> tuple[int, int]:
+    """Rows of a block and of the other side's tile in `attention_float32_grad.cu`."""
+    return 64, (64 if head == 64 else 32)
 
 
 def tiles_bytes(head: int, rows: int) -> int:

@@ -14,27 +14,6 @@
 // a subtraction. Tiles of the other side come one ahead, into the second of two places.
 #include "attention_tiles.cuh"
 
-// What each row needs, one float4 each: high, log_sum to base 2, delta, 0. One warp a row; g has any
-// strides.
-template <class T>
-__device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
-                               const float* high, const float* log_sum, float4* statistics, Int heads,
-                               Int queries, Int rows, Int width) {
-    const Int row = Int(blockIdx.x) * WARPS + threadIdx.x / 32;
-    if (row >= rows) return;
-    const Int head = row / queries;
-    const T* of_g = g + head / heads * g_batch + head % heads * g_head + row % queries * g_row;
-    float delta = 0;
-    for (Int c = threadIdx.x % 32 * 2; c < width; c += 64) {
-        const auto a = *reinterpret_cast<const Pack<T, 2>*>(of_g + c);
-        const auto b = *reinterpret_cast<const Pack<T, 2>*>(out + row * width + c);
-        delta += float(a.values[0]) * float(b.values[0]) + float(a.values[1]) * float(b.values[1]);
-    }
-    delta = warp_sum(delta);
-    if (threadIdx.x % 32 == 0)
-        statistics[row] = make_float4(high[row], log_sum[row] * LOG2_E, delta, 0);
-}
-
 // Of a score that is still to be multiplied by `later`.
 __device__ inline float probability(float score, float later, const float4& of) {
     return power_of_two(fmaf(fmaf(score, later, -of.x), LOG2_E, -of.y));
@@ -136,18 +115,6 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     if (here > 0)
         store_rows<HEAD>(gq + group.query(row) * p.width, int(p.width), here, result, float(p.scale),
                          q_tile + of_warp * pitch<HEAD>);
-}
-
-// The first tile of QUERIES rows from `row` on of which some row sees one of the keys first..last.
-template <int QUERIES>
-__device__ int next_tile(const Problem& p, int row, int first, int last) {
-    const int rows = int(p.group_rows());
-    for (; row < rows; row += QUERIES) {
-        Int begin, end;
-        key_range(p, row, min(row + QUERIES, rows) - 1, begin, end);
-        if (begin <= last && end > first) break;
-    }
-    return row;
 }
 
 // Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
