@@ -15,13 +15,9 @@ import gradient.functional as F
 from gradient import hub
 from gradient.checkpoints import load_model, save_model
 from gradient.io import load_file, save_file
+from support.transformers_models import torch, transformers
 
-pytestmark = pytest.mark.parity
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
 
 SHAPE = {
     "vocab_size": 71,
@@ -70,14 +66,6 @@ TABLE = [
     row("DistilBertForSequenceClassification", hidden_dim=44, activation="relu"),
 ]
 WITH_HEAD = [each for each in TABLE if each.kind.endswith(("MaskedLM", "PreTraining"))]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def reference(case: Row, dtype: Any = torch.float32) -> Any:

@@ -19,8 +19,11 @@ from gradient.checkpoints import load_model, save_model
 from gradient.generation import generate
 from gradient.models.moe import Router
 from support.transformers_models import (
+    LLAMA3,
+    LONGROPE,
     NEW_TOKENS,
     TOKENS,
+    YARN,
     Row,
     assert_close,
     compare_training,
@@ -35,24 +38,10 @@ from support.transformers_models import (
     transformers,
 )
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
 
 LINEAR = {"rope_type": "linear", "factor": 3.0}
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.5}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 24,
-}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
-LONGROPE = {
-    "rope_type": "longrope",
-    "short_factor": [1.0, 1.1, 1.3, 1.7],
-    "long_factor": [1.5, 2.0, 4.0, 9.0],
-    "original_max_position_embeddings": 32,
-}
 SU = {k: v for k, v in LONGROPE.items() if k in ("short_factor", "long_factor")} | {"type": "su"}
 MIXED = ["full_attention", "sliding_attention"]
 CAPS = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0}
@@ -296,14 +285,6 @@ TABLE = [
     row("DeepseekV2", **MLA, rope_scaling=YARN | {"mscale": 0.7, "mscale_all_dim": 0.6}),
     row("DeepseekV2", **MLA, routed_scaling_factor=2.5, mlp_bias=False, rope_theta=900.0),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=TABLE, ids=str)

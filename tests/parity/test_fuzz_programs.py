@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
 torch = pytest.importorskip("torch")
 
 from fuzzing import generator, known  # noqa: E402
@@ -15,14 +15,6 @@ from fuzzing.program import script  # noqa: E402
 from fuzzing.shrinking import shrink  # noqa: E402
 
 PROGRAMS, PIECE = 2000, 100
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("start", range(0, PROGRAMS, PIECE))

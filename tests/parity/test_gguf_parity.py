@@ -22,14 +22,15 @@ from gradient.io.gguf import GGUFFile
 from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED, SCALARS, TENSOR_TYPES
 from gradient.quantization import quantize, quantize_
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
 
 gguf = pytest.importorskip("gguf")
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 from support.transformers_models import (  # noqa: E402
+    LLAMA3,
+    LONGROPE,
     TOKENS,
+    YARN,
     Row,
     assert_close,
     logits_of,
@@ -38,16 +39,9 @@ from support.transformers_models import (  # noqa: E402
     save,
     texts,
     theirs,
+    torch,
+    transformers,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 # The format --------------------------------------------------------------------------------------
 
@@ -177,19 +171,6 @@ def test_packed_tensors_both_ways(name, tmp_path):
 # Models ------------------------------------------------------------------------------------------
 
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 24,
-}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
-LONGROPE = {
-    "rope_type": "longrope",
-    "short_factor": [1.0, 1.1, 1.3, 1.7],
-    "long_factor": [1.5, 2.0, 4.0, 9.0],
-}
 GPT2 = {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 64}
 TABLE = [
     row("Llama"),
@@ -198,7 +179,7 @@ TABLE = [
     row("Llama", rope_scaling={"rope_type": "linear", "factor": 3.0}),
     row("Llama", rope_scaling=LLAMA3, rope_theta=5e5),
     row("Llama", rope_scaling=YARN | {"mscale": 0.8, "mscale_all_dim": 0.5}),
-    row("Llama", rope_scaling=LONGROPE | {"original_max_position_embeddings": 32}),
+    row("Llama", rope_scaling=LONGROPE),
     row("Mistral", sliding_window=6, head_dim=12),
     row("Qwen2"),
     row("Qwen2", use_sliding_window=True, sliding_window=5, max_window_layers=1),

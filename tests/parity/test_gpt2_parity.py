@@ -11,7 +11,7 @@ from gradient.checkpoints import load_model, save_model
 from gradient.generation import generate
 from gradient.models import GPT2Config, GPT2LMHeadModel
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -42,14 +42,6 @@ ACTIVATIONS = [
     "mish", "relu2",
 ]  # fmt: skip
 PROMPT_LENGTHS = (1, 5, 23)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def reference(**changes):

@@ -11,13 +11,9 @@ from gradient.checkpoints import load_model
 from gradient.checkpoints.weight_names import module_name, split_weight
 from gradient.io import load_file, save_file
 from gradient.models.moe import record_routing
+from support.transformers_models import torch, transformers
 
 pytestmark = pytest.mark.parity
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
 
 SHAPE = {
     "vocab_size": 61,

@@ -32,6 +32,21 @@ SHAPE = {
     "eos_token_id": 2,
     "pad_token_id": 3,
 }
+#: Dialects of rotary positions.
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.3, 1.7],
+    "long_factor": [1.5, 2.0, 4.0, 9.0],
+    "original_max_position_embeddings": 32,
+}
 TOKENS = 40  # of a text; windows and original contexts below are shorter
 NEW_TOKENS = 24
 #: Of the largest logit. transformers and gradient sum in another order; the bar is 2e-4.
