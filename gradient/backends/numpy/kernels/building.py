@@ -14,14 +14,7 @@ from numba.core import cgutils
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
-def place(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
-    """Where element `at` of a flat array lies."""
-    return builder.gep(context.make_array(array)(context, builder, value).data, [at])
-
-
-def rows_of(
-    context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int, last: Any = None
-) -> list[Any]:
+def rows_of(builder: Any, array: Any, at: Any, row: Any, n: int, last: Any = None) -> list[Any]:
     """Where n rows of a flat array lie, `row` apart from `at` on; those after number `last` are
     that one again."""
     found = []
@@ -29,7 +22,7 @@ def rows_of(
         if last is not None:
             number = builder.select(builder.icmp_signed("<", number, last), number, last)
         start = builder.add(at, builder.mul(row, number))
-        found.append(place(context, builder, array, value, start))
+        found.append(builder.gep(array, [start]))
     return found
 
 

@@ -15,11 +15,12 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I32, I64, place, read, rows_of, splat, write
+from gradient.backends.numpy.kernels.building import I32, I64, read, rows_of, splat, write
 from gradient.backends.numpy.kernels.cache_slots import BLOCK
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, exchange
-from gradient.backends.numpy.kernels.vectors import LANES, intrinsic
+from gradient.backends.numpy.kernels.vectors import LANES
 
 ROWS = 8
 """Query rows that go through the keys together at most."""
@@ -35,50 +36,42 @@ WIDTH = LANES[types.float32]
 FLOATS, INTS = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(I32, WIDTH)
 
 
-@intrinsic
-def turn_keys(context, data, places, places_at, form, d, columns, columns_at):
+@emitted()
+def turn_keys(builder, data, places, places_at, form, d, columns, columns_at, *, kinds):
     """columns (d, WIDTH), two vectors apart, = the transpose of WIDTH keys of d numbers.
 
     Their numbers among the vectors in `data` are in `places`. d is a multiple of two vectors.
     """
-    name = NAMES[form.dtype]
+    name = NAMES[kinds["form"].dtype]
+    size, stored, convert = CONVERSIONS[name]
+    numbers = builder.gep(places, [places_at])
+    out = builder.gep(columns, [columns_at])
+    row = builder.mul(d, I64(size))
+    keys = []
+    for i in range(WIDTH):
+        number = builder.load(builder.gep(numbers, [I64(i)]))
+        keys.append(builder.gep(data, [builder.mul(number, row)]))
 
-    def generate(context, builder, signature, arguments):
-        data_, places_, places_at_, _, d_, columns_, columns_at_ = arguments
-        size, stored, convert = CONVERSIONS[name]
-        first = place(context, builder, data, data_, I64(0))
-        numbers = place(context, builder, places, places_, places_at_)
-        out = place(context, builder, columns, columns_, columns_at_)
-        row = builder.mul(d_, I64(size))
-        keys = []
-        for i in range(WIDTH):
-            number = builder.load(builder.gep(numbers, [I64(i)]))
-            keys.append(builder.gep(first, [builder.mul(number, row)]))
+    def put(column: Any, at: Any) -> None:
+        write(builder, column, builder.gep(out, [builder.mul(at, I64(2 * WIDTH))]))
 
-        def put(column: Any, at: Any) -> None:
-            write(builder, column, builder.gep(out, [builder.mul(at, I64(2 * WIDTH))]))
-
-        # Two numbers of bfloat16 go through the exchange as one of 32 bits.
-        pairs = name == "bfloat16"
-        step = 2 * WIDTH if pairs else WIDTH
-        with cgutils.for_range_slice(builder, I64(0), d_, I64(step), intp=I64) as (at, _):
-            kind = INTS if pairs else ir.VectorType(stored, WIDTH)
-            offset = builder.mul(at, I64(size))
-            square = [read(builder, builder.gep(key, [offset]), kind, 1) for key in keys]
-            if pairs:
-                for i, both in enumerate(exchange(builder, square)):
-                    low = builder.shl(both, _constant(INTS, 16))
-                    high = builder.and_(both, _constant(INTS, 0xFFFF0000))
-                    for j, bits in enumerate((low, high)):
-                        put(builder.bitcast(bits, FLOATS), builder.add(at, I64(2 * i + j)))
-            else:
-                square = [convert(builder, key, FLOATS, INTS) for key in square]
-                for i, column in enumerate(exchange(builder, square)):
-                    put(column, builder.add(at, I64(i)))
-        return context.get_dummy_value()
-
-    n = types.int64
-    return types.void(data, places, n, form, n, columns, n), generate
+    # Two numbers of bfloat16 go through the exchange as one of 32 bits.
+    pairs = name == "bfloat16"
+    step = 2 * WIDTH if pairs else WIDTH
+    with cgutils.for_range_slice(builder, I64(0), d, I64(step), intp=I64) as (at, _):
+        kind = INTS if pairs else ir.VectorType(stored, WIDTH)
+        offset = builder.mul(at, I64(size))
+        square = [read(builder, builder.gep(key, [offset]), kind, 1) for key in keys]
+        if pairs:
+            for i, both in enumerate(exchange(builder, square)):
+                low = builder.shl(both, _constant(INTS, 16))
+                high = builder.and_(both, _constant(INTS, 0xFFFF0000))
+                for j, bits in enumerate((low, high)):
+                    put(builder.bitcast(bits, FLOATS), builder.add(at, I64(2 * i + j)))
+        else:
+            square = [convert(builder, key, FLOATS, INTS) for key in square]
+            for i, column in enumerate(exchange(builder, square)):
+                put(column, builder.add(at, I64(i)))
 
 
 def _weighted(rows: int) -> Any:
@@ -88,43 +81,37 @@ def _weighted(rows: int) -> Any:
     numbers, whose numbers among the vectors in `data` are in `places`.
     """
 
-    @intrinsic
-    def weighted(context, p, p_at, data, places, count, form, e, column, out, out_at, out_row):
-        name = NAMES[form.dtype]
-
-        def generate(context, builder, signature, arguments):
-            p_, p_at_, data_, places_, count_, _, e_, column_, out_, out_at_, out_row_ = arguments
-            size, stored, convert = CONVERSIONS[name]
-            weights = place(context, builder, p, p_, p_at_)
-            first = place(context, builder, data, data_, builder.mul(column_, I64(size)))
-            numbers = place(context, builder, places, places_, I64(0))
-            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
-            row = builder.mul(e_, I64(size))
-            kind = ir.VectorType(stored, WIDTH)
-            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
-            for total in chain(*sums):
-                builder.store(ir.Constant(FLOATS, None), total)
-            with cgutils.for_range(builder, count_, intp=I64) as loop:
-                number = builder.load(builder.gep(numbers, [loop.index]))
-                value = builder.gep(first, [builder.mul(number, row)])
-                both = []
-                for j in range(2):
-                    held = read(builder, builder.gep(value, [I64(j * WIDTH * size)]), kind, 1)
-                    both.append(convert(builder, held, FLOATS, INTS))
-                here = builder.gep(weights, [loop.index])
-                for r, pair in enumerate(sums):
-                    weight = builder.load(builder.gep(here, [I64(r * SCORES)]))
-                    weight = splat(builder, weight, FLOATS)
-                    for vector, total in zip(both, pair, strict=True):
-                        more = instructions.fma(builder, vector, weight, builder.load(total))
-                        builder.store(more, total)
-            for to, pair in zip(outs, sums, strict=True):
-                for j, total in enumerate(pair):
-                    write(builder, builder.load(total), builder.gep(to, [I64(j * WIDTH)]))
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(p, n, data, places, n, form, n, n, out, n, n), generate
+    @emitted()
+    def weighted(
+        builder, p, p_at, data, places, count, form, e, column, out, out_at, out_row, *, kinds
+    ):
+        name = NAMES[kinds["form"].dtype]
+        size, stored, convert = CONVERSIONS[name]
+        weights = builder.gep(p, [p_at])
+        first = builder.gep(data, [builder.mul(column, I64(size))])
+        outs = rows_of(builder, out, out_at, out_row, rows)
+        row = builder.mul(e, I64(size))
+        kind = ir.VectorType(stored, WIDTH)
+        sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
+        for total in chain(*sums):
+            builder.store(ir.Constant(FLOATS, None), total)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            number = builder.load(builder.gep(places, [loop.index]))
+            value = builder.gep(first, [builder.mul(number, row)])
+            both = []
+            for j in range(2):
+                held = read(builder, builder.gep(value, [I64(j * WIDTH * size)]), kind, 1)
+                both.append(convert(builder, held, FLOATS, INTS))
+            here = builder.gep(weights, [loop.index])
+            for r, pair in enumerate(sums):
+                weight = builder.load(builder.gep(here, [I64(r * SCORES)]))
+                weight = splat(builder, weight, FLOATS)
+                for vector, total in zip(both, pair, strict=True):
+                    more = instructions.fma(builder, vector, weight, builder.load(total))
+                    builder.store(more, total)
+        for to, pair in zip(outs, sums, strict=True):
+            for j, total in enumerate(pair):
+                write(builder, builder.load(total), builder.gep(to, [I64(j * WIDTH)]))
 
     return weighted
 

@@ -15,27 +15,19 @@ Each output is one chain of multiplications and additions, in the order of chann
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
-from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I64, place, read, splat, write
+from gradient.backends.numpy.kernels.building import I64, read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, PAIR, SOME
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import (
-    BYTES,
-    intrinsic,
-    load,
-    store,
-    store_apart,
-    store_some,
-)
+from gradient.backends.numpy.kernels.vectors import BYTES, load, store, store_apart, store_some
 
 WIDEST, WIDE, MIDDLE = (14, 12, 8) if BYTES == 64 else (4, 4, 4)
 """Pixels of a tile, by two vectors of outputs: as many sums as there are registers for, nearly as
@@ -57,8 +49,8 @@ The second one is slower than the sums are."""
 
 
 def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
-    """An intrinsic tile(x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, part,
-    at, count).
+    """An intrinsic tile(x, x_at, x_row, channels, channel, taps, tap_count, w, w_at, w_channel,
+    w_taps, part, at, count).
 
     part (rows * count, PAIR), from `at` on, += the sums of `count` windows (`fewest` to `pixels`)
     that begin at x_at and its neighbours, `rows` times at a distance of x_row: over channels,
@@ -66,69 +58,56 @@ def tile(rows: int, pixels: int, vectors: int, fewest: int) -> Any:
     w; for the first `vectors` of outputs.
     """
 
-    @intrinsic
+    @emitted()
     def outputs(
-        context, x, x_at, x_row, channels, channel, taps, w, w_at, w_channel, w_taps, part, at,
-        count,
+        builder, x, x_at, x_row, channels, channel, taps, tap_count, w, w_at, w_channel, w_taps,
+        part, at, count,
     ):  # fmt: skip
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, channels_, channel_, taps_, w_, w_at_, w_channel_, *rest = arguments
-            w_taps_, part_, at_, count_ = rest
-            lies = functools.partial(place, context, builder)
+        def each_vector(start: Any) -> list[Any]:
+            return [builder.gep(start, [I64(j * SOME)]) for j in range(vectors)]
 
-            def each_vector(start: Any) -> list[Any]:
-                return [builder.gep(start, [I64(j * SOME)]) for j in range(vectors)]
+        def read_all(start: Any) -> list[Any]:
+            return [read(builder, each, FLOATS) for each in each_vector(start)]
 
-            def read_all(start: Any) -> list[Any]:
-                return [read(builder, each, FLOATS) for each in each_vector(start)]
+        held = builder.gep(part, [at])
+        places = [
+            builder.gep(held, [builder.mul(builder.add(builder.mul(count, I64(row)), I64(i)),
+                                           I64(PAIR))])
+            for row in range(rows)
+            for i in range(pixels)
+        ]  # fmt: skip
+        totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in places]
+        for total, start in zip(totals, places, strict=True):
+            for each, number in zip(total, read_all(start), strict=True):
+                builder.store(number, each)
+        x_first, w_first = builder.gep(x, [x_at]), builder.gep(w, [w_at])
+        with cgutils.for_range(builder, channels, intp=I64) as each_channel:
+            c = each_channel.index
+            x_here = builder.gep(x_first, [builder.mul(c, channel)])
+            w_here = builder.gep(w_first, [builder.mul(c, w_channel)])
+            with cgutils.for_range(builder, tap_count, intp=I64) as each_tap:
+                t = each_tap.index
+                right = read_all(builder.gep(w_here, [builder.load(builder.gep(w_taps, [t]))]))
+                here = builder.gep(x_here, [builder.load(builder.gep(taps, [t]))])
+                for i, total in enumerate(totals):
+                    if i and i % pixels == 0:
+                        here = builder.gep(here, [x_row])
+                    left = builder.load(builder.gep(here, [I64(i % pixels)]))
+                    left = splat(builder, left, FLOATS)
+                    for each, number in zip(total, right, strict=True):
+                        more = instructions.fma(builder, number, left, builder.load(each))
+                        builder.store(more, each)
 
-            held = lies(part, part_, at_)
-            places = [
-                builder.gep(held, [builder.mul(builder.add(builder.mul(count_, I64(row)), I64(i)),
-                                               I64(PAIR))])
-                for row in range(rows)
-                for i in range(pixels)
-            ]  # fmt: skip
-            totals = [
-                [cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in places
-            ]
-            for total, start in zip(totals, places, strict=True):
-                for each, number in zip(total, read_all(start), strict=True):
-                    builder.store(number, each)
-            x_first, w_first = lies(x, x_, x_at_), lies(w, w_, w_at_)
-            tap_count = context.make_array(taps)(context, builder, taps_).shape
-            tap_count = builder.extract_value(tap_count, 0)
-            with cgutils.for_range(builder, channels_, intp=I64) as each_channel:
-                c = each_channel.index
-                x_here = builder.gep(x_first, [builder.mul(c, channel_)])
-                w_here = builder.gep(w_first, [builder.mul(c, w_channel_)])
-                with cgutils.for_range(builder, tap_count, intp=I64) as each_tap:
-                    t = each_tap.index
-                    right = read_all(builder.gep(w_here, [builder.load(lies(w_taps, w_taps_, t))]))
-                    here = builder.gep(x_here, [builder.load(lies(taps, taps_, t))])
-                    for i, total in enumerate(totals):
-                        if i and i % pixels == 0:
-                            here = builder.gep(here, [x_row_])
-                        left = builder.load(builder.gep(here, [I64(i % pixels)]))
-                        left = splat(builder, left, FLOATS)
-                        for each, number in zip(total, right, strict=True):
-                            more = instructions.fma(builder, number, left, builder.load(each))
-                            builder.store(more, each)
+        def put(total: list[Any], start: Any) -> None:
+            for each, to in zip(total, each_vector(start), strict=True):
+                write(builder, builder.load(each), to)
 
-            def put(total: list[Any], start: Any) -> None:
-                for each, to in zip(total, each_vector(start), strict=True):
-                    write(builder, builder.load(each), to)
-
-            for i, (total, start) in enumerate(zip(totals, places, strict=True)):
-                if i % pixels < fewest:
-                    put(total, start)
-                    continue
-                with builder.if_then(builder.icmp_signed("<", I64(i % pixels), count_)):
-                    put(total, start)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(x, n, n, n, n, taps, w, n, n, w_taps, part, n, n), generate
+        for i, (total, start) in enumerate(zip(totals, places, strict=True)):
+            if i % pixels < fewest:
+                put(total, start)
+                continue
+            with builder.if_then(builder.icmp_signed("<", I64(i % pixels), count)):
+                put(total, start)
 
     return outputs
 
@@ -152,32 +131,32 @@ def _row(
         left, here, to = columns - i, x_at + i, (at + i) * PAIR
         over = left % WIDE  # as few tiles as the widest would be, but no wider
         if by_one and LONGEST - 4 < left <= LONGEST:
-            tile_longest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                         min(left, LONGEST))  # fmt: skip
+            tile_longest(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                         part, to, min(left, LONGEST))  # fmt: skip
             i += LONGEST
         elif by_one and left > SHORT:
-            tile_long(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                      min(left, LONG))  # fmt: skip
+            tile_long(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                      part, to, min(left, LONG))  # fmt: skip
             i += LONG
         elif by_one:
-            tile_short(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                       left)  # fmt: skip
+            tile_short(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                       part, to, left)  # fmt: skip
             i += SHORT
         elif 0 < over <= left // WIDE * (WIDEST - WIDE):
-            tile_widest(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                        min(left, WIDEST))  # fmt: skip
+            tile_widest(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                        part, to, min(left, WIDEST))  # fmt: skip
             i += WIDEST
         elif left > 2 * MIDDLE or MIDDLE < left <= WIDE:
-            tile_wide(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                      min(left, WIDE))  # fmt: skip
+            tile_wide(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                      part, to, min(left, WIDE))  # fmt: skip
             i += WIDE
         elif left > 4:
-            tile_middle(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                        min(left, MIDDLE))  # fmt: skip
+            tile_middle(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                        part, to, min(left, MIDDLE))  # fmt: skip
             i += MIDDLE
         else:
-            tile_4(x, here, 0, channels, channel, taps, w, w_at, w_channel, w_taps, part, to,
-                   left)  # fmt: skip
+            tile_4(x, here, 0, channels, channel, taps, taps.size, w, w_at, w_channel, w_taps,
+                   part, to, left)  # fmt: skip
             i += 4
 
 
@@ -289,12 +268,13 @@ def convolve(
                         row = lines[line + two] - lines[line]
                         taps, w_taps = all_taps[first_tap:last_tap], all_w_taps[first_tap:last_tap]
                         if two and by_one:
-                            tile_2_short(x, here, row, some_channels, channel, taps, weight, w_at,
-                                         w_strides[2], w_taps, part, at * PAIR,
+                            tile_2_short(x, here, row, some_channels, channel, taps, taps.size,
+                                         weight, w_at, w_strides[2], w_taps, part, at * PAIR,
                                          columns)  # fmt: skip
                         elif two:
-                            tile_2_by_4(x, here, row, some_channels, channel, taps, weight, w_at,
-                                        w_strides[2], w_taps, part, at * PAIR, 4)  # fmt: skip
+                            tile_2_by_4(x, here, row, some_channels, channel, taps, taps.size,
+                                        weight, w_at, w_strides[2], w_taps, part, at * PAIR,
+                                        4)  # fmt: skip
                         else:
                             _row(by_one, x, here, columns, some_channels, channel, taps, weight,
                                  w_at, w_strides[2], w_taps, part, at)  # fmt: skip

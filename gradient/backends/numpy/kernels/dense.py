@@ -21,13 +21,13 @@ from gradient.backends.numpy.kernels.building import (
     I32,
     I64,
     begin_sums,
-    place,
     read,
     rows_of,
     splat,
     write,
 )
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import (
     FLOAT32,
     exchange,
@@ -35,7 +35,7 @@ from gradient.backends.numpy.kernels.stored import (
     transpose,
     write_columns,
 )
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, lanes
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, lanes
 
 FEW = 12
 """Rows of x up to which W is transposed anew for each few of them."""
@@ -66,53 +66,47 @@ def few(rows: int) -> Any:
     row begins in each, and the length of their rows.
     """
 
-    @intrinsic
-    def outputs(context, x, x_at, x_row, w, w_at, w_row, last, k, out, out_at, out_row):
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, k_, out_, out_at_, out_row_ = arguments
-            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
-            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, SOME, last_)
-            sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(rows)]
-            for total in sums:
-                builder.store(ir.Constant(FLOATS, None), total)
+    @emitted()
+    def outputs(builder, x, x_at, x_row, w, w_at, w_row, last, k, out, out_at, out_row):
+        x_rows = rows_of(builder, x, x_at, x_row, rows)
+        w_rows = rows_of(builder, w, w_at, w_row, SOME, last)
+        sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(rows)]
+        for total in sums:
+            builder.store(ir.Constant(FLOATS, None), total)
 
-            def fetch_ahead(at: Any) -> None:
-                """Ask for the cache lines that are AHEAD of number `at` of the rows; behind their
-                end, for those of the rows that come next."""
-                ahead = builder.add(at, I64(AHEAD))
-                behind = builder.icmp_signed(">=", ahead, w_row_)
-                next_rows = builder.add(ahead, builder.mul(w_row_, I64(SOME - 1)))
-                ahead = builder.select(behind, next_rows, ahead)
-                for row in w_rows:
-                    instructions.prefetch(builder, builder.gep(row, [ahead]))
+        def fetch_ahead(at: Any) -> None:
+            """Ask for the cache lines that are AHEAD of number `at` of the rows; behind their
+            end, for those of the rows that come next."""
+            ahead = builder.add(at, I64(AHEAD))
+            behind = builder.icmp_signed(">=", ahead, w_row)
+            next_rows = builder.add(ahead, builder.mul(w_row, I64(SOME - 1)))
+            ahead = builder.select(behind, next_rows, ahead)
+            for row in w_rows:
+                instructions.prefetch(builder, builder.gep(row, [ahead]))
 
-            def add(p: Any, column: Any) -> None:
-                """The products of column p of W."""
-                for row, total in zip(x_rows, sums, strict=True):
-                    number = splat(builder, builder.load(builder.gep(row, [p])), FLOATS)
-                    more = instructions.fma(builder, column, number, builder.load(total))
-                    builder.store(more, total)
+        def add(p: Any, column: Any) -> None:
+            """The products of column p of W."""
+            for row, total in zip(x_rows, sums, strict=True):
+                number = splat(builder, builder.load(builder.gep(row, [p])), FLOATS)
+                more = instructions.fma(builder, column, number, builder.load(total))
+                builder.store(more, total)
 
-            whole = builder.sub(k_, builder.urem(k_, I64(SOME)))
-            with cgutils.for_range_slice(builder, I64(0), whole, I64(SOME), intp=I64) as (p, _):
-                square = [read(builder, builder.gep(row, [p]), FLOATS) for row in w_rows]
-                fetch_ahead(p)
-                for i, column in enumerate(exchange(builder, square)):
-                    add(builder.add(p, I64(i)), column)
-            with cgutils.for_range_slice(builder, whole, k_, I64(1), intp=I64) as (p, _):
-                column = ir.Constant(FLOATS, ir.Undefined)
-                for i, row in enumerate(w_rows):
-                    number = builder.load(builder.gep(row, [p]))
-                    column = builder.insert_element(column, number, I32(i))
-                add(p, column)
+        whole = builder.sub(k, builder.urem(k, I64(SOME)))
+        with cgutils.for_range_slice(builder, I64(0), whole, I64(SOME), intp=I64) as (p, _):
+            square = [read(builder, builder.gep(row, [p]), FLOATS) for row in w_rows]
+            fetch_ahead(p)
+            for i, column in enumerate(exchange(builder, square)):
+                add(builder.add(p, I64(i)), column)
+        with cgutils.for_range_slice(builder, whole, k, I64(1), intp=I64) as (p, _):
+            column = ir.Constant(FLOATS, ir.Undefined)
+            for i, row in enumerate(w_rows):
+                number = builder.load(builder.gep(row, [p]))
+                column = builder.insert_element(column, number, I32(i))
+            add(p, column)
 
-            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
-            for to, total in zip(outs, sums, strict=True):
-                write(builder, builder.load(total), to, 1)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(x, n, n, w, n, n, n, n, out, n, n), generate
+        outs = rows_of(builder, out, out_at, out_row, rows)
+        for to, total in zip(outs, sums, strict=True):
+            write(builder, builder.load(total), to, 1)
 
     return outputs
 
@@ -124,34 +118,28 @@ def many(rows: int) -> Any:
     numbers; the sums stay in registers while k runs.
     """
 
-    @intrinsic
-    def outputs(context, x, x_at, x_row, panel, count, part, part_at, add):
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, panel_, count_, part_, part_at_, add_ = arguments
-            vectors = FLOATS.as_pointer()
-            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
-            first = builder.bitcast(place(context, builder, panel, panel_, I64(0)), vectors)
-            held = builder.bitcast(place(context, builder, part, part_, part_at_), vectors)
-            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
-            outs = [builder.gep(held, [I64(i)]) for i in range(2 * rows)]
-            totals = list(chain(*sums))
-            begin_sums(builder, add_, totals, outs)
-            with cgutils.for_range(builder, count_, intp=I64) as loop:
-                at = builder.mul(loop.index, I64(2))
-                both = [builder.gep(first, [builder.add(at, I64(j))]) for j in range(2)]
-                both = [read(builder, each, FLOATS) for each in both]
-                for row, pair in zip(x_rows, sums, strict=True):
-                    number = builder.load(builder.gep(row, [loop.index]))
-                    number = splat(builder, number, FLOATS)
-                    for each, total in zip(both, pair, strict=True):
-                        more = instructions.fma(builder, each, number, builder.load(total))
-                        builder.store(more, total)
-            for to, total in zip(outs, totals, strict=True):
-                write(builder, builder.load(total), to)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(x, n, n, panel, n, part, n, types.boolean), generate
+    @emitted()
+    def outputs(builder, x, x_at, x_row, panel, count, part, part_at, add):
+        vectors = FLOATS.as_pointer()
+        x_rows = rows_of(builder, x, x_at, x_row, rows)
+        first = builder.bitcast(panel, vectors)
+        held = builder.bitcast(builder.gep(part, [part_at]), vectors)
+        sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(2)] for _ in range(rows)]
+        outs = [builder.gep(held, [I64(i)]) for i in range(2 * rows)]
+        totals = list(chain(*sums))
+        begin_sums(builder, add, totals, outs)
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            at = builder.mul(loop.index, I64(2))
+            both = [builder.gep(first, [builder.add(at, I64(j))]) for j in range(2)]
+            both = [read(builder, each, FLOATS) for each in both]
+            for row, pair in zip(x_rows, sums, strict=True):
+                number = builder.load(builder.gep(row, [loop.index]))
+                number = splat(builder, number, FLOATS)
+                for each, total in zip(both, pair, strict=True):
+                    more = instructions.fma(builder, each, number, builder.load(total))
+                    builder.store(more, total)
+        for to, total in zip(outs, totals, strict=True):
+            write(builder, builder.load(total), to)
 
     return outputs
 

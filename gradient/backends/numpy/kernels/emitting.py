@@ -18,9 +18,15 @@ def emitted(result: Any = None, *parameters: Any) -> Callable[[Any], Any]:
         parameters: the types that arguments are converted to; `...` is that of the argument. By
             default whole numbers are int64, and all others as they are. Of an array `build` is
             given a pointer to the first element.
+
+    A `build` with an argument `*, kinds` is given numba's types there, by the arguments' names.
     """
 
     def decorate(build: Any) -> Any:
+        signature = inspect.signature(build)
+        named = [p for p in signature.parameters.values() if p.name != "kinds"]
+        with_kinds = len(named) < len(signature.parameters)
+
         def definition(context: Any, *given: Any) -> Any:
             wanted = parameters or [_usual(kind) for kind in given]
             kinds = [g if p is ... else p for g, p in zip(given, wanted, strict=True)]
@@ -28,16 +34,22 @@ def emitted(result: Any = None, *parameters: Any) -> Callable[[Any], Any]:
             if not isinstance(kind, types.Type):
                 kind = kind(*given)
 
+            options: Any = {}
+            if with_kinds:
+                names = (each.name for each in named[1:])
+                options["kinds"] = dict(zip(names, kinds, strict=True))
+
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                made = build(builder, *(_pointer_or(context, builder, *each)
-                                        for each in zip(kinds, values, strict=True)))  # fmt: skip
+                pairs = zip(kinds, values, strict=True)
+                given = (_pointer_or(context, builder, *each) for each in pairs)
+                made = build(builder, *given, **options)
                 return context.get_dummy_value() if result is None else made
 
             return kind(*kinds), generate
 
         definition.__name__, definition.__doc__ = build.__name__, build.__doc__
         described: Any = definition
-        described.__signature__ = inspect.signature(build)  # numba drops the first parameter
+        described.__signature__ = signature.replace(parameters=named)  # numba drops the first one
         return extending.intrinsic(definition)
 
     return decorate

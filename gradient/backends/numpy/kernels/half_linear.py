@@ -24,19 +24,12 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
-from gradient.backends.numpy.kernels.building import (
-    I32,
-    I64,
-    begin_sums,
-    place,
-    read,
-    rows_of,
-    write,
-)
+from gradient.backends.numpy.kernels.building import I32, I64, begin_sums, read, rows_of, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, write_columns
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES
 
 SOME = LANES[types.float32]
 STEP = 2 * SOME
@@ -94,51 +87,44 @@ def tile(rows: int, columns: int = COLUMNS) -> Any:
     another; `add` says whether they are there already.
     """
 
-    @intrinsic
-    def products(context, x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add):
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, steps_, sums_, at_, add_ = arguments
+    @emitted()
+    def products(builder, x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add, *, kinds):
+        def factors(array: Any, pointer: Any) -> list[Any]:
+            if pairs:
+                return [read(builder, pointer, INTEGERS, 2)]
+            return _floats(builder, array, pointer)
 
-            def factors(array: Any, pointer: Any) -> list[Any]:
-                if pairs:
-                    return [read(builder, pointer, INTEGERS, 2)]
-                return _floats(builder, array, pointer)
+        def product(total: Any, own: Any, other: Any) -> Any:
+            if pairs:
+                return instructions.bfloat16_dot(builder, total, own, other)
+            return instructions.fma(builder, own, other, total)
 
-            def product(total: Any, own: Any, other: Any) -> Any:
-                if pairs:
-                    return instructions.bfloat16_dot(builder, total, own, other)
-                return instructions.fma(builder, own, other, total)
-
-            pairs = x.dtype == types.uint16
-            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
-            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, columns, last_)
-            held = builder.bitcast(place(context, builder, sums, sums_, at_), FLOATS.as_pointer())
-            places = [builder.gep(held, [I64(i)]) for i in range(rows * columns)]
-            totals = [cgutils.alloca_once(builder, FLOATS) for _ in places]
-            begin_sums(builder, add_, totals, places)
-            # Behind the end of W's rows, those of the next tile.
-            following = builder.add(I64(AHEAD), builder.mul(w_row_, I64(columns - 1)))
-            near_end = builder.sub(w_row_, I64(AHEAD))
-            with cgutils.for_range(builder, steps_, intp=I64) as loop:
-                number = builder.mul(loop.index, I64(STEP))
-                within = builder.icmp_signed("<", number, near_end)
-                ahead = builder.select(within, I64(AHEAD), following)
-                x_here = [factors(x, builder.gep(row, [number])) for row in x_rows]
-                for j, row in enumerate(w_rows):
-                    here = builder.gep(row, [number])
-                    if rows <= TWO and not WIDE_AMD:
-                        instructions.prefetch(builder, builder.gep(here, [ahead]))
-                    w_here = factors(w, here)
-                    for i, own in enumerate(x_here):
-                        total = totals[i * columns + j]
-                        for one, other in zip(own, w_here, strict=True):
-                            builder.store(product(builder.load(total), one, other), total)
-            for total, kept in zip(totals, places, strict=True):
-                write(builder, builder.load(total), kept)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(x, n, n, w, n, n, n, n, sums, n, types.boolean), generate
+        pairs = kinds["x"].dtype == types.uint16
+        x_rows = rows_of(builder, x, x_at, x_row, rows)
+        w_rows = rows_of(builder, w, w_at, w_row, columns, last)
+        held = builder.bitcast(builder.gep(sums, [at]), FLOATS.as_pointer())
+        places = [builder.gep(held, [I64(i)]) for i in range(rows * columns)]
+        totals = [cgutils.alloca_once(builder, FLOATS) for _ in places]
+        begin_sums(builder, add, totals, places)
+        # Behind the end of W's rows, those of the next tile.
+        following = builder.add(I64(AHEAD), builder.mul(w_row, I64(columns - 1)))
+        near_end = builder.sub(w_row, I64(AHEAD))
+        with cgutils.for_range(builder, steps, intp=I64) as loop:
+            number = builder.mul(loop.index, I64(STEP))
+            within = builder.icmp_signed("<", number, near_end)
+            ahead = builder.select(within, I64(AHEAD), following)
+            x_here = [factors(kinds["x"], builder.gep(row, [number])) for row in x_rows]
+            for j, row in enumerate(w_rows):
+                here = builder.gep(row, [number])
+                if rows <= TWO and not WIDE_AMD:
+                    instructions.prefetch(builder, builder.gep(here, [ahead]))
+                w_here = factors(kinds["w"], here)
+                for i, own in enumerate(x_here):
+                    total = totals[i * columns + j]
+                    for one, other in zip(own, w_here, strict=True):
+                        builder.store(product(builder.load(total), one, other), total)
+        for total, kept in zip(totals, places, strict=True):
+            write(builder, builder.load(total), kept)
 
     return products
 
@@ -147,40 +133,32 @@ def totals(rows: int) -> Any:
     """An intrinsic add_up(sums, at, out, out_at, out_row): a tile's sums, from `at` on, become a
     number each, of `rows` rows of out."""
 
-    @intrinsic
-    def add_up(context, sums, at, out, out_at, out_row):
-        def generate(context, builder, signature, arguments):
-            sums_, at_, out_, out_at_, out_row_ = arguments
-            first = place(context, builder, sums, sums_, at_)
-            places = [builder.gep(first, [I64(i * SOME)]) for i in range(rows * COLUMNS)]
-            vectors = [read(builder, each, FLOATS) for each in places]
-            vectors += [ir.Constant(FLOATS, [0.0] * SOME)] * (-len(vectors) % SOME)
-            # A vector holds parts of ever more sums: merging takes the halves of those of two.
-            part = SOME
-            while part > 1:
-                part //= 2
-                starts = range(0, 2 * SOME, 2 * part)
-                low, high = (
-                    ir.Constant(INTEGERS, [s + half + i for s in starts for i in range(part)])
-                    for half in (0, part)
-                )
-                pairs = zip(vectors[::2], vectors[1::2], strict=True)
-                vectors = [
-                    builder.fadd(
-                        builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
-                    )
-                    for a, b in pairs
-                ]
-            outs = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
-            for row, to in enumerate(outs):
-                vector, start = vectors[row * COLUMNS // SOME], row * COLUMNS % SOME
-                mask = ir.VectorType(I32, COLUMNS)
-                own = ir.Constant(mask, list(range(start, start + COLUMNS)))
-                write(builder, builder.shuffle_vector(vector, vector, own), to)
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(sums, n, out, n, n), generate
+    @emitted()
+    def add_up(builder, sums, at, out, out_at, out_row):
+        first = builder.gep(sums, [at])
+        places = [builder.gep(first, [I64(i * SOME)]) for i in range(rows * COLUMNS)]
+        vectors = [read(builder, each, FLOATS) for each in places]
+        vectors += [ir.Constant(FLOATS, [0.0] * SOME)] * (-len(vectors) % SOME)
+        # A vector holds parts of ever more sums: merging takes the halves of those of two.
+        part = SOME
+        while part > 1:
+            part //= 2
+            starts = range(0, 2 * SOME, 2 * part)
+            low, high = (
+                ir.Constant(INTEGERS, [s + half + i for s in starts for i in range(part)])
+                for half in (0, part)
+            )
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [
+                builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high))
+                for a, b in pairs
+            ]
+        outs = rows_of(builder, out, out_at, out_row, rows)
+        for row, to in enumerate(outs):
+            vector, start = vectors[row * COLUMNS // SOME], row * COLUMNS % SOME
+            mask = ir.VectorType(I32, COLUMNS)
+            own = ir.Constant(mask, list(range(start, start + COLUMNS)))
+            write(builder, builder.shuffle_vector(vector, vector, own), to)
 
     return add_up
 
@@ -190,22 +168,16 @@ one_by_one, one_row, two_rows, some_rows = tile(1, 1), tile(1), tile(TWO), tile(
 add_up_one, add_up_two, add_up_some = totals(1), totals(TWO), totals(ROWS)
 
 
-@intrinsic
-def copy_step(context, x, at, out, out_at):
+@emitted()
+def copy_step(builder, x, at, out, out_at, *, kinds):
     """out[out_at : out_at + STEP] = x[at : at + STEP], as they are or as two vectors of float32. Of
     a slice, numba copies one by one."""
-
-    def generate(context, builder, signature, arguments):
-        x_, at_, out_, out_at_ = arguments
-        here, to = place(context, builder, x, x_, at_), place(context, builder, out, out_, out_at_)
-        vectors = [read(builder, here, INTEGERS, 2)]
-        if out.dtype != x.dtype:
-            vectors = _floats(builder, x, here)
-        for i, vector in enumerate(vectors):
-            write(builder, vector, builder.gep(to, [I64(SOME * i)]), 2)
-        return context.get_dummy_value()
-
-    return types.void(x, types.int64, out, types.int64), generate
+    here, to = builder.gep(x, [at]), builder.gep(out, [out_at])
+    vectors = [read(builder, here, INTEGERS, 2)]
+    if kinds["out"].dtype != kinds["x"].dtype:
+        vectors = _floats(builder, kinds["x"], here)
+    for i, vector in enumerate(vectors):
+        write(builder, vector, builder.gep(to, [I64(SOME * i)]), 2)
 
 
 @ordered_subroutine

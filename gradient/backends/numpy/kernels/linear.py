@@ -18,8 +18,8 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.building import read, rows_of
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I32, I64, WIDTH, Block, name_of
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 
 def tile(rows: int, columns: int) -> Any:
@@ -30,39 +30,34 @@ def tile(rows: int, columns: int) -> Any:
     first row and the length of its rows. k is a multiple of the format's weights.
     """
 
-    @intrinsic
-    def dot_products(context, x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row):
-        fmt = FORMATS[name_of(form)]
+    @emitted()
+    def dot_products(
+        builder, x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row, *, kinds
+    ):  # fmt: skip
+        fmt = FORMATS[name_of(kinds["form"])]
+        x_rows = rows_of(builder, x, x_at, x_row, rows)
+        w_rows = rows_of(builder, w, w_at, w_row, columns)
+        sums = [[cgutils.alloca_once(builder, FLOATS) for _ in w_rows] for _ in x_rows]
+        for total in chain(*sums):
+            builder.store(ir.Constant(FLOATS, None), total)
 
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
-            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
-            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, columns)
-            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in w_rows] for _ in x_rows]
-            for total in chain(*sums):
-                builder.store(ir.Constant(FLOATS, None), total)
+        step, size = I64(fmt.weights), I64(fmt.size)
+        with cgutils.for_range_slice(builder, I64(0), k, step, intp=I64) as (p, number):
+            at = builder.mul(number, size)
+            blocks = [fmt.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
+            for i, vectors in enumerate(zip(*blocks, strict=True)):
+                here = builder.add(p, I64(i * WIDTH))
+                for x_here, totals in zip(x_rows, sums, strict=True):
+                    x_vector = read(builder, builder.gep(x_here, [here]), FLOATS, 1)
+                    for w_vector, total in zip(vectors, totals, strict=True):
+                        more = builder.load(total)
+                        more = instructions.fma(builder, x_vector, w_vector.value, more)
+                        builder.store(more, total)
 
-            step, size = I64(fmt.weights), I64(fmt.size)
-            with cgutils.for_range_slice(builder, I64(0), k_, step, intp=I64) as (p, number):
-                at = builder.mul(number, size)
-                blocks = [fmt.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
-                for i, vectors in enumerate(zip(*blocks, strict=True)):
-                    here = builder.add(p, I64(i * WIDTH))
-                    for x_row, totals in zip(x_rows, sums, strict=True):
-                        x_vector = read(builder, builder.gep(x_row, [here]), FLOATS, 1)
-                        for w_vector, total in zip(vectors, totals, strict=True):
-                            more = builder.load(total)
-                            more = instructions.fma(builder, x_vector, w_vector.value, more)
-                            builder.store(more, total)
-
-            out_rows = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
-            for row, totals in zip(out_rows, sums, strict=True):
-                for j, total in enumerate(totals):
-                    builder.store(_total(builder, total), builder.gep(row, [I64(j)]))
-            return context.get_dummy_value()
-
-        at = types.int64
-        return types.void(x, at, at, w, at, at, form, at, out, at, at), generate
+        out_rows = rows_of(builder, out, out_at, out_row, rows)
+        for row, totals in zip(out_rows, sums, strict=True):
+            for j, total in enumerate(totals):
+                builder.store(_total(builder, total), builder.gep(row, [I64(j)]))
 
     return dot_products
 
@@ -79,16 +74,12 @@ def _total(builder: Any, held: Any) -> Any:
     return builder.extract_element(vector, I32(0))
 
 
-@intrinsic
-def row_size(context, form, k):
+@emitted(types.int64)
+def row_size(builder, form, k, *, kinds):
     """The bytes of a row of k weights."""
-    fmt = FORMATS[name_of(form)]
-
-    def generate(context, builder, signature, arguments):
-        bytes_ = builder.mul(arguments[1], I64(fmt.size))
-        return builder.udiv(bytes_, I64(fmt.weights))
-
-    return types.int64(form, types.int64), generate
+    fmt = FORMATS[name_of(kinds["form"])]
+    bytes_ = builder.mul(k, I64(fmt.size))
+    return builder.udiv(bytes_, I64(fmt.weights))
 
 
 def converts_float16() -> bool:

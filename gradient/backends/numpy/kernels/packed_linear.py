@@ -1,29 +1,19 @@
 """Products with a weight in GGUF's blocks, as they lie: each is unpacked in registers, exactly."""
 
-from numba import types
-
-from gradient.backends.numpy.kernels.building import rows_of
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I64, WIDTH, Block, name_of
 from gradient.backends.numpy.kernels.linear import row_size, tile
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 
-@intrinsic
-def unpack_block(context, w, w_at, form, out, out_at):
+@emitted()
+def unpack_block(builder, w, w_at, form, out, out_at, *, kinds):
     """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
-    fmt = FORMATS[name_of(form)]
-
-    def generate(context, builder, signature, arguments):
-        w_, w_at_, _, out_, out_at_ = arguments
-        (block,) = rows_of(context, builder, w, w_, w_at_, I64(0), 1)
-        (place,) = rows_of(context, builder, out, out_, out_at_, I64(0), 1)
-        for i, vector in enumerate(fmt.read(Block(builder, block))):
-            at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
-            builder.store(vector.value, at).align = 1
-        return context.get_dummy_value()
-
-    return types.void(w, types.int64, form, out, types.int64), generate
+    fmt = FORMATS[name_of(kinds["form"])]
+    place = builder.gep(out, [out_at])
+    for i, vector in enumerate(fmt.read(Block(builder, builder.gep(w, [w_at])))):
+        at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
+        builder.store(vector.value, at).align = 1
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.

@@ -17,6 +17,7 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.formats import (
     I8,
     I16,
@@ -36,7 +37,6 @@ from gradient.backends.numpy.kernels.panels import (
     WORD,
     format_of,
 )
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 
 def transposed(builder: Any, vectors: list[Any]) -> list[Any]:
@@ -79,120 +79,90 @@ def words_of_rows(builder: Any, pointer: Any, stride: int, count: int) -> list[A
     return transposed(builder, vectors)
 
 
-@intrinsic
-def panel_sizes(context, form):
+@emitted(types.UniTuple(types.int64, 4))
+def panel_sizes(builder, form, *, kinds):
     """Of a format: (bytes of a stored block, of the scales before a pair's blocks, of a pair's
     block, of the memory that `read_block` and `write_block` share)."""
-    fmt = format_of(form)
+    fmt = format_of(kinds["form"])
     held = ROWS * (fmt.weights + 2 * MULTIPLES)
     sizes = fmt.size, PAIR * fmt.of_row, fmt.block_bytes, held
-
-    def generate(context, builder, signature, arguments):
-        numbers = [context.get_constant(types.int64, size) for size in sizes]
-        return context.make_tuple(builder, signature.return_type, numbers)
-
-    return types.UniTuple(types.int64, len(sizes))(form), generate
+    return ir.Constant(ir.ArrayType(I64, len(sizes)), sizes)
 
 
-@intrinsic
-def read_block(context, weight, at, row, form, held):
+@emitted()
+def read_block(builder, weight, at, row, form, held, *, kinds):
     """Put what is stored in the block at byte `at` of `weight` into `held`, as the row `row`.
 
     held    codes, a byte each (ROWS, weights); multiples (ROWS, MULTIPLES); halves (halves, ROWS)
     """
-    fmt = format_of(form)
-
-    def generate(context, builder, signature, arguments):
-        weight_, at_, row_, _, held_ = arguments
-        stored = context.make_array(weight)(context, builder, weight_).data
-        pointer = builder.gep(stored, [at_])
-        place = context.make_array(held)(context, builder, held_).data
-        block, codes = Block(builder, pointer), builder.mul(row_, I64(fmt.weights))
-        for i, each in enumerate(fmt.read(block)):
-            _store_bytes(builder, builder.gep(place, [codes]), WIDTH * i, each)
-        place = builder.gep(place, [I64(ROWS * fmt.weights)])
-        if fmt.multiples is not None:
-            to = builder.gep(place, [builder.mul(row_, I64(MULTIPLES))])
-            _store_bytes(builder, to, 0, fmt.multiples(block))
-        place = builder.gep(place, [builder.add(builder.mul(row_, I64(2)), I64(ROWS * MULTIPLES))])
-        for i, half in enumerate(() if fmt.apart else fmt.halves):
-            value = builder.load(
-                builder.bitcast(builder.gep(pointer, [I64(half)]), I16.as_pointer())
-            )
-            value.align = 1
-            to = builder.bitcast(builder.gep(place, [I64(2 * ROWS * i)]), I16.as_pointer())
-            builder.store(value, to).align = 1
-        return context.get_dummy_value()
-
-    return types.void(weight, types.int64, types.int64, form, held), generate
+    fmt = format_of(kinds["form"])
+    pointer = builder.gep(weight, [at])
+    block, codes = Block(builder, pointer), builder.mul(row, I64(fmt.weights))
+    for i, each in enumerate(fmt.read(block)):
+        _store_bytes(builder, builder.gep(held, [codes]), WIDTH * i, each)
+    place = builder.gep(held, [I64(ROWS * fmt.weights)])
+    if fmt.multiples is not None:
+        to = builder.gep(place, [builder.mul(row, I64(MULTIPLES))])
+        _store_bytes(builder, to, 0, fmt.multiples(block))
+    place = builder.gep(place, [builder.add(builder.mul(row, I64(2)), I64(ROWS * MULTIPLES))])
+    for i, half in enumerate(() if fmt.apart else fmt.halves):
+        value = builder.load(builder.bitcast(builder.gep(pointer, [I64(half)]), I16.as_pointer()))
+        value.align = 1
+        to = builder.bitcast(builder.gep(place, [I64(2 * ROWS * i)]), I16.as_pointer())
+        builder.store(value, to).align = 1
 
 
-@intrinsic
-def write_block(context, held, form, panel, panels, at):
+@emitted()
+def write_block(builder, held, form, panel, panels, at, *, kinds):
     """Put the block of all rows that `held` has into the one at byte `at` of `panels`, as those of
     its first panel or of its second one; its fields too, unless they are stored apart."""
-    fmt = format_of(form)
-
-    def generate(context, builder, signature, arguments):
-        held_, _, panel_, panels_, at_ = arguments
-        source = context.make_array(held)(context, builder, held_).data
-        block = builder.gep(context.make_array(panels)(context, builder, panels_).data, [at_])
-        with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as loop:
-            from_ = builder.gep(source, [builder.mul(loop.index, I64(STEP))])
-            words = [
-                Vector(builder, word)
-                for word in words_of_rows(builder, from_, fmt.weights, STEP // 4)
-            ]
-            at = builder.add(I64(fmt.head_bytes), builder.mul(loop.index, I64(fmt.step_bytes)))
-            to = builder.gep(block, [builder.add(at, builder.mul(panel_, I64(WORD)))])
-            shift = 0
-            for plane, width in enumerate(fmt.planes):
-                mask = ((1 << width) - 1 << shift) * 0x01010101
-                for j in range(width):
-                    fields = []
-                    for field in range(8 // width):
-                        code, left = words[j + width * field] & mask, width * field - shift
-                        fields.append(code << left if left > 0 else code >> -left if left else code)
-                    word = functools.reduce(operator.or_, fields)
-                    _store(builder, builder.gep(to, [I64(fmt.word_at(plane, j, 0))]), word.value)
-                shift += width
-        if fmt.apart:
-            return context.get_dummy_value()
-        source = builder.gep(source, [I64(ROWS * fmt.weights)])
-        numbers = builder.gep(source, [I64(ROWS * MULTIPLES)])
-        to = builder.gep(block, [builder.mul(panel_, I64(2 * ROWS))])
-        for i in range(len(fmt.halves)):
-            here = builder.gep(numbers, [I64(2 * ROWS * i)])
-            value = builder.load(builder.bitcast(here, ir.VectorType(I16, ROWS).as_pointer()))
-            value.align = 1
-            _store(builder, builder.gep(to, [I64(2 * PAIR * i)]), value)
-        to = builder.gep(block, [builder.mul(panel_, I64(ROWS))])
-        if fmt.count:
-            of_four = words_of_rows(builder, source, MULTIPLES, 4)
-        for number in range(fmt.count):
-            bytes_ = builder.bitcast(of_four[number // 4], ir.VectorType(I8, 4 * ROWS))
-            order = [4 * row + number % 4 for row in range(ROWS)]
-            mask = ir.Constant(ir.VectorType(I32, ROWS), order)
-            value = builder.shuffle_vector(bytes_, bytes_, mask)
-            _store(builder, builder.gep(to, [I64(fmt.multiple_at(number))]), value)
-        return context.get_dummy_value()
-
-    at = types.int64
-    return types.void(held, form, at, panels, at), generate
+    fmt = format_of(kinds["form"])
+    block = builder.gep(panels, [at])
+    with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as loop:
+        from_ = builder.gep(held, [builder.mul(loop.index, I64(STEP))])
+        words = [
+            Vector(builder, word) for word in words_of_rows(builder, from_, fmt.weights, STEP // 4)
+        ]
+        step = builder.add(I64(fmt.head_bytes), builder.mul(loop.index, I64(fmt.step_bytes)))
+        to = builder.gep(block, [builder.add(step, builder.mul(panel, I64(WORD)))])
+        shift = 0
+        for plane, width in enumerate(fmt.planes):
+            mask = ((1 << width) - 1 << shift) * 0x01010101
+            for j in range(width):
+                fields = []
+                for field in range(8 // width):
+                    code, left = words[j + width * field] & mask, width * field - shift
+                    fields.append(code << left if left > 0 else code >> -left if left else code)
+                word = functools.reduce(operator.or_, fields)
+                _store(builder, builder.gep(to, [I64(fmt.word_at(plane, j, 0))]), word.value)
+            shift += width
+    if fmt.apart:
+        return
+    source = builder.gep(held, [I64(ROWS * fmt.weights)])
+    numbers = builder.gep(source, [I64(ROWS * MULTIPLES)])
+    to = builder.gep(block, [builder.mul(panel, I64(2 * ROWS))])
+    for i in range(len(fmt.halves)):
+        here = builder.gep(numbers, [I64(2 * ROWS * i)])
+        value = builder.load(builder.bitcast(here, ir.VectorType(I16, ROWS).as_pointer()))
+        value.align = 1
+        _store(builder, builder.gep(to, [I64(2 * PAIR * i)]), value)
+    to = builder.gep(block, [builder.mul(panel, I64(ROWS))])
+    if fmt.count:
+        of_four = words_of_rows(builder, source, MULTIPLES, 4)
+    for number in range(fmt.count):
+        bytes_ = builder.bitcast(of_four[number // 4], ir.VectorType(I8, 4 * ROWS))
+        order = [4 * row + number % 4 for row in range(ROWS)]
+        mask = ir.Constant(ir.VectorType(I32, ROWS), order)
+        value = builder.shuffle_vector(bytes_, bytes_, mask)
+        _store(builder, builder.gep(to, [I64(fmt.multiple_at(number))]), value)
 
 
-@intrinsic
-def prefetch(context, array, at, count):
+@emitted()
+def prefetch(builder, array, at, count):
     """Ask for `count` bytes of an array from `at` on, which may lie behind its end."""
-
-    def generate(context, builder, signature, arguments):
-        pointer = context.make_array(array)(context, builder, arguments[0]).data
-        with cgutils.for_range_slice(builder, I64(0), arguments[2], I64(WORD), I64) as (index, _):
-            place = builder.gep(pointer, [builder.add(arguments[1], index)])
-            instructions.prefetch(builder, place)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), generate
+    with cgutils.for_range_slice(builder, I64(0), count, I64(WORD), I64) as (index, _):
+        place = builder.gep(array, [builder.add(at, index)])
+        instructions.prefetch(builder, place)
 
 
 def _store_bytes(builder: Any, place: Any, at: int, codes: Vector) -> None:

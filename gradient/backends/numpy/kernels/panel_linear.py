@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels import building, cpu, instructions
+from gradient.backends.numpy.kernels import cpu, instructions
 from gradient.backends.numpy.kernels.compilation import inlined, ordered_kernel
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.formats import (
     F32,
     FLOATS,
@@ -45,7 +45,6 @@ from gradient.backends.numpy.kernels.panels import (
     format_of,
 )
 from gradient.backends.numpy.kernels.stored import read_floats, write_columns
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 GROUP = 16 if cpu.PATH == "amx" else 12
 """Rows of x that are stored together: tiles divide them, if only the processor's own do."""
@@ -62,21 +61,14 @@ TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
 
 
-def pointer_to(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
-    """Where element `at` of a flat array, or the byte `at` after an address, lies."""
-    if isinstance(kind, types.Integer):
-        return builder.gep(builder.inttoptr(value, I8.as_pointer()), [at])
-    return building.place(context, builder, kind, value, at)
-
-
-def first_block(
-    context: Any, builder: Any, fmt: Panels, kind: Any, panels: Any, pair: Any, blocks: Any
-) -> Any:
+def first_block(builder: Any, fmt: Panels, panels: Any, pair: Any, blocks: Any) -> Any:
     """Where the first block of a pair of panels lies, in an array or after an address. A row's only
     scale is found from there for every block."""
     size = builder.add(I64(PAIR * fmt.of_row), builder.mul(blocks, I64(fmt.block_bytes)))
     at = builder.add(builder.mul(pair, size), I64(PAIR * fmt.of_row))
-    return pointer_to(context, builder, kind, panels, at)
+    if isinstance(panels.type, ir.IntType):
+        panels = builder.inttoptr(panels, I8.as_pointer())
+    return builder.gep(panels, [at])
 
 
 def step_at(builder: Any, fmt: Panels, index: Any) -> Any:
@@ -110,102 +102,92 @@ def tile(rows: int) -> Any:
     pair number `pair` is taken. Panels may be given by their address.
     """
 
-    @intrinsic
-    def products(context, x, x_at, x_step, panels, pair, form, blocks, out, out_at, out_row):
-        fmt = format_of(form)
+    @emitted()
+    def products(
+        builder, x, x_at, x_step, panels, pair, form, blocks, out, out_at, out_row, *, kinds
+    ):  # fmt: skip
+        fmt = format_of(kinds["form"])
+        x_start = builder.gep(x, [x_at])
+        first = first_block(builder, fmt, panels, pair, blocks)
+        zero = ir.Constant(FLOATS, [0.0] * ROWS)
+        sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(PANELS)] for _ in range(rows)]
+        for held in (held for row in sums for held in row):
+            builder.store(zero, held)
 
-        def generate(context, builder, signature, arguments):
-            x_, x_at_, x_step_, panels_, pair_, _, blocks_, *to = arguments
-            out_, out_at_, out_row_ = to
+        def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
+            at = builder.gep(x_here, [I64(4 * (X_WORDS * row + word))])
+            value = builder.load(builder.bitcast(at, kind.as_pointer()))
+            value.align = 4
+            return splat(builder, value)
 
-            start = functools.partial(pointer_to, context, builder)
-            x_start = start(x, x_, x_at_)
-            first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
-            zero = ir.Constant(FLOATS, [0.0] * ROWS)
-            sums = [
-                [cgutils.alloca_once(builder, FLOATS) for _ in range(PANELS)] for _ in range(rows)
+        def add_step(block: Any, block_here: Any, index: Any) -> None:
+            number = builder.add(builder.mul(block, I64(fmt.steps)), index)
+            x_here = builder.gep(x_start, [builder.mul(number, x_step)])
+            step_here = builder.gep(block_here, [step_at(builder, fmt, index)])
+            for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
+                instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
+            scales_at = first if fmt.of_row else block_here
+            units = [
+                list(fmt.scales(PanelScales(builder, fmt, scales_at, step_here, panel)))
+                for panel in range(PANELS)
             ]
-            for held in (held for row in sums for held in row):
-                builder.store(zero, held)
+            for unit, words in enumerate(unit_words(fmt)):
+                add_unit(
+                    x_here, step_here, [own[unit] for own in units], words,
+                    negative_sum(fmt, unit),
+                )  # fmt: skip
 
-            def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
-                at = builder.gep(x_here, [I64(4 * (X_WORDS * row + word))])
-                value = builder.load(builder.bitcast(at, kind.as_pointer()))
-                value.align = 4
-                return splat(builder, value)
-
-            def add_step(block: Any, block_here: Any, index: Any) -> None:
-                number = builder.add(builder.mul(block, I64(fmt.steps)), index)
-                x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
-                step_here = builder.gep(block_here, [step_at(builder, fmt, index)])
-                for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
-                    instructions.prefetch(builder, builder.gep(step_here, [I64(line)]))
-                scales_at = first if fmt.of_row else block_here
-                units = [
-                    list(fmt.scales(PanelScales(builder, fmt, scales_at, step_here, panel)))
-                    for panel in range(PANELS)
-                ]
-                for unit, words in enumerate(unit_words(fmt)):
-                    add_unit(
-                        x_here, step_here, [own[unit] for own in units], words,
-                        negative_sum(fmt, unit),
-                    )  # fmt: skip
-
-            def add_unit(x_here: Any, step_here: Any, unit: Any, words: Any, negative: int) -> None:
-                totals = []  # of each row, and of its sums in each panel
-                for row in range(rows):
-                    first = ir.Constant(INTEGERS, None)
-                    if fmt.zero:
-                        first = x_word(x_here, row, negative, I32)
-                        by = ir.Constant(INTEGERS, [fmt.zero.bit_length() - 1] * ROWS)
-                        first = builder.shl(first, by)
-                    low = [ir.Constant(INTEGERS, None)] * (fmt.parts - 1)
-                    totals.append([[first, *low] for _ in range(PANELS)])
-                for word in words:
-                    factors = [fmt.factors(builder, step_here, g, word) for g in range(PANELS)]
-                    for row in range(rows):
-                        numbers = x_word(x_here, row, word, I32)
-                        totals[row] = [
-                            [
-                                instructions.dot(builder, total, factor, numbers, fmt.bits)
-                                for total, factor in zip(panel, own, strict=True)
-                            ]
-                            for panel, own in zip(totals[row], factors, strict=True)
-                        ]
-                for row in range(rows):
-                    d = Vector(builder, x_word(x_here, row, WORDS, F32))
-                    if unit[0][1] is not None:
-                        sum_ = Vector(builder, x_word(x_here, row, negative, I32)).floats() * d
-                    for (high, *low), (scale, minimum), place in zip(
-                        totals[row], unit, sums[row], strict=True
-                    ):
-                        product = Vector(builder, high).floats()
-                        if low:
-                            product = with_low_bytes(builder, product, low)
-                        value = builder.load(place)
-                        value = instructions.fma(builder, product.value, (scale * d).value, value)
-                        if minimum is not None:
-                            value = instructions.fma(builder, minimum.value, sum_.value, value)
-                        builder.store(value, place)
-
-            with cgutils.for_range(builder, blocks_, intp=I64) as loop:
-                here = builder.gep(first, [builder.mul(loop.index, I64(fmt.block_bytes))])
-                if fmt.steps == 1:
-                    add_step(loop.index, here, I64(0))
-                else:
-                    with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
-                        add_step(loop.index, here, inner.index)
-
+        def add_unit(x_here: Any, step_here: Any, unit: Any, words: Any, negative: int) -> None:
+            totals = []  # of each row, and of its sums in each panel
             for row in range(rows):
-                at = builder.add(out_at_, builder.mul(out_row_, I64(row)))
-                for g, place in enumerate(sums[row]):
-                    to = start(out, out_, builder.add(at, I64(ROWS * g)))
-                    to = builder.bitcast(to, FLOATS.as_pointer())
-                    builder.store(builder.load(place), to).align = 4
-            return context.get_dummy_value()
+                first = ir.Constant(INTEGERS, None)
+                if fmt.zero:
+                    first = x_word(x_here, row, negative, I32)
+                    by = ir.Constant(INTEGERS, [fmt.zero.bit_length() - 1] * ROWS)
+                    first = builder.shl(first, by)
+                low = [ir.Constant(INTEGERS, None)] * (fmt.parts - 1)
+                totals.append([[first, *low] for _ in range(PANELS)])
+            for word in words:
+                factors = [fmt.factors(builder, step_here, g, word) for g in range(PANELS)]
+                for row in range(rows):
+                    numbers = x_word(x_here, row, word, I32)
+                    totals[row] = [
+                        [
+                            instructions.dot(builder, total, factor, numbers, fmt.bits)
+                            for total, factor in zip(panel, own, strict=True)
+                        ]
+                        for panel, own in zip(totals[row], factors, strict=True)
+                    ]
+            for row in range(rows):
+                d = Vector(builder, x_word(x_here, row, WORDS, F32))
+                if unit[0][1] is not None:
+                    sum_ = Vector(builder, x_word(x_here, row, negative, I32)).floats() * d
+                for (high, *low), (scale, minimum), place in zip(
+                    totals[row], unit, sums[row], strict=True
+                ):
+                    product = Vector(builder, high).floats()
+                    if low:
+                        product = with_low_bytes(builder, product, low)
+                    value = builder.load(place)
+                    value = instructions.fma(builder, product.value, (scale * d).value, value)
+                    if minimum is not None:
+                        value = instructions.fma(builder, minimum.value, sum_.value, value)
+                    builder.store(value, place)
 
-        at = types.int64
-        return types.void(x, at, at, panels, at, form, at, out, at, at), generate
+        with cgutils.for_range(builder, blocks, intp=I64) as loop:
+            here = builder.gep(first, [builder.mul(loop.index, I64(fmt.block_bytes))])
+            if fmt.steps == 1:
+                add_step(loop.index, here, I64(0))
+            else:
+                with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
+                    add_step(loop.index, here, inner.index)
+
+        for row in range(rows):
+            at = builder.add(out_at, builder.mul(out_row, I64(row)))
+            for g, place in enumerate(sums[row]):
+                to = builder.gep(out, [builder.add(at, I64(ROWS * g))])
+                to = builder.bitcast(to, FLOATS.as_pointer())
+                builder.store(builder.load(place), to).align = 4
 
     return products
 
@@ -216,55 +198,46 @@ WIDE = cpu.BYTES == 64
 """Whether the sums of six rows fit in the registers."""
 
 
-@intrinsic
-def round_step(context, values, out, at):
+@emitted()
+def round_step(builder, values, out, at):
     """Write a step of x to byte `at` of out: from STEP float32 numbers in `values`."""
+    place = builder.gep(out, [at])
 
-    def generate(context, builder, signature, arguments):
-        given, to = signature.args[:2]
-        held = context.make_array(given)(context, builder, arguments[0]).data
-        place = builder.gep(
-            context.make_array(to)(context, builder, arguments[1]).data, arguments[2:]
-        )
+    def reduced(operation: str, vector: Any) -> Any:
+        name = f"llvm.vector.reduce.{operation}.v{ROWS}i32"
+        type_ = ir.FunctionType(I32, [INTEGERS])
+        return builder.call(builder.module.declare_intrinsic(name, fnty=type_), [vector])
 
-        def reduced(operation: str, vector: Any) -> Any:
-            name = f"llvm.vector.reduce.{operation}.v{ROWS}i32"
-            type_ = ir.FunctionType(I32, [INTEGERS])
-            return builder.call(builder.module.declare_intrinsic(name, fnty=type_), [vector])
+    def put(value: Any, at: int) -> None:
+        to = builder.bitcast(builder.gep(place, [I64(at)]), value.type.as_pointer())
+        builder.store(value, to).align = 1
 
-        def put(value: Any, at: int) -> None:
-            to = builder.bitcast(builder.gep(place, [I64(at)]), value.type.as_pointer())
-            builder.store(value, to).align = 1
-
-        halves, sizes = [], []
-        for half in range(2):
-            to = builder.gep(held, [I64(ROWS * half)])
-            halves.append(builder.load(builder.bitcast(to, FLOATS.as_pointer())))
-            halves[-1].align = 4
-            sizes.append(Vector(builder, builder.bitcast(halves[-1], INTEGERS)) & 0x7FFFFFFF)
-        first, second = (size.value for size in sizes)
-        either = builder.select(builder.icmp_unsigned(">", first, second), first, second)
-        largest = reduced("umax", either)
-        size, most = builder.bitcast(largest, F32), F32(127)
-        finite = builder.icmp_unsigned("<", largest, I32(0x7F800000))
-        scale = builder.select(finite, builder.fdiv(size, most), F32(float("nan")))
-        normal = builder.and_(finite, builder.fcmp_ordered(">=", size, F32(TINY)))
-        inverse = builder.select(normal, builder.fdiv(most, size), F32(0))
-        sums = []
-        for half, numbers in enumerate(halves):
-            numbers = builder.select(finite, numbers, ir.Constant(FLOATS, [0.0] * ROWS))
-            # Adding 1.5 2^23 rounds to the nearest integer, halves to even: it is in the low bits.
-            bits = Vector(builder, builder.fmul(numbers, splat(builder, inverse)))
-            bits = bits + Vector(builder, ir.Constant(FLOATS, [12582912.0] * ROWS))
-            codes = builder.bitcast(bits.value, INTEGERS)
-            codes = builder.sub(codes, ir.Constant(INTEGERS, [0x4B400000] * ROWS))
-            put(builder.trunc(codes, ir.VectorType(I8, ROWS)), ROWS * half)
-            sums.append(builder.neg(reduced("add", codes)))
-        for i, value in enumerate((scale, builder.add(*sums), *sums)):
-            put(value, STEP + 4 * i)
-        return context.get_dummy_value()
-
-    return types.void(values, out, types.int64), generate
+    halves, sizes = [], []
+    for half in range(2):
+        to = builder.gep(values, [I64(ROWS * half)])
+        halves.append(builder.load(builder.bitcast(to, FLOATS.as_pointer())))
+        halves[-1].align = 4
+        sizes.append(Vector(builder, builder.bitcast(halves[-1], INTEGERS)) & 0x7FFFFFFF)
+    first, second = (size.value for size in sizes)
+    either = builder.select(builder.icmp_unsigned(">", first, second), first, second)
+    largest = reduced("umax", either)
+    size, most = builder.bitcast(largest, F32), F32(127)
+    finite = builder.icmp_unsigned("<", largest, I32(0x7F800000))
+    scale = builder.select(finite, builder.fdiv(size, most), F32(float("nan")))
+    normal = builder.and_(finite, builder.fcmp_ordered(">=", size, F32(TINY)))
+    inverse = builder.select(normal, builder.fdiv(most, size), F32(0))
+    sums = []
+    for half, numbers in enumerate(halves):
+        numbers = builder.select(finite, numbers, ir.Constant(FLOATS, [0.0] * ROWS))
+        # Adding 1.5 2^23 rounds to the nearest integer, halves to even: it is in the low bits.
+        bits = Vector(builder, builder.fmul(numbers, splat(builder, inverse)))
+        bits = bits + Vector(builder, ir.Constant(FLOATS, [12582912.0] * ROWS))
+        codes = builder.bitcast(bits.value, INTEGERS)
+        codes = builder.sub(codes, ir.Constant(INTEGERS, [0x4B400000] * ROWS))
+        put(builder.trunc(codes, ir.VectorType(I8, ROWS)), ROWS * half)
+        sums.append(builder.neg(reduced("add", codes)))
+    for i, value in enumerate((scale, builder.add(*sums), *sums)):
+        put(value, STEP + 4 * i)
 
 
 @ordered_kernel

@@ -15,7 +15,6 @@ table, parts are the bytes of those, the highest first: only these are signed.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,10 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import amx, instructions
 from gradient.backends.numpy.kernels.amx import configure, describe, release
+from gradient.backends.numpy.kernels.building import begin_sums
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.formats import (
     F32,
     FLOATS,
@@ -43,7 +44,6 @@ from gradient.backends.numpy.kernels.panel_linear import (
     X_WORDS,
     first_block,
     negative_sum,
-    pointer_to,
     some_rows,
     step_at,
     unit_words,
@@ -59,7 +59,6 @@ from gradient.backends.numpy.kernels.panels import (
     format_of,
 )
 from gradient.backends.numpy.kernels.stored import write_columns
-from gradient.backends.numpy.kernels.vectors import intrinsic
 
 DEPTH = 512
 """Weights of a row that are unpacked at a time, if that is a block or more."""
@@ -73,173 +72,140 @@ ROW = 4 * X_WORDS
 """Bytes of a row and step of x."""
 
 
-@intrinsic
-def block_sizes(context, form):
+@emitted(types.UniTuple(types.int64, 3))
+def block_sizes(builder, form, *, kinds):
     """Of a format: (weights of a block, bytes of it unpacked for a pair of panels, words of a
     unit)."""
-    fmt = format_of(form)
+    fmt = format_of(kinds["form"])
     numbers = fmt.weights, fmt.steps * PANELS * fmt.parts * WORDS * WORD, WORDS // fmt.units
-
-    def generate(context, builder, signature, arguments):
-        values = [context.get_constant(types.int64, number) for number in numbers]
-        return context.make_tuple(builder, signature.return_type, values)
-
-    return types.UniTuple(types.int64, len(numbers))(form), generate
+    return ir.Constant(ir.ArrayType(I64, len(numbers)), numbers)
 
 
-@intrinsic
-def unpack(context, panels, pair, form, blocks, block, count, out):
+@emitted()
+def unpack(builder, panels, pair, form, blocks, block, count, out, *, kinds):
     """Unpack the blocks `block` to `block` + `count` of a pair of panels."""
-    fmt = format_of(form)
+    fmt = format_of(kinds["form"])
+    first = first_block(builder, fmt, panels, pair, blocks)
+    bytes_ = ir.VectorType(I8, WORD)
 
-    def generate(context, builder, signature, arguments):
-        panels_, pair_, _, blocks_, block_, count_, out_ = arguments
-        to = pointer_to(context, builder, out, out_, I64(0))
-        first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
-        bytes_ = ir.VectorType(I8, WORD)
+    def unpack_step(block_here: Any, number: Any, index: Any) -> None:
+        step = builder.gep(block_here, [step_at(builder, fmt, index)])
+        at = builder.mul(number, I64(PANELS * fmt.parts * WORDS * WORD))
+        for word in range(WORDS):
+            for g in range(PANELS):
+                for part, factor in enumerate(fmt.factors(builder, step, g, word)):
+                    value = builder.bitcast(factor, bytes_)
+                    if part == 0 and fmt.zero:
+                        value = builder.sub(value, ir.Constant(bytes_, [fmt.zero] * WORD))
+                    own = I64(((g * fmt.parts + part) * WORDS + word) * WORD)
+                    place = builder.gep(out, [builder.add(at, own)])
+                    builder.store(value, builder.bitcast(place, bytes_.as_pointer())).align = 64
 
-        def unpack_step(block_here: Any, number: Any, index: Any) -> None:
-            step = builder.gep(block_here, [step_at(builder, fmt, index)])
-            at = builder.mul(number, I64(PANELS * fmt.parts * WORDS * WORD))
-            for word in range(WORDS):
-                for g in range(PANELS):
-                    for part, factor in enumerate(fmt.factors(builder, step, g, word)):
-                        value = builder.bitcast(factor, bytes_)
-                        if part == 0 and fmt.zero:
-                            value = builder.sub(value, ir.Constant(bytes_, [fmt.zero] * WORD))
-                        own = I64(((g * fmt.parts + part) * WORDS + word) * WORD)
-                        place = builder.gep(to, [builder.add(at, own)])
-                        builder.store(value, builder.bitcast(place, bytes_.as_pointer())).align = 64
-
-        with cgutils.for_range(builder, count_, intp=I64) as loop:
-            block = builder.add(block_, loop.index)
-            here = builder.gep(first, [builder.mul(block, I64(fmt.block_bytes))])
-            with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
-                number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
-                unpack_step(here, number, inner.index)
-        return context.get_dummy_value()
-
-    at = types.int64
-    return types.void(panels, at, form, at, at, at, out), generate
+    with cgutils.for_range(builder, count, intp=I64) as loop:
+        number = builder.add(block, loop.index)
+        here = builder.gep(first, [builder.mul(number, I64(fmt.block_bytes))])
+        with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
+            number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
+            unpack_step(here, number, inner.index)
 
 
-@intrinsic
-def add_group(context, x, x_at, x_step, near, panels, pair, form, blocks, block, count, held,
-              sums, sums_at, add):  # fmt: skip
+@emitted()
+def add_group(builder, x, x_at, x_step, near, panels, pair, form, blocks, block, count, held,
+              sums, sums_at, add, *, kinds):  # fmt: skip
     """sums (GROUP, COLUMNS) = or += the products of a group of rows of x with some blocks of a pair
     of panels.
 
     near    those blocks, as `unpack` gives them
     held    memory for the integer sums of two steps
     """
-    fmt = format_of(form)
+    fmt = format_of(kinds["form"])
+    x_start = builder.gep(x, [x_at])
+    first = first_block(builder, fmt, panels, pair, blocks)
+    units = unit_words(fmt)
+    last = builder.sub(builder.mul(count, I64(fmt.steps)), I64(1))
+    totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(GROUP)]
 
-    def generate(context, builder, signature, arguments):
-        x_, x_at_, x_step_, near_, panels_, pair_, _, blocks_, block_, count_, *rest = arguments
-        held_, sums_, sums_at_, add_ = rest
-        start = functools.partial(pointer_to, context, builder)
-        x_start, near_start = start(x, x_, x_at_), start(near, near_, I64(0))
-        memory = start(held, held_, I64(0))
-        first = first_block(context, builder, fmt, panels, panels_, pair_, blocks_)
-        units = unit_words(fmt)
-        last = builder.sub(builder.mul(count_, I64(fmt.steps)), I64(1))
-        totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(GROUP)]
+    def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
+        at = builder.gep(x_here, [I64(ROW * row + 4 * word)])
+        value = builder.load(builder.bitcast(at, kind.as_pointer()))
+        value.align = 4
+        return splat(builder, value)
 
-        def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
-            at = builder.gep(x_here, [I64(ROW * row + 4 * word)])
-            value = builder.load(builder.bitcast(at, kind.as_pointer()))
-            value.align = 4
-            return splat(builder, value)
+    def x_of(number: Any) -> Any:
+        return builder.gep(x_start, [builder.mul(number, x_step)])
 
-        def x_of(number: Any) -> Any:
-            return builder.gep(x_start, [builder.mul(number, x_step_)])
+    def sums_of(number: Any, unit: int, part: int) -> Any:
+        """Memory for a tile of integer sums: steps take turns at two of them."""
+        turn = builder.mul(builder.and_(number, I64(1)), I64(len(units) * fmt.parts * TILE))
+        at = builder.add(turn, I64((unit * fmt.parts + part) * TILE))
+        return builder.gep(held, [at])
 
-        def sums_of(number: Any, unit: int, part: int) -> Any:
-            """Memory for a tile of integer sums: steps take turns at two of them."""
-            turn = builder.mul(builder.and_(number, I64(1)), I64(len(units) * fmt.parts * TILE))
-            at = builder.add(turn, I64((unit * fmt.parts + part) * TILE))
-            return builder.gep(memory, [at])
+    def multiply(panel: int, number: Any) -> None:
+        """Write the integer sums of a step."""
+        x_here = x_of(number)
+        step = builder.add(builder.mul(number, I64(PANELS)), I64(panel))
+        at = builder.mul(step, I64(fmt.parts * WORDS * WORD))
+        codes_here = builder.gep(near, [at])
+        for unit, words in enumerate(units):
+            amx.load(builder, NUMBERS, builder.gep(x_here, [I64(4 * words[0])]), I64(ROW))
+            for part in range(fmt.parts):
+                at = builder.gep(codes_here, [I64((part * WORDS + words[0]) * WORD)])
+                tile = 2 * part + unit
+                amx.zero(builder, tile)
+                amx.load(builder, CODES, at, I64(WORD))
+                amx.add_bytes(builder, tile, NUMBERS, CODES, part == 0)
+            for part in range(fmt.parts):
+                amx.store(builder, 2 * part + unit, sums_of(number, unit, part), I64(WORD))
 
-        def multiply(panel: int, number: Any) -> None:
-            """Write the integer sums of a step."""
-            x_here = x_of(number)
-            step = builder.add(builder.mul(number, I64(PANELS)), I64(panel))
-            at = builder.mul(step, I64(fmt.parts * WORDS * WORD))
-            codes_here = builder.gep(near_start, [at])
-            for unit, words in enumerate(units):
-                amx.load(builder, NUMBERS, builder.gep(x_here, [I64(4 * words[0])]), I64(ROW))
-                for part in range(fmt.parts):
-                    at = builder.gep(codes_here, [I64((part * WORDS + words[0]) * WORD)])
-                    tile = 2 * part + unit
-                    amx.zero(builder, tile)
-                    amx.load(builder, CODES, at, I64(WORD))
-                    amx.add_bytes(builder, tile, NUMBERS, CODES, part == 0)
-                for part in range(fmt.parts):
-                    amx.store(builder, 2 * part + unit, sums_of(number, unit, part), I64(WORD))
-
-        def add_unit(number: Any, unit: int, scale: Vector, minimum: Vector | None) -> None:
-            """Add the integer sums of a unit, scaled."""
-            x_here = x_of(number)
-            parts = [sums_of(number, unit, part) for part in range(fmt.parts)]
-            for row, total in enumerate(totals):
-                high, *low = (
-                    builder.load(
-                        builder.bitcast(builder.gep(part, [I64(row * WORD)]), INTEGERS.as_pointer())
-                    )
-                    for part in parts
+    def add_unit(number: Any, unit: int, scale: Vector, minimum: Vector | None) -> None:
+        """Add the integer sums of a unit, scaled."""
+        x_here = x_of(number)
+        parts = [sums_of(number, unit, part) for part in range(fmt.parts)]
+        for row, total in enumerate(totals):
+            high, *low = (
+                builder.load(
+                    builder.bitcast(builder.gep(part, [I64(row * WORD)]), INTEGERS.as_pointer())
                 )
-                product = Vector(builder, high).floats()
-                if low:
-                    product = with_low_bytes(builder, product, low)
-                d = Vector(builder, x_word(x_here, row, WORDS, F32))
-                value = builder.load(total)
-                value = instructions.fma(builder, product.value, (scale * d).value, value)
-                if minimum is not None:
-                    sum_ = x_word(x_here, row, negative_sum(fmt, unit), I32)
-                    sum_ = Vector(builder, sum_).floats() * d
-                    value = instructions.fma(builder, minimum.value, sum_.value, value)
-                builder.store(value, total)
+                for part in parts
+            )
+            product = Vector(builder, high).floats()
+            if low:
+                product = with_low_bytes(builder, product, low)
+            d = Vector(builder, x_word(x_here, row, WORDS, F32))
+            value = builder.load(total)
+            value = instructions.fma(builder, product.value, (scale * d).value, value)
+            if minimum is not None:
+                sum_ = x_word(x_here, row, negative_sum(fmt, unit), I32)
+                sum_ = Vector(builder, sum_).floats() * d
+                value = instructions.fma(builder, minimum.value, sum_.value, value)
+            builder.store(value, total)
 
-        for panel in range(PANELS):
-            places = []
-            for row in range(GROUP):
-                at = builder.add(sums_at_, I64(row * COLUMNS + panel * ROWS))
-                places.append(builder.bitcast(start(sums, sums_, at), FLOATS.as_pointer()))
-            with builder.if_else(add_) as (then, otherwise):
-                with then:
-                    for total, kept in zip(totals, places, strict=True):
-                        value = builder.load(kept)
-                        value.align = 4
-                        builder.store(value, total)
-                with otherwise:
-                    for total in totals:
-                        builder.store(ir.Constant(FLOATS, [0.0] * ROWS), total)
+    for panel in range(PANELS):
+        places = []
+        for row in range(GROUP):
+            at = builder.add(sums_at, I64(row * COLUMNS + panel * ROWS))
+            places.append(builder.bitcast(builder.gep(sums, [at]), FLOATS.as_pointer()))
+        begin_sums(builder, add, totals, places)
 
-            # A step's sums are read while the next one's are multiplied: what a tile is stored to
-            # can be read only when it has got to the cache.
-            multiply(panel, I64(0))
-            with cgutils.for_range(builder, count_, intp=I64) as loop:
-                block = builder.add(block_, loop.index)
-                here = builder.gep(first, [builder.mul(block, I64(fmt.block_bytes))])
-                scales_at = first if fmt.of_row else here
-                with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
-                    number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
-                    following = builder.add(number, I64(1))
-                    with builder.if_then(builder.icmp_signed("<", number, last)):
-                        multiply(panel, following)
-                    step_here = builder.gep(here, [step_at(builder, fmt, inner.index)])
-                    step = PanelScales(builder, fmt, scales_at, step_here, panel)
-                    for unit, (scale, minimum) in enumerate(fmt.scales(step)):
-                        add_unit(number, unit, scale, minimum)
+        # A step's sums are read while the next one's are multiplied: what a tile is stored to
+        # can be read only when it has got to the cache.
+        multiply(panel, I64(0))
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            number = builder.add(block, loop.index)
+            here = builder.gep(first, [builder.mul(number, I64(fmt.block_bytes))])
+            scales_at = first if fmt.of_row else here
+            with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
+                number = builder.add(builder.mul(loop.index, I64(fmt.steps)), inner.index)
+                following = builder.add(number, I64(1))
+                with builder.if_then(builder.icmp_signed("<", number, last)):
+                    multiply(panel, following)
+                step_here = builder.gep(here, [step_at(builder, fmt, inner.index)])
+                step = PanelScales(builder, fmt, scales_at, step_here, panel)
+                for unit, (scale, minimum) in enumerate(fmt.scales(step)):
+                    add_unit(number, unit, scale, minimum)
 
-            for total, kept in zip(totals, places, strict=True):
-                builder.store(builder.load(total), kept).align = 4
-        return context.get_dummy_value()
-
-    at = types.int64
-    return types.void(
-        x, at, at, near, panels, at, form, at, at, at, held, sums, at, types.boolean
-    ), generate
+        for total, kept in zip(totals, places, strict=True):
+            builder.store(builder.load(total), kept).align = 4
 
 
 @ordered_kernel

@@ -10,14 +10,16 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators
+from gradient.backends.numpy.kernels.building import read, write
 from gradient.backends.numpy.kernels.compilation import (
     kernel,
     ordered_kernel,
     ordered_subroutine,
     subroutine,
 )
+from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.vectors import LANES, fill, intrinsic, lanes, load, store
+from gradient.backends.numpy.kernels.vectors import LANES, fill, lanes, load, store
 
 SHORT = 32
 """Elements of a row up to which several rows are added up side by side."""
@@ -200,44 +202,36 @@ def _sums_of_eight(backward: bool) -> Any:
     """An intrinsic sums(x, at, total, out) -> total: out[at : at + 8] = total + the running sums of
     x[at : at + 8], or both of at, at - 1, ... at - 7; what it gives is the last."""
 
-    @intrinsic
-    def sums(context, x, at, total, out):
-        def generate(context, builder, signature, arguments):
-            x_, at_, total_, out_ = arguments
-            bits = ir.IntType(32)
-            numbers = ir.VectorType(context.get_value_type(x.dtype), EIGHT)
-            doubles = ir.VectorType(ir.DoubleType(), EIGHT)
-            zeros = ir.Constant(doubles, [0.0] * EIGHT)
+    @emitted(types.float64)
+    def sums(builder, x, at, total, out):
+        bits = ir.IntType(32)
+        numbers = ir.VectorType(x.type.pointee, EIGHT)
+        doubles = ir.VectorType(ir.DoubleType(), EIGHT)
+        zeros = ir.Constant(doubles, [0.0] * EIGHT)
 
-            def place(array: Any, value: Any, index: Any) -> Any:
-                data = context.make_array(array)(context, builder, value).data
-                return builder.bitcast(builder.gep(data, [index]), numbers.as_pointer())
+        def shuffled(a: Any, b: Any, lanes: Any) -> Any:
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(bits, EIGHT), lanes))
 
-            def shuffled(a: Any, b: Any, lanes: Any) -> Any:
-                return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(bits, EIGHT), lanes))
-
-            if backward:
-                at_ = builder.sub(at_, ir.Constant(at_.type, EIGHT - 1))
-            values = builder.load(place(x, x_, at_))
-            values.align = x.dtype.bitwidth // 8
-            if numbers != doubles:
-                values = builder.fpext(values, doubles)
-            if backward:
-                values = shuffled(values, values, list(range(EIGHT))[::-1])
-            for apart in (1, 2, 4):  # each lane adds what the one so far before it has
-                behind = shuffled(zeros, values, [EIGHT + i - apart for i in range(EIGHT)])
-                values = builder.fadd(values, behind)
-            first = builder.insert_element(ir.Constant(doubles, ir.Undefined), total_, bits(0))
-            y = builder.fadd(values, shuffled(first, first, [0] * EIGHT))
-            last = builder.fadd(builder.extract_element(values, bits(EIGHT - 1)), total_)
-            if numbers != doubles:
-                y = builder.fptrunc(y, numbers)
-            if backward:
-                y = shuffled(y, y, list(range(EIGHT))[::-1])
-            builder.store(y, place(out, out_, at_)).align = out.dtype.bitwidth // 8
-            return last
-
-        return types.float64(x, types.int64, types.float64, out), generate
+        if backward:
+            at = builder.sub(at, ir.Constant(at.type, EIGHT - 1))
+        size = 8 if numbers == doubles else 4
+        values = read(builder, builder.gep(x, [at]), numbers, size)
+        if numbers != doubles:
+            values = builder.fpext(values, doubles)
+        if backward:
+            values = shuffled(values, values, list(range(EIGHT))[::-1])
+        for apart in (1, 2, 4):  # each lane adds what the one so far before it has
+            behind = shuffled(zeros, values, [EIGHT + i - apart for i in range(EIGHT)])
+            values = builder.fadd(values, behind)
+        first = builder.insert_element(ir.Constant(doubles, ir.Undefined), total, bits(0))
+        y = builder.fadd(values, shuffled(first, first, [0] * EIGHT))
+        last = builder.fadd(builder.extract_element(values, bits(EIGHT - 1)), total)
+        if numbers != doubles:
+            y = builder.fptrunc(y, numbers)
+        if backward:
+            y = shuffled(y, y, list(range(EIGHT))[::-1])
+        write(builder, y, builder.gep(out, [at]), size)
+        return last
 
     return sums
 

@@ -18,8 +18,6 @@ from gradient.backends.numpy.kernels.building import splat
 from gradient.backends.numpy.kernels.cpu import BYTES as BYTES
 from gradient.backends.numpy.kernels.emitting import emitted
 
-intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
-
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8}
@@ -40,14 +38,10 @@ class _VectorModel(PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(element, LANES[kind.element]))
 
 
-@intrinsic
-def lanes(context, array):
+@emitted(types.int64)
+def lanes(builder, array):
     """How many elements of the array are a vector."""
-
-    def generate(context, builder, signature, arguments):
-        return context.get_constant(types.int64, LANES[array.dtype])
-
-    return types.int64(array), generate
+    return I64(vector_of(array.type.pointee).count)
 
 
 @emitted(lambda array, index: Vector(array.dtype))
