@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
+INTEGERS = int64.numpy, int32.numpy
+
 VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
 """What can be written at an index."""
 
@@ -132,6 +134,11 @@ class Indexing(Arithmetic):
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The slices of `dim` at a 1-D tensor of ints."""
+        if self._are_rows(dim, index):
+            try:
+                return ops.embedding(self, indices=index.array)  # which backends have kernels for
+            except IndexOutOfRange:
+                pass  # what follows says it
         x, at = self._slices("index_select", dim, index)
         if len(at) == 1 and len(x.array.shape) == 2 and x.array.dtype.char in "fd":
             return ops.embedding(x, indices=at[0])  # rows, for which backends have kernels
@@ -143,6 +150,20 @@ class Indexing(Arithmetic):
                 f"index_select: a 0-d tensor has one slice, got {out.array.shape[0]} indices"
             )
         return shape.reshape(out, shape=())
+
+    def _are_rows(self, dim: int, index: Any) -> bool:
+        """Whether an index is of rows of a matrix, which need not be looked at before."""
+        x = self.array
+        return (
+            len(x.shape) == 2
+            and x.dtype.char in "fd"
+            and (dim == 0 or dim == -2)
+            and type(dim) is int
+            and self.backend.looks_along
+            and _integers_of(index)
+            and index.backend is self.backend
+            and len(index.array.shape) == 1
+        )
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
@@ -266,8 +287,10 @@ class Indexing(Arithmetic):
                 f"got {index.ndim}"
             )
         axis = axis_of(dim, len(own))
-        if size != own and any(
-            n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis
+        if (
+            size != own
+            and (size[:axis] != own[:axis] or size[axis + 1 :] != own[axis + 1 :])
+            and any(n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis)
         ):
             raise ShapeError(
                 f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
@@ -418,6 +441,11 @@ class Indexing(Arithmetic):
             raise IndexOutOfRange(message) from None
 
 
+def _integers_of(index: Any) -> bool:
+    """Whether an index is a tensor of int64 or int32."""
+    return isinstance(index, Variable) and index.array.dtype in INTEGERS
+
+
 def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
     try:
         return backend.checked_indices(index, axis, size)
@@ -426,7 +454,7 @@ def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -
 
 
 def _integers(caller: str, index: Tensor) -> None:
-    if tensor_of(caller, index).dtype not in (int64, int32):
+    if not _integers_of(index) and tensor_of(caller, index).dtype not in (int64, int32):
         kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
         raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
 
