@@ -99,11 +99,11 @@ def cross_entropy(
             spread = spread.masked_fill(classes == ignore_index, 0.0)
             # Each is reduced by itself: where no target has a weight, 0 / 0 makes their mean NaN.
             own, spread = (
-                _class_reduce("cross_entropy", x, weights, classes, target, ignore_index, reduction)
+                _class_reduce("cross_entropy", x, weights, target, reduction)
                 for x in (losses, spread)
             )
             return (1 - label_smoothing) * own + label_smoothing * spread
-    return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
+    return _class_reduce("cross_entropy", losses, weights, target, reduction)
 
 
 @autocasts("float32")
@@ -119,9 +119,13 @@ def nll_loss(
 ) -> Tensor:
     """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); as `cross_entropy`."""
     ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
-    rows, classes = _rows("nll_loss", input, target, 0 if input.ndim == 1 else 1, weight)
+    class_dim = 0 if len(input.array.shape) == 1 else 1
+    rows, classes = _rows("nll_loss", input, target, class_dim, weight)
+    if weight is None and reduction == "mean":
+        at = constant("nll_loss", "target", classes, rows)
+        return loss.mean_nll(rows, target=at, ignore_index=ignore_index)
     losses, weights = _weighted_nll("nll_loss", rows, classes, weight, ignore_index)
-    return _class_reduce("nll_loss", losses, weights, classes, target, ignore_index, reduction)
+    return _class_reduce("nll_loss", losses, weights, target, reduction)
 
 
 def _rows(
@@ -172,18 +176,9 @@ def _weighted_nll(
 
 
 def _class_reduce(
-    op: str,
-    losses: Tensor,
-    weights: Tensor | None,
-    classes: Tensor,
-    target: Tensor,
-    ignore_index: int,
-    reduction: str,
+    op: str, losses: Tensor, weights: Tensor | None, target: Tensor, reduction: str
 ) -> Tensor:
-    if reduction == "mean":
-        if weights is None:
-            at = constant(op, "target", classes, losses)
-            return loss.mean_of_counted(losses, target=at, ignore_index=ignore_index)
+    if reduction == "mean" and weights is not None:
         # With every target ignored this is 0 / 0 = nan, as a mean over nothing should be.
         # In 16 bits a sum would overflow.
         wide = losses.float() if losses.dtype.itemsize < 4 else losses

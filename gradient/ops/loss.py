@@ -92,12 +92,15 @@ def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> A
     return be.nll(x, target, ignore_index)
 
 
-@op(lambda g, be, x_shape, count: be.expand(_wide(be, g) / count, x_shape))
-def mean_of_counted(
+@op(lambda g, be, x_shape, target, count, ignore_index: be.nll_grad(
+        be.expand(_wide(be, g) / count, x_shape[:1]), x_shape, target, ignore_index),
+    public_name="nll_loss")  # fmt: skip
+def mean_nll(
     be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int
 ) -> tuple[Array, dict[str, Array]]:
-    """The sum of losses (N,) over how many targets (N,) are not `ignore_index`."""
-    mean, count = be.mean_of_counted(x, target, ignore_index)
+    """The sum of `nll` over how many targets (N,) are not `ignore_index`."""
+    losses = be.nll(x, target, ignore_index)
+    mean, count = be.mean_of_counted(losses, target, ignore_index)
     return mean, {"count": count}
 
 

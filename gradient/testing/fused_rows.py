@@ -156,10 +156,10 @@ ROWS = [
         ONE,
     ),
     Row(
-        "mean_of_counted",
-        lambda x: loss.mean_of_counted(x, target=constant(x, IGNORED), ignore_index=-100),
-        lambda x: x.sum() / 2,
-        ((3,),),
+        "mean_nll",
+        lambda x: loss.mean_nll(x, target=constant(x, IGNORED), ignore_index=-100),
+        lambda x: np.where(IGNORED >= 0, -x[np.arange(3), np.maximum(IGNORED, 0)], 0.0).sum() / 2,
+        ONE,
     ),
     Row(
         "cross_entropy",
