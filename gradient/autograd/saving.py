@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 Saver = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
@@ -37,7 +38,21 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
             return lambda arrays, y, extras: (None, arrays[j])
         first, second = values
         return lambda arrays, y, extras: (first(arrays, y, extras), second(arrays, y, extras))
+    inputs = [key for kind, key in plan if kind == "input"]
+    named = [key for kind, key in plan if kind == "extra"]
+    if len(named) > 1 and [kind for kind, _ in plan] == _runs(inputs, named):
+        extra = itemgetter(*named)
+        if len(inputs) == 1:
+            (only,) = inputs
+            return lambda arrays, y, extras: (arrays[only], *extra(extras))
+        given = itemgetter(*inputs)
+        return lambda arrays, y, extras: given(arrays) + extra(extras)
     return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
+
+
+def _runs(inputs: list[Any], named: list[Any]) -> list[str]:
+    """The kinds of a plan that is some inputs, at least one, and extras behind them."""
+    return ["input"] * max(1, len(inputs)) + ["extra"] * len(named)
 
 
 def shape_of(value: Any) -> tuple[int, ...]:

@@ -34,14 +34,14 @@ class AlongKernels(ArrayAPIBackend):
         axis %= max(x.ndim, 1)
         if not (_fits(x, index, axis) and kernels.supports(x)):
             if axis == x.ndim - 1 > 0 and _is_one_of_each_row(x, index):
-                flat = index.reshape(-1) + _begins(index.size, x.shape[axis])
-                return x.reshape(-1).take(flat).reshape(index.shape)
+                flat = index.ravel() + _begins(index.size, x.shape[axis])
+                return x.ravel().take(flat).reshape(index.shape)
             return super().take_along(x, index, axis)
         out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
         sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
         threads.parallel_for(
-            *(kernels.load("along").gather, index.size, CHUNK, x.reshape(-1), x.shape[axis]),
-            *(index.reshape(-1), *sizes, wrong, out.reshape(-1)),
+            *(kernels.load("along").gather, index.size, CHUNK, x.ravel(), x.shape[axis]),
+            *(index.ravel(), *sizes, wrong, out.ravel()),
         )
         if wrong[0]:
             return super().take_along(x, index, axis)  # which says which index
@@ -66,7 +66,7 @@ class AlongKernels(ArrayAPIBackend):
             and are_within(index, x.shape[axis])
         ):
             if add and _is_quicker_flat(x, index, value, axis):
-                np.add.at(x.reshape(-1), _flat(x.shape, index, axis), value.reshape(-1))
+                np.add.at(x.ravel(), _flat(x.shape, index, axis), value.ravel())
                 return x
             return super().put_along(x, index, value, axis, add)
         family = kernels.load("along")
@@ -76,8 +76,8 @@ class AlongKernels(ArrayAPIBackend):
         )
         if not add:
             threads.parallel_for(
-                *(family.put, outer, max(1, PUT // m), x.reshape(-1), x.shape[axis]),
-                *(index.reshape(-1), m, kernels.contiguous(value).reshape(-1)),
+                *(family.put, outer, max(1, PUT // m), x.ravel(), x.shape[axis]),
+                *(index.ravel(), m, kernels.contiguous(value).ravel()),
             )
             return x
         if inner == 1:
@@ -85,8 +85,8 @@ class AlongKernels(ArrayAPIBackend):
         else:
             work = outer * -(-inner // family.COLUMNS), max(1, CHUNK // (m * family.COLUMNS))
         threads.parallel_for(
-            *(family.scatter_add, *work, x.reshape(-1), x.shape[axis]),
-            *(index.reshape(-1), m, inner, kernels.contiguous(value).reshape(-1)),
+            *(family.scatter_add, *work, x.ravel(), x.shape[axis]),
+            *(index.ravel(), m, inner, kernels.contiguous(value).ravel()),
         )
         return x
 
@@ -95,7 +95,7 @@ def are_within(index: np.ndarray, size: int) -> bool:
     """Whether a large array of int64 indices, contiguous, has none but those from 0 to size - 1."""
     wrong = np.zeros(1, np.int64)
     threads.parallel_for(
-        kernels.load("along").check_indices, index.size, CHUNK, index.reshape(-1), size, wrong
+        kernels.load("along").check_indices, index.size, CHUNK, index.ravel(), size, wrong
     )
     return not wrong[0]
 
@@ -142,7 +142,7 @@ def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
             step = math.prod(shape[i + 1 :])
             steps = np.arange(0, n * step, step).reshape(-1, *(1,) * (index.ndim - 1 - i))
             places = places + steps
-    return places.reshape(-1)
+    return places.ravel()
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:

@@ -26,22 +26,22 @@ class NormKernels(NormDefaults[np.ndarray]):
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
-        return _each_row(kernels.load("norms").softmax, x)
+        return _each_row("softmax", x)
 
     def softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().softmax_grad(g, out, axis)
-        return _each_row(kernels.load("norms").softmax_grad, g, out)
+        return _each_row("softmax_grad", g, out)
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
-        return _each_row(kernels.load("norms").log_softmax, x)
+        return _each_row("log_softmax", x)
 
     def log_softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().log_softmax_grad(g, out, axis)
-        return _each_row(kernels.load("norms").log_softmax_grad, g, out)
+        return _each_row("log_softmax_grad", g, out)
 
     # Cross-entropy -------------------------------------------------------------------------------
 
@@ -143,16 +143,17 @@ class NormKernels(NormDefaults[np.ndarray]):
             return super().layer_norm(x, weight, bias, eps)
         norms = kernels.load("norms")
 
-        columns, number = x.shape[-1], _computed_in(x)
-        y = np.empty(x.shape, x.dtype)
-        of_rows = (*x.shape[:-1], 1)
+        shape, columns, number = x.shape, x.shape[-1], _computed_in(x)
+        y, of_rows = np.empty(shape, x.dtype), (*shape[:-1], 1)
         mean, rstd = np.empty(of_rows, number), np.empty(of_rows, number)
-        given = _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), y.reshape(-1, columns)
+        rows = y if len(shape) == 2 else y.reshape(-1, columns)
+        given = _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), rows
         if x.itemsize == 2:
             given = tuple(map(kernels.load("half_precision").stored, given))
+        x, weight, bias, out = given
         threads.parallel_for(
-            norms.layer_norm, x.size // columns, norms.rows_of(columns), *given[:3], number(eps),
-            given[3], mean.ravel(), rstd.ravel(),
+            norms.layer_norm, len(rows), norms.rows_of(columns), x, weight, bias, number(eps), out,
+            mean.ravel(), rstd.ravel(),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -314,12 +315,12 @@ def _are_classes(target: np.ndarray, classes: int, ignore_index: int) -> bool:
     )
 
 
-def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
+def _each_row(kernel: str, *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every row (along the last axis) of arrays of one shape."""
-    out = np.empty(arrays[0].shape, arrays[0].dtype)
-    columns = out.shape[-1]
+    shape = arrays[0].shape
+    out, columns = np.empty(shape, arrays[0].dtype), shape[-1]
+    norms, rows = kernels.load("norms"), out if len(shape) == 2 else out.reshape(-1, columns)
     threads.parallel_for(
-        *(kernel, out.size // columns, kernels.load("norms").rows_of(columns)),
-        *(*map(_2d, arrays), out.reshape(-1, columns)),
+        getattr(norms, kernel), len(rows), norms.rows_of(columns), *map(_2d, arrays), rows
     )
     return out

@@ -54,7 +54,7 @@ class OnePass(Backend[np.ndarray]):
         out = np.empty(found.shape, found.dtype)
         arguments: list[Any] = [found.walk.columns]
         for x, stride in zip((*operands, out), found.walk.strides, strict=True):
-            flat = x.reshape(-1) if type(x) is np.ndarray else np.array([x], dtype)
+            flat = x.ravel() if type(x) is np.ndarray else np.array([x], dtype)
             arguments += (flat, stride)
         threads.parallel_for(kernel, found.walk.rows, found.chunk, *arguments)
         return out

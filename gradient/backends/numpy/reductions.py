@@ -65,7 +65,7 @@ class ReductionKernels(ArrayAPIBackend):
         out = np.empty((), x.dtype)
         family = kernels.load("reductions")
         for launch in _of_rows(
-            family.squares_of_parts, family.sum_of_parts, x.reshape(-1), 1, x.size, out
+            family.squares_of_parts, family.sum_of_parts, x.ravel(), 1, x.size, out
         ):
             threads.parallel_for(*launch)
         return out
@@ -75,7 +75,7 @@ class ReductionKernels(ArrayAPIBackend):
             return super().prod(x, axis, keepdims)
         outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
-        family, flat = kernels.load("reductions"), x.reshape(-1)
+        family, flat = kernels.load("reductions"), x.ravel()
         if inner == 1:
             for launch in _of_rows(
                 family.product_of_parts, family.product_of_parts, flat, outer, n, out
@@ -83,26 +83,22 @@ class ReductionKernels(ArrayAPIBackend):
                 threads.parallel_for(*launch)
         else:
             blocks = outer * -(-inner // family.COLUMNS)
-            threads.parallel_for(
-                family.product_of_columns, blocks, 1, flat, n, inner, out.reshape(-1)
-            )
+            threads.parallel_for(family.product_of_columns, blocks, 1, flat, n, inner, out.ravel())
         return out
 
     def prod_of_others(self, x: np.ndarray, axis: Axis = None) -> np.ndarray:
         if not takes(x, axis):
             return super().prod_of_others(x, axis)
         outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
-        family, flat, out = kernels.load("reductions"), x.reshape(-1), np.empty(x.shape, x.dtype)
+        family, flat, out = kernels.load("reductions"), x.ravel(), np.empty(x.shape, x.dtype)
         if inner == 1:
             threads.parallel_for(
                 *(family.products_of_others_of_rows, outer, 4 * max(1, CHUNK // (4 * n))),
-                *(flat, n, out.reshape(-1)),
+                *(flat, n, out.ravel()),
             )
         else:
             blocks = outer * -(-inner // family.COLUMNS)
-            threads.parallel_for(
-                family.products_of_others, blocks, 1, flat, n, inner, out.reshape(-1)
-            )
+            threads.parallel_for(family.products_of_others, blocks, 1, flat, n, inner, out.ravel())
         return out
 
     def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
@@ -131,7 +127,7 @@ class ReductionKernels(ArrayAPIBackend):
             x.ndim and x.strides[axis] < 0 and kernels.supports(np.flip(x, axis))
         ):
             return super().cumsum(x, axis)
-        flat = (x if straight else np.flip(x, axis)).reshape(-1)
+        flat = (x if straight else np.flip(x, axis)).ravel()
         outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
         first, step = (0, 1) if straight else (n - 1, -1)
         out = np.empty(x.shape, x.dtype)
@@ -139,13 +135,13 @@ class ReductionKernels(ArrayAPIBackend):
         if inner == 1:
             chunk = 4 * max(1, CHUNK // (4 * n))
             threads.parallel_for(
-                family.running_sums, outer, chunk, flat, n, first, step, out.reshape(-1)
+                family.running_sums, outer, chunk, flat, n, first, step, out.ravel()
             )
         else:
             blocks = outer * -(-inner // family.COLUMNS)
             threads.parallel_for(
                 *(family.running_sums_of_columns, blocks, 1),
-                *(flat, n, inner, first, step, out.reshape(-1)),
+                *(flat, n, inner, first, step, out.ravel()),
             )
         return out if straight else np.flip(out, axis)
 
@@ -200,7 +196,7 @@ def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: i
     family = kernels.load("reductions")
     threads.parallel_for(
         *(family.argmax_of_columns, outer * -(-inner // family.COLUMNS), 1),
-        *(x.reshape(-1), n, inner, x.dtype.type(sign), out.reshape(-1)),
+        *(x.ravel(), n, inner, x.dtype.type(sign), out.ravel()),
     )
     return out
 
@@ -227,11 +223,11 @@ def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]
     if inner == 1 and 1 < n <= family.SHORT:
         items = -(-outer // family.ROWS_TOGETHER[x.dtype.char])
         chunk = max(1, CHUNK * items // x.size)
-        return [(family.sum_of_short_rows, items, chunk, x.reshape(-1), n, outer, out.reshape(-1))]
+        return [(family.sum_of_short_rows, items, chunk, x.ravel(), n, outer, out.ravel())]
     if inner == 1:
-        return _of_rows(family.sum_of_parts, family.sum_of_parts, x.reshape(-1), outer, n, out)
+        return _of_rows(family.sum_of_parts, family.sum_of_parts, x.ravel(), outer, n, out)
     blocks = outer * -(-inner // family.COLUMNS)
-    return [(family.sum_of_columns, blocks, 1, x.reshape(-1), n, inner, out.reshape(-1))]
+    return [(family.sum_of_columns, blocks, 1, x.ravel(), n, inner, out.ravel())]
 
 
 def _of_rows(
@@ -246,7 +242,7 @@ def _of_rows(
     family, found = kernels.load("reductions"), []
     while True:
         parts = -(-n // family.PART)
-        sums = out.reshape(-1) if parts == 1 else np.empty(rows * parts, x.dtype)
+        sums = out.ravel() if parts == 1 else np.empty(rows * parts, x.dtype)
         chunk = max(1, CHUNK // min(n, family.PART))
         found.append((kernel, rows * parts, chunk, x, n, parts, sums))
         if parts == 1:

@@ -110,7 +110,7 @@ def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray | None:
     wrong = np.zeros(1, np.int64)
     threads.parallel_for(
         *(kernels.load("embedding").take_rows, index.size, max(1, TAKEN // width)),
-        *(table.reshape(-1), rows, width, index.reshape(-1), wrong, out.reshape(-1)),
+        *(table.ravel(), rows, width, index.ravel(), wrong, out.ravel()),
     )
     return None if wrong[0] else out
 
