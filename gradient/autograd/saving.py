@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 Saver = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
@@ -14,7 +14,7 @@ GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = 
     "varargs": lambda key: lambda arrays, y, extras: tuple(arrays[key:]),
     "out": lambda key: lambda arrays, y, extras: y,
     "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
-    "shapes": lambda key: lambda arrays, y, extras: list(map(shape_of, arrays)),
+    "shapes": lambda key: lambda arrays, y, extras: shapes_of(arrays),
     "extra": lambda key: lambda arrays, y, extras: extras[key],
     "none": lambda key: lambda arrays, y, extras: None,
 }
@@ -53,6 +53,17 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
 def _runs(inputs: list[Any], named: list[Any]) -> list[str]:
     """The kinds of a plan that is some inputs, at least one, and extras behind them."""
     return ["input"] * max(1, len(inputs)) + ["extra"] * len(named)
+
+
+def shapes_of(values: Sequence[Any]) -> list[tuple[int, ...]]:
+    """`shape_of` each."""
+    try:
+        return list(map(_shape, values))
+    except AttributeError:
+        return list(map(shape_of, values))
+
+
+_shape = attrgetter("shape")
 
 
 def shape_of(value: Any) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from gradient.tensor.joining import where
 
 __all__ = ["bilinear", "embedding", "grouped_linear", "linear", "one_hot"]
 
+INTEGERS = int64.numpy, int32.numpy
+
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out).
@@ -95,7 +97,8 @@ def embedding(
     """
     if sparse:
         raise ArgumentError("embedding: sparse gradients are not available")
-    if tensor_of("embedding", weight).ndim != 2:
+    if not isinstance(weight, Tensor) or len(weight.array.shape) != 2:
+        weight = tensor_of("embedding", weight)
         raise ShapeError(sentence("embedding", "a weight (V, D)", tuple(weight.shape)))
     if padding_idx is not None:
         rows, padding_idx = weight.shape[0], int_of("embedding", "padding_idx", padding_idx)
@@ -107,7 +110,8 @@ def embedding(
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
     rows = constant("embedding", "input", input, weight)
-    if tensor_of("embedding", input).dtype not in (int64, int32):
+    if rows is None or rows.dtype not in INTEGERS:
+        input = tensor_of("embedding", input)
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
     return index.embedding(
         weight, indices=rows, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq

@@ -290,8 +290,9 @@ def _check_tail(
             f"{op}: normalized_shape is {tail}, so expected an input of shape "
             f"(..., {', '.join(map(str, tail))}), got {tuple(input.shape)}"
         )
-    for name, parameter in zip(("weight", "bias"), parameters, strict=False):
+    for i, parameter in enumerate(parameters):
         if parameter is not None and parameter.array.shape != tail:
+            name = ("weight", "bias")[i]
             raise ShapeError(f"{op}: expected {name} of shape {tail}, got {tuple(parameter.shape)}")
 
 

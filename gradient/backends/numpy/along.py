@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.kernels import INT64
 from gradient.backends.required import Shape
 
 CHUNK = 1 << 13
@@ -37,12 +38,13 @@ class AlongKernels(ArrayAPIBackend):
                 flat = index.ravel() + _begins(index.size, x.shape[axis])
                 return x.ravel().take(flat).reshape(index.shape)
             return super().take_along(x, index, axis)
-        out, wrong = np.empty(index.shape, x.dtype), np.zeros(1, np.int64)
-        sizes = index.shape[axis], math.prod(index.shape[axis + 1 :])
+        size = index.shape
+        out, wrong = np.empty(size, x.dtype), np.zeros(1, INT64)
+        inner = 1 if axis == len(size) - 1 else math.prod(size[axis + 1 :])
         threads.parallel_for(
-            *(kernels.load("along").gather, index.size, CHUNK, x.ravel(), x.shape[axis]),
-            *(index.ravel(), *sizes, wrong, out.ravel()),
-        )
+            kernels.load("along").gather, index.size, CHUNK, x.ravel(), x.shape[axis],
+            index.ravel(), size[axis], inner, wrong, out.ravel(),
+        )  # fmt: skip
         if wrong[0]:
             return super().take_along(x, index, axis)  # which says which index
         return out
@@ -93,7 +95,7 @@ class AlongKernels(ArrayAPIBackend):
 
 def are_within(index: np.ndarray, size: int) -> bool:
     """Whether a large array of int64 indices, contiguous, has none but those from 0 to size - 1."""
-    wrong = np.zeros(1, np.int64)
+    wrong = np.zeros(1, INT64)
     threads.parallel_for(
         kernels.load("along").check_indices, index.size, CHUNK, index.ravel(), size, wrong
     )
@@ -107,7 +109,7 @@ def _is_one_of_each_row(x: np.ndarray, index: np.ndarray) -> bool:
         type(x) is np.ndarray
         and index.shape == (*x.shape[:-1], 1)
         and 0 < index.size <= ROWS
-        and index.dtype == np.int64
+        and index.dtype == INT64
         and x.flags.c_contiguous
         and bool(np.maximum.reduce(index.view(np.uint64), None) < x.shape[-1])
     )
@@ -123,7 +125,7 @@ def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: 
     """Whether to add by one index, for which NumPy has a quick loop, that takes making, too."""
     return (
         index.size >= FLAT
-        and index.dtype == np.int64
+        and index.dtype == INT64
         and index.shape[axis] > 1
         and value.shape == index.shape
         and value.dtype == x.dtype
@@ -150,7 +152,7 @@ def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
     return (
         type(index) is np.ndarray
         and index.size >= min(MANY, kernels.MIN_SIZE)
-        and index.dtype == np.int64
+        and index.dtype == INT64
         and index.flags.carray
         and index.ndim == x.ndim
         and index.shape[:axis] == x.shape[:axis]

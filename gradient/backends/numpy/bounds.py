@@ -11,6 +11,7 @@ import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import along, kernels
+from gradient.backends.numpy.kernels import INT64
 from gradient.errors import ArgumentError, sentence
 
 MANY = 1 << 16
@@ -28,7 +29,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
             return
         if (
             index.size >= MANY
-            and index.dtype == np.int64
+            and index.dtype == INT64
             and index.flags.carray
             and kernels.available()
             and along.are_within(index, size)

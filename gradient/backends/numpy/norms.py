@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads, workspace
-from gradient.backends.numpy.kernels import contiguous
+from gradient.backends.numpy.kernels import INT64, contiguous
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.required import Axis, Shape
 
@@ -53,8 +53,9 @@ class NormKernels(NormDefaults[np.ndarray]):
             if few is not None:
                 return few
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
-        loss, high, log_sum = np.empty((3, len(logits)), logits.dtype)
-        given, wrong = (logits, target), np.zeros(1, np.int64)
+        rows, dtype = len(logits), logits.dtype
+        loss, high, log_sum = np.empty(rows, dtype), np.empty(rows, dtype), np.empty(rows, dtype)
+        given, wrong = (logits, target), np.zeros(1, INT64)
         out = loss, high, log_sum, wrong
         threads.parallel_for(
             *class_launch("cross_entropy", given, ignore_index, label_smoothing, *out)
@@ -66,7 +67,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         self, x: np.ndarray, target: np.ndarray, ignore_index: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """The count without an array of it, which takes longer to cast than to count."""
-        if x.dtype not in kernels.FLOATS or target.dtype != np.int64:
+        if x.dtype not in kernels.FLOATS or target.dtype != INT64:
             return super().mean_of_counted(x, target, ignore_index)
         count = x.dtype.type(np.count_nonzero(target != ignore_index))
         return self.sum(x) / count, count
@@ -75,7 +76,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         if not kernels.supports(x):
             return super().nll(x, target, ignore_index)
         n, columns = x.shape
-        loss, wrong = np.empty(n, x.dtype), np.zeros(1, np.int64)
+        loss, wrong = np.empty(n, x.dtype), np.zeros(1, INT64)
         threads.parallel_for(
             kernels.load("norms").nll, n, PICKED, x, contiguous(target), ignore_index, loss, wrong
         )
@@ -88,7 +89,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         out = np.empty(shape, g.dtype)
         if not kernels.supports(out):
             return super().nll_grad(g, shape, target, ignore_index)
-        norms, wrong = kernels.load("norms"), np.zeros(1, np.int64)
+        norms, wrong = kernels.load("norms"), np.zeros(1, INT64)
         threads.parallel_for(
             norms.nll_grad, shape[0], norms.rows_of(shape[1]), contiguous(g), contiguous(target),
             ignore_index, out, wrong,
@@ -115,7 +116,7 @@ class NormKernels(NormDefaults[np.ndarray]):
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         gx = workspace.result(logits.shape, logits.dtype)
-        given, wrong = (g, logits, target, high, log_sum), np.zeros(1, np.int64)
+        given, wrong = (g, logits, target, high, log_sum), np.zeros(1, INT64)
         threads.parallel_for(
             *class_launch("cross_entropy_grad", given, ignore_index, label_smoothing, gx, wrong)
         )
@@ -152,8 +153,8 @@ class NormKernels(NormDefaults[np.ndarray]):
             given = tuple(map(kernels.load("half_precision").stored, given))
         x, weight, bias, out = given
         threads.parallel_for(
-            norms.layer_norm, len(rows), norms.rows_of(columns), x, weight, bias, number(eps), out,
-            mean.ravel(), rstd.ravel(),
+            norms.layer_norm, len(rows), norms.rows_of(columns), x, weight, bias,
+            _scalar(number, eps), out, mean.ravel(), rstd.ravel(),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -171,11 +172,11 @@ class NormKernels(NormDefaults[np.ndarray]):
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
-        gx, gw, gb = np.empty_like(x), *np.empty((2, -(-n // chunk), columns), x.dtype)
+        parts = -(-n // chunk), columns
+        gx, gw, gb = np.empty_like(x), np.empty(parts, x.dtype), np.empty(parts, x.dtype)
         threads.parallel_for(
             norms.layer_norm_grad, n, chunk,
-            _2d(g), _2d(x), _or_full(weight, 1, x), mean.reshape(-1), rstd.reshape(-1),
-            _2d(gx), gw, gb,
+            _2d(g), _2d(x), _or_full(weight, 1, x), mean.ravel(), rstd.ravel(), _2d(gx), gw, gb,
         )  # fmt: skip
         return gx, None if weight is None else sum_of_parts(gw), sum_of_parts(gb)
 
@@ -191,7 +192,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         scale = np.empty(0, x.dtype) if weight is None else contiguous(weight)
         threads.parallel_for(
             norms.rms_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
-            stored(scale), number(eps), bool(round_first), stored(_2d(y)), rstd.reshape(-1),
+            stored(scale), _scalar(number, eps), bool(round_first), stored(_2d(y)), rstd.ravel(),
         )  # fmt: skip
         return y, rstd
 
@@ -207,7 +208,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         gx, gw = np.empty_like(x), np.empty((-(-n // chunk), columns), x.dtype)
         threads.parallel_for(
             norms.rms_norm_grad, n, chunk,
-            _2d(g), _2d(x), _or_full(weight, 1, x), rstd.reshape(-1), _2d(gx), gw,
+            _2d(g), _2d(x), _or_full(weight, 1, x), rstd.ravel(), _2d(gx), gw,
         )  # fmt: skip
         return gx, None if weight is None else sum_of_parts(gw)
 
@@ -240,8 +241,8 @@ def class_launch(
     """What `parallel_for` is to be given for `cross_entropy`, `cross_entropy_grad` or the latter in
     place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
     of targets that are no classes."""
-    norms, smoothing = kernels.load("norms"), given[0].dtype.type(label_smoothing)
-    n, columns = next(x.shape for x in given if x.ndim == 2)  # the logits
+    norms, smoothing = kernels.load("norms"), _scalar(given[0].dtype.type, label_smoothing)
+    n, columns = given[given[0].ndim == 1].shape  # of the logits, or what is in their place
     work = getattr(norms, kernel), n, norms.rows_of(columns)
     return *work, *map(contiguous, given), ignore_index, smoothing, *out
 
@@ -249,6 +250,12 @@ def class_launch(
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
     """A weight or bias; where there is none, one that changes nothing."""
     return _full(x.shape[-1], value, x.dtype) if vector is None else contiguous(vector)
+
+
+@functools.lru_cache(maxsize=64)
+def _scalar(kind: Any, value: float) -> Any:
+    """A number of NumPy's, kept: to make one takes as long as a small array."""
+    return kind(value)
 
 
 @functools.lru_cache(maxsize=8)
@@ -309,7 +316,7 @@ def _are_classes(target: np.ndarray, classes: int, ignore_index: int) -> bool:
     return (
         ignore_index < 0
         and target.size > 0
-        and target.dtype == np.int64
+        and target.dtype == INT64
         # A negative number is a large one without its sign.
         and bool(np.maximum.reduce(target.view(np.uint64), None) < classes)
     )

@@ -7,6 +7,7 @@ import numpy as np
 from gradient.backends.base import LARGE
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy.kernels import INT64
 from gradient.dtypes import HALF_PRECISION
 
 MIN_SIZE = 1024
@@ -96,7 +97,7 @@ def takes_rows(table: np.ndarray, index: np.ndarray) -> bool:
         table.ndim == 2
         and index.size * table.shape[1] >= LARGE
         and table.dtype in kernels.FLOATS
-        and index.dtype == np.int64
+        and index.dtype == INT64
         and table.flags.carray
         and index.flags.carray
         and kernels.available()
@@ -107,7 +108,7 @@ def rows_of(table: np.ndarray, index: np.ndarray) -> np.ndarray | None:
     """table[index]; None where an index is no row, counted from the first."""
     rows, width = table.shape
     out = workspace.result((*index.shape, width), table.dtype)
-    wrong = np.zeros(1, np.int64)
+    wrong = np.zeros(1, INT64)
     threads.parallel_for(
         *(kernels.load("embedding").take_rows, index.size, max(1, TAKEN // width)),
         *(table.ravel(), rows, width, index.ravel(), wrong, out.ravel()),
