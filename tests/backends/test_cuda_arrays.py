@@ -365,3 +365,52 @@ def test_a_kernel_is_launched_on_its_own_device() -> None:
     runtime, calls = _runtime(1, 0)
     runtime.launch("f", "k", "float32", (1,), 32, None)
     assert calls == [("use", 1), ("launch", 0), "back"]
+
+
+# Writing, of which CuPy's threads keep no order ---------------------------------------------------
+
+
+def test_what_is_read_and_written_is_copied_first() -> None:
+    x = gradient.arange(6.0, device=DEVICE)
+    x[1:] = x[:-1]
+    assert x.tolist() == [0, 0, 1, 2, 3, 4]
+    x[:-1].copy_(x[1:])
+    assert x.tolist() == [0, 1, 2, 3, 4, 4]
+    square = gradient.arange(4.0, device=DEVICE).reshape(2, 2)
+    square.copy_(square.T)
+    assert square.tolist() == [[0, 2], [1, 3]]
+
+
+def test_of_several_numbers_for_one_place_the_last_stays() -> None:
+    x = gradient.zeros(2, 3, device=DEVICE)
+    index = gradient.tensor([[0, 0, 1], [2, 2, 2]], device=DEVICE)
+    fake_cupy.waits.clear()
+    x.scatter_(1, index, gradient.arange(1.0, 7, device=DEVICE).reshape(2, 3))
+    assert fake_cupy.waits == []
+    assert x.tolist() == [[2, 3, 0], [0, 0, 6]]
+
+
+def test_what_shows_an_element_twice_is_not_written() -> None:
+    x = gradient.ones(1, 3, device=DEVICE).expand(2, 3)
+    for write in (
+        lambda: x.add_(1),
+        lambda: x.__setitem__((slice(None), 1), gradient.ones(2, device=DEVICE)),
+        lambda: x.__setitem__(
+            gradient.tensor([0, 1], device=DEVICE), gradient.ones(2, 3).to(DEVICE)
+        ),
+        lambda: gradient.arange(5.0, device=DEVICE).unfold(0, 3, 1).mul_(2),
+    ):
+        with pytest.raises(RuntimeError, match="clone"):
+            write()
+    x[1] = gradient.tensor([1.0, 2.0, 3.0], device=DEVICE)
+    assert x.tolist() == [[1, 2, 3]] * 2
+    x.fill_(4)
+    assert x.tolist() == [[4] * 3] * 2
+
+
+def test_nothing_is_reduced_along_what_is_there() -> None:
+    x = gradient.zeros(0, 3, 2, device=DEVICE)
+    assert (x.amax(1).shape, x.argmax(2).shape) == ((0, 2), (0, 3))
+    assert gradient.fft.fftn(x.to(gradient.complex64), dim=(1, 2)).shape == (0, 3, 2)
+    with pytest.raises((RuntimeError, IndexError)):
+        x.amax(0)

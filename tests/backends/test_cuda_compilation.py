@@ -24,7 +24,7 @@ MAX_REGISTERS, OF_TWO = 255, 128
 multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more."""
-ROW_FAMILIES = ("softmax", "norms", "batch_norm", "scans")
+ROW_FAMILIES = ("argmax", "softmax", "norms", "batch_norm", "scans")
 
 
 def is_whole(code: bytes) -> bool:

@@ -49,6 +49,7 @@ FAMILIES = {
         "copies",
         "draws",
         "elementwise",
+        "extremes",
         "flash_attention",
         "float32_attention",
         "grouped",
@@ -113,7 +114,7 @@ def test_every_kernel_is_of_a_family_that_is_tested():
     of_backend = {kind.__module__ for kind in CudaBackend.__mro__}
     found = {name for name in of_backend if name.startswith("gradient.backends.cuda.")}
     # What chains of plans become has no definition, and tests of its own (`test_cuda_fused`).
-    names = ("backend", "launching", "fused")
+    names = ("assignment", "backend", "launching", "fused")
     others = {f"gradient.backends.cuda.{name}" for name in names}
     assert found - others == FAMILIES
 

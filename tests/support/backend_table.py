@@ -848,12 +848,24 @@ PAIRS: list[Case] = [
     *(lambda a: (a(a.rows, 7), a(7)), lambda a: (a(7), a(a.rows, 7))),
 ]
 
+
+def number(a: Draw, value: float) -> Any:
+    """Python's, which takes the dtype of what stands beside it; but NumPy has a float64 of it and
+    bfloat16."""
+    return np.asarray(value, a.dtype) if a.dtype.name == "bfloat16" else value
+
+
 LARGEST: list[Case] = [
     lambda a: (with_ties(a(a.rows, 67)), 0) if a.rows else (a(1, 67), 0),
     lambda a: (with_ties(a(3, 50, 33)), 1, True),
     lambda a: (a(min(a.rows, 50), 3, 700), -2),
     lambda a: (with_ties(a(9, 41)), 1),
-]
+    lambda a: (np.log(a(a.rows, 67)), 1),  # several NaN in a row
+    lambda a: (np.log(a(3, 40, 37)), 1), lambda a: (np.log(a(7, 40)),),
+    lambda a: (np.full((3, 50), -np.inf, a.dtype), 1), lambda a: (a(), None, True),
+    lambda a: (a(0, 67), 1), lambda a: (a(3, 0, 40), 0, True),
+    lambda a: (with_ties(a(2, 70001)), 1), lambda a: (a.integers(0, 5, 4, 33), 1),
+]  # fmt: skip
 
 OTHER = {
     "float32": dtypes.bfloat16.numpy,
@@ -1009,8 +1021,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7)),
         lambda a: (a.bools(a.rows, 7), a(), a(a.rows, 7)),
         lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a()),
-        lambda a: (a.bools(a.rows, 7), -0.5, a(a.rows, 7)),
-        lambda a: (a.bools(a.rows, 7), a(a.rows, 7), float("-inf")),
+        lambda a: (a.bools(a.rows, 7), number(a, -0.5), a(a.rows, 7)),
+        lambda a: (a.bools(a.rows, 7), a(a.rows, 7), number(a, float("-inf"))),
         lambda a: (a.bools(a.rows, 7), a(), a()),
         lambda a: (a.bools(7), a(a.rows, 7), a()),
         lambda a: (a.bools(a.rows, 7), a.integers(0, 9, a.rows, 7), a.integers(0, 9, 7)),
@@ -1321,8 +1333,8 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (np.log(a(a.rows, 67)), 0), lambda a: (np.log(abs(np.rint(a(3, 4500)))), 1)),
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
-    "max": [lambda a: (a(a.rows, 67),), *along()],
-    "min": [lambda a: (a(a.rows, 67),), *along()],
+    "max": [lambda a: (a(a.rows, 67),), *along(), lambda a: (a(0, 3, 2), (1, -1), True)],
+    "min": [lambda a: (a(a.rows, 67),), *along(), lambda a: (a(0, 3, 2), -2)],
     "mean": [lambda a: (a(a.rows, 67),), *along(True)],
     "var": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
     "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],

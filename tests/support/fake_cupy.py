@@ -2,8 +2,10 @@
 
 An array here is no `numpy.ndarray`, and what CuPy 14 refuses is refused: NumPy's arrays among the
 operands, an array given to NumPy, functions that CuPy does not have. What CuPy computes in
-another type than NumPy (bfloat16 in `where`, `max`, `min`) comes out in that type. What makes
-a host wait for its GPU is added to `waits`, what goes to the device to `uploads`.
+another type than NumPy (bfloat16 in `where`, `max`, `min`) comes out in that type. Where CuPy's
+threads leave open which of several values results (numbers written to one place, NaN in `argmax`),
+it is not the one that NumPy gives. What makes a host wait for its GPU is added to `waits`, what
+goes to the device to `uploads`.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from gradient.backends.packed import memory_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
-ADDS_AT = {np.dtype(t) for t in ("i4", "i8", "u4", "u8", "f2", "f4", "f8")}
-"""The types that `cupy.add.at` takes."""
+ATOMIC = {np.dtype(t) for t in ("i4", "i8", "u4", "u8", "f4", "f8")}
+AT = {"add": {*ATOMIC, np.dtype("f2")}, "maximum": ATOMIC}
+"""The types that `cupy.add.at` and `cupy.maximum.at` take."""
+WITHOUT_IDENTITY = frozenset({"max", "min", "argmax", "argmin"})
+"""What CuPy refuses of any array that holds nothing."""
 WIDENED = frozenset({"where", "max", "min"})
 """Functions of real numbers that CuPy has for no bfloat16: it computes them in float32."""
 WITHOUT_HALF = frozenset({"fftn", "ifftn", "rfft", "irfft", "argsort", "cumsum", "cumprod"})
@@ -82,6 +87,14 @@ class Memory:
         self.mem = host
 
 
+class Flags:
+    """All that CuPy says of an array's memory: none is read-only."""
+
+    def __init__(self, host: np.ndarray):
+        self.c_contiguous, self.f_contiguous = host.flags.c_contiguous, host.flags.f_contiguous
+        self.owndata = host.flags.owndata
+
+
 class ndarray:  # noqa: N801 (CuPy's name)
     """An array of the fake device. `_host` holds what it holds."""
 
@@ -109,7 +122,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
-    flags = property(lambda self: self._host.flags)
+    flags = property(lambda self: Flags(self._host))
     data = property(lambda self: Memory(self._host))
     T = property(lambda self: _made(self._host.T, self))
 
@@ -164,8 +177,15 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         found, given = _index(index), _given(value)
-        self.here()
-        queue(lambda: operator.setitem(self._host, found, given))
+        host = self.here()._host
+        if not _picks(index):
+            _must_not_overlap(host[found], given)
+            queue(lambda: operator.setitem(host, found, given))
+            return
+        if captured is not None and not isinstance(value, ndarray):
+            raise RuntimeError("a graph would copy from where the host's values are no more")
+        _must_not_overlap(host, given)
+        queue(lambda: _write_in_no_order(host, found, given))
 
     def __len__(self) -> int:
         return len(self._host)
@@ -230,6 +250,7 @@ def _operators() -> None:
         def in_place(self: ndarray, other: Any, function: Any = function) -> ndarray:
             given = _given(other)
             self.here()
+            _must_not_overlap(self._host, given)
             queue(lambda: function(self._host, given, out=self._host, casting="same_kind"))
             return self
 
@@ -279,6 +300,26 @@ def _index(index: Any) -> Any:
     return tuple(found) if isinstance(index, tuple) else found[0]
 
 
+def _picks(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, (ndarray, list)) for part in parts)
+
+
+def _write_in_no_order(host: np.ndarray, index: Any, value: Any) -> None:
+    """host[index] = value; of what goes to one place, the first stays."""
+    places = np.arange(host.size).reshape(host.shape)[index]
+    host.flat[places.flat[::-1]] = np.broadcast_to(value, places.shape).flat[::-1]
+
+
+def _must_not_overlap(place: Any, given: Any) -> None:
+    """CuPy reads while it writes, so that what overlaps holds now the old and now the new."""
+    if not isinstance(given, np.ndarray) or not isinstance(place, np.ndarray):
+        return
+    same = place.ctypes.data == given.ctypes.data and place.strides == given.strides
+    if not (same and place.shape == given.shape) and np.shares_memory(place, given):
+        raise AssertionError("what is read is written at the same time")
+
+
 def _made(out: Any, source: ndarray | None = None) -> Any:
     """A result of NumPy's as an array; `base` owns the memory that it shares with `source`."""
     if isinstance(out, (tuple, list)):
@@ -301,6 +342,12 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
         for a in arrays:
             if a.dtype == BFLOAT16 or a.dtype == np.float16:
                 raise TypeError(f"{name}: {a.dtype} is not supported")
+    if name in WITHOUT_IDENTITY and any(0 in a.shape for a in arrays):
+        raise ValueError(f"zero-size array to reduction operation cupy_{name}, without identity")
+    if name in ("fftn", "ifftn") and len(args[2]) > 1 and 0 in args[0].shape:
+        raise ValueError("Invalid number of FFT data points (0) specified.")
+    if name in ("argmax", "argmin"):
+        function = _any_nan(function)
     if name == "matmul" and any(a.dtype == BFLOAT16 and a.ndim > 2 for a in arrays):
         raise TypeError("matmul: bfloat16 of more than two dimensions is not supported")
     hosts = [_given(a) for a in args]
@@ -317,6 +364,19 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     return _made(out, source)
 
 
+def _any_nan(function: Any) -> Any:
+    """`argmax` or `argmin` that gives the last NaN."""
+
+    def call(x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> Any:
+        out = function(x, axis, keepdims=keepdims)
+        is_nan = (x != x).reshape(-1) if axis is None else np.moveaxis(x != x, axis, -1)
+        n = is_nan.shape[-1] if is_nan.ndim else 1
+        last = n - 1 - np.argmax(is_nan[..., ::-1], -1)
+        return np.where(is_nan.any(-1).reshape(out.shape), last.reshape(out.shape), out)
+
+    return call
+
+
 class Function:
     """A function of CuPy's by NumPy's of the same name."""
 
@@ -327,8 +387,8 @@ class Function:
         return _call(self._function, *args, **options)
 
     def at(self, x: ndarray, index: Any, value: Any) -> None:
-        if x.dtype not in ADDS_AT:
-            raise TypeError(f"cupy.add.at does not support {x.dtype}")
+        if x.dtype not in AT.get(self._function.__name__, ()):
+            raise TypeError(f"cupy.{self._function.__name__}.at does not support {x.dtype}")
         found, given = _index(index), _given(value)
         x.here()
         queue(lambda: self._function.at(x._host, found, np.asarray(given).astype(x.dtype)))
@@ -351,7 +411,8 @@ class Module:
 
     def __init__(self) -> None:
         for name in NAMES:
-            setattr(self, name, Function(getattr(np, name)))
+            if not hasattr(Module, name):
+                setattr(self, name, Function(getattr(np, name)))
 
     def asarray(self, value: Any, dtype: Any = None) -> ndarray:
         return value if isinstance(value, ndarray) and dtype in (None, value.dtype) else (
@@ -382,6 +443,16 @@ class Module:
 
     def as_strided(self, x: ndarray, *args: Any) -> ndarray:
         return _made(np.lib.stride_tricks.as_strided(x._host, *args), x)
+
+    def broadcast_to(self, x: ndarray, shape: Any) -> ndarray:
+        """Which can be written, as CuPy's can."""
+        strides = np.broadcast_to(x._host, shape).strides
+        return _made(np.lib.stride_tricks.as_strided(x._host, shape, strides), x)
+
+    def diagonal(self, x: ndarray, *axes: int) -> ndarray:
+        out = np.diagonal(x._host, *axes)
+        out.flags.writeable = True
+        return _made(out, x)
 
 
 NAMES = (

@@ -10,13 +10,17 @@ import pytest
 import gradient
 
 
-def expanded(dtype: Any = gradient.float32) -> Any:
-    return gradient.ones(1, 3, dtype=dtype).expand(2, 3)
+def expanded(dtype: Any = gradient.float32, device: str = "cpu") -> Any:
+    return gradient.ones(1, 3, dtype=dtype, device=device).expand(2, 3)
+
+
+def on(x: Any, values: Any) -> Any:
+    return gradient.tensor(values, device=x.device)
 
 
 WRITES: dict[str, tuple[Callable[[Any], Any], list[float]]] = {
-    "a row": (lambda x: x[0].copy_(gradient.tensor([1.0, 2.0, 3.0])), [1, 2, 3]),
-    "a row is set": (lambda x: x.__setitem__(1, gradient.tensor([1.0, 2.0, 3.0])), [1, 2, 3]),
+    "a row": (lambda x: x[0].copy_(on(x, [1.0, 2.0, 3.0])), [1, 2, 3]),
+    "a row is set": (lambda x: x.__setitem__(1, on(x, [1.0, 2.0, 3.0])), [1, 2, 3]),
     "a row in place": (lambda x: x[0].mul_(3), [3, 3, 3]),
     "a number in a row": (lambda x: x.__setitem__((1, 2), 5.0), [1, 1, 5]),
     "one number": (lambda x: x.fill_(2), [2, 2, 2]),
@@ -27,8 +31,8 @@ WRITES: dict[str, tuple[Callable[[Any], Any], list[float]]] = {
 
 @pytest.mark.parametrize("dtype", [gradient.float32, gradient.bfloat16, gradient.int64])
 @pytest.mark.parametrize("name", WRITES)
-def test_what_shows_no_place_twice_or_gets_one_number_is_written(name, dtype):
-    x = expanded(dtype)
+def test_what_shows_no_place_twice_or_gets_one_number_is_written(name, dtype, device):
+    x = expanded(dtype, device)
     write, row = WRITES[name]
     write(x)
     assert x.tolist() == [row, row]
@@ -39,13 +43,13 @@ def test_what_shows_no_place_twice_or_gets_one_number_is_written(name, dtype):
     [
         lambda x: x.add_(1),
         lambda x: x.mul_(2),
-        lambda x: x.copy_(gradient.zeros(2, 3)),
-        lambda x: x.__setitem__((slice(None), 1), gradient.tensor([1.0, 2.0])),
-        lambda x: x.__setitem__(gradient.tensor([0, 1]), gradient.ones(2, 3)),
+        lambda x: x.copy_(on(x, [[0.0] * 3] * 2)),
+        lambda x: x.__setitem__((slice(None), 1), on(x, [1.0, 2.0])),
+        lambda x: x.__setitem__(on(x, [0, 1]), on(x, [[1.0] * 3] * 2)),
     ],
 )
-def test_what_shows_a_place_twice_is_not(write):
-    x = expanded()
+def test_what_shows_a_place_twice_is_not(write, device):
+    x = expanded(device=device)
     with pytest.raises(RuntimeError, match="clone"):
         write(x)
     assert x.tolist() == [[1.0] * 3] * 2
@@ -70,12 +74,12 @@ def test_nor_memory_that_is_read_only():
     assert given.tolist() == [1, 1, 1]
 
 
-def test_windows():
-    x = gradient.arange(5.0)
+def test_windows(device):
+    x = gradient.arange(5.0, device=device)
     windows = x.unfold(0, 3, 1)
     windows[0] = 9.0
     assert x.tolist() == [9, 9, 9, 3, 4]
-    windows[:, 0] = gradient.tensor([5.0, 6.0, 7.0])
+    windows[:, 0] = on(x, [5.0, 6.0, 7.0])
     assert x.tolist() == [5, 6, 7, 3, 4]
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
+from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.cuda.assignment import Assignment
 from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
 from gradient.backends.cuda.copies import CopyKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
+from gradient.backends.cuda.extremes import ExtremeKernels, shape_of_nothing
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
@@ -23,12 +25,10 @@ from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
 from gradient.backends.cuda.sums import SumKernels
-from gradient.backends.required import Axis, Index, Shape
-from gradient.dtypes import HALF_PRECISION, bfloat16
+from gradient.backends.required import Axis, Shape
+from gradient.dtypes import bfloat16
 
 BFLOAT16 = bfloat16.numpy
-ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
-"""The integers in which CuPy adds at an index where it cannot in those of the array."""
 
 
 class CudaBackend(
@@ -47,8 +47,10 @@ class CudaBackend(
     EmbeddingKernels,
     RandomKernels,
     SortingKernels,
+    ExtremeKernels,
     ScaledProducts,
     SumKernels,
+    Assignment,
     ArrayAPIBackend,
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream of it.
@@ -197,28 +199,23 @@ class CudaBackend(
             return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
         return self.xp.where(condition, a, b)
 
+    # CuPy refuses the maximum of no numbers even where none is asked for, of no rows; and to
+    # transform none.
+
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        if (shape := shape_of_nothing(x, axis, keepdims)) is not None:
+            return self.empty(shape, x.dtype)
         return self.xp.max(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
 
     def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        if (shape := shape_of_nothing(x, axis, keepdims)) is not None:
+            return self.empty(shape, x.dtype)
         return self.xp.min(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
 
-    def index_add(self, x: Array, index: Index, value: Array) -> Array:
-        """CuPy adds atomically in 32 and 64 bits only: 16-bit floats go through float32, small
-        integers through int32 (which wraps alike), and the parts of complex numbers one by one."""
-        if x.dtype.kind == "c":
-            for part in ("real", "imag"):
-                wide = self.xp.ascontiguousarray(getattr(x, part))
-                self.xp.add.at(wide, index, getattr(value.astype(x.dtype, copy=False), part))
-                setattr(x, part, wide.reshape(x.shape))
-            return x
-        through = FLOAT32 if x.dtype in HALF_PRECISION else ADDED_AS.get(x.dtype)
-        if through is not None:
-            wide = x.astype(through)
-            self.xp.add.at(wide, index, value.astype(through))
-            return self.assign(x, ..., wide.astype(x.dtype))
-        self.xp.add.at(x, index, value)
-        return x
+    def fft(self, x: Array, axes: Shape, inverse: bool, norm: str) -> Array:
+        if x.size == 0 and all(x.shape[axis] for axis in axes):
+            return self.empty(x.shape, x.dtype)
+        return super().fft(x, axes, inverse, norm)
 
 
 def _bits(x: Array) -> Array:

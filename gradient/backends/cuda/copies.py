@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.array_api import Array
+from gradient.backends.cuda.assignment import Assignment, repeats
 from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher
 from gradient.backends.required import Index, Shape
 
@@ -49,7 +50,7 @@ class Plan(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-class CopyKernels(KernelLauncher, ArrayAPIBackend):
+class CopyKernels(KernelLauncher, Assignment):
     """Overrides of required methods."""
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
@@ -108,11 +109,15 @@ class CopyKernels(KernelLauncher, ArrayAPIBackend):
             and (index is ... or _is_basic(index))
         ):
             place = x if index is ... else x[index]
-            if isinstance(place, self.xp.ndarray) and _fits(value.shape, place.shape):
+            if (
+                isinstance(place, self.xp.ndarray)
+                and _fits(value.shape, place.shape)
+                and not (repeats(place) or self._overlap(place, value))
+            ):
                 value = (
                     value if value.shape == place.shape else self.broadcast_to(value, place.shape)
                 )
-                if not self._overlap(place, value) and self._copied(value, place):
+                if self._copied(value, place):
                     return x
         return super().assign(x, index, value)
 
@@ -141,19 +146,6 @@ class CopyKernels(KernelLauncher, ArrayAPIBackend):
         order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
         out = self.empty(tuple(x.shape[i] for i in order), dtype)
         return out.transpose([order.index(i) for i in range(x.ndim)])
-
-    def _overlap(self, a: Array, b: Array) -> bool:
-        (low, high), (from_, to) = (_bounds(self.runtime.address(x), x) for x in (a, b))
-        return low < to and from_ < high
-
-
-def _bounds(address: int, x: Array) -> tuple[int, int]:
-    """The first byte and the one behind the last."""
-    steps = [(n - 1) * step for n, step in zip(x.shape, x.strides, strict=True)]
-    return (
-        address + sum(step for step in steps if step < 0),
-        address + sum(step for step in steps if step > 0) + x.itemsize,
-    )
 
 
 def _is_basic(index: Any) -> bool:

@@ -111,9 +111,7 @@ class GraphExecutor:
         """Capture a call for nothing but to see whether that is refused."""
         part, others = range(i, i + 1), {key: dict(each) for key, each in masks.items()}
         try:
-            self.recorder.capture(
-                lambda: self._calls(part, dict(made), self._cells.arrays, others)
-            )
+            self.recorder.capture(lambda: self._calls(part, dict(made), self._cells.arrays, others))
         except Exception as error:
             self._refuse(error, part)
 

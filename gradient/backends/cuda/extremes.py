@@ -1,0 +1,94 @@
+"""The places of the largest and the smallest numbers: the first of equal ones, or of NaN.
+
+CuPy's functions give one of several NaN, whichever its threads met.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.cuda.launching import KernelLauncher, block_of
+from gradient.backends.required import Axis, Shape
+
+PART, MANY_BLOCKS = 16384, 512
+"""Columns of a part of a row, at least; and blocks with which a GPU is busy without parts."""
+NARROW = 32
+"""Neighbours along the inner axis below which lines are first made rows."""
+COLUMNS_BLOCK = 256
+"""Threads of a block of `argmax_columns`."""
+
+
+class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
+    """Overrides of `composed.shape`'s argmin, and of the required method `argmax`."""
+
+    def argmax(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+        if not self.has_kernel(x):
+            return self._otherwise(super().argmax, x, axis, keepdims)
+        return self._first_along(x, axis, keepdims, smallest=False)
+
+    def argmin(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+        if not self.has_kernel(x):
+            return self._otherwise(super().argmin, x, axis, keepdims)
+        return self._first_along(x, axis, keepdims, smallest=True)
+
+    def _otherwise(self, function: Any, x: Array, axis: int | None, keepdims: bool) -> Array:
+        shape = shape_of_nothing(x, axis, keepdims)
+        return function(x, axis, keepdims) if shape is None else self._empty_places(shape)
+
+    def _first_along(self, x: Array, axis: int | None, keepdims: bool, smallest: bool) -> Array:
+        if axis is None or not x.shape:
+            shape: tuple[int, ...] = (1,) * x.ndim if keepdims else ()
+            return self._first_in_rows(x.reshape((1, -1)), smallest).reshape(shape)
+        axis %= x.ndim or 1
+        before, lines, after = x.shape[:axis], x.shape[axis : axis + 1], x.shape[axis + 1 :]
+        inner = math.prod(after)
+        shape = (*before, *(1 for _ in lines if keepdims), *after)
+        if inner < NARROW:
+            rows = x.transpose((*range(axis), *range(axis + 1, x.ndim), *range(axis, axis + 1)))
+            return self._first_in_rows(rows.reshape((-1, *lines)), smallest).reshape(shape)
+        x, (count,) = self.contiguous(x), lines
+        out = self._empty_places(shape)
+        blocks = math.prod(before) * -(-inner // NARROW)
+        numbers = map(np.int64, (count, inner, smallest))
+        self.launch("argmax", "argmax_columns", x, (blocks,), COLUMNS_BLOCK, x, out, *numbers)
+        return out
+
+    def _first_in_rows(self, rows: Array, smallest: bool) -> Array:
+        """int64 (N,) of (N, C); of few long rows by several blocks each."""
+        rows = self.contiguous(rows)
+        count, columns = rows.shape
+        parts = max(1, min(MANY_BLOCKS // count, columns // PART))
+        of_part = -(-columns // parts)
+        parts = -(-columns // of_part)
+        places = self._empty_places((count * parts,))
+        self.launch(
+            "argmax", "argmax_rows", rows, (count * parts,), block_of(of_part),
+            rows, places, *map(np.int64, (columns, of_part, smallest)),
+        )  # fmt: skip
+        if parts == 1:
+            return places
+        found = self._empty_places((count,))
+        self.launch(
+            "argmax", "argmax_of_parts", rows, (count,), block_of(parts),
+            rows, places, found, *map(np.int64, (columns, parts, smallest)),
+        )  # fmt: skip
+        return found
+
+    def _empty_places(self, shape: Shape) -> Any:
+        return self.empty(shape, np.dtype(np.int64))
+
+
+def shape_of_nothing(x: Array, axis: Axis, keepdims: bool) -> Shape | None:
+    """The shape of x reduced along axes that have something in them, if others have not."""
+    if x.size or axis is None:
+        return None
+    reduced = {each % x.ndim for each in (axis if isinstance(axis, tuple) else (axis,))}
+    if not all(x.shape[each] for each in reduced):
+        return None
+    kept = [1 if i in reduced else n for i, n in enumerate(x.shape) if keepdims or i not in reduced]
+    return tuple(kept)

@@ -1,0 +1,98 @@
+// The first place of a line's largest number, or smallest; NaN is both.
+//
+//     argmax_rows      of each part of a row, counted from the row's start
+//     argmax_of_parts  of the places that were found in a row's parts
+//     argmax_columns   along the middle axis of x (outer, lines, inner)
+//
+// A thread looks at its numbers in rising order and keeps the first; of two threads' finds the one that
+// comes first in the line wins, so that the order in which they are compared changes nothing. The
+// smallest are the largest of -x.
+// Bytes: each number is read once. Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row;
+// of argmax_columns, one block of 32 x 8 threads for 32 neighbours along the inner axis.
+#include "rows.cuh"
+
+template <class A> struct Place {
+    A value;
+    Int at;  // -1: nothing was looked at
+    __device__ Place from_lane_xor(unsigned mask, int distance) const {
+        return {__shfl_xor_sync(mask, value, distance), __shfl_xor_sync(mask, at, distance)};
+    }
+};
+
+template <class A> __device__ inline bool is_above(A x, A y) {
+    return x > y || (x != x && y == y);
+}
+
+template <class A> __device__ inline Place<A> first_of(Place<A> x, Place<A> y) {
+    if (x.at < 0 || y.at < 0) return x.at < 0 ? y : x;
+    if (is_above(x.value, y.value)) return x;
+    if (is_above(y.value, x.value)) return y;
+    return x.at < y.at ? x : y;
+}
+
+template <class A> __device__ inline void look(Place<A>& best, A value, Int at) {
+    if (best.at < 0 || is_above(value, best.value)) best = {value, at};
+}
+
+template <class T>
+__device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int smallest) {
+    typedef computed<T> A;
+    const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
+    const T* from = x + blockIdx.x / parts * columns + start;
+    Place<A> best = {0, -1};
+    each_column(min(of_part, columns - start), [&](Int j, A value) {
+        look(best, smallest ? -value : value, j);
+    }, from);
+    best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
+    if (threadIdx.x == 0) out[blockIdx.x] = start + best.at;
+}
+
+template <class T>
+__device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
+                                Int smallest) {
+    typedef computed<T> A;
+    Place<A> best = {0, -1};
+    for (Int part = threadIdx.x; part < parts; part += blockDim.x) {
+        const Int at = places[blockIdx.x * parts + part];
+        const A value = A(x[blockIdx.x * columns + at]);
+        look(best, smallest ? -value : value, at);
+    }
+    best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
+    if (threadIdx.x == 0) out[blockIdx.x] = best.at;
+}
+
+constexpr int WIDTH = 32, TALL = 8;
+
+template <class T>
+__device__ void argmax_columns(const T* x, Int* out, Int lines, Int inner, Int smallest) {
+    typedef computed<T> A;
+    __shared__ A values[TALL][WIDTH];
+    __shared__ Int places[TALL][WIDTH];
+    const Int blocks = (inner + WIDTH - 1) / WIDTH, outer = blockIdx.x / blocks;
+    const int lane = threadIdx.x % WIDTH, from = threadIdx.x / WIDTH;
+    const Int column = blockIdx.x % blocks * WIDTH + lane;
+    Place<A> best = {0, -1};
+    if (column < inner)
+        for (Int line = from; line < lines; line += TALL) {
+            const A value = A(x[(outer * lines + line) * inner + column]);
+            look(best, smallest ? -value : value, line);
+        }
+    values[from][lane] = best.value, places[from][lane] = best.at;
+    __syncthreads();
+    if (from || column >= inner) return;
+    for (int k = 1; k < TALL; k++) best = first_of(best, Place<A>{values[k][lane], places[k][lane]});
+    out[outer * inner + column] = best.at;
+}
+
+#define EXPORT(NAME, T)                                                                           \
+    ROW_KERNEL argmax_rows_##NAME(const T* x, Int* out, Int columns, Int of_part, Int smallest) { \
+        argmax_rows(x, out, columns, of_part, smallest);                                          \
+    }                                                                                             \
+    ROW_KERNEL argmax_of_parts_##NAME(const T* x, const Int* places, Int* out, Int columns,       \
+                                      Int parts, Int smallest) {                                  \
+        argmax_of_parts(x, places, out, columns, parts, smallest);                                \
+    }                                                                                             \
+    ROW_KERNEL argmax_columns_##NAME(const T* x, Int* out, Int lines, Int inner, Int smallest) {  \
+        argmax_columns(x, out, lines, inner, smallest);                                           \
+    }
+FOR_EACH_FLOAT(EXPORT)
