@@ -47,6 +47,7 @@ FAMILIES = {
         "convolution",
         "convolution_products",
         "copies",
+        "cross_entropy",
         "draws",
         "elementwise",
         "extremes",

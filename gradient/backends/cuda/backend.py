@@ -12,6 +12,7 @@ from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
 from gradient.backends.cuda.copies import CopyKernels
+from gradient.backends.cuda.cross_entropy import CrossEntropyKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.extremes import ExtremeKernels, shape_of_nothing
@@ -36,6 +37,7 @@ class CudaBackend(
     CachedAttentionKernels,
     CopyKernels,
     NormKernels,
+    CrossEntropyKernels,
     OptimizerKernels,
     ElementwiseKernels,
     ConvolutionKernels,

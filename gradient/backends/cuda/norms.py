@@ -1,4 +1,4 @@
-"""Softmax, cross-entropy and normalisation by kernels, along the last axis."""
+"""Softmax and normalisation by kernels, along the last axis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import FLOAT32, Array
+from gradient.backends.array_api import Array
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.cuda.launching import LOAD, KernelLauncher, computed_in
 from gradient.backends.required import Axis
@@ -44,67 +44,6 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         out = self.empty(arrays[0].shape, arrays[0].dtype)
         self.launch_rows("softmax", kernel, out, *map(self.contiguous, arrays), out)
         return out
-
-    # Cross-entropy -------------------------------------------------------------------------------
-
-    def cross_entropy(
-        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
-    ) -> tuple[Array, Array, Array]:
-        if not self.has_kernel(logits) or target.dtype != np.int64:
-            return super().cross_entropy(logits, target, ignore_index, label_smoothing)
-        loss = self.empty(logits.shape[:1], logits.dtype)
-        return self._cross_entropy("", logits, target, loss, ignore_index, label_smoothing)
-
-    def cross_entropy_in_float32(
-        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
-    ) -> tuple[Array, Array, Array]:
-        if not (logits.dtype.itemsize == 2 and self.has_kernel(logits)) or target.dtype != np.int64:
-            return super().cross_entropy_in_float32(logits, target, ignore_index, label_smoothing)
-        loss = self.empty(logits.shape[:1], FLOAT32)
-        return self._cross_entropy(
-            "_in_float32", logits, target, loss, ignore_index, label_smoothing
-        )
-
-    def _cross_entropy(
-        self, suffix: str, logits: Array, target: Array, loss: Array, ignore_index: int,
-        label_smoothing: float,
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
-        number = computed_in(logits)
-        high, log_sum = (self.empty(loss.shape, np.dtype(number)) for _ in range(2))
-        self.launch_rows(
-            "softmax", f"cross_entropy{suffix}", logits,
-            self.contiguous(logits), self.contiguous(target), loss, high, log_sum,
-            after=(np.int64(ignore_index), number(label_smoothing), self.index_fault()),
-        )  # fmt: skip
-        return loss, high, log_sum
-
-    def cross_entropy_grad(
-        self,
-        g: Array,
-        logits: Array,
-        target: Array,
-        high: Array,
-        log_sum: Array,
-        ignore_index: int,
-        label_smoothing: float,
-    ) -> Array:
-        number = computed_in(logits)
-        of_float32 = logits.dtype.itemsize == 2 and g.dtype == FLOAT32
-        if (
-            not (self.has_kernel(logits) and (of_float32 or g.dtype == logits.dtype))
-            or target.dtype != np.int64
-        ):
-            return super().cross_entropy_grad(
-                g, logits, target, high, log_sum, ignore_index, label_smoothing
-            )
-        gx = self.empty(logits.shape, logits.dtype)
-        high, log_sum = (self.statistic(x, number) for x in (high, log_sum))
-        self.launch_rows(
-            "softmax", f"cross_entropy{'_in_float32' if of_float32 else ''}_grad", logits,
-            *map(self.contiguous, (g, logits, target)), high, log_sum, gx,
-            after=(np.int64(ignore_index), number(label_smoothing)),
-        )  # fmt: skip
-        return gx
 
     # Normalisation over the last axis ------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-// Softmax, log-softmax and cross-entropy over the columns of each row, with their gradients.
+// Softmax and log-softmax over the columns of each row, with their gradients.
 //
 //     high = max(x),  sum = sum of e^(x - high)
 //     softmax = e^(x - high) / sum,  log_softmax = x - high - log(sum)
-//     cross-entropy of target t, smoothed by s = -(1 - s) log_softmax[t] - s mean(log_softmax)
 //
 // The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein
 // 2018, "Online normalizer calculation for softmax"), so a row is read twice and written once; the
@@ -70,51 +69,6 @@ template <class T> __device__ void log_softmax_grad(const T* g, const T* out, T*
     map_columns(columns, gx, [&](Int, A g, A log_p) { return g - exp(log_p) * sum; }, g, out);
 }
 
-// The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest).
-// A target that is no class sets *fault, and its loss is NaN. L is the type of losses.
-template <class T, class L>
-__device__ void cross_entropy(const T* logits, const Int* target, L* loss, computed<T>* high,
-                              computed<T>* log_sum, Int columns, Int ignore_index,
-                              computed<T> smoothing, int* fault) {
-    typedef computed<T> A;
-    Int row = blockIdx.x, label = target[row];
-    logits += row * columns;
-    auto whole = row_normalizer(logits, columns);
-    A logarithm = log(whole.sum), uniform = 0;
-    if (smoothing != 0) {
-        A sum = 0;
-        each_column(columns, [&](Int, A x) { sum += x - whole.high; }, logits);
-        uniform = logarithm - block_sum(sum) / A(columns);
-    }
-    if (threadIdx.x > 0) return;
-    high[row] = whole.high, log_sum[row] = logarithm;
-    if (label == ignore_index) {
-        loss[row] = L(A(0));
-    } else if (label < 0 || label >= columns) {
-        *fault = 1;
-        loss[row] = L(infinity<A>() - infinity<A>());
-    } else {
-        A of_label = logarithm - (A(logits[label]) - whole.high);
-        loss[row] = L(smoothing == 0 ? of_label : (1 - smoothing) * of_label + smoothing * uniform);
-    }
-}
-
-// The gradient for the logits: g * (p - smoothing / columns), less g * (1 - smoothing) at the target.
-template <class T, class L>
-__device__ void cross_entropy_grad(const L* g, const T* logits, const Int* target,
-                                   const computed<T>* high, const computed<T>* log_sum, T* gx,
-                                   Int columns, Int ignore_index, computed<T> smoothing) {
-    typedef computed<T> A;
-    Int row = blockIdx.x, label = target[row];
-    logits += row * columns, gx += row * columns;
-    A scale = label == ignore_index ? A(0) : A(g[row]);
-    A largest = high[row], logarithm = log_sum[row], each = smoothing / A(columns);
-    map_columns(columns, gx, [&](Int column, A x) {
-        A p = exp(x - largest - logarithm) - each;
-        return scale * (column == label ? p - (1 - smoothing) : p);
-    }, logits);
-}
-
 #define EXPORT(NAME, T)                                                                            \
     ROW_KERNEL softmax_##NAME(const T* x, T* out, Int columns) {                                   \
         softmax(x, out, columns);                                                                  \
@@ -130,20 +84,3 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
         log_softmax_grad(g, out, gx, columns);                                                     \
     }
 FOR_EACH_FLOAT(EXPORT)
-
-// Losses of the logits' type, and in float32 for logits of 16 bits.
-#define EXPORT_CROSS_ENTROPY(SUFFIX, NAME, T, L)                                                     \
-    ROW_KERNEL cross_entropy##SUFFIX##_##NAME(                                                       \
-        const T* logits, const Int* target, L* loss, computed<T>* high, computed<T>* log_sum,        \
-        Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                          \
-        cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing, fault); \
-    }                                                                                                \
-    ROW_KERNEL cross_entropy##SUFFIX##_grad_##NAME(                                                  \
-        const L* g, const T* logits, const Int* target, const computed<T>* high,                     \
-        const computed<T>* log_sum, T* gx, Int columns, Int ignore_index, computed<T> smoothing) {   \
-        cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, ignore_index, smoothing);  \
-    }
-#define EXPORT_OF_ONE_TYPE(NAME, T) EXPORT_CROSS_ENTROPY(, NAME, T, T)
-#define EXPORT_IN_FLOAT32(NAME, T) EXPORT_CROSS_ENTROPY(_in_float32, NAME, T, float)
-FOR_EACH_FLOAT(EXPORT_OF_ONE_TYPE)
-FOR_EACH_NARROW(EXPORT_IN_FLOAT32)

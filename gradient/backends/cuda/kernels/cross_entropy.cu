@@ -1,0 +1,216 @@
+// Cross-entropy of the columns of each row, and its gradient; for rows that begin anywhere, as those of
+// a vocabulary of odd size do.
+//
+//     high = max(x),  log_sum = log sum of e^(x - high)
+//     loss of target t, smoothed by s  =  log_sum - (1 - s) (x[t] - high) - s mean(x - high)
+//     gradient for x  =  g (e^(x - high - log_sum) - s / columns),  less g (1 - s) at t
+//
+// The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein 2018,
+// "Online normalizer calculation for softmax"), by packs of 16 bytes: a pack's largest number first, so
+// that a number costs one exponential and the sum so far one more for each pack. Memory: logits are read
+// once for the loss; once more, and the gradient is written once, for that. A number takes about 15
+// instructions: less time than its 2 bytes. Grid: one block a row, several of them on a multiprocessor.
+#include "rows.cuh"
+
+// Blocks have up to 512 threads, of 64 registers.
+#define CLASS_KERNEL extern "C" __global__ void __launch_bounds__(512, 2)
+
+// The larger number; the other one of NaN.
+__device__ inline float most(float a, float b) { return fmaxf(a, b); }
+__device__ inline double most(double a, double b) { return fmax(a, b); }
+
+// How many numbers lie before the first one at a multiple of 16 bytes, of so many.
+template <class T> __device__ inline Int before_packs(const T* x, Int count) {
+    const Int bytes = (16 - reinterpret_cast<unsigned long long>(x) % 16) % 16;
+    return min(bytes / Int(sizeof(T)), count);
+}
+
+// Has `taker` take the numbers of a row that are this thread's, by packs where these are whole: several
+// are on their way at a time.
+template <class T, class Taker> __device__ inline void take_row(const T* x, Int columns, Taker& taker) {
+    typedef computed<T> A;
+    constexpr int N = 16 / sizeof(T), MANY = sizeof(T) == 8 ? 1 : 4;
+    const Int before = before_packs(x, columns), packs = (columns - before) / N;
+    if (threadIdx.x < before) {
+        const A one[1] = {A(x[threadIdx.x])};
+        taker.take(one);
+    }
+    const T* in_packs = x + before;
+    for (Int first = threadIdx.x; first < packs; first += MANY * blockDim.x) {
+        Pack<T, N> held[MANY];
+#pragma unroll
+        for (int i = 0; i < MANY; i++)
+            if (first + i * blockDim.x < packs) held[i] = load_pack<N>(in_packs + (first + i * blockDim.x) * N);
+#pragma unroll
+        for (int i = 0; i < MANY; i++) {
+            if (first + i * blockDim.x >= packs) break;
+            A numbers[N];
+#pragma unroll
+            for (int k = 0; k < N; k++) numbers[k] = A(held[i].values[k]);
+            taker.take(numbers);
+        }
+    }
+    for (Int i = before + packs * N + threadIdx.x; i < columns; i += blockDim.x) {
+        const A one[1] = {A(x[i])};
+        taker.take(one);
+    }
+}
+
+// The largest number met, but NaN, and the sum of e^(x - high), which is NaN if one was.
+template <class A> struct Exponentials {
+    A high, sum;
+    template <int N> __device__ void take(const A (&x)[N]) {
+        A largest = high;
+#pragma unroll
+        for (int k = 0; k < N; k++) largest = most(largest, x[k]);
+        const A base = largest == -infinity<A>() ? A(0) : largest;
+        A added = 0;
+#pragma unroll
+        for (int k = 0; k < N; k++) added += exp(x[k] - base);
+        sum = sum * exp(high - base) + added;
+        high = largest;
+    }
+    __device__ Exponentials from_lane_xor(unsigned mask, int distance) const {
+        return {__shfl_xor_sync(mask, high, distance), __shfl_xor_sync(mask, sum, distance)};
+    }
+};
+
+template <class A> __device__ Exponentials<A> both(Exponentials<A> x, Exponentials<A> y) {
+    const A high = most(x.high, y.high), base = high == -infinity<A>() ? A(0) : high;
+    return {high, x.sum * exp(x.high - base) + y.sum * exp(y.high - base)};
+}
+
+// The sum of x - high.
+template <class A> struct Distances {
+    A high, sum;
+    template <int N> __device__ void take(const A (&x)[N]) {
+#pragma unroll
+        for (int k = 0; k < N; k++) sum += x[k] - high;
+    }
+};
+
+// The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest).
+// A target that is no class sets *fault, and its loss is NaN. L is the type of losses.
+template <class T, class L>
+__device__ void cross_entropy(const T* logits, const Int* target, L* loss, computed<T>* high,
+                              computed<T>* log_sum, Int columns, Int ignore_index,
+                              computed<T> smoothing, int* fault) {
+    typedef computed<T> A;
+    const Int row = blockIdx.x, label = target[row];
+    logits += row * columns;
+    Exponentials<A> all = {-infinity<A>(), 0};
+    take_row(logits, columns, all);
+    all = block_reduce(all, Exponentials<A>{-infinity<A>(), 0}, both<A>);
+    const A largest = all.sum == all.sum || all.high == infinity<A>() ? all.high : all.sum;  // NaN
+    const A logarithm = largest == -infinity<A>() ? largest - largest : log(all.sum);
+    A uniform = 0;
+    if (smoothing != 0) {
+        Distances<A> distances = {largest, 0};
+        take_row(logits, columns, distances);
+        uniform = logarithm - block_sum(distances.sum) / A(columns);
+    }
+    if (threadIdx.x > 0) return;
+    high[row] = largest, log_sum[row] = logarithm;
+    if (label == ignore_index) {
+        loss[row] = L(A(0));
+    } else if (label < 0 || label >= columns) {
+        *fault = 1;
+        loss[row] = L(infinity<A>() - infinity<A>());
+    } else {
+        const A of_label = logarithm - (A(logits[label]) - largest);
+        loss[row] = L(smoothing == 0 ? of_label : (1 - smoothing) * of_label + smoothing * uniform);
+    }
+}
+
+// The 16 bytes from byte `at`, below 16 and even, of `a` and `b` side by side.
+template <class P> __device__ inline P across(const P& a, const P& b, int at) {
+    struct alignas(16) Words { unsigned of[4]; };
+    const Words first = *reinterpret_cast<const Words*>(&a), second = *reinterpret_cast<const Words*>(&b);
+    unsigned words[8];
+#pragma unroll
+    for (int i = 0; i < 4; i++) words[i] = first.of[i], words[i + 4] = second.of[i];
+#pragma unroll
+    for (int i = 0; i < 6; i++) words[i] = at & 8 ? words[i + 2] : words[i];
+#pragma unroll
+    for (int i = 0; i < 5; i++) words[i] = at & 4 ? words[i + 1] : words[i];
+    Words found;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        found.of[i] = unsigned((((unsigned long long)words[i + 1] << 32) | words[i]) >> (at & 2) * 8);
+    return *reinterpret_cast<const P*>(&found);
+}
+
+// The gradient for logits without gaps; its own rows are `pitch` apart. By packs of it: a pack of logits
+// comes of the two that it lies across, of which a neighbour reads one, too.
+template <class T, class L>
+__device__ void cross_entropy_grad(const L* g, const T* logits, const Int* target,
+                                   const computed<T>* high, const computed<T>* log_sum, T* gx,
+                                   Int columns, Int pitch, Int ignore_index, computed<T> smoothing) {
+    typedef computed<T> A;
+    constexpr int N = 16 / sizeof(T), MANY = sizeof(T) == 8 ? 1 : 2;
+    const Int row = blockIdx.x, label = target[row];
+    logits += row * columns, gx += row * pitch;
+    const A scale = label == ignore_index ? A(0) : A(g[row]);
+    const A largest = high[row], logarithm = log_sum[row], each = smoothing / A(columns);
+    auto gradient = [&](A x) { return exp(x - largest - logarithm) - each; };
+    auto one = [&](Int column) {
+        const A p = gradient(A(logits[column]));
+        gx[column] = T(scale * (column == label ? p - (1 - smoothing) : p));
+    };
+    const Int before = before_packs(gx, columns), packs = (columns - before) / N;
+    const T* from = logits + before;
+    const int off = int(reinterpret_cast<unsigned long long>(from) % 16);
+    from -= off / int(sizeof(T));
+    if (threadIdx.x < before) one(threadIdx.x);
+    for (Int first = threadIdx.x; first < packs; first += MANY * blockDim.x) {
+        Pack<T, N> held[MANY], next[MANY];
+        bool whole[MANY];
+#pragma unroll
+        for (int i = 0; i < MANY; i++) {
+            const Int at = (first + i * blockDim.x) * N;  // and its logits lie within the row
+            whole[i] = first + i * blockDim.x < packs && from + at >= logits &&
+                       (off == 0 || from + at + 2 * N <= logits + columns);
+            if (whole[i]) held[i] = load_pack<N>(from + at);
+            if (whole[i] && off) next[i] = load_pack<N>(from + at + N);
+        }
+#pragma unroll
+        for (int i = 0; i < MANY; i++) {
+            const Int at = before + (first + i * blockDim.x) * N;
+            if (whole[i]) {
+                const Pack<T, N> x = off ? across(held[i], next[i], off) : held[i];
+                Pack<T, N> made;
+#pragma unroll
+                for (int k = 0; k < N; k++) made.values[k] = T(scale * gradient(A(x.values[k])));
+                if (label >= at && label < at + N) {
+#pragma unroll
+                    for (int k = 0; k < N; k++)
+                        if (label == at + k)
+                            made.values[k] = T(scale * (gradient(A(x.values[k])) - (1 - smoothing)));
+                }
+                *reinterpret_cast<Pack<T, N>*>(gx + at) = made;
+            } else if (first + i * blockDim.x < packs) {
+                for (int k = 0; k < N; k++) one(at + k);
+            }
+        }
+    }
+    for (Int i = before + packs * N + threadIdx.x; i < columns; i += blockDim.x) one(i);
+}
+
+// Losses of the logits' type, and in float32 for logits of 16 bits.
+#define EXPORT_CROSS_ENTROPY(SUFFIX, NAME, T, L)                                                     \
+    CLASS_KERNEL cross_entropy##SUFFIX##_##NAME(                                                     \
+        const T* logits, const Int* target, L* loss, computed<T>* high, computed<T>* log_sum,        \
+        Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                          \
+        cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing, fault); \
+    }                                                                                                \
+    CLASS_KERNEL cross_entropy##SUFFIX##_grad_##NAME(                                                \
+        const L* g, const T* logits, const Int* target, const computed<T>* high,                     \
+        const computed<T>* log_sum, T* gx, Int columns, Int pitch, Int ignore_index,                 \
+        computed<T> smoothing) {                                                                     \
+        cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, pitch, ignore_index,       \
+                           smoothing);                                                               \
+    }
+#define EXPORT_OF_ONE_TYPE(NAME, T) EXPORT_CROSS_ENTROPY(, NAME, T, T)
+#define EXPORT_IN_FLOAT32(NAME, T) EXPORT_CROSS_ENTROPY(_in_float32, NAME, T, float)
+FOR_EACH_FLOAT(EXPORT_OF_ONE_TYPE)
+FOR_EACH_NARROW(EXPORT_IN_FLOAT32)
