@@ -11,7 +11,13 @@ from gradient.backends.numpy import kernels
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import executor_for
-from gradient.plan.passes import simplified, with_fused_chains, with_projections, without_dead_calls
+from gradient.plan.passes import (
+    simplified,
+    with_cache_updates,
+    with_fused_chains,
+    with_projections,
+    without_dead_calls,
+)
 from gradient.plan.recording import Recording, are_held, record
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
@@ -64,7 +70,7 @@ class RecordedStep:
             if backend.device == "cpu":
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
-                plan = with_projections(without_dead_calls(plan))
+                plan = with_cache_updates(with_projections(without_dead_calls(plan)))
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls
             ):

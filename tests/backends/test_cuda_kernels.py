@@ -43,6 +43,7 @@ FAMILIES = {
     for name in (
         "attention",
         "cached_attention",
+        "cache_updates",
         "batch_norm",
         "convolution",
         "convolution_products",

@@ -241,6 +241,22 @@ def cached_attention(
     return arguments
 
 
+def rope_update(
+    heads: int, key_heads: int, size: int, half: int, *, tokens: int = 1, by: bool = False
+) -> Case:
+    """The arguments of a call: each row's tokens go to slots of its own, the last to the end."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        b, t, slots = min(a.rows, 3), tokens, 21
+        q, k, v = (a(b, h, t, size) for h in (heads, key_heads, key_heads))
+        angles = tuple(a(b, 1, t, half) for _ in "cs")
+        cache = tuple(a(b, key_heads, slots, size) for _ in "kv")
+        positions = np.arange(t) - np.arange(b)[:, None] * (t + 1) + slots - t
+        return q, k, v, angles, by, cache, (np.arange(b)[:, None], positions)
+
+    return arguments
+
+
 def cached_attention_grad(layout: str, queries: int = 1, **options: Any) -> Case:
     forward = cached_attention(layout, queries, **options)
     return lambda a: (lambda q, *rest: (a(*q.shape), q, *rest))(*forward(a))
@@ -1252,6 +1268,11 @@ CASES: dict[str, list[Case]] = {
             for d in (32, 48)
             for by in (False, True)
         ],
+    ],
+    "rope_update": [
+        rope_update(4, 2, 16, 8),
+        rope_update(3, 3, 10, 5, tokens=3),
+        rope_update(6, 2, 64, 16, tokens=2, by=True),
     ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],

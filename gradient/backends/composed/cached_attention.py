@@ -35,6 +35,26 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         k, v, mask, options = self._cache_read(q, keys, values, slots, options)
         return self.attention(q, k, v, mask, options)[0]
 
+    def rope_update(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        angles: tuple[Array, Array],
+        interleaved: bool,
+        cache: tuple[Array, Array],
+        places: tuple[Array, Array],
+    ) -> tuple[Array, Array, Array]:
+        """`rope` of q (B, H, T, D) and k (B, H_kv, T, D) by `angles`, their cosines and sines; k
+        and v go to the `cache` (rows, H_kv, slots, width), at `places`: rows and slots that
+        broadcast to (B, T). Returns q and the cache: a plan's call, for kernels that do it in one
+        launch."""
+        stored = self.rope(k, *angles, interleaved), v
+        where = (places[0], slice(None), places[1])
+        for x, new in zip(cache, stored, strict=True):
+            self.assign(x, where, self.permute(new, (0, 2, 1, 3)))
+        return self.rope(q, *angles, interleaved), *cache
+
     @in_float32
     def cached_attention_grad(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.cuda.assignment import Assignment
 from gradient.backends.cuda.batch_norm import BatchNormKernels
+from gradient.backends.cuda.cache_updates import CacheUpdateKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
 from gradient.backends.cuda.copies import CopyKernels
@@ -34,6 +35,7 @@ BFLOAT16 = bfloat16.numpy
 
 class CudaBackend(
     RowProducts,
+    CacheUpdateKernels,
     CachedAttentionKernels,
     CopyKernels,
     NormKernels,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradient.exports import public
 from gradient.plan.passes.activations import *
+from gradient.plan.passes.cache_updates import *
 from gradient.plan.passes.constants import *
 from gradient.plan.passes.copies import *
 from gradient.plan.passes.dead import *

@@ -377,5 +377,5 @@ inline int __dp4a(int a, int b, int c) {
     for (int k = 0; k < 4; k++) c += int(int8_t(a >> 8 * k)) * int(int8_t(b >> 8 * k));
     return c;
 }
-using std::abs, std::ceil, std::cos, std::erf, std::exp, std::expm1, std::floor, std::log;
+using std::abs, std::ceil, std::cos, std::erf, std::exp, std::expm1, std::floor, std::fma, std::log;
 using std::log1p, std::max, std::min, std::sin, std::sqrt, std::tan, std::tanh;

@@ -12,27 +12,17 @@ template <int N, class T> __device__ inline void store_pack(T* at, const Pack<T,
     *reinterpret_cast<Pack<T, N>*>(at) = pack;
 }
 
-// x (B, H, T, D) and cos, sin (B, H, T, half) by strides in elements (0 along axes that are
-// broadcast); out has no gaps.
+// N pairs of a row, from the i-th on, or as many numbers that are copied.
 template <int N, class T>
-__device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, Int heads, Int length,
-                     Int width, Int half, Int x_batch, Int x_head, Int x_row, Int angle_batch,
-                     Int angle_head, Int angle_row, Int interleaved) {
+__device__ inline void turn(const T* x, const T* cos, const T* sin, T* out, Int i, Int half, Int interleaved) {
     typedef computed<T> A;
-    const Int item = Int(blockIdx.x) * blockDim.x + threadIdx.x, packs = (width - half) / N;
-    const Int row = item / packs, i = item % packs * N;
-    if (row >= rows) return;
-    const Int t = row % length, h = row / length % heads, b = row / length / heads;
-    const Int angle = b * angle_batch + h * angle_head + t * angle_row + i;
-    x += b * x_batch + h * x_head + t * x_row;
-    out += row * width;
     if (i >= half) {
         store_pack(out + i + half, load_pack<N>(x + i + half));
         return;
     }
     const Int first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + N : i + half;
     const auto low = load_pack<N>(x + first), high = load_pack<N>(x + second);
-    const auto cosines = load_pack<N>(cos + angle), sines = load_pack<N>(sin + angle);
+    const auto cosines = load_pack<N>(cos + i), sines = load_pack<N>(sin + i);
     Pack<T, N> out_low, out_high;
 #pragma unroll
     for (int k = 0; k < N; k++) {
@@ -41,7 +31,8 @@ __device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, I
         const A a = A(interleaved ? at(2 * k) : low.values[k]);
         const A c = A(interleaved ? at(2 * k + 1) : high.values[k]);
         const A cosine = A(cosines.values[k]), sine = A(sines.values[k]);
-        const T turned = T(a * cosine - c * sine), other = T(c * cosine + a * sine);
+        // In one way of two, so that all kernels give the same bits.
+        const T turned = T(fma(a, cosine, -(c * sine))), other = T(fma(c, cosine, a * sine));
         if (!interleaved) {
             out_low.values[k] = turned, out_high.values[k] = other;
         } else if (2 * k + 1 < N) {
@@ -53,6 +44,71 @@ __device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, I
         }
     }
     store_pack(out + first, out_low), store_pack(out + second, out_high);
+}
+
+// x (B, H, T, D) and cos, sin (B, H, T, half) by strides in elements (0 along axes that are
+// broadcast); out has no gaps.
+template <int N, class T>
+__device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, Int heads, Int length,
+                     Int width, Int half, Int x_batch, Int x_head, Int x_row, Int angle_batch,
+                     Int angle_head, Int angle_row, Int interleaved) {
+    const Int item = Int(blockIdx.x) * blockDim.x + threadIdx.x, packs = (width - half) / N;
+    const Int row = item / packs, i = item % packs * N;
+    if (row >= rows) return;
+    const Int t = row % length, h = row / length % heads, b = row / length / heads;
+    const Int angle = b * angle_batch + h * angle_head + t * angle_row;
+    turn<N>(x + b * x_batch + h * x_head + t * x_row, cos + angle, sin + angle, out + row * width, i,
+            half, interleaved);
+}
+
+// An array (B, H, T, width) by strides in elements; and its heads.
+template <class T> struct Heads {
+    const T* at;
+    Int heads, of_batch, of_head, of_row;
+    __device__ const T* row(int b, int h, int t) const { return at + b * of_batch + h * of_head + t * of_row; }
+};
+
+// Of indices (B, T) by strides (0 where they are broadcast), counted from behind where negative.
+struct Places {
+    const Int* at;
+    Int of_batch, of_row, size;
+    __device__ Int place(int b, int t) const {
+        const Int found = at[b * of_batch + t * of_row] % size;
+        return found < 0 ? found + size : found;
+    }
+};
+
+// q and k are rotated, k and v go to the cache (rows, heads, slots, width or v_width). Bytes: q, k, v
+// once in, once out. Grid: (blocks of packs of a token's rows, T, B); cos and sin (B, 1, T, half).
+template <int N, class T>
+__device__ void rope_update(const Heads<T>& q, const Heads<T>& k, const Heads<T>& v, const T* cos,
+                            const T* sin, T* out, T* keys, T* values, const Places& rows,
+                            const Places& slots, Int length, int width, int v_width, int half,
+                            Int angle_batch, Int angle_row, Int interleaved) {
+    const int t = blockIdx.y, b = blockIdx.z, packs = (width - half) / N, v_packs = v_width / N;
+    const int of_q = int(q.heads) * packs, of_k = int(k.heads) * packs;
+    int item = blockIdx.x * blockDim.x + threadIdx.x;
+    if (item >= of_q + of_k + int(v.heads) * v_packs) return;
+    const Int angle = b * angle_batch + t * angle_row;
+    if (item < of_q) {
+        const int h = item / packs;
+        turn<N>(q.row(b, h, t), cos + angle, sin + angle, out + ((b * q.heads + h) * length + t) * width,
+                item % packs * N, half, interleaved);
+        return;
+    }
+    item -= of_q;
+    const Int row = rows.place(b, t), slot = slots.place(b, t);
+    if (item < of_k) {
+        const int h = item / packs;
+        turn<N>(k.row(b, h, t), cos + angle, sin + angle,
+                keys + ((row * k.heads + h) * slots.size + slot) * width, item % packs * N, half,
+                interleaved);
+        return;
+    }
+    item -= of_k;
+    const int h = item / v_packs, i = item % v_packs * N;
+    store_pack(values + ((row * v.heads + h) * slots.size + slot) * v_width + i,
+               load_pack<N>(v.row(b, h, t) + i));
 }
 
 #define EXPORT(NAME, T)                                                                         \
@@ -67,5 +123,26 @@ __device__ void rope(const T* x, const T* cos, const T* sin, T* out, Int rows, I
         else                                                                                    \
             rope<1>(x, cos, sin, out, rows, heads, length, width, half, x_batch, x_head, x_row, \
                     angle_batch, angle_head, angle_row, interleaved);                           \
+    } \
+    extern "C" __global__ void rope_update_##NAME(                                              \
+        const T* q, Int q_heads, Int q_batch, Int q_head, Int q_row, const T* k, Int k_heads,   \
+        Int k_batch, Int k_head, Int k_row, const T* v, Int v_heads, Int v_batch, Int v_head,   \
+        Int v_row, const T* cos, const T* sin, T* out, T* keys, T* values, const Int* rows,     \
+        Int rows_batch, Int rows_row, Int rows_size, const Int* slots, Int slots_batch,         \
+        Int slots_row, Int slots_size, Int length, Int width, Int v_width, Int half,            \
+        Int angle_batch, Int angle_row, Int interleaved, Int in_packs) {                        \
+        const Heads<T> of_q{q, q_heads, q_batch, q_head, q_row};                                \
+        const Heads<T> of_k{k, k_heads, k_batch, k_head, k_row};                                \
+        const Heads<T> of_v{v, v_heads, v_batch, v_head, v_row};                                \
+        const Places of_rows{rows, rows_batch, rows_row, rows_size};                            \
+        const Places of_slots{slots, slots_batch, slots_row, slots_size};                       \
+        if (in_packs)                                                                           \
+            rope_update<16 / sizeof(T)>(of_q, of_k, of_v, cos, sin, out, keys, values, of_rows, \
+                                        of_slots, length, int(width), int(v_width), int(half),  \
+                                        angle_batch, angle_row, interleaved);                   \
+        else                                                                                    \
+            rope_update<1>(of_q, of_k, of_v, cos, sin, out, keys, values, of_rows, of_slots,    \
+                           length, int(width), int(v_width), int(half), angle_batch, angle_row, \
+                           interleaved);                                                        \
     }
 FOR_EACH_FLOAT(EXPORT)
