@@ -23,6 +23,7 @@ from gradient.backends.options import (
     AttentionOptions,
     ConvolutionOptions,
     LionOptions,
+    PoolingOptions,
     RMSpropOptions,
     SGDOptions,
 )
@@ -57,6 +58,7 @@ FAMILIES = {
         "grouped",
         "norms",
         "optimizers",
+        "pooling",
         "products",
         "quantized",
         "row_products",
@@ -385,22 +387,30 @@ def test_a_copy_within_an_array_reads_before_it_writes(one: CudaBackend) -> None
     np.testing.assert_array_equal(x, expected)
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-def test_copies_go_by_the_kernel_for_their_strides(kind: str, one: CudaBackend) -> None:
-    x = Draw(kind)(6, 5, 2000)[..., :1999]
-    ways = {
+def strided(dtype: str) -> dict[str, np.ndarray]:
+    """Arrays, by the kernel that copies them into one without gaps."""
+    x = Draw(dtype)(6, 5, 2000)[..., :1999]
+    return {
         "rows": x,
         "packs": x[::-1, :, :1992],
-        "tiles": Draw(kind)(3, 70, 90)[..., :81].swapaxes(1, 2),
+        "tiles": Draw(dtype)(3, 70, 90)[..., :81].swapaxes(1, 2),
         "elements": x[..., ::2],
         "cast": x[0, 0],
     }
-    for way, given in ways.items():
+
+
+@pytest.mark.parametrize("target", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_copies_go_by_the_kernel_for_their_strides(
+    dtype: str, target: str, one: CudaBackend
+) -> None:
+    for way, given in strided(dtype).items():
         one.runtime.copied.clear()
-        out = np.empty(given.shape, np.float16)
+        out = np.empty(given.shape, target)
         one.assign(out, ..., given)
-        np.testing.assert_array_equal(out, given.astype(np.float16))
-        assert one.runtime.copied == [f"{way}_to_float16_{kind}"]
+        np.testing.assert_array_equal(out, given.astype(target))
+        is_same = way == "cast" and dtype == target
+        assert one.runtime.copied == ["memcpy" if is_same else f"{way}_to_{target}_{dtype}"]
 
 
 def test_bits_of_nan_and_zeros_are_copied_as_they_are(one: CudaBackend) -> None:
@@ -408,6 +418,19 @@ def test_bits_of_nan_and_zeros_are_copied_as_they_are(one: CudaBackend) -> None:
     for given in (bits, bits.reshape(20, 4).T, bits[::2]):
         got = one.copy(given)
         np.testing.assert_array_equal(got.view(np.uint32), np.array(given).view(np.uint32))
+
+
+def test_planes_are_pooled_a_few_at_a_time(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.pooling.COUNTED", 2 * 5 * 11 + 1)
+    case = (Draw("float32")(7, 5, 11), PoolingOptions((3, 2), (2, 1), ((1, 1),) * 2, (1, 1), -9.0))
+    (y, index), expected = one.max_pool(*case), BARE.max_pool(*case)
+    agree([y, index], list(expected), "float32", "max_pool")
+    given = Draw("float32")(*y.shape), index, case[0].shape, case[1]
+    grads = [be.max_pool_grad(*given) for be in (one, BARE)]
+    agree(grads[:1], grads[1:], "float32", "max_pool_grad")
+    assert one.runtime.launched == ["max_pool_float32"] * 4 + ["max_pool_grad_float32"] * 4
 
 
 SLIDES = [
@@ -673,7 +696,7 @@ class NamingRuntime(EmulatedRuntime):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_is_launched_by_a_case():
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads, of a few
-    rows or of groups."""
+    rows, of groups or of copies."""
     backend = CudaBackend(0, NamingRuntime())
     for dtype in DTYPES:
         for method, case in ROWS:
@@ -685,6 +708,8 @@ def test_every_kernel_is_launched_by_a_case():
                 for queries in (1, 3, 40):
                     wide_cache(backend, dtype, width, queries)
         groups(backend, dtype, COUNTS["one"])
+        for target, given in itertools.product(DTYPES, strided(dtype).values()):
+            backend.assign(np.empty(given.shape, target), ..., given)
         for name in FORMATS:
             few_rows(backend, dtype, name, 1)
             for has_tensor_cores in (False, True):

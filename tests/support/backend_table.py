@@ -609,6 +609,8 @@ POOLS: list[tuple[Any, ...]] = [
     ((4,), 3, (2, 2)),
     ((2, 3, 2), 2, (1, 1)),
     ((2, 2), 1, (1, 1), 10),  # some windows step over the whole input
+    ((4, 6), 2, (2, 3), 1, with_ties),  # more rows and columns than are read at a time
+    ((2, 5), 3, (0, 2), 2, with_infinities),
     ((2, 2), 2, (0, 0), 1, with_ties),
     ((3, 3), 2, (1, 2), 1, with_ties),
     ((2, 3), 1, (0, 0), 1, with_ties),

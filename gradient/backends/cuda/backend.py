@@ -11,7 +11,7 @@ from gradient.backends.cuda.assignment import Assignment
 from gradient.backends.cuda.batch_norm import BatchNormKernels
 from gradient.backends.cuda.cache_updates import CacheUpdateKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels
-from gradient.backends.cuda.convolution import ConvolutionKernels, PoolingKernels
+from gradient.backends.cuda.convolution import ConvolutionKernels
 from gradient.backends.cuda.copies import CopyKernels
 from gradient.backends.cuda.cross_entropy import CrossEntropyKernels
 from gradient.backends.cuda.draws import RandomKernels
@@ -21,6 +21,7 @@ from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
+from gradient.backends.cuda.pooling import PoolingKernels
 from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.row_products import RowProducts
 from gradient.backends.cuda.runtime import CupyRuntime

@@ -1,5 +1,5 @@
-"""Convolution and max pooling by kernels that read windows where they lie (`convolution.cu`,
-`pooling.cu`); large convolutions by products."""
+"""Convolution by kernels that read windows where they lie (`convolution.cu`); large ones by
+products."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import math
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.cuda.convolution_products import ConvolutionProducts
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
-from gradient.backends.cuda.launching import EACH, MAX_GRID, KernelLauncher, computed_in
-from gradient.backends.cuda.windows import counts_in_32_bits, slide, slide_of
-from gradient.backends.options import ConvolutionOptions, PoolingOptions
+from gradient.backends.cuda.launching import EACH, MAX_GRID, computed_in
+from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
+from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
 FEW_OUTPUTS = 4
@@ -141,52 +140,3 @@ def _is_depthwise(weight: Shape, options: ConvolutionOptions) -> bool:
 
 def _tiles(count: int) -> int:
     return -(-count // TILE)
-
-
-class PoolingKernels(KernelLauncher, PoolingDefaults[Array]):
-    """Overrides of `composed.pooling`."""
-
-    def max_pool(self, x: Array, options: PoolingOptions) -> tuple[Array, Array]:
-        lead, sizes = options.split(x.shape)
-        if not (self.has_kernel(x) and _fits_pooling(sizes, options)):
-            return super().max_pool(x, options)
-        y = self.empty((*lead, *options.windows(sizes)), x.dtype)
-        index = self.empty(y.shape, np.dtype(np.int64))
-        self.launch_numbers(
-            "pooling", "max_pool", y, self.contiguous(x), y, index,
-            _pooling_slide(lead, sizes, options), np.float32(options.least),
-        )  # fmt: skip
-        return y, index
-
-    def max_pool_grad(
-        self, g: Array, indices: Array, shape: Shape, options: PoolingOptions
-    ) -> Array:
-        lead, sizes = options.split(tuple(shape))
-        if (
-            not (self.has_kernel(g) and _fits_pooling(sizes, options))
-            or g.shape != (*lead, *options.windows(sizes))
-            or indices.shape != g.shape
-            or indices.dtype != np.int64
-        ):
-            return super().max_pool_grad(g, indices, shape, options)
-        gx = self.empty(tuple(shape), g.dtype)
-        given = (
-            self.contiguous(g),
-            self.contiguous(indices),
-            gx,
-            _pooling_slide(lead, sizes, options),
-        )
-        self.launch_numbers("pooling", "max_pool_grad", gx, *given)
-        return gx
-
-
-def _fits_pooling(sizes: Shape, options: PoolingOptions) -> bool:
-    return min(sizes, default=0) > 0 and counts_in_32_bits(1, sizes, options.windows(sizes), 1)
-
-
-def _pooling_slide(lead: Shape, sizes: Shape, options: PoolingOptions) -> np.ndarray:
-    return slide(
-        (math.prod(lead), 1, 1, 1), size=sizes, windows=options.windows(sizes),
-        kernel=options.kernel, stride=options.stride, dilation=options.dilation,
-        before=tuple(before for before, _ in options.padding),
-    )  # fmt: skip
