@@ -96,9 +96,14 @@ def test_families_are_compiled_side_by_side_once(
         return ("wrong", "wrong.cu") if family == "wrong" else source_of(family, dtype)
 
     monkeypatch.setattr(compilation, "source_of", with_a_wrong_one)
-    compilation.compile_all("sm_80", "float32")
+    compilation._say_once.cache_clear()
+    for dtype in ("float32", "float16", "float32"):  # another dtype, and what failed again
+        compilation.compile_all("sm_80", dtype)
     found = sorted(p.name.partition(".")[0] for p in (tmp_path / "gradient" / "cuda").iterdir())
-    assert found == ["random_float32", "rope_float32"]
+    kept = [
+        f"{family}_{dtype}" for family in ("random", "rope") for dtype in ("float16", "float32")
+    ]
+    assert found == kept
     assert capsys.readouterr().err == (
         "compiling CUDA kernels once: later runs find them compiled\n"
     )

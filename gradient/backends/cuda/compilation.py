@@ -45,7 +45,8 @@ def source_of(family: str, dtype: str) -> tuple[str, str]:
 def compile_all(architecture: str, dtype: str) -> None:
     """Have the machine code of every family for a dtype on the disk, what is missing compiled side
     by side: NVRTC works outside the GIL. Standard error says so, on a terminal with a line for how
-    far it is. A family that does not compile is told of when it is asked for."""
+    far it is, elsewhere once a process. A family that does not compile is told of when it is asked
+    for."""
     sources = [source_of(family, dtype) for family in FAMILIES]
     missing = [each for each in sources if not _path(*each, architecture).exists()]
     if not missing:
@@ -67,9 +68,14 @@ def _say(done: int, count: int, name: str) -> None:
         if sys.stderr.isatty():
             line = f"compiling CUDA kernels once: {done} of {count}, {name}"
             sys.stderr.write(f"\r\x1b[K{line if done < count else ''}")
-        elif done == 1:
-            sys.stderr.write("compiling CUDA kernels once: later runs find them compiled\n")
+        else:
+            _say_once()
         sys.stderr.flush()
+
+
+@functools.cache
+def _say_once() -> None:
+    sys.stderr.write("compiling CUDA kernels once: later runs find them compiled\n")
 
 
 def compiled(source: str, name: str, architecture: str) -> bytes:
