@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.assignment import Assignment, repeats
-from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher
+from gradient.backends.cuda.launching import DIVISOR, FLOATS, LOAD, KernelLauncher, divisor
 from gradient.backends.required import Index, Shape
 
 BLOCK = 256
@@ -25,9 +25,7 @@ MOST_AXES = 6
 MOST_CONCATENATED = 16
 """Arrays that are copied by a launch each."""
 WALK = np.dtype(
-    [("axes", np.int32)]
-    + [(name, np.uint32, MOST_AXES) for name in ("size", "factor", "shift")]
-    + [("unused", np.int32)]
+    [("axes", np.int32), ("unused", np.int32), ("size", DIVISOR, MOST_AXES)]
     + [(name, np.int64, MOST_AXES) for name in ("from", "to")]
 )
 BASIC = (int, slice, type(None), type(Ellipsis), np.int64)
@@ -249,12 +247,10 @@ def _items(kernel: str, axes: list[Axis], each: int) -> Plan | None:
 
 
 def _walk(axes: list[Axis]) -> np.ndarray:
-    """The argument by value, with what divides by the sizes (Granlund and Montgomery 1994)."""
+    """The argument by value."""
     walk = np.zeros(1, WALK)
     walk["axes"] = len(axes)
     for i, axis in enumerate(axes):
-        shift = (axis.size - 1).bit_length()
-        walk["size"][0, i], walk["shift"][0, i] = axis.size, shift
-        walk["factor"][0, i] = ((1 << 32) * ((1 << shift) - axis.size)) // axis.size + 1
+        walk["size"][0, i] = divisor(axis.size)
         walk["from"][0, i], walk["to"][0, i] = axis.read, axis.written
     return walk

@@ -41,6 +41,16 @@ NUMBER = np.dtype([("value", np.float64), ("at", np.int64)])
 COUNT = np.dtype([("value", np.int64), ("at", np.int64)])
 """`Number` and `Count` of `numbers.cuh`."""
 
+DIVISOR = np.dtype([(name, np.uint32) for name in ("by", "factor", "shift")])
+"""`Divisor` of `numbers.cuh`."""
+
+
+def divisor(n: int) -> tuple[int, int, int]:
+    """What kernels divide by n with, which is at least 1 and below 2**31 (Granlund and Montgomery
+    1994, "Division by invariant integers using multiplication")."""
+    shift = (n - 1).bit_length()
+    return n, ((1 << 32) * ((1 << shift) - n)) // n + 1, shift
+
 
 class KernelLauncher:
     """The part of the backend that the families of kernels share."""

@@ -12,12 +12,11 @@
 
 constexpr int MOST_AXES = 6;
 
-// Axes from the fastest on: their sizes, division by these (n / size is (n * factor / 2^32 + n) >> shift
-// for n below 2^31), and the numbers between neighbours in what is read and in what is written.
+// Axes from the fastest on: their sizes, and the numbers between neighbours in what is read and in what
+// is written.
 struct Walk {
-    int axes;
-    unsigned size[MOST_AXES], factor[MOST_AXES], shift[MOST_AXES];
-    int unused;
+    int axes, unused;
+    Divisor size[MOST_AXES];
     Int from[MOST_AXES], to[MOST_AXES];
 };
 
@@ -28,8 +27,7 @@ __device__ inline Places places(const Walk& walk, unsigned item) {
 #pragma unroll
     for (int i = 0; i < MOST_AXES; i++) {
         if (i == walk.axes) break;
-        const unsigned rest = (__umulhi(item, walk.factor[i]) + item) >> walk.shift[i];
-        const unsigned here = item - rest * walk.size[i];
+        const unsigned rest = walk.size[i].divide(item), here = item - rest * walk.size[i].by;
         at.from += here * walk.from[i], at.to += here * walk.to[i];
         item = rest;
     }
@@ -37,11 +35,9 @@ __device__ inline Places places(const Walk& walk, unsigned item) {
 }
 
 template <class To, class From> struct Cast {
-    static constexpr bool changes = true;
     static __device__ To of(From x) { return To(computed<From>(x)); }
 };
 template <class T> struct Cast<T, T> {
-    static constexpr bool changes = false;
     static __device__ T of(T x) { return x; }
 };
 
@@ -151,11 +147,12 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
         }
 }
 
-#define EXPORT_TO(NAME, T, TO_NAME, TO)                                                              \
+#define EXPORT_CAST(NAME, T, TO_NAME, TO)                                                            \
     extern "C" __global__ void __launch_bounds__(256) cast_to_##TO_NAME##_##NAME(                    \
         const T* x, TO* out, Int count) {                                                            \
-        if constexpr (Cast<TO, T>::changes) cast(x, out, count); /* else the driver copies */        \
-    }                                                                                                \
+        cast(x, out, count);                                                                         \
+    }
+#define EXPORT_TO(NAME, T, TO_NAME, TO)                                                              \
     extern "C" __global__ void __launch_bounds__(256) packs_to_##TO_NAME##_##NAME(                   \
         const T* x, TO* out, const __grid_constant__ Walk walk, Int items) {                         \
         copy_items<PACK<T, TO>, UNDER_WAY<T, TO>>(x, out, walk, unsigned(items));                    \
@@ -173,7 +170,25 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
         Int to_a) {                                                                                  \
         copy_tiles(x, out, walk, int(size_a), int(size_b), from_b, to_a);                            \
     }
+// What is of one type and without gaps, the driver copies.
+#define CASTS_float32(T)                              \
+    EXPORT_CAST(float32, T, float64, double)          \
+    EXPORT_CAST(float32, T, float16, __half)          \
+    EXPORT_CAST(float32, T, bfloat16, __nv_bfloat16)
+#define CASTS_float64(T)                              \
+    EXPORT_CAST(float64, T, float32, float)           \
+    EXPORT_CAST(float64, T, float16, __half)          \
+    EXPORT_CAST(float64, T, bfloat16, __nv_bfloat16)
+#define CASTS_float16(T)                              \
+    EXPORT_CAST(float16, T, float32, float)           \
+    EXPORT_CAST(float16, T, float64, double)          \
+    EXPORT_CAST(float16, T, bfloat16, __nv_bfloat16)
+#define CASTS_bfloat16(T)                             \
+    EXPORT_CAST(bfloat16, T, float32, float)          \
+    EXPORT_CAST(bfloat16, T, float64, double)         \
+    EXPORT_CAST(bfloat16, T, float16, __half)
 #define EXPORT(NAME, T)                               \
+    CASTS_##NAME(T)                                   \
     EXPORT_TO(NAME, T, float32, float)                \
     EXPORT_TO(NAME, T, float64, double)               \
     EXPORT_TO(NAME, T, float16, __half)               \

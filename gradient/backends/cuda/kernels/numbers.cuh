@@ -24,6 +24,12 @@ template <class V> struct Given {
 typedef Given<double> Number;
 typedef Given<Int> Count;
 
+// Division of n < 2^31 by a number that the host gives (`divisor`; Granlund and Montgomery 1994).
+struct Divisor {
+    unsigned by, factor, shift;
+    __device__ unsigned divide(unsigned n) const { return (__umulhi(n, factor) + n) >> shift; }
+};
+
 // N numbers that are loaded and stored together, by one instruction where they have 16 bytes.
 template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)) Pack { T values[N]; };
 
