@@ -103,9 +103,7 @@ def test_a_case_that_does_not_come_back_is_ended(monkeypatch):
 
 
 def test_what_is_left_when_the_time_is_over_is_named(a_gpu, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "SECONDS", -1)
-    monkeypatch.setattr(gpu, "MODELS_SECONDS", -1)
-    monkeypatch.setattr(gpu, "TRAINING_SECONDS", -1)
+    monkeypatch.setattr(gpu, "QUICK", gpu.Limits(1, -1, -1, -1))
     options = Options(threads=1, quick=True, tiny=True, peers=False)
     assert [result.what for result in gpu.run(options)] == ["copy"]
     said = capsys.readouterr().err
@@ -114,7 +112,7 @@ def test_what_is_left_when_the_time_is_over_is_named(a_gpu, monkeypatch, capsys)
 
 
 def test_a_kernel_that_is_slow_says_that_it_had_fewer_rounds(a_gpu, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "CASE_SECONDS", 0.0)
+    monkeypatch.setattr(gpu, "QUICK", gpu.QUICK._replace(case=0.0))
     options = Options(threads=1, quick=True, peers=False)
     [result] = gpu.kernel(next(gpu.cases(1 / 64)), {"gradient": gradient}, "cuda", options, 0.0)
     assert result.samples == 1
@@ -140,7 +138,7 @@ def test_a_case_that_fails_is_named_and_the_others_run(a_gpu, monkeypatch, capsy
     function_of, cases = gpu.function_of, gpu.cases
     monkeypatch.setattr(gpu, "function_of", broken)
     options = Options(threads=1, quick=True, tiny=True, peers=False, only="float32")
-    monkeypatch.setattr(gpu, "cases", lambda scale: itertools.islice(cases(scale), 10))
+    monkeypatch.setattr(gpu, "cases", lambda scale: itertools.islice(cases(scale), 15))
     found = []
     with pytest.raises(RuntimeError, match=r"gpu: 1 failed: gelu float32 \(ValueError: \)"):
         found.extend(result.what for result in gpu.run(options))
@@ -152,7 +150,7 @@ def test_a_case_that_fails_is_named_and_the_others_run(a_gpu, monkeypatch, capsy
 @pytest.mark.parametrize("number", range(sum(1 for _ in gpu.cases(1 / 64))))
 def test_every_kernel_that_is_measured_runs_to_its_end(number, a_gpu, monkeypatch):
     """Here, so that it costs no time of a GPU's to find out that one does not."""
-    monkeypatch.setattr(gpu, "CASE_SECONDS", 0.0)
+    monkeypatch.setattr(gpu, "QUICK", gpu.QUICK._replace(case=0.0))
     measured = next(itertools.islice(gpu.cases(1 / 64), number, None))
     options = Options(threads=1, quick=True, tiny=True, peers=False)
     found = list(gpu.kernel(measured, {"gradient": gradient}, "cuda", options, 1e9))
@@ -210,7 +208,7 @@ def test_models_on_a_gpu_are_measured(a_gpu):
 
 
 def test_after_its_time_nothing_more_is_begun(a_gpu, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "SECONDS", -1)
+    monkeypatch.setattr(gpu, "QUICK", gpu.QUICK._replace(whole=-1))
     assert on_gpu("softmax") == []
     assert "no time was left for softmax float32, softmax bfloat16" in capsys.readouterr().err
 
