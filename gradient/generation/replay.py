@@ -50,6 +50,8 @@ USUAL_BLOCK = 256
 AT_ONCE = 0.005
 #: The most of them.
 MOST_AT_ONCE = 32
+#: Bytes of logits up to which those of passes are held that the host does not yet look at.
+MOST_AHEAD = 64 << 20
 
 Run = Callable[..., tuple[Tensor, ...]]
 """A pass through the modules of what is given: of new tokens, and perhaps of random numbers."""
@@ -233,23 +235,45 @@ class DecodingSteps:
             given = (newest,) if uniform is None else (newest, uniform[0])
             chosen, logits = self._new(key, run, given, left)
             return [chosen.tolist()], logits
-        begun, found = time.perf_counter(), []
+        begun = time.perf_counter()
         cache, counts = self.cache, self.cache.counts
-        chosen = newest
         try:
-            for step in range(steps):
-                given = (chosen,) if uniform is None else (chosen, uniform[step])
-                chosen, logits = replay(*[t.array for t in given])
-                found.append(chosen.tolist())
-                if min(found[-1]) < 0:
-                    break
-            cache.set_counts([count + len(found) for count in counts], on_device=False)
+            found, logits = self._passes(replay, newest, uniform, steps)
+            held = [count + len(found) for count in counts]
+            cache.set_counts(held, on_device=len(found) < steps)
         except BaseException:
             cache.set_counts(counts)
             raise
         self.replayed += len(found)
         self.seconds = (time.perf_counter() - begun) / len(found)
         return found, logits
+
+    def _passes(
+        self, replay: Replay, newest: Tensor, uniform: Tensor | None, steps: int
+    ) -> tuple[list[list[int]], Tensor]:
+        """The tokens of up to `steps` replays, and the logits of the last that counts. Where the
+        host would wait for each token, the device goes on, and all are read at the end."""
+        ahead = replay.backend.reads_wait
+        chosen, found, passes = newest, [], []
+        for step in range(steps):
+            given = (chosen,) if uniform is None else (chosen, uniform[step])
+            chosen, logits = replay(*[t.array for t in given])
+            passes.append((chosen, logits))
+            ahead = ahead and logits.nbytes * steps <= MOST_AHEAD
+            if not ahead:
+                found.append(chosen.tolist())
+                if min(found[-1]) < 0:
+                    break
+        if ahead:
+            try:
+                found = gradient.stack([chosen for chosen, _ in passes]).tolist()
+            except IndexError:  # a -1 that the next pass has read is what the kernel met
+                found = gradient.stack([chosen for chosen, _ in passes]).tolist()
+                if all(min(tokens) >= 0 for tokens in found[:-1]):
+                    raise
+            ends = [i for i, tokens in enumerate(found) if min(tokens) < 0]
+            found = found[: ends[0] + 1] if ends else found
+        return found, passes[len(found) - 1][1]
 
     def _last(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return (self.model(tokens, self.cache, last_only=True)[:, -1],)

@@ -1,7 +1,7 @@
 """What generation on a GPU costs in waits and uploads, counted on a stand-in (`support.fake_cupy`).
 
-A token is waited for once: its number has to be known here. Weights go up when they are loaded, and
-never again.
+A token is waited for once at most, for its number has to be known here. Weights go up when they are
+loaded, and never again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_weights_go_up_once(folder: Path, stored: str) -> None:
 @pytest.mark.parametrize("compiled", [False, None, True])
 @pytest.mark.parametrize("temperature", [0, 0.8])
 @pytest.mark.parametrize("stored", STORED)
-def test_a_token_is_waited_for_once(
+def test_a_token_is_waited_for_at_most_once(
     folder: Path, stored: str, temperature: float, compiled: bool | None
 ) -> None:
     lm = gradient.hub.load(str(folder), device="cuda", **STORED[stored])
@@ -88,7 +88,10 @@ def test_a_token_is_waited_for_once(
         clear()
         found.append(lm.generate([1, 2, 3], **options).token_ids)
     assert len(found[-1]) == TOKENS
-    assert len(fake_cupy.waits) == TOKENS
+    if compiled is False:
+        assert len(fake_cupy.waits) == TOKENS
+    else:  # steps that follow each other are waited for together
+        assert len(fake_cupy.waits) <= TOKENS
     assert found[0] == found[1] == found[2]
     clear()
     lm.model(gradient.tensor([[1]], device="cuda"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from gradient.generation.replay import DecodingSteps
 from gradient.generation.sampling import Sampler
 from gradient.kv_cache import KVCache
 from gradient.models import LlamaConfig, LlamaForCausalLM, MistralConfig
+from support.fake_device import DEVICE
 
 pytestmark = pytest.mark.cpu_only
 
@@ -136,9 +138,14 @@ def test_steps_at_once_end_at_the_border_of_a_block_and_at_the_budget(at_once: l
     assert len(found.token_ids) == 131 and sum(at_once) == 130  # the first is the prompt's
 
 
-def test_what_was_chosen_before_an_impossible_token_is_kept(at_once: list[int]) -> None:
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+def test_what_was_chosen_before_an_impossible_token_is_kept(
+    device: str, at_once: list[int]
+) -> None:
     """A weight that is NaN for one token alone: the text ends where that is read."""
-    model = llama()
+    if device == DEVICE and shutil.which("g++") is None:
+        pytest.skip("g++ compiles the kernels")
+    model = llama().to(device)
     (whole,) = texts(model, [TEXT], ignore_eos=True, compile=False)
     ids = whole.token_ids
     place = next(i for i in range(12, 40) if ids[i] not in [*TEXT, *ids[:i]])
