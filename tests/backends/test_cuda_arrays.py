@@ -300,7 +300,8 @@ class Module:
 def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
     calls: list[Any] = []
     made = CupyRuntime.__new__(CupyRuntime)
-    made.index, made.xp = index, Device(calls, current)
+    made.index, made.count, made.xp = index, 2, Device(calls, current)
+    made._current_device = made.xp.getDevice
     made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
     made._device = types.SimpleNamespace(use=lambda: calls.append("context"))
     return made, calls

@@ -67,6 +67,7 @@ class CupyRuntime:
         OpaqueArray.register(cupy.ndarray)
         self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
+        self._current_device = cupy.cuda.runtime.getDevice
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
@@ -77,7 +78,7 @@ class CupyRuntime:
     def on_device(self) -> Any:
         """A context in which what is made lies on this GPU. (Each thread has a device of its own
         that is current, the first one until it is told another.)"""
-        if self.xp.cuda.runtime.getDevice() == self.index:
+        if self.count == 1 or self._current_device() == self.index:
             return ALREADY_THERE
         return self.xp.cuda.Device(self.index)
 
