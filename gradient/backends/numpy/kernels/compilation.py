@@ -13,7 +13,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 from llvmlite.binding import ffi
@@ -25,7 +25,8 @@ from numba.core.typed_passes import BaseNativeLowering, NativeLowering
 from gradient.backends.numpy import compiler
 from gradient.backends.numpy.kernels.cpu import BYTES
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Kernel = Callable[..., Any]
+"""A compiled function: numba infers the types of its arguments, which are not annotated."""
 
 STRICT: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 """Arithmetic as written, but that a * b + c may be one rounding. For functions of one number."""
@@ -70,7 +71,7 @@ class _Compiler(CompilerBase):
         return [passes]
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Callable[..., Any]) -> Kernel:
     """Compile an entry point: it lets go of the interpreter lock, and is kept on disk.
 
     Kernels are global functions of their modules, since numba finds no cached copy of a closure.
@@ -78,42 +79,42 @@ def kernel(function: Function) -> Function:
     return _entry_point(function, SUMS)
 
 
-def strict_kernel(function: Function) -> Function:
+def strict_kernel(function: Callable[..., Any]) -> Kernel:
     """As `kernel`, for one without sums, or with sums in a `subroutine`: all else in the order in
     which it is written. Reassociated, (x - high) - log of a log-softmax would be x - (high + log),
     where a large `high` takes the digits of `log`."""
     return _entry_point(function, STRICT)
 
 
-def ordered_kernel(function: Function) -> Function:
+def ordered_kernel(function: Callable[..., Any]) -> Kernel:
     """As `kernel`, with the arithmetic exactly as it is written."""
     return _entry_point(function, ORDERED)
 
 
-def subroutine(function: Function) -> Function:
+def subroutine(function: Callable[..., Any]) -> Kernel:
     """Compile a function that kernels call."""
     return _subroutine(function, SUMS)
 
 
-def ordered_subroutine(function: Function) -> Function:
+def ordered_subroutine(function: Callable[..., Any]) -> Kernel:
     """As `subroutine`, with the arithmetic exactly as it is written: so it gives the same bits in
     each kernel that calls it."""
     return _subroutine(function, ORDERED)
 
 
-def inlined(function: Function) -> Function:
+def inlined(function: Callable[..., Any]) -> Kernel:
     """Compile a function as part of each kernel that calls it, with that kernel's options. For the
     large ones: LLVM compiles a subroutine by itself first, then once more in the kernel."""
     return numba.njit(inline="always")(function)
 
 
-def _subroutine(function: Function, options: Any) -> Function:
+def _subroutine(function: Callable[..., Any], options: Any) -> Kernel:
     return numba.njit(
         no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=_Compiler, **options
     )(function)
 
 
-def _entry_point(function: Function, options: Any) -> Function:
+def _entry_point(function: Callable[..., Any], options: Any) -> Kernel:
     compiled: Any = numba.njit(
         nogil=True, no_cfunc_wrapper=True, pipeline_class=_Compiler, **options
     )(function)

@@ -5,10 +5,13 @@ one block. The results are the definition's to the bit: products are rounded bef
 and sums are taken in NumPy's order.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.compilation import Kernel, ordered_kernel
 from gradient.backends.numpy.kernels.vector_operators import (
     absolute,
     maximum,
@@ -27,7 +30,10 @@ BLOCK = 256
 CANDIDATES = search.CANDIDATES
 TOO_LARGE = search.TOO_LARGE
 
-inline = njit(error_model="numpy")
+
+def inline(function: Callable[..., Any]) -> Kernel:
+    """Compile a function that becomes part of each that calls it."""
+    return njit(error_model="numpy")(function)
 
 
 @inline
