@@ -9,11 +9,11 @@ the loss and gradient norms of one training step.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import transformers
+from making import gradient_norms, rounded, widen, write
 
 FOLDER = Path(__file__).parent / "bert_tiny"
 LENGTHS = [11, 4]
@@ -34,9 +34,7 @@ def main() -> None:
         attention_probs_dropout_prob=0.0,
     )
     model = transformers.BertForPreTraining(config)
-    with torch.no_grad():  # wider than the initial 0.02, so that attention and gelu have work to do
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
+    widen(model, 0.15)
     model.save_pretrained(FOLDER)
 
     tokens = LENGTHS[0]
@@ -50,28 +48,17 @@ def main() -> None:
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
     loss.backward()
     golden = {
-        "made_with": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "input_ids": input_ids.tolist(),
         "lengths": LENGTHS,
         "token_type_ids": types.tolist(),
         "labels": labels.tolist(),
-        "hidden": rounded(output.last_hidden_state),
-        "pooled": rounded(output.pooler_output),
-        "logits": rounded(logits),
+        "hidden": rounded(output.last_hidden_state.tolist()),
+        "pooled": rounded(output.pooler_output.tolist()),
+        "logits": rounded(logits.tolist()),
         "loss": loss.item(),
-        "gradient_norms": {
-            name: parameter.grad.norm().item()
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None
-        },
+        "gradient_norms": gradient_norms(model),
     }
-    (FOLDER / "golden.json").write_text(json.dumps(golden) + "\n")
-    print(f"{FOLDER}: {sum(path.stat().st_size for path in FOLDER.iterdir()):,} bytes")
-
-
-def rounded(values: torch.Tensor) -> list:
-    """Nested lists of numbers with six digits behind the point."""
-    return json.loads(json.dumps(values.tolist()), parse_float=lambda text: round(float(text), 6))
+    write(FOLDER, golden)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ not installed.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import transformers
+from making import continue_greedily, gradient_norms, rounded, widen, write
 
 FOLDER = Path(__file__).parent / "gpt2_tiny"
 PROMPTS = [[5], [17, 3, 88, 41, 9], [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71]]
@@ -37,11 +37,8 @@ def main() -> None:
         attn_pdrop=0.0,
     )
     model = transformers.GPT2LMHeadModel(config)
-    with torch.no_grad():  # wider than the initial 0.02, so that attention and gelu have work to do
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
+    widen(model, 0.15)
     model.save_pretrained(FOLDER)
-    (FOLDER / "generation_config.json").unlink(missing_ok=True)
 
     input_ids = torch.randint(0, config.vocab_size, (2, 12))
     output = model(input_ids, labels=input_ids)
@@ -49,27 +46,14 @@ def main() -> None:
     model.eval()
     greedy = [continue_greedily(model, prompt, 50) for prompt in PROMPTS]
     golden = {
-        "made_with": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "input_ids": input_ids.tolist(),
-        "logits": [[[round(x, 6) for x in row] for row in rows] for rows in output.logits.tolist()],
+        "logits": rounded(output.logits.tolist()),
         "loss": output.loss.item(),
-        "gradient_norms": {
-            name: parameter.grad.norm().item() for name, parameter in model.named_parameters()
-        },
+        "gradient_norms": gradient_norms(model),
         "prompts": PROMPTS,
         "greedy": greedy,
     }
-    (FOLDER / "golden.json").write_text(json.dumps(golden) + "\n")
-    print(f"{FOLDER}: {sum(path.stat().st_size for path in FOLDER.iterdir()):,} bytes")
-
-
-@torch.no_grad()
-def continue_greedily(model: torch.nn.Module, prompt: list[int], tokens: int) -> list[int]:
-    """The likeliest token, again and again: written out, to depend on no generation settings."""
-    ids = list(prompt)
-    for _ in range(tokens):
-        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
+    write(FOLDER, golden)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ is not installed. Texts are longer than windows and original contexts.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from making import continue_greedily, gradient_norms, rounded, widen, write
 
 FOLDER = Path(__file__).parent / "llama_tiny"
 PROMPTS = [[5], [17, 3, 40, 41, 9, 22, 23, 24, 25, 26, 27, 28]]
@@ -58,7 +58,6 @@ def main() -> None:
     torch.set_num_threads(1)
     for model_type, changes in MODELS.items():
         make(model_type, changes, FOLDER / model_type)
-    print(f"{FOLDER}: {sum(path.stat().st_size for path in FOLDER.rglob('*.*')):,} bytes")
 
 
 def make(model_type: str, changes: dict[str, Any], folder: Path) -> None:
@@ -66,11 +65,8 @@ def make(model_type: str, changes: dict[str, Any], folder: Path) -> None:
     torch.manual_seed(7)
     config = transformers.AutoConfig.for_model(model_type, **(SHAPE | changes))
     model = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():  # wider than the initial 0.02, so that every part has work to do
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
+    widen(model, 0.15)
     model.to(torch.bfloat16).save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     input_ids = torch.randint(0, config.vocab_size, (2, 18))
@@ -78,26 +74,14 @@ def make(model_type: str, changes: dict[str, Any], folder: Path) -> None:
     output.loss.backward()
     model.eval()
     golden = {
-        "made_with": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "input_ids": input_ids.tolist(),
-        "logits": [[[round(x, 5) for x in row] for row in rows] for rows in output.logits.tolist()],
+        "logits": rounded(output.logits.tolist(), 5),
         "loss": output.loss.item(),
-        "gradient_norms": {
-            name: parameter.grad.norm().item() for name, parameter in model.named_parameters()
-        },
+        "gradient_norms": gradient_norms(model),
         "prompts": PROMPTS,
         "greedy": [continue_greedily(model, prompt, 24) for prompt in PROMPTS],
     }
-    (folder / "golden.json").write_text(json.dumps(golden) + "\n")
-
-
-@torch.no_grad()
-def continue_greedily(model: torch.nn.Module, prompt: list[int], tokens: int) -> list[int]:
-    """The likeliest token, again and again: written out, to depend on no generation settings."""
-    ids = list(prompt)
-    for _ in range(tokens):
-        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
+    write(folder, golden)
 
 
 if __name__ == "__main__":

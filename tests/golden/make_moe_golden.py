@@ -9,11 +9,11 @@ the loss and gradient norms of one training step with it, by the names that the 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 import transformers
+from making import continue_greedily, rounded, widen, write
 
 FOLDER = Path(__file__).parent
 PROMPTS = [[5], [17, 3, 48, 41, 9]]
@@ -45,28 +45,23 @@ def make(folder: Path, config: transformers.PretrainedConfig) -> None:
     """Write one folder."""
     torch.manual_seed(20)
     model = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():  # wide enough for every part to matter
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+    widen(model, 0.2)
     model.save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
 
     input_ids = torch.randint(0, config.vocab_size, (2, 12))
     output = model(input_ids, labels=input_ids, output_router_logits=True)
     output.loss.backward()
     model.eval()
     golden = {
-        "made_with": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "input_ids": input_ids.tolist(),
-        "logits": [[[round(x, 6) for x in row] for row in rows] for rows in output.logits.tolist()],
+        "logits": rounded(output.logits.tolist()),
         "auxiliary_loss": output.aux_loss.item(),
         "loss": output.loss.item(),
         "gradient_norms": dict(norms(model)),
         "prompts": PROMPTS,
         "greedy": [continue_greedily(model, prompt, 30) for prompt in PROMPTS],
     }
-    (folder / "golden.json").write_text(json.dumps(golden) + "\n")
-    print(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()):,} bytes")
+    write(folder, golden)
 
 
 def norms(model: torch.nn.Module):
@@ -83,15 +78,6 @@ def norms(model: torch.nn.Module):
         for number, matrix in enumerate(parameter.grad):
             for part, piece in zip(names, matrix.chunk(len(names)), strict=True):
                 yield f"{stem}.{number}.{part}.weight", piece.norm().item()
-
-
-@torch.no_grad()
-def continue_greedily(model: torch.nn.Module, prompt: list[int], tokens: int) -> list[int]:
-    """The likeliest token, again and again: written out, to depend on no generation settings."""
-    ids = list(prompt)
-    for _ in range(tokens):
-        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
 
 
 def main() -> None:
