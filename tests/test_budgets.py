@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import gradient
+import gradient.functional as F
 from bench import random_gpt2
 from bench.cases import load_memory
 from gradient.autograd.modes import inference_used
+from gradient.backends.numpy import kernels
 from gradient.models.gpt2 import GPT2Config
 
 pytestmark = pytest.mark.cpu_only
@@ -57,6 +59,17 @@ STEPS = {
 }
 """Ops on small tensors, and their instructions with a graph in Python 3.11."""
 
+STEPS_TO_KERNELS = {
+    "softmax": (lambda x, index: F.softmax(x, -1), 516),
+    "layer_norm": (lambda x, index: F.layer_norm(x, (64,)), 786),
+    "cross_entropy": (lambda x, index: F.cross_entropy(x, index), 782),
+    "nll_loss": (lambda x, index: F.nll_loss(x, index), 658),
+    "gather": (lambda x, index: x.gather(1, index.expand(64, 64)), 821),
+    "index_select": (lambda x, index: x.index_select(0, index), 336),
+    "embedding": (lambda x, index: F.embedding(index, x), 297),
+}
+"""Of ops on (64, 64) that kernels compute, or NumPy's quicker functions, likewise."""
+
 
 @pytest.fixture
 def without_inference_mode() -> Iterator[None]:
@@ -75,6 +88,16 @@ def test_an_op_takes_few_steps(name):
     x, y = (gradient.ones(4, 4, requires_grad=True) for _ in "xy")
     # Other versions of Python cut the same source in other instructions.
     assert steps(lambda: op(x, y)) <= before * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
+
+
+@pytest.mark.usefixtures("without_inference_mode")
+@pytest.mark.parametrize("name", STEPS_TO_KERNELS)
+def test_a_kernel_is_soon_reached(name):
+    if not kernels.available():
+        pytest.skip("there are no kernels")
+    op, before = STEPS_TO_KERNELS[name]
+    x, index = gradient.ones(64, 64, requires_grad=True), gradient.arange(64)
+    assert steps(lambda: op(x, index)) <= before * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
 
 
 def test_loading_takes_no_more_memory_than_the_file(tmp_path):
