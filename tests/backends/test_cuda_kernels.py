@@ -433,6 +433,31 @@ def test_planes_are_pooled_a_few_at_a_time(
     assert one.runtime.launched == ["max_pool_float32"] * 4 + ["max_pool_grad_float32"] * 4
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rows_that_a_block_keeps_in_registers(
+    dtype: str, cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.backends.cuda.launching.MANY_ROWS", 2)
+    for columns in (8, 264, 1040, 4104):
+        x, g, w = (Draw(dtype)(3, columns), 2 * Draw(dtype)(3, columns), Draw(dtype)(columns))
+        x[1, 5], x[2, :7] = np.inf, -np.inf
+        for method, given in (
+            ("softmax", (x, -1)), ("log_softmax", (x, -1)),
+            ("softmax_grad", (g, x, -1)), ("log_softmax_grad", (g, x, -1)),
+            ("layer_norm", (g, w, w, 1e-5)), ("rms_norm", (g, w, 1e-5)),
+        ):  # fmt: skip
+            cuda.runtime.launched.clear()
+            got, expected = (call(be, method, given) for be in (cuda, BARE))
+            agree(got, expected, dtype, method)
+            is_short = columns * x.itemsize <= 512 * 64
+            assert cuda.runtime.launched == [f"{method}{'_held' * is_short}_{dtype}"]
+        for norm in ("layer_norm", "rms_norm"):
+            _, *told = getattr(BARE, norm)(x[:1], *(None,) * (1 + (norm == "layer_norm")), 1e-5)
+            grads = [getattr(be, f"{norm}_grad")(g[:1], x[:1], w, *told) for be in (cuda, BARE)]
+            agree(list(grads[0]), list(grads[1]), dtype, norm)
+
+
 SLIDES = [
     # sizes, kernel, channels, stride, padding, dilation, groups: of 64 x 64 tiles, more than one
     ((9, 12), (3, 4), (5, 70), (2, 3), ((1, 2), (0, 4)), (2, 1), 1),

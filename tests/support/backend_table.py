@@ -1123,10 +1123,10 @@ CASES: dict[str, list[Case]] = {
         lambda a, how=how: (a(a.rows, 67), 3 * a(a.rows, 67), how) for how in ("none", "tanh")
     ],
     # Softmax and cross-entropy
-    "softmax": along(),
-    "softmax_grad": along_pair(),
-    "log_softmax": along(),
-    "log_softmax_grad": along_pair(),
+    "softmax": [*along(), lambda a: (np.log(a(a.rows, 320)), -1)],
+    "softmax_grad": [*along_pair(), lambda a: (a(a.rows, 320), a(a.rows, 320), 1)],
+    "log_softmax": [*along(), lambda a: (a(a.rows, 320), -1)],
+    "log_softmax_grad": [*along_pair(), lambda a: (a(a.rows, 320), -abs(a(a.rows, 320)), 1)],
     "logsumexp": [*along(), *along(True), lambda a: (a(3, a.rows, 7), (0, 2))],
     "nll": [
         lambda a: (a(a.rows, 67), targets(a, 67), -100),

@@ -23,6 +23,11 @@ LOAD = 16
 PER_THREAD = 8
 """Numbers of a row that a thread works on, where the row allows it."""
 
+HELD, MAX_HELD = 4, 512
+"""Loads of a row that a thread keeps in registers, at most, and threads of a block that do so."""
+MANY_ROWS = 512
+"""Rows that keep a GPU busy with few threads for each."""
+
 
 def computed_in(x: Array) -> Any:
     """The type in which kernels compute: float64 for float64, else float32."""
@@ -124,8 +129,30 @@ class KernelLauncher:
         """Queue the kernel for x's dtype with a block for each row of x: it takes the arrays, the
         number of columns, and what comes `after`."""
         columns = x.shape[-1]
-        grid = (x.size // columns,)
-        self.launch(family, kernel, x, grid, block_of(columns), *arrays, np.int64(columns), *after)
+        rows, threads = x.size // columns, block_of(columns)
+        if rows >= MANY_ROWS:
+            threads = min(threads, MAX_HELD)  # several blocks at once, while others wait for memory
+        self.launch(family, kernel, x, (rows,), threads, *arrays, np.int64(columns), *after)
+
+    def launch_held_rows(
+        self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
+    ) -> None:
+        """The same by the kernel that keeps rows in registers, where it can: all of 16 bytes, and
+        not too many of these."""
+        columns, each = x.shape[-1], LOAD // x.itemsize
+        loads, rows = columns // each, x.size // columns
+        if (
+            columns % each
+            or loads > MAX_HELD * HELD
+            or any(a is not None and self.runtime.address(a) % LOAD for a in arrays)
+        ):
+            self.launch_rows(family, kernel, x, *arrays, after=after)
+            return
+        of_thread = HELD if rows >= MANY_ROWS else 1
+        threads = min(-(-loads // (32 * of_thread)) * 32, MAX_HELD)
+        self.launch(
+            family, f"{kernel}_held", x, (rows,), threads, *arrays, np.int64(columns), *after
+        )
 
     def launch_numbers(self, family: str, kernel: str, x: Array, *arguments: Any) -> None:
         """Queue the kernel for x's dtype with a thread for each number of x."""

@@ -42,7 +42,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
 
     def _each_row(self, kernel: str, *arrays: Array) -> Array:
         out = self.empty(arrays[0].shape, arrays[0].dtype)
-        self.launch_rows("softmax", kernel, out, *map(self.contiguous, arrays), out)
+        self.launch_held_rows("softmax", kernel, out, *map(self.contiguous, arrays), out)
         return out
 
     # Normalisation over the last axis ------------------------------------------------------------
@@ -55,7 +55,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         number = computed_in(x)
         y = self.empty(x.shape, x.dtype)
         mean, rstd = (self.empty((*x.shape[:-1], 1), np.dtype(number)) for _ in range(2))
-        self.launch_rows(
+        self.launch_held_rows(
             "norms", "layer_norm", x,
             self.contiguous(x), self.optional(weight), self.optional(bias), y, mean, rstd,
             after=(number(eps),),
@@ -71,7 +71,9 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         g, x = self.contiguous(g), self.contiguous(x)
         mean, rstd = self.statistic(mean, number), self.statistic(rstd, number)
         gx = self.empty(x.shape, x.dtype)
-        self.launch_rows("norms", "layer_norm_grad", x, g, x, self.optional(weight), mean, rstd, gx)
+        self.launch_held_rows(
+            "norms", "layer_norm_grad", x, g, x, self.optional(weight), mean, rstd, gx
+        )
         gw, gb = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
         return gx, None if weight is None else gw, gb
 
@@ -82,7 +84,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
             return super().rms_norm(x, weight, eps, round_first)
         number = computed_in(x)
         y, rstd = self.empty(x.shape, x.dtype), self.empty((*x.shape[:-1], 1), np.dtype(number))
-        self.launch_rows(
+        self.launch_held_rows(
             "norms", "rms_norm", x, self.contiguous(x), self.optional(weight), y, rstd,
             after=(number(eps), np.int64(round_first)),
         )  # fmt: skip
@@ -95,7 +97,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
             return super().rms_norm_grad(g, x, weight, rstd)
         g, x, rstd = self.contiguous(g), self.contiguous(x), self.statistic(rstd, computed_in(x))
         gx = self.empty(x.shape, x.dtype)
-        self.launch_rows("norms", "rms_norm_grad", x, g, x, self.optional(weight), rstd, gx)
+        self.launch_held_rows("norms", "rms_norm_grad", x, g, x, self.optional(weight), rstd, gx)
         if weight is None:
             return gx, None
         return gx, self._column_sums("rms_norm_grad_weight", x, g, x, rstd)[0]

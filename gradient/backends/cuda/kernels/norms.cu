@@ -1,87 +1,87 @@
 // Layer norm (Ba et al. 2016) and RMS norm (Zhang and Sennrich 2019) over the columns of each row,
 // with their gradients.
 //
-// Grid of the row kernels: one block a row. A row is read from memory once; the later readings meet
-// the cache. `weight` and `bias` may be null.
+// Grid of the row kernels: one block a row. A row is read from memory once: it stays in the registers of
+// the block, or the later readings meet the cache. `weight` and `bias` may be null.
 #include "rows.cuh"
 
 template <class T> __device__ Or<T> or_one(const T* weight) { return {weight, T(1.0f)}; }
 
 // y = (x - mean) * rstd * weight + bias
-template <class T>
+template <class Way, class T>
 __device__ void layer_norm(const T* x, const T* weight, const T* bias, T* y, computed<T>* mean,
                            computed<T>* rstd, Int columns, computed<T> eps) {
     typedef computed<T> A;
     Int row = blockIdx.x;
-    x += row * columns, y += row * columns;
+    const auto held = Way::hold(x + row * columns, columns);
     A sum = 0;
-    each_column(columns, [&](Int, A x) { sum += x; }, x);
+    Way::each(columns, [&](Int, A x) { sum += x; }, held);
     A centre = block_sum(sum) / A(columns);
     Sums<A> mine = {0, 0};
-    each_column(columns, [&](Int, A x) { mine.a += x - centre, mine.b += (x - centre) * (x - centre); }, x);
+    Way::each(columns, [&](Int, A x) { mine.a += x - centre, mine.b += (x - centre) * (x - centre); }, held);
     auto whole = block_sums(mine.a, mine.b);
     A rest = whole.a / A(columns);  // what the rounding of the mean left over; NaN of infinities
     A scale = 1 / sqrt(whole.b / A(columns) - rest * rest + eps);
     if (threadIdx.x == 0) mean[row] = rest == rest ? centre + rest : centre, rstd[row] = scale;
-    map_columns(columns, y, [&](Int, A x, A times, A plus) {
+    Way::map(columns, y + row * columns, [&](Int, A x, A times, A plus) {
         A normed = (x - centre - rest) * scale * times;
         return bias ? normed + plus : normed;
-    }, x, or_one(weight), Or<T>{bias, T(0.0f)});
+    }, held, or_one(weight), Or<T>{bias, T(0.0f)});
 }
 
 // gx = rstd * (gn - mean(gn) - n * mean(gn * n)) with n = (x - mean) * rstd and gn = g * weight
-template <class T>
+template <class Way, class T>
 __device__ void layer_norm_grad(const T* g, const T* x, const T* weight, const computed<T>* mean,
                                 const computed<T>* rstd, T* gx, Int columns) {
     typedef computed<T> A;
     Int row = blockIdx.x, start = row * columns;
-    g += start, x += start, gx += start;
+    const auto of_g = Way::hold(g + start, columns), of_x = Way::hold(x + start, columns);
     A centre = mean[row], scale = rstd[row];
     Sums<A> mine = {0, 0};
-    each_column(columns, [&](Int, A g, A x, A times) {
+    Way::each(columns, [&](Int, A g, A x, A times) {
         A gn = g * times;
         mine.a += gn, mine.b += gn * ((x - centre) * scale);
-    }, g, x, or_one(weight));
+    }, of_g, of_x, or_one(weight));
     auto whole = block_sums(mine.a, mine.b);
     A of_gn = whole.a / A(columns), of_product = whole.b / A(columns);
-    map_columns(columns, gx, [&](Int, A g, A x, A times) {
+    Way::map(columns, gx + start, [&](Int, A g, A x, A times) {
         return scale * (g * times - of_gn - (x - centre) * scale * of_product);
-    }, g, x, or_one(weight));
+    }, of_g, of_x, or_one(weight));
 }
 
 // y = x * rstd * weight; with round_first the product x * rstd is rounded to T before it is
 // multiplied, as models with 16-bit weights were trained.
-template <class T>
+template <class Way, class T>
 __device__ void rms_norm(const T* x, const T* weight, T* y, computed<T>* rstd, Int columns,
                          computed<T> eps, Int round_first) {
     typedef computed<T> A;
     Int row = blockIdx.x;
-    x += row * columns, y += row * columns;
+    const auto held = Way::hold(x + row * columns, columns);
     A sum = 0;
-    each_column(columns, [&](Int, A x) { sum += x * x; }, x);
+    Way::each(columns, [&](Int, A x) { sum += x * x; }, held);
     A scale = 1 / sqrt(block_sum(sum) / A(columns) + eps);
     if (threadIdx.x == 0) rstd[row] = scale;
-    map_columns(columns, y, [&](Int, A x, A times) {
+    Way::map(columns, y + row * columns, [&](Int, A x, A times) {
         A normed = x * scale;
         if (round_first) normed = A(T(normed));
         return normed * times;
-    }, x, or_one(weight));
+    }, held, or_one(weight));
 }
 
 // gx = rstd * (gn - n * mean(gn * n)) with n = x * rstd and gn = g * weight
-template <class T>
+template <class Way, class T>
 __device__ void rms_norm_grad(const T* g, const T* x, const T* weight, const computed<T>* rstd,
                               T* gx, Int columns) {
     typedef computed<T> A;
     Int row = blockIdx.x, start = row * columns;
-    g += start, x += start, gx += start;
+    const auto of_g = Way::hold(g + start, columns), of_x = Way::hold(x + start, columns);
     A scale = rstd[row], product = 0;
-    each_column(columns, [&](Int, A g, A x, A times) { product += g * times * (x * scale); }, g, x,
-                or_one(weight));
+    Way::each(columns, [&](Int, A g, A x, A times) { product += g * times * (x * scale); }, of_g, of_x,
+              or_one(weight));
     product = block_sum(product) / A(columns);
-    map_columns(columns, gx, [&](Int, A g, A x, A times) {
+    Way::map(columns, gx + start, [&](Int, A g, A x, A times) {
         return scale * (g * times - x * scale * product);
-    }, g, x, or_one(weight));
+    }, of_g, of_x, or_one(weight));
 }
 
 // The gradients for weight and bias, sums over the rows of g * n and of g. A lane has N columns, which
@@ -131,31 +131,33 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
     }
 }
 
-#define EXPORT(NAME, T)                                                                            \
-    ROW_KERNEL layer_norm_##NAME(const T* x, const T* weight, const T* bias, T* y,                 \
-                                                 computed<T>* mean, computed<T>* rstd,             \
-                                                 Int columns, computed<T> eps) {                   \
-        layer_norm(x, weight, bias, y, mean, rstd, columns, eps);                                  \
+#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                     \
+    KERNEL layer_norm##SUFFIX##_##NAME(const T* x, const T* weight, const T* bias, T* y,       \
+                                           computed<T>* mean, computed<T>* rstd, Int columns,      \
+                                           computed<T> eps) {                                      \
+        layer_norm<WAY>(x, weight, bias, y, mean, rstd, columns, eps);                             \
     }                                                                                              \
-    ROW_KERNEL layer_norm_grad_##NAME(                                                             \
+    KERNEL layer_norm_grad##SUFFIX##_##NAME(                                                   \
         const T* g, const T* x, const T* weight, const computed<T>* mean, const computed<T>* rstd, \
         T* gx, Int columns) {                                                                      \
-        layer_norm_grad(g, x, weight, mean, rstd, gx, columns);                                    \
+        layer_norm_grad<WAY>(g, x, weight, mean, rstd, gx, columns);                               \
     }                                                                                              \
+    KERNEL rms_norm##SUFFIX##_##NAME(const T* x, const T* weight, T* y, computed<T>* rstd,     \
+                                         Int columns, computed<T> eps, Int round_first) {          \
+        rms_norm<WAY>(x, weight, y, rstd, columns, eps, round_first);                              \
+    }                                                                                              \
+    KERNEL rms_norm_grad##SUFFIX##_##NAME(const T* g, const T* x, const T* weight,             \
+                                              const computed<T>* rstd, T* gx, Int columns) {       \
+        rms_norm_grad<WAY>(g, x, weight, rstd, gx, columns);                                       \
+    }
+
+#define EXPORT(NAME, T)                                                                            \
+    EXPORT_WAY(ROW_KERNEL, ByCache, , NAME, T)                                                     \
+    EXPORT_WAY(HELD_ROW_KERNEL, ByRegisters, _held, NAME, T)                                                        \
     extern "C" __global__ void layer_norm_grad_weight_##NAME(                                      \
         const T* g, const T* x, const computed<T>* mean, const computed<T>* rstd,                  \
         computed<T>* sums, Int rows, Int columns) {                                                \
         column_sums(g, x, mean, rstd, sums, rows, columns);                                        \
-    }                                                                                              \
-    ROW_KERNEL rms_norm_##NAME(const T* x, const T* weight, T* y,                                  \
-                                               computed<T>* rstd, Int columns, computed<T> eps,    \
-                                               Int round_first) {                                  \
-        rms_norm(x, weight, y, rstd, columns, eps, round_first);                                   \
-    }                                                                                              \
-    ROW_KERNEL rms_norm_grad_##NAME(const T* g, const T* x, const T* weight,                       \
-                                                    const computed<T>* rstd, T* gx,                \
-                                                    Int columns) {                                 \
-        rms_norm_grad(g, x, weight, rstd, gx, columns);                                            \
     }                                                                                              \
     extern "C" __global__ void rms_norm_grad_weight_##NAME(const T* g, const T* x,                 \
                                                            const computed<T>* rstd,                \

@@ -50,19 +50,36 @@ __device__ inline Pack<T, N> map_packs(Int first, F f, const Packs&... packs) {
     return made;
 }
 
+// How many numbers lie before the next multiple of 16 bytes.
+template <class T> __device__ inline Int before_load(const T* at) {
+    return (16 - reinterpret_cast<unsigned long long>(at) % 16) % 16 / sizeof(T);
+}
+
 // Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
 // threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
-// arrays are aligned so.
+// arrays are aligned alike, and of one array four times as much is under way.
 template <class F, class T, class... More>
 __device__ void each_element(Int first, Int step, Int count, F f, const T* x, More... more) {
     constexpr int N = 16 / sizeof(T);
-    Int in_packs = 0;
-    if (is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
-        in_packs = count / N * N;
-        for (Int i = first * N; i < in_packs; i += step * N)
+    const Int head = min(before_load(x), count);
+    Int done = 0;
+    if ((is_aligned<N>(more + head) && ... && true)) {
+        for (Int i = first; i < head; i += step) f(i, computed<T>(x[i]), computed<T>(more[i])...);
+        done = head + (count - head) / N * N;
+        Int i = head + first * N;
+        if constexpr (sizeof...(More) == 0) {
+            for (; i + 3 * step * N < done; i += 4 * step * N) {
+                Pack<T, N> packs[4];
+#pragma unroll
+                for (int k = 0; k < 4; k++) packs[k] = load_pack<N>(x + i + k * step * N);
+#pragma unroll
+                for (int k = 0; k < 4; k++) each_in_packs<T, N>(i + k * step * N, f, packs[k]);
+            }
+        }
+        for (; i < done; i += step * N)
             each_in_packs<T, N>(i, f, load_pack<N>(x + i), load_pack<N>(more + i)...);
     }
-    for (Int i = in_packs + first; i < count; i += step)
+    for (Int i = done + first; i < count; i += step)
         f(i, computed<T>(x[i]), computed<T>(more[i])...);
 }
 
@@ -71,14 +88,25 @@ template <class F, class T, class... More>
 __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const T* x,
                              More... more) {
     constexpr int N = 16 / sizeof(T);
-    Int in_packs = 0;
-    if (is_aligned<N>(out) && is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
-        in_packs = count / N * N;
-        for (Int i = first * N; i < in_packs; i += step * N)
+    const Int head = min(before_load(out), count);
+    Int done = 0;
+    if (is_aligned<N>(x + head) && (is_aligned<N>(more + head) && ... && true)) {
+        for (Int i = first; i < head; i += step)
+            out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
+        done = head + (count - head) / N * N;
+        Int i = head + first * N;
+        if constexpr (sizeof...(More) == 0) {
+            for (; i + step * N < done; i += 2 * step * N) {
+                const Pack<T, N> a = load_pack<N>(x + i), b = load_pack<N>(x + i + step * N);
+                *reinterpret_cast<Pack<T, N>*>(out + i) = map_packs<T, N>(i, f, a);
+                *reinterpret_cast<Pack<T, N>*>(out + i + step * N) = map_packs<T, N>(i + step * N, f, b);
+            }
+        }
+        for (; i < done; i += step * N)
             *reinterpret_cast<Pack<T, N>*>(out + i) =
                 map_packs<T, N>(i, f, load_pack<N>(x + i), load_pack<N>(more + i)...);
     }
-    for (Int i = in_packs + first; i < count; i += step)
+    for (Int i = done + first; i < count; i += step)
         out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
 }
 
@@ -92,6 +120,60 @@ template <class F, class T, class... More>
 __device__ void map_columns(Int columns, T* out, F f, const T* row, More... more) {
     map_elements(threadIdx.x, blockDim.x, columns, out, f, row, more...);
 }
+
+// How kernels go over a row several times. ByCache reads it again, of any length.
+struct ByCache {
+    template <class T> static __device__ const T* hold(const T* row, Int) { return row; }
+    template <class F, class... Rows> static __device__ void each(Int columns, F f, Rows... rows) {
+        each_column(columns, f, rows...);
+    }
+    template <class F, class T, class... Rows>
+    static __device__ void map(Int columns, T* out, F f, Rows... rows) {
+        map_columns(columns, out, f, rows...);
+    }
+};
+
+// ByRegisters loads the packs of a thread at once and keeps them: HELD, so that blocks of up to 512
+// threads, of 128 registers, have rows of up to 2048 times 16 bytes, which all begin and end at 16 bytes.
+constexpr int HELD = 4;
+#define HELD_ROW_KERNEL extern "C" __global__ void __launch_bounds__(512, 1)
+template <class T> struct Held {
+    static constexpr int N = 16 / sizeof(T);
+    Pack<T, N> packs[HELD];
+    static __device__ int place(int i) { return (threadIdx.x + i * blockDim.x) * N; }
+};
+
+template <class T> __device__ inline Pack<T, 16 / sizeof(T)> pack_of(const Held<T>& row, int i) {
+    return row.packs[i];
+}
+template <class T> __device__ inline Pack<T, 16 / sizeof(T)> pack_of(Or<T> row, int i) {
+    return load_pack<16 / sizeof(T)>(row + Held<T>::place(i));
+}
+
+struct ByRegisters {
+    template <class T> static __device__ Held<T> hold(const T* row, Int columns) {
+        Held<T> held;
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (Held<T>::place(i) < columns) held.packs[i] = load_pack<Held<T>::N>(row + Held<T>::place(i));
+        return held;
+    }
+    template <class F, class T, class... Rows>
+    static __device__ void each(Int columns, F f, const Held<T>& row, const Rows&... rows) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (Held<T>::place(i) < columns)
+                each_in_packs<T, Held<T>::N>(Held<T>::place(i), f, row.packs[i], pack_of(rows, i)...);
+    }
+    template <class F, class T, class... Rows>
+    static __device__ void map(Int columns, T* out, F f, const Rows&... rows) {
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (Held<T>::place(i) < columns)
+                *reinterpret_cast<Pack<T, Held<T>::N>*>(out + Held<T>::place(i)) =
+                    map_packs<T, Held<T>::N>(Held<T>::place(i), f, pack_of(rows, i)...);
+    }
+};
 
 // `value` of all threads of the block, combined two by two; every thread gets the result. The block
 // has whole warps. `identity` stands for warps that are not there.

@@ -3,9 +3,10 @@
 //     high = max(x),  sum = sum of e^(x - high)
 //     softmax = e^(x - high) / sum,  log_softmax = x - high - log(sum)
 //
-// The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein
-// 2018, "Online normalizer calculation for softmax"), so a row is read twice and written once; the
-// second reading mostly meets the cache. Grid: one block a row.
+// Rows that a block can hold in its registers are read once. Of others the largest number and the sum
+// of exponentials are found in one pass (Milakov and Gimelshein 2018, "Online normalizer calculation
+// for softmax"), so that they are read twice; the second reading mostly meets the cache. Grid: one block
+// a row.
 #include "rows.cuh"
 
 // The largest number of a part of a row, and the sum of e^(x - high) over that part.
@@ -24,63 +25,84 @@ template <class A> __device__ Normalizer<A> joined(Normalizer<A> x, Normalizer<A
                       (y.sum == 0 ? y.sum : y.sum * exp(y.high - high))};
 }
 
-template <class T> __device__ Normalizer<computed<T>> row_normalizer(const T* row, Int columns) {
+// In one pass: a number that is larger scales what was found before it, another is scaled itself.
+template <class T>
+__device__ Normalizer<computed<T>> row_normalizer(const T* row, Int columns) {
     typedef computed<T> A;
     Normalizer<A> mine = {-infinity<A>(), 0};
-    each_column(columns, [&](Int, A x) { mine = joined(mine, Normalizer<A>{x, 1}); }, row);
+    each_column(columns, [&](Int, A x) {
+        const A above = x == mine.high ? A(0) : x - mine.high, scale = exp(-abs(above));
+        mine.sum = above > 0 ? mine.sum * scale + 1 : mine.sum + scale;
+        if (!(above <= 0)) mine.high = larger(x, mine.high);
+    }, row);
     return block_reduce(mine, Normalizer<A>{-infinity<A>(), 0}, joined<A>);
 }
 
-template <class T> __device__ void softmax(const T* x, T* out, Int columns) {
+// In two passes, for the row is there.
+template <class T>
+__device__ Normalizer<computed<T>> row_normalizer(const Held<T>& row, Int columns) {
     typedef computed<T> A;
-    x += blockIdx.x * columns, out += blockIdx.x * columns;
-    auto whole = row_normalizer(x, columns);
-    A scale = 1 / whole.sum;
-    map_columns(columns, out, [&](Int, A x) { return exp(x - whole.high) * scale; }, x);
+    A high = -infinity<A>(), sum = 0;
+    ByRegisters::each(columns, [&](Int, A x) { high = larger(x, high); }, row);
+    high = block_max(high);
+    ByRegisters::each(columns, [&](Int, A x) { sum += exp(x - high); }, row);
+    return {high, block_sum(sum)};
 }
 
-template <class T> __device__ void log_softmax(const T* x, T* out, Int columns) {
+template <class Way, class T> __device__ void softmax(const T* x, T* out, Int columns) {
     typedef computed<T> A;
-    x += blockIdx.x * columns, out += blockIdx.x * columns;
-    auto whole = row_normalizer(x, columns);
-    A log_sum = log(whole.sum);
-    map_columns(columns, out, [&](Int, A x) { return x - whole.high - log_sum; }, x);
+    const auto row = Way::hold(x + blockIdx.x * columns, columns);
+    const auto whole = row_normalizer(row, columns);
+    const A scale = 1 / whole.sum;
+    Way::map(columns, out + blockIdx.x * columns, [&](Int, A x) { return exp(x - whole.high) * scale; }, row);
+}
+
+template <class Way, class T> __device__ void log_softmax(const T* x, T* out, Int columns) {
+    typedef computed<T> A;
+    const auto row = Way::hold(x + blockIdx.x * columns, columns);
+    const auto whole = row_normalizer(row, columns);
+    const A log_sum = log(whole.sum);
+    Way::map(columns, out + blockIdx.x * columns, [&](Int, A x) { return x - whole.high - log_sum; }, row);
 }
 
 // gx = out * (g - sum(g * out))
-template <class T> __device__ void softmax_grad(const T* g, const T* out, T* gx, Int columns) {
+template <class Way, class T>
+__device__ void softmax_grad(const T* g, const T* out, T* gx, Int columns) {
     typedef computed<T> A;
-    Int start = blockIdx.x * columns;
-    g += start, out += start, gx += start;
+    const Int start = blockIdx.x * columns;
+    const auto of_g = Way::hold(g + start, columns), of_out = Way::hold(out + start, columns);
     A dot = 0;
-    each_column(columns, [&](Int, A g, A p) { dot += g * p; }, g, out);
+    Way::each(columns, [&](Int, A g, A p) { dot += g * p; }, of_g, of_out);
     dot = block_sum(dot);
-    map_columns(columns, gx, [&](Int, A g, A p) { return p * (g - dot); }, g, out);
+    Way::map(columns, gx + start, [&](Int, A g, A p) { return p * (g - dot); }, of_g, of_out);
 }
 
 // gx = g - e^out * sum(g)
-template <class T> __device__ void log_softmax_grad(const T* g, const T* out, T* gx, Int columns) {
+template <class Way, class T>
+__device__ void log_softmax_grad(const T* g, const T* out, T* gx, Int columns) {
     typedef computed<T> A;
-    Int start = blockIdx.x * columns;
-    g += start, out += start, gx += start;
+    const Int start = blockIdx.x * columns;
+    const auto of_g = Way::hold(g + start, columns), of_out = Way::hold(out + start, columns);
     A sum = 0;
-    each_column(columns, [&](Int, A g) { sum += g; }, g);
+    Way::each(columns, [&](Int, A g) { sum += g; }, of_g);
     sum = block_sum(sum);
-    map_columns(columns, gx, [&](Int, A g, A log_p) { return g - exp(log_p) * sum; }, g, out);
+    Way::map(columns, gx + start, [&](Int, A g, A log_p) { return g - exp(log_p) * sum; }, of_g, of_out);
 }
 
-#define EXPORT(NAME, T)                                                                            \
-    ROW_KERNEL softmax_##NAME(const T* x, T* out, Int columns) {                                   \
-        softmax(x, out, columns);                                                                  \
+#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                     \
+    KERNEL softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                         \
+        softmax<WAY>(x, out, columns);                                                             \
     }                                                                                              \
-    ROW_KERNEL log_softmax_##NAME(const T* x, T* out, Int columns) {                               \
-        log_softmax(x, out, columns);                                                              \
+    KERNEL log_softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                     \
+        log_softmax<WAY>(x, out, columns);                                                         \
     }                                                                                              \
-    ROW_KERNEL softmax_grad_##NAME(const T* g, const T* out, T* gx, Int columns) {                 \
-        softmax_grad(g, out, gx, columns);                                                         \
+    KERNEL softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) {       \
+        softmax_grad<WAY>(g, out, gx, columns);                                                    \
     }                                                                                              \
-    ROW_KERNEL log_softmax_grad_##NAME(const T* g, const T* out, T* gx,                            \
-                                                       Int columns) {                              \
-        log_softmax_grad(g, out, gx, columns);                                                     \
+    KERNEL log_softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) {   \
+        log_softmax_grad<WAY>(g, out, gx, columns);                                                \
     }
+#define EXPORT(NAME, T)                        \
+    EXPORT_WAY(ROW_KERNEL, ByCache, , NAME, T) \
+    EXPORT_WAY(HELD_ROW_KERNEL, ByRegisters, _held, NAME, T)
 FOR_EACH_FLOAT(EXPORT)
