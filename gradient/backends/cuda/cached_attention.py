@@ -69,7 +69,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         elif of_group > FEW_ROWS:
             family, (rows, of_tile) = "flash_cached_attention", tiles_of(head)
             divide = parts_of_keys
-            shared = tiles_bytes(head, rows + 2 * of_tile) + 2 * of_tile * PLACE
+            shared = tiles_bytes(head, rows + 4 * of_tile) + 2 * of_tile * PLACE
         tiles = -(-of_group // rows)
         parts = divide(tiles * b * key_heads, slots.extent - first)
         out = self.empty((b, h, t, e), q.dtype)

@@ -41,7 +41,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
         rows_of_tiles, divide = rows_of_decoding(head), parts_of_decoding
         if h // hk * t > FEW_ROWS:
             family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
-            rows_of_tiles = rows + 2 * keys
+            rows_of_tiles = rows + 4 * keys
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
         parts = divide(row_tiles * b * hk, s)
@@ -126,7 +126,7 @@ def rows_of_decoding(head: int) -> int:
 
 def tiles_of(head: int) -> tuple[int, int]:
     """Rows of a block and keys of a tile in `flash_attention.cu`."""
-    return (128 if head <= 128 else 64), (64 if head <= 64 else 32)
+    return (128 if head <= 128 else 64), (64 if head <= 64 else 32 if head <= 192 else 16)
 
 
 def query_gradient_tiles_of(head: int) -> tuple[int, int]:

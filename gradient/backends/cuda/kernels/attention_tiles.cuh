@@ -291,48 +291,73 @@ template <int M, int HEAD> struct Softmax {
         }
     }
 
-    // Takes a tile's scores in; they become e^(later (score - high)).
+    // Takes a tile's scores in; they become e^(later (score - high)). Each step waits for the one before:
+    // it is done for all of the lane's rows before the next one, if there are registers for that.
     template <int N> __device__ void take(float (&score)[M][N][4], float later) {
+        constexpr int TOGETHER = M * HEAD <= 128 ? 2 * M : 1;
+#pragma unroll
+        for (int row = 0; row < 2 * M; row += TOGETHER) take_rows<TOGETHER>(score, later, row);
+    }
+    // Of rows `first` .. + G - 1, two of each m.
+    template <int G, int N>
+    __device__ __forceinline__ void take_rows(float (&score)[M][N][4], float later, int first) {
         const float factor = later * LOG2_E;
+        float most[G], shrink[G], added[G];
 #pragma unroll
-        for (int m = 0; m < M; m++)
+        for (int g = 0; g < G; g++) {
+            const int m = (first + g) / 2, half = (first + g) % 2;
+            most[g] = high[m][half];
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float largest = high[m][half];
+            for (int n = 0; n < N; n++)
+                most[g] = fmaxf(most[g], fmaxf(score[m][n][2 * half], score[m][n][2 * half + 1]));
+        }
 #pragma unroll
-                for (int n = 0; n < N; n++) {
-                    largest = fmaxf(largest, score[m][n][2 * half]);
-                    largest = fmaxf(largest, score[m][n][2 * half + 1]);
-                }
-                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-                largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-                const float most = largest == -infinity<float>() ? 0.f : largest;
-                float base = 0, shrink;
-                if (later == 1) {
-                    shrink = power_of_two((high[m][half] - most) * LOG2_E);
+        for (int distance = 1; distance < 4; distance *= 2)
 #pragma unroll
-                    for (int n = 0; n < N; n++)
-                        score[m][n][2 * half] -= most, score[m][n][2 * half + 1] -= most;
-                } else {
-                    // Rounded, which the products are not from which it is subtracted: all sums have
-                    // a factor too much, which `add_up` takes off.
-                    base = __fmul_rn(most, factor);
-                    shrink = power_of_two(__fmul_rn(high[m][half], factor) - base);
-                }
-                high[m][half] = largest;
-                float added = 0;
+            for (int g = 0; g < G; g++)
+                most[g] = fmaxf(most[g], __shfl_xor_sync(0xffffffffu, most[g], distance));
+#pragma unroll
+        for (int g = 0; g < G; g++) {
+            float& largest = high[(first + g) / 2][(first + g) % 2];
+            const float before = largest;
+            largest = most[g], added[g] = 0;
+            if (largest == -infinity<float>()) most[g] = 0;
+            if (later == 1) {
+                shrink[g] = power_of_two((before - most[g]) * LOG2_E);
+            } else {
+                // Rounded, which the products are not from which it is subtracted: all sums have a
+                // factor too much, which `add_up` takes off.
+                most[g] = __fmul_rn(most[g], factor);
+                shrink[g] = power_of_two(__fmul_rn(before, factor) - most[g]);
+            }
+        }
+        if (later == 1)
+#pragma unroll
+            for (int g = 0; g < G; g++) {
+                const int m = (first + g) / 2, half = (first + g) % 2;
 #pragma unroll
                 for (int n = 0; n < N; n++)
-#pragma unroll
-                    for (int i = 2 * half; i < 2 * half + 2; i++) {
-                        score[m][n][i] = power_of_two(fmaf(score[m][n][i], factor, -base));
-                        added += score[m][n][i];
-                    }
-                sum[m][half] = sum[m][half] * shrink + added;
-#pragma unroll
-                for (int n = 0; n < HEAD / 8; n++)
-                    out[m][n][2 * half] *= shrink, out[m][n][2 * half + 1] *= shrink;
+                    score[m][n][2 * half] -= most[g], score[m][n][2 * half + 1] -= most[g];
+                most[g] = 0;
             }
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int g = 0; g < G; g++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float& x = score[(first + g) / 2][n][(first + g) % 2 * 2 + i];
+                    x = power_of_two(fmaf(x, factor, -most[g]));
+                    added[g] += x;
+                }
+#pragma unroll
+        for (int g = 0; g < G; g++) {
+            const int m = (first + g) / 2, half = (first + g) % 2;
+            sum[m][half] = sum[m][half] * shrink[g] + added[g];
+#pragma unroll
+            for (int n = 0; n < HEAD / 8; n++)
+                out[m][n][2 * half] *= shrink[g], out[m][n][2 * half + 1] *= shrink[g];
+        }
     }
 
     // Adds up what the four lanes of a row have; `high` becomes a score.

@@ -5,8 +5,8 @@
 //     high  = the largest score of a row so far, sum = of e^(score - high), out = of e^(score - high) v
 //
 // A block has 128 rows of a group of heads that share their keys (64 where heads are wide), 32 to a
-// warp, and goes over the keys in tiles; those that none of its rows sees are left out. While scores
-// are made, the values are on their way to shared memory; while values are added up, the next keys.
+// warp, and goes over the keys in tiles; those that none of its rows sees are left out. While one tile is
+// worked on, the next one's keys and values are on their way to the other of two places.
 // Grid: (row tiles, B * Hk, parts): the keys are divided into parts where there are few rows
 // (`join_parts` of attention.cu joins them).
 //

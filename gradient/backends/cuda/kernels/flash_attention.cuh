@@ -1,6 +1,6 @@
 // Attention of a block's rows to the keys that a source brings (FlashAttention-2): what
 // flash_attention.cu and flash_cached_attention.cu share. `scattered` sources say in advance where
-// each key of a tile lies: `places` in shared memory, behind the tiles, of this tile and the next.
+// each key of a tile lies: `places` in shared memory, behind the tiles.
 #pragma once
 #include "attention_sources.cuh"
 
@@ -46,10 +46,9 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     constexpr int ROWS_OF_BLOCK = WARPS * 16 * M;
     const Problem& p = group.problem;
     T* q_tile = reinterpret_cast<T*>(memory);
-    T* k_tile = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;
-    T* v_tile = k_tile + KEYS * pitch<HEAD>;
-    // Where keys lie in a cache: of this tile and of the next.
-    Int* places = reinterpret_cast<Int*>(v_tile + KEYS * pitch<HEAD>);
+    T* tiles_of_keys = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;  // keys and values, of this tile and the next
+    // Where keys lie in a cache: of the next tile and of the one after it.
+    Int* places = reinterpret_cast<Int*>(tiles_of_keys + 4 * KEYS * pitch<HEAD>);
     // Causal rows that come late see the most keys: their blocks begin first.
     const int tile = int(SOURCE::in_order(p) ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
     const int first = tile * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
@@ -73,14 +72,18 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         if (SOURCE::scattered && threadIdx.x < KEYS)
             places[place * KEYS + threadIdx.x] = source.at(min(key + int(threadIdx.x), until - 1));
     };
-    auto at = [&](int place) { return [=](int i) { return places[place * KEYS + i]; }; };
-    int place = 0;
+    auto load = [&](int key, int place) {
+        T* tile = tiles_of_keys + 2 * KEYS * pitch<HEAD> * place;
+        auto at = [=](int i) { return places[place * KEYS + i]; };
+        source.template load_keys<HEAD, KEYS, THREADS>(tile, key, until - key, at);
+        source.template load_values<HEAD, KEYS, THREADS>(tile + KEYS * pitch<HEAD>, key, until - key, at);
+    };
     if (from < until) find(from, 0);
+    if (from + KEYS < until) find(from + KEYS, 1);
     if (SOURCE::scattered) __syncthreads();  // it is found
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
                                    GroupRows<T>(q, q_batch, q_head, q_row, group, first));
-    if (from < until)
-        source.template load_keys<HEAD, KEYS, THREADS>(k_tile, from, until - from, at(0));
+    if (from < until) load(from, 0);
     cp_async_commit();
 
     cp_async_wait<0>();
@@ -90,27 +93,22 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     const Queries queries(own_rows);
     const Scaling scaling(p);
     Softmax<M, HEAD> softmax;
+    int place = 0;
     for (int key = from; key < until; key += KEYS, place ^= 1) {
-        const bool seen = here > 0 && key < sees_until && key + KEYS > sees_from;
+        const T* k_tile = tiles_of_keys + 2 * KEYS * pitch<HEAD> * place;
+        cp_async_wait<0>();
+        __syncthreads();  // this tile came; the one before was read
+        if (key + KEYS < until) load(key + KEYS, place ^ 1);
+        cp_async_commit();
+        if (key + 2 * KEYS < until) find(key + 2 * KEYS, place);
+        if (here <= 0 || key >= sees_until || key + KEYS <= sees_from) continue;
         float score[M][KEYS / 8][4];
-        cp_async_wait<0>();
-        __syncthreads();  // the keys came; the values before were read
-        if (key + KEYS < until) find(key + KEYS, place ^ 1);
-        source.template load_values<HEAD, KEYS, THREADS>(v_tile, key, until - key, at(place));
-        cp_async_commit();
-        if (seen) row_products<HEAD>(score, queries, k_tile);
-        cp_async_wait<0>();
-        __syncthreads();  // the values came; the keys were read
-        if (key + KEYS < until)
-            source.template load_keys<HEAD, KEYS, THREADS>(k_tile, key + KEYS, until - key - KEYS,
-                                                           at(place ^ 1));
-        cp_async_commit();
-        if (!seen) continue;
+        row_products<HEAD>(score, queries, k_tile);
         scaling.apply(score);
         if (!source.sees_all(row, row + 16 * M - 1, key, key + KEYS - 1))
             source.mask(score, row, key, until);
         softmax.take(score, scaling.later);
-        add_weighted<HEAD>(softmax.out, score, v_tile);
+        add_weighted<HEAD>(softmax.out, score, k_tile + KEYS * pitch<HEAD>);
     }
     if (here > 0) write(softmax, results, p, group.query(row), here, own_rows, scaling.later);
 }
@@ -122,4 +120,4 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     FLASH(96, 2, 32, NAME, T)    \
     FLASH(128, 2, 32, NAME, T)   \
     FLASH(192, 1, 32, NAME, T)   \
-    FLASH(256, 1, 32, NAME, T)
+    FLASH(256, 1, 16, NAME, T)
