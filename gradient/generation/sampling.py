@@ -4,7 +4,6 @@ options of both in a model's generation_config.json."""
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, cast
@@ -195,7 +194,7 @@ class UniformNumbers:
 
 def greedy(logits: Tensor) -> Tensor:
     """Return the likeliest token of each row: logits (B, V) to int64 (B,), -1 where none is."""
-    return gradient.where(logits.amax(dim=-1) > -math.inf, logits.argmax(dim=-1), -1)
+    return reduce.likeliest(logits)
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:

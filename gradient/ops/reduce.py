@@ -255,6 +255,12 @@ def categorical(be: Backend[Array], weights: Array, uniform: Array, /) -> Array:
     return be.categorical(weights, uniform)
 
 
+@op()
+def likeliest(be: Backend[Array], x: Array, /) -> Array:
+    """The column of each row's largest number; -1 where that is -inf, or NaN."""
+    return be.likeliest(x)
+
+
 @op(takes_complex=True)
 def all(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether no element is zero; of uint8, as a uint8."""

@@ -1369,6 +1369,13 @@ CASES: dict[str, list[Case]] = {
         *LARGEST,
         lambda a: (a(a.rows, 67), 1),
         lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
+    "likeliest": [
+        lambda a: (every_kind_of_number(a, 9),),
+        lambda a: (a(a.rows, 67),),
+        lambda a: (a(2, 40000),),
+        lambda a: (np.array([[-np.inf, -np.inf], [-np.inf, 0], [0, np.nan], [np.nan, np.inf],
+                             [np.inf, 1], [-0.0, 0]], a.dtype),),
+    ],
     "argsort": [
         *[lambda a, n=n: (every_kind_of_number(a, n), 1) for n in (8, 40, 41, 300, 5000)],
         lambda a: (every_kind_of_number(a, 1500), 0),

@@ -99,6 +99,10 @@ class ShapeDefaults(RequiredMethods[Array]):
         unsigned = str(x.dtype).removeprefix("gradient.").startswith(("uint", "bool"))
         return self.argmax(~x if unsigned else -x, axis, keepdims)
 
+    def likeliest(self, x: Array) -> Array:
+        """int64 (...) of (..., C): the first maximum of each row; -1 where that is -inf or NaN."""
+        return self.where(self.max(x, -1) > -math.inf, self.argmax(x, -1), -1)
+
     def rows(self, x: Array, index: Array) -> Array:
         """x[index]: the rows of a matrix at integers, which may count from the end, or bools."""
         return self.getitem(x, (index,))

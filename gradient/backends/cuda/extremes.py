@@ -24,7 +24,7 @@ COLUMNS_BLOCK = 256
 
 
 class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
-    """Overrides of `composed.shape`'s argmin, and of the required method `argmax`."""
+    """Overrides of `composed.shape`'s argmin and likeliest, and of the required method `argmax`."""
 
     def argmax(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         if not self.has_kernel(x):
@@ -35,6 +35,12 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         if not self.has_kernel(x):
             return self._otherwise(super().argmin, x, axis, keepdims)
         return self._first_along(x, axis, keepdims, smallest=True)
+
+    def likeliest(self, x: Array) -> Array:
+        if not x.ndim or not self.has_kernel(x):
+            return super().likeliest(x)
+        rows = x.reshape((-1, x.shape[-1]))
+        return self._first_in_rows(rows, smallest=False, or_none=True).reshape(x.shape[:-1])
 
     def _otherwise(self, function: Any, x: Array, axis: int | None, keepdims: bool) -> Array:
         shape = shape_of_nothing(x, axis, keepdims)
@@ -58,8 +64,9 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         self.launch("argmax", "argmax_columns", x, (blocks,), COLUMNS_BLOCK, x, out, *numbers)
         return out
 
-    def _first_in_rows(self, rows: Array, smallest: bool) -> Array:
-        """int64 (N,) of (N, C); of few long rows by several blocks each."""
+    def _first_in_rows(self, rows: Array, smallest: bool, or_none: bool = False) -> Array:
+        """int64 (N,) of (N, C); of few long rows by several blocks each. With `or_none` -1 where
+        the largest is -inf or NaN."""
         rows = self.contiguous(rows)
         count, columns = rows.shape
         parts = max(1, min(MANY_BLOCKS // count, columns // PART))
@@ -68,14 +75,14 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         places = self._empty_places((count * parts,))
         self.launch(
             "argmax", "argmax_rows", rows, (count * parts,), block_of(of_part),
-            rows, places, *map(np.int64, (columns, of_part, smallest)),
+            rows, places, *map(np.int64, (columns, of_part, smallest, or_none and parts == 1)),
         )  # fmt: skip
         if parts == 1:
             return places
         found = self._empty_places((count,))
         self.launch(
             "argmax", "argmax_of_parts", rows, (count,), block_of(parts),
-            rows, places, found, *map(np.int64, (columns, parts, smallest)),
+            rows, places, found, *map(np.int64, (columns, parts, smallest, or_none)),
         )  # fmt: skip
         return found
 

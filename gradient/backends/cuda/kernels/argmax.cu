@@ -35,7 +35,7 @@ template <class A> __device__ inline void look(Place<A>& best, A value, Int at) 
 }
 
 template <class T>
-__device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int smallest) {
+__device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int smallest, Int or_none) {
     typedef computed<T> A;
     const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
     const T* from = x + blockIdx.x / parts * columns + start;
@@ -44,12 +44,13 @@ __device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int 
         look(best, smallest ? -value : value, j);
     }, from);
     best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
-    if (threadIdx.x == 0) out[blockIdx.x] = start + best.at;
+    if (threadIdx.x) return;
+    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : start + best.at;
 }
 
 template <class T>
 __device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
-                                Int smallest) {
+                                Int smallest, Int or_none) {
     typedef computed<T> A;
     Place<A> best = {0, -1};
     for (Int part = threadIdx.x; part < parts; part += blockDim.x) {
@@ -58,7 +59,8 @@ __device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int col
         look(best, smallest ? -value : value, at);
     }
     best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
-    if (threadIdx.x == 0) out[blockIdx.x] = best.at;
+    if (threadIdx.x) return;
+    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : best.at;
 }
 
 constexpr int WIDTH = 32, TALL = 8;
@@ -85,12 +87,13 @@ __device__ void argmax_columns(const T* x, Int* out, Int lines, Int inner, Int s
 }
 
 #define EXPORT(NAME, T)                                                                           \
-    ROW_KERNEL argmax_rows_##NAME(const T* x, Int* out, Int columns, Int of_part, Int smallest) { \
-        argmax_rows(x, out, columns, of_part, smallest);                                          \
+    ROW_KERNEL argmax_rows_##NAME(const T* x, Int* out, Int columns, Int of_part, Int smallest,   \
+                                  Int or_none) {                                                  \
+        argmax_rows(x, out, columns, of_part, smallest, or_none);                                 \
     }                                                                                             \
     ROW_KERNEL argmax_of_parts_##NAME(const T* x, const Int* places, Int* out, Int columns,       \
-                                      Int parts, Int smallest) {                                  \
-        argmax_of_parts(x, places, out, columns, parts, smallest);                                \
+                                      Int parts, Int smallest, Int or_none) {                     \
+        argmax_of_parts(x, places, out, columns, parts, smallest, or_none);                       \
     }                                                                                             \
     ROW_KERNEL argmax_columns_##NAME(const T* x, Int* out, Int lines, Int inner, Int smallest) {  \
         argmax_columns(x, out, lines, inner, smallest);                                           \
