@@ -154,7 +154,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         x, weight, bias, out = given
         threads.parallel_for(
             norms.layer_norm, len(rows), norms.rows_of(columns), x, weight, bias,
-            _scalar(number, eps), out, mean.ravel(), rstd.ravel(),
+            _scalar(mean.dtype, eps), out, mean.ravel(), rstd.ravel(),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -192,7 +192,8 @@ class NormKernels(NormDefaults[np.ndarray]):
         scale = np.empty(0, x.dtype) if weight is None else contiguous(weight)
         threads.parallel_for(
             norms.rms_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
-            stored(scale), _scalar(number, eps), bool(round_first), stored(_2d(y)), rstd.ravel(),
+            stored(scale), _scalar(rstd.dtype, eps), bool(round_first), stored(_2d(y)),
+            rstd.ravel(),
         )  # fmt: skip
         return y, rstd
 
@@ -241,7 +242,7 @@ def class_launch(
     """What `parallel_for` is to be given for `cross_entropy`, `cross_entropy_grad` or the latter in
     place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
     of targets that are no classes."""
-    norms, smoothing = kernels.load("norms"), _scalar(given[0].dtype.type, label_smoothing)
+    norms, smoothing = kernels.load("norms"), _scalar(given[0].dtype, label_smoothing)
     n, columns = given[given[0].ndim == 1].shape  # of the logits, or what is in their place
     work = getattr(norms, kernel), n, norms.rows_of(columns)
     return *work, *map(contiguous, given), ignore_index, smoothing, *out
@@ -253,9 +254,9 @@ def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray
 
 
 @functools.lru_cache(maxsize=64)
-def _scalar(kind: Any, value: float) -> Any:
+def _scalar(dtype: np.dtype, value: float) -> np.generic:
     """A number of NumPy's, kept: to make one takes as long as a small array."""
-    return kind(value)
+    return dtype.type(value)
 
 
 @functools.lru_cache(maxsize=8)
