@@ -105,18 +105,20 @@ def test_others_are_copied(left: str, right: str, be: CudaBackend) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("shape", [(5, 7, 3), (24, 7, 16), (16, 8, 3), (2, 9, 2)], ids=str)
-def test_rows_begin_at_16_bytes_in_large_products_by_tensor_cores(
+def test_sizes_are_multiples_of_16_bytes_in_large_products_by_tensor_cores(
     shape: tuple[int, int, int], dtype: str, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gradient.backends.cuda.products.PADDING_PAYS", 0)
     m, k, n = shape
     seen: list[Operand] = []
     multiply = be.runtime.blas.multiply
-    monkeypatch.setattr(
-        be.runtime.blas,
-        "multiply",
-        lambda dtype, sizes, *operands: (seen.extend(operands), multiply(dtype, sizes, *operands)),
-    )
+
+    def watched(dtype: np.dtype, sizes: Sizes, *operands: Operand) -> None:
+        assert sizes.m % 8 == sizes.k % 8 == 0
+        seen.extend(operands)
+        multiply(dtype, sizes, *operands)
+
+    monkeypatch.setattr(be.runtime.blas, "multiply", watched)
     for lead, (left, right) in itertools.product(
         ((), (2,), (3, 2)), itertools.product(LAYOUTS, LAYOUTS)
     ):

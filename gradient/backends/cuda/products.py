@@ -23,8 +23,8 @@ MAX_CALLS = 16
 """Of cuBLAS for one product of stacks of matrices, before an operand is copied."""
 PADDING_PAYS = 64
 """Multiplications by tensor cores for each byte that is copied, from which on it pays to copy
-operands so that their rows begin at 16 bytes: cuBLAS's kernels for others (`align1`) make
-100 Tflop/s of an H100's 700."""
+operands to sizes that are multiples of 16 bytes: for others cuBLAS makes 90 to 140 Tflop/s of an
+H100's 750 (its kernels `align1`), even where rows begin at 16 bytes."""
 
 
 class Products(KernelLauncher, AttentionDefaults[Array]):
@@ -74,28 +74,65 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     def _multiply(self, a: Array, b: Array, out: Array) -> None:
         """out = a @ b, for arrays of two axes or more."""
         a, b = self._laid_out(a), self._laid_out(b)
-        apart = [not _begins_at_loads(x, self.runtime.address(x)) for x in (a, b, out)]
-        copied = sum(x.nbytes for x, is_apart in zip((a, b, out), apart, strict=True) if is_apart)
-        if (
-            copied
-            and a.shape[-2] > 1
-            and _by_tensor_cores(out.dtype)
-            and out.size * a.shape[-1] >= PADDING_PAYS * copied
-        ):
-            a, b = (
-                self._padded(x) if is_apart else x
-                for x, is_apart in zip((a, b), apart, strict=False)
-            )
-            if apart[2]:
-                padded = self._empty_padded(out.shape, out.dtype)
-                self._multiply_where_they_lie(a, b, padded)
-                self.assign(out, ..., padded)
+        if b.ndim == 2 and self._is_worth_padding(a, b, out):
+            (k, n), a = b.shape, a.reshape((-1, a.shape[-1]))
+            whole_k, whole_n = _in_loads(k, a), _in_loads(n, a)
+            if whole_k > k or not self._begins_at_loads(a):
+                a = self._padded(a, a.shape[0], whole_k)
+            if (whole_k, whole_n) != (k, n) or not self._begins_at_loads(b):
+                b = self._padded(b, whole_k, whole_n)
+            if whole_n > n:
+                product = self.empty((a.shape[0], whole_n), a.dtype)
+                self._multiply_where_they_lie(a, b, product)
+                self.assign(out.reshape((-1, n)), ..., product[:, :n])
                 return
+            out = out.reshape((-1, n))
         self._multiply_where_they_lie(a, b, out)
 
+    def _is_worth_padding(self, a: Array, b: Array, out: Array) -> bool:
+        """Whether cuBLAS takes less time, copies included, for sizes that are multiples of 16
+        bytes."""
+        k, n = b.shape
+        is_k_odd, is_n_odd = (size != _in_loads(size, a) for size in (k, n))
+        copied = 0
+        if is_k_odd or not self._begins_at_loads(a):
+            copied += a.nbytes
+        if is_k_odd or is_n_odd or not self._begins_at_loads(b):
+            copied += b.nbytes
+        if is_n_odd:
+            copied += out.nbytes
+        return (
+            copied > 0
+            and out.size > n
+            and _by_tensor_cores(out.dtype)
+            and out.size * k >= PADDING_PAYS * copied
+        )
+
+    def _begins_at_loads(self, x: Array) -> bool:
+        """Whether all rows (or columns, where numbers of these are side by side) begin at 16 bytes,
+        as tensor cores' fastest kernels read them."""
+        return self.runtime.address(x) % LOAD == 0 and not any(
+            step % LOAD
+            for size, step in zip(x.shape, x.strides, strict=True)
+            if size > 1 and step != x.itemsize
+        )
+
+    def _padded(self, x: Array, rows: int, columns: int) -> Array:
+        """A copy with zeros behind its rows and columns, which lies as x does, by rows or columns
+        that begin at 16 bytes."""
+        by_columns, _ = _layout(x) or (False, 0)
+        if by_columns:
+            return self._padded(x.T, columns, rows).T
+        (m, n), pitch = x.shape, _in_loads(columns, x)
+        out = self.empty((rows, pitch), x.dtype)[:, :columns]
+        self.assign(out, (slice(m), slice(n)), x)
+        for rest in ((slice(None), slice(n, None)), (slice(m, None), slice(None))):
+            if out[rest].size:
+                self.assign(out, rest, 0)
+        return out
+
     def _multiply_where_they_lie(self, a: Array, b: Array, out: Array) -> None:
-        """The same of operands that cuBLAS can read, and of an `out` that may have gaps between its
-        rows, if a matrix has more than one."""
+        """The same of operands that cuBLAS can read."""
         (m, k), n = a.shape[-2:], b.shape[-1]
         if math.prod(b.shape[:-2]) == 1 and (rows := _as_rows(a)) is not None:
             # One matrix for all: the rows of the others are those of one matrix.
@@ -127,22 +164,7 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         stride: int = 0,
     ) -> None:  # fmt: skip
         address = self.runtime.address(out) + out.itemsize * at
-        _, pitch = _layout(out) or (False, sizes.m)
-        self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, pitch, stride))
-
-    def _padded(self, x: Array) -> Array:
-        """A copy whose rows, or columns where these have no gaps, begin at 16 bytes."""
-        by_columns, _ = _layout(x) or (False, 0)
-        if by_columns:
-            return self._padded(x.swapaxes(-1, -2)).swapaxes(-1, -2)
-        out = self._empty_padded(x.shape, x.dtype)
-        self.assign(out, ..., x)
-        return out
-
-    def _empty_padded(self, shape: Shape, dtype: np.dtype) -> Array:
-        each = LOAD // dtype.itemsize
-        pitch = -(-shape[-1] // each) * each
-        return self.empty((*shape[:-1], pitch), dtype)[..., : shape[-1]]
+        self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, sizes.m, stride))
 
     def _laid_out(self, x: Array) -> Array:
         """x, whose matrices cuBLAS can read; a copy if their rows and columns both have gaps."""
@@ -194,14 +216,10 @@ def _by_tensor_cores(dtype: np.dtype) -> bool:
     return dtype.itemsize == 2 or (dtype == FLOAT32 and matmul_precision.allows_tf32())
 
 
-def _begins_at_loads(x: Array, address: int) -> bool:
-    """Whether all rows (or columns, where numbers of these are side by side) begin at 16 bytes, as
-    tensor cores' fastest kernels read them."""
-    return address % LOAD == 0 and not any(
-        step % LOAD
-        for size, step in zip(x.shape, x.strides, strict=True)
-        if size > 1 and step != x.itemsize
-    )
+def _in_loads(size: int, x: Array) -> int:
+    """The size, rounded up to whole loads of 16 bytes of x's numbers."""
+    each = LOAD // x.itemsize
+    return -(-size // each) * each
 
 
 def _layout(x: Array) -> tuple[bool, int] | None:
