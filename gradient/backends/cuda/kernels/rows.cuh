@@ -57,7 +57,7 @@ template <class T> __device__ inline Int before_load(const T* at) {
 
 // Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
 // threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
-// arrays are aligned alike, and of one array four times as much is under way.
+// arrays are aligned alike, and of one array up to four times as much is under way.
 template <class F, class T, class... More>
 __device__ void each_element(Int first, Int step, Int count, F f, const T* x, More... more) {
     constexpr int N = 16 / sizeof(T);
@@ -68,12 +68,13 @@ __device__ void each_element(Int first, Int step, Int count, F f, const T* x, Mo
         done = head + (count - head) / N * N;
         Int i = head + first * N;
         if constexpr (sizeof...(More) == 0) {
-            for (; i + 3 * step * N < done; i += 4 * step * N) {
-                Pack<T, N> packs[4];
+            constexpr int MANY = sizeof(T) > 4 ? 2 : 4;
+            for (; i + (MANY - 1) * step * N < done; i += MANY * step * N) {
+                Pack<T, N> packs[MANY];
 #pragma unroll
-                for (int k = 0; k < 4; k++) packs[k] = load_pack<N>(x + i + k * step * N);
+                for (int k = 0; k < MANY; k++) packs[k] = load_pack<N>(x + i + k * step * N);
 #pragma unroll
-                for (int k = 0; k < 4; k++) each_in_packs<T, N>(i + k * step * N, f, packs[k]);
+                for (int k = 0; k < MANY; k++) each_in_packs<T, N>(i + k * step * N, f, packs[k]);
             }
         }
         for (; i < done; i += step * N)
