@@ -379,6 +379,25 @@ def test_sums_in_parts_and_over_several_axes(
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["max", "min"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_extremes_in_parts_and_over_several_axes(method: str, dtype: str, one: CudaBackend) -> None:
+    for shape, axis in SUMMED:
+        for odd in (None, np.nan, np.inf, -np.inf):
+            x = Draw(dtype)(*shape)
+            if odd is not None:
+                x.flat[x.size // 3] = odd
+            got, expected = (getattr(be, method)(x, axis, True) for be in (one, BARE))
+            assert got.dtype == x.dtype
+            np.testing.assert_array_equal(got.astype(np.float64), expected.astype(np.float64))
+        if x.size < 10000:
+            x[...] = -np.inf if method == "max" else np.inf
+            np.testing.assert_array_equal(
+                getattr(one, method)(x, axis), getattr(BARE, method)(x, axis)
+            )
+
+
 def test_a_copy_within_an_array_reads_before_it_writes(one: CudaBackend) -> None:
     x = Draw("float32")(9, 70)
     expected = x.copy()

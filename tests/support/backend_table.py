@@ -1356,8 +1356,14 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (np.log(a(a.rows, 67)), 0), lambda a: (np.log(abs(np.rint(a(3, 4500)))), 1)),
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
-    "max": [lambda a: (a(a.rows, 67),), *along(), lambda a: (a(0, 3, 2), (1, -1), True)],
-    "min": [lambda a: (a(a.rows, 67),), *along(), lambda a: (a(0, 3, 2), -2)],
+    "max": [
+        *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
+        lambda a: (a(0, 3, 2), (1, -1), True),
+    ],
+    "min": [
+        *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
+        lambda a: (a(0, 3, 2), -2),
+    ],
     "mean": [lambda a: (a(a.rows, 67),), *along(True)],
     "var": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
     "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],

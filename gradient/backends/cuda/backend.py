@@ -16,7 +16,7 @@ from gradient.backends.cuda.copies import CopyKernels
 from gradient.backends.cuda.cross_entropy import CrossEntropyKernels
 from gradient.backends.cuda.draws import RandomKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
-from gradient.backends.cuda.extremes import ExtremeKernels, shape_of_nothing
+from gradient.backends.cuda.extremes import ExtremeKernels
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
 from gradient.backends.cuda.norms import NormKernels
@@ -28,7 +28,7 @@ from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
 from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
 from gradient.backends.cuda.sums import SumKernels
-from gradient.backends.required import Axis, Shape
+from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
 
 BFLOAT16 = bfloat16.numpy
@@ -206,16 +206,6 @@ class CudaBackend(
 
     # CuPy refuses the maximum of no numbers even where none is asked for, of no rows; and to
     # transform none.
-
-    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        if (shape := shape_of_nothing(x, axis, keepdims)) is not None:
-            return self.empty(shape, x.dtype)
-        return self.xp.max(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
-
-    def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        if (shape := shape_of_nothing(x, axis, keepdims)) is not None:
-            return self.empty(shape, x.dtype)
-        return self.xp.min(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
 
     def fft(self, x: Array, axes: Shape, inverse: bool, norm: str) -> Array:
         if x.size == 0 and all(x.shape[axis] for axis in axes):

@@ -1,4 +1,4 @@
-"""Sums over any axes by kernels (`sums.cu`), one run of neighbouring axes after the other."""
+"""Sums and extremes over any axes by kernels (`sums.cu`), one run of neighbours after the other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradient.backends.array_api import Array, ArrayAPIBackend
+from gradient.backends.cuda.extremes import shape_of_nothing
 from gradient.backends.cuda.launching import LOAD, MAX_GRID, KernelLauncher, block_of, computed_in
 from gradient.backends.required import Axis
 
@@ -31,33 +32,61 @@ class Run(NamedTuple):
 
 
 class SumKernels(KernelLauncher, ArrayAPIBackend):
-    """Overrides a required method."""
+    """Overrides of required methods."""
 
     def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        total = self._over_runs("sum", np.dtype(computed_in(x)), x, axis, keepdims)
+        return super().sum(x, axis, keepdims) if total is None else total
+
+    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return self._extreme("max", x, axis, keepdims)
+
+    def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return self._extreme("min", x, axis, keepdims)
+
+    def _extreme(self, name: str, x: Array, axis: Axis, keepdims: bool) -> Array:
+        found = self._over_runs(name, x.dtype, x, axis, keepdims)
+        if found is not None:
+            return found
+        if (shape := shape_of_nothing(x, axis, keepdims)) is not None:
+            return self.empty(shape, x.dtype)
+        function = getattr(self.xp, name)  # which gives float32 of bfloat16
+        return function(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
+
+    def _over_runs(
+        self, name: str, between: np.dtype, x: Array, axis: Axis, keepdims: bool
+    ) -> Array | None:
+        """The sum, largest or smallest numbers, one run of axes after the other, in a dtype
+        `between` these; None if kernels do not take it."""
         axes = _axes(x.ndim, axis)
         runs = _runs(x.shape, axes) if axes and self.has_kernel(x) else []
         if not runs or any(map(_has_small_tiles, runs)):
-            return super().sum(x, axis, keepdims)
+            return None
         kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
         shape = kept if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
         total = self.contiguous(x)
-        for run in runs[:-1]:
-            total = self._sum(total, run, np.dtype(computed_in(x)))
-        return self._sum(total, runs[-1], x.dtype).reshape(shape)
+        for i, run in enumerate(runs):
+            dtype = x.dtype if i == len(runs) - 1 else between
+            total = self._over_run(name, total, run, dtype, between)
+        return total.reshape(shape)
 
-    def _sum(self, x: Array, run: Run, dtype: np.dtype) -> Array:
-        """The sum over the middle axis, in two launches where it is divided into parts."""
+    def _over_run(
+        self, name: str, x: Array, run: Run, dtype: np.dtype, between: np.dtype
+    ) -> Array:  # fmt: skip
+        """That over the middle axis, in two launches where it is divided into parts."""
         parts, of_part = _parts(run, x.itemsize)
         if parts == 1:
-            return self._launch_sum(x, run, dtype, 1, run.reduced)
-        some = self._launch_sum(x, run, np.dtype(computed_in(x)), parts, of_part)
-        return self._sum(some, Run(run.outer, parts, run.inner), dtype)
+            return self._launch_run(name, x, run, dtype, 1, run.reduced)
+        some = self._launch_run(name, x, run, between, parts, of_part)
+        return self._over_run(name, some, Run(run.outer, parts, run.inner), dtype, between)
 
-    def _launch_sum(self, x: Array, run: Run, dtype: np.dtype, parts: int, of_part: int) -> Array:
-        """The sums of parts, in x's dtype, from it, or to it."""
+    def _launch_run(
+        self, name: str, x: Array, run: Run, dtype: np.dtype, parts: int, of_part: int
+    ) -> Array:
+        """Of each part, in x's dtype; sums also from it, or to it."""
         outer, reduced, inner = run
         out = self.empty((outer * parts * inner,), dtype)
-        kind = "sum" if dtype == x.dtype else "parts" if x.itemsize == 2 else "join"
+        kind = name if dtype == x.dtype else "parts" if x.itemsize == 2 else "join"
         like = out if kind == "join" else x
         if inner > 1:
             self.launch(

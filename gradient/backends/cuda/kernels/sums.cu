@@ -1,4 +1,5 @@
-// Sums of an array (outer, reduced, inner) over its middle axis.
+// Sums of an array (outer, reduced, inner) over its middle axis, or its largest or smallest numbers, of
+// which NaN is both.
 //
 //     inner 1: out[o] = sum of x[o, r] over r          a block, or a warp, for each row
 //     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows
@@ -10,27 +11,47 @@
 // Bytes: x is read once, 16 bytes a thread where it is aligned so; four such loads are under way.
 #include "rows.cuh"
 
+// What two numbers become, and what changes none.
+struct Added {
+    template <class A> static __device__ A both(A x, A y) { return x + y; }
+    template <class A> static __device__ A start() { return 0; }
+};
+struct Largest {
+    template <class A> static __device__ A both(A x, A y) { return larger(x, y); }
+    template <class A> static __device__ A start() { return -infinity<A>(); }
+};
+struct Smallest {
+    template <class A> static __device__ A both(A x, A y) { return smaller(x, y); }
+    template <class A> static __device__ A start() { return infinity<A>(); }
+};
+
+template <class How, class A> __device__ A block_reduced(A value) {
+    typedef Extreme<A> E;
+    return block_reduce(E{value}, E{How::template start<A>()},
+                        [](E x, E y) { return E{How::both(x.of, y.of)}; }).of;
+}
+
 // Grid: (rows, parts of a row). out[row * parts + part].
-template <class T, class To>
-__device__ void sum_rows(const T* x, To* out, Int columns, Int of_part) {
+template <class How, class T, class To>
+__device__ void reduce_rows(const T* x, To* out, Int columns, Int of_part) {
     const Int row = blockIdx.x, part = blockIdx.y, first = part * of_part;
-    computed<T> sum = 0;
-    each_column(min(of_part, columns - first), [&](Int, computed<T> value) { sum += value; },
-                x + row * columns + first);
-    sum = block_sum(sum);
+    computed<T> sum = How::template start<computed<T>>();
+    each_column(min(of_part, columns - first),
+                [&](Int, computed<T> value) { sum = How::both(sum, value); }, x + row * columns + first);
+    sum = block_reduced<How>(sum);
     if (threadIdx.x == 0) out[row * gridDim.y + part] = To(sum);
 }
 
 // Grid: blocks of as many rows as they have warps.
-template <class T, class To>
-__device__ void sum_short_rows(const T* x, To* out, Int rows, Int columns) {
+template <class How, class T, class To>
+__device__ void reduce_short_rows(const T* x, To* out, Int rows, Int columns) {
     const Int row = Int(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-    computed<T> sum = 0;
+    computed<T> sum = How::template start<computed<T>>();
     if (row < rows)
-        each_element(threadIdx.x % 32, 32, columns, [&](Int, computed<T> value) { sum += value; },
-                     x + row * columns);
+        each_element(threadIdx.x % 32, 32, columns,
+                     [&](Int, computed<T> value) { sum = How::both(sum, value); }, x + row * columns);
     for (int distance = 16; distance > 0; distance /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        sum = How::both(sum, __shfl_xor_sync(0xffffffffu, sum, distance));
     if (row < rows && threadIdx.x % 32 == 0) out[row] = To(sum);
 }
 
@@ -38,8 +59,8 @@ constexpr int ROWS_UNDER_WAY = 4, SUM_WARPS = 8;
 
 // Grid: (tiles of 32 packs of columns, parts of the middle axis, outer).
 // out[(outer * parts + part) * inner + column].
-template <class T, class To>
-__device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inner, Int of_part) {
+template <class How, class T, class To>
+__device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int inner, Int of_part) {
     constexpr int N = 16 / sizeof(T);
     __shared__ computed<T> of_warp[SUM_WARPS][32 * N];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -50,7 +71,7 @@ __device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inn
         const T* rows = x + o * reduced * inner;
         computed<T> sums[N];
 #pragma unroll
-        for (int k = 0; k < N; k++) sums[k] = 0;
+        for (int k = 0; k < N; k++) sums[k] = How::template start<computed<T>>();
         for (Int r = begin + warp; r < end; r += SUM_WARPS * ROWS_UNDER_WAY) {
             Pack<T, N> packs[ROWS_UNDER_WAY];
 #pragma unroll
@@ -62,14 +83,15 @@ __device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inn
                 } else {
 #pragma unroll
                     for (int k = 0; k < N; k++)
-                        packs[i].values[k] =
-                            row < end && column + k < inner ? at[column + k] : T(0.0f);
+                        packs[i].values[k] = row < end && column + k < inner
+                                                 ? at[column + k]
+                                                 : T(How::template start<computed<T>>());
                 }
             }
 #pragma unroll
             for (int i = 0; i < ROWS_UNDER_WAY; i++)
 #pragma unroll
-                for (int k = 0; k < N; k++) sums[k] += computed<T>(packs[i].values[k]);
+                for (int k = 0; k < N; k++) sums[k] = How::both(sums[k], computed<T>(packs[i].values[k]));
         }
 #pragma unroll
         for (int k = 0; k < N; k++) of_warp[warp][k * 32 + lane] = sums[k];
@@ -77,7 +99,7 @@ __device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inn
         for (int i = threadIdx.x; i < 32 * N; i += 32 * SUM_WARPS) {
             computed<T> sum = of_warp[0][i];
 #pragma unroll
-            for (int other = 1; other < SUM_WARPS; other++) sum += of_warp[other][i];
+            for (int other = 1; other < SUM_WARPS; other++) sum = How::both(sum, of_warp[other][i]);
             const Int here = tile + i % 32 * N + i / 32;
             if (here < inner) out[(o * gridDim.y + part) * inner + here] = To(sum);
         }
@@ -86,24 +108,27 @@ __device__ void sum_columns(const T* x, To* out, Int outer, Int reduced, Int inn
 }
 
 // SUFFIX parts: of numbers of the array's type, in the type of sums; join: the other way round.
-#define EXPORT_OF_SHORT_ROWS(SUFFIX, DTYPE, FROM, TO)                                        \
+#define EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                                        \
     extern "C" __global__ void __launch_bounds__(256) short_rows_##SUFFIX##_##DTYPE(         \
         const FROM* x, TO* out, Int rows, Int columns) {                                     \
-        sum_short_rows(x, out, rows, columns);                                               \
+        reduce_short_rows<HOW>(x, out, rows, columns);                                               \
     }                                                                                        \
     extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS) columns_##SUFFIX##_##DTYPE( \
         const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {            \
-        sum_columns(x, out, outer, reduced, inner, of_part);                                 \
+        reduce_columns<HOW>(x, out, outer, reduced, inner, of_part);                                 \
     }
-#define EXPORT_SUMS(SUFFIX, DTYPE, FROM, TO)                                    \
-    EXPORT_OF_SHORT_ROWS(SUFFIX, DTYPE, FROM, TO)                               \
+#define EXPORT_SUMS(HOW, SUFFIX, DTYPE, FROM, TO)                                    \
+    EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                               \
     extern "C" __global__ void __launch_bounds__(1024) rows_##SUFFIX##_##DTYPE( \
         const FROM* x, TO* out, Int columns, Int of_part) {                     \
-        sum_rows(x, out, columns, of_part);                                     \
+        reduce_rows<HOW>(x, out, columns, of_part);                                     \
     }
-#define EXPORT(NAME, T) EXPORT_SUMS(sum, NAME, T, T)
+#define EXPORT(NAME, T)                     \
+    EXPORT_SUMS(Added, sum, NAME, T, T)     \
+    EXPORT_SUMS(Largest, max, NAME, T, T)   \
+    EXPORT_SUMS(Smallest, min, NAME, T, T)
 #define EXPORT_PARTS(NAME, T)                  \
-    EXPORT_SUMS(parts, NAME, T, float)         \
-    EXPORT_OF_SHORT_ROWS(join, NAME, float, T)
+    EXPORT_SUMS(Added, parts, NAME, T, float)         \
+    EXPORT_OF_SHORT_ROWS(Added, join, NAME, float, T)
 FOR_EACH_FLOAT(EXPORT)
 FOR_EACH_NARROW(EXPORT_PARTS)
