@@ -158,7 +158,8 @@ HOST_READS = ("to_numpy",)
 
 def methods(real: Backend) -> list[str]:
     """The names of the methods of a backend that a recording notes."""
-    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass")  # whose operators are noted
+    # Of the last two what they are made of is noted.
+    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined")
     return [
         name
         for name in dir(Backend)

@@ -86,7 +86,7 @@ def _slice_indices(count: int, axis: int) -> Indices:
     return [(*before, i, Ellipsis) for i in range(count)]
 
 
-@op(lambda g, be, axis: be.concatenate(g, axis), moves="codes", takes_complex=True)
+@op(lambda g, be, axis: be.joined(g, axis), moves="codes", takes_complex=True)
 def split(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
     """Consecutive pieces along `axis`, at their indices (`piece_indices`): views."""
     return [be.getitem(x, at) for at in indices]

@@ -12,6 +12,7 @@ import pytest
 
 import gradient
 from gradient import backends
+from gradient.nn import functional as F
 from support.agreement import agree
 from support.fake_device import DEVICE
 
@@ -82,3 +83,67 @@ def test_a_number_on_the_device_decides_no_dtype(dtype: gradient.DType) -> None:
         assert out.dtype is dtype
     assert (x * half[0]).dtype is (half[0] * x).dtype is gradient.float32
     assert (gradient.ones(3, device=DEVICE) * half[0]).dtype is gradient.float32
+
+
+# Attention: heads split and joined ----------------------------------------------------------------
+
+
+def attention_of(
+    device: str, parts: str, heads: int = 3, width: int = 16, time: int = 24
+) -> list[np.ndarray]:
+    """Attention by thirds of one product, as models write it, and the gradients for that."""
+    draws, channels = np.random.default_rng(0), heads * width
+    x = gradient.tensor(draws.standard_normal((2, time, 3 * channels)).astype(np.float32))
+    x = (x.to(gradient.bfloat16).to(device) * 1).requires_grad_()
+    whole = x * 1
+    split = {
+        "chunk": lambda: whole.chunk(3, -1),
+        "split": lambda: whole.split(channels, 2),
+        "slices": lambda: [whole[..., i * channels : (i + 1) * channels] for i in range(3)],
+        "one key": lambda: (*whole.chunk(3, -1)[:2], whole[..., channels : 2 * channels]),
+    }[parts]()
+    q, k, v = (part.view(2, time, heads, width).transpose(1, 2) for part in split)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    (y.transpose(1, 2).reshape(2, time, channels) * 2).sum().backward()
+    return [t.detach().float().cpu().numpy() for t in (y, x.grad)]
+
+
+@pytest.mark.parametrize("parts", ["chunk", "split", "slices", "one key"])
+def test_attention_of_parts_of_one_array(parts: str) -> None:
+    agree(attention_of(DEVICE, parts), attention_of("cpu", parts), "bfloat16", "attention")
+
+
+def test_heads_are_split_and_joined_without_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend: Any = backends.get(DEVICE)
+    copies: list[str] = []
+    for name in ("concatenate", "copy", "contiguous", "reshape"):
+        plain = getattr(type(backend), name)
+
+        def noted(self: Any, x: Any, *rest: Any, name: str = name, plain: Any = plain) -> Any:
+            out = plain(self, x, *rest)
+            given = [each for each in (x if isinstance(x, list) else [x]) if each.ndim > 2]
+            if given and not any(np.may_share_memory(each._host, out._host) for each in given):
+                copies.append(name)
+            return out
+
+        monkeypatch.setattr(type(backend), name, noted)
+    attention_of(DEVICE, "chunk")
+    assert copies == []
+
+
+def test_joined_parts_that_are_not_neighbours_are_copied() -> None:
+    backend = backends.get(DEVICE)
+    x = backend.asarray(np.arange(24.0).reshape(4, 6))
+    for parts, axis in (
+        ([x[:, :2], x[:, 2:5], x[:, 5:]], 1),
+        ([x[:2], x[2:]], 0),
+        ([x[:, 2:4], x[:, :2]], 1),
+        ([x[:, :2], x[:, 3:5]], -1),
+        ([x[:1, :2], backend.copy(x)[:1, 2:]], 1),
+        ([x[:2, :3], x[:2, 3:]], 0),
+        ([x[::-1], x[::-1]], 0),
+        ([x[:0], x[:2], x[2:2], x[2:]], 0),
+        ([x, x], 0),
+    ):
+        got, expected = (be(parts, axis) for be in (backend.joined, backend.concatenate))
+        np.testing.assert_array_equal(backend.to_numpy(got), backend.to_numpy(expected))

@@ -1427,6 +1427,11 @@ CASES: dict[str, list[Case]] = {
     "matrix_transpose": [lambda a: (a(2, 3, 4),)],
     "expand": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
     "stack": [lambda a: ([a(3, 4), a(3, 4)], -1)],
+    "joined": [
+        lambda a: ([a(3, 4), a(3, 2)], -1),
+        lambda a: (np.split(a(3, 4), [1, 2], 1), 1),
+        lambda a: (np.split(a(3, 4), [1], 0), 0),
+    ],
     "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
     "broadcast_to": [
         lambda a: (a(3, 1), (2, 3, 4)),

@@ -163,6 +163,11 @@ class ShapeDefaults(RequiredMethods[Array]):
         """`x` broadcast to `shape`, as a view or a copy."""
         return self.broadcast_to(x, shape)
 
+    def joined(self, arrays: list[Array], axis: int) -> Array:
+        """`concatenate`, for a result that nobody writes to: where the arrays lie side by side in
+        memory already, it may be that."""
+        return self.concatenate(arrays, axis)
+
     def stack(self, arrays: list[Array], axis: int) -> Array:
         own = tuple(arrays[0].shape)
         axis %= len(own) + 1

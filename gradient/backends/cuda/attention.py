@@ -47,11 +47,14 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         if not self._has_attention_kernel(q, k, v, mask):
             return super().attention(q, k, v, mask, options)
         number = np.dtype(computed_in(q))
-        (b, h, t), e = q.shape[:3], v.shape[-1]
-        out = self.empty((b, h, t, e), q.dtype)
+        b, h, t = q.shape[:3]
+        out = self._empty_result(q, k, v)
         high, log_sum = (self.empty((b, h, t, 1), number) for _ in range(2))
         self._attend(q, k, v, as_mask(self, mask, q), options, out, high, log_sum)
         return out, high, log_sum
+
+    def _empty_result(self, q: Array, k: Array, v: Array) -> Array:
+        return self.empty((*q.shape[:3], v.shape[-1]), q.dtype)
 
     def _attend(
         self,

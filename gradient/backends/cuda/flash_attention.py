@@ -8,6 +8,7 @@ from gradient.backends.array_api import Array
 from gradient.backends.cuda.attention import parts_of_decoding, parts_of_keys, problem, strides
 from gradient.backends.cuda.float32_attention import MOST, ROWS_AT_ONCE, Float32AttentionKernels
 from gradient.backends.options import AttentionOptions
+from gradient.backends.required import Shape
 from gradient.dtypes import HALF_PRECISION
 
 BLOCK = 128
@@ -38,17 +39,17 @@ class FlashAttentionKernels(Float32AttentionKernels):
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
-        rows_of_tiles, divide = rows_of_decoding(head), parts_of_decoding
+        rows_of_tiles, divide, of_out = rows_of_decoding(head), parts_of_decoding, ()
         if h // hk * t > FEW_ROWS:
             family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
-            rows_of_tiles = rows + 4 * keys
+            rows_of_tiles, of_out = rows + 4 * keys, _strides(out)
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
         parts = divide(row_tiles * b * hk, s)
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
-            q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
+            q, *_strides(q), k, v, mask, out, *of_out, high, log_sum, partial,
             np.int64(parts), *problem(q, k, v, mask, options),
             shared=tiles_bytes(head, rows_of_tiles),
         )  # fmt: skip
@@ -69,33 +70,63 @@ class FlashAttentionKernels(Float32AttentionKernels):
         """All three in the inputs' dtype, to which the engine would round them."""
         if not self._fits_tensor_cores(q, k, v):
             return super()._attend_grad(g, q, k, v, out, high, log_sum, mask, options)
-        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        (b, h, t), (hk, s), e = q.shape[:3], k.shape[1:3], v.shape[-1]
         head = _head(q, v)
-        g, q, k, v = (self._in_pieces(x) for x in (g, q, k, v))
         number = np.dtype(np.float32)
         statistics = self.empty((b * h * t, 4), number)
-        of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
+        gq, gk, gv = self._empty_gradients(q, k, v)
+        g, q, k, v, out = (self._in_pieces(x) for x in (g, q, k, v, out))
+        of_g, of_q = _strides(g), _strides(q)
         self.launch(
             "flash_attention_grad", "row_statistics", q, (-(-b * h * t // ROWS_AT_ONCE),), BLOCK,
-            g, *of_g, self._in_pieces(self.contiguous(out)), self.statistic(high, number),
+            g, *of_g, out, *_strides(out), self.statistic(high, number),
             self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
-        sizes, gq = problem(q, k, v, mask, options), self.empty(q.shape, q.dtype)
+        sizes = problem(q, k, v, mask, options)
         rows, keys = query_gradient_tiles_of(head)
         self.launch(
             "flash_attention_grad", f"flash_attention_grad_query_{head}", q,
-            (-(-(h // hk * t) // rows), b * hk), BLOCK, *given, gq, *sizes,
+            (-(-(h // hk * t) // rows), b * hk), BLOCK, *given, gq, *_strides(gq), *sizes,
             shared=tiles_bytes(head, 2 * rows + 4 * keys),
         )  # fmt: skip
         keys, rows = key_gradient_tiles_of(head)
-        gk, gv = self.empty((b, hk, s, d), q.dtype), self.empty((b, hk, s, e), q.dtype)
         self.launch(
             "flash_attention_grad", f"flash_attention_grad_key_{head}", q,
-            (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK, *given, gk, gv, *sizes,
+            (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK,
+            *given, gk, *_strides(gk), gv, *_strides(gv), *sizes,
             shared=tiles_bytes(head, 2 * keys + 4 * rows),
         )  # fmt: skip
         return gq, gk, gv
+
+    def _empty_result(self, q: Array, k: Array, v: Array) -> Array:
+        """With heads side by side where those of q are, for the product that follows."""
+        (b, h, t), (hk, s), e = q.shape[:3], k.shape[1:3], v.shape[-1]
+        if not (self._fits_tensor_cores(q, k, v) and h // hk * t > FEW_ROWS):
+            return super()._empty_result(q, k, v)
+        row_tiles = -(-(h // hk * t) // tiles_of(_head(q, v))[0])
+        if parts_of_keys(row_tiles * b * hk, s) > 1:  # which are joined without gaps
+            return super()._empty_result(q, k, v)
+        return self._empty_heads((b, h, t, e), q)
+
+    def _empty_gradients(self, q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
+        """They lie as q, k and v do: side by side in one array, where these are, which nothing has
+        to be copied to."""
+        b, h, t, d = q.shape
+        if _are_parts(*(self.runtime.address(x) for x in (q, k, v)), q, k, v):
+            whole = self.empty((b, t, 3, h, d), q.dtype)
+            gq, gk, gv = (whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
+            return gq, gk, gv
+        gq, gk, gv = (self._empty_heads(x.shape, x) for x in (q, k, v))
+        return gq, gk, gv
+
+    def _empty_heads(self, shape: Shape, like: Array) -> Array:
+        """An array (B, H, T, D) without gaps, in memory (B, T, H, D) if `like` has heads side by
+        side."""
+        b, h, t, d = shape
+        if not 0 < like.strides[1] < like.strides[2]:
+            return self.empty(shape, like.dtype)
+        return self.empty((b, t, h, d), like.dtype).transpose(0, 2, 1, 3)
 
     def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
@@ -107,6 +138,22 @@ class FlashAttentionKernels(Float32AttentionKernels):
             and e % 8 == 0
             and max(h // hk * t, s, b * h * t) < MOST
         )
+
+
+def _strides(x: Array) -> tuple[np.int64, ...]:
+    b, h, t = strides(x, 3)
+    return np.int64(b), np.int64(h), np.int64(t)
+
+
+def _are_parts(at_q: int, at_k: int, at_v: int, q: Array, k: Array, v: Array) -> bool:
+    """Whether these are the three thirds (B, H, T, D) of an array (B, T, 3, H, D)."""
+    (h, t, d), step = q.shape[1:], q.itemsize
+    third = h * d * step
+    return (
+        q.shape == k.shape == v.shape
+        and q.strides == k.strides == v.strides == (3 * t * third, d * step, 3 * third, step)
+        and at_k - at_q == at_v - at_k == third
+    )
 
 
 def _head(q: Array, v: Array) -> int:

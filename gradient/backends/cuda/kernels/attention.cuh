@@ -102,10 +102,12 @@ __device__ A masked(const Group& group, const void* mask, Int row, Int key, A sc
 
 // Where the results go: (B, H, T, E) and (B, H, T, 1); or, of several parts, (parts, B H T, E + 2),
 // the weighted values, the largest score and the sum of weights. `high` and `log_sum` may be null.
+// flash_attention.cuh takes the strides of `out`, too: heads may lie side by side.
 template <class T> struct Results {
     T* out;
     computed<T>*high, *log_sum, *partial;
     Int parts;
+    Int batch, head, row;
 
     // Of a row: its largest score and the sum of e^(score - largest). A row that sees nothing has 0
     // and infinity, as the gradients need; one whose scores are not finite has 0 for the largest.

@@ -119,7 +119,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, of_key = lane % LANES;
     const int column = 4 * of_key, width = int(p.width), value_width = int(p.value_width);
     const int first = int(blockIdx.x) * R, count = min(R, int(p.group_rows()) - first);
-    const GroupRows<float> rows(q, q_batch, q_head, q_row, group, first);
+    const GroupRows<const float> rows(q, q_batch, q_head, q_row, group, first);
     for (int i = threadIdx.x; i < R * LANES; i += THREADS) {
         const int r = i / LANES, c = i % LANES * 4;
         q_rows[r][c / 4] = r < count && c < width ? *reinterpret_cast<const float4*>(rows(r) + c)

@@ -51,7 +51,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
                                 [&](int i) { return keys + (key + i) * p.k_row; });
     };
     load_floats<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
-                                     GroupRows<float>(q, q_batch, q_head, q_row, group, first));
+                                     GroupRows<const float>(q, q_batch, q_head, q_row, group, first));
     if (from < until) load_keys(from);
     cp_async_commit();
 

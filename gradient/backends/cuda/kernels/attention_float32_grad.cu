@@ -93,9 +93,9 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
     const int until = int(end);
     const float *keys = k + group.k_offset(), *values = v + group.v_offset();
     load_floats<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
-                                     GroupRows<float>(q, q_batch, q_head, q_row, group, first));
+                                     GroupRows<const float>(q, q_batch, q_head, q_row, group, first));
     load_floats<HEAD, ROWS_OF_BLOCK>(g_tile, count, int(p.value_width),
-                                     GroupRows<float>(g, g_batch, g_head, g_row, group, first));
+                                     GroupRows<const float>(g, g_batch, g_head, g_row, group, first));
     load_statistics<HEAD, ROWS_OF_BLOCK>(q_tile, statistics, group, first, count);
 
     float result[R][HEAD / 8] = {};
@@ -188,9 +188,9 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
         const int there = min(QUERIES, rows - row);
         __syncthreads();  // the tiles before were read
         load_floats<HEAD, QUERIES>(q_tile, there, int(p.width),
-                                   GroupRows<float>(q, q_batch, q_head, q_row, group, row));
+                                   GroupRows<const float>(q, q_batch, q_head, q_row, group, row));
         load_floats<HEAD, QUERIES>(g_tile, there, int(p.value_width),
-                                   GroupRows<float>(g, g_batch, g_head, g_row, group, row));
+                                   GroupRows<const float>(g, g_batch, g_head, g_row, group, row));
         load_statistics<HEAD, QUERIES>(q_tile, statistics, group, row, there);
         cp_async_commit();
         cp_async_wait<0>();
@@ -237,7 +237,8 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
     extern "C" __global__ void attention_block_statistics_##NAME(                                  \
         const T* g, Int g_batch, Int g_head, Int g_row, const T* out, const float* high,           \
         const float* log_sum, float4* statistics, Int heads, Int queries, Int rows, Int width) {   \
-        row_statistics(g, g_batch, g_head, g_row, out, high, log_sum, statistics, heads, queries,  \
-                       rows, width);                                                               \
+        const Int of_head = queries * width;                                                       \
+        row_statistics(g, g_batch, g_head, g_row, out, heads * of_head, of_head, width, high,      \
+                       log_sum, statistics, heads, queries, rows, width);                          \
     }
 FOR_FLOAT32(EXPORT)

@@ -24,17 +24,17 @@ template <int HEAD> constexpr int pitch = HEAD + 8;
 
 // Rows of an array (B, H, T, width) that belong to one group, from its row `first` on.
 template <class T> struct GroupRows {
-    const T* group;
+    T* group;
     Int of_head, of_row;
     int queries, head, query;
 
-    __device__ GroupRows(const T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
+    __device__ GroupRows(T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
         : of_head(of_head), of_row(of_row), queries(int(of.problem.queries)) {
         const Problem& p = of.problem;
         group = array + of.batch * of_batch + of.key_head * (p.heads / p.key_heads) * of_head;
         head = first / queries, query = first % queries;
     }
-    __device__ const T* operator()(int row) const {
+    __device__ T* operator()(int row) const {
         int h = head, t = query + row;
         if (t >= queries) h += t / queries, t %= queries;
         return group + h * of_head + t * of_row;
@@ -162,10 +162,10 @@ __device__ void add_weighted(float (&sum)[M][HEAD / 8][4], const float (&weights
     }
 }
 
-// Rounds the warp's rows times `scale` and writes `count` of them, by 16 bytes, by way of a tile's
-// rows that the warp has for itself.
-template <int HEAD, class T, int M>
-__device__ void store_rows(T* to, int width, int count, const float (&values)[M][HEAD / 8][4],
+// Rounds the warp's rows times `scale` and writes `count` of them, by 16 bytes, to row_at(0), row_at(1),
+// ..., by way of a tile's rows that the warp has for itself.
+template <int HEAD, class T, int M, class F>
+__device__ void store_rows(F row_at, int width, int count, const float (&values)[M][HEAD / 8][4],
                            float scale, T* rows) {
     constexpr int PIECES = HEAD / 8;
     const int lane = threadIdx.x % 32;
@@ -183,7 +183,7 @@ __device__ void store_rows(T* to, int width, int count, const float (&values)[M]
     for (int i = lane; i < 16 * M * PIECES; i += 32) {
         const int row = i / PIECES, column = i % PIECES * 8;
         if (row < count && column < width)
-            *reinterpret_cast<uint4*>(to + row * width + column) =
+            *reinterpret_cast<uint4*>(row_at(row) + column) =
                 *reinterpret_cast<const uint4*>(rows + row * pitch<HEAD> + column);
     }
 }
@@ -393,19 +393,21 @@ __device__ int next_tile(const Problem& p, int row, int first, int last) {
 }
 
 // What the gradients need of each row of queries, one float4 each: high, log_sum to base 2, delta (the
-// sum of g * out), 0. 8 lanes a row, each of which loads 16 bytes of it at a time; g has any strides.
+// sum of g * out), 0. 8 lanes a row, each of which loads 16 bytes of it at a time; g and out have any
+// strides.
 template <class T>
 __device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
-                               const float* high, const float* log_sum, float4* statistics, Int heads,
-                               Int queries, Int rows, Int width) {
+                               Int out_batch, Int out_head, Int out_row, const float* high,
+                               const float* log_sum, float4* statistics, Int heads, Int queries,
+                               Int rows, Int width) {
     constexpr int N = 16 / sizeof(T);
     const int row = int(blockIdx.x) * (THREADS / 8) + threadIdx.x / 8, lane = threadIdx.x % 8;
     float delta = 0;
     if (row < rows) {
         const int head = row / int(queries), batch = head / int(heads);
-        const T* of_g = g + batch * g_batch + (head - batch * int(heads)) * g_head +
-                        (row - head * int(queries)) * g_row;
-        const T* of_out = out + row * width;
+        const int of_batch = head - batch * int(heads), query = row - head * int(queries);
+        const T* of_g = g + batch * g_batch + of_batch * g_head + query * g_row;
+        const T* of_out = out + batch * out_batch + of_batch * out_head + query * out_row;
         for (int c = N * lane; c < width; c += 8 * N) {
             const auto a = *reinterpret_cast<const Pack<T, N>*>(of_g + c);
             const auto b = *reinterpret_cast<const Pack<T, N>*>(of_out + c);

@@ -90,7 +90,7 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
     T* q_tile = reinterpret_cast<T*>(memory);
     T* tiles_of_warp = q_tile + (16 + 2 * KEYS_OF_WARP * PLACES * (threadIdx.x / 32)) * pitch<HEAD>;
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
-    load_tile<HEAD, 16>(q_tile, count, int(p.width), GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+    load_tile<HEAD, 16>(q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
     cp_async_commit();
 
     Int begin, end;

@@ -4,10 +4,12 @@
 #pragma once
 #include "attention_sources.cuh"
 
-// Writes the warp's rows: `query` is the number of its first one among all, `count` of them are there.
+// Writes the warp's rows, from row `first` of its group on, `count` of which are there.
 template <class T, int HEAD, int M>
-__device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Problem& p, Int query,
+__device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Group& group, int first,
                       int count, T* rows, float later) {
+    const Problem& p = group.problem;
+    const Int query = group.query(first);
     const int lane = threadIdx.x % 32, width = int(p.value_width);
     of.add_up(later);
 #pragma unroll
@@ -37,7 +39,8 @@ __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Pro
             if (lane % 4 == 0 && row < count) results.set_statistics(query + row, high, sum);
         }
     if (results.parts == 1)
-        store_rows<HEAD>(results.out + query * width, width, count, of.out, 1.f, rows);
+        store_rows<HEAD>(GroupRows<T>(results.out, results.batch, results.head, results.row, group, first),
+                         width, count, of.out, 1.f, rows);
 }
 
 template <class T, int HEAD, int M, int KEYS, class SOURCE>
@@ -82,7 +85,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     if (from + KEYS < until) find(from + KEYS, 1);
     if (SOURCE::scattered) __syncthreads();  // it is found
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
-                                   GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+                                   GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
     if (from < until) load(from, 0);
     cp_async_commit();
 
@@ -110,7 +113,7 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         softmax.take(score, scaling.later);
         add_weighted<HEAD>(softmax.out, score, k_tile + KEYS * pitch<HEAD>);
     }
-    if (here > 0) write(softmax, results, p, group.query(row), here, own_rows, scaling.later);
+    if (here > 0) write(softmax, results, group, row, here, own_rows, scaling.later);
 }
 
 // FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.

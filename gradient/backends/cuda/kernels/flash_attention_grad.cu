@@ -36,11 +36,12 @@ __device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M]
             }
 }
 
-// gq (B, H, T, D), without gaps.
+// gq (B, H, T, D), of any strides.
 template <class T, int HEAD, int M, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
-                           const float4* statistics, T* gq, const Problem& p) {
+                           const float4* statistics, T* gq, Int gq_batch, Int gq_head, Int gq_row,
+                           const Problem& p) {
     constexpr int ROWS_OF_BLOCK = WARPS * 16 * M, TILE_SIZE = KEYS * pitch<HEAD>;
     extern __shared__ uint4 memory[];
     T* q_tile = reinterpret_cast<T*>(memory);
@@ -63,9 +64,9 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
                               [&](int i) { return values + (key + i) * p.v_row; });
     };
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
-                                   GroupRows<T>(q, q_batch, q_head, q_row, group, first));
+                                   GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
     load_tile<HEAD, ROWS_OF_BLOCK>(g_tile, count, int(p.value_width),
-                                   GroupRows<T>(g, g_batch, g_head, g_row, group, first));
+                                   GroupRows<const T>(g, g_batch, g_head, g_row, group, first));
     if (begin < end) load(int(begin), 0);
     cp_async_commit();
 
@@ -113,8 +114,8 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     cp_async_wait<0>();
     __syncthreads();  // the queries came, where no key did
     if (here > 0)
-        store_rows<HEAD>(gq + group.query(row) * p.width, int(p.width), here, result, float(p.scale),
-                         q_tile + of_warp * pitch<HEAD>);
+        store_rows<HEAD>(GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
+                         result, float(p.scale), q_tile + of_warp * pitch<HEAD>);
 }
 
 // Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
@@ -148,12 +149,13 @@ __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, con
         }
 }
 
-// gk (B, Hk, S, D) and gv (B, Hk, S, E), without gaps; one of them is left out where KEYS or VALUES is
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides; one of them is left out where KEYS or VALUES is
 // false, as a warp has not registers for both of wide heads.
 template <class T, int HEAD, int M, int QUERIES, bool KEYS, bool VALUES>
 __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                          Int q_head, Int q_row, const T* k, const T* v, const void* mask,
-                         const float4* statistics, T* gk, T* gv, const Problem& p) {
+                         const float4* statistics, T* gk, Int gk_batch, Int gk_head, Int gk_row, T* gv,
+                         Int gv_batch, Int gv_head, Int gv_row, const Problem& p) {
     constexpr int ROWS_OF_BLOCK = WARPS * 16 * M, TILE_SIZE = QUERIES * pitch<HEAD>;
     extern __shared__ uint4 memory[];
     T* k_tile = reinterpret_cast<T*>(memory);
@@ -169,9 +171,9 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         T* to = q_tiles + place * TILE_SIZE;
         const int there = min(QUERIES, rows - row);
         load_tile<HEAD, QUERIES>(to, there, int(p.width),
-                                 GroupRows<T>(q, q_batch, q_head, q_row, group, row));
+                                 GroupRows<const T>(q, q_batch, q_head, q_row, group, row));
         load_tile<HEAD, QUERIES>(g_tiles + place * TILE_SIZE, there, int(p.value_width),
-                                 GroupRows<T>(g, g_batch, g_head, g_row, group, row));
+                                 GroupRows<const T>(g, g_batch, g_head, g_row, group, row));
         const int i = threadIdx.x;  // a row's statistics lie behind its numbers
         if (i < QUERIES)
             cp_async(to + i * pitch<HEAD> + HEAD, statistics + group.query(row + min(i, there - 1)));
@@ -225,34 +227,42 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     cp_async_wait<0>();
     __syncthreads();  // the keys came, where no row did
     if (here <= 0) return;
-    const Int key = Int(blockIdx.y) * p.keys + first + of_warp;
-    if constexpr (KEYS)
-        store_rows<HEAD>(gk + key * p.width, int(p.width), here, of_key, float(p.scale),
-                         k_tile + of_warp * pitch<HEAD>);
-    if constexpr (VALUES)
-        store_rows<HEAD>(gv + key * p.value_width, int(p.value_width), here, of_value, 1.f,
+    const int key = first + of_warp;
+    if constexpr (KEYS) {
+        gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
+        store_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here, of_key,
+                         float(p.scale), k_tile + of_warp * pitch<HEAD>);
+    }
+    if constexpr (VALUES) {
+        gv += group.batch * gv_batch + group.key_head * gv_head + key * gv_row;
+        store_rows<HEAD>([=](int i) { return gv + i * gv_row; }, int(p.value_width), here, of_value, 1.f,
                          v_tile + of_warp * pitch<HEAD>);
+    }
 }
 
 #define GIVEN(T)                                                                                   \
     const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
         const T *k, const T *v, const void *mask, const float4 *statistics
 #define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
+#define OF_KEYS(T) \
+    T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
+#define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row
 #define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                                \
     extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, PROBLEM_PARAMETERS) {         \
-        query_grad<T, HEAD, M, KEYS>(GIVE, gq, PROBLEM);                                           \
+        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head,    \
+                                                   Int gq_row, PROBLEM_PARAMETERS) {               \
+        query_grad<T, HEAD, M, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);                \
     }
 // Of wide heads blocks with blockIdx.z 0 make gk, those with 1 gv.
 #define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                               \
     extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), T* gk, T* gv, PROBLEM_PARAMETERS) {    \
+        flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) {      \
         if constexpr (HEAD <= 128)                                                                 \
-            key_grad<T, HEAD, M, QUERIES, true, true>(GIVE, gk, gv, PROBLEM);                      \
+            key_grad<T, HEAD, M, QUERIES, true, true>(GIVE, GIVE_KEYS, PROBLEM);                   \
         else if (blockIdx.z == 0)                                                                  \
-            key_grad<T, HEAD, M, QUERIES, true, false>(GIVE, gk, gv, PROBLEM);                     \
+            key_grad<T, HEAD, M, QUERIES, true, false>(GIVE, GIVE_KEYS, PROBLEM);                  \
         else                                                                                       \
-            key_grad<T, HEAD, M, QUERIES, false, true>(GIVE, gk, gv, PROBLEM);                     \
+            key_grad<T, HEAD, M, QUERIES, false, true>(GIVE, GIVE_KEYS, PROBLEM);                  \
     }
 #define EXPORT(NAME, T)                                                                            \
     GRADIENT_OF_QUERIES(32, 2, 32, NAME, T)                                                        \
@@ -268,9 +278,10 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     GRADIENTS_OF_KEYS(192, 1, 16, NAME, T)                                                         \
     GRADIENTS_OF_KEYS(256, 1, 16, NAME, T)                                                         \
     extern "C" __global__ void row_statistics_##NAME(                                              \
-        const T* g, Int g_batch, Int g_head, Int g_row, const T* out, const float* high,           \
-        const float* log_sum, float4* statistics, Int heads, Int queries, Int rows, Int width) {   \
-        row_statistics(g, g_batch, g_head, g_row, out, high, log_sum, statistics, heads, queries,  \
-                       rows, width);                                                               \
+        const T* g, Int g_batch, Int g_head, Int g_row, const T* out, Int out_batch, Int out_head, \
+        Int out_row, const float* high, const float* log_sum, float4* statistics, Int heads,       \
+        Int queries, Int rows, Int width) {                                                        \
+        row_statistics(g, g_batch, g_head, g_row, out, out_batch, out_head, out_row, high,         \
+                       log_sum, statistics, heads, queries, rows, width);                          \
     }
 FOR_EACH_HALF(EXPORT)

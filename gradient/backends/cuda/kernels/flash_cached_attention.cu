@@ -13,7 +13,9 @@
             CACHE_PARAMETERS, T* out, float* partial, Int parts, SIZE_PARAMETERS) {                \
         extern __shared__ uint4 memory[];                                                          \
         SOURCE_OF_CACHE(T)                                                                         \
-        const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
+        const Int of_queries = queries * value_width;                                              \
+        const Results<T> results{out, nullptr, nullptr, partial, parts,                            \
+                                 heads * of_queries, of_queries, value_width};                     \
         flash_attention<T, HEAD, M, KEYS>(q, q_batch, q_head, q_row, source, group, results, memory);\
     }
 #define EXPORT(NAME, T) EACH_HEAD(FLASH, NAME, T)
