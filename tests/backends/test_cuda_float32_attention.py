@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradient.backends.cuda import kernels
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import AttentionOptions
+from support import cuda_emulation
 from support.agreement import agree
 from support.attention_calls import Given, given, with_gradients
 from support.backend_table import BARE, Draw, cached_attention
@@ -207,3 +209,36 @@ def test_caches(
     got, expected = (be.cached_attention(*draw(Draw("float32"))) for be in (cuda, BARE))
     agree([got], [expected], "float32", "cached_attention")
     assert cuda.runtime.launched[0].startswith("cached_attention_decode")
+
+
+BARRIERS = [
+    ("attention_float32", "__syncthreads();  // the keys came; the values before were read"),
+    ("attention_float32", "__syncthreads();  // the values came; the keys were read"),
+    ("attention_float32", "__syncwarp();  // the piece is there"),
+    ("attention_float32_grad", "__syncthreads();  // the tiles before were read"),
+    ("attention_float32_grad", "__syncthreads();  // the tiles came"),
+    ("attention_decode_float32", "__syncthreads();  // the queries are there"),
+    ("attention_decode_float32", "__syncthreads();  // all statistics are there"),
+    ("attention_decode_float32", "__syncthreads();  // all sums are there"),
+]
+
+
+@pytest.mark.parametrize(("family", "barrier"), BARRIERS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_missing_barrier_shows(
+    family: str, barrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, text = cuda_emulation.library, (kernels.FOLDER / f"{family}.cu").read_text()
+    header = (kernels.FOLDER / "attention_float32.cuh").read_text().replace("#pragma once", "")
+    text = text.replace('#include "attention_float32.cuh"', header)
+    assert barrier in text
+    planted = library(family, text.replace(barrier, ""))
+    monkeypatch.setattr(
+        cuda_emulation, "library", lambda name: planted if name == family else library(name)
+    )
+    x = given("float32", 3 if family == "attention_decode_float32" else 129, 150, heads=(1, 1))
+    expected, wrong = with_gradients(BARE, x), 0
+    for order in ORDERS:
+        got = with_gradients(CudaBackend(0, EmulatedRuntime(order)), x)
+        wrong += not all(np.allclose(a, b, atol=1e-3) for a, b in zip(got, expected, strict=True))
+    assert wrong > 0
