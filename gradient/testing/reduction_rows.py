@@ -101,6 +101,7 @@ ROWS = [
         ONE,
         differentiable=False,
     ),
+    Row("likeliest", reduce.likeliest, lambda x: x.argmax(-1), ONE, differentiable=False),
     Row(
         "categorical",
         lambda weights, uniform: reduce.categorical(weights, uniform),

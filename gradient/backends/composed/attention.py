@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.packed import PackedDefaults
@@ -26,6 +27,8 @@ def _rows(be: RequiredMethods[Array], x: Array) -> Array:
 
 class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` that a transformer is made of."""
+
+    rms_norm: Any  # of `composed.norms`
 
     # Linear and embedding ------------------------------------------------------------------------
 

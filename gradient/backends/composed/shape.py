@@ -101,7 +101,8 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     def likeliest(self, x: Array) -> Array:
         """int64 (...) of (..., C): the first maximum of each row; -1 where that is -inf or NaN."""
-        return self.where(self.max(x, -1) > -math.inf, self.argmax(x, -1), -1)
+        none = self.full((), -1, int64.numpy)
+        return self.where(self.max(x, -1) > -math.inf, self.argmax(x, -1), none)
 
     def rows(self, x: Array, index: Array) -> Array:
         """x[index]: the rows of a matrix at integers, which may count from the end, or bools."""

@@ -127,7 +127,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         codes, scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
         return codes, scales
 
-    def _in_loads(self, x: Array) -> bool:
+    def _in_loads(self, x: Any) -> bool:
         """Whether it has no gaps and can be loaded 16 bytes at a time."""
         return bool(x.flags.c_contiguous) and self.runtime.address(x) % LOAD == 0
 
