@@ -11,6 +11,43 @@
 #include "rows.cuh"
 #include "windows.cuh"
 
+// Number `tap` of N windows, of which `count` are there.
+template <int N, class T>
+__device__ inline Pack<T, N> numbers(const Slide& s, const T* image, Place window, const Place& tap,
+                                     unsigned count) {
+    Pack<T, N> made;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        Place place;
+#pragma unroll
+        for (int axis = 0; axis < 3; axis++)
+            place.at[axis] = window.at[axis] * s.stride[axis] - s.before[axis] + tap.at[axis];
+        const bool there = unsigned(i) < count && place.inside(s.size);
+        made.values[i] = there ? image[place.offset(s.size)] : T(0.0f);
+        if (++window.at[2] < s.windows[2]) continue;
+        window.at[2] = 0;
+        if (++window.at[1] < s.windows[1]) continue;
+        window.at[1] = 0, window.at[0]++;
+    }
+    return made;
+}
+
+// The same of windows side by side, which differ by their last place alone.
+template <int N, class T>
+__device__ inline Pack<T, N> numbers_of_row(const Slide& s, const T* image, const Place& window,
+                                            const Place& tap) {
+    const int plane = window.at[0] * s.stride[0] - s.before[0] + tap.at[0];
+    const int line = window.at[1] * s.stride[1] - s.before[1] + tap.at[1];
+    const bool there = unsigned(plane) < unsigned(s.size[0]) && unsigned(line) < unsigned(s.size[1]);
+    const T* at = image + (there ? (Int(plane) * s.size[1] + line) * s.size[2] : 0);
+    int column = window.at[2] * s.stride[2] - s.before[2] + tap.at[2];
+    Pack<T, N> made;
+#pragma unroll
+    for (int i = 0; i < N; i++, column += s.stride[2])
+        made.values[i] = there && unsigned(column) < unsigned(s.size[2]) ? at[column] : T(0.0f);
+    return made;
+}
+
 template <class T>
 __device__ void columns(const T* x, T* out, const Slide& s, Int pitch, Int image_step) {
     constexpr int N = 16 / sizeof(T);
@@ -22,21 +59,9 @@ __device__ void columns(const T* x, T* out, const Slide& s, Int pitch, Int image
         const Place tap = of_tap(s, row % taps);
         for (unsigned n = blockIdx.z; n < unsigned(s.images); n += gridDim.z) {
             const T* image = x + (Int(n) * s.channels + row / taps) * s.plane();
-            Pack<T, N> made;
-            Place window = begin;
-#pragma unroll
-            for (int i = 0; i < N; i++) {
-                Place place;
-#pragma unroll
-                for (int axis = 0; axis < 3; axis++)
-                    place.at[axis] = window.at[axis] * s.stride[axis] - s.before[axis] + tap.at[axis];
-                const bool there = first + i < count && place.inside(s.size);
-                made.values[i] = there ? image[place.offset(s.size)] : T(0.0f);
-                if (++window.at[2] < s.windows[2]) continue;
-                window.at[2] = 0;
-                if (++window.at[1] < s.windows[1]) continue;
-                window.at[1] = 0, window.at[0]++;
-            }
+            const Pack<T, N> made = begin.at[2] + N <= s.windows[2]
+                                        ? numbers_of_row<N>(s, image, begin, tap)
+                                        : numbers<N>(s, image, begin, tap, count - first);
             T* to = out + row * pitch + n * image_step + first;
             if (first + N <= count && is_aligned<N>(to)) {
                 *reinterpret_cast<Pack<T, N>*>(to) = made;
