@@ -140,14 +140,11 @@ def remainder(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input - other * floor(input / other), elementwise: the sign is that of other, as with
     Python's %, but for a zero, whose sign is that of input. Raises ArgumentError where an integer
     is divided by 0."""
-    rest = a % divisor(be, "remainder", a, b)
-    if rest.dtype.kind in "biu":
-        return rest
-    return be.where(rest == 0, be.zeros_like(rest) * a, rest)
+    return be.remainder(a, divisor(be, "remainder", a, b))
 
 
 def floor_quotient(be: Backend, a: Any, b: Any) -> Any:
-    return be.detach(a // b)
+    return be.detach(be.floor_divide(a, b))
 
 
 @binary_op(lambda g: g,
@@ -162,7 +159,7 @@ def fmod(be: Backend[Array], a: Array, b: Array, /) -> Array:
     lambda g, be: be.zeros_like(g), scalars_in_float32=True)  # fmt: skip
 def floor_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """floor(input / other), elementwise. Raises ArgumentError where an integer is divided by 0."""
-    return a // divisor(be, "floor_divide", a, b)
+    return be.floor_divide(a, divisor(be, "floor_divide", a, b))
 
 
 def divisor(be: Backend, name: str, a: Any, b: Any) -> Any:

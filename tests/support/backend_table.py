@@ -997,6 +997,21 @@ CASES: dict[str, list[Case]] = {
         lambda a: (np.arange(-2.5, 3, 0.5).astype(a.dtype),),
     ],
     "fmod": [lambda a: (3 * a(a.rows, 7), a(7))],
+    **{
+        method: [
+            lambda a: (3 * a(a.rows, 7), a(7)),
+            lambda a: (a(a.rows, 7), number(a, -0.75)),
+            lambda a: (3 * a(5, 9), with_ties(a(5, 9))),
+            lambda a: (with_ties(a(5, 9)), a(9)),
+            lambda a: (
+                np.asarray([[30000], [1], [-7.5], [0]], a.dtype),
+                np.asarray([3, -2], a.dtype),
+            ),
+            lambda a: (a.integers(-9, 9, a.rows, 7), a.integers(1, 5, 7)),
+            lambda a: (a.integers(-9, 9, a.rows, 7), -4),
+        ]
+        for method in ("remainder", "floor_divide")
+    },
     "maximum": [lambda a: (a(a.rows, 7), a(7))],
     "minimum": [lambda a: (a(a.rows, 7), a(7))],
     "clone": COPIED,
@@ -1006,6 +1021,7 @@ CASES: dict[str, list[Case]] = {
         *(lambda a, dtype=dtype: (a(a.rows, 67), np.dtype(dtype)) for dtype in OTHER.values()),
         lambda a: (a.integers(-9, 9, a.rows, 7), OTHER[str(a.dtype)]),
         lambda a: (a(a.rows, 7, low=-9, high=9), np.dtype(np.int64)),
+        lambda a: (np.asarray([-1.5, 300.7, 255.9, -300, 3.9, 0], a.dtype), np.dtype(np.uint8)),
     ],
     "assign": [
         *(lambda a, case=case: (np.zeros(case(a)[0].shape, a.dtype), ..., *case(a))
@@ -1225,6 +1241,15 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(300, 64), a.integers(-300, 300, 1400)),
         lambda a: (a(300, 64), a.integers(0, 2, 300) == 1),
         lambda a: (a(9, 64), a.integers(0, 9, 0)),
+    ],
+    "assign": [
+        lambda a: (a(a.rows, 7), ..., a(a.rows, 7)),
+        lambda a: (a(a.rows, 7), ..., a(7)),
+        lambda a: (a(a.rows, 7), (slice(None), 3), -1.5),
+        lambda a: (a(a.rows, 7), (slice(None), slice(None, None, -2)), a(4)),
+        lambda a: (a(11, 7), (a.integers(-11, 11, 1), slice(2)), a(2)),
+        lambda a: (a(11, 7), (a.bools(11),), 2.5),
+        lambda a: (a(11, 7), (a.integers(0, 11, 4), a.integers(0, 7, 4)), 2.5),
     ],
     "index_add": [
         lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),

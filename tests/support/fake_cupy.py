@@ -21,6 +21,7 @@ from gradient.backends.packed import memory_of
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
+FLOATS = {BFLOAT16, FLOAT32, np.dtype(np.float16), np.dtype(np.float64)}
 ATOMIC = {np.dtype(t) for t in ("i4", "i8", "u4", "u8", "f4", "f8")}
 AT = {"add": {*ATOMIC, np.dtype("f2")}, "maximum": ATOMIC}
 """The types that `cupy.add.at` and `cupy.maximum.at` take."""
@@ -151,7 +152,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
         if not copy and self.dtype == dtype:
             return self
         self.here()
-        return _made(fresh(lambda: self._host.astype(dtype, order)))
+        return _made(fresh(lambda: _cast(self._host, np.dtype(dtype), order)))
 
     def view(self, dtype: Any) -> ndarray:
         return _made(self._host.view(dtype), self)
@@ -300,6 +301,13 @@ def _index(index: Any) -> Any:
     return tuple(found) if isinstance(index, tuple) else found[0]
 
 
+def _cast(x: np.ndarray, dtype: np.dtype, order: Any = "K") -> np.ndarray:
+    """As a GPU does it: a float below 0 is 0 as an unsigned integer."""
+    if dtype.kind == "u" and x.dtype in FLOATS:
+        x = np.maximum(x, 0)
+    return x.astype(dtype, order)
+
+
 def _picks(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, (ndarray, list)) for part in parts)
@@ -346,6 +354,8 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
         raise ValueError(f"zero-size array to reduction operation cupy_{name}, without identity")
     if name in ("fftn", "ifftn") and len(args[2]) > 1 and 0 in args[0].shape:
         raise ValueError("Invalid number of FFT data points (0) specified.")
+    if any(a.dtype in FLOATS for a in arrays):
+        function = {"floor_divide": _floor_divide, "remainder": _remainder}.get(name, function)
     if name in ("argmax", "argmin"):
         function = _any_nan(function)
     if name == "matmul" and any(a.dtype == BFLOAT16 and a.ndim > 2 for a in arrays):
@@ -362,6 +372,14 @@ def _call(function: Any, *args: Any, **options: Any) -> Any:
     source = next((a for a in arrays if np.may_share_memory(np.asarray(out), a._host)), None) \
         if isinstance(out, np.ndarray) else None  # fmt: skip
     return _made(out, source)
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    return np.floor(a / b)
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    return a - np.floor(a / b) * b
 
 
 def _any_nan(function: Any) -> Any:

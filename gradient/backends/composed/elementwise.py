@@ -107,6 +107,17 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         size = self.abs(a) % self.abs(b)
         return self.where(a < 0, -size, size)
 
+    def remainder(self, a: Array, b: Array) -> Array:
+        """The remainder with the sign of b, but for a zero, whose sign is that of a."""
+        rest = a % b
+        if rest.dtype.kind in "biu":
+            return rest
+        return self.where(rest == 0, self.zeros_like(rest) * a, rest)
+
+    def floor_divide(self, a: Array, b: Array) -> Array:
+        """The largest integer that is at most a / b, which `remainder` belongs to."""
+        return a // b
+
     def signbit(self, x: Array) -> Array:
         """Whether the sign bit of floating-point numbers is set: of -0 and of -NaN, too."""
         return self.bitcast(x, np.dtype(f"i{x.dtype.itemsize}")) < 0

@@ -31,6 +31,8 @@ class Assignment(ArrayAPIBackend):
         if isinstance(value, self.xp.ndarray):
             if self.storage(value) is self.storage(x) and self._overlap(value, x):
                 value = self.copy(value)
+            if x.dtype.char == "B":
+                value = self.astype(value, x.dtype)
         elif picks:
             value = self.full((), value, x.dtype)  # CuPy would copy it from the host's memory
         x[index] = value

@@ -19,6 +19,7 @@ from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.extremes import ExtremeKernels
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
+from gradient.backends.cuda.launching import FLOATS
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.pooling import PoolingKernels
@@ -221,6 +222,29 @@ class CudaBackend(
             return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
         return self.xp.where(condition, a, b)
 
+    def astype(self, x: Array, dtype: np.dtype) -> Array:
+        if dtype.char == "B" and x.dtype in FLOATS:
+            x = x.astype(np.int64)  # numbers beyond uint8 wrap; of those below 0 CUDA makes 0
+        return super().astype(x, dtype)
+
+    # CuPy divides first, whose rounding the remainder then has, and NaN where b is infinite. ------
+
+    def remainder(self, a: Array, b: Array) -> Array:
+        if _kind(a, b) != "f":
+            return super().remainder(a, b)
+        rest = self.fmod(a, b)
+        return self.where(_is_beside(rest, b), rest + b, rest)
+
+    def floor_divide(self, a: Array, b: Array) -> Array:
+        if _kind(a, b) != "f":
+            return super().floor_divide(a, b)
+        if isinstance(b, (int, float)) and b == 0:
+            return a / b
+        rest = self.fmod(a, b)
+        whole = (a - rest) / b  # an integer, but for rounding
+        whole = self.round(self.where(_is_beside(rest, b), whole - 1, whole))
+        return whole if isinstance(b, (int, float)) else self.where(b == 0, a / b, whole)
+
     # CuPy refuses the maximum of no numbers even where none is asked for, of no rows; and to
     # transform none.
 
@@ -228,6 +252,16 @@ class CudaBackend(
         if x.size == 0 and all(x.shape[axis] for axis in axes):
             return self.empty(x.shape, x.dtype)
         return super().fft(x, axes, inverse, norm)
+
+
+def _kind(a: Any, b: Any) -> str:
+    """ "f" where one of them is an array of floats."""
+    return "f" if any(getattr(x, "dtype", None) in FLOATS for x in (a, b)) else ""
+
+
+def _is_beside(rest: Array, b: Any) -> Array:
+    """Where what C's fmod leaves has not the sign of b."""
+    return (rest != 0) & ((rest < 0) != (b < 0))
 
 
 def _bits(x: Array) -> Array:
