@@ -112,7 +112,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         rest = a % b
         if rest.dtype.kind in "biu":
             return rest
-        return self.where(rest == 0, self.zeros_like(rest) * a, rest)
+        return self.where(rest == 0, rest * rest * a, rest)
 
     def floor_divide(self, a: Array, b: Array) -> Array:
         """The largest integer that is at most a / b, which `remainder` belongs to."""

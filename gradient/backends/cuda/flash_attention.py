@@ -39,7 +39,8 @@ class FlashAttentionKernels(Float32AttentionKernels):
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
-        rows_of_tiles, divide, of_out = rows_of_decoding(head), parts_of_decoding, ()
+        rows_of_tiles, divide = rows_of_decoding(head), parts_of_decoding
+        of_out: tuple[np.int64, ...] = ()
         if h // hk * t > FEW_ROWS:
             family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
             rows_of_tiles, of_out = rows + 4 * keys, _strides(out)
@@ -113,7 +114,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
         """They lie as q, k and v do: side by side in one array, where these are, which nothing has
         to be copied to."""
         b, h, t, d = q.shape
-        if _are_parts(*(self.runtime.address(x) for x in (q, k, v)), q, k, v):
+        if _are_thirds([self.runtime.address(x) for x in (q, k, v)], q, k, v):
             whole = self.empty((b, t, 3, h, d), q.dtype)
             gq, gk, gv = (whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
             return gq, gk, gv
@@ -145,10 +146,10 @@ def _strides(x: Array) -> tuple[np.int64, ...]:
     return np.int64(b), np.int64(h), np.int64(t)
 
 
-def _are_parts(at_q: int, at_k: int, at_v: int, q: Array, k: Array, v: Array) -> bool:
+def _are_thirds(places: list[int], q: Array, k: Array, v: Array) -> bool:
     """Whether these are the three thirds (B, H, T, D) of an array (B, T, 3, H, D)."""
     (h, t, d), step = q.shape[1:], q.itemsize
-    third = h * d * step
+    third, (at_q, at_k, at_v) = h * d * step, places
     return (
         q.shape == k.shape == v.shape
         and q.strides == k.strides == v.strides == (3 * t * third, d * step, 3 * third, step)
