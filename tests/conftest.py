@@ -78,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="cpu",
         help="device that the tests put their tensors on: cpu (default), cuda, cuda:1",
     )
+    group.addoption("--nvrtc", help="folder of an NVRTC that the CUDA kernels are to compile by")
     group.addoption(
         "--parity",
         action="store_true",

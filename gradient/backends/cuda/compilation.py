@@ -136,7 +136,10 @@ def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[byt
         nvrtc.compileProgram(program, (*OPTIONS, *options, *more))
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)
-        raise DeviceError(f"{name} does not compile for {architecture}:\n{log}") from error
+        version = ".".join(map(str, nvrtc.getVersion()))
+        raise DeviceError(
+            f"{name} does not compile for {architecture} by NVRTC {version}:\n{log}"
+        ) from error
     else:
         # The binding takes the last byte for the end of a text, and off. It is a 0.
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
