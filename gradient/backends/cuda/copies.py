@@ -15,7 +15,7 @@ from gradient.backends.required import Index, Shape
 
 BLOCK = 256
 UNDER_WAY = 64
-"""Bytes of the wider type that a thread has loaded before it stores."""
+"""Bytes of the wider type that a thread has loaded before it stores them, 16 bytes at a time."""
 ELEMENTS, OF_ROW, TILE = 8 * BLOCK, 16 * BLOCK, 64
 """Numbers of a block that copies them one by one, or a row's; and a tile's along an axis."""
 LONG_ROW, LEAST_TILE = 1024, 16
@@ -207,7 +207,7 @@ def _plan(
             return None
         axes.append(Axis(size, of_read // from_width, of_written // to_width))
     axes = _merged(sorted(axes, key=lambda axis: abs(axis.written)))
-    count, pack = math.prod(shape), LOAD // min(from_width, to_width)
+    count, pack = math.prod(shape), LOAD // to_width
     packs = BLOCK * (UNDER_WAY // (pack * max(from_width, to_width)))  # of a block
     first = axes[0] if axes else Axis(1, 1, 1)
     if len(axes) <= 1 and first.read == first.written == 1:

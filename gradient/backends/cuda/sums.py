@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ LEAST_PART, MOST_OF_PART = 4096, 65536
 """Numbers of a row's part, and at most: a thread adds up 256 of these, one after the other."""
 LEAST_ROWS, MOST_ROWS = 64, 4096
 """The same of the rows that are added up for each column."""
+FEW_BYTES, MOST_PARTS = 1 << 17, 256
+"""Of columns that a block adds up sooner than one more launch; parts, which become such columns."""
 WARPS = 8
 
 
@@ -58,12 +61,11 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
     ) -> Array | None:
         """The sum, largest or smallest numbers, one run of axes after the other, in a dtype
         `between` these; None if kernels do not take it."""
-        axes = _axes(x.ndim, axis)
-        runs = _runs(x.shape, axes) if axes and self.has_kernel(x) else []
-        if not runs or any(map(_has_small_tiles, runs)):
+        if not self.has_kernel(x):
             return None
-        kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        shape = kept if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+        runs, shape = _plan(x.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
+        if not runs:
+            return None
         total = self.contiguous(x)
         for i, run in enumerate(runs):
             dtype = x.dtype if i == len(runs) - 1 else between
@@ -105,6 +107,18 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
         return out
 
 
+@functools.lru_cache(4096)
+def _plan(shape: tuple[int, ...], axis: Axis, keepdims: bool) -> tuple[list[Run], tuple[int, ...]]:
+    """The runs of axes one after the other, none where kernels do not take them; and the shape of
+    what they leave."""
+    axes = _axes(len(shape), axis)
+    runs = _runs(shape, axes) if axes else []
+    if any(map(_has_small_tiles, runs)):
+        runs = []
+    kept = [1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes]
+    return runs, tuple(kept)
+
+
 def _axes(ndim: int, axis: Axis) -> set[int]:
     """From 0 on; none where there are none, or where one is no axis."""
     given = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
@@ -133,17 +147,20 @@ def _runs(shape: tuple[int, ...], axes: set[int]) -> list[Run]:
     return runs
 
 
+@functools.lru_cache(4096)
 def _parts(run: Run, itemsize: int) -> tuple[int, int]:
     """Into how many parts the middle is divided, and how many of its numbers each has."""
     outer, reduced, inner = run
     if inner > 1:
+        if reduced * min(inner * itemsize, 32 * LOAD) <= FEW_BYTES and reduced <= MOST_ROWS:
+            return 1, reduced
         tiles = _tiles(inner, itemsize) * outer
         least, most = LEAST_ROWS, MOST_ROWS
     else:
         tiles, least, most = outer, LEAST_PART, MOST_OF_PART
         if reduced <= SHORT_ROW:
             return 1, reduced
-    parts = max(min(FILLING // tiles, reduced // least), -(-reduced // most), 1)
+    parts = max(min(FILLING // tiles, reduced // least, MOST_PARTS), -(-reduced // most), 1)
     parts = min(parts, SHORT_ROW)  # so that a warp adds them up
     of_part = -(-reduced // parts)
     if inner == 1:

@@ -1,6 +1,6 @@
 // Copies of arrays of any strides into arrays of any strides, of another number type where wanted.
 //
-//     cast       both without gaps: packs of 16 bytes of the narrower type, several under way a thread
+//     cast       both without gaps: packs of 16 bytes of what is written, several under way a thread
 //     packs      runs of packs, at 16 bytes on both sides: what splits and joins heads, or pads rows
 //     rows       long runs that begin anywhere (rows of 50257 halves): number by number, a warp side by side
 //     tiles      what is side by side in one is apart in the other: through 64 x 64 numbers of shared
@@ -41,9 +41,9 @@ template <class T> struct Cast<T, T> {
     static __device__ T of(T x) { return x; }
 };
 
-// How many numbers lie in 16 bytes of the narrower type, and how many such packs a thread has under way:
-// 64 bytes of the wider one.
-template <class From, class To> constexpr int PACK = 16 / (sizeof(From) < sizeof(To) ? sizeof(From) : sizeof(To));
+// How many numbers a thread writes as 16 bytes: a warp's lie side by side, so that no 32 bytes of memory
+// are written in halves. And how many such packs a thread has under way: 64 bytes of the wider type.
+template <class From, class To> constexpr int PACK = 16 / sizeof(To);
 template <class From, class To> constexpr int UNDER_WAY =
     64 / (PACK<From, To> * (sizeof(From) < sizeof(To) ? sizeof(To) : sizeof(From)));
 
