@@ -148,7 +148,7 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
 }
 
 #define EXPORT_CAST(NAME, T, TO_NAME, TO)                                                            \
-    extern "C" __global__ void __launch_bounds__(256) cast_to_##TO_NAME##_##NAME(                    \
+    extern "C" __global__ void __launch_bounds__(256, 6) cast_to_##TO_NAME##_##NAME(                    \
         const T* x, TO* out, Int count) {                                                            \
         cast(x, out, count);                                                                         \
     }
