@@ -18,7 +18,9 @@ struct Problem {
     Int causal, window;  // window 0: none
     double scale, softcap;  // softcap 0: none
 
-    __device__ Int group_rows() const { return heads / key_heads * queries; }
+    // Heads are counted in 32 bits: a division by 64 bits is a call of some hundred instructions.
+    __device__ int heads_of_group() const { return int(heads) / int(key_heads); }
+    __device__ Int group_rows() const { return heads_of_group() * queries; }
 };
 
 #define PROBLEM_PARAMETERS                                                                         \
@@ -39,11 +41,11 @@ struct Group {
     const Problem& problem;
 
     __device__ Group(const Problem& problem)
-        : batch(blockIdx.y / problem.key_heads), key_head(blockIdx.y % problem.key_heads),
-          problem(problem) {}
+        : batch(blockIdx.y / unsigned(problem.key_heads)),
+          key_head(blockIdx.y % unsigned(problem.key_heads)), problem(problem) {}
     // The number among all (B, H, T) of the group's row `row`.
     __device__ Int query(Int row) const {
-        return (batch * problem.heads + key_head * (problem.heads / problem.key_heads)) *
+        return (batch * problem.heads + key_head * problem.heads_of_group()) *
                    problem.queries + row;
     }
     __device__ Int k_offset() const { return batch * problem.k_batch + key_head * problem.k_head; }
@@ -75,7 +77,7 @@ __device__ inline Int mask_at(const Group& group, Int row, Int key) {
     const Problem& p = group.problem;
     if (p.mask_kind == 0) return 0;
     const int queries = int(p.queries), r = int(row);
-    const Int head = group.key_head * (p.heads / p.key_heads) + r / queries;
+    const Int head = group.key_head * p.heads_of_group() + r / queries;
     return group.batch * p.mask_batch + head * p.mask_head + r % queries * p.mask_query + key * p.mask_key;
 }
 

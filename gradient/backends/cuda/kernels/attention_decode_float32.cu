@@ -233,7 +233,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
         if (lane < LANES) sums[warp][r][lane] = make_float4(out[r][0], out[r][1], out[r][2], out[r][3]);
     }
     __syncthreads();  // all sums are there
-    const Int query = group.query(first), all = p.heads * p.queries * (gridDim.y / p.key_heads);
+    const Int query = group.query(first), all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
     for (int i = threadIdx.x; i < count * HEAD; i += THREADS) {
         const int r = i / HEAD, c = i % HEAD;
         const float highest = high_of(r);

@@ -106,7 +106,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
         add_weighted_floats<HEAD>(out, score, v_tile, piece);
     }
 
-    const Int width = p.value_width, all = p.heads * p.queries * (gridDim.y / p.key_heads);
+    const Int width = p.value_width, all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
 #pragma unroll
     for (int i = 0; i < R; i++) {
 #pragma unroll

@@ -130,7 +130,7 @@ template <class T> struct Cache {
     }
     __device__ bool sees_all(int first_row, int last_row, int first_key, int last_key) const {
         const Problem& p = group.problem;
-        if (last_row >= p.group_rows() || last_key >= p.keys) return false;
+        if (last_row >= int(p.group_rows()) || last_key >= int(p.keys)) return false;
         if (slots.see_all) return true;
         if (slots.wraps || first_row / int(p.queries) != last_row / int(p.queries)) return false;
         const Int start = slots.start ? slots.start[group.batch] : 0;

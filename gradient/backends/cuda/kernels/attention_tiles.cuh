@@ -31,7 +31,7 @@ template <class T> struct GroupRows {
     __device__ GroupRows(T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
         : of_head(of_head), of_row(of_row), queries(int(of.problem.queries)) {
         const Problem& p = of.problem;
-        group = array + of.batch * of_batch + of.key_head * (p.heads / p.key_heads) * of_head;
+        group = array + of.batch * of_batch + of.key_head * p.heads_of_group() * of_head;
         head = first / queries, query = first % queries;
     }
     __device__ T* operator()(int row) const {
@@ -195,7 +195,7 @@ __device__ inline float quick_tanh(float x) {
 
 // Whether all of the rows first_row..last_row may see all of the keys first_key..last_key.
 __device__ inline bool sees_all(const Problem& p, int first_row, int last_row, int first_key, int last_key) {
-    if (p.mask_kind || last_row >= p.group_rows() || last_key >= p.keys) return false;
+    if (p.mask_kind || last_row >= int(p.group_rows()) || last_key >= int(p.keys)) return false;
     if (!p.causal) return true;
     const int queries = int(p.queries), begin = first_row / queries * queries;
     return last_row < begin + queries && last_key <= first_row - begin &&

@@ -71,7 +71,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
         }
         const Int of_row = query + row;
         if (results.parts > 1) {
-            const Int all = p.heads * p.queries * (gridDim.y / p.key_heads);
+            const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
             float* to = results.partial + (blockIdx.z * all + of_row) * (width + 2);
             if (column < width) to[column] = sum;
             if (column == 0) to[width] = high, to[width + 1] = total;

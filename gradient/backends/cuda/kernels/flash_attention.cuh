@@ -20,7 +20,7 @@ __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Gro
             const float high = of.high[m][half], sum = of.sum[m][half];
             if (results.parts > 1) {
                 if (row >= count) continue;
-                const Int all = p.heads * p.queries * (gridDim.y / p.key_heads);
+                const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
                 float* to = results.partial + (blockIdx.z * all + query + row) * (width + 2);
 #pragma unroll
                 for (int n = 0; n < HEAD / 8; n++)
@@ -61,10 +61,9 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
 
     Int begin, end;
     source.narrow(first, first + count - 1, begin, end);
-    const Int tiles = (max(end - begin, Int(0)) + KEYS - 1) / KEYS;
-    const Int of_part = (tiles + results.parts - 1) / results.parts;
-    const int from = int(begin + blockIdx.z * of_part * KEYS);
-    const int until = int(min(end, from + of_part * KEYS));
+    const int tiles = (max(int(end - begin), 0) + KEYS - 1) / KEYS, parts = int(results.parts);
+    const int of_part = (tiles + parts - 1) / parts * KEYS;
+    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
     int sees_from = 0, sees_until = 0;  // this warp
     if (here > 0) {
         source.narrow(row, row + here - 1, begin, end);
