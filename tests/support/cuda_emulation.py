@@ -172,6 +172,9 @@ class EmulatedRuntime:
     def on_device(self) -> Any:
         return contextlib.nullcontext()
 
+    def new_array(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        return self.xp.empty(shape, dtype)
+
     def address(self, x: np.ndarray) -> int:
         start, stop = np.lib.array_utils.byte_bounds(x)
         self.cublas.memory[start] = max(self.cublas.memory.get(start, 0), stop - start)

@@ -103,7 +103,10 @@ class ndarray:  # noqa: N801 (CuPy's name)
     __hash__ = None  # type: ignore[assignment]
     __array_priority__ = 100
 
-    def __init__(self, host: np.ndarray, base: ndarray | None = None):
+    def __init__(self, host: Any, base: Any = None):
+        if not isinstance(host, np.ndarray):  # CuPy's parameters: a shape, and a dtype
+            shape, dtype, base = host, base, None
+            host = fresh(lambda: np.empty(shape, dtype))
         self._host, self.base = host, base
         self.number = current.device if base is None else base.number
         """Of the device on which it lies."""

@@ -93,7 +93,7 @@ class CudaBackend(
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
         with self.runtime.on_device():
-            return self.xp.empty(shape, dtype)
+            return self.runtime.new_array(shape, dtype)
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
         with self.runtime.on_device():

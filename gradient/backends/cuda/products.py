@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
     """Overrides of the matrix products."""
 
     def matmul(self, a: Array, b: Array) -> Array:
+        if (of_rows := self._of_rows(a, b)) is not None:
+            return of_rows
         shape = _result(a, b)
         if shape is None:
             return super().matmul(a, b)
@@ -42,6 +45,24 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
             (right.shape[-1],) if b.ndim > 1 else ()
         )
         return out.reshape((*shape, *ends))
+
+    def _of_rows(self, a: Array, b: Array) -> Array | None:
+        """The rows of an array times one matrix, where they lie, by the shortest way to it; None
+        where something has to be copied, or looked at, first."""
+        if a.dtype != b.dtype or a.dtype not in FLOATS:
+            return None
+        call = _call_of_rows(a.shape, a.strides, b.shape, b.strides, a.itemsize)
+        if call is None:
+            return None
+        left, right = self.runtime.address(a), self.runtime.address(b)
+        if _by_tensor_cores(a.dtype) and ((left | right) % LOAD or not call.is_in_loads):
+            return None
+        out = self.empty(call.shape, a.dtype)
+        self.runtime.blas.multiply(
+            a.dtype, call.sizes, Operand(right, *call.right), Operand(left, *call.left),
+            Operand(self.runtime.address(out), False, call.sizes.m),
+        )  # fmt: skip
+        return out
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         y = None if bias is None else self._biased(x, weight, bias, EPILOGUE_BIAS)
@@ -177,6 +198,40 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         return Operand(self.runtime.address(x), *layout)
 
 
+class CallOfRows(NamedTuple):
+    """Of a product with one matrix: the result's shape, its sizes by cuBLAS's columns, how the
+    factors lie (`_layout`), and whether all their rows, or columns, are whole loads of 16 bytes."""
+
+    shape: Shape
+    sizes: Sizes
+    left: tuple[bool, int]
+    right: tuple[bool, int]
+    is_in_loads: bool
+
+
+@functools.lru_cache(4096)
+def _call_of_rows(
+    a: Shape, a_steps: Shape, b: Shape, b_steps: Shape, width: int
+) -> CallOfRows | None:
+    """How to multiply arrays of these sizes and strides, of numbers of `width` bytes."""
+    if len(a) < 2 or len(b) != 2 or a[-1] != b[0] or 0 in a or 0 in b:
+        return None
+    rows, (k, n) = math.prod(a[:-1]), b
+    shape = (*a[:-1], n)
+    if len(a) > 2:  # without gaps
+        expected = tuple(math.prod(a[i + 1 :]) * width for i in range(len(a)))
+        if a_steps != expected:
+            return None
+        a, a_steps = (rows, k), (k * width, width)
+    left, right = _layout_of(a, a_steps, width), _layout_of(b, b_steps, width)
+    if left is None or right is None:
+        return None
+    steps = zip((*a, *b), (*a_steps, *b_steps), strict=True)
+    pitches = [step for size, step in steps if size > 1 and step != width]
+    is_in_loads = not any(each % LOAD for each in (k * width, n * width, *pitches))
+    return CallOfRows(shape, Sizes(n, rows, k), left, right, is_in_loads)
+
+
 class Axis(NamedTuple):
     """An axis of a stack of products: its size, and elements between neighbours along it."""
 
@@ -225,8 +280,13 @@ def _in_loads(size: int, x: Array) -> int:
 def _layout(x: Array) -> tuple[bool, int] | None:
     """How the matrices of an array lie: whether by columns, and how far apart rows or columns
     are, in elements. None if neither has its numbers side by side."""
-    (rows, columns), width = x.shape[-2:], x.itemsize
-    by_row, by_column = (stride // width for stride in x.strides[-2:])
+    return _layout_of(x.shape[-2:], x.strides[-2:], x.itemsize)
+
+
+def _layout_of(shape: Shape, strides: Shape, width: int) -> tuple[bool, int] | None:
+    """The same of a matrix of this shape and these strides."""
+    rows, columns = shape
+    by_row, by_column = (stride // width for stride in strides)
     if (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns):
         return False, by_row if rows > 1 else columns
     if (rows == 1 or by_row == 1) and (columns == 1 or by_column >= rows):

@@ -68,6 +68,7 @@ class CupyRuntime:
         self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
         self._current_device = cupy.cuda.runtime.getDevice
+        self.new_array: Any = cupy.ndarray  # which `empty` calls, as often as anything
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
