@@ -21,6 +21,8 @@ NARROW = 32
 """Neighbours along the inner axis below which lines are first made rows."""
 COLUMNS_BLOCK = 256
 """Threads of a block of `argmax_columns`."""
+UNDER_WAY = 64
+"""Bytes of a row that a thread loads before it looks at them, where there are many rows."""
 
 
 class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
@@ -72,9 +74,12 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         parts = max(1, min(MANY_BLOCKS // count, columns // PART))
         of_part = -(-columns // parts)
         parts = -(-columns // of_part)
+        threads = block_of(of_part)
+        while count >= MANY_BLOCKS and threads > 32 and threads * UNDER_WAY > rows.nbytes // count:
+            threads //= 2
         places = self._empty_places((count * parts,))
         self.launch(
-            "argmax", "argmax_rows", rows, (count * parts,), block_of(of_part),
+            "argmax", "argmax_rows", rows, (count * parts,), threads,
             rows, places, *map(np.int64, (columns, of_part, smallest, or_none and parts == 1)),
         )  # fmt: skip
         if parts == 1:

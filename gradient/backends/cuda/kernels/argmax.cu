@@ -7,21 +7,23 @@
 // A thread looks at its numbers in rising order and keeps the first; of two threads' finds the one that
 // comes first in the line wins, so that the order in which they are compared changes nothing. The
 // smallest are the largest of -x.
-// Bytes: each number is read once. Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row;
+// Bytes: each number is read once; of a row, four loads of 16 bytes are under way a thread. Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row;
 // of argmax_columns, one block of 32 x 8 threads for 32 neighbours along the inner axis.
 #include "rows.cuh"
 
 template <class A> struct Place {
     A value;
-    Int at;  // -1: nothing was looked at
+    Int at;  // -1: nothing above -infinity was seen
     __device__ Place from_lane_xor(unsigned mask, int distance) const {
         return {__shfl_xor_sync(mask, value, distance), __shfl_xor_sync(mask, at, distance)};
     }
 };
 
 template <class A> __device__ inline bool is_above(A x, A y) {
-    return x > y || (x != x && y == y);
+    return !(x <= y) && y == y;
 }
+
+template <class A> __device__ inline Place<A> nowhere() { return {-infinity<A>(), -1}; }
 
 template <class A> __device__ inline Place<A> first_of(Place<A> x, Place<A> y) {
     if (x.at < 0 || y.at < 0) return x.at < 0 ? y : x;
@@ -31,7 +33,40 @@ template <class A> __device__ inline Place<A> first_of(Place<A> x, Place<A> y) {
 }
 
 template <class A> __device__ inline void look(Place<A>& best, A value, Int at) {
-    if (best.at < 0 || is_above(value, best.value)) best = {value, at};
+    if (is_above(value, best.value)) best = {value, at};
+}
+
+template <class T, int N>
+__device__ inline void look(Place<computed<T>>& best, const Pack<T, N>& pack, Int at, Int smallest) {
+    typedef computed<T> A;
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        const A value = A(pack.values[k]);
+        look(best, smallest ? -value : value, at + k);
+    }
+}
+
+// Of the numbers of this thread, of those of a block that share `count` ones.
+template <class T> __device__ Place<computed<T>> first_seen(const T* x, Int count, Int smallest) {
+    constexpr int N = 16 / sizeof(T), UNDER_WAY = 4;
+    Place<computed<T>> best = nowhere<computed<T>>();
+    Int in_packs = 0;
+    if (is_aligned<N>(x)) {
+        in_packs = count / N * N;
+        const Int step = Int(blockDim.x) * N;
+        Int i = Int(threadIdx.x) * N;
+        for (; i + (UNDER_WAY - 1) * step < in_packs; i += UNDER_WAY * step) {
+            Pack<T, N> packs[UNDER_WAY];
+#pragma unroll
+            for (int k = 0; k < UNDER_WAY; k++) packs[k] = load_pack<N>(x + i + k * step);
+#pragma unroll
+            for (int k = 0; k < UNDER_WAY; k++) look(best, packs[k], i + k * step, smallest);
+        }
+        for (; i < in_packs; i += step) look(best, load_pack<N>(x + i), i, smallest);
+    }
+    for (Int i = in_packs + threadIdx.x; i < count; i += blockDim.x)
+        look(best, Pack<T, 1>{{x[i]}}, i, smallest);
+    return best;
 }
 
 template <class T>
@@ -39,28 +74,25 @@ __device__ void argmax_rows(const T* x, Int* out, Int columns, Int of_part, Int 
     typedef computed<T> A;
     const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
     const T* from = x + blockIdx.x / parts * columns + start;
-    Place<A> best = {0, -1};
-    each_column(min(of_part, columns - start), [&](Int j, A value) {
-        look(best, smallest ? -value : value, j);
-    }, from);
-    best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
+    Place<A> best = first_seen(from, min(of_part, columns - start), smallest);
+    best = block_reduce(best, nowhere<A>(), first_of<A>);
     if (threadIdx.x) return;
-    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : start + best.at;
+    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : start + max(best.at, Int(0));
 }
 
 template <class T>
 __device__ void argmax_of_parts(const T* x, const Int* places, Int* out, Int columns, Int parts,
                                 Int smallest, Int or_none) {
     typedef computed<T> A;
-    Place<A> best = {0, -1};
+    Place<A> best = nowhere<A>();
     for (Int part = threadIdx.x; part < parts; part += blockDim.x) {
         const Int at = places[blockIdx.x * parts + part];
         const A value = A(x[blockIdx.x * columns + at]);
         look(best, smallest ? -value : value, at);
     }
-    best = block_reduce(best, Place<A>{0, -1}, first_of<A>);
+    best = block_reduce(best, nowhere<A>(), first_of<A>);
     if (threadIdx.x) return;
-    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : best.at;
+    out[blockIdx.x] = or_none && !(best.value > -infinity<A>()) ? -1 : max(best.at, Int(0));
 }
 
 constexpr int WIDTH = 32, TALL = 8;
@@ -73,7 +105,7 @@ __device__ void argmax_columns(const T* x, Int* out, Int lines, Int inner, Int s
     const Int blocks = (inner + WIDTH - 1) / WIDTH, outer = blockIdx.x / blocks;
     const int lane = threadIdx.x % WIDTH, from = threadIdx.x / WIDTH;
     const Int column = blockIdx.x % blocks * WIDTH + lane;
-    Place<A> best = {0, -1};
+    Place<A> best = nowhere<A>();
     if (column < inner)
         for (Int line = from; line < lines; line += TALL) {
             const A value = A(x[(outer * lines + line) * inner + column]);
@@ -83,7 +115,7 @@ __device__ void argmax_columns(const T* x, Int* out, Int lines, Int inner, Int s
     __syncthreads();
     if (from || column >= inner) return;
     for (int k = 1; k < TALL; k++) best = first_of(best, Place<A>{values[k][lane], places[k][lane]});
-    out[outer * inner + column] = best.at;
+    out[outer * inner + column] = max(best.at, Int(0));
 }
 
 #define EXPORT(NAME, T)                                                                           \
