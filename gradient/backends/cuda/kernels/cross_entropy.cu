@@ -153,47 +153,47 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
     const A scale = label == ignore_index ? A(0) : A(g[row]);
     const A largest = high[row], logarithm = log_sum[row], each = smoothing / A(columns);
     auto gradient = [&](A x) { return exp(x - largest - logarithm) - each; };
-    auto one = [&](Int column) {
+    // Packs begin where those of gx do, from the first on whose logits lie within the row wherever
+    // they begin, up to the last.
+    Int before = before_packs(gx, columns);
+    const int off = int(reinterpret_cast<unsigned long long>(logits + before) % 16);
+    if (off) before = min(before + N, columns);
+    const Int packs = max((columns - before - (off ? N - off / Int(sizeof(T)) : 0)) / N, Int(0));
+    const Int behind = before + packs * N;
+    for (Int i = threadIdx.x; i < before + columns - behind; i += blockDim.x) {
+        const Int column = i < before ? i : i - before + behind;
         const A p = gradient(A(logits[column]));
         gx[column] = T(scale * (column == label ? p - (1 - smoothing) : p));
-    };
-    const Int before = before_packs(gx, columns), packs = (columns - before) / N;
-    const T* from = logits + before;
-    const int off = int(reinterpret_cast<unsigned long long>(from) % 16);
-    from -= off / int(sizeof(T));
-    if (threadIdx.x < before) one(threadIdx.x);
+    }
+    const T* from = logits + before - off / int(sizeof(T));
+    gx += before;
     for (Int first = threadIdx.x; first < packs; first += MANY * blockDim.x) {
         Pack<T, N> held[MANY], next[MANY];
-        bool whole[MANY];
 #pragma unroll
         for (int i = 0; i < MANY; i++) {
-            const Int at = (first + i * blockDim.x) * N;  // and its logits lie within the row
-            whole[i] = first + i * blockDim.x < packs && from + at >= logits &&
-                       (off == 0 || from + at + 2 * N <= logits + columns);
-            if (whole[i]) held[i] = load_pack<N>(from + at);
-            if (whole[i] && off) next[i] = load_pack<N>(from + at + N);
+            const Int at = (first + i * blockDim.x) * N;
+            if (first + i * blockDim.x >= packs) break;
+            held[i] = load_pack<N>(from + at);
+            if (off) next[i] = load_pack<N>(from + at + N);
         }
 #pragma unroll
         for (int i = 0; i < MANY; i++) {
-            const Int at = before + (first + i * blockDim.x) * N;
-            if (whole[i]) {
-                const Pack<T, N> x = off ? across(held[i], next[i], off) : held[i];
-                Pack<T, N> made;
+            const Int at = (first + i * blockDim.x) * N;
+            if (first + i * blockDim.x >= packs) break;
+            const Pack<T, N> x = off ? across(held[i], next[i], off) : held[i];
+            const Int of_label = label - before - at;
+            Pack<T, N> made;
 #pragma unroll
-                for (int k = 0; k < N; k++) made.values[k] = T(scale * gradient(A(x.values[k])));
-                if (label >= at && label < at + N) {
+            for (int k = 0; k < N; k++) made.values[k] = T(scale * gradient(A(x.values[k])));
+            if (of_label >= 0 && of_label < N) {
 #pragma unroll
-                    for (int k = 0; k < N; k++)
-                        if (label == at + k)
-                            made.values[k] = T(scale * (gradient(A(x.values[k])) - (1 - smoothing)));
-                }
-                *reinterpret_cast<Pack<T, N>*>(gx + at) = made;
-            } else if (first + i * blockDim.x < packs) {
-                for (int k = 0; k < N; k++) one(at + k);
+                for (int k = 0; k < N; k++)
+                    if (of_label == k)
+                        made.values[k] = T(scale * (gradient(A(x.values[k])) - (1 - smoothing)));
             }
+            *reinterpret_cast<Pack<T, N>*>(gx + at) = made;
         }
     }
-    for (Int i = before + packs * N + threadIdx.x; i < columns; i += blockDim.x) one(i);
 }
 
 // Losses of the logits' type, and in float32 for logits of 16 bits.
