@@ -143,16 +143,28 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
         }
     __syncthreads();  // the queries are there
 
-    for (int key = from + warp * STEP; key < until; key += OF_BLOCK) {
-        const Int of_lane = source.at(min(key + lane % STEP, until - 1));
-        float4 of_keys[AT_A_TIME], of_values[AT_A_TIME];
+    // Keys are on their way while the ones before are weighed, and values while products are made.
+    float4 of_keys[AT_A_TIME], of_values[AT_A_TIME];
+    Int of_lane = 0;
+    auto load_keys = [&](int key) {
+        if (key >= until) return;
+        of_lane = source.at(min(key + lane % STEP, until - 1));
 #pragma unroll
         for (int u = 0; u < AT_A_TIME; u++) {
             const int i = BESIDE * u + lane / LANES;
             const Int at = __shfl_sync(ALL, of_lane, i);
-            const bool there = key + i < until;
-            of_keys[u] = there && column < width ? source.key(at, column) : make_float4(0, 0, 0, 0);
-            of_values[u] = there && column < value_width ? source.value(at, column) : make_float4(0, 0, 0, 0);
+            of_keys[u] = key + i < until && column < width ? source.key(at, column) : make_float4(0, 0, 0, 0);
+        }
+    };
+    int key = from + warp * STEP;
+    load_keys(key);
+    for (; key < until; key += OF_BLOCK) {
+#pragma unroll
+        for (int u = 0; u < AT_A_TIME; u++) {
+            const int i = BESIDE * u + lane / LANES;
+            const Int at = __shfl_sync(ALL, of_lane, i);
+            of_values[u] = key + i < until && column < value_width ? source.value(at, column)
+                                                                   : make_float4(0, 0, 0, 0);
         }
 #pragma unroll
         for (int chunk = 0; chunk < R / 4; chunk++) {
@@ -167,6 +179,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
                 }
             }
             sum_transposed<LANES / 2, 16>(product);
+            if (chunk == R / 4 - 1) load_keys(key + OF_BLOCK);
             float shrink[SCORES];
 #pragma unroll
             for (int i = 0; i < SCORES; i++) {
