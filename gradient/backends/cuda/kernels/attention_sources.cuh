@@ -5,6 +5,7 @@
 //     load_keys, load_values            `count` keys from `key` on into a tile of ROOM rows, by BY
 //                                       threads; `at(i)` is where the i-th of them lies in a cache
 //     sees_all                          whether all of some rows see all of some keys
+//     seen_by_all                       the keys, one after the other, that all of some rows see
 //     mask                              scores of the warp's rows become -inf where they see no key
 #pragma once
 #include "attention_tiles.cuh"
@@ -24,17 +25,24 @@ template <class T> struct Arrays {
     template <int HEAD, int ROOM, int BY, class F>
     __device__ void load_keys(T* tile, int key, int count, F) const {
         const Problem& p = group.problem;
-        load_tile<HEAD, ROOM, BY>(tile, count, int(p.width),
-                                  [&](int i) { return keys + (key + i) * p.k_row; });
+        load_rows_apart<HEAD, ROOM, BY>(tile, count, int(p.width), keys + key * p.k_row, p.k_row);
     }
     template <int HEAD, int ROOM, int BY, class F>
     __device__ void load_values(T* tile, int key, int count, F) const {
         const Problem& p = group.problem;
-        load_tile<HEAD, ROOM, BY>(tile, count, int(p.value_width),
-                                  [&](int i) { return values + (key + i) * p.v_row; });
+        load_rows_apart<HEAD, ROOM, BY>(tile, count, int(p.value_width), values + key * p.v_row, p.v_row);
     }
     __device__ bool sees_all(int first_row, int last_row, int first_key, int last_key) const {
         return ::sees_all(group.problem, first_row, last_row, first_key, last_key);
+    }
+    __device__ void seen_by_all(int first_row, int last_row, int& from, int& until) const {
+        const Problem& p = group.problem;
+        from = 0, until = p.mask_kind ? 0 : int(p.keys);
+        if (!p.causal) return;
+        const int queries = int(p.queries), head = first_row / queries;
+        const bool one_head = last_row / queries == head;
+        until = min(until, (one_head ? first_row - head * queries : 0) + 1);
+        if (p.window) from = (one_head ? last_row - head * queries : queries - 1) - int(p.window) + 1;
     }
     template <int M, int N>
     __device__ void mask(float (&score)[M][N][4], int first_row, int key, int) const {
@@ -137,6 +145,19 @@ template <class T> struct Cache {
         return slots.sees(positions()[first_row % int(p.queries)], start + last_key) &&
                slots.sees(positions()[last_row % int(p.queries)], start + first_key) &&
                start + first_key >= 0;
+    }
+    __device__ void seen_by_all(int first_row, int last_row, int& from, int& until) const {
+        const int queries = int(group.problem.queries), head = first_row / queries;
+        const bool one_head = last_row / queries == head;
+        from = 0, until = slots.see_all || !slots.wraps ? int(group.problem.keys) : 0;
+        if (slots.see_all || slots.wraps) return;
+        const Int start = slots.start ? slots.start[group.batch] : 0;
+        const Int earliest = positions()[one_head ? first_row - head * queries : 0];
+        const Int latest = positions()[one_head ? last_row - head * queries : queries - 1];
+        until = int(max(Int(0), min(Int(until), earliest + 1 - start)));
+        Int first = max(Int(0), -start);
+        if (slots.window) first = max(first, latest - slots.window + 1 - start);
+        from = int(min(first, group.problem.keys));
     }
     // `until` is the first key that is not in the tile.
     template <int M, int N>

@@ -68,6 +68,27 @@ __device__ void load_tile(T* tile, int count, int width, F row_at) {
     }
 }
 
+// The same of rows that lie `apart` from one another, from `first` on: a load costs its address an
+// addition. Of rows that are not there nothing is read, wherever they would lie.
+template <int HEAD, int ROOM, int BY = THREADS, class T>
+__device__ void load_rows_apart(T* tile, int count, int width, const T* first, Int apart) {
+    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
+    if constexpr (BY % PIECES == 0) {
+        const int of_thread = threadIdx.x % BY / PIECES, column = threadIdx.x % PIECES * 8;
+        const int there = column < width ? count - of_thread : 0;
+        const T* from = first + of_thread * apart + column;
+        T* to = tile + of_thread * pitch<HEAD> + column;
+#pragma unroll 1
+        for (int row = 0; row < ROOM; row += STEP) {
+            if (ROOM % STEP && of_thread + row >= ROOM) break;
+            cp_async(to + row * pitch<HEAD>, from, row < there ? 16 : 0);
+            from += STEP * apart;
+        }
+    } else {
+        load_tile<HEAD, ROOM, BY>(tile, count, width, [&](int i) { return first + i * apart; });
+    }
+}
+
 // The warp's rows of tile `a`, a step of 16 columns at a time.
 template <int HEAD, class T> struct TileRows {
     const T* at;

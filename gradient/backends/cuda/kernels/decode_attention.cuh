@@ -34,6 +34,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, width = int(p.value_width);
     float* highs = reinterpret_cast<float*>(memory);  // (4, 16)
     float* totals = highs + 16 * WARPS;               // (4, 16)
+    float* joined = totals + 16 * WARPS;              // (2, 16): of all warps
     float* sums = reinterpret_cast<float*>(memory + 16 * pitch<HEAD>);  // (4, 16, HEAD)
     of.add_up(1.f);
     __syncthreads();  // all tiles were read
@@ -59,24 +60,36 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
             *reinterpret_cast<float2*>(to + 8 * n) =
                 make_float2(of.out[0][n][2 * half] * factor, of.out[0][n][2 * half + 1] * factor);
     }
-    __syncthreads();  // all sums are there
-    for (int i = threadIdx.x; i < count * HEAD; i += THREADS) {
-        const int row = i / HEAD, column = i % HEAD;
+    if (threadIdx.x < 16) {
+        const int row = threadIdx.x;
         const float high = high_of(row);
-        float sum = 0, total = 0;
+        float total = 0;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
-            sum += sums[(16 * w + row) * HEAD + column];
-            total += totals[16 * w + row] * shrink(highs[16 * w + row], high);
+        for (int w = 0; w < WARPS; w++) total += totals[16 * w + row] * shrink(highs[16 * w + row], high);
+        joined[row] = high, joined[16 + row] = total;
+    }
+    __syncthreads();  // all sums are there
+    for (int i = 4 * threadIdx.x; i < count * HEAD; i += 4 * THREADS) {
+        const int row = i / HEAD, column = i % HEAD;
+        float4 sum = *reinterpret_cast<const float4*>(sums + i);
+#pragma unroll
+        for (int w = 1; w < WARPS; w++) {
+            const float4 other = *reinterpret_cast<const float4*>(sums + 16 * HEAD * w + i);
+            sum.x += other.x, sum.y += other.y, sum.z += other.z, sum.w += other.w;
         }
+        const float high = joined[row], total = joined[16 + row];
         const Int of_row = query + row;
-        if (results.parts > 1) {
+        if (results.parts > 1) {  // which need not lie at multiples of 16 bytes
             const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
             float* to = results.partial + (blockIdx.z * all + of_row) * (width + 2);
-            if (column < width) to[column] = sum;
+            if (column < width)
+                to[column] = sum.x, to[column + 1] = sum.y, to[column + 2] = sum.z, to[column + 3] = sum.w;
             if (column == 0) to[width] = high, to[width + 1] = total;
         } else {
-            if (column < width) results.out[of_row * width + column] = T(total == 0 ? 0.f : sum / total);
+            const float scale = total == 0 ? 0.f : 1 / total;
+            if (column < width)
+                *reinterpret_cast<uint2*>(results.out + of_row * width + column) =
+                    uint2{two<T>(sum.x * scale, sum.y * scale), two<T>(sum.z * scale, sum.w * scale)};
             if (column == 0) results.set_statistics(of_row, high, total);
         }
     }
@@ -114,6 +127,9 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
     cp_async_wait<2>();
     __syncthreads();  // the queries came
 
+    int all_from, all_until;  // what all rows see: those behind the group's last are never written
+    source.seen_by_all(first, first + count - 1, all_from, all_until);
+    all_until = min(all_until, until);
     Softmax<1, HEAD> softmax;
     for (; key < until; key += KEYS_OF_BLOCK) {
         const T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
@@ -123,7 +139,7 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
         __syncwarp();  // the keys came
         row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
-        if (!source.sees_all(first, first + 15, key, key + KEYS_OF_WARP - 1))
+        if (key < all_from || key + KEYS_OF_WARP > all_until)
             source.mask(score, first, key, min(key + KEYS_OF_WARP, until));
         softmax.take(score, 1.f);  // scaled: time is memory's, and registers are scarce
         cp_async_wait<2 * PLACES - 2>();

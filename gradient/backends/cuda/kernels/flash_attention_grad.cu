@@ -58,10 +58,10 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     key_range(p, first, first + count - 1, begin, end);
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
-        load_tile<HEAD, KEYS>(k_tiles + place * TILE_SIZE, int(end) - key, int(p.width),
-                              [&](int i) { return keys + (key + i) * p.k_row; });
-        load_tile<HEAD, KEYS>(v_tiles + place * TILE_SIZE, int(end) - key, int(p.value_width),
-                              [&](int i) { return values + (key + i) * p.v_row; });
+        load_rows_apart<HEAD, KEYS>(k_tiles + place * TILE_SIZE, int(end) - key, int(p.width),
+                                    keys + key * p.k_row, p.k_row);
+        load_rows_apart<HEAD, KEYS>(v_tiles + place * TILE_SIZE, int(end) - key, int(p.value_width),
+                                    values + key * p.v_row, p.v_row);
     };
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
                                    GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
