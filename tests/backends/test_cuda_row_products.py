@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradient.backends.cuda import row_products
 from gradient.backends.cuda.backend import CudaBackend
 from support.agreement import agree
 from support.backend_table import BARE, Draw, packed
@@ -61,6 +62,41 @@ def test_a_gate_and_a_sum_round_as_their_calls_do(
     assert got.tobytes() == (one.silu(first) * second).tobytes()
     [got] = one.projections(normed, [gate], residual=residual)
     assert got.tobytes() == (residual + first).tobytes()
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("columns", [64, 1056, 5632])
+@pytest.mark.parametrize("kind", ["numbers", "q4_0"])
+def test_warps_that_go_on_to_other_rows_give_the_same(
+    kind: str, columns: int, blocks: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = Draw("bfloat16")
+    x, residual, norm = a(1, columns), a(1, 61), a(columns)
+    weights = [matrix(a, kind, n, columns) for n in (61, 9, 30)]
+
+    def products() -> list[bytes]:
+        ways = (
+            one.projections(x, weights, norm, 1e-5),
+            one.projections(x, weights[:1] * 2, gated=True),
+            one.projections(x, weights[:1], residual=residual),
+        )
+        return [y.tobytes() for ys in ways for y in ys]
+
+    expected = products()
+    monkeypatch.setattr(row_products, "RESIDENT", dict.fromkeys(row_products.RESIDENT, blocks))
+    assert products() == expected
+
+
+@pytest.mark.parametrize("power", [-44, -20, 30, 60])
+def test_codes_that_are_numbers_near_zero_lose_nothing(power: int, one: CudaBackend) -> None:
+    """The four bits of a code are taken for a float's last ones, and x is made larger for that."""
+    a = Draw("bfloat16")
+    x, weight = a(1, 320), packed(a, "q4_0", 33, 320)
+    scaled = (x.astype(np.float64) * 2.0**power).astype(x.dtype)
+    got = one.linear(scaled, weight).astype(np.float64) / 2.0**power
+    usual = one.linear(x, weight).astype(np.float64)
+    np.testing.assert_allclose(got, usual, rtol=0.01, atol=0.01 * abs(usual).max())
+    assert one.runtime.launched == ["row_product_q4_0_1_bfloat16"] * 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

@@ -25,7 +25,10 @@ PACKED = {"q4_0": 32}
 HELD = 36 * 4 / 32
 """Bytes that a number of x takes in shared memory, of a product with packed weights."""
 MOST = 1 << 31
-"""Numbers of a row, and rows, that kernels count."""
+"""Numbers of a row, and rows of all matrices, that kernels count."""
+RESIDENT = {"": MOST, "_q4_0": 3 * 132}
+"""Blocks by families, at most: of packed rows, which are soon done with, as many as an H100 has
+room for, so that each goes on to other rows while these are on their way."""
 
 
 class RowProducts(KernelLauncher, AttentionDefaults[Array]):
@@ -88,8 +91,10 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         count, name = 1 if batch == 1 else BATCH, "gated_product" if gated else "row_product"
         held = HELD * k if family else x.itemsize * k
+        blocks = -(-rows // WARPS)
+        blocks = -(-blocks // -(-blocks // RESIDENT[family]))  # each has as many rows
         self.launch(
-            "row_products", f"{name}{family}_{count}", x, (-(-rows // WARPS),), 32 * WARPS,
+            "row_products", f"{name}{family}_{count}", x, (blocks,), 32 * WARPS,
             x, norm, np.float64(eps), np.int64(round_first), np.int64(block_of(k)),
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
@@ -105,8 +110,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         k = x.shape[-1]
         batch = x.size // k
         if batch > BATCH or k >= MOST or any(
-            len(w.shape) != 2 or w.shape[1] != k or not 0 < w.shape[0] < MOST for w in weights
-        ):  # fmt: skip
+            len(w.shape) != 2 or w.shape[1] != k or not w.shape[0] for w in weights
+        ) or sum(w.shape[0] for w in weights) >= MOST - WARPS:  # fmt: skip
             return None
         names = {w.dtype.name if isinstance(w, PackedArray) else "" for w in weights}
         if names == {""}:
