@@ -82,12 +82,12 @@ __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high
     if (threadIdx.x == 0) Results<T>{out, high_out, log_sum_out}.set_statistics(row, high, sum);
 }
 
-#define FORWARD(COLUMNS, NAME, T)                                                              \
+#define FORWARD(COLUMNS, NAME, T)                                                                 \
     extern "C" __global__ void __launch_bounds__(128, 2) attention_##COLUMNS##_##NAME(            \
-        const T* q, const T* k, const T* v, const void* mask, T* out, computed<T>* high,       \
-        computed<T>* log_sum, computed<T>* partial, Int parts, PROBLEM_PARAMETERS) {           \
+        const T* q, const T* k, const T* v, const void* mask, T* out, computed<T>* high,          \
+        computed<T>* log_sum, computed<T>* partial, Int parts, PROBLEM_PARAMETERS) {              \
         attention<T, COLUMNS / 32>(q, k, v, mask, Results<T>{out, high, log_sum, partial, parts}, \
-                                   PROBLEM);                                                   \
+                                   PROBLEM);                                                      \
     }
 #define EXPORT(NAME, T)                                                                        \
     FORWARD(64, NAME, T)                                                                       \

@@ -267,23 +267,23 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
     }
 }
 
-#define DECODE(HEAD, R, BLOCKS, NAME)                                                              \
+#define DECODE(HEAD, R, BLOCKS, NAME)                                                                 \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS) attention_decode_##HEAD##_##R##_##NAME( \
-        const float* q, Int q_batch, Int q_head, Int q_row, const float* k, const float* v,        \
-        const void* mask, float* out, float* high, float* log_sum, float* partial, Int parts,      \
-        PROBLEM_PARAMETERS) {                                                                      \
-        const Problem p = PROBLEM;                                                                 \
-        const Group group(p);                                                                      \
-        const FloatArrays source{group, k + group.k_offset(), v + group.v_offset(), mask};         \
-        decode_floats<HEAD, R>(q, q_batch, q_head, q_row, source, group,                           \
-                               Results<float>{out, high, log_sum, partial, parts});                \
-    }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                      \
-        cached_attention_decode_##HEAD##_##R##_##NAME(const float* q, Int q_batch, Int q_head,     \
-            Int q_row, CACHE_PARAMETERS, float* out, float* partial, Int parts, SIZE_PARAMETERS) { \
-        SOURCE_OF_CACHE(float)                                                                     \
-        decode_floats<HEAD, R>(q, q_batch, q_head, q_row, FloatCache{source}, group,               \
-                               Results<float>{out, nullptr, nullptr, partial, parts});             \
+        const float* q, Int q_batch, Int q_head, Int q_row, const float* k, const float* v,           \
+        const void* mask, float* out, float* high, float* log_sum, float* partial, Int parts,         \
+        PROBLEM_PARAMETERS) {                                                                         \
+        const Problem p = PROBLEM;                                                                    \
+        const Group group(p);                                                                         \
+        const FloatArrays source{group, k + group.k_offset(), v + group.v_offset(), mask};            \
+        decode_floats<HEAD, R>(q, q_batch, q_head, q_row, source, group,                              \
+                               Results<float>{out, high, log_sum, partial, parts});                   \
+    }                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                         \
+        cached_attention_decode_##HEAD##_##R##_##NAME(const float* q, Int q_batch, Int q_head,        \
+            Int q_row, CACHE_PARAMETERS, float* out, float* partial, Int parts, SIZE_PARAMETERS) {    \
+        SOURCE_OF_CACHE(float)                                                                        \
+        decode_floats<HEAD, R>(q, q_batch, q_head, q_row, FloatCache{source}, group,                  \
+                               Results<float>{out, nullptr, nullptr, partial, parts});                \
     }
 #define EXPORT(NAME, T)       \
     DECODE(64, 4, 3, NAME)    \

@@ -222,14 +222,14 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
     const float *g, Int g_batch, Int g_head, Int g_row, const float *q, Int q_batch, Int q_head,   \
         Int q_row, const float *k, const float *v, const void *mask, const float4 *statistics
 #define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
-#define GRADIENTS(HEAD, R, OTHERS, NAME)                                                           \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        attention_block_grad_query_##HEAD##_##NAME(GIVEN, float* gq, PROBLEM_PARAMETERS) {         \
-        query_grad<HEAD, R, OTHERS>(GIVE, gq, PROBLEM);                                            \
-    }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
+#define GRADIENTS(HEAD, R, OTHERS, NAME)                                                            \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                            \
+        attention_block_grad_query_##HEAD##_##NAME(GIVEN, float* gq, PROBLEM_PARAMETERS) {          \
+        query_grad<HEAD, R, OTHERS>(GIVE, gq, PROBLEM);                                             \
+    }                                                                                               \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                            \
         attention_block_grad_key_##HEAD##_##NAME(GIVEN, float* gk, float* gv, PROBLEM_PARAMETERS) { \
-        key_grad<HEAD, R, OTHERS>(GIVE, gk, gv, PROBLEM);                                          \
+        key_grad<HEAD, R, OTHERS>(GIVE, gk, gv, PROBLEM);                                           \
     }
 #define EXPORT(NAME, T)                                                                            \
     GRADIENTS(64, 4, 64, NAME)                                                                     \

@@ -132,18 +132,18 @@ __device__ void key_grad(const T* g, const T* q, const T* k, const T* v, const v
     }
 }
 
-#define GRADIENTS(COLUMNS, NAME, T)                                                            \
+#define GRADIENTS(COLUMNS, NAME, T)                                                               \
     extern "C" __global__ void __launch_bounds__(128, 2) attention_grad_query_##COLUMNS##_##NAME( \
-        const T* g, const T* q, const T* k, const T* v, const void* mask,                      \
-        const computed<T>* high, const computed<T>* log_sum, const computed<T>* delta, T* gq,  \
-        PROBLEM_PARAMETERS) {                                                                  \
-        query_grad<T, COLUMNS / 32>(g, q, k, v, mask, high, log_sum, delta, gq, PROBLEM);      \
-    }                                                                                          \
+        const T* g, const T* q, const T* k, const T* v, const void* mask,                         \
+        const computed<T>* high, const computed<T>* log_sum, const computed<T>* delta, T* gq,     \
+        PROBLEM_PARAMETERS) {                                                                     \
+        query_grad<T, COLUMNS / 32>(g, q, k, v, mask, high, log_sum, delta, gq, PROBLEM);         \
+    }                                                                                             \
     extern "C" __global__ void __launch_bounds__(128, 2) attention_grad_key_##COLUMNS##_##NAME(   \
-        const T* g, const T* q, const T* k, const T* v, const void* mask,                      \
-        const computed<T>* high, const computed<T>* log_sum, const computed<T>* delta,         \
-        computed<T>* gk, computed<T>* gv, PROBLEM_PARAMETERS) {                                                           \
-        key_grad<T, COLUMNS / 32>(g, q, k, v, mask, high, log_sum, delta, gk, gv, PROBLEM);    \
+        const T* g, const T* q, const T* k, const T* v, const void* mask,                         \
+        const computed<T>* high, const computed<T>* log_sum, const computed<T>* delta,            \
+        computed<T>* gk, computed<T>* gv, PROBLEM_PARAMETERS) {                                   \
+        key_grad<T, COLUMNS / 32>(g, q, k, v, mask, high, log_sum, delta, gk, gv, PROBLEM);       \
     }
 #define EXPORT(NAME, T)                                                                        \
     GRADIENTS(64, NAME, T)                                                                     \

@@ -69,7 +69,7 @@ struct Slots {
         Int window, Int first
 #define KEYS_OF_CACHE Stored{keys, key_scales, key_minimums, key_groups}
 #define VALUES_OF_CACHE Stored{values, value_scales, value_minimums, value_groups}
-#define SLOTS                                                                                      \
+#define SLOTS                                                                                       \
     Slots{positions, start, table, offset, size, pages, of_batch, of_head, of_slot, wraps, see_all, \
           window}
 #define SIZE_PARAMETERS                                                                            \

@@ -54,12 +54,12 @@ __device__ void cached_attention(const T* q, const Stored& keys, const Stored& v
     attend<T, COLUMNS>(q, Cache<T>{group, keys, values, slots}, group, begin, end, results, memory);
 }
 
-#define CACHED(COLUMNS, NAME, T)                                                                   \
-    extern "C" __global__ void __launch_bounds__(128, 2) cached_attention_##COLUMNS##_##NAME(      \
-        const T* q, CACHE_PARAMETERS, T* out, computed<T>* partial, Int parts, SIZE_PARAMETERS) {  \
-        cached_attention<T, COLUMNS / 32>(                                                         \
-            q, KEYS_OF_CACHE, VALUES_OF_CACHE, SLOTS, first,                                       \
-            Results<T>{out, nullptr, nullptr, partial, parts},                                     \
+#define CACHED(COLUMNS, NAME, T)                                                                      \
+    extern "C" __global__ void __launch_bounds__(128, 2) cached_attention_##COLUMNS##_##NAME(         \
+        const T* q, CACHE_PARAMETERS, T* out, computed<T>* partial, Int parts, SIZE_PARAMETERS) {     \
+        cached_attention<T, COLUMNS / 32>(                                                            \
+            q, KEYS_OF_CACHE, VALUES_OF_CACHE, SLOTS, first,                                          \
+            Results<T>{out, nullptr, nullptr, partial, parts},                                        \
             problem_of_cache(heads, key_heads, queries, extent, width, value_width, scale, softcap)); \
     }
 #define EXPORT(NAME, T)   \

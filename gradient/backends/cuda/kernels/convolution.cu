@@ -323,33 +323,33 @@ __device__ void depthwise_weight_grad(const T* g, const T* x, T* gw, const Slide
 }
 
 #define EXPORT_TILES(KERNEL, ...) extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL(__VA_ARGS__)
-#define EXPORT(NAME, T)                                                                             \
-    EXPORT_TILES(convolution_##NAME, const T* x, const T* weight, const T* bias, T* out,            \
-                 const __grid_constant__ Slide slide) {                                             \
-        convolution(x, weight, bias, out, slide);                                                   \
-    }                                                                                               \
-    EXPORT_TILES(convolution_input_grad_##NAME, const T* g, const T* weight, T* gx,                 \
-                 const __grid_constant__ Slide slide) {                                             \
-        input_grad(g, weight, gx, slide);                                                           \
-    }                                                                                               \
+#define EXPORT(NAME, T)                                                                              \
+    EXPORT_TILES(convolution_##NAME, const T* x, const T* weight, const T* bias, T* out,             \
+                 const __grid_constant__ Slide slide) {                                              \
+        convolution(x, weight, bias, out, slide);                                                    \
+    }                                                                                                \
+    EXPORT_TILES(convolution_input_grad_##NAME, const T* g, const T* weight, T* gx,                  \
+                 const __grid_constant__ Slide slide) {                                              \
+        input_grad(g, weight, gx, slide);                                                            \
+    }                                                                                                \
     EXPORT_TILES(convolution_weight_grad_##NAME, const T* g, const T* x, T* out, computed<T>* parts, \
-                 const __grid_constant__ Slide slide, Int windows_of_part) {                        \
-        weight_grad(g, x, out, parts, slide, windows_of_part);                                      \
-    }                                                                                               \
-    extern "C" __global__ void convolution_join_##NAME(const computed<T>* parts, T* out, Int count, \
-                                                       Int numbers) {                               \
-        join(parts, out, count, numbers);                                                           \
-    }                                                                                               \
-    extern "C" __global__ void depthwise_##NAME(const T* x, const T* weight, const T* bias, T* out, \
-                                                const __grid_constant__ Slide slide) {              \
-        depthwise(x, weight, bias, out, slide);                                                     \
-    }                                                                                               \
-    extern "C" __global__ void depthwise_input_grad_##NAME(                                         \
-        const T* g, const T* weight, T* gx, const __grid_constant__ Slide slide) {                  \
-        depthwise_input_grad(g, weight, gx, slide);                                                 \
-    }                                                                                               \
-    extern "C" __global__ void depthwise_weight_grad_##NAME(                                        \
-        const T* g, const T* x, T* gw, const __grid_constant__ Slide slide) {                       \
-        depthwise_weight_grad(g, x, gw, slide);                                                     \
+                 const __grid_constant__ Slide slide, Int windows_of_part) {                         \
+        weight_grad(g, x, out, parts, slide, windows_of_part);                                       \
+    }                                                                                                \
+    extern "C" __global__ void convolution_join_##NAME(const computed<T>* parts, T* out, Int count,  \
+                                                       Int numbers) {                                \
+        join(parts, out, count, numbers);                                                            \
+    }                                                                                                \
+    extern "C" __global__ void depthwise_##NAME(const T* x, const T* weight, const T* bias, T* out,  \
+                                                const __grid_constant__ Slide slide) {               \
+        depthwise(x, weight, bias, out, slide);                                                      \
+    }                                                                                                \
+    extern "C" __global__ void depthwise_input_grad_##NAME(                                          \
+        const T* g, const T* weight, T* gx, const __grid_constant__ Slide slide) {                   \
+        depthwise_input_grad(g, weight, gx, slide);                                                  \
+    }                                                                                                \
+    extern "C" __global__ void depthwise_weight_grad_##NAME(                                         \
+        const T* g, const T* x, T* gw, const __grid_constant__ Slide slide) {                        \
+        depthwise_weight_grad(g, x, gw, slide);                                                      \
     }
 FOR_EACH_FLOAT(EXPORT)

@@ -147,10 +147,10 @@ __device__ void copy_tiles(const From* x, To* out, const Walk& walk, int size_a,
         }
 }
 
-#define EXPORT_CAST(NAME, T, TO_NAME, TO)                                                            \
-    extern "C" __global__ void __launch_bounds__(256, 6) cast_to_##TO_NAME##_##NAME(                    \
-        const T* x, TO* out, Int count) {                                                            \
-        cast(x, out, count);                                                                         \
+#define EXPORT_CAST(NAME, T, TO_NAME, TO)                                            \
+    extern "C" __global__ void __launch_bounds__(256, 6) cast_to_##TO_NAME##_##NAME( \
+        const T* x, TO* out, Int count) {                                            \
+        cast(x, out, count);                                                         \
     }
 #define EXPORT_TO(NAME, T, TO_NAME, TO)                                                              \
     extern "C" __global__ void __launch_bounds__(256) packs_to_##TO_NAME##_##NAME(                   \

@@ -153,9 +153,9 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
 
 // DECODE(columns, blocks that share a multiprocessor, ...) for each size of heads.
 #define EACH_HEAD(DECODE, NAME, T) \
-    DECODE(32, 4, NAME, T)     \
-    DECODE(64, 4, NAME, T)     \
-    DECODE(96, 3, NAME, T)     \
-    DECODE(128, 3, NAME, T)    \
-    DECODE(192, 2, NAME, T)    \
+    DECODE(32, 4, NAME, T)         \
+    DECODE(64, 4, NAME, T)         \
+    DECODE(96, 3, NAME, T)         \
+    DECODE(128, 3, NAME, T)        \
+    DECODE(192, 2, NAME, T)        \
     DECODE(256, 2, NAME, T)

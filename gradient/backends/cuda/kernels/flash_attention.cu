@@ -17,16 +17,16 @@
 // each row tile, mostly from the L2 cache. Probabilities are rounded to T before they multiply v.
 #include "flash_attention.cuh"
 
-#define FLASH(HEAD, M, KEYS, NAME, T)                                                              \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        flash_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,            \
-            const T* k, const T* v, const void* mask, T* out, Int out_batch, Int out_head,         \
-            Int out_row, float* high, float* log_sum, float* partial, Int parts,                   \
-            PROBLEM_PARAMETERS) {                                                                  \
-        extern __shared__ uint4 memory[];                                                          \
-        SOURCE_OF_ARRAYS(T)                                                                        \
-        const Results<T> results{out, high, log_sum, partial, parts, out_batch, out_head, out_row}; \
-        flash_attention<T, HEAD, M, KEYS>(q, q_batch, q_head, q_row, source, group, results, memory);\
+#define FLASH(HEAD, M, KEYS, NAME, T)                                                                 \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                              \
+        flash_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,               \
+            const T* k, const T* v, const void* mask, T* out, Int out_batch, Int out_head,            \
+            Int out_row, float* high, float* log_sum, float* partial, Int parts,                      \
+            PROBLEM_PARAMETERS) {                                                                     \
+        extern __shared__ uint4 memory[];                                                             \
+        SOURCE_OF_ARRAYS(T)                                                                           \
+        const Results<T> results{out, high, log_sum, partial, parts, out_batch, out_head, out_row};   \
+        flash_attention<T, HEAD, M, KEYS>(q, q_batch, q_head, q_row, source, group, results, memory); \
     }
 #define EXPORT(NAME, T) EACH_HEAD(FLASH, NAME, T)
 FOR_EACH_HALF(EXPORT)

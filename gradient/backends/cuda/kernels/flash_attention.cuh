@@ -117,9 +117,9 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
 
 // FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.
 #define EACH_HEAD(FLASH, NAME, T) \
-    FLASH(32, 2, 64, NAME, T)    \
-    FLASH(64, 2, 64, NAME, T)    \
-    FLASH(96, 2, 32, NAME, T)    \
-    FLASH(128, 2, 32, NAME, T)   \
-    FLASH(192, 1, 32, NAME, T)   \
+    FLASH(32, 2, 64, NAME, T)     \
+    FLASH(64, 2, 64, NAME, T)     \
+    FLASH(96, 2, 32, NAME, T)     \
+    FLASH(128, 2, 32, NAME, T)    \
+    FLASH(192, 1, 32, NAME, T)    \
     FLASH(256, 1, 16, NAME, T)

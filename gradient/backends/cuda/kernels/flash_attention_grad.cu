@@ -240,29 +240,29 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     }
 }
 
-#define GIVEN(T)                                                                                   \
+#define GIVEN(T)                                                                                    \
     const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
         const T *k, const T *v, const void *mask, const float4 *statistics
 #define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
 #define OF_KEYS(T) \
     T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
 #define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row
-#define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                                \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head,    \
-                                                   Int gq_row, PROBLEM_PARAMETERS) {               \
-        query_grad<T, HEAD, M, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);                \
+#define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                            \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                       \
+        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
+                                                   Int gq_row, PROBLEM_PARAMETERS) {           \
+        query_grad<T, HEAD, M, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);            \
     }
 // Of wide heads blocks with blockIdx.z 0 make gk, those with 1 gv.
-#define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                               \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-        flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) {      \
-        if constexpr (HEAD <= 128)                                                                 \
-            key_grad<T, HEAD, M, QUERIES, true, true>(GIVE, GIVE_KEYS, PROBLEM);                   \
-        else if (blockIdx.z == 0)                                                                  \
-            key_grad<T, HEAD, M, QUERIES, true, false>(GIVE, GIVE_KEYS, PROBLEM);                  \
-        else                                                                                       \
-            key_grad<T, HEAD, M, QUERIES, false, true>(GIVE, GIVE_KEYS, PROBLEM);                  \
+#define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                         \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                     \
+        flash_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) { \
+        if constexpr (HEAD <= 128)                                                           \
+            key_grad<T, HEAD, M, QUERIES, true, true>(GIVE, GIVE_KEYS, PROBLEM);             \
+        else if (blockIdx.z == 0)                                                            \
+            key_grad<T, HEAD, M, QUERIES, true, false>(GIVE, GIVE_KEYS, PROBLEM);            \
+        else                                                                                 \
+            key_grad<T, HEAD, M, QUERIES, false, true>(GIVE, GIVE_KEYS, PROBLEM);            \
     }
 #define EXPORT(NAME, T)                                                                            \
     GRADIENT_OF_QUERIES(32, 2, 32, NAME, T)                                                        \

@@ -140,20 +140,20 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
                          columns, fault);                                                          \
     }
 #define EXPORT_PACKED(FORMAT, NAME, T) EXPORT_FORMAT(FORMAT, grouped_##FORMAT, NAME, T)
-#define EXPORT_TILES(KERNEL, FUNCTION, NAME, T)                                                    \
-    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL##_##NAME(                    \
-        const T* x, const __grid_constant__ Addresses weights, const Int* counts,                  \
-        const __grid_constant__ Range range, T* out, Int outputs, Int inputs, int* fault) {        \
-        FUNCTION(x, weights, counts, range, out, outputs, inputs, fault);                          \
+#define EXPORT_TILES(KERNEL, FUNCTION, NAME, T)                                             \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL##_##NAME(          \
+        const T* x, const __grid_constant__ Addresses weights, const Int* counts,           \
+        const __grid_constant__ Range range, T* out, Int outputs, Int inputs, int* fault) { \
+        FUNCTION(x, weights, counts, range, out, outputs, inputs, fault);                   \
     }
-#define EXPORT(NAME, T)                                                                            \
-    FOR_EACH_FORMAT(EXPORT_PACKED, NAME, T)                                                        \
-    EXPORT_FORMAT(dense<T>, grouped_few_rows, NAME, T)                                             \
-    EXPORT_TILES(grouped_rows, forward, NAME, T)                                                   \
-    EXPORT_TILES(grouped_input_grad, input_grad, NAME, T)                                          \
-    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) grouped_weight_grad_##NAME(         \
-        const T* g, const T* x, const Int* counts, const __grid_constant__ Range range,            \
-        const __grid_constant__ Addresses grads, Int outputs, Int inputs, int* fault) {            \
-        weight_grad(g, x, counts, range, grads, outputs, inputs, fault);                           \
+#define EXPORT(NAME, T)                                                                       \
+    FOR_EACH_FORMAT(EXPORT_PACKED, NAME, T)                                                   \
+    EXPORT_FORMAT(dense<T>, grouped_few_rows, NAME, T)                                        \
+    EXPORT_TILES(grouped_rows, forward, NAME, T)                                              \
+    EXPORT_TILES(grouped_input_grad, input_grad, NAME, T)                                     \
+    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) grouped_weight_grad_##NAME( \
+        const T* g, const T* x, const Int* counts, const __grid_constant__ Range range,       \
+        const __grid_constant__ Addresses grads, Int outputs, Int inputs, int* fault) {       \
+        weight_grad(g, x, counts, range, grads, outputs, inputs, fault);                      \
     }
 FOR_EACH_FLOAT(EXPORT)

@@ -131,38 +131,38 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
     }
 }
 
-#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                     \
-    KERNEL layer_norm##SUFFIX##_##NAME(const T* x, const T* weight, const T* bias, T* y,       \
+#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                   \
+    KERNEL layer_norm##SUFFIX##_##NAME(const T* x, const T* weight, const T* bias, T* y,           \
                                            computed<T>* mean, computed<T>* rstd, Int columns,      \
                                            computed<T> eps) {                                      \
         layer_norm<WAY>(x, weight, bias, y, mean, rstd, columns, eps);                             \
     }                                                                                              \
-    KERNEL layer_norm_grad##SUFFIX##_##NAME(                                                   \
+    KERNEL layer_norm_grad##SUFFIX##_##NAME(                                                       \
         const T* g, const T* x, const T* weight, const computed<T>* mean, const computed<T>* rstd, \
         T* gx, Int columns) {                                                                      \
         layer_norm_grad<WAY>(g, x, weight, mean, rstd, gx, columns);                               \
     }                                                                                              \
-    KERNEL rms_norm##SUFFIX##_##NAME(const T* x, const T* weight, T* y, computed<T>* rstd,     \
+    KERNEL rms_norm##SUFFIX##_##NAME(const T* x, const T* weight, T* y, computed<T>* rstd,         \
                                          Int columns, computed<T> eps, Int round_first) {          \
         rms_norm<WAY>(x, weight, y, rstd, columns, eps, round_first);                              \
     }                                                                                              \
-    KERNEL rms_norm_grad##SUFFIX##_##NAME(const T* g, const T* x, const T* weight,             \
+    KERNEL rms_norm_grad##SUFFIX##_##NAME(const T* g, const T* x, const T* weight,                 \
                                               const computed<T>* rstd, T* gx, Int columns) {       \
         rms_norm_grad<WAY>(g, x, weight, rstd, gx, columns);                                       \
     }
 
-#define EXPORT(NAME, T)                                                                            \
-    EXPORT_WAY(ROW_KERNEL, ByCache, , NAME, T)                                                     \
-    EXPORT_WAY(HELD_ROW_KERNEL, ByRegisters, _held, NAME, T)                                                        \
-    extern "C" __global__ void layer_norm_grad_weight_##NAME(                                      \
-        const T* g, const T* x, const computed<T>* mean, const computed<T>* rstd,                  \
-        computed<T>* sums, Int rows, Int columns) {                                                \
-        column_sums(g, x, mean, rstd, sums, rows, columns);                                        \
-    }                                                                                              \
-    extern "C" __global__ void rms_norm_grad_weight_##NAME(const T* g, const T* x,                 \
-                                                           const computed<T>* rstd,                \
-                                                           computed<T>* sums, Int rows,            \
-                                                           Int columns) {                          \
-        column_sums(g, x, static_cast<const computed<T>*>(nullptr), rstd, sums, rows, columns);    \
+#define EXPORT(NAME, T)                                                                         \
+    EXPORT_WAY(ROW_KERNEL, ByCache, , NAME, T)                                                  \
+    EXPORT_WAY(HELD_ROW_KERNEL, ByRegisters, _held, NAME, T)                                    \
+    extern "C" __global__ void layer_norm_grad_weight_##NAME(                                   \
+        const T* g, const T* x, const computed<T>* mean, const computed<T>* rstd,               \
+        computed<T>* sums, Int rows, Int columns) {                                             \
+        column_sums(g, x, mean, rstd, sums, rows, columns);                                     \
+    }                                                                                           \
+    extern "C" __global__ void rms_norm_grad_weight_##NAME(const T* g, const T* x,              \
+                                                           const computed<T>* rstd,             \
+                                                           computed<T>* sums, Int rows,         \
+                                                           Int columns) {                       \
+        column_sums(g, x, static_cast<const computed<T>*>(nullptr), rstd, sums, rows, columns); \
     }
 FOR_EACH_FLOAT(EXPORT)

@@ -94,11 +94,11 @@ __device__ void dropout(const T* x, T* out, Int key, Int offset, Int count, floa
     }
 }
 
-#define EXPORT_DROPOUT(NAME, T)                                                                     \
-    extern "C" __global__ void dropout_##NAME(                                                      \
+#define EXPORT_DROPOUT(NAME, T)                                                                      \
+    extern "C" __global__ void dropout_##NAME(                                                       \
         const T* x, T* out, const __grid_constant__ Count key, const __grid_constant__ Count offset, \
-        Int count, float p, computed<T> scale) {                                                    \
-        dropout(x, out, key, offset, count, p, scale);                                              \
+        Int count, float p, computed<T> scale) {                                                     \
+        dropout(x, out, key, offset, count, p, scale);                                               \
     }
 FOR_EACH_FLOAT(EXPORT_DROPOUT)
 

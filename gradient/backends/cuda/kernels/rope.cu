@@ -123,7 +123,7 @@ __device__ void rope_update(const Heads<T>& q, const Heads<T>& k, const Heads<T>
         else                                                                                    \
             rope<1>(x, cos, sin, out, rows, heads, length, width, half, x_batch, x_head, x_row, \
                     angle_batch, angle_head, angle_row, interleaved);                           \
-    } \
+    }                                                                                           \
     extern "C" __global__ void rope_update_##NAME(                                              \
         const T* q, Int q_heads, Int q_batch, Int q_head, Int q_row, const T* k, Int k_heads,   \
         Int k_batch, Int k_head, Int k_row, const T* v, Int v_heads, Int v_batch, Int v_head,   \

@@ -270,26 +270,26 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     }
 }
 
-#define PRODUCT(KERNEL, FORMAT, BATCH, GATED, BLOCKS, NAME, T)                                     \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) KERNEL##_##BATCH##_##NAME(            \
-        const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                  \
-        const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,       \
-        const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,   \
-        Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int batch) {  \
-        row_product<FORMAT<T>, BATCH, GATED>(                                                      \
-            x, norm, eps, round_first, norm_threads,                                               \
-            Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},                                   \
-            Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},                                   \
-            Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual, bias, int(columns),     \
-            int(batch));                                                                           \
+#define PRODUCT(KERNEL, FORMAT, BATCH, GATED, BLOCKS, NAME, T)                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) KERNEL##_##BATCH##_##NAME(      \
+        const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                 \
+        const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,      \
+        const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,  \
+        Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int batch) { \
+        row_product<FORMAT<T>, BATCH, GATED>(                                                     \
+            x, norm, eps, round_first, norm_threads,                                              \
+            Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},                                  \
+            Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},                                  \
+            Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual, bias, int(columns),    \
+            int(batch));                                                                          \
     }
 #define EXPORT(NAME, T)                                  \
-    PRODUCT(row_product, Numbers, 1, false, 3, NAME, T)   \
-    PRODUCT(row_product, Numbers, 4, false, 3, NAME, T)   \
-    PRODUCT(gated_product, Numbers, 1, true, 3, NAME, T)  \
+    PRODUCT(row_product, Numbers, 1, false, 3, NAME, T)  \
+    PRODUCT(row_product, Numbers, 4, false, 3, NAME, T)  \
+    PRODUCT(gated_product, Numbers, 1, true, 3, NAME, T) \
     PRODUCT(gated_product, Numbers, 4, true, 2, NAME, T)
 FOR_EACH_FLOAT(EXPORT)
-#define EXPORT_PACKED(NAME, T)                                  \
-    PRODUCT(row_product_q4_0, FourBits, 1, false, 3, NAME, T)    \
+#define EXPORT_PACKED(NAME, T)                                \
+    PRODUCT(row_product_q4_0, FourBits, 1, false, 3, NAME, T) \
     PRODUCT(gated_product_q4_0, FourBits, 1, true, 3, NAME, T)
 FOR_EACH_HALF(EXPORT_PACKED)

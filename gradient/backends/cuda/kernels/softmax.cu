@@ -89,18 +89,18 @@ __device__ void log_softmax_grad(const T* g, const T* out, T* gx, Int columns) {
     Way::map(columns, gx + start, [&](Int, A g, A log_p) { return g - exp(log_p) * sum; }, of_g, of_out);
 }
 
-#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                     \
-    KERNEL softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                         \
-        softmax<WAY>(x, out, columns);                                                             \
-    }                                                                                              \
-    KERNEL log_softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                     \
-        log_softmax<WAY>(x, out, columns);                                                         \
-    }                                                                                              \
-    KERNEL softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) {       \
-        softmax_grad<WAY>(g, out, gx, columns);                                                    \
-    }                                                                                              \
-    KERNEL log_softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) {   \
-        log_softmax_grad<WAY>(g, out, gx, columns);                                                \
+#define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                             \
+    KERNEL softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                       \
+        softmax<WAY>(x, out, columns);                                                       \
+    }                                                                                        \
+    KERNEL log_softmax##SUFFIX##_##NAME(const T* x, T* out, Int columns) {                   \
+        log_softmax<WAY>(x, out, columns);                                                   \
+    }                                                                                        \
+    KERNEL softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) {     \
+        softmax_grad<WAY>(g, out, gx, columns);                                              \
+    }                                                                                        \
+    KERNEL log_softmax_grad##SUFFIX##_##NAME(const T* g, const T* out, T* gx, Int columns) { \
+        log_softmax_grad<WAY>(g, out, gx, columns);                                          \
     }
 #define EXPORT(NAME, T)                        \
     EXPORT_WAY(ROW_KERNEL, ByCache, , NAME, T) \
