@@ -108,27 +108,28 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int 
 }
 
 // SUFFIX parts: of numbers of the array's type, in the type of sums; join: the other way round.
-#define EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                                        \
-    extern "C" __global__ void __launch_bounds__(256) short_rows_##SUFFIX##_##DTYPE(         \
-        const FROM* x, TO* out, Int rows, Int columns) {                                     \
-        reduce_short_rows<HOW>(x, out, rows, columns);                                               \
-    }                                                                                        \
-    extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS) columns_##SUFFIX##_##DTYPE( \
-        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {            \
-        reduce_columns<HOW>(x, out, outer, reduced, inner, of_part);                                 \
+// 3 blocks of columns at a time, as each is let have 80 registers.
+#define EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                                       \
+    extern "C" __global__ void __launch_bounds__(256) short_rows_##SUFFIX##_##DTYPE(             \
+        const FROM* x, TO* out, Int rows, Int columns) {                                         \
+        reduce_short_rows<HOW>(x, out, rows, columns);                                           \
+    }                                                                                            \
+    extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS, 3) columns_##SUFFIX##_##DTYPE(  \
+        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {                \
+        reduce_columns<HOW>(x, out, outer, reduced, inner, of_part);                             \
     }
-#define EXPORT_SUMS(HOW, SUFFIX, DTYPE, FROM, TO)                                    \
-    EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                               \
+#define EXPORT_SUMS(HOW, SUFFIX, DTYPE, FROM, TO)                               \
+    EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                          \
     extern "C" __global__ void __launch_bounds__(1024) rows_##SUFFIX##_##DTYPE( \
         const FROM* x, TO* out, Int columns, Int of_part) {                     \
-        reduce_rows<HOW>(x, out, columns, of_part);                                     \
+        reduce_rows<HOW>(x, out, columns, of_part);                             \
     }
-#define EXPORT(NAME, T)                     \
-    EXPORT_SUMS(Added, sum, NAME, T, T)     \
-    EXPORT_SUMS(Largest, max, NAME, T, T)   \
+#define EXPORT(NAME, T)                   \
+    EXPORT_SUMS(Added, sum, NAME, T, T)   \
+    EXPORT_SUMS(Largest, max, NAME, T, T) \
     EXPORT_SUMS(Smallest, min, NAME, T, T)
-#define EXPORT_PARTS(NAME, T)                  \
-    EXPORT_SUMS(Added, parts, NAME, T, float)         \
+#define EXPORT_PARTS(NAME, T)                 \
+    EXPORT_SUMS(Added, parts, NAME, T, float) \
     EXPORT_OF_SHORT_ROWS(Added, join, NAME, float, T)
 FOR_EACH_FLOAT(EXPORT)
 FOR_EACH_NARROW(EXPORT_PARTS)
