@@ -107,7 +107,7 @@ def cross_entropy_grad(
     if not alike(logits) or 0 in logits.shape:
         return Definition.cross_entropy_grad(self, *given, ignore_index, label_smoothing)
     options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
-    return op(self.client, "cross_entropy_grad", logits.shape, g.dtype, given, options)
+    return op(self.client, "cross_entropy_grad", logits.shape, logits.dtype, given, options)
 
 
 # Norms -------------------------------------------------------------------------------------------
