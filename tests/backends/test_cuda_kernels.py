@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from gradient.backends.base import Backend
-from gradient.backends.cuda import kernels, quantized
+from gradient.backends.cuda import convolution_products, kernels, quantized
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import (
     AdamWOptions,
@@ -518,17 +518,18 @@ def test_a_gradient_by_the_weight_is_the_same_in_parts(
     assert one.runtime.launched.count("convolution_join_float32") >= 4
 
 
+def every_convolution_by_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution_products, "LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(convolution_products, "LEAST_MULTIPLIED", 0)
+
+
 @pytest.mark.parametrize("bytes_at_a_time", [1 << 29, 3000])
 def test_convolutions_by_products(
     bytes_at_a_time: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All images at a time, or one or two."""
-    module = "gradient.backends.cuda.convolution_products."
-    for name, value in (
-        *(("LEAST_OUTPUTS", 1), ("LEAST_MULTIPLIED", 0)),
-        ("COLUMN_BYTES", bytes_at_a_time),
-    ):
-        monkeypatch.setattr(module + name, value)
+    every_convolution_by_products(monkeypatch)
+    monkeypatch.setattr(convolution_products, "COLUMN_BYTES", bytes_at_a_time)
     same = ((8, 9), (3, 4), (3, 70), (1, 1), ((2, 2), (4, 1)), (2, 1), 1)
     even = ((8, 8), (3, 3), (3, 4), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     for dtype in DTYPES:
@@ -738,9 +739,9 @@ class NamingRuntime(EmulatedRuntime):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_every_kernel_is_launched_by_a_case():
+def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads, of a few
-    rows, of groups or of copies."""
+    rows, of groups, of copies or of large convolutions."""
     backend = CudaBackend(0, NamingRuntime())
     for dtype in DTYPES:
         for method, case in ROWS:
@@ -755,11 +756,14 @@ def test_every_kernel_is_launched_by_a_case():
         for target, given in itertools.product(DTYPES, strided(dtype).values()):
             backend.assign(np.empty(given.shape, target), ..., given)
         for name in FORMATS:
-            few_rows(backend, dtype, name, 1)
             for has_tensor_cores in (False, True):
                 backend.runtime.has_tensor_cores = has_tensor_cores
+                few_rows(backend, dtype, name, 1)
                 few_rows(backend, dtype, name, 2)
             groups(backend, dtype, COUNTS["few"], name)
+    every_convolution_by_products(monkeypatch)
+    for dtype in DTYPES:
+        slides(backend, dtype, SLIDES[0])
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 

@@ -80,7 +80,7 @@ def test_writes_to_memory_from_before_are_never_dead() -> None:
 def test_checks_are_never_dead() -> None:
     table = gradient.ones(3, 2)
     index = gradient.tensor([1])
-    plan = tiny(lambda index: table.index_select(0, index), index, keep=False)
+    plan = tiny(lambda index: table.index_select(1, index), index, keep=False)
     assert "check_indices" in ops(passes.without_dead_calls(plan))
 
 
