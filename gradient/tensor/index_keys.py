@@ -44,6 +44,8 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
         if kind is slice:
             part = _slice(part)
         elif part is Ellipsis:
+            if whole:  # what is left to take was taken by the first
+                continue
             whole = True
         elif part is not None and kind is not int:
             return _two_steps([_settled(part, tensor.backend) for part in parts], tensor)
@@ -226,8 +228,6 @@ def misfit(key: Any, tensor: Any) -> str:
     used = sum(map(_dimensions, parts))
     if used > len(size):
         return _too_many(tensor, used)
-    if sum(part is Ellipsis for part in parts) > 1:
-        return "an index can only have a single Ellipsis ('...')"
     axis = 0
     for part in parts:
         if part is Ellipsis:
