@@ -276,6 +276,7 @@ REFUSED = {
     "numpy": lambda x: x.numpy(),
     "flip": lambda x: x.flip(0),
     "tril": lambda x: x.tril(),
+    "signbit": lambda x: x.signbit(),
 }
 
 
