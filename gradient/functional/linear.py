@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
+from gradient.backends.packed import is_packed
 from gradient.dtypes import int32, int64
 from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
 from gradient.functional.arguments import composite, constant, integers
@@ -29,7 +30,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     try:
         return linalg.linear(input, weight, bias)
     except ShapeError:
-        if not isinstance(weight, Tensor) or weight.ndim != 1:
+        if not isinstance(weight, Tensor) or weight.ndim != 1 or is_packed(weight.array):
             raise
     return _linear_of_vector(input, weight, bias)
 
