@@ -33,14 +33,14 @@ __all__ = [
 def _computes_in_float32(input: Any = None, target: Any = None, *args: Any, **options: Any) -> bool:
     """Whether autocast asks for the loss in float32 of logits that may stay in 16 bits: kernels of
     a GPU compute in float32 anyway. (Those of a CPU take float32 alone.)"""
+    if not isinstance(input, Tensor) or input.array.dtype not in HALF_PRECISION:
+        return False
     weight = args[0] if args else options.get("weight")
     return (
-        isinstance(input, Tensor)
-        and isinstance(target, Tensor)
+        isinstance(target, Tensor)
         and weight is None
         and not target.dtype.is_floating_point
         and input.device.type != "cpu"
-        and input.array.dtype in HALF_PRECISION
         and wanted("float32", input.backend, (input.array.dtype,)) is not None
     )
 
