@@ -39,7 +39,7 @@ def with_projections(plan: Plan) -> Plan:
     made: dict[int, Call] = {}  # by the number of the call in whose place they stand
     gone: set[int] = set()
     for x, numbers in groups.items():
-        for some in (numbers[k : k + MOST] for k in range(0, len(numbers), MOST)):
+        for some in found.side_by_side(numbers):
             group = found.group(x, some, whole=len(some) == len(numbers))
             if group is not None and len(group.calls) > 1:
                 gone.update(group.calls)
@@ -97,6 +97,19 @@ class _Layers:
             and call.args[2:] in ((), (None,))
             and type(call.out) is Ref
         )
+
+    def side_by_side(self, numbers: list[int]) -> list[list[int]]:
+        """The layers of an input in groups of at most three, of which each stands in the place of
+        its first: a layer whose weight is made after that begins another."""
+        groups: list[list[int]] = []
+        for i in numbers:
+            weight = leaves(self.plan.calls[i].args[1], Ref)
+            made = max((self.maker.get(ref, -1) for ref in weight), default=-1)
+            if groups and len(groups[-1]) < MOST and made < groups[-1][0]:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return groups
 
     def group(self, x: Ref, numbers: list[int], whole: bool) -> _Group | None:
         """What these layers of x are one call with; None where something is written between."""

@@ -102,6 +102,20 @@ def written_between(x: Tensor) -> Tensor:
     return gradient.cat([first, F.linear(y, weight(2))], -1)
 
 
+def third_weight_made_later(x: Tensor) -> Tensor:
+    y = norm(x)
+    return gradient.cat([F.linear(y, weight(i) * 1.5 if i == 2 else weight(i)) for i in range(3)])
+
+
+def gated_by_a_weight_made_later(x: Tensor) -> Tensor:
+    return F.silu(F.linear(x, weight(1))) * F.linear(x, weight(2) * 1.5)
+
+
+def weight_of_the_first_product(x: Tensor) -> Tensor:
+    y = F.linear(x, weight(1))
+    return gradient.cat([y, F.linear(x, y.expand(WIDTH, WIDTH))], -1)
+
+
 def with_a_bias(x: Tensor) -> Tensor:
     return gradient.cat([F.linear(x, weight(i), weight_of_norm()) for i in range(2)], -1)
 
@@ -124,6 +138,9 @@ def added_twice(x: Tensor) -> Tensor:
         (product_read_twice, ["linear", "add", "mul"]),
         (product_viewed, ["linear", "add"]),
         (written_between, ["mul", "linear", "add", "linear"]),
+        (third_weight_made_later, ["rms_norm", "projections", "mul", "linear"]),
+        (gated_by_a_weight_made_later, ["linear", "silu", "mul", "linear", "mul"]),
+        (weight_of_the_first_product, ["linear", "linear"]),
         (with_a_bias, ["linear", "linear"]),
         (added_twice, ["linear", "add"]),
     ],
