@@ -27,15 +27,22 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A weight (in,) gives (...); its bias then has no dimension.
     """
-    try:
-        return linalg.linear(input, weight, bias)
-    except ShapeError:
-        if not isinstance(weight, Tensor) or weight.ndim != 1 or is_packed(weight.array):
-            raise
-    return _linear_of_vector(input, weight, bias)
+    if isinstance(weight, Tensor) and len(weight.array.shape) == 1 and not is_packed(weight.array):
+        return _linear_of_vector(input, weight, bias)
+    y = linalg.linear(input, weight, bias)
+    if bias is not None:
+        shape = *input.array.shape[:-1], weight.array.shape[0]
+        if y.array.shape != shape:  # the sum was broadcast to the bias
+            raise ShapeError(sentence("linear", f"a bias ({shape[-1]},)", tuple(bias.shape)))
+    return y
 
 
+@autocasts("lower_precision")
 def _linear_of_vector(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    size = tuple(tensor_of("linear", input).shape)
+    if size[-1:] != tuple(weight.shape):
+        expected = f"an input (..., {len(weight)}) beside a weight ({len(weight)},)"
+        raise ShapeError(sentence("linear", expected, size))
     if bias is not None and tensor_of("linear", bias).ndim:
         got = tuple(bias.shape)
         raise ShapeError(sentence("linear", "a bias of no dimension beside a weight (in,)", got))

@@ -569,6 +569,18 @@ def test_accidental_broadcasting_warns() -> None:
     assert [warning.filename for warning in seen] == [__file__, __file__]  # not our own files
 
 
+# ---- products with a weight --------------------------------------------------------------------
+
+
+def test_a_bias_that_would_broadcast_the_product_is_refused(device: str) -> None:
+    x, weight = ones(2, 3, device=device), ones(1, 3, device=device)
+    for size in ((2,), (1, 2, 1)):
+        with pytest.raises(ShapeError, match=r"linear: expected a bias \(1,\), got"):
+            F.linear(x, weight, ones(*size, device=device))
+    with pytest.raises(ShapeError, match=r"linear: expected an input \(..., 4\) beside a weight"):
+        F.linear(x, ones(4, device=device))
+
+
 # ---- products of groups ------------------------------------------------------------------------
 
 

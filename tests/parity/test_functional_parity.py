@@ -83,3 +83,40 @@ def test_signatures_are_pytorchs() -> None:
         if list(expected.items()) != list(given.items()):
             wrong.append((name, expected, given))
     assert not wrong
+
+
+BIASES = [
+    *(
+        ((2, 3), (1, 3), (2,)),
+        ((2, 3), (4, 3), (2, 4)),
+        ((2, 3), (4, 3), (1,)),
+        ((2, 3), (4, 3), ()),
+    ),
+    *(
+        ((2, 3), (4, 3), (5, 2, 4)),
+        ((1, 3), (4, 3), (5, 4)),
+        ((3,), (4, 3), (2,)),
+        ((3,), (3,), ()),
+    ),
+    *(((2, 2, 3), (4, 3), (1, 4)), ((2, 3), (4, 3), (2, 1)), ((0, 3), (1, 3), (2,))),
+    *(((3,), (3,), (1,)), ((2, 3), (3,), (2,)), ((4,), (3,), ()), ((), (3,), ()), ((2, 3), (), ())),
+]
+"""Shapes of an input, a weight and a bias."""
+
+
+@pytest.mark.parametrize("lower", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize("shapes", BIASES, ids=str)
+def test_biases_of_linear(shapes: tuple[tuple[int, ...], ...], lower: bool) -> None:
+    """What broadcasts to the result is taken; what would broadcast the result is refused."""
+    import torch
+
+    def call(package: Any) -> tuple[tuple[int, ...], str] | None:
+        x, weight, bias = (package.ones(size) for size in shapes)
+        try:
+            with package.autocast("cpu", dtype=package.bfloat16, enabled=lower):
+                y = package.nn.functional.linear(x, weight, bias)
+        except RuntimeError:
+            return None
+        return tuple(y.shape), str(y.dtype).split(".")[-1]
+
+    assert call(gradient) == call(torch)
