@@ -118,10 +118,11 @@ def embedding(
 def embedding_grad(
     be: Backend, g: Any, indices: Any, rows: int, padding_idx: int | None, by_freq: bool
 ) -> Any:
-    gw = be.embedding_grad(g, indices, rows)
-    if by_freq:  # over how often each row was looked up, and 1 where it was not
-        wide = float32.numpy if gw.dtype in HALF_PRECISION else gw.dtype
+    if not by_freq:
+        gw = be.embedding_grad(g, indices, rows)
+    else:  # each row's gradients over how often it was looked up
+        wide = float32.numpy if g.dtype in HALF_PRECISION else g.dtype
         counts = be.embedding_grad(be.full((*indices.shape, 1), 1, wide), indices, rows)
-        counts = be.maximum(counts, be.full((), 1, wide))
-        gw = be.astype(be.astype(gw, wide) / counts, gw.dtype)
+        g_over = be.astype(g, wide) / be.embedding(counts, indices)
+        gw = be.astype(be.embedding_grad(g_over, indices, rows), g.dtype)
     return gw if padding_idx is None else be.assign(gw, (padding_idx,), be.full((), 0, gw.dtype))

@@ -50,6 +50,15 @@ def test_of_any_number_of_indices(indices: list[int]) -> None:
     assert weight.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(gradient.float16, 6e4), (gradient.float32, 3e38)])
+def test_gradients_are_divided_before_they_are_added(dtype: Any, most: float, device: str) -> None:
+    weight = gradient.zeros(3, 2, dtype=dtype, device=device).requires_grad_()
+    out = F.embedding(tensor([1, 1], device=device), weight, scale_grad_by_freq=True)
+    out.backward(gradient.full((2, 2), most, dtype=dtype, device=device))
+    assert weight.grad is not None
+    assert weight.grad[1].tolist() == gradient.full((2,), most, dtype=dtype).tolist()
+
+
 def test_the_scaled_gradient_is_linear_in_that_of_the_result() -> None:
     weight = gradient.ones(4, 2, requires_grad=True)
     grad = gradient.ones(2, 3, 2, requires_grad=True)

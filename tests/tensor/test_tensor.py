@@ -448,6 +448,24 @@ def test_a_list_of_indices_is_a_tuple():
         same(found, CUBE[tuple(k.item() if isinstance(k, gradient.Tensor) else k for k in key)])
 
 
+@pytest.mark.parametrize("half", [gradient.bfloat16, gradient.float16], ids=str)
+def test_16_bit_floats_are_added_at_an_index_in_float32(half, device):
+    """In 16 bits the sums would end at 256 or 2048, where adding 1 changes nothing."""
+    index = gradient.zeros(5000, dtype=gradient.int64, device=device)
+    ones = gradient.ones(5000, dtype=half, device=device)
+    expected = tensor(5000.0, dtype=half).item()
+    zeros = gradient.zeros(3, dtype=half, device=device)
+    for method in ("index_add", "scatter_add"):
+        assert getattr(zeros, method)(0, index, ones)[0].item() == expected
+    assert zeros.clone().index_put_((index,), ones, accumulate=True)[0].item() == expected
+    for pick in (
+        lambda x: x.index_select(0, index), lambda x: x.gather(0, index), lambda x: x[index]
+    ):  # fmt: skip
+        x = gradient.ones(3, dtype=half, device=device).requires_grad_()
+        pick(x).sum().backward()
+        assert x.grad[0].item() == expected
+
+
 @pytest.mark.parametrize("at", [-1, 3])
 @pytest.mark.parametrize(
     "method", ["index_select", "index_add", "index_copy", "gather", "scatter", "scatter_add"]

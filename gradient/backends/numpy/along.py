@@ -11,6 +11,7 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import INT64
 from gradient.backends.required import Shape
+from gradient.dtypes import HALF_PRECISION
 
 CHUNK = 1 << 13
 """Elements that a thread takes at a time."""
@@ -58,6 +59,10 @@ class AlongKernels(ArrayAPIBackend):
     def put_along(
         self, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
     ) -> np.ndarray:
+        if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # in float32, rounded once
+            wide = x.astype(np.float32), index, value.astype(np.float32)
+            x[...] = self.put_along(*wide, axis, add)
+            return x
         axis %= max(x.ndim, 1)
         if not (
             value.shape == index.shape

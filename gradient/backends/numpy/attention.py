@@ -88,6 +88,9 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         return gq, gk, gv
 
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
+        if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # added up in float32, rounded once
+            x[...] = self.index_add(x.astype(np.float32), index, value.astype(np.float32))
+            return x
         if _adds_rows(x, index, value) and _added_rows(x, index[0], value, clears=False):
             return x
         return super().index_add(x, index, value)
