@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
         if kind is slice:
             part = _slice(part)
         elif part is Ellipsis:
-            if whole:  # what is left to take was taken by the first
-                continue
+            if whole:
+                return index_of(_of_one_ellipsis(parts, tensor), tensor)
             whole = True
         elif part is not None and kind is not int:
             return _two_steps([_settled(part, tensor.backend) for part in parts], tensor)
@@ -58,6 +59,8 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
 def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | None]:
     """As `index_of`, of parts that may be bools and arrays."""
     ndim = len(tensor.array.shape)
+    if sum(part is Ellipsis for part in parts) > 1:
+        parts = list(_of_one_ellipsis(parts, tensor))
     wide = list(map(_dimensions, parts))
     left = ndim - sum(wide)
     if left < 0:
@@ -92,6 +95,19 @@ def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | Non
         arrays.pop()
     takes_all = arrays and all(part == WHOLE if type(part) is slice else False for part in view)
     return None if takes_all else (*view, Ellipsis), tuple(arrays) or None
+
+
+def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Any, ...]:
+    """The items of an index of several Ellipses without the later ones. In PyTorch each moves on by
+    the dimensions that no item names: unless there are none, nothing can follow the second."""
+    settled = [_settled(part, tensor.backend) for part in parts]
+    places = [i for i, part in enumerate(settled) if part is Ellipsis]
+    left = len(tensor.array.shape) - sum(map(_dimensions, settled))
+    if left > 0 and len(places) < len(settled) - places[1] + 1:
+        raise IndexOutOfRange(
+            "an index can only have a single Ellipsis ('...') before its last item"
+        )
+    return tuple(part for i, part in enumerate(settled) if i not in places[1:])
 
 
 def _parts(key: Any) -> tuple[Any, ...]:

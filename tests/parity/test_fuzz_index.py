@@ -86,8 +86,8 @@ def key_for(rng: random.Random, size: tuple[int, ...]) -> Any:
             parts.insert(rng.randint(0, len(parts)), extra)
     if rng.random() < 0.25:
         parts.insert(rng.choice([0, len(parts)]), ...)
-    if rng.random() < 0.05:  # of several the first takes what is left
-        parts.insert(rng.randint(0, len(parts)), ...)
+    if rng.random() < 0.1:  # of several the first takes what is left
+        parts.append(...)
     if rng.random() < 0.03:
         parts += [0] * (len(size) - axis + 1)  # too many
     return parts[0] if len(parts) == 1 and rng.random() < 0.7 else tuple(parts)

@@ -537,6 +537,8 @@ OF_KINDS = "index: expected ints, slices, Ellipsis, None, or integer or bool ten
         ((0, gradient.zeros(4, 0, dtype=gradient.bool)), IndexError,
          "the shape of the mask (4, 0) does not match the shape of the indexed tensor (3, 4, 5) at "
          "dimension 1"),
+        ((..., 0, ..., 0), IndexError,
+         "an index can only have a single Ellipsis ('...') before its last item"),
         (slice(None, None, -1), ValueError,
          "slice step must be positive, got -1; use flip() to reverse"),
         (slice(0.5, None), TypeError, "slice indices must be ints or None, got 0.5"),
