@@ -106,7 +106,7 @@ def _compiled(text: str) -> Path:
     built = cache / f"{digest.hexdigest()[:20]}.so"
     if not built.exists():
         partial = cache / f"{built.name}.{os.getpid()}"
-        code = partial.with_suffix(".o")
+        code = cache / f"{partial.name}.o"  # of this process alone, too
         # Linked apart from it, `-fsanitize` brings no library: the emulator has what is called.
         _run([*COMPILE, "-fsanitize=alignment", "-fPIC", "-c", "-x", "c++", "-", "-o", str(code)],
              text)  # fmt: skip
