@@ -7,8 +7,9 @@
 // A thread looks at its numbers in rising order and keeps the first; of two threads' finds the one that
 // comes first in the line wins, so that the order in which they are compared changes nothing. The
 // smallest are the largest of -x.
-// Bytes: each number is read once; of a row, four loads of 16 bytes are under way a thread. Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row;
-// of argmax_columns, one block of 32 x 8 threads for 32 neighbours along the inner axis.
+// Bytes: each number is read once; of a row, four loads of 16 bytes are under way a thread.
+// Grid: of argmax_rows, one block a part; of argmax_of_parts, one a row; of argmax_columns, one block of
+// 32 x 8 threads for 32 neighbours along the inner axis.
 #include "rows.cuh"
 
 template <class A> struct Place {
@@ -36,36 +37,11 @@ template <class A> __device__ inline void look(Place<A>& best, A value, Int at) 
     if (is_above(value, best.value)) best = {value, at};
 }
 
-template <class T, int N>
-__device__ inline void look(Place<computed<T>>& best, const Pack<T, N>& pack, Int at, Int smallest) {
-    typedef computed<T> A;
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-        const A value = A(pack.values[k]);
-        look(best, smallest ? -value : value, at + k);
-    }
-}
-
 // Of the numbers of this thread, of those of a block that share `count` ones.
 template <class T> __device__ Place<computed<T>> first_seen(const T* x, Int count, Int smallest) {
-    constexpr int N = 16 / sizeof(T), UNDER_WAY = 4;
-    Place<computed<T>> best = nowhere<computed<T>>();
-    Int in_packs = 0;
-    if (is_aligned<N>(x)) {
-        in_packs = count / N * N;
-        const Int step = Int(blockDim.x) * N;
-        Int i = Int(threadIdx.x) * N;
-        for (; i + (UNDER_WAY - 1) * step < in_packs; i += UNDER_WAY * step) {
-            Pack<T, N> packs[UNDER_WAY];
-#pragma unroll
-            for (int k = 0; k < UNDER_WAY; k++) packs[k] = load_pack<N>(x + i + k * step);
-#pragma unroll
-            for (int k = 0; k < UNDER_WAY; k++) look(best, packs[k], i + k * step, smallest);
-        }
-        for (; i < in_packs; i += step) look(best, load_pack<N>(x + i), i, smallest);
-    }
-    for (Int i = in_packs + threadIdx.x; i < count; i += blockDim.x)
-        look(best, Pack<T, 1>{{x[i]}}, i, smallest);
+    typedef computed<T> A;
+    Place<A> best = nowhere<A>();
+    each_column(count, [&](Int at, A value) { look(best, smallest ? -value : value, at); }, x);
     return best;
 }
 
