@@ -137,8 +137,20 @@ class KernelLauncher:
     def launch_held_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
     ) -> None:
-        """The same by the kernel that keeps rows in registers, where it can: all of 16 bytes, and
-        not too many of these."""
+        """The same by the kernel that keeps rows in registers, where it can."""
+        threads = self.threads_that_hold(x, *arrays)
+        if threads is None:
+            self.launch_rows(family, kernel, x, *arrays, after=after)
+            return
+        columns = x.shape[-1]
+        self.launch(
+            family, f"{kernel}_held", x, (x.size // columns,), threads,
+            *arrays, np.int64(columns), *after,
+        )  # fmt: skip
+
+    def threads_that_hold(self, x: Array, *arrays: Array | None) -> int | None:
+        """Threads of a block that keeps a row of x in registers; None where it cannot: rows and
+        arrays must begin at 16 bytes, and rows be not too long."""
         columns, each = x.shape[-1], LOAD // x.itemsize
         loads, rows = columns // each, x.size // columns
         if (
@@ -146,13 +158,9 @@ class KernelLauncher:
             or loads > MAX_HELD * HELD
             or any(a is not None and self.runtime.address(a) % LOAD for a in arrays)
         ):
-            self.launch_rows(family, kernel, x, *arrays, after=after)
-            return
+            return None
         of_thread = HELD if rows >= MANY_ROWS else 1
-        threads = min(-(-loads // (32 * of_thread)) * 32, MAX_HELD)
-        self.launch(
-            family, f"{kernel}_held", x, (rows,), threads, *arrays, np.int64(columns), *after
-        )
+        return min(-(-loads // (32 * of_thread)) * 32, MAX_HELD)
 
     def launch_numbers(self, family: str, kernel: str, x: Array, *arguments: Any) -> None:
         """Queue the kernel for x's dtype with a thread for each number of x."""

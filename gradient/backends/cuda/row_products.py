@@ -22,9 +22,9 @@ SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
 PACKED = {"q4_0": 32}
 """Formats that have kernels, by the numbers that share a scale."""
-HELD = 36 * 4 / 32
+BYTES_OF_X = 36 * 4 / 32
 """Bytes that a number of x takes in shared memory, of a product with packed weights."""
-MOST = 1 << 31
+MOST = 1 << 30
 """Numbers of a row, and rows of all matrices, that kernels count."""
 RESIDENT = {"": MOST, "_q4_0": 3 * 132}
 """Blocks by families, at most: of packed rows, which are soon done with, as many as an H100 has
@@ -90,15 +90,16 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         count, name = 1 if batch == 1 else BATCH, "gated_product" if gated else "row_product"
-        held = HELD * k if family else x.itemsize * k
+        shared = BYTES_OF_X * k if family else x.itemsize * k
+        threads = self.threads_that_hold(x, norm) or block_of(k)  # of `rms_norm`
         blocks = -(-rows // WARPS)
         blocks = -(-blocks // -(-blocks // RESIDENT[family]))  # each has as many rows
         self.launch(
             "row_products", f"{name}{family}_{count}", x, (blocks,), 32 * WARPS,
-            x, norm, np.float64(eps), np.int64(round_first), np.int64(block_of(k)),
+            x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
-            residual, self.optional(bias), np.int64(k), np.int64(batch), shared=int(held * batch),
+            residual, self.optional(bias), np.int64(k), np.int64(batch), shared=int(shared * batch),
         )  # fmt: skip
         return tuple(outs)
 
@@ -111,7 +112,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         batch = x.size // k
         if batch > BATCH or k >= MOST or any(
             len(w.shape) != 2 or w.shape[1] != k or not w.shape[0] for w in weights
-        ) or sum(w.shape[0] for w in weights) >= MOST - WARPS:  # fmt: skip
+        ) or sum(w.shape[0] for w in weights) >= MOST:  # fmt: skip
             return None
         names = {w.dtype.name if isinstance(w, PackedArray) else "" for w in weights}
         if names == {""}:
@@ -119,7 +120,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
             return "" if fits and same else None
         [name] = names if len(names) == 1 else {None}
-        if name not in PACKED or k % PACKED[name] or batch > 1 or HELD * k > SHARED:
+        if name not in PACKED or k % PACKED[name] or batch > 1 or BYTES_OF_X * k > SHARED:
             return None
         wide = x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
         return f"_{name}" if wide else None
