@@ -48,6 +48,31 @@ def test_one_launch_gives_what_the_calls_give(
     agree(list(got), list(BARE.projections(x, weights, norm, 1e-6, True)), "bfloat16", "linear")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "columns"),
+    [("float32", n) for n in (768, 1024, 5120)] + [("bfloat16", n) for n in (768, 5120, 8192)],
+)
+def test_the_norm_is_that_of_its_own_call(dtype: str, columns: int, one: CudaBackend) -> None:
+    """Added up by as many threads: of numbers that round differently in another order."""
+    a = Draw(dtype)
+    x, norm, weight = a(1, columns), a(columns), a(5, columns)
+    x *= np.logspace(-3, 3, columns).astype(dtype)
+    expected = one.linear(one.rms_norm(x, norm, 1e-6)[0], weight)
+    [got] = one.projections(x, [weight], norm, 1e-6)
+    assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e21])
+def test_products_of_four_bits_with_numbers_that_count_as_infinite(
+    value: float, one: CudaBackend
+) -> None:
+    a = Draw("bfloat16")
+    x, weight = a(1, 64), packed(a, "q4_0", 9, 64)
+    x[0, 40] = value
+    assert not np.isfinite(one.linear(x, weight)).any()
+
+
 @pytest.mark.parametrize("kind", ["numbers", "q4_0"])
 @pytest.mark.parametrize("columns", [96, 2048])
 def test_a_gate_and_a_sum_round_as_their_calls_do(

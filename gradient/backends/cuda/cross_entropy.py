@@ -15,7 +15,7 @@ SOME_ROWS, SOME_THREADS, MOST_THREADS = 512, 256, 512
 one loads while another adds up."""
 PADDED = 1 << 20
 """Numbers of a gradient in 16 bits whose rows begin at 16 bytes, as the products that follow read
-them (`products.PADDING_PAYS`)."""
+them (`products.PADDING_PAYS`). What lies between two rows is neither written nor read."""
 
 
 class CrossEntropyKernels(KernelLauncher, NormDefaults[Array]):

@@ -16,21 +16,15 @@
 #define CLASS_KERNEL extern "C" __global__ void __launch_bounds__(512, 2)
 
 // The larger number; the other one of NaN.
-__device__ inline float most(float a, float b) { return fmaxf(a, b); }
-__device__ inline double most(double a, double b) { return fmax(a, b); }
-
-// How many numbers lie before the first one at a multiple of 16 bytes, of so many.
-template <class T> __device__ inline Int before_packs(const T* x, Int count) {
-    const Int bytes = (16 - reinterpret_cast<unsigned long long>(x) % 16) % 16;
-    return min(bytes / Int(sizeof(T)), count);
-}
+__device__ inline float larger_number(float a, float b) { return fmaxf(a, b); }
+__device__ inline double larger_number(double a, double b) { return fmax(a, b); }
 
 // Has `taker` take the numbers of a row that are this thread's, by packs where these are whole: several
 // are on their way at a time.
 template <class T, class Taker> __device__ inline void take_row(const T* x, Int columns, Taker& taker) {
     typedef computed<T> A;
     constexpr int N = 16 / sizeof(T), MANY = sizeof(T) == 8 ? 1 : 4;
-    const Int before = before_packs(x, columns), packs = (columns - before) / N;
+    const Int before = min(before_load(x), columns), packs = (columns - before) / N;
     if (threadIdx.x < before) {
         const A one[1] = {A(x[threadIdx.x])};
         taker.take(one);
@@ -62,7 +56,7 @@ template <class A> struct Exponentials {
     template <int N> __device__ void take(const A (&x)[N]) {
         A largest = high;
 #pragma unroll
-        for (int k = 0; k < N; k++) largest = most(largest, x[k]);
+        for (int k = 0; k < N; k++) largest = larger_number(largest, x[k]);
         const A base = largest == -infinity<A>() ? A(0) : largest;
         A added = 0;
 #pragma unroll
@@ -76,7 +70,7 @@ template <class A> struct Exponentials {
 };
 
 template <class A> __device__ Exponentials<A> both(Exponentials<A> x, Exponentials<A> y) {
-    const A high = most(x.high, y.high), base = high == -infinity<A>() ? A(0) : high;
+    const A high = larger_number(x.high, y.high), base = high == -infinity<A>() ? A(0) : high;
     return {high, x.sum * exp(x.high - base) + y.sum * exp(y.high - base)};
 }
 
@@ -155,7 +149,7 @@ __device__ void cross_entropy_grad(const L* g, const T* logits, const Int* targe
     auto gradient = [&](A x) { return exp(x - largest - logarithm) - each; };
     // Packs begin where those of gx do, from the first on whose logits lie within the row wherever
     // they begin, up to the last.
-    Int before = before_packs(gx, columns);
+    Int before = min(before_load(gx), columns);
     const int off = int(reinterpret_cast<unsigned long long>(logits + before) % 16);
     if (off) before = min(before + N, columns);
     const Int packs = max((columns - before - (off ? N - off / Int(sizeof(T)) : 0)) / N, Int(0));

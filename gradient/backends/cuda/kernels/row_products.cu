@@ -62,8 +62,10 @@ template <class T> struct Numbers {
 // bits where they lie: q 2^(p - 149) of those from the p-th on. Only the highest byte of four is moved.
 //     sum_k x (q - 8) = 2^(149 - S) sum_k (2^(S - p) x) (q 2^(p - 149)) - 8 sum_k x
 // What is multiplied by powers of two stays exact: with S = 60 where x is below 2^68 (10^20), and a product
-// above 2^-37; what is below 2^-60 counts for nothing. x lies in shared memory like that, as float32, 36 numbers for each 32: these, and their sum. So
-// eight lanes read 16 bytes each from all 32 banks.
+// above 2^-37; what is below 2^-60 counts for nothing, and from 2^68 on x counts as infinite, and a
+// product with infinity is infinite or NaN. (Denormals must not be flushed to zero, as by `-ftz=true`.)
+// x lies in shared memory like that, as float32, 36 numbers for each 32: these, and their sum. So eight
+// lanes read 16 bytes each from all 32 banks.
 template <class T> struct FourBits {
     typedef float A;
     struct Load { uint4 codes; __half scale; };
