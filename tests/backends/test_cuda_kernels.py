@@ -56,6 +56,7 @@ FAMILIES = {
         "flash_attention",
         "float32_attention",
         "grouped",
+        "indexed",
         "norms",
         "optimizers",
         "pooling",
@@ -145,6 +146,8 @@ def test_kernel_in_any_order(method: str, case: int, cuda: CudaBackend) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_layout(method: str, case: int, layout: str, one: CudaBackend) -> None:
     arguments = CASES[method][case]
+    if (method, layout) == ("put_along", "reversed") and not arguments(Draw("float32"))[-1]:
+        pytest.skip("NumPy writes backwards, so that of several numbers the first stays")
     expected = call(BARE, method, arguments(Draw("float32", layout)))
     agree(call(one, method, arguments(Draw("float32", layout))), expected, "float32", method)
 
@@ -859,14 +862,19 @@ def test_rounding_first_is_exact_with_large_weights(one: CudaBackend) -> None:
     np.testing.assert_array_equal(np.asarray(got, np.float64), np.asarray(expected, np.float64))
 
 
-def test_an_embedding_adds_up_in_order(one: CudaBackend) -> None:
-    """Each index many times, in any order: the sum is that of a loop over the rows, to the bit."""
-    index = np.random.default_rng(0).integers(0, 5, 400)
-    g = Draw("float32")(400, 33)
-    expected = np.zeros((6, 33), np.float32)
-    for i, row in enumerate(index):
-        expected[row] += g[i]
-    np.testing.assert_array_equal(one.embedding_grad(g, index, 6), expected)
+@pytest.mark.parametrize("items", [400, 5000])
+def test_an_embedding_adds_up_the_same_in_every_run(items: int, cuda: CudaBackend) -> None:
+    """Each index many times: the parts of its sum, and their order, follow from the shapes alone.
+    One of these warps' orders or another's blocks would show in the last bits."""
+    index = np.random.default_rng(0).integers(0, 5, items)
+    index[items // 3 :: 2] = 3  # a run of many parts, too
+    g = Draw("float32")(items, 33)
+    got = cuda.embedding_grad(g, index, 6)
+    np.testing.assert_array_equal(
+        got, CudaBackend(0, EmulatedRuntime()).embedding_grad(g, index, 6)
+    )
+    exact = BARE.embedding_grad(g.astype(np.float64), index, 6)
+    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
 
 
 def test_an_index_out_of_range_is_told_at_the_next_copy(one: CudaBackend) -> None:
@@ -1059,7 +1067,7 @@ def test_an_embedding_sorts_by_the_digits_of_its_vocabulary(
     agree([out], [BARE.embedding_grad(g, index, count)], "float32", "embedding_grad")
     moved = [name for name in one.runtime.launched if name.startswith("radix_move")]
     assert len(moved) == digits
-    assert set(moved) == {f"radix_move_{'float16' if count <= 65536 else 'float32'}"}
+    assert set(moved) == {"radix_move_float32"}
 
 
 @pytest.mark.parametrize("k", [1, 50, 1000])

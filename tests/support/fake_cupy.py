@@ -23,8 +23,8 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32 = np.dtype(np.float32)
 FLOATS = {BFLOAT16, FLOAT32, np.dtype(np.float16), np.dtype(np.float64)}
 ATOMIC = {np.dtype(t) for t in ("i4", "i8", "u4", "u8", "f4", "f8")}
-AT = {"add": {*ATOMIC, np.dtype("f2")}, "maximum": ATOMIC}
-"""The types that `cupy.add.at` and `cupy.maximum.at` take."""
+AT = {"add": {*ATOMIC, np.dtype("f2")}}
+"""The types that `cupy.add.at` takes."""
 WITHOUT_IDENTITY = frozenset({"max", "min", "argmax", "argmin"})
 """What CuPy refuses of any array that holds nothing."""
 WIDENED = frozenset({"where", "max", "min"})

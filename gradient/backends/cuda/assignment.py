@@ -45,23 +45,14 @@ class Assignment(ArrayAPIBackend):
         shown[tuple(slice(0, 1) if step == 0 else slice(None) for step in shown.strides)] = value
         return True
 
-    def put_along(self, x: Array, index: Array, value: Array, axis: int, add: bool) -> Array:
-        """Of several numbers for one place the last stays: all of them become this one."""
-        if not add and index.size and index.shape[axis] > 1:
-            behind = index.ndim - 1 - axis % index.ndim
-            order = self.arange(0, index.shape[axis], 1, INT32).reshape((-1,) + (1,) * behind)
-            where, last = self._along(index, axis), self.zeros(x.shape, INT32)
-            self.xp.maximum.at(last, where, order)
-            value = self.take_along(value[tuple(map(slice, index.shape))], last[where], axis)
-        return super().put_along(x, index, value, axis, add)
-
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
         """CuPy adds atomically in 32 and 64 bits only: 16-bit floats go through float32, small
-        integers through int32 (which wraps alike), and the parts of complex numbers one by one."""
+        integers through int32 (which wraps alike), and the parts of complex numbers one by one, as
+        floats are added."""
         if x.dtype.kind == "c":
             for part in ("real", "imag"):
                 wide = self.xp.ascontiguousarray(getattr(x, part))
-                self.xp.add.at(wide, index, getattr(value.astype(x.dtype, copy=False), part))
+                self.index_add(wide, index, getattr(value.astype(x.dtype, copy=False), part))
                 setattr(x, part, wide.reshape(x.shape))
             return x
         through = FLOAT32 if x.dtype in HALF_PRECISION else ADDED_AS.get(x.dtype)

@@ -19,6 +19,7 @@ from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.extremes import ExtremeKernels
 from gradient.backends.cuda.fused import FusedKernels
 from gradient.backends.cuda.grouped import GroupedKernels
+from gradient.backends.cuda.indexed import IndexedKernels
 from gradient.backends.cuda.launching import FLOATS
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
@@ -27,7 +28,7 @@ from gradient.backends.cuda.quantized import QuantizedKernels
 from gradient.backends.cuda.row_products import RowProducts
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
-from gradient.backends.cuda.sorting import EmbeddingKernels, SortingKernels
+from gradient.backends.cuda.sorting import SortingKernels
 from gradient.backends.cuda.sums import SumKernels
 from gradient.backends.required import Shape
 from gradient.dtypes import bfloat16
@@ -50,7 +51,7 @@ class CudaBackend(
     FusedKernels,
     QuantizedKernels,
     BatchNormKernels,
-    EmbeddingKernels,
+    IndexedKernels,
     RandomKernels,
     SortingKernels,
     ExtremeKernels,

@@ -1,5 +1,4 @@
-"""Sorting, the k best, running sums, and the gradient of an embedding, whose indices are sorted: by
-kernels, without a wait, and fit for CUDA graphs.
+"""Sorting, the k best and running sums: by kernels, without a wait, and fit for CUDA graphs.
 
 CuPy sorts by Thrust, which takes memory of its own and ends with a synchronise, so that neither a
 graph nor a step without waits may have it.
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.cuda.launching import FLOATS, KernelLauncher, block_of
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher
 
 BLOCK, TILE, DIGITS = 256, 2048, 256
 """Threads of a block for a tile of a pass, a tile's elements, and digits (`sorting.cu`)."""
@@ -56,14 +54,11 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         self.launch_rows("scans", "cumsum", x, x, out)
         return out
 
-    def _order_of_indices(self, index: Array, count: int) -> Array:
-        """The order of a line of indices below `count`, which keeps equal ones together: by no more
-        digits than these need. (Where others stand says nothing of them.)"""
-        if count > 1 << 32:
-            return self.argsort(index, 0)
-        word = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
+    def _order_of_rows(self, rows: Array, count: int) -> Array:
+        """The order of a line of numbers below `count`, which keeps equal ones together, in order:
+        by no more digits than these need. (Where others stand says nothing of them.)"""
         digits = max(1, -(-(count - 1).bit_length() // 8))
-        return self._sorted(self.astype(index, word), index.size, False, digits)
+        return self._sorted(rows, rows.size, False, digits)
 
     def _along_rows(self, x: Array, axis: int, places_in: Any) -> Array:
         """The places that a function gives for rows, back along `axis`."""
@@ -176,22 +171,3 @@ def _power(n: int) -> int:
 def _bytes_of_items(rows: Array, width: int) -> int:
     """Shared memory for as many keys with their places."""
     return width * (16 if rows.itemsize == 8 else 8)
-
-
-class EmbeddingKernels(KernelLauncher, AttentionDefaults[Array]):
-    """Overrides the gradient of `composed.attention`'s embedding."""
-
-    zeros: Any
-    _order_of_indices: Any
-
-    def embedding_grad(self, g: Array, indices: Array, num_embeddings: int) -> Array:
-        if not (self.has_kernel(g) and indices.dtype == np.int64 and indices.size > 0):
-            return super().embedding_grad(g, indices, num_embeddings)
-        index, columns = self.contiguous(indices).reshape(-1), g.shape[-1]
-        out = self.zeros((num_embeddings, columns), g.dtype)
-        self.launch(
-            "embedding", "embedding_grad", g, (index.size,), min(block_of(columns), 256),
-            self.contiguous(g), index, self._order_of_indices(index, num_embeddings), out,
-            *map(np.int64, (index.size, columns, num_embeddings)), self.index_fault(),
-        )  # fmt: skip
-        return out
