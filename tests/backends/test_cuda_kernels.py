@@ -360,7 +360,10 @@ SUMMED = [
         ((600, 2, 3), 1),
         ((2, 3, 4), (0, 1, 2)),
         ((66000, 3, 2), 1),
+        ((600, 7, 8), 1),
     ),
+    # Folded, of which the last rows are no whole row of a warp's width.
+    *(((50003, 3), 0), ((3, 4001, 5), 1), ((2001, 36), 0), ((13, 31), 0), ((2, 300, 64), 1)),
 ]
 
 
@@ -376,9 +379,9 @@ def test_sums_in_parts_and_over_several_axes(
         assert got.dtype == x.dtype and got.shape == expected.shape
         assert (np.abs(got.astype(np.float64) - expected.astype(np.float64)) <= bound).all()
     assert {name.rsplit("_", 1)[0] for name in cuda.runtime.launched} >= (
-        {"rows_parts", "columns_parts", "columns_join", "short_rows_parts"}
+        {"rows_parts", "columns_parts", "columns_join", "short_rows_parts", "small_tiles_sum"}
         if dtype.endswith("16")
-        else {"rows_sum", "columns_sum", "short_rows_sum"}
+        else {"rows_sum", "columns_sum", "short_rows_sum", "small_tiles_sum"}
     )
 
 

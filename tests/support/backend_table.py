@@ -1355,6 +1355,9 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, axis=axis: (a(3, 60, 70, 2), axis) for axis in ((1, 2), (2, 3), (0, 2), (), 1)],
         *[lambda a, axis=axis: (a(2, 5000, 3), axis) for axis in (1, None, (-2, -1), (0, 1))],
         *[lambda a, n=n: (a(a.rows, n), 1) for n in (2, 5, 16, 31, 32)],  # short rows
+        *[lambda a, n=n: (a(601, n), 0) for n in (2, 3, 16, 36)],  # few columns
+        *[lambda a, n=n: (a(601, 3, n), 1) for n in (2, 3, 16)],  # and few rows of them
+        *(lambda a: (a(601, 3, 4, 5), (1, 3)), lambda a: (a(2, 601, 3, 4), (0, 2))),
         *(lambda a: (a(4, 3, 5), (0, 2)), lambda a: (a(3, 2000), 1)),
         *(lambda a: (a(53, 20, 4, 4), (2, 3)), lambda a: (1 / np.floor(abs(a(a.rows, 19))), 1)),
         *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 1, True), lambda a: (a(),)),
@@ -1381,10 +1384,12 @@ CASES: dict[str, list[Case]] = {
         *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
     ],
     "max": [
+        lambda a: (a(601, 3, 4), 1),
         *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
         lambda a: (a(0, 3, 2), (1, -1), True),
     ],
     "min": [
+        lambda a: (a(601, 3, 4), 1),
         *(lambda a: (a(a.rows, 67),), *along(), lambda a: (a(2, 1500), 1)),
         lambda a: (a(0, 3, 2), -2),
     ],

@@ -78,7 +78,7 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
         """That over the middle axis, in two launches where it is divided into parts."""
         parts, of_part = _parts(run, x.itemsize)
         if parts == 1:
-            return self._launch_run(name, x, run, dtype, 1, run.reduced)
+            return self._launch_run(name, x, run, dtype, 1, of_part)
         some = self._launch_run(name, x, run, between, parts, of_part)
         return self._over_run(name, some, Run(run.outer, parts, run.inner), dtype, between)
 
@@ -90,11 +90,20 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
         out = self.empty((outer * parts * inner,), dtype)
         kind = name if dtype == x.dtype else "parts" if x.itemsize == 2 else "join"
         like = out if kind == "join" else x
-        if inner > 1:
+        if _has_small_tiles(run):
+            each = LOAD // x.itemsize
+            packed = inner % each == 0 and self.runtime.address(x) % LOAD == 0
+            threads = outer * (inner // each if packed else inner)
+            self.launch(
+                "sums", f"small_tiles_{kind}", like, (-(-threads // 256),), 256,
+                x, out, *map(np.int64, (outer, reduced, inner, packed)),
+            )  # fmt: skip
+        elif inner > 1:
+            width = inner * _folded(inner, x.itemsize)
             self.launch(
                 "sums", f"columns_{kind}", like,
-                (_tiles(inner, x.itemsize), parts, min(outer, MAX_GRID)), 32 * WARPS,
-                x, out, *map(np.int64, (outer, reduced, inner, of_part)),
+                (_tiles(width, x.itemsize), parts, min(outer, MAX_GRID)), 32 * WARPS,
+                x, out, *map(np.int64, (outer, reduced * inner, width, inner, of_part)),
             )  # fmt: skip
         elif reduced <= SHORT_ROW:
             sizes = map(np.int64, (outer, reduced))
@@ -113,8 +122,6 @@ def _plan(shape: tuple[int, ...], axis: Axis, keepdims: bool) -> tuple[list[Run]
     what they leave."""
     axes = _axes(len(shape), axis)
     runs = _runs(shape, axes) if axes else []
-    if any(map(_has_small_tiles, runs)):
-        runs = []
     kept = [1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes]
     return runs, tuple(kept)
 
@@ -126,7 +133,7 @@ def _axes(ndim: int, axis: Axis) -> set[int]:
 
 
 def _has_small_tiles(run: Run) -> bool:
-    """Whether blocks would find little to add up, and be many."""
+    """Whether blocks would find little to add up, and be many: threads work alone then."""
     return run.inner > 1 and run.inner * run.reduced < SHORT_ROW and run.outer > FILLING
 
 
@@ -149,9 +156,14 @@ def _runs(shape: tuple[int, ...], axes: set[int]) -> list[Run]:
 
 @functools.lru_cache(4096)
 def _parts(run: Run, itemsize: int) -> tuple[int, int]:
-    """Into how many parts the middle is divided, and how many of its numbers each has."""
+    """Into how many parts the middle is divided, and how many of its numbers, or of folded rows,
+    each has."""
     outer, reduced, inner = run
     if inner > 1:
+        if _has_small_tiles(run):
+            return 1, reduced
+        rows = _folded(inner, itemsize)
+        reduced, inner = -(-reduced // rows), inner * rows
         if reduced * min(inner * itemsize, 32 * LOAD) <= FEW_BYTES and reduced <= MOST_ROWS:
             return 1, reduced
         tiles = _tiles(inner, itemsize) * outer
@@ -166,6 +178,14 @@ def _parts(run: Run, itemsize: int) -> tuple[int, int]:
     if inner == 1:
         of_part = -(-of_part // LOAD) * LOAD  # so that parts begin at 16 bytes
     return -(-reduced // of_part), of_part
+
+
+def _folded(inner: int, itemsize: int) -> int:
+    """Rows of few columns that are read as one, which begins at 16 bytes and is no wider than what
+    a warp loads at a time."""
+    each = LOAD // itemsize
+    least = math.lcm(inner, each)
+    return max(1, 32 * each // least * least // inner)
 
 
 def _tiles(inner: int, itemsize: int) -> int:

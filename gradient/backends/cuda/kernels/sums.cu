@@ -2,7 +2,11 @@
 // which NaN is both.
 //
 //     inner 1: out[o] = sum of x[o, r] over r          a block, or a warp, for each row
-//     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows
+//     else:    out[o, i] = sum of x[o, r, i] over r    a block for a tile of columns, its warps take rows;
+//                                                      a thread for each pack, where tiles are small
+//
+// Few columns are folded: several rows are read as one of a warp's width, whose columns the block adds up
+// at last. (1,000,000, 3) of float32 are read as 25,000 rows of 120.
 //
 // Where these are few blocks, the middle axis is divided into parts, each a number of the types in which
 // kernels compute, which the same kernels add up. So sums never depend on chance: there are no atomic
@@ -57,18 +61,30 @@ __device__ void reduce_short_rows(const T* x, To* out, Int rows, Int columns) {
 
 constexpr int ROWS_UNDER_WAY = 4, SUM_WARPS = 8;
 
-// Grid: (tiles of 32 packs of columns, parts of the middle axis, outer).
+// What a thread has of a row of `count` numbers from `column` on; others change nothing.
+template <class How, int N, class T>
+__device__ inline Pack<T, N> load_columns(const T* row, Int column, Int count, bool in_packs) {
+    if (in_packs && column + N <= count) return load_pack<N>(row + column);
+    Pack<T, N> pack;
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        pack.values[k] = column + k < count ? row[column + k] : T(How::template start<computed<T>>());
+    return pack;
+}
+
+// Of `width` columns, or, folded, of as many numbers of several rows of `inner`; `count` are there of each o.
+// Grid: (tiles of 32 packs of columns, parts of the middle axis, outer); folded, one tile.
 // out[(outer * parts + part) * inner + column].
 template <class How, class T, class To>
-__device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int inner, Int of_part) {
+__device__ void reduce_columns(const T* x, To* out, Int outer, Int count, Int width, Int inner, Int of_part) {
     constexpr int N = 16 / sizeof(T);
     __shared__ computed<T> of_warp[SUM_WARPS][32 * N];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Int tile = Int(blockIdx.x) * 32 * N, part = blockIdx.y, column = tile + lane * N;
-    const Int begin = part * of_part, end = min(begin + of_part, reduced);
-    const bool in_packs = inner % N == 0 && is_aligned<N>(x);
+    const Int begin = part * of_part, end = min(begin + of_part, (count + width - 1) / width);
     for (Int o = blockIdx.z; o < outer; o += gridDim.z) {
-        const T* rows = x + o * reduced * inner;
+        const T* rows = x + o * count;
+        const bool in_packs = width % N == 0 && is_aligned<N>(rows);
         computed<T> sums[N];
 #pragma unroll
         for (int k = 0; k < N; k++) sums[k] = How::template start<computed<T>>();
@@ -76,17 +92,8 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int 
             Pack<T, N> packs[ROWS_UNDER_WAY];
 #pragma unroll
             for (int i = 0; i < ROWS_UNDER_WAY; i++) {
-                const Int row = r + i * SUM_WARPS;
-                const T* at = rows + row * inner;
-                if (in_packs && row < end && column < inner) {
-                    packs[i] = load_pack<N>(at + column);
-                } else {
-#pragma unroll
-                    for (int k = 0; k < N; k++)
-                        packs[i].values[k] = row < end && column + k < inner
-                                                 ? at[column + k]
-                                                 : T(How::template start<computed<T>>());
-                }
+                const Int row = r + i * SUM_WARPS, left = row < end ? min(width, count - row * width) : 0;
+                packs[i] = load_columns<How, N>(rows + row * width, column, left, in_packs);
             }
 #pragma unroll
             for (int i = 0; i < ROWS_UNDER_WAY; i++)
@@ -101,10 +108,50 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int 
 #pragma unroll
             for (int other = 1; other < SUM_WARPS; other++) sum = How::both(sum, of_warp[other][i]);
             const Int here = tile + i % 32 * N + i / 32;
-            if (here < inner) out[(o * gridDim.y + part) * inner + here] = To(sum);
+            if (inner < width) of_warp[0][i] = sum;
+            else if (here < inner) out[(o * gridDim.y + part) * inner + here] = To(sum);
         }
-        __syncthreads();  // of_warp is written again
+        __syncthreads();  // of_warp is written again, or has what is folded
+        if (inner == width) continue;
+        if (threadIdx.x < inner) {
+            computed<T> sum = How::template start<computed<T>>();
+            for (int i = threadIdx.x; i < width; i += inner) sum = How::both(sum, of_warp[0][i % N * 32 + i / N]);
+            out[(o * gridDim.y + part) * inner + threadIdx.x] = To(sum);
+        }
+        __syncthreads();
     }
+}
+
+// N columns of one o, row after row. Grid: threads for (outer, packs of columns).
+template <class How, int N, class T, class To>
+__device__ void reduce_small_tiles(const T* x, To* out, Int outer, Int reduced, Int inner) {
+    const Int packs = inner / N, pack = Int(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (pack >= outer * packs) return;
+    const T* column = x + pack / packs * reduced * inner + pack % packs * N;
+    computed<T> sums[N];
+#pragma unroll
+    for (int k = 0; k < N; k++) sums[k] = How::template start<computed<T>>();
+    for (Int r = 0; r < reduced; r += ROWS_UNDER_WAY) {
+        Pack<T, N> given[ROWS_UNDER_WAY];
+#pragma unroll
+        for (int i = 0; i < ROWS_UNDER_WAY; i++)
+            if (r + i < reduced) given[i] = load_pack<N>(column + (r + i) * inner);
+#pragma unroll
+        for (int i = 0; i < ROWS_UNDER_WAY; i++)
+#pragma unroll
+            for (int k = 0; k < N; k++)
+                if (r + i < reduced) sums[k] = How::both(sums[k], computed<T>(given[i].values[k]));
+    }
+    Pack<To, N> made;
+#pragma unroll
+    for (int k = 0; k < N; k++) made.values[k] = To(sums[k]);
+    *reinterpret_cast<Pack<To, N>*>(out + pack * N) = made;
+}
+
+template <class How, class T, class To>
+__device__ void reduce_small_tiles(const T* x, To* out, Int outer, Int reduced, Int inner, Int in_packs) {
+    if (in_packs) reduce_small_tiles<How, 16 / sizeof(T)>(x, out, outer, reduced, inner);
+    else reduce_small_tiles<How, 1>(x, out, outer, reduced, inner);
 }
 
 // SUFFIX parts: of numbers of the array's type, in the type of sums; join: the other way round.
@@ -115,8 +162,12 @@ __device__ void reduce_columns(const T* x, To* out, Int outer, Int reduced, Int 
         reduce_short_rows<HOW>(x, out, rows, columns);                                           \
     }                                                                                            \
     extern "C" __global__ void __launch_bounds__(32 * SUM_WARPS, 3) columns_##SUFFIX##_##DTYPE(  \
-        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int of_part) {                \
-        reduce_columns<HOW>(x, out, outer, reduced, inner, of_part);                             \
+        const FROM* x, TO* out, Int outer, Int count, Int width, Int inner, Int of_part) {       \
+        reduce_columns<HOW>(x, out, outer, count, width, inner, of_part);                        \
+    }                                                                                            \
+    extern "C" __global__ void __launch_bounds__(256) small_tiles_##SUFFIX##_##DTYPE(            \
+        const FROM* x, TO* out, Int outer, Int reduced, Int inner, Int in_packs) {               \
+        reduce_small_tiles<HOW>(x, out, outer, reduced, inner, in_packs);                        \
     }
 #define EXPORT_SUMS(HOW, SUFFIX, DTYPE, FROM, TO)                               \
     EXPORT_OF_SHORT_ROWS(HOW, SUFFIX, DTYPE, FROM, TO)                          \
