@@ -128,7 +128,8 @@ class Variant:
             for t in second.tensors.get(ref, ())
             if id(t) in reached
         ]
-        self.on_cpu = self.lends = device == "cpu"
+        self.on_cpu = device == "cpu"
+        self.lends = self.on_cpu or hasattr(self.backend, "graph_recorder")
         leaves = () if backward is None else backward.parents
         self.leaves = [*(t for t, _ in self.new_grads), *(t for t in leaves if type(t) is not int)]
         self.differentiable: DifferentiablePlan | None = None
@@ -275,9 +276,12 @@ class Variant:
             executor = self.executor
         return executor, grads
 
-    def _is_free(self, executor: CpuExecutor) -> bool:
-        """Whether nobody needs what lies in its arena: gradients that were lent, above all."""
+    def _is_free(self, executor: Any) -> bool:
+        """Whether nobody needs what lies in its memory: gradients that were lent, above all."""
         if not self.on_cpu:
+            if self.lends and not executor.is_free():  # somebody keeps gradients
+                self.lends = False
+                return False
             return True
         arena = executor.arena
         if arena.is_free():
@@ -302,7 +306,7 @@ class Variant:
         """What the function returns for these inputs, by what `free_executor` has given; `function`
         makes the same call eagerly."""
         arrays: list[Any] = [t.array for t in (*inputs, *grads)]
-        if self.lends:
+        if self.lends and self.on_cpu:
             loans = executor.arena.loans
             loans.holders, loans.lender = self.leaves, weakref.ref(self)
         again: Any = None

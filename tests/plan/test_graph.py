@@ -120,6 +120,88 @@ def test_a_training_step_is_one_graph(dtype: str) -> None:
     assert graph.launches >= 4
 
 
+def trained(model: nn.Module, compiled: bool, after: Any = lambda model: None) -> Any:
+    """A step of the model, that goes on with what is done `after` each call."""
+    optimizer = gradient.optim.AdamW(model.parameters(), lr=0.05)
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run: Any = gradient.compile(step) if compiled else step
+    draw = np.random.default_rng(0).standard_normal
+    for _ in range(9):
+        run(gradient.tensor(draw((3, 4)).astype(np.float32), device=DEVICE))
+        after(model)
+    return run
+
+
+def small_model() -> nn.Module:
+    gradient.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).to(DEVICE)
+
+
+def test_gradients_lie_where_the_graph_leaves_them() -> None:
+    """The next step finds that nobody has them, and uploads its numbers together."""
+    places: list[list[int]] = []
+
+    def note(model: nn.Module) -> None:
+        places.append([p.grad.backend.address(p.grad.array) for p in model.parameters()])
+        if len(places) < 9:
+            fake_cupy.uploads.clear()
+
+    run = trained(small_model(), True, note)
+    assert len(fake_cupy.uploads) == 2  # the input, and the numbers
+    assert places[-1] == places[-2] == places[-3] != places[2]
+    [executor] = executors(run)
+    assert executor.is_free() is False  # the model has gradients still
+    assert len(executor._lent) == 4
+
+
+KEPT = {
+    "a tensor": lambda p: p.grad,
+    "its array": lambda p: p.grad.array,
+    "a view": lambda p: p.grad[:1],
+    "a view of a view": lambda p: p.grad.reshape(-1)[1:][::2],
+    "what shares it": lambda p: p.grad.detach(),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_gradients_that_are_kept_stay_as_they_are(what: str) -> None:
+    found = []
+    for compiled in (False, True):
+        kept, then = [], []
+
+        def keep(model: nn.Module, kept: Any = kept, then: Any = then) -> None:
+            if len(then) == 5:  # from some step on
+                kept += [KEPT[what](p) for p in model.parameters()]
+            then.append([values(p.grad) for p in model.parameters()])
+
+        run = trained(small_model(), compiled, keep)
+        arrays = [x if what == "its array" else x.array for x in kept]
+        found.append((then, [x._host.copy() for x in arrays]))
+    for eager, replayed in zip(*found, strict=True):
+        for a, b in zip(eager, replayed, strict=True):
+            for x, y in zip(a, b, strict=True) if isinstance(a, list) else [(a, b)]:
+                np.testing.assert_array_equal(x, y)
+    [executor] = executors(run)
+    assert executor._lent == set()
+
+
+def test_what_another_stream_uses_is_not_lent_again() -> None:
+    backend = gradient.backends.get(DEVICE)
+
+    def use(model: nn.Module) -> None:
+        backend.record_stream(model[0].weight.grad.array, backend.runtime.default)
+
+    [executor] = executors(trained(small_model(), True, use))
+    assert executor._lent == set()
+
+
 @pytest.mark.parametrize("packed", [None, "q4_0"])
 def test_experts_are_in_a_graph(packed: str | None) -> None:
     """How many tokens each expert gets is another number in each replay, and never read."""

@@ -118,6 +118,20 @@ class CudaBackend(
             graph.launch()
         self._fault_given = True
 
+    def refill(self, out: Array, value: Any) -> None:
+        """Have `out`, of whose memory `value` has none, be `value`, which has its shape."""
+        value = self.asarray(value)
+        if value.dtype == out.dtype and value.flags.c_contiguous and out.flags.c_contiguous:
+            self.runtime.copy_bytes(value, out)
+        else:
+            self.assign(out, ..., value)
+
+    def holders(self, x: Array) -> tuple[Any, ...]:
+        """Objects of which another reference is held as long as somebody has x, a view of it, or,
+        for another stream, its memory."""
+        memory: Any = x.data
+        return x, self.storage(x), memory.mem
+
     def to_numpy(self, x: Array) -> np.ndarray:
         """A copy on the host, which waits for the work queued before it. An index out of range that
         a kernel met since the last copy is told now, as the kernel could not."""

@@ -6,13 +6,17 @@ when that is tried, and stays one too. Numbers that change from run to run lie o
 the backend's kernels take them so: one copy before the graphs brings all. Other calls that are
 given such numbers are in no graph.
 
+Outputs are copied, save those that are lent: gradients, which the next step replaces.
+
 Where a capture is refused, the next run tries each call by itself: so that one more run finds all
 that cannot be captured, however many these are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,8 @@ from gradient.plan.executors.whole_calls import Masks, run_call
 from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
+FLOAT64, INT64 = np.dtype(np.float64), np.dtype(np.int64)
+
 Numbers = Mapping[str, Any]
 """By name: Python's, or 0-d arrays on the device."""
 
@@ -33,7 +39,7 @@ class Refused(Exception):  # noqa: N818
 
 
 class GraphExecutor:
-    """A plan on a backend with `graph_recorder` and `launch_graph`.
+    """A plan on a backend with `graph_recorder`, `launch_graph`, `refill` and `holders`.
 
     Inputs are copied to places of their own. Arrays that calls make are dropped where they were
     used last, so that in the recorder's memory they take as much as in a run call by call.
@@ -63,6 +69,15 @@ class GraphExecutor:
         self._doubtful = False
         """Whether a capture was refused, and the calls have to be tried one by one."""
         self._outputs: list[Any] = []
+        self._external = {
+            i for i, ref in enumerate(plan.outputs)
+            if plan.buffers[plan.buffers[ref].root].kind == "external"
+        }  # fmt: skip
+        self._lent: set[int] = set()
+        """Outputs that are given as they lie in the graph's memory."""
+        self._holders: list[Any] = []
+        """What is held as long as somebody has one of these, and how often it is, else."""
+        self._counts: list[int] | None = None
         self.nbytes = 0
 
     @property
@@ -70,12 +85,32 @@ class GraphExecutor:
         """What a replay does: graphs, and runs of calls that are in none."""
         return self.calls if self._parts is None else self._parts
 
+    def lend(self, outputs: Iterable[int]) -> None:
+        """Give these outputs as they lie in the graph's memory: a run may only begin while nobody
+        has what the one before gave (`is_free`). Those that share memory are copied still."""
+        buffers = self.plan.buffers
+        roots = Counter(buffers[ref].root for ref in self.plan.outputs)
+        for i in outputs:
+            buffer = buffers[self.plan.outputs[i]]
+            alone = roots[buffer.root] == 1 and buffers[buffer.root].kind == "internal"
+            if alone and all(
+                step or n < 2 for step, n in zip(buffer.strides, buffer.shape, strict=True)
+            ):
+                self._lent.add(i)
+
+    def is_free(self) -> bool:
+        """Whether nobody has what was lent."""
+        return self._counts is None or self._counts == self._held_by()
+
+    def _held_by(self) -> list[int]:
+        return [*map(sys.getrefcount, self._holders)]
+
     def run(self, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
         return on_device_of(self.backend, self._run, inputs, numbers)
 
     def _run(self, be: Any, inputs: Sequence[Any], numbers: Numbers) -> list[Any]:
         for ref, given in zip(self.plan.inputs, inputs, strict=True):
-            be.assign(self._held[ref], ..., be.asarray(given))
+            be.refill(self._held[ref], given)
         if self._parts is None:
             outputs = self.recorder.run(lambda: self._first_run(numbers))
             self._capture()
@@ -86,7 +121,9 @@ class GraphExecutor:
                 self._run_alone(part, numbers)
             else:
                 be.launch_graph(part)
-        return self._fresh(self._outputs)
+        if self._counts is None:
+            self._counts = self._held_by()
+        return self._fresh(self._outputs, self._lent)
 
     def _first_run(self, numbers: Numbers) -> list[Any]:
         """Call by call; what calls outside of graphs have made is kept, for it is their place."""
@@ -148,6 +185,7 @@ class GraphExecutor:
             # Now: a later graph, which uses it last, would drop what a call between them reads.
             self._places.update((ref, made[ref]) for ref in read if ref in made)
         self._outputs = [self._array(ref, made) for ref in self.plan.outputs]
+        self._holders = [x for i in self._lent for x in self.backend.holders(self._outputs[i])]
         self.nbytes = int(self.recorder.nbytes)
         self._parts = parts
 
@@ -196,13 +234,10 @@ class GraphExecutor:
         for ref in self._dropped.get(i, ()):
             made.pop(ref, None)
 
-    def _fresh(self, outputs: Sequence[Any]) -> list[Any]:
-        """Arrays that nobody else holds, save what lies in external memory."""
-        buffers = self.plan.buffers
-        return [
-            x if buffers[buffers[ref].root].kind == "external" else self.backend.clone(x)
-            for ref, x in zip(self.plan.outputs, outputs, strict=True)
-        ]
+    def _fresh(self, outputs: Sequence[Any], lent: Iterable[int] = ()) -> list[Any]:
+        """Arrays that nobody else holds, save what is lent and what lies in external memory."""
+        given = self._external.union(lent)
+        return [x if i in given else self.backend.clone(x) for i, x in enumerate(outputs)]
 
     def __str__(self) -> str:
         """The plan's listing, and which calls are in no graph."""
@@ -215,28 +250,32 @@ class GraphExecutor:
 
 
 class Cells:
-    """Numbers on the device, in float64 and int64: 0-d arrays, by name."""
+    """Numbers on the device, in float64 and int64: 0-d arrays, by name. They lie side by side."""
 
     def __init__(self, backend: Any, numbers: Sequence[HostNumber]):
         self.backend = backend
+        floats, ints = (
+            [*dict.fromkeys(x.name for x in numbers if isinstance(x.value, kind))]
+            for kind in (float, int)
+        )
+        self._names, self._floats = floats + ints, len(floats)
         self.arrays: dict[str, Any] = {}
-        self._tables: list[tuple[list[str], Any]] = []
-        for kind, dtype in ((float, np.float64), (int, np.int64)):
-            names = list(dict.fromkeys(x.name for x in numbers if isinstance(x.value, kind)))
-            if names:
-                table = backend.zeros((len(names),), np.dtype(dtype))
-                self._tables.append((names, table))
-                self.arrays |= {name: table[i : i + 1].reshape(()) for i, name in enumerate(names)}
+        if self._names:
+            self._table = backend.zeros((len(self._names),), INT64)
+        for i, name in enumerate(self._names):
+            cell = self._table[i : i + 1]
+            self.arrays[name] = (cell.view(FLOAT64) if i < len(floats) else cell).reshape(())
 
     def tell(self, numbers: Numbers) -> None:
         """Have them be what the host says; the copy is queued."""
-        for names, table in self._tables:
-            values = [numbers[name] for name in names]
-            if table.dtype == np.int64:  # keys of generators have 64 bits without a sign
-                told = np.array([x % 2**64 for x in values], np.uint64).view(np.int64)
-            else:
-                told = np.array(values, np.float64)
-            self.backend.assign(table, ..., self.backend.asarray(told))
+        if not self._names:
+            return
+        values = [numbers[name] for name in self._names]
+        told = np.empty(len(values), INT64)
+        told[: self._floats].view(FLOAT64)[...] = values[: self._floats]
+        # Keys of generators have 64 bits without a sign.
+        told[self._floats :].view(np.uint64)[...] = [x % 2**64 for x in values[self._floats :]]
+        self.backend.refill(self._table, told)
 
 
 def _last_uses(calls: Sequence[Call], plan: Plan) -> dict[int, list[Ref]]:
