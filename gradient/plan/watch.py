@@ -20,6 +20,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -87,6 +88,9 @@ class Watch:
         self.device, self.outdated = device, False
         self.tensors: dict[int, Any] = {}
         self._parts: list[Part] = []
+        self._lengths: list[int] = []
+        self._values: list[Any] = []
+        """The values of all parts, one after the other, as `changed` last found them."""
         self._seen: dict[int, Any] = {}
         # The hidden states of random.random() and np.random.rand().
         self._add(RandomStatePart("Python's random numbers", random._inst))
@@ -262,6 +266,7 @@ class Watch:
             for part in self._parts
             if not (isinstance(part, BytesPart) and id(part.owner) in owners)
         ]
+        self._lengths = []
 
     def gradients_absent(self) -> list[tuple[Any, bool]]:
         """The leaves, and whether they have no gradient now: one that was frozen may have its old
@@ -274,14 +279,19 @@ class Watch:
     def changed(self, live: frozenset[tuple[int, str]] = frozenset()) -> str | None:
         """The name of something that is not what it was, or None. `live` are (id of a dict, key)
         whose values the plan reads anew."""
-        for part in self._parts:
-            now, was = part.now(), part.values
+        found = [part.now() for part in self._parts]
+        lengths = [*map(len, found)]
+        if lengths == self._lengths and all(map(is_, chain.from_iterable(found), self._values)):
+            return None
+        for part, now in zip(self._parts, found, strict=True):
+            was = part.values
             if len(now) != len(was) or not all(map(is_, now, was)):
                 what = part.difference(now, live)
                 if what is not None:
                     self.outdated = part.final
                     return what
                 part.values = now
+        self._lengths, self._values = lengths, [*chain.from_iterable(found)]
         return None
 
 
