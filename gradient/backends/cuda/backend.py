@@ -121,9 +121,7 @@ class CudaBackend(
     def refill(self, out: Array, value: Any) -> None:
         """Have `out`, of whose memory `value` has none, be `value`, which has its shape."""
         value = self.asarray(value)
-        if value.dtype == out.dtype and value.flags.c_contiguous and out.flags.c_contiguous:
-            self.runtime.copy_bytes(value, out)
-        else:
+        if not self._copied(value, out):
             self.assign(out, ..., value)
 
     def holders(self, x: Array) -> tuple[Any, ...]:
