@@ -11,7 +11,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import gradient
@@ -38,12 +38,6 @@ __all__ = ["BertConfig", "BertForMaskedLM"]
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
     """Count the types of tokens, for which there is no key."""
     values["type_vocab_size"] = shapes.get("token_types.weight", (2,))[0]
-
-
-def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Say that every token sees all others."""
-    keys["attention.causal"] = False
-    return []
 
 
 class BertConfig(EncoderConfig):
@@ -74,7 +68,7 @@ class BertConfig(EncoderConfig):
         rope=False,
         dropped=(r"^bert\.pooler\.", r"^cls\."),
         read=read_gguf,
-        write=write_gguf,
+        constants={"attention.causal": False},  # every token sees all others
     )
 
     vocab_size: int = size(30522)

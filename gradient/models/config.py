@@ -185,7 +185,8 @@ class DecoderConfig(ModelConfig):
     heads_divide_hidden_size: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
-        return heads_problems(self) if self.heads_divide_hidden_size else []
+        problems = heads_problems(self) if self.heads_divide_hidden_size else []
+        return problems or heads_problems(self, "num_attention_heads", "kv_heads")
 
     @property
     def kv_heads(self) -> int:

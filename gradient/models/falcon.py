@@ -3,14 +3,12 @@
 Modules and config fields have the names of transformers' `FalconForCausalLM`.
 
 Dimensions:
-    B  batch          T  new tokens
-    C  hidden_size    I  ffn_hidden_size       V  vocab_size
+    B  batch    T  new tokens    C  hidden_size
     H  num_attention_heads, H_kv of key-value heads (kv_heads), each of size D = C / H
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,17 +16,8 @@ from gradient import nn
 from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import (
-    activation,
-    constant,
-    false,
-    heads_problems,
-    positive,
-    probability,
-    same_as,
-    size,
-)
-from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes, sizes
+from gradient.models.config import activation, constant, false, positive, probability, size
+from gradient.models.gguf import CONTEXT, GELU, Architecture, Key, fused_block, sizes, top_modules
 from gradient.models.llama import LlamaModel
 from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
@@ -37,22 +26,11 @@ from gradient.tensor import Tensor
 __all__ = ["FalconConfig", "FalconForCausalLM"]
 
 
-def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Set `multi_query`, which GGUF files do not have."""
-    values["multi_query"] = values["num_kv_heads"] == 1
-
-
-def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add the name that llama.cpp has for the order of queries, keys and values."""
-    keys["tensor_data_layout"] = "jploski"
-    return []
-
-
 class FalconConfig(RotaryConfig):
     """The shape of a Falcon; the defaults are the 7B model's."""
 
     model_type = "falcon"
-    layer_norms = True
+    layer_norm_eps_field = "layer_norm_epsilon"
     decoder_names = ("word_embeddings", "h", "ln_f")
     gguf = Architecture(
         "falcon",
@@ -62,28 +40,14 @@ class FalconConfig(RotaryConfig):
             Key("attention.head_count_kv", "num_kv_heads", 1),
             Key("attention.layer_norm_epsilon", "layer_norm_epsilon"),
         ),
-        {
-            "token_embd": "transformer.word_embeddings",
-            "output_norm": "transformer.ln_f",
-            "output": "lm_head",
-        },
-        {
-            "attn_norm": "input_layernorm",
-            "attn_qkv": "self_attention.query_key_value",
-            "attn_output": "self_attention.dense",
-            "ffn_up": "mlp.dense_h_to_4h",
-            "ffn_down": "mlp.dense_4h_to_h",
-        },
+        top_modules("transformer.word_embeddings", "transformer.ln_f"),
+        fused_block("self_attention"),
         layers="transformer.h",
-        fixed={
-            "activation": ("gelu", "gelu_python"),
-            "new_decoder_architecture": False,
-            "parallel_attn": True,
-            "bias": False,
-        },
+        fixed={"activation": GELU, "new_decoder_architecture": False, "parallel_attn": True}
+        | {"bias": False},
         grouped=("attn_qkv",),
-        read=read_gguf,
-        write=write_gguf,
+        constants={"tensor_data_layout": "jploski"},  # the order of queries, keys and values
+        read=lambda values, *_: values.update(multi_query=values["num_kv_heads"] == 1),
     )
     aliases = {
         "n_embed": "hidden_size",
@@ -117,11 +81,7 @@ class FalconConfig(RotaryConfig):
         inner = self.ffn_hidden_size or 4 * self.hidden_size
         return super().to_hf() | {"num_kv_heads": self.kv_heads, "ffn_hidden_size": inner}
 
-    def problems(self) -> list[str]:
-        return super().problems() or heads_problems(self, "num_attention_heads", "kv_heads")
-
     padding_idx = constant(None)
-    norm_eps = same_as("layer_norm_epsilon")
 
     @property
     def kv_heads(self) -> int:
@@ -135,9 +95,11 @@ class FalconConfig(RotaryConfig):
         return self.new_decoder_architecture or self.parallel_attn
 
     @property
-    def two_norms(self) -> bool:
-        """Return whether parallel attention and MLP have a norm each."""
-        return self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2)
+    def norms(self) -> tuple[str, ...]:
+        """Return what checkpoints call attention's norm, and the MLP's if that has its own."""
+        if self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2):
+            return "ln_attn", "ln_mlp"
+        return ("input_layernorm", "post_attention_layernorm")[: 1 if self.parallel else 2]
 
 
 class FalconAttention(CausalAttention):
@@ -166,14 +128,9 @@ class FalconDecoderLayer(nn.Module):
     def __init__(self, config: FalconConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()
         C, eps = config.hidden_size, config.layer_norm_epsilon
-        self.parallel, self.two_norms = config.parallel, config.two_norms
-        if config.two_norms:
-            self.ln_attn = norm(C, eps)
-            self.ln_mlp = norm(C, eps)
-        else:
-            self.input_layernorm = norm(C, eps)
-        if not config.parallel:
-            self.post_attention_layernorm = norm(C, eps)
+        self.parallel, self.norms = config.parallel, config.norms
+        for name in config.norms:
+            self.add_module(name, norm(C, eps))
         self.self_attention = FalconAttention(config, layer)
         inner, act = config.ffn_hidden_size or 4 * C, config.activation or "gelu"
         self.mlp = MLP(C, inner, act, ("dense_h_to_4h", "dense_4h_to_h"), bias=config.bias)
@@ -182,15 +139,14 @@ class FalconDecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        if self.two_norms:
-            y, z = self.ln_attn(x), self.ln_mlp(x)
-        else:
-            y = z = self.input_layernorm(x)
-        y = self.self_attention(y, rotate, past)
+        first, last = (getattr(self, self.norms[at]) for at in (0, -1))
+        read = first(x)
+        y = self.self_attention(read, rotate, past)
         if self.parallel:
-            return x + self.hidden_dropout(y + self.mlp(z))
+            read = read if first is last else last(x)
+            return x + self.hidden_dropout(y + self.mlp(read))
         x = x + self.attention_dropout(y)
-        return x + self.hidden_dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x + self.hidden_dropout(self.mlp(last(x)))
 
 
 class FalconForCausalLM(CausalLM):

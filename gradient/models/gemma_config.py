@@ -17,10 +17,10 @@ from gradient.models.gguf import (
     KV_HEADS,
     LLAMA_LIKE,
     MLP,
+    PYTORCH_TANH_GELU,
     QK_NORMS,
     QKVO,
     SIZES,
-    TANH_GELU,
     WINDOW,
     Key,
     Metadata,
@@ -95,8 +95,7 @@ def write_gemma3(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
 GEMMA_GGUF = replace(
     LLAMA_LIKE,
     name="gemma",
-    # config.json's first name is written in words that all versions of transformers read.
-    fixed={"hidden_activation": ("gelu_pytorch_tanh", *TANH_GELU)},
+    fixed={"hidden_activation": PYTORCH_TANH_GELU},
     norms_plus_one=True,
 )
 GEMMA2_GGUF = replace(

@@ -72,16 +72,18 @@ class Architecture:
 
     #: `general.architecture`.
     name: str
-    keys: tuple[Key, ...]
+    keys: tuple[Key, ...] = ()
     #: Tensors outside of layers, and modules in one: names without `.weight` or `.bias`.
-    top: Mapping[str, str]
-    block: Mapping[str, str]
+    top: Mapping[str, str] = field(default_factory=dict)
+    block: Mapping[str, str] = field(default_factory=dict)
     #: What a layer's modules begin with in Hugging Face's names.
     layers: str = "model.layers"
     experts: Experts | None = None
     #: What config.json must say for the model to be this architecture: the value, or several that
     #: mean the same, of which the first is written into config.json.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Keys that every file of the architecture has, and their values.
+    constants: Mapping[str, Any] = field(default_factory=dict)
     #: Modules whose rows are in LLaMA's own order, in pairs.
     paired: tuple[str, ...] = ()
     #: Modules whose rows Hugging Face has by key-value heads: the queries that share one, its key,
@@ -171,11 +173,13 @@ def decoder_keys(norm_eps: str, *more: Key) -> tuple[Key, ...]:
 
 DECODER = decoder_keys("rms_norm_eps")
 
-TOP = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-}
+
+def top_modules(embedding: str, norm: str, head: str = "lm_head") -> dict[str, str]:
+    """Return the modules of a decoder outside of its layers."""
+    return {"token_embd": embedding, "output_norm": norm, "output": head}
+
+
+TOP = top_modules("model.embed_tokens", "model.norm")
 QKVO = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -191,12 +195,31 @@ MLP = {
 BLOCK = {**ATTENTION, "ffn_norm": "post_attention_layernorm", **MLP}
 QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
+
+def fused_block(attention: str) -> dict[str, str]:
+    """Return the modules of a GPT-NeoX's layer and of its relatives', but for a norm of its MLP.
+
+    Args:
+        attention: what checkpoints call its attention.
+    """
+    return {
+        "attn_norm": "input_layernorm",
+        "attn_qkv": f"{attention}.query_key_value",
+        "attn_output": f"{attention}.dense",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    }
+
+
 #: Modules that convert_hf_to_gguf.py reorders for `Architecture.paired`.
 PAIRED = ("attn_q", "attn_k")
 
 GATE_UP = {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
 SILU = {"hidden_act": ("silu", "swish")}
+GELU = ("gelu", "gelu_python")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
+#: The same, to be written in words that all versions of transformers read.
+PYTORCH_TANH_GELU = ("gelu_pytorch_tanh", *TANH_GELU)
 
 #: A decoder like LLaMA, for families to begin from: `replace(LLAMA_LIKE, name=...)`.
 LLAMA_LIKE = Architecture("", DECODER, TOP, BLOCK, fixed=SILU)

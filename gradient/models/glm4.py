@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 
 from gradient.models.config import positive
-from gradient.models.gguf import GATE_UP, LLAMA_LIKE, QKVO
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.gguf import Architecture
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
-from gradient.models.phi3 import Phi3MLP
 
-__all__ = ["Glm4Config", "Glm4ForCausalLM"]
+__all__ = ["Glm4Config"]
 
 
 class Glm4Config(LlamaFamilyConfig):
@@ -20,8 +18,9 @@ class Glm4Config(LlamaFamilyConfig):
     interleaved_rotary = True
     default_partial_rotary_factor = 0.5
     norms = Norms(behind_attention="post_self_attn_layernorm", behind_mlp="post_mlp_layernorm")
+    stacked_gate = True
     bias_fields = BiasFields(qkv="attention_bias")
-    gguf = replace(LLAMA_LIKE, name="glm4", block=QKVO | GATE_UP | norms.gguf)
+    gguf = Architecture("glm4")
 
     vocab_size: int = 151552
     intermediate_size: int = 13696
@@ -34,12 +33,3 @@ class Glm4Config(LlamaFamilyConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = field(default_factory=lambda: [151329, 151336, 151338])
     pad_token_id: int | None = 151329
-
-
-class Glm4ForCausalLM(LlamaForCausalLM):
-    """GLM-4 with its language-model head."""
-
-    config_class = Glm4Config
-
-    def __init__(self, config: Glm4Config) -> None:
-        super().__init__(config, mlp=Phi3MLP)

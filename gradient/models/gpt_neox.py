@@ -18,7 +18,16 @@ from gradient.models.activations import MLP
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, constant, positive, probability, same_as, size
-from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
+from gradient.models.gguf import (
+    CONTEXT,
+    GELU,
+    LAYER_NORM_EPS,
+    SIZES,
+    Architecture,
+    Key,
+    fused_block,
+    top_modules,
+)
 from gradient.models.llama import LlamaModel
 from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
@@ -31,7 +40,7 @@ class GPTNeoXConfig(RotaryConfig):
     """The shape of a GPT-NeoX; the defaults are the 20B model's."""
 
     model_type = "gpt_neox"
-    layer_norms = True
+    layer_norm_eps_field = "layer_norm_eps"
     decoder_names = ("embed_in", "layers", "final_layer_norm")
     default_partial_rotary_factor = 0.25
     gguf = Architecture(
@@ -42,21 +51,10 @@ class GPTNeoXConfig(RotaryConfig):
             LAYER_NORM_EPS,
             Key("use_parallel_residual", "use_parallel_residual", True),
         ),
-        {
-            "token_embd": "gpt_neox.embed_in",
-            "output_norm": "gpt_neox.final_layer_norm",
-            "output": "embed_out",
-        },
-        {
-            "attn_norm": "input_layernorm",
-            "attn_qkv": "attention.query_key_value",
-            "attn_output": "attention.dense",
-            "ffn_norm": "post_attention_layernorm",
-            "ffn_up": "mlp.dense_h_to_4h",
-            "ffn_down": "mlp.dense_4h_to_h",
-        },
+        top_modules("gpt_neox.embed_in", "gpt_neox.final_layer_norm", "embed_out"),
+        fused_block("attention") | {"ffn_norm": "post_attention_layernorm"},
         layers="gpt_neox.layers",
-        fixed={"hidden_act": ("gelu", "gelu_python"), "attention_bias": True},
+        fixed={"hidden_act": GELU, "attention_bias": True},
         grouped=("attn_qkv",),
     )
 
@@ -86,7 +84,6 @@ class GPTNeoXConfig(RotaryConfig):
         return super().to_hf() | old
 
     padding_idx = constant(None)
-    norm_eps = same_as("layer_norm_eps")
     embedding_dropout = same_as("hidden_dropout")
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradient.models.config import positive, same_as
-from gradient.models.gguf import LLAMA_LIKE, PAIRED, Key, decoder_keys
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.gguf import PAIRED, Architecture, Key
 from gradient.models.llama_config import LlamaConfig
 
-__all__ = ["GraniteConfig", "LlamaForCausalLM"]
+__all__ = ["GraniteConfig"]
 
 
 class GraniteConfig(LlamaConfig):
     """The shape of a Granite."""
 
     model_type = "granite"
-    gguf = replace(
-        LLAMA_LIKE,
-        name="granite",
-        keys=decoder_keys(
-            "rms_norm_eps",
+    gguf = Architecture(
+        "granite",
+        (
             Key("embedding_scale", "embedding_multiplier", 1.0),
             Key("residual_scale", "residual_multiplier", 1.0),
             Key("logit_scale", "logits_scaling", 1.0),

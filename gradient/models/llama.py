@@ -82,7 +82,9 @@ MakeNorm = Callable[[int, float], nn.Module]
 
 def norm_of(config: RotaryConfig) -> MakeNorm:
     """Return the norm that the config asks for."""
-    return nn.LayerNorm if config.layer_norms else LlamaRMSNorm
+    if config.layer_norm_eps_field:
+        return nn.LayerNorm
+    return nn.RMSNorm if config.rms_norm_rounds_once else LlamaRMSNorm
 
 
 class LlamaAttention(CausalAttention):
@@ -110,14 +112,15 @@ class LlamaAttention(CausalAttention):
         self.out_name = config.out_name
         out = nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
         self.add_module(self.out_name, out)
-        self.qk_norm, self.qk_norm_names = config.qk_norm, config.qk_norm_names
-        if config.qk_norm:
+        self.qk_norm = config.qk_norm if config.qk_layernorm else ""
+        self.qk_norm_names = config.qk_norm_names
+        if self.qk_norm:
             norm = norm or norm_of(config)
-            if config.qk_norm == "own":
+            if self.qk_norm == "own":
                 norm = partial(LayerNormPerHead, D)
             sizes = self.q_proj.out_features, self.k_proj.out_features
             for name, size in zip(self.qk_norm_names, sizes, strict=True):
-                size = D if config.qk_norm == "head" else size
+                size = D if self.qk_norm == "head" else size
                 self.add_module(name, norm(size, config.norm_eps))
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
@@ -158,10 +161,26 @@ class LlamaMLP(nn.Module):
         return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
 
 
+class StackedMLP(nn.Module):
+    """LLaMA's MLP, with gate and up stacked in one matrix."""
+
+    def __init__(self, config: LlamaFamilyConfig) -> None:
+        super().__init__()
+        C, I = config.hidden_size, config.intermediate_size  # noqa: E741
+        self.gate_up_proj = nn.Linear(C, 2 * I, bias=config.biases.mlp)
+        self.down_proj = nn.Linear(I, C, bias=config.biases.mlp)
+        self.act = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # each (B, T, I)
+        return self.down_proj(self.act(gate) * up)
+
+
 def mlp_of(config: LlamaFamilyConfig) -> nn.Module:
     """Return a layer's MLP, with a gate or without."""
     if config.mlp_names is None:
-        return LlamaMLP(config)
+        return StackedMLP(config) if config.stacked_gate else LlamaMLP(config)
     C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
     return MLP(C, I, act, config.mlp_names, bias=config.biases.mlp)
 

@@ -13,18 +13,20 @@ from typing import Any, ClassVar, NamedTuple
 from gradient.checks import Relation
 from gradient.models.config import activation, constant, positive, probability, size
 from gradient.models.gguf import (
-    BLOCK,
-    DECODER,
+    GATE_UP,
+    MLP,
     PAIRED,
     QK_NORMS,
+    QKVO,
     SILU,
-    TOP,
     WINDOW,
     Architecture,
     Key,
     Metadata,
     Shapes,
+    decoder_keys,
     read_windows,
+    top_modules,
 )
 from gradient.models.rotary_config import FULL, SLIDING, RotaryConfig
 
@@ -63,14 +65,15 @@ class Norms(NamedTuple):
 class LlamaFamilyConfig(RotaryConfig):
     """What every model of the family has.
 
-    A subclass adds the epsilon of its norms, under the name that `norm_eps_field` holds.
+    A subclass adds the epsilon of its norms: `rms_norm_eps`, or what `layer_norm_eps_field` names.
+    Its `gguf`, if that names no modules, has the modules and keys that the class speaks of.
     """
 
-    #: The field that has the epsilon of the norms.
-    norm_eps_field: ClassVar[str] = "rms_norm_eps"
     #: What of queries and keys is normalised: "head", each head by itself, "own", the same with
     #: weights of its own for each, "all" heads together, or "", nothing.
     qk_norm = constant("")
+    #: Whether it is; a field, in families that leave it open.
+    qk_layernorm = constant(True)
     #: What checkpoints call these norms, attention's projection of its output, and the MLP.
     qk_norm_names: ClassVar[tuple[str, str]] = ("q_norm", "k_norm")
     out_name: ClassVar[str] = "o_proj"
@@ -82,6 +85,8 @@ class LlamaFamilyConfig(RotaryConfig):
     bias_fields: ClassVar[BiasFields] = BiasFields()
     #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.
     mlp_names: ClassVar[tuple[str, str] | None] = None
+    #: Whether one matrix, gate_up_proj, holds an MLP's gate and what it opens.
+    stacked_gate: ClassVar[bool] = False
     #: The bounds of scores and logits; None is none.
     softcap = constant(None)
     logit_softcap = constant(None)
@@ -106,6 +111,11 @@ class LlamaFamilyConfig(RotaryConfig):
     head_dim: int | None = size(None)  # None: hidden_size / num_attention_heads
     hidden_act: str = activation("silu")
     attention_dropout: float | None = probability(0.0)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.gguf and not cls.gguf.block:
+            cls.gguf = completed(cls.gguf, cls)
 
     def to_hf(self) -> dict[str, Any]:
         """Return config.json's content, sizes written out."""
@@ -168,11 +178,6 @@ class LlamaFamilyConfig(RotaryConfig):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
-    def norm_eps(self) -> float:
-        """Return what norms add to the mean square, or to the variance."""
-        return getattr(self, self.norm_eps_field)
-
-    @property
     def biases(self) -> Biases:
         """Return which projections add a bias."""
         named = (
@@ -184,6 +189,26 @@ class LlamaFamilyConfig(RotaryConfig):
     def scale(self) -> float | None:
         """Return what scores are multiplied by; None is 1 / sqrt(D)."""
         return None
+
+
+def completed(gguf: Architecture, config: type[LlamaFamilyConfig]) -> Architecture:
+    """Return an architecture with the modules and keys of which a relative's config speaks."""
+    embedding, _, norm = config.decoder_names
+    block = QKVO | {"attn_output": f"self_attn.{config.out_name}"} | config.norms.gguf
+    if config.qk_norm and config.qk_layernorm:
+        block |= QK_NORMS
+    if config.mlp_names is not None:
+        up, down = config.mlp_names
+        block |= {"ffn_up": f"mlp.{up}", "ffn_down": f"mlp.{down}"}
+    else:
+        block |= GATE_UP if config.stacked_gate else MLP
+    return replace(
+        gguf,
+        keys=decoder_keys(config.layer_norm_eps_field or "rms_norm_eps", *gguf.keys),
+        top=top_modules(f"model.{embedding}", f"model.{norm}"),
+        block=block,
+        fixed={**SILU, **gguf.fixed},
+    )
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
@@ -200,14 +225,10 @@ def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> Non
 LLAMA_GGUF = Architecture(
     "llama",
     (
-        *DECODER,
         WINDOW,
         Key("expert_count", "num_local_experts", None),
         Key("expert_used_count", "num_experts_per_tok", None),
     ),
-    TOP,
-    BLOCK,
-    fixed=SILU,
     paired=PAIRED,
     one_window=True,
     read=read_gguf,
@@ -279,14 +300,11 @@ def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -
         values["use_sliding_window"] = window is not None
 
 
-QWEN2_GGUF = Architecture("qwen2", DECODER, TOP, BLOCK, fixed=SILU, read=read_qwen_gguf)
-
-
 class Qwen2Config(QwenConfig):
     """Qwen 1.5, 2 and 2.5: queries, keys and values have a bias (Yang et al. 2024, section 2.2)."""
 
     model_type = "qwen2"
-    gguf = QWEN2_GGUF
+    gguf = Architecture("qwen2", read=read_qwen_gguf)
     bias_fields = BiasFields(qkv=True)
 
 
@@ -294,7 +312,7 @@ class Qwen3Config(QwenConfig):
     """Qwen3: normalised queries and keys instead of the biases (Yang et al. 2025, section 2)."""
 
     model_type = "qwen3"
-    gguf = replace(QWEN2_GGUF, name="qwen3", block=BLOCK | QK_NORMS)
+    gguf = Architecture("qwen3", read=read_qwen_gguf)
     qk_norm = "head"
     bias_fields = BiasFields("attention_bias", "attention_bias")
 
@@ -306,7 +324,7 @@ class Ernie4_5Config(LlamaFamilyConfig):
     """ERNIE 4.5's dense models: rotary pairs are neighbours, biases everywhere or nowhere."""
 
     model_type = "ernie4_5"
-    gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU)
+    gguf = Architecture("ernie4_5")
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
     default_rope_theta = 500_000.0
     interleaved_rotary = True

@@ -6,39 +6,25 @@ side, rotary positions rotate a part of each head, and all layers have biases, t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradient.models.config import positive, probability, same_as
-from gradient.models.gguf import ATTENTION, LLAMA_LIKE, TANH_GELU, TOP, decoder_keys
-from gradient.models.llama import LlamaForCausalLM
-from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
+from gradient.models.gguf import TANH_GELU, Architecture
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
 from gradient.models.rope import rotary_dim
 
-__all__ = ["LlamaForCausalLM", "PhiConfig"]
+__all__ = ["PhiConfig"]
 
 
 class PhiConfig(LlamaFamilyConfig):
     """The shape of a Phi; the defaults are Phi-1's."""
 
     model_type = "phi"
-    gguf = replace(
-        LLAMA_LIKE,
-        name="phi2",
-        keys=decoder_keys("layer_norm_eps"),
-        top=TOP | {"output_norm": "model.final_layernorm"},
-        block={
-            **ATTENTION,
-            "attn_output": "self_attn.dense",
-            "ffn_up": "mlp.fc1",
-            "ffn_down": "mlp.fc2",
-        },
-        fixed={"hidden_act": TANH_GELU, "qk_layernorm": False},
-    )
-    layer_norms = True
-    norm_eps_field = "layer_norm_eps"
+    gguf = Architecture("phi2", fixed={"hidden_act": TANH_GELU, "qk_layernorm": False})
+    layer_norm_eps_field = "layer_norm_eps"
     bias_fields = BiasFields(True, True, True)
     default_partial_rotary_factor = 0.5
+    norms = Norms(before_mlp="")
     parallel = True
+    qk_norm = "head"
     qk_norm_names = ("q_layernorm", "k_layernorm")
     out_name = "dense"
     mlp_names = ("fc1", "fc2")
@@ -67,7 +53,3 @@ class PhiConfig(LlamaFamilyConfig):
 
     embedding_dropout = same_as("embd_pdrop")
     residual_dropout = same_as("resid_pdrop")
-
-    @property
-    def qk_norm(self) -> str:
-        return "head" if self.qk_layernorm else ""

@@ -1,8 +1,7 @@
 """Phi-3 and Phi-4 (Abdin et al. 2024, arXiv:2404.14219): LLaMA with fused projections, LongRoPE.
 
 Dimensions:
-    B  batch          T  new tokens
-    C  hidden_size    I  intermediate_size
+    B  batch    T  new tokens    C  hidden_size
     H  num_attention_heads, H_kv  num_key_value_heads, each of size D (head_dim)
 """
 
@@ -12,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, same_as, size
@@ -46,6 +44,7 @@ class Phi3Config(LlamaFamilyConfig):
         | {"attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj"},
         one_window=True,
     )
+    stacked_gate = True
     default_partial_rotary_factor = 1.0
     recomputes_when_angles_change = True
 
@@ -91,26 +90,10 @@ class Phi3Attention(CausalAttention):
         return self.o_proj(self.attend(past, rotate(q), rotate(k), v))
 
 
-class Phi3MLP(nn.Module):
-    """LLaMA's MLP, with gate and up stacked in one matrix."""
-
-    def __init__(self, config: LlamaFamilyConfig) -> None:
-        super().__init__()
-        C, I = config.hidden_size, config.intermediate_size  # noqa: E741
-        self.gate_up_proj = nn.Linear(C, 2 * I, bias=False)
-        self.down_proj = nn.Linear(I, C, bias=False)
-        self.act = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # each (B, T, I)
-        return self.down_proj(self.act(gate) * up)
-
-
 class Phi3ForCausalLM(LlamaForCausalLM):
     """Phi-3 with its language-model head; see `LlamaForCausalLM`."""
 
     config_class = Phi3Config
 
     def __init__(self, config: Phi3Config) -> None:
-        super().__init__(config, attention=Phi3Attention, mlp=Phi3MLP)
+        super().__init__(config, attention=Phi3Attention)

@@ -29,12 +29,12 @@ class RotaryConfig(DecoderConfig):
 
     #: What checkpoints call the embedding, the layers and the last norm.
     decoder_names: ClassVar[tuple[str, str, str]] = ("embed_tokens", "layers", "norm")
-    #: Whether norms are LayerNorms; if not, they are RMSNorms.
-    layer_norms: ClassVar[bool] = False
-
-    #: The epsilon of the norms, what embeddings are multiplied by, and the probability of dropping
-    #: a number of one, in training.
-    norm_eps = constant(1e-5)
+    #: The field with the epsilon of the LayerNorms; "": norms are RMSNorms, of `rms_norm_eps`.
+    layer_norm_eps_field: ClassVar[str] = ""
+    #: Whether an RMSNorm multiplies before it rounds to 16 bits, and not after as LLaMA's.
+    rms_norm_rounds_once: ClassVar[bool] = False
+    #: What embeddings are multiplied by, and the probability of dropping a number of one, in
+    #: training.
     embedding_multiplier = constant(1.0)
     embedding_dropout = constant(0.0)
 
@@ -89,6 +89,11 @@ class RotaryConfig(DecoderConfig):
         """Return the context of the first training, where it stands beside `rope_parameters`."""
         value = self.extra.get("original_max_position_embeddings")
         return value if isinstance(value, int) else None
+
+    @property
+    def norm_eps(self) -> float:
+        """Return what norms add to the mean square, or to the variance."""
+        return getattr(self, self.layer_norm_eps_field or "rms_norm_eps")
 
     @property
     def rotary_size(self) -> int:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradient.models.config import size
-from gradient.models.gguf import LLAMA_LIKE, PAIRED
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.gguf import PAIRED, Architecture
 from gradient.models.llama_config import LlamaConfig
 from gradient.models.rotary_config import FULL, SLIDING
 
-__all__ = ["LlamaForCausalLM", "SmolLM3Config"]
+__all__ = ["SmolLM3Config"]
 
 
 class SmolLM3Config(LlamaConfig):
@@ -18,13 +15,8 @@ class SmolLM3Config(LlamaConfig):
 
     model_type = "smollm3"
     default_rope_theta = 2_000_000.0
-    gguf = replace(
-        LLAMA_LIKE,
-        name="smollm3",
-        paired=PAIRED,
-        rope_theta=default_rope_theta,
-        one_window=True,
-        no_rope_period=4,
+    gguf = Architecture(
+        "smollm3", paired=PAIRED, rope_theta=default_rope_theta, one_window=True, no_rope_period=4
     )
 
     vocab_size: int = 128256

@@ -1,37 +1,27 @@
-"""StableLM 2 and 3B (Bellagente et al. 2024, arXiv:2402.17834): LLaMA with LayerNorm.
-
-A part of each head is rotated; attention and MLP may stand side by side on one norm, and each head
-of queries and keys may be normalised with weights of its own.
-"""
+"""StableLM 2 and 3B (Bellagente et al. 2024, arXiv:2402.17834): LLaMA with LayerNorm."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradient.models.config import positive, probability, same_as
-from gradient.models.gguf import LLAMA_LIKE, SILU, Key, decoder_keys
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.gguf import Architecture, Key
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
-__all__ = ["LlamaForCausalLM", "StableLmConfig"]
+__all__ = ["StableLmConfig"]
 
 
 class StableLmConfig(LlamaFamilyConfig):
     """The shape of a StableLM; the defaults are the 3B model's."""
 
     model_type = "stablelm"
-    layer_norms = True
-    norm_eps_field = "layer_norm_eps"
+    layer_norm_eps_field = "layer_norm_eps"
     default_partial_rotary_factor = 0.25
     bias_fields = BiasFields(qkv="use_qkv_bias")
+    qk_norm = "own"
     qk_norm_names = ("q_layernorm", "k_layernorm")
-    gguf = replace(
-        LLAMA_LIKE,
-        name="stablelm",
-        keys=decoder_keys(
-            "layer_norm_eps", Key("use_parallel_residual", "use_parallel_residual", False)
-        ),
-        fixed=SILU | {"qk_layernorm": False},
+    gguf = Architecture(
+        "stablelm",
+        (Key("use_parallel_residual", "use_parallel_residual", False),),
+        fixed={"qk_layernorm": False},
     )
 
     vocab_size: int = 50304
@@ -46,10 +36,5 @@ class StableLmConfig(LlamaFamilyConfig):
     hidden_dropout: float = probability(0.0)
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 0
-
     residual_dropout = same_as("hidden_dropout")
     parallel = same_as("use_parallel_residual")
-
-    @property
-    def qk_norm(self) -> str:
-        return "own" if self.qk_layernorm else ""

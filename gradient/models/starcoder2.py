@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradient.models.config import positive, probability, size
-from gradient.models.gguf import ATTENTION, LLAMA_LIKE, TANH_GELU, WINDOW, decoder_keys
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.gguf import PYTORCH_TANH_GELU, WINDOW, Architecture
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
-__all__ = ["LlamaForCausalLM", "Starcoder2Config"]
+__all__ = ["Starcoder2Config"]
 
 
 class Starcoder2Config(LlamaFamilyConfig):
     """The shape of a StarCoder2; the defaults are the 3B model's."""
 
     model_type = "starcoder2"
-    layer_norms = True
-    norm_eps_field = "norm_epsilon"
+    layer_norm_eps_field = "norm_epsilon"
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
     mlp_names = ("c_fc", "c_proj")
-    gguf = replace(
-        LLAMA_LIKE,
-        name="starcoder2",
-        keys=decoder_keys("norm_epsilon", WINDOW),
-        block=ATTENTION
-        | {"ffn_norm": "post_attention_layernorm", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
-        fixed={"hidden_act": ("gelu_pytorch_tanh", *TANH_GELU)},
-        one_window=True,
+    gguf = Architecture(
+        "starcoder2", (WINDOW,), fixed={"hidden_act": PYTORCH_TANH_GELU}, one_window=True
     )
 
     vocab_size: int = 49152

@@ -18,7 +18,7 @@ from gradient.errors import FileFormatError, GradientError, StateDictError, Unsu
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile
 from gradient.models import config_class, model_class
-from gradient.models.registry import MODELS
+from gradient.models.families import MODELS
 from gradient.quantization import quantize, quantize_
 from support.paths import GOLDEN
 

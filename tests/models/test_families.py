@@ -14,7 +14,7 @@ from gradient.errors import UnsupportedModel
 from gradient.generation import generate
 from gradient.io.safetensors import save_file
 from gradient.kv_cache import KVCache
-from gradient.models.registry import MODELS
+from gradient.models.families import MODELS
 from support.families import FAMILIES, VOCAB, random_model
 from support.paths import CHECKOUT
 

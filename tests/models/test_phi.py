@@ -9,7 +9,7 @@ import gradient
 from gradient.checkpoints import load_model, save_model
 from gradient.errors import FileFormatError
 from gradient.io.safetensors import save_file
-from gradient.models.phi import LlamaForCausalLM, PhiConfig
+from gradient.models import LlamaForCausalLM, PhiConfig
 
 SHAPE = {
     "vocab_size": 61,

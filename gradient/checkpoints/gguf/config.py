@@ -10,9 +10,10 @@ import numpy as np
 
 from gradient.checkpoints.gguf.rope import read_rope, shortest, write_rope
 from gradient.errors import FileFormatError, UnsupportedModel
+from gradient.models.families import MODELS
 from gradient.models.gguf import REQUIRED, WINDOW_PATTERN, Architecture
 from gradient.models.llama_config import BiasFields
-from gradient.models.registry import MODELS, config_class
+from gradient.models.registry import config_class
 
 __all__ = ["supported_architectures"]
 
@@ -232,7 +233,7 @@ def write_config(
         for name, allowed in arch.fixed.items()
         if name in values and not _allowed(values[name], allowed)
     ]
-    keys: dict[str, Any] = {"vocab_size": values["vocab_size"]}
+    keys: dict[str, Any] = {"vocab_size": values["vocab_size"], **arch.constants}
     for key in arch.keys:
         value = values.get(key.hf)
         if value is None and callable(key.default):
