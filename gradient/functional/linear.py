@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
-from gradient.backends.packed import is_packed
 from gradient.dtypes import int32, int64
 from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
 from gradient.functional.arguments import composite, constant, integers
@@ -27,7 +26,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A weight (in,) gives (...); its bias then has no dimension.
     """
-    if isinstance(weight, Tensor) and len(weight.array.shape) == 1 and not is_packed(weight.array):
+    if isinstance(weight, Tensor) and len(weight.array.shape) == 1 and not weight.dtype.is_packed:
         return _linear_of_vector(input, weight, bias)
     y = linalg.linear(input, weight, bias)
     if bias is not None:

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.explain import packed_refused
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, complex128, finfo, float64, get_default_dtype, int32, result_type
 from gradient.errors import DTypeError, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import floating, integral
 from gradient.tensor.base import TensorBase
+from gradient.tensor.packed import refuse
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -48,8 +47,7 @@ class RealFunctions(TensorBase):
         for bools. Raises DTypeError for complex numbers."""
         if not self.is_floating_point():
             return self < 0 if self.dtype is not bool_ else self != self
-        if is_packed(self.array):
-            raise packed_refused("signbit", self.array)
+        refuse("signbit", self)
         return wrap(self.backend.signbit(self.array), self.backend)
 
     def sinc(self: Any) -> Tensor:
