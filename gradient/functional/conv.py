@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
+from numbers import Integral
 from typing import Literal
-
-import numpy as np
 
 from gradient.autograd.autocast import autocasts
 from gradient.backends.options import ConvolutionOptions
@@ -280,7 +279,7 @@ def _options(
 def sizes(op: str, name: str, value: Size, count: int, least: int | None = None) -> tuple[int, ...]:
     """An option given once for all dimensions, or once for each, as a tuple of `count`; none of
     them may be below `least`."""
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+    if isinstance(value, (int, Integral)) and not isinstance(value, bool):
         each = (value,) * count
     elif isinstance(value, tuple | list) and all(
         hasattr(v, "__index__") and not isinstance(v, bool) for v in value

@@ -6,9 +6,8 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 from gradient.autograd.autocast import autocasts, float32_on_cpu
 from gradient.backends.options import PoolingOptions, WindowRanges, adaptive_windows
@@ -364,7 +363,7 @@ def _adaptive_sizes(
         )
     if type(output_size) is int and output_size >= 0:
         return (output_size,) * spatial
-    given = (output_size,) * spatial if isinstance(output_size, (int, np.integer)) else output_size
+    given = (output_size,) * spatial if isinstance(output_size, (int, Integral)) else output_size
     if not isinstance(given, (tuple, list)) or any(
         not (out is None or hasattr(out, "__index__")) for out in given
     ):

@@ -6,8 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-
-import numpy as np
+from numbers import Real
 
 from gradient.dtypes import bool_, float64, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -138,14 +137,14 @@ def _target(
     if (size is None) == (scale_factor is None):
         raise ArgumentError("interpolate: expected either size or scale_factor")
     given = size if size is not None else scale_factor
-    if not isinstance(given, int | float | np.number | tuple | list):
+    if not isinstance(given, int | float | Real | tuple | list):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
-    each = [given] * len(in_sizes) if isinstance(given, int | float | np.number) else list(given)
+    each = [given] * len(in_sizes) if isinstance(given, int | float | Real) else list(given)
     if len(each) != len(in_sizes):
         raise ArgumentError(
             f"interpolate: expected one number or {len(in_sizes)}, got {tuple(each)}"
         )
-    if not all(isinstance(number, int | float | np.number) for number in each):
+    if not all(isinstance(number, int | float | Real) for number in each):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     if size is not None:
         out_sizes = [int(out) for out in each]
