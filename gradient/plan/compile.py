@@ -258,7 +258,7 @@ class Compiled(Transparent, Generic[P, R]):
                 plan, executor = variant.plan, variant.executor
                 buffers = [b for i, b in enumerate(plan.buffers) if b.root == i]
                 total = sum(b.nbytes for b in buffers if b.kind == "internal")
-                chains = sum(call.op == FUSED for call in variant.shortened.calls)
+                chains = sum(call.op == FUSED for call in variant.optimized.calls)
                 lines.append(
                     f"  plan of {variant.recorded_calls} calls, {len(executor.program)} steps, "
                     f"{chains} of them fused chains; memory "

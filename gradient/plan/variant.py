@@ -101,13 +101,13 @@ class Variant:
         if fuse and fusing is not None:
             whole = simplified(plan.expanded(lambda call: is_fusible(call, fusing)))
             whole = with_activations(whole, fusing.activations)
-            self.shortened = with_fused_chains(whole, fusing=fusing)
+            self.optimized = with_fused_chains(whole, fusing=fusing)
         elif device != "cpu":
-            self.shortened = plan
+            self.optimized = plan
         else:
-            self.shortened = simplified(plan.expanded())
+            self.optimized = simplified(plan.expanded())
         if device == "cpu":
-            self.shortened = with_less_held(self.shortened)
+            self.optimized = with_less_held(self.optimized)
         self.bound: list[tuple[Tensor, Ref, Any]] = []
         for ref, tensors in second.tensors.items():
             if ref in second.gradients:
@@ -134,13 +134,13 @@ class Variant:
         self.leaves = [*(t for t, _ in self.new_grads), *(t for t in leaves if type(t) is not int)]
         self.differentiable: DifferentiablePlan | None = None
         if backward is not None:
-            self.differentiable = DifferentiablePlan(backward, self.shortened, warn)
+            self.differentiable = DifferentiablePlan(backward, self.optimized, warn)
         del plan
         self._bind({})
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
-        made = executor_for(self.shortened, self.backend, externals, self.arena_of, self.fuse)
+        made = executor_for(self.optimized, self.backend, externals, self.arena_of, self.fuse)
         executor: Any = made
         self.executor = self._ready(executor)
         if self.differentiable is not None:
@@ -293,7 +293,7 @@ class Variant:
         return False
 
     def _another(self) -> CpuExecutor:
-        given = self.shortened, self.externals, False, self.arena_of, self.fuse
+        given = self.optimized, self.externals, False, self.arena_of, self.fuse
         return self._ready(CpuExecutor(*given))
 
     def replay(

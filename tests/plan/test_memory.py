@@ -218,7 +218,7 @@ def test_a_gradient_is_copied_where_that_is_as_quick(width: int, lent: bool) -> 
     grad: Any = layer.weight.grad
     assert np.may_share_memory(grad.array, variant.executor._memory) is lent
     # What was recorded is held once: as it is run.
-    assert not variant.plan.calls and variant.shortened is variant.executor.plan
+    assert not variant.plan.calls and variant.optimized is variant.executor.plan
 
 
 @pytest.mark.parametrize(

@@ -110,16 +110,16 @@ class _Calls(NamedTuple):
                 and calls[n].args[1:] == tuple(how) and not calls[n].options]  # fmt: skip
         if not of_q or calls[of_k].options or len(how) not in (2, 3):
             return None
-        turned = calls[of_q[-1]]
+        rotation = calls[of_q[-1]]
         gone = {of_q[-1], of_k, i, *keys.views}
         used = [keys.vectors, *(calls[n].out for n in keys.views)]
         if any(not set(self.readers.get(ref, ())) <= gone for ref in used):
             return None
         if any(ref in self.plan.outputs for ref in used):
             return None
-        if any(n <= j for n in self.readers.get(turned.out, ())):
+        if any(n <= j for n in self.readers.get(rotation.out, ())):
             return None
-        q, angles, by = turned.args[0], tuple(how[:2]), bool(how[2]) if len(how) > 2 else False
+        q, angles, by = rotation.args[0], tuple(how[:2]), bool(how[2]) if len(how) > 2 else False
         cache, given = (keys.cache, values.cache), (q, k, values.vectors, *angles, *keys.places)
         if any(type(ref) is not Ref for ref in given):
             return None
@@ -134,5 +134,5 @@ class _Calls(NamedTuple):
             q, k, values.vectors, angles, by, cache, keys.places,
         )  # fmt: skip
         writes = tuple(dict.fromkeys((*calls[i].writes, *calls[j].writes)))
-        out = (turned.out, None, None)
+        out = (rotation.out, None, None)
         return gone, Call("rope_update", args, {}, out, writes, location=calls[j].location)

@@ -119,20 +119,20 @@ class _Layers:
             tuple(call.args[1] for call in calls), tuple(call.out for call in calls),
         )  # fmt: skip
         for more in (self._gated(group), self._added(group)):
-            if more is not None and self._is_steady(more):
+            if more is not None and not self._has_hazard(more):
                 group = more
                 break
-        if not self._is_steady(group):
+        if self._has_hazard(group):
             return None
         with_norm = self._normed(group) if whole else None
-        return with_norm if with_norm is not None and self._is_steady(with_norm) else group
+        return group if with_norm is None or self._has_hazard(with_norm) else with_norm
 
-    def _is_steady(self, group: _Group) -> bool:
-        """Whether nothing that the call reads is written among those that it stands for."""
+    def _has_hazard(self, group: _Group) -> bool:
+        """Whether something that the call reads is written among those that it stands for."""
         given = leaves((group.x, group.weights, group.norm, group.residual), Ref)
         read = {self.plan.root(ref) for ref in given}
         first, last = min(group.calls), max(group.calls)
-        return not any(first <= i <= last and root in read for i, root in self.writes)
+        return any(first <= i <= last and root in read for i, root in self.writes)
 
     def _only_reader(self, ref: Ref) -> int | None:
         """The number of the one call that reads a buffer, if nothing else does."""
