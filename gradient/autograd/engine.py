@@ -342,7 +342,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
                 before.array = backend.accumulate(before.array, g)
             except ValueError as error:
                 raise misfit(before.array, g, error) from error
-            inplace.mark_overwritten(backend, before.array, "backward")
+            inplace.mark_overwritten(backend, before.array, "backward", 5)
     if hooks is not None:
         for hook in hooks:
             hook(leaf)

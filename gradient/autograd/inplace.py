@@ -48,9 +48,11 @@ by_data: set[weakref.ref[Any]] = set()
 """The tensors there are that `x.data` gave, by which, and by whose views, writes are not noted."""
 
 
-def mark_overwritten(backend: Any, array: Any, op: str) -> None:
-    """Record that `op` has just written to `array` in place."""
-    _mark(backend.storage(array), op, location_of(user_frame(3)), next_sequence_nr())
+def mark_overwritten(backend: Any, array: Any, op: str, depth: int = 3) -> None:
+    """Record that `op` has just written to `array` in place. The user's call is at least `depth`
+    frames up, counted from `user_frame`."""
+    frame = user_frame(depth)
+    _mark(backend.storage(array), op, (frame.f_code, frame.f_lasti), next_sequence_nr())
 
 
 def mark_owners(owners: Iterable[Any], op: str) -> None:

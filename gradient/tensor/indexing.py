@@ -49,6 +49,11 @@ def _vector(tensor: TensorBase) -> Tensor:
     return cast("Tensor", tensor) if tensor.array.shape else tensor.reshape(1)
 
 
+def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
+    lead = next((i for i, n in enumerate(size) if n != 1), len(size))
+    return tuple(size[lead:])
+
+
 class Indexing(Arithmetic):
     """x[...], x[...] = v, gather, scatter and their like."""
 
@@ -91,21 +96,17 @@ class Indexing(Arithmetic):
         if key is True:
             key = None  # the same place, as a view
         at, arrays = index_of(key, self)
-        if not isinstance(value, Variable):
-            if isinstance(value, (int, float)):
-                value = fitting("setitem", "value", value, self.dtype, infinite=True)
-            try:
-                array = self.backend.asarray(value, self.array.dtype)
-            except TypeError:
-                make = maker_of("setitem", self.array, self.backend)
-                array = make.full((), value, self.array.dtype)
-            value = wrap(array, self.backend)
-        elif arrays is not None and value.array.dtype != self.array.dtype:
-            self._check_source(arrays, value)
-        size = value.array.shape
-        if size and size[0] == 1:  # PyTorch leaves out leading ones
-            lead = next((i for i, n in enumerate(size) if n != 1), len(size))
-            value = value.reshape(size[lead:])
+        if isinstance(value, Variable):
+            size = value.array.shape
+            if arrays is not None and value.array.dtype != self.array.dtype:
+                self._check_source(arrays, value)
+            if size and size[0] == 1:  # PyTorch leaves out leading ones
+                value = shape.reshape(value, shape=_without_leading_ones(size))
+        else:
+            value = self._array_of(value)
+            size = value.shape
+            if size and size[0] == 1:
+                value = self.backend.reshape(value, _without_leading_ones(size))
         target = self
         try:
             if arrays is None:
@@ -120,6 +121,16 @@ class Indexing(Arithmetic):
                 f"setitem: a value of shape {tuple(size)} cannot be broadcast to the indexed part, "
                 f"of shape {tuple(self[key].array.shape)}"
             ) from None
+
+    def _array_of(self, value: Any) -> Any:
+        """Numbers as an array of this tensor's dtype, beside it."""
+        dtype = self.array.dtype
+        if dtype.kind != "f" and isinstance(value, (int, float)):
+            value = fitting("setitem", "value", value, self.dtype, infinite=True)
+        try:
+            return self.backend.asarray(value, dtype)
+        except TypeError:
+            return maker_of("setitem", self.array, self.backend).full((), value, dtype)
 
     def _check_source(self, arrays: tuple[Any, ...], value: Any) -> None:
         """Refuse a tensor of another dtype as the value at an index of arrays, unless it is one

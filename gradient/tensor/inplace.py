@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
@@ -27,7 +28,14 @@ from gradient.tensor.arguments import (
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.float8 import maker_of
 from gradient.tensor.indexing import Indexing
-from gradient.tensor.overwrite import become_view, overwrite, overwrite_at, unwritten
+from gradient.tensor.overwrite import (
+    become_view,
+    direct_operand,
+    overwrite,
+    overwrite_at,
+    unwritten,
+    written,
+)
 from gradient.tensor.products import Contractions, Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.scatter_reductions import ScatterReductions
@@ -78,15 +86,35 @@ def augmented(op: Operator) -> Operator:
     return run
 
 
+def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
+    """As `augmented`, where arrays have the augmented assignment, too: on few floats, of which no
+    graph keeps a note, that takes half the time."""
+    name = op.__name__ + "_"
+
+    def run(self: Any, other: Variable | Number) -> Tensor:
+        given = direct_operand(self, other)
+        if given is None:
+            return overwrite(self, op(unwritten(self), other), name)
+        try:
+            array = assign(self.array, given)
+        except Exception:  # shapes that do not fit, memory that is not to be written: said there
+            return overwrite(self, op(self, other), name)
+        if array is self.array:
+            return written(self, name)
+        return overwrite(self, wrapped(array, self.backend), name)  # it has none
+
+    return run
+
+
 class InPlace(Arithmetic):
     """Methods that end in an underscore, and augmented assignment."""
 
     __slots__ = ()
 
-    __iadd__ = augmented(elementwise.add)
-    __isub__ = augmented(elementwise.sub)
-    __imul__ = augmented(elementwise.mul)
-    __itruediv__ = augmented(elementwise.div)
+    __iadd__ = augmented_by(operator.iadd, elementwise.add)
+    __isub__ = augmented_by(operator.isub, elementwise.sub)
+    __imul__ = augmented_by(operator.imul, elementwise.mul)
+    __itruediv__ = augmented_by(operator.itruediv, elementwise.div)
     __ipow__ = augmented(elementwise.pow)
     __imod__ = augmented(elementwise.remainder)
     __ifloordiv__ = augmented(elementwise.floor_divide)
@@ -268,7 +296,7 @@ class InPlace(Arithmetic):
         make = maker_of("fill_", self.array, self.backend)
         value = fitting("fill_", "value", value, self.dtype)
         array = make.full((), value, self.array.dtype)
-        overwrite_at(self, (), wrapped(array, self.backend), "fill_")
+        overwrite_at(self, (), array, "fill_")
         return self
 
     def float_power_(self: Any, exponent: Tensor | Number) -> Tensor:
@@ -292,7 +320,7 @@ class InPlace(Arithmetic):
         value = fitting("fill_diagonal_", "fill_value", value, self.dtype)
         places = tuple(self.backend.asarray(at) for at in (rows, *[columns] * (len(size) - 1)))
         number = make.full((), value, self.array.dtype)
-        overwrite_at(self, places, wrapped(number, self.backend), "fill_diagonal_")
+        overwrite_at(self, places, number, "fill_diagonal_")
         return self
 
     # Another shape of the same memory -------------------------------------------------------------

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
 from gradient.autograd.modes import inference_used, mode, switched
-from gradient.autograd.node import Node
+from gradient.autograd.node import Node, packing_used
 from gradient.autograd.op import op_of
-from gradient.autograd.variable import Variable
+from gradient.autograd.variable import Variable, wrap
+from gradient.backends.base import LARGE
+from gradient.backends.placement import device_contexts
 from gradient.dtypes import PackedDType, uint8
 from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 def unwritten(tensor: Any) -> Any:
     """What an in-place form computes its result of: a copy where hooks, which may keep the tensor
     that they are given, are called for what that saves."""
-    return tensor.clone() if mode.saved_hooks is not None and mode.grad else tensor
+    if packing_used and mode.saved_hooks is not None and mode.grad:
+        return tensor.clone()
+    return tensor
 
 
 def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
@@ -65,26 +69,61 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
     return tensor
 
 
-def overwrite_at(
-    tensor: Variable, at: tuple[Any, ...], value: Variable, name: str = "setitem"
-) -> None:
-    """tensor[at] = value, of which the graph, if there is one, keeps that the rest is as before."""
-    if isinstance(tensor.array.dtype, PackedDType):
+def direct_operand(tensor: Variable, other: Any) -> Any:
+    """The array or number `other` by which a small array of floats can be changed where it lies,
+    as no graph notes the write; None where that does not hold."""
+    array = tensor.array
+    dtype, recording = array.dtype, not switched or mode.grad
+    if (
+        dtype.char not in "fd"
+        or (tensor.backend.one_pass and array.size >= LARGE)  # for which all threads are better
+        or (recording and (tensor.node is not None or tensor.view_info is not None))
+        or inference_used
+        or device_contexts
+    ):
+        return None
+    if type(other) is float or type(other) is int:
+        return other
+    if (
+        isinstance(other, Variable)
+        and not (recording and other.node is not None)
+        and other.backend is tensor.backend
+        and other.array.dtype is dtype
+    ):
+        return other.array
+    return None
+
+
+def written(tensor: Any, name: str) -> Any:
+    """`tensor`, whose array was changed where it lies: marked as overwritten."""
+    if is_noted(tensor):
+        mark_overwritten(tensor.backend, tensor.array, name, 4)
+    return tensor
+
+
+def overwrite_at(tensor: Variable, at: tuple[Any, ...], value: Any, name: str = "setitem") -> None:
+    """tensor[at] = value, a tensor or an array beside the tensor's. Of this the graph, if there is
+    one, keeps that the rest is as before."""
+    before = tensor.array
+    if isinstance(before.dtype, PackedDType):
         overwrite_packed(tensor, at, value, name)
         return
-    check_graph(tensor, name, value.node)
-    array = value.array
-    if value.backend is not tensor.backend:
-        array = tensor.backend.asarray(value.backend.to_numpy(array))
-    recorded = (tensor.node is not None or value.node is not None) and (not switched or mode.grad)
-    before = tensor.array
+    array, node = value, None
+    if isinstance(value, Variable):
+        array, node = value.array, value.node
+        if value.backend is not tensor.backend:
+            array = tensor.backend.asarray(value.backend.to_numpy(array))
+    if node is None and tensor.node is None and tensor.view_info is None:
+        write(tensor, at, array, name)
+        return
+    check_graph(tensor, name, node)
     write(tensor, at, array, name)
-    if recorded:
-        nodes = (tensor.node, value.node)
-        node = op_of(index.setitem).record(
+    if (node is not None or tensor.node is not None) and (not switched or mode.grad):
+        nodes = (tensor.node, node)
+        made = op_of(index.setitem).record(
             tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
         )
-        rebase_history(tensor, node)
+        rebase_history(tensor, made)
         propagate_write(tensor)
 
 
@@ -92,6 +131,8 @@ def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: st
     """`overwrite_at` of a packed tensor: of 8-bit floats, whose codes are written, anywhere; of
     blocks, all of it by `copy_`."""
     dtype = tensor.array.dtype
+    if not isinstance(value, Variable):
+        value = wrap(value, tensor.backend)
     if dtype.elementwise:
         codes = view_as_bits(value.to(dtype=dtype), uint8)
         overwrite_at(view_as_bits(tensor, uint8), at, codes, name)
@@ -192,7 +233,7 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
                 "read-only array or file); clone() it first"
             ) from None
     if is_noted(tensor):
-        mark_overwritten(backend, array, name)
+        mark_overwritten(backend, array, name, 5)
 
 
 def is_noted(tensor: Any) -> bool:

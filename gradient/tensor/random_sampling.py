@@ -35,7 +35,7 @@ class RandomSampling(Arithmetic):
                 raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")
             dtype = float32.numpy
         drawn = draw(generator, self.backend, kind, self.array.shape, dtype)
-        overwrite_at(self, (), wrap(scale(drawn), self.backend), name)
+        overwrite_at(self, (), scale(drawn), name)
         return self
 
     def uniform_(
@@ -125,7 +125,7 @@ class RandomSampling(Arithmetic):
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
         check_range("random_", from_, to, self.dtype)
         drawn = draw_integers(generator, self.backend, self.array.shape, from_, to, dtype)
-        overwrite_at(self, (), wrap(drawn, self.backend), "random_")
+        overwrite_at(self, (), drawn, "random_")
         return self
 
     def multinomial(
