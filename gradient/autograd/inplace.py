@@ -17,20 +17,18 @@ from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
 from gradient.errors import AutogradError
-from gradient.source_lines import PACKAGE, Location, location_of, source_line, user_frame
+from gradient.source_lines import PACKAGE, Location, source_line, user_frame
 
 
 class Overwrite:
-    """The last time an array's memory was written in place."""
+    """The last time an array's memory was written in place: (sequence number, op, location)."""
 
-    __slots__ = ("location", "op", "owner", "sequence_nr")
+    __slots__ = ("last", "owner")
 
-    op: str
-    sequence_nr: int
-    location: Location
+    last: tuple[int, str, Location]
 
     def __init__(self, owner: Any):
-        self.owner = owner  # what keeps the mark's key valid: see mark_overwritten
+        self.owner = owner  # what keeps the mark's key valid: see _mark
 
 
 marks: dict[int, Overwrite] = {}
@@ -52,17 +50,20 @@ def mark_overwritten(backend: Any, array: Any, op: str, depth: int = 3) -> None:
     """Record that `op` has just written to `array` in place. The user's call is at least `depth`
     frames up, counted from `user_frame`."""
     frame = user_frame(depth)
-    _mark(backend.storage(array), op, (frame.f_code, frame.f_lasti), next_sequence_nr())
+    last_write.sequence_nr = number = next_sequence_nr()
+    _mark(backend.storage(array), (number, op, (frame.f_code, frame.f_lasti)))
 
 
-def mark_owners(owners: Iterable[Any], op: str) -> None:
-    """Record that `op` has just written to the memory of these owners."""
-    location, number = location_of(user_frame(3)), next_sequence_nr()
+def mark_owners(owners: Iterable[Any], op: str, depth: int = 3) -> None:
+    """Record that `op` has just written to the memory of these owners; `depth` as above."""
+    frame = user_frame(depth)
+    last_write.sequence_nr = number = next_sequence_nr()
+    write = number, op, (frame.f_code, frame.f_lasti)
     for owner in owners:
-        _mark(owner, op, location, number)
+        _mark(owner, write)
 
 
-def _mark(owner: Any, op: str, location: Location, number: int) -> None:
+def _mark(owner: Any, write: tuple[int, str, Location]) -> None:
     key = id(owner)
     mark = marks.get(key)
     if mark is None:
@@ -71,15 +72,14 @@ def _mark(owner: Any, op: str, location: Location, number: int) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    mark.op, mark.location = op, location
-    mark.sequence_nr = last_write.sequence_nr = number
+    mark.last = write
 
 
 def version(backend: Any, array: Any) -> int:
     """The sequence number of the last in-place write to the memory of `array`; 0 if there was
     none."""
     mark = marks.get(id(backend.storage(array)))
-    return mark.sequence_nr if mark else 0
+    return mark.last[0] if mark else 0
 
 
 def check_saved(node: Node) -> None:
@@ -88,11 +88,12 @@ def check_saved(node: Node) -> None:
         mark = marks.get(id(node.backend.storage(value)))
         if mark is None or 0 in value.shape:  # of nothing, nothing is overwritten
             continue
-        if mark.sequence_nr > node.sequence_nr:
+        number, op, location = mark.last
+        if number > node.sequence_nr:
             raise AutogradError(
                 f"backward: {node.op.name} (called at {place_of(node)}) saved its {name!r} "
-                f"of shape {tuple(value.shape)} for the gradient, but {mark.op} (called at "
-                f"{source_line(mark.location)}) then overwrote it in place; use the out-of-place "
+                f"of shape {tuple(value.shape)} for the gradient, but {op} (called at "
+                f"{source_line(location)}) then overwrote it in place; use the out-of-place "
                 "form there, or clone() before it"
             )
 

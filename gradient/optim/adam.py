@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
-from gradient.optim.gradients import grad_of, with_weight_decay
+from gradient.optim.gradients import grads_of, with_weight_decay
 from gradient.optim.masters import has_master, state_dtype, stepped
 from gradient.optim.numbers import changing, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
@@ -97,7 +97,7 @@ class Adam(Optimizer):
             with writing(batch, f"{type(self).__name__}.step"):
                 backend.adamw_step(
                     arrays(weights),
-                    arrays([grad_of(p) for p in batch]),
+                    grads_of(batch),
                     self._state_arrays(batch, "exp_avg"),
                     self._state_arrays(batch, "exp_avg_sq"),
                     AdamWOptions(

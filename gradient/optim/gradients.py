@@ -7,12 +7,19 @@ from typing import Any
 from gradient.optim.numbers import shrinking
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
+from gradient.tensor.foreach import arrays
 
 
 def grad_of(p: Tensor) -> Tensor:
     """The gradient of a parameter that is stepped, and so has one."""
     grad: Any = p.grad
     return grad
+
+
+def grads_of(params: list[Tensor]) -> list[Any]:
+    """The arrays of their gradients, for the backend."""
+    grads: Any = [p.grad for p in params]
+    return arrays(grads)
 
 
 def descent(p: Tensor, group: Group) -> Tensor:

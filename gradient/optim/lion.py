@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gradient.backends.options import LionOptions
 from gradient.checks import Limits
-from gradient.optim.gradients import grad_of
+from gradient.optim.gradients import grads_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
 from gradient.optim.numbers import rate, shrinking
 from gradient.optim.optimizer import Optimizer, Params
@@ -65,7 +65,7 @@ class Lion(Optimizer):
             with writing(batch, "Lion.step"):
                 backend.lion_step(
                     arrays(weights),
-                    arrays([grad_of(p) for p in batch]),
+                    grads_of(batch),
                     self._state_arrays(batch, "exp_avg"),
                     LionOptions(
                         lr=rate(group),

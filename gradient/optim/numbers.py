@@ -49,7 +49,7 @@ def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
 
 def rate(group: Group) -> float:
     """The learning rate of a group, which may be a tensor."""
-    return changing(_lr, group)
+    return changing(_lr, group) if _overheard else _lr(group)
 
 
 def _lr(group: Group) -> float:
@@ -58,7 +58,7 @@ def _lr(group: Group) -> float:
 
 def setting(group: Group, name: str, index: int | None = None) -> float:
     """Another number of a group, or one of a pair, which a schedule may change: a momentum."""
-    return changing(_setting, group, name, index)
+    return changing(_setting, group, name, index) if _overheard else _setting(group, name, index)
 
 
 def _setting(group: Group, name: str, index: int | None = None) -> float:
@@ -69,7 +69,7 @@ def _setting(group: Group, name: str, index: int | None = None) -> float:
 
 def has_momentum(group: Group) -> bool:
     """Whether a group's momentum is not 0."""
-    return changing(_has_momentum, group)
+    return changing(_has_momentum, group) if _overheard else _has_momentum(group)
 
 
 def _has_momentum(group: Group) -> bool:

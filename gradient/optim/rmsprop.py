@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gradient.backends.options import RMSpropOptions
 from gradient.checks import Limits, number, pair
-from gradient.optim.gradients import descent, grad_of
+from gradient.optim.gradients import descent, grads_of
 from gradient.optim.masters import kind_of, state_dtype, stepped
 from gradient.optim.numbers import has_momentum, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
@@ -77,7 +77,7 @@ class RMSprop(Optimizer):
             with writing(batch, "RMSprop.step"):
                 backend.rmsprop_step(
                     arrays(weights),
-                    arrays([grad_of(p) for p in batch]),
+                    grads_of(batch),
                     self._state_arrays(batch, "square_avg"),
                     self._state_arrays(batch, "momentum_buffer") if with_momentum else None,
                     self._state_arrays(batch, "grad_avg") if group["centered"] else None,

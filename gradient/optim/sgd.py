@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from gradient.backends.options import SGDOptions
 from gradient.checks import Limits, Relation, number
-from gradient.optim.gradients import grad_of, with_weight_decay
+from gradient.optim.gradients import grads_of, with_weight_decay
 from gradient.optim.masters import has_master, state_dtype, stepped
 from gradient.optim.numbers import changing, has_momentum, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
@@ -95,7 +95,7 @@ class SGD(Optimizer):
             with writing(batch, "SGD.step"):
                 backend.sgd_step(
                     arrays(weights),
-                    [grad_of(p).array for p in batch],
+                    grads_of(batch),
                     self._state_arrays(batch, "momentum_buffer") if with_momentum else None,
                     SGDOptions(
                         lr=rate(group),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
-from gradient.autograd.inplace import mark_owners
+from gradient.autograd.inplace import by_data, mark_owners
 from gradient.autograd.modes import inference_used
 from gradient.backends import Backend
 from gradient.errors import AutogradError
@@ -58,5 +58,5 @@ class writing:  # noqa: N801 (reads as `with writing(params, "SGD.step"):`)
                 f"{self.caller}: the memory of a tensor cannot be written (an expanded tensor, or "
                 "a read-only array or file); clone() it first"
             ) from None
-        written = filter(is_noted, self.tensors)
-        mark_owners([t.backend.storage(t.array) for t in written], self.caller)
+        written = filter(is_noted, self.tensors) if by_data else self.tensors
+        mark_owners([t.backend.storage(t.array) for t in written], self.caller, 4)
