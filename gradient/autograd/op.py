@@ -97,6 +97,7 @@ class Op:
         self.takes_none = any("None" in str(each) for each in types if each is not None)
         self.defaults = function.__kwdefaults__ or {}
         self.has_options = bool(self.options)
+        self.of_one = len(rules) == len(self.inputs) == 1 and not self.variadic
         self.single_rule = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
         inputs = len(self.inputs) + self.variadic
         if rules and not self.single_rule and len(rules) != inputs:
@@ -151,14 +152,17 @@ class Op:
         return lambda g, node: rule(g, *self._values(node, names))
 
     def _values(self, node: Node, names: tuple[str, ...]) -> list[Any]:
-        saved, values = node.saved or (), []
+        saved, places = node.saved or (), self.places
+        values: list[Any] = []
         for name in names:
-            if name in self.places:
-                values.append(saved[self.places[name]])
+            if name in places:
+                values.append(saved[places[name]])
             elif name == "be":
                 values.append(node.backend)
+            elif name in node.options:
+                values.append(node.options[name])
             else:
-                values.append(node.options.get(name, self.defaults.get(name)))
+                values.append(self.defaults.get(name))
         return values
 
     # Forward: keep what the rules of the inputs that need a gradient name ----------------------
@@ -193,7 +197,7 @@ class Op:
         several = type(y) is list
         if not several and y.dtype.kind in "biu":
             return None
-        wanted = all(nodes) or self._wanted(nodes)
+        wanted = all(nodes) or (self._wanted(nodes) if self.variadic else tuple(map(bool, nodes)))
         keep = self.savers.get(wanted)
         if keep is None:
             keep = self.savers[wanted] = saver(self.plan(self._wanted(nodes)))
@@ -227,6 +231,8 @@ class Op:
             return self.pullbacks[0](g, node)
         if self.variadic:
             return self._each(parents, lambda i: self.pullbacks[i](g, node))
+        if self.of_one:
+            return [None if parents[0] is None else self.pullbacks[0](g, node)]
         if (
             self.rules_of_operators
             and node.backend.one_pass
