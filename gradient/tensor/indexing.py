@@ -95,7 +95,12 @@ class Indexing(Arithmetic):
             return  # selects nothing, and is no write
         if key is True:
             key = None  # the same place, as a view
-        at, arrays = index_of(key, self)
+        at: Index | None
+        arrays: Index | None
+        if type(key) is int:
+            at, arrays = (key, Ellipsis), None
+        else:
+            at, arrays = index_of(key, self)
         if isinstance(value, Variable):
             size = value.array.shape
             if arrays is not None and value.array.dtype != self.array.dtype:

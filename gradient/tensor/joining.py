@@ -190,18 +190,15 @@ def where(
         return result_or_out(where(condition, *branches), {"out": out}, "where")
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
-    if not isinstance(input, Variable):
-        input = number_of("where", "input", input, takes_complex=True)
-    if not isinstance(other, Variable):
-        other = number_of("where", "other", other, takes_complex=True)
-    if isinstance(condition, Variable) and condition.array.dtype.char == "B":
-        condition = condition.bool()  # uint8, which PyTorch still takes
-    array = condition_of("where", condition)
-    if not isinstance(input, Variable) and not isinstance(other, Variable):
-        from gradient.tensor.from_data import tensor
-
-        input = tensor(input, device=condition.device)
-    like: Any = input if isinstance(input, Variable) else other
+    array = tensor_of("where", condition).array
+    if array.dtype.char != "?":
+        if array.dtype.char == "B":
+            condition = condition.bool()  # uint8, which PyTorch still takes
+        array = condition_of("where", condition)
+    if isinstance(input, Variable) and isinstance(other, Variable):
+        like: Any = input
+    else:
+        input, other, like = _branches(condition, input, other)
     if like.backend is not condition.backend:
         placed = on_one_device((condition, input, other))
         if placed is None:
@@ -212,10 +209,24 @@ def where(
         return where(*placed)
     if is_packed(like.array) or (isinstance(other, Variable) and is_packed(other.array)):
         return where_float8(condition, input, other)
+    return elementwise.where(input, other, condition=array)
+
+
+def _branches(condition: Tensor, input: Any, other: Any) -> tuple[Any, Any, Any]:
+    """What `where` chooses from, at least one of which is a number, and the tensor among them."""
+    if not isinstance(input, Variable):
+        input = number_of("where", "input", input, takes_complex=True)
+    if not isinstance(other, Variable):
+        other = number_of("where", "other", other, takes_complex=True)
+        if not isinstance(input, Variable):
+            from gradient.tensor.from_data import tensor
+
+            input = tensor(input, device=condition.device)
+    like = input if isinstance(input, Variable) else other
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
             fitting("where", name, value, like.dtype)
-    return elementwise.where(input, other, condition=array)
+    return input, other, like
 
 
 Tensors = Sequence["Tensor"] | Iterator["Tensor"]

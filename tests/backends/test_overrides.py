@@ -150,6 +150,7 @@ def test_every_composed_default_has_a_case():
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("method", [*kernel_overrides(), "matmul", "linear"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the tests below compare the kernel with the default, not the default with itself."""
     pytest.importorskip("numba")
@@ -168,6 +169,7 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
         "prod",
         "argmax",
         "argmin",
+        "where",
     ):  # required methods: the default is ArrayAPIBackend's
         monkeypatch.setattr(ArrayAPIBackend, method, refuse)
     call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.array_api import Array, ArrayAPIBackend
-from gradient.backends.numpy import blas, kernels, memory
+from gradient.backends.numpy import blas, memory
 from gradient.backends.numpy.along import AlongKernels
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.batch_norm import BatchNormKernels
@@ -121,6 +121,7 @@ class NumpyBackend(
 
     # Bound straight to functions in C, whose parameters have other names: a method call less on the
     # hottest path.
+    asarray: Any = staticmethod(np.asarray)
     empty: Any = staticmethod(np.empty)
     zeros: Any = staticmethod(np.zeros)
     log: Any = staticmethod(np.log)
@@ -131,11 +132,6 @@ class NumpyBackend(
     minimum: Any = staticmethod(np.minimum)
 
     # A ufunc's method without the function around it, for the float dtypes that need no care.
-
-    def where(self, condition: Array, a: Array, b: Array) -> Array:
-        if type(condition) is np.ndarray and condition.size >= kernels.MIN_SIZE:
-            return super().where(condition, a, b)
-        return np.where(condition, a, b)
 
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return _max(x, axis, None, None, keepdims)

@@ -66,6 +66,8 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         return _function("tanh", x) if takes_function(x) else super().tanh(x)
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
+        if type(condition) is not np.ndarray or condition.size < kernels.MIN_SIZE:
+            return np.where(condition, a, b)
         if type(a) is float and type(b) is np.ndarray and b.dtype in kernels.FLOATS:
             a = b.dtype.type(a)
         elif type(b) is float and type(a) is np.ndarray and a.dtype in kernels.FLOATS:
@@ -177,15 +179,13 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
     shape = condition.shape
     if condition.dtype.char != "?" or not condition.flags.c_contiguous:
         return False
-    large = None
-    for x in (a, b):
-        if type(x) is np.ndarray and x.shape == shape:
-            if not x.flags.c_contiguous:
-                return False
-            large = x
-        elif not isinstance(x, (np.ndarray, np.generic)) or x.shape:
-            return False
-    return large is not None and kernels.supports(large, a, b)
+    if type(a) is not np.ndarray or a.shape != shape:
+        a, b = b, a  # the number last
+    if type(a) is not np.ndarray or a.shape != shape:
+        return False
+    if type(b) is np.ndarray and b.shape == shape:
+        return b.flags.c_contiguous and kernels.supports(a, b)
+    return isinstance(b, (np.ndarray, np.generic)) and not b.shape and kernels.supports(a, b)
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
