@@ -24,13 +24,13 @@ getframe = sys._getframe
 
 
 def user_frame(depth: int = 1) -> Any:
-    """The nearest calling frame outside this package (or the outermost)."""
-    frame: Any = getframe(depth)
+    """The nearest calling frame outside this package (or the outermost), from `depth` on."""
     try:
+        frame: Any = getframe(depth)
         while inside[frame.f_code.co_filename]:
             frame = frame.f_back
-    except AttributeError:  # beyond the outermost one: all of them are inside
-        frame = getframe(depth)
+    except (AttributeError, ValueError):  # beyond the outermost one: all of them are inside
+        frame = getframe(1)
         while frame.f_back is not None:
             frame = frame.f_back
     return frame

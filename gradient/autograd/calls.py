@@ -40,6 +40,7 @@ def of_one(made: Op) -> Callable[..., Any]:
     saves_out = made.saved_names == ("out",)
 
     casts = "dtype" in made.options  # integers and bools have no gradient
+    user_depth = 1 + made.user_depth
 
     if made.has_options or made.has_extras or not (saves_x or saves_out or not made.saved_names):
         has_extras = made.has_extras
@@ -90,7 +91,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 node.options = options
                 node.shape = y.shape
                 node.dtype = y.dtype
-                frame = user_frame(2)
+                frame = user_frame(user_depth)
                 node.location = (frame.f_code, frame.f_lasti)
                 if switched and mode.grad is not True:
                     watch(node)

@@ -36,7 +36,7 @@ from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars,
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
 from gradient.backends.base import LARGE
-from gradient.source_lines import user_frame
+from gradient.source_lines import inside, user_frame
 
 if TYPE_CHECKING:
     from gradient.autograd.autocast import Policy
@@ -87,6 +87,8 @@ class Op:
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
         # The code object tells the same as `inspect.signature`, in a tenth of the time.
         code = function.__code__
+        # An op of this package, but for those of one input or two alone, is called by our functions.
+        self.user_depth = 2 if inside[code.co_filename] else 1
         self.inputs = list(code.co_varnames[1 : code.co_posonlyargcount])
         named = code.co_argcount + code.co_kwonlyargcount
         self.options = list(code.co_varnames[code.co_posonlyargcount : named])
@@ -215,7 +217,7 @@ class Op:
         else:
             node.shape = y.shape
             node.dtype = y.dtype
-        frame = user_frame(3)  # who calls this is in this package
+        frame = user_frame(2 + self.user_depth)
         node.location = (frame.f_code, frame.f_lasti)
         if switched and mode.grad == WATCHED:
             watch(node)
