@@ -62,6 +62,7 @@ class Op:
         public_name: str | None = None,
         packed: str | None = None,
         moves: Literal["codes", "parts"] | None = None,
+        only_strides: bool = False,
         scalars_in_float32: bool = False,
         keeps_sign: str | None = None,
         takes_complex: bool = False,
@@ -75,7 +76,7 @@ class Op:
         self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
         self.public_name = public_name or self.name
-        self.packed, self.moves = packed, moves
+        self.packed, self.moves, self.only_strides = packed, moves, only_strides
         self.scalars_in_float32 = scalars_in_float32
         self.keeps_sign = keeps_sign
         self.operator = operator
@@ -87,7 +88,7 @@ class Op:
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
         # The code object tells the same as `inspect.signature`, in a tenth of the time.
         code = function.__code__
-        # An op of this package, but for those of one input or two alone, is called by our functions.
+        # Of those of this package, ops with options or more inputs are called by our functions.
         self.user_depth = 2 if inside[code.co_filename] else 1
         self.inputs = list(code.co_varnames[1 : code.co_posonlyargcount])
         named = code.co_argcount + code.co_kwonlyargcount
@@ -324,6 +325,7 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         packed              the input that may be a packed tensor
         moves               elements, without changing them: "codes" of 8-bit floats likewise, or
                             the "parts" of any packed tensor, each by itself
+        only_strides        change: where arrays have them, the result shows the input's memory
         scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
                             type): rounded to 16 bits first, 1e6 would be infinite in float16
         keeps_sign          the input whose negative numbers unsigned integers do not wrap round:

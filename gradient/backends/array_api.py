@@ -22,6 +22,7 @@ class ArrayAPIBackend(Backend[Array]):
     """A backend over `xp`, a module with NumPy's functions and in-place arrays."""
 
     xp: Any = np
+    strided = True
 
     # Creation and transfer -----------------------------------------------------------------------
 

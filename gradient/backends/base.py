@@ -77,6 +77,10 @@ class Backend(
     one_pass = False
     """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
 
+    strided = False
+    """Whether arrays have strides: what `getitem` gives for ints and slices, and `permute` and
+    `broadcast_to`, then always shows the memory of what they are given."""
+
     mixes_floats = False
     """Whether +, - and * take 16-bit floats beside float32, and compute in that: a cast before them
     would be another pass."""

@@ -13,6 +13,7 @@ from gradient.dtypes import HALF_PRECISION, float32
     lambda g, be, x_shape, index: be.place(g, x_shape, index),
     public_name="index",
     moves="codes",
+    only_strides=True,  # of a view: an index of arrays makes none
     takes_complex=True,
 )
 def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:

@@ -24,7 +24,12 @@ def reshape(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     return be.reshape(x, shape)
 
 
-@op(lambda g, be, axes: be.permute(g, inverse(axes)), moves="codes", takes_complex=True)
+@op(
+    lambda g, be, axes: be.permute(g, inverse(axes)),
+    moves="codes",
+    only_strides=True,
+    takes_complex=True,
+)
 def permute(be: Backend[Array], x: Array, /, axes: tuple[int, ...]) -> Array:
     """Axes in another order; a view."""
     return be.permute(x, axes)
@@ -35,7 +40,7 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-@op(lambda g: g, public_name="expand", moves="codes", takes_complex=True)
+@op(lambda g: g, public_name="expand", moves="codes", only_strides=True, takes_complex=True)
 def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
     """Repeated along new or single axes; a view."""
     return be.broadcast_to(x, shape)

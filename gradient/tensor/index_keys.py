@@ -38,6 +38,18 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
     if type(key) is slice:
         return (_slice(key),), None
     parts = key if type(key) is tuple else _parts(key)
+    for part in parts:
+        if type(part) is slice:
+            if (
+                part.step is not None
+                or type(part.start) not in INT_OR_NONE
+                or type(part.stop) not in INT_OR_NONE
+            ):
+                break
+        elif type(part) is not int:
+            break
+    else:  # the usual ones
+        return (*parts, Ellipsis), None
     view: list[Any] = []
     whole = False
     for part in parts:

@@ -47,13 +47,21 @@ class Shaping(Arithmetic):
 
     def reshape(self, *size: int | Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
         """The same elements in another shape; one size may be -1."""
-        return self._reshaped(
-            shape_of(size) if shape is None else tuple_argument("reshape", "shape", shape, size)
-        )
+        if shape is not None:
+            size = (tuple_argument("reshape", "shape", shape, size),)
+        return self._reshaped(size)
 
-    def _reshaped(self, target: tuple[int, ...]) -> Any:
+    def _reshaped(self, size: tuple[Any, ...]) -> Any:
         """As `reshape`, called by a method."""
-        if target and min(target) < 0:
+        target, least = size or shape_of(size), 0
+        for n in size:
+            if type(n) is not int:
+                target = shape_of(size)
+                least = min(target, default=0)
+                break
+            if n < 0:
+                least = n
+        if least < 0:
             target = _inferred(self.array.shape, target)
         try:
             return view(self, shape.reshape, target, 3)
@@ -74,12 +82,13 @@ class Shaping(Arithmetic):
             dtype = shape[0]
         if dtype is not None:
             return view_as_dtype(self, dtype_of(dtype))
-        target = shape_of(shape) if size is None else tuple_argument("view", "size", size, shape)
-        out = self._reshaped(target)
+        if size is not None:
+            shape = (tuple_argument("view", "size", size, shape),)
+        out = self._reshaped(shape)
         if out.view_info is None and math.prod(self.array.shape) > 1:
             raise ShapeError(
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
-                f"{target} without a copy; use .reshape(...)"
+                f"{tuple(out.array.shape)} without a copy; use .reshape(...)"
             )
         return out
 
@@ -98,16 +107,10 @@ class Shaping(Arithmetic):
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start_dim to end_dim made one."""
         size = self.array.shape
-        n = len(size)
-        first, last = axis_of(start_dim, n), axis_of(end_dim, n)
-        if n and first == last:
-            return cast("Tensor", self)
-        if first > last:
-            raise ShapeError(
-                f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
-            )
-        together = (math.prod(size[first : last + 1]),)
-        return view(self, shape.reshape, size[:first] + together + size[last + 1 :])
+        if type(start_dim) is not int or type(end_dim) is not int:
+            start_dim, end_dim = axis_of(start_dim, len(size)), axis_of(end_dim, len(size))
+        target = _flattened(size, start_dim, end_dim)
+        return cast("Tensor", self) if target is None else view(self, shape.reshape, target)
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Dimension `dim` split into `sizes`."""
@@ -128,13 +131,21 @@ class Shaping(Arithmetic):
 
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Dimensions in the given order."""
-        order = shape_of(order) if dims is None else tuple_argument("permute", "dims", dims, order)
-        return view(self, shape.permute, _permutation(order, len(self.array.shape)))
+        if dims is not None:
+            order = (tuple_argument("permute", "dims", dims, order),)
+        axes = order or shape_of(order)
+        for d in order:
+            if type(d) is not int:
+                axes = shape_of(order)
+                break
+        return view(self, shape.permute, _permutation(axes, len(self.array.shape)))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """A view with dimensions `dim0` and `dim1` swapped."""
         n = len(self.array.shape)
-        return view(self, shape.permute, _swapped(axis_of(dim0, n), axis_of(dim1, n), n))
+        if type(dim0) is not int or type(dim1) is not int:
+            dim0, dim1 = axis_of(dim0, n), axis_of(dim1, n)
+        return view(self, shape.permute, _swapped(dim0, dim1, n))
 
     swapdims = transpose
 
@@ -144,9 +155,10 @@ class Shaping(Arithmetic):
 
     def t(self) -> Tensor:
         """The transpose of a tensor of at most two dimensions."""
-        if self.ndim > 2:
-            raise ShapeError(f"t(): expected at most 2 dimensions, got {self.ndim}")
-        return view(self, shape.permute, _reversed(self.ndim))
+        n = len(self.array.shape)
+        if n > 2:
+            raise ShapeError(f"t(): expected at most 2 dimensions, got {n}")
+        return view(self, shape.permute, _reversed(n))
 
     @property
     def T(self) -> Tensor:  # noqa: N802 (PyTorch's name)
@@ -194,12 +206,19 @@ class Shaping(Arithmetic):
     def unsqueeze(self, dim: int) -> Tensor:
         """A view with one more dimension, of size 1, at `dim`."""
         size = self.array.shape
-        axis = axis_of(dim, len(size) + 1)
-        return view(self, shape.reshape, size[:axis] + (1,) + size[axis:], 3)
+        if type(dim) is not int:
+            dim = axis_of(dim, len(size) + 1)
+        return view(self, shape.reshape, _unsqueezed(size, dim), 3)
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
-        asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size, sizes)
+        if size is not None:
+            sizes = (tuple_argument("expand", "size", size, sizes),)
+        asked = sizes or shape_of(sizes)
+        for n in sizes:
+            if type(n) is not int:
+                asked = shape_of(sizes)
+                break
         return view(self, shape.broadcast_to, _expanded(self.array.shape, asked))
 
     broadcast_to = expand
@@ -351,8 +370,9 @@ def distinct(caller: str, axes: list[int]) -> list[int]:
 
 
 @functools.lru_cache
-def _swapped(a: int, b: int, ndim: int) -> tuple[int, ...]:
-    """The axes with two of them swapped."""
+def _swapped(dim0: int, dim1: int, ndim: int) -> tuple[int, ...]:
+    """The axes with two dimensions swapped."""
+    a, b = axis_of(dim0, ndim), axis_of(dim1, ndim)
     axes = list(range(ndim))
     if ndim:  # a 0-d tensor counts as one with one dimension
         axes[a], axes[b] = axes[b], axes[a]
@@ -372,6 +392,27 @@ def _permutation(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     if len(order) != ndim or len(set(axes)) != ndim:
         raise ShapeError(f"permute: expected each of {ndim} dimensions once, got {order}")
     return axes
+
+
+@functools.lru_cache
+def _flattened(size: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...] | None:
+    """The shape in which dimensions are made one; None where they are one."""
+    n = len(size)
+    first, last = axis_of(start_dim, n), axis_of(end_dim, n)
+    if n and first == last:
+        return None
+    if first > last:
+        raise ShapeError(
+            f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
+        )
+    return (*size[:first], math.prod(size[first : last + 1]), *size[last + 1 :])
+
+
+@functools.lru_cache
+def _unsqueezed(size: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    """The shape with one more dimension of size 1."""
+    axis = axis_of(dim, len(size) + 1)
+    return (*size[:axis], 1, *size[axis:])
 
 
 @functools.lru_cache

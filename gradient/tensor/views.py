@@ -48,8 +48,10 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
         if not size:
             base.array = array = backend.writable(array)
         shown = made.function(backend, array, value)
+        shared = made.only_strides and backend.strided
     except Exception as error:
         shown = moved(made, (base,), {made.options[0]: value}, error)
+        shared = False
     out = new_variable(TensorType.cls)
     out.array = shown
     out.backend = backend
@@ -78,7 +80,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
         out.node = None
         if inference_used and mode.inference:
             out.inference = True
-    if not backend.is_view_of(shown, array):
+    if not shared and not backend.is_view_of(shown, array):
         out.view_info = None
         return out
     if inference_used or not grad:
@@ -86,7 +88,10 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
         return out
     out.view_info = (base, made, options)
     if parent is None or parent.op is not None:
-        known_views(base).append(weakref.ref(out))
+        views = base.views
+        if views is None or len(views) >= PRUNE_AT:
+            views = known_views(base)
+        views.append(weakref.ref(out))
     return out
 
 
