@@ -28,7 +28,7 @@ class Overwrite:
     last: tuple[int, str, Location]
 
     def __init__(self, owner: Any):
-        self.owner = owner  # what keeps the mark's key valid: see _mark
+        self.owner = owner  # what keeps the mark's key valid: see _new_mark
 
 
 marks: dict[int, Overwrite] = {}
@@ -51,7 +51,9 @@ def mark_overwritten(backend: Any, array: Any, op: str, depth: int = 3) -> None:
     frames up, counted from `user_frame`."""
     frame = user_frame(depth)
     last_write.sequence_nr = number = next_sequence_nr()
-    _mark(backend.storage(array), (number, op, (frame.f_code, frame.f_lasti)))
+    owner = backend.storage(array)
+    mark = marks.get(id(owner)) or _new_mark(owner)
+    mark.last = number, op, (frame.f_code, frame.f_lasti)
 
 
 def mark_owners(owners: Iterable[Any], op: str, depth: int = 3) -> None:
@@ -60,19 +62,18 @@ def mark_owners(owners: Iterable[Any], op: str, depth: int = 3) -> None:
     last_write.sequence_nr = number = next_sequence_nr()
     write = number, op, (frame.f_code, frame.f_lasti)
     for owner in owners:
-        _mark(owner, write)
+        mark = marks.get(id(owner)) or _new_mark(owner)
+        mark.last = write
 
 
-def _mark(owner: Any, write: tuple[int, str, Location]) -> None:
+def _new_mark(owner: Any) -> Overwrite:
     key = id(owner)
-    mark = marks.get(key)
-    if mark is None:
-        try:
-            held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
-        except TypeError:
-            held = owner  # no weak references to it: keep it, so that its id stays its own
-        marks[key] = mark = Overwrite(held)
-    mark.last = write
+    try:
+        held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
+    except TypeError:
+        held = owner  # no weak references to it: keep it, so that its id stays its own
+    marks[key] = mark = Overwrite(held)
+    return mark
 
 
 def version(backend: Any, array: Any) -> int:
