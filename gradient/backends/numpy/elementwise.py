@@ -181,8 +181,8 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
         return False
     if type(a) is not np.ndarray or a.shape != shape:
         a, b = b, a  # the number last
-    if type(a) is not np.ndarray or a.shape != shape:
-        return False
+        if type(a) is not np.ndarray or a.shape != shape:
+            return False
     if type(b) is np.ndarray and b.shape == shape:
         return b.flags.c_contiguous and kernels.supports(a, b)
     return isinstance(b, (np.ndarray, np.generic)) and not b.shape and kernels.supports(a, b)
