@@ -161,6 +161,7 @@ def of_two(made: Op) -> Callable[..., Any]:
     operator, asked = made.operator, reflected(made.operator)
     # Matrix products, called from composites, can pay for a search over frames.
     heavy = made.promotion == "same_dtype"
+    user_depth = 1 + made.user_depth
 
     def call(input: Tensor | Number, other: Tensor | Number) -> Tensor:
         b: Any = other
@@ -219,7 +220,7 @@ def of_two(made: Op) -> Callable[..., Any]:
             node.sequence_nr = next_sequence_nr()
             node.shape = z.shape
             node.dtype = z.dtype
-            frame = user_frame(2) if heavy else getframe(1)
+            frame = user_frame(user_depth) if heavy else getframe(1)
             node.location = (frame.f_code, frame.f_lasti)
             if keeps:
                 wants_a, wants_b = node_a is not None, node_b is not None

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from gradient.autograd.op import Op
 
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
-_PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
+_PRODUCT = re.compile(r"core dimension .*\(size (?P<b>\d+) is different from (?P<a>\d+)\)")
+_DOT = re.compile(r"not aligned: (?P<a>\d+) \(dim \d+\) != (?P<b>\d+) \(dim")
 _BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
 _INDEX = re.compile(r"index (-?\d+) is out of bounds for (?:axis|dimension) (\d+) with size (\d+)")
 _AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)")
@@ -92,10 +93,9 @@ def translated(
     line = first_line(error)
     if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
         return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
-    if found := _PRODUCT.search(line):
-        return ShapeError(
-            f"{name}: the dimensions to be summed over differ, {found[2]} and {found[1]} ({inputs})"
-        )
+    if found := _PRODUCT.search(line) or _DOT.search(line):
+        differ = f"{found['a']} and {found['b']}"
+        return ShapeError(f"{name}: the dimensions to be summed over differ, {differ} ({inputs})")
     if found := _INDEX.search(line):
         return IndexOutOfRange(out_of_range(name, *map(int, found.groups())))
     if TOO_LARGE.search(line):

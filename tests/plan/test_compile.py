@@ -600,7 +600,7 @@ def test_a_plan_says_what_computes_each_call() -> None:
         return f.explain(calls=True)  # type: ignore[attr-defined]
 
     plain, fused = run(False), run(True)
-    computed = r"linear\(.*float32\[50, 64\].*12.5 KiB.* by numpy.matmul, numpy.add .*"
+    computed = r"linear\(.*float32\[50, 64\].*12.5 KiB.* by numpy.dot, numpy.add .*"
     assert re.search(computed + r"test_compile.py:\d+", plain)
     assert re.search(r"exp\(.* by numpy.exp ", plain)  # GELU of few elements, in its pieces
     assert re.search(r"assign\(.* by the call before", plain)

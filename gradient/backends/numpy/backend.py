@@ -140,6 +140,8 @@ class NumpyBackend(
         if a.dtype.char in "fd" and (
             a.size + b.size < SMALL or (b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD)
         ):
+            if type(a) is np.ndarray and a.ndim == b.ndim == 2:
+                return a.dot(b)  # the same bits 0.3 us sooner than by the ufunc
             return np.matmul(a, b)
         return super().matmul(a, b)
 
@@ -148,7 +150,7 @@ class NumpyBackend(
         if is_small(weight, x) and not small_calls.are_repeated():
             if x.ndim != 2:
                 return super(MatmulOnThreads, self).linear(x, weight, bias)
-            y = np.matmul(x, weight.T)
+            y = x.dot(weight.T)
             return y if bias is None else y + bias
         return super().linear(x, weight, bias)
 

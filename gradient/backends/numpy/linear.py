@@ -159,6 +159,7 @@ def is_small(weight: np.ndarray | PackedArray, x: np.ndarray) -> TypeGuard[np.nd
     """Whether a product x @ weight.T is for NumPy, unless it is repeated: no kernel takes it."""
     return (
         type(weight) is np.ndarray
+        and type(x) is np.ndarray
         and x.dtype.char in "fd"
         and weight.ndim == 2
         and weight.size < 4 * kernels.MIN_SIZE

@@ -156,7 +156,8 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
         return [(task, gemm.launch(a, b, None, out))]
     if blas._large(a, b) and blas.openblas() is not None:
         return [(blas.matmul, (a, b, None, out))] if out.flags.c_contiguous else None
-    return [(np.matmul, (a, b, out))]
+    by_dot = a.ndim == b.ndim == 2 and out.flags.c_contiguous  # as in eager execution
+    return [(np.dot if by_dot else np.matmul, (a, b, out))]
 
 
 def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
@@ -196,7 +197,7 @@ def _small_linear(
     alike = all(each.dtype == out.dtype for each in (x, weight, bias) if each is not None)
     if not alike or x.ndim != 2 or not out.flags.c_contiguous:
         return None
-    product = (np.matmul, (x, weight.T, out))
+    product = (np.dot, (x, weight.T, out))
     return [product] if bias is None else [product, (np.add, (out, bias, out))]
 
 
