@@ -89,7 +89,7 @@ class _GradMode:
 
     def __enter__(self) -> None:
         # The previous value lies on a stack, so that one object can be entered several times.
-        self.__dict__.setdefault("_previous", []).append(mode._grad)
+        self._previous.append(mode._grad)
         mode.grad = recording() if self.enabled else False
 
     def __exit__(self, *exc: object) -> None:
@@ -143,6 +143,7 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = object.__new__(cls)
+        self._previous = []
         return self(function) if function is not None else self
 
     if TYPE_CHECKING:  # at run time it would be one more call
@@ -165,6 +166,7 @@ class inference_mode(no_grad):  # noqa: N801
 
     def __new__(cls, mode: Any = True) -> Any:
         self = object.__new__(cls)
+        self._previous = []
         return self(mode) if callable(mode) else self
 
     def __init__(self, mode: Any = True):
@@ -174,7 +176,7 @@ class inference_mode(no_grad):  # noqa: N801
         return type(self)(self.inference)
 
     def __enter__(self) -> None:
-        self.__dict__.setdefault("_previous", []).append((mode.grad, mode.inference))
+        self._previous.append((mode.grad, mode.inference))
         _set(not self.inference)
         mode.inference = self.inference
         if self.inference and not inference_used:

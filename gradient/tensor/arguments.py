@@ -209,6 +209,8 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
 
 def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> Any:
     """`value` as a Python number; that of a 0-d tensor, unless a gradient would be lost with it."""
+    if type(value) is float or type(value) is int:
+        return value
     if isinstance(value, Variable) and not value.array.shape:
         if value.node is not None:
             expected, got = f"a number as {name}", "a tensor that requires a gradient"

@@ -121,6 +121,7 @@ class NumpyBackend(
 
     # Bound straight to functions in C, whose parameters have other names: a method call less on the
     # hottest path.
+    arange: Any = staticmethod(np.arange)
     asarray: Any = staticmethod(np.asarray)
     empty: Any = staticmethod(np.empty)
     zeros: Any = staticmethod(np.zeros)

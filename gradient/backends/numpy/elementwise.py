@@ -69,9 +69,9 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         if type(condition) is not np.ndarray or condition.size < kernels.MIN_SIZE:
             return np.where(condition, a, b)
         if type(a) is float and type(b) is np.ndarray and b.dtype in kernels.FLOATS:
-            a = b.dtype.type(a)
+            a = np.array(a, b.dtype)
         elif type(b) is float and type(a) is np.ndarray and a.dtype in kernels.FLOATS:
-            b = a.dtype.type(b)
+            b = np.array(b, a.dtype)
         if not takes_where(condition, a, b):
             return super().where(condition, a, b)
         out = np.empty(condition.shape, a.dtype)
