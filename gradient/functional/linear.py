@@ -29,7 +29,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if isinstance(weight, Tensor) and len(weight.array.shape) == 1 and not weight.dtype.is_packed:
         return _linear_of_vector(input, weight, bias)
     y = linalg.linear(input, weight, bias)
-    if bias is not None:
+    if bias is not None and bias.array.shape != weight.array.shape[:1]:
         shape = *input.array.shape[:-1], weight.array.shape[0]
         if y.array.shape != shape:  # the sum was broadcast to the bias
             raise ShapeError(sentence("linear", f"a bias ({shape[-1]},)", tuple(bias.shape)))
