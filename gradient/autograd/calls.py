@@ -21,7 +21,7 @@ from gradient.autograd.numbers import on_one_device
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
 from gradient.autograd.saving import saver
-from gradient.autograd.variable import Number, TensorType, Variable, new_variable
+from gradient.autograd.variable import Number, TensorType, Variable
 from gradient.backends.base import LARGE
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
@@ -69,7 +69,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                         backend, (array,), (parent,), y, extras if has_extras else None, options
                     )
                 return outputs(y, backend, node)
-            out = new_variable(TensorType.cls)
+            out = TensorType.new()
             out.array = y
             out.backend = backend
             out._grad = out.view_info = out.views = None
@@ -116,7 +116,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             )
         except Exception as error:
             y = moved(made, (input,), {}, error)
-        out = new_variable(TensorType.cls)
+        out = TensorType.new()
         out.array = y
         out.backend = backend
         out._grad = out.view_info = out.views = None
@@ -204,7 +204,7 @@ def of_two(made: Op) -> Callable[..., Any]:
             if (placed := on_one_device((input, b))) is not None:
                 return call(*placed)
             raise explain(made, (input, b), error) from error
-        out = new_variable(TensorType.cls)
+        out = TensorType.new()
         out.array = z
         out.backend = backend
         out._grad = out.view_info = out.views = None
@@ -295,7 +295,7 @@ def of_n(made: Op) -> Callable[..., Any]:
                 refuse_saved(node.saved or (), made.public_name, inputs)
         if type(y) is list:
             return outputs(y, backend, node)
-        out = new_variable(TensorType.cls)  # as `wrap`
+        out = TensorType.new()  # as `wrap`
         out.array = y
         out.backend = backend
         out.node = node

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr
-from gradient.autograd.variable import TensorType, new_variable
+from gradient.autograd.variable import TensorType
 
 
 class _Output:
@@ -36,10 +36,10 @@ _OUTPUT = _Output()
 
 def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     """Tensors for the several results of one node; those of integers have no gradient."""
-    outs, parents, kind = [], (node,), TensorType.cls
+    outs, parents = [], (node,)
     marked = inference_used and mode.inference
     for i, array in enumerate(arrays):
-        out = new_variable(kind)  # as `wrap` and `output_node`
+        out = TensorType.new()  # as `wrap` and `output_node`
         out.array = array
         out.backend = backend
         out._grad = out.view_info = out.views = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
@@ -79,16 +80,16 @@ class TensorType:
     """Which subclass of Variable ops give: the `Tensor` that a higher rung registers."""
 
     cls: type[Any] = Variable
+    new: Callable[[], Any] = functools.partial(object.__new__, cls)
+    """Makes one, whose slots are to be set. (On a class a method is found sooner than what
+    `object.__new__` is to be given.)"""
     default_device: Callable[[], str] = staticmethod(lambda: "cpu")
     """The name of the device on which they are made, unless an argument says it."""
 
 
-new_variable: Callable[[type[Variable]], Any] = object.__new__
-
-
 def wrap(array: Any, backend: Backend, node: Node | None = None) -> Tensor:
     """A tensor around an array, without copying."""
-    out = new_variable(TensorType.cls)
+    out = TensorType.new()
     out.array = array
     out.backend = backend
     out.node = node

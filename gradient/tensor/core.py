@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+import functools
 import weakref
 from collections.abc import Iterator
 from types import FunctionType
@@ -350,5 +351,6 @@ finish_methods()
 for _name in (*absent.METHODS, *absent.NO_METHODS):
     setattr(Tensor, _name, absent.Method(_name))
 TensorType.cls = Tensor
+TensorType.new = functools.partial(object.__new__, Tensor)
 TensorType.default_device = staticmethod(default_device)
 __all__ = ["Tensor"]

@@ -18,7 +18,7 @@ from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
-from gradient.autograd.variable import TensorType, new_variable
+from gradient.autograd.variable import TensorType
 from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.packed import map_parts
@@ -52,7 +52,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
     except Exception as error:
         shown = moved(made, (base,), {made.options[0]: value}, error)
         shared = False
-    out = new_variable(TensorType.cls)
+    out = TensorType.new()
     out.array = shown
     out.backend = backend
     out._grad = out.views = None
