@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -200,6 +201,34 @@ def test_what_another_stream_uses_is_not_lent_again() -> None:
 
     [executor] = executors(trained(small_model(), True, use))
     assert executor._lent == set()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: x,
+        lambda x: x[:1],
+        lambda x: x[1:][::-1],
+        lambda x: x.T,
+        lambda x: x.reshape(x.shape),
+        lambda x: x[None, :, 3:5],
+        lambda x: x.view(),
+        lambda x: x.data.mem,
+    ],
+)
+@pytest.mark.parametrize("lent", [lambda x: x, lambda x: x.T, lambda x: x[2:]])
+def test_cupys_own_arrays_are_held_by_their_views(lent: Any, take: Any) -> None:
+    """CuPy's classes over memory of the host, of which they read nothing."""
+    cupy = pytest.importorskip("cupy")
+    host = np.zeros(64, np.float32)
+    memory = cupy.cuda.UnownedMemory(host.ctypes.data, host.nbytes, host, 0)
+    x = lent(cupy.ndarray((8, 8), np.float32, cupy.cuda.MemoryPointer(memory, 0)))
+    watched = [x, x if x.base is None else x.base, x.data.mem]
+    before = [*map(sys.getrefcount, watched)]
+    taken = take(x)
+    assert [*map(sys.getrefcount, watched)] != before
+    del taken
+    assert [*map(sys.getrefcount, watched)] == before
 
 
 @pytest.mark.parametrize("packed", [None, "q4_0"])
