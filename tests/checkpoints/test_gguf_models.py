@@ -39,8 +39,8 @@ SHAPE = {
     "pad_token_id": None,
 }
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-FAMILIES = {
-    "llama": {},
+#: What differs from `SHAPE` where that leaves parts of a family untried.
+VARIED = {
     "mistral": {"sliding_window": 5},
     "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
     "qwen2": {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
@@ -48,20 +48,20 @@ FAMILIES = {
     "qwen2_moe": MOE | {"shared_expert_intermediate_size": 32},
     "qwen3_moe": MOE | {"mlp_only_layers": [1], "norm_topk_prob": True},
     "phi": {"partial_rotary_factor": 0.5},
-    "phi3": {},
-    "gemma": {},
     "gemma2": {"sliding_window": 7, "query_pre_attn_scalar": 12},
     "gemma3_text": {"sliding_window": 7, "num_hidden_layers": 7},
     "ernie4_5": {"use_bias": True},
     "falcon": {"num_kv_heads": 1, "ffn_hidden_size": 64},
-    "glm4": {},
     "gpt_neox": {"use_parallel_residual": False},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.25, "logits_scaling": 3.0},
-    "olmo2": {},
     "smollm3": {"num_hidden_layers": 4},
     "stablelm": {"use_qkv_bias": True, "use_parallel_residual": True},
     "starcoder2": {"use_bias": False},
 }
+#: The others have a test of their own, and "gemma3" is "gemma3_text" of a multimodal file.
+FAMILIES = [
+    kind for kind, entry in MODELS.items() if entry.gguf and kind not in ("bert", "gemma3", "gpt2")
+]
 IDS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5]]
 
 
@@ -69,7 +69,7 @@ def model_of(model_type: str, **changes):
     """A small model with weights wide enough for every part to matter."""
     gradient.manual_seed(0)
     cls = model_class(model_type)
-    values = {"model_type": model_type} | SHAPE | FAMILIES.get(model_type, {}) | changes
+    values = {"model_type": model_type} | SHAPE | VARIED.get(model_type, {}) | changes
     model = cls(config_class(model_type).from_hf(values)).eval()
     with gradient.no_grad():
         for parameter in model.parameters():
@@ -103,7 +103,7 @@ def test_every_family_comes_back(model_type, tmp_path):
 
 def test_every_architecture_is_tried_here():
     written = {kind: entry.gguf for kind, entry in MODELS.items() if entry.gguf}
-    assert written.keys() - {"gemma3", "gpt2", "bert"} == set(FAMILIES)
+    assert set(FAMILIES) >= VARIED.keys()
     assert supported_architectures() == sorted(set(written.values()))
     assert {kind: config_class(kind).gguf.name for kind in written} == written
 
