@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # for type checkers: `gradient.models` imports these classes when first named
+    from gradient.models.arcee import *
     from gradient.models.bert import *
     from gradient.models.deepseek_v2 import *
     from gradient.models.distilbert import *
@@ -58,6 +59,7 @@ def _row(
 _ROBERTA = "roberta.RobertaForMaskedLM"
 _LLAMA, _QWEN_MOE = "llama.LlamaForCausalLM", "llama_moe.QwenMoeForCausalLM"
 MODELS: dict[str, Entry] = {
+    "arcee": _row("arcee", "Arcee", "arcee", model=_LLAMA),
     "bert": _row("bert", "Bert", "bert", head="ForMaskedLM"),
     "deepseek_v2": _row("deepseek_v2", "DeepseekV2"),
     "distilbert": _row("distilbert", "DistilBert", head="ForMaskedLM"),

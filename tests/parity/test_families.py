@@ -232,6 +232,9 @@ TABLE = [
     row("Olmo2"),
     row("Olmo2", attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1, old=True),
     row("Olmo2", rope_scaling=YARN, rope_theta=5e5, num_key_value_heads=4),
+    # Arcee: no gate
+    row("Arcee"),
+    row("Arcee", attention_bias=True, mlp_bias=True, tie_word_embeddings=True, old=True),
     # Granite: multipliers
     row("Granite"),
     row("Granite", **MULTIPLIERS, tie_word_embeddings=True),

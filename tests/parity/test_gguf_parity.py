@@ -203,6 +203,7 @@ TABLE = [
     row("Falcon"),
     row("Falcon", multi_query=False, tie_word_embeddings=False),
     row("Olmo2"),
+    row("Arcee"),
     row("Granite", residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
     row("Starcoder2"),
     row("StableLm", use_qkv_bias=True),

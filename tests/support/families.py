@@ -29,6 +29,7 @@ MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 CAPS = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0}
 
 FAMILIES: dict[str, dict[str, Any]] = {
+    "arcee": {},
     "deepseek_v2": {
         "q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6,
         "v_head_dim": 10, "n_routed_experts": 4, "moe_intermediate_size": 16,
