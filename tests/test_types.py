@@ -135,6 +135,8 @@ EXPRESSIONS = {
     "x.add_(1).clamp_(min=0).fill_(2)": "Tensor",
     "x.stride()": "tuple[int, ...]",
     "x.numpy()": "ndarray[",
+    "FloatTensor([1.0])": "Tensor",
+    "CudaFloatTensor([1.0])": "Tensor",
     "F.relu(x)": "Tensor",
     "F.cross_entropy(x, x.long())": "Tensor",
     "F.scaled_dot_product_attention(x, x, x)": "Tensor",
@@ -244,6 +246,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_type_checker_knows_what_calls_return(cache: Path, tmp_path: Path) -> None:
     head = "import gradient\nimport gradient.nn.functional as F\nx = gradient.ones(2, 3)\n"
+    head += "from gradient.compat.types import FloatTensor\n"
+    head += "from gradient.compat.cuda import FloatTensor as CudaFloatTensor\n"
     script = tmp_path / "script.py"
     rows = [f"reveal_type({expression})" for expression in EXPRESSIONS]
     script.write_text(head + "\n".join(rows + MISTAKES) + "\n")

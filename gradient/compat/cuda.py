@@ -51,7 +51,16 @@ __all__ += cuda_properties.__all__
 __all__ += cuda_streams.__all__
 __all__ += types.__all__
 
-globals().update({name: TensorOf(name, "cuda") for name in types.__all__})
+FloatTensor = TensorOf("FloatTensor", "cuda")
+DoubleTensor = TensorOf("DoubleTensor", "cuda")
+HalfTensor = TensorOf("HalfTensor", "cuda")
+BFloat16Tensor = TensorOf("BFloat16Tensor", "cuda")
+LongTensor = TensorOf("LongTensor", "cuda")
+IntTensor = TensorOf("IntTensor", "cuda")
+ShortTensor = TensorOf("ShortTensor", "cuda")
+CharTensor = TensorOf("CharTensor", "cuda")
+ByteTensor = TensorOf("ByteTensor", "cuda")
+BoolTensor = TensorOf("BoolTensor", "cuda")
 
 
 def init() -> None:

@@ -33,4 +33,13 @@ class TensorOf(type):
         return value.array.dtype == cls.dtype and value.is_cuda == (cls.device == "cuda")
 
 
-globals().update({name: TensorOf(name) for name in OLD_TYPES})
+FloatTensor = TensorOf("FloatTensor")
+DoubleTensor = TensorOf("DoubleTensor")
+HalfTensor = TensorOf("HalfTensor")
+BFloat16Tensor = TensorOf("BFloat16Tensor")
+LongTensor = TensorOf("LongTensor")
+IntTensor = TensorOf("IntTensor")
+ShortTensor = TensorOf("ShortTensor")
+CharTensor = TensorOf("CharTensor")
+ByteTensor = TensorOf("ByteTensor")
+BoolTensor = TensorOf("BoolTensor")

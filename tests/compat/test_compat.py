@@ -127,6 +127,16 @@ def test_numbers_and_types() -> None:
         t.FloatTensor(1.5)
 
 
+def test_every_type_of_old_is_there_for_both_devices() -> None:
+    from gradient.compat import cuda, types
+    from gradient.tensor.old_forms import OLD_TYPES
+
+    for name, dtype in OLD_TYPES.items():
+        for module, device in ((types, "cpu"), (cuda, "cuda")):
+            kind = getattr(module, name)
+            assert (kind.__name__, kind.dtype, kind.device) == (name, dtype.numpy, device)
+
+
 def test_default_tensor_type() -> None:
     t: Any = gradient
     try:
