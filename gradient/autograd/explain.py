@@ -7,12 +7,12 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd.numbers import apart
 from gradient.autograd.variable import Variable
 from gradient.dtypes import PackedDType
 from gradient.errors import (
     TOO_LARGE,
     BackendError,
-    DeviceError,
     DTypeError,
     GradientError,
     IndexOutOfRange,
@@ -71,10 +71,8 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
         return out_of_memory(name, tensors[0].backend, error)
     if not tensors:
         return TypeMismatch(sentence(name, f"a Tensor as {names[0]}", type(inputs[0]).__name__))
-    devices = {t.backend.device for t in tensors}
-    if len(devices) > 1:
-        got = " and ".join(sorted(devices))
-        return DeviceError(sentence(name, "all tensors on one device", got, "move one with .to()"))
+    if len({t.backend.device for t in tensors}) > 1:
+        return apart(name, tensors)
     shapes = [tuple(t.array.shape) for t in tensors]
 
     def stated(caller: str, arguments: str) -> GradientError:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.variable import Variable
+from gradient.errors import DeviceError, sentence
 
-__all__ = ["on_one_device"]
+__all__ = ["apart", "on_one_device", "placed_apart"]
 
 
 def on_one_device(inputs: Sequence[Any]) -> list[Any] | None:
@@ -21,3 +22,22 @@ def on_one_device(inputs: Sequence[Any]) -> list[Any] | None:
     (backend,) = others
     moved = {id(each): each.to(backend.device) for each in numbers}
     return [moved.get(id(each), each) for each in inputs]
+
+
+def placed_apart(caller: str, condition: Any, input: Any, other: Any) -> list[Any] | None:
+    """The three of `where` if their tensors are on several devices, with 0-d tensors of the CPU
+    copied to that of the others; None if they are on one. Raises DeviceError for others."""
+    backend = condition.backend
+    if (not isinstance(input, Variable) or input.backend is backend) and (
+        not isinstance(other, Variable) or other.backend is backend
+    ):
+        return None
+    if (placed := on_one_device((condition, input, other))) is None:
+        raise apart(caller, (condition, input, other))
+    return placed
+
+
+def apart(caller: str, inputs: Sequence[Any]) -> DeviceError:
+    """The error for tensors on several devices."""
+    got = " and ".join(sorted({x.backend.device for x in inputs if isinstance(x, Variable)}))
+    return DeviceError(sentence(caller, "all tensors on one device", got, "move one with .to()"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, get_args, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.numbers import apart, placed_apart
 from gradient.autograd.promotion import python_number
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import is_packed
@@ -341,9 +342,13 @@ class Arithmetic(TensorBase):
 
     def where(self, condition: Tensor, other: Tensor | Number) -> Tensor:
         """self where the bool tensor `condition` is True, else `other`; all three broadcast."""
+        array = condition_of("where", condition)
+        if (placed := placed_apart("where", condition, self, other)) is not None:
+            condition, x, other = placed
+            return cast("Tensor", x.where(condition, other))
         if is_packed(self.array) or (isinstance(other, Variable) and is_packed(other.array)):
             return where_float8(condition, self, other)
-        return elementwise.where(self, other, condition=condition_of("where", condition))
+        return elementwise.where(self, other, condition=array)
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:
         """`value`, a number or 0-d tensor, where the bool tensor `mask` is True, else self; `mask`
@@ -357,7 +362,12 @@ class Arithmetic(TensorBase):
         like = self.dtype
         if not isinstance(value, Variable):
             value = fitting("masked_fill", "value", value, like)
-        filled = elementwise.where(value, self, condition=condition_of("masked_fill", mask))
+        condition = condition_of("masked_fill", mask)
+        if (placed := placed_apart("masked_fill", mask, self, value)) is not None:
+            if placed[1] is not self:
+                raise apart("masked_fill", (mask, self))
+            condition, value = placed[0].array, placed[2]
+        filled = elementwise.where(value, self, condition=condition)
         return in_order(filled if filled.dtype is like else filled.to(like))
 
 

@@ -11,19 +11,11 @@ import numpy as np
 
 from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
-from gradient.autograd.numbers import on_one_device
+from gradient.autograd.numbers import placed_apart
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed
-from gradient.errors import (
-    ArgumentError,
-    DeviceError,
-    DTypeError,
-    ShapeError,
-    TypeMismatch,
-    copied,
-    sentence,
-)
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
@@ -199,13 +191,7 @@ def where(
         like: Any = input
     else:
         input, other, like = _branches(condition, input, other)
-    if like.backend is not condition.backend:
-        placed = on_one_device((condition, input, other))
-        if placed is None:
-            devices = " and ".join(sorted({str(condition.device), str(like.device)}))
-            raise DeviceError(
-                sentence("where", "all tensors on one device", devices, "move one with .to()")
-            )
+    if (placed := placed_apart("where", condition, input, other)) is not None:
         return where(*placed)
     if is_packed(like.array) or (isinstance(other, Variable) and is_packed(other.array)):
         return where_float8(condition, input, other)

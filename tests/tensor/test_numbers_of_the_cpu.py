@@ -93,6 +93,41 @@ def test_a_condition_is_on_the_device_of_vectors(condition, branches):
         gradient.where(gradient.tensor([True, False], device=condition), *branches)
 
 
+WHERES = {
+    "function": gradient.where,
+    "method": lambda condition, x, y: x.where(condition, y),
+    "masked_fill": lambda condition, x, y: x.masked_fill(condition, y),
+}
+
+
+@pytest.mark.parametrize("device", ["handle", "bare", "meta"])
+@pytest.mark.parametrize("form", WHERES)
+def test_where_looks_at_the_devices_of_all_three(form, device):
+    where, number = WHERES[form], gradient.tensor(3.0, requires_grad=True)
+    condition, x = gradient.tensor([True, False]), gradient.tensor([1.0, 2.0])
+    for at in ((device, "cpu"), ("cpu", device)):
+        with pytest.raises(RuntimeError, match=f"{form if 'fill' in form else 'where'}: .*device"):
+            where(condition.to(at[0]), x.to(at[1]), number)
+    got = where(condition.to(device), x.to(device), number)
+    assert got.device.type == device and got.shape == (2,)
+    if device != "meta":
+        assert got.tolist() == where(condition, x, number).tolist()
+
+
+@pytest.mark.parametrize("form", ["function", "method"])
+def test_where_of_numbers_goes_to_the_device_of_the_condition_or_raises(form):
+    where, number = WHERES[form], gradient.tensor(1.0)
+    got = where(gradient.tensor([True, False], device="handle"), number, gradient.tensor(2.0))
+    assert got.device.type == "handle" and got.tolist() == [1.0, 2.0]
+    with pytest.raises(RuntimeError, match="where: expected all tensors on one device, got cpu"):
+        where(gradient.tensor([True, False]), number, gradient.ones(2, device="handle"))
+
+
+def test_masked_fill_stays_on_its_device():
+    with pytest.raises(RuntimeError, match="masked_fill: expected all tensors on one device"):
+        gradient.tensor(1.0).masked_fill(gradient.tensor([True], device="handle"), 2.0)
+
+
 @pytest.mark.parametrize("name", ["mul", "truediv", "pow", "gt", "maximum"])
 def test_a_scalar_of_numpys_on_the_left_is_moved_too(name):
     """What a sum of all gives is a scalar, beside which some array libraries compute: the result
