@@ -10,8 +10,9 @@ from typing import Any, TypeVar, cast
 from gradient import dtypes
 from gradient.autograd.explain import error_of_caller
 from gradient.autograd.out_argument import beyond_memory
-from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
+from gradient.errors import DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import constant
 from gradient.tensor.views import with_bases
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -93,19 +94,6 @@ def one_dtype(op: str, input: Tensor, **others: Tensor | None) -> None:
         if other is not None and other.array.dtype != input.array.dtype:
             expected = f"{name} of the input's dtype {input.dtype}"
             raise DTypeError(sentence(op, expected, other.dtype, "cast one with .to()"))
-
-
-def constant(op: str, name: str, value: Any, like: Tensor) -> Any:
-    """The array of a tensor that an op takes as an option, without a gradient; None stays None."""
-    if value is None:
-        return None
-    if not isinstance(value, Tensor):
-        raise TypeMismatch(sentence(op, f"a Tensor as {name}", type(value).__name__))
-    if value.backend is not like.backend:
-        raise DeviceError(
-            f"{op}: {name} is on {value.device}, the input on {like.device}; move one with .to()"
-        )
-    return value.array
 
 
 def integers(op: str, name: str, value: Any, like: Tensor) -> Any:

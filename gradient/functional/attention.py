@@ -7,11 +7,11 @@ import math
 from gradient import dtypes
 from gradient.backends.options import AttentionOptions
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.functional.arguments import composite, constant
+from gradient.functional.arguments import composite
 from gradient.functional.dropout import dropout
 from gradient.ops import fused
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of, number_of
+from gradient.tensor.arguments import constant, flag_of, number_of
 from gradient.tensor.creation import ones
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import broadcast_shapes

@@ -8,11 +8,11 @@ from gradient.autograd.autocast import autocasts, wanted
 from gradient.dtypes import HALF_PRECISION, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import composite, constant, floats, integers, one_dtype
+from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of, int_of, outside, tensor_of
+from gradient.tensor.arguments import constant, flag_of, int_of, outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 

@@ -8,10 +8,10 @@ from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int32, int64
 from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
-from gradient.functional.arguments import composite, constant, integers
+from gradient.functional.arguments import composite, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.arguments import constant, int_of, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.einsum import einsum
 from gradient.tensor.joining import where
@@ -116,7 +116,7 @@ def embedding(
         padding_idx %= rows
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
-    rows = constant("embedding", "input", input, weight)
+    rows = constant("embedding", "input", input, weight, "weight")
     if rows is None or rows.dtype not in INTEGERS:
         input = tensor_of("embedding", input)
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))

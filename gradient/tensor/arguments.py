@@ -14,6 +14,7 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo
 from gradient.errors import (
     ArgumentError,
+    DeviceError,
     DTypeError,
     IndexOutOfRange,
     ShapeError,
@@ -173,6 +174,17 @@ def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
         raise TypeMismatch(sentence(caller, expected, type(value).__name__))
     tensor: Any = value  # Tensor is the only Variable, but this module is below it
     return tensor
+
+
+def constant(caller: str, name: str, value: Any, like: Variable, of: str = "the input") -> Any:
+    """The array of a tensor that an op takes as an option, without a gradient, on the device of
+    `like`, which users know as `of`; None stays None."""
+    if value is None:
+        return None
+    if tensor_of(caller, value, name).backend is not like.backend:
+        devices = f"{name} is on {value.device}, {of} on {like.backend.device}"
+        raise DeviceError(f"{caller}: {devices}; move one with .to()")
+    return value.array
 
 
 def int_of(caller: str, name: str, value: Any) -> int:

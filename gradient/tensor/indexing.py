@@ -21,7 +21,7 @@ from gradient.errors import (
 )
 from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
+from gradient.tensor.arguments import axis_of, constant, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
 from gradient.tensor.float8 import maker_of
@@ -185,6 +185,7 @@ class Indexing(Arithmetic):
         """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
         if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
             axis_of(dim, self.ndim)
+            constant("gather", "index", index, self)
             return ops.getitem(self.reshape(-1), index=(index.array,))
         x, at, axis = self._places("gather", dim, index, self.backend.looks_along)
         try:
@@ -237,7 +238,7 @@ class Indexing(Arithmetic):
             raise TypeMismatch(sentence("scatter", "src or value", "both"))
         elif not isinstance(src, Variable):
             number_of("scatter", "src", src)
-        _integers("scatter", index)
+        _integers("scatter", index, self)
         if reduce == "multiply":
             x: Any = self
             factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
@@ -258,6 +259,7 @@ class Indexing(Arithmetic):
     ) -> Any:
         if isinstance(index, Variable) and 0 in index.array.shape:
             axis_of(dim, self.ndim)
+            constant(caller, "index", index, self)
             if not isinstance(src, Variable):
                 return elementwise.clone(self)
             same_dtype(caller, "src", self, src)
@@ -294,7 +296,7 @@ class Indexing(Arithmetic):
     ) -> tuple[Any, Any, int]:
         """Input and index of gather or scatter, and the axis. The indices are looked at, unless
         they will be by what takes them."""
-        _integers(caller, index)
+        _integers(caller, index, self)
         x, at = _vector(self), _vector(index)
         own, size = x.array.shape, at.array.shape
         if len(own) != len(size):
@@ -362,7 +364,7 @@ class Indexing(Arithmetic):
     ) -> tuple[Any, tuple[Any, ...]]:
         """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
         index may count from the end only where so said."""
-        _integers(caller, index)
+        _integers(caller, index, self)
         if index.ndim > 1:
             raise IndexOutOfRange(
                 f"{caller}: expected an index of one dimension, got shape {tuple(index.shape)}"
@@ -411,6 +413,7 @@ class Indexing(Arithmetic):
 
         if tensor_of(caller, mask).array.dtype.kind != "b":
             raise DTypeError(sentence(caller, "a bool Tensor as mask", mask.dtype, "use mask != 0"))
+        constant(caller, "mask", mask, self)
         if mask.array.shape == self.array.shape:
             return self, mask
         x, mask = broadcast_tensors(self, mask)
@@ -445,7 +448,7 @@ class Indexing(Arithmetic):
         """The elements at `index` (int64) of the flattened tensor, in the shape of `index`."""
         if tensor_of("take", index).dtype is not int64:
             raise DTypeError(sentence("take", "an index of int64", index.dtype))
-        return self._taken("take", self.reshape(-1), (index.array,))
+        return self._taken("take", self.reshape(-1), (constant("take", "index", index, self),))
 
     def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
         """x[index], whose last item is an array; errors name the caller."""
@@ -469,10 +472,13 @@ def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -
         raise error_for_any_caller(IndexOutOfRange, caller, str(error)) from None
 
 
-def _integers(caller: str, index: Tensor) -> None:
+def _integers(caller: str, index: Tensor, like: Variable) -> None:
+    """Refuse an index of another dtype, or on another device than `like`."""
     if not _integers_of(index) and tensor_of(caller, index).dtype not in (int64, int32):
         kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
         raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
+    if index.backend is not like.backend:
+        constant(caller, "index", index, like)  # says it
 
 
 def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
