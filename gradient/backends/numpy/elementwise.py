@@ -1,4 +1,4 @@
-"""Activations by kernels."""
+"""Elementwise functions by kernels, or by fewer calls of NumPy."""
 
 from __future__ import annotations
 
@@ -77,6 +77,12 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
         out = np.empty(condition.shape, a.dtype)
         threads.parallel_for(*where_launch(condition, a, b, out))
         return out
+
+    def remainder(self, a: Any, b: Any) -> np.ndarray:
+        rest = a % b
+        if rest.dtype.kind in "biu" or rest.all():  # there is no zero, whose sign may be another
+            return rest
+        return self.where(rest == 0, np.copysign(rest, a), rest)
 
     def relu(self, x: np.ndarray) -> np.ndarray:
         if (
