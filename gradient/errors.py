@@ -43,6 +43,11 @@ def sentence(caller: str, expected: str, got: object, fix: str = "") -> Sentence
     return said
 
 
+def out_of_bounds(index: int, dim: int, size: int) -> str:
+    """That an index is none of a dimension, in PyTorch's words."""
+    return f"index {index} is out of bounds for dimension {dim} with size {size}"
+
+
 def copied(function: FunctionType, name: str) -> FunctionType:
     """A copy of `function`, and of what it decorates, that Python's own errors about arguments
     call `name`."""

@@ -113,7 +113,7 @@ def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
 class _Segment:
     """A checkpointed call, to the engine."""
 
-    name = "checkpoint"
+    name = public_name = "checkpoint"
 
     def __init__(self, function: Any, args: Any, kwargs: Any, state: Any) -> None:
         self.function, self.args, self.kwargs, self.state = function, args, kwargs, state

@@ -213,8 +213,9 @@ def run_backward(
                 continue
             if node.saved is None:
                 raise AutogradError(
-                    f"backward: the graph through {node.op.name} was freed by an earlier backward "
-                    "pass; pass retain_graph=True to that one to go through it a second time"
+                    f"backward: the graph through {node.op.public_name} was freed by an earlier "
+                    "backward pass; pass retain_graph=True to that one to go through it a second "
+                    "time"
                 )
             if node.sequence_nr < last_write.sequence_nr:
                 inplace.check_saved(node)

@@ -19,6 +19,7 @@ from gradient.errors import (
     Sentence,
     ShapeError,
     TypeMismatch,
+    out_of_bounds,
     sentence,
 )
 
@@ -95,7 +96,7 @@ def translated(
         differ = f"{found['a']} and {found['b']}"
         return ShapeError(f"{name}: the dimensions to be summed over differ, {differ} ({inputs})")
     if found := _INDEX.search(line):
-        return IndexOutOfRange(out_of_range(name, *map(int, found.groups())))
+        return IndexOutOfRange(f"{name}: {out_of_bounds(*map(int, found.groups()))}")
     if TOO_LARGE.search(line):
         kind = IndexOutOfRange if isinstance(error, OverflowError) else ShapeError
         return kind(f"{name}: a size or a number of bytes is beyond 2**63 - 1 ({inputs})")
@@ -151,18 +152,11 @@ def error_of_caller(
     return type(error)(f"{caller}{said.removeprefix(said.caller)}")
 
 
-def out_of_range(name: str, index: int, dim: int, size: int) -> str:
-    """The message for an index out of range."""
-    return f"{name}: index {index} is out of range for dimension {dim}, whose size is {size}"
-
-
 def index_error(name: str, error: IndexError) -> IndexOutOfRange:
     """Ours for an array library's, of the call of that name."""
     line = first_line(error)
     found = _INDEX.search(line)
-    return IndexOutOfRange(
-        out_of_range(name, *map(int, found.groups())) if found else f"{name}: {line}"
-    )
+    return IndexOutOfRange(f"{name}: {out_of_bounds(*map(int, found.groups())) if found else line}")
 
 
 def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:

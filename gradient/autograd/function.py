@@ -145,7 +145,7 @@ class _FunctionOp:
     def __init__(self, cls: type[Function], ctx: FunctionCtx, single: bool, own: dict[int, int]):
         self.cls, self.ctx, self.single = cls, ctx, single
         self.own = own  # which saved tensors are which results: kept here without their nodes
-        self.name = cls.__name__
+        self.name = self.public_name = cls.__name__
         self.saved_names = tuple(f"saved_tensors[{i}]" for i in range(len(ctx._saved)))
 
     def _saved(self, node: Node, on_tensors: bool) -> tuple[Any, ...]:

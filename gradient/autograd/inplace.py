@@ -92,7 +92,7 @@ def check_saved(node: Node) -> None:
         number, op, location = mark.last
         if number > node.sequence_nr:
             raise AutogradError(
-                f"backward: {node.op.name} (called at {place_of(node)}) saved its {name!r} "
+                f"backward: {node.op.public_name} (called at {place_of(node)}) saved its {name!r} "
                 f"of shape {tuple(value.shape)} for the gradient, but {op} (called at "
                 f"{source_line(location)}) then overwrote it in place; use the out-of-place "
                 "form there, or clone() before it"

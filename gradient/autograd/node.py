@@ -64,7 +64,7 @@ class Node:
         """As PyTorch prints a grad_fn."""
         if self.op is None:
             return "AccumulateGrad"
-        words = self.op.name.split("_")
+        words = self.op.public_name.split("_")
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
 
     def register_tensor_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:

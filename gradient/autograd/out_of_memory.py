@@ -104,7 +104,7 @@ def _described(tensor: Variable) -> str:
     if node is not None and node.op is not None:
         location = getattr(node, "location", None)
         where = f" at {source_line(location)}" if location is not None else ""
-        return f"{text}, made by {node.op.name}{where}"
+        return f"{text}, made by {node.op.public_name}{where}"
     wanted = getattr(tensor, "requires_grad", False)
     return f"{text}, {'a leaf with requires_grad' if wanted else 'outside the graph'}"
 

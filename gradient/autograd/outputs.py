@@ -13,7 +13,8 @@ from gradient.autograd.variable import TensorType
 class _Output:
     """The op between a node with several results and one of them."""
 
-    name, saved_names = "output", ()
+    name = public_name = "output"
+    saved_names = ()
 
     def vjp(self, node: Node, g: Any, parents: Any, *_: Any) -> Sequence[Any]:
         (index,) = node.saved or ()

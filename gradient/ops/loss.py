@@ -86,7 +86,8 @@ def mean_cross_entropy(
     return mean, {"high": high, "log_sum": log_sum, "count": count}
 
 
-@op(lambda g, be, x_shape, target, ignore_index: be.nll_grad(g, x_shape, target, ignore_index))
+@op(lambda g, be, x_shape, target, ignore_index: be.nll_grad(g, x_shape, target, ignore_index),
+    public_name="nll_loss")  # fmt: skip
 def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> Array:
     """-x[i, target[i]] for x (N, C) and integers (N,); 0 where ignored."""
     return be.nll(x, target, ignore_index)

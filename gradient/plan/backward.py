@@ -121,7 +121,7 @@ class WithBackward:
 class CompiledCall:
     """The op of the results' node: to the engine, a replayed call."""
 
-    name = "the compiled function"
+    name = public_name = "the compiled function"
 
     def __init__(self, plan: DifferentiablePlan, executor: CpuExecutor, again: Again):
         self.plan, self.again = plan, again

@@ -77,6 +77,7 @@ class Call:
     writes    roots whose memory it changes
     view      whether its result is a view of its first array
     location  the user's line
+    asked     the public function that asked for it, by the name that errors give it
     pieces    the calls that it was composed of; none where the backend did it in one
     inputs    the buffers that it is given, each as often as it is
     outputs   the buffers that it makes
@@ -90,6 +91,7 @@ class Call:
     writes: tuple[Ref, ...] = ()
     view: bool = False
     location: Location | None = field(default=None, compare=False)
+    asked: str = field(default="", compare=False, repr=False)
     pieces: tuple[Call, ...] = ()
     inputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
     outputs: tuple[Ref, ...] = field(init=False, compare=False, repr=False)
@@ -105,6 +107,11 @@ class Call:
     def line(self) -> str:
         """`file:line` in the user's program."""
         return "" if self.location is None else source_line(self.location)
+
+    @property
+    def place(self) -> str:
+        """What was asked for and where, for errors."""
+        return f"{self.asked or self.op} at {self.line}"
 
 
 def expand(call: Call, keep: Callable[[Call], bool]) -> Iterator[Call]:

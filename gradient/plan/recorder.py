@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.autograd import calls
 from gradient.backends import Backend
 from gradient.backends.numpy import memory
 from gradient.backends.packed import PackedArray
@@ -30,6 +31,9 @@ from gradient.source_lines import inside, location_of, source_line, user_frame
 
 LARGE = 1 << 20
 """Bytes of a result, after which memory that was freed before is given back."""
+BELOW_TENSORS = ("autograd", "backends", "ops", "plan")
+"""Packages whose functions are no names for users."""
+KEYED = {"__getitem__": "index", "__setitem__": "setitem"}
 ARRAYS = (np.ndarray, np.generic, OpaqueArray)
 
 Naming = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -246,7 +250,8 @@ class Recorder:
         args, options, out = mapped((args, options, out), RecordedArray, self.ref)
         if next(leaves(out, Ref), None) is None:
             out = None
-        call = Call(name, args, options, out, location=location_of(user_frame(2)), **facts)
+        location, asked = location_of(user_frame(2)), _public_name()
+        call = Call(name, args, options, out, location=location, asked=asked, **facts)
         self._levels[-1].append(call)
         self._computed[0] += not call.pieces
 
@@ -266,6 +271,25 @@ def opened(x: Any) -> Any:
     if isinstance(x, PackedArray) and any(isinstance(part, RecordedArray) for part in x.parts):
         return x.map(value_of)
     return value_of(x)
+
+
+def _public_name() -> str:
+    """The function or method of tensors that a call is part of, or else the op, by the name that
+    errors in eager execution give it."""
+    name = ""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and inside[frame.f_code.co_filename]:
+        code, folder = frame.f_code, f"{frame.f_globals['__name__']}.".split(".")[1]
+        if folder in ("tensor", "functional"):
+            own = KEYED.get(code.co_name, code.co_name)
+            if "<" not in code.co_qualname and not own.startswith("_"):
+                name = own
+        elif folder not in BELOW_TENSORS:
+            break
+        elif code.co_filename == calls.__file__ and "made" in code.co_freevars:
+            name = frame.f_locals["made"].public_name
+        frame = frame.f_back
+    return name
 
 
 def _asked_by() -> str | None:

@@ -23,7 +23,8 @@ from gradient.tensor import Tensor
 class Freed:
     """The op of a result whose graph a backward pass inside the function has freed."""
 
-    name, saved_names = "the compiled function", ()
+    name = public_name = "the compiled function"
+    saved_names = ()
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, out_of_bounds
 from gradient.tensor.base import TensorBase
 
 Index = tuple[Any, ...]
@@ -265,10 +265,7 @@ def misfit(key: Any, tensor: Any) -> str:
         if type(part) is int or _is_of_ints(part):
             outside = _outside(part, size[axis], tensor.backend)
             if outside is not None:
-                return (
-                    f"index {outside} is out of bounds for dimension {axis} with size "
-                    f"{size[axis]} (of a tensor of shape {size})"
-                )
+                return f"{out_of_bounds(outside, axis, size[axis])} (of a tensor of shape {size})"
         axis += wide
     shapes = [tuple(p.shape) for p in parts if _is_of_ints(p)]
     return f"indexing tensors of shapes {' and '.join(map(str, shapes))} do not broadcast together"

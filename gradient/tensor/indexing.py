@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.explain import error_for_any_caller, out_of_range
+from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int32, int64
@@ -17,6 +17,7 @@ from gradient.errors import (
     IndexOutOfRange,
     ShapeError,
     TypeMismatch,
+    out_of_bounds,
     sentence,
 )
 from gradient.ops import elementwise, shape
@@ -485,4 +486,4 @@ def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
     """The first index that is out of range, for an error."""
     values = index.reshape(-1).tolist()
     wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
-    return out_of_range(caller, wrong, dim, size[dim])
+    return f"{caller}: {out_of_bounds(wrong, dim, size[dim])}"

@@ -788,7 +788,7 @@ def test_an_overwritten_index_or_mask_is_noticed(device):
     rows = gradient.nn.functional.embedding(index, a.view(4, 1))
     index += 1
     mask.logical_not_()
-    for name, y in {"getitem": picked, "where": chosen, "embedding": rows}.items():
+    for name, y in {"index": picked, "where": chosen, "embedding": rows}.items():
         with pytest.raises(RuntimeError, match=f"{name} .*overwrote it in place"):
             y.sum().backward()
 
@@ -1299,3 +1299,16 @@ def test_writes_by_data_are_not_noted():
     x.detach().mul_(2)
     with pytest.raises(RuntimeError, match="overwrote it in place"):
         y.backward()
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: gradient.nn.functional.nll_loss(x, gradient.tensor([0, 1])), "NllLossBackward"),
+        (lambda x: x.gather(1, gradient.tensor([[0], [1]])), "GatherBackward"),
+        (lambda x: x.half(), "ToBackward"),
+    ],
+)
+def test_a_grad_fn_has_the_name_of_the_op_that_users_know(function, name):
+    y = function(gradient.ones(2, 2, requires_grad=True))
+    assert y.grad_fn is not None and y.grad_fn.name() == name

@@ -569,11 +569,44 @@ def test_an_index_out_of_range_is_found_in_a_replay() -> None:
     for _ in range(4):
         f(gradient.tensor([0, 3]))
     for wrong in (-1, 4):
-        message = (
-            rf"embedding at .*: index {wrong} is out of range for dimension 0, whose size is 4"
-        )
+        message = rf"embedding at .*: index {wrong} is out of bounds for dimension 0 with size 4"
         with pytest.raises(IndexOutOfRange, match=message):
             f(gradient.tensor([0, wrong]))
+
+
+def _set(x: gradient.Tensor, at: gradient.Tensor) -> gradient.Tensor:
+    x[at] = 1.0
+    return x
+
+
+PICKS: dict[str, Any] = {
+    "index_select": lambda x, at: x.index_select(0, at),
+    "gather": lambda x, at: x.gather(0, at.unsqueeze(1)),
+    "scatter_add": lambda x, at: x.scatter_add(0, at.unsqueeze(1), x[:2]),
+    "scatter": lambda x, at: x.scatter(0, at.unsqueeze(1), 2.0),
+    "index_add": lambda x, at: x.index_add(0, at, x[:2]),
+    "index_copy": lambda x, at: x.index_copy(0, at, x[:2]),
+    "take": lambda x, at: x.take(at + 8),
+    "index": lambda x, at: x[at],
+    "setitem": lambda x, at: _set(x.clone(), at),
+    "embedding": lambda x, at: F.embedding(at, x),
+    "nll_loss": lambda x, at: F.nll_loss(x.t()[:2], at),
+    "cross_entropy": lambda x, at: F.cross_entropy(x.t()[:2], at),
+}
+
+
+@pytest.mark.parametrize("name", PICKS)
+def test_an_index_out_of_range_in_a_replay_is_of_the_op_that_users_know(name: str) -> None:
+    x = gradient.arange(12.0).reshape(4, 3)
+    f = gradient.compile(lambda at: PICKS[name](x, at), fullgraph=True)
+    for _ in range(4):
+        f(gradient.tensor([0, 3]))
+    assert replayed(f) > 0
+    with pytest.raises(IndexOutOfRange) as raised:
+        f(gradient.tensor([0, 4]))
+    where, _, said = str(raised.value).partition(": ")
+    assert where.startswith(f"{name} at {__file__}:")
+    assert re.fullmatch(r"index (4|12) is out of bounds for dimension [01] with size (4|12)", said)
 
 
 def test_a_step_that_another_seed_starts_draws_that_seeds_numbers() -> None:

@@ -71,8 +71,8 @@ def test_sums_of_few_numbers_are_in_numpys_order(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda index: gradient.arange(8)[index + 0], "index 8 is out of range"),
-        (lambda index: gradient.arange(8).gather(0, index + 0), "index 8 is out of range"),
+        (lambda index: gradient.arange(8)[index + 0], "index 8 is out of bounds"),
+        (lambda index: gradient.arange(8).gather(0, index + 0), "index 8 is out of bounds"),
     ],
 )
 def test_indices_that_are_given_are_still_checked(function: Any, message: str) -> None:

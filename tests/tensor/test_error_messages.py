@@ -226,7 +226,7 @@ SENTENCES = [
     (
         "ones(2, 3).take(tensor([6]))",
         "IndexOutOfRange",
-        "take: index 6 is out of range for dimension 0, whose size is 6",
+        "take: index 6 is out of bounds for dimension 0 with size 6",
     ),
     (
         "ones(2, 3).scatter(0, tensor([[5]]), 1.0)",
@@ -236,7 +236,7 @@ SENTENCES = [
     (
         "F.embedding(tensor([5]), ones(3, 2))",
         "IndexOutOfRange",
-        "embedding: index 5 is out of range for dimension 0, whose size is 3",
+        "embedding: index 5 is out of bounds for dimension 0 with size 3",
     ),
     (
         "F.embedding(tensor([0.0]), ones(3, 2))",
@@ -246,7 +246,7 @@ SENTENCES = [
     (
         "F.cross_entropy(ones(2, 3), tensor([0, 3]))",
         "IndexOutOfRange",
-        "cross_entropy: index 3 is out of range for dimension 1, whose size is 3",
+        "cross_entropy: index 3 is out of bounds for dimension 1 with size 3",
     ),
     (
         "F.cross_entropy(ones(2, 3), tensor([0.0, 1.0]))",
@@ -351,7 +351,7 @@ SENTENCES = [
     (
         "F.nll_loss(ones(2, 3), tensor([0, 3]))",
         "IndexOutOfRange",
-        "nll_loss: index 3 is out of range for dimension 1, whose size is 3",
+        "nll_loss: index 3 is out of bounds for dimension 1 with size 3",
     ),
     (
         "nn.Conv2d(3)",

@@ -12,7 +12,7 @@ import numpy as np
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import along, kernels
 from gradient.backends.numpy.kernels import INT64
-from gradient.errors import ArgumentError, sentence
+from gradient.errors import ArgumentError, out_of_bounds, sentence
 
 MANY = 1 << 16
 """Indices from which a kernel on several threads looks at them quicker than NumPy."""
@@ -43,9 +43,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
         lowest, highest = index.min(), index.max()
         if lowest < 0 or highest >= size:
             wrong = lowest if lowest < 0 else highest
-            raise IndexError(
-                f"index {wrong} is out of bounds for dimension {axis} with size {size}"
-            )
+            raise IndexError(out_of_bounds(wrong, axis, size))
 
     def check_range(self, x: np.ndarray, low: float, high: float, op: str, name: str) -> None:
         if not x.size or (x.min() >= low and x.max() <= high):
@@ -72,6 +70,6 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
 
 
 def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:
-    """Raise IndexError, in NumPy's words, for an index below zero."""
+    """Raise IndexError for an index below zero, which NumPy takes."""
     if index.size and index.dtype.kind == "i" and (lowest := np.minimum.reduce(index, None)) < 0:
-        raise IndexError(f"index {lowest} is out of bounds for axis {axis} with size {size}")
+        raise IndexError(out_of_bounds(int(lowest), axis, size))

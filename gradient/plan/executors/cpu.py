@@ -389,7 +389,7 @@ class CpuExecutor:
         except IndexError as error:  # an index that is none, which only a run can tell
             pairs = zip(self._calls_of, self._steps, strict=True)
             found = [call for call, step in pairs if step[0] is function and step[1] is args]
-            name = f"{found[0].op} at {found[0].line}" if found else "compiled function"
+            name = found[0].place if found else "compiled function"
             raise index_error(name, error) from error
 
     def _by_call(self, part: slice) -> list[WatchedCall]:
