@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 import os
 import re
 from pathlib import Path
@@ -22,13 +21,6 @@ FUNCTIONS, MODELS = "<!-- functions -->", "<!-- models -->"
 #: Pages that stand above docs/.
 ABOVE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)(?=[)#])")
-
-
-def on_startup(**_: Any) -> None:
-    """Let a list of exports be longer than what griffe reads of it (`*LATE`): a page names them."""
-    logging.getLogger("mkdocs.plugins.griffe").addFilter(
-        lambda record: "Unsupported item in gradient.models.__all__" not in record.getMessage()
-    )
 
 
 def on_files(files: Files, config: Any) -> Files:

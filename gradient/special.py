@@ -11,8 +11,8 @@ too are the same functions.
 from typing import TYPE_CHECKING
 
 from gradient import absent as _absent
+from gradient._exports import public as _public
 from gradient.autograd.variable import Number
-from gradient.exports import public as _public
 from gradient.ops import special as _special
 from gradient.tensor import Tensor
 from gradient.tensor import functions as _functions

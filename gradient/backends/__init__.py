@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from gradient import absent
+from gradient._exports import public as _public
 from gradient.backends.base import *
 from gradient.backends.registry import *
 from gradient.backends.required import *
-from gradient.exports import public
 
 if not TYPE_CHECKING:
-    __all__ = public(globals())
+    __all__ = _public(globals())
     _elsewhere = absent.names(__name__)
 
     def __getattr__(name: str) -> _Any:

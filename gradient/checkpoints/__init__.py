@@ -6,11 +6,11 @@
 
 from typing import TYPE_CHECKING
 
+from gradient._exports import public as _public
 from gradient.checkpoints.checkpoint import *
 from gradient.checkpoints.formats import *
 from gradient.checkpoints.gguf.save import *
 from gradient.checkpoints.loading import *
-from gradient.exports import public
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

@@ -5,13 +5,13 @@ Each module's `__all__` says what is public.
 
 from typing import TYPE_CHECKING
 
+from gradient._exports import public as _public
 from gradient.data.collate import *
 from gradient.data.dataloader import *
 from gradient.data.dataset import *
 from gradient.data.sampler import *
 from gradient.data.token_file import *
 from gradient.data.worker import *
-from gradient.exports import public
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

@@ -7,9 +7,9 @@
 
 from typing import TYPE_CHECKING
 
+from gradient._exports import public as _public
 from gradient.embedding.pooling import *
 from gradient.embedding.text_encoder import *
-from gradient.exports import public
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

@@ -5,7 +5,7 @@ Also importable as `gradient.nn.functional`. Each module's `__all__` says what i
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.functional.activation import *
 from gradient.functional.attention import *
 from gradient.functional.classification_loss import *
@@ -28,4 +28,4 @@ from gradient.functional.unpooling import *
 from gradient.functional.vision import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.generation import logits as logits
 from gradient.generation.beam_search import *
 from gradient.generation.cache_config import *
@@ -22,4 +22,4 @@ from gradient.kv_cache import KVCache as KVCache
 from gradient.kv_cache import PagePool as PagePool
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

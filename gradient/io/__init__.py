@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.io.atomic import *
 from gradient.io.checkpoint import *
 from gradient.io.gguf.reader import *
@@ -12,4 +12,4 @@ from gradient.io.sharded import *
 from gradient.io.torch_file import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

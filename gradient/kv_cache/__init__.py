@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.kv_cache.cache import *
 from gradient.kv_cache.dtypes import *
 from gradient.kv_cache.paged import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

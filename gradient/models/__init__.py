@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.models import registry
 from gradient.models.causal_lm import *
 from gradient.models.config import *
@@ -13,7 +13,7 @@ from gradient.models.registry import *
 if TYPE_CHECKING:  # the families' classes, which are imported when first named
     from gradient.models.families import *
 else:
-    __all__ = [*public(globals()), *registry.LATE]
+    __all__ = [*_public(globals()), *registry.LATE]
 
 
 def __getattr__(name: str) -> type:

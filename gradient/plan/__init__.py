@@ -6,11 +6,11 @@ is, for whoever writes a pass).
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.plan.calls import *
 from gradient.plan.errors import *
 from gradient.plan.plan import *
 from gradient.plan.recording import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

@@ -20,10 +20,10 @@ meanwhile: each has its time, and within it that of the kernel which computes it
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.profiler.events import *
 from gradient.profiler.profile import *
 
 if not TYPE_CHECKING:
-    __all__ = public(globals())
+    __all__ = _public(globals())
     __getattr__ = absent.names(__name__)

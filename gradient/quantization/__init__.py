@@ -11,10 +11,10 @@ which weight of a model gets which dtype.
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.quantization.model import *
 from gradient.quantization.quantize import *
 from gradient.quantization.schemes import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

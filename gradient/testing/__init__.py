@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient._exports import public as _public
 from gradient.autograd.gradcheck import gradcheck as gradcheck
 from gradient.autograd.gradcheck import gradgradcheck as gradgradcheck
-from gradient.exports import public
 from gradient.testing.close import *
 from gradient.testing.making import *
 from gradient.testing.op_table import *
 from gradient.testing.row import *
 
 if not TYPE_CHECKING:
-    __all__ = public(globals())
+    __all__ = _public(globals())
     __getattr__ = absent.names(__name__)

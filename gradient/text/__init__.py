@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.text.chat_template import *
 from gradient.text.stream import *
 from gradient.text.thinking import *
@@ -11,4 +11,4 @@ from gradient.text.tool_schema import *
 from gradient.text.train import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

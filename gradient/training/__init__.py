@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.training.config import *
 from gradient.training.reporters import *
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
     # The command line needs TrainConfig for its help text, and no models for that.
     _late = ("TrainResult", "train")
-    __all__ = [*public(globals()), *_late]
+    __all__ = [*_public(globals()), *_late]
 
     def __getattr__(name: str) -> object:
         if name in _late:

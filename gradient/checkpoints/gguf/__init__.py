@@ -8,11 +8,11 @@ A family says what the two call each part beside its config: `gradient.models.gg
 
 from typing import TYPE_CHECKING
 
+from gradient._exports import public as _public
 from gradient.checkpoints.gguf.checkpoint import *
 from gradient.checkpoints.gguf.config import *
 from gradient.checkpoints.gguf.save import *
 from gradient.checkpoints.gguf.save import to_gguf as to_gguf
-from gradient.exports import public
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

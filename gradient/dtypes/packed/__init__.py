@@ -10,12 +10,12 @@ reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 
 from typing import TYPE_CHECKING
 
+from gradient._exports import public as _public
 from gradient.dtypes.packed.blocks_of_32 import *
 from gradient.dtypes.packed.codebook import *
 from gradient.dtypes.packed.codes_apart import *
 from gradient.dtypes.packed.k_quants import *
 from gradient.dtypes.packed.ternary import *
-from gradient.exports import public
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

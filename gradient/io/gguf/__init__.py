@@ -9,10 +9,10 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.io.gguf.header import *
 from gradient.io.gguf.reader import *
 from gradient.io.gguf.writer import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

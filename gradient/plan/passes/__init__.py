@@ -6,7 +6,7 @@ rounding.
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.plan.passes.activations import *
 from gradient.plan.passes.cache_updates import *
 from gradient.plan.passes.constants import *
@@ -19,4 +19,4 @@ from gradient.plan.passes.repeats import *
 from gradient.plan.passes.simplified import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())

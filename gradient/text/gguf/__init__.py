@@ -7,9 +7,9 @@ and a name for how text is cut), "t5" (scored pieces, the best cut) or "bert" (W
 
 from typing import TYPE_CHECKING
 
-from gradient.exports import public
+from gradient._exports import public as _public
 from gradient.text.gguf.reading import *
 from gradient.text.gguf.writing import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = public(globals())
+    __all__ = _public(globals())
