@@ -53,12 +53,13 @@ class Relation(NamedTuple):
     Attributes:
         names: the settings that it is about.
         holds: takes their values, in this order.
-        message: the whole sentence; `{name}` stands for a setting's value.
+        message: the whole sentence; `{name}` stands for a setting's value. Or a function of the
+            values that gives it.
     """
 
     names: Sequence[str]
     holds: Callable[..., bool]
-    message: str
+    message: str | Callable[..., str]
 
 
 Limits = Mapping[str, Limit]
@@ -131,7 +132,11 @@ def _misfits(
         if wrong.isdisjoint(relation.names):
             values = {name: value(name) for name in relation.names}
             if not relation.holds(*values.values()):
-                yield ArgumentError, relation.message.format_map(values)
+                told = relation.message
+                yield (
+                    ArgumentError,
+                    told.format_map(values) if isinstance(told, str) else told(*values.values()),
+                )
 
 
 def limits_of(cls: type) -> Limits:

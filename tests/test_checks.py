@@ -56,6 +56,12 @@ class LongRun(Run):
     hours: float = limited(1.0, number(above=0))
 
 
+def test_a_relation_may_make_its_sentence_of_the_values() -> None:
+    rule = Relation(("a", "b"), lambda a, b: a < b, lambda a, b: f"a is {a - b} too large")
+    assert problems({"a": 5, "b": 2}, {}, [rule]) == ["a is 3 too large"]
+    assert problems({"a": 1, "b": 2}, {}, [rule]) == []
+
+
 @pytest.mark.parametrize(
     ("limit", "words", "allowed", "refused"),
     [

@@ -62,6 +62,13 @@ class Norms(NamedTuple):
         return {gguf: name for gguf, name in zip(names, self, strict=True) if name}
 
 
+def _others(kinds: list[str]) -> str:
+    """Return what a list of layers holds beside `FULL` and `SLIDING`, how often, and where."""
+    at = [layer for layer, kind in enumerate(kinds) if kind not in (FULL, SLIDING)]
+    found = ", ".join(dict.fromkeys(repr(kinds[layer]) for layer in at))
+    return f"{found:.80} for {len(at)} of {len(kinds)} layers, the first of them layer {at[0]}"
+
+
 class LlamaFamilyConfig(RotaryConfig):
     """What every model of the family has.
 
@@ -131,17 +138,17 @@ class LlamaFamilyConfig(RotaryConfig):
         Relation(
             ("layer_types",),
             lambda kinds: {FULL, SLIDING}.issuperset(kinds or ()),
-            f"layer_types must hold {FULL} or {SLIDING}, got {{layer_types!r:.80}}",
+            lambda kinds: f"layer_types must hold {FULL} or {SLIDING}, got {_others(kinds)}",
         ),
         Relation(
             ("layer_types", "num_hidden_layers"),
             lambda kinds, layers: kinds is None or len(kinds) == layers,
-            "layer_types must name {num_hidden_layers} layers, got {layer_types!r:.80}",
+            lambda kinds, layers: f"layer_types must name {layers} layers, got {len(kinds)}",
         ),
         Relation(
             ("no_rope_layers", "num_hidden_layers"),
             lambda listed, layers: listed is None or len(listed) >= layers,
-            "no_rope_layers must name {num_hidden_layers} layers, got {no_rope_layers!r:.80}",
+            lambda listed, layers: f"no_rope_layers must name {layers} layers, got {len(listed)}",
         ),
     )
 

@@ -466,7 +466,20 @@ def test_unknown_keys_are_kept():
         ("phi3", {"partial_rotary_factor": 0.01}, "the columns to rotate must make pairs"),
         ("phi3", {"resid_pdrop": -1}, "resid_pdrop must be a probability below 1, got -1"),
         ("mistral", {"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
-        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types must name 2 layers, got"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types must name 2 layers, got 1"),
+        (
+            "qwen2",
+            {
+                "layer_types": ["full_attention"] * 45 + ["linear", "full_attention", "chunked"],
+                "num_hidden_layers": 48,
+            },
+            "got 'linear', 'chunked' for 2 of 48 layers, the first of them layer 45$",
+        ),
+        (
+            "smollm3",
+            {"no_rope_layers": [1] * 47, "num_hidden_layers": 48},
+            "no_rope_layers must name 48 layers, got 47$",
+        ),
         ("qwen3", {"layer_types": ["chunked", "full_attention"]}, "must hold .* got .*'chunked'"),
     ],
 )
