@@ -79,13 +79,29 @@ _LIMITS: Limits = {
     ),
     "prefetch_factor": optional(integer(1)),
     "multiprocessing_context": Limit(
-        f"one of {', '.join(multiprocessing.get_all_start_methods())}, or a context",
+        "the name of a start method, or a context",
+        lambda context: context is None or isinstance(context, str | BaseContext),
+        error=TypeMismatch,
+    ),
+}
+_OF_CONTEXTS = (
+    Relation(
+        ("multiprocessing_context",),
         lambda context: (
             not isinstance(context, str) or context in multiprocessing.get_all_start_methods()
         ),
+        f"multiprocessing_context must be one of "
+        f"{', '.join(multiprocessing.get_all_start_methods())}, or a context, "
+        "got {multiprocessing_context!r:.80}",
     ),
-}
+    Relation(
+        ("num_workers", "multiprocessing_context"),
+        lambda num_workers, context: num_workers > 0 or context is None,
+        "multiprocessing_context needs num_workers > 0",
+    ),
+)
 _RELATIONS = (
+    *_OF_CONTEXTS,
     Relation(
         ("num_workers", "prefetch_factor"),
         lambda num_workers, prefetch_factor: num_workers > 0 or prefetch_factor is None,
@@ -249,7 +265,7 @@ class DataLoader(Generic[B]):
         self.pin_memory_device = pin_memory_device
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
-        self.multiprocessing_context = multiprocessing_context
+        self._context = multiprocessing_context
         self.generator = generator
         self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
         self.in_order = in_order
@@ -276,6 +292,17 @@ class DataLoader(Generic[B]):
         self._pool: WorkerPool | None = None
         self._epoch: Epoch | None = None
         self._loaded: dict[str, Any] | None = None
+
+    @property
+    def multiprocessing_context(self) -> str | BaseContext | None:
+        """How workers are started."""
+        return self._context
+
+    @multiprocessing_context.setter
+    def multiprocessing_context(self, context: str | BaseContext | None) -> None:
+        given = {"multiprocessing_context": context, "num_workers": self.num_workers}
+        check("DataLoader", given, {name: _LIMITS[name] for name in given}, _OF_CONTEXTS)
+        self._context = context
 
     def __iter__(self) -> Iterator[B]:
         loaded, self._loaded = self._loaded, None

@@ -124,8 +124,21 @@ class SubsetRandomSampler(Sampler[int]):
 
 _WEIGHTS = Limit(
     "a 1-D sequence of finite numbers of at least 0, not all of them 0",
-    lambda a: a.ndim == 1 and bool(np.isfinite(a).all() and (a >= 0).all() and a.any()),
+    lambda a: (
+        isinstance(a, np.ndarray)
+        and a.ndim == 1
+        and bool(np.isfinite(a).all() and (a >= 0).all() and a.any())
+    ),
 )
+
+
+def _numbers(values: Any) -> Any:
+    """A sequence or a tensor as an array of float64; what is none of numbers unchanged."""
+    try:
+        listed = values.tolist() if hasattr(values, "tolist") else list(values)
+        return np.asarray(listed, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return values
 
 
 class WeightedRandomSampler(Sampler[int]):
@@ -145,8 +158,7 @@ class WeightedRandomSampler(Sampler[int]):
         replacement: bool = True,
         generator: Generator | None = None,
     ) -> None:
-        values = weights.tolist() if hasattr(weights, "tolist") else list(weights)
-        self.weights = np.asarray(values, np.float64)
+        self.weights = _numbers(weights)
         check_arguments(
             "WeightedRandomSampler",
             weights=(self.weights, _WEIGHTS),

@@ -305,6 +305,9 @@ def test_weights_are_honoured():
         (lambda: WeightedRandomSampler([], 1), "weights must be .* not all of them 0"),
         (lambda: WeightedRandomSampler([0.0, 0.0], 1), "not all of them 0, got array"),
         (lambda: WeightedRandomSampler([1.0, -1.0], 1), "finite numbers of at least 0"),
+        (lambda: WeightedRandomSampler(5, 1), "a 1-D sequence .* got 5$"),
+        (lambda: WeightedRandomSampler("ab", 1), "a 1-D sequence .* got 'ab'$"),
+        (lambda: WeightedRandomSampler([10**400], 1), r"a 1-D sequence .* got \[1000"),
         (lambda: WeightedRandomSampler([[1.0]], 1), r"a 1-D sequence .* got array\(\[\[1"),
         (lambda: WeightedRandomSampler([1.0, 0.0], 2, False), "cannot draw 2 of the 1 samples"),
         (
@@ -764,6 +767,29 @@ def test_what_cannot_be_sent_to_workers_is_explained():
         list(DataLoader(Unpicklable(), num_workers=1, multiprocessing_context="spawn"))
     with pytest.raises(ArgumentError, match="must be one of .*spawn.*, got 'threads'"):
         DataLoader(range(3), num_workers=1, multiprocessing_context="threads")
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(
+    ("context", "workers", "kind", "message"),
+    [
+        (5, 1, TypeMismatch, "the name of a start method, or a context, got 5"),
+        (True, 1, TypeMismatch, "the name of a start method, or a context, got True"),
+        ("threads", 1, ArgumentError, "must be one of .*spawn.*, got 'threads'"),
+        ("spawn", 0, ArgumentError, "multiprocessing_context needs num_workers > 0"),
+    ],
+)
+def test_a_context_is_checked_when_it_is_given_and_when_it_is_set(
+    context, workers, kind, message, later
+):
+    loader = DataLoader(range(3), num_workers=workers)
+    with pytest.raises(kind, match=message):
+        if later:
+            loader.multiprocessing_context = context
+        else:
+            DataLoader(range(3), num_workers=workers, multiprocessing_context=context)
+    assert loader.multiprocessing_context is None
+    loader.multiprocessing_context = None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes do not fork safely")
