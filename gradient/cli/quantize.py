@@ -90,12 +90,12 @@ def quantize(
 
 def _check_gguf(scheme: Scheme) -> None:
     from gradient.errors import ArgumentError
-    from gradient.io.gguf.types import PACKED
+    from gradient.io.gguf.types import PACKED_NAMES
 
-    if scheme.dtype.name.upper() not in PACKED:
+    if scheme.dtype.name.upper() not in PACKED_NAMES:
         raise ArgumentError(
             f"quantize: GGUF has no format {scheme.name!r}; give a folder as destination, or one "
-            f"of {', '.join(name.lower() for name in PACKED)}, q4_k_m, q5_k_m"
+            f"of {', '.join(name.lower() for name in PACKED_NAMES)}, q4_k_m, q5_k_m"
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from gradient.dtypes import int32, int64
+from gradient.dtypes import int64
 from gradient.errors import ArgumentError, DTypeError, NotAvailable, ShapeError, sentence
 from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.linear import embedding
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import INDICES
 from gradient.tensor.creation import arange
 
 __all__ = ["embedding_bag"]
@@ -80,7 +81,7 @@ def _bags(
     op: str, input: Tensor, offsets: Tensor | None, include_last_offset: bool
 ) -> tuple[Tensor, int]:
     """The number of each element's bag, and how many bags there are."""
-    if input.dtype not in (int64, int32):
+    if input.array.dtype not in INDICES:
         raise DTypeError(sentence(op, "an input of int64 or int32", input.dtype))
     if input.ndim == 2:
         if offsets is not None:

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
-from gradient.dtypes import int32, int64
+from gradient.dtypes import int64
 from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
 from gradient.functional.arguments import composite, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import constant, int_of, tensor_of
+from gradient.tensor.arguments import INDICES, constant, int_of, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.einsum import einsum
 from gradient.tensor.joining import where
 
 __all__ = ["bilinear", "embedding", "grouped_linear", "linear", "one_hot"]
-
-INTEGERS = int64.numpy, int32.numpy
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -117,7 +115,7 @@ def embedding(
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
     rows = constant("embedding", "input", input, weight, "weight")
-    if rows is None or rows.dtype not in INTEGERS:
+    if rows is None or rows.dtype not in INDICES:
         input = tensor_of("embedding", input)
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
     return index.embedding(

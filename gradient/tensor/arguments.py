@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo
+from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo, int32, int64
 from gradient.errors import (
     ArgumentError,
     DeviceError,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 LARGEST = 2**63 - 1
 """The largest size, and the largest int64."""
+
+INDICES = int64.numpy, int32.numpy
+"""The dtypes of indices."""
 
 DTypeLike = DType | np.dtype | type | str
 """What says which dtype: `gradient.float32`, a NumPy dtype, `float`, or a name."""

@@ -10,7 +10,7 @@ from gradient.autograd.autocast import autocasts
 from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
-from gradient.dtypes import bool_, int32, int64
+from gradient.dtypes import bool_, int64
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -22,7 +22,15 @@ from gradient.errors import (
 )
 from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, constant, fitting, number_of, shown, tensor_of
+from gradient.tensor.arguments import (
+    INDICES,
+    axis_of,
+    constant,
+    fitting,
+    number_of,
+    shown,
+    tensor_of,
+)
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
 from gradient.tensor.float8 import maker_of
@@ -38,8 +46,6 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
-
-INTEGERS = int64.numpy, int32.numpy
 
 VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
 """What can be written at an index."""
@@ -153,12 +159,12 @@ class Indexing(Arithmetic):
         """The slices of `dim` at a 1-D tensor of ints."""
         if self._are_rows(dim, index):
             try:
-                return ops.embedding(self, indices=index.array)  # which backends have kernels for
+                return ops.embedding(self, indices=index.array)
             except IndexOutOfRange:
                 pass  # what follows says it
         x, at = self._slices("index_select", dim, index)
-        if len(at) == 1 and len(x.array.shape) == 2 and x.array.dtype.char in "fd":
-            return ops.embedding(x, indices=at[0])  # rows, for which backends have kernels
+        if len(at) == 1 and _is_matrix(x.array):
+            return ops.embedding(x, indices=at[0])
         out = self._taken("index_select", x, at)
         if self.array.shape:
             return out
@@ -170,10 +176,8 @@ class Indexing(Arithmetic):
 
     def _are_rows(self, dim: int, index: Any) -> bool:
         """Whether an index is of rows of a matrix, which need not be looked at before."""
-        x = self.array
         return (
-            len(x.shape) == 2
-            and x.dtype.char in "fd"
+            _is_matrix(self.array)
             and (dim == 0 or dim == -2)
             and type(dim) is int
             and self.backend.looks_along
@@ -461,9 +465,14 @@ class Indexing(Arithmetic):
             raise IndexOutOfRange(message) from None
 
 
+def _is_matrix(array: Any) -> bool:
+    """Whether an array is a matrix for whose rows backends have kernels."""
+    return len(array.shape) == 2 and array.dtype.char in "fd"
+
+
 def _integers_of(index: Any) -> bool:
     """Whether an index is a tensor of int64 or int32."""
-    return isinstance(index, Variable) and index.array.dtype in INTEGERS
+    return isinstance(index, Variable) and index.array.dtype in INDICES
 
 
 def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
@@ -475,7 +484,8 @@ def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -
 
 def _integers(caller: str, index: Tensor, like: Variable) -> None:
     """Refuse an index of another dtype, or on another device than `like`."""
-    if not _integers_of(index) and tensor_of(caller, index).dtype not in (int64, int32):
+    if not _integers_of(index):
+        tensor_of(caller, index)
         kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
         raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
     if index.backend is not like.backend:

@@ -19,7 +19,7 @@ from gradient.checkpoints.gguf.save import save_gguf
 from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.io import gguf as ours
 from gradient.io.gguf import GGUFFile
-from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED, SCALARS, TENSOR_TYPES
+from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED_NAMES, SCALARS, TENSOR_TYPES
 from gradient.quantization import quantize, quantize_
 
 pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("one_thread")]
@@ -153,7 +153,7 @@ def test_our_plain_tensors_read_by_them(tmp_path):
         np.testing.assert_array_equal(data, tensor.float().numpy() if name == "BF16" else tensor)
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", PACKED_NAMES)
 def test_packed_tensors_both_ways(name, tmp_path):
     kind = gguf.GGMLQuantizationType[name]
     packed = quantize(gradient.randn(2, 3, 512), name.lower())

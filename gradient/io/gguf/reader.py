@@ -15,7 +15,7 @@ from gradient.dtypes import packed
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf.header import Header, TensorEntry, read_header
-from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED
+from gradient.io.gguf.types import NUMPY_TYPE_NAMES, PACKED_NAMES
 from gradient.io.mapping import Mapped, map_file, release_pages
 from gradient.io.regular_file import open_regular, size_of
 from gradient.io.tensor_file import TensorFile
@@ -77,7 +77,7 @@ class GGUFFile(TensorFile):
 
     def __getitem__(self, name: str) -> Tensor:
         kind = self.entries[name].type
-        if kind is not None and kind.name in PACKED:
+        if kind is not None and kind.name in PACKED_NAMES:
             dtype = getattr(packed, kind.name.lower())
             blocks = PackedArray(dtype, self.entries[name].shape, (self.blocks(name),))
             return Tensor._wrap(blocks, get("cpu"))
@@ -99,7 +99,7 @@ class GGUFFile(TensorFile):
         """The blocks of a packed tensor: uint8 (..., K / block_size, block_bytes), no copy."""
         entry, part = self.entries[name], self._home[name]
         if entry.type is None or entry.type.numpy is not None:
-            raise self._unread(name, "blocks", ", ".join(PACKED))
+            raise self._unread(name, "blocks", ", ".join(PACKED_NAMES))
         if part.header.byte_order == ">":
             raise FileFormatError(
                 f"{part.path}: tensor {name!r} has {entry.type.name} blocks in big-endian order, "

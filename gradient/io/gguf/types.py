@@ -98,4 +98,4 @@ NUMPY_TYPE_NAMES = {
     if kind.numpy is not None
 }
 #: Types with blocks that gradient has a packed dtype for: `gradient.q4_k` is Q4_K.
-PACKED = tuple(d.name.upper() for d in dtypes.PACKED if isinstance(d, BlockDType))
+PACKED_NAMES = tuple(d.name.upper() for d in dtypes.PACKED if isinstance(d, BlockDType))

@@ -23,7 +23,7 @@ from gradient.io.gguf.types import (
     MAX_DIMS,
     MAX_NAME_BYTES,
     NUMPY_TYPE_NAMES,
-    PACKED,
+    PACKED_NAMES,
     SCALAR_TYPES,
     STRING,
     TENSOR_TYPES,
@@ -134,10 +134,10 @@ def ggml_type(dtype: DType, name: str = "") -> int:
         TypeMismatch: it has none; the message lists those that do.
     """
     kind = dtype.name.upper()
-    if kind not in PACKED:
+    if kind not in PACKED_NAMES:
         kind = "" if dtype.is_packed else NUMPY_TYPE_NAMES.get(dtype.numpy, "")
     if not kind:
-        known = [*(str(d) for d in NUMPY_TYPE_NAMES), *(packed.lower() for packed in PACKED)]
+        known = [*(str(d) for d in NUMPY_TYPE_NAMES), *(packed.lower() for packed in PACKED_NAMES)]
         raise TypeMismatch(
             f"write: tensor {name!r} has dtype {dtype.name}, which GGUF has no type for; convert "
             f"it to one of {', '.join(known)}"
