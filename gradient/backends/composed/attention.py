@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.options import AttentionOptions
 from gradient.backends.packed import PackedArray, is_packed
 from gradient.backends.required import Array, RequiredMethods
@@ -25,10 +23,8 @@ def _rows(be: RequiredMethods[Array], x: Array) -> Array:
     return be.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], ShapeDefaults[Array]):
+class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
     """Methods of `Backend` that a transformer is made of."""
-
-    rms_norm: Any  # of `composed.norms`
 
     # Linear and embedding ------------------------------------------------------------------------
 
