@@ -19,13 +19,15 @@ def emitted(result: Any = None, *parameters: Any) -> Callable[[Any], Any]:
             default whole numbers are int64, and all others as they are. Of an array `build` is
             given a pointer to the first element.
 
-    A `build` with an argument `*, kinds` is given numba's types there, by the arguments' names.
+    A `build` with a keyword argument `kinds` is given numba's types there, by the arguments' names,
+    one with `context` numba's own context of the code.
     """
 
     def decorate(build: Any) -> Any:
         signature = inspect.signature(build)
-        named = [p for p in signature.parameters.values() if p.name != "kinds"]
-        with_kinds = len(named) < len(signature.parameters)
+        parts = signature.parameters.values()
+        named = [p for p in parts if p.kind is not p.KEYWORD_ONLY]
+        asked = {p.name for p in parts if p.kind is p.KEYWORD_ONLY}
 
         def definition(context: Any, *given: Any) -> Any:
             wanted = parameters or [_usual(kind) for kind in given]
@@ -34,15 +36,14 @@ def emitted(result: Any = None, *parameters: Any) -> Callable[[Any], Any]:
             if not isinstance(kind, types.Type):
                 kind = kind(*given)
 
-            options: Any = {}
-            if with_kinds:
-                names = (each.name for each in named[1:])
-                options["kinds"] = dict(zip(names, kinds, strict=True))
+            names = (each.name for each in named[1:])
+            by_name = dict(zip(names, kinds, strict=True))
 
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
                 pairs = zip(kinds, values, strict=True)
-                given = (_pointer_or(context, builder, *each) for each in pairs)
-                made = build(builder, *given, **options)
+                pointers = (_pointer_or(context, builder, *each) for each in pairs)
+                known = {"kinds": by_name, "context": context}
+                made = build(builder, *pointers, **{name: known[name] for name in asked})
                 return context.get_dummy_value() if result is None else made
 
             return kind(*kinds), generate

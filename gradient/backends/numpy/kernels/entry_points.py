@@ -21,12 +21,11 @@ from typing import Any
 
 import numba
 from llvmlite import ir
-from numba import extending, types
+from numba import types
 
 from gradient.backends.numpy import compiler
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-
-intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
+from gradient.backends.numpy.kernels.emitting import emitted
 
 HEADER = 2
 """Numbers of a block before the arguments."""
@@ -53,28 +52,22 @@ def native(kernel: Any, arguments: tuple[Any, ...]) -> int:
     return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
-@intrinsic
-def _pack(context, block, arguments):
-    kinds = tuple(arguments)
-
-    def generate(context, builder, signature, values):
-        address, together = values
-        flat: list[Any] = []
-        for i, kind in enumerate(kinds):
-            value = builder.extract_value(together, i)
-            if isinstance(kind, types.Array):
-                value = _unowned(context, builder, kind, value)
-            flat += _flatten(context.get_arg_packer((kind,)).as_arguments(builder, [value]))
-        if len(flat) > MAX_SLOTS - HEADER:
-            raise NotImplementedError(f"a kernel with {len(flat)} numbers of arguments")
-        slots = builder.inttoptr(address, I64.as_pointer())
-        builder.store(I64(HEADER + len(flat)), slots)
-        for i, value in enumerate(flat, HEADER):
-            builder.store(value, _slot(builder, slots, i, value.type))
-        entry = _entry_point(builder.module, [value.type for value in flat])
-        return builder.ptrtoint(entry, I64)
-
-    return types.int64(types.int64, arguments), generate
+@emitted(types.int64, types.int64, ...)
+def _pack(builder, address, together, *, kinds, context):
+    flat: list[Any] = []
+    for i, kind in enumerate(kinds["together"]):
+        value = builder.extract_value(together, i)
+        if isinstance(kind, types.Array):
+            value = _unowned(context, builder, kind, value)
+        flat += _flatten(context.get_arg_packer((kind,)).as_arguments(builder, [value]))
+    if len(flat) > MAX_SLOTS - HEADER:
+        raise NotImplementedError(f"a kernel with {len(flat)} numbers of arguments")
+    slots = builder.inttoptr(address, I64.as_pointer())
+    builder.store(I64(HEADER + len(flat)), slots)
+    for i, value in enumerate(flat, HEADER):
+        builder.store(value, _slot(builder, slots, i, value.type))
+    entry = _entry_point(builder.module, [value.type for value in flat])
+    return builder.ptrtoint(entry, I64)
 
 
 def _unowned(context: Any, builder: Any, kind: types.Array, value: Any) -> Any:

@@ -31,12 +31,12 @@ CANDIDATES = search.CANDIDATES
 TOO_LARGE = search.TOO_LARGE
 
 
-def inline(function: Callable[..., Any]) -> Kernel:
-    """Compile a function that becomes part of each that calls it."""
+def subroutine(function: Callable[..., Any]) -> Kernel:
+    """Compile a function that kernels call, in which a division by zero is no error."""
     return njit(error_model="numpy")(function)
 
 
-@inline
+@subroutine
 def inverse(x):
     """1 / x, and 0 where that is no finite number."""
     zero = fill(np.float32(0))
@@ -44,13 +44,13 @@ def inverse(x):
     return where_less(absolute(found), fill(np.float32(np.inf)), found, zero)
 
 
-@inline
+@subroutine
 def nearest(x, low, high):
     """The nearest integers within limits."""
     return minimum(maximum(rint(x), low), high)
 
 
-@inline
+@subroutine
 def total(terms, at, count):
     """The sum of `count` vectors, a multiple of 8, in the order in which NumPy adds numbers."""
     n = lanes(terms)
@@ -67,7 +67,7 @@ def total(terms, at, count):
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-@inline
+@subroutine
 def gather(x, first, last, into):
     """Weight i of the blocks from `first` on, up to `last` in each lane, as vector i of `into`."""
     n = lanes(into)
@@ -77,7 +77,7 @@ def gather(x, first, last, into):
             into[i * n + lane] = min(max(x[start + i], -TOO_LARGE), TOO_LARGE)
 
 
-@inline
+@subroutine
 def weigh(x, width, terms, into):
     """How much an error in each weight counts: `search.importance`."""
     n = lanes(x)
@@ -158,13 +158,13 @@ def symmetric(start, stop, x, width, half, most, scales, multiples, codes):
                 codes[(block + lane) * BLOCK + i] = np.int8(found[i * n + lane])
 
 
-@inline
+@subroutine
 def lane_of(vector, room, lane):
     store(room, 0, vector)
     return room[lane]
 
 
-@inline
+@subroutine
 def fit_scale(x, w, first, width, half, terms, more):
     """The scale of the sub-block that starts at weight `first`: `search.fit_scale`."""
     n = lanes(x)
@@ -188,7 +188,7 @@ def fit_scale(x, w, first, width, half, terms, more):
     return best
 
 
-@inline
+@subroutine
 def symmetric_error(x, w, first, width, scale, multiple, low, high, terms):
     """The weighted squared error of a sub-block with this multiple of the scale."""
     n = lanes(x)
@@ -285,7 +285,7 @@ def affine(start, stop, x, width, highest, most, scales, minimums, a, b, codes):
                 codes[(block + lane) * BLOCK + i] = np.uint8(found[i * n + lane])
 
 
-@inline
+@subroutine
 def fit_line(x, w, first, width, top, terms):
     """Scale and minimum of the sub-block that starts at weight `first`: `search.fit_line`."""
     n = lanes(x)
@@ -333,7 +333,7 @@ def fit_line(x, w, first, width, top, terms):
     return scale, offset
 
 
-@inline
+@subroutine
 def affine_error(x, w, first, width, step, minimum_, top, terms):
     """The weighted squared error of a sub-block with this scale and minimum."""
     n = lanes(x)
@@ -345,7 +345,7 @@ def affine_error(x, w, first, width, step, minimum_, top, terms):
     return total(terms, 0, width)
 
 
-@inline
+@subroutine
 def best_slope(x, w, first, width, scale, a, minimum_, top, limit, terms):
     """Of a sub-block's integer for the scale and its neighbours the one of least error."""
     best, error = a, affine_error(x, w, first, width, scale * a, minimum_, top, terms)
@@ -357,7 +357,7 @@ def best_slope(x, w, first, width, scale, a, minimum_, top, limit, terms):
     return best
 
 
-@inline
+@subroutine
 def best_offset(x, w, first, width, step_, low, b, top, limit, terms):
     """Of a sub-block's integer for the minimum and its neighbours the one of least error."""
     best, error = b, affine_error(x, w, first, width, step_, low * b, top, terms)
