@@ -166,6 +166,11 @@ class EmbeddingBag(EmbeddingTable):
             include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
         )  # fmt: skip
 
+    def extra_repr(self) -> str:
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        own = changed(self, max_norm=None, norm_type=2, scale_grad_by_freq=False)
+        return ", ".join([sizes, *own, f"mode={self.mode!r}", *changed(self, padding_idx=None)])
+
     @classmethod
     def from_pretrained(
         cls,

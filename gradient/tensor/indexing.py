@@ -188,10 +188,11 @@ class Indexing(Arithmetic):
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
-        if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
+        if _is_empty(index):
             axis_of(dim, self.ndim)
             constant("gather", "index", index, self)
-            return ops.getitem(self.reshape(-1), index=(index.array,))
+            none = self.backend.zeros(index.array.shape, int64.numpy)
+            return ops.getitem(self.reshape(-1), index=(none,))
         x, at, axis = self._places("gather", dim, index, self.backend.looks_along)
         try:
             out = ops.take_along(x, index=at.array, axis=axis)
@@ -243,7 +244,8 @@ class Indexing(Arithmetic):
             raise TypeMismatch(sentence("scatter", "src or value", "both"))
         elif not isinstance(src, Variable):
             number_of("scatter", "src", src)
-        _integers("scatter", index, self)
+        if not _is_empty(index):
+            _integers("scatter", index, self)
         if reduce == "multiply":
             x: Any = self
             factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
@@ -262,13 +264,13 @@ class Indexing(Arithmetic):
     def _scattered(
         self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
     ) -> Any:
-        if isinstance(index, Variable) and 0 in index.array.shape:
+        if _is_empty(index):
             axis_of(dim, self.ndim)
             constant(caller, "index", index, self)
             if not isinstance(src, Variable):
                 return elementwise.clone(self)
             same_dtype(caller, "src", self, src)
-            none = (self.backend.reshape(index.array, (0,)),)
+            none = (self.backend.zeros((0,), int64.numpy),)
             flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)
             out = ops.setitem(flat, picked, index=none)
             return shape.reshape(out, shape=self.array.shape)
@@ -463,6 +465,12 @@ class Indexing(Arithmetic):
             index = wrap(at[-1], self.backend)
             message = beyond(caller, index, len(at) - 1, x.array.shape)
             raise IndexOutOfRange(message) from None
+
+
+def _is_empty(index: Any) -> bool:
+    """Whether an index of gather or scatter has no elements: it may then be of any dtype and of any
+    number of dimensions, as in PyTorch."""
+    return isinstance(index, Variable) and 0 in index.array.shape
 
 
 def _is_matrix(array: Any) -> bool:

@@ -465,3 +465,15 @@ def test_the_weights_of_recurrent_layers_by_layer_and_direction():
     assert all(weight is getattr(lstm, name) for name, weight in named.items())
     assert lstm.all_weights[1][4] is lstm.weight_hr_l0_reverse
     assert gradient.nn.GRU(2, 3, bias=False)._flat_weights_names == ["weight_ih_l0", "weight_hh_l0"]
+
+
+def test_an_embedding_bag_is_shown_with_its_options():
+    """In PyTorch's words."""
+    assert repr(nn.EmbeddingBag(5, 3)) == "EmbeddingBag(5, 3, mode='mean')"
+    bag = nn.EmbeddingBag(
+        5, 3, max_norm=2.0, norm_type=1.0, scale_grad_by_freq=True, mode="sum", padding_idx=1
+    )
+    assert repr(bag) == (
+        "EmbeddingBag(5, 3, max_norm=2.0, norm_type=1.0, scale_grad_by_freq=True, mode='sum', "
+        "padding_idx=1)"
+    )

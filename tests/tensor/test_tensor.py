@@ -482,6 +482,24 @@ def test_an_index_of_positions_out_of_range(method: str, at: int):
     )
 
 
+@pytest.mark.parametrize("dtype", [gradient.int64, gradient.int16, gradient.bool, gradient.float32])
+def test_an_empty_index_of_gather_or_scatter_may_be_of_any_dtype(dtype):
+    """As in PyTorch."""
+    x = gradient.arange(6.0).reshape(3, 2).requires_grad_()
+    none, source = gradient.zeros(0, 2, dtype=dtype), gradient.ones(0, 2)
+    picked = x.gather(0, none)
+    assert picked.shape == (0, 2) and picked.dtype is x.dtype
+    (grad,) = gradient.autograd.grad(picked.sum(), x)
+    assert grad.tolist() == [[0.0, 0.0]] * 3
+    for kept in (
+        x.scatter(0, none, source),
+        x.scatter(0, none, 1.0),
+        x.scatter_add(0, none, source),
+        x.scatter_reduce(0, none, source, "sum"),
+    ):
+        assert kept.tolist() == x.tolist()
+
+
 @pytest.mark.parametrize(
     ("method", "call"),
     [
