@@ -88,10 +88,10 @@ def without_inference_mode() -> Iterator[None]:
 @pytest.mark.parametrize("name", STEPS)
 def test_an_op_takes_few_steps(name):
     """About a microsecond beyond NumPy's own time: what is to be added needs a reason."""
-    op, before = STEPS[name]
+    op, budget = STEPS[name]
     x, y = (gradient.ones(4, 4, requires_grad=True) for _ in "xy")
     # Other versions of Python cut the same source in other instructions.
-    assert steps(lambda: op(x, y)) <= before * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
+    assert steps(lambda: op(x, y)) <= budget * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
 
 
 @pytest.mark.usefixtures("without_inference_mode")
@@ -99,9 +99,9 @@ def test_an_op_takes_few_steps(name):
 def test_a_kernel_is_soon_reached(name):
     if not kernels.available():
         pytest.skip("there are no kernels")
-    op, before = STEPS_TO_KERNELS[name]
+    op, budget = STEPS_TO_KERNELS[name]
     x, index = gradient.ones(64, 64, requires_grad=True), gradient.arange(64)
-    assert steps(lambda: op(x, index)) <= before * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
+    assert steps(lambda: op(x, index)) <= budget * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
 
 
 def test_loading_takes_no_more_memory_than_the_file(tmp_path):

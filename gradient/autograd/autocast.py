@@ -107,7 +107,7 @@ def autocasts(
 ) -> Callable[[Function], Function]:
     """Decorator: declare the policy of a function composed of ops, or its policies on the CPU and
     elsewhere. While one applies, autocast is off inside, as in PyTorch. A call for whose arguments
-    `unless` is true sees to it by itself."""
+    `unless` is true is made as it is: autocast stays on for the ops inside."""
 
     def declare(function: Function) -> Function:
         @functools.wraps(function)

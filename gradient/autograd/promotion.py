@@ -158,13 +158,14 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         kept = op.inputs.index(op.keeps_sign)
         if type(arrays[kept]) is int and arrays[kept] < 0:
             return [a if i == kept else cast(backend, a, target) for i, a in enumerate(arrays)]
-    if target is float32 and backend.mixes_floats and op.operator in MIXING and _are_mixed(arrays):
+    if target is float32 and backend.mixes_floats and op.operator in MIXING and _mixable(arrays):
         return arrays
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
-def _are_mixed(arrays: list[Any]) -> bool:
-    """Whether all are arrays of float32 or 16-bit floats, none of them of one number alone."""
+def _mixable(arrays: list[Any]) -> bool:
+    """Whether operators may take arrays as they are: all of float32 or 16-bit floats, be they of
+    one dtype, and none of one number alone."""
     dtypes = [getattr(a, "dtype", None) for a in arrays if getattr(a, "shape", ())]
     return len(dtypes) == len(arrays) and all(d in MIXED for d in dtypes)
 
@@ -178,7 +179,7 @@ def python_number(value: Any) -> Any:
 def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
     """The result of an op, in the dtype of its 16-bit input where a number was float32 beside it
     (see `scalars_in_float32`)."""
-    if out.dtype == FLOAT32 and not _are_mixed(list(inputs)):
+    if out.dtype == FLOAT32 and not _mixable(list(inputs)):
         for a in inputs:
             if getattr(a, "dtype", None) in HALF_PRECISION:
                 return backend.astype(out, a.dtype)

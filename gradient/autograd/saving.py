@@ -40,7 +40,8 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
         return lambda arrays, y, extras: (first(arrays, y, extras), second(arrays, y, extras))
     inputs = [key for kind, key in plan if kind == "input"]
     named = [key for kind, key in plan if kind == "extra"]
-    if len(named) > 1 and [kind for kind, _ in plan] == _runs(inputs, named):
+    inputs_first = ["input"] * len(inputs) + ["extra"] * len(named)
+    if inputs and len(named) > 1 and [kind for kind, _ in plan] == inputs_first:
         extra = itemgetter(*named)
         if len(inputs) == 1:
             (only,) = inputs
@@ -48,11 +49,6 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
         given = itemgetter(*inputs)
         return lambda arrays, y, extras: given(arrays) + extra(extras)
     return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
-
-
-def _runs(inputs: list[Any], named: list[Any]) -> list[str]:
-    """The kinds of a plan that is some inputs, at least one, and extras behind them."""
-    return ["input"] * max(1, len(inputs)) + ["extra"] * len(named)
 
 
 def shapes_of(values: Sequence[Any]) -> list[tuple[int, ...]]:

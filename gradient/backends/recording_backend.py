@@ -158,7 +158,7 @@ HOST_READS = ("to_numpy",)
 
 def methods(real: Backend) -> list[str]:
     """The names of the methods of a backend that a recording notes."""
-    # Of the last two what they are made of is noted.
+    # `in_one_pass` and `joined` are not noted, but the calls that they make.
     own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined")
     return [
         name

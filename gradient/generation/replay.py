@@ -267,7 +267,7 @@ class DecodingSteps:
         if ahead:
             try:
                 found = gradient.stack([chosen for chosen, _ in passes]).tolist()
-            except IndexError:  # a -1 that the next pass has read is what the kernel met
+            except IndexError:  # the device went on past a token of -1, and looked it up
                 found = gradient.stack([chosen for chosen, _ in passes]).tolist()
                 if all(min(tokens) >= 0 for tokens in found[:-1]):
                     raise

@@ -243,7 +243,7 @@ def class_launch(
     place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
     of targets that are no classes."""
     norms, smoothing = kernels.load("norms"), _scalar(given[0].dtype, label_smoothing)
-    n, columns = given[given[0].ndim == 1].shape  # of the logits, or what is in their place
+    n, columns = next(array.shape for array in given if array.ndim == 2)  # the logits', or gx's
     work = getattr(norms, kernel), n, norms.rows_of(columns)
     return *work, *map(contiguous, given), ignore_index, smoothing, *out
 
