@@ -153,7 +153,7 @@ class Opened:
 
 
 def _unpacked(dtype: gradient.DType | None) -> Callable[[str, Tensor], Tensor]:
-    """What makes plain numbers of packed weights as they are loaded."""
+    """What unpacks packed weights as they are loaded."""
     from gradient.dtypes import float16
 
     wide = dtype or float16

@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gradient.errors import TypeMismatch
+from gradient.errors import TypeMismatch, sentence
 
 __all__ = [
     "DType",
@@ -157,7 +157,8 @@ def set_default_dtype(dtype: DType) -> None:
     global _default
     dtype = dtype_of(dtype)
     if dtype.is_packed or not dtype.is_floating_point:
-        raise TypeMismatch(f"set_default_dtype: expected a plain floating-point dtype, got {dtype}")
+        expected = "an unpacked floating-point dtype"
+        raise TypeMismatch(sentence("set_default_dtype", expected, dtype))
     _default = dtype
 
 

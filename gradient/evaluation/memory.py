@@ -357,7 +357,7 @@ def empty_weights(
 ) -> None:
     """Give a model weights of the right dtypes that take no memory, in place of its own.
 
-    With `unpacked`, those that are packed become plain ones: products would make panels of them.
+    With `unpacked`, those that are packed become unpacked ones: products would make panels of them.
     """
     made: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules():

@@ -30,14 +30,11 @@ class Unpacking(Arithmetic):
     __slots__ = ()
 
     def dequantize(self, dtype: DTypeLike = float32) -> Tensor:
-        """The values of a packed tensor as a plain tensor of that float dtype. A plain float tensor
-        is only cast.
-
-        A plain tensor of floats is only cast.
-        """
+        """The values of a packed tensor as an unpacked one of that float dtype. A tensor of floats
+        is only cast."""
         dtype = dtype_of(dtype)
         if dtype.is_packed or not dtype.is_floating_point:
-            raise DTypeError(f"dequantize: expected a plain floating-point dtype, got {dtype}")
+            raise DTypeError(f"dequantize: expected an unpacked floating-point dtype, got {dtype}")
         if not is_packed(self.array):
             return self.to(dtype=dtype)
         return wrap(self.backend.unpack(self.array, dtype.numpy), self.backend)
@@ -99,7 +96,7 @@ def with_float_dtype(tensor: Tensor, dtype: DTypeLike) -> Tensor:
 
 
 def float_dtype_of(tensor: Tensor) -> Any:
-    """The float dtype in which `F.embedding` returns rows of a float tensor, packed or plain."""
+    """The float dtype in which `F.embedding` returns rows of a float tensor, packed or not."""
     array = tensor.array
     return array.float_dtype if is_packed(array) else array.dtype
 

@@ -284,10 +284,10 @@ def test_numpy_types_come_back(tmp_path):
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
 
 
-PLAIN = ["float32", "float16", "bfloat16", "float64", "int8", "int16", "int32", "int64"]
+UNPACKED = ["float32", "float16", "bfloat16", "float64", "int8", "int16", "int32", "int64"]
 
 
-@pytest.mark.parametrize("dtype", PLAIN)
+@pytest.mark.parametrize("dtype", UNPACKED)
 def test_plain_tensors_come_back(dtype, tmp_path):
     dtype = getattr(gradient, dtype)
     tensors = {

@@ -86,13 +86,13 @@ def test_weights_are_taken_as_they_are(method: str, group: int, tmp_path: Path) 
 
 def test_they_multiply_save_and_load(tmp_path: Path) -> None:
     weights = write(tmp_path / "gptq", "gptq", 128)
-    model, plain = load_model(tmp_path / "gptq"), load_model(tmp_path / "gptq")
+    model, unpacked = load_model(tmp_path / "gptq"), load_model(tmp_path / "gptq")
     for name, weight in weights.items():
-        plain.get_submodule(name.removesuffix(".weight")).weight = gradient.nn.Parameter(
+        unpacked.get_submodule(name.removesuffix(".weight")).weight = gradient.nn.Parameter(
             gradient.tensor(np.ascontiguousarray(weight))
         )
     ids = gradient.tensor([[1, 2, 3, 4]])
-    expected = plain(ids).detach().numpy()
+    expected = unpacked(ids).detach().numpy()
     np.testing.assert_allclose(model(ids).detach().numpy(), expected, atol=1e-4, rtol=1e-4)
     with gradient.no_grad():
         np.testing.assert_allclose(model(ids).numpy(), expected, atol=0.05)

@@ -296,7 +296,7 @@ def test_they_take_part_in_no_promotion():
             gradient.promote_types(E4M3, other)
     with pytest.raises(TypeMismatch, match="is for storage"):
         gradient.rand(2, dtype=E4M3)
-    with pytest.raises(TypeMismatch, match="plain floating-point dtype"):
+    with pytest.raises(TypeMismatch, match="unpacked floating-point dtype"):
         gradient.set_default_dtype(E4M3)
 
 

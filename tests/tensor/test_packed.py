@@ -160,7 +160,7 @@ def test_special_rows(dtype):
     assert abs(got[4, 100] - 8) < 0.4
 
 
-def test_the_search_beats_plain_rounding():
+def test_the_search_beats_rounding():
     """The k-quants' scales, found by search, against those of each sub-block's range."""
     x = normal(64, 512).reshape(-1, 8, 32)
     low = np.minimum(x.min(-1, keepdims=True), 0)
@@ -168,9 +168,9 @@ def test_the_search_beats_plain_rounding():
     a, d = scale, scale.max(1, keepdims=True) / 63
     b, dmin = -low, -low.min(1, keepdims=True) / 63
     step, base = d * np.rint(a / d), dmin * np.rint(b / dmin)
-    plain = step * np.rint((x + base) / step).clip(0, 15) - base
-    plain_error = np.sqrt(((plain - x) ** 2).mean() / (x**2).mean())
-    assert error_of(gradient.q4_k, x.reshape(64, 512)) < 0.93 * plain_error
+    rounded = step * np.rint((x + base) / step).clip(0, 15) - base
+    rounded_error = np.sqrt(((rounded - x) ** 2).mean() / (x**2).mean())
+    assert error_of(gradient.q4_k, x.reshape(64, 512)) < 0.93 * rounded_error
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -216,7 +216,11 @@ def test_quantize_takes_what_holds_floats():
         (lambda x: quantize(gradient.tensor(1.0), "q8_0"), RuntimeError, "multiple of 32"),
         (lambda x: packed_tensor(x, "q8_0", (4, 64)), RuntimeError, r"\(4, 2, 34\).*got"),
         (lambda x: packed_tensor([1], "q8_0", (4, 64)), TypeError, "got int"),
-        (lambda x: x.dequantize("int32"), RuntimeError, "expected a plain floating-point dtype"),
+        (
+            lambda x: x.dequantize("int32"),
+            RuntimeError,
+            "expected an unpacked floating-point dtype",
+        ),
     ],
 )
 def test_mistakes(call, kind, said):
@@ -231,12 +235,12 @@ def test_mistakes(call, kind, said):
 @pytest.mark.parametrize("dtype", PACKED, ids=by_name)
 def test_a_packed_tensor_is_a_tensor(dtype, place):
     q = packed(dtype, 6, 256, device=place)
-    plain = host(packed(dtype, 6, 256).dequantize())
+    unpacked = host(packed(dtype, 6, 256).dequantize())
     assert (q.shape, q.ndim, q.numel(), len(q)) == ((6, 256), 2, 1536, 6)
     assert q.dtype is dtype
     assert q.backend is backends.get(place)
     assert not q.requires_grad
-    np.testing.assert_array_equal(host(q.dequantize()), plain)
+    np.testing.assert_array_equal(host(q.dequantize()), unpacked)
     assert q.dequantize(gradient.bfloat16).dtype is gradient.bfloat16
     for other in (q.clone(), copy.deepcopy(q), q.detach(), pickle.loads(pickle.dumps(q))):
         assert gradient.equal(other, q)
@@ -245,9 +249,9 @@ def test_a_packed_tensor_is_a_tensor(dtype, place):
     assert q.clone().array.parts[0] is not q.array.parts[0]
     assert gradient.equal(q.to("bare").cpu(), packed(dtype, 6, 256))
     assert q.to(dtype) is q
-    np.testing.assert_array_equal(host(q[2:4].dequantize()), plain[2:4])
-    np.testing.assert_array_equal(host(q[-1].dequantize()), plain[-1])
-    np.testing.assert_array_equal(host(q[[5, 0]].dequantize()), plain[[5, 0]])
+    np.testing.assert_array_equal(host(q[2:4].dequantize()), unpacked[2:4])
+    np.testing.assert_array_equal(host(q[-1].dequantize()), unpacked[-1])
+    np.testing.assert_array_equal(host(q[[5, 0]].dequantize()), unpacked[[5, 0]])
 
 
 def test_experts_are_picked_without_unpacking():
@@ -357,18 +361,18 @@ def test_a_packed_tensor_is_not_trained():
 @pytest.mark.parametrize("dtype", PACKED, ids=by_name)
 def test_linear_and_embedding_are_those_of_the_numbers(dtype, place):
     q = packed(dtype, 24, 256, device=place)
-    plain = q.dequantize()
+    unpacked = q.dequantize()
     x = gradient.tensor(normal(2, 3, 256, seed=1), device=place)
     bias = gradient.tensor(normal(24, seed=2), device=place)
     order = {"rtol": 1.3e-6, "atol": 3e-5}  # of 256 products, which are not added in one order
-    assert_close(F.linear(x, q, bias), F.linear(x, plain, bias), **order)
-    assert_close(F.linear(x[0, 0], q), F.linear(x[0, 0], plain), **order)
+    assert_close(F.linear(x, q, bias), F.linear(x, unpacked, bias), **order)
+    assert_close(F.linear(x[0, 0], q), F.linear(x[0, 0], unpacked), **order)
     rows = gradient.tensor([[3, 0, 3], [23, 1, 1]], device=place)
-    np.testing.assert_array_equal(host(F.embedding(rows, q)), host(F.embedding(rows, plain)))
+    np.testing.assert_array_equal(host(F.embedding(rows, q)), host(F.embedding(rows, unpacked)))
     counts = gradient.tensor([1, 0, 2], device=place)
     assert_close(
         F.grouped_linear(x[0], [q, q, q], counts),
-        F.grouped_linear(x[0], [plain] * 3, counts),
+        F.grouped_linear(x[0], [unpacked] * 3, counts),
         **order,
     )
 
@@ -395,14 +399,14 @@ def test_pieces_make_the_whole(rows, monkeypatch):
     """A weight unpacked in many pieces, of which the last is shorter."""
     q = packed("q4_0", rows, 64)
     x = gradient.tensor(normal(3, 64, seed=1), requires_grad=True)
-    plain = q.dequantize()
+    unpacked = q.dequantize()
     monkeypatch.setattr(composed, "CHUNK", 64)
     monkeypatch.setattr(composed, "MIN_ROWS", 7)
     y = F.linear(x, q)
-    assert_close(y, F.linear(x, plain))
+    assert_close(y, F.linear(x, unpacked))
     g = gradient.tensor(normal(3, rows, seed=2))
     y.backward(g)
-    assert_close(x.grad, g @ plain)
+    assert_close(x.grad, g @ unpacked)
 
 
 def test_little_is_unpacked_at_a_time(monkeypatch):
@@ -586,16 +590,16 @@ def test_state_dict(assign):
 
 
 def test_state_dicts_that_do_not_fit():
-    packed_state, plain = quantize_(small(), "q8_0").state_dict(), small()
+    packed_state, unpacked = quantize_(small(), "q8_0").state_dict(), small()
     with pytest.raises(errors.StateDictError) as caught:
-        plain.load_state_dict(packed_state)
+        unpacked.load_state_dict(packed_state)
     assert "q8_0 cannot be copied into float32; assign=True" in str(caught.value)
     with pytest.raises(errors.StateDictError, match="float32 cannot be copied into q4_0"):
-        quantize_(small(), "q4_0").load_state_dict(plain.state_dict())
-    plain.load_state_dict(packed_state, assign=True)
-    assert plain[1].weight.dtype is gradient.q8_0
-    assert not plain[1].weight.requires_grad
-    assert plain[1].bias.requires_grad
+        quantize_(small(), "q4_0").load_state_dict(unpacked.state_dict())
+    unpacked.load_state_dict(packed_state, assign=True)
+    assert unpacked[1].weight.dtype is gradient.q8_0
+    assert not unpacked[1].weight.requires_grad
+    assert unpacked[1].bias.requires_grad
 
 
 # Schemes -----------------------------------------------------------------------------------------

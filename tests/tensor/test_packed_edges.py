@@ -92,7 +92,7 @@ def test_plain_tensors_of_a_packed_ones_shape(packed):
 
 
 def test_a_packed_dtype_is_not_the_default_and_nothing_is_cast_to_it():
-    with pytest.raises(TypeMismatch, match="plain floating-point dtype"):
+    with pytest.raises(TypeMismatch, match="unpacked floating-point dtype"):
         gradient.set_default_dtype(gradient.q8_0)
     assert not gradient.can_cast(gradient.float32, gradient.q8_0)
     assert not gradient.can_cast(gradient.q8_0, gradient.float32)

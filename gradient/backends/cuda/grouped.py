@@ -111,13 +111,13 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         sizes, counts, packed = weights[0].shape, self.contiguous(counts), _is_packed(weights[0])
         at_once = min(LISTED, max(1, UNPACKED // weights[0].size)) if packed else LISTED
         for some in _ranges(len(weights), at_once):
-            plain = [
+            matrices = [
                 self.unpack(weight, x.dtype) if packed else self.contiguous(weight)
                 for weight in weights[some]
             ]
             self.launch(
                 "grouped", kernel, x, (-(-out.shape[1] // TILE), _tiles(x.shape[0], TILE, some)),
-                TILE_THREADS, x, self._addresses(plain), counts, _range(some, counts, x), out,
+                TILE_THREADS, x, self._addresses(matrices), counts, _range(some, counts, x), out,
                 *map(np.int64, sizes), self.index_fault(),
             )  # fmt: skip
 

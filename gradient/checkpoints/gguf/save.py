@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["save_gguf"]
 
-#: llama.cpp's `llama_ftype` of plain dtypes; a packed one has its `file_type`.
+#: llama.cpp's `llama_ftype` of unpacked dtypes; a packed one has its `file_type`.
 _FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}
 _UNUSED = 5  # the token type of ids without a text
 #: Metadata that say something of another file than the one to be written.
@@ -142,7 +142,7 @@ def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
 
 
 def to_dtype(x: Tensor, dtype: gradient.DType) -> Tensor:
-    """Return a tensor in a plain dtype; a packed one is unpacked."""
+    """Return a tensor in an unpacked dtype."""
     return x.dequantize(dtype) if x.dtype.is_packed else x.to(dtype)
 
 

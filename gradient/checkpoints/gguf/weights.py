@@ -55,7 +55,7 @@ _FLOAT32 = ("ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types"
 class GGUFWeights(TensorFile):
     """A GGUF file's weights by Hugging Face's names and in its layout, made when asked for.
 
-    Packed ones are always (out, in), as modules have them; plain ones that Hugging Face stores
+    Packed ones are always (out, in), as modules have them; others that Hugging Face stores
     transposed are views. A tensor that the architecture has no place for keeps its GGUF name, so
     that whoever loads the weights reports it.
     """

@@ -49,13 +49,13 @@ class PackedDType(DType):
     def __init__(self) -> None:
         """A subclass says all in class attributes, or sets what differs between its instances."""
 
-    # What a plain dtype has, and this one not ----------------------------------------------------
+    # What other dtypes have, and this one not ---------------------------------------------------
 
     def _no_single_element(self, what: str) -> NoReturn:
         raise TypeMismatch(
             f"{self!r} is a packed dtype and has no {what}: its elements share blocks. Make such a "
-            f"tensor by gradient.quantization.quantize(tensor, {self.name!r}), and plain numbers "
-            "of it by tensor.dequantize()"
+            f"tensor by gradient.quantization.quantize(tensor, {self.name!r}), and unpack it "
+            "by tensor.dequantize()"
         )
 
     @property

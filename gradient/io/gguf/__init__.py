@@ -1,4 +1,4 @@
-"""The GGUF format of ggml and llama.cpp: metadata and tensors, plain or packed, in one file.
+"""The GGUF format of ggml and llama.cpp: metadata and tensors, packed or not, in one file.
 
     file = GGUFFile("model.gguf")
     file.metadata["general.architecture"], file["token_embd.weight"]

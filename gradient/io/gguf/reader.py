@@ -33,7 +33,7 @@ class GGUFFile(TensorFile):
         file.metadata["general.architecture"]          # "llama"
         file["blk.0.attn_q.weight"].dtype              # gradient.q4_k
 
-    Opening reads and checks the head only. Plain tensors (F32, F16, BF16, F64, I8 ... I64) are
+    Opening reads and checks the head only. Unpacked tensors (F32, F16, BF16, F64, I8 ... I64) are
     views of the mapped file, packed ones (Q4_0, Q4_K, ...) are Tensors of a packed dtype whose
     blocks are; nothing is copied or unpacked. What is written to them stays in memory (copy on
     write). Shapes are PyTorch's: (out, in) for a matrix.
@@ -84,11 +84,11 @@ class GGUFFile(TensorFile):
         return tensor_of(self.array(name))
 
     def array(self, name: str) -> np.ndarray:
-        """A tensor of a plain type as a NumPy array (bfloat16 by ml_dtypes), without a copy."""
+        """An unpacked tensor as a NumPy array (bfloat16 by ml_dtypes), without a copy."""
         entry, part = self.entries[name], self._home[name]
         dtype = entry.type.numpy if entry.type is not None else None
         if dtype is None:
-            raise self._unread(name, "plain numbers", ", ".join(NUMPY_TYPE_NAMES.values()))
+            raise self._unread(name, "unpacked numbers", ", ".join(NUMPY_TYPE_NAMES.values()))
         order = part.header.byte_order
         array = part.bytes_of(entry).view(dtype.newbyteorder(order)).reshape(entry.shape)
         if order == ">" or not array.flags.aligned:  # kernels want neither

@@ -40,10 +40,10 @@ class TensorType:
 
     #: ggml's name, such as "F16" or "Q4_K".
     name: str
-    #: Elements a block along the last axis, and bytes a block; (1, itemsize) for plain numbers.
+    #: Elements a block along the last axis, and bytes a block; (1, itemsize) for unpacked numbers.
     block_size: int
     block_bytes: int
-    #: What NumPy calls it, for plain numbers.
+    #: What NumPy calls it, for unpacked numbers.
     numpy: np.dtype | None = None
 
 
@@ -52,7 +52,7 @@ def _unquantized(name: str, dtype: DTypeLike) -> TensorType:
     return TensorType(name, 1, numpy.itemsize, numpy)
 
 
-#: By the number that stands for the type in a file. Types that are neither plain nor among
+#: By the number that stands for the type in a file. Types that are neither unpacked nor among
 #: gradient's packed dtypes have their sizes here, so that a file's layout can be checked.
 TENSOR_TYPES: dict[int, TensorType] = {
     0: _unquantized("F32", "<f4"),
@@ -91,7 +91,7 @@ TENSOR_TYPES: dict[int, TensorType] = {
     41: TensorType("Q1_0", 128, 18),
 }
 TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
-#: Names of the plain types, by NumPy dtype.
+#: Names of the unpacked types, by NumPy dtype.
 NUMPY_TYPE_NAMES = {
     kind.numpy.newbyteorder("="): kind.name
     for kind in TENSOR_TYPES.values()

@@ -44,7 +44,7 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "dequantize of plain numbers is a view",
+        "dequantize of unpacked numbers is a view",
         lambda d: d.kind in ("alias", "is_leaf", "requires_grad") and uses(d, "dequantize"),
     ),
     Known(
