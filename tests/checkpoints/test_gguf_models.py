@@ -649,3 +649,11 @@ def test_weights_have_the_length_of_their_file(tmp_path):
     assert checkpoint.config["model_type"] == "llama" and weights.file is file
     assert len(weights) == len(file)
     weights.release("model.embed_tokens.weight")
+
+
+def test_which_families_have_queries_and_keys_in_another_order() -> None:
+    """Those that transformers rotates by halves and llama.cpp (`llama_model_rope_type`) by
+    neighbours: a file that is read as it was written would not show it."""
+    kinds = [kind for kind, entry in MODELS.items() if entry.gguf]
+    reordered = {MODELS[kind].gguf for kind in kinds if config_class(kind).gguf.paired}
+    assert reordered == {"arcee", "granite", "llama", "smollm3"}
