@@ -17,7 +17,7 @@ import numpy as np
 from gradient.autograd.engine import grad
 from gradient.autograd.modes import enable_grad, no_grad
 from gradient.autograd.variable import Variable, wrap
-from gradient.errors import GradientError
+from gradient.errors import ArgumentError, GradientError
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
@@ -52,11 +52,11 @@ def gradcheck(
     args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
     checked = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.node is not None]
     if not checked:
-        raise ValueError("gradcheck: expected at least one input that requires a gradient")
+        raise ArgumentError("gradcheck: expected at least one input that requires a gradient")
     for i in checked:
         if str(args[i].array.dtype) not in ("float64", "complex128"):
             fix = "cdouble" if args[i].array.dtype.kind == "c" else "double"
-            raise ValueError(
+            raise ArgumentError(
                 f"gradcheck: input {i} is {args[i].array.dtype}; differences need float64 or "
                 f"complex128, so call .{fix}() on the inputs"
             )
@@ -97,8 +97,7 @@ def gradgradcheck(
         weights = [_like(_normal(rng, r), r) for r in results]
     else:
         weights = [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
-    for w in weights:
-        w.requires_grad = True
+    weights = [w.detach().requires_grad_() for w in weights]
     n = len(args)
 
     def gradient_of(*every: Any) -> tuple[Any, ...]:
@@ -226,7 +225,7 @@ def _compare(
         scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g_host)) / max(norm, 1.0))
         if not abs(numeric - analytic) <= atol + rtol * scale:
             with enable_grad():
-                return _report(i, layout, numeric, analytic, g_host, points[i], value)
+                return _report(i, layout, numeric, analytic, g_host, points[i], value, eps)
     return None
 
 
@@ -238,6 +237,7 @@ def _report(
     g: np.ndarray,
     point: np.ndarray,
     value: Callable[[int, np.ndarray, float], float],
+    eps: float,
 ) -> str:
     """Which input, and its worst elements one by one."""
     flat = list(np.ndindex(point.shape))
@@ -249,7 +249,7 @@ def _report(
         for part in (1, 1j) if point.dtype.kind == "c" else (1,):
             unit = np.zeros_like(point)
             unit[at] = part
-            by_difference = (value(i, unit, 1e-5) - value(i, unit, -1e-5)) / 2e-5
+            by_difference = (value(i, unit, eps) - value(i, unit, -eps)) / (2 * eps)
             analytic = _dot(g, unit)
             where = f"{list(at)}{'.imag' if part == 1j else ''}"
             rows.append((abs(by_difference - analytic), where, by_difference, analytic))

@@ -221,6 +221,12 @@ def test_second_order_where_one_tensor_is_several_inputs(device):
     assert gradgradcheck(f, double(1, 2, 3, 4, device=device))
 
 
+def test_gradgradcheck_leaves_the_weights_given_as_they_are() -> None:
+    w = double(3).detach()
+    assert gradgradcheck(gradient.sin, (double(3),), w)
+    assert not w.requires_grad and w.grad is None
+
+
 def test_hooks_run_once_with_create_graph(x):
     x.register_hook(lambda g: g * 2)
     (g,) = grad((gradient.nn.functional.rms_norm(x, (2,)) ** 3).sum(), x, create_graph=True)
