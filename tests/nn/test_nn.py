@@ -380,6 +380,8 @@ def test_init_of_what_cannot_be_filled(fill, error, message) -> None:
 def test_weight_norm_along_no_dimension() -> None:
     with pytest.raises(IndexError, match="weight_norm: expected dim from -2 to 1, got 2"):
         nn.utils.weight_norm(nn.Linear(2, 3), dim=2)
+    with pytest.raises(IndexError, match="weight_norm: expected dim from -2 to 1, got 7"):
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 3), dim=7)
 
 
 def test_init_takes_a_generator() -> None:

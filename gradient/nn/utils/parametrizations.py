@@ -10,7 +10,7 @@ from gradient.nn.module import Module
 from gradient.nn.utils.orthogonal import orthogonal
 from gradient.nn.utils.parametrize import register_parametrization
 from gradient.nn.utils.spectral_norm import as_matrix, dim_of_outputs, iterated, normalized
-from gradient.nn.utils.weight_norm import norm_except
+from gradient.nn.utils.weight_norm import expect_dim, norm_except
 from gradient.random import randn
 from gradient.tensor import Tensor
 
@@ -33,7 +33,9 @@ class _WeightNorm(Module):
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
     """Parametrize a weight by its length and its direction (Salimans and Kingma 2016): the slices
-    along `dim` have a length each, with None all together."""
+    along `dim` have a length each, with None or -1 all together."""
+    if isinstance(weight := getattr(module, name, None), Tensor):
+        expect_dim(weight, dim)
     register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
     return module
 

@@ -15,7 +15,8 @@ AModule = TypeVar("AModule", bound=Module)
 
 
 def norm_except(v: Tensor, dim: int | None) -> Tensor:
-    """The length of v over all dimensions but `dim` (None: over all), which are kept as 1."""
+    """The length of v over all dimensions but `dim`, which are kept as 1; a number, over all, where
+    `dim` is None or -1."""
     if dim is None or dim == -1:
         return (v * v).sum().sqrt()
     others = tuple(d for d in range(v.ndim) if d != dim % v.ndim)
@@ -39,15 +40,12 @@ class WeightNorm:
 def weight_norm(module: AModule, name: str = "weight", dim: int | None = 0) -> AModule:
     """Have `module.weight` be `weight_g * weight_v / |weight_v|`, computed before each call.
 
-    `dim` is the dimension along which each slice has a length of its own; None: one for all.
+    `dim` is the dimension along which each slice has a length of its own; None or -1: one for all.
     """
     if find(module, name, WeightNorm) is not None:
         raise ArgumentError(f"weight_norm: {name!r} of {type(module).__name__} has one already")
     weight = getattr(module, name)
-    if dim is not None and not -weight.ndim <= dim < weight.ndim:
-        raise IndexOutOfRange(
-            sentence("weight_norm", f"dim from {-weight.ndim} to {weight.ndim - 1}", dim)
-        )
+    expect_dim(weight, dim)
     hook = WeightNorm(name, dim)
     delattr(module, name)
     module.register_parameter(f"{name}_g", Parameter(norm_except(weight.detach(), dim)))
@@ -55,6 +53,14 @@ def weight_norm(module: AModule, name: str = "weight", dim: int | None = 0) -> A
     setattr(module, name, hook.compute_weight(module))
     module.register_forward_pre_hook(hook)
     return module
+
+
+def expect_dim(weight: Tensor, dim: int | None) -> None:
+    """Refuse a dimension that a weight has not."""
+    if dim is not None and not -weight.ndim <= dim < weight.ndim:
+        raise IndexOutOfRange(
+            sentence("weight_norm", f"dim from {-weight.ndim} to {weight.ndim - 1}", dim)
+        )
 
 
 def remove_weight_norm(module: AModule, name: str = "weight") -> AModule:
