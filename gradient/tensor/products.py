@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
+from gradient.autograd.explain import listed
 from gradient.autograd.foreign import by_operand
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import mode
@@ -130,6 +131,12 @@ def matmul(a: Any, b: Any) -> Tensor:
         return shape.reshape(linalg.matmul(_rows(a), b), shape=size)
     if m > 1 and n > 1:
         return linalg.matmul(a, b)
+    k, of_b = a.array.shape[-1], b.array.shape[0 if n == 1 else -2]
+    if k != of_b:  # told here, where vectors have their shapes still
+        inputs = listed(["input", "other"], (a, b))
+        raise ShapeError(
+            f"matmul: the dimensions to be summed over differ, {k} and {of_b} ({inputs})"
+        )
     out = linalg.matmul(a.unsqueeze(0) if m == 1 else a, b.unsqueeze(1) if n == 1 else b)
     size = out.array.shape
     size = (*size[:-2], *size[-2:][m == 1 : 2 - (n == 1)])

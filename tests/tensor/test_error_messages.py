@@ -160,6 +160,11 @@ SENTENCES = [
         "matmul: the dimensions to be summed over differ, 3 and 2 (input (2, 3) float32, other (2, 3) float32)",
     ),
     (
+        "ones(3, 3) @ ones(4)",
+        "ShapeError",
+        "matmul: the dimensions to be summed over differ, 3 and 4 (input (3, 3) float32, other (4,) float32)",
+    ),
+    (
         "ones(2, 2) @ ones(2, 2).double()",
         "DTypeError",
         "matmul: expected inputs of one dtype, got float32 as input, float64 as other; cast one with .to()",
