@@ -158,7 +158,7 @@ class StateDictError(GradientError, RuntimeError):
 
 
 class ModelNotFound(GradientError, FileNotFoundError):
-    """No model under that id or path; the message says where it was looked for."""
+    """No model, or file, under that id or path; the message says where it was looked for."""
 
 
 class UnsupportedModel(GradientError, ValueError):
