@@ -41,7 +41,7 @@ def with_projections(plan: Plan) -> Plan:
     for x, numbers in groups.items():
         for some in found.side_by_side(numbers):
             group = found.group(x, some, whole=len(some) == len(numbers))
-            if group is not None and len(group.calls) > 1:
+            if group is not None and len(group.calls) > 1 and not group.calls & gone:
                 gone.update(group.calls)
                 made[group.at] = group.call(plan)
     kept = []

@@ -116,6 +116,10 @@ def weight_of_the_first_product(x: Tensor) -> Tensor:
     return gradient.cat([y, F.linear(x, y.expand(WIDTH, WIDTH))], -1)
 
 
+def two_products_added(x: Tensor) -> Tensor:
+    return F.linear(x, weight(1)) + F.linear(x.exp(), weight(2))
+
+
 def with_a_bias(x: Tensor) -> Tensor:
     return gradient.cat([F.linear(x, weight(i), weight_of_norm()) for i in range(2)], -1)
 
@@ -141,6 +145,7 @@ def added_twice(x: Tensor) -> Tensor:
         (third_weight_made_later, ["rms_norm", "projections", "mul", "linear"]),
         (gated_by_a_weight_made_later, ["linear", "silu", "mul", "linear", "mul"]),
         (weight_of_the_first_product, ["linear", "linear"]),
+        (two_products_added, ["linear", "projections"]),
         (with_a_bias, ["linear", "linear"]),
         (added_twice, ["linear", "add"]),
     ],
