@@ -169,9 +169,7 @@ class ArrayAPIBackend(Backend[Array]):
         """A view. (Of `real` as it is, which has its strides: bytes of a last axis alone can be
         read as others.)"""
         real = self.xp.asarray(x).real  # of a NumPy scalar, too
-        width = real.dtype.itemsize
-        as_strided = self.xp.lib.stride_tricks.as_strided
-        return as_strided(real, (*real.shape, 2), (*real.strides, width))
+        return self.strided_view(real, (*real.shape, 2), (*real.strides, real.dtype.itemsize))
 
     def view_as_complex(self, x: Array) -> Array:
         """A view where the parts of each number lie side by side."""
@@ -275,6 +273,10 @@ class ArrayAPIBackend(Backend[Array]):
         shape = (*x.shape[:axis], count, *x.shape[axis + 1 :], size)
         stride = x.strides[axis]
         strides = (*x.strides[:axis], stride * step, *x.strides[axis + 1 :], stride)
+        return self.strided_view(x, shape, strides)
+
+    def strided_view(self, x: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
+        """A view from the first element of x, with strides in bytes."""
         return self.xp.lib.stride_tricks.as_strided(x, shape, strides)
 
     def as_strided(
@@ -287,7 +289,7 @@ class ArrayAPIBackend(Backend[Array]):
         repeated = [n > 1 and step == 0 for n, step in zip(size, stride, strict=True)]
         shape = tuple(1 if again else n for again, n in zip(repeated, size, strict=True))
         steps = tuple(step * x.itemsize for step in stride)
-        out = self.xp.lib.stride_tricks.as_strided(x.reshape(-1)[offset:], shape, steps)
+        out = self.strided_view(x.reshape(-1)[offset:], shape, steps)
         return self.xp.broadcast_to(out, size) if any(repeated) else out
 
     def concatenate(self, arrays: list[Array], axis: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,9 @@ KEPT = {
     "a view": lambda p: p.grad[:1],
     "a view of a view": lambda p: p.grad.reshape(-1)[1:][::2],
     "what shares it": lambda p: p.grad.detach(),
+    "windows": lambda p: p.grad.unfold(0, 1, 1),
+    "other strides": lambda p: p.grad.as_strided((1,), (1,)).detach(),
+    "its memory": lambda p: p.grad.array.data,
 }
 
 
@@ -183,8 +187,9 @@ def test_gradients_that_are_kept_stay_as_they_are(what: str) -> None:
             then.append([values(p.grad) for p in model.parameters()])
 
         run = trained(small_model(), compiled, keep)
-        arrays = [x if what == "its array" else x.array for x in kept]
-        found.append((then, [x._host.copy() for x in arrays]))
+        if what != "its memory":
+            arrays = [x if what == "its array" else x.array for x in kept]
+            found.append((then, [x._host.copy() for x in arrays]))
     for eager, replayed in zip(*found, strict=True):
         for a, b in zip(eager, replayed, strict=True):
             for x, y in zip(a, b, strict=True) if isinstance(a, list) else [(a, b)]:
@@ -203,6 +208,10 @@ def test_what_another_stream_uses_is_not_lent_again() -> None:
     assert executor._lent == set()
 
 
+def stride_tricks() -> Any:
+    return importlib.import_module("cupy.lib.stride_tricks")
+
+
 @pytest.mark.parametrize(
     "take",
     [
@@ -213,7 +222,9 @@ def test_what_another_stream_uses_is_not_lent_again() -> None:
         lambda x: x.reshape(x.shape),
         lambda x: x[None, :, 3:5],
         lambda x: x.view(),
+        lambda x: x.data,
         lambda x: x.data.mem,
+        lambda x: stride_tricks().as_strided(x, (2, 2), x.strides)[...],
     ],
 )
 @pytest.mark.parametrize("lent", [lambda x: x, lambda x: x.T, lambda x: x[2:]])
@@ -223,7 +234,8 @@ def test_cupys_own_arrays_are_held_by_their_views(lent: Any, take: Any) -> None:
     host = np.zeros(64, np.float32)
     memory = cupy.cuda.UnownedMemory(host.ctypes.data, host.nbytes, host, 0)
     x = lent(cupy.ndarray((8, 8), np.float32, cupy.cuda.MemoryPointer(memory, 0)))
-    watched = [x, x if x.base is None else x.base, x.data.mem]
+    owner = x if x.base is None else x.base
+    watched = [x, owner, x.data, owner.data, x.data.mem]
     before = [*map(sys.getrefcount, watched)]
     taken = take(x)
     assert [*map(sys.getrefcount, watched)] != before

@@ -463,7 +463,10 @@ class Module:
         )
 
     def as_strided(self, x: ndarray, *args: Any) -> ndarray:
-        return _made(np.lib.stride_tricks.as_strided(x._host, *args), x)
+        """Of which no array is the base, as of CuPy's."""
+        out = ndarray(np.lib.stride_tricks.as_strided(x._host, *args))
+        out.number = x.number
+        return out
 
     def broadcast_to(self, x: ndarray, shape: Any) -> ndarray:
         """Which can be written, as CuPy's can."""

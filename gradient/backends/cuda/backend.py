@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class CudaBackend(
         self._fault = self.zeros((1,), np.dtype(np.int32))
         self._fault_on_host: np.ndarray | None = None
         self._fault_given = False
+        self._owners: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self.transfers = 0
         """How often values went to the host or came from it: a graph would keep the first ones."""
 
@@ -127,8 +129,9 @@ class CudaBackend(
     def holders(self, x: Array) -> tuple[Any, ...]:
         """Objects of which another reference is held as long as somebody has x, a view of it, or,
         for another stream, its memory."""
+        owner: Any = self.storage(x)
         memory: Any = x.data
-        return x, self.storage(x), memory.mem
+        return x, owner, memory, owner.data, memory.mem
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """A copy on the host, which waits for the work queued before it. An index out of range that
@@ -194,7 +197,17 @@ class CudaBackend(
 
     def storage(self, x: Array) -> Any:
         """The owning array: CuPy's memory objects take no weak references."""
-        return x if x.base is None else x.base
+        root = x if x.base is None else x.base
+        known = self._owners.get(id(root))
+        return root if known is None else known[1]
+
+    def strided_view(self, x: Array, shape: Shape, strides: tuple[int, ...]) -> Array:
+        """A view. CuPy makes an array of x's memory that has no base: whose it is, is kept here as
+        long as that lives, and what is given has it as its base."""
+        made = super().strided_view(x, shape, strides)
+        key = id(made)
+        self._owners[key] = weakref.ref(made, lambda _: self._owners.pop(key)), self.storage(x)
+        return made[...]
 
     def address(self, x: Array) -> int:
         """Where the first element lies, in the GPU's memory."""
@@ -222,7 +235,7 @@ class CudaBackend(
             size += x.shape[axis]
         shape = list(first.shape)
         shape[axis] = size
-        return self.xp.lib.stride_tricks.as_strided(first, tuple(shape), first.strides)[...]
+        return self.strided_view(first, tuple(shape), first.strides)
 
     # Where CuPy has no function of bfloat16, it computes in float32 and gives that.
 
