@@ -99,8 +99,10 @@ class IndexedKernels(KernelLauncher, Assignment):
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
         if not self.has_kernel(x):
             return super().index_add(x, index, value)
-        value, whole = self.astype(value, x.dtype), self.contiguous(x)
-        taken = self._taken(x.shape, index)
+        value = self.astype(value, x.dtype)
+        if not (x.size and self._repeats(index)):
+            return self.assign(x, index, x[index] + value)
+        taken, whole = self._taken(x.shape, index), self.contiguous(x)
         if taken is None:
             places, value = self._places(x.shape, index, value)
             self.index_add(whole.reshape(-1), (places,), value)
@@ -134,7 +136,8 @@ class IndexedKernels(KernelLauncher, Assignment):
         if not (
             isinstance(value, self.xp.ndarray)
             and value.size > 1
-            and any(map(self._is_line, index if isinstance(index, tuple) else (index,)))
+            and x.size
+            and self._repeats(index)
         ):
             return super().assign(x, index, value)
         if not x.flags.c_contiguous:
@@ -200,6 +203,10 @@ class IndexedKernels(KernelLauncher, Assignment):
         lines = math.prod(shape[:first]), step, math.prod(shape[end:])
         items = Items(size, picked, start, (0,) * len(size), math.prod(size) > 1)
         return Taken((*shape[:first], *size, *shape[end:]), lines, items)
+
+    def _repeats(self, index: Index) -> bool:
+        """Whether an index may take a place twice, as arrays of integers do and masks do not."""
+        return any(map(self._is_line, index if isinstance(index, tuple) else (index,)))
 
     def _is_line(self, part: Any) -> bool:
         return isinstance(part, self.xp.ndarray) and part.dtype.kind in "iu"
