@@ -13,7 +13,7 @@ from gradient.autograd.variable import Number, Variable
 from gradient.autograd.variable import wrap as wrapped
 from gradient.backends.packed import is_packed
 from gradient.dtypes import DType, dtype_of, float64
-from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
+from gradient.errors import AutogradError, BackendError, DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import (
     DTypeLike,
@@ -97,8 +97,11 @@ def augmented_by(assign: Callable[[Any, Any], Any], op: Operator) -> Operator:
             return overwrite(self, op(unwritten(self), other), name)
         try:
             array = assign(self.array, given)
-        except Exception:  # shapes that do not fit, memory that is not to be written: said there
+        except (TypeError, ValueError, OverflowError):  # before anything is written: said there
             return overwrite(self, op(self, other), name)
+        except (RuntimeWarning, FloatingPointError) as error:  # after all is
+            written(self, name)
+            raise BackendError(f"{name}: {error}") from error
         if array is self.array:
             return written(self, name)
         return overwrite(self, wrapped(array, self.backend), name)  # it has none

@@ -5,6 +5,7 @@ The op table runs on it: its values, gradients and dtypes, and what it makes the
 
 from __future__ import annotations
 
+import operator
 import shutil
 import sys
 import threading
@@ -400,13 +401,52 @@ def test_what_shows_an_element_twice_is_not_written() -> None:
             gradient.tensor([0, 1], device=DEVICE), gradient.ones(2, 3).to(DEVICE)
         ),
         lambda: gradient.arange(5.0, device=DEVICE).unfold(0, 3, 1).mul_(2),
+        lambda: operator.iadd(x, 1),
+        lambda: operator.imul(x.detach(), x.detach()),
+        lambda: operator.iadd(gradient.arange(5.0, device=DEVICE).unfold(0, 3, 1), 1),
     ):
         with pytest.raises(RuntimeError, match="clone"):
+            write()
+        with gradient.no_grad(), pytest.raises(RuntimeError, match="clone"):
             write()
     x[1] = gradient.tensor([1.0, 2.0, 3.0], device=DEVICE)
     assert x.tolist() == [[1, 2, 3]] * 2
     x.fill_(4)
     assert x.tolist() == [[4] * 3] * 2
+
+
+def test_views_by_strides_are_known_as_views() -> None:
+    """Of which CuPy says no base: what is written to them is written to the tensor."""
+    for device in ("cpu", DEVICE):
+        x = gradient.arange(4.0, device=device, requires_grad=True)
+        whole = x * 1
+        whole.unfold(0, 2, 2).mul_(2)
+        whole.sum().backward()
+        assert x.grad is not None and x.grad.tolist() == [2, 2, 2, 2]
+        z = gradient.ones(2, dtype=gradient.complex64, device=device, requires_grad=True)
+        parts = z * 1
+        gradient.view_as_real(parts).mul_(3)
+        gradient.view_as_real(parts).sum().backward()
+        assert z.grad is not None and z.grad.tolist() == [3 + 3j, 3 + 3j]
+        y = gradient.ones(3, device=device, requires_grad=True)
+        out = (y * 1).exp()
+        squared = out * out
+        out.detach().as_strided((2,), (1,)).zero_()
+        with pytest.raises(RuntimeError, match="overwrote it in place"):
+            squared.sum().backward()
+        assert "ToDevice" in repr(y.to("meta").grad_fn)
+
+
+@pytest.mark.parametrize("shape", [((3, 0), (2, 1)), ((0, 3), (2, 3))])
+def test_a_write_at_an_index_of_nothing(shape: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    size, given = shape
+    x = gradient.zeros(size, device=DEVICE)
+    index: gradient.Tensor | slice = gradient.tensor([1, 0], device=DEVICE)
+    if size[0]:
+        x[index] = gradient.ones(given, device=DEVICE)
+    else:
+        x[:, index] = gradient.ones((1, 2), device=DEVICE)
+    assert x.shape == size
 
 
 def test_nothing_is_reduced_along_what_is_there() -> None:

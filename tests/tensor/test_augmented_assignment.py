@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import operator
+import warnings
 
 import numpy as np
 import pytest
@@ -105,3 +108,17 @@ def test_gradients_go_through_it(device):
     x /= 4
     x.sum().backward()
     assert w.grad.tolist() == [0.5] * 3
+
+
+def test_a_warning_of_numpy_that_is_an_error_comes_after_one_write():
+    """And the operator is not applied again."""
+    for change, expected in (
+        (lambda x: x.__itruediv__(gradient.tensor([0.0, 2.0])), [math.inf, 1.0]),
+        (lambda x: x.__imul__(gradient.tensor([3e38, 3.0])), [math.inf, 6.0]),
+    ):
+        x = gradient.tensor([4.0, 2.0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with contextlib.suppress(RuntimeError):
+                change(x)
+        assert x.tolist() in ([4.0, 2.0], expected)
