@@ -448,6 +448,22 @@ def test_a_list_of_indices_is_a_tuple():
         same(found, CUBE[tuple(k.item() if isinstance(k, gradient.Tensor) else k for k in key)])
 
 
+@pytest.mark.parametrize(
+    "index", [[0], [2, 0, 2], [], [-1, 4, 0], [[1, 1], [3, 1]], [4] * 7], ids=str
+)
+def test_few_rows_of_16_bits_are_added_to(index):
+    """Those alone are converted."""
+    rng = np.random.default_rng(0)
+    start, rows = rng.standard_normal((5, 3)), np.array(index, np.int64)
+    value = rng.standard_normal((*rows.shape, 3))
+    x = tensor(start).bfloat16()
+    given = tensor(value).bfloat16()
+    expected = x.float().numpy().copy()
+    np.add.at(expected, rows, given.float().numpy())
+    got = x.clone().index_put_((tensor(rows),), given, accumulate=True)
+    gradient.testing.assert_close(got, tensor(expected).bfloat16(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("half", [gradient.bfloat16, gradient.float16], ids=str)
 def test_16_bit_floats_are_added_at_an_index_in_float32(half, device):
     """In 16 bits the sums would end at 256 or 2048, where adding 1 changes nothing."""

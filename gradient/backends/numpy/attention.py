@@ -89,11 +89,22 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
 
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
         if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # added up in float32, rounded once
-            x[...] = self.index_add(x.astype(np.float32), index, value.astype(np.float32))
-            return x
+            return self._add_in_float32(x, index, value)
         if _adds_rows(x, index, value) and _added_rows(x, index[0], value, clears=False):
             return x
         return super().index_add(x, index, value)
+
+    def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
+        """`index_add` of 16-bit floats; of few rows, these alone are converted."""
+        wide = value.astype(np.float32)
+        rows = index[0] if type(index) is tuple and len(index) == 1 else None
+        if type(rows) is np.ndarray and rows.dtype.kind == "i" and rows.size < len(x):
+            found, places = np.unique(rows, return_inverse=True)
+            if found.size == 0 or found[0] >= 0:  # else one row may have two numbers
+                x[found] = self.index_add(x[found].astype(np.float32), (places,), wide)
+                return x
+        x[...] = self.index_add(x.astype(np.float32), index, wide)
+        return x
 
     def embedding_grad(self, g: np.ndarray, indices: np.ndarray, num_embeddings: int) -> np.ndarray:
         shape = num_embeddings, g.shape[-1]
