@@ -15,7 +15,8 @@ Parents = Sequence[Node | None]
 class _Move:
     """The op of a move, to the engine: its gradient is moved back."""
 
-    name, saved_names = "to_device", ()
+    name = public_name = "to_device"
+    saved_names = ()
 
     def vjp(self, node: Node, g: Any, parents: Parents) -> list[Any]:
         return [None if p is None else carrier(node.backend, p.backend)(g) for p in parents]
