@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from gradient.autograd import no_grad
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int64
-from gradient.errors import ArgumentError, DTypeError, FailedCheck, ShapeError, sentence
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    FailedCheck,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.functional.arguments import composite, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
@@ -24,6 +31,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A weight (in,) gives (...); its bias then has no dimension.
     """
+    if bias is not None and not isinstance(bias, Tensor):
+        raise TypeMismatch(sentence("linear", "a Tensor as bias", type(bias).__name__))
     if isinstance(weight, Tensor) and len(weight.array.shape) == 1 and not weight.dtype.is_packed:
         return _linear_of_vector(input, weight, bias)
     y = linalg.linear(input, weight, bias)

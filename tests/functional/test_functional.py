@@ -579,6 +579,8 @@ def test_a_bias_that_would_broadcast_the_product_is_refused(device: str) -> None
             F.linear(x, weight, ones(*size, device=device))
     with pytest.raises(ShapeError, match=r"linear: expected an input \(..., 4\) beside a weight"):
         F.linear(x, ones(4, device=device))
+    with pytest.raises(TypeError, match="linear: expected a Tensor as bias, got ndarray"):
+        F.linear(x, weight, np.ones(1, np.float32))
 
 
 # ---- products of groups ------------------------------------------------------------------------
