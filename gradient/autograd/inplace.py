@@ -52,8 +52,9 @@ def mark_overwritten(backend: Any, array: Any, op: str, depth: int = 3) -> None:
     frame = user_frame(depth)
     last_write.sequence_nr = number = next_sequence_nr()
     owner = backend.storage(array)
-    mark = marks.get(id(owner)) or _new_mark(owner)
-    mark.last = number, op, (frame.f_code, frame.f_lasti)
+    write = number, op, (frame.f_code, frame.f_lasti)
+    mark = marks.get(id(owner)) or _new_mark(owner, write)
+    mark.last = write
 
 
 def mark_owners(owners: Iterable[Any], op: str, depth: int = 3) -> None:
@@ -62,17 +63,19 @@ def mark_owners(owners: Iterable[Any], op: str, depth: int = 3) -> None:
     last_write.sequence_nr = number = next_sequence_nr()
     write = number, op, (frame.f_code, frame.f_lasti)
     for owner in owners:
-        mark = marks.get(id(owner)) or _new_mark(owner)
+        mark = marks.get(id(owner)) or _new_mark(owner, write)
         mark.last = write
 
 
-def _new_mark(owner: Any) -> Overwrite:
+def _new_mark(owner: Any, write: Any) -> Overwrite:
     key = id(owner)
     try:
         held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
     except TypeError:
         held = owner  # no weak references to it: keep it, so that its id stays its own
-    marks[key] = mark = Overwrite(held)
+    mark = Overwrite(held)
+    mark.last = write  # before another thread may find it
+    marks[key] = mark
     return mark
 
 
