@@ -142,7 +142,7 @@ class NumpyBackend(
             a.size + b.size < SMALL or (b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD)
         ):
             if type(a) is np.ndarray and a.ndim == b.ndim == 2:
-                return a.dot(b)  # the same bits 0.3 us sooner than by the ufunc
+                return a.dot(b)  # 0.3 us sooner than by the ufunc
             return np.matmul(a, b)
         return super().matmul(a, b)
 
