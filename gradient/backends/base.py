@@ -76,6 +76,9 @@ class Backend(
 
     one_pass = False
     """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
+    repeats_are_read_only = True
+    """Whether arrays that show an element twice refuse to be written to by themselves; where they
+    do not, arrays have `flags`, and `assign` refuses."""
 
     strided = False
     """Whether arrays have strides: what `getitem` gives for ints and slices, and `permute` and

@@ -80,8 +80,7 @@ def direct_operand(tensor: Variable, other: Any) -> Any:
         or (recording and (tensor.node is not None or tensor.view_info is not None))
         or inference_used
         or device_contexts
-        # Which a GPU's arrays do not refuse by themselves, where they show an element twice.
-        or (not tensor.backend.one_pass and not array.flags.c_contiguous)
+        or (not tensor.backend.repeats_are_read_only and not array.flags.c_contiguous)
     ):
         return None
     if type(other) is float or type(other) is int:
