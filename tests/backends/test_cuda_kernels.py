@@ -28,7 +28,7 @@ from gradient.backends.options import (
     SGDOptions,
 )
 from gradient.backends.packed import PackedArray
-from support import cuda_emulation
+from support import backend_table, cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CACHED, CASES, LAYOUTS, Draw, cached_attention, call, packed
@@ -1087,6 +1087,22 @@ def test_the_best_of_a_vocabulary_are_sought_by_several_blocks(
     places = one.topk(x, k, -1, largest)
     np.testing.assert_array_equal(places, BARE.topk(x, k, -1, largest))
     assert ("sort_rows_float32" in one.runtime.launched) is (columns > 16383 and k < 4096)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [64, 72, 400])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("method", ["layer_norm_grad", "rms_norm_grad"])
+def test_all_gradients_of_a_norm_at_once(
+    method: str, weighted: bool, columns: int, dtype: str, one: CudaBackend
+) -> None:
+    """Of so many rows that blocks take several by turns, some of them one more than others."""
+    case = getattr(backend_table, method)(weighted, columns)
+    arguments = case(Draw(dtype, rows=517))
+    one.runtime.launched.clear()
+    agree(call(one, method, arguments), call(BARE, method, arguments), dtype, method)
+    at_once = method == "layer_norm_grad" or weighted
+    assert (f"{method}s_{dtype}" in one.runtime.launched) is at_once
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

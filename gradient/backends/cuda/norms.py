@@ -8,11 +8,13 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.norms import NormDefaults
-from gradient.backends.cuda.launching import LOAD, KernelLauncher, computed_in
+from gradient.backends.cuda.launching import LOAD, MANY_ROWS, MAX_BLOCK, KernelLauncher, computed_in
 from gradient.backends.required import Axis
 
 ENOUGH_BLOCKS = 1024
 """That add up the columns of a gradient, where it has rows for so many."""
+ENOUGH_THREADS, LEAST_ROWS = 1 << 17, 8
+"""Of all blocks that take rows by turns, and rows for each of them."""
 
 
 class NormKernels(KernelLauncher, NormDefaults[Array]):
@@ -70,12 +72,13 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
             return super().layer_norm_grad(g, x, weight, mean, rstd)
         g, x = self.contiguous(g), self.contiguous(x)
         mean, rstd = self.statistic(mean, number), self.statistic(rstd, number)
-        gx = self.empty(x.shape, x.dtype)
-        self.launch_held_rows(
-            "norms", "layer_norm_grad", x, g, x, self.optional(weight), mean, rstd, gx
-        )
-        gw, gb = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
-        return gx, None if weight is None else gw, gb
+        gx, weight = self.empty(x.shape, x.dtype), self.optional(weight)
+        sums = self._all_grads("layer_norm_grads", g, x, weight, mean, rstd, gx)
+        if sums is None:
+            self.launch_held_rows("norms", "layer_norm_grad", x, g, x, weight, mean, rstd, gx)
+            sums = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
+        of_weight, of_bias = self.sum(sums, 1)
+        return gx, None if weight is None else of_weight, of_bias
 
     def rms_norm(
         self, x: Array, weight: Array | None, eps: float, round_first: bool = False
@@ -96,15 +99,42 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         if not self.has_kernel(x, g, weight):
             return super().rms_norm_grad(g, x, weight, rstd)
         g, x, rstd = self.contiguous(g), self.contiguous(x), self.statistic(rstd, computed_in(x))
-        gx = self.empty(x.shape, x.dtype)
-        self.launch_held_rows("norms", "rms_norm_grad", x, g, x, self.optional(weight), rstd, gx)
+        gx, weight = self.empty(x.shape, x.dtype), self.optional(weight)
         if weight is None:
+            self.launch_held_rows("norms", "rms_norm_grad", x, g, x, None, rstd, gx)
             return gx, None
-        return gx, self._column_sums("rms_norm_grad_weight", x, g, x, rstd)[0]
+        sums = self._all_grads("rms_norm_grads", g, x, weight, None, rstd, gx)
+        if sums is None:
+            self.launch_held_rows("norms", "rms_norm_grad", x, g, x, weight, rstd, gx)
+            sums = self._column_sums("rms_norm_grad_weight", x, g, x, rstd)
+        return gx, self.sum(sums[0], 0)
 
-    def _column_sums(self, kernel: str, x: Array, *arrays: Array) -> tuple[Array, Array]:
-        """The gradients for weight and bias: each block adds up a part of the rows for some
-        columns, in an order that does not change, and the parts are added up after it."""
+    def _all_grads(
+        self, kernel: str, g: Array, x: Array, weight: Array | None, mean: Array | None,
+        rstd: Array, gx: Array,
+    ) -> Array | None:  # fmt: skip
+        """Queue the kernel that writes gx and gives what each block adds up for weight and bias,
+        (2, blocks, columns); None where rows are few, too long, or not aligned for it."""
+        columns, each = x.shape[-1], LOAD // x.itemsize
+        rows, threads = x.size // columns, -(-columns // (32 * each)) * 32
+        if (
+            rows < MANY_ROWS
+            or columns % each
+            or threads > MAX_BLOCK
+            or any(a is not None and self.runtime.address(a) % LOAD for a in (g, x, weight, gx))
+        ):
+            return None
+        blocks = min(-(-rows // LEAST_ROWS), ENOUGH_THREADS // threads)
+        sums = self.empty((2, blocks, columns), np.dtype(computed_in(x)))
+        self.launch(
+            "norms", kernel, x, (blocks,), threads,
+            g, x, weight, mean, rstd, gx, sums, np.int64(rows), np.int64(columns),
+        )  # fmt: skip
+        return sums
+
+    def _column_sums(self, kernel: str, x: Array, *arrays: Array) -> Array:
+        """What each block adds up for weight and bias, (2, blocks, columns): a part of the rows for
+        some columns, in an order that does not change."""
         columns = x.shape[-1]
         rows = x.size // columns
         across = -(-columns // (32 * (LOAD // x.itemsize)))
@@ -115,8 +145,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
             "norms", kernel, x, (across, parts), 256,
             *arrays, sums, np.int64(rows), np.int64(columns),
         )  # fmt: skip
-        both = self.sum(sums, 1)
-        return both[0], both[1]
+        return sums
 
 
 def _along_last(be: Any, axis: Axis, *arrays: Array) -> bool:

@@ -131,6 +131,67 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
     }
 }
 
+// All gradients of many rows at once: a block takes the rows blockIdx.x, blockIdx.x + gridDim.x, ..., of
+// each of which a thread keeps one pack in registers, that of the next row on its way, and adds up what
+// its columns give to the gradients for weight and bias. sums is as above, with a part for each block.
+// Bytes: g and x once, gx once, and a part of two numbers a column for each block.
+template <bool CENTRED, class T>
+__device__ void all_grads(const T* g, const T* x, const T* weight, const computed<T>* mean,
+                          const computed<T>* rstd, T* gx, computed<T>* sums, Int rows, Int columns) {
+    typedef computed<T> A;
+    constexpr int N = 16 / sizeof(T);
+    const Int first = threadIdx.x * N;
+    const bool inside = first < columns;
+    A of_weight[N] = {}, of_bias[N] = {};
+    Pack<T, N> times = {}, next_g = {}, next_x = {};
+    A next_centre = 0, next_scale = 0;
+    const auto load = [&](Int row) {
+        if (inside) {
+            next_g = load_pack<N>(g + row * columns + first);
+            next_x = load_pack<N>(x + row * columns + first);
+        }
+        next_centre = CENTRED ? mean[row] : A(0), next_scale = rstd[row];
+    };
+    if (inside) times = load_pack<N>(or_one(weight) + first);
+    load(blockIdx.x);
+    for (Int row = blockIdx.x; row < rows; row += gridDim.x) {
+        const Pack<T, N> of_g = next_g, of_x = next_x;
+        const A centre = next_centre, scale = next_scale;
+        if (row + gridDim.x < rows) load(row + gridDim.x);
+        Sums<A> mine = {0, 0};
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            const A value = of_g.values[k], gn = value * A(times.values[k]);
+            const A normed = (A(of_x.values[k]) - centre) * scale;
+            if (inside) mine.a += gn, mine.b += gn * normed;
+            of_weight[k] += value * normed;
+            if (CENTRED) of_bias[k] += value;
+        }
+        const auto whole = block_sums(mine.a, mine.b);
+        const A of_gn = CENTRED ? whole.a / A(columns) : A(0), of_product = whole.b / A(columns);
+        Pack<T, N> made;
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            const A gn = A(of_g.values[k]) * A(times.values[k]);
+            const A normed = (A(of_x.values[k]) - centre) * scale;
+            made.values[k] = T(scale * (gn - of_gn - normed * of_product));
+        }
+        if (inside) *reinterpret_cast<Pack<T, N>*>(gx + row * columns + first) = made;
+    }
+    if (!inside) return;
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        sums[blockIdx.x * columns + first + k] = of_weight[k];
+        if (CENTRED) sums[(gridDim.x + blockIdx.x) * columns + first + k] = of_bias[k];
+    }
+}
+
+#define EXPORT_GRADS(NAME, CENTRED, T)                                                           \
+    ROW_KERNEL NAME(const T* g, const T* x, const T* weight, const computed<T>* mean,            \
+                    const computed<T>* rstd, T* gx, computed<T>* sums, Int rows, Int columns) {  \
+        all_grads<CENTRED>(g, x, weight, mean, rstd, gx, sums, rows, columns);                   \
+    }
+
 #define EXPORT_WAY(KERNEL, WAY, SUFFIX, NAME, T)                                                   \
     KERNEL layer_norm##SUFFIX##_##NAME(const T* x, const T* weight, const T* bias, T* y,           \
                                            computed<T>* mean, computed<T>* rstd, Int columns,      \
@@ -164,5 +225,7 @@ __device__ void column_sums(const T* g, const T* x, const computed<T>* mean, con
                                                            computed<T>* sums, Int rows,         \
                                                            Int columns) {                       \
         column_sums(g, x, static_cast<const computed<T>*>(nullptr), rstd, sums, rows, columns); \
-    }
+    }                                                                                           \
+    EXPORT_GRADS(layer_norm_grads_##NAME, true, T)                                              \
+    EXPORT_GRADS(rms_norm_grads_##NAME, false, T)
 FOR_EACH_FLOAT(EXPORT)
