@@ -19,8 +19,8 @@ FEW_OUTPUTS = 4
 """Outputs of a channel up to which a convolution of one channel a group is depthwise."""
 FILLING = 512
 """Blocks that keep a GPU busy: a gradient by the weight is divided into parts up to so many."""
-PART = 512
-"""Windows of a part, at least."""
+PART, TAPS = 512, 9
+"""Windows of a part, at least; numbers of a depthwise weight for which a block adds up."""
 
 
 class ConvolutionKernels(ConvolutionProducts):
@@ -88,20 +88,34 @@ class ConvolutionKernels(ConvolutionProducts):
             by_product = self.convolution_weight_product(g, x, shape, options)
             if by_product is not None:
                 return by_product
-        gw = self.empty(shape, g.dtype)
         g, x, told = self.contiguous(g), self.contiguous(x), slide_of(x.shape, shape, options)
         if _is_depthwise(shape, options):
-            self.launch("convolution", "depthwise_weight_grad", g, (gw.size,), EACH, g, x, gw, told)
-            return gw
+            threads = min(-(-math.prod(g.shape[2:]) // 32) * 32, EACH)
+            grid = shape[0], -(-math.prod(shape[2:]) // TAPS), 1
+            parts = FILLING * EACH // (math.prod(grid) * threads)
+            return self._in_parts(
+                "depthwise_weight_grad", grid, threads, g, x, shape, told, g.shape[0], parts
+            )
         windows = g.size // g.shape[1]
-        columns, rows = _tiles(math.prod(shape[1:])), _tiles(shape[0] // options.groups)
-        parts = max(1, min(FILLING // (columns * rows * options.groups), windows // PART))
-        of_part = -(-windows // parts)
-        parts = -(-windows // of_part)
+        grid = _tiles(math.prod(shape[1:])), _tiles(shape[0] // options.groups), options.groups
+        parts = min(FILLING // math.prod(grid), windows // PART)
+        return self._in_parts(
+            "convolution_weight_grad", grid, TILE_THREADS, g, x, shape, told, windows, parts
+        )
+
+    def _in_parts(
+        self, kernel: str, grid: tuple[int, int, int], threads: int, g: Array, x: Array,
+        shape: Shape, told: np.ndarray, count: int, parts: int,
+    ) -> Array:  # fmt: skip
+        """The gradient for the weight: so many parts of `count` windows or images each launch
+        `grid` blocks, and a second kernel adds them up in their order."""
+        gw = self.empty(shape, g.dtype)
+        of_part = -(-count // max(parts, 1))
+        parts = -(-count // of_part)
         sums = self.empty((parts, gw.size), np.dtype(computed_in(g))) if parts > 1 else None
         self.launch(
-            "convolution", "convolution_weight_grad", g, (columns, rows, options.groups * parts),
-            TILE_THREADS, g, x, gw if sums is None else None, sums, told, np.int64(of_part),
+            "convolution", kernel, g, (*grid[:2], grid[2] * parts), threads,
+            g, x, gw if sums is None else None, sums, told, np.int64(of_part),
         )  # fmt: skip
         if sums is not None:
             self.launch_numbers(

@@ -19,7 +19,7 @@
 //
 // Bytes: x is read about taps * outputs / 64 times from the cache, and hardly more than once from
 // memory. Sums never depend on chance: there are no atomic additions. Depthwise convolutions have too
-// few channels for tiles: a thread for each number, and a block for each number of the weight.
+// few channels for tiles: a thread for each number, and a block for nine numbers of the weight.
 #include "tile_product.cuh"
 #include "windows.cuh"
 
@@ -266,60 +266,112 @@ template <class T> __device__ void join(const computed<T>* parts, T* out, Int co
 template <class T>
 __device__ void depthwise(const T* x, const T* weight, const T* bias, T* out, const Slide& s) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
-    const unsigned count = s.windows_of_image(), taps = s.taps();
+    const unsigned count = s.windows_of_image();
     const Int plane = at / count;
     if (plane >= Int(s.images) * s.outputs) return;
     const int output = plane % s.outputs, channel = output / s.outputs_of_group();
     const T* image = x + (plane / s.outputs * s.channels + channel) * s.plane();
+    const T* tap = weight + Int(output) * s.taps();
     const Place window = of_window(s, at % count);
     computed<T> sum = 0;
-    for (unsigned k = 0; k < taps; k++) {
-        const Place place = window + of_tap(s, k);
-        const T value = place.inside(s.size) ? image[place.offset(s.size)] : T(0.0f);
-        sum += computed<T>(weight[output * taps + k]) * computed<T>(value);
-    }
+    for (int i = 0; i < s.kernel[0]; i++)
+        for (int j = 0; j < s.kernel[1]; j++) {
+            const int z = window.at[0] + i * s.dilation[0], y = window.at[1] + j * s.dilation[1];
+            const bool there = unsigned(z) < unsigned(s.size[0]) && unsigned(y) < unsigned(s.size[1]);
+            const T* line = image + (there ? Int(z * s.size[1] + y) * s.size[2] : 0);
+            for (int k = 0; k < s.kernel[2]; k++, tap++) {
+                const int column = window.at[2] + k * s.dilation[2];
+                const bool inside = there && unsigned(column) < unsigned(s.size[2]);
+                sum += computed<T>(*tap) * computed<T>(inside ? line[column] : T(0.0f));
+            }
+        }
     out[at] = T(bias ? sum + computed<T>(bias[output]) : sum);
+}
+
+// The window along one axis whose number `tap` is at `place`; -1 where there is none.
+__device__ inline int window_along(const Slide& s, int axis, int place, int tap) {
+    const int from = place + s.before[axis] - tap * s.dilation[axis];
+    if (s.stride[axis] == 1) return from < s.windows[axis] ? from : -1;
+    const int window = from / s.stride[axis];
+    return from >= 0 && window * s.stride[axis] == from && window < s.windows[axis] ? window : -1;
 }
 
 // Grid: blocks of 256 numbers of the input.
 template <class T>
 __device__ void depthwise_input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
-    const Int plane = at / s.plane();
+    const unsigned size = s.plane(), windows = s.windows_of_image();
+    const Int plane = at / size;
     if (plane >= Int(s.images) * s.channels) return;
     const int channel = plane % s.channels, count = s.outputs_of_group();
-    const unsigned taps = s.taps();
-    const Place place = place_of(at % s.plane(), s.size);
+    const Place place = place_of(at % size, s.size);
+    const Int output = Int(channel) * count;
+    const T* const of_g = g + (plane / s.channels * s.outputs + output) * windows;
+    const T* tap = weight + output * s.taps();
     computed<T> sum = 0;
-    for (unsigned k = 0; k < taps; k++) {
-        Place window;
-        if (!window_at(s, place, of_tap(s, k), window)) continue;
-        for (int i = 0; i < count; i++) {
-            const Int output = Int(channel) * count + i;
-            const Int of_g = (plane / s.channels * s.outputs + output) * s.windows_of_image();
-            sum += computed<T>(weight[output * taps + k]) *
-                   computed<T>(g[of_g + window.offset(s.windows)]);
+    for (int i = 0; i < s.kernel[0]; i++)
+        for (int j = 0; j < s.kernel[1]; j++) {
+            const int z = window_along(s, 0, place.at[0], i), y = window_along(s, 1, place.at[1], j);
+            const bool there = z >= 0 && y >= 0;
+            const T* line = of_g + (there ? Int(z * s.windows[1] + y) * s.windows[2] : 0);
+            for (int k = 0; k < s.kernel[2]; k++, tap++) {
+                const int window = window_along(s, 2, place.at[2], k);
+                if (!there || window < 0) continue;
+                for (int o = 0; o < count; o++)
+                    sum += computed<T>(tap[Int(o) * s.taps()]) *
+                           computed<T>(line[Int(o) * windows + window]);
+            }
         }
-    }
     gx[at] = T(sum);
 }
 
-// Grid: a block for each number of the weight.
+// TAPS numbers of the weight of an output, summed over the windows of some images: g is read once for
+// them. A thread goes from window to window by `step`, without a division. Grid: (outputs, groups of
+// TAPS taps, parts of the images); part p of the gradient goes to parts[p], and out is null then.
+constexpr int TAPS = 9;
 template <class T>
-__device__ void depthwise_weight_grad(const T* g, const T* x, T* gw, const Slide& s) {
-    const unsigned output = blockIdx.x / s.taps(), count = s.windows_of_image();
-    const Place tap = of_tap(s, blockIdx.x % s.taps());
-    const int channel = output / s.outputs_of_group();
-    computed<T> sum = 0;
-    for (unsigned i = threadIdx.x; i < windows_of_all(s); i += blockDim.x) {
-        const Int image = i / count;
-        const Place place = of_window(s, i % count) + tap;
-        const T* plane = x + (image * s.channels + channel) * s.plane();
-        const T value = place.inside(s.size) ? plane[place.offset(s.size)] : T(0.0f);
-        sum += computed<T>(g[(image * s.outputs + output) * count + i % count]) * computed<T>(value);
+__device__ void depthwise_weight_grad(const T* g, const T* x, T* out, computed<T>* parts,
+                                      const Slide& s, Int images_of_part) {
+    typedef computed<T> A;
+    const int output = blockIdx.x, first = blockIdx.y * TAPS, taps = s.taps(), part = blockIdx.z;
+    const int channel = output / s.outputs_of_group(), last_image = min((part + 1) * images_of_part, Int(s.images));
+    const unsigned count = s.windows_of_image();
+    Place tap[TAPS];
+    int offset[TAPS];
+#pragma unroll
+    for (int k = 0; k < TAPS; k++) {
+        tap[k] = of_tap(s, min(first + k, taps - 1));
+        offset[k] = int(tap[k].offset(s.size));
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) gw[blockIdx.x] = T(sum);
+    const Place begin = place_of(threadIdx.x, s.windows), step = place_of(blockDim.x, s.windows);
+    A sums[TAPS] = {};
+    for (Int image = part * images_of_part; image < last_image; image++) {
+        const T* const of_g = g + (image * s.outputs + output) * count;
+        const T* const of_x = x + (image * s.channels + channel) * s.plane();
+        Place window = begin;
+        for (unsigned q = threadIdx.x; q < count; q += blockDim.x) {
+            const A value = of_g[q];
+            Place place;
+#pragma unroll
+            for (int axis = 0; axis < 3; axis++)
+                place.at[axis] = window.at[axis] * s.stride[axis] - s.before[axis];
+            const T* at = of_x + place.offset(s.size);
+#pragma unroll
+            for (int k = 0; k < TAPS; k++)
+                sums[k] += value * A((place + tap[k]).inside(s.size) ? at[offset[k]] : T(0.0f));
+            window = window + step;
+            if (window.at[2] >= s.windows[2]) window.at[2] -= s.windows[2], window.at[1]++;
+            if (window.at[1] >= s.windows[1]) window.at[1] -= s.windows[1], window.at[0]++;
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < TAPS; k++) {
+        const A sum = block_sum(sums[k]);
+        const Int at = Int(output) * taps + first + k;
+        if (threadIdx.x != 0 || first + k >= taps) continue;
+        if (out) out[at] = T(sum);
+        else parts[Int(part) * s.outputs * taps + at] = sum;
+    }
 }
 
 #define EXPORT_TILES(KERNEL, ...) extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL(__VA_ARGS__)
@@ -349,7 +401,8 @@ __device__ void depthwise_weight_grad(const T* g, const T* x, T* gw, const Slide
         depthwise_input_grad(g, weight, gx, slide);                                                  \
     }                                                                                                \
     extern "C" __global__ void depthwise_weight_grad_##NAME(                                         \
-        const T* g, const T* x, T* gw, const __grid_constant__ Slide slide) {                        \
-        depthwise_weight_grad(g, x, gw, slide);                                                      \
+        const T* g, const T* x, T* out, computed<T>* parts, const __grid_constant__ Slide slide,     \
+        Int images_of_part) {                                                                        \
+        depthwise_weight_grad(g, x, out, parts, slide, images_of_part);                              \
     }
 FOR_EACH_FLOAT(EXPORT)
