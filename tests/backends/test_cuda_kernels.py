@@ -599,12 +599,14 @@ COUNTS = {
 }
 
 
-def groups(be: Any, dtype: str, sizes: list[int], name: str = "") -> list[np.ndarray]:
-    """Products of groups with matrices of 37 x 70 numbers, or packed, and their gradients."""
-    a, counts, k = Draw(dtype), np.array(sizes), 512 if name else 70
-    some = [packed(a, name, 37, k) if name else a(37, k) for _ in range(7)]
+def groups(
+    be: Any, dtype: str, sizes: list[int], name: str = "", shape: tuple[int, int] = (37, 70)
+) -> list[np.ndarray]:
+    """Products of groups with matrices of this shape, or packed, and their gradients."""
+    a, counts, (n, k) = Draw(dtype), np.array(sizes), (shape[0], 512) if name else shape
+    some = [packed(a, name, n, k) if name else a(n, k) for _ in range(7)]
     weights = [some[i % 7] for i in range(len(sizes))]
-    x, g = a(sum(sizes), k), a(sum(sizes), 37)
+    x, g = a(sum(sizes), k), a(sum(sizes), n)
     grads = be.grouped_linear_weight_grad(g, x, counts)
     return [
         be.grouped_linear(x, weights, counts),
@@ -625,6 +627,26 @@ def test_groups_in_any_order(sizes: str, cuda: CudaBackend) -> None:
     for dtype in ("float32", "bfloat16"):
         got, expected = (groups(be, dtype, COUNTS[sizes]) for be in (cuda, BARE))
         agree(got, expected, dtype, "grouped_linear")
+
+
+WIDE_GROUPS = {
+    "uneven": ([64, 0, 300, 1, 129], (136, 72)),
+    "long": ([128, 131], (8, 200)),
+    "one of all": ([0, 0, 200], (264, 8)),
+}
+
+
+@pytest.mark.parametrize("case", WIDE_GROUPS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_groups_by_wide_tiles(dtype: str, case: str, cuda: CudaBackend) -> None:
+    sizes, shape = WIDE_GROUPS[case]
+    library = cuda_emulation.library("grouped")
+    before = cuda_emulation.bank_conflicts(library)
+    got, expected = (groups(be, dtype, sizes, shape=shape) for be in (cuda, BARE))
+    agree(got, expected, dtype, "grouped_linear")
+    assert cuda_emulation.bank_conflicts(library) == before
+    for kernel in ("grouped_rows", "grouped_input_grad", "grouped_weight_grad"):
+        assert f"{kernel}_wide_{dtype}" in cuda.runtime.launched
 
 
 @pytest.mark.parametrize("name", FORMATS)

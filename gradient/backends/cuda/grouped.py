@@ -7,13 +7,13 @@ block finds its rows by the counts. So nothing waits, and a captured step is rig
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.grouped import GroupedDefaults
-from gradient.backends.cuda.launching import MAX_GRID, KernelLauncher
+from gradient.backends.cuda.launching import LOAD, MAX_GRID, KernelLauncher
 from gradient.backends.cuda.quantized import (
     BATCH,
     FAMILIES,
@@ -28,6 +28,22 @@ from gradient.backends.packed import PackedArray
 
 TILE, TILE_THREADS = 64, 128
 """Rows and columns of the result for a block (`tile_product.cuh`), and its threads."""
+
+
+class Tiles(NamedTuple):
+    """What a kernel's name ends in, rows and columns of the result for a block, its threads, and
+    the bytes of shared memory that it asks for."""
+
+    name: str
+    size: int
+    threads: int
+    shared: int
+
+
+SMALL_TILES, WIDE_TILES = Tiles("", TILE, TILE_THREADS, 0), Tiles("_wide", 128, 256, 1 << 16)
+"""`tile_product.cuh`'s and `wide_tiles.cuh`'s."""
+ROWS_OF_WIDE = 64
+"""For each group, from which on wide tiles are full enough."""
 LISTED = 128
 """Groups of a launch, whose addresses are among its arguments (`grouped.cu`)."""
 ADDRESSES = np.dtype([("at", np.int64, LISTED)])
@@ -73,12 +89,14 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         g, x, counts = map(self.contiguous, (g, x, counts))
         sizes = g.shape[1], x.shape[1]
         grads = [self.empty(sizes, g.dtype) for _ in range(counts.size)]
+        tiles = self._tiles_for(g, sizes, counts, g, x, *grads)
         for some in _ranges(counts.size, LISTED):
             self.launch(
-                "grouped", "grouped_weight_grad", g,
-                (-(-sizes[1] // TILE), -(-sizes[0] // TILE), some.stop - some.start), TILE_THREADS,
+                "grouped", f"grouped_weight_grad{tiles.name}", g,
+                (-(-sizes[1] // tiles.size), -(-sizes[0] // tiles.size), some.stop - some.start),
+                tiles.threads,
                 g, x, counts, _range(some, counts, g), self._addresses(grads[some]),
-                *map(np.int64, sizes), self.index_fault(),
+                *map(np.int64, sizes), self.index_fault(), shared=tiles.shared,
             )  # fmt: skip
         return grads
 
@@ -115,11 +133,25 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
                 self.unpack(weight, x.dtype) if packed else self.contiguous(weight)
                 for weight in weights[some]
             ]
+            tiles = self._tiles_for(x, sizes, counts, x, out, *matrices)
             self.launch(
-                "grouped", kernel, x, (-(-out.shape[1] // TILE), _tiles(x.shape[0], TILE, some)),
-                TILE_THREADS, x, self._addresses(matrices), counts, _range(some, counts, x), out,
-                *map(np.int64, sizes), self.index_fault(),
+                "grouped", f"{kernel}{tiles.name}", x,
+                (-(-out.shape[1] // tiles.size), _tiles(x.shape[0], tiles.size, some)),
+                tiles.threads,
+                x, self._addresses(matrices), counts, _range(some, counts, x), out,
+                *map(np.int64, sizes), self.index_fault(), shared=tiles.shared,
             )  # fmt: skip
+
+    def _tiles_for(self, x: Array, sizes: Sequence[int], counts: Array, *arrays: Array) -> Tiles:
+        """Wide ones, of 16-bit floats that all begin at 16 bytes, if groups have rows enough."""
+        wide = (
+            x.itemsize == 2
+            and self.runtime.has_tensor_cores
+            and x.shape[0] >= ROWS_OF_WIDE * counts.size
+            and not any(n % 8 for n in sizes)
+            and not any(self.runtime.address(a) % LOAD for a in arrays)
+        )
+        return WIDE_TILES if wide else SMALL_TILES
 
     def _addresses(self, arrays: Sequence[Array]) -> np.ndarray:
         """Where arrays lie: a struct that is an argument by value, which a graph keeps."""

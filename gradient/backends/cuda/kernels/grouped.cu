@@ -9,11 +9,12 @@
 // finds its rows by them. Rows are taken by tiles, of which `rows` rows of E groups make rows / size + E
 // at most; blocks without one end at once. Counts that do not add up to `rows` set the fault.
 //
-// Many rows: tile_product.cuh, a block for each 64 x 64 numbers. Each matrix is read once for each 64
-// rows of its group. Few rows: few_rows.cuh, at the speed of reading the matrices of groups that have
-// rows, packed or not.
+// Many rows: tile_product.cuh, a block for each 64 x 64 numbers, or wide_tiles.cuh for each 128 x 128 of
+// 16 bits. Each matrix is read once for each 64 or 128 rows of its group. Few rows: few_rows.cuh, at the
+// speed of reading the matrices of groups that have rows, packed or not.
 #include "few_rows.cuh"
 #include "tile_product.cuh"
+#include "wide_tiles.cuh"
 
 // Where the matrices of up to 128 groups lie: a launch's groups are `from` to `to`.
 struct Addresses { Int at[128]; };
@@ -130,6 +131,60 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
         });
 }
 
+// The same three by wide tiles: sizes are multiples of 8, and all matrices begin at 16 bytes.
+template <class T> __device__ inline void store_two(T* at, float first, float second) {
+    *reinterpret_cast<unsigned*>(at) = two<T>(first, second);
+}
+
+template <class T>
+__device__ void forward_wide(const T* x, const Addresses& weights, const Int* counts,
+                             const Range& range, T* out, Int outputs, Int inputs, int* fault) {
+    extern __shared__ uint4 memory[];
+    const Rows rows = rows_of_block<WIDE>(counts, range, blockIdx.y, fault);
+    if (rows.group < 0) return;
+    const Int column = Int(blockIdx.x) * WIDE;
+    const T* weight = matrix<T>(weights, rows.group - range.from) + column * inputs;
+    wide_tile<T>(memory, WideAlong<T>{x + rows.first * inputs, rows.count, inputs, inputs},
+                 WideAlong<T>{weight, outputs - column, inputs, inputs},
+                 [&](int i, int j, float sum, float next) {
+                     if (i < rows.count && column + j < outputs)
+                         store_two(out + (rows.first + i) * outputs + column + j, sum, next);
+                 });
+}
+
+template <class T>
+__device__ void input_grad_wide(const T* g, const Addresses& weights, const Int* counts,
+                                const Range& range, T* gx, Int outputs, Int inputs, int* fault) {
+    extern __shared__ uint4 memory[];
+    const Rows rows = rows_of_block<WIDE>(counts, range, blockIdx.y, fault);
+    if (rows.group < 0) return;
+    const Int column = Int(blockIdx.x) * WIDE;
+    const T* weight = matrix<T>(weights, rows.group - range.from) + column;
+    wide_tile<T>(memory, WideAlong<T>{g + rows.first * outputs, rows.count, outputs, outputs},
+                 WideAcross<T>{weight, inputs - column, inputs, outputs},
+                 [&](int i, int j, float sum, float next) {
+                     if (i < rows.count && column + j < inputs)
+                         store_two(gx + (rows.first + i) * inputs + column + j, sum, next);
+                 });
+}
+
+template <class T>
+__device__ void weight_grad_wide(const T* g, const T* x, const Int* counts, const Range& range,
+                                 const Addresses& grads, Int outputs, Int inputs, int* fault) {
+    extern __shared__ uint4 memory[];
+    const Rows rows = rows_of_block<0>(counts, range, blockIdx.z, fault);
+    const Int row = Int(blockIdx.y) * WIDE, column = Int(blockIdx.x) * WIDE;
+    T* gw = const_cast<T*>(matrix<T>(grads, rows.group - range.from));
+    wide_tile<T>(
+        memory,
+        WideAcross<T>{g + rows.first * outputs + row, outputs - row, outputs, rows.count},
+        WideAcross<T>{x + rows.first * inputs + column, inputs - column, inputs, rows.count},
+        [&](int i, int j, float sum, float next) {
+            if (row + i < outputs && column + j < inputs)
+                store_two(gw + (row + i) * inputs + column + j, sum, next);
+        });
+}
+
 #define EXPORT_FORMAT(FORMAT, KERNEL, NAME, T)                                                     \
     extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) KERNEL##_##NAME(                   \
         const T* x, const __grid_constant__ Addresses codes,                                       \
@@ -140,20 +195,28 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
                          columns, fault);                                                          \
     }
 #define EXPORT_PACKED(FORMAT, NAME, T) EXPORT_FORMAT(FORMAT, grouped_##FORMAT, NAME, T)
-#define EXPORT_TILES(KERNEL, FUNCTION, NAME, T)                                             \
-    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL##_##NAME(          \
+#define EXPORT_TILES(KERNEL, FUNCTION, NAME, T, ...)                                        \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__) KERNEL##_##NAME(              \
         const T* x, const __grid_constant__ Addresses weights, const Int* counts,           \
         const __grid_constant__ Range range, T* out, Int outputs, Int inputs, int* fault) { \
         FUNCTION(x, weights, counts, range, out, outputs, inputs, fault);                   \
     }
+#define EXPORT_WEIGHT_GRAD(KERNEL, FUNCTION, NAME, T, ...)                              \
+    extern "C" __global__ void __launch_bounds__(__VA_ARGS__) KERNEL##_##NAME(          \
+        const T* g, const T* x, const Int* counts, const __grid_constant__ Range range, \
+        const __grid_constant__ Addresses grads, Int outputs, Int inputs, int* fault) { \
+        FUNCTION(g, x, counts, range, grads, outputs, inputs, fault);                   \
+    }
 #define EXPORT(NAME, T)                                                                       \
     FOR_EACH_FORMAT(EXPORT_PACKED, NAME, T)                                                   \
     EXPORT_FORMAT(dense<T>, grouped_few_rows, NAME, T)                                        \
-    EXPORT_TILES(grouped_rows, forward, NAME, T)                                              \
-    EXPORT_TILES(grouped_input_grad, input_grad, NAME, T)                                     \
-    extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) grouped_weight_grad_##NAME( \
-        const T* g, const T* x, const Int* counts, const __grid_constant__ Range range,       \
-        const __grid_constant__ Addresses grads, Int outputs, Int inputs, int* fault) {       \
-        weight_grad(g, x, counts, range, grads, outputs, inputs, fault);                      \
-    }
+    EXPORT_TILES(grouped_rows, forward, NAME, T, TILE_THREADS, 4)                             \
+    EXPORT_TILES(grouped_input_grad, input_grad, NAME, T, TILE_THREADS, 4)                    \
+    EXPORT_WEIGHT_GRAD(grouped_weight_grad, weight_grad, NAME, T, TILE_THREADS, 4)
 FOR_EACH_FLOAT(EXPORT)
+
+#define EXPORT_WIDE(NAME, T)                                                              \
+    EXPORT_TILES(grouped_rows_wide, forward_wide, NAME, T, WIDE_THREADS, 2)               \
+    EXPORT_TILES(grouped_input_grad_wide, input_grad_wide, NAME, T, WIDE_THREADS, 2)      \
+    EXPORT_WEIGHT_GRAD(grouped_weight_grad_wide, weight_grad_wide, NAME, T, WIDE_THREADS, 2)
+FOR_EACH_HALF(EXPORT_WIDE)
