@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from gradient.backends.base import Backend
-from gradient.backends.cuda import convolution_products, kernels, quantized
+from gradient.backends.cuda import convolution_products, convolution_tiles, kernels, quantized
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import (
     AdamWOptions,
@@ -48,6 +48,7 @@ FAMILIES = {
         "batch_norm",
         "convolution",
         "convolution_products",
+        "convolution_tiles",
         "copies",
         "cross_entropy",
         "draws",
@@ -544,6 +545,53 @@ def test_convolutions_by_products(
     launched = one.runtime.launched
     for dtype in DTYPES:
         assert launched.count(f"columns_{dtype}") >= 12
+
+
+WIDE_SLIDES = [
+    ((8, 9), (3, 4), (8, 136), (1, 1), ((2, 2), (4, 1)), (2, 1), 1),
+    ((8, 8), (3, 3), (40, 32), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((19, 13), (5, 3), (24, 32), (2, 3), ((2, 1), (0, 3)), (1, 2), 1),
+    ((131,), (7,), (16, 40), (1,), ((3, 3),), (1,), 1),
+    ((3, 5, 4), (2, 2, 2), (8, 32), (1, 2, 1), ((1, 0), (0, 0), (1, 1)), (1, 1, 2), 1),
+    ((2, 2), (2, 2), (264, 32), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("case", WIDE_SLIDES, ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_convolutions_by_wide_tiles(
+    dtype: str, case: tuple[Any, ...], cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of few and of several images in a step, of an even and an odd number, in parts."""
+    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_tiles, "LEAST_ROWS", 1)
+    monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 40)
+    library = cuda_emulation.library("convolution_wide")
+    before = cuda_emulation.bank_conflicts(library)
+    cuda.runtime.launched.clear()
+    agree(slides(cuda, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
+    assert cuda_emulation.bank_conflicts(library) == before
+    kernels_of = ("", "", "_input_grad", "_weight_grad", "_join")
+    launched = [name for name in cuda.runtime.launched if name.startswith("convolution")]
+    assert launched == [f"convolution_wide{kernel}_{dtype}" for kernel in kernels_of]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_and_infinity_in_wide_tiles(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    options = ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    a = Draw("float16")
+    x, weight = a(2, 8, 5, 6), a(32, 8, 3, 3)
+    x[0, 3, 2, 2], x[1, 0, 0, 0] = np.nan, np.inf
+    got, expected = (be.convolution(x, weight, None, options) for be in (one, BARE))
+    agree([got], [expected], "float16", "convolution")
+    given = got
+    for grad, other, shape in (("weight", x, weight.shape), ("input", weight, x.shape)):
+        got, expected = (
+            getattr(be, f"convolution_{grad}_grad")(given, other, shape, options)
+            for be in (one, BARE)
+        )
+        agree([got], [expected], "float16", "convolution")
 
 
 def test_gpus_before_sm_80_multiply_without_tensor_cores(

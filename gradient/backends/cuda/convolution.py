@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.convolution_products import ConvolutionProducts
+from gradient.backends.cuda.convolution_tiles import ConvolutionTiles
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
 from gradient.backends.cuda.launching import EACH, MAX_GRID, computed_in
 from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
@@ -23,7 +24,7 @@ PART, TAPS = 512, 9
 """Windows of a part, at least; numbers of a depthwise weight for which a block adds up."""
 
 
-class ConvolutionKernels(ConvolutionProducts):
+class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
     """Overrides of `composed.convolution`."""
 
     def convolution(
@@ -34,6 +35,9 @@ class ConvolutionKernels(ConvolutionProducts):
         if bias is None and _is_pointwise(weight.shape, options):
             rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
             return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
+        outputs, inputs = weight.shape[:2]
+        if self.has_wide_tiles(x.shape, weight.shape, x.dtype, options, outputs, (inputs,)):
+            return self.convolution_by_tiles(x, weight, bias, options)
         if self.is_large_product(x.shape, weight.shape, options):
             return self.convolution_product(x, weight, bias, options)
         windows = options.windows(x.shape[2:], weight.shape[2:])
@@ -43,8 +47,8 @@ class ConvolutionKernels(ConvolutionProducts):
         if _is_depthwise(weight.shape, options):
             self.launch_numbers("convolution", "depthwise", out, *given, told)
             return out
-        outputs = weight.shape[0] // options.groups
-        grid = _tiles(out.size // weight.shape[0]), _tiles(outputs), options.groups
+        of_group = outputs // options.groups
+        grid = _tiles(out.size // outputs), _tiles(of_group), options.groups
         self.launch("convolution", "convolution", x, grid, TILE_THREADS, *given, told)
         return out
 
@@ -62,6 +66,9 @@ class ConvolutionKernels(ConvolutionProducts):
         if _is_pointwise(weight.shape, options):
             transposed = weight.reshape(weight.shape[:2]).T
             return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
+        outputs, inputs = weight.shape[:2]
+        if self.has_wide_tiles(shape, weight.shape, g.dtype, options, inputs, (outputs,)):
+            return self.convolution_input_grad_by_tiles(g, weight, shape, options)
         by_product = self.convolution_input_product(g, weight, options)
         if by_product is not None:
             return by_product
@@ -84,6 +91,8 @@ class ConvolutionKernels(ConvolutionProducts):
             g.shape != _out_shape(x.shape, shape, options)
         ):
             return super().convolution_weight_grad(g, x, shape, options)
+        if self.has_wide_tiles(x.shape, shape, g.dtype, options, shape[0], shape[:2]):
+            return self.convolution_weight_grad_by_tiles(g, x, shape, options)
         if self.is_large_product(x.shape, shape, options):
             by_product = self.convolution_weight_product(g, x, shape, options)
             if by_product is not None:

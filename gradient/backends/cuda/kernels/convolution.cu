@@ -127,34 +127,6 @@ struct TapsByWindows {
     }
 };
 
-// Places of the input that leave the remainder `rest` by the stride, number `i` of them at
-// rest + i * stride; they meet the taps first, first + step, ..., of which tap j is number j * apart
-// before the window `start` + i.
-struct Remainder {
-    int rest[3], count[3], first[3], step[3], taps[3], start[3], apart[3];
-
-    __device__ Remainder(const Slide& s, int number) {
-        for (int i = 2; i >= 0; i--) {
-            rest[i] = number % s.stride[i], number /= s.stride[i];
-            count[i] = rest[i] < s.size[i] ? (s.size[i] - rest[i] - 1) / s.stride[i] + 1 : 0;
-            int common = s.stride[i], other = s.dilation[i];
-            while (other) {
-                const int left = common % other;
-                common = other, other = left;
-            }
-            step[i] = s.stride[i] / common, apart[i] = s.dilation[i] / common;
-            const int from = rest[i] + s.before[i];
-            first[i] = 0;
-            while (first[i] < step[i] && (from - first[i] * s.dilation[i]) % s.stride[i]) first[i]++;
-            const bool none = first[i] == step[i] || first[i] >= s.kernel[i];
-            taps[i] = none ? 0 : (s.kernel[i] - first[i] - 1) / step[i] + 1;
-            start[i] = (from - first[i] * s.dilation[i]) / s.stride[i];
-        }
-    }
-    __device__ unsigned places() const { return unsigned(count[0]) * count[1] * count[2]; }
-    __device__ unsigned all_taps() const { return unsigned(taps[0]) * taps[1] * taps[2]; }
-};
-
 // Rows are places of the input from `first` on; depth is outputs and taps. `other` is where the weight
 // has these.
 struct PlacesByTaps {

@@ -132,10 +132,6 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
 }
 
 // The same three by wide tiles: sizes are multiples of 8, and all matrices begin at 16 bytes.
-template <class T> __device__ inline void store_two(T* at, float first, float second) {
-    *reinterpret_cast<unsigned*>(at) = two<T>(first, second);
-}
-
 template <class T>
 __device__ void forward_wide(const T* x, const Addresses& weights, const Int* counts,
                              const Range& range, T* out, Int outputs, Int inputs, int* fault) {
@@ -144,8 +140,8 @@ __device__ void forward_wide(const T* x, const Addresses& weights, const Int* co
     if (rows.group < 0) return;
     const Int column = Int(blockIdx.x) * WIDE;
     const T* weight = matrix<T>(weights, rows.group - range.from) + column * inputs;
-    wide_tile<T>(memory, WideAlong<T>{x + rows.first * inputs, rows.count, inputs, inputs},
-                 WideAlong<T>{weight, outputs - column, inputs, inputs},
+    wide_tile<T>(memory, WideAlong<T>(x + rows.first * inputs, rows.count, inputs, inputs),
+                 WideAlong<T>(weight, outputs - column, inputs, inputs),
                  [&](int i, int j, float sum, float next) {
                      if (i < rows.count && column + j < outputs)
                          store_two(out + (rows.first + i) * outputs + column + j, sum, next);
@@ -160,8 +156,8 @@ __device__ void input_grad_wide(const T* g, const Addresses& weights, const Int*
     if (rows.group < 0) return;
     const Int column = Int(blockIdx.x) * WIDE;
     const T* weight = matrix<T>(weights, rows.group - range.from) + column;
-    wide_tile<T>(memory, WideAlong<T>{g + rows.first * outputs, rows.count, outputs, outputs},
-                 WideAcross<T>{weight, inputs - column, inputs, outputs},
+    wide_tile<T>(memory, WideAlong<T>(g + rows.first * outputs, rows.count, outputs, outputs),
+                 WideAcross<T>(weight, inputs - column, inputs, outputs),
                  [&](int i, int j, float sum, float next) {
                      if (i < rows.count && column + j < inputs)
                          store_two(gx + (rows.first + i) * inputs + column + j, sum, next);
@@ -177,8 +173,8 @@ __device__ void weight_grad_wide(const T* g, const T* x, const Int* counts, cons
     T* gw = const_cast<T*>(matrix<T>(grads, rows.group - range.from));
     wide_tile<T>(
         memory,
-        WideAcross<T>{g + rows.first * outputs + row, outputs - row, outputs, rows.count},
-        WideAcross<T>{x + rows.first * inputs + column, inputs - column, inputs, rows.count},
+        WideAcross<T>(g + rows.first * outputs + row, outputs - row, outputs, rows.count),
+        WideAcross<T>(x + rows.first * inputs + column, inputs - column, inputs, rows.count),
         [&](int i, int j, float sum, float next) {
             if (row + i < outputs && column + j < inputs)
                 store_two(gw + (row + i) * inputs + column + j, sum, next);

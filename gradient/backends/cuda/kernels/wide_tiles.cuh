@@ -2,7 +2,8 @@
 //
 //     out[i, j] = sum of left[i, k] * right[j, k] over 0 <= k < depth         i, j = 0 .. 127
 //
-// Either factor lies along depth (its rows' numbers side by side) or across it. The block copies steps of
+// Either factor lies along depth (its rows' numbers side by side) or across it, as a matrix or as windows of
+// images. A factor copies its part of a step; steps are asked for in their order. The block copies steps of
 // 32 along depth into shared memory in the background, STAGES - 1 of them ahead, so that a multiplication
 // waits for none; a barrier a step. A warp has 64 x 32 numbers: for each 16 along depth it reads 6 times
 // four matrices of 8 x 8 from shared memory, for 16 products by tensor cores. A step reads 16 KiB for 2^20
@@ -17,20 +18,12 @@
 
 constexpr int WIDE = 128, WIDE_THREADS = 256, WIDE_STEP = 32, STAGES = 4;
 
-// Number (i, k) at matrix[i * stride + k].
-template <class T> struct WideAlong {
-    const T* matrix;
-    Int rows, stride, depth;
-
+// How a step lies in shared memory: of factors along depth, a thread copies pack `pack()` of four of the
+// rows row(0) and row(1).
+template <class T> struct LaidAlong {
+    static __device__ int row(int i) { return threadIdx.x / 4 + WIDE_THREADS / 4 * i; }
+    static __device__ int pack() { return threadIdx.x % 4; }
     static __device__ int place(int row, int pack) { return row * WIDE_STEP + (pack ^ row / 2 % 4) * 8; }
-    __device__ void copy(T* to, Int k) const {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int number = threadIdx.x + WIDE_THREADS * i, row = number / 4, pack = number % 4;
-            const bool there = row < rows && k + pack * 8 < depth;
-            cp_async(to + place(row, pack), there ? matrix + row * stride + k + pack * 8 : matrix, there ? 16 : 0);
-        }
-    }
     // Rows `row` to `row` + 15, depth k to k + 15, as the left operand; and 16 rows as two right ones.
     static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
         const int lane = threadIdx.x % 32;
@@ -42,20 +35,11 @@ template <class T> struct WideAlong {
     }
 };
 
-// Number (i, k) at matrix[k * stride + i].
-template <class T> struct WideAcross {
-    const T* matrix;
-    Int rows, stride, depth;
-
+// Of factors across it: pack `pack()` of 16 of the numbers at(0) and at(1) along depth.
+template <class T> struct LaidAcross {
+    static __device__ int at(int i) { return threadIdx.x / 16 + WIDE_THREADS / 16 * i; }
+    static __device__ int pack() { return threadIdx.x % 16; }
     static __device__ int place(int k, int pack) { return k * WIDE + (pack ^ k % 8) * 8; }
-    __device__ void copy(T* to, Int k) const {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int number = threadIdx.x + WIDE_THREADS * i, at = number / 16, pack = number % 16;
-            const bool there = k + at < depth && pack * 8 < rows;
-            cp_async(to + place(at, pack), there ? matrix + (k + at) * stride + pack * 8 : matrix, there ? 16 : 0);
-        }
-    }
     static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
         const int lane = threadIdx.x % 32;
         ldmatrix_trans(a, tile + place(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
@@ -66,10 +50,50 @@ template <class T> struct WideAcross {
     }
 };
 
+// Number (i, k) at matrix[i * stride + k].
+template <class T> struct WideAlong : LaidAlong<T> {
+    const T* matrix;
+    Int rows, stride, depth;
+    __device__ WideAlong(const T* matrix, Int rows, Int stride, Int depth)
+        : matrix(matrix), rows(rows), stride(stride), depth(depth) {}
+    __device__ void copy(T* to, Int k) const {
+        const int pack = this->pack();
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int row = this->row(i);
+            const bool there = row < rows && k + pack * 8 < depth;
+            const T* from = there ? matrix + row * stride + k + pack * 8 : matrix;
+            cp_async(to + this->place(row, pack), from, there ? 16 : 0);
+        }
+    }
+};
+
+// Number (i, k) at matrix[k * stride + i].
+template <class T> struct WideAcross : LaidAcross<T> {
+    const T* matrix;
+    Int rows, stride, depth;
+    __device__ WideAcross(const T* matrix, Int rows, Int stride, Int depth)
+        : matrix(matrix), rows(rows), stride(stride), depth(depth) {}
+    __device__ void copy(T* to, Int k) const {
+        const int pack = this->pack();
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int at = this->at(i);
+            const bool there = k + at < depth && pack * 8 < rows;
+            const T* from = there ? matrix + (k + at) * stride + pack * 8 : matrix;
+            cp_async(to + this->place(at, pack), from, there ? 16 : 0);
+        }
+    }
+};
+
+template <class T> __device__ inline void store_two(T* at, float first, float second) {
+    *reinterpret_cast<unsigned*>(at) = two<T>(first, second);
+}
+
 // Calls write(i, j, sum, next) for the numbers (i, j) and (i, j + 1) of the tile, by the thread that has
 // them. `shared`: STAGES steps of both factors, 64 KiB.
 template <class T, class LEFT, class RIGHT, class F>
-__device__ void wide_tile(void* shared, const LEFT& left, const RIGHT& right, F write) {
+__device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
     T* const stages = static_cast<T*>(shared);
     constexpr int OF_FACTOR = WIDE * WIDE_STEP;
     const auto copy = [&](Int step) {

@@ -1,0 +1,103 @@
+"""Convolutions of 16-bit floats by tensor cores, of images whose channels come last
+(`convolution_wide.cu`)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.backends.array_api import FLOAT32, Array
+from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.cuda.grouped import WIDE_TILES
+from gradient.backends.cuda.launching import LOAD, KernelLauncher
+from gradient.backends.cuda.windows import slide_of
+from gradient.backends.options import ConvolutionOptions
+from gradient.backends.required import Shape
+
+LEAST_ROWS, LEAST_MULTIPLIED = 32, 1 << 22
+"""Of a product, from which on tiles are full enough; products of two numbers, which hide the
+copies' launches."""
+FILLING, WINDOWS_OF_PART = 528, 1024
+"""Blocks that keep a GPU busy, four for each multiprocessor of an H100: a gradient for the weight
+is divided into parts up to so many; and windows of a part, at least."""
+STEP = 32
+"""Windows that are added up at a time."""
+
+
+class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
+    """Convolutions without groups, of channels by eights."""
+
+    def has_wide_tiles(
+        self, x: Shape, weight: Shape, dtype: np.dtype, options: ConvolutionOptions,
+        rows: int, by_eights: tuple[int, ...],
+    ) -> bool:  # fmt: skip
+        """Whether these kernels take the least time for a convolution, or a gradient of it: of so
+        many rows, and with these counts of channels `by_eights`."""
+        multiplied = x[0] * math.prod(options.windows(x[2:], weight[2:])) * math.prod(weight)
+        return (
+            dtype.itemsize == 2
+            and self.runtime.has_tensor_cores
+            and options.groups == 1
+            and not any(count % 8 for count in by_eights)
+            and rows >= LEAST_ROWS
+            and multiplied >= LEAST_MULTIPLIED
+        )
+
+    def convolution_by_tiles(
+        self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
+    ) -> Array:
+        windows = options.windows(x.shape[2:], weight.shape[2:])
+        out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
+        tiles = _wide(x.shape[0] * math.prod(windows)) * _wide(weight.shape[0])
+        self.launch(
+            "convolution_wide", "convolution_wide", x, (tiles,), WIDE_TILES.threads,
+            self._channels_last(x), self._channels_last(weight), self.optional(bias), out,
+            slide_of(x.shape, weight.shape, options), shared=WIDE_TILES.shared,
+        )  # fmt: skip
+        return out
+
+    def convolution_input_grad_by_tiles(
+        self, g: Array, weight: Array, shape: Shape, options: ConvolutionOptions
+    ) -> Array:
+        """Each remainder of places by the stride is a product of its own."""
+        gx = self.empty(shape, g.dtype)
+        places = math.prod(-(-n // s) for n, s in zip(shape[2:], options.stride, strict=True))
+        tiles = _wide(shape[0] * places) * _wide(shape[1])
+        self.launch(
+            "convolution_wide", "convolution_wide_input_grad", g,
+            (tiles, math.prod(options.stride)), WIDE_TILES.threads,
+            self._channels_last(g), self._channels_last(weight.swapaxes(0, 1)), gx,
+            slide_of(shape, weight.shape, options), shared=WIDE_TILES.shared,
+        )  # fmt: skip
+        return gx
+
+    def convolution_weight_grad_by_tiles(
+        self, g: Array, x: Array, shape: Shape, options: ConvolutionOptions
+    ) -> Array:
+        columns, windows = math.prod(shape[1:]), g.size // g.shape[1]
+        grid = _wide(columns), _wide(shape[0])
+        parts = max(1, min(FILLING // math.prod(grid), windows // WINDOWS_OF_PART))
+        of_part = -(-windows // (parts * STEP)) * STEP
+        parts = -(-windows // of_part)
+        sums, gw = self.empty((parts, shape[0] * columns), FLOAT32), self.empty(shape, g.dtype)
+        told = slide_of(x.shape, shape, options)
+        self.launch(
+            "convolution_wide", "convolution_wide_weight_grad", g, (*grid, parts),
+            WIDE_TILES.threads, self._channels_last(g), self._channels_last(x), sums, told,
+            np.int64(of_part), shared=WIDE_TILES.shared,
+        )  # fmt: skip
+        self.launch_numbers(
+            "convolution_wide", "convolution_wide_join", gw, sums, gw, told, np.int64(parts)
+        )
+        return gw
+
+    def _channels_last(self, x: Array) -> Array:
+        """The array with its second axis behind the others, without gaps, at 16 bytes; a copy
+        unless it lies like that."""
+        last = self.contiguous(x.transpose((0, *range(2, x.ndim), 1)))
+        return last.copy() if self.runtime.address(last) % LOAD else last
+
+
+def _wide(count: int) -> int:
+    return -(-count // WIDE_TILES.size)
