@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
@@ -30,6 +31,7 @@ from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.training import TrainConfig
 from gradient.training.reporters import visible
+from support.paths import CHECKOUT
 
 NANO = shlex.split(
     "--n-layer 1 --n-head 2 --n-embd 32 --block-size 32 --batch-size 4 --vocab-size 300 "
@@ -174,7 +176,13 @@ def test_errors_are_a_message_and_code_1(arguments, text, tmp_path):
     assert result.stdout == "" and result.stderr.startswith("error: ")
     as_json = run(*arguments, "--json")
     assert as_json.exit_code == 1 and as_json.stderr == ""
-    assert result.stderr == f"error: {json.loads(as_json.stdout)['error']['message']}\n"
+    message = json.loads(as_json.stdout)["error"]["message"]
+    assert _without_free_memory(result.stderr) == _without_free_memory(f"error: {message}\n")
+
+
+def _without_free_memory(text):
+    """What is free may change between two runs."""
+    return re.sub(r"[\d.,]+ GiB are free", "? GiB are free", text)
 
 
 def test_an_error_of_the_program_has_no_traceback(tmp_path):
@@ -817,10 +825,11 @@ def test_a_warning_is_one_plain_line(tmp_path):
 
 
 def test_doctor_knows_every_dependency():
-    from importlib.metadata import requires
-
-    core = [line for line in requires("gradient-dl") or [] if "extra ==" not in line]
-    names = {line.split(";")[0].split(">")[0].split("=")[0].strip() for line in core}
+    metadata = configparser.ConfigParser()
+    metadata.read(CHECKOUT / "setup.cfg")
+    core = metadata["options"]["install_requires"].split("\n")
+    names = {re.split(r"[;>=<~! ]", line)[0] for line in core if line}
+    assert "numpy" in names
     assert names <= {package.name for package in PACKAGES if package.required}
 
 
@@ -837,7 +846,8 @@ def test_a_locale_without_the_character():
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
     arguments = ("generate", "caf\u00e9 = ", "-n", 1)
     done = program(*arguments, env=ascii_only)
-    assert (done.returncode, done.stderr) == (0, "")
+    compiling = "compiling kernels once: later runs find them compiled\n"
+    assert done.returncode == 0 and done.stderr.replace(compiling, "") == ""
     assert done.stdout.startswith("caf? = ")
     assert json.loads(program(*arguments, "--json", env=ascii_only).stdout)["prompt"] == (
         "caf\u00e9 = "
