@@ -342,6 +342,12 @@ inline unsigned __match_any_sync(unsigned, int value) {
     for (int lane = 0; lane < 32; lane++) equal |= unsigned(all[lane] == value) << lane;
     return equal;
 }
+inline int __any_sync(unsigned, int value) {
+    auto all = emulator::gather(value, [](auto) {});
+    bool any = false;
+    for (int lane = 0; lane < 32; lane++) any |= all[lane] != 0;
+    return any;
+}
 inline unsigned __umulhi(unsigned x, unsigned y) { return uint64_t(x) * y >> 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 

@@ -4,7 +4,6 @@
 //     narrow(first, last, begin, end)   the keys that some of the rows first..last may see
 //     load_keys, load_values            `count` keys from `key` on into a tile of ROOM rows, by BY
 //                                       threads; `at(i)` is where the i-th of them lies in a cache
-//     sees_all                          whether all of some rows see all of some keys
 //     seen_by_all                       the keys, one after the other, that all of some rows see
 //     mask                              scores of the warp's rows become -inf where they see no key
 #pragma once
@@ -32,17 +31,8 @@ template <class T> struct Arrays {
         const Problem& p = group.problem;
         load_rows_apart<HEAD, ROOM, BY>(tile, count, int(p.value_width), values + key * p.v_row, p.v_row);
     }
-    __device__ bool sees_all(int first_row, int last_row, int first_key, int last_key) const {
-        return ::sees_all(group.problem, first_row, last_row, first_key, last_key);
-    }
     __device__ void seen_by_all(int first_row, int last_row, int& from, int& until) const {
-        const Problem& p = group.problem;
-        from = 0, until = p.mask_kind ? 0 : int(p.keys);
-        if (!p.causal) return;
-        const int queries = int(p.queries), head = first_row / queries;
-        const bool one_head = last_row / queries == head;
-        until = min(until, (one_head ? first_row - head * queries : 0) + 1);
-        if (p.window) from = (one_head ? last_row - head * queries : queries - 1) - int(p.window) + 1;
+        ::seen_by_all(group.problem, first_row, last_row, from, until);
     }
     template <int M, int N>
     __device__ void mask(float (&score)[M][N][4], int first_row, int key, int) const {
@@ -135,16 +125,6 @@ template <class T> struct Cache {
     template <int HEAD, int ROOM, int BY, class F>
     __device__ void load_values(T* tile, int, int count, F at) const {
         load<HEAD, ROOM, BY>(tile, values, count, int(group.problem.value_width), at);
-    }
-    __device__ bool sees_all(int first_row, int last_row, int first_key, int last_key) const {
-        const Problem& p = group.problem;
-        if (last_row >= int(p.group_rows()) || last_key >= int(p.keys)) return false;
-        if (slots.see_all) return true;
-        if (slots.wraps || first_row / int(p.queries) != last_row / int(p.queries)) return false;
-        const Int start = slots.start ? slots.start[group.batch] : 0;
-        return slots.sees(positions()[first_row % int(p.queries)], start + last_key) &&
-               slots.sees(positions()[last_row % int(p.queries)], start + first_key) &&
-               start + first_key >= 0;
     }
     __device__ void seen_by_all(int first_row, int last_row, int& from, int& until) const {
         const int queries = int(group.problem.queries), head = first_row / queries;

@@ -223,6 +223,16 @@ __device__ inline bool sees_all(const Problem& p, int first_row, int last_row, i
            (p.window == 0 || first_key > last_row - begin - int(p.window));
 }
 
+// The keys, one after the other, that all of the rows first_row..last_row may see.
+__device__ inline void seen_by_all(const Problem& p, int first_row, int last_row, int& from, int& until) {
+    from = 0, until = p.mask_kind ? 0 : int(p.keys);
+    if (!p.causal) return;
+    const int queries = int(p.queries), head = first_row / queries;
+    const bool one_head = last_row / queries == head;
+    until = min(until, (one_head ? first_row - head * queries : 0) + 1);
+    if (p.window) from = (one_head ? last_row - head * queries : queries - 1) - int(p.window) + 1;
+}
+
 // Multiplies scores by `scale` and caps them, where `softcap` is not 0.
 template <int M, int N>
 __device__ void cap_scores(float (&score)[M][N][4], float scale, float softcap) {
@@ -296,119 +306,17 @@ __device__ void mask_scores(float (&score)[M][N][4], const Group& group, const v
         }
 }
 
-// What a lane has of its 2 M rows: the sums are its own until they are added up at the end. Scores are
-// still to be multiplied by `later`.
-template <int M, int HEAD> struct Softmax {
-    float high[M][2], sum[M][2], out[M][HEAD / 8][4];
-
-    __device__ Softmax() {
-#pragma unroll
-        for (int m = 0; m < M; m++) {
-            high[m][0] = high[m][1] = -infinity<float>(), sum[m][0] = sum[m][1] = 0;
-#pragma unroll
-            for (int n = 0; n < HEAD / 8; n++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) out[m][n][i] = 0;
-        }
-    }
-
-    // Takes a tile's scores in; they become e^(later (score - high)). Each step waits for the one before:
-    // it is done for all of the lane's rows before the next one, if there are registers for that.
-    template <int N> __device__ void take(float (&score)[M][N][4], float later) {
-        constexpr int TOGETHER = M * HEAD <= 128 ? 2 * M : 1;
-#pragma unroll
-        for (int row = 0; row < 2 * M; row += TOGETHER) take_rows<TOGETHER>(score, later, row);
-    }
-    // Of rows `first` .. + G - 1, two of each m.
-    template <int G, int N>
-    __device__ __forceinline__ void take_rows(float (&score)[M][N][4], float later, int first) {
-        const float factor = later * LOG2_E;
-        float most[G], shrink[G], added[G];
-#pragma unroll
-        for (int g = 0; g < G; g++) {
-            const int m = (first + g) / 2, half = (first + g) % 2;
-            most[g] = high[m][half];
-#pragma unroll
-            for (int n = 0; n < N; n++)
-                most[g] = fmaxf(most[g], fmaxf(score[m][n][2 * half], score[m][n][2 * half + 1]));
-        }
-#pragma unroll
-        for (int distance = 1; distance < 4; distance *= 2)
-#pragma unroll
-            for (int g = 0; g < G; g++)
-                most[g] = fmaxf(most[g], __shfl_xor_sync(0xffffffffu, most[g], distance));
-#pragma unroll
-        for (int g = 0; g < G; g++) {
-            float& largest = high[(first + g) / 2][(first + g) % 2];
-            const float before = largest;
-            largest = most[g], added[g] = 0;
-            if (largest == -infinity<float>()) most[g] = 0;
-            if (later == 1) {
-                shrink[g] = power_of_two((before - most[g]) * LOG2_E);
-            } else {
-                // Rounded, which the products are not from which it is subtracted: all sums have a
-                // factor too much, which `add_up` takes off.
-                most[g] = __fmul_rn(most[g], factor);
-                shrink[g] = power_of_two(__fmul_rn(before, factor) - most[g]);
-            }
-        }
-        if (later == 1)
-#pragma unroll
-            for (int g = 0; g < G; g++) {
-                const int m = (first + g) / 2, half = (first + g) % 2;
-#pragma unroll
-                for (int n = 0; n < N; n++)
-                    score[m][n][2 * half] -= most[g], score[m][n][2 * half + 1] -= most[g];
-                most[g] = 0;
-            }
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int g = 0; g < G; g++)
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    float& x = score[(first + g) / 2][n][(first + g) % 2 * 2 + i];
-                    x = power_of_two(fmaf(x, factor, -most[g]));
-                    added[g] += x;
-                }
-#pragma unroll
-        for (int g = 0; g < G; g++) {
-            const int m = (first + g) / 2, half = (first + g) % 2;
-            sum[m][half] = sum[m][half] * shrink[g] + added[g];
-#pragma unroll
-            for (int n = 0; n < HEAD / 8; n++)
-                out[m][n][2 * half] *= shrink[g], out[m][n][2 * half + 1] *= shrink[g];
-        }
-    }
-
-    // Adds up what the four lanes of a row have; `high` becomes a score.
-    __device__ void add_up(float later) {
-        const float factor = later * LOG2_E;
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float& most = high[m][half];
-                const float rounding = fmaf(most, factor, -__fmul_rn(most, factor));
-                const float right = later != 1 && rounding == rounding ? power_of_two(-rounding) : 1.f;
-                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 1);
-                sum[m][half] += __shfl_xor_sync(0xffffffffu, sum[m][half], 2);
-                sum[m][half] *= right, most *= later;
-#pragma unroll
-                for (int n = 0; n < HEAD / 8; n++)
-                    out[m][n][2 * half] *= right, out[m][n][2 * half + 1] *= right;
-            }
-    }
-};
-
-// The first tile of QUERIES rows from `row` on of which some row sees one of the keys first..last.
+// The first tile of QUERIES rows, from row `row` on in steps of QUERIES, of which some row sees one of
+// the keys first..last.
 template <int QUERIES>
 __device__ int next_tile(const Problem& p, int row, int first, int last) {
-    const int rows = int(p.group_rows());
-    for (; row < rows; row += QUERIES) {
+    const int rows = int(p.group_rows()), queries = int(p.queries);
+    while (row < rows) {
         Int begin, end;
         key_range(p, row, min(row + QUERIES, rows) - 1, begin, end);
         if (begin <= last && end > first) break;
+        const int t = row % queries;  // rows of this head see the keys from `first` on, until the window ends
+        row += max(1, ((t < first ? min(first, queries) : queries) - t) / QUERIES) * QUERIES;
     }
     return row;
 }

@@ -19,6 +19,7 @@
 // needs; so 80 % of bandwidth and more are to be expected (reckoned, not measured) of long contexts. Of
 // short ones, of up to 128 keys, all copies are under way at once, those of the queries too.
 #pragma once
+#include "attention_softmax.cuh"
 #include "attention_sources.cuh"
 
 constexpr int KEYS_OF_WARP = 16, KEYS_OF_BLOCK = WARPS * KEYS_OF_WARP;

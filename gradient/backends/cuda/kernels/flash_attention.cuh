@@ -2,12 +2,14 @@
 // flash_attention.cu and flash_cached_attention.cu share. `scattered` sources say in advance where
 // each key of a tile lies: `places` in shared memory, behind the tiles.
 #pragma once
+#include "attention_softmax.cuh"
 #include "attention_sources.cuh"
 
-// Writes the warp's rows, from row `first` of its group on, `count` of which are there.
-template <class T, int HEAD, int M>
+// Writes the warp's rows, from row `first` of its group on, `count` of which are there: `store()` what
+// is in of.out, if it is no part.
+template <class T, int HEAD, int M, class F>
 __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Group& group, int first,
-                      int count, T* rows, float later) {
+                      int count, float later, F store) {
     const Problem& p = group.problem;
     const Int query = group.query(first);
     const int lane = threadIdx.x % 32, width = int(p.value_width);
@@ -38,9 +40,7 @@ __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Gro
                 of.out[m][n][2 * half] *= scale, of.out[m][n][2 * half + 1] *= scale;
             if (lane % 4 == 0 && row < count) results.set_statistics(query + row, high, sum);
         }
-    if (results.parts == 1)
-        store_rows<HEAD>(GroupRows<T>(results.out, results.batch, results.head, results.row, group, first),
-                         width, count, of.out, 1.f, rows);
+    if (results.parts == 1) store();
 }
 
 template <class T, int HEAD, int M, int KEYS, class SOURCE>
@@ -69,6 +69,9 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         source.narrow(row, row + here - 1, begin, end);
         sees_from = int(begin), sees_until = int(end);
     }
+    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    if (here > 0) source.seen_by_all(row, row + here - 1, clear_from, clear_until);
+    clear_until = min(clear_until, until);
 
     auto find = [&](int key, int place) {
         if (SOURCE::scattered && threadIdx.x < KEYS)
@@ -107,12 +110,15 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
         float score[M][KEYS / 8][4];
         row_products<HEAD>(score, queries, k_tile);
         scaling.apply(score);
-        if (!source.sees_all(row, row + 16 * M - 1, key, key + KEYS - 1))
-            source.mask(score, row, key, until);
+        if (key < clear_from || key + KEYS > clear_until) source.mask(score, row, key, until);
         softmax.take(score, scaling.later);
         add_weighted<HEAD>(softmax.out, score, k_tile + KEYS * pitch<HEAD>);
     }
-    if (here > 0) write(softmax, results, group, row, here, own_rows, scaling.later);
+    if (here > 0)
+        write(softmax, results, group, row, here, scaling.later, [&] {
+            store_rows<HEAD>(GroupRows<T>(results.out, results.batch, results.head, results.row, group, row),
+                             int(p.value_width), here, softmax.out, 1.f, own_rows);
+        });
 }
 
 // FLASH(columns, m16 tiles of a warp, keys of a tile, ...) for each size of heads.

@@ -12,29 +12,7 @@
 // matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
 // Beside the products a score costs two multiply-adds, an exponential, a multiplication and, for k and v,
 // a subtraction. Tiles of the other side come one ahead, into the second of two places.
-#include "attention_tiles.cuh"
-
-// Of a score that is still to be multiplied by `later`.
-__device__ inline float probability(float score, float later, const float4& of) {
-    return power_of_two(fmaf(fmaf(score, later, -of.x), LOG2_E, -of.y));
-}
-
-// Dots, of which delta(m, n, i) has yet to be subtracted, times the derivative of the cap.
-template <int M, int N, class F>
-__device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M][N][4], float softcap,
-                                  F delta) {
-    if (!(softcap > 0)) return;
-    const float inverse = 1 / softcap;
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float of_cap = score[m][n][i] * inverse, less = delta(m, n, i);
-                dot[m][n][i] = (dot[m][n][i] - less) * (1 - of_cap * of_cap) + less;
-            }
-}
+#include "attention_gradients.cuh"
 
 // gq (B, H, T, D), of any strides.
 template <class T, int HEAD, int M, int KEYS>
@@ -80,6 +58,8 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
             const int r = min(of_warp + 16 * m + 8 * half + lane / 4, count - 1);
             of_row[m][half] = statistics[group.query(first + r)];
         }
+    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    if (here > 0) seen_by_all(p, row, row + here - 1, clear_from, clear_until);
     int place = 0;
     for (int key = int(begin); key < int(end); key += KEYS, place ^= 1) {
         cp_async_wait<0>();
@@ -100,7 +80,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
                                v_tiles + place * TILE_SIZE);
         scaling.apply(score);
         differentiate_cap(dot, score, scaling.softcap, [](int, int, int) { return 0.f; });
-        if (!sees_all(p, row, row + 16 * M - 1, key, key + KEYS - 1))
+        if (key < clear_from || key + KEYS > clear_until)
             mask_scores<T>(score, group, mask, row, key);
 #pragma unroll
         for (int m = 0; m < M; m++)
@@ -116,37 +96,6 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     if (here > 0)
         store_rows<HEAD>(GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
                          result, float(p.scale), q_tile + of_warp * pitch<HEAD>);
-}
-
-// Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
-template <class T, int M, int N>
-__device__ void mask_transposed(float (&score)[M][N][4], const Group& group, const void* mask,
-                                int first_row, int first_key) {
-    const Problem& p = group.problem;
-    const int lane = threadIdx.x % 32, queries = int(p.queries), rows = int(p.group_rows());
-#pragma unroll
-    for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int row = first_row + 8 * n + lane % 4 * 2 + i, t = row % queries;
-            const int key = first_key + lane / 4;
-            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
-            if (p.causal) {
-                end = min(end, t + 1);
-                if (p.window) begin = t - int(p.window) + 1;
-            }
-            begin -= key, end -= key;
-            const Int at = mask_at(group, row, key);
-#pragma unroll
-            for (int m = 0; m < M; m++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    const int of_key = 16 * m + 8 * half;
-                    float& s = score[m][n][2 * half + i];
-                    s = of_key >= begin && of_key < end ? masked<T>(p, mask, at, of_key, s)
-                                                        : -infinity<float>();
-                }
-        }
 }
 
 // gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides; one of them is left out where KEYS or VALUES is
@@ -240,13 +189,6 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     }
 }
 
-#define GIVEN(T)                                                                                    \
-    const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
-        const T *k, const T *v, const void *mask, const float4 *statistics
-#define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
-#define OF_KEYS(T) \
-    T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
-#define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row
 #define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                            \
     extern "C" __global__ void __launch_bounds__(128, 2)                                       \
         flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \

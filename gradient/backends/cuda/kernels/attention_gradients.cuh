@@ -1,0 +1,65 @@
+// What the gradients of attention make of scores, in the kernels of warps and of warpgroups.
+#pragma once
+#include "attention_tiles.cuh"
+
+// Of a score that is still to be multiplied by `later`.
+__device__ inline float probability(float score, float later, const float4& of) {
+    return power_of_two(fmaf(fmaf(score, later, -of.x), LOG2_E, -of.y));
+}
+
+// Dots, of which delta(m, n, i) has yet to be subtracted, times the derivative of the cap.
+template <int M, int N, class F>
+__device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M][N][4], float softcap,
+                                  F delta) {
+    if (!(softcap > 0)) return;
+    const float inverse = 1 / softcap;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float of_cap = score[m][n][i] * inverse, less = delta(m, n, i);
+                dot[m][n][i] = (dot[m][n][i] - less) * (1 - of_cap * of_cap) + less;
+            }
+}
+
+// Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
+template <class T, int M, int N>
+__device__ void mask_transposed(float (&score)[M][N][4], const Group& group, const void* mask,
+                                int first_row, int first_key) {
+    const Problem& p = group.problem;
+    const int lane = threadIdx.x % 32, queries = int(p.queries), rows = int(p.group_rows());
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int row = first_row + 8 * n + lane % 4 * 2 + i, t = row % queries;
+            const int key = first_key + lane / 4;
+            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
+            if (p.causal) {
+                end = min(end, t + 1);
+                if (p.window) begin = t - int(p.window) + 1;
+            }
+            begin -= key, end -= key;
+            const Int at = mask_at(group, row, key);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    const int of_key = 16 * m + 8 * half;
+                    float& s = score[m][n][2 * half + i];
+                    s = of_key >= begin && of_key < end ? masked<T>(p, mask, at, of_key, s)
+                                                        : -infinity<float>();
+                }
+        }
+}
+
+// The parameters of kernels of gradients.
+#define GIVEN(T)                                                                                    \
+    const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
+        const T *k, const T *v, const void *mask, const float4 *statistics
+#define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
+#define OF_KEYS(T) \
+    T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
+#define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row
