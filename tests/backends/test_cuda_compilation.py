@@ -18,7 +18,8 @@ from gradient.backends.cuda import compilation, kernels
 from gradient.errors import DeviceError
 
 pytestmark = pytest.mark.cpu_only
-ARCHITECTURES = ("sm_80", "sm_90")
+ARCHITECTURES = ("sm_80", "sm_90a")
+"""Of an A100, and of an H100 with the instructions that no later GPU has."""
 MAX_REGISTERS, OF_TWO = 255, 128
 """Of a thread; and of a thread in two blocks of 256 threads, or four of 128, that fit a
 multiprocessor together."""

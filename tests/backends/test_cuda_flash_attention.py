@@ -3,6 +3,7 @@ gradients of 16-bit floats, over lengths, widths, masks and layouts."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.flash_attention import WARPGROUP_HEADS, head_of
 from gradient.backends.options import AttentionOptions, SlotMap
 from support import cuda_emulation
 from support.agreement import EPS, NARROW, agree
@@ -37,24 +39,32 @@ def one() -> CudaBackend:
 
 
 def check(be: CudaBackend, dtype: str, x: Given) -> None:
-    be.runtime.launched.clear()
-    agree(with_gradients(be, x), with_gradients(BARE, x), dtype, "attention")
-    names = {name.rpartition("_")[0].rstrip("_0123456789") for name in be.runtime.launched}
-    rows = x.q.shape[1] // x.k.shape[1] * x.q.shape[2]
-    forward = "flash_attention" if rows > 16 else "decode_attention"
-    gradients = {"row_statistics", "flash_attention_grad_query", "flash_attention_grad_key"}
-    assert names - {"join_parts"} == {forward, *gradients}
+    """By warps' products, and by warpgroups' where there are kernels of these."""
+    expected = with_gradients(BARE, x)
+    head = head_of(max(x.q.shape[-1], x.v.shape[-1]))
+    for has_warpgroups in (False, True) if head in WARPGROUP_HEADS else (True,):
+        be.runtime.has_warpgroups = has_warpgroups
+        be.runtime.launched.clear()
+        agree(with_gradients(be, x), expected, dtype, "attention")
+        names = {name.rpartition("_")[0].rstrip("_0123456789") for name in be.runtime.launched}
+        rows = x.q.shape[1] // x.k.shape[1] * x.q.shape[2]
+        kind = "warpgroup" if has_warpgroups and head in WARPGROUP_HEADS else "flash"
+        forward = f"{kind}_attention" if rows > 16 else "decode_attention"
+        gradients = {f"{kind}_attention_grad_query", f"{kind}_attention_grad_key"}
+        assert names - {"join_parts"} == {forward, "row_statistics", *gradients}
 
 
 LENGTHS = [(1, 1), (1, 129), (15, 17), (16, 16), (17, 15), (63, 65), (64, 64), (65, 63), (129, 1),
            (129, 129), (3, 700)]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("dtype", "width"), [*((dtype, 32) for dtype in NARROW), ("bfloat16", 64)])
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(("queries", "keys"), LENGTHS)
-def test_lengths(queries: int, keys: int, is_causal: bool, dtype: str, one: CudaBackend) -> None:
-    check(one, dtype, given(dtype, queries, keys, is_causal=is_causal))
+def test_lengths(
+    queries: int, keys: int, is_causal: bool, dtype: str, width: int, one: CudaBackend
+) -> None:
+    check(one, dtype, given(dtype, queries, keys, width, is_causal=is_causal))
 
 
 WIDTHS = [(8, 8), (24, 32), (40, 64), (64, 64), (80, 96), (96, 72), (128, 128), (64, 128),
@@ -81,27 +91,31 @@ MASKS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("options", MASKS, ids=str)
-def test_masks(options: dict[str, Any], dtype: str, one: CudaBackend) -> None:
+def test_masks(options: dict[str, Any], dtype: str, width: int, one: CudaBackend) -> None:
     for queries in (70, 5):
-        check(one, dtype, given(dtype, queries, 100, heads=(4, 2), **options))
+        check(one, dtype, given(dtype, queries, 100, width, heads=(4, 2), **options))
 
 
-def test_rows_that_see_nothing(cuda: CudaBackend) -> None:
+@pytest.mark.parametrize("width", [32, 64])
+def test_rows_that_see_nothing(width: int, cuda: CudaBackend) -> None:
     """Behind the last key's window: zeros, and zeros for gradients."""
-    x = given("bfloat16", 200, 20, is_causal=True, window=9)
+    x = given("bfloat16", 200, 20, width, is_causal=True, window=9)
     check(cuda, "bfloat16", x)
+    cuda.runtime.has_warpgroups = True
     out, _, log_sum = cuda.attention(x.q, x.k, x.v, None, x.options)
     assert not out[:, :, 28:].any()
     assert np.isposinf(log_sum[:, :, 28:]).all()
 
 
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("heads", [(3, 3), (4, 2), (6, 1)], ids=str)
-def test_heads_that_share_keys(heads: tuple[int, int], cuda: CudaBackend) -> None:
+def test_heads_that_share_keys(heads: tuple[int, int], width: int, cuda: CudaBackend) -> None:
     """Of few queries several heads come into one tile, some of them in part."""
     for options in ({}, {"is_causal": True}, {"mask": "heads"}):
-        check(cuda, "bfloat16", given("bfloat16", 27, 50, heads=heads, **options))
+        check(cuda, "bfloat16", given("bfloat16", 27, 50, width, heads=heads, **options))
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])
@@ -121,9 +135,10 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(layout: str, one: CudaBackend) -> None:
-    x = given("bfloat16", 40, 33, is_causal=True)
+def test_layouts(layout: str, width: int, one: CudaBackend) -> None:
+    x = given("bfloat16", 40, 33, width, is_causal=True)
     moved = [LAYOUTS[layout](a) for a in (x.q, x.k, x.v, x.g)]
     check(one, "bfloat16", Given(*moved, None, x.options))
 
@@ -218,11 +233,12 @@ def test_codes_are_exact(one: CudaBackend) -> None:
 # Edges --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("offset", [1e3, 1e6, -1e6])
-def test_large_scores(offset: float, one: CudaBackend) -> None:
+def test_large_scores(offset: float, width: int, one: CudaBackend) -> None:
     """Scores far from zero, in steps that float32 has: the differences are what counts. (The
     gradient of the column that makes them large is one of differences times the offset.)"""
-    x = given("bfloat16", 20, 70)
+    x = given("bfloat16", 20, 70, width)
     x.q[..., 0], x.k[..., 0] = 1, offset
     x.q[..., 1:], x.k[..., 1:] = np.round(x.q[..., 1:]), np.round(x.k[..., 1:])
     x = x._replace(options=AttentionOptions(scale=0.125))
@@ -233,11 +249,13 @@ def test_large_scores(offset: float, one: CudaBackend) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["q", "k", "v"])
-@pytest.mark.parametrize("queries", [20, 8])
+@pytest.mark.parametrize(("queries", "width"), [(20, 32), (20, 64), (8, 32)])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_is_not_finite(where: str, value: float, queries: int, one: CudaBackend) -> None:
+def test_what_is_not_finite(
+    where: str, value: float, queries: int, width: int, one: CudaBackend
+) -> None:
     """It reaches the rows and columns that the definition's reaches, and no others."""
-    x = given("float16", queries, 70)
+    x = given("float16", queries, 70, width)
     getattr(x, where)[0, 0, 3, 5] = value
     got, expected = (be.attention(x.q, x.k, x.v, None, x.options) for be in (one, BARE))
     for a, b in zip(got, expected, strict=True):
@@ -292,8 +310,10 @@ def test_a_result_at_an_odd_place_is_copied_before_it_is_read_by_pairs(
         np.testing.assert_array_equal(a, b)
 
 
-def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
-    x = given("bfloat16", 150, 70, heads=(4, 1))
+@pytest.mark.parametrize("width", [32, 64])
+def test_gradients_are_the_same_in_every_run(width: int, cuda: CudaBackend) -> None:
+    cuda.runtime.has_warpgroups = True
+    x = given("bfloat16", 150, 70, width, heads=(4, 1))
     first = with_gradients(CudaBackend(0, EmulatedRuntime()), x)
     for a, b in zip(with_gradients(cuda, x), first, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -302,20 +322,22 @@ def test_gradients_are_the_same_in_every_run(cuda: CudaBackend) -> None:
 # The kernels as such ------------------------------------------------------------------------------
 
 
-def test_no_bank_conflicts() -> None:
+def test_no_bank_conflicts(one: CudaBackend) -> None:
     for family in ("decode_attention", "flash_attention", "flash_attention_grad"):
         library = cuda_emulation.library(family)
         before = cuda_emulation.bank_conflicts(library)
         for width in (32, 64, 96, 128, 192, 256):
             for queries in (3, 20):
                 x = given("float16", queries, 20, width)
-                with_gradients(CudaBackend(0, EmulatedRuntime()), x)
+                one.runtime.has_warpgroups = False
+                with_gradients(one, x)
         assert cuda_emulation.bank_conflicts(library) == before
 
 
 def test_blocks_fit_any_gpu(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of shared memory the smallest of them, since sm_80, gives a block 99 KiB."""
     asked: list[int] = []
+    one.runtime.has_warpgroups = False
     launch = one.runtime.launch
     monkeypatch.setattr(
         one.runtime, "launch", lambda *args, **kw: asked.append(kw["shared"]) or launch(*args, **kw)
@@ -329,37 +351,47 @@ def test_blocks_fit_any_gpu(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -
 BARRIERS = [
     ("flash_attention", "this tile came; the one before was read"),
     ("flash_attention_grad", "this tile came; the one before was read"),
+    ("warpgroup_attention", "this tile came; the one before was read"),
+    ("warpgroup_attention_grad", "this tile came; the one before was read"),
     ("flash_cached_attention", "it is found"),
     ("decode_attention", "the queries came"),
     ("decode_attention", "all tiles were read"),
     ("decode_attention", "all statistics are there"),
     ("decode_attention", "all sums are there"),
 ]
+LINES = [
+    *((family, f"__syncthreads();  // {barrier}") for family, barrier in BARRIERS),
+    *itertools.product(
+        ("warpgroup_attention", "warpgroup_attention_grad"),
+        ("fence_shared();", "warpgroup_wait<0>();"),
+    ),
+]
 
 
 def narrow_kernels(family: str, without: str) -> Any:
-    """The family's kernels of float16 and 32 columns alone, which compile soon, without a line."""
+    """The family's kernels of float16 and of its narrowest heads alone, which compile soon, without
+    a line."""
     text = (kernels.FOLDER / f"{family}.cu").read_text()
     for include, header in re.findall(r'(#include "((?:flash|decode)_attention.cuh)")', text):
         shared = (kernels.FOLDER / header).read_text().replace("#pragma once", "")
         text = text.replace(include, shared)
     assert without in text
-    text = re.sub(r"^    [A-Z_]+\((64|96|128|192|256), [^)]*\)", "    ", text, flags=re.M)
+    others = "128" if family.startswith("warpgroup") else "64|96|128|192|256"
+    text = re.sub(rf"^    [A-Z_]+\(({others}), [^)]*\)", "    ", text, flags=re.M)
     text = text.replace("FOR_EACH_HALF(EXPORT)", "EXPORT(float16, __half)")
     return cuda_emulation.library(family, text.replace(without, ""))
 
 
-@pytest.mark.parametrize(("family", "barrier"), BARRIERS)
+@pytest.mark.parametrize(("family", "line"), LINES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_missing_barrier_shows(
-    family: str, barrier: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planted = narrow_kernels(family, f"__syncthreads();  // {barrier}")
+def test_a_missing_line_shows(family: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = narrow_kernels(family, line)
     library = cuda_emulation.library
     monkeypatch.setattr(
         cuda_emulation, "library", lambda name: planted if name == family else library(name)
     )
-    x = given("float16", 3 if family == "decode_attention" else 129, 150, heads=(1, 1))
+    width = 64 if family.startswith("warpgroup") else 32
+    x = given("float16", 3 if family == "decode_attention" else 129, 150, width, heads=(1, 1))
     cache = cached_attention("paged", 80, slots=150, size=32)
 
     def results(be: Any) -> list[np.ndarray]:
@@ -367,11 +399,15 @@ def test_a_missing_barrier_shows(
             return [be.cached_attention(*cache(Draw("float16")))]
         return with_gradients(be, x)
 
-    expected, wrong = results(BARE), 0
-    for order in ORDERS:
-        got = results(CudaBackend(0, EmulatedRuntime(order)))
-        wrong += not all(
+    def is_right(order: int) -> bool:
+        try:
+            got = results(CudaBackend(0, EmulatedRuntime(order)))
+        except RuntimeError:  # the emulator reports it
+            return False
+        return all(
             np.allclose(a.astype(float), b.astype(float), atol=0.01)
             for a, b in zip(got, expected, strict=True)
         )
-    assert wrong > 0
+
+    expected = results(BARE)
+    assert not all(is_right(order) for order in ORDERS)

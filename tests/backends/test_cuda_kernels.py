@@ -823,7 +823,8 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS + TILED_WIDTHS:
-            for queries in (1, 3, 12):
+            for queries, has_warpgroups in itertools.product((1, 3, 12), (False, True)):
+                backend.runtime.has_warpgroups = has_warpgroups
                 wide_attention(backend, dtype, *widths, queries)
             for width in widths:
                 for queries in (1, 3, 40):

@@ -128,7 +128,7 @@ class EmulatedRuntime:
 
     xp: Any = np
     max_shared = 227 << 10
-    has_tensor_cores = has_float8_products = True
+    has_tensor_cores = has_float8_products = has_warpgroups = True
 
     def __init__(self, order: int = 0):
         self.order = order

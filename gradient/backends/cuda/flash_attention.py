@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gradient.backends.array_api import Array
@@ -15,8 +17,21 @@ BLOCK = 128
 """Threads of a block."""
 HEADS = (32, 64, 96, 128, 192, 256)
 """Columns that kernels were compiled for."""
+WARPGROUP_HEADS = (64, 128)
+"""Those of `warpgroup_attention.cu`, for GPUs that have its instructions."""
+STATISTICS = 16
+"""Bytes of a row's statistics."""
 FEW_ROWS = 16
 """Rows of a group up to which one block has them all, whose warps share out the keys instead."""
+
+
+class Tiling(NamedTuple):
+    """The family of a kernel, the rows and threads of its blocks, and their shared memory."""
+
+    family: str
+    rows: int
+    block: int
+    shared: int
 
 
 class FlashAttentionKernels(Float32AttentionKernels):
@@ -39,20 +54,20 @@ class FlashAttentionKernels(Float32AttentionKernels):
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
-        rows_of_tiles, divide = rows_of_decoding(head), parts_of_decoding
+        shared, divide = tiles_bytes(head, rows_of_decoding(head)), parts_of_decoding
         of_out: tuple[np.int64, ...] = ()
+        block = BLOCK
         if h // hk * t > FEW_ROWS:
-            family, (rows, keys), divide = "flash_attention", tiles_of(head), parts_of_keys
-            rows_of_tiles, of_out = rows + 4 * keys, _strides(out)
+            divide, of_out = parts_of_keys, _strides(out)
+            family, rows, block, shared = self._tiling("", head)
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
         parts = divide(row_tiles * b * hk, s)
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
-            family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
+            family, f"{family}_{head}", q, (row_tiles, b * hk, parts), block,
             q, *_strides(q), k, v, mask, out, *of_out, high, log_sum, partial,
-            np.int64(parts), *problem(q, k, v, mask, options),
-            shared=tiles_bytes(head, rows_of_tiles),
+            np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         self._join(partial, out, high, log_sum)
 
@@ -85,18 +100,16 @@ class FlashAttentionKernels(Float32AttentionKernels):
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
         sizes = problem(q, k, v, mask, options)
-        rows, keys = query_gradient_tiles_of(head)
+        family, rows, block, shared = self._tiling("query", head)
         self.launch(
-            "flash_attention_grad", f"flash_attention_grad_query_{head}", q,
-            (-(-(h // hk * t) // rows), b * hk), BLOCK, *given, gq, *_strides(gq), *sizes,
-            shared=tiles_bytes(head, 2 * rows + 4 * keys),
+            family, f"{family}_query_{head}", q, (-(-(h // hk * t) // rows), b * hk), block,
+            *given, gq, *_strides(gq), *sizes, shared=shared,
         )  # fmt: skip
-        keys, rows = key_gradient_tiles_of(head)
+        family, keys, block, shared = self._tiling("key", head)
         self.launch(
-            "flash_attention_grad", f"flash_attention_grad_key_{head}", q,
-            (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK,
-            *given, gk, *_strides(gk), gv, *_strides(gv), *sizes,
-            shared=tiles_bytes(head, 2 * keys + 4 * rows),
+            family, f"{family}_key_{head}", q,
+            (-(-s // keys), b * hk, 1 if head <= 128 else 2), block,
+            *given, gk, *_strides(gk), gv, *_strides(gv), *sizes, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -105,7 +118,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
         (b, h, t), (hk, s), e = q.shape[:3], k.shape[1:3], v.shape[-1]
         if not (self._fits_tensor_cores(q, k, v) and h // hk * t > FEW_ROWS):
             return super()._empty_result(q, k, v)
-        row_tiles = -(-(h // hk * t) // tiles_of(_head(q, v))[0])
+        row_tiles = -(-(h // hk * t) // self._tiling("", _head(q, v)).rows)
         if parts_of_keys(row_tiles * b * hk, s) > 1:  # which are joined without gaps
             return super()._empty_result(q, k, v)
         return self._empty_heads((b, h, t, e), q)
@@ -128,6 +141,24 @@ class FlashAttentionKernels(Float32AttentionKernels):
         if not 0 < like.strides[1] < like.strides[2]:
             return self.empty(shape, like.dtype)
         return self.empty((b, t, h, d), like.dtype).transpose(0, 2, 1, 3)
+
+    def _tiling(self, of: str, head: int) -> Tiling:
+        """Of the kernel for results, or for the gradient of "query" or "key"."""
+        wide = head in WARPGROUP_HEADS and self.runtime.has_warpgroups
+        if of == "query":
+            own, other = (warpgroup_query_tiles_of if wide else query_gradient_tiles_of)(head)
+        elif of == "key":
+            own, other = (warpgroup_key_tiles_of if wide else key_gradient_tiles_of)(head)
+        else:
+            own, other = (warpgroup_tiles_of if wide else tiles_of)(head)
+        rows = (2 if of else 1) * own + 4 * other  # of two tiles; of two, this one and the next
+        grad = "_grad" if of else ""
+        if not wide:
+            return Tiling(f"flash_attention{grad}", own, BLOCK, tiles_bytes(head, rows))
+        statistics = 2 * other * STATISTICS if of == "key" else 0
+        return Tiling(
+            f"warpgroup_attention{grad}", own, 2 * own, panels_bytes(head, rows) + statistics
+        )
 
     def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
@@ -185,6 +216,26 @@ def query_gradient_tiles_of(head: int) -> tuple[int, int]:
 def key_gradient_tiles_of(head: int) -> tuple[int, int]:
     """Keys of a block and rows of a tile there."""
     return 64, (64 if head <= 64 else 32 if head <= 128 else 16)
+
+
+def warpgroup_tiles_of(head: int) -> tuple[int, int]:
+    """Rows of a block, two threads each, and keys of a tile in `warpgroup_attention.cu`."""
+    return 128, (64 if head <= 64 else 128)
+
+
+def warpgroup_query_tiles_of(head: int) -> tuple[int, int]:
+    """The same in `warpgroup_attention_grad.cu`."""
+    return 128, 64
+
+
+def warpgroup_key_tiles_of(head: int) -> tuple[int, int]:
+    """Keys of a block and rows of a tile there."""
+    return 128, 64
+
+
+def panels_bytes(head: int, rows: int) -> int:
+    """Of tiles with so many rows in all (`warpgroup_tiles.cuh`)."""
+    return 2 * head * rows
 
 
 def tiles_bytes(head: int, rows: int) -> int:

@@ -90,14 +90,19 @@ class CupyRuntime:
 
     @property
     def architecture(self) -> str:
-        """What NVRTC compiles for, such as "sm_90"."""
-        return f"sm_{self._device.compute_capability}"
+        """What NVRTC compiles for, such as "sm_80": of an H100 with what no later GPU has."""
+        return f"sm_{self._device.compute_capability}{'a' if self.has_warpgroups else ''}"
 
     @property
     def has_tensor_cores(self) -> bool:
         """Whether there are the instructions of `tensor_cores.cuh`: on an A100 and what came
         after."""
         return int(self._device.compute_capability) >= 80
+
+    @property
+    def has_warpgroups(self) -> bool:
+        """Whether there are the instructions of `warpgroups.cuh`: on an H100 or H200 alone."""
+        return int(self._device.compute_capability) == 90
 
     @property
     def has_float8_products(self) -> bool:

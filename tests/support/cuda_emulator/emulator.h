@@ -8,7 +8,7 @@
 // of them; shared memory that a kernel asks for at the launch starts as
 // NaN; a barrier that some threads never reach is reported, and so is a load or a store of more bytes
 // than its address is a multiple of, which ends a GPU's program. Blocks run one after the other: races
-// between blocks, and what the hardware does in parallel with copies (TMA, wgmma), are not covered.
+// between blocks are not covered.
 #pragma once
 #include <csetjmp>
 #include <cmath>
@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <algorithm>
+#include <functional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -72,6 +73,12 @@ struct Copy {
     }
 };
 
+// A product that a warpgroup has begun, as one thread does it.
+struct Product {
+    std::function<void()> run;
+    int age;
+};
+
 struct Thread {
     uint3 index;
     int lane;
@@ -83,6 +90,8 @@ struct Thread {
     ucontext_t context;
     char* stack;
     std::vector<Copy> copies;
+    std::vector<Product> products;
+    bool copied, unfenced;  // in the background; and waited for that, which wgmma does not see yet
 };
 
 constexpr size_t STACK = (128 << 10) + 832;  // not a power of two: stacks share no cache sets
@@ -191,6 +200,8 @@ inline bool run_block(int order) {
         thread.done = false;
         thread.waits_at = nullptr;
         thread.copies.clear();
+        thread.products.clear();
+        thread.copied = thread.unfenced = false;
     }
     for (int left = count; left > 0;) {
         int before = left;
@@ -253,7 +264,7 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* b
     if (shared > (227 << 10)) return "asks for more than 227 KiB of shared memory";
     state.block_size = {block[0], block[1], block[2]};
     state.grid_size = {grid[0], grid[1], grid[2]};
-    state.dynamic_shared.resize(shared + 128);
+    state.dynamic_shared.resize(shared + 1024);
     state.copies_at_once = order == 1;
     state.fault = nullptr, state.stopped = false;
     while (state.threads.size() < count) {
@@ -297,7 +308,7 @@ template <class T> T exchange(T value, int source) {
 }
 
 inline void* dynamic_shared() {
-    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 127) & ~uintptr_t(127));
+    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 1023) & ~uintptr_t(1023));
 }
 
 template <class Out, class In> Out bits_as(In x) {

@@ -80,6 +80,7 @@ inline void cp_async(void* to, const void* from, int bytes = 16) {
     using namespace emulator;
     if ((uintptr_t(to) | uintptr_t(from)) % 16)
         return report("has a copy in the background that is not aligned to 16 bytes");
+    state.running->copied = true;
     const Copy copy{to, from, bytes, 0};
     if (state.copies_at_once) return copy.run();
     state.running->copies.push_back(copy);
@@ -89,6 +90,8 @@ inline void cp_async_commit() {
 }
 template <int N> void cp_async_wait() {
     auto& copies = emulator::state.running->copies;
+    emulator::state.running->unfenced |= emulator::state.running->copied;
+    emulator::state.running->copied = false;
     for (const emulator::Copy& copy : copies)
         if (copy.age > N) copy.run();
     copies.erase(std::remove_if(copies.begin(), copies.end(), [](auto& copy) { return copy.age > N; }),

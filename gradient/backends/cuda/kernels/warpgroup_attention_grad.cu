@@ -1,0 +1,239 @@
+// The gradients of attention of 16-bit floats by the tensor cores of an H100: the formulas and kernels
+// of flash_attention_grad.cu, whose `row_statistics` makes what they read, with products by warpgroups
+// (warpgroups.cuh).
+//
+// A block of two warpgroups has 128 rows of queries (for the gradient of q) or of keys (for those of k
+// and v), 64 to a warpgroup, and shares tiles of 64 rows of the other side. Scores and dots are products
+// of what lies in shared memory; weights go from registers into the products that add them up, and these
+// read the same tiles the other way round, so that nothing is transposed. Per tile and warpgroup, at 128
+// columns: 256 cycles of the tensor cores for each product, of which there are 3 and 4. A lane's
+// accumulators, 64 for each gradient, and its 64 scores and dots fill its registers.
+#include "attention_gradients.cuh"
+#include "warpgroup_tiles.cuh"
+
+// gq (B, H, T, D), of any strides.
+template <class T, int HEAD, int GROUPS, int KEYS>
+__device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
+                           Int q_head, Int q_row, const T* k, const T* v, const void* mask,
+                           const float4* statistics, T* gq, Int gq_batch, Int gq_head, Int gq_row,
+                           const Problem& p) {
+    constexpr int ROWS_OF_BLOCK = GROUPS * ROWS_OF_GROUP, BY = GROUPS * THREADS_OF_GROUP;
+    constexpr int TILE_SIZE = KEYS * HEAD;
+    extern __shared__ Panel memory[];
+    T* q_tile = reinterpret_cast<T*>(memory);
+    T* g_tile = q_tile + ROWS_OF_BLOCK * HEAD;
+    T* tiles_of_keys = g_tile + ROWS_OF_BLOCK * HEAD;  // keys and values, of this tile and the next
+    const Group group(p);
+    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
+    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
+    const int of_group = threadIdx.x / THREADS_OF_GROUP * ROWS_OF_GROUP;
+    const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
+    const int row = first + of_warp, lane = threadIdx.x % 32;
+
+    Int begin, end;
+    key_range(p, first, first + count - 1, begin, end);
+    const int from = int(begin), until = int(end);
+    int sees_from = 0, sees_until = 0;  // this warpgroup
+    if (count > of_group) {
+        key_range(p, first + of_group, first + min(of_group + ROWS_OF_GROUP, count) - 1, begin, end);
+        sees_from = int(begin), sees_until = int(end);
+    }
+    const T *keys = k + group.k_offset(), *values = v + group.v_offset();
+    auto load = [&](int key, int place) {
+        T* to = tiles_of_keys + 2 * TILE_SIZE * place;
+        load_panels<HEAD, KEYS, BY>(to, until - key, int(p.width), keys + key * p.k_row, p.k_row);
+        load_panels<HEAD, KEYS, BY>(to + TILE_SIZE, until - key, int(p.value_width),
+                                    values + key * p.v_row, p.v_row);
+    };
+    load_group_panels<HEAD, ROWS_OF_BLOCK, BY>(
+        q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
+    load_group_panels<HEAD, ROWS_OF_BLOCK, BY>(
+        g_tile, count, int(p.value_width), GroupRows<const T>(g, g_batch, g_head, g_row, group, first));
+    if (from < until) load(from, 0);
+    cp_async_commit();
+
+    const Scaling scaling(p);
+    float4 of_row[2];
+    float result[HEAD / 8][4] = {};
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        of_row[half] = statistics[group.query(first + min(of_warp + 8 * half + lane / 4, count - 1))];
+    int clear_from = 0, clear_until = 0;  // what all rows of this warp see
+    if (here > 0) seen_by_all(p, row, row + here - 1, clear_from, clear_until);
+    int place = 0;
+    for (int key = from; key < until; key += KEYS, place ^= 1) {
+        const T *k_tile = tiles_of_keys + 2 * TILE_SIZE * place, *v_tile = k_tile + TILE_SIZE;
+        cp_async_wait<0>();
+        fence_shared();
+        __syncthreads();  // this tile came; the one before was read
+        if (key + KEYS < until) load(key + KEYS, place ^ 1);
+        cp_async_commit();
+        if (key >= sees_until || key + KEYS <= sees_from) continue;
+        float score[1][KEYS / 8][4], dot[1][KEYS / 8][4];
+        warpgroup_begin();
+        begin_row_products<HEAD, ROWS_OF_BLOCK>(score[0], q_tile + of_group * 64, k_tile);
+        warpgroup_commit();
+        begin_row_products<HEAD, ROWS_OF_BLOCK>(dot[0], g_tile + of_group * 64, v_tile);
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        arrived(score[0]);
+        scaling.apply(score);
+        if (scaling.softcap > 0) {
+            warpgroup_wait<0>();
+            arrived(dot[0]);
+            differentiate_cap(dot, score, scaling.softcap,
+                              [&](int, int, int i) { return of_row[i / 2].z; });
+        }
+        if (key < clear_from || key + KEYS > clear_until) mask_scores<T>(score, group, mask, row, key);
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                score[0][n][i] = probability(score[0][n][i], scaling.later, of_row[i / 2]);
+        warpgroup_wait<0>();
+        arrived(dot[0]);
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) dot[0][n][i] = score[0][n][i] * (dot[0][n][i] - of_row[i / 2].z);
+        unsigned weights[KEYS / 16][4];
+        rounded<T>(weights, dot[0]);
+        warpgroup_begin();
+        begin_add_weighted<HEAD, T, KEYS / 8>(result, weights, k_tile);
+        warpgroup_commit();
+        warpgroup_wait<0>();
+        arrived(result);
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the queries came, where no key did, and were read
+    if (here > 0)
+        store_panel_rows<HEAD, ROWS_OF_BLOCK>(
+            GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here, result,
+            float(p.scale), q_tile, of_warp);
+}
+
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides.
+template <class T, int HEAD, int GROUPS, int QUERIES>
+__device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
+                         Int q_head, Int q_row, const T* k, const T* v, const void* mask,
+                         const float4* statistics, T* gk, Int gk_batch, Int gk_head, Int gk_row, T* gv,
+                         Int gv_batch, Int gv_head, Int gv_row, const Problem& p) {
+    constexpr int ROWS_OF_BLOCK = GROUPS * ROWS_OF_GROUP, BY = GROUPS * THREADS_OF_GROUP;
+    constexpr int TILE_SIZE = QUERIES * HEAD;
+    extern __shared__ Panel memory[];
+    T* k_tile = reinterpret_cast<T*>(memory);
+    T* v_tile = k_tile + ROWS_OF_BLOCK * HEAD;
+    T* tiles_of_rows = v_tile + ROWS_OF_BLOCK * HEAD;  // of q and g, this tile and the next
+    float4* statistics_of_tiles = reinterpret_cast<float4*>(tiles_of_rows + 4 * TILE_SIZE);
+    const Group group(p);
+    const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
+    const int of_group = threadIdx.x / THREADS_OF_GROUP * ROWS_OF_GROUP;
+    const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
+    const int rows = int(p.group_rows()), lane = threadIdx.x % 32;
+
+    auto load = [&](int row, int place) {
+        T* to = tiles_of_rows + 2 * TILE_SIZE * place;
+        const int there = min(QUERIES, rows - row), i = threadIdx.x;
+        load_group_panels<HEAD, QUERIES, BY>(
+            to, there, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, row));
+        load_group_panels<HEAD, QUERIES, BY>(
+            to + TILE_SIZE, there, int(p.value_width),
+            GroupRows<const T>(g, g_batch, g_head, g_row, group, row));
+        if (i < QUERIES)
+            cp_async(statistics_of_tiles + place * QUERIES + i,
+                     statistics + group.query(row + min(i, there - 1)));
+    };
+    load_panels<HEAD, ROWS_OF_BLOCK, BY>(k_tile, count, int(p.width),
+                                         k + group.k_offset() + first * p.k_row, p.k_row);
+    load_panels<HEAD, ROWS_OF_BLOCK, BY>(v_tile, count, int(p.value_width),
+                                         v + group.v_offset() + first * p.v_row, p.v_row);
+    int row = next_tile<QUERIES>(p, 0, first, first + count - 1), place = 0;
+    if (row < rows) load(row, 0);
+    cp_async_commit();
+
+    const Scaling scaling(p);
+    float of_key[HEAD / 8][4] = {}, of_value[HEAD / 8][4] = {};
+    for (int next; row < rows; row = next, place ^= 1) {
+        const T *q_tile = tiles_of_rows + 2 * TILE_SIZE * place, *g_tile = q_tile + TILE_SIZE;
+        cp_async_wait<0>();
+        fence_shared();
+        __syncthreads();  // this tile came; the one before was read
+        next = next_tile<QUERIES>(p, row + QUERIES, first, first + count - 1);
+        if (next < rows) load(next, place ^ 1);
+        cp_async_commit();
+        if (count <= of_group) continue;
+        const float4* of_tile = statistics_of_tiles + place * QUERIES + lane % 4 * 2;
+        auto of_row = [&](int n, int i) -> const float4& { return of_tile[8 * n + i % 2]; };
+        float score[1][QUERIES / 8][4], dot[1][QUERIES / 8][4];
+        warpgroup_begin();
+        begin_row_products<HEAD, ROWS_OF_BLOCK>(score[0], k_tile + of_group * 64, q_tile);
+        warpgroup_commit();
+        begin_row_products<HEAD, ROWS_OF_BLOCK>(dot[0], v_tile + of_group * 64, g_tile);
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        arrived(score[0]);
+        scaling.apply(score);
+        if (scaling.softcap > 0) {
+            warpgroup_wait<0>();
+            arrived(dot[0]);
+            differentiate_cap(dot, score, scaling.softcap,
+                              [&](int, int n, int i) { return of_row(n, i).z; });
+        }
+        const int key = first + of_warp;
+        if (!sees_all(p, row, row + QUERIES - 1, key, key + 15))
+            mask_transposed<T>(score, group, mask, row, key);
+#pragma unroll
+        for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                score[0][n][i] = probability(score[0][n][i], scaling.later, of_row(n, i));
+        unsigned of_v[QUERIES / 16][4], of_k[QUERIES / 16][4];
+        rounded<T>(of_v, score[0]);
+        warpgroup_wait<0>();
+        arrived(dot[0]);
+        warpgroup_begin();
+        begin_add_weighted<HEAD, T, QUERIES / 8>(of_value, of_v, g_tile);
+        warpgroup_commit();
+#pragma unroll
+        for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) dot[0][n][i] = score[0][n][i] * (dot[0][n][i] - of_row(n, i).z);
+        rounded<T>(of_k, dot[0]);
+        warpgroup_begin();
+        begin_add_weighted<HEAD, T, QUERIES / 8>(of_key, of_k, q_tile);
+        warpgroup_commit();
+        warpgroup_wait<0>();
+        arrived(of_value);
+        arrived(of_key);
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the keys came, where no row did, and were read
+    if (here <= 0) return;
+    const int key = first + of_warp;
+    gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
+    store_panel_rows<HEAD, ROWS_OF_BLOCK>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
+                                          of_key, float(p.scale), k_tile, of_warp);
+    gv += group.batch * gv_batch + group.key_head * gv_head + key * gv_row;
+    store_panel_rows<HEAD, ROWS_OF_BLOCK>([=](int i) { return gv + i * gv_row; }, int(p.value_width),
+                                          here, of_value, 1.f, v_tile, of_warp);
+}
+
+#define QUERIES_GRAD(HEAD, GROUPS, KEYS, BLOCKS, NAME, T)                                          \
+    extern "C" __global__ void __launch_bounds__(128 * GROUPS, BLOCKS)                             \
+        warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
+                                                       Int gq_row, PROBLEM_PARAMETERS) {           \
+        query_grad<T, HEAD, GROUPS, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);           \
+    }
+#define KEYS_GRAD(HEAD, GROUPS, QUERIES, BLOCKS, NAME, T)                                        \
+    extern "C" __global__ void __launch_bounds__(128 * GROUPS, BLOCKS)                           \
+        warpgroup_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) { \
+        key_grad<T, HEAD, GROUPS, QUERIES>(GIVE, GIVE_KEYS, PROBLEM);                            \
+    }
+#define EXPORT(NAME, T)                 \
+    QUERIES_GRAD(64, 2, 64, 1, NAME, T)  \
+    QUERIES_GRAD(128, 2, 64, 1, NAME, T) \
+    KEYS_GRAD(64, 2, 64, 1, NAME, T)     \
+    KEYS_GRAD(128, 2, 64, 1, NAME, T)
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+FOR_EACH_HALF(EXPORT)
+#endif

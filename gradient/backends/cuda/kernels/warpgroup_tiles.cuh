@@ -1,0 +1,105 @@
+// Tiles of HEAD columns in shared memory for warpgroups' products (warpgroups.cuh): panels of 64
+// columns one after the other, each with all ROOM rows of the tile.
+#pragma once
+#include <warpgroups.cuh>
+
+#include "attention_tiles.cuh"
+
+constexpr int ROWS_OF_GROUP = 64, THREADS_OF_GROUP = 128;
+
+// The shared memory of a block begins at a multiple of this.
+struct alignas(1024) Panel {
+    char bytes[1024];
+};
+
+// Where 8 columns of a row lie, the `piece`-th of these.
+template <int ROOM, class T> __device__ T* piece_at(T* tile, int row, int piece) {
+    return tile + (piece / 8 * ROOM + row) * 64 + (piece % 8 ^ row % 8) * 8;
+}
+
+// Begins to copy `count` rows that lie `apart` from one another, from `first` on; the others of the
+// tile become zeros. All of BY threads call it.
+template <int HEAD, int ROOM, int BY, class T>
+__device__ void load_panels(T* tile, int count, int width, const T* first, Int apart) {
+    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
+    static_assert(STEP % 8 == 0, "a thread's rows have the same place in their 8");
+    const int row = threadIdx.x / PIECES, piece = threadIdx.x % PIECES;
+    const int there = piece * 8 < width ? count - row : 0;
+    const T* from = first + row * apart + piece * 8;
+    T* to = piece_at<ROOM>(tile, row, piece);
+#pragma unroll
+    for (int i = 0; i < ROOM; i += STEP) {
+        if (ROOM % STEP && row + i >= ROOM) break;
+        cp_async(to + i * 64, from, i < there ? 16 : 0);
+        from += STEP * apart;
+    }
+}
+
+// The same of rows of a group, which may belong to several heads.
+template <int HEAD, int ROOM, int BY, class T>
+__device__ void load_group_panels(T* tile, int count, int width, const GroupRows<const T>& rows) {
+    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
+    if (rows.query + count <= rows.queries)
+        return load_panels<HEAD, ROOM, BY>(tile, count, width, rows(0), rows.of_row);
+    const int piece = threadIdx.x % PIECES;
+#pragma unroll 1
+    for (int row = threadIdx.x / PIECES; row < ROOM; row += STEP) {
+        const bool there = row < count && piece * 8 < width;
+        cp_async(piece_at<ROOM>(tile, row, piece), rows(there ? row : 0) + (there ? piece * 8 : 0),
+                 there ? 16 : 0);
+    }
+}
+
+// out = a b^T of the warpgroup's 64 rows, which begin at `a`, and all rows of `b`: begins it.
+template <int HEAD, int ROOM_OF_A, class T, int N>
+__device__ void begin_row_products(float (&out)[N][4], const T* a, const T* b) {
+    const Panels rows(a), columns(b);
+#pragma unroll
+    for (int k = 0; k < HEAD / 16; k++)
+        wgmma<T>(out, rows.after(k / 4 * ROOM_OF_A * 128 + k % 4 * 32),
+                 columns.after(k / 4 * N * 8 * 128 + k % 4 * 32), k > 0);
+}
+
+// sum += weights b: `weights`, rounded, one for each of the tile's N 8 rows: begins it.
+template <int HEAD, class T, int N>
+__device__ void begin_add_weighted(float (&sum)[HEAD / 8][4], const unsigned (&weights)[N / 2][4],
+                                   const T* b) {
+    const Panels rows(b, N * 8 * 128);
+#pragma unroll
+    for (int k = 0; k < N / 2; k++) wgmma_held<T>(sum, weights[k], rows.after(k * 2048));
+}
+
+// Two D of 8 columns side by side are an A of 16.
+template <class T, int N> __device__ void rounded(unsigned (&to)[N / 2][4], const float (&from)[N][4]) {
+#pragma unroll
+    for (int k = 0; k < N / 2; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float(&d)[4] = from[2 * k + i / 2];
+            to[k][i] = two<T>(d[i % 2 * 2], d[i % 2 * 2 + 1]);
+        }
+}
+
+// As `store_rows`, of the warp's 16 rows, which begin in row `first` of a tile of ROOM.
+template <int HEAD, int ROOM, class T, class F>
+__device__ void store_panel_rows(F row_at, int width, int count, const float (&values)[HEAD / 8][4],
+                                 float scale, T* tile, int first) {
+    constexpr int PIECES = HEAD / 8;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < PIECES; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            T* at = piece_at<ROOM>(tile, first + 8 * half + lane / 4, n) + lane % 4 * 2;
+            *reinterpret_cast<unsigned*>(at) =
+                two<T>(values[n][2 * half] * scale, values[n][2 * half + 1] * scale);
+        }
+    __syncwarp();
+#pragma unroll
+    for (int i = lane; i < 16 * PIECES; i += 32) {
+        const int row = i / PIECES, piece = i % PIECES;
+        if (row < count && piece * 8 < width)
+            *reinterpret_cast<uint4*>(row_at(row) + piece * 8) =
+                *reinterpret_cast<const uint4*>(piece_at<ROOM>(tile, first + row, piece));
+    }
+}
