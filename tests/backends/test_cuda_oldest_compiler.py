@@ -18,7 +18,7 @@ import pytest
 from gradient.backends.cuda import compilation, kernels
 
 pytestmark = pytest.mark.cpu_only
-ARCHITECTURE = "sm_90"
+ARCHITECTURE = "sm_90a"
 
 
 class Nvrtc:
