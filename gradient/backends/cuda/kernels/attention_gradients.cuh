@@ -24,25 +24,49 @@ __device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M]
             }
 }
 
-// Scores (keys, rows) become -inf where a row, from `first_row` of the group on, may not see a key.
+// The rows of queries that see some of the keys first..last, in tiles of SIZE rows of one head each.
+template <int SIZE> struct RowTiles {
+    const Problem& p;
+    int begin, end;  // of each head the rows begin..end-1
+    int head, t;     // this tile's first row
+
+    __device__ RowTiles(const Problem& p, int first, int last)
+        : p(p), begin(p.causal ? first : 0), end(int(p.queries)), head(0), t(begin) {
+        if (p.causal && p.window) end = min(end, last + int(p.window));
+    }
+    __device__ bool there() const { return begin < end && head < p.heads_of_group(); }
+    __device__ void advance() {
+        t += SIZE;
+        if (t >= end) t = begin, head++;
+    }
+    __device__ int count() const { return min(SIZE, end - t); }
+    __device__ int row() const { return head * int(p.queries) + t; }  // of the group
+    // Whether all of the tile's rows see all of the keys first..last.
+    __device__ bool see_all(int first, int last) const {
+        if (p.mask_kind || t + SIZE > end) return false;
+        return !p.causal || (last <= t && (p.window == 0 || first > t + SIZE - 1 - int(p.window)));
+    }
+};
+
+// Scores (keys, rows) become -inf where a row of the tile may not see a key, from `first_key` on.
 template <class T, int M, int N>
 __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, const void* mask,
-                                int first_row, int first_key) {
+                                const RowTiles<8 * N>& rows, int first_key) {
     const Problem& p = group.problem;
-    const int lane = threadIdx.x % 32, queries = int(p.queries), rows = int(p.group_rows());
+    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const int row = first_row + 8 * n + lane % 4 * 2 + i, t = row % queries;
+            const int of_tile = 8 * n + lane % 4 * 2 + i, t = rows.t + of_tile;
             const int key = first_key + lane / 4;
-            int begin = 0, end = row < rows ? int(p.keys) : 0;  // what the row may see
+            int begin = 0, end = t < rows.end ? int(p.keys) : 0;  // what the row may see
             if (p.causal) {
                 end = min(end, t + 1);
                 if (p.window) begin = t - int(p.window) + 1;
             }
             begin -= key, end -= key;
-            const Int at = mask_at(group, row, key);
+            const Int at = mask_at(group, rows.row() + of_tile, key);
 #pragma unroll
             for (int m = 0; m < M; m++)
 #pragma unroll

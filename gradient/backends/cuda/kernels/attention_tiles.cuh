@@ -28,12 +28,15 @@ template <class T> struct GroupRows {
     Int of_head, of_row;
     int queries, head, query;
 
-    __device__ GroupRows(T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
-        : of_head(of_head), of_row(of_row), queries(int(of.problem.queries)) {
+    __device__ GroupRows(T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int head,
+                         int query)
+        : of_head(of_head), of_row(of_row), queries(int(of.problem.queries)), head(head), query(query) {
         const Problem& p = of.problem;
         group = array + of.batch * of_batch + of.key_head * p.heads_of_group() * of_head;
-        head = first / queries, query = first % queries;
     }
+    __device__ GroupRows(T* array, Int of_batch, Int of_head, Int of_row, const Group& of, int first)
+        : GroupRows(array, of_batch, of_head, of_row, of, first / int(of.problem.queries),
+                    first % int(of.problem.queries)) {}
     __device__ T* operator()(int row) const {
         int h = head, t = query + row;
         if (t >= queries) h += t / queries, t %= queries;

@@ -114,35 +114,37 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     const Group group(p);
     const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
     const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
-    const int rows = int(p.group_rows()), lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32;
 
-    auto load = [&](int row, int place) {
+    auto load = [&](const RowTiles<QUERIES>& rows, int place) {
         T* to = q_tiles + place * TILE_SIZE;
-        const int there = min(QUERIES, rows - row);
-        load_tile<HEAD, QUERIES>(to, there, int(p.width),
-                                 GroupRows<const T>(q, q_batch, q_head, q_row, group, row));
-        load_tile<HEAD, QUERIES>(g_tiles + place * TILE_SIZE, there, int(p.value_width),
-                                 GroupRows<const T>(g, g_batch, g_head, g_row, group, row));
-        const int i = threadIdx.x;  // a row's statistics lie behind its numbers
-        if (i < QUERIES)
-            cp_async(to + i * pitch<HEAD> + HEAD, statistics + group.query(row + min(i, there - 1)));
+        const GroupRows<const T> of_q(q, q_batch, q_head, q_row, group, rows.head, rows.t);
+        const GroupRows<const T> of_g(g, g_batch, g_head, g_row, group, rows.head, rows.t);
+        const int there = rows.count(), i = threadIdx.x;
+        load_rows_apart<HEAD, QUERIES>(to, there, int(p.width), of_q(0), q_row);
+        load_rows_apart<HEAD, QUERIES>(g_tiles + place * TILE_SIZE, there, int(p.value_width), of_g(0), g_row);
+        if (i < QUERIES)  // a row's statistics lie behind its numbers
+            cp_async(to + i * pitch<HEAD> + HEAD,
+                     statistics + group.query(rows.row() + min(i, there - 1)));
     };
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     load_tile<HEAD, ROWS_OF_BLOCK>(k_tile, count, int(p.width),
                                    [&](int i) { return keys + (first + i) * p.k_row; });
     load_tile<HEAD, ROWS_OF_BLOCK>(v_tile, count, int(p.value_width),
                                    [&](int i) { return values + (first + i) * p.v_row; });
-    int row = next_tile<QUERIES>(p, 0, first, first + count - 1), place = 0;
-    if (row < rows) load(row, 0);
+    RowTiles<QUERIES> tile(p, first, first + count - 1);
+    int place = 0;
+    if (tile.there()) load(tile, 0);
     cp_async_commit();
 
     const Scaling scaling(p);
     float of_key[M][KEYS ? HEAD / 8 : 1][4] = {}, of_value[M][VALUES ? HEAD / 8 : 1][4] = {};
-    for (int next; row < rows; row = next, place ^= 1) {
+    for (; tile.there(); tile.advance(), place ^= 1) {
         cp_async_wait<0>();
         __syncthreads();  // this tile came; the one before was read
-        next = next_tile<QUERIES>(p, row + QUERIES, first, first + count - 1);
-        if (next < rows) load(next, place ^ 1);
+        RowTiles<QUERIES> next(tile);
+        next.advance();
+        if (next.there()) load(next, place ^ 1);
         cp_async_commit();
         if (here <= 0) continue;
         const T *q_tile = q_tiles + place * TILE_SIZE, *g_tile = g_tiles + place * TILE_SIZE;
@@ -159,8 +161,8 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
             differentiate_cap(dot, score, scaling.softcap,
                               [&](int m, int n, int i) { return of_row(m, n, i).z; });
         const int key = first + of_warp;
-        if (!sees_all(p, row, row + QUERIES - 1, key, key + 16 * M - 1))
-            mask_transposed<T>(score, group, mask, row, key);
+        if (!tile.see_all(key, key + 16 * M - 1))
+            mask_transposed<T>(score, group, mask, tile, key);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll

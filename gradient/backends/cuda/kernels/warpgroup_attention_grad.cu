@@ -129,37 +129,38 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
     const int of_group = threadIdx.x / THREADS_OF_GROUP * ROWS_OF_GROUP;
     const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
-    const int rows = int(p.group_rows()), lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32;
 
-    auto load = [&](int row, int place) {
+    auto load = [&](const RowTiles<QUERIES>& rows, int place) {
         T* to = tiles_of_rows + 2 * TILE_SIZE * place;
-        const int there = min(QUERIES, rows - row), i = threadIdx.x;
-        load_group_panels<HEAD, QUERIES, BY>(
-            to, there, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, row));
-        load_group_panels<HEAD, QUERIES, BY>(
-            to + TILE_SIZE, there, int(p.value_width),
-            GroupRows<const T>(g, g_batch, g_head, g_row, group, row));
+        const GroupRows<const T> of_q(q, q_batch, q_head, q_row, group, rows.head, rows.t);
+        const GroupRows<const T> of_g(g, g_batch, g_head, g_row, group, rows.head, rows.t);
+        const int there = rows.count(), i = threadIdx.x;
+        load_panels<HEAD, QUERIES, BY>(to, there, int(p.width), of_q(0), q_row);
+        load_panels<HEAD, QUERIES, BY>(to + TILE_SIZE, there, int(p.value_width), of_g(0), g_row);
         if (i < QUERIES)
             cp_async(statistics_of_tiles + place * QUERIES + i,
-                     statistics + group.query(row + min(i, there - 1)));
+                     statistics + group.query(rows.row() + min(i, there - 1)));
     };
     load_panels<HEAD, ROWS_OF_BLOCK, BY>(k_tile, count, int(p.width),
                                          k + group.k_offset() + first * p.k_row, p.k_row);
     load_panels<HEAD, ROWS_OF_BLOCK, BY>(v_tile, count, int(p.value_width),
                                          v + group.v_offset() + first * p.v_row, p.v_row);
-    int row = next_tile<QUERIES>(p, 0, first, first + count - 1), place = 0;
-    if (row < rows) load(row, 0);
+    RowTiles<QUERIES> tile(p, first, first + count - 1);
+    int place = 0;
+    if (tile.there()) load(tile, 0);
     cp_async_commit();
 
     const Scaling scaling(p);
     float of_key[HEAD / 8][4] = {}, of_value[HEAD / 8][4] = {};
-    for (int next; row < rows; row = next, place ^= 1) {
+    for (; tile.there(); tile.advance(), place ^= 1) {
         const T *q_tile = tiles_of_rows + 2 * TILE_SIZE * place, *g_tile = q_tile + TILE_SIZE;
         cp_async_wait<0>();
         fence_shared();
         __syncthreads();  // this tile came; the one before was read
-        next = next_tile<QUERIES>(p, row + QUERIES, first, first + count - 1);
-        if (next < rows) load(next, place ^ 1);
+        RowTiles<QUERIES> next(tile);
+        next.advance();
+        if (next.there()) load(next, place ^ 1);
         cp_async_commit();
         if (count <= of_group) continue;
         const float4* of_tile = statistics_of_tiles + place * QUERIES + lane % 4 * 2;
@@ -180,8 +181,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
                               [&](int, int n, int i) { return of_row(n, i).z; });
         }
         const int key = first + of_warp;
-        if (!sees_all(p, row, row + QUERIES - 1, key, key + 15))
-            mask_transposed<T>(score, group, mask, row, key);
+        if (!tile.see_all(key, key + 15)) mask_transposed<T>(score, group, mask, tile, key);
 #pragma unroll
         for (int n = 0; n < QUERIES / 8; n++)
 #pragma unroll
