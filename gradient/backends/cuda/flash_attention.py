@@ -26,11 +26,10 @@ FEW_ROWS = 16
 
 
 class Tiling(NamedTuple):
-    """The family of a kernel, the rows and threads of its blocks, and their shared memory."""
+    """The family of a kernel, the rows of its blocks, and their shared memory."""
 
     family: str
     rows: int
-    block: int
     shared: int
 
 
@@ -56,16 +55,15 @@ class FlashAttentionKernels(Float32AttentionKernels):
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
         shared, divide = tiles_bytes(head, rows_of_decoding(head)), parts_of_decoding
         of_out: tuple[np.int64, ...] = ()
-        block = BLOCK
         if h // hk * t > FEW_ROWS:
             divide, of_out = parts_of_keys, _strides(out)
-            family, rows, block, shared = self._tiling("", head)
+            family, rows, shared = self._tiling("", head)
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
         parts = divide(row_tiles * b * hk, s)
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
-            family, f"{family}_{head}", q, (row_tiles, b * hk, parts), block,
+            family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
             q, *_strides(q), k, v, mask, out, *of_out, high, log_sum, partial,
             np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
@@ -100,15 +98,15 @@ class FlashAttentionKernels(Float32AttentionKernels):
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
         sizes = problem(q, k, v, mask, options)
-        family, rows, block, shared = self._tiling("query", head)
+        family, rows, shared = self._tiling("query", head)
         self.launch(
-            family, f"{family}_query_{head}", q, (-(-(h // hk * t) // rows), b * hk), block,
+            family, f"{family}_query_{head}", q, (-(-(h // hk * t) // rows), b * hk), BLOCK,
             *given, gq, *_strides(gq), *sizes, shared=shared,
         )  # fmt: skip
-        family, keys, block, shared = self._tiling("key", head)
+        family, keys, shared = self._tiling("key", head)
         self.launch(
             family, f"{family}_key_{head}", q,
-            (-(-s // keys), b * hk, 1 if head <= 128 else 2), block,
+            (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK,
             *given, gk, *_strides(gk), gv, *_strides(gv), *sizes, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
@@ -154,11 +152,9 @@ class FlashAttentionKernels(Float32AttentionKernels):
         rows = (2 if of else 1) * own + 4 * other  # of two tiles; of two, this one and the next
         grad = "_grad" if of else ""
         if not wide:
-            return Tiling(f"flash_attention{grad}", own, BLOCK, tiles_bytes(head, rows))
+            return Tiling(f"flash_attention{grad}", own, tiles_bytes(head, rows))
         statistics = 2 * other * STATISTICS if of == "key" else 0
-        return Tiling(
-            f"warpgroup_attention{grad}", own, 2 * own, panels_bytes(head, rows) + statistics
-        )
+        return Tiling(f"warpgroup_attention{grad}", own, panels_bytes(head, rows) + statistics)
 
     def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
@@ -219,18 +215,18 @@ def key_gradient_tiles_of(head: int) -> tuple[int, int]:
 
 
 def warpgroup_tiles_of(head: int) -> tuple[int, int]:
-    """Rows of a block, two threads each, and keys of a tile in `warpgroup_attention.cu`."""
-    return 128, (64 if head <= 64 else 128)
+    """Rows of a block and keys of a tile in `warpgroup_attention.cu`."""
+    return 64, (128 if head <= 64 else 64)
 
 
 def warpgroup_query_tiles_of(head: int) -> tuple[int, int]:
     """The same in `warpgroup_attention_grad.cu`."""
-    return 128, 64
+    return 64, 64
 
 
 def warpgroup_key_tiles_of(head: int) -> tuple[int, int]:
     """Keys of a block and rows of a tile there."""
-    return 128, 64
+    return 64, 64
 
 
 def panels_bytes(head: int, rows: int) -> int:

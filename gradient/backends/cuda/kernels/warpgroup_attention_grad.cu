@@ -2,8 +2,8 @@
 // of flash_attention_grad.cu, whose `row_statistics` makes what they read, with products by warpgroups
 // (warpgroups.cuh).
 //
-// A block of two warpgroups has 128 rows of queries (for the gradient of q) or of keys (for those of k
-// and v), 64 to a warpgroup, and shares tiles of 64 rows of the other side. Scores and dots are products
+// A block is a warpgroup with 64 rows of queries (for the gradient of q) or of keys (for those of k and
+// v), and goes over tiles of 64 rows of the other side. Scores and dots are products
 // of what lies in shared memory; weights go from registers into the products that add them up, and these
 // read the same tiles the other way round, so that nothing is transposed. Per tile and warpgroup, at 128
 // columns: 256 cycles of the tensor cores for each product, of which there are 3 and 4. A lane's
@@ -12,42 +12,35 @@
 #include "warpgroup_tiles.cuh"
 
 // gq (B, H, T, D), of any strides.
-template <class T, int HEAD, int GROUPS, int KEYS>
+template <class T, int HEAD, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
                            const float4* statistics, T* gq, Int gq_batch, Int gq_head, Int gq_row,
                            const Problem& p) {
-    constexpr int ROWS_OF_BLOCK = GROUPS * ROWS_OF_GROUP, BY = GROUPS * THREADS_OF_GROUP;
     constexpr int TILE_SIZE = KEYS * HEAD;
     extern __shared__ Panel memory[];
     T* q_tile = reinterpret_cast<T*>(memory);
-    T* g_tile = q_tile + ROWS_OF_BLOCK * HEAD;
-    T* tiles_of_keys = g_tile + ROWS_OF_BLOCK * HEAD;  // keys and values, of this tile and the next
+    T* g_tile = q_tile + ROWS_OF_GROUP * HEAD;
+    T* tiles_of_keys = g_tile + ROWS_OF_GROUP * HEAD;  // keys and values, of this tile and the next
     const Group group(p);
-    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
-    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
-    const int of_group = threadIdx.x / THREADS_OF_GROUP * ROWS_OF_GROUP;
+    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_GROUP;
+    const int count = min(ROWS_OF_GROUP, int(p.group_rows()) - first);
     const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
     const int row = first + of_warp, lane = threadIdx.x % 32;
 
     Int begin, end;
     key_range(p, first, first + count - 1, begin, end);
     const int from = int(begin), until = int(end);
-    int sees_from = 0, sees_until = 0;  // this warpgroup
-    if (count > of_group) {
-        key_range(p, first + of_group, first + min(of_group + ROWS_OF_GROUP, count) - 1, begin, end);
-        sees_from = int(begin), sees_until = int(end);
-    }
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
         T* to = tiles_of_keys + 2 * TILE_SIZE * place;
-        load_panels<HEAD, KEYS, BY>(to, until - key, int(p.width), keys + key * p.k_row, p.k_row);
-        load_panels<HEAD, KEYS, BY>(to + TILE_SIZE, until - key, int(p.value_width),
+        load_panels<HEAD, KEYS>(to, until - key, int(p.width), keys + key * p.k_row, p.k_row);
+        load_panels<HEAD, KEYS>(to + TILE_SIZE, until - key, int(p.value_width),
                                     values + key * p.v_row, p.v_row);
     };
-    load_group_panels<HEAD, ROWS_OF_BLOCK, BY>(
+    load_group_panels<HEAD, ROWS_OF_GROUP>(
         q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
-    load_group_panels<HEAD, ROWS_OF_BLOCK, BY>(
+    load_group_panels<HEAD, ROWS_OF_GROUP>(
         g_tile, count, int(p.value_width), GroupRows<const T>(g, g_batch, g_head, g_row, group, first));
     if (from < until) load(from, 0);
     cp_async_commit();
@@ -68,12 +61,11 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         __syncthreads();  // this tile came; the one before was read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
-        if (key >= sees_until || key + KEYS <= sees_from) continue;
         float score[1][KEYS / 8][4], dot[1][KEYS / 8][4];
         warpgroup_begin();
-        begin_row_products<HEAD, ROWS_OF_BLOCK>(score[0], q_tile + of_group * 64, k_tile);
+        begin_row_products<HEAD>(score[0], q_tile, k_tile);
         warpgroup_commit();
-        begin_row_products<HEAD, ROWS_OF_BLOCK>(dot[0], g_tile + of_group * 64, v_tile);
+        begin_row_products<HEAD>(dot[0], g_tile, v_tile);
         warpgroup_commit();
         warpgroup_wait<1>();
         arrived(score[0]);
@@ -107,27 +99,25 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     cp_async_wait<0>();
     __syncthreads();  // the queries came, where no key did, and were read
     if (here > 0)
-        store_panel_rows<HEAD, ROWS_OF_BLOCK>(
+        store_panel_rows<HEAD>(
             GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here, result,
             float(p.scale), q_tile, of_warp);
 }
 
 // gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides.
-template <class T, int HEAD, int GROUPS, int QUERIES>
+template <class T, int HEAD, int QUERIES>
 __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                          Int q_head, Int q_row, const T* k, const T* v, const void* mask,
                          const float4* statistics, T* gk, Int gk_batch, Int gk_head, Int gk_row, T* gv,
                          Int gv_batch, Int gv_head, Int gv_row, const Problem& p) {
-    constexpr int ROWS_OF_BLOCK = GROUPS * ROWS_OF_GROUP, BY = GROUPS * THREADS_OF_GROUP;
     constexpr int TILE_SIZE = QUERIES * HEAD;
     extern __shared__ Panel memory[];
     T* k_tile = reinterpret_cast<T*>(memory);
-    T* v_tile = k_tile + ROWS_OF_BLOCK * HEAD;
-    T* tiles_of_rows = v_tile + ROWS_OF_BLOCK * HEAD;  // of q and g, this tile and the next
+    T* v_tile = k_tile + ROWS_OF_GROUP * HEAD;
+    T* tiles_of_rows = v_tile + ROWS_OF_GROUP * HEAD;  // of q and g, this tile and the next
     float4* statistics_of_tiles = reinterpret_cast<float4*>(tiles_of_rows + 4 * TILE_SIZE);
     const Group group(p);
-    const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
-    const int of_group = threadIdx.x / THREADS_OF_GROUP * ROWS_OF_GROUP;
+    const int first = int(blockIdx.x) * ROWS_OF_GROUP, count = min(ROWS_OF_GROUP, int(p.keys) - first);
     const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
     const int lane = threadIdx.x % 32;
 
@@ -136,15 +126,15 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         const GroupRows<const T> of_q(q, q_batch, q_head, q_row, group, rows.head, rows.t);
         const GroupRows<const T> of_g(g, g_batch, g_head, g_row, group, rows.head, rows.t);
         const int there = rows.count(), i = threadIdx.x;
-        load_panels<HEAD, QUERIES, BY>(to, there, int(p.width), of_q(0), q_row);
-        load_panels<HEAD, QUERIES, BY>(to + TILE_SIZE, there, int(p.value_width), of_g(0), g_row);
+        load_panels<HEAD, QUERIES>(to, there, int(p.width), of_q(0), q_row);
+        load_panels<HEAD, QUERIES>(to + TILE_SIZE, there, int(p.value_width), of_g(0), g_row);
         if (i < QUERIES)
             cp_async(statistics_of_tiles + place * QUERIES + i,
                      statistics + group.query(rows.row() + min(i, there - 1)));
     };
-    load_panels<HEAD, ROWS_OF_BLOCK, BY>(k_tile, count, int(p.width),
+    load_panels<HEAD, ROWS_OF_GROUP>(k_tile, count, int(p.width),
                                          k + group.k_offset() + first * p.k_row, p.k_row);
-    load_panels<HEAD, ROWS_OF_BLOCK, BY>(v_tile, count, int(p.value_width),
+    load_panels<HEAD, ROWS_OF_GROUP>(v_tile, count, int(p.value_width),
                                          v + group.v_offset() + first * p.v_row, p.v_row);
     RowTiles<QUERIES> tile(p, first, first + count - 1);
     int place = 0;
@@ -162,14 +152,13 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         next.advance();
         if (next.there()) load(next, place ^ 1);
         cp_async_commit();
-        if (count <= of_group) continue;
         const float4* of_tile = statistics_of_tiles + place * QUERIES + lane % 4 * 2;
         auto of_row = [&](int n, int i) -> const float4& { return of_tile[8 * n + i % 2]; };
         float score[1][QUERIES / 8][4], dot[1][QUERIES / 8][4];
         warpgroup_begin();
-        begin_row_products<HEAD, ROWS_OF_BLOCK>(score[0], k_tile + of_group * 64, q_tile);
+        begin_row_products<HEAD>(score[0], k_tile, q_tile);
         warpgroup_commit();
-        begin_row_products<HEAD, ROWS_OF_BLOCK>(dot[0], v_tile + of_group * 64, g_tile);
+        begin_row_products<HEAD>(dot[0], v_tile, g_tile);
         warpgroup_commit();
         warpgroup_wait<1>();
         arrived(score[0]);
@@ -211,29 +200,29 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     if (here <= 0) return;
     const int key = first + of_warp;
     gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
-    store_panel_rows<HEAD, ROWS_OF_BLOCK>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
+    store_panel_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
                                           of_key, float(p.scale), k_tile, of_warp);
     gv += group.batch * gv_batch + group.key_head * gv_head + key * gv_row;
-    store_panel_rows<HEAD, ROWS_OF_BLOCK>([=](int i) { return gv + i * gv_row; }, int(p.value_width),
+    store_panel_rows<HEAD>([=](int i) { return gv + i * gv_row; }, int(p.value_width),
                                           here, of_value, 1.f, v_tile, of_warp);
 }
 
-#define QUERIES_GRAD(HEAD, GROUPS, KEYS, BLOCKS, NAME, T)                                          \
-    extern "C" __global__ void __launch_bounds__(128 * GROUPS, BLOCKS)                             \
+#define QUERIES_GRAD(HEAD, KEYS, BLOCKS, NAME, T)                                                  \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                      \
         warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
                                                        Int gq_row, PROBLEM_PARAMETERS) {           \
-        query_grad<T, HEAD, GROUPS, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);           \
+        query_grad<T, HEAD, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);                   \
     }
-#define KEYS_GRAD(HEAD, GROUPS, QUERIES, BLOCKS, NAME, T)                                        \
-    extern "C" __global__ void __launch_bounds__(128 * GROUPS, BLOCKS)                           \
+#define KEYS_GRAD(HEAD, QUERIES, BLOCKS, NAME, T)                                                \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                    \
         warpgroup_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) { \
-        key_grad<T, HEAD, GROUPS, QUERIES>(GIVE, GIVE_KEYS, PROBLEM);                            \
+        key_grad<T, HEAD, QUERIES>(GIVE, GIVE_KEYS, PROBLEM);                                    \
     }
 #define EXPORT(NAME, T)                 \
-    QUERIES_GRAD(64, 2, 64, 1, NAME, T)  \
-    QUERIES_GRAD(128, 2, 64, 1, NAME, T) \
-    KEYS_GRAD(64, 2, 64, 1, NAME, T)     \
-    KEYS_GRAD(128, 2, 64, 1, NAME, T)
+    QUERIES_GRAD(64, 64, 3, NAME, T)  \
+    QUERIES_GRAD(128, 64, 2, NAME, T) \
+    KEYS_GRAD(64, 64, 2, NAME, T)     \
+    KEYS_GRAD(128, 64, 2, NAME, T)
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 FOR_EACH_HALF(EXPORT)
 #endif

@@ -5,7 +5,7 @@
 
 #include "attention_tiles.cuh"
 
-constexpr int ROWS_OF_GROUP = 64, THREADS_OF_GROUP = 128;
+constexpr int ROWS_OF_GROUP = 64;  // a block is a warpgroup
 
 // The shared memory of a block begins at a multiple of this.
 struct alignas(1024) Panel {
@@ -18,29 +18,28 @@ template <int ROOM, class T> __device__ T* piece_at(T* tile, int row, int piece)
 }
 
 // Begins to copy `count` rows that lie `apart` from one another, from `first` on; the others of the
-// tile become zeros. All of BY threads call it.
-template <int HEAD, int ROOM, int BY, class T>
+// tile become zeros.
+template <int HEAD, int ROOM, class T>
 __device__ void load_panels(T* tile, int count, int width, const T* first, Int apart) {
-    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
-    static_assert(STEP % 8 == 0, "a thread's rows have the same place in their 8");
+    constexpr int PIECES = HEAD / 8, STEP = THREADS / PIECES;
+    static_assert(STEP % 8 == 0 && ROOM % STEP == 0, "a thread's rows have the same place in their 8");
     const int row = threadIdx.x / PIECES, piece = threadIdx.x % PIECES;
     const int there = piece * 8 < width ? count - row : 0;
     const T* from = first + row * apart + piece * 8;
     T* to = piece_at<ROOM>(tile, row, piece);
 #pragma unroll
     for (int i = 0; i < ROOM; i += STEP) {
-        if (ROOM % STEP && row + i >= ROOM) break;
         cp_async(to + i * 64, from, i < there ? 16 : 0);
         from += STEP * apart;
     }
 }
 
 // The same of rows of a group, which may belong to several heads.
-template <int HEAD, int ROOM, int BY, class T>
+template <int HEAD, int ROOM, class T>
 __device__ void load_group_panels(T* tile, int count, int width, const GroupRows<const T>& rows) {
-    constexpr int PIECES = HEAD / 8, STEP = BY / PIECES;
+    constexpr int PIECES = HEAD / 8, STEP = THREADS / PIECES;
     if (rows.query + count <= rows.queries)
-        return load_panels<HEAD, ROOM, BY>(tile, count, width, rows(0), rows.of_row);
+        return load_panels<HEAD, ROOM>(tile, count, width, rows(0), rows.of_row);
     const int piece = threadIdx.x % PIECES;
 #pragma unroll 1
     for (int row = threadIdx.x / PIECES; row < ROOM; row += STEP) {
@@ -50,13 +49,13 @@ __device__ void load_group_panels(T* tile, int count, int width, const GroupRows
     }
 }
 
-// out = a b^T of the warpgroup's 64 rows, which begin at `a`, and all rows of `b`: begins it.
-template <int HEAD, int ROOM_OF_A, class T, int N>
+// out = a b^T of the 64 rows of `a` and all rows of `b`: begins it.
+template <int HEAD, class T, int N>
 __device__ void begin_row_products(float (&out)[N][4], const T* a, const T* b) {
     const Panels rows(a), columns(b);
 #pragma unroll
     for (int k = 0; k < HEAD / 16; k++)
-        wgmma<T>(out, rows.after(k / 4 * ROOM_OF_A * 128 + k % 4 * 32),
+        wgmma<T>(out, rows.after(k / 4 * ROWS_OF_GROUP * 128 + k % 4 * 32),
                  columns.after(k / 4 * N * 8 * 128 + k % 4 * 32), k > 0);
 }
 
@@ -80,8 +79,8 @@ template <class T, int N> __device__ void rounded(unsigned (&to)[N / 2][4], cons
         }
 }
 
-// As `store_rows`, of the warp's 16 rows, which begin in row `first` of a tile of ROOM.
-template <int HEAD, int ROOM, class T, class F>
+// As `store_rows`, of the warp's 16 rows, which begin in row `first` of a tile of 64.
+template <int HEAD, class T, class F>
 __device__ void store_panel_rows(F row_at, int width, int count, const float (&values)[HEAD / 8][4],
                                  float scale, T* tile, int first) {
     constexpr int PIECES = HEAD / 8;
@@ -90,7 +89,7 @@ __device__ void store_panel_rows(F row_at, int width, int count, const float (&v
     for (int n = 0; n < PIECES; n++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            T* at = piece_at<ROOM>(tile, first + 8 * half + lane / 4, n) + lane % 4 * 2;
+            T* at = piece_at<ROWS_OF_GROUP>(tile, first + 8 * half + lane / 4, n) + lane % 4 * 2;
             *reinterpret_cast<unsigned*>(at) =
                 two<T>(values[n][2 * half] * scale, values[n][2 * half + 1] * scale);
         }
@@ -100,6 +99,6 @@ __device__ void store_panel_rows(F row_at, int width, int count, const float (&v
         const int row = i / PIECES, piece = i % PIECES;
         if (row < count && piece * 8 < width)
             *reinterpret_cast<uint4*>(row_at(row) + piece * 8) =
-                *reinterpret_cast<const uint4*>(piece_at<ROOM>(tile, first + row, piece));
+                *reinterpret_cast<const uint4*>(piece_at<ROWS_OF_GROUP>(tile, first + row, piece));
     }
 }
