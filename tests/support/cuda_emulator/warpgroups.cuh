@@ -42,6 +42,7 @@ template <class F>
 void begin_product(float (*d)[4], int columns, bool add, F product) {
     if (state.block_size.x % 128) return report("runs wgmma in a block that is not of warpgroups");
     if (!is_whole_warp("runs wgmma in a warp of less than 32 threads")) return;
+    wait(state.running->warp->barrier);
     if (state.running->unfenced) return report("runs wgmma on what was copied before a fence_shared");
     auto run = [=] {
         for (int n = 0; n < columns / 8; n++)
