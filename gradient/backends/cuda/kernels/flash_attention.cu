@@ -2,7 +2,8 @@
 // (Dao 2023, "FlashAttention-2", algorithm 1).
 //
 //     score = softcap tanh(scale q k^T / softcap), -inf where masked
-//     high  = the largest score of a row so far, sum = of e^(score - high), out = of e^(score - high) v
+//     high  = the largest score of a row so far, or what it was some tiles ago (attention_softmax.cuh)
+//     sum   = of e^(score - high), out = of e^(score - high) v
 //
 // A block has 128 rows of a group of heads that share their keys (64 where heads are wide), 32 to a
 // warp, and goes over the keys in tiles; those that none of its rows sees are left out. While one tile is

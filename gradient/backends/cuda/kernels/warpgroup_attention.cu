@@ -40,7 +40,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         T* to = tiles_of_keys + 2 * KEYS * HEAD * place;
         load_panels<HEAD, KEYS>(to, until - key, int(p.width), source.keys + key * p.k_row, p.k_row);
         load_panels<HEAD, KEYS>(to + KEYS * HEAD, until - key, int(p.value_width),
-                                    source.values + key * p.v_row, p.v_row);
+                                source.values + key * p.v_row, p.v_row);
     };
     load_group_panels<HEAD, ROWS_OF_GROUP>(
         q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
@@ -86,6 +86,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         });
 }
 
+// FORWARD(columns, keys of a tile, blocks that share a multiprocessor, ...).
 #define FORWARD(HEAD, KEYS, BLOCKS, NAME, T)                                                        \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                       \
         warpgroup_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,         \
@@ -98,9 +99,10 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         warpgroup_attention<T, HEAD, KEYS>(q, q_batch, q_head, q_row, source, group, results,       \
                                            memory);                                                 \
     }
-#define EXPORT(NAME, T)          \
-    FORWARD(64, 128, 3, NAME, T) \
+#define EXPORT(NAME, T)              \
+    FORWARD(64, 128, 3, NAME, T)     \
     FORWARD(128, 64, 2, NAME, T)
+// For other GPUs nothing of it is compiled.
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 FOR_EACH_HALF(EXPORT)
 #endif

@@ -3,11 +3,12 @@
 // (warpgroups.cuh).
 //
 // A block is a warpgroup with 64 rows of queries (for the gradient of q) or of keys (for those of k and
-// v), and goes over tiles of 64 rows of the other side. Scores and dots are products
-// of what lies in shared memory; weights go from registers into the products that add them up, and these
-// read the same tiles the other way round, so that nothing is transposed. Per tile and warpgroup, at 128
-// columns: 256 cycles of the tensor cores for each product, of which there are 3 and 4. A lane's
-// accumulators, 64 for each gradient, and its 64 scores and dots fill its registers.
+// v), and goes over tiles of 64 rows of the other side. Scores and dots are products of what lies in
+// shared memory; weights go from registers into the products that add them up, and these read the same
+// tiles the other way round, so that nothing is transposed. Per tile, at 128 columns: 256 cycles of the
+// tensor cores for each product, of which there are 3 for q and 4 for k and v. A lane's accumulators,
+// 64 for each gradient, and its 64 scores and dots fill its registers. Memory: what a block holds once,
+// the other side once for each 64 rows, mostly from the L2 cache.
 #include "attention_gradients.cuh"
 #include "warpgroup_tiles.cuh"
 
@@ -36,7 +37,7 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         T* to = tiles_of_keys + 2 * TILE_SIZE * place;
         load_panels<HEAD, KEYS>(to, until - key, int(p.width), keys + key * p.k_row, p.k_row);
         load_panels<HEAD, KEYS>(to + TILE_SIZE, until - key, int(p.value_width),
-                                    values + key * p.v_row, p.v_row);
+                                values + key * p.v_row, p.v_row);
     };
     load_group_panels<HEAD, ROWS_OF_GROUP>(
         q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
@@ -133,9 +134,9 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
                      statistics + group.query(rows.row() + min(i, there - 1)));
     };
     load_panels<HEAD, ROWS_OF_GROUP>(k_tile, count, int(p.width),
-                                         k + group.k_offset() + first * p.k_row, p.k_row);
+                                     k + group.k_offset() + first * p.k_row, p.k_row);
     load_panels<HEAD, ROWS_OF_GROUP>(v_tile, count, int(p.value_width),
-                                         v + group.v_offset() + first * p.v_row, p.v_row);
+                                     v + group.v_offset() + first * p.v_row, p.v_row);
     RowTiles<QUERIES> tile(p, first, first + count - 1);
     int place = 0;
     if (tile.there()) load(tile, 0);
@@ -201,12 +202,13 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     const int key = first + of_warp;
     gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
     store_panel_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
-                                          of_key, float(p.scale), k_tile, of_warp);
+                           of_key, float(p.scale), k_tile, of_warp);
     gv += group.batch * gv_batch + group.key_head * gv_head + key * gv_row;
     store_panel_rows<HEAD>([=](int i) { return gv + i * gv_row; }, int(p.value_width),
-                                          here, of_value, 1.f, v_tile, of_warp);
+                           here, of_value, 1.f, v_tile, of_warp);
 }
 
+// QUERIES_GRAD(columns, keys of a tile, blocks that share a multiprocessor, ...).
 #define QUERIES_GRAD(HEAD, KEYS, BLOCKS, NAME, T)                                                  \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                      \
         warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
@@ -218,11 +220,12 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         warpgroup_attention_grad_key_##HEAD##_##NAME(GIVEN(T), OF_KEYS(T), PROBLEM_PARAMETERS) { \
         key_grad<T, HEAD, QUERIES>(GIVE, GIVE_KEYS, PROBLEM);                                    \
     }
-#define EXPORT(NAME, T)                 \
-    QUERIES_GRAD(64, 64, 3, NAME, T)  \
-    QUERIES_GRAD(128, 64, 2, NAME, T) \
-    KEYS_GRAD(64, 64, 2, NAME, T)     \
+#define EXPORT(NAME, T)              \
+    QUERIES_GRAD(64, 64, 3, NAME, T) \
+    QUERIES_GRAD(128, 64, 2, NAME, T)\
+    KEYS_GRAD(64, 64, 2, NAME, T)    \
     KEYS_GRAD(128, 64, 2, NAME, T)
+// For other GPUs nothing of it is compiled.
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 FOR_EACH_HALF(EXPORT)
 #endif
