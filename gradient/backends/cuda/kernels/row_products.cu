@@ -124,16 +124,17 @@ template <class T> struct Matrix {
     int outputs;
 };
 
-// 1 / sqrt(mean(x^2) + eps) of a row, added up as `rms_norm` of norms.cu does with a block of `threads`.
-template <class T> __device__ computed<T> norm_of(const T* x, int columns, computed<T> eps, int threads) {
+// 1 / sqrt(mean(x^2) + eps) of a row, added up as `rms_norm` of norms.cu does with a block of `threads`;
+// `first` are the numbers from 16 bytes times threadIdx.x on, where the row has these.
+template <bool AGAIN, class T, int N>
+__device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns, computed<T> eps, int threads) {
     typedef computed<T> A;
-    constexpr int N = 16 / sizeof(T);
     __shared__ A of_warp[32];
     const int lane = threadIdx.x % 32;
     for (int thread = threadIdx.x; thread < threads; thread += THREADS) {
         A sum = 0;
         for (int i = thread * N; i < columns; i += threads * N) {
-            const auto pack = load_pack<N>(x + i);
+            const auto pack = i == threadIdx.x * N ? first : load_pack<N>(x + i);
 #pragma unroll
             for (int k = 0; k < N; k++) sum += A(pack.values[k]) * A(pack.values[k]);
         }
@@ -145,7 +146,7 @@ template <class T> __device__ computed<T> norm_of(const T* x, int columns, compu
     A sum = lane < threads / 32 ? of_warp[lane] : A(0);
     for (int distance = 16; distance > 0; distance /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    __syncthreads();  // of_warp may be written again
+    if (AGAIN) __syncthreads();  // of_warp is written once more
     return 1 / sqrt(sum / A(columns) + eps);
 }
 
@@ -156,6 +157,7 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     typedef computed<T> A;
     constexpr int N_X = 16 / sizeof(T), N = FORMAT::N, ROWS = GATED ? 2 : 1, DEPTH = FORMAT::DEPTH[GATED];
     constexpr int HALF = DEPTH * 32 * N;
+    constexpr bool HAS_ROOM = BATCH == 1 && DEPTH > 1;  // in registers
     typedef typename FORMAT::Load Loads[DEPTH][ROWS];
     extern __shared__ float4 shared[];
     typename FORMAT::Held* const of_x = reinterpret_cast<typename FORMAT::Held*>(shared);
@@ -169,11 +171,12 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
         if constexpr (GATED) {
             rows[0] = FORMAT::row(a.codes, a.scales, unit, columns);
             rows[1] = FORMAT::row(b.codes, b.scales, unit, columns);
-        } else {
-            const Matrix<T>& of = unit < a.outputs ? a : unit < a.outputs + b.outputs ? b : c;
-            const int before = unit < a.outputs ? 0
-                             : unit < a.outputs + b.outputs ? a.outputs : a.outputs + b.outputs;
-            rows[0] = FORMAT::row(of.codes, of.scales, unit - before, columns);
+        } else {  // of values: a choice of matrices would have all three written to memory
+            const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
+            const void* codes = in_a ? a.codes : in_b ? b.codes : c.codes;
+            const void* scales = in_a ? a.scales : in_b ? b.scales : c.scales;
+            const int before = in_a ? 0 : in_b ? a.outputs : a.outputs + b.outputs;
+            rows[0] = FORMAT::row(codes, scales, unit - before, columns);
         }
     };
     // Past the last number of a row the last ones are read again, and not used.
@@ -190,17 +193,21 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     Loads low, high;
     go_to(unit < units ? unit : 0);
     load(low, 0), load(high, HALF);
+    const int first = threadIdx.x * N_X < columns ? threadIdx.x * N_X : 0;
+    Pack<T, N_X> first_times;
+    if (HAS_ROOM && norm) first_times = load_pack<N_X>(norm + first);
 
     for (int m = 0; m < BATCH; m++) {
         if (m >= count) break;
         const T* of_row = x + Int(m) * columns;
         if (norm) {
-            const A scale = norm_of(of_row, columns, A(eps), int(norm_threads));
+            const auto first_pack = load_pack<N_X>(of_row + first);
+            const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, A(eps), int(norm_threads));
 #pragma unroll 1
             for (int from = 0; from < columns; from += THREADS * N_X) {
                 const int at = from + threadIdx.x * N_X, read = at < columns ? at : 0;
-                auto pack = load_pack<N_X>(of_row + read);
-                const auto times = load_pack<N_X>(norm + read);
+                auto pack = from ? load_pack<N_X>(of_row + read) : first_pack;
+                const auto times = !HAS_ROOM || from ? load_pack<N_X>(norm + read) : first_times;
 #pragma unroll
                 for (int k = 0; k < N_X; k++) {
                     A normed = A(pack.values[k]) * scale;
@@ -210,11 +217,22 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
                 FORMAT::put(of_x + m * pitch, at, at < columns, pack);
             }
         } else {
-#pragma unroll 2
-            for (int from = 0; from < columns; from += THREADS * N_X) {
-                const int at = from + threadIdx.x * N_X;
-                FORMAT::put(of_x + m * pitch, at, at < columns,
-                            load_pack<N_X>(of_row + (at < columns ? at : 0)));
+            constexpr int TOGETHER = HAS_ROOM ? 3 : 1;
+#pragma unroll 1
+            for (int from = 0; from < columns; from += TOGETHER * THREADS * N_X) {
+                Pack<T, N_X> packs[TOGETHER];
+#pragma unroll
+                for (int i = 0; i < TOGETHER; i++) {
+                    const int at = from + (i * THREADS + threadIdx.x) * N_X;
+                    if (from + i * THREADS * N_X < columns)  // for all of the block
+                        packs[i] = load_pack<N_X>(of_row + (at < columns ? at : 0));
+                }
+#pragma unroll
+                for (int i = 0; i < TOGETHER; i++) {
+                    const int at = from + (i * THREADS + threadIdx.x) * N_X;
+                    if (from + i * THREADS * N_X < columns)
+                        FORMAT::put(of_x + m * pitch, at, at < columns, packs[i]);
+                }
             }
         }
     }
@@ -222,11 +240,22 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
 
     for (; unit < units; unit += step) {
         A sums[ROWS][BATCH] = {};
-        const auto use = [&](const Loads& held, int from) {
+        // What is added to a product is on its way meanwhile.
+        const bool in_a = GATED || unit < a.outputs, in_b = unit < a.outputs + b.outputs;
+        const int row = in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
+        const int outputs = in_a ? a.outputs : in_b ? b.outputs : c.outputs;
+        T plus[BATCH], of_bias = T(0.0f);
+        if constexpr (!GATED) {
+            if (bias) of_bias = bias[row];
+#pragma unroll
+            for (int m = 0; m < BATCH; m++)
+                if (residual && m < count) plus[m] = residual[Int(m) * outputs + row];
+        }
+        const auto use = [&](const Loads& held, int from, bool whole) {
 #pragma unroll
             for (int d = 0; d < DEPTH; d++) {
                 const int at = from + (d * 32 + lane) * N;
-                if (at >= columns) continue;
+                if (!whole && at >= columns) continue;
 #pragma unroll
                 for (int m = 0; m < BATCH; m++) {
                     if (m >= count) break;
@@ -236,16 +265,21 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
                 }
             }
         };
+        // Without branches where all of a half is there, so that loads from shared memory overlap.
+        const auto use_half = [&](const Loads& held, int from) {
+            const bool whole = HAS_ROOM && from + HALF <= columns;
+            whole ? use(held, from, true) : use(held, from, false);
+        };
         // What comes behind a row's end are the first numbers of the next.
         const bool goes_on = unit + step < units;
 #pragma unroll 1
         for (int from = 0; from < columns; from += 2 * HALF) {
             const bool ends = from + 2 * HALF >= columns;
             const int next = ends ? goes_on ? 0 : columns : from + 2 * HALF;
-            use(low, from);
+            use_half(low, from);
             if (ends && goes_on) go_to(unit + step);
             load(low, next);
-            use(high, from + HALF);
+            use_half(high, from + HALF);
             load(high, next + HALF);
         }
 #pragma unroll
@@ -256,17 +290,14 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
                 for (int distance = 16; distance > 0; distance /= 2)
                     sums[r][m] += __shfl_xor_sync(0xffffffffu, sums[r][m], distance);
             if (lane) continue;
+            T* const out = (in_a ? a.out : in_b ? b.out : c.out) + Int(m) * outputs + row;
             if constexpr (GATED) {
                 const A gate = A(T(sums[0][m])), up = A(T(sums[1][m]));
-                a.out[Int(m) * a.outputs + unit] = T(A(T(gate * sigmoid(gate))) * up);
+                *out = T(A(T(gate * sigmoid(gate))) * up);
             } else {
-                const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
-                const int row = in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
-                const Int place = Int(m) * (in_a ? a.outputs : in_b ? b.outputs : c.outputs) + row;
-                T* const out = in_a ? a.out : in_b ? b.out : c.out;
                 A sum = sums[0][m];
-                if (bias) sum += A(bias[row]);
-                out[place] = residual ? T(A(residual[place]) + A(T(sum))) : T(sum);
+                if (bias) sum += A(of_bias);
+                *out = residual ? T(A(plus[m]) + A(T(sum))) : T(sum);
             }
         }
     }
