@@ -70,6 +70,14 @@ class Runtime:
     def new_stream(self, priority: int) -> Stream:
         return Stream(self.log, next(self.names))
 
+    @contextlib.contextmanager
+    def capturing(self) -> Any:
+        self.captures = True
+        try:
+            yield
+        finally:
+            self.captures = False
+
     def current_stream(self) -> Stream:
         return Stream(self.log, "current")
 
@@ -90,9 +98,15 @@ def test_a_run_has_its_stream_and_memory() -> None:
 
 def test_a_capture_gives_the_graph_and_what_the_program_gave() -> None:
     runtime = Runtime(["own"])
-    assert GraphRecorder(runtime).capture(lambda: runtime.log.append("work") or 3) == ("graph", 3)
+
+    def work() -> int:
+        runtime.log.append(("work", runtime.captures))
+        return 3
+
+    assert GraphRecorder(runtime).capture(work) == ("graph", 3)
+    assert not runtime.captures
     assert runtime.log == [
-        ("from", "pool"), ("on", "own"), "begin", "work", "end", ("off", "own"),
+        ("from", "pool"), ("on", "own"), "begin", ("work", True), "end", ("off", "own"),
         "from the usual pool",
     ]  # fmt: skip
 
@@ -107,5 +121,6 @@ def test_a_capture_that_fails_leaves_a_stream_that_works() -> None:
     with pytest.raises(CUDARuntimeError, match="CaptureUnsupported"):
         recorder.capture(fail)
     assert runtime.log.count("end") == 1
+    assert not runtime.captures
     assert recorder.capture(lambda: 4) == ("graph", 4)
     assert ("on", "another") in runtime.log

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ def library(name: str, source: str | None = None) -> ctypes.CDLL:
             f"emulator::launch({kernel}, grid, block, shared, order, types, arguments); }}\n"
         )
     text += 'extern "C" long long bank_conflicts() { return emulator::state.bank_conflicts; }\n'
+    text += 'extern "C" long long waits() { return emulator::state.waits; }\n'
+    text += 'extern "C" void end_at_waits(int on) { emulator::state.ends_at_waits = on; }\n'
     return ctypes.CDLL(str(_compiled(text)))
 
 
@@ -78,6 +80,18 @@ def bank_conflicts(kernels: ctypes.CDLL) -> int:
     kernels.bank_conflicts.restype = ctypes.c_longlong
     conflicts: int = kernels.bank_conflicts()
     return conflicts
+
+
+@contextlib.contextmanager
+def ending_at_waits(kernels: ctypes.CDLL) -> Iterator[Callable[[], int]]:
+    """Threads end where they would wait for the kernel before (`following.cuh`): how many did."""
+    kernels.waits.restype = ctypes.c_longlong
+    before = kernels.waits()
+    kernels.end_at_waits(1)
+    try:
+        yield lambda: kernels.waits() - before
+    finally:
+        kernels.end_at_waits(0)
 
 
 def kernel_names(name: str) -> list[str]:
@@ -154,6 +168,7 @@ class EmulatedRuntime:
         block: int,
         *arguments: Any,
         shared: int = 0,
+        early: bool = False,
     ) -> None:
         name = f"{kernel}_{dtype}"
         launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
@@ -295,6 +310,7 @@ class FakeRuntime(EmulatedRuntime):
         block: int,
         *arguments: Any,
         shared: int = 0,
+        early: bool = False,
     ) -> None:
         if any(isinstance(a, np.ndarray) and a.dtype.names is None for a in arguments):
             raise TypeError("a kernel was given NumPy's array")

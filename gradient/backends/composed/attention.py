@@ -67,7 +67,8 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         plan's call, for kernels that do it in one launch.
 
         Where it is `gated` there are two weights, and one result: `silu` of the first product
-        times the second. A `residual` is added to the only product.
+        times the second. A `residual` is added to the only product. No call of the plan makes or
+        writes the weights or `norm`: kernels may read these before the calls ahead have ended.
         """
         if norm is not None:
             x = self.rms_norm(x, norm, eps, round_first)[0]

@@ -177,7 +177,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         rows = out.size // out.shape[-1]
         self.launch(
             "attention", "join_parts", out, (rows,), JOINING, partial, out, high, log_sum,
-            *map(np.int64, (partial.shape[0], rows, out.shape[-1])),
+            *map(np.int64, (partial.shape[0], rows, out.shape[-1])), early=True,
         )  # fmt: skip
 
     def _has_attention_kernel(

@@ -53,7 +53,7 @@ class CacheUpdateKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         self.launch(
             "rope", "rope_update", q, (-(-items // EACH), t, b), EACH,
             *(part for each in arrays for part in each), *turned, out, *cache,
-            *(part for each in of_places for part in each), *map(np.int64, sizes),
+            *(part for each in of_places for part in each), *map(np.int64, sizes), early=True,
         )  # fmt: skip
         return out, *cache
 

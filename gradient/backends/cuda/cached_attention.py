@@ -93,6 +93,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             self.launch(
                 family, f"{family}_{head}", q, grid, BLOCK,
                 q, *map(np.int64, strides(q, 3)), *given, shared=shared,
+                early=family == "decode_cached_attention",
             )  # fmt: skip
         elif of_blocks:
             q = self._in_pieces(q)

@@ -77,3 +77,63 @@ def cuda_version() -> int | None:
         return None
     library.cuDriverGetVersion(ctypes.byref(version))
     return version.value
+
+
+# Launches -----------------------------------------------------------------------------------------
+
+EARLY = 6
+"""CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION."""
+EARLY_IN_GRAPHS = 12040
+"""A driver's version that has such launches in graphs."""
+
+
+class LaunchAttribute(ctypes.Structure):
+    """`CUlaunchAttribute`: 4 bytes of a number, 4 between, and 64 of a value."""
+
+    _fields_ = (
+        ("number", ctypes.c_int),
+        ("between", ctypes.c_int),
+        ("value", ctypes.c_int),
+        ("rest", ctypes.c_byte * 60),
+    )
+
+
+class LaunchConfig(ctypes.Structure):
+    """`CUlaunchConfig`."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint) for name in ("grid_x", "grid_y", "grid_z")),
+        *((name, ctypes.c_uint) for name in ("block_x", "block_y", "block_z", "shared")),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(LaunchAttribute)),
+        ("count", ctypes.c_uint),
+    )
+
+
+def launches_early() -> bool:
+    """Whether the driver can put kernels into graphs that begin before the ones before them have
+    ended."""
+    return (cuda_version() or 0) >= EARLY_IN_GRAPHS and hasattr(driver(), "cuLaunchKernelEx")
+
+
+def launch_early(
+    function: int,
+    grid: tuple[int, ...],
+    block: int,
+    shared: int,
+    stream: int,
+    arguments: list[Any],
+) -> int:
+    """Queue a kernel that may begin before the one queued before it has ended, and waits for it by
+    itself (`following.cuh`). Arguments are ctypes' values. Gives the driver's status, 0 if it is
+    queued."""
+    library = driver()
+    assert library is not None
+    attribute = LaunchAttribute(EARLY, 0, 1)
+    x, y, z = (*grid, 1, 1)[:3]
+    config = LaunchConfig(x, y, z, block, 1, 1, shared, stream, ctypes.pointer(attribute), 1)
+    pointers = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
+    status: int = library.cuLaunchKernelEx(
+        ctypes.byref(config), ctypes.c_void_p(function), pointers, None
+    )
+    return status

@@ -54,7 +54,8 @@ class GraphRecorder:
         with self._runtime.on_device(), allocator, self._stream:
             self._stream.begin_capture()
             try:
-                result = program()
+                with self._runtime.capturing():
+                    result = program()
             except BaseException:
                 self._abandon()
                 raise

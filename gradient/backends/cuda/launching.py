@@ -118,10 +118,12 @@ class KernelLauncher:
         block: int,
         *arguments: Any,
         shared: int = 0,
+        early: bool = False,
     ) -> None:
         """Queue the kernel for x's dtype."""
-        dtype = FLOATS[x.dtype]
-        self.runtime.launch(family, kernel, dtype, grid, block, *arguments, shared=shared)
+        self.runtime.launch(
+            family, kernel, FLOATS[x.dtype], grid, block, *arguments, shared=shared, early=early
+        )
 
     def launch_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()

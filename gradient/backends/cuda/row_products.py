@@ -58,7 +58,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         options = norm, eps, round_first, gated, residual
         if gated and len(weights) != 2 or residual is not None and (gated or len(weights) != 1):
             return super().projections(x, weights, *options)
-        made = self._row_products(x, weights, *options)
+        made = self._row_products(x, weights, *options, early=True)
         return super().projections(x, weights, *options) if made is None else made
 
     def _row_products(
@@ -71,8 +71,10 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         gated: bool = False,
         residual: Array | None = None,
         bias: Array | None = None,
+        early: bool = False,
     ) -> tuple[Array, ...] | None:
-        """The products, or None where the kernel does not take them."""
+        """The products, or None where the kernel does not take them. It may be launched `early` if
+        nothing queued shortly before it writes the weights."""
         family = self._row_family(x, weights)
         if family is None:
             return None
@@ -87,6 +89,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         if any(a.dtype != x.dtype or not self._in_loads(a) for a in beside):
             return None
         parts = [self._parts_of(w) for w in weights]
+        early = early and not any(self._is_moved(w) for w in weights)
         outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
         count, name = 1 if batch == 1 else BATCH, "gated_product" if gated else "row_product"
@@ -100,6 +103,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
             residual, self.optional(bias), np.int64(k), np.int64(batch), shared=int(shared * batch),
+            early=early,
         )  # fmt: skip
         return tuple(outs)
 
@@ -132,6 +136,12 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         assert weight.dtype.name in LAYOUTS
         codes, scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
         return codes, scales
+
+    def _is_moved(self, weight: Array | PackedArray) -> bool:
+        """Whether its parts have to be moved for a product, by work that is queued before it."""
+        return isinstance(weight, PackedArray) and not all(
+            self._in_loads(part) for part in self.readable(weight).parts[:2]
+        )
 
     def _in_loads(self, x: Any) -> bool:
         """Whether it has no gaps and can be loaded 16 bytes at a time."""

@@ -6,8 +6,10 @@ Tests put another object in its place, which runs the same kernels on the CPU.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ from gradient.errors import DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
 NULL = np.uintp(0)
+C_TYPES = {"q": ctypes.c_longlong, "l": ctypes.c_longlong, "d": ctypes.c_double}
+"""Of the arguments of kernels that are launched early."""
 MAX_DYNAMIC_SHARED = 8
 """CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of the driver's interface."""
 
@@ -75,6 +79,7 @@ class CupyRuntime:
         self._peers: set[int] = set()
         self._shared_allowed: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._thread = threading.local()
 
     def on_device(self) -> Any:
         """A context in which what is made lies on this GPU. (Each thread has a device of its own
@@ -118,17 +123,51 @@ class CupyRuntime:
         block: int,
         *arguments: Any,
         shared: int = 0,
+        early: bool = False,
     ) -> None:
         """Queue a kernel of kernels/FAMILY.cu for a dtype: `grid` blocks of `block` threads, with
         so many bytes of `shared` memory. Arguments are arrays, None for a null pointer, and NumPy's
-        scalars of the types that the kernel takes."""
+        scalars of the types that the kernel takes. `early` lets it begin, in a graph, before the
+        kernel queued before it has ended, for which it waits itself (`following.cuh`)."""
         name = f"{kernel}_{dtype}"
         values = tuple(NULL if a is None else a for a in arguments)
         with self.on_device():  # which another thread, or an array elsewhere, may have changed
             function = self._functions.get(name) or self._load(family, name, dtype)
             if shared:
                 self._allow_shared(function, name, shared)
+            if early and self.launches_early and getattr(self._thread, "captures", False):
+                given = [self._argument(a) for a in arguments]
+                status = driver.launch_early(
+                    function.ptr, grid, block, shared, self.stream(), given
+                )
+                if status == 0:
+                    return
+                self.launches_early = False
             function(grid, (block,), values, shared_mem=shared)
+
+    @functools.cached_property
+    def launches_early(self) -> bool:
+        """Whether graphs have kernels begin before the ones before them have ended. Setting it
+        False is for looking for faults: results do not hang on it."""
+        return int(self._device.compute_capability) >= 90 and driver.launches_early()
+
+    @contextlib.contextmanager
+    def capturing(self) -> Iterator[None]:
+        """While this thread captures a graph: outside of one, a kernel that begins early might
+        read weights that others are still writing."""
+        self._thread.captures = True
+        try:
+            yield
+        finally:
+            self._thread.captures = False
+
+    def _argument(self, x: Any) -> Any:
+        """An argument of a launch as ctypes has it."""
+        if x is None:
+            return ctypes.c_void_p(0)
+        if isinstance(x, self.xp.ndarray):
+            return ctypes.c_void_p(self.address(x))
+        return C_TYPES[x.dtype.char](x.item())
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any

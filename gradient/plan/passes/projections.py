@@ -87,6 +87,9 @@ class _Layers:
             for ref in call.inputs:
                 self.readers.setdefault(ref, []).append(i)
         self.writes = [(i, root) for i, call in enumerate(plan.calls) for root in call.writes]
+        self.changes = {root for _, root in self.writes}
+        self.changes.update(ref for ref in made if plan.root(ref) == ref)
+        """Buffers that calls make or write."""
 
     def is_linear(self, call: Call) -> bool:
         """Whether it is a linear layer without a bias."""
@@ -128,7 +131,12 @@ class _Layers:
         return group if with_norm is None or self._has_hazard(with_norm) else with_norm
 
     def _has_hazard(self, group: _Group) -> bool:
-        """Whether something that the call reads is written among those that it stands for."""
+        """Whether something that the call reads is written among those that it stands for, or a
+        weight anywhere in the plan."""
+        if any(
+            self.plan.root(ref) in self.changes for ref in leaves((group.weights, group.norm), Ref)
+        ):
+            return True  # of what kernels read early
         given = leaves((group.x, group.weights, group.norm, group.residual), Ref)
         read = {self.plan.root(ref) for ref in given}
         first, last = min(group.calls), max(group.calls)

@@ -107,8 +107,8 @@ inline struct {
     void (*body)(void*);
     void* arguments;
     const char* fault;        // what the GPU would not do, or do anything with
-    long long bank_conflicts;
-    bool copies_at_once, stopped;
+    long long bank_conflicts, waits;
+    bool copies_at_once, stopped, ends_at_waits;
 } state;
 
 inline void report(const char* fault) { state.fault = fault; }
@@ -143,16 +143,27 @@ inline void wait(Barrier& barrier) {
     to_scheduler();  // the last to arrive, too: the order says who goes on first
 }
 
+inline void leave_barriers() {
+    Thread* thread = state.running;
+    thread->done = true;
+    for (Barrier* barrier : {&thread->warp->barrier, &state.barrier}) {
+        barrier->members--;
+        barrier->open_if_all_arrived();
+    }
+}
+
+// Ends the running thread where it is; the next block begins its fiber anew.
+inline void end_thread() {
+    leave_barriers();
+    state.running->has_fiber = false;
+    _longjmp(state.scheduler, 1);
+}
+
 // A fiber goes on with the next block, for making one takes calls of the operating system.
 inline void thread_main() {
     for (;;) {
         state.body(state.arguments);
-        Thread* thread = state.running;
-        thread->done = true;
-        for (Barrier* barrier : {&thread->warp->barrier, &state.barrier}) {
-            barrier->members--;
-            barrier->open_if_all_arrived();
-        }
+        leave_barriers();
         to_scheduler();
     }
 }

@@ -6,6 +6,8 @@
 // decoding (Dao et al. 2023, "Flash-Decoding"); a second kernel joins the parts.
 // Computed in float32 (float64) with FMA: the bound is arithmetic. 16-bit floats in heads of whole
 // pieces of 16 bytes go to tensor cores (flash_attention.cu).
+#include <following.cuh>
+
 #include "attention_rows.cuh"
 
 // Keys and values in arrays, and a mask.
@@ -53,6 +55,8 @@ __device__ void join_parts(const computed<T>* partial, T* out, computed<T>* high
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, count = int(parts), columns = int(width);
     const Int row = blockIdx.x, step = rows * (width + 2);
     const A* of_row = partial + row * (width + 2);
+    let_the_next_begin();
+    wait_for_the_one_before();
     A high = -infinity<A>(), sum = 0;
     for (int i = lane; i < count; i += 32) {
         const A other = of_row[i * step + columns];

@@ -1,4 +1,6 @@
 // Attention of few queries to a key-value cache: decode_attention.cuh.
+#include <following.cuh>
+
 #include "decode_attention.cuh"
 
 #define DECODE(HEAD, BLOCKS, NAME, T)                                                              \
@@ -6,6 +8,8 @@
         decode_cached_attention_##HEAD##_##NAME(const T* q, Int q_batch, Int q_head, Int q_row,    \
             CACHE_PARAMETERS, T* out, float* partial, Int parts, SIZE_PARAMETERS) {                \
         extern __shared__ uint4 memory[];                                                          \
+        let_the_next_begin();                                                                      \
+        wait_for_the_one_before();                                                                 \
         SOURCE_OF_CACHE(T)                                                                         \
         const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
         decode<T, HEAD>(q, q_batch, q_head, q_row, source, group, results, memory);                \

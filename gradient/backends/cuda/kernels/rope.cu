@@ -6,6 +6,8 @@
 // with (a, b) = (i, i + half), or (2 i, 2 i + 1) where interleaved. Each number is read and written once,
 // N at a time: 16 bytes, where rows are aligned so, or one. Grid: a thread for N pairs, or for N numbers
 // that are copied.
+#include <following.cuh>
+
 #include "rows.cuh"
 
 template <int N, class T> __device__ inline void store_pack(T* at, const Pack<T, N>& pack) {
@@ -85,6 +87,8 @@ __device__ void rope_update(const Heads<T>& q, const Heads<T>& k, const Heads<T>
                             const T* sin, T* out, T* keys, T* values, const Places& rows,
                             const Places& slots, Int length, int width, int v_width, int half,
                             Int angle_batch, Int angle_row, Int interleaved) {
+    let_the_next_begin();
+    wait_for_the_one_before();
     const int t = blockIdx.y, b = blockIdx.z, packs = (width - half) / N, v_packs = v_width / N;
     const int of_q = int(q.heads) * packs, of_k = int(k.heads) * packs;
     int item = blockIdx.x * blockDim.x + threadIdx.x;
