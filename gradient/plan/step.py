@@ -16,6 +16,7 @@ from gradient.plan.passes import (
     with_cache_updates,
     with_fused_chains,
     with_projections,
+    with_rope_attention,
     without_dead_calls,
 )
 from gradient.plan.recording import Recording, are_held, record
@@ -71,6 +72,7 @@ class RecordedStep:
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif hasattr(backend, "graph_recorder"):
                 plan = with_cache_updates(with_projections(without_dead_calls(plan)))
+                plan = with_rope_attention(plan)
             elif hasattr(backend, "client") and any(
                 call.op == "grouped_linear" for call in plan.calls
             ):

@@ -257,6 +257,25 @@ def rope_update(
     return arguments
 
 
+def rope_attention(
+    heads: int, key_heads: int, size: int, *, slots: int = 70, half: int = 0, by: bool = False,
+    at: int = 40, tokens: int = 1, window: int | None = None,
+) -> Case:  # fmt: skip
+    """The arguments of a call: one row's token goes to slot `at`, others lie before and behind."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        t, n = tokens, half or size // 2
+        q, k, v = (a(1, h, t, size) for h in (heads, key_heads, key_heads))
+        angles = tuple(a(1, 1, t, n) for _ in "cs")
+        cache = tuple(a(1, key_heads, slots, size) for _ in "kv")
+        positions = at + np.arange(t)[None]
+        where = SlotMap(positions, slots, slots, {})
+        places = np.zeros((1, 1), np.int64), positions
+        return q, k, v, angles, by, cache, places, where, AttentionOptions(0.2, True, window)
+
+    return arguments
+
+
 def cached_attention_grad(layout: str, queries: int = 1, **options: Any) -> Case:
     forward = cached_attention(layout, queries, **options)
     return lambda a: (lambda q, *rest: (a(*q.shape), q, *rest))(*forward(a))
@@ -1302,6 +1321,13 @@ CASES: dict[str, list[Case]] = {
     ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
+    "rope_attention": [
+        rope_attention(8, 2, 64),
+        rope_attention(3, 3, 32, half=8, at=0, by=True),
+        rope_attention(16, 1, 96, slots=9, at=8),
+        rope_attention(4, 2, 128, slots=600, at=517, window=100),
+        rope_attention(4, 2, 40, tokens=3),
+    ],
     "cached_attention": [cached_attention(**options) for options in CACHED],
     "cached_attention_grad": [cached_attention_grad(**options) for options in CACHED],
     "stored_vectors": [

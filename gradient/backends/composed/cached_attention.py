@@ -55,6 +55,23 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
             self.assign(x, where, self.permute(new, (0, 2, 1, 3)))
         return self.rope(q, *angles, interleaved), *cache
 
+    def rope_attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        angles: tuple[Array, Array],
+        interleaved: bool,
+        cache: tuple[Array, Array],
+        places: tuple[Array, Array],
+        slots: SlotMap,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> tuple[Array, Array, Array]:
+        """`rope_update`, and `cached_attention` of what it gives to the cache, which is read in
+        q's dtype by `slots`. Returns the result and the cache: a plan's call, too."""
+        q, keys, values = self.rope_update(q, k, v, angles, interleaved, cache, places)
+        return self.cached_attention(q, (keys,), (values,), slots, options), keys, values
+
     @in_float32
     def cached_attention_grad(
         self,

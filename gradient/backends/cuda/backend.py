@@ -10,8 +10,6 @@ import numpy as np
 from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.cuda.assignment import Assignment
 from gradient.backends.cuda.batch_norm import BatchNormKernels
-from gradient.backends.cuda.cache_updates import CacheUpdateKernels
-from gradient.backends.cuda.cached_attention import CachedAttentionKernels
 from gradient.backends.cuda.convolution import ConvolutionKernels
 from gradient.backends.cuda.copies import CopyKernels
 from gradient.backends.cuda.cross_entropy import CrossEntropyKernels
@@ -26,6 +24,7 @@ from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.pooling import PoolingKernels
 from gradient.backends.cuda.quantized import QuantizedKernels
+from gradient.backends.cuda.rope_attention import RopeAttentionKernels
 from gradient.backends.cuda.row_products import RowProducts
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.cuda.scaled_products import ScaledProducts
@@ -39,8 +38,7 @@ BFLOAT16 = bfloat16.numpy
 
 class CudaBackend(
     RowProducts,
-    CacheUpdateKernels,
-    CachedAttentionKernels,
+    RopeAttentionKernels,
     CopyKernels,
     NormKernels,
     CrossEntropyKernels,

@@ -75,7 +75,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         out = self.empty((b, h, t, e), q.dtype)
         partial = self._room_for_parts(parts, out, number)
         table = None if slots.table is None else self.contiguous(slots.table)
-        unit = _unit(keys[0])
+        unit = unit_of(keys[0])
         of_batch, of_head, of_slot = (unit[0], unit[2], unit[1]) if paged else unit
         whole = (
             slots.offset, slots.size, 0 if table is None else table.shape[1],
@@ -131,7 +131,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             and self.fits_block(number, d, e)
             and q.shape[0] * key_heads <= MAX_GRID
             and all(_is_stored(parts, q) for parts in (keys, values))
-            and all(_unit(part) == _unit(keys[0]) != () for part in (*keys, *values))
+            and all(unit_of(part) == unit_of(keys[0]) != () for part in (*keys, *values))
             and slots.positions.dtype == np.int64
         )
 
@@ -181,7 +181,7 @@ def _is_stored(parts: tuple[Array, ...], q: Array) -> bool:
     )
 
 
-def _unit(part: Array) -> tuple[int, ...]:
+def unit_of(part: Array) -> tuple[int, ...]:
     """How far apart neighbours along the three leading axes are, in vectors; () if that is no whole
     number, or if a vector's numbers have gaps."""
     width, bytes_of_vector = part.shape[-1], part.shape[-1] * part.itemsize

@@ -16,6 +16,7 @@ from gradient.plan.passes.fusion import *
 from gradient.plan.passes.order import *
 from gradient.plan.passes.projections import *
 from gradient.plan.passes.repeats import *
+from gradient.plan.passes.rope_attention import *
 from gradient.plan.passes.simplified import *
 
 if not TYPE_CHECKING:  # checkers follow the stars

@@ -96,15 +96,32 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
     }
 }
 
-template <class T, int HEAD, class SOURCE>
-__device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE source,
-                       const Group& group, const Results<T>& results, void* memory) {
+// Queries as an array has them. What a kernel brings otherwise (decode_cached_attention.cu) it begins and
+// ends to bring by the same methods, and puts what it knows of tiles into them.
+template <class T, int HEAD> struct Queries {
+    const T* q;
+    Int of_batch, of_head, of_row;
+    const Group& group;
+
+    __device__ void begin(T* tile, int first, int count) const {
+        load_tile<HEAD, 16>(tile, count, int(group.problem.width),
+                            GroupRows<const T>(q, of_batch, of_head, of_row, group, first));
+    }
+    __device__ void end(T*) const {}
+    __device__ void store() const {}
+    __device__ void put_key(T*, int) const {}
+    __device__ void put_value(T*, int) const {}
+};
+
+template <class T, int HEAD, class QUERIES, class SOURCE>
+__device__ void decode(const QUERIES& queries, SOURCE source, const Group& group,
+                       const Results<T>& results, void* memory) {
     const Problem& p = group.problem;
     constexpr int TILE_SIZE = KEYS_OF_WARP * pitch<HEAD>, PLACES = places_of_tiles<HEAD>;
     T* q_tile = reinterpret_cast<T*>(memory);
     T* tiles_of_warp = q_tile + (16 + 2 * KEYS_OF_WARP * PLACES * (threadIdx.x / 32)) * pitch<HEAD>;
     const int first = int(blockIdx.x) * 16, count = min(16, int(p.group_rows()) - first);
-    load_tile<HEAD, 16>(q_tile, count, int(p.width), GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
+    queries.begin(q_tile, first, count);
     cp_async_commit();
 
     Int begin, end;
@@ -125,19 +142,22 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
     };
     int key = from + threadIdx.x / 32 * KEYS_OF_WARP, place = 0;
     load(key, 0);
+    queries.end(q_tile);
     cp_async_wait<2>();
     __syncthreads();  // the queries came
+    queries.store();
 
     int all_from, all_until;  // what all rows see: those behind the group's last are never written
     source.seen_by_all(first, first + count - 1, all_from, all_until);
     all_until = min(all_until, until);
     Softmax<1, HEAD> softmax;
     for (; key < until; key += KEYS_OF_BLOCK) {
-        const T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
+        T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
         float score[1][2][4];
         if constexpr (PLACES == 2) load(key + KEYS_OF_BLOCK, place ^= 1);
         cp_async_wait<2 * PLACES - 1>();
         __syncwarp();  // the keys came
+        queries.put_key(k_tile, key);
         row_products<HEAD>(score, TileRows<HEAD, T>(q_tile), k_tile);
         cap_scores(score, float(p.scale), float(p.softcap));
         if (key < all_from || key + KEYS_OF_WARP > all_until)
@@ -145,6 +165,7 @@ __device__ void decode(const T* q, Int q_batch, Int q_head, Int q_row, SOURCE so
         softmax.take(score, 1.f);  // scaled: time is memory's, and registers are scarce
         cp_async_wait<2 * PLACES - 2>();
         __syncwarp();  // the values came
+        queries.put_value(k_tile + TILE_SIZE, key);
         add_weighted<HEAD>(softmax.out, score, k_tile + TILE_SIZE);
         __syncwarp();  // the tile was read
         if constexpr (PLACES == 1) load(key + KEYS_OF_BLOCK, 0);

@@ -12,7 +12,8 @@
         wait_for_the_one_before();                                                                 \
         SOURCE_OF_CACHE(T)                                                                         \
         const Results<T> results{out, nullptr, nullptr, partial, parts};                           \
-        decode<T, HEAD>(q, q_batch, q_head, q_row, source, group, results, memory);                \
+        const Queries<T, HEAD> of_q{q, q_batch, q_head, q_row, group};                             \
+        decode<T, HEAD>(of_q, source, group, results, memory);                                     \
     }
 #define EXPORT(NAME, T) EACH_HEAD(DECODE, NAME, T)
 FOR_EACH_HALF(EXPORT)

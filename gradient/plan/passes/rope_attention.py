@@ -1,0 +1,56 @@
+"""A decoder's write to its cache, and the attention that reads it, as one call.
+
+    q, keys, values = rope_update(q, k, v, ...)               (out, _, _) = rope_attention(
+    out = cached_attention(q, (keys,), (values,), slots)          q, k, v, ..., slots)
+
+The call gives what these give, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gradient.plan.calls import Call, Ref
+from gradient.plan.plan import Plan
+
+__all__ = ["with_rope_attention"]
+
+
+def with_rope_attention(plan: Plan) -> Plan:
+    """Have an attention be one call with the update before it, where nothing else reads the rotated
+    queries and nothing lies between the two but views."""
+    uses = Counter(ref for call in plan.calls for ref in call.inputs)
+    uses.update(plan.outputs)
+    uses.update(
+        plan.root(ref) for call in plan.calls for ref in call.outputs if plan.root(ref) != ref
+    )
+    kept: list[Call] = []
+    update: tuple[int, Call] | None = None  # where it is kept
+    for call in plan.calls:
+        if call.op == "cached_attention" and update is not None:
+            both = _together(update[1], call, uses)
+            if both is not None:
+                del kept[update[0]]
+                kept.append(both)
+                update = None
+                continue
+        kept.append(call)
+        if call.op == "rope_update":
+            update = len(kept) - 1, call
+        elif not call.view:
+            update = None
+    return plan.with_calls(kept)
+
+
+def _together(update: Call, attention: Call, uses: Counter[Ref]) -> Call | None:
+    """One call in the place of the second."""
+    if type(update.out) is not tuple or attention.options or attention.numbers or update.numbers:
+        return None
+    rotated, cache = update.out[0], update.args[5]
+    q, keys, values, *how = attention.args
+    if q != rotated or uses[rotated] != 1 or (*keys, *values) != cache or len(how) not in (1, 2):
+        return None
+    out = (attention.out, None, None)
+    return Call(
+        "rope_attention", (*update.args, *how), {}, out, update.writes, location=attention.location
+    )

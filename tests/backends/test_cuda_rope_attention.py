@@ -1,0 +1,80 @@
+"""Rotary positions, the write to a cache and attention by one kernel: the bits of the two."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from gradient.backends.cuda.backend import CudaBackend
+from support.backend_table import Draw, rope_attention
+from support.cuda_emulation import ORDERS, EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+
+def given(case: Any, dtype: str) -> tuple[list[Any], Any, tuple[Any, ...]]:
+    """The arguments before the cache, the cache, and those behind it."""
+    arguments = case(Draw(dtype))
+    return list(arguments[:5]), arguments[5], arguments[6:]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        rope_attention(8, 2, 64),
+        *(rope_attention(4, 2, 64, at=at) for at in (0, 1, 15, 16, 63, 64, 69)),
+        rope_attention(32, 4, 64, slots=256, at=255, window=70),
+        rope_attention(2, 2, 32, half=8, by=True),
+        rope_attention(16, 1, 96, slots=9, at=8),
+        rope_attention(6, 2, 128, slots=600, at=517),
+        rope_attention(2, 1, 256, slots=40, at=33),
+        rope_attention(2, 1, 192, slots=300, at=13),
+    ],
+)
+def test_one_launch_gives_what_two_give(case: Any, dtype: str, order: int) -> None:
+    be = CudaBackend(0, EmulatedRuntime(order))
+    first, cache, (places, slots, options) = given(case, dtype)
+    caches = [tuple(x.copy() for x in cache) for _ in range(2)]
+    rotated, keys, values = be.rope_update(*first, caches[0], places)
+    expected = be.cached_attention(rotated, (keys,), (values,), slots, options)
+    be.runtime.launched.clear()
+    got, *_ = be.rope_attention(*first, caches[1], places, slots, options)
+    assert be.runtime.launched[0].startswith("rope_attention_")
+    assert got.tobytes() == expected.tobytes()
+    for one, other in zip(*caches, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_heads_that_lie_apart_and_places_from_behind() -> None:
+    be = CudaBackend(0, EmulatedRuntime())
+    a = Draw("bfloat16")
+    first, cache, (places, slots, options) = given(rope_attention(8, 2, 64), "bfloat16")
+    whole = a(1, 1, 12, 64)
+    first[:3] = (
+        x.transpose(0, 2, 1, 3) for x in (whole[:, :, :8], whole[:, :, 8:10], whole[:, :, 10:])
+    )
+    places = places[0], places[1] - 70
+    caches = [tuple(x.copy() for x in cache) for _ in range(2)]
+    rotated, keys, values = be.rope_update(*first, caches[0], places)
+    expected = be.cached_attention(rotated, (keys,), (values,), slots, options)
+    got, *_ = be.rope_attention(*first, caches[1], places, slots, options)
+    assert be.runtime.launched[-1] == "rope_attention_64_bfloat16"
+    assert got.tobytes() == expected.tobytes()
+    for one, other in zip(*caches, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_what_the_kernel_does_not_take() -> None:
+    be = CudaBackend(0, EmulatedRuntime())
+    for case in (rope_attention(4, 2, 64, tokens=2), rope_attention(4, 2, 40),
+                 rope_attention(17, 1, 64)):  # fmt: skip
+        be.rope_attention(*case(Draw("bfloat16")))
+    be.rope_attention(*rope_attention(4, 2, 64)(Draw("float32")))
+    assert not any(name.startswith("rope_attention") for name in be.runtime.launched)
