@@ -15,7 +15,7 @@ import pytest
 from gradient.backends.cuda import driver
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.runtime import CupyRuntime
-from support.backend_table import Draw, cached_attention, packed, rope_update
+from support.backend_table import Draw, cached_attention, packed, rope_attention, rope_update
 from support.cuda_emulation import EmulatedRuntime, ending_at_waits, is_wrong, launch, library
 
 pytestmark = pytest.mark.cpu_only
@@ -62,6 +62,11 @@ def update(be: Any, a: Draw) -> tuple[str, Any]:
     return "rope_update", ()
 
 
+def both(be: Any, a: Draw) -> tuple[str, Any]:
+    be.rope_attention(*rope_attention(4, 2, 64)(a))
+    return "rope_attention", ()
+
+
 def attention(slots: int) -> Callable[..., Any]:
     def call(be: Any, a: Draw) -> tuple[str, Any]:
         be.cached_attention(*cached_attention("static", slots=slots)(a))
@@ -80,6 +85,7 @@ def attention(slots: int) -> Callable[..., Any]:
         products(1, "q4_0"),
         products(1, "q4_0", gated=True),
         update,
+        both,
         attention(100),
         attention(600),
     ],
