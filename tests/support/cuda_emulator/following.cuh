@@ -7,4 +7,3 @@ inline void wait_for_the_one_before() {
     if (emulator::state.ends_at_waits) emulator::end_thread();
 }
 inline void let_the_next_begin() {}
-inline void fetch_to_l2(const void*) {}

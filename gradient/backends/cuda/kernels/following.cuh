@@ -20,10 +20,3 @@ __device__ inline void let_the_next_begin() {
     asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
-
-// Begin to bring a line of 128 bytes to the L2 cache.
-__device__ inline void fetch_to_l2(const void* at) {
-#ifdef __CUDA_ARCH__
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
-#endif
-}

@@ -34,8 +34,7 @@ __device__ inline uint4 load_once(const void* at) { return __ldcs(static_cast<co
 // What a format of a matrix is to this product:
 //   Row      where a row begins
 //   Load     what a lane loads of a row at a time; N, the numbers of a row that are; DEPTH, how many
-//            loads of one row, or of two that are gated, a half has; OF_LINE, numbers in 128 bytes
-//   fetch    begins to bring such a line to the L2 cache
+//            loads of one row, or of two that are gated, a half has
 //   pitch    numbers of shared memory for a row of x
 //   put      writes N_X numbers of x to shared memory; every lane of the warp calls it
 //   use      adds the product of a load with x
@@ -44,13 +43,12 @@ template <class T> struct Numbers {
     typedef uint4 Load;
     typedef T Held;
     typedef const T* Row;
-    static constexpr int N = 16 / sizeof(T), OF_LINE = 8 * N, DEPTH[2] = {4, 2};
+    static constexpr int N = 16 / sizeof(T), DEPTH[2] = {4, 2};
     static __device__ int pitch(int columns) { return columns; }
     static __device__ Row row(const void* codes, const void*, Int row, int columns) {
         return static_cast<const T*>(codes) + row * columns;
     }
     static __device__ Load load(Row row, int at) { return load_once(row + at); }
-    static __device__ void fetch(Row row, int at) { fetch_to_l2(row + at); }
     static __device__ void put(Held* of_x, int at, bool inside, const Pack<T, N>& x) {
         if (inside) *reinterpret_cast<Pack<T, N>*>(of_x + at) = x;
     }
@@ -75,7 +73,7 @@ template <class T> struct FourBits {
     struct Load { uint4 codes; __half scale; };
     typedef float Held;
     struct Row { const uint4* codes; const __half* scales; };
-    static constexpr int N = 32, OF_LINE = 8 * N, N_X = 16 / sizeof(T), PITCH = 36, DEPTH[2] = {2, 1};
+    static constexpr int N = 32, N_X = 16 / sizeof(T), PITCH = 36, DEPTH[2] = {2, 1};
     static __device__ int pitch(int columns) { return columns / N * PITCH; }
     static __device__ Row row(const void* codes, const void* scales, Int row, int columns) {
         const Int block = row * (columns / N);
@@ -84,7 +82,6 @@ template <class T> struct FourBits {
     static __device__ Load load(const Row& row, int at) {
         return {load_once(row.codes + at / N), row.scales[at / N]};
     }
-    static __device__ void fetch(const Row& row, int at) { fetch_to_l2(row.codes + at / N); }
     static __device__ void put(Held* of_x, int at, bool inside, const Pack<T, N_X>& x) {
         float sum = 0, moved[N_X];
         const float first = at % N < 16 ? 0x1p60f : 0x1p56f;
@@ -195,19 +192,14 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
                 held[d][r] = FORMAT::load(rows[r], at < columns ? at : columns - N);
         }
     };
-    let_the_next_begin();
     Loads low, high;
     go_to(unit < units ? unit : 0);
     load(low, 0), load(high, HALF);
     const int first = threadIdx.x * N_X < columns ? threadIdx.x * N_X : 0;
     Pack<T, N_X> first_times;
     if (HAS_ROOM && norm) first_times = load_pack<N_X>(norm + first);
-    if constexpr (HAS_ROOM)
-#pragma unroll 1
-        for (int at = 2 * HALF + lane * FORMAT::OF_LINE; at < columns; at += 32 * FORMAT::OF_LINE)
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) FORMAT::fetch(rows[r], at);
     wait_for_the_one_before();  // which weights do not hang on
+    let_the_next_begin();       // no sooner: its loads would be in the way of these
 
     for (int m = 0; m < BATCH; m++) {
         if (m >= count) break;
