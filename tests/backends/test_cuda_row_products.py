@@ -30,7 +30,7 @@ def matrix(a: Draw, kind: str, rows: int, columns: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["numbers", "q4_0"])
-@pytest.mark.parametrize("columns", [64, 320, 2048, 5632])
+@pytest.mark.parametrize("columns", [64, 320, 2048, 5632, 11008])
 @pytest.mark.parametrize("rows", [(67,), (9, 7, 8), (1, 1)])
 def test_one_launch_gives_what_the_calls_give(
     rows: tuple[int, ...], columns: int, kind: str, one: CudaBackend
@@ -42,8 +42,8 @@ def test_one_launch_gives_what_the_calls_give(
     expected = [one.linear(normed, w) for w in weights]
     one.runtime.launched.clear()
     got = one.projections(x, weights, norm, 1e-6, True)
-    suffix = "" if kind == "numbers" else f"_{kind}"
-    assert one.runtime.launched == [f"row_product{suffix}_1_bfloat16"]
+    suffix = "1" if kind == "numbers" else f"{kind}_held"
+    assert one.runtime.launched == [f"row_product_{suffix}_bfloat16"]
     assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
     agree(list(got), list(BARE.projections(x, weights, norm, 1e-6, True)), "bfloat16", "linear")
 
@@ -108,7 +108,7 @@ def test_warps_that_go_on_to_other_rows_give_the_same(
         return [y.tobytes() for ys in ways for y in ys]
 
     expected = products()
-    monkeypatch.setattr(row_products, "RESIDENT", dict.fromkeys(row_products.RESIDENT, blocks))
+    monkeypatch.setattr(row_products, "RESIDENT", blocks)
     assert products() == expected
 
 
@@ -121,7 +121,7 @@ def test_codes_that_are_numbers_near_zero_lose_nothing(power: int, one: CudaBack
     got = one.linear(scaled, weight).astype(np.float64) / 2.0**power
     usual = one.linear(x, weight).astype(np.float64)
     np.testing.assert_allclose(got, usual, rtol=0.01, atol=0.01 * abs(usual).max())
-    assert one.runtime.launched == ["row_product_q4_0_1_bfloat16"] * 2
+    assert one.runtime.launched == ["row_product_q4_0_held_bfloat16"] * 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

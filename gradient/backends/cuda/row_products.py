@@ -22,12 +22,13 @@ SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
 PACKED = {"q4_0": 32}
 """Formats that have kernels, by the numbers that share a scale."""
-BYTES_OF_X = 36 * 4 / 32
-"""Bytes that a number of x takes in shared memory, of a product with packed weights."""
+OF_SLICE, MOST_HELD, MOST_OF_GROUPS = 1024, 12288, 32
+"""Numbers of x that a warp's lanes hold, where they do (`held_product`); of a row, so that a block
+has warps enough; and results of a group of warps."""
 MOST = 1 << 30
 """Numbers of a row, and rows of all matrices, that kernels count."""
-RESIDENT = {"": MOST, "_q4_0": 3 * 132}
-"""Blocks by families, at most: of packed rows, which are soon done with, as many as an H100 has
+RESIDENT = 3 * 132
+"""Blocks of products with packed rows, which are soon done with, at most: as many as an H100 has
 room for, so that each goes on to other rows while these are on their way."""
 
 
@@ -92,18 +93,23 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         early = early and not any(self._is_moved(w) for w in weights)
         outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
-        count, name = 1 if batch == 1 else BATCH, "gated_product" if gated else "row_product"
-        shared = BYTES_OF_X * k if family else x.itemsize * k
+        count, name = str(1 if batch == 1 else BATCH), "gated_product" if gated else "row_product"
         threads = self.threads_that_hold(x, norm) or block_of(k)  # of `rms_norm`
-        blocks = -(-rows // WARPS)
-        blocks = -(-blocks // -(-blocks // RESIDENT[family]))  # each has as many rows
+        if family:
+            count, last, shared = "held", -(-k // OF_SLICE), 0
+            groups = max(WARPS // last, 1)
+            block = 32 * last * groups
+            each = min(-(-rows // (groups * RESIDENT)), MOST_OF_GROUPS)
+            blocks = -(-rows // (groups * each))
+        else:
+            last, block, shared = batch, 32 * WARPS, x.itemsize * x.size
+            blocks = -(-rows // WARPS)
         self.launch(
-            "row_products", f"{name}{family}_{count}", x, (blocks,), 32 * WARPS,
+            "row_products", f"{name}{family}_{count}", x, (blocks,), block,
             x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
-            residual, self.optional(bias), np.int64(k), np.int64(batch), shared=int(shared * batch),
-            early=early,
+            residual, self.optional(bias), np.int64(k), np.int64(last), shared=shared, early=early,
         )  # fmt: skip
         return tuple(outs)
 
@@ -124,7 +130,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
             return "" if fits and same else None
         [name] = names if len(names) == 1 else {None}
-        if name not in PACKED or k % PACKED[name] or batch > 1 or BYTES_OF_X * k > SHARED:
+        if name not in PACKED or k % PACKED[name] or batch > 1 or k > MOST_HELD:
             return None
         wide = x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
         return f"_{name}" if wide else None
