@@ -5,21 +5,20 @@
 //     out = y + bias, residual + y, or silu(y_0) * y_1       each rounded where the calls would round
 //
 // x (batch, columns) lies row by row, and so do the matrices (outputs, columns). A warp has one row of a
-// matrix, or the same row of the two that are gated, and goes on to another where there are more than
-// warps. A lane loads 16 bytes, two halves of DEPTH loads for each row, of which one is under way while the
-// other is used: of bfloat16 4 KiB a warp, about 90 KiB a multiprocessor, where 40 keep an H100's memory
-// busy. The loads of the weights begin before x is read, which the block puts into shared memory. The
-// lanes' sums are added up in an order that hangs on the number of columns alone.
+// matrix, or the same row of the two that are gated. A lane loads 16 bytes, two halves of DEPTH loads for
+// each row, of which one is under way while the other is used: of bfloat16 4 KiB a warp, about 90 KiB a
+// multiprocessor, where 40 keep an H100's memory busy. The loads of the weights begin before x is read,
+// which the block puts into shared memory; in a graph before the kernel ahead, which may make x, has ended
+// (following.cuh). The lanes' sums are added up in an order that hangs on the number of columns alone.
 //
 // Bytes: the matrices once; x for each block of 8 warps, from the L2 cache. Instructions for 16 bytes of
 // bfloat16: 26 a lane, which an H100's multiprocessor issues in a sixth of the time that memory takes.
-// Q4_0: a lane has a block of 32 weights, in about 90: a mask and an FMA for each, and 9 loads of x; half
-// of memory's time.
+// Q4_0 (`held_product`): a lane has a block of 32 weights, in about 75: a mask and an FMA for each.
 //
-// On an H100, in a graph, of bfloat16: 98 % of memory's bandwidth (2.98 TB/s) with 131 MB, 81 with 46 MB,
-// 68 with 23 MB, 52 with 8.4 MB: a launch and the first bytes take 2.5 us. cuBLAS: 86, 81, 64, 43.
+// On an H100, in a graph, of bfloat16: 99 % of memory's bandwidth (2.98 TB/s) with 131 MB, 88 with 46 MB,
+// 76 with 23 MB, 71 with 8.4 MB. cuBLAS: 86, 81, 59, 43.
 //
-// Grid: a block for each 8 warps' rows. Shared memory: x, as a format wants it.
+// Grid: a block for each 8 warps' rows. Shared memory: x.
 #include <following.cuh>
 
 #include "functions.cuh"
@@ -32,34 +31,6 @@ constexpr int MOST_OF_GROUPS = 32, MOST_SLICES = 12;  // of `held_product`: resu
 // take numbers of 16 bits apart is to wait for them.
 __device__ inline uint4 load_once(const void* at) { return __ldcs(static_cast<const uint4*>(at)); }
 
-// What a format of a matrix is to this product:
-//   Row      where a row begins
-//   Load     what a lane loads of a row at a time; N, the numbers of a row that are; DEPTH, how many
-//            loads of one row, or of two that are gated, a half has
-//   pitch    numbers of shared memory for a row of x
-//   put      writes N_X numbers of x to shared memory; every lane of the warp calls it
-//   use      adds the product of a load with x
-template <class T> struct Numbers {
-    typedef computed<T> A;
-    typedef uint4 Load;
-    typedef T Held;
-    typedef const T* Row;
-    static constexpr int N = 16 / sizeof(T), DEPTH[2] = {4, 2};
-    static __device__ int pitch(int columns) { return columns; }
-    static __device__ Row row(const void* codes, const void*, Int row, int columns) {
-        return static_cast<const T*>(codes) + row * columns;
-    }
-    static __device__ Load load(Row row, int at) { return load_once(row + at); }
-    static __device__ void put(Held* of_x, int at, bool inside, const Pack<T, N>& x) {
-        if (inside) *reinterpret_cast<Pack<T, N>*>(of_x + at) = x;
-    }
-    static __device__ void use(const Load& weights, const Held* of_x, int at, A& sum) {
-        const auto x = load_pack<N>(of_x + at), w = *reinterpret_cast<const Pack<T, N>*>(&weights);
-#pragma unroll
-        for (int k = 0; k < N; k++) sum += A(x.values[k]) * A(w.values[k]);
-    }
-};
-
 // scale * (q - 8), taken apart as `q4_0` of packed.cuh has it: byte i of a block holds weights i and
 // i + 16. The bits n of a float below 2^24 are the number n 2^-149, so that a mask alone makes one of four
 // bits where they lie: q 2^(p - 149) of those from the p-th on. Only the highest byte of four is moved.
@@ -67,46 +38,17 @@ template <class T> struct Numbers {
 // What is multiplied by powers of two stays exact: with S = 60 where x is below 2^68 (10^20), and a product
 // above 2^-37; what is below 2^-60 counts for nothing, and from 2^68 on x counts as infinite, and a
 // product with infinity is infinite or NaN. (Denormals must not be flushed to zero, as by `-ftz=true`.)
-// x lies in shared memory like that, as float32, 36 numbers for each 32: these, and their sum. So eight
-// lanes read 16 bytes each from all 32 banks.
-template <class T> struct FourBits {
-    typedef float A;
+struct FourBits {
     struct Load { uint4 codes; __half scale; };
-    typedef float Held;
-    struct Row { const uint4* codes; const __half* scales; };
-    static constexpr int N = 32, N_X = 16 / sizeof(T), PITCH = 36, DEPTH[2] = {2, 1};
-    static __device__ int pitch(int columns) { return columns / N * PITCH; }
-    static __device__ Row row(const void* codes, const void* scales, Int row, int columns) {
-        const Int block = row * (columns / N);
-        return {static_cast<const uint4*>(codes) + block, static_cast<const __half*>(scales) + block};
-    }
-    static __device__ Load load(const Row& row, int at) {
-        return {load_once(row.codes + at / N), row.scales[at / N]};
-    }
-    static __device__ void put(Held* of_x, int at, bool inside, const Pack<T, N_X>& x) {
-        float sum = 0, moved[N_X];
-        const float first = at % N < 16 ? 1.0f : 0x1p-4f;
-#pragma unroll
-        for (int k = 0; k < N_X; k++)
-            moved[k] = float(x.values[k]) * first * power(k % 4), sum += float(x.values[k]);
-#pragma unroll
-        for (int distance = 1; distance < N / N_X; distance *= 2)
-            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        if (!inside) return;
-        of_x += at / N * PITCH;
-#pragma unroll
-        for (int k = 0; k < N_X; k += 4)
-            *reinterpret_cast<Pack<float, 4>*>(of_x + at % N + k) =
-                Pack<float, 4>{moved[k], moved[k + 1], moved[k + 2], moved[k + 3]};
-        if (at % N == 0) of_x[N] = 8.0f * sum;
+    static constexpr int N = 32;
+    static __device__ Load load(const void* codes, const void* scales, Int row, int columns, int at) {
+        const Int block = row * (columns / N) + at / N;
+        return {load_once(static_cast<const uint4*>(codes) + block),
+                static_cast<const __half*>(scales)[block]};
     }
     // What the number of a block at `at` is multiplied by.
     static __device__ float power(int at) {
         return (at < 16 ? 0x1p60f : 0x1p56f) * (at % 4 == 0 ? 1.0f : at % 4 == 1 ? 0x1p-8f : 0x1p-16f);
-    }
-    static __device__ void use(const Load& weights, const Held* of_x, int at, A& sum) {
-        of_x += at / N * PITCH;
-        sum += product(weights, of_x, of_x[N]);
     }
     // With a block's numbers, and eight times their sum.
     static __device__ float product(const Load& weights, const float* of_x, float sum_of_x) {
@@ -160,35 +102,25 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
     return 1 / sqrt(sum / A(columns) + eps);
 }
 
-template <class FORMAT, int BATCH, bool GATED, class T>
+template <int BATCH, bool GATED, class T>
 __device__ void row_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                             const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                             const T* residual, const T* bias, int columns, int batch) {
     typedef computed<T> A;
-    constexpr int N_X = 16 / sizeof(T), N = FORMAT::N, ROWS = GATED ? 2 : 1, DEPTH = FORMAT::DEPTH[GATED];
-    constexpr int HALF = DEPTH * 32 * N;
-    constexpr bool HAS_ROOM = BATCH == 1 && DEPTH > 1;  // in registers
-    typedef typename FORMAT::Load Loads[DEPTH][ROWS];
+    constexpr int N = 16 / sizeof(T), ROWS = GATED ? 2 : 1, DEPTH = 4 / ROWS, HALF = DEPTH * 32 * N;
+    typedef uint4 Loads[DEPTH][ROWS];
     extern __shared__ float4 shared[];
-    typename FORMAT::Held* const of_x = reinterpret_cast<typename FORMAT::Held*>(shared);
-    const int lane = threadIdx.x % 32, pitch = FORMAT::pitch(columns), count = BATCH == 1 ? 1 : batch;
+    T* const of_x = reinterpret_cast<T*>(shared);
+    const int lane = threadIdx.x % 32, count = BATCH == 1 ? 1 : batch;
     const int units = GATED ? a.outputs : a.outputs + b.outputs + c.outputs;
-    const int step = gridDim.x * WARPS;
-    int unit = blockIdx.x * WARPS + threadIdx.x / 32;
+    const int place = blockIdx.x * WARPS + threadIdx.x / 32, unit = min(place, units - 1);
+    // Chosen by values: a choice of matrices would have all three written to memory.
+    const bool in_a = GATED || unit < a.outputs, in_b = unit < a.outputs + b.outputs;
+    const int row = in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
+    const void* const codes = in_a ? a.codes : in_b ? b.codes : c.codes;
+    const T* rows[ROWS] = {static_cast<const T*>(codes) + Int(row) * columns};
+    if constexpr (GATED) rows[1] = static_cast<const T*>(b.codes) + Int(row) * columns;
 
-    typename FORMAT::Row rows[ROWS];
-    const auto go_to = [&](int unit) {
-        if constexpr (GATED) {
-            rows[0] = FORMAT::row(a.codes, a.scales, unit, columns);
-            rows[1] = FORMAT::row(b.codes, b.scales, unit, columns);
-        } else {  // of values: a choice of matrices would have all three written to memory
-            const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
-            const void* codes = in_a ? a.codes : in_b ? b.codes : c.codes;
-            const void* scales = in_a ? a.scales : in_b ? b.scales : c.scales;
-            const int before = in_a ? 0 : in_b ? a.outputs : a.outputs + b.outputs;
-            rows[0] = FORMAT::row(codes, scales, unit - before, columns);
-        }
-    };
     // Past the last number of a row the last ones are read again, and not used.
     const auto load = [&](Loads& held, int from) {
         if (from >= columns) return;
@@ -196,121 +128,116 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
         for (int d = 0; d < DEPTH; d++) {
             const int at = from + (d * 32 + lane) * N;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                held[d][r] = FORMAT::load(rows[r], at < columns ? at : columns - N);
+            for (int r = 0; r < ROWS; r++) held[d][r] = load_once(rows[r] + (at < columns ? at : columns - N));
         }
     };
     Loads low, high;
-    go_to(unit < units ? unit : 0);
     load(low, 0), load(high, HALF);
-    const int first = threadIdx.x * N_X < columns ? threadIdx.x * N_X : 0;
-    Pack<T, N_X> first_times;
-    if (HAS_ROOM && norm) first_times = load_pack<N_X>(norm + first);
+    const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
+    Pack<T, N> first_times;
+    if (BATCH == 1 && norm) first_times = load_pack<N>(norm + first);
     wait_for_the_one_before();  // which weights do not hang on
     let_the_next_begin();       // no sooner: its loads would be in the way of these
 
     for (int m = 0; m < BATCH; m++) {
         if (m >= count) break;
         const T* of_row = x + Int(m) * columns;
+        const auto put = [&](int at, const Pack<T, N>& pack) {
+            if (at < columns) *reinterpret_cast<Pack<T, N>*>(of_x + m * columns + at) = pack;
+        };
         if (norm) {
-            const auto first_pack = load_pack<N_X>(of_row + first);
+            const auto first_pack = load_pack<N>(of_row + first);
             const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, A(eps), int(norm_threads));
 #pragma unroll 1
-            for (int from = 0; from < columns; from += THREADS * N_X) {
-                const int at = from + threadIdx.x * N_X, read = at < columns ? at : 0;
-                auto pack = from ? load_pack<N_X>(of_row + read) : first_pack;
-                const auto times = !HAS_ROOM || from ? load_pack<N_X>(norm + read) : first_times;
+            for (int from = 0; from < columns; from += THREADS * N) {
+                const int at = from + threadIdx.x * N, read = at < columns ? at : 0;
+                auto pack = from ? load_pack<N>(of_row + read) : first_pack;
+                const auto times = BATCH > 1 || from ? load_pack<N>(norm + read) : first_times;
 #pragma unroll
-                for (int k = 0; k < N_X; k++) {
+                for (int k = 0; k < N; k++) {
                     A normed = A(pack.values[k]) * scale;
                     if (round_first) normed = A(T(normed));
                     pack.values[k] = T(normed * A(times.values[k]));
                 }
-                FORMAT::put(of_x + m * pitch, at, at < columns, pack);
+                put(at, pack);
             }
         } else {
-            constexpr int TOGETHER = HAS_ROOM ? 3 : 1;
+            constexpr int TOGETHER = BATCH == 1 ? 3 : 1;
 #pragma unroll 1
-            for (int from = 0; from < columns; from += TOGETHER * THREADS * N_X) {
-                Pack<T, N_X> packs[TOGETHER];
+            for (int from = 0; from < columns; from += TOGETHER * THREADS * N) {
+                Pack<T, N> packs[TOGETHER];
 #pragma unroll
                 for (int i = 0; i < TOGETHER; i++) {
-                    const int at = from + (i * THREADS + threadIdx.x) * N_X;
-                    if (from + i * THREADS * N_X < columns)  // for all of the block
-                        packs[i] = load_pack<N_X>(of_row + (at < columns ? at : 0));
+                    const int at = from + (i * THREADS + threadIdx.x) * N;
+                    if (from + i * THREADS * N < columns)  // for all of the block
+                        packs[i] = load_pack<N>(of_row + (at < columns ? at : 0));
                 }
 #pragma unroll
-                for (int i = 0; i < TOGETHER; i++) {
-                    const int at = from + (i * THREADS + threadIdx.x) * N_X;
-                    if (from + i * THREADS * N_X < columns)
-                        FORMAT::put(of_x + m * pitch, at, at < columns, packs[i]);
-                }
+                for (int i = 0; i < TOGETHER; i++)
+                    put(from + (i * THREADS + threadIdx.x) * N, packs[i]);
             }
         }
     }
     __syncthreads();
+    if (place >= units) return;
 
-    for (; unit < units; unit += step) {
-        A sums[ROWS][BATCH] = {};
-        // What is added to a product is on its way meanwhile.
-        const bool in_a = GATED || unit < a.outputs, in_b = unit < a.outputs + b.outputs;
-        const int row = in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
-        const int outputs = in_a ? a.outputs : in_b ? b.outputs : c.outputs;
-        T plus[BATCH], of_bias = T(0.0f);
-        if constexpr (!GATED) {
-            if (bias) of_bias = bias[row];
+    A sums[ROWS][BATCH] = {};
+    // What is added to a product is on its way meanwhile.
+    const int outputs = in_a ? a.outputs : in_b ? b.outputs : c.outputs;
+    T plus[BATCH], of_bias = T(0.0f);
+    if constexpr (!GATED) {
+        if (bias) of_bias = bias[row];
 #pragma unroll
-            for (int m = 0; m < BATCH; m++)
-                if (residual && m < count) plus[m] = residual[Int(m) * outputs + row];
-        }
-        const auto use = [&](const Loads& held, int from, bool whole) {
+        for (int m = 0; m < BATCH; m++)
+            if (residual && m < count) plus[m] = residual[Int(m) * outputs + row];
+    }
+    const auto use = [&](const Loads& held, int from, bool whole) {
 #pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-                const int at = from + (d * 32 + lane) * N;
-                if (!whole && at >= columns) continue;
+        for (int d = 0; d < DEPTH; d++) {
+            const int at = from + (d * 32 + lane) * N;
+            if (!whole && at >= columns) continue;
 #pragma unroll
-                for (int m = 0; m < BATCH; m++) {
-                    if (m >= count) break;
+            for (int m = 0; m < BATCH; m++) {
+                if (m >= count) break;
+                const auto numbers = load_pack<N>(of_x + m * columns + at);
 #pragma unroll
-                    for (int r = 0; r < ROWS; r++)
-                        FORMAT::use(held[d][r], of_x + m * pitch, at, sums[r][m]);
+                for (int r = 0; r < ROWS; r++) {
+                    const auto weights = *reinterpret_cast<const Pack<T, N>*>(&held[d][r]);
+#pragma unroll
+                    for (int k = 0; k < N; k++)
+                        sums[r][m] += A(numbers.values[k]) * A(weights.values[k]);
                 }
             }
-        };
-        // Without branches where all of a half is there, so that loads from shared memory overlap.
-        const auto use_half = [&](const Loads& held, int from) {
-            const bool whole = HAS_ROOM && from + HALF <= columns;
-            whole ? use(held, from, true) : use(held, from, false);
-        };
-        // What comes behind a row's end are the first numbers of the next.
-        const bool goes_on = unit + step < units;
-#pragma unroll 1
-        for (int from = 0; from < columns; from += 2 * HALF) {
-            const bool ends = from + 2 * HALF >= columns;
-            const int next = ends ? goes_on ? 0 : columns : from + 2 * HALF;
-            use_half(low, from);
-            if (ends && goes_on) go_to(unit + step);
-            load(low, next);
-            use_half(high, from + HALF);
-            load(high, next + HALF);
         }
+    };
+    // Without branches where all of a half is there, so that loads from shared memory overlap.
+    const auto use_half = [&](const Loads& held, int from) {
+        const bool whole = BATCH == 1 && from + HALF <= columns;
+        whole ? use(held, from, true) : use(held, from, false);
+    };
+#pragma unroll 1
+    for (int from = 0; from < columns; from += 2 * HALF) {
+        use_half(low, from);
+        load(low, from + 2 * HALF);
+        use_half(high, from + HALF);
+        load(high, from + 3 * HALF);
+    }
 #pragma unroll
-        for (int m = 0; m < BATCH; m++) {
-            if (m >= count) break;
+    for (int m = 0; m < BATCH; m++) {
+        if (m >= count) break;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                for (int distance = 16; distance > 0; distance /= 2)
-                    sums[r][m] += __shfl_xor_sync(0xffffffffu, sums[r][m], distance);
-            if (lane) continue;
-            T* const out = (in_a ? a.out : in_b ? b.out : c.out) + Int(m) * outputs + row;
-            if constexpr (GATED) {
-                const A gate = A(T(sums[0][m])), up = A(T(sums[1][m]));
-                *out = T(A(T(gate * sigmoid(gate))) * up);
-            } else {
-                A sum = sums[0][m];
-                if (bias) sum += A(of_bias);
-                *out = residual ? T(A(plus[m]) + A(T(sum))) : T(sum);
-            }
+        for (int r = 0; r < ROWS; r++)
+            for (int distance = 16; distance > 0; distance /= 2)
+                sums[r][m] += __shfl_xor_sync(0xffffffffu, sums[r][m], distance);
+        if (lane) continue;
+        T* const out = (in_a ? a.out : in_b ? b.out : c.out) + Int(m) * outputs + row;
+        if constexpr (GATED) {
+            const A gate = A(T(sums[0][m])), up = A(T(sums[1][m]));
+            *out = T(A(T(gate * sigmoid(gate))) * up);
+        } else {
+            A sum = sums[0][m];
+            if (bias) sum += A(of_bias);
+            *out = residual ? T(A(plus[m]) + A(T(sum))) : T(sum);
         }
     }
 }
@@ -324,7 +251,7 @@ __device__ void held_product(const T* x, const T* norm, double eps, Int round_fi
                              const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                              const T* residual, const T* bias, int columns, int slices) {
     constexpr int ROWS = GATED ? 2 : 1, DEPTH = GATED ? 2 : 4, N = 32, N_X = 8;
-    typedef FourBits<T> Format;
+    typedef FourBits Format;
     __shared__ float sums[MOST_OF_GROUPS * MOST_SLICES][ROWS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, groups = blockDim.x / 32 / slices;
     const int group = warp / slices, slice = warp % slices, step = gridDim.x * groups;
@@ -337,14 +264,14 @@ __device__ void held_product(const T* x, const T* norm, double eps, Int round_fi
     const auto load = [&](int d, int unit) {
         if (unit >= units) return;
         if constexpr (GATED) {
-            held[d][0] = Format::load(Format::row(a.codes, a.scales, unit, columns), at);
-            held[d][1] = Format::load(Format::row(b.codes, b.scales, unit, columns), at);
+            held[d][0] = Format::load(a.codes, a.scales, unit, columns, at);
+            held[d][1] = Format::load(b.codes, b.scales, unit, columns, at);
         } else {
             const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
             const void* codes = in_a ? a.codes : in_b ? b.codes : c.codes;
             const void* scales = in_a ? a.scales : in_b ? b.scales : c.scales;
             const int before = in_a ? 0 : in_b ? a.outputs : a.outputs + b.outputs;
-            held[d][0] = Format::load(Format::row(codes, scales, unit - before, columns), at);
+            held[d][0] = Format::load(codes, scales, unit - before, columns, at);
         }
     };
 #pragma unroll
@@ -423,13 +350,13 @@ __device__ void held_product(const T* x, const T* norm, double eps, Int round_fi
     }
 }
 
-#define PRODUCT(KERNEL, FORMAT, BATCH, GATED, BLOCKS, NAME, T)                                    \
+#define PRODUCT(KERNEL, BATCH, GATED, BLOCKS, NAME, T)                                            \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) KERNEL##_##BATCH##_##NAME(      \
         const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                 \
         const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,      \
         const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,  \
         Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int batch) { \
-        row_product<FORMAT<T>, BATCH, GATED>(                                                     \
+        row_product<BATCH, GATED>(                                                                \
             x, norm, eps, round_first, norm_threads,                                              \
             Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},                                  \
             Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},                                  \
@@ -437,10 +364,10 @@ __device__ void held_product(const T* x, const T* norm, double eps, Int round_fi
             int(batch));                                                                          \
     }
 #define EXPORT(NAME, T)                                  \
-    PRODUCT(row_product, Numbers, 1, false, 3, NAME, T)  \
-    PRODUCT(row_product, Numbers, 4, false, 3, NAME, T)  \
-    PRODUCT(gated_product, Numbers, 1, true, 3, NAME, T) \
-    PRODUCT(gated_product, Numbers, 4, true, 2, NAME, T)
+    PRODUCT(row_product, 1, false, 3, NAME, T)  \
+    PRODUCT(row_product, 4, false, 3, NAME, T)  \
+    PRODUCT(gated_product, 1, true, 3, NAME, T) \
+    PRODUCT(gated_product, 4, true, 2, NAME, T)
 FOR_EACH_FLOAT(EXPORT)
 #define HELD_PRODUCT(KERNEL, GATED, NAME, T)                                                        \
     extern "C" __global__ void __launch_bounds__(32 * MOST_SLICES, 2) KERNEL##_held_##NAME(          \
