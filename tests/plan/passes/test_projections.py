@@ -107,6 +107,11 @@ def third_weight_made_later(x: Tensor) -> Tensor:
     return gradient.cat([F.linear(y, weight(i) * 1.5 if i == 2 else weight(i)) for i in range(3)])
 
 
+def first_weight_made_before(x: Tensor) -> Tensor:
+    made = weight(1) * 1.5
+    return gradient.cat([F.linear(x, made), F.linear(x, weight(2))], -1)
+
+
 def gated_by_a_weight_made_later(x: Tensor) -> Tensor:
     return F.silu(F.linear(x, weight(1))) * F.linear(x, weight(2) * 1.5)
 
@@ -143,6 +148,7 @@ def added_twice(x: Tensor) -> Tensor:
         (product_viewed, ["linear", "add"]),
         (written_between, ["mul", "linear", "add", "linear"]),
         (third_weight_made_later, ["rms_norm", "projections", "mul", "linear"]),
+        (first_weight_made_before, ["mul", "linear", "linear"]),
         (gated_by_a_weight_made_later, ["linear", "silu", "mul", "linear", "mul"]),
         (weight_of_the_first_product, ["linear", "linear"]),
         (two_products_added, ["linear", "projections"]),
