@@ -53,7 +53,8 @@ template <class T, int HEAD> struct RotatedQueries {
 };
 
 #define ATTEND(HEAD, BLOCKS, NAME, T)                                                              \
-    extern "C" __global__ void __launch_bounds__(128, BLOCKS) rope_attention_##HEAD##_##NAME(      \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS > 3 ? 3 : BLOCKS)                     \
+        rope_attention_##HEAD##_##NAME(                                                            \
         const T* q, Int q_head, const T* k, Int k_head, const T* v, Int v_head, const T* cos,      \
         const T* sin, Int half, Int interleaved, const Int* at, Int slots_size, CACHE_PARAMETERS,  \
         T* out, float* partial, Int parts, SIZE_PARAMETERS) {                                      \
