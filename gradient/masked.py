@@ -22,8 +22,8 @@ from gradient.linalg import vector_norm
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import DTypeLike, axes_of, axis_of, tensor_of
 from gradient.tensor.creation import full_like, ones_like
+from gradient.tensor.gathering import identity
 from gradient.tensor.joining import where
-from gradient.tensor.scatter_reductions import identity
 
 __all__ = [
     "amax",

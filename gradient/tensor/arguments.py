@@ -1,4 +1,4 @@
-"""How arguments are read: dimensions, shapes, numbers."""
+"""How arguments are read: dimensions, shapes, indices, numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.variable import Variable
 from gradient.dtypes import DType, finfo, float8_e4m3fn, iinfo, int32, int64
 from gradient.errors import (
@@ -19,11 +20,13 @@ from gradient.errors import (
     IndexOutOfRange,
     ShapeError,
     TypeMismatch,
+    out_of_bounds,
     sentence,
 )
 from gradient.source_lines import warn_user
 
 if TYPE_CHECKING:
+    from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
 LARGEST = 2**63 - 1
@@ -188,6 +191,47 @@ def constant(caller: str, name: str, value: Any, like: Variable, of: str = "the 
         devices = f"{name} is on {value.device}, {of} on {like.backend.device}"
         raise DeviceError(f"{caller}: {devices}; move one with .to()")
     return value.array
+
+
+def vector_of(tensor: Any) -> Tensor:
+    """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
+    vector: Tensor = tensor if tensor.array.shape else tensor.reshape(1)
+    return vector
+
+
+def is_empty(index: Any) -> bool:
+    """Whether an index of gather or scatter has no elements: it may then be of any dtype and of any
+    number of dimensions, as in PyTorch."""
+    return isinstance(index, Variable) and 0 in index.array.shape
+
+
+def is_index(index: Any) -> bool:
+    """Whether an index is a tensor of int64 or int32."""
+    return isinstance(index, Variable) and index.array.dtype in INDICES
+
+
+def in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
+    try:
+        return backend.checked_indices(index, axis, size)
+    except IndexError as error:
+        raise error_for_any_caller(IndexOutOfRange, caller, str(error)) from None
+
+
+def check_index(caller: str, index: Tensor, like: Variable) -> None:
+    """Refuse an index of another dtype, or on another device than `like`."""
+    if not is_index(index):
+        tensor_of(caller, index)
+        kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
+        raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
+    if index.backend is not like.backend:
+        constant(caller, "index", index, like)  # says it
+
+
+def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
+    """The first index that is out of range, for an error."""
+    values = index.reshape(-1).tolist()
+    wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
+    return f"{caller}: {out_of_bounds(wrong, dim, size[dim])}"
 
 
 def int_of(caller: str, name: str, value: Any) -> int:

@@ -25,6 +25,7 @@ from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.conversion import Conversion
 from gradient.tensor.device import default_device
+from gradient.tensor.gathering import Gathering
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
@@ -37,7 +38,6 @@ from gradient.tensor.random_sampling import RandomSampling
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.rearranging import Rearranging
 from gradient.tensor.scans import Scans
-from gradient.tensor.scatter_reductions import ScatterReductions
 from gradient.tensor.sorting import Sorting
 from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.splitting import Splitting
@@ -62,6 +62,7 @@ class Tensor(
     Sorting,
     Splitting,
     Indexing,
+    Gathering,
     Products,
     InPlace,
     RandomSampling,
@@ -77,7 +78,6 @@ class Tensor(
     Rearranging,
     Contractions,
     Scans,
-    ScatterReductions,
     Statistics,
     LinearAlgebra,
     RareMethods,

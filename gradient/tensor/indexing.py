@@ -1,38 +1,31 @@
-"""Indexing, gathering and scattering: methods of Tensor."""
+"""Indexing, and slices and elements at tensors of indices: methods of Tensor."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from gradient.autograd.autocast import autocasts
-from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int64
-from gradient.errors import (
-    ArgumentError,
-    DTypeError,
-    IndexOutOfRange,
-    ShapeError,
-    TypeMismatch,
-    out_of_bounds,
-    sentence,
-)
+from gradient.errors import DTypeError, IndexOutOfRange, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
-    INDICES,
     axis_of,
+    beyond,
+    check_index,
     constant,
     fitting,
+    in_range,
+    is_index,
     number_of,
     shown,
     tensor_of,
+    vector_of,
 )
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
-from gradient.tensor.base import TensorBase
 from gradient.tensor.float8 import maker_of
 from gradient.tensor.index_keys import Index, index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
@@ -43,17 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradient.autograd.variable import Number
-    from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
 
 VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
 """What can be written at an index."""
-
-
-def _vector(tensor: TensorBase) -> Tensor:
-    """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
-    return cast("Tensor", tensor) if tensor.array.shape else tensor.reshape(1)
 
 
 def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
@@ -62,7 +49,7 @@ def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
 
 
 class Indexing(Arithmetic):
-    """x[...], x[...] = v, gather, scatter and their like."""
+    """x[...], x[...] = v, index_select, masked_select and their like."""
 
     __slots__ = ()
 
@@ -181,149 +168,10 @@ class Indexing(Arithmetic):
             and (dim == 0 or dim == -2)
             and type(dim) is int
             and self.backend.looks_along
-            and _integers_of(index)
+            and is_index(index)
             and index.backend is self.backend
             and len(index.array.shape) == 1
         )
-
-    def gather(self, dim: int, index: Tensor) -> Tensor:
-        """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
-        if _is_empty(index):
-            axis_of(dim, self.ndim)
-            constant("gather", "index", index, self)
-            none = self.backend.zeros(index.array.shape, int64.numpy)
-            return ops.getitem(self.reshape(-1), index=(none,))
-        x, at, axis = self._places("gather", dim, index, self.backend.looks_along)
-        try:
-            out = ops.take_along(x, index=at.array, axis=axis)
-        except IndexError:
-            _in_range("gather", self.backend, at.array, axis, x.array.shape[axis])
-            raise
-        size = index.array.shape
-        return out if out.array.shape == size else shape.reshape(out, shape=size)
-
-    def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
-        """As gather, where the index broadcasts and may count from the end; of the flattened tensor
-        if `dim` is None."""
-        if tensor_of("take_along_dim", indices).dtype is not int64:
-            raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
-        if dim is None:
-            return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)
-        axis = axis_of(dim, self.ndim)
-        if indices.ndim != self.ndim:
-            raise ShapeError(
-                "take_along_dim: expected indices of as many dimensions as the input "
-                f"({self.ndim}), got {indices.ndim}"
-            )
-        if not self.array.shape:
-            raise IndexOutOfRange(sentence("take_along_dim", "no dim for a 0-d tensor", dim))
-        x, at = self, indices
-        from gradient.tensor.joining import broadcast_shapes
-
-        shapes = [list(x.array.shape), list(at.array.shape)]
-        own, picks = (size[:axis] + [1] + size[axis + 1 :] for size in shapes)
-        size = list(broadcast_shapes(own, picks))
-        wide = [*size[:axis], shapes[0][axis], *size[axis + 1 :]]
-        narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
-        at = elementwise.where(at + shapes[0][axis], at, condition=(at < 0).array)
-        return x.expand(wide).gather(axis, at.expand(narrow))
-
-    def scatter(
-        self,
-        dim: int,
-        index: Tensor,
-        src: Tensor | Number | None = None,
-        *,
-        value: Number | None = None,
-        reduce: str | None = None,
-    ) -> Tensor:
-        """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
-        if src is None:
-            src = number_of("scatter", "value", value, takes_complex=True)
-        elif value is not None:
-            raise TypeMismatch(sentence("scatter", "src or value", "both"))
-        elif not isinstance(src, Variable):
-            number_of("scatter", "src", src)
-        if not _is_empty(index):
-            _integers("scatter", index, self)
-        if reduce == "multiply":
-            x: Any = self
-            factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
-            product: Tensor = x.scatter_reduce(dim, index, factors, "prod")
-            return product
-        if reduce not in (None, "add"):
-            kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
-            raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
-        return self._scattered("scatter", dim, index, src, reduce == "add")
-
-    @autocasts("widest_on_gpu")
-    def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
-        """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
-        return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
-
-    def _scattered(
-        self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
-    ) -> Any:
-        if _is_empty(index):
-            axis_of(dim, self.ndim)
-            constant(caller, "index", index, self)
-            if not isinstance(src, Variable):
-                return elementwise.clone(self)
-            same_dtype(caller, "src", self, src)
-            none = (self.backend.zeros((0,), int64.numpy),)
-            flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)
-            out = ops.setitem(flat, picked, index=none)
-            return shape.reshape(out, shape=self.array.shape)
-        x, at, axis = self._places(caller, dim, index, self.backend.looks_along)
-        size = at.array.shape
-        if isinstance(src, Variable):
-            same_dtype(caller, "src", self, src)
-            source = _vector(src)
-            own = source.array.shape
-            if len(own) != len(size) or any(n > m for n, m in zip(size, own, strict=True)):
-                raise ShapeError(
-                    f"{caller}: expected an index no larger than src, got index {tuple(size)} and "
-                    f"src {tuple(own)}"
-                )
-            source = source if own == size else source[tuple(slice(0, n) for n in size)]
-        else:
-            number_of(caller, "src", src, takes_complex=True)
-            src = fitting(caller, "src", src, self.dtype)
-            array = self.backend.full(size, src, self.array.dtype)
-            source = wrap(array, self.backend)
-        try:
-            out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
-        except IndexError:
-            _in_range(caller, self.backend, at.array, axis, x.array.shape[axis])
-            raise
-        return out if out.array.shape == self.array.shape else shape.reshape(out, shape=())
-
-    def _places(
-        self, caller: str, dim: int, index: Tensor, looked_at: bool = False
-    ) -> tuple[Any, Any, int]:
-        """Input and index of gather or scatter, and the axis. The indices are looked at, unless
-        they will be by what takes them."""
-        _integers(caller, index, self)
-        x, at = _vector(self), _vector(index)
-        own, size = x.array.shape, at.array.shape
-        if len(own) != len(size):
-            raise ShapeError(
-                f"{caller}: expected an index of as many dimensions as the input ({self.ndim}), "
-                f"got {index.ndim}"
-            )
-        axis = axis_of(dim, len(own))
-        if (
-            size != own
-            and (size[:axis] != own[:axis] or size[axis + 1 :] != own[axis + 1 :])
-            and any(n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis)
-        ):
-            raise ShapeError(
-                f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
-                f"index {tuple(size)} for input {tuple(own)}"
-            )
-        if not looked_at:
-            _in_range(caller, self.backend, at.array, axis, own[axis])
-        return x, at, axis
 
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """A copy with alpha source added at the slices of `dim` at `index`."""
@@ -331,7 +179,7 @@ class Indexing(Arithmetic):
         alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
         if not source.dtype.is_floating_point:
             alpha = bool(alpha) if source.dtype is bool_ else int(alpha)
-        source = _vector(source if alpha == 1 else source * alpha)
+        source = vector_of(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
 
@@ -340,7 +188,7 @@ class Indexing(Arithmetic):
         if not isinstance(source, Variable):
             raise TypeMismatch(sentence("index_copy", "a Tensor as source", type(source).__name__))
         x, at = self._slices("index_copy", dim, index, source)
-        out = ops.setitem(x, _vector(source), index=at)
+        out = ops.setitem(x, vector_of(source), index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
@@ -371,19 +219,19 @@ class Indexing(Arithmetic):
     ) -> tuple[Any, tuple[Any, ...]]:
         """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
         index may count from the end only where so said."""
-        _integers(caller, index, self)
+        check_index(caller, index, self)
         if index.ndim > 1:
             raise IndexOutOfRange(
                 f"{caller}: expected an index of one dimension, got shape {tuple(index.shape)}"
             )
-        x, index = _vector(self), _vector(index)
+        x, index = vector_of(self), vector_of(index)
         axis = axis_of(dim, x.ndim)
         at = index.array
         if not from_end:
-            at = _in_range(caller, self.backend, at, axis, x.array.shape[axis])
+            at = in_range(caller, self.backend, at, axis, x.array.shape[axis])
         if source is not None:
             same_dtype(caller, "source", self, source)
-            own, given = list(x.array.shape), list(_vector(source).array.shape)
+            own, given = list(x.array.shape), list(vector_of(source).array.shape)
             own[axis] = index.array.shape[0]
             if not self.array.shape and own[axis] != 1:
                 got = f"{own[axis]} indices"
@@ -467,41 +315,6 @@ class Indexing(Arithmetic):
             raise IndexOutOfRange(message) from None
 
 
-def _is_empty(index: Any) -> bool:
-    """Whether an index of gather or scatter has no elements: it may then be of any dtype and of any
-    number of dimensions, as in PyTorch."""
-    return isinstance(index, Variable) and 0 in index.array.shape
-
-
 def _is_matrix(array: Any) -> bool:
     """Whether an array is a matrix for whose rows backends have kernels."""
     return len(array.shape) == 2 and array.dtype.char in "fd"
-
-
-def _integers_of(index: Any) -> bool:
-    """Whether an index is a tensor of int64 or int32."""
-    return isinstance(index, Variable) and index.array.dtype in INDICES
-
-
-def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
-    try:
-        return backend.checked_indices(index, axis, size)
-    except IndexError as error:
-        raise error_for_any_caller(IndexOutOfRange, caller, str(error)) from None
-
-
-def _integers(caller: str, index: Tensor, like: Variable) -> None:
-    """Refuse an index of another dtype, or on another device than `like`."""
-    if not _integers_of(index):
-        tensor_of(caller, index)
-        kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
-        raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
-    if index.backend is not like.backend:
-        constant(caller, "index", index, like)  # says it
-
-
-def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
-    """The first index that is out of range, for an error."""
-    values = index.reshape(-1).tolist()
-    wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
-    return f"{caller}: {out_of_bounds(wrong, dim, size[dim])}"

@@ -27,6 +27,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.float8 import maker_of
+from gradient.tensor.gathering import Gathering
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import (
     become_view,
@@ -38,7 +39,6 @@ from gradient.tensor.overwrite import (
 )
 from gradient.tensor.products import Contractions, Products
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
-from gradient.tensor.scatter_reductions import ScatterReductions
 from gradient.tensor.shaping import Shaping
 from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.statistics import Statistics
@@ -205,8 +205,8 @@ class InPlace(Arithmetic):
     index_copy_ = in_place(Indexing.index_copy)
     index_fill_ = in_place(Indexing.index_fill)
     masked_scatter_ = in_place(Indexing.masked_scatter)
-    scatter_ = in_place(Indexing.scatter)
-    scatter_add_ = in_place(Indexing.scatter_add)
+    scatter_ = in_place(Gathering.scatter)
+    scatter_add_ = in_place(Gathering.scatter_add)
     copysign_ = in_place(RealFunctions.copysign)
     deg2rad_ = in_place(RealFunctions.deg2rad)
     hypot_ = in_place(RealFunctions.hypot)
@@ -219,10 +219,10 @@ class InPlace(Arithmetic):
     lcm_ = in_place(NumberFunctions.lcm)
     bitwise_left_shift_ = in_place(NumberFunctions.bitwise_left_shift)
     bitwise_right_shift_ = in_place(NumberFunctions.bitwise_right_shift)
-    index_put_ = in_place(ScatterReductions.index_put)
-    index_reduce_ = in_place(ScatterReductions.index_reduce)
-    put_ = in_place(ScatterReductions.put)
-    scatter_reduce_ = in_place(ScatterReductions.scatter_reduce)
+    index_put_ = in_place(Gathering.index_put)
+    index_reduce_ = in_place(Gathering.index_reduce)
+    put_ = in_place(Gathering.put)
+    scatter_reduce_ = in_place(Gathering.scatter_reduce)
     renorm_ = in_place(Statistics.renorm)
     addbmm_ = in_place(Contractions.addbmm)
     addmv_ = in_place(Contractions.addmv)

@@ -1,4 +1,5 @@
-"""Reductions of what is scattered to one place, and writes at places: methods of Tensor."""
+"""Gathering and scattering along a dimension, reductions of what is scattered to one place, and
+writes at places: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -10,29 +11,183 @@ import numpy as np
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
 from gradient.autograd.promotion import refuse_complex
-from gradient.autograd.variable import wrap
+from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, iinfo, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
-from gradient.ops import elementwise
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
+from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, tensor_of
-from gradient.tensor.arithmetic import same_dtype
-from gradient.tensor.base import TensorBase
-from gradient.tensor.joining import cat, where
+from gradient.tensor.arguments import (
+    axis_of,
+    check_index,
+    constant,
+    fitting,
+    in_range,
+    is_empty,
+    number_of,
+    tensor_of,
+    vector_of,
+)
+from gradient.tensor.arithmetic import Arithmetic, same_dtype
+from gradient.tensor.joining import broadcast_shapes, cat, where
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
 
 REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
-class ScatterReductions(TensorBase):
-    """scatter_reduce, index_reduce, index_put, put."""
+class Gathering(Arithmetic):
+    """gather, take_along_dim, scatter, scatter_reduce, index_reduce, index_put, put."""
 
     __slots__ = ()
+
+    def gather(self, dim: int, index: Tensor) -> Tensor:
+        """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
+        if is_empty(index):
+            axis_of(dim, self.ndim)
+            constant("gather", "index", index, self)
+            none = self.backend.zeros(index.array.shape, int64.numpy)
+            return ops.getitem(self.reshape(-1), index=(none,))
+        x, at, axis = self._places("gather", dim, index, self.backend.looks_along)
+        try:
+            out = ops.take_along(x, index=at.array, axis=axis)
+        except IndexError:
+            in_range("gather", self.backend, at.array, axis, x.array.shape[axis])
+            raise
+        size = index.array.shape
+        return out if out.array.shape == size else shape.reshape(out, shape=size)
+
+    def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
+        """As gather, where the index broadcasts and may count from the end; of the flattened tensor
+        if `dim` is None."""
+        if tensor_of("take_along_dim", indices).dtype is not int64:
+            raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
+        if dim is None:
+            return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)
+        axis = axis_of(dim, self.ndim)
+        if indices.ndim != self.ndim:
+            raise ShapeError(
+                "take_along_dim: expected indices of as many dimensions as the input "
+                f"({self.ndim}), got {indices.ndim}"
+            )
+        if not self.array.shape:
+            raise IndexOutOfRange(sentence("take_along_dim", "no dim for a 0-d tensor", dim))
+        x, at = self, indices
+        shapes = [list(x.array.shape), list(at.array.shape)]
+        own, picks = (size[:axis] + [1] + size[axis + 1 :] for size in shapes)
+        size = list(broadcast_shapes(own, picks))
+        wide = [*size[:axis], shapes[0][axis], *size[axis + 1 :]]
+        narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
+        at = elementwise.where(at + shapes[0][axis], at, condition=(at < 0).array)
+        return x.expand(wide).gather(axis, at.expand(narrow))
+
+    def scatter(
+        self,
+        dim: int,
+        index: Tensor,
+        src: Tensor | Number | None = None,
+        *,
+        value: Number | None = None,
+        reduce: str | None = None,
+    ) -> Tensor:
+        """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
+        if src is None:
+            src = number_of("scatter", "value", value, takes_complex=True)
+        elif value is not None:
+            raise TypeMismatch(sentence("scatter", "src or value", "both"))
+        elif not isinstance(src, Variable):
+            number_of("scatter", "src", src)
+        if not is_empty(index):
+            check_index("scatter", index, self)
+        if reduce == "multiply":
+            x: Any = self
+            factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
+            product: Tensor = x.scatter_reduce(dim, index, factors, "prod")
+            return product
+        if reduce not in (None, "add"):
+            kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
+            raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
+        return self._scattered("scatter", dim, index, src, reduce == "add")
+
+    @autocasts("widest_on_gpu")
+    def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
+        """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
+        return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
+
+    def _scattered(
+        self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
+    ) -> Any:
+        if is_empty(index):
+            axis_of(dim, self.ndim)
+            constant(caller, "index", index, self)
+            if not isinstance(src, Variable):
+                return elementwise.clone(self)
+            same_dtype(caller, "src", self, src)
+            none = (self.backend.zeros((0,), int64.numpy),)
+            flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)
+            out = ops.setitem(flat, picked, index=none)
+            return shape.reshape(out, shape=self.array.shape)
+        x, at, axis = self._places(caller, dim, index, self.backend.looks_along)
+        size = at.array.shape
+        if isinstance(src, Variable):
+            same_dtype(caller, "src", self, src)
+            source = vector_of(src)
+            own = source.array.shape
+            if len(own) != len(size) or any(n > m for n, m in zip(size, own, strict=True)):
+                raise ShapeError(
+                    f"{caller}: expected an index no larger than src, got index {tuple(size)} and "
+                    f"src {tuple(own)}"
+                )
+            source = source if own == size else source[tuple(slice(0, n) for n in size)]
+        else:
+            number_of(caller, "src", src, takes_complex=True)
+            src = fitting(caller, "src", src, self.dtype)
+            array = self.backend.full(size, src, self.array.dtype)
+            source = wrap(array, self.backend)
+        try:
+            out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
+        except IndexError:
+            in_range(caller, self.backend, at.array, axis, x.array.shape[axis])
+            raise
+        return out if out.array.shape == self.array.shape else shape.reshape(out, shape=())
+
+    def _places(
+        self, caller: str, dim: int, index: Tensor, looked_at: bool = False
+    ) -> tuple[Any, Any, int]:
+        """Input and index of gather or scatter, and the axis. The indices are looked at, unless
+        they will be by what takes them."""
+        check_index(caller, index, self)
+        x, at = vector_of(self), vector_of(index)
+        own, size = x.array.shape, at.array.shape
+        if len(own) != len(size):
+            raise ShapeError(
+                f"{caller}: expected an index of as many dimensions as the input ({self.ndim}), "
+                f"got {index.ndim}"
+            )
+        axis = axis_of(dim, len(own))
+        if (
+            size != own
+            and (size[:axis] != own[:axis] or size[axis + 1 :] != own[axis + 1 :])
+            and any(n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis)
+        ):
+            raise ShapeError(
+                f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
+                f"index {tuple(size)} for input {tuple(own)}"
+            )
+        if not looked_at:
+            in_range(caller, self.backend, at.array, axis, own[axis])
+        return x, at, axis
 
     def scatter_reduce(
         self: Any,
