@@ -1,4 +1,4 @@
-"""Flips, rotations, splits along a dimension, and scatters into a copy: methods of Tensor
+"""Flips, rolls, rotations, splits along a dimension, and scatters into a copy: methods of Tensor
 composed of ops."""
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.dtypes import bool_
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
-from gradient.ops import elementwise
+from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, int_of, ints_of, size_of, tensor_of
+from gradient.tensor.arguments import (
+    axis_of,
+    int_of,
+    ints_of,
+    shape_of,
+    size_of,
+    tensor_of,
+    tuple_argument,
+)
 from gradient.tensor.base import TensorBase
+from gradient.tensor.shaping import distinct
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -22,9 +31,37 @@ if TYPE_CHECKING:
 
 
 class Rearranging(TensorBase):
-    """flips, rot90, hsplit and its like, `*_scatter`, diff."""
+    """flips, roll, rot90, hsplit and its like, `*_scatter`, diff."""
 
     __slots__ = ()
+
+    def flip(self, *size: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+        """Reversed along the given dimensions; a copy."""
+        n = self.ndim
+        if not size and dims is None:
+            raise TypeMismatch(sentence("flip", "the dimensions to reverse", "none"))
+        given = shape_of(size) if dims is None else tuple_argument("flip", "dims", dims, size)
+        axes = distinct("flip", [axis_of(d, n) for d in given])
+        return shape.flip(self, axis=tuple(axes))
+
+    def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+        """Rotated by `shifts` along `dims` (flattened and back if None)."""
+        if dims is None or dims == () or dims == []:
+            return without_base(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
+        steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
+        if len(steps) != len(along):
+            raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
+        if not steps:
+            raise ShapeError("roll: expected at least one shift, got none")
+        x: Any = self
+        for by, dim in zip(steps, along, strict=True):
+            axis = axis_of(dim, self.ndim)
+            n = self.array.shape[axis] if self.ndim else 1
+            if n and by % n:
+                cut = n - by % n
+                parts = [x.narrow(axis, cut, n - cut), x.narrow(axis, 0, cut)]
+                x = shape.concatenate(*parts, axis=axis)
+        return elementwise.clone(self) if x is self else x
 
     def fliplr(self: Any) -> Tensor:
         """The columns (dimension 1) in reverse order."""

@@ -283,34 +283,6 @@ class Shaping(Arithmetic):
         size = (*size[:axis], size[axis] * repeats, *size[axis + 1 :])
         return shape.reshape(elementwise.contiguous(wide), shape=size)
 
-    def flip(self, *size: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-        """Reversed along the given dimensions; a copy."""
-        n = self.ndim
-        if not size and dims is None:
-            raise TypeMismatch(sentence("flip", "the dimensions to reverse", "none"))
-        given = shape_of(size) if dims is None else tuple_argument("flip", "dims", dims, size)
-        axes = distinct("flip", [axis_of(d, n) for d in given])
-        return shape.flip(self, axis=tuple(axes))
-
-    def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-        """Rotated by `shifts` along `dims` (flattened and back if None)."""
-        if dims is None or dims == () or dims == []:
-            return without_base(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
-        steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
-        if len(steps) != len(along):
-            raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
-        if not steps:
-            raise ShapeError("roll: expected at least one shift, got none")
-        x: Any = self
-        for by, dim in zip(steps, along, strict=True):
-            axis = axis_of(dim, self.ndim)
-            n = self.array.shape[axis] if self.ndim else 1
-            if n and by % n:
-                cut = n - by % n
-                parts = [x.narrow(axis, cut, n - cut), x.narrow(axis, 0, cut)]
-                x = shape.concatenate(*parts, axis=axis)
-        return elementwise.clone(self) if x is self else x
-
     def tril(self, diagonal: int = 0) -> Tensor:
         """The lower triangle of the last two dimensions, zero above."""
         return self._triangle("tril", diagonal, True)
