@@ -10,8 +10,8 @@ import numpy as np
 
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
+from gradient.backends.composed.activation import at_least, at_most
 from gradient.backends.composed.complex_numbers import is_complex
-from gradient.backends.composed.elementwise import at_least, at_most
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
 

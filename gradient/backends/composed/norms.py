@@ -5,14 +5,14 @@ Each works on the last axis (`softmax` on any); statistics that a gradient needs
 
 from __future__ import annotations
 
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Axis, Shape
 from gradient.dtypes import HALF_PRECISION, float32, int64
 
 
-class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
+class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` that normalise along an axis."""
 
     # Softmax -------------------------------------------------------------------------------------

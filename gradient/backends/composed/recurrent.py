@@ -10,13 +10,13 @@ Dimensions:
 
 from __future__ import annotations
 
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array
 
 
-class RecurrentDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
+class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` for recurrent layers."""
 
     @in_float32

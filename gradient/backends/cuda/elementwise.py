@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.cuda.launching import KernelLauncher
 
 BLOCK = 256
@@ -13,8 +13,8 @@ BYTES_PER_THREAD = 64
 """Four loads of 16 bytes each, so that a thread has several under way."""
 
 
-class ElementwiseKernels(KernelLauncher, ElementwiseDefaults[Array]):
-    """Overrides of `composed.elementwise`, and required methods."""
+class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array]):
+    """Overrides of `composed.elementwise` and `composed.activation`, and required methods."""
 
     def exp(self, x: Array) -> Array:
         return self._map("exp", x) if self.has_kernel(x) else super().exp(x)

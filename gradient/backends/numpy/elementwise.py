@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec
 import numpy as np
 
 from gradient.backends import small_calls
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 
@@ -50,8 +50,8 @@ GELU_GRADS = {"none": "gelu_grad", "tanh": "gelu_tanh_grad"}
 """Kernels, by the approximation."""
 
 
-class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
-    """Overrides of `composed.elementwise`."""
+class ElementwiseKernels(ActivationDefaults[np.ndarray]):
+    """Overrides of `composed.elementwise` and `composed.activation`."""
 
     # Each small array comes here, too: it is told from large ones before anything else.
 
@@ -111,18 +111,18 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().sigmoid_grad(g, out)
         return _each(kernels.load("elementwise").sigmoid_grad, g, out)
 
-    logsigmoid = _by_kernel(ElementwiseDefaults.logsigmoid, "elementwise")
-    logsigmoid_grad = _by_kernel(ElementwiseDefaults.logsigmoid_grad, "elementwise")
-    hardtanh = _by_kernel(ElementwiseDefaults.hardtanh, "piecewise")
-    hardtanh_grad = _by_kernel(ElementwiseDefaults.hardtanh_grad, "piecewise")
-    leaky_relu = _by_kernel(ElementwiseDefaults.leaky_relu, "piecewise")
-    leaky_relu_grad = _by_kernel(ElementwiseDefaults.leaky_relu_grad, "piecewise")
-    hardsigmoid = _by_kernel(ElementwiseDefaults.hardsigmoid, "piecewise")
-    hardsigmoid_grad = _by_kernel(ElementwiseDefaults.hardsigmoid_grad, "piecewise")
-    hardswish = _by_kernel(ElementwiseDefaults.hardswish, "piecewise")
-    hardswish_grad = _by_kernel(ElementwiseDefaults.hardswish_grad, "piecewise")
-    elu = _by_kernel(ElementwiseDefaults.elu, "piecewise")
-    elu_grad = _by_kernel(ElementwiseDefaults.elu_grad, "piecewise")
+    logsigmoid = _by_kernel(ActivationDefaults.logsigmoid, "elementwise")
+    logsigmoid_grad = _by_kernel(ActivationDefaults.logsigmoid_grad, "elementwise")
+    hardtanh = _by_kernel(ActivationDefaults.hardtanh, "piecewise")
+    hardtanh_grad = _by_kernel(ActivationDefaults.hardtanh_grad, "piecewise")
+    leaky_relu = _by_kernel(ActivationDefaults.leaky_relu, "piecewise")
+    leaky_relu_grad = _by_kernel(ActivationDefaults.leaky_relu_grad, "piecewise")
+    hardsigmoid = _by_kernel(ActivationDefaults.hardsigmoid, "piecewise")
+    hardsigmoid_grad = _by_kernel(ActivationDefaults.hardsigmoid_grad, "piecewise")
+    hardswish = _by_kernel(ActivationDefaults.hardswish, "piecewise")
+    hardswish_grad = _by_kernel(ActivationDefaults.hardswish_grad, "piecewise")
+    elu = _by_kernel(ActivationDefaults.elu, "piecewise")
+    elu_grad = _by_kernel(ActivationDefaults.elu_grad, "piecewise")
 
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
+from gradient.backends.composed.activation import GELU_CUBIC, GELU_SCALE
 from gradient.backends.numpy.kernels.compilation import inlined, strict_kernel
 from gradient.backends.numpy.kernels.functions import (
     F4,

@@ -1,0 +1,152 @@
+"""Activations and their gradients, composed of elementwise functions."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.elementwise import SQRT_HALF, ElementwiseDefaults
+from gradient.backends.composed.precision import in_float32
+from gradient.backends.required import Array
+
+GELU_SCALE = math.sqrt(2 / math.pi)
+GELU_CUBIC = 0.044715
+
+
+def at_least(be: ActivationDefaults[Array], x: Array, low: float) -> Array:
+    """x, or `low` where x is less; NaN where either is, and a zero of x keeps its sign.
+
+    `maximum` may give either of two zeros."""
+    if low == 0 and x.dtype.kind not in "biu":
+        if math.copysign(1, low) > 0:
+            return be.relu(x)
+        return be.where(x < 0, be.full((), low, x.dtype), x)
+    return be.maximum(x, be.full((), low, x.dtype))
+
+
+def at_most(be: ActivationDefaults[Array], x: Array, high: float) -> Array:
+    """x, or `high` where x is greater; NaN where either is, and a zero of x keeps its sign."""
+    bound = be.full((), high, x.dtype)
+    if high == 0 and x.dtype.kind not in "biu":
+        return be.where(x > 0, bound, x)
+    return be.minimum(x, bound)
+
+
+class ActivationDefaults(ElementwiseDefaults[Array]):
+    """Activations among the methods of `Backend`."""
+
+    @in_float32
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
+        if is_complex(x):
+            return 1 / (1 + self.exp(-x))
+        e = self.exp(-self.abs(x))
+        return self.where(x < 0, e, e * 0 + 1) / (1 + e)
+
+    @in_float32
+    def sigmoid_grad(self, g: Array, out: Array) -> Array:
+        """The gradient for x, of what sigmoid gave."""
+        return g * (out * (1 - out))
+
+    @in_float32
+    def logsigmoid(self, x: Array) -> Array:
+        """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
+        low = self.minimum(x, self.full((), 0, x.dtype))
+        return low - self.log1p(self.exp(-self.abs(x)))
+
+    @in_float32
+    def logsigmoid_grad(self, g: Array, x: Array) -> Array:
+        return g * self.sigmoid(-x)
+
+    def relu(self, x: Array) -> Array:
+        """0 where x is less, else x: NaN, and -0, stay what they are."""
+        return self.where(x < 0, self.full((), 0, x.dtype), x)
+
+    def relu_grad(self, g: Array, out: Array) -> Array:
+        """g where relu gave more than 0, or NaN."""
+        return self.where(out <= 0, self.full((), 0, g.dtype), g)
+
+    def hardtanh(self, x: Array, low: float, high: float) -> Array:
+        """x held between `low` and `high`."""
+        return at_most(self, at_least(self, x, low), high)
+
+    def hardtanh_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
+        """g where x lies between the two, or is NaN."""
+        return self.where((x <= low) | (x >= high), self.full((), 0, g.dtype), g)
+
+    @in_float32
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        """x where it is above 0, else slope x."""
+        return self.where(x > 0, x, x * slope)
+
+    @in_float32
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        return self.where(x > 0, g, g * slope)
+
+    @in_float32
+    def hardsigmoid(self, x: Array) -> Array:
+        """min(max(x + 3, 0), 6) / 6 (Howard et al. 2019, section 5.2)."""
+        return self.hardtanh(x + 3, 0, 6) / 6
+
+    @in_float32
+    def hardsigmoid_grad(self, g: Array, x: Array) -> Array:
+        return self.where((x > -3) & (x < 3), g / 6, self.full((), 0, g.dtype))
+
+    @in_float32
+    def hardswish(self, x: Array) -> Array:
+        """x hardsigmoid(x) (Howard et al. 2019, section 5.2)."""
+        return x * self.hardtanh(x + 3, 0, 6) / 6
+
+    @in_float32
+    def hardswish_grad(self, g: Array, x: Array) -> Array:
+        zero, one = self.full((), 0, x.dtype), self.full((), 1, x.dtype)
+        slope = self.where(x <= -3, zero, self.where(x < 3, x / 3 + 0.5, one))
+        return self.where(x <= -3, zero, g) * slope
+
+    @in_float32
+    def elu(self, x: Array, alpha: float, stretch: float, scale: float) -> Array:
+        """scale times x, or where x is below 0, times alpha (e^(x / stretch) - 1)."""
+        low = self.where(x < 0, x, self.full((), 0, x.dtype))  # whose exponential is finite
+        return self.where(x < 0, self.expm1(low / stretch) * alpha, x) * scale
+
+    @in_float32
+    def elu_grad(self, g: Array, x: Array, alpha: float, stretch: float, scale: float) -> Array:
+        """At 0 of the curve's slope, and straight: the second derivative is 0 there."""
+        slope, one = self.full((), alpha / stretch, x.dtype), self.full((), 1, x.dtype)
+        low = self.where(x < 0, x, self.full((), 0, x.dtype))
+        straight = self.where(x == 0, slope, one)
+        return self.where(x < 0, self.exp(low / stretch) * slope, straight) * scale * g
+
+    @in_float32
+    def softplus(self, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+        """log(1 + exp(beta x)) / beta; the identity where beta x > threshold."""
+        z = beta * x
+        low = self.minimum(z, self.full((), threshold, x.dtype))
+        return self.where(z > threshold, x, self.log1p(self.exp(low)) / beta)
+
+    @in_float32
+    def silu(self, x: Array) -> Array:
+        """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
+        return x * self.sigmoid(x)
+
+    @in_float32
+    def silu_grad(self, g: Array, x: Array) -> Array:
+        s = self.sigmoid(x)
+        return g * (s * (1 + x * (1 - s)))
+
+    @in_float32
+    def gelu(self, x: Array, approximate: str = "none") -> Array:
+        """x Phi(x), Phi the normal distribution function; "tanh" is the approximation that GPT-2
+        was trained with (Hendrycks and Gimpel 2016, section 2)."""
+        if approximate == "tanh":
+            return 0.5 * x * (1 + self.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x)))
+        return 0.5 * x * (1 + self.erf(x * SQRT_HALF))
+
+    @in_float32
+    def gelu_grad(self, g: Array, x: Array, approximate: str = "none") -> Array:
+        if approximate == "tanh":
+            t = self.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))
+            slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * x * x)
+            return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
+        density = self.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        return g * (0.5 * (1 + self.erf(x * SQRT_HALF)) + x * density)
