@@ -254,6 +254,10 @@ class Gathering(Arithmetic):
             got = type(indices).__name__
             raise ArgumentError(sentence("index_put", "a tuple of tensors as indices", got))
         same_dtype("index_put", "values", self, tensor_of("index_put", values))
+        if values.ndim:
+            constant("index_put", "values", values, self)
+        else:
+            values = values.to(self.device)
         key = tuple(slice(None) if i is None else i for i in indices)
         # Which elements the index takes: the places of a copy without gradients.
         places = _counted(self)[key].reshape(-1)
@@ -271,6 +275,8 @@ class Gathering(Arithmetic):
         same_dtype("put", "source", self, tensor_of("put", source))
         if tensor_of("put", index).dtype is not int64:
             raise DTypeError(sentence("put", "an index of int64", index.dtype))
+        constant("put", "index", index, self)
+        constant("put", "source", source, self)
         if index.numel() != source.numel():
             expected = f"as many elements of source as of index ({index.numel()})"
             raise ShapeError(sentence("put", expected, source.numel()))

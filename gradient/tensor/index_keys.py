@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, out_of_bounds
+from gradient.errors import ArgumentError, DeviceError, IndexOutOfRange, TypeMismatch, out_of_bounds
 from gradient.tensor.base import TensorBase
 
 Index = tuple[Any, ...]
@@ -159,6 +159,11 @@ def _settled(part: Any, backend: Any) -> Any:
         if not array.shape:
             return _number(part.backend.to_numpy(array))
         if part.backend is not backend:
+            if part.backend.device != "cpu":
+                raise DeviceError(
+                    "index: indices should be either on cpu or on the device of the indexed tensor "
+                    f"({backend.device}), got one on {part.backend.device}; move it with .to()"
+                )
             array = backend.asarray(part.backend.to_numpy(array))
         return _mask(array, backend)
     if isinstance(part, (list, tuple, np.ndarray, range)):

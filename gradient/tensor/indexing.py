@@ -101,6 +101,8 @@ class Indexing(Arithmetic):
                 self._check_source(arrays, value)
             if size and size[0] == 1:  # PyTorch leaves out leading ones
                 value = shape.reshape(value, shape=_without_leading_ones(size))
+            if arrays is not None and value.array.shape:
+                constant("setitem", "value", value, self)
         else:
             value = self._array_of(value)
             size = value.shape

@@ -24,6 +24,8 @@ CALLS = {
     "scatter_add": (lambda x, i: x.scatter_add(0, i, x[:2]), PLACES),
     "scatter_add of nothing": (lambda x, i: x.scatter_add(0, i[:0], x[:0]), PLACES),
     "scatter_reduce": (lambda x, i: x.scatter_reduce(0, i, x[:2], "sum"), PLACES),
+    "put": (lambda x, i: x.put(i, x[:2]), PLACES),
+    "put in place": (lambda x, i: x.put_(i, x[:2], accumulate=True), PLACES),
     "take": (lambda x, i: x.take(i), PLACES),
     "masked_select": (lambda x, mask: x.masked_select(mask), MASK),
     "masked_scatter": (lambda x, mask: x.masked_scatter(mask, x), MASK),
@@ -46,3 +48,42 @@ def test_the_index_is_on_the_device_of_the_input(name, device, of):
 def test_embedding_says_what_is_where():
     with pytest.raises(RuntimeError, match="embedding: input is on cpu, weight on handle; move"):
         F.embedding(AT, gradient.ones(3, 2, device="handle"))
+
+
+KEYS = {
+    "read": lambda x, i: x[i],
+    "read of columns": lambda x, i: x[:, i],
+    "read with one at hand": lambda x, i: x[AT.to(x.device), i],
+    "index_put": lambda x, i: x.index_put((i,), x[:2]),
+    "write": lambda x, i: x.__setitem__(i, 1.0),
+}
+
+
+@pytest.mark.parametrize("device", ["handle", "bare", "meta"])
+@pytest.mark.parametrize("name", KEYS)
+def test_what_a_key_holds_is_there_or_on_the_cpu(name, device):
+    x = gradient.ones(3, 2)
+    for key in (AT, MASK[:, 0]) if "columns" not in name and "hand" not in name else (AT,):
+        with pytest.raises(RuntimeError, match=rf"^index: .*\(cpu\), got one on {device}; move"):
+            KEYS[name](x, key.to(device))
+    KEYS[name](x.to(device), AT)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("device", ["handle", "bare", "meta"])
+def test_numbers_alone_are_written_at_an_index_from_elsewhere(device, accumulate):
+    x, values = gradient.ones(3, 2), gradient.zeros(2, 2)
+    for into, what in ((x.to(device), values), (x, values.to(device))):
+        at = AT.to(into.device)
+        with pytest.raises(RuntimeError, match=r"^setitem: value is on \w+, the input on"):
+            into[at] = what
+        with pytest.raises(RuntimeError, match=r"^index_put: values is on \w+, the input on"):
+            into.index_put_((at,), what, accumulate)
+    number = gradient.tensor(3.0, requires_grad=True)
+    into = x.to(device)
+    out = into.index_put((AT,), number, accumulate)
+    into[AT] = number
+    if device != "meta":
+        assert into.tolist() == [[3.0, 3.0], [3.0, 3.0], [1.0, 1.0]]
+        out.sum().backward()
+        assert number.grad is not None and number.grad.item() == 4.0
