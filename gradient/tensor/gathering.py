@@ -71,7 +71,8 @@ class Gathering(Arithmetic):
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As gather, where the index broadcasts and may count from the end; of the flattened tensor
         if `dim` is None."""
-        if tensor_of("take_along_dim", indices).dtype is not int64:
+        constant("take_along_dim", "indices", tensor_of("take_along_dim", indices), self)
+        if indices.dtype is not int64:
             raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
         if dim is None:
             return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)
@@ -113,8 +114,7 @@ class Gathering(Arithmetic):
         if reduce == "multiply":
             x: Any = self
             factors = src if isinstance(src, Variable) else x.new_full(index.shape, src)
-            product: Tensor = x.scatter_reduce(dim, index, factors, "prod")
-            return product
+            return _scatter_reduced("scatter", x, dim, index, factors, "prod", True)
         if reduce not in (None, "add"):
             kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
             raise kind(f"scatter: expected reduce None, 'add' or 'multiply', got {reduce!r}")
@@ -201,25 +201,7 @@ class Gathering(Arithmetic):
         """A copy in which out[index[i, j], j] (for dim 0) is the sum, prod, mean, amax or amin of
         all src[i, j] of that place, and of self there if `include_self`; ties share a gradient."""
         _known("scatter_reduce", reduce, REDUCTIONS)
-        same_dtype("scatter_reduce", "src", self, tensor_of("scatter_reduce", src))
-        if not self.ndim:
-            one = self.reshape(1).scatter_reduce(
-                0, index.reshape(-1), src.reshape(-1), reduce, include_self=include_self
-            )
-            return without_base(one.reshape(()))
-        if not index.numel():
-            return self.scatter_add(dim, index, src)
-        if not index.ndim:
-            index, src = index.reshape(1), src.reshape(1)
-        self._places("scatter_reduce", dim, index)  # refuses what does not fit
-        if src.ndim != index.ndim or any(
-            n < m for n, m in zip(src.shape, index.shape, strict=True)
-        ):
-            expected = f"src no smaller than the index {tuple(index.shape)}"
-            raise ShapeError(sentence("scatter_reduce", expected, tuple(src.shape)))
-        axis = axis_of(dim, self.ndim)
-        src = src[tuple(slice(0, n) for n in index.shape)]
-        return _reduced(self, axis, index, src, reduce, include_self)
+        return _scatter_reduced("scatter_reduce", self, dim, index, src, reduce, include_self)
 
     def index_reduce(
         self: Any,
@@ -233,14 +215,14 @@ class Gathering(Arithmetic):
         """As `scatter_reduce`, of whole slices of `dim`: slice i of `source` goes to index[i]."""
         _known("index_reduce", reduce, REDUCTIONS[1:])
         same_dtype("index_reduce", "source", self, tensor_of("index_reduce", source))
+        constant("index_reduce", "source", source, self)
         self._slices("index_reduce", dim, index, source)  # refuses what does not fit
-        if not self.ndim:
-            return self.scatter_reduce(0, index, source, reduce, include_self=include_self)
         axis = axis_of(dim, self.ndim)
-        source = source if source.ndim else source.reshape(1)
-        at = index.long().reshape([-1 if i == axis else 1 for i in range(self.ndim)])
-        at = at.expand(source.shape)
-        return self.scatter_reduce(axis, at, source, reduce, include_self=include_self)
+        if self.ndim:
+            source = vector_of(source)
+            index = index.long().reshape([-1 if i == axis else 1 for i in range(self.ndim)])
+            index = index.expand(source.shape)
+        return _scatter_reduced("index_reduce", self, dim, index, source, reduce, include_self)
 
     @autocasts("widest_on_gpu")
     def index_put(
@@ -280,7 +262,8 @@ class Gathering(Arithmetic):
         if index.numel() != source.numel():
             expected = f"as many elements of source as of index ({index.numel()})"
             raise ShapeError(sentence("put", expected, source.numel()))
-        places = _counted(self).reshape(-1)[index.reshape(-1)]
+        at = (index.reshape(-1).array,)
+        places = self._taken("put", _counted(self).reshape(-1), at)
         return _at_flat(self, places, source.reshape(-1), accumulate)
 
 
@@ -300,6 +283,24 @@ def _counted(x: Any) -> Any:
 def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Any:
     op = ops.index_add if accumulate else ops.setitem
     return without_base(op(x.reshape(-1), values, index=(places.array,)).reshape(x.shape))
+
+
+def _scatter_reduced(
+    caller: str, x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool
+) -> Any:
+    """As `scatter_reduce`, whose errors name the caller."""
+    same_dtype(caller, "src", x, tensor_of(caller, src))
+    constant(caller, "src", src, x)
+    if is_empty(index):
+        return x._scattered(caller, dim, index, src, True)
+    own, at, axis = x._places(caller, dim, index)
+    src = vector_of(src)
+    if src.ndim != at.ndim or any(n < m for n, m in zip(src.shape, at.shape, strict=True)):
+        expected = f"src no smaller than the index {tuple(index.shape)}"
+        raise ShapeError(sentence(caller, expected, tuple(src.shape)))
+    src = src[tuple(slice(0, n) for n in at.shape)]
+    out = _reduced(own, axis, at, src, reduce, include_self)
+    return out if x.ndim else without_base(out.reshape(()))
 
 
 def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:

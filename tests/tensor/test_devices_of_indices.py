@@ -1,10 +1,14 @@
-"""An index on another device than what it is an index of: refused by name, wherever it would go."""
+"""Indices and sources that do not fit, most of all on another device: refused by the name of the
+function that was called."""
+
+import contextlib
 
 import pytest
 
 import gradient
 import gradient.functional as F
 import support.array_backends  # noqa: F401 (registers the devices)
+from gradient.errors import GradientError
 
 AT = gradient.tensor([0, 1])
 PLACES = gradient.tensor([[0, 1], [1, 0]])
@@ -23,7 +27,11 @@ CALLS = {
     "scatter of a number": (lambda x, i: x.scatter(0, i, 1.0), PLACES),
     "scatter_add": (lambda x, i: x.scatter_add(0, i, x[:2]), PLACES),
     "scatter_add of nothing": (lambda x, i: x.scatter_add(0, i[:0], x[:0]), PLACES),
+    "scatter by factors": (lambda x, i: x.scatter(0, i, x[:2], reduce="multiply"), PLACES),
     "scatter_reduce": (lambda x, i: x.scatter_reduce(0, i, x[:2], "sum"), PLACES),
+    "scatter_reduce of nothing": (lambda x, i: x.scatter_reduce(0, i[:0], x, "amax"), PLACES),
+    "take_along_dim": (lambda x, i: x.take_along_dim(i, 0), PLACES),
+    "take_along_dim of all": (lambda x, i: x.take_along_dim(i), PLACES),
     "put": (lambda x, i: x.put(i, x[:2]), PLACES),
     "put in place": (lambda x, i: x.put_(i, x[:2], accumulate=True), PLACES),
     "take": (lambda x, i: x.take(i), PLACES),
@@ -87,3 +95,38 @@ def test_numbers_alone_are_written_at_an_index_from_elsewhere(device, accumulate
         assert into.tolist() == [[3.0, 3.0], [3.0, 3.0], [1.0, 1.0]]
         out.sum().backward()
         assert number.grad is not None and number.grad.item() == 4.0
+
+
+SOURCES = {
+    "scatter": lambda x, source: x.scatter(0, PLACES, source, reduce="multiply"),
+    "scatter_reduce": lambda x, source: x.scatter_reduce(0, PLACES, source, "amin"),
+    "index_reduce": lambda x, source: x.index_reduce(0, AT, source, "prod"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_on_another_device_is_refused_by_the_function_called(name):
+    x = gradient.ones(3, 2)
+    with pytest.raises(RuntimeError, match=rf"^{name}: (src|source) is on handle, the input on"):
+        SOURCES[name](x, x[:2].to("handle"))
+
+
+FUNCTIONS = {
+    "scatter": lambda x, i: x.scatter(0, i, x, reduce="multiply"),
+    "scatter_reduce": lambda x, i: x.scatter_reduce(0, i, x, "prod"),
+    "put": lambda x, i: x.put(i, i.new_zeros(i.shape, dtype=x.dtype)),
+    "take_along_dim": lambda x, i: x.take_along_dim(i, 0),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "index", [[0], [[[0]]], [[9, 0]], [[0] * 9], 9, [[0.0]], [[-9, 1]], [[0]] * 9, [0, 9]], ids=str
+)
+def test_errors_name_the_function_called(name, index):
+    x = gradient.ones(3, 2)
+    with contextlib.suppress(GradientError):
+        FUNCTIONS[name](x, gradient.tensor(index))  # what fits one of them
+        return
+    with pytest.raises((RuntimeError, IndexError), match=rf"^{name}: "):
+        FUNCTIONS[name](x, gradient.tensor(index))
