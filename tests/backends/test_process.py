@@ -476,6 +476,10 @@ WRITES: dict[str, Callable[[Any], Any]] = {
     "the same bytes": lambda x: x.view(gradient.int32)[0].zero_(),
     "all of it": lambda x: x.copy_(x.flip(1)),
     "an expanded one of the same shape": lambda x: x.expand(3, 4)[0].add_(3),
+    "an expanded one of one more": lambda x: x.expand(1, 3, 4)[0, 1].add_(3),
+    "a part of an expanded one": lambda x: x.t()[1:].expand(2, 3, 3)[1, :, 2].copy_(x[0, :3]),
+    "a number in an expanded one": lambda x: x[:, 1:].expand(2, 3, 3).fill_(5),
+    "a row of a column that repeats": lambda x: x[:, 2:3].expand(3, 4)[1].zero_(),
 }
 
 
@@ -489,6 +493,28 @@ def test_views_and_writes_are_those_of_memory(write: Callable[[Any], Any]) -> No
         write(x)
         found.append([t.cpu().tolist() for t in (x, before, x.t())])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("place", ["cpu", "process"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.expand(2, 3, 4).add_(1),
+        lambda x: x.expand(2, 3, 4)[:, 1].mul_(2),
+        lambda x: x[:, :1].expand(3, 4)[1].mul_(2),
+        lambda x: x.expand(2, 3, 4).copy_(gradient.zeros(2, 3, 4, device=x.device)),
+    ],
+)
+def test_what_shows_an_element_twice_cannot_be_written(
+    write: Callable[[Any], Any], place: str
+) -> None:
+    x = gradient.arange(12, dtype=gradient.float32, device=place).view(3, 4)
+    before, numbers = x[1:], x.tolist()
+    with pytest.raises(RuntimeError, match="expanded tensor"):
+        write(x)
+    assert x.tolist() == numbers and before.tolist() == numbers[1:]
+    x.add_(1)  # nothing is left undone
+    assert x[0].tolist() == [1, 2, 3, 4] and before.tolist() == x.tolist()[1:]
 
 
 def test_a_handle_is_no_array_of_numpys() -> None:

@@ -6,6 +6,7 @@ names that it gives in the handshake; all else is composed, here, of what it has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -312,6 +313,25 @@ class ProcessBackend(Backend[Any]):
             self._fits(given, shape)
         rewrite(x, "assign", (given, *arrays), {"index": settled})
         return x
+
+    def assign_shared(self, x: Handle, index: Index, value: Any, shown_by: list[Handle]) -> bool:
+        """By the places of the owner that x[index] shows, which the plugin numbers."""
+        owner, shown = self.storage(x), self.getitem(x, index)
+        views = list(shown.views())
+        one = math.prod(getattr(value, "shape", ())) == 1
+        if owner.readonly or self.storage(shown) is not owner or (shown.repeats and not one):
+            return False
+        if any(view.how[0] == "bitcast" for view in views):
+            return False
+        places = self.reshape(self.arange(0, math.prod(owner.shape), 1, INT64), owner.shape)
+        for view in reversed(views):
+            name, options = view.how
+            places = op(self.client, name, view.shape, INT64, (places,), options)
+        if isinstance(value, Handle):
+            value = self.reshape(value, ()) if one else self.broadcast_to(value, shown.shape)
+            value = value if one else self.reshape(value, (-1,))
+        self.assign(self.reshape(owner, (-1,)), (self.reshape(places, (-1,)),), value)
+        return True
 
     def index_add(self, x: Handle, index: Index, value: Any) -> Handle:
         shape, settled, arrays = self._place(x, index)

@@ -9,7 +9,7 @@ new one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -126,14 +126,28 @@ class Handle(OpaqueArray):
         out.parent, out.how = self, (name, options)
         return out
 
+    def views(self) -> Iterator[Handle]:
+        """This view, the view that it was taken of, and so on to the last before the owner of the
+        memory; nothing of an owner."""
+        view = self
+        while view.base is not None:
+            yield view
+            view = view.parent
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two places of the array are one in memory."""
+        steps = self.steps or ()
+        return 0 not in self.shape and any(
+            n > 1 and not step for n, step in zip(self.shape, steps, strict=bool(steps))
+        )
+
     def written(self) -> None:
         """Note that the id has new values: hand them on to what this is a view of."""
         if self.base is None:
             self.version += 1
             return
-        chain = [self]
-        while chain[-1].parent.base is not None:
-            chain.append(chain[-1].parent)
+        chain = list(self.views())
         for view in chain:
             parent, (name, options) = view.parent, view.how
             given: tuple[Any, ...]
@@ -145,8 +159,6 @@ class Handle(OpaqueArray):
                 back = tuple(order.index(i) for i in range(len(order)))
                 given, options = (view._id,), {"axes": back}
             elif name == "broadcast_to":
-                if view.shape[len(view.shape) - len(parent.shape) :] != parent.shape:
-                    raise ValueError("assignment destination is read-only")
                 name, given, options = "reshape", (view._id,), {}
             else:  # reshape, bitcast
                 given = (view._id,)
@@ -220,7 +232,7 @@ def ops(
 
 def rewrite(x: Handle, name: str, inputs: Sequence[Input], options: dict[str, Any] | None) -> None:
     """Give `x` the values of an op, of which it is the first input."""
-    if (x if x.base is None else x.base).readonly:
+    if (x if x.base is None else x.base).readonly or any(view.repeats for view in x.views()):
         raise ValueError("assignment destination is read-only")
     given = ids(x.client, (x, *inputs))
     x.client.op(name, ((given[0], NAMES[x.dtype], x.shape),), given, options)
