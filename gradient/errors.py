@@ -121,6 +121,10 @@ class FailedCheck(ArgumentError, AssertionError):
     """An argument has a value that PyTorch finds by an `assert`."""
 
 
+class NumberOverflow(ArgumentError, OverflowError):
+    """A number has more digits than any dtype has for it (OverflowError in PyTorch, too)."""
+
+
 class NotAvailable(ArgumentError, NotImplementedError):
     """Arguments that are not available together (NotImplementedError in PyTorch, too)."""
 

@@ -18,6 +18,7 @@ from gradient.errors import (
     DeviceError,
     DTypeError,
     IndexOutOfRange,
+    NumberOverflow,
     ShapeError,
     TypeMismatch,
     out_of_bounds,
@@ -291,30 +292,57 @@ def warn_of_discarded(given: Any, wanted: Any) -> None:
 
 
 def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
-    """The number `value`, if the dtype holds it without overflow; negative ints wrap in uint8, as
-    in PyTorch. `infinite`: a number beyond a floating-point dtype becomes infinite."""
+    """The number `value` as a dtype holds it, without overflow; negative ints wrap in uint8, a
+    complex number may be real, any is true or false, as in PyTorch. `infinite`: a number beyond a
+    floating-point dtype of less than 32 bits becomes infinite.
+
+    Raises:
+        NumberOverflow: an int of more than 64 bits, whatever the dtype.
+        ArgumentError: a number that the dtype cannot hold.
+    """
     kind = dtype.kind
-    if isinstance(value, complex) and kind != "complex":
-        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
+    if type(value) is int and not -LARGEST <= value <= LARGEST:
+        if not -LARGEST - 1 <= value < (LARGEST if infinite else 2 * LARGEST + 1) + 1:
+            raise NumberOverflow(sentence(caller, f"as {name} a number of 64 bits", value))
+        if kind == "float":
+            value = float(value)
+    if kind == "bool":
+        return bool(value)
     if kind == "complex":
-        return value
-    floats = kind == "float"
-    if dtype is float8_e4m3fn and not infinite and abs(value) == math.inf:
+        parts = (value.real, value.imag) if isinstance(value, complex) else (value,)
+    else:
+        if isinstance(value, complex) and not value.imag:
+            value = value.real
+        parts = (value,)
+    floats = kind != "int"
+    if dtype is float8_e4m3fn and not infinite and parts[0] in (math.inf, -math.inf):
         raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
-    if kind == "bool" or (floats and (infinite or not math.isfinite(value))):
-        return value
+    if infinite and kind == "float" and dtype.itemsize < 4 and not isinstance(value, complex):
+        is_finite = dtype is float8_e4m3fn or not abs(value) >= _rounded_up(dtype)
+        return value if is_finite else math.copysign(math.inf, value)
     low, high = limits(dtype)
     if low == 0 and isinstance(value, int):
         low = -high
-    if not low <= value <= high:  # also NaN
-        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
+    for part in parts:
+        if isinstance(part, complex) or not (
+            low <= part <= high or (floats and not math.isfinite(part))
+        ):
+            expected = f"as {name} a number that {dtype} can hold"
+            raise ArgumentError(sentence(caller, expected, value))
     return value % (high + 1) if low == -high and not floats else value
+
+
+@functools.cache
+def _rounded_up(dtype: DType) -> float:
+    """The least number that a floating-point dtype rounds to an infinite one."""
+    info = finfo(dtype)
+    return float(info.max * (2 - info.eps / 2) / (2 - info.eps))
 
 
 @functools.cache
 def limits(dtype: DType) -> tuple[Any, Any]:
     """The least and the largest finite number of a dtype."""
-    info: Any = finfo(dtype) if dtype.is_floating_point else iinfo(dtype)
+    info: Any = iinfo(dtype) if dtype.kind == "int" else finfo(dtype)
     return info.min, info.max
 
 

@@ -412,7 +412,7 @@ def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
         raise ArgumentError(sentence(caller, "a number as alpha of numbers", alpha))
     both = (v.array if isinstance(v, Variable) else v for v in (to, value))
     dtype = result_type(*both)
-    fitting(caller, "alpha", alpha, dtype)
+    alpha = fitting(caller, "alpha", alpha, dtype)
     if not isinstance(value, Variable):
         return value * alpha
     return elementwise.mul(elementwise.astype(value, dtype=dtype.numpy), alpha)

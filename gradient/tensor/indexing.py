@@ -9,7 +9,14 @@ import numpy as np
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int64
-from gradient.errors import DTypeError, IndexOutOfRange, ShapeError, TypeMismatch, sentence
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
@@ -41,6 +48,9 @@ if TYPE_CHECKING:
 
 VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
 """What can be written at an index."""
+
+WIDE, LARGE = ("f", "d"), 2.0**63
+"""The characters of float32 and float64; below it, a number fits these, and int64."""
 
 
 def _without_leading_ones(size: Sequence[int]) -> tuple[int, ...]:
@@ -126,7 +136,15 @@ class Indexing(Arithmetic):
     def _array_of(self, value: Any) -> Any:
         """Numbers as an array of this tensor's dtype, beside it."""
         dtype = self.array.dtype
-        if dtype.kind != "f" and isinstance(value, (int, float)):
+        kind = type(value)
+        if dtype.char in WIDE and (kind is float or kind is int) and -LARGE < value < LARGE:
+            return self.backend.asarray(value, dtype)
+        if isinstance(value, np.ndarray) and value.shape:
+            if value.dtype.kind == "c" and dtype.kind != "c":
+                expected = f"values that {self.dtype} can hold"
+                raise DTypeError(sentence("setitem", expected, value.dtype, "take .real of it"))
+        else:
+            value = number_of("setitem", "value", value, takes_complex=True)
             value = fitting("setitem", "value", value, self.dtype, infinite=True)
         try:
             return self.backend.asarray(value, dtype)
@@ -198,6 +216,8 @@ class Indexing(Arithmetic):
         x, at = self._slices("index_fill", dim, index, from_end=True)
         if not isinstance(value, Variable):
             value = number_of("index_fill", "value", value, takes_complex=True)
+            if isinstance(value, complex) and not self.dtype.is_complex:  # not even 1 + 0j
+                raise ArgumentError(sentence("index_fill", "a real number as value", value))
             value = fitting("index_fill", "value", value, self.dtype)
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)

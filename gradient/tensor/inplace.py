@@ -318,7 +318,7 @@ class InPlace(Arithmetic):
         rows = np.arange(size[0] if wrap and len(size) == 2 else min(size))
         columns = rows % (size[1] + 1)
         rows, columns = (at[columns < size[1]] for at in (rows, columns))
-        value = number_of("fill_diagonal_", "fill_value", fill_value)
+        value = number_of("fill_diagonal_", "fill_value", fill_value, takes_complex=True)
         make = maker_of("fill_diagonal_", self.array, self.backend)
         value = fitting("fill_diagonal_", "fill_value", value, self.dtype)
         places = tuple(self.backend.asarray(at) for at in (rows, *[columns] * (len(size) - 1)))

@@ -240,7 +240,7 @@ class CudaBackend(
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         a, b = (  # where one is a number
-            self.full((), x, like.dtype) if isinstance(x, (bool, int, float)) else x
+            self.full((), x, like.dtype) if isinstance(x, (bool, int, float, complex)) else x
             for x, like in ((a, b), (b, a))
         )
         if a.dtype == b.dtype == BFLOAT16:
