@@ -239,3 +239,35 @@ def test_gradients_of_what_was_picked_are_added_in_a_graph() -> None:
         on_cpu = step(*map(gradient.tensor, (x, at, pick)))
         there = step(*(gradient.tensor(each, device=DEVICE) for each in (x, at, pick)))
         np.testing.assert_array_equal(there.cpu().numpy(), on_cpu.numpy())
+
+
+CALLS = {
+    "index_add": lambda x, at: x.index_add(0, at([0, -1]), x[:2]),
+    "index_add along columns": lambda x, at: x.index_add(1, at([-1]), x[:, :1]),
+    "index_copy": lambda x, at: x.index_copy(0, at([0, -1]), x[:2]),
+    "index_select": lambda x, at: x.index_select(1, at([-1])),
+    "index_reduce": lambda x, at: x.index_reduce(0, at([0, -1]), x[:2], "prod"),
+    "gather": lambda x, at: x.gather(0, at([[0, -1]])),
+    "scatter": lambda x, at: x.scatter(0, at([[0, -1]]), 1),
+    "scatter_add": lambda x, at: x.scatter_add(0, at([[-4, 0]]), x[:1]),
+    "scatter_reduce": lambda x, at: x.scatter_reduce(0, at([[0, -1]]), x[:1], "amax"),
+    "scatter of no rows": lambda x, at: x[:0].scatter(0, at([[0, 0]]), 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool"])
+@pytest.mark.parametrize("name", CALLS)
+def test_an_index_that_may_not_count_from_the_end_is_told_of(name: str, dtype: str) -> None:
+    x = gradient.ones(4, 3, dtype=getattr(gradient, dtype), device=DEVICE)
+    with pytest.raises(IndexError, match="an op got earlier was out of range"):
+        CALLS[name](x, lambda numbers: gradient.tensor(numbers, device=DEVICE)).tolist()
+    assert x.index_select(0, gradient.tensor([3, 0], device=DEVICE)).tolist() == [[1, 1, 1]] * 2
+
+
+def test_an_index_is_looked_at_in_a_plan_too() -> None:
+    x = gradient.arange(6.0, device=DEVICE).reshape(3, 2)
+    step = gradient.compile(lambda x, index: x.index_select(0, index) * 2)
+    with gradient.no_grad():
+        for numbers in ([0, 2], [1, 1], [2, 0]):
+            found = step(x, gradient.tensor(numbers, device=DEVICE))
+            assert found.tolist() == (x[numbers] * 2).tolist()

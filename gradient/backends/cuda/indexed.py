@@ -96,6 +96,14 @@ class IndexedKernels(KernelLauncher, Assignment):
         self._add(out.reshape((1, *out.shape)), items, g, False)
         return out
 
+    def checked_indices(self, index: Array, axis: int, size: int) -> Array:
+        """Those out of range are told at the next copy to the host."""
+        if _counts(index.size) and index.ndim <= MOST_AXES:
+            picked = Picked(self.astype(index, INT64), size, 1, 0)
+            items = Items(index.shape, [picked], 0, (0,) * index.ndim, False)
+            self._rows_of("float32", size, items)
+        return index[...]
+
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
         if not self.has_kernel(x):
             return super().index_add(x, index, value)
@@ -211,12 +219,13 @@ class IndexedKernels(KernelLauncher, Assignment):
     def _is_line(self, part: Any) -> bool:
         return isinstance(part, self.xp.ndarray) and part.dtype.kind in "iu"
 
-    def _rows_of(self, x: Array, items: Items, last: Array | None = None) -> Array:
-        """The rows of items, in 32 bits or 64; `last` gets the last item of each row."""
-        count, wide = math.prod(items.shape), x.shape[1] > NARROW
+    def _rows_of(self, kernels: str, rows: int, items: Items, last: Array | None = None) -> Array:
+        """Which of so many rows each item is, in 32 bits or 64; `last` gets the last item of each
+        row."""
+        count, wide = math.prod(items.shape), rows > NARROW
         row_of = self.empty((count,), np.dtype(np.int64 if wide else np.uint32))
         self.runtime.launch(
-            "indexed", "index_rows", _kernels_for(x), (-(-count // BLOCK),), BLOCK,
+            "indexed", "index_rows", kernels, (-(-count // BLOCK),), BLOCK,
             self._told(items), row_of, last, np.int64(wide), np.int64(count), self.index_fault(),
         )  # fmt: skip
         return row_of
@@ -226,13 +235,14 @@ class IndexedKernels(KernelLauncher, Assignment):
         (outer, rows, inner), count = x.shape, math.prod(items.shape)
         is_few = count * FEW < rows
         last = self.zeros((rows,), np.dtype(np.int32)) if items.repeats and not is_few else None
-        row_of, value = self._rows_of(x, items, last), self.contiguous(value)
+        kernels, value = _kernels_for(x), self.contiguous(value)
+        row_of = self._rows_of(kernels, rows, items, last)
         order = self._order_of_rows(row_of, rows) if items.repeats and is_few else None
         width = self.runtime.address(value) | self.runtime.address(x) | inner * x.itemsize
         word = next(each for each in WORDS if width % each == 0)
         words = inner * x.itemsize // word
         self.runtime.launch(
-            "indexed", "put_rows", _kernels_for(x), (-(-outer * count * words // BLOCK),), BLOCK,
+            "indexed", "put_rows", kernels, (-(-outer * count * words // BLOCK),), BLOCK,
             value, row_of, last, order, x,
             *map(np.int64, (row_of.itemsize == 8, outer, count, rows, words, word)),
         )  # fmt: skip
@@ -241,7 +251,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         """x (outer, rows, inner) gets what is given for its rows: `value`, of (outer, items,
         inner), added; or, if x holds zeros, in their place."""
         (outer, rows, inner), count = x.shape, math.prod(items.shape)
-        row_of: Any = self._rows_of(x, items)
+        row_of: Any = self._rows_of(_kernels_for(x), rows, items)
         wide = row_of.itemsize == 8
         order = self._order_of_rows(row_of, rows) if items.repeats else None
         source: Any = self.contiguous(value)
