@@ -45,6 +45,15 @@ INDICES: dict[str, tuple[tuple[int, ...], Any]] = {
     "apart": ((4, 3, 4), (TWICE, ALL, TWICE)),
     "with a step": ((4, 6), (TWICE, slice(None, None, 2))),
     "backwards": ((4, 6), (TWICE, slice(None, None, -1))),
+    "apart, of parts": ((4, 7, 4, 3), (TWICE, slice(5, 0, -2), TWICE, slice(1, None))),
+    "apart, and the rest": ((4, 3, 4, 8), (TWICE, ALL, TWICE)),
+    "apart, by an int": ((3, 4, 4), (1, ALL, TWICE)),
+    "apart, before an axis": ((2, 4, 3, 4), (ALL, TWICE, ALL, TWICE)),
+    "that broadcast, apart": ((3, 2, 4, 2), (np.array([[0], [2]]), ALL, np.array([1, 1, 0]))),
+    "after a part": ((5, 4, 3), (slice(1, 4), TWICE)),
+    "between parts": ((5, 4, 6), (slice(3, None, -1), TWICE, slice(0, 6, 3))),
+    "of an empty part": ((4, 3), (TWICE, slice(2, 2))),
+    "around a new axis": ((4, 4), (TWICE, None, TWICE)),
     "with a new axis": ((4, 3), (None, TWICE)),
     "bools": ((4, 3), (np.array([True, False, True, True]),)),
     "bools and integers": ((2, 4), (np.array([True, True]), np.array([1, 1]))),
@@ -109,6 +118,37 @@ def test_of_several_numbers_for_one_place_the_last_stays(
     assert be.assign(got, given(be, index), be.asarray(value)) is got
     assert ("mask" in fake_cupy.waits) is ("bools" in name)
     np.testing.assert_array_equal(be.to_numpy(got), expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_parts_of_all_kinds_take_what_numpy_takes(seed: int, be: CudaBackend) -> None:
+    draw = np.random.default_rng(seed)
+    shape = tuple(draw.integers(1, 5, draw.integers(2, 6)).tolist())
+    kinds = draw.choice(["all", "slice", "int", "array"], len(shape), p=[0.3, 0.2, 0.1, 0.4])
+    kinds[draw.integers(len(shape))] = "array"
+    index: list[Any] = []
+    for n, kind in zip(shape, kinds, strict=True):
+        start, stop = draw.integers(-n, n + 1, 2).tolist()
+        part = slice(start, stop, int(draw.choice([-2, -1, 1, 2])))
+        few = draw.integers(-n, n, [(3,), (1,), (2, 1), ()][draw.integers(4)])
+        index.append({"all": ALL, "slice": part, "int": start % n, "array": few}[kind])
+        if draw.random() < 0.1:
+            index.append(None)
+    index = index[: len(index) - draw.integers(2)] or index
+    if not any(isinstance(part, np.ndarray) for part in index):
+        return
+    places = tuple(index)
+    x = draw.integers(0, 9, shape).astype(np.float32)
+    value = draw.integers(0, 9, x[places].shape).astype(np.float32)
+    be.arange = None  # type: ignore[assignment] # not all places are numbered
+    added, expected = be.asarray(x.copy()), x.copy()
+    np.add.at(expected, places, value)
+    be.index_add(added, given(be, places), be.asarray(value))
+    np.testing.assert_array_equal(be.to_numpy(added), expected)
+    written, expected = be.asarray(x.copy()), x.copy()
+    expected[places] = value
+    be.assign(written, given(be, places), be.asarray(value))
+    np.testing.assert_array_equal(be.to_numpy(written), expected)
 
 
 def test_the_last_stays_where_rows_lie_apart(be: CudaBackend) -> None:

@@ -71,6 +71,22 @@ class Items(NamedTuple):
     repeats: bool
 
 
+class Axis(NamedTuple):
+    """An axis of an array as a part of an index takes it.
+
+    size    of the axis; that of a new one is 1
+    step    elements between neighbours
+    start   elements before the first that a slice or an int takes
+    number  how many a slice takes, None of an array and an int
+    """
+
+    part: Any
+    size: int
+    step: int
+    start: int
+    number: int | None
+
+
 class Taken(NamedTuple):
     """The shape of what an index takes of an array, the array as (outer, rows, inner), and the
     items, each of which is a row."""
@@ -166,7 +182,8 @@ class IndexedKernels(KernelLauncher, Assignment):
         return x
 
     def _places(self, shape: Shape, index: Index, value: Array) -> tuple[Array, Array]:
-        """What an index of any kind takes, as one of the flattened array, and the value for it."""
+        """What an index of masks and integers takes, or one of very many parts, as one of the
+        flattened array, and the value for it: all of its places are numbered."""
         places = self.arange(0, math.prod(shape), 1, INT64).reshape(shape)[index]
         value = self.contiguous(self._spread(value, places.shape))
         return places.reshape(-1), value.reshape(-1)
@@ -181,36 +198,73 @@ class IndexedKernels(KernelLauncher, Assignment):
         return self.broadcast_to(value, shape)
 
     def _taken(self, shape: Shape, index: Index) -> Taken | None:
-        """What an index takes of an array, if it is made of arrays of integers side by side, and
-        of integers between them."""
+        """What an index takes of an array, if it is made of few parts, which are in range."""
+        axes = self._axes_taken(shape, index)
+        arrays = [axis for axis in axes or () if self._is_line(axis.part)]
+        if axes is None or not arrays or len(arrays) > MOST_ARRAYS:
+            return None
+        shapes = [axis.part.shape for axis in arrays]
+        picks = shapes[0] if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+        found = [i for i, axis in enumerate(axes) if axis.number is None]
+        first, end = found[0], found[-1] + 1
+        before, after = axes[:first], axes[end:]
+        outer: Shape = ()
+        inner: Shape = ()
+        if end - first > len(found):  # what arrays pick comes first where they stand apart
+            before, after = [], [axis for axis in axes if axis.number is not None]
+        if all(axis.part == ALL for axis in before):
+            before, outer = [], tuple(axis.size for axis in before)
+        while len(inner) < len(axes) - end and after[-1].part == ALL:
+            inner = (after.pop().size, *inner)
+        of_row = math.prod(inner)
+        size = (*(a.number or 0 for a in before), *picks, *(a.number or 0 for a in after))
+        steps = (*(a.step for a in before), *(0 for _ in picks), *(a.step for a in after))
+        if sum(n > 1 for n in size) > MOST_AXES:
+            return None
+        picked = [
+            Picked(
+                self.astype(axis.part, INT64).reshape(axis.part.shape + (1,) * len(after)),
+                axis.size, axis.step // of_row, -axis.size,
+            )
+            for axis in reversed(arrays)
+        ]  # fmt: skip
+        items = Items(
+            size, picked, sum(axis.start for axis in axes) // of_row,
+            tuple(step // of_row for step in steps), math.prod(picks) > 1,
+        )  # fmt: skip
+        lines = math.prod(outer), math.prod(shape) // (math.prod(outer) * of_row), of_row
+        return Taken((*outer, *size, *inner), lines, items)
+
+    def _axes_taken(self, shape: Shape, index: Index) -> list[Axis] | None:
+        """The axes of an array as an index takes them; None where that cannot be told, as of masks,
+        or is out of range."""
         parts = list(index) if isinstance(index, tuple) else [index]
         dots = [i for i, part in enumerate(parts) if part is ...]
-        if len(dots) > 1 or len(parts) - len(dots) > len(shape):
+        wide = sum(part is not None and part is not ... for part in parts)
+        if len(dots) > 1 or wide > len(shape):
             return None
-        absent = [ALL] * (len(shape) - len(parts) + len(dots))
         at = dots[0] if dots else len(parts)
-        parts[at : at + 1] = absent
-        picking = [i for i, part in enumerate(parts) if not (type(part) is slice and part == ALL)]
-        arrays = [parts[i] for i in picking if self._is_line(parts[i])]
-        if not arrays or len(arrays) > MOST_ARRAYS or picking[-1] - picking[0] >= len(picking):
-            return None
-        first, end = picking[0], picking[-1] + 1
-        shapes = [array.shape for array in arrays]
-        size = shapes[0] if len(shapes) == 1 else np.broadcast_shapes(*shapes)
-        if len(size) > MOST_AXES:
-            return None
-        picked, start, step = [], 0, 1
-        for part, n in zip(reversed(parts[first:end]), reversed(shape[first:end]), strict=True):
-            if self._is_line(part):
-                picked.append(Picked(self.astype(part, INT64), n, step, -n))
+        parts[at : at + 1] = [ALL] * (len(shape) - wide)
+        axes: list[Axis] = []
+        own = 0  # of the array's axes
+        for part in parts:
+            if part is None:
+                axes.append(Axis(ALL, 1, 0, 0, 1))
+                continue
+            n, step = shape[own], math.prod(shape[own + 1 :])
+            own += 1
+            if type(part) is slice:
+                start, stop, by = part.indices(n)
+                count = len(range(start, stop, by))
+                whole = (start, count, by) == (0, n, 1)
+                axes.append(Axis(ALL if whole else part, n, by * step, start * step, count))
+            elif self._is_line(part):
+                axes.append(Axis(part, n, step, 0, None))
             elif type(part) is int and -n <= part < n:
-                start += part % n * step
+                axes.append(Axis(part, n, step, part % n * step, None))
             else:
                 return None
-            step *= n
-        lines = math.prod(shape[:first]), step, math.prod(shape[end:])
-        items = Items(size, picked, start, (0,) * len(size), math.prod(size) > 1)
-        return Taken((*shape[:first], *size, *shape[end:]), lines, items)
+        return axes
 
     def _repeats(self, index: Index) -> bool:
         """Whether an index may take a place twice, as arrays of integers do and masks do not."""
