@@ -9,6 +9,33 @@ import numpy as np
 from gradient.backends.options import AttentionOptions
 from support.backend_table import BARE, Draw, band
 
+MASKS: list[dict[str, Any]] = [
+    {"is_causal": True, "window": 1},
+    {"is_causal": True, "window": 7},
+    {"is_causal": True, "window": 40, "softcap": 1.5},
+    {"softcap": 0.7},
+    {"mask": "bool"},
+    {"mask": "heads", "softcap": 1.5},
+    {"mask": "band"},  # some rows see nothing
+    {"mask": "added"},
+    {"mask": "float32", "softcap": 1.5},
+]
+"""Options, and the masks that `given` makes."""
+
+LAYOUTS = {
+    "heads behind positions": lambda x: np.swapaxes(np.swapaxes(x, 1, 2).copy(), 1, 2),
+    "part of a row": lambda x: np.concatenate([x, x, x], -1)[..., x.shape[-1] : 2 * x.shape[-1]],
+    "part of a cache": lambda x: np.concatenate([x, x], 2)[:, :, 5 : 5 + x.shape[2]],
+    "odd places": lambda x: np.concatenate([x, x], -1)[..., 3 : 3 + x.shape[-1]],
+    "columns first": lambda x: np.swapaxes(np.swapaxes(x, 2, 3).copy(), 2, 3),
+    "the same for all": lambda x: np.broadcast_to(x[:1, :1], x.shape),
+    "backwards": lambda x: x[:, :, ::-1],
+}
+"""How arrays of the same numbers may lie in memory."""
+
+CODECS = [("float", "float"), ("int8", "int8"), ("int4", "int4"), ("float", "int8")]
+"""Of the keys and the values of a cache."""
+
 
 class Given(NamedTuple):
     """The arguments of a call and the gradient of its result."""
