@@ -38,8 +38,9 @@ class Operand:
 
 
 def by_argument(name: str, args: Sequence[Any]) -> Callable[..., Any] | None:
-    """The function of that name which an argument that is an `Operand` has."""
-    for each in args:
-        if isinstance(each, Operand) and name in each.functions:
-            return each.functions[name]
+    """The function of that name which an `Operand` has, an argument or in a list of them."""
+    for argument in args:
+        for each in argument if type(argument) in (list, tuple) else (argument,):
+            if isinstance(each, Operand) and name in each.functions:
+                return each.functions[name]
     return None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.forwarding import forwarded
-from gradient.compat import sparse_tensor
+from gradient.compat import sparse_joining, sparse_tensor
 from gradient.compat.sparse_elements import log_softmax, softmax
 from gradient.compat.sparse_rows import sparse_csr_tensor
 from gradient.compat.sparse_tensor import *  # noqa: F403
@@ -67,6 +67,9 @@ FloatTensor, DoubleTensor, LongTensor = _of(float32), _of(float64), _of(int64)
 SparseTensor.functions = {
     "add": lambda input, other: input + other,
     "addmm": addmm,
+    **{name: getattr(sparse_joining, name) for name in sparse_joining.__all__},
+    "concat": sparse_joining.cat,
+    "concatenate": sparse_joining.cat,
     "matmul": mm,
     "mm": mm,
     **{name: getattr(SparseTensor, name) for name in EACH},

@@ -184,6 +184,9 @@ class SparseTensor(Operand):
     def double(self) -> SparseTensor:
         return self.to(float64)
 
+    def long(self) -> SparseTensor:
+        return self.to(int64)
+
     def detach(self) -> SparseTensor:
         return self._with(self._numbers.detach())
 

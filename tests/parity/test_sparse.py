@@ -29,6 +29,10 @@ def other(t: Any) -> Any:
     return t.sparse_coo_tensor([[0, 1, 2], [0, 3, 1]], t.tensor([7.0, 2.0, 3.0]), (3, 4))
 
 
+def joined(x: Any) -> Any:
+    return tuple(x.shape), x._indices(), x._values(), x.is_coalesced(), x.to_dense()
+
+
 def word(layout: Any) -> str:
     return str(layout).partition(".")[2]
 
@@ -54,6 +58,20 @@ CASES: dict[str, Callable[[Any], Any]] = {
         matrix(t).numel(), matrix(t).is_sparse, matrix(t).is_coalesced(), matrix(t).sparse_dim(),
         matrix(t).dense_dim(),
     ),
+    "cat": lambda t: joined(t.cat([matrix(t), other(t)])),
+    "cat along columns": lambda t: joined(t.cat((matrix(t), other(t).double()), dim=-1)),
+    "cat of one": lambda t: joined(t.concat([matrix(t)], 1)),
+    "cat of none": lambda t: joined(t.cat([matrix(t), t.sparse_coo_tensor((2, 4))])),
+    "cat with another": lambda t: t.cat([matrix(t), dense(t, 3, 4)]),
+    "cat after another": lambda t: t.cat([dense(t, 3, 4), matrix(t)]),
+    "cat of rows": lambda t: t.cat([matrix(t), matrix(t).to_sparse_csr()]),
+    "cat of other shapes": lambda t: t.cat([matrix(t), matrix(t).t()]),
+    "cat of integers": lambda t: joined(t.cat([matrix(t).long(), other(t).long()])),
+    "cat along what is not there": lambda t: t.cat([matrix(t), matrix(t)], 2),
+    "stack": lambda t: joined(t.stack([matrix(t), other(t)])),
+    "stack last": lambda t: joined(t.stack([matrix(t), other(t)], -1)),
+    "hstack": lambda t: joined(t.hstack([matrix(t), other(t)])),
+    "vstack": lambda t: joined(t.vstack([matrix(t)[0], other(t)[1]])),
     "product": lambda t: matrix(t) @ dense(t, 4, 2),
     "mm": lambda t: t.mm(matrix(t), dense(t, 4, 2)),
     "matmul": lambda t: t.matmul(matrix(t), dense(t, 4, 2)),
@@ -188,6 +206,16 @@ def test_autocast_has_products_in_16_bits() -> None:
         return *out, weight.grad
 
     assert_alike(products)
+
+
+def test_gradients_of_what_is_joined() -> None:
+    import gradient
+
+    values = gradient.tensor([1.0, 2.0], requires_grad=True)
+    part = gradient.sparse_coo_tensor([[0, 2], [1, 3]], values, (3, 4))
+    whole = gradient.cat([part, part * 3]).to_dense()
+    (whole * gradient.arange(24.0).reshape(6, 4)).sum().backward()
+    assert values.grad is not None and values.grad.tolist() == [1 + 3 * 13, 11 + 3 * 23]
 
 
 def test_gradients_of_a_product() -> None:
