@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.base import Backend
 from gradient.backends.composed.complex_numbers import complex_dtype
+from gradient.backends.packed import is_packed
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, float32, int64
 
@@ -128,7 +129,7 @@ class ArrayAPIBackend(Backend[Array]):
         return self.xp.exp2(x)
 
     def isfinite(self, x: Array) -> Array:
-        return self.xp.isfinite(x)
+        return x.isfinite() if is_packed(x) else self.xp.isfinite(x)
 
     def sign(self, x: Array) -> Array:
         out = self.xp.sign(x)

@@ -245,6 +245,12 @@ class PackedArray:
         """Of 8-bit floats: without the bit of the sign."""
         return PackedArray(self.dtype, self.shape, (self._codes() & 0x7F,), self.float_dtype)
 
+    def isfinite(self) -> Any:
+        """Of 8-bit floats: where they are neither NaN nor infinite."""
+        codes: Any = self._codes()
+        dtype: Any = self.dtype
+        return dtype.are_finite(codes)
+
     # An array library must not take this for a number, a sequence or an object to store.
 
     __array_ufunc__ = None

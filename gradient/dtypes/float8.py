@@ -101,6 +101,11 @@ class Float8(PackedDType):
         nothing, and -0 is 0."""
         return ((a & 0x7F) <= self._overflow) & ((a == b) | (((a | b) & 0x7F) == 0))
 
+    def are_finite(self, codes: Any) -> Any:
+        """Which codes stand for numbers that are neither NaN nor infinite."""
+        last = self._overflow - math.isinf(self._table[self._overflow])
+        return (codes & 0x7F) <= last
+
     def unpack(self, be: Any, parts: tuple[Any, ...]) -> Any:
         (codes,) = parts
         return be.getitem(be.asarray(self._table), (be.astype(codes, int64.numpy),))

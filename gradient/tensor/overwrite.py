@@ -44,7 +44,13 @@ def unwritten(tensor: Any) -> Any:
 
 def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
     """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
-    check(tensor, name, result.node)
+    dtype = tensor.array.dtype
+    if isinstance(dtype, PackedDType):
+        if result.array.dtype is not dtype or result.array.shape != tensor.array.shape:
+            refuse(name, tensor)
+        overwrite_packed(tensor, (), result, name)
+        return tensor
+    check_graph(tensor, name, result.node)
     if result.array.shape != tensor.array.shape:
         raise ShapeError(
             f"{name}: output with shape {list(tensor.array.shape)} doesn't match the broadcast "

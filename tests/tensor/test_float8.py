@@ -418,6 +418,15 @@ def test_what_is_asked_of_the_codes(kind):
     mask = gradient.tensor([True, False, True, False])
     assert gradient.isnan(x).tolist() == [False, False, True, False]
     assert gradient.isnan(gradient.zeros(0).to(kind)).shape == (0,)
+    assert gradient.isfinite(x).tolist() == [True, True, False, True]
+    large = gradient.tensor([float("inf"), 1e9, 448.0]).to(kind)
+    assert large.isfinite().tolist() == large.float().isfinite().tolist()
+    assert gradient.zeros(0, 2).to(kind).isfinite().shape == (0, 2)
+    z, shown = x.clone(), y[1:].clone()
+    assert z.abs_() is z and codes(z) == codes(abs(x))
+    part = gradient.tensor([-1.0, -2.0, -3.0]).to(kind)
+    part[1:].abs_()
+    assert part.float().tolist() == [-1, 2, 3] and shown.absolute_() is shown
     assert codes(abs(x)) == codes(gradient.tensor([1.0, 2.0, abs(nan), 0.0]).to(kind))
     assert (x == True).tolist() == [True, False, False, False]  # noqa: E712 (what is tested)
     assert x.ne(False).tolist() == [True, True, True, False]

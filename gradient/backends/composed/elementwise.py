@@ -9,6 +9,7 @@ import numpy as np
 from gradient.backends.composed import complex_numbers
 from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.composed.precision import in_float32
+from gradient.backends.packed import is_packed
 from gradient.backends.required import Array, RequiredMethods
 
 SQRT_HALF = math.sqrt(0.5)
@@ -61,7 +62,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return x != x
 
     def isfinite(self, x: Array) -> Array:
-        return self.abs(x) < float("inf")
+        return x.isfinite() if is_packed(x) else self.abs(x) < float("inf")
 
     def sign(self, x: Array) -> Array:
         """-1, 0 or 1; 0 of NaN."""
