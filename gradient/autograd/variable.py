@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from gradient.autograd.modes import inference_used, mode
 from gradient.errors import AutogradError, TypeMismatch, sentence
 
 if TYPE_CHECKING:
     from gradient.autograd.node import Node
+    from gradient.autograd.op import Op
     from gradient.backends import Backend
     from gradient.backends.operators import ArrayOperators
     from gradient.tensor import Tensor
@@ -20,6 +21,11 @@ else:
 
 Number = bool | int | float | complex
 """A Python number, which ops take beside tensors."""
+
+
+ViewInfo: TypeAlias = "tuple[Variable, Op | None, dict[str, Any]]"
+"""How a view was taken: (base, op, options), by `op.function(backend, base.array, **options)`; the
+op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
 
 
 class Variable(ArrayOperators):
@@ -42,7 +48,7 @@ class Variable(ArrayOperators):
     _grad: Tensor | None
     inference: bool
     unnoted: bool
-    view_info: Any
+    view_info: ViewInfo | None
     node: Node | None
     views: list[Any] | None
 

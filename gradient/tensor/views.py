@@ -30,11 +30,6 @@ PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
 
 
-ViewInfo = tuple[Any, Any, dict[str, Any]]
-"""How a view was taken: (base, op, options), by `op.function(backend, base.array, **options)`; the
-op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
-
-
 def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
     """The view of `base` that the op `call` takes, by its one option.
 
