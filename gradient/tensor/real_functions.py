@@ -75,10 +75,10 @@ class RealFunctions(TensorBase):
         """|self| with the sign of other, elementwise; the sign of -0.0 counts. The inputs
         broadcast; integers and bools are converted to floats. Raises DTypeError for complex
         numbers."""
+        if isinstance(other, Variable):
+            return elementwise.copysign(self, other)
         x = _float(self)
-        if not isinstance(other, Variable):
-            other = x.new_tensor(number_of("copysign", "other", other))
-        return elementwise.copysign(x, other)
+        return elementwise.copysign(x, x.new_tensor(number_of("copysign", "other", other)))
 
     def nextafter(self: Any, other: Tensor) -> Tensor:
         """The floating-point number next to self in the direction of other, elementwise. The inputs

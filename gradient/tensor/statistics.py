@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import where
@@ -125,7 +125,7 @@ class Statistics(TensorBase):
             return ValuesAndIndices(self.clone(), self.detach().long() * 0)
         n = self.shape[axis]
         if not n:
-            raise ShapeError(sentence("mode", f"elements along dim {dim}", "none"))
+            raise IndexOutOfRange(sentence("mode", f"elements along dim {dim}", "none"))
         with no_grad():
             order = self.detach().argsort(axis, stable=True)
             ordered = self.detach().gather(axis, order)

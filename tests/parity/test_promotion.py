@@ -68,6 +68,13 @@ OPERATIONS = {
     "maximum": lambda lib, a, b: lib.maximum(a, b),
     "where": lambda lib, a, b: lib.where(lib.tensor(True), a, b),
     "atan2": lambda lib, a, b: lib.atan2(a, b),
+    "copysign": lambda lib, a, b: lib.copysign(a, b),
+    "hypot": lambda lib, a, b: lib.hypot(a, b),
+    "logaddexp": lambda lib, a, b: lib.logaddexp(a, b),
+    "xlogy": lambda lib, a, b: lib.xlogy(a, b),
+    "fmax": lambda lib, a, b: lib.fmax(a, b),
+    "heaviside": lambda lib, a, b: lib.heaviside(a, b),
+    "float_power": lambda lib, a, b: lib.float_power(a, b),
     "logical_and": lambda lib, a, b: lib.logical_and(a, b),
     "bitwise_or": lambda lib, a, b: lib.bitwise_or(a, b),
 }

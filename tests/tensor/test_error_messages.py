@@ -17,6 +17,7 @@ from support.public import public
 pytestmark = pytest.mark.cpu_only
 
 SENTENCES = [
+    ("ones(2, 0).mode(1)", "IndexOutOfRange", "mode: expected elements along dim 1, got none"),
     ("ones(2).to(1.5)", "TypeMismatch", "to: expected a dtype, a device or a tensor, got 1.5"),
     (
         "t.row_stack((1, 2))",
