@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import bool_
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
@@ -157,7 +157,7 @@ class Rearranging(TensorBase):
         step: int = 1,
     ) -> Tensor:
         """A copy in which the slice start:end:step of `dim` is `src`."""
-        _at_least("slice_scatter", self, 1)
+        _at_least("slice_scatter", self, 1, IndexOutOfRange)
         if int_of("slice_scatter", "step", step) < 1:
             raise ArgumentError(sentence("slice_scatter", "a step of at least 1", step))
         axis = axis_of(dim, self.ndim)
@@ -167,7 +167,7 @@ class Rearranging(TensorBase):
 
     def select_scatter(self: Any, src: Tensor, dim: int, index: int) -> Tensor:
         """A copy in which element `index` of `dim` is `src`."""
-        _at_least("select_scatter", self, 1)
+        _at_least("select_scatter", self, 1, IndexOutOfRange)
         self.select(dim, index)  # refuses what is outside
         axis = axis_of(dim, self.ndim)
         at = int_of("select_scatter", "index", index) % self.array.shape[axis]
@@ -209,9 +209,9 @@ class Rearranging(TensorBase):
         return x
 
 
-def _at_least(caller: str, x: Any, ndim: int) -> None:
+def _at_least(caller: str, x: Any, ndim: int, error: type[Exception] = ShapeError) -> None:
     if x.ndim < ndim:
-        raise ShapeError(sentence(caller, f"at least {ndim} dimensions", f"{x.ndim}"))
+        raise error(sentence(caller, f"at least {ndim} dimensions", f"{x.ndim}"))
 
 
 def _split(caller: str, x: Any, sections: Any, indices: Any, dim: int) -> tuple[Tensor, ...]:

@@ -17,6 +17,11 @@ from support.public import public
 pytestmark = pytest.mark.cpu_only
 
 SENTENCES = [
+    (
+        "tensor(1.0).select_scatter(tensor(1.0), 0, 0)",
+        "IndexOutOfRange",
+        "select_scatter: expected at least 1 dimensions, got 0",
+    ),
     ("ones(2, 0).mode(1)", "IndexOutOfRange", "mode: expected elements along dim 1, got none"),
     ("ones(2).to(1.5)", "TypeMismatch", "to: expected a dtype, a device or a tensor, got 1.5"),
     (
