@@ -44,7 +44,8 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         ends = ((left.shape[-2],) if a.ndim > 1 else ()) + (
             (right.shape[-1],) if b.ndim > 1 else ()
         )
-        return out.reshape((*shape, *ends))
+        shape = (*shape, *ends)
+        return out if out.shape == shape else out.reshape(shape)
 
     def _of_rows(self, a: Array, b: Array) -> Array | None:
         """The rows of an array times one matrix, where they lie, by the shortest way to it; None
