@@ -37,6 +37,9 @@ __device__ inline Places places(const Walk& walk, unsigned item) {
 template <class To, class From> struct Cast {
     static __device__ To of(From x) { return To(computed<From>(x)); }
 };
+template <> struct Cast<__nv_bfloat16, double> {
+    static __device__ __nv_bfloat16 of(double x) { return __nv_bfloat16(float(x)); }  // as on the CPU
+};
 template <class T> struct Cast<T, T> {
     static __device__ T of(T x) { return x; }
 };
