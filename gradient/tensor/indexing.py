@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from gradient.autograd.explain import packed_refused
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int64
@@ -144,6 +145,8 @@ class Indexing(Arithmetic):
                 expected = f"values that {self.dtype} can hold"
                 raise DTypeError(sentence("setitem", expected, value.dtype, "take .real of it"))
         else:
+            if self.dtype.is_packed and not self.array.dtype.elementwise:
+                raise packed_refused("setitem", self.array)
             value = number_of("setitem", "value", value, takes_complex=True)
             value = fitting("setitem", "value", value, self.dtype, infinite=True)
         try:
