@@ -234,17 +234,31 @@ template <class T> __device__ void join(const computed<T>* parts, T* out, Int co
     out[at] = T(sum);
 }
 
+// The plane of number `at`, planes of `size` numbers; `at` becomes its place there. Divisions of 64 bits take
+// some hundred instructions.
+__device__ inline Int plane_of(Int& at, unsigned size) {
+    const Int plane = at >> 32 ? at / size : Int(unsigned(at) / size);
+    at -= plane * size;
+    return plane;
+}
+// The image of plane number `plane`, of `count` each; the plane's number there stays.
+__device__ inline int image_of(Int& plane, int count) {
+    const int image = plane >> 32 ? int(plane / count) : int(unsigned(plane) / unsigned(count));
+    plane -= Int(image) * count;
+    return image;
+}
+
 // Depthwise: each channel of the input makes its own outputs. Grid: blocks of 256 outputs.
 template <class T>
 __device__ void depthwise(const T* x, const T* weight, const T* bias, T* out, const Slide& s) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
     const unsigned count = s.windows_of_image();
-    const Int plane = at / count;
-    if (plane >= Int(s.images) * s.outputs) return;
-    const int output = plane % s.outputs, channel = output / s.outputs_of_group();
-    const T* image = x + (plane / s.outputs * s.channels + channel) * s.plane();
-    const T* tap = weight + Int(output) * s.taps();
-    const Place window = of_window(s, at % count);
+    Int place = at, output = plane_of(place, count);
+    if (output >= Int(s.images) * s.outputs) return;
+    const int number = image_of(output, s.outputs), channel = int(output) / s.outputs_of_group();
+    const T* image = x + (Int(number) * s.channels + channel) * s.plane();
+    const T* tap = weight + output * s.taps();
+    const Place window = of_window(s, unsigned(place));
     computed<T> sum = 0;
     for (int i = 0; i < s.kernel[0]; i++)
         for (int j = 0; j < s.kernel[1]; j++) {
@@ -273,12 +287,12 @@ template <class T>
 __device__ void depthwise_input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
     const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
     const unsigned size = s.plane(), windows = s.windows_of_image();
-    const Int plane = at / size;
-    if (plane >= Int(s.images) * s.channels) return;
-    const int channel = plane % s.channels, count = s.outputs_of_group();
-    const Place place = place_of(at % size, s.size);
-    const Int output = Int(channel) * count;
-    const T* const of_g = g + (plane / s.channels * s.outputs + output) * windows;
+    Int number = at, channel = plane_of(number, size);
+    if (channel >= Int(s.images) * s.channels) return;
+    const int image = image_of(channel, s.channels), count = s.outputs_of_group();
+    const Place place = place_of(unsigned(number), s.size);
+    const Int output = channel * count;
+    const T* const of_g = g + (Int(image) * s.outputs + output) * windows;
     const T* tap = weight + output * s.taps();
     computed<T> sum = 0;
     for (int i = 0; i < s.kernel[0]; i++)
