@@ -17,7 +17,7 @@ INDICES = [[0, 1, 1], [2, 1, 3]]
 def gradient_of(function: Any, size: tuple[int, int] = (5, 2), dtype: Any = None) -> Any:
     weight = gradient.zeros(size, dtype=dtype, requires_grad=True)
     out = function(weight)
-    scale = gradient.arange(float(out.numel())).reshape(out.shape).to(out.dtype)
+    scale = gradient.arange(float(out.numel())).reshape(out.shape).to(out)
     (out * scale).sum().backward()
     assert weight.grad is not None and weight.grad.dtype is weight.dtype
     return weight.grad.tolist()

@@ -7,7 +7,7 @@ import numpy as np
 WIDE, NARROW = ("float64", "float32"), ("float16", "bfloat16")
 EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
 """The distance from 1 to the next number, by dtype."""
-ROUGH = {"scaled_matmul": 2.0**-12}
+ROUGH = {"scaled_matmul": 2.0**-11}
 """What results of a method may differ by, of the largest number: tensor cores add up products of
 8-bit floats in some 14 bits."""
 
