@@ -47,7 +47,7 @@ SMALLEST_BLOCK = 64
 USUAL_BLOCK = 256
 
 #: Seconds of the passes that are made at once, between which nobody sees what was chosen.
-AT_ONCE = 0.005
+AT_ONCE = 0.02
 #: The most of them.
 MOST_AT_ONCE = 32
 #: Bytes of logits up to which those of passes are held that the host does not yet look at.
