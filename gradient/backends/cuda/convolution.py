@@ -37,7 +37,7 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
             return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
         outputs, inputs = weight.shape[:2]
         if self.has_wide_tiles(x.shape, weight.shape, x.dtype, options, outputs, (inputs,)):
-            return self.convolution_by_tiles(x, weight, bias, options)
+            return self.convolution_by_tiles(x, weight, options, bias)
         if self.is_large_product(x.shape, weight.shape, options):
             return self.convolution_product(x, weight, bias, options)
         windows = options.windows(x.shape[2:], weight.shape[2:])

@@ -32,6 +32,17 @@ COLUMN_BYTES = 1 << 29
 """Of columns that are laid out at a time."""
 
 
+def turned_round(weight: Array, options: ConvolutionOptions) -> tuple[Array, ConvolutionOptions]:
+    """The weight, as a view, and the options with which a convolution of g is the gradient for the
+    input of one with a stride of 1, without groups."""
+    kernel = weight.shape[2:]
+    reach = [d * (k - 1) for d, k in zip(options.dilation, kernel, strict=True)]
+    padding = tuple((r - a, r - b) for r, (a, b) in zip(reach, options.padding, strict=True))
+    back = (slice(None), slice(None), *[slice(None, None, -1)] * len(kernel))
+    swapped = weight[back].transpose((1, 0, *range(2, weight.ndim)))
+    return swapped, ConvolutionOptions(options.stride, padding, options.dilation)
+
+
 class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     """Convolutions without groups, by products."""
 
@@ -69,19 +80,12 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         self, g: Array, weight: Array, options: ConvolutionOptions
     ) -> Array | None:
         """The gradient for the input; None where it is no large convolution of g."""
-        kernel = weight.shape[2:]
-        reach = [d * (k - 1) for d, k in zip(options.dilation, kernel, strict=True)]
-        turned = ConvolutionOptions(
-            options.stride,
-            tuple((r - a, r - b) for r, (a, b) in zip(reach, options.padding, strict=True)),
-            options.dilation,
-        )
-        shape = (weight.shape[1], weight.shape[0], *kernel)
-        if math.prod(options.stride) > 1 or not self.is_large_product(g.shape, shape, turned):
+        if math.prod(options.stride) > 1:
             return None
-        back = (slice(None), slice(None), *[slice(None, None, -1)] * len(kernel))
-        swapped = weight[back].transpose((1, 0, *range(2, weight.ndim)))
-        return self.convolution_product(g, self.contiguous(swapped), None, turned)
+        weight, options = turned_round(weight, options)
+        if not self.is_large_product(g.shape, weight.shape, options):
+            return None
+        return self.convolution_product(g, self.contiguous(weight), None, options)
 
     def convolution_weight_product(
         self, g: Array, x: Array, shape: Shape, options: ConvolutionOptions

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.cuda.convolution_products import turned_round
 from gradient.backends.cuda.grouped import WIDE_TILES
 from gradient.backends.cuda.launching import LOAD, KernelLauncher
 from gradient.backends.cuda.windows import slide_of
@@ -21,8 +22,8 @@ copies' launches."""
 FILLING, WINDOWS_OF_PART = 528, 1024
 """Blocks that keep a GPU busy, four for each multiprocessor of an H100: a gradient for the weight
 is divided into parts up to so many; and windows of a part, at least."""
-STEP = 32
-"""Windows that are added up at a time."""
+STEP, MOST_TAPS = 32, 32
+"""Windows that are added up at a time; taps of which a thread keeps a bit each."""
 
 
 class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
@@ -41,11 +42,12 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
             and options.groups == 1
             and not any(count % 8 for count in by_eights)
             and rows >= LEAST_ROWS
+            and math.prod(weight[2:]) <= MOST_TAPS
             and multiplied >= LEAST_MULTIPLIED
         )
 
     def convolution_by_tiles(
-        self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
+        self, x: Array, weight: Array, options: ConvolutionOptions, bias: Array | None = None
     ) -> Array:
         windows = options.windows(x.shape[2:], weight.shape[2:])
         out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
@@ -60,7 +62,9 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
     def convolution_input_grad_by_tiles(
         self, g: Array, weight: Array, shape: Shape, options: ConvolutionOptions
     ) -> Array:
-        """Each remainder of places by the stride is a product of its own."""
+        """A convolution of g, or one product for each remainder of places by the stride."""
+        if math.prod(options.stride) == 1:
+            return self.convolution_by_tiles(g, *turned_round(weight, options))
         gx = self.empty(shape, g.dtype)
         places = math.prod(-(-n // s) for n, s in zip(shape[2:], options.stride, strict=True))
         tiles = _wide(shape[0] * places) * _wide(shape[1])

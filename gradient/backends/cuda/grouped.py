@@ -40,7 +40,7 @@ class Tiles(NamedTuple):
     shared: int
 
 
-SMALL_TILES, WIDE_TILES = Tiles("", TILE, TILE_THREADS, 0), Tiles("_wide", 128, 256, 1 << 16)
+SMALL_TILES, WIDE_TILES = Tiles("", TILE, TILE_THREADS, 0), Tiles("_wide", 128, 128, 1 << 16)
 """`tile_product.cuh`'s and `wide_tiles.cuh`'s."""
 ROWS_OF_WIDE = 64
 """For each group, from which on wide tiles are full enough."""

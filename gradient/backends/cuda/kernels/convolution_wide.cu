@@ -15,8 +15,9 @@
 //     gw        outputs o   (k, c)              windows (n, q), in parts that a second kernel adds up
 //
 // Gradient by the input: each remainder of places by the stride is a product of its own (`Remainder`).
-// A thread keeps the places of its windows in registers, and goes from step to step by additions: which tap
-// and channel, or which windows, come next. Places outside of the image are zeros.
+// For each of its windows along depth a thread keeps where it begins, and which taps are inside of the
+// image: a bit each, of which there are up to 32. So what a pack costs is an addition and a bit. For gw,
+// where windows change from step to step, a warp puts their places into shared memory.
 //
 // Bytes: x about taps * outputs / 128 times from the cache, and hardly more than once from memory.
 #include "wide_tiles.cuh"
@@ -24,90 +25,124 @@
 
 constexpr int OUTSIDE = -(1 << 30);  // whatever is added
 
-// Rows are windows from `first` on; depth is taps and channels.
-template <class T> struct WindowsAlong : LaidAlong<T> {
-    const Slide& s;
-    const T* images[2];
-    Place windows[2], tap;  // tap: in each dimension, of the kernel's size
-    int channel;
+// The taps of a kernel of this size one after the other, and eight of `channels` of each: what a thread's
+// pack of the next step is of.
+struct TapsByChannels {
+    const int (&size)[3];
+    int channels;
+    Place tap;
+    int number, channel;
 
-    __device__ WindowsAlong(const T* x, const Slide& s, unsigned first) : s(s), tap{{0, 0, 0}} {
-        const unsigned count = s.windows_of_image();
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const unsigned number = first + this->row(i), image = number / count;
-            const bool there = image < unsigned(s.images);
-            images[i] = x + (there ? Int(image) * s.plane() * s.channels : 0);
-            windows[i] = there ? of_window(s, number % count) : Place{{OUTSIDE, 0, 0}};
-        }
-        channel = this->pack() * 8;
-        go_on();
-    }
-    __device__ void go_on() {
-        while (channel >= s.channels) {
-            channel -= s.channels;
-            if (++tap.at[2] < s.kernel[2]) continue;
-            tap.at[2] = 0;
-            if (++tap.at[1] < s.kernel[1]) continue;
-            tap.at[1] = 0, tap.at[0]++;
-        }
-    }
-    __device__ void copy(T* to, Int) {
-        const Place moved = {{tap.at[0] * s.dilation[0], tap.at[1] * s.dilation[1], tap.at[2] * s.dilation[2]}};
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const Place place = windows[i] + moved;
-            const bool there = tap.at[0] < s.kernel[0] && place.inside(s.size);
-            const T* from = images[i] + (there ? place.offset(s.size) * s.channels + channel : 0);
-            cp_async(to + this->place(this->row(i), this->pack()), from, there ? 16 : 0);
-        }
-        channel += WIDE_STEP;
-        go_on();
-    }
-};
-
-// Taps that places of a remainder meet, and outputs: what a thread's pack of the next step is of.
-struct TapsOfRemainder {
-    const Slide& s;
-    const Remainder& r;
-    Place tap;  // of those that are met
-    int output;
-
-    __device__ TapsOfRemainder(const Slide& s, const Remainder& r, int pack)
-        : s(s), r(r), tap{{0, 0, 0}}, output(pack * 8) {
+    __device__ TapsByChannels(const int (&size)[3], int channels, int pack)
+        : size(size), channels(channels), tap{{0, 0, 0}}, number(0), channel(pack * 8) {
         skip();
     }
     __device__ void skip() {
-        while (output >= s.outputs) {
-            output -= s.outputs;
-            if (++tap.at[2] < r.taps[2]) continue;
+        while (channel >= channels) {
+            channel -= channels, number++;
+            if (++tap.at[2] < size[2]) continue;
             tap.at[2] = 0;
-            if (++tap.at[1] < r.taps[1]) continue;
+            if (++tap.at[1] < size[1]) continue;
             tap.at[1] = 0, tap.at[0]++;
         }
     }
-    __device__ void go_on() { output += WIDE_STEP, skip(); }
-    __device__ bool there() const { return tap.at[0] < r.taps[0]; }
+    __device__ void go_on() { channel += WIDE_STEP, skip(); }
+    __device__ bool there() const { return tap.at[0] < size[0]; }
 };
 
-// Rows are channels of the weight (channels, taps, outputs) from `first` on; depth is those taps, and outputs.
+// Rows are windows of `first` and after; depth is taps and channels. The same of g, whose windows are
+// places: WINDOWS says where row `number` begins, how far its tap is from there, and what is inside.
+template <class T, class WINDOWS> struct WindowsAlong : LaidAlong<T> {
+    const WINDOWS& of;
+    const T* begin[COPIES];
+    unsigned inside[COPIES];
+    TapsByChannels next;
+
+    __device__ WindowsAlong(const T* images, const WINDOWS& of, unsigned first)
+        : of(of), next(of.taps(), of.channels(), this->pack()) {
+        const int taps = of.taps()[0] * of.taps()[1] * of.taps()[2];
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
+            unsigned image;
+            const Place window = of.window(first + this->row(i), image);
+            begin[i] = images + (Int(image) * of.plane() + window.offset(of.size())) * of.channels();
+            inside[i] = 0;
+            for (int k = 0; k < taps; k++)
+                inside[i] |= unsigned((window + of.moved(place_of(k, of.taps()))).inside(of.size())) << k;
+        }
+    }
+    __device__ void copy(T* to, Int) {
+        const Int far = of.moved(next.tap).offset(of.size()) * of.channels() + next.channel;
+        const bool any = next.there();
+#pragma unroll
+        for (int i = 0; i < COPIES; i++) {
+            const bool there = any && inside[i] >> next.number & 1;
+            cp_async(to + this->place(this->row(i), this->pack()), begin[i] + (there ? far : 0), there ? 16 : 0);
+        }
+        next.go_on();
+    }
+};
+
+// Windows of an image.
+struct OfImage {
+    const Slide& s;
+    __device__ const int (&taps() const)[3] { return s.kernel; }
+    __device__ const int (&size() const)[3] { return s.size; }
+    __device__ int channels() const { return s.channels; }
+    __device__ int plane() const { return s.plane(); }
+    __device__ Place window(unsigned number, unsigned& image) const {
+        const unsigned count = s.windows_of_image();
+        image = number / count;
+        if (image < unsigned(s.images)) return of_window(s, number % count);
+        image = 0;
+        return {{OUTSIDE, 0, 0}};
+    }
+    __device__ Place moved(const Place& tap) const {
+        return {{tap.at[0] * s.dilation[0], tap.at[1] * s.dilation[1], tap.at[2] * s.dilation[2]}};
+    }
+};
+
+// Places of a remainder of the input, which meet windows of g.
+struct OfRemainder {
+    const Slide& s;
+    const Remainder& r;
+    __device__ const int (&taps() const)[3] { return r.taps; }
+    __device__ const int (&size() const)[3] { return s.windows; }
+    __device__ int channels() const { return s.outputs; }
+    __device__ int plane() const { return s.windows_of_image(); }
+    __device__ Place window(unsigned number, unsigned& image) const {
+        const unsigned count = r.places();
+        image = number / count;
+        if (image < unsigned(s.images))
+            return place_of(number % count, r.count) + Place{{r.start[0], r.start[1], r.start[2]}};
+        image = 0;
+        return {{OUTSIDE, 0, 0}};
+    }
+    __device__ Place moved(const Place& tap) const {
+        return {{-tap.at[0] * r.apart[0], -tap.at[1] * r.apart[1], -tap.at[2] * r.apart[2]}};
+    }
+};
+
+// Rows are channels of the weight (channels, taps, outputs) from `first` on; depth is the taps that a
+// remainder meets, and outputs.
 template <class T> struct WeightOfRemainder : LaidAlong<T> {
+    const Slide& s;
+    const Remainder& r;
     const T* weight;
     int rows;
     Int depth;
-    TapsOfRemainder next;
+    TapsByChannels next;
 
     __device__ WeightOfRemainder(const T* weight, const Slide& s, const Remainder& r, int first)
-        : weight(weight + Int(first) * s.taps() * s.outputs), rows(s.channels - first),
-          depth(Int(r.all_taps()) * s.outputs), next(s, r, this->pack()) {}
+        : s(s), r(r), weight(weight + Int(first) * s.taps() * s.outputs), rows(s.channels - first),
+          depth(Int(r.all_taps()) * s.outputs), next(r.taps, s.outputs, this->pack()) {}
     __device__ void copy(T* to, Int) {
-        const Slide& s = next.s;
         Place tap;
 #pragma unroll
-        for (int i = 0; i < 3; i++) tap.at[i] = next.r.first[i] + next.tap.at[i] * next.r.step[i];
-        const T* at = weight + tap.offset(s.kernel) * s.outputs + next.output;
+        for (int i = 0; i < 3; i++) tap.at[i] = r.first[i] + next.tap.at[i] * r.step[i];
+        const T* at = weight + tap.offset(s.kernel) * s.outputs + next.channel;
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < COPIES; i++) {
             const int row = this->row(i);
             const bool there = row < rows && next.there();
             const T* from = there ? at + Int(row) * s.taps() * s.outputs : weight;
@@ -117,78 +152,43 @@ template <class T> struct WeightOfRemainder : LaidAlong<T> {
     }
 };
 
-// Rows are places of the input from `first` on; depth is the same, of their windows.
-template <class T> struct WindowsOfRemainder : LaidAlong<T> {
-    const T* images[2];
-    Place windows[2];
-    TapsOfRemainder next;
-
-    __device__ WindowsOfRemainder(const T* g, const Slide& s, const Remainder& r, unsigned first)
-        : next(s, r, this->pack()) {
-        const unsigned count = r.places();
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const unsigned number = first + this->row(i), image = number / count;
-            const bool there = image < unsigned(s.images);
-            images[i] = g + (there ? Int(image) * s.windows_of_image() * s.outputs : 0);
-            windows[i] = there ? place_of(number % count, r.count) + Place{{r.start[0], r.start[1], r.start[2]}}
-                               : Place{{OUTSIDE, 0, 0}};
-        }
-    }
-    __device__ void copy(T* to, Int) {
-        const Slide& s = next.s;
-        Place moved;
-#pragma unroll
-        for (int i = 0; i < 3; i++) moved.at[i] = -next.tap.at[i] * next.r.apart[i];
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const Place window = windows[i] + moved;
-            const bool there = next.there() && window.inside(s.windows);
-            const T* from = images[i] + (there ? window.offset(s.windows) * s.outputs + next.output : 0);
-            cp_async(to + this->place(this->row(i), this->pack()), from, there ? 16 : 0);
-        }
-        next.go_on();
-    }
-};
-
 // Rows are taps and channels from `first` on; depth is the windows first_window to last - 1.
+constexpr int TOLD = 2 * STAGES;
+struct alignas(16) Told { int number; Place begin; };  // of the places of all images
 template <class T> struct WindowsAcross : LaidAcross<T> {
     const Slide& s;
-    const T* x;  // at this thread's channel
-    Place tap, window[2], step;
-    unsigned number[2], last;
-    int image[2], images_of_step;
+    Told (*table)[WIDE_STEP];
+    const T* x;  // at this thread's tap and channel
+    Place tap;
+    unsigned first, last;
 
-    __device__ WindowsAcross(const T* x, const Slide& s, int first, unsigned first_window, unsigned last)
-        : s(s), last(last) {
-        const int row = first + this->pack() * 8, count = s.windows_of_image();
-        tap = row < s.taps() * s.channels ? of_tap(s, row / s.channels) : Place{{OUTSIDE, 0, 0}};
-        this->x = x + row % s.channels;
-        images_of_step = WIDE_STEP / count, step = place_of(WIDE_STEP % count, s.windows);
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            number[i] = first_window + this->at(i), image[i] = number[i] / count;
-            window[i] = place_of(number[i] % count, s.windows);
-        }
+    __device__ WindowsAcross(const T* x, const Slide& s, int row, unsigned first, unsigned last,
+                             Told (*table)[WIDE_STEP])
+        : s(s), table(table), first(first), last(last) {
+        row += this->pack() * 8;
+        const bool there = row < s.taps() * s.channels;
+        tap = of_tap(s, there ? row / s.channels : 0);
+        this->x = x + tap.offset(s.size) * s.channels + row % s.channels;
+        if (!there) tap = {{OUTSIDE, 0, 0}};
     }
-    __device__ void copy(T* to, Int) {
+    __device__ void prepare(Int step) {
+        if (threadIdx.x >= WIDE_STEP) return;
+        const unsigned number = first + unsigned(step) * WIDE_STEP + threadIdx.x;
+        const unsigned count = s.windows_of_image(), image = number / count;
+        Told told = {0, {{OUTSIDE, 0, 0}}};
+        if (number < last) {
+            told.begin = of_window(s, number % count);
+            told.number = int(image) * s.plane() + int(told.begin.offset(s.size));
+        }
+        table[step % TOLD][threadIdx.x] = told;
+    }
+    __device__ void copy(T* to, Int k) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            Place place;
-#pragma unroll
-            for (int axis = 0; axis < 3; axis++)
-                place.at[axis] = window[i].at[axis] * s.stride[axis] - s.before[axis] + tap.at[axis];
-            const bool there = number[i] < last && place.inside(s.size);
-            const Int at = there ? (Int(image[i]) * s.plane() + place.offset(s.size)) * s.channels : 0;
-            cp_async(to + this->place(this->at(i), this->pack()), x + at, there ? 16 : 0);
-            number[i] += WIDE_STEP, image[i] += images_of_step;
-            window[i] = window[i] + step;
-#pragma unroll
-            for (int axis = 2; axis >= 0; axis--)
-                if (window[i].at[axis] >= s.windows[axis]) {
-                    window[i].at[axis] -= s.windows[axis];
-                    (axis ? window[i].at[axis ? axis - 1 : 0] : image[i])++;
-                }
+        for (int i = 0; i < COPIES; i++) {
+            const Told& told = table[k / WIDE_STEP % TOLD][this->at(i)];
+            const bool there = (told.begin + tap).inside(s.size);
+            const T* from = x + (there ? Int(told.number) * s.channels : 0);
+            cp_async(to + this->place(this->at(i), this->pack()), from, there ? 16 : 0);
         }
     }
 };
@@ -200,8 +200,9 @@ __device__ void convolution_wide(void* memory, const T* x, const T* weight, cons
     const int tiles = (s.outputs + WIDE - 1) / WIDE, row = int(blockIdx.x) % tiles * WIDE;
     const unsigned first = blockIdx.x / tiles * WIDE, count = s.windows_of_image();
     const Int depth = Int(s.taps()) * s.channels;
+    const OfImage windows = {s};
     wide_tile<T>(memory, WideAlong<T>(weight + row * depth, s.outputs - row, depth, depth),
-                 WindowsAlong<T>(x, s, first), [&](int i, int j, float sum, float next) {
+                 WindowsAlong<T, OfImage>(x, windows, first), [&](int i, int j, float sum, float next) {
                      const int output = row + i;
                      const unsigned window = first + j;
                      if (output >= s.outputs || window >= s.images * count) return;
@@ -231,7 +232,9 @@ __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* w
         for (int axis = 0; axis < 3; axis++) place.at[axis] = place.at[axis] * s.stride[axis] + r.rest[axis];
         gx[(Int(number / count) * s.channels + channel) * s.plane() + place.offset(s.size)] = T(value);
     };
-    wide_tile<T>(memory, WeightOfRemainder<T>(weight, s, r, row), WindowsOfRemainder<T>(g, s, r, first),
+    const OfRemainder places = {s, r};
+    wide_tile<T>(memory, WeightOfRemainder<T>(weight, s, r, row),
+                 WindowsAlong<T, OfRemainder>(g, places, first),
                  [&](int i, int j, float sum, float next) {
                      write(row + i, first + j, sum), write(row + i, first + j + 1, next);
                  });
@@ -241,13 +244,14 @@ __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* w
 template <class T>
 __device__ void convolution_wide_weight_grad(void* memory, const T* g, const T* x, float* parts,
                                              const Slide& s, Int windows_of_part) {
+    __shared__ Told table[TOLD][WIDE_STEP];
     const int row = blockIdx.y * WIDE, column = blockIdx.x * WIDE, columns = s.taps() * s.channels;
     const Int first = blockIdx.z * windows_of_part;
     const Int last = min(first + windows_of_part, Int(s.images) * s.windows_of_image());
     float* const part = parts + Int(blockIdx.z) * s.outputs * columns;
     wide_tile<T>(memory,
                  WideAcross<T>(g + first * s.outputs + row, s.outputs - row, s.outputs, last - first),
-                 WindowsAcross<T>(x, s, column, unsigned(first), unsigned(last)),
+                 WindowsAcross<T>(x, s, column, unsigned(first), unsigned(last), table),
                  [&](int i, int j, float sum, float next) {
                      if (row + i >= s.outputs || column + j >= columns) return;
                      *reinterpret_cast<float2*>(part + Int(row + i) * columns + column + j) = {sum, next};

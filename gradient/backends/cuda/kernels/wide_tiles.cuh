@@ -1,14 +1,14 @@
-// A tile of 128 x 128 numbers of a product of 16-bit floats, by one block of 256 threads:
+// A tile of 128 x 128 numbers of a product of 16-bit floats, by one block of 128 threads:
 //
 //     out[i, j] = sum of left[i, k] * right[j, k] over 0 <= k < depth         i, j = 0 .. 127
 //
 // Either factor lies along depth (its rows' numbers side by side) or across it, as a matrix or as windows of
 // images. A factor copies its part of a step; steps are asked for in their order. The block copies steps of
 // 32 along depth into shared memory in the background, STAGES - 1 of them ahead, so that a multiplication
-// waits for none; a barrier a step. A warp has 64 x 32 numbers: for each 16 along depth it reads 6 times
-// four matrices of 8 x 8 from shared memory, for 16 products by tensor cores. A step reads 16 KiB for 2^20
-// operations: 64 a byte, which the L2 cache has to give (an H100's gives some 5.5 TB/s, its tensor cores
-// 660 Tflop/s by mma.sync).
+// waits for none; a barrier a step. A warp has 64 x 64 numbers: for each 16 along depth it reads 8 times
+// four matrices of 8 x 8 from shared memory, for 32 products by tensor cores, which take 26 cycles of an
+// H100's multiprocessor (by mma.sync), and the reading 32. A step reads 16 KiB for 2^20 operations: 64 a
+// byte, which the L2 cache has to give (an H100's gives some 5.5 TB/s).
 //
 // Packs of 16 bytes are permuted within rows, so that the 8 rows of a matrix begin in 8 groups of banks.
 // Numbers of a row come by packs: rows begin at 16 bytes, and have a multiple of 8 numbers.
@@ -16,13 +16,15 @@
 #include "numbers.cuh"
 #include <tensor_cores.cuh>
 
-constexpr int WIDE = 128, WIDE_THREADS = 256, WIDE_STEP = 32, STAGES = 4;
+constexpr int WIDE = 128, WIDE_THREADS = 128, WIDE_STEP = 32, STAGES = 4;
+constexpr int COPIES = WIDE * WIDE_STEP / 8 / WIDE_THREADS;  // packs of a factor that a thread copies in a step
 
-// How a step lies in shared memory: of factors along depth, a thread copies pack `pack()` of four of the
-// rows row(0) and row(1).
+// How a step lies in shared memory: of factors along depth, a thread copies pack `pack()` of four of
+// COPIES rows. `prepare` is called by all, with a barrier between it and the copy of its step.
 template <class T> struct LaidAlong {
     static __device__ int row(int i) { return threadIdx.x / 4 + WIDE_THREADS / 4 * i; }
     static __device__ int pack() { return threadIdx.x % 4; }
+    __device__ void prepare(Int) {}
     static __device__ int place(int row, int pack) { return row * WIDE_STEP + (pack ^ row / 2 % 4) * 8; }
     // Rows `row` to `row` + 15, depth k to k + 15, as the left operand; and 16 rows as two right ones.
     static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
@@ -35,10 +37,11 @@ template <class T> struct LaidAlong {
     }
 };
 
-// Of factors across it: pack `pack()` of 16 of the numbers at(0) and at(1) along depth.
+// Of factors across it: pack `pack()` of 16, at COPIES numbers along depth.
 template <class T> struct LaidAcross {
     static __device__ int at(int i) { return threadIdx.x / 16 + WIDE_THREADS / 16 * i; }
     static __device__ int pack() { return threadIdx.x % 16; }
+    __device__ void prepare(Int) {}
     static __device__ int place(int k, int pack) { return k * WIDE + (pack ^ k % 8) * 8; }
     static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
         const int lane = threadIdx.x % 32;
@@ -59,7 +62,7 @@ template <class T> struct WideAlong : LaidAlong<T> {
     __device__ void copy(T* to, Int k) const {
         const int pack = this->pack();
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < COPIES; i++) {
             const int row = this->row(i);
             const bool there = row < rows && k + pack * 8 < depth;
             const T* from = there ? matrix + row * stride + k + pack * 8 : matrix;
@@ -77,7 +80,7 @@ template <class T> struct WideAcross : LaidAcross<T> {
     __device__ void copy(T* to, Int k) const {
         const int pack = this->pack();
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < COPIES; i++) {
             const int at = this->at(i);
             const bool there = k + at < depth && pack * 8 < rows;
             const T* from = there ? matrix + (k + at) * stride + pack * 8 : matrix;
@@ -103,27 +106,30 @@ __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
         }
         cp_async_commit();
     };
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp / 4 * 64, column = warp % 4 * 32;
-    float sums[4][4][4] = {};
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp / 2 * 64, column = warp % 2 * 64;
+    float sums[4][8][4] = {};
+    for (int step = 0; step < STAGES; step++) left.prepare(step), right.prepare(step);
+    __syncthreads();
 #pragma unroll
     for (int step = 0; step < STAGES - 1; step++) copy(step);
     for (Int step = 0; step * WIDE_STEP < left.depth; step++) {
         cp_async_wait<STAGES - 2>();
         __syncthreads();  // step is there for all, and none reads the one that is written next
         copy(step + STAGES - 1);
+        left.prepare(step + STAGES), right.prepare(step + STAGES);
         const T* const of_left = stages + step % STAGES * 2 * OF_FACTOR;
         const T* const of_right = of_left + OF_FACTOR;
 #pragma unroll
         for (int k = 0; k < WIDE_STEP; k += 16) {
-            unsigned a[4][4], b[2][4];
+            unsigned a[4][4], b[4][4];
 #pragma unroll
             for (int m = 0; m < 4; m++) LEFT::left(a[m], of_left, row + 16 * m, k);
 #pragma unroll
-            for (int n = 0; n < 2; n++) RIGHT::right(b[n], of_right, column + 16 * n, k);
+            for (int n = 0; n < 4; n++) RIGHT::right(b[n], of_right, column + 16 * n, k);
 #pragma unroll
             for (int m = 0; m < 4; m++)
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
+                for (int n = 0; n < 8; n++) {
                     const unsigned of_n[2] = {b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]};
                     mma_m16n8k16<T>(sums[m][n], a[m], of_n);
                 }
@@ -132,7 +138,7 @@ __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
 #pragma unroll
     for (int m = 0; m < 4; m++)
 #pragma unroll
-        for (int n = 0; n < 4; n++)
+        for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
                 write(row + 16 * m + 8 * i + lane / 4, column + 8 * n + lane % 4 * 2, sums[m][n][2 * i],
