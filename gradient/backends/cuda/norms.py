@@ -77,8 +77,8 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         if sums is None:
             self.launch_held_rows("norms", "layer_norm_grad", x, g, x, weight, mean, rstd, gx)
             sums = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
-        of_weight, of_bias = self.sum(sums, 1)
-        return gx, None if weight is None else of_weight, of_bias
+        # Each an array of its own, which a leaf keeps without a copy.
+        return gx, None if weight is None else self.sum(sums[0], 0), self.sum(sums[1], 0)
 
     def rms_norm(
         self, x: Array, weight: Array | None, eps: float, round_first: bool = False
