@@ -123,9 +123,12 @@ def decoding(options: Options, place: str, copied: float, until: float) -> Itera
             generate(model, PROMPT, max_new_tokens=count, temperature=0, ignore_eos=True)
             return time.perf_counter() - begun
 
-        for _ in range(2):  # kernels, and the step recorded
-            tokens(many)
-        rounds = [(tokens(many) - tokens(few)) / (many - few) for _ in range(options.rounds(5))]
+        for count in (many, few) * 2:  # kernels, and the step recorded for caches of both sizes
+            tokens(count)
+        times = range(1 if options.tiny else max(3, options.rounds(5)))
+        rounds = [(tokens(many) - tokens(few)) / (many - few) for _ in times]
+        if not options.tiny and min(rounds) <= 0:
+            raise RuntimeError(f"{many} tokens took less time than {few}: {rounds}")
         sample = Samples(tuple(max(seconds, 1e-9) for seconds in rounds))
         reached = read / sample.median / copied if copied else None
         yield Result(
