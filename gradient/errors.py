@@ -8,12 +8,11 @@ argument, what was expected, what came, and the fix where there is one (`sentenc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from types import CellType, FunctionType
 
-TOO_LARGE = re.compile(r"array is too big|Maximum allowed|too large to convert to C")
-"""NumPy's and Python's words for a size, or a number of bytes, beyond 2**63 - 1."""
+TOO_LARGE = r"array is too big|Maximum allowed|too large to convert to C"
+"""A pattern: NumPy's and Python's words for a size, or a number of bytes, beyond 2**63 - 1."""
 
 
 class GradientError(Exception):

@@ -26,13 +26,15 @@ from gradient.errors import (
 if TYPE_CHECKING:
     from gradient.autograd.op import Op
 
+# Patterns are compiled when one is first looked for, which `re` then remembers: seven of them would
+# be a fiftieth of `import gradient`.
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
-_PRODUCT = re.compile(r"core dimension .*\(size (?P<b>\d+) is different from (?P<a>\d+)\)")
-_DOT = re.compile(r"not aligned: (?P<a>\d+) \(dim \d+\) != (?P<b>\d+) \(dim")
-_BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
-_INDEX = re.compile(r"index (-?\d+) is out of bounds for (?:axis|dimension) (\d+) with size (\d+)")
-_AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)")
-_CONVERSION = re.compile(r"could not convert|invalid literal|can't multiply sequence")
+_PRODUCT = r"core dimension .*\(size (?P<b>\d+) is different from (?P<a>\d+)\)"
+_DOT = r"not aligned: (?P<a>\d+) \(dim \d+\) != (?P<b>\d+) \(dim"
+_BROADCAST = r"could not be broadcast together|shape mismatch"
+_INDEX = r"index (-?\d+) is out of bounds for (?:axis|dimension) (\d+) with size (\d+)"
+_AXIS = r"axis (-?\d+) is out of bounds for array of dimension (\d+)"
+_CONVERSION = r"could not convert|invalid literal|can't multiply sequence"
 _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
 
 MAX_LISTED = 8  # inputs that a message lists
@@ -92,23 +94,23 @@ def translated(
     line = first_line(error)
     if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
         return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
-    if found := _PRODUCT.search(line) or _DOT.search(line):
+    if found := re.search(_PRODUCT, line) or re.search(_DOT, line):
         differ = f"{found['a']} and {found['b']}"
         return ShapeError(f"{name}: the dimensions to be summed over differ, {differ} ({inputs})")
-    if found := _INDEX.search(line):
+    if found := re.search(_INDEX, line):
         return IndexOutOfRange(f"{name}: {out_of_bounds(*map(int, found.groups()))}")
-    if TOO_LARGE.search(line):
+    if re.search(TOO_LARGE, line):
         kind = IndexOutOfRange if isinstance(error, OverflowError) else ShapeError
         return kind(f"{name}: a size or a number of bytes is beyond 2**63 - 1 ({inputs})")
-    if found := _AXIS.search(line):
+    if found := re.search(_AXIS, line):
         n = max(int(found[2]), 1)
         return IndexOutOfRange(sentence(name, f"a dim from {-n} to {n - 1}", found[1]))
-    if isinstance(error, ValueError) and _BROADCAST.search(line):
+    if isinstance(error, ValueError) and re.search(_BROADCAST, line):
         return ShapeError(f"{name}: {mismatch(shapes, op.core_dims)} ({inputs})")
     if op.expected_shapes and isinstance(error, ValueError):
         got = " and ".join(map(str, shapes[:MAX_LISTED]))
         return ShapeError(sentence(name, op.expected_shapes, got))
-    if _CONVERSION.search(line):
+    if re.search(_CONVERSION, line):
         return TypeMismatch(f"{name}: an argument is not a number: {line} ({inputs})")
     message = f"{name}: {line} ({inputs})"
     for kinds, ours in (
@@ -155,7 +157,7 @@ def error_of_caller(
 def index_error(name: str, error: IndexError) -> IndexOutOfRange:
     """Ours for an array library's, of the call of that name."""
     line = first_line(error)
-    found = _INDEX.search(line)
+    found = re.search(_INDEX, line)
     return IndexOutOfRange(f"{name}: {out_of_bounds(*map(int, found.groups())) if found else line}")
 
 

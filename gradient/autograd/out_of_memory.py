@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def beyond_memory(
             tensors[0].backend.device if tensors else TensorType.default_device()
         )
         return out_of_memory(caller, backends.get(str(device)), error)
-    if not TOO_LARGE.search(str(error)):
+    if not re.search(TOO_LARGE, str(error)):
         return None
     given = inspect.signature(function).bind_partial(*args, **named).arguments
     for name, value in given.items():
