@@ -22,7 +22,6 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable
-from gradient.backends.base import LARGE
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
 
@@ -186,7 +185,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                     z = on_device_of(backend, function, x, y)
                 elif operator is None:
                     z = function(backend, x, y)
-                elif backend.one_pass and array.size >= LARGE:
+                elif 0 < backend.one_pass_from <= array.size:
                     z = backend.in_one_pass(function, x, y)
                 else:
                     z = operator(x, y)

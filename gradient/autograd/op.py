@@ -35,7 +35,6 @@ from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import CHECKED_KINDS, Promotion, checked_chars, documented
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
-from gradient.backends.base import LARGE
 from gradient.source_lines import inside, user_frame
 
 if TYPE_CHECKING:
@@ -238,8 +237,8 @@ class Op:
             return [None if parents[0] is None else self.pullbacks[0](g, node)]
         if (
             self.rules_of_operators
-            and node.backend.one_pass
-            and getattr(g, "size", 0) >= LARGE  # it may be a number, where a user walks the graph
+            and (least := node.backend.one_pass_from)
+            and getattr(g, "size", 0) >= least  # it may be a number, where a user walks the graph
         ):
             return [
                 None

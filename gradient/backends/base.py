@@ -35,8 +35,7 @@ from gradient.backends.required import Array
 __all__ = ["Backend"]
 
 LARGE = 1 << 16
-"""Elements of arrays from which operators are computed by `in_one_pass`: what it costs to ask is
-then small beside them."""
+"""Elements of arrays beside which it costs little to ask whether a kernel takes them."""
 
 
 class Backend(
@@ -74,8 +73,9 @@ class Backend(
     given numbers that change from step to step. A backend adds those whose kernels take or leave a
     case by what the arrays hold."""
 
-    one_pass = False
-    """Whether `in_one_pass` does more than call the function; arrays then have a `size`."""
+    one_pass_from = 0
+    """Elements of arrays from which operators are computed by `in_one_pass`; arrays then have a
+    `size`. 0: it does no more than call the function."""
     repeats_are_read_only = True
     """Whether arrays that show an element twice refuse to be written to by themselves; where they
     do not, arrays have `flags`, and `assign` refuses."""
@@ -93,8 +93,8 @@ class Backend(
     before anything is written: they need not be looked at before."""
 
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
-        """function(self, *operands), a composition of operators alone, on large arrays (of LARGE
-        elements or more) and numbers: a backend may compute it without results in between."""
+        """function(self, *operands), a composition of operators alone, on arrays (of at least
+        `one_pass_from` elements) and numbers: a backend may compute it without results between."""
         return function(self, *operands)
 
     def __repr__(self) -> str:

@@ -20,7 +20,6 @@ from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.node import Node, packing_used
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.base import LARGE
 from gradient.backends.placement import device_contexts
 from gradient.dtypes import PackedDType, uint8
 from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
@@ -82,7 +81,7 @@ def direct_operand(tensor: Variable, other: Any) -> Any:
     dtype, recording = array.dtype, not switched or mode.grad
     if (
         dtype.char not in "fd"
-        or (tensor.backend.one_pass and array.size >= LARGE)  # for which all threads are better
+        or 0 < tensor.backend.one_pass_from <= array.size  # for which all threads are better
         or (recording and (tensor.node is not None or tensor.view_info is not None))
         or inference_used
         or device_contexts

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.base import Backend
+from gradient.backends.base import LARGE, Backend
 from gradient.backends.expression import ElementwiseCall, Expression, Input, Result
 from gradient.backends.numpy import fused, kernels, threads
 
@@ -32,7 +32,7 @@ Shapes = tuple[tuple[int, ...] | None, ...]
 class OnePass(Backend[np.ndarray]):
     """Overrides `in_one_pass`."""
 
-    one_pass = True
+    one_pass_from = LARGE
 
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
         found, dtype = None, None
