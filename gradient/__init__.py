@@ -29,6 +29,7 @@ from gradient.dtypes.promotion import *
 from gradient.random import *
 from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
+from gradient.tensor import functions as _functions
 from gradient.tensor.complex_numbers import *
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
@@ -37,7 +38,6 @@ from gradient.tensor.device import set_default_device as set_default_device
 from gradient.tensor.distances import *
 from gradient.tensor.einsum import *
 from gradient.tensor.from_data import *
-from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
 from gradient.tensor.predicates import *
@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from gradient.plan.compile import compile as compile
     from gradient.signal import *
     from gradient.tensor.float8 import _scaled_mm as _scaled_mm
+    from gradient.tensor.functions import *
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
 # warnings are silenced where they come from our own frames, and nowhere else.
@@ -145,6 +146,7 @@ _FUNCTIONS = {
 
 
 if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
+    _FUNCTIONS |= dict.fromkeys(_functions.__all__, _functions.__name__)
     _elsewhere = _absent.names("gradient")
     _sys.meta_path.append(_absent.Finder)
 
@@ -152,7 +154,10 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
         if name in _MODULES:
             return _importlib.import_module(f"gradient.{name}")
         if name in _FUNCTIONS:
-            return getattr(_importlib.import_module(_FUNCTIONS[name]), name)
+            found = getattr(_importlib.import_module(_FUNCTIONS[name]), name)
+            return globals().setdefault(name, found)
+        if name == "__all__":  # of `from gradient import *`
+            return [each for each in __dir__() if each not in _MODULES and each[0] != "_"]
         return _elsewhere(name)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 from gradient.autograd.autocast import autocasts
@@ -13,20 +12,15 @@ from gradient.autograd.forwarding import Function, can_be_forwarded, forwarded, 
 from gradient.errors import copied
 
 
-def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
-    """Those of a namespace's functions whose first parameter is `self` or `input`."""
-    for name, value in tuple(names.items()):
-        if can_be_forwarded(value) and parameters(value)[0] in ("self", "input"):
-            yield name, value
-
-
 def as_function(method: Function, name: str = "") -> Function:
     """The method as a function whose first parameter is `input`; it takes NumPy's argument names
-    too.
+    too. What has another first parameter, or too many, is a function as it is.
 
     Args:
         name: what errors call it, if it is another name of the method's.
     """
+    if not can_be_forwarded(method) or parameters(method)[0] not in ("self", "input"):
+        return method
     own: Any = inspect.unwrap(method)
     policies = getattr(method, "autocast", ())
     if parameters(own)[0] == "input":

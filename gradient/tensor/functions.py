@@ -1,17 +1,19 @@
 """The functions of the `gradient` namespace that are methods of Tensor: `gradient.exp(x)` is
 `x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch.
 
-`gradient` star-imports the file, and so has all of its names but the private ones. (A list of them
-would say each a second time.)
+`gradient` has all of the file's functions. Each is made when it is first named: a program names few
+of them. (A list of them would say each a second time.)
 """
 
 from collections.abc import Sequence as _Sequence
+from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 from gradient.autograd.forwarding import forwarded as _forwarded
 from gradient.tensor.arguments import tensor_of as _tensor_of
 from gradient.tensor.arguments import tuple_argument as _tuple_argument
 from gradient.tensor.as_function import as_function as _as_function
-from gradient.tensor.as_function import functions as _functions
 from gradient.tensor.core import Tensor
 from gradient.tensor.creation import arange as _arange
 
@@ -311,5 +313,15 @@ outer = Tensor.outer
 vdot = Tensor.vdot
 
 
-for _name, _function in _functions(globals()):
-    globals()[_name] = _as_function(_function, _name)
+if not TYPE_CHECKING:  # checkers take the methods for the functions
+    _methods = {
+        name: globals().pop(name)
+        for name, value in tuple(globals().items())
+        if isinstance(value, _FunctionType) and not name.startswith("_")
+    }
+    __all__ = list(_methods)
+
+    def __getattr__(name: str) -> _Any:
+        if name not in _methods:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, _as_function(_methods[name], name))
