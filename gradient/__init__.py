@@ -19,7 +19,6 @@ from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
 from gradient import random as random
-from gradient import tensor_backend as _tensor_backend  # noqa: F401 (registers itself)
 from gradient.autograd.modes import *
 from gradient.dtypes import bool_ as _bool
 from gradient.dtypes.dtype import *

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.roots import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
 from gradient.backends.composed.complex_numbers import is_complex
@@ -302,7 +301,5 @@ def tensor_backend(backend: Backend) -> TensorBackend:
     """The backend whose arrays are Tensors of `backend`; one object for each backend."""
     return TensorBackend(backend)
 
-
-TensorBackends.of = staticmethod(tensor_backend)
 
 __all__ = ["TensorBackend", "tensor_backend"]

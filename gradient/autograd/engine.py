@@ -21,7 +21,7 @@ from gradient.autograd import inplace
 from gradient.autograd.anomaly import check_nan, trace_of, with_trace
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, packing_used
-from gradient.autograd.roots import TensorBackends, conjugate, root_grads, tensors_of
+from gradient.autograd.roots import backend_of_tensors, conjugate, root_grads, tensors_of
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.errors import AutogradError, ShapeError, sentence
@@ -227,7 +227,7 @@ def run_backward(
                 parents = tuple([p if p in allowed else None for p in parents])
             if create_graph:
                 results = node.op.vjp_tensors(
-                    node, g, parents, TensorBackends.of(node.backend), grad_through
+                    node, g, parents, backend_of_tensors(node.backend), grad_through
                 )
             elif device_contexts:
                 results = on_device_of(node.backend, _vjp, node, g, parents)
@@ -267,11 +267,11 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
         return
     if g.shape != node.shape:
         g = unbroadcast(
-            TensorBackends.of(node.backend) if on_tensors else node.backend, g, node.shape
+            backend_of_tensors(node.backend) if on_tensors else node.backend, g, node.shape
         )
     if on_tensors:
         if g.array.dtype != node.dtype:
-            g = in_dtype(TensorBackends.of(node.backend), g, g.array.dtype, node.dtype)
+            g = in_dtype(backend_of_tensors(node.backend), g, g.array.dtype, node.dtype)
     elif g.dtype is not node.dtype:
         g = in_dtype(node.backend, g, g.dtype, node.dtype)
     if node not in grads:

@@ -12,7 +12,7 @@ from typing import Any
 from gradient.autograd.engine import Accumulation, in_dtype, unbroadcast
 from gradient.autograd.node import Node, NodeHooks
 from gradient.autograd.outputs import OutputGrad
-from gradient.autograd.roots import TensorBackends
+from gradient.autograd.roots import backend_of_tensors
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import HookError, TypeMismatch
 
@@ -38,7 +38,7 @@ def run(
     results = [*found, *[None] * (len(parents) - len(found))]
     if any(isinstance(each, (OutputGrad, list)) for each in results) or not hooks.after:
         return results
-    backend = TensorBackends.of(node.backend) if on_tensors else node.backend
+    backend = backend_of_tensors(node.backend) if on_tensors else node.backend
     shown = tuple(
         None if parent is None or each is None
         else _shown(parent, _fitted(backend, parent, each), on_tensors)

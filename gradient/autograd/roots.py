@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd.node import GradientEdge, Node
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
 
 
-class TensorBackends:
-    """`of(backend)` is the backend whose arrays are Tensors; a higher rung registers it."""
-
-    of: Callable[[Backend], Backend]
+@functools.cache
+def backend_of_tensors(backend: Backend) -> Backend:
+    """The backend whose arrays are Tensors of `backend`. It is of a higher rung, which knows the
+    ops, and few programs need it."""
+    found: Backend = importlib.import_module("gradient.tensor_backend").tensor_backend(backend)
+    return found
 
 
 def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
@@ -110,4 +114,4 @@ def conjugate(node: Node, g: Any, on_tensors: bool) -> Any:
     """The gradient of `node` as users see it, of that which nodes pass on; or the other way."""
     if node.n_outputs or node.dtype.kind != "c":
         return g
-    return (TensorBackends.of(node.backend) if on_tensors else node.backend).conj(g)
+    return (backend_of_tensors(node.backend) if on_tensors else node.backend).conj(g)

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from gradient import absent
-from gradient._exports import public as _public
-from gradient.backends.base import *
 from gradient.backends.registry import *
-from gradient.backends.required import *
 
-if not TYPE_CHECKING:
-    __all__ = _public(globals())
+__all__ = ["Array", "Backend", "available", "get", "register"]
+
+if TYPE_CHECKING:  # at run time they are imported with the first backend, or when named
+    from gradient.backends.base import *
+    from gradient.backends.required import *
+else:
     _elsewhere = absent.names(__name__)
 
     def __getattr__(name: str) -> _Any:
+        if name in ("Array", "Backend"):
+            return getattr(importlib.import_module("gradient.backends.base"), name)
         if name == "cuda":  # scripts begin by `backends.cuda.matmul.allow_tf32 = True`
             return importlib.import_module("gradient.backends.cuda")
         return _elsewhere(name)

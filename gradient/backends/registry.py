@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from gradient.backends.base import Backend
 from gradient.errors import DeviceError
+
+if TYPE_CHECKING:
+    from gradient.backends.base import Backend
 
 __all__ = ["available", "get", "register"]
 
-Factory = Callable[[int], Backend]
+Factory = Callable[[int], "Backend"]
 """Makes the backend of a device type for a device number; raises DeviceError where it cannot."""
 
 _factories: dict[str, Factory] = {}

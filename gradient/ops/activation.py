@@ -6,10 +6,12 @@ Softmax is in `gradient.ops.fused`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @op(lambda g, be, out: be.sigmoid_grad(g, out), promotion="int_to_float", takes_complex=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import operator
+from typing import TYPE_CHECKING
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends import Array, Backend
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @binary_op(takes_complex=True, operator=operator.eq)

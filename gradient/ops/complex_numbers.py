@@ -6,11 +6,15 @@ i times that by y. (What users see is its conjugate, as in PyTorch; `gradient.au
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @op(lambda g, be: be.conj(be.view_as_complex(g)), takes_complex=True)

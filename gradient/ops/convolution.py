@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
-from gradient.backends.options import ConvolutionOptions
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+    from gradient.backends.options import ConvolutionOptions
 
 
 @op(lambda g, be, weight, x_shape, options:

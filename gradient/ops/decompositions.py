@@ -18,14 +18,16 @@ depend on them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 
-Be = Backend[Any]
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+
+    Be = Backend[Any]
 
 
 def _t(be: Be, x: Any) -> Any:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.activation import at_least, at_most
 from gradient.backends.composed.complex_numbers import is_complex
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 # Arithmetic --------------------------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ another; `norm` says which direction is divided by the number of elements (see `
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import mirrored, parts_dtype
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 """By which the other direction has the same factor."""

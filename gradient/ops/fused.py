@@ -5,11 +5,13 @@ The formulas and their sources stand with the composed definitions in `gradient.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
-from gradient.backends.options import AttentionOptions, SlotMap
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+    from gradient.backends.options import AttentionOptions, SlotMap
 
 
 @op(lambda g, be, out, axis: be.softmax_grad(g, out, axis),
@@ -110,7 +112,7 @@ def attention(
     /,
     *,
     mask: Any = None,
-    options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    options: AttentionOptions,
 ) -> tuple[Array, dict[str, Array]]:
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
     out, high, log_sum = be.attention(q, k, v, mask, options)

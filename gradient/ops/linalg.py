@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
-from gradient.backends.packed import PackedArray
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+    from gradient.backends.packed import PackedArray
 
 
 @op(lambda g, be, b: be.matmul(g, be.matrix_transpose(b)),

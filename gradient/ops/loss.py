@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 from gradient.dtypes import HALF_PRECISION, float32
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
-from gradient.backends.options import PoolingOptions, WindowRanges
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+    from gradient.backends.options import PoolingOptions, WindowRanges
 
 
 # The rule takes x, not its shape alone: what is differentiated twice runs anew, from what is saved.

@@ -7,8 +7,12 @@ states depend: what differentiates a rule needs them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @op(lambda g, be, x, h, weight, out, relu: be.rnn_grad(g, out, weight, relu),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.shape import prod_before, sliced
 from gradient.dtypes import uint8
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 UINT8 = uint8.numpy
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.shape import diagonal_at, sliding_window_at, strided_at
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 Indices = list[tuple[Any, ...]]
 """Those of several views."""

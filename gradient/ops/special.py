@@ -4,11 +4,13 @@ the normal distribution, and products with logarithms."""
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends import Array, Backend
 from gradient.errors import NoDerivative
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 # The gamma function ------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
 
 
 @op(lambda g, be, x: g * be.cos(x), promotion="int_to_float", takes_complex=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_owners
 from gradient.autograd.modes import inference_used
-from gradient.backends import Backend
 from gradient.errors import AutogradError
-from gradient.tensor import Tensor
 from gradient.tensor.overwrite import is_noted
+
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.tensor import Tensor
 
 K = TypeVar("K", bound=Hashable)
 

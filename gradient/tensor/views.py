@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode, switched
@@ -19,12 +19,14 @@ from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType
-from gradient.backends import Array, Backend
 from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
-from gradient.ops.shape import Indices
 from gradient.source_lines import getframe, inside, user_frame
+
+if TYPE_CHECKING:
+    from gradient.backends import Array, Backend
+    from gradient.ops.shape import Indices
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
