@@ -18,12 +18,12 @@ from typing import Any as _Any
 from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
+from gradient import dtypes as _dtypes
 from gradient import random as random
 from gradient.autograd.modes import *
 from gradient.dtypes import bool_ as _bool
 from gradient.dtypes.dtype import *
 from gradient.dtypes.float8 import *
-from gradient.dtypes.packed import *
 from gradient.dtypes.promotion import *
 from gradient.random import *
 from gradient.tensor import Size as Size
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     )
     from gradient.backends.numpy.threads import get_num_threads as get_num_threads
     from gradient.backends.numpy.threads import set_num_threads as set_num_threads
+    from gradient.dtypes.packed import *
     from gradient.func.batching import vmap as vmap
     from gradient.io import load as load
     from gradient.io import save as save
@@ -157,8 +158,12 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
             return globals().setdefault(name, found)
         if name == "__all__":  # of `from gradient import *`
             return [each for each in __dir__() if each not in _MODULES and each[0] != "_"]
+        if not name.startswith("_"):
+            for dtype in _dtypes.PACKED:
+                if dtype.name == name:
+                    return dtype
         return _elsewhere(name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *_FUNCTIONS})
+    def __dir__() -> list[str]:
+        packed = [dtype.name for dtype in _dtypes.PACKED]
+        return sorted({*globals(), *_MODULES, *_FUNCTIONS, *packed})

@@ -4,6 +4,9 @@
 gradient.float16
 """
 
+from typing import TYPE_CHECKING
+
+from gradient._exports import on_demand as _on_demand
 from gradient.dtypes.dtype import *
 from gradient.dtypes.dtype import BY_NUMPY as BY_NUMPY
 from gradient.dtypes.dtype import HALF_PRECISION as HALF_PRECISION
@@ -11,8 +14,12 @@ from gradient.dtypes.dtype import bool_ as bool_
 from gradient.dtypes.dtype import default_complex_dtype as default_complex_dtype
 from gradient.dtypes.dtype import dtype_of as dtype_of
 from gradient.dtypes.float8 import *
-from gradient.dtypes.packed import *
 from gradient.dtypes.packed.base import PackedDType as PackedDType
-from gradient.dtypes.packed.blocks import BlockDType as BlockDType
-from gradient.dtypes.packed.formats import PACKED as PACKED
 from gradient.dtypes.promotion import *
+
+if TYPE_CHECKING:
+    from gradient.dtypes.packed import *
+    from gradient.dtypes.packed.blocks import BlockDType as BlockDType
+    from gradient.dtypes.packed.formats import PACKED as PACKED
+else:
+    __getattr__ = _on_demand(__name__, f"{__name__}.packed.blocks", f"{__name__}.packed.formats")

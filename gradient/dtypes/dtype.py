@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -139,6 +140,11 @@ def register(dtype: DType) -> None:
     BY_NUMPY[dtype] = _BY_NAME[dtype.name] = dtype
 
 
+def _load_packed() -> None:
+    """Import the packed formats, which register themselves: few programs name one."""
+    importlib.import_module("gradient.dtypes.packed.formats")
+
+
 _default = float32
 
 
@@ -169,13 +175,18 @@ def dtype_of(value: Any) -> DType:
     """
     if isinstance(value, DType):
         return value
-    if isinstance(value, str) and value.removeprefix("gradient.") in _BY_NAME:
-        return _BY_NAME[value.removeprefix("gradient.")]
+    if isinstance(value, str):
+        name = value.removeprefix("gradient.")
+        if name not in _BY_NAME:
+            _load_packed()
+        if name in _BY_NAME:
+            return _BY_NAME[name]
     if isinstance(value, type) and value in _BY_PYTHON:
         return _BY_PYTHON[value]
     try:
         return BY_NUMPY[np.dtype(value)]
     except (TypeError, ValueError, KeyError, DeprecationWarning):  # whatever NumPy makes of it
+        _load_packed()
         names = ", ".join(dtype.name for dtype in BY_NUMPY.values())
         raise TypeMismatch(f"dtype: expected one of {names}; got {value!r}") from None
 

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 
 from gradient.backends import options as options_module
-from gradient.dtypes import BY_NUMPY
+from gradient.dtypes import BY_NUMPY, dtype_of
 from gradient.plan.calls import Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
-
-DTYPES = {dtype.name: numpy_dtype for numpy_dtype, dtype in BY_NUMPY.items()}
 
 
 def encode(plan: Plan) -> list[Any]:
@@ -72,7 +70,8 @@ def decode(value: Any, arrays: dict[int, Any], numbers: Any) -> Any:
     if kind == "number":
         return numbers[rest[0]]
     if kind == "dtype":
-        return DTYPES[rest[0]]
+        dtype = dtype_of(rest[0])
+        return dtype if dtype.is_packed else dtype.numpy
     if kind == "slice":
         return slice(*rest)
     if kind == "...":

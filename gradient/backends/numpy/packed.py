@@ -19,7 +19,8 @@ from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.blas import one_blas_thread
 from gradient.backends.numpy.linear import PADDING, padded_rows
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import BlockDType, float32
+from gradient.dtypes import float32
+from gradient.dtypes.packed.blocks import BlockDType
 
 MIN_SIZE = 1 << 18
 """Weights from which waking the pool pays."""

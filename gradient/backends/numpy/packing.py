@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.numpy import kernels
 from gradient.dtypes import PackedDType
-from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks
-from gradient.dtypes.packed.search import Affine, Symmetric
+
+if TYPE_CHECKING:  # at run time they are imported by who packs
+    from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks
+    from gradient.dtypes.packed.search import Affine, Symmetric
 
 
 class PackingKernels(PackedDefaults[np.ndarray]):
     """Override of `composed.packed`, the same to the bit."""
 
     def pack(self, values: np.ndarray, dtype: PackedDType) -> tuple[np.ndarray, ...]:
+        from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks
+
         if not (
             isinstance(dtype, AffineBlocks | SymmetricBlocks)
             and values.size >= kernels.MIN_SIZE
@@ -33,6 +39,8 @@ class PackingKernels(PackedDefaults[np.ndarray]):
 
 def _affine(x: np.ndarray, dtype: AffineBlocks) -> Affine:
     """`search.affine` of the blocks of x."""
+    from gradient.dtypes.packed.search import Affine
+
     blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
     d, dmin = np.empty((2, blocks, 1), np.float32)
     scales, mins = np.empty((2, blocks, parts), np.uint8)
@@ -44,6 +52,8 @@ def _affine(x: np.ndarray, dtype: AffineBlocks) -> Affine:
 
 def _symmetric(x: np.ndarray, dtype: SymmetricBlocks) -> Symmetric:
     """`search.symmetric` of the blocks of x."""
+    from gradient.dtypes.packed.search import Symmetric
+
     blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
     d = np.empty((blocks, 1), np.float32)
     scales = np.empty((blocks, parts), np.float32)

@@ -10,12 +10,13 @@ reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 
 from typing import TYPE_CHECKING
 
-from gradient._exports import public as _public
-from gradient.dtypes.packed.blocks_of_32 import *
-from gradient.dtypes.packed.codebook import *
-from gradient.dtypes.packed.codes_apart import *
-from gradient.dtypes.packed.k_quants import *
-from gradient.dtypes.packed.ternary import *
+from gradient._exports import on_demand as _on_demand
 
-if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = _public(globals())
+if TYPE_CHECKING:
+    from gradient.dtypes.packed.blocks_of_32 import *
+    from gradient.dtypes.packed.codebook import *
+    from gradient.dtypes.packed.codes_apart import *
+    from gradient.dtypes.packed.k_quants import *
+    from gradient.dtypes.packed.ternary import *
+else:
+    __getattr__ = _on_demand(__name__, f"{__name__}.formats")

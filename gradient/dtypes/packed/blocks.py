@@ -15,6 +15,8 @@ from gradient.dtypes.dtype import float16, float32, int8, uint8
 from gradient.dtypes.packed.base import PackedDType, Part
 from gradient.errors import ArgumentError
 
+__all__ = ["BlockDType"]
+
 FLOAT16, FLOAT32, INT8, UINT8 = float16.numpy, float32.numpy, int8.numpy, uint8.numpy
 
 
