@@ -34,8 +34,6 @@ from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
 from gradient.tensor.device import get_default_device as get_default_device
 from gradient.tensor.device import set_default_device as set_default_device
-from gradient.tensor.distances import *
-from gradient.tensor.einsum import *
 from gradient.tensor.from_data import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
@@ -94,6 +92,8 @@ if TYPE_CHECKING:
     from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
     from gradient.signal import *
+    from gradient.tensor.distances import *
+    from gradient.tensor.einsum import *
     from gradient.tensor.float8 import _scaled_mm as _scaled_mm
     from gradient.tensor.functions import *
 
@@ -137,6 +137,8 @@ _FUNCTIONS_OF = {
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "istft",
         "kaiser_window", "stft",
     ),
+    "tensor.distances": ("cdist",),
+    "tensor.einsum": ("einsum",),
     "tensor.float8": ("_scaled_mm",),
 }  # fmt: skip
 _FUNCTIONS = {

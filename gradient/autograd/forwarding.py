@@ -36,9 +36,17 @@ class _Missing:
 MISSING = _Missing()
 
 
+def unwrapped(function: Any) -> Any:
+    """The function that decorators stand around: `inspect.unwrap`, which takes ten times as long
+    for it looks out for circles."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
+
+
 def parameters(function: Any) -> tuple[str, ...]:
     """The names of a function's parameters."""
-    code = inspect.unwrap(function).__code__
+    code = unwrapped(function).__code__
     names: tuple[str, ...] = code.co_varnames
     return names[: code.co_argcount + code.co_kwonlyargcount]
 
@@ -47,7 +55,7 @@ def can_be_forwarded(function: Any) -> bool:
     """Whether all parameters have names, and there are not too many."""
     if not isinstance(function, FunctionType):
         return False
-    code = inspect.unwrap(function).__code__
+    code = unwrapped(function).__code__
     return code.co_argcount in BY_ARITY and not code.co_flags & (
         inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
     )
@@ -55,7 +63,7 @@ def can_be_forwarded(function: Any) -> bool:
 
 def forwarded(function: Function) -> Function:
     """Decorator: accept NumPy's argument names too."""
-    own: Any = inspect.unwrap(function)
+    own: Any = unwrapped(function)
     n, defaults = own.__code__.co_argcount, own.__defaults__ or ()
     call: Any = (OPS if hasattr(own, "op") else BY_ARITY)[n](function)
     code = call.__code__
@@ -74,7 +82,7 @@ def corrected(
 ) -> Callable[[], Any] | None:
     """A failed call with its arguments under the function's own names, or by a function that one
     of them has for it; None if the names were right."""
-    own, caller = inspect.unwrap(function), function.__qualname__
+    own, caller = unwrapped(function), function.__qualname__
     if other := by_argument(own.__name__, args):
         return partial(other, *(value for value in args if value is not MISSING), **named)
     names = parameters(own)

@@ -6,7 +6,7 @@ import functools
 import importlib
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.node import GradientEdge, Node
 from gradient.autograd.variable import Variable, wrap
@@ -43,11 +43,11 @@ def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequ
     return given
 
 
-class _Kind(NamedTuple):
+class _Kind:
     """What the engine asks of the array of a tensor that is known by its edge alone."""
 
-    shape: tuple[int, ...]
-    dtype: Any
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, dtype
 
 
 def _end_of(caller: str, edge: Any) -> Any:

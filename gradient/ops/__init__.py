@@ -1,12 +1,12 @@
 """Every differentiable op, forward and gradient formula side by side, by family.
 
-What layers and losses alone use (convolution, loss, pooling, recurrent) is imported with them.
+What layers and losses alone use (convolution, loss, pooling, recurrent), and what `linalg` and
+`fft` do (decompositions, fourier), is imported with them.
 """
 
 from gradient.ops import activation as activation
 from gradient.ops import comparison as comparison
 from gradient.ops import complex_numbers as complex_numbers
-from gradient.ops import decompositions as decompositions
 from gradient.ops import elementwise as elementwise
 from gradient.ops import fused as fused
 from gradient.ops import index as index

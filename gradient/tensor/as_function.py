@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from types import CodeType
 from typing import Any
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.forwarding import Function, can_be_forwarded, forwarded, parameters
+from gradient.autograd.forwarding import (
+    Function,
+    can_be_forwarded,
+    forwarded,
+    parameters,
+    unwrapped,
+)
 from gradient.errors import copied
 
 
@@ -21,7 +26,7 @@ def as_function(method: Function, name: str = "") -> Function:
     """
     if not can_be_forwarded(method) or parameters(method)[0] not in ("self", "input"):
         return method
-    own: Any = inspect.unwrap(method)
+    own: Any = unwrapped(method)
     policies = getattr(method, "autocast", ())
     if parameters(own)[0] == "input":
         return forwarded(autocasts(*policies)(own) if policies else own)

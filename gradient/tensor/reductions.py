@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import dtype_of, float32, promote_types, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, TypeMismatch, sentence
-from gradient.ops import (
-    comparison,
-    complex_numbers,
-    decompositions,
-    elementwise,
-    fused,
-    index,
-    reduce,
-)
+from gradient.ops import comparison, complex_numbers, elementwise, fused, index, reduce
 from gradient.tensor.arguments import axes_of, axis_of, flag_of, number_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic, floating
 from gradient.tensor.packed import refuse
@@ -183,6 +175,8 @@ class Reductions(Arithmetic):
         return _root(total, lambda x: x ** (1 / p), 0.0 if p > 0 else math.inf)
 
     def _nuclear_norm(self, dim: Dim, keepdim: bool, dtype: DTypeLike | None) -> Tensor:
+        from gradient.ops import decompositions
+
         x: Any = self if dtype is None else self.to(dtype=dtype)
         refuse("norm", x)
         floating("norm", x)
