@@ -95,8 +95,10 @@ class Op:
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.varargs = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.
-        types = [function.__annotations__.get(name) for name in (*self.inputs, self.varargs or "")]
-        self.takes_none = any("None" in str(each) for each in types if each is not None)
+        types = function.__annotations__
+        self.takes_none = any(
+            "None" in str(types[name]) for name in (*self.inputs, self.varargs) if name in types
+        )
         self.defaults = function.__kwdefaults__ or {}
         self.has_options = bool(self.options)
         self.of_one = len(rules) == len(self.inputs) == 1 and not self.variadic
@@ -114,18 +116,18 @@ class Op:
 
     def _sort_names(self, options: set[str]) -> None:
         """Find, for every name that a rule uses, the source of its value."""
-        names = list(dict.fromkeys(n for need in self.needs for n in need))
-        shapes = {f"{name}_shape": i for i, name in enumerate(self.inputs)}
         self.sources: dict[str, tuple[str, Any]] = {}
-        for name in names:
+        for name in [name for need in self.needs for name in need]:
+            if name in self.sources:
+                continue
             if name in self.inputs:
                 self.sources[name] = ("input", self.inputs.index(name))
             elif name == self.varargs:
                 self.sources[name] = ("varargs", len(self.inputs))
             elif name == "out":
                 self.sources[name] = ("out", None)
-            elif name in shapes:
-                self.sources[name] = ("shape", shapes[name])
+            elif name.endswith("_shape") and name.removesuffix("_shape") in self.inputs:
+                self.sources[name] = ("shape", self.inputs.index(name.removesuffix("_shape")))
             elif name == "shapes":
                 self.sources[name] = ("shapes", None)
             elif name not in options and name != "be":
@@ -351,8 +353,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
             call = calls.of_two(made)
         else:
             call = calls.of_one(made)
-        for attribute in ("__module__", "__name__", "__qualname__"):
-            setattr(call, attribute, getattr(function, attribute))
+        call.__module__, call.__name__ = function.__module__, function.__name__
+        call.__qualname__ = function.__qualname__
         call.__doc__ = "\n    ".join((function.__doc__ or "", *documented(made)))
         call.op = made
         registry[made.name] = made

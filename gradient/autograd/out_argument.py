@@ -103,9 +103,6 @@ def creation_op_like(function: Function) -> Function:
 
 
 def _accepting(function: Any, others: frozenset[str]) -> Any:
-    known = inspect.signature(function).parameters
-    like_out = [name for name in ("dtype", "device") if name in known and "pin_memory" in others]
-
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
@@ -118,6 +115,8 @@ def _accepting(function: Any, others: frozenset[str]) -> Any:
                 raise ours from error
             raise
         kept = {name: value for name, value in named.items() if name not in others}
+        known = inspect.signature(function).parameters if "pin_memory" in others else ()
+        like_out = [name for name in ("dtype", "device") if name in known]
         if (out := named.get("out")) is not None and like_out:
             if not isinstance(out, Variable):
                 raise TypeMismatch(sentence(function.__name__, "a Tensor as out", repr(out)))

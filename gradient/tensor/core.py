@@ -338,12 +338,14 @@ def bool_of(tensor: Variable) -> bool:
 def finish_methods() -> None:
     """Have Python's own errors about arguments say `Tensor.sum()`, not a mixin's name; and methods
     of dimensions take NumPy's names of arguments (but two that cost less than the taking)."""
+    left_out, dimensions = {"size", "stride"}, {"dim", "keepdim"}
     for mixin in Tensor.__mro__[:-1]:
         for name, method in tuple(vars(mixin).items()):
             if isinstance(method, FunctionType) and not name.startswith("__"):
                 method.__qualname__ = f"Tensor.{method.__name__}"
-                of_dimensions = not {"dim", "keepdim"}.isdisjoint(parameters(method))
-                if of_dimensions and name not in ("size", "stride") and not name.startswith("_"):
+                if name in left_out or name.startswith("_"):
+                    continue
+                if not dimensions.isdisjoint(parameters(method)):
                     setattr(mixin, name, forwarded(method))
 
 
