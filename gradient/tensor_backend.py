@@ -15,7 +15,7 @@ import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
-from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.shared import is_complex
 from gradient.dtypes import DType, float32
 from gradient.ops import (
     activation,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradient.autograd.op import op
-from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.shared import is_complex
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend

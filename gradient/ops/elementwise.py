@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends.composed.activation import at_least, at_most
-from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.shared import at_least, at_most, is_complex
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
 
@@ -107,7 +106,7 @@ def _log_of_base(a: Any, out: Any) -> float | complex:
 @op(lambda g: g,
     lambda g, b, value: g * (b * value),
     lambda g, a, value: g * (a * value), takes_complex=True)  # fmt: skip
-def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
+def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: complex = 1) -> Array:
     """x + value a b"""
     return be.addcmul(x, a, b, value)
 
@@ -116,7 +115,7 @@ def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float
     lambda g, b, value: g * (value / b),
     lambda g, a, b, value: -g * (value * (a / b) / b),
     promotion="int_to_float", takes_complex=True)  # fmt: skip
-def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
+def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: complex = 1) -> Array:
     """x + value a / b"""
     return be.addcdiv(x, a, b, value)
 
@@ -447,3 +446,15 @@ def below(x: Any, low: Any, high: Any) -> Any:
 
 def above(x: Any, low: Any, high: Any) -> Any:
     return x > high if low is None else (x > high) | (high < low)
+
+
+@op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
+def lgamma(be: Backend[Array], x: Array, /) -> Array:
+    """log |Gamma(input)|, elementwise: inf at 0 and at negative integers."""
+    return be.lgamma(x)
+
+
+@op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
+def digamma(be: Backend[Array], x: Array, /) -> Array:
+    """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
+    return be.digamma(x)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shape import prod_before, sliced
+from gradient.backends.composed.shared import prod_before, sliced
 from gradient.dtypes import uint8
 
 if TYPE_CHECKING:

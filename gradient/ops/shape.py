@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shape import diagonal_at, sliding_window_at, strided_at
+from gradient.backends.composed.shared import diagonal_at, sliding_window_at, strided_at
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend

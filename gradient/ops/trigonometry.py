@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import binary_op, op
-from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.shared import is_complex
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend

@@ -19,7 +19,7 @@ from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType
-from gradient.backends.composed.complex_numbers import is_complex
+from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
 from gradient.source_lines import getframe, inside, user_frame

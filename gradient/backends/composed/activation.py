@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import math
 
-from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.composed.elementwise import SQRT_HALF, ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
+from gradient.backends.composed.shared import at_least, at_most, is_complex
 from gradient.backends.required import Array
 
 GELU_SCALE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
-
-
-def at_least(be: ActivationDefaults[Array], x: Array, low: float) -> Array:
-    """x, or `low` where x is less; NaN where either is, and a zero of x keeps its sign.
-
-    `maximum` may give either of two zeros."""
-    if low == 0 and x.dtype.kind not in "biu":
-        if math.copysign(1, low) > 0:
-            return be.relu(x)
-        return be.where(x < 0, be.full((), low, x.dtype), x)
-    return be.maximum(x, be.full((), low, x.dtype))
-
-
-def at_most(be: ActivationDefaults[Array], x: Array, high: float) -> Array:
-    """x, or `high` where x is greater; NaN where either is, and a zero of x keeps its sign."""
-    bound = be.full((), high, x.dtype)
-    if high == 0 and x.dtype.kind not in "biu":
-        return be.where(x > 0, bound, x)
-    return be.minimum(x, bound)
 
 
 class ActivationDefaults(ElementwiseDefaults[Array]):

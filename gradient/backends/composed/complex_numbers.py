@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.composed.shared import is_complex
 from gradient.backends.required import Array, RequiredMethods, Shape
 from gradient.dtypes import dtype_of
-
-
-def is_complex(x: Any) -> bool:
-    """Whether an array, or a Tensor in its place, holds complex numbers."""
-    kind: str = x.dtype.kind  # "c" of NumPy's dtypes, "complex" of ours
-    return kind[0] == "c"
 
 
 def parts_dtype(dtype: Any) -> np.dtype:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from gradient.backends.composed import complex_numbers
-from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.composed.precision import in_float32
+from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import is_packed
 from gradient.backends.required import Array, RequiredMethods
 
@@ -127,11 +127,11 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where((a == inf) | (b == inf), inf, size)
 
     @in_float32
-    def addcmul(self, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+    def addcmul(self, x: Array, a: Array, b: Array, value: complex = 1) -> Array:
         return x + (a * b if value == 1 else value * a * b)
 
     @in_float32
-    def addcdiv(self, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+    def addcdiv(self, x: Array, a: Array, b: Array, value: complex = 1) -> Array:
         return x + (a / b if value == 1 else value * a / b)
 
     # Exponentials and logarithms -----------------------------------------------------------------

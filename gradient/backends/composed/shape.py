@@ -5,11 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from gradient.backends.composed.precision import in_float32
+from gradient.backends.composed.shared import (
+    diagonal_at,
+    prod_before,
+    sliding_window_at,
+    strided_at,
+)
 from gradient.backends.required import Array, Axis, Index, RequiredMethods, Shape
 from gradient.dtypes import int64
 
@@ -288,18 +293,6 @@ def axes(axis: int | tuple[int, ...]) -> tuple[int, ...]:
     return axis if isinstance(axis, tuple) else (axis,)
 
 
-def prod_before(be: ShapeDefaults[Any], x: Any, axis: int) -> Any:
-    """For each element, the product of those before it along `axis`: 1 for the first."""
-    first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
-    rest = be.cumprod(sliced(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
-    return be.concatenate([first, rest], axis)
-
-
-def sliced(be: ShapeDefaults[Any], x: Any, axis: int, start: int, stop: int) -> Any:
-    """x[start:stop] along `axis`."""
-    return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
-
-
 def windows(
     size: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -316,34 +309,6 @@ def windows(
         yield (slice(None), slice(None)) + tuple(
             slice(a, a + span, s) for a, span, s in zip(starts, spans, stride, strict=True)
         )
-
-
-def sliding_window_at(
-    be: RequiredMethods[Any], shape: Shape, axis: int, size: int, step: int
-) -> tuple[Index, ...]:
-    """The index of the windows along an axis of an array of `shape`: (count, size) for it."""
-    count = (shape[axis] - size) // step + 1
-    starts = be.reshape(be.arange(0, count * step, step, int64.numpy), (count, 1))
-    return (*(slice(None),) * axis, starts + be.arange(0, size, 1, int64.numpy))
-
-
-def strided_at(
-    be: RequiredMethods[Any], size: Shape, stride: tuple[int, ...], offset: int
-) -> Index:
-    """The places of `as_strided` in a flat array, in row-major order."""
-    at = be.full((1,), offset, int64.numpy)
-    for n, step in zip(size, stride, strict=True):
-        steps = be.arange(0, n, 1, int64.numpy) * step
-        at = be.reshape(be.reshape(at, (*at.shape, 1)) + steps, (at.shape[0] * n,))
-    return at
-
-
-def diagonal_at(be: RequiredMethods[Any], shape: Shape, offset: int) -> tuple[Index, ...]:
-    """The index of a diagonal of the last two axes of an array of `shape`."""
-    down, right = max(-offset, 0), max(offset, 0)
-    n = max(min(shape[-2] - down, shape[-1] - right), 0)
-    steps = be.arange(0, n, 1, int64.numpy)
-    return (..., steps + down, steps + right)
 
 
 def _scaled_variance(
