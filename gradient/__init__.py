@@ -18,17 +18,14 @@ from typing import Any as _Any
 from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
-from gradient import dtypes as _dtypes
-from gradient import random as random
+from gradient._exports import on_demand as _on_demand
 from gradient.autograd.modes import *
 from gradient.dtypes import bool_ as _bool
 from gradient.dtypes.dtype import *
 from gradient.dtypes.float8 import *
 from gradient.dtypes.promotion import *
-from gradient.random import *
 from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
-from gradient.tensor import functions as _functions
 from gradient.tensor.complex_numbers import *
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
@@ -67,6 +64,7 @@ if TYPE_CHECKING:
     from gradient import plan as plan
     from gradient import profiler as profiler
     from gradient import quantization as quantization
+    from gradient import random as random
     from gradient import signal as signal
     from gradient import special as special
     from gradient import testing as testing
@@ -91,6 +89,7 @@ if TYPE_CHECKING:
     from gradient.linalg.low_rank import *
     from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
+    from gradient.random import *
     from gradient.signal import *
     from gradient.tensor.distances import *
     from gradient.tensor.einsum import *
@@ -112,8 +111,8 @@ cdouble, cfloat = complex128, complex64
 _MODULES = {
     "amp", "checkpoints", "cuda", "data", "distributions", "embedding", "evaluation", "fft", "func",
     "functional", "generation", "hub", "io", "kv_cache", "linalg", "masked", "models", "nn",
-    "optim", "plan", "profiler", "quantization", "signal", "special", "testing", "text", "training",
-    "utils",
+    "optim", "plan", "profiler", "quantization", "random", "signal", "special", "testing", "text",
+    "training", "utils",
 }  # fmt: skip
 """Modules that are imported when first named."""
 
@@ -148,8 +147,8 @@ _FUNCTIONS = {
 
 
 if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
-    _FUNCTIONS |= dict.fromkeys(_functions.__all__, _functions.__name__)
-    _elsewhere = _absent.names("gradient")
+    _FILES = "gradient.tensor.functions", "gradient.random", "gradient.dtypes.packed.formats"
+    _of_files = _on_demand("gradient", *_FILES, otherwise=_absent.names("gradient"))
     _sys.meta_path.append(_absent.Finder)
 
     def __getattr__(name: str) -> _Any:
@@ -160,12 +159,7 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
             return globals().setdefault(name, found)
         if name == "__all__":  # of `from gradient import *`
             return [each for each in __dir__() if each not in _MODULES and each[0] != "_"]
-        if not name.startswith("_"):
-            for dtype in _dtypes.PACKED:
-                if dtype.name == name:
-                    return dtype
-        return _elsewhere(name)
+        return _of_files(name)
 
     def __dir__() -> list[str]:
-        packed = [dtype.name for dtype in _dtypes.PACKED]
-        return sorted({*globals(), *_MODULES, *_FUNCTIONS, *packed})
+        return sorted({*globals(), *_MODULES, *_FUNCTIONS, *_of_files("__all__")})

@@ -6,11 +6,10 @@ star-imported for type checkers, and at run time when one of their names is aske
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
-
-from gradient.absent import is_file
 
 
 def public(names: Mapping[str, object]) -> list[str]:
@@ -23,19 +22,24 @@ def public(names: Mapping[str, object]) -> list[str]:
     )
 
 
-def on_demand(package: str, *files: str) -> Callable[[str], Any]:
+def on_demand(
+    package: str, *files: str, otherwise: Callable[[str], Any] | None = None
+) -> Callable[[str], Any]:
     """The `__getattr__` of a package, or module, for the names of these modules, which are imported
-    when it is asked for a name that it has not."""
+    one after the other until one has the name that is asked for; the package has it then. Names
+    that none has are left to another such function."""
 
     def __getattr__(name: str) -> Any:
-        # The import system asks for these, and for files before it looks for them.
-        if (name == "__all__" or not name.startswith("__")) and not is_file(package, name):
-            names = {each: file for file in map(importlib.import_module, files)
-                     for each in file.__all__}  # fmt: skip
-            if name == "__all__":
-                return sorted(names)
-            if name in names:
-                return getattr(names[name], name)
+        if name == "__all__":
+            return sorted(
+                {each for file in files for each in importlib.import_module(file).__all__}
+            )
+        if not name.startswith("__"):  # the import system asks for such
+            for module in map(importlib.import_module, files):
+                if name in getattr(module, "__all__", ()):  # which one has not that is under way
+                    return vars(sys.modules[package]).setdefault(name, getattr(module, name))
+        if otherwise is not None:
+            return otherwise(name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return __getattr__

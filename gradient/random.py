@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient import absent
-from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.out_argument import creation_op, creation_op_like, takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, dtype_of, get_default_dtype, int64
@@ -103,10 +102,6 @@ def fork_rng(
         yield
     finally:
         default_generator.go_to(place)
-
-
-RandomState.save = staticmethod(lambda: default_generator.place())
-RandomState.restore = staticmethod(lambda place: default_generator.go_to(place))
 
 
 def _drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,11 +24,9 @@ __all__ = ["checkpoint", "checkpoint_sequential"]
 T = TypeVar("T")
 
 
-class RandomState:
-    """How to save and restore the generators; `gradient.random` registers itself."""
-
-    save: Callable[[], Any] = staticmethod(lambda: None)
-    restore: Callable[[Any], None] = staticmethod(lambda state: None)
+def _generator() -> Any:
+    """The default generator of random numbers, which is of a higher rung."""
+    return importlib.import_module("gradient.tensor.generator").default_generator
 
 
 def checkpoint(
@@ -49,7 +48,7 @@ def checkpoint(
     if not mode.grad:
         return function(*args, **kwargs)
     given = (*args, *kwargs.values())
-    state = RandomState.save() if preserve_rng_state else None
+    state = _generator().place() if preserve_rng_state else None
     start = next_sequence_nr()
     result: Any = function(*args, **kwargs)
     leaves = leaves_of(result)
@@ -123,9 +122,9 @@ class _Segment:
         self.saved_names = tuple(f"argument {n}" for n, v in given if isinstance(v, Variable))
 
     def _again(self, g: Any, backend: Any, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
-        now = RandomState.save()
+        now = _generator().place()
         if self.state is not None:
-            RandomState.restore(self.state)
+            _generator().go_to(self.state)
         autocast = set_autocast(self.autocast)
         try:
             with enable_grad():
@@ -133,7 +132,7 @@ class _Segment:
         finally:
             set_autocast(autocast)
             if self.state is not None:
-                RandomState.restore(now)
+                _generator().go_to(now)
         tracked = [
             r.node for r in leaves_of(result) if isinstance(r, Variable) and r.node is not None
         ]

@@ -18,7 +18,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import inplace
-from gradient.autograd.anomaly import check_nan, trace_of, with_trace
 from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node, packing_used
 from gradient.autograd.roots import backend_of_tensors, conjugate, root_grads, tensors_of
@@ -234,6 +233,8 @@ def run_backward(
             else:
                 results = node.op.vjp(node, g, parents)
             if checks_nan:
+                from gradient.autograd.anomaly import check_nan
+
                 check_nan(node, results)
             if not keep and node.saved:
                 node.saved = None
@@ -248,6 +249,8 @@ def run_backward(
     except Exception as error:
         if node.stack is None:
             raise
+        from gradient.autograd.anomaly import trace_of, with_trace  # of anomaly detection alone
+
         if isinstance(error, AutogradError):
             raise with_trace(node, error) from error
         error.add_note(trace_of(node))

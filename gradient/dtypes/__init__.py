@@ -4,6 +4,7 @@
 gradient.float16
 """
 
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from gradient._exports import on_demand as _on_demand
@@ -22,4 +23,8 @@ if TYPE_CHECKING:
     from gradient.dtypes.packed.blocks import BlockDType as BlockDType
     from gradient.dtypes.packed.formats import PACKED as PACKED
 else:
-    __getattr__ = _on_demand(__name__, f"{__name__}.packed.blocks", f"{__name__}.packed.formats")
+    _FORMATS = "gradient.dtypes.packed.formats"
+    _of_files = _on_demand(__name__, "gradient.dtypes.packed.blocks", _FORMATS)
+
+    def __getattr__(name: str) -> object:
+        return _import_module(_FORMATS).PACKED if name == "PACKED" else _of_files(name)

@@ -13,7 +13,6 @@ products with scales (`torch._scaled_mm`).
 
 from __future__ import annotations
 
-import math
 from typing import Any, NoReturn
 
 import ml_dtypes
@@ -42,13 +41,12 @@ class Float8(PackedDType):
     bits = 8
     itemsize = 1
 
-    def __init__(self, element: Any, overflow: int):
-        """Numbers too large have the code `overflow`."""
+    def __init__(self, element: Any, mantissa: int, bias: int, overflow: int):
+        """Its bits of mantissa, and what its exponents are raised by. Numbers too large have the
+        code `overflow`."""
         self.element = np.dtype(element)
         self.name = self.element.name
-        limits = ml_dtypes.finfo(self.element)
-        self._overflow, self._mantissa = overflow, int(limits.nmant)
-        self._bias = 1 - round(math.log2(float(limits.smallest_normal)))
+        self._mantissa, self._bias, self._overflow = mantissa, bias, overflow
         self._table = np.arange(256, dtype=np.uint8).view(self.element).astype(np.float32)
 
     @property
@@ -111,7 +109,7 @@ class Float8(PackedDType):
         return be.getitem(be.asarray(self._table), (be.astype(codes, int64.numpy),))
 
 
-float8_e4m3fn = Float8(ml_dtypes.float8_e4m3fn, overflow=0x7E)
-float8_e5m2 = Float8(ml_dtypes.float8_e5m2, overflow=0x7C)
+float8_e4m3fn = Float8(ml_dtypes.float8_e4m3fn, mantissa=3, bias=7, overflow=0x7E)
+float8_e5m2 = Float8(ml_dtypes.float8_e5m2, mantissa=2, bias=15, overflow=0x7C)
 for _dtype in (float8_e4m3fn, float8_e5m2):
     register(_dtype)

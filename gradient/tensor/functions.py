@@ -13,7 +13,6 @@ from typing import Any as _Any
 from gradient.autograd.forwarding import forwarded as _forwarded
 from gradient.tensor.arguments import tensor_of as _tensor_of
 from gradient.tensor.arguments import tuple_argument as _tuple_argument
-from gradient.tensor.as_function import as_function as _as_function
 from gradient.tensor.core import Tensor
 from gradient.tensor.creation import arange as _arange
 
@@ -324,4 +323,6 @@ if not TYPE_CHECKING:  # checkers take the methods for the functions
     def __getattr__(name: str) -> _Any:
         if name not in _methods:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return globals().setdefault(name, _as_function(_methods[name], name))
+        from gradient.tensor.as_function import as_function
+
+        return globals().setdefault(name, as_function(_methods[name], name))

@@ -17,7 +17,6 @@ from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.packed import numbers_of, refuse
-from gradient.tensor.ufuncs import call_ufunc
 from gradient.tensor.views import with_bases
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ class Interop(Arithmetic):
     __array_priority__ = 1000
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        from gradient.tensor.ufuncs import call_ufunc
+
         return call_ufunc(ufunc, method, inputs, options)
 
     def item(self) -> Any:

@@ -20,4 +20,4 @@ for _dtype in PACKED:
     register(_dtype)
 
 if not TYPE_CHECKING:  # checkers follow the stars
-    __all__ = ["PACKED", *(dtype.name for dtype in PACKED)]
+    __all__ = [dtype.name for dtype in PACKED]
