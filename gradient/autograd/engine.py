@@ -131,15 +131,27 @@ def grad(
 by_sequence_nr = attrgetter("sequence_nr")
 
 
-def reachable(
-    roots: Iterable[Node], wanted: Sequence[Node] | None, borders: frozenset[Node]
+def all_under(roots: Iterable[Node]) -> list[Node]:
+    """All nodes under the roots, newest first."""
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=by_sequence_nr, reverse=True)
+
+
+def leading_to(
+    wanted: Sequence[Node], roots: Iterable[Node], borders: frozenset[Node]
 ) -> list[Node]:
-    """All nodes under the roots, newest first; with `wanted`, only those that lead to one of them.
+    """The nodes under the roots that lead to one of `wanted`, newest first.
 
     Nothing older than the oldest wanted node can lead to it, so the search stops there; and it does
     not go past `borders`.
     """
-    floor = min((n.sequence_nr for n in wanted), default=0) if wanted is not None else 0
+    floor = min((n.sequence_nr for n in wanted), default=0)
     seen = set(roots)
     stack = list(seen)
     while stack:
@@ -149,8 +161,6 @@ def reachable(
                 seen.add(parent)
                 stack.append(parent)
     nodes = sorted(seen, key=by_sequence_nr, reverse=True)
-    if wanted is None:
-        return nodes
     leading = set(wanted)
     for node in reversed(nodes):
         if node not in leading and any(p in leading for p in node.parents):
@@ -175,8 +185,12 @@ def run_backward(
     one of its ops, ends at them: what they depend on in turn, and their hooks, are the other's.
     """
     captured = frozenset(wanted or ())
-    nodes = reachable([n for n, _ in roots], wanted, captured if within else frozenset())
-    allowed = set(nodes) if wanted is not None else None
+    begin = [node for node, _ in roots]
+    if wanted is None:
+        nodes, allowed = all_under(begin), None
+    else:
+        nodes = leading_to(wanted, begin, captured if within else frozenset())
+        allowed = set(nodes)
     found: dict[Node, Any] = {}
     grads: dict[Node, Any] = {}
     owned: set[Node] = set()
@@ -186,14 +200,15 @@ def run_backward(
     del roots
     last_write = inplace.last_write
     checks_nan = mode.anomaly and mode.check_nan
-    before, outer_nodes = mode.grad, mode.nodes
+    packed: Any = None
+    before, outer_nodes = mode._grad, mode.nodes
     mode.nodes = nodes
     mode.grad = (before or True) if create_graph else False
     try:
         for node in nodes:
-            if node not in grads:
+            g = grads.pop(node, None)
+            if g is None:
                 continue
-            g = grads.pop(node)
             if within and node in captured:
                 found[node] = g
                 continue
@@ -218,9 +233,9 @@ def run_backward(
                 )
             if node.sequence_nr < last_write.sequence_nr:
                 inplace.check_saved(node)
-            packed: Any = node.saved
-            if packing_used and node.unpack is not None:
-                node.saved = node.unpack(node)
+            if packing_used:
+                packed = node.saved
+                node.saved = packed if node.unpack is None else node.unpack(node)
             parents = node.parents
             if allowed is not None:
                 parents = tuple([p if p in allowed else None for p in parents])
@@ -238,7 +253,7 @@ def run_backward(
                 check_nan(node, results)
             if not keep and node.saved:
                 node.saved = None
-            elif packing_used:
+            elif packed is not None:
                 node.saved = packed
             packed = None  # so that what was saved has no other holder
             g = None

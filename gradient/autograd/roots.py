@@ -77,14 +77,14 @@ def root_grads(
                 f"{caller}: tensor {i} does not require grad and does not have a grad_fn"
             )
         g = grads[i] if grads else None
-        shape = tuple(tensor.array.shape)
+        shape, is_complex = tuple(tensor.array.shape), tensor.array.dtype.kind == "c"
         if g is None:
             if math.prod(shape) != 1:
                 raise AutogradError(
                     f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
                     f"{shape}; pass a gradient of that shape"
                 )
-            if tensor.node.dtype.kind == "c":
+            if is_complex:
                 raise AutogradError(
                     f"{caller}: grad can be implicitly created only for real scalar outputs, got "
                     f"{tensor.dtype}; pass a gradient"
@@ -95,7 +95,7 @@ def root_grads(
                 f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape "
                 f"{shape}"
             )
-        elif (g.array.dtype.kind == "c") is not (tensor.array.dtype.kind == "c"):
+        elif (g.array.dtype.kind == "c") is not is_complex:
             raise AutogradError(
                 f"{caller}: gradient {i} has dtype {g.dtype} but its tensor has dtype "
                 f"{tensor.dtype}; both or neither must be complex: take .real of it or cast it"
@@ -104,7 +104,7 @@ def root_grads(
             g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
         elif isinstance(g, Variable):
             g = g.array
-        if tensor.array.dtype.kind == "c":
+        if is_complex:
             g = conjugate(tensor.node, g, create_graph)
         roots.append((tensor.node, g))
     return roots

@@ -153,8 +153,8 @@ class TensorBase(Variable):
             if not isinstance(memory_format, layout.memory_format):
                 expected = "a memory_format such as channels_last"
                 raise TypeMismatch(sentence("is_contiguous", expected, repr(memory_format)))
-        if memory_format is not None and memory_format.name.startswith("channels_last"):
-            ndim = 4 if memory_format.name == "channels_last" else 5
-            return len(self.array.shape) == ndim and self.movedim(1, -1).is_contiguous()
+            if memory_format.name.startswith("channels_last"):
+                ndim = 4 if memory_format.name == "channels_last" else 5
+                return len(self.array.shape) == ndim and self.movedim(1, -1).is_contiguous()
         flags = getattr(self.array, "flags", None)
         return True if flags is None else bool(flags.c_contiguous)

@@ -176,7 +176,7 @@ class Tensor(
     ) -> None:
         """Accumulate gradients in the leaves' `grad`; `gradient` may be left out for scalars."""
         grads = None if gradient is None else (gradient,)
-        engine.backward((self,), grads, retain_graph, create_graph, inputs)
+        engine.backward(self, grads, retain_graph, create_graph, inputs)
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
