@@ -185,7 +185,7 @@ def of_two(made: Op) -> Callable[..., Any]:
                     z = on_device_of(backend, function, x, y)
                 elif operator is None:
                     z = function(backend, x, y)
-                elif backend.one_pass_from and array.size >= backend.one_pass_from:
+                elif (least := backend.one_pass_from) and array.size >= least:
                     z = backend.in_one_pass(function, x, y)
                 else:
                     z = operator(x, y)

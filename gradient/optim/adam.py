@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.gradients import grads_of, with_weight_decay
-from gradient.optim.masters import has_master, state_dtype, stepped
+from gradient.optim.masters import has_master, stepped
 from gradient.optim.numbers import changing, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, decay_rates, non_negative, options
@@ -77,7 +77,7 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             buffers.append("max_exp_avg_sq")
         for p in params:
-            self.counted(p, *buffers, dtype=state_dtype(p, group))
+            self.counted(p, *buffers, group=group)
         if group["amsgrad"]:
             for p in params:
                 self._amsgrad_update(p, group)
@@ -86,9 +86,12 @@ class Adam(Optimizer):
         beta1, beta2 = setting(group, "betas", 0), setting(group, "betas", 1)
         weight_decay = setting(group, "weight_decay")
 
+        with_masters = bool(group.get("master_weights"))
+
         def count(p: Tensor) -> tuple[int, Any, bool]:
             step = self.state[p]["step"]
-            return 0 if isinstance(step, Tensor) else step, p.dtype, has_master(p, group)
+            master = with_masters and has_master(p, group)
+            return 0 if isinstance(step, Tensor) else step, p.dtype, master
 
         # A parameter that had no gradient in some step is behind the others in its count.
         for backend, (step, _, masters), batch in batches(params, count):

@@ -32,7 +32,7 @@ from gradient.checks import Limits, Relation, check
 from gradient.dtypes import DType, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.optim.hooks import Hooked, with_hooks
-from gradient.optim.masters import in_place_of
+from gradient.optim.masters import in_place_of, state_dtype
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays
@@ -280,15 +280,16 @@ class Optimizer(Hooked):
                         self.update(stepped, group)
         return loss
 
-    def counted(self, p: Tensor, *buffers: str, dtype: DType | None = None) -> dict[str, Any]:
+    def counted(self, p: Tensor, *buffers: str, group: Group | None = None) -> dict[str, Any]:
         """The state of `p`, this step counted; at the first the named buffers begin as zeros, of
-        a dtype or that of `p`.
+        its dtype, or its master's where `group` has them.
 
         With a `found_inf` the backend counts, in a tensor beside `p`.
         """
         state = self.state[p]
         if not state:
             state["step"] = 0
+            dtype = p.dtype if group is None else state_dtype(p, group)
             for name in buffers:
                 state[name] = p.new_zeros(p.shape, dtype=dtype)
         if self.found_inf is None:

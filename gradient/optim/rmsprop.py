@@ -7,7 +7,7 @@ from typing import ClassVar
 from gradient.backends.options import RMSpropOptions
 from gradient.checks import Limits, number, pair
 from gradient.optim.gradients import descent, grads_of
-from gradient.optim.masters import kind_of, state_dtype, stepped
+from gradient.optim.masters import kind_of, stepped
 from gradient.optim.numbers import has_momentum, rate, setting
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
@@ -70,7 +70,7 @@ class RMSprop(Optimizer):
         if group["centered"]:
             buffers.append("grad_avg")
         for p in params:
-            self.counted(p, *buffers, dtype=state_dtype(p, group))
+            self.counted(p, *buffers, group=group)
         for backend, (_, masters), batch in batches(params, lambda p: kind_of(p, group)):
             found_inf = self._found_inf_beside(batch[0])
             weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch

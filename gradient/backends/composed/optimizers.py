@@ -3,6 +3,7 @@ it: one call for a list, so that a backend can fuse it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
@@ -78,32 +79,33 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         With `copies` (of 16 bits, as the gradients) the parameters are float32 masters, and the
         copies get their numbers, rounded (Micikevicius et al. 2018, section 3.1).
         """
-        o = options
         if copies is not None:
             grads = self._as_masters(grads, params)
-            self.adamw_step(params, grads, exp_avgs, exp_avg_sqs, o, steps, found_inf)
+            self.adamw_step(params, grads, exp_avgs, exp_avg_sqs, options, steps, found_inf)
             self._round_to(copies, params)
             return
-        correction1: Any = 1 - o.beta1**o.step
-        correction2: Any = (1 - o.beta2**o.step) ** 0.5
+        lr, beta1, beta2, eps, weight_decay, step, decoupled, maximize = options
+        correction1: Any = 1 - beta1**step
+        correction2: Any = (1 - beta2**step) ** 0.5
+        assign = self._assign_unless(found_inf)
         for i, (out_p, g, out_m, out_v) in enumerate(
             zip(params, grads, exp_avgs, exp_avg_sqs, strict=True)
         ):
             p, g, m, v = (_in_float32(self, x) for x in (out_p, g, out_m, out_v))
             if steps is not None:
-                correction1, correction2 = self._corrections(steps[i], o, p.dtype)
-                self._assign_unless(found_inf, steps[i], steps[i] + 1)
-            if o.maximize:
+                correction1, correction2 = self._corrections(steps[i], options, p.dtype)
+                assign(steps[i], ..., steps[i] + 1)
+            if maximize:
                 g = -g
-            if o.weight_decay and not o.decoupled:
-                g = g + o.weight_decay * p
-            m = o.beta1 * m + (1 - o.beta1) * g
-            v = o.beta2 * v + (1 - o.beta2) * (g * g)
-            update = (o.lr / correction1) * m / (self.sqrt(v) / correction2 + o.eps)
-            kept = p * (1 - o.lr * o.weight_decay) if o.weight_decay and o.decoupled else p
-            self._assign_unless(found_inf, out_m, m)
-            self._assign_unless(found_inf, out_v, v)
-            self._assign_unless(found_inf, out_p, kept - update)
+            if weight_decay and not decoupled:
+                g = g + weight_decay * p
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * (g * g)
+            update = (lr / correction1) * m / (self.sqrt(v) / correction2 + eps)
+            kept = p * (1 - lr * weight_decay) if weight_decay and decoupled else p
+            assign(out_m, ..., m)
+            assign(out_v, ..., v)
+            assign(out_p, ..., kept - update)
 
     def _corrections(self, count: Array, o: AdamWOptions, dtype: Any) -> tuple[Array, Array]:
         """1 - beta1^t and the root of 1 - beta2^t, in float64 first: 1 - 0.999 loses digits."""
@@ -112,11 +114,16 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         correction2 = self.sqrt(1 - self.full((), o.beta2, float64.numpy) ** t)
         return self.astype(correction1, dtype), self.astype(correction2, dtype)
 
-    def _assign_unless(self, found_inf: Array | None, out: Array, value: Array) -> None:
-        """Write `value`, rounded, to all of `out`, unless there is a `found_inf` that is not 0."""
-        if found_inf is not None:
+    def _assign_unless(self, found_inf: Array | None) -> Callable[[Array, Any, Array], Any]:
+        """`assign`, or where there is a `found_inf` what writes unless that is not 0."""
+        if found_inf is None:
+            return self.assign
+
+        def assign(out: Array, key: Any, value: Array) -> Array:
             value = self.where(found_inf != 0, out, self.astype(value, out.dtype))
-        self.assign(out, ..., value)
+            return self.assign(out, key, value)
+
+        return assign
 
     def _as_masters(self, grads: list[Array], masters: list[Array]) -> list[Array]:
         """The gradients in the dtype of the masters."""
@@ -144,6 +151,7 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             self._round_to(copies, params)
             return
         lr, momentum, dampening, weight_decay, nesterov, maximize, first = options
+        assign = self._assign_unless(found_inf)
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
             p, g = _in_float32(self, out), _in_float32(self, g)
             if maximize:
@@ -153,9 +161,9 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             if momentum and momentum_buffers is not None:
                 buffer = momentum_buffers[i]
                 b = g if first else momentum * _in_float32(self, buffer) + (1 - dampening) * g
-                self._assign_unless(found_inf, buffer, b)
+                assign(buffer, ..., b)
                 g = g + momentum * b if nesterov else b
-            self._assign_unless(found_inf, out, p - lr * g)
+            assign(out, ..., p - lr * g)
 
     def rmsprop_step(
         self,
@@ -180,8 +188,9 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             self._round_to(copies, params)
             return
         lr, alpha, eps, weight_decay, momentum, maximize = options
+        assign = self._assign_unless(found_inf)
         for count in steps or ():
-            self._assign_unless(found_inf, count, count + 1)
+            assign(count, ..., count + 1)
         for i, (out, g, square_avg) in enumerate(zip(params, grads, square_avgs, strict=True)):
             p, g, v = (_in_float32(self, x) for x in (out, g, square_avg))
             if maximize:
@@ -189,16 +198,16 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             if weight_decay:
                 g = g + weight_decay * p
             v = alpha * v + (1 - alpha) * (g * g)
-            self._assign_unless(found_inf, square_avg, v)
+            assign(square_avg, ..., v)
             if grad_avgs is not None:
                 mean = alpha * _in_float32(self, grad_avgs[i]) + (1 - alpha) * g
-                self._assign_unless(found_inf, grad_avgs[i], mean)
+                assign(grad_avgs[i], ..., mean)
                 v = v - mean * mean
             step = g / (self.sqrt(v) + eps)
             if momentum_buffers is not None:
                 step = momentum * _in_float32(self, momentum_buffers[i]) + step
-                self._assign_unless(found_inf, momentum_buffers[i], step)
-            self._assign_unless(found_inf, out, p - lr * step)
+                assign(momentum_buffers[i], ..., step)
+            assign(out, ..., p - lr * step)
 
     def lion_step(
         self,
@@ -216,13 +225,14 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             self._round_to(copies, params)
             return
         lr, beta1, beta2, kept, maximize = options
+        assign = self._assign_unless(found_inf)
         for out, g, exp_avg in zip(params, grads, exp_avgs, strict=True):
             p, g, m = (_in_float32(self, x) for x in (out, g, exp_avg))
             if maximize:
                 g = -g
             direction = self.sign(beta1 * m + (1 - beta1) * g)
-            self._assign_unless(found_inf, exp_avg, beta2 * m + (1 - beta2) * g)
-            self._assign_unless(found_inf, out, kept * p - lr * direction)
+            assign(exp_avg, ..., beta2 * m + (1 - beta2) * g)
+            assign(out, ..., kept * p - lr * direction)
 
 
 def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:
