@@ -13,6 +13,7 @@ products with scales (`torch._scaled_mm`).
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NoReturn
 
 import ml_dtypes
@@ -47,7 +48,10 @@ class Float8(PackedDType):
         self.element = np.dtype(element)
         self.name = self.element.name
         self._mantissa, self._bias, self._overflow = mantissa, bias, overflow
-        self._table = np.arange(256, dtype=np.uint8).view(self.element).astype(np.float32)
+
+    @cached_property
+    def _table(self) -> Any:
+        return np.arange(256, dtype=np.uint8).view(self.element).astype(np.float32)
 
     @property
     def numpy(self) -> NoReturn:  # type: ignore[override]

@@ -1,7 +1,7 @@
 """Every differentiable op, forward and gradient formula side by side, by family.
 
-What layers and losses alone use (convolution, loss, pooling, recurrent), and what `linalg` and
-`fft` do (decompositions, fourier), is imported with them.
+What layers and losses alone use (convolution, loss, pooling, recurrent), and what `linalg`, `fft`
+and `special` do (decompositions, fourier, special), is imported with them.
 """
 
 from gradient.ops import activation as activation
@@ -13,5 +13,4 @@ from gradient.ops import index as index
 from gradient.ops import linalg as linalg
 from gradient.ops import reduce as reduce
 from gradient.ops import shape as shape
-from gradient.ops import special as special
 from gradient.ops import trigonometry as trigonometry

@@ -1,5 +1,6 @@
-"""Special functions, each with its derivative beside it: of the gamma function, Bessel functions,
-the normal distribution, and products with logarithms."""
+"""Special functions, each with its derivative beside it: of the gamma function (two of which are
+among the elementwise ones), Bessel functions, the normal distribution, and products with
+logarithms."""
 
 from __future__ import annotations
 
@@ -8,23 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradient.autograd.op import binary_op, op
 from gradient.errors import NoDerivative
+from gradient.ops.elementwise import digamma as digamma
+from gradient.ops.elementwise import lgamma as lgamma
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
 
 # The gamma function ------------------------------------------------------------------------------
-
-
-@op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
-def lgamma(be: Backend[Array], x: Array, /) -> Array:
-    """log |Gamma(input)|, elementwise: inf at 0 and at negative integers."""
-    return be.lgamma(x)
-
-
-@op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
-def digamma(be: Backend[Array], x: Array, /) -> Array:
-    """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
-    return be.digamma(x)
 
 
 @op(lambda g, be, x, n: g * be.polygamma(x, n + 1), promotion="int_to_float")
