@@ -1,4 +1,4 @@
-"""Filling a tensor with random numbers: methods of Tensor."""
+"""Filling a tensor with random numbers: methods of Tensor. The first of them imports generators."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import flag_of, int_of, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.generator import Generator, draw, draw_integers
 from gradient.tensor.overwrite import check, overwrite_at
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
+    from gradient.tensor.generator import Generator
 
 
 class RandomSampling(Arithmetic):
@@ -28,6 +28,8 @@ class RandomSampling(Arithmetic):
     def _fill(
         self, name: str, kind: str, generator: Generator | None, scale: Callable[[Any], Any]
     ) -> Self:
+        from gradient.tensor.generator import draw
+
         check(self, name)
         dtype = self.array.dtype
         if dtype.kind in "biu":
@@ -114,6 +116,8 @@ class RandomSampling(Arithmetic):
     ) -> Self:
         """Whole numbers from [from, to), from [0, to) if one is given, or all that are not negative
         (of a float dtype: as far as it has each of them)."""
+        from gradient.tensor.generator import draw_integers
+
         check(self, "random_")
         dtype = self.array.dtype
         if to is None:
@@ -137,6 +141,8 @@ class RandomSampling(Arithmetic):
         clocks with these rates (Efraimidis and Spirakis 2006). Weights that cannot be drawn from
         are refused, but not on a GPU, which one would have to wait for.
         """
+        from gradient.tensor.generator import draw
+
         backend, weights = self.backend, self.array
         num_samples = int_of("multinomial", "num_samples", num_samples)
         replacement = flag_of("multinomial", "replacement", replacement)
@@ -169,6 +175,8 @@ class RandomSampling(Arithmetic):
 
     def bernoulli(self, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
         """Ones with the probabilities that self gives; or of its shape, with probability p."""
+        from gradient.tensor.generator import draw
+
         if p is not None:
             p = number_of("bernoulli", "p", p)
             return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)
