@@ -70,6 +70,7 @@ def ctc_loss(
 def _lengths(
     op: str, name: str, given: Tensor | Sequence[int] | int, batch: int, most: int | None
 ) -> list[int]:
+    """A length for each row of the batch, as ints, from 0 to `most`."""
     values = given.tolist() if isinstance(given, Tensor) else given
     values = [values] if isinstance(values, int) else list(values)
     if len(values) != batch or not all(isinstance(value, int) for value in values):
@@ -107,6 +108,11 @@ def _padded(op: str, targets: Tensor, sizes: list[int], blank: int) -> Tensor:
 def _losses(
     log_probs: Tensor, rows: Tensor, lengths: list[int], sizes: list[int], blank: int
 ) -> Tensor:
+    """-log p of each row's target, (N,), by the forward variables alpha of section 4.1.
+
+    log_probs are (T, N, C), the rows of labels (N, S), of which `sizes` count; inf where a row's
+    target has no alignment with its `lengths` steps.
+    """
     steps, batch, _ = log_probs.shape
     device, least = log_probs.device, -math.inf
     # Blanks before, between and after the labels: (N, 2 S + 1).
@@ -116,6 +122,7 @@ def _losses(
     # A blank between two labels may be left out if they differ.
     skips = labels[:, 2:] != labels[:, :-2]
     skips = pad(skips, (min(2, labels.shape[1]), 0), value=False)
+    # alpha (N, 2 S + 1): log p of all alignments of the steps so far that end at each place.
     here = arange(labels.shape[1], device=device)
     alpha = emitted[0].masked_fill(here > 1, least) if steps else emitted.new_zeros(labels.shape)
     ends = here.new_tensor(lengths).reshape(-1, 1)
@@ -133,13 +140,15 @@ def _losses(
     losses = -_logsumexp(at_blank, at_label)
     nothing = ends.squeeze(1) == 0  # no step: of an empty target certain, of others impossible
     losses = where(nothing, where(last.squeeze(1) == 0, 0.0, math.inf).to(losses.dtype), losses)
+    # A zero whose gradient is exp(log_probs): the first part of PyTorch's gradient.
     used = arange(steps, device=device).reshape(-1, 1) < ends.reshape(1, -1)
     total = log_probs.exp().sum(-1).masked_fill(~used, 0).sum(0)
     return losses + (total - total.detach()).masked_fill(losses.detach() == math.inf, 0)
 
 
 def _logsumexp(*parts: Tensor) -> Tensor:
-    """Of tensors, element by element; -inf, without a NaN in the gradient, where all are that."""
+    """log(sum of exp(part)) of tensors, element by element; -inf, without a NaN in the gradient,
+    where all are that."""
     most = parts[0].detach()
     for part in parts[1:]:
         most = most.maximum(part.detach())
