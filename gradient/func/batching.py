@@ -7,6 +7,7 @@ from typing import Any
 
 from gradient.autograd.trees import leaves_of, rebuilt
 from gradient.errors import ArgumentError, sentence
+from gradient.func.derivatives import check_function
 from gradient.random import default_generator
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
@@ -38,9 +39,11 @@ def vmap(
         chunk_size: PyTorch's; changes nothing.
 
     Raises:
+        TypeMismatch: `func` is no function.
         ArgumentError: arguments and dimensions that do not fit, a result that is no Tensor, or
             with `randomness="error"` a function that drew random numbers.
     """
+    check_function("vmap", func)
     if randomness not in ("error", "different", "same"):
         expected = "randomness 'error', 'different' or 'same'"
         raise ArgumentError(sentence("vmap", expected, repr(randomness)))
@@ -90,6 +93,7 @@ def vmap(
 
 
 def _batch_size(leaves: list[Any], dims: list[Any]) -> int:
+    """How many samples there are: the size of every batch dimension."""
     sizes = set()
     for leaf, dim in zip(leaves, dims, strict=True):
         if dim is None:

@@ -5,10 +5,11 @@ They nest: `grad(grad(f))`. Arguments and results may be nested dicts, lists and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from gradient.autograd import enable_grad, engine
+from gradient.autograd.node import Node
 from gradient.autograd.trees import leaves_of, mapped, rebuilt
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.tensor import Tensor
@@ -20,26 +21,41 @@ __all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "line
 Argnums = int | Sequence[int]
 
 
-class Entered:
+def check_function(caller: str, func: object) -> None:
+    """Raise TypeMismatch if what is to be transformed is no function."""
+    if not callable(func):
+        raise TypeMismatch(sentence(caller, "a function", f"{func!r:.80}"))
+
+
+class Primals:
     """Arguments that a derivative is taken by, as tensors of a graph of their own, which goes on
-    into that of the tensors given, where they have one."""
+    into that of the tensors given, where they have one.
+
+    Args:
+        caller: the function that the user called, for error messages.
+        tree: floating-point tensors, or dicts, lists and tuples of them.
+
+    Attributes:
+        inputs: what stands for the tensors, in the order of `leaves_of`.
+        own: the nodes of those of them that no graph of the caller's leads to.
+    """
 
     def __init__(self, caller: str, tree: Any) -> None:
-        self.tree, self.given = tree, leaves_of(tree)
+        self.tree = tree
         self.inputs: list[Tensor] = []
-        for value in self.given:
+        for value in leaves_of(tree):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
                 raise TypeMismatch(
                     sentence(caller, "floating-point Tensors to differentiate by", got)
                 )
-            tracked = value.requires_grad
-            made = value.view_as(value) if tracked else value.detach().requires_grad_()
-            self.inputs.append(made)
+            made = value.view_as(value) if value.requires_grad else value.detach()
+            self.inputs.append(made.requires_grad_())
         self.own = {x.node for x in self.inputs if x.is_leaf}
 
     @property
     def arguments(self) -> Any:
+        """`inputs`, nested as the arguments are: what the function is called with."""
         return rebuilt(self.tree, self.inputs)
 
     def gradients(self, outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
@@ -56,27 +72,37 @@ class Entered:
             for g, x in zip(found, self.inputs, strict=True)
         ]
 
-    def left(self, tree: Any) -> Any:
+    def detached(self, tree: Any) -> Any:
         """Results without what of their graph leads to these inputs alone."""
-        return mapped(self._left, tree)
+        return detached_from(self.own, tree)
 
-    def _left(self, value: Any) -> Any:
+
+def detached_from(own: Collection[Node | None], tree: Any) -> Any:
+    """A tree whose tensors are detached where the leaves of their graph are all among `own`; a
+    tensor stays in its graph if that leads to a leaf of the caller's, which wants a gradient."""
+
+    def detached(value: Any) -> Any:
         if not isinstance(value, Tensor) or value.node is None:
             return value
         seen, waiting = {value.node}, [value.node]
         while waiting:
             node = waiting.pop()
-            if node.op is None and node not in self.own:
-                return value  # a tensor of the caller's wants a gradient
+            if node.op is None and node not in own:
+                return value
             for parent in node.parents if node.op is not None else ():
                 if parent is not None and parent not in seen:
                     seen.add(parent)
                     waiting.append(parent)
         return value.detach()
 
+    return mapped(detached, tree)
+
 
 def _chosen(caller: str, args: Sequence[Any], argnums: Argnums) -> Any:
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    """The arguments at the places `argnums`: one for a number, a tuple for several."""
+    numbers = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
+    if not all(isinstance(n, int) for n in numbers):
+        raise TypeMismatch(sentence(caller, "argnums of an int, or several", repr(argnums)))
     if not all(-len(args) <= n < len(args) for n in numbers):
         expected = f"argnums of {len(args)} positional arguments"
         raise ArgumentError(sentence(caller, expected, argnums))
@@ -85,6 +111,7 @@ def _chosen(caller: str, args: Sequence[Any], argnums: Argnums) -> Any:
 
 
 def _replaced(args: Sequence[Any], argnums: Argnums, new: Any) -> list[Any]:
+    """All arguments, with `new` in the place of what `_chosen` gave."""
     changed = list(args)
     if isinstance(argnums, int):
         changed[argnums] = new
@@ -95,6 +122,7 @@ def _replaced(args: Sequence[Any], argnums: Argnums, new: Any) -> list[Any]:
 
 
 def _split(caller: str, result: Any, has_aux: bool) -> tuple[Any, Any]:
+    """(result, aux) of what a function returned; aux is None where it was not asked for."""
     if not has_aux:
         return result, None
     if not (isinstance(result, tuple) and len(result) == 2):
@@ -107,19 +135,20 @@ def grad_and_value(
     func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
     """A function that gives (gradient, value) of one that returns a number; see `grad`."""
+    check_function("grad", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with enable_grad():
-            entered = Entered("grad", _chosen("grad", args, argnums))
-            result = func(*_replaced(args, argnums, entered.arguments), **kwargs)
+            tracked = Primals("grad", _chosen("grad", args, argnums))
+            result = func(*_replaced(args, argnums, tracked.arguments), **kwargs)
             value, aux = _split("grad", result, has_aux)
             if not isinstance(value, Tensor) or value.numel() != 1 or value.ndim:
                 got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ArgumentError(sentence("grad", "a function that returns a 0-d Tensor", got))
-            found = entered.gradients([value], [ones_like(value.detach())])
-        gradient = entered.left(rebuilt(entered.tree, found))
-        value = entered.left(value)
-        return (gradient, (value, entered.left(aux))) if has_aux else (gradient, value)
+            found = tracked.gradients([value], [ones_like(value.detach())])
+        gradient = tracked.detached(rebuilt(tracked.tree, found))
+        value = tracked.detached(value)
+        return (gradient, (value, tracked.detached(aux))) if has_aux else (gradient, value)
 
     return run
 
@@ -132,6 +161,10 @@ def grad(
     Args:
         argnums: by which positional arguments; several give a tuple of gradients.
         has_aux: `func` returns (number, anything), and the new one (gradient, anything).
+
+    Raises:
+        TypeMismatch: `func` is no function; called: an argument that is no floating-point tensor.
+        ArgumentError: called: no such argument, or a result that is no 0-d tensor.
     """
     both = grad_and_value(func, argnums, has_aux)
 
@@ -146,9 +179,10 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     """(func(*primals), a function of cotangents): that gives a tuple of their products with the
     Jacobian, one for each primal. With `has_aux` `func` returns (result, aux), and aux comes third.
     """
+    check_function("vjp", func)
     with enable_grad():
-        entered = Entered("vjp", primals)
-        result, aux = _split("vjp", func(*entered.arguments), has_aux)
+        tracked = Primals("vjp", primals)
+        result, aux = _split("vjp", func(*tracked.arguments), has_aux)
     outputs = leaves_of(result)
 
     def product(cotangents: Any) -> Any:
@@ -160,11 +194,11 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
             expected = f"cotangents of shapes {[tuple(o.shape) for o in outputs]}"
             raise ArgumentError(sentence("vjp", expected, [tuple(w.shape) for w in weights]))
         with enable_grad():
-            found = entered.gradients(outputs, weights)
-        return entered.left(rebuilt(primals, found))
+            found = tracked.gradients(outputs, weights)
+        return tracked.detached(rebuilt(primals, found))
 
-    value = entered.left(result)
-    return (value, product, entered.left(aux)) if has_aux else (value, product)
+    value = tracked.detached(result)
+    return (value, product, tracked.detached(aux)) if has_aux else (value, product)
 
 
 def jvp(
@@ -172,6 +206,7 @@ def jvp(
 ) -> tuple[Any, ...]:
     """(func(*primals), the Jacobian's product with `tangents`): the derivative in a direction, by
     two backward passes."""
+    check_function("jvp", func)
     if not (isinstance(primals, (tuple, list)) and isinstance(tangents, (tuple, list))):
         got = f"{type(primals).__name__}, {type(tangents).__name__}"
         raise ArgumentError(sentence("jvp", "a tuple of primals and one of tangents", got))
@@ -180,12 +215,12 @@ def jvp(
         expected = f"tangents of shapes {[tuple(p.shape) for p in given]}"
         raise ArgumentError(sentence("jvp", expected, [tuple(t.shape) for t in directions]))
     with enable_grad():
-        entered = Entered("jvp", tuple(primals))
-        result, aux = _split("jvp", func(*entered.arguments), has_aux)
+        tracked = Primals("jvp", tuple(primals))
+        result, aux = _split("jvp", func(*tracked.arguments), has_aux)
         outputs = leaves_of(result)
         # The gradient is linear in the cotangents; its derivative by them is the transpose.
         zeros = [zeros_like(o.detach()).requires_grad_() for o in outputs]
-        through = entered.gradients(outputs, zeros)
+        through = tracked.gradients(outputs, zeros)
         pairs = [(g, t) for g, t in zip(through, directions, strict=True) if g.requires_grad]
         found: list[Any] = [None] * len(outputs)
         if pairs:
@@ -201,15 +236,16 @@ def jvp(
         found = [
             zeros_like(o.detach()) if d is None else d for d, o in zip(found, outputs, strict=True)
         ]
-    entered.own |= {z.node for z in zeros}
-    tangent = entered.left(rebuilt(result, found))
-    value = entered.left(result)
-    return (value, tangent, entered.left(aux)) if has_aux else (value, tangent)
+    tracked.own |= {z.node for z in zeros}
+    tangent = tracked.detached(rebuilt(result, found))
+    value = tracked.detached(result)
+    return (value, tangent, tracked.detached(aux)) if has_aux else (value, tangent)
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(func(*primals), a function of tangents): that gives the Jacobian's product with them, as
     `jvp` does."""
+    check_function("linearize", func)
 
     def product(*tangents: Any) -> Any:
         return jvp(func, primals, tangents)[1]
@@ -237,25 +273,26 @@ def jacrev(
 ) -> Callable[..., Any]:
     """A function that gives the Jacobian of `func`, of shape (result's..., argument's...), by a
     backward pass for each element of the result. `chunk_size` is PyTorch's, and changes nothing."""
+    check_function("jacrev", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with enable_grad():
-            entered = Entered("jacrev", _chosen("jacrev", args, argnums))
-            result = func(*_replaced(args, argnums, entered.arguments), **kwargs)
+            tracked = Primals("jacrev", _chosen("jacrev", args, argnums))
+            result = func(*_replaced(args, argnums, tracked.arguments), **kwargs)
             value, aux = _split("jacrev", result, has_aux)
             outputs = leaves_of(value)
             jacobians = []
             for output in outputs:
-                rows = [entered.gradients([output], [unit]) for unit in _units(output)]
+                rows = [tracked.gradients([output], [unit]) for unit in _units(output)]
                 columns = [
                     stack([row[i] for row in rows]).reshape((*output.shape, *x.shape))
                     if rows
                     else output.new_zeros((*output.shape, *x.shape))
-                    for i, x in enumerate(entered.inputs)
+                    for i, x in enumerate(tracked.inputs)
                 ]
-                jacobians.append(rebuilt(entered.tree, columns))
-        found = entered.left(rebuilt(value, jacobians))
-        return (found, entered.left(aux)) if has_aux else found
+                jacobians.append(rebuilt(tracked.tree, columns))
+        found = tracked.detached(rebuilt(value, jacobians))
+        return (found, tracked.detached(aux)) if has_aux else found
 
     return run
 
@@ -269,6 +306,7 @@ def jacfwd(
 ) -> Callable[..., Any]:
     """The Jacobian as of `jacrev`, by a derivative in the direction of each element of the
     argument. `randomness` is PyTorch's, and changes nothing."""
+    check_function("jacfwd", func)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         chosen = _chosen("jacfwd", args, argnums)
@@ -305,4 +343,5 @@ def jacfwd(
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """A function that gives the second derivatives of one that returns a number: for an argument
     of shape S, S + S."""
+    check_function("hessian", func)
     return jacrev(jacrev(func, argnums), argnums)

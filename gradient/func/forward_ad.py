@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from gradient.autograd import engine, inference_mode
 from gradient.autograd.modes import enable_grad
 from gradient.errors import ArgumentError, AutogradError, ShapeError, TypeMismatch, sentence
-from gradient.func.derivatives import Entered
+from gradient.func.derivatives import detached_from
 from gradient.tensor import Tensor
 from gradient.tensor.creation import zeros_like
 
@@ -132,7 +132,6 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
 
 def _without(value: Tensor, duals: list[tuple[Tensor, Tensor]], cotangent: Tensor) -> Tensor:
     """The value outside of the graph, where that leads to nothing but what was made here."""
-    entered = Entered("unpack_dual", ())
-    entered.own = {made.node for made, _ in duals if made.is_leaf} | {cotangent.node}
-    kept: Tensor = entered.left(value)
+    own = {made.node for made, _ in duals if made.is_leaf} | {cotangent.node}
+    kept: Tensor = detached_from(own, value)
     return kept
