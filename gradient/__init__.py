@@ -19,6 +19,7 @@ from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
 from gradient._exports import on_demand as _on_demand
+from gradient._exports import shown as _shown
 from gradient.autograd.modes import *
 from gradient.dtypes import bool_ as _bool
 from gradient.dtypes.dtype import *
@@ -150,6 +151,9 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
     _FILES = "gradient.tensor.functions", "gradient.random", "gradient.dtypes.packed.formats"
     _of_files = _on_demand("gradient", *_FILES, otherwise=_absent.names("gradient"))
     _sys.meta_path.append(_absent.Finder)
+    __dir__ = _shown(
+        globals(), "autograd", "backends", "errors", *_MODULES, *_FUNCTIONS, files=_FILES
+    )
 
     def __getattr__(name: str) -> _Any:
         if name in _MODULES:
@@ -160,6 +164,3 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
         if name == "__all__":  # of `from gradient import *`
             return [each for each in __dir__() if each not in _MODULES and each[0] != "_"]
         return _of_files(name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *_MODULES, *_FUNCTIONS, *_of_files("__all__")})

@@ -3,6 +3,7 @@
 A package star-imports them, and so has no list of its own; but its files are among a package's
 names, too, and so is what it asks of the type checker (`public`). Files that few programs need are
 star-imported for type checkers, and at run time when one of their names is asked for (`on_demand`).
+`dir`, and an editor's completion, show the public names alone (`shown`).
 """
 
 import importlib
@@ -22,24 +23,44 @@ def public(names: Mapping[str, object]) -> list[str]:
     )
 
 
+def shown(
+    names: Mapping[str, object], *others: str, files: tuple[str, ...] = ()
+) -> Callable[[], list[str]]:
+    """A package's `__dir__`: what `public` gives when it is asked, the names that Python itself
+    gives to modules, those of `files` (`on_demand`), which are imported then, and of `others`
+    (modules for users, names that are imported when first used) what is not private."""
+
+    def __dir__() -> list[str]:
+        own = {name for name in names if name.startswith("__") and name != "__dir__"}
+        rest = (name for name in others if name[0] != "_")
+        return sorted({*public(names), *own, *_exported(files), *rest})
+
+    return __dir__
+
+
 def on_demand(
     package: str, *files: str, otherwise: Callable[[str], Any] | None = None
 ) -> Callable[[str], Any]:
     """The `__getattr__` of a package, or module, for the names of these modules, which are imported
     one after the other until one has the name that is asked for; the package has it then. Names
-    that none has are left to another such function."""
+    that none has are left to another such function. `from package import *` brings all of them,
+    and what is `public` beside."""
 
     def __getattr__(name: str) -> Any:
+        names = vars(sys.modules[package])
         if name == "__all__":
-            return sorted(
-                {each for file in files for each in importlib.import_module(file).__all__}
-            )
+            return sorted({*public(names), *_exported(files)})
         if not name.startswith("__"):  # the import system asks for such
             for module in map(importlib.import_module, files):
                 if name in getattr(module, "__all__", ()):  # which one has not that is under way
-                    return vars(sys.modules[package]).setdefault(name, getattr(module, name))
+                    return names.setdefault(name, getattr(module, name))
         if otherwise is not None:
             return otherwise(name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return __getattr__
+
+
+def _exported(files: tuple[str, ...]) -> set[str]:
+    """The names that these modules export, which are imported."""
+    return {name for file in files for name in importlib.import_module(file).__all__}

@@ -207,9 +207,10 @@ def test_import_gradient_loads_little(tmp_path: Path) -> None:
 
 
 def packages_of_stars() -> list[str]:
-    """The packages, and modules, that derive what they export."""
+    """The packages, and modules, that derive what they export, at once or when asked."""
     package = Path(gradient.__file__).parent
-    files = [path for path in package.rglob("*.py") if "_public(globals())" in path.read_text()]
+    derived = re.compile(r"_public\(globals\(\)\)|_on_demand\(__name__")
+    files = [path for path in package.rglob("*.py") if derived.search(path.read_text())]
     return [
         ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted(files)
@@ -229,8 +230,39 @@ def test_packages_export_what_their_files_do(name: str) -> None:
     assert not hasattr(module, "public")
 
 
-def test_every_public_name_resolves() -> None:
-    assert [name for name in dir(gradient) if not hasattr(gradient, name)] == []
+def packages_that_say_what_they_show() -> list[str]:
+    package = Path(gradient.__file__).parent
+    files = [
+        path for path in package.rglob("__init__.py") if "__dir__ = _shown(" in path.read_text()
+    ]
+    return sorted(".".join(path.parent.relative_to(package.parent).parts) for path in files)
+
+
+SHOWN_MODULES = {
+    "gradient.backends": {"cuda"},
+    "gradient.distributions": {"constraints", "transforms"},
+    "gradient.generation": {"logits"},
+    "gradient.nn": {"functional", "init", "utils"},
+    "gradient.nn.utils": {"parametrizations", "parametrize", "prune", "rnn"},
+    "gradient.optim": {"lr_scheduler"},
+}
+"""Modules that are for users, beside those of `gradient` itself."""
+
+
+@pytest.mark.parametrize("name", packages_that_say_what_they_show())
+def test_dir_is_what_is_public(name: str) -> None:
+    """Neither what a package imports for itself, nor the modules that its names are from."""
+    module = importlib.import_module(name)
+    shown = [each for each in dir(module) if not each.startswith("__")]
+    assert [each for each in shown if each.startswith("_") or not hasattr(module, each)] == []
+    assert not {"TYPE_CHECKING", "Any", "absent", "importlib", "name_constructors"} & set(shown)
+    values = {each: getattr(module, each) for each in shown}
+    modules = {each for each, value in values.items() if inspect.ismodule(value)}
+    if name == "gradient":
+        pages = {path.stem for path in (CHECKOUT / "docs" / "reference").glob("*.md")}
+        assert modules == pages - {"index", "tensor"} | {"cuda", "random", "utils"}
+    else:
+        assert modules == SHOWN_MODULES.get(name, set())
 
 
 def test_every_public_function_and_class_says_what_it_does() -> None:

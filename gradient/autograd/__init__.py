@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient._exports import on_demand as _on_demand
+from gradient._exports import shown as _shown
 from gradient.autograd.checkpoint import *
 from gradient.autograd.engine import *
 from gradient.autograd.gradcheck import *
@@ -17,3 +18,4 @@ if TYPE_CHECKING:
 else:
     _FILES = "gradient.autograd.function", "gradient.autograd.anomaly"
     __getattr__ = _on_demand(__name__, *_FILES, otherwise=absent.names(__name__))
+    __dir__ = _shown(globals(), files=_FILES)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from gradient import absent
+from gradient._exports import shown as _shown
 from gradient.backends.registry import *
 
 __all__ = ["Array", "Backend", "available", "get", "register"]
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # at run time they are imported with the first backend, or wh
     from gradient.backends.required import *
 else:
     _elsewhere = absent.names(__name__)
+    __dir__ = _shown(globals(), "Array", "Backend", "cuda")
 
     def __getattr__(name: str) -> _Any:
         if name in ("Array", "Backend"):

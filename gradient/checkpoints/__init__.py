@@ -7,6 +7,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.checkpoints.checkpoint import *
 from gradient.checkpoints.formats import *
 from gradient.checkpoints.gguf.save import *
@@ -14,3 +15,4 @@ from gradient.checkpoints.loading import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

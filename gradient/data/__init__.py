@@ -6,6 +6,7 @@ Each module's `__all__` says what is public.
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.data.collate import *
 from gradient.data.dataloader import *
 from gradient.data.dataset import *
@@ -15,3 +16,4 @@ from gradient.data.worker import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

@@ -11,6 +11,7 @@ Draws come from the default generator (`manual_seed`). Each module's `__all__` s
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient._exports import shown as _shown
 from gradient.distributions import constraints as constraints
 from gradient.distributions import transforms as transforms
 from gradient.distributions.categorical import *
@@ -32,3 +33,4 @@ from gradient.distributions.transforms import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals(), "constraints", "transforms")

@@ -8,6 +8,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from gradient._exports import on_demand as _on_demand
+from gradient._exports import shown as _shown
 from gradient.dtypes.dtype import *
 from gradient.dtypes.dtype import BY_NUMPY as BY_NUMPY
 from gradient.dtypes.dtype import HALF_PRECISION as HALF_PRECISION
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from gradient.dtypes.packed.blocks import BlockDType as BlockDType
     from gradient.dtypes.packed.formats import PACKED as PACKED
 else:
-    _FORMATS = "gradient.dtypes.packed.formats"
-    _of_files = _on_demand(__name__, "gradient.dtypes.packed.blocks", _FORMATS)
+    _FILES = "gradient.dtypes.packed.blocks", "gradient.dtypes.packed.formats"
+    _of_files = _on_demand(__name__, *_FILES)
+    __dir__ = _shown(globals(), "PACKED", files=_FILES)
 
     def __getattr__(name: str) -> object:
-        return _import_module(_FORMATS).PACKED if name == "PACKED" else _of_files(name)
+        return _import_module(_FILES[1]).PACKED if name == "PACKED" else _of_files(name)

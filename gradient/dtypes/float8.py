@@ -13,6 +13,7 @@ products with scales (`torch._scaled_mm`).
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any, NoReturn
 

@@ -12,9 +12,11 @@ Each module's `__all__` says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient._exports import shown as _shown
 from gradient.func.batching import *
 from gradient.func.derivatives import *
 from gradient.func.modules import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals())

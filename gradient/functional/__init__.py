@@ -6,6 +6,7 @@ Also importable as `gradient.nn.functional`. Each module's `__all__` says what i
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.functional.activation import *
 from gradient.functional.attention import *
 from gradient.functional.classification_loss import *
@@ -29,3 +30,4 @@ from gradient.functional.vision import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

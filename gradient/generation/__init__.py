@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.generation import logits as logits
 from gradient.generation.beam_search import *
 from gradient.generation.cache_config import *
@@ -23,3 +24,4 @@ from gradient.kv_cache import PagePool as PagePool
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals(), "logits")

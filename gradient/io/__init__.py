@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.io.atomic import *
 from gradient.io.checkpoint import *
 from gradient.io.gguf.reader import *
@@ -13,3 +14,4 @@ from gradient.io.torch_file import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.kv_cache.cache import *
 from gradient.kv_cache.dtypes import *
 from gradient.kv_cache.paged import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

@@ -12,6 +12,7 @@ says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient._exports import shown as _shown
 from gradient.autograd.out_argument import takes_out as _takes_out
 from gradient.errors import LinAlgError as LinAlgError
 from gradient.linalg import decompositions as _decompositions
@@ -33,3 +34,4 @@ for _module in (_decompositions, _householder, _lu, _norms, _powers, _solving):
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals())

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.models import registry
 from gradient.models.causal_lm import *
 from gradient.models.config import *
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # the families' classes, which are imported when first named
     from gradient.models.families import *
 else:
     __all__ = [*_public(globals()), *registry.LATE]
+    __dir__ = _shown(globals(), *registry.LATE)
 
 
 def __getattr__(name: str) -> type:
@@ -22,7 +24,3 @@ def __getattr__(name: str) -> type:
     value = registry.imported(registry.LATE[name])
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *registry.LATE})

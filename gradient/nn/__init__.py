@@ -6,7 +6,8 @@ Each module's `__all__` says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.errors import name_constructors
+from gradient._exports import shown as _shown
+from gradient.errors import name_constructors as _name_constructors
 from gradient.nn import functional as functional
 from gradient.nn import init as init
 from gradient.nn import utils as utils
@@ -34,7 +35,8 @@ from gradient.nn.rnn_cells import *
 from gradient.nn.transformer import *
 from gradient.nn.vision import *
 
-name_constructors(tuple(globals().values()))
+_name_constructors(tuple(globals().values()))
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals(), "functional", "init", "utils")

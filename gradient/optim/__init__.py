@@ -15,6 +15,7 @@ public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient._exports import shown as _shown
 from gradient.optim import lr_scheduler as lr_scheduler
 from gradient.optim.adafactor import *
 from gradient.optim.adagrad import *
@@ -29,3 +30,4 @@ from gradient.optim.sgd import *
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals(), "lr_scheduler")

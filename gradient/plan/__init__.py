@@ -7,6 +7,7 @@ is, for whoever writes a pass).
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.plan.calls import *
 from gradient.plan.errors import *
 from gradient.plan.plan import *
@@ -14,3 +15,4 @@ from gradient.plan.recording import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

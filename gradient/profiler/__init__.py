@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.profiler.events import *
 from gradient.profiler.profile import *
 
 if not TYPE_CHECKING:
     __all__ = _public(globals())
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals())

@@ -12,9 +12,11 @@ which weight of a model gets which dtype.
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.quantization.model import *
 from gradient.quantization.quantize import *
 from gradient.quantization.schemes import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

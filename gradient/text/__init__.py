@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.text.chat_template import *
 from gradient.text.stream import *
 from gradient.text.thinking import *
@@ -12,3 +13,4 @@ from gradient.text.train import *
 
 if not TYPE_CHECKING:  # checkers follow the stars
     __all__ = _public(globals())
+    __dir__ = _shown(globals())

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradient._exports import public as _public
+from gradient._exports import shown as _shown
 from gradient.training.config import *
 from gradient.training.reporters import *
 
@@ -12,6 +13,7 @@ else:
     # The command line needs TrainConfig for its help text, and no models for that.
     _late = ("TrainResult", "train")
     __all__ = [*_public(globals()), *_late]
+    __dir__ = _shown(globals(), *_late)
 
     def __getattr__(name: str) -> object:
         if name in _late:

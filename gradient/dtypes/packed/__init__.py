@@ -11,6 +11,7 @@ reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 from typing import TYPE_CHECKING
 
 from gradient._exports import on_demand as _on_demand
+from gradient._exports import shown as _shown
 
 if TYPE_CHECKING:
     from gradient.dtypes.packed.blocks_of_32 import *
@@ -19,4 +20,6 @@ if TYPE_CHECKING:
     from gradient.dtypes.packed.k_quants import *
     from gradient.dtypes.packed.ternary import *
 else:
-    __getattr__ = _on_demand(__name__, f"{__name__}.formats")
+    _FILES = (f"{__name__}.formats",)
+    __getattr__ = _on_demand(__name__, *_FILES)
+    __dir__ = _shown(globals(), files=_FILES)

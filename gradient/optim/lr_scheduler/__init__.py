@@ -8,14 +8,16 @@ one after another. Each module's `__all__` says what is public.
 from typing import TYPE_CHECKING
 
 from gradient import absent
-from gradient.errors import name_constructors
+from gradient._exports import shown as _shown
+from gradient.errors import name_constructors as _name_constructors
 from gradient.optim.lr_scheduler.compose import *
 from gradient.optim.lr_scheduler.cyclic import *
 from gradient.optim.lr_scheduler.factors import *
 from gradient.optim.lr_scheduler.plateau import *
 from gradient.optim.lr_scheduler.scheduler import *
 
-name_constructors(tuple(globals().values()))
+_name_constructors(tuple(globals().values()))
 
 if not TYPE_CHECKING:
     __getattr__ = absent.names(__name__)
+    __dir__ = _shown(globals())
