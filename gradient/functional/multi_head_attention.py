@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 
 from gradient import dtypes
-from gradient.errors import DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.attention import attention_weights, scaled_dot_product_attention
 from gradient.functional.dropout import dropout
 from gradient.functional.linear import linear
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 from gradient.tensor.creation import zeros
 from gradient.tensor.joining import cat
 
@@ -88,6 +89,10 @@ def multi_head_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """All heads side by side, before the projection of the output, and the attention weights."""
     _check(name, query, key, value, embed_dim, num_heads, weights)
+    _check_extra(
+        name, query, num_heads, embed_dim // num_heads,
+        bias_k=bias_k, bias_v=bias_v, static_k=static_k, static_v=static_v,
+    )  # fmt: skip
     _check_masks(name, query, key, num_heads, key_padding_mask, attn_mask, is_causal)
     batched = query.ndim == 3
     if batched:
@@ -198,6 +203,7 @@ def _check(
     num_heads: int,
     weights: Weights,
 ) -> None:
+    """Raise where the inputs do not fit together, or do not fit the projections."""
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
         raise ShapeError(
             f"{name}: query, key and value must all be batched (3 dimensions) or not (2), got "
@@ -219,6 +225,30 @@ def _check(
     if query.ndim == 3 and not query.shape[1] == key.shape[1] == value.shape[1]:
         got = f"{query.shape[1]}, {key.shape[1]} and {value.shape[1]}"
         raise ShapeError(sentence(name, "query, key and value of one batch size", got))
+    if key.shape[0] != value.shape[0]:
+        got = f"{key.shape[0]} and {value.shape[0]}"
+        raise ShapeError(sentence(name, "key and value of one length", got))
+
+
+def _check_extra(
+    name: str,
+    query: Tensor,
+    heads: int,
+    head_dim: int,
+    **given: Tensor | None,
+) -> None:
+    """Raise where what stands beside or for projected keys and values does not fit them."""
+    if (given["bias_k"] is None) != (given["bias_v"] is None):
+        raise ArgumentError(f"{name}: expected bias_k and bias_v both, or neither")
+    rows = heads * (query.shape[1] if query.ndim == 3 else 1)
+    for label in ("static_k", "static_v"):
+        tensor = given[label]
+        if tensor is not None and (
+            tensor.ndim != 3 or (tensor.shape[0], tensor.shape[2]) != (rows, head_dim)
+        ):
+            raise ShapeError(
+                sentence(name, f"{label} ({rows}, S, {head_dim})", tuple(tensor.shape))
+            )
 
 
 def _check_masks(
@@ -230,6 +260,10 @@ def _check_masks(
     attn_mask: Tensor | None,
     is_causal: bool,
 ) -> None:
+    """Raise where a mask has another shape than the scores that it is for."""
+    for label, mask in {"attn_mask": attn_mask, "key_padding_mask": key_padding_mask}.items():
+        if mask is not None:
+            tensor_of(name, mask, label)
     if is_causal and attn_mask is None:
         raise ShapeError(f"{name}: is_causal=True needs attn_mask as well")
     batches = query.shape[1] if query.ndim == 3 else 1

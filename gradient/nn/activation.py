@@ -10,6 +10,7 @@ from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -328,7 +329,8 @@ class PReLU(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.num_parameters, self.init = num_parameters, init
+        self.num_parameters = size_argument("PReLU", "num_parameters", num_parameters)
+        self.init = init
         self.weight = Parameter(empty(num_parameters, device=device, dtype=dtype))
         self.reset_parameters()
 

@@ -13,6 +13,7 @@ from gradient.nn.linear import Linear
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of, size_argument, tensor_of
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -47,9 +48,15 @@ class MultiheadAttention(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        name = "MultiheadAttention"
+        for label, size in {"embed_dim": embed_dim, "num_heads": num_heads}.items():
+            int_of(name, label, size)
+        for label, size in {"kdim": kdim, "vdim": vdim}.items():
+            if size is not None:
+                size_argument(name, label, size)
         if embed_dim <= 0 or num_heads <= 0 or embed_dim % num_heads:
             raise FailedCheck(
-                f"MultiheadAttention: embed_dim {embed_dim} must be a positive multiple of "
+                f"{name}: embed_dim {embed_dim} must be a positive multiple of "
                 f"num_heads {num_heads}"
             )
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
@@ -118,6 +125,8 @@ class MultiheadAttention(Module):
         `add_zero_attn` they have a column more for each. `is_causal` is a hint
         that `attn_mask` is causal, and needs it.
         """
+        for label, tensor in {"query": query, "key": key, "value": value}.items():
+            tensor_of("MultiheadAttention", tensor, label)
         if self.batch_first and query.ndim == 3:
             query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
         weights = self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight

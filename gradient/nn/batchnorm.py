@@ -10,6 +10,7 @@ from gradient.nn.module import Module
 from gradient.nn.normalization import add_affine, reset_affine
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import ones_like, zeros
 from gradient.tensor.device import DeviceLike
 
@@ -48,7 +49,8 @@ class _NormBase(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features = size_argument(type(self).__name__, "num_features", num_features)
+        self.eps, self.momentum = eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         add_affine(self, (num_features,), affine, affine and bias, device, dtype)
         if track_running_stats:

@@ -14,6 +14,7 @@ from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
 from gradient.nn.spatial import SpatialModule
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -46,7 +47,7 @@ class _Conv(SpatialModule):
         super().__init__()
         name = type(self).__name__
         for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if groups < 1 or channels % groups:
+            if groups < 1 or size_argument(name, label, channels) % groups:
                 raise ArgumentError(
                     f"{name}: {label} {channels} is not divisible by groups {groups}"
                 )
@@ -59,7 +60,7 @@ class _Conv(SpatialModule):
                 f"{name}: padding must be numbers, 'same' or 'valid', got {padding!r}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = sizes(name, "kernel_size", kernel_size, self.spatial)
+        self.kernel_size = sizes(name, "kernel_size", kernel_size, self.spatial, 0)
         self.stride = sizes(name, "stride", stride, self.spatial)
         self.dilation = sizes(name, "dilation", dilation, self.spatial)
         self.output_padding = sizes(name, "output_padding", output_padding, self.spatial)

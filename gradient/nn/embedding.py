@@ -13,6 +13,7 @@ from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -39,6 +40,8 @@ class EmbeddingTable(Module):
         name = type(self).__name__
         if sparse:
             raise ArgumentError(f"{name}: sparse gradients are not available")
+        size_argument(name, "num_embeddings", num_embeddings)
+        size_argument(name, "embedding_dim", embedding_dim)
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise FailedCheck(

@@ -13,7 +13,7 @@ from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import int_of
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -45,8 +45,8 @@ class Linear(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = int_of("Linear", "in_features", in_features)
-        self.out_features = int_of("Linear", "out_features", out_features)
+        self.in_features = size_argument(type(self).__name__, "in_features", in_features)
+        self.out_features = size_argument(type(self).__name__, "out_features", out_features)
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
         given = Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", given)
@@ -79,10 +79,11 @@ class Bilinear(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        self.in1_features = size_argument("Bilinear", "in1_features", in1_features)
+        self.in2_features = size_argument("Bilinear", "in2_features", in2_features)
+        self.out_features = size_argument("Bilinear", "out_features", out_features)
         if in1_features < 1:
             raise ArgumentError(sentence("Bilinear", "in1_features of at least 1", in1_features))
-        self.in1_features, self.in2_features = in1_features, in2_features
-        self.out_features = out_features
         shape = (out_features, in1_features, in2_features)
         self.weight = Parameter(empty(shape, device=device, dtype=dtype))
         given = Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None

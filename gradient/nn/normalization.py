@@ -12,6 +12,7 @@ from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -35,7 +36,7 @@ class LayerNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.normalized_shape = _as_tuple(normalized_shape)
+        self.normalized_shape = _sizes(self, normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         has_bias = elementwise_affine and bias
         add_affine(self, self.normalized_shape, elementwise_affine, has_bias, device, dtype)
@@ -63,7 +64,7 @@ class RMSNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.normalized_shape = _as_tuple(normalized_shape)
+        self.normalized_shape = _sizes(self, normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         if elementwise_affine:
             self.weight = Parameter(empty(self.normalized_shape, device=device, dtype=dtype))
@@ -99,7 +100,8 @@ class GroupNorm(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if num_groups < 1:
+        size_argument("GroupNorm", "num_channels", num_channels)
+        if int_of("GroupNorm", "num_groups", num_groups) < 1:
             raise ArgumentError(sentence("GroupNorm", "num_groups of at least 1", num_groups))
         if num_channels % num_groups:
             raise ArgumentError(
@@ -132,8 +134,11 @@ class LocalResponseNorm(Module):
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
 
-def _as_tuple(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+def _sizes(layer: Module, shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The sizes of the last dimensions, given as one number or as several."""
+    each = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    name = type(layer).__name__
+    return tuple(size_argument(name, "normalized_shape", size) for size in each)
 
 
 def add_affine(

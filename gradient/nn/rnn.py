@@ -47,6 +47,7 @@ class _Sequence(_Recurrent[Given]):
         for label, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
             if int_of(name, label, size) < 1:
                 raise ArgumentError(sentence(name, f"{label} of at least 1", size))
+        size_argument(name, "input_size", input_size)
         if size_argument(name, "proj_size", proj_size) and (self.states == 1):
             raise ArgumentError(sentence(name, "no proj_size, which an LSTM alone has", proj_size))
         if proj_size >= hidden_size:

@@ -8,6 +8,7 @@ from gradient.errors import ShapeError, sentence
 from gradient.nn.printing import changed
 from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, _Recurrent
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import size_argument
 from gradient.tensor.creation import zeros
 from gradient.tensor.device import DeviceLike
 
@@ -26,7 +27,9 @@ class _Cell(_Recurrent[Given]):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.input_size = size_argument(type(self).__name__, "input_size", input_size)
+        self.hidden_size = size_argument(type(self).__name__, "hidden_size", hidden_size)
+        self.bias = bias
         self.output_size = hidden_size
         self._add_weights("", input_size, bias, device, dtype)
         self.reset_parameters()
