@@ -748,6 +748,27 @@ def test_schedule_states_are_plain_data(device):
         assert json.loads(json.dumps(state)) == state
 
 
+@pytest.mark.parametrize("name", ["threshold", "patience", "cooldown", "eps", "min_lr"])
+def test_plateau_takes_numbers(name, device):
+    optimizer = SGD([parameter([1.0], device)], lr=1.0)
+    with pytest.raises(ArgumentError, match=f"^ReduceLROnPlateau: {name} must be a number, got"):
+        lr_scheduler.ReduceLROnPlateau(optimizer, **{name: "a"})
+
+
+def test_a_schedule_knows_that_step_asks(device):
+    """PyTorch's schedules warn in `get_lr` unless `step` has called it, and scripts' own do."""
+
+    class Asked(lr_scheduler.LRScheduler):
+        def get_lr(self):
+            asked.append(self._get_lr_called_within_step)
+            return self.base_lrs
+
+    asked: list[bool] = []
+    schedule = Asked(SGD([parameter([1.0], device)], lr=1.0))
+    schedule.get_lr()
+    assert asked == [True, False]
+
+
 def test_onecycle_ends(device):
     optimizer = SGD([parameter([1.0], device)], lr=1.0, momentum=0.9)
     scheduler = lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=5)

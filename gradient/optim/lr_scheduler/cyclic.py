@@ -80,6 +80,7 @@ class _MomentumCycle(LRScheduler):
         max_momentum: float | list[float],
         last_epoch: int,
     ) -> None:
+        """Give each group the bounds of its momentum."""
         if not self.cycle_momentum:
             return
         if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
@@ -88,12 +89,11 @@ class _MomentumCycle(LRScheduler):
                 "betas to cycle: pass cycle_momentum=False"
             )
         self.use_beta1 = "betas" in optimizer.defaults
-        self.base_momentums = per_group(self, "base_momentum", base_momentum, optimizer)
-        self.max_momentums = per_group(self, "max_momentum", max_momentum, optimizer)
+        lows = per_group(self, "base_momentum", base_momentum, optimizer)
+        highs = per_group(self, "max_momentum", max_momentum, optimizer)
         if last_epoch != -1:
             return
-        bounds = zip(self.base_momentums, self.max_momentums, strict=True)
-        for group, (low, high) in zip(optimizer.param_groups, bounds, strict=True):
+        for group, low, high in zip(optimizer.param_groups, lows, highs, strict=True):
             group["base_momentum"], group["max_momentum"] = low, high
 
     def get_momentum(self) -> list[float]:
@@ -159,9 +159,8 @@ class OneCycleLR(_MomentumCycle):
             anneal_strategy=(anneal_strategy, one_of("cos", "linear")),
         )
         self.total_steps = cast(int, total_steps)
-        self.pct_start = pct_start
-        self.anneal_strategy = anneal_strategy
-        self.three_phase = three_phase
+        self._anneal_func_type = anneal_strategy
+        self._schedule_phases = _phases(self.total_steps, pct_start, three_phase)
         self.cycle_momentum = cycle_momentum
         peaks = per_group(self, "max_lr", max_lr, optimizer)
         if last_epoch == -1:
@@ -172,28 +171,18 @@ class OneCycleLR(_MomentumCycle):
         self._init_momentum(optimizer, base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
 
-    def _phases(self) -> list[tuple[float, str, str, str, str]]:
-        """Of each phase: last step, rate from and to, momentum from and to (as keys of a group)."""
-        rise_end = self.pct_start * self.total_steps - 1
-        rise = (rise_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")
-        end = self.total_steps - 1
-        if not self.three_phase:
-            return [rise, (end, "max_lr", "min_lr", "base_momentum", "max_momentum")]
-        fall = (2 * rise_end, "max_lr", "initial_lr", "base_momentum", "max_momentum")
-        return [rise, fall, (end, "initial_lr", "min_lr", "max_momentum", "max_momentum")]
-
-    def _annealed(self, group: Group, of_momentum: bool) -> float:
+    def _annealed(self, group: Group, quantity: str) -> float:
+        """The "lr" or the "momentum" of a group at `last_epoch`."""
         start_step = 0.0
-        phases = self._phases()
-        for phase in phases:
-            end_step = phase[0]
-            if self.last_epoch <= end_step or phase is phases[-1]:
+        for phase in self._schedule_phases:
+            end_step = phase["end_step"]
+            if self.last_epoch <= end_step or phase is self._schedule_phases[-1]:
                 break
             start_step = end_step
-        start, end = (group[key] for key in (phase[3:] if of_momentum else phase[1:3]))
+        start, end = group[phase[f"start_{quantity}"]], group[phase[f"end_{quantity}"]]
         length = end_step - start_step
         done = (self.last_epoch - start_step) / length if length else 1.0
-        if self.anneal_strategy == "linear":
+        if self._anneal_func_type == "linear":
             return start + (end - start) * done
         return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
@@ -203,10 +192,25 @@ class OneCycleLR(_MomentumCycle):
                 f"OneCycleLR: step {self.last_epoch} lies beyond the end of the cycle, "
                 f"which has {self.total_steps} steps"
             )
-        return [self._annealed(group, of_momentum=False) for group in self.optimizer.param_groups]
+        return [self._annealed(group, "lr") for group in self.optimizer.param_groups]
 
     def get_momentum(self) -> list[float]:
-        return [self._annealed(group, of_momentum=True) for group in self.optimizer.param_groups]
+        return [self._annealed(group, "momentum") for group in self.optimizer.param_groups]
+
+
+def _phases(total_steps: int, pct_start: float, three_phase: bool) -> list[dict[str, Any]]:
+    """The last step of each phase, and the keys of a group that have its ends: as PyTorch's state
+    dicts have them."""
+    rise_end = float(pct_start * total_steps) - 1
+    rise = (rise_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")
+    end = total_steps - 1
+    if three_phase:
+        fall = (2 * rise_end, "max_lr", "initial_lr", "base_momentum", "max_momentum")
+        rows = [rise, fall, (end, "initial_lr", "min_lr", "max_momentum", "max_momentum")]
+    else:
+        rows = [rise, (end, "max_lr", "min_lr", "base_momentum", "max_momentum")]
+    keys = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 class CyclicLR(_MomentumCycle):
@@ -263,6 +267,9 @@ class CyclicLR(_MomentumCycle):
         self.scale_mode = scale_mode
         self.cycle_momentum = cycle_momentum
         self._init_momentum(optimizer, base_momentum, max_momentum, last_epoch)
+        if cycle_momentum:
+            self.base_momentums = per_group(self, "base_momentum", base_momentum, optimizer)
+            self.max_momentums = per_group(self, "max_momentum", max_momentum, optimizer)
         super().__init__(optimizer, last_epoch)
         self.base_lrs = low
 

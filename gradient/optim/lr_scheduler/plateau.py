@@ -53,6 +53,10 @@ class ReduceLROnPlateau(LRScheduler):
         check_arguments(
             type(self).__name__,
             factor=(factor, number(below=1)),
+            patience=(patience, number()),
+            threshold=(threshold, number()),
+            cooldown=(cooldown, number()),
+            eps=(eps, number()),
             mode=(mode, one_of("min", "max")),
             threshold_mode=(threshold_mode, one_of("rel", "abs")),
         )
@@ -64,12 +68,19 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown = cooldown
         self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
         self.min_lrs = per_group(self, "min_lr", min_lr, optimizer)
+        for least in self.min_lrs:
+            check_arguments(type(self).__name__, min_lr=(least, number()))
         self.eps = eps
         self.last_epoch = 0
-        self.best = math.inf if mode == "min" else -math.inf
+        self.mode_worse = math.inf if mode == "min" else -math.inf
+        self._last_lr = current_lrs(optimizer)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget the metrics so far."""
+        self.best = self.mode_worse
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
-        self._last_lr = current_lrs(optimizer)
 
     @property
     def in_cooldown(self) -> bool:

@@ -35,6 +35,9 @@ class LRScheduler:
         KeyError: last_epoch is given, but a group has no "initial_lr".
     """
 
+    _get_lr_called_within_step = False
+    """Whether `step` is asking `get_lr`: schedules written for PyTorch look there."""
+
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self.optimizer = check_optimizer(self, optimizer)
         for i, group in enumerate(optimizer.param_groups):
@@ -93,14 +96,18 @@ class LRScheduler:
         self._update_lr(epoch)
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        if epoch is None:
-            self.last_epoch += 1
-            rates = self.get_lr()
-        else:
-            self.last_epoch = epoch
-            # A jump needs rates that follow from the epoch alone; else this steps from the present.
-            closed_form = getattr(self, "_get_closed_form_lr", self.get_lr)
-            rates = closed_form()
+        self._get_lr_called_within_step = True
+        try:
+            if epoch is None:
+                self.last_epoch += 1
+                rates = self.get_lr()
+            else:
+                self.last_epoch = epoch
+                # A jump needs rates that follow from the epoch alone; else this steps from the
+                # present.
+                rates = getattr(self, "_get_closed_form_lr", self.get_lr)()
+        finally:
+            self._get_lr_called_within_step = False
         groups = self.optimizer.param_groups
         if len(rates) != len(groups):
             raise ArgumentError(
