@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from gradient.autograd.modes import mode
 from gradient.backends.numpy import memory
+from gradient.checks import check_arguments, one_of, optional
 from gradient.errors import TypeMismatch, sentence
 from gradient.locks import new_rlock
 from gradient.nn import Module
@@ -36,6 +37,8 @@ SIGNATURES = 64
 VARIANTS = 8
 """Plans of one signature at a time, for attributes and modes that differ; recordings without
 success; and plans in a row that were dropped before they had paid."""
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""PyTorch's words for `mode`, which choose nothing here."""
 WORTH = 16
 """Replays after which a plan has paid for its recordings."""
 
@@ -344,8 +347,10 @@ def compile(
             float32); each new chain takes a second to compile, once for good.
 
     Raises:
+        ArgumentError: a mode that is none of PyTorch's.
         PlanError (RuntimeError): with `fullgraph`, naming what was read and the line.
     """
+    check_arguments("compile", mode=(mode, optional(one_of(*MODES))))
     if model is None:
         return functools.partial(compile, fullgraph=fullgraph, disable=disable, fuse=fuse)
     if not callable(model):

@@ -14,6 +14,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
+from gradient.errors import ArgumentError
 from gradient.plan.compile import VARIANTS, WORTH
 from support.small_modules import batches, mlp
 
@@ -141,6 +142,8 @@ def test_arguments_of_pytorchs_compile_are_taken() -> None:
 
     for _ in range(4):
         assert twice(gradient.ones(2)).tolist() == [2, 2]
+    with pytest.raises(ArgumentError, match="compile: mode must be one of default, reduce-overh"):
+        gradient.compile(model, mode="max")
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
