@@ -88,8 +88,11 @@ def report(generation: Generation) -> None:
     typer.echo(f"[{generation.timings}; {reason}]", err=True)
 
 
-def read_prompt(argument: str | None) -> str:
+def read_prompt(argument: str | None, name: str = "PROMPT") -> str:
     """The prompt given as argument, else standard input if it is a pipe or a file.
+
+    Args:
+        name: what the command calls the argument.
 
     Raises:
         typer.BadParameter: there is neither.
@@ -97,7 +100,7 @@ def read_prompt(argument: str | None) -> str:
     if argument is not None and argument != "-":
         return valid_unicode(argument)
     if argument is None and sys.stdin.isatty():
-        raise typer.BadParameter("give a PROMPT, or pipe one in", param_hint="PROMPT")
+        raise typer.BadParameter(f"give a {name}, or pipe one in", param_hint=name)
     take_any_bytes()
     text = sys.stdin.read()
     # An editor's or echo's last newline is not part of what is to be continued.

@@ -17,6 +17,9 @@ from gradient.errors import GradientError
 if TYPE_CHECKING:
     from gradient.checkpoints import Checkpoint
 
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "position_ids")
+"""What is no parameter, by the last part of its name, which is all that a file says."""
+
 #: A tensor: its name, how many numbers, bytes, dtype, shape.
 Weight = tuple[str, int, int, str, tuple[int, ...]]
 
@@ -197,16 +200,20 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def _sizes(weights: Iterable[Weight]) -> dict[str, Any]:
-    """Totals, and those of each part, of weights."""
+    """Totals, and those of each part, of weights; numbers in buffers are no parameters."""
     parts: dict[str, dict[str, int]] = defaultdict(lambda: {"parameters": 0, "bytes": 0})
-    dtypes = set()
+    dtypes, buffers = set(), 0
     for name, count, size, dtype, _ in weights:
         part = parts[_part(name)]
-        part["parameters"] += count
+        if name.rpartition(".")[2] in BUFFERS:
+            buffers += count
+        else:
+            part["parameters"] += count
         part["bytes"] += size
         dtypes.add(dtype)
     return {
         "parameters": sum(part["parameters"] for part in parts.values()),
+        **({"buffers": buffers} if buffers else {}),
         "bytes": sum(part["bytes"] for part in parts.values()),
         "dtypes": sorted(dtypes),
         "parts": dict(parts),
@@ -235,6 +242,7 @@ def _print(described: dict[str, Any]) -> None:
     dtypes = ", ".join(described["dtypes"])
     rows: list[tuple[str, ...]] = [
         ("parameters", f"{described['parameters']:,}"),
+        *([("buffers", f"{described['buffers']:,} numbers")] if "buffers" in described else []),
         ("weights", " in ".join([byte_size(described["bytes"]), *[dtypes] * bool(dtypes)])),
     ]
     if "architecture" in described:

@@ -60,15 +60,19 @@ def tokenize(
     Weights are not read, nor fetched. With --json one document is printed: ids, pieces, special,
     count, characters.
     """
-    tokenizer = _find(model, revision=revision, offline=offline)
     if decode is not None:
         if text is not None or file is not None:
             raise typer.BadParameter("takes ids alone, and no text", param_hint="--decode")
+        tokenizer = _find(model, revision=revision, offline=offline)
         _decode(tokenizer, decode, skip_special_tokens=not special, as_json=as_json)
         return
     if file is not None and text is not None:
         raise typer.BadParameter("give TEXT or a file, not both", param_hint="--file")
-    content = read_prompt(text) if file is None else file.read_text("utf-8", errors="replace")
+    if file is None:
+        content = read_prompt(text, "TEXT")
+    else:
+        content = file.read_text("utf-8", errors="replace")
+    tokenizer = _find(model, revision=revision, offline=offline)
     ids = tokenizer.encode(content, add_special_tokens=special, parse_special=parse_special)
     if as_json:
         print_json(_described(tokenizer, content, ids))

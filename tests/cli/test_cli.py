@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gradient
-from gradient import hub
+from gradient import hub, nn
 from gradient.backends import process
 from gradient.cli import main
 from gradient.cli.app import COMMANDS, app
@@ -491,6 +491,16 @@ def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
     assert "characters)" in shown and len(shown) < 2000
 
 
+def test_info_does_not_count_buffers_as_parameters(tmp_path):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+    path = tmp_path / "model.safetensors"
+    gradient.save(model.state_dict(), path)
+    found = json.loads(run("info", path, "--json").output)
+    assert found["parameters"] == sum(p.numel() for p in model.parameters())
+    assert found["buffers"] == sum(b.numel() for b in model.buffers())
+    assert re.search(r"buffers +7 numbers", run("info", path).output)
+
+
 def test_info_of_weights_that_are_no_model(tmp_path):
     weights = {"a.weight": gradient.zeros(2, 3), "b": gradient.zeros(4, dtype=gradient.int64)}
     folder = tmp_path / "bare"
@@ -522,6 +532,11 @@ def test_the_text_of_a_diff_fits_a_short_context(model):
     found = json.loads(run("diff", model, "@cached", "--json").stdout)
     assert found["tokens"] == 32  # of NANO
     assert "do not fit" in run("diff", model, "@cached", "--text", "a b " * 99).stderr
+
+
+def test_tokenize_asks_for_a_text_by_its_name(model):
+    code, output = terminal("tokenize", model)
+    assert code == 2 and "give a TEXT, or pipe one in" in output
 
 
 def test_narrow_terminals_lose_nothing(model):
