@@ -10,6 +10,7 @@ that is not contiguous. Complex numbers are taken as the two real ones that they
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,24 @@ STEP = 1e-4
 """The step t of the difference quotients; inputs are taken to be of the order of one."""
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What is compared, and how closely: the arguments of `gradcheck`."""
+
+    eps: float
+    atol: float
+    rtol: float
+    nondet_tol: float
+    undefined: bool
+    dtypes: bool
+    forward: bool
+    backward: bool
+
+    def alike(self, a: float, b: float, scale: float = 0.0) -> bool:
+        """Whether two numbers are equal but for rounding; a NaN is like nothing."""
+        return abs(a - b) <= self.atol + self.rtol * max(abs(a), abs(b), scale)
+
+
 class GradcheckError(GradientError, RuntimeError):
     """A gradient does not match the difference quotient; the message is the report."""
 
@@ -40,6 +59,15 @@ def gradcheck(
     atol: float = 1e-7,
     rtol: float = 1e-6,
     raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
+    fast_mode: bool = False,
+    masked: bool | None = None,
     check_non_contiguous: bool = True,
     directions: int = 2,
     seed: int = 0,
@@ -48,7 +76,24 @@ def gradcheck(
 
     `inputs` are float64 or complex128 tensors (others pass through unchecked); `func` gives a
     tensor or a tuple of them. A mismatch raises GradcheckError with a report, or returns False.
+
+    Args:
+        nondet_tol: by so much a second backward pass may differ from the first.
+        check_undefined_grad: of several results, look at the gradient of each without a gradient
+            of the others, too.
+        check_grad_dtypes: a gradient has its input's dtype.
+        check_forward_ad: look at derivatives in a direction, too, as `func.jvp` takes them.
+        check_backward_ad: look at gradients.
+        check_batched_grad, check_batched_forward_grad, fast_mode, masked: PyTorch's, and change
+            nothing: batches are loops, every check is along a direction, gradients are dense.
+        check_non_contiguous: try memory that is not contiguous, too.
+        directions: so many random ones are tried, of each layout.
+        seed: of the directions.
     """
+    checks = Checks(
+        eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes,
+        check_forward_ad, check_backward_ad,
+    )  # fmt: skip
     args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
     checked = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.node is not None]
     if not checked:
@@ -64,7 +109,7 @@ def gradcheck(
     layouts = ["contiguous", "not contiguous"] if check_non_contiguous else ["as given"]
     for layout in layouts:
         for _ in range(directions):
-            report = _compare(func, args, checked, layout, rng, eps, atol, rtol)
+            report = _compare(func, args, checked, layout, rng, checks)
             if report is not None:
                 if raise_exception:
                     raise GradcheckError(report)
@@ -80,14 +125,25 @@ def gradgradcheck(
     eps: float = STEP,
     atol: float = 1e-6,
     rtol: float = 1e-5,
+    gen_non_contig_grad_outputs: bool = False,
     raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_fwd_over_rev: bool = False,
+    check_rev_over_rev: bool = True,
+    fast_mode: bool = False,
+    masked: bool = False,
     check_non_contiguous: bool = True,
     seed: int = 0,
 ) -> bool:
     """Whether the second derivatives of `func(*inputs)` are right: gradcheck of its gradient.
 
     The gradient of w . f is checked as a function of the inputs and of w (`grad_outputs`, random
-    if not given).
+    if not given). `check_fwd_over_rev` and `check_rev_over_rev` are the check_forward_ad and
+    check_backward_ad of that; other arguments are as in `gradcheck`. The memory of w is not
+    contiguous, either, under `check_non_contiguous`: `gen_non_contig_grad_outputs` changes nothing.
     """
     args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
     rng = np.random.default_rng(seed + 1)
@@ -122,6 +178,11 @@ def gradgradcheck(
         atol=atol,
         rtol=rtol,
         raise_exception=raise_exception,
+        nondet_tol=nondet_tol,
+        check_undefined_grad=check_undefined_grad,
+        check_grad_dtypes=check_grad_dtypes,
+        check_forward_ad=check_fwd_over_rev,
+        check_backward_ad=check_rev_over_rev,
         check_non_contiguous=check_non_contiguous,
         directions=1,
         seed=seed,
@@ -182,9 +243,7 @@ def _compare(
     checked: Sequence[int],
     layout: str,
     rng: np.random.Generator,
-    eps: float,
-    atol: float,
-    rtol: float,
+    checks: Checks,
 ) -> str | None:
     """A report, or None if the derivative along a random direction is right."""
     points = {i: _host(args[i]) for i in checked}
@@ -193,14 +252,10 @@ def _compare(
         outs = _results(func(*leaves))
         weights = [_normal(rng, o) for o in outs]
         live = [(o, w) for o, w in zip(outs, weights, strict=True) if o.node is not None]
-        grads: Sequence[Any] = [None] * len(checked)  # zeros, where no result is in the graph
-        if live:
-            grads = grad(
-                [o for o, _ in live],
-                [leaves[i] for i in checked],
-                [_like(w, o) for o, w in live],
-                allow_unused=True,
-            )
+        graph = Graph([o for o, _ in live], [leaves[i] for i in checked], [w for _, w in live])
+        grads = graph.gradients()
+        if checks.backward and (report := graph.inconsistency(grads, checks)):
+            return f"gradcheck: {report} ({layout})"
 
     def value(i: int, direction: np.ndarray, t: float) -> float:
         moved = [
@@ -217,16 +272,89 @@ def _compare(
         v = _normal(rng, args[i])
         norm = float(np.linalg.norm(v))
         v = v / norm if norm else v
+        eps = checks.eps
         coarse = (value(i, v, eps) - value(i, v, -eps)) / (2 * eps)
         fine = (value(i, v, eps / 2) - value(i, v, -eps / 2)) / eps
         numeric = (4 * fine - coarse) / 3
         g_host = np.zeros_like(points[i]) if g is None else _host(g)
         analytic = _dot(g_host, v)
-        scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g_host)) / max(norm, 1.0))
-        if not abs(numeric - analytic) <= atol + rtol * scale:
+        scale = float(np.linalg.norm(g_host)) / max(norm, 1.0)
+        if checks.backward and not checks.alike(numeric, analytic, scale):
             with enable_grad():
                 return _report(i, layout, numeric, analytic, g_host, points[i], value, eps)
+        if checks.forward:
+            with enable_grad():
+                tangent = graph.tangent(leaves[i], v)
+            if not checks.alike(numeric, tangent, scale):
+                return (
+                    f"gradcheck: the derivative in a direction for input {i} of shape "
+                    f"{points[i].shape} is wrong ({layout}): by differences {numeric:.9g}, by "
+                    f"the graph {tangent:.9g}"
+                )
     return None
+
+
+class Graph:
+    """Results that are in the graph, the inputs to differentiate by, and the results' weights w."""
+
+    def __init__(self, outs: list[Any], inputs: list[Any], weights: list[np.ndarray]) -> None:
+        self.outs, self.inputs, self.weights = outs, inputs, weights
+
+    def gradients(self) -> Sequence[Any]:
+        """Of w . f by each input, None for zeros."""
+        return self._gradients(range(len(self.outs)))
+
+    def _gradients(self, chosen: Sequence[int]) -> Sequence[Any]:
+        if not chosen:
+            return [None] * len(self.inputs)
+        return grad(
+            [self.outs[k] for k in chosen],
+            self.inputs,
+            [_like(self.weights[k], self.outs[k]) for k in chosen],
+            retain_graph=True,
+            allow_unused=True,
+        )
+
+    def inconsistency(self, grads: Sequence[Any], checks: Checks) -> str | None:
+        """What is wrong with gradients, whatever the differences are; None if nothing is."""
+        again = self.gradients()
+        several = checks.undefined and len(self.outs) > 1
+        alone = [self._gradients([k]) for k in range(len(self.outs))] if several else []
+        for i, (x, g, second) in enumerate(zip(self.inputs, grads, again, strict=True)):
+            if g is None:
+                continue
+            if checks.dtypes and g.array.dtype != x.array.dtype:
+                return f"the gradient for input {i} is {g.array.dtype}, the input {x.array.dtype}"
+            found = _host(g)
+            off = float(np.abs(found - _host(second)).max(initial=0))
+            if off > checks.nondet_tol:
+                return f"the gradient for input {i} differs by {off:.3g} in a second pass"
+            parts = [_host(each[i]) for each in alone if each[i] is not None]
+            if several:
+                off = float(np.abs(sum(parts, np.zeros_like(found)) - found).max(initial=0))
+                if not checks.alike(off, 0.0, float(np.abs(found).max(initial=0))):
+                    return (
+                        f"the gradient for input {i} is not the sum of those of each result alone, "
+                        f"without a gradient of the others: it differs by {off:.3g}"
+                    )
+        return None
+
+    def tangent(self, x: Any, direction: np.ndarray) -> float:
+        """w . (the Jacobian by x times a direction): the gradient is linear in the results' own
+        gradients, and its derivative by those is the transpose."""
+        if not self.outs:
+            return 0.0
+        cotangents = [
+            _like(np.zeros_like(w), o) for o, w in zip(self.outs, self.weights, strict=True)
+        ]
+        for cotangent in cotangents:
+            cotangent.requires_grad = True
+        (through,) = grad(self.outs, x, cotangents, create_graph=True, allow_unused=True)
+        if through is None or through.node is None:
+            return 0.0
+        found = grad([through], cotangents, [_like(direction, x)], allow_unused=True)
+        pairs = zip(found, self.weights, strict=True)
+        return sum(_dot(_host(part), w) for part, w in pairs if part is not None)
 
 
 def _report(

@@ -1262,6 +1262,84 @@ def test_gradcheck_finds_a_wrong_gradient(device):
     assert not gradcheck(Wrong.apply, a, raise_exception=False)
 
 
+class Moody(gradient.autograd.Function):
+    """x * 2, with another gradient at each pass."""
+
+    passes = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        Moody.passes += 1
+        return g * (2 + 1e-9 * Moody.passes)
+
+
+class Forgetful(gradient.autograd.Function):
+    """(x, x * 3), whose backward forgets the second result where the first has no gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.set_materialize_grads(False)
+        return x * 1, x * 3
+
+    @staticmethod
+    def backward(ctx, first, second):
+        if first is None:
+            return None
+        return first if second is None else first + second * 3
+
+
+class DetachedGradient(gradient.autograd.Function):
+    """x ** 2, with a gradient that has none itself."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.detach() * 2 * ctx.saved_tensors[0]
+
+
+def test_gradcheck_finds_a_gradient_that_is_another_one_each_time(device):
+    a = double(3, device=device)
+    with pytest.raises(GradcheckError, match="gradient for input 0 differs by .* in a second pass"):
+        gradcheck(Moody.apply, a)
+    assert gradcheck(Moody.apply, a, nondet_tol=1e-6)
+
+
+def test_gradcheck_takes_each_result_alone(device):
+    a = double(3, device=device)
+    with pytest.raises(GradcheckError, match="is not the sum of those of each result alone"):
+        gradcheck(Forgetful.apply, a)
+    assert gradcheck(Forgetful.apply, a, check_undefined_grad=False)
+
+
+def test_gradcheck_of_derivatives_in_a_direction(device):
+    a = double(3, device=device)
+    assert gradcheck(DetachedGradient.apply, a)
+    with pytest.raises(GradcheckError, match="the derivative in a direction for input 0"):
+        gradcheck(DetachedGradient.apply, a, check_forward_ad=True)
+    b = double(2, 3, device=device)
+    assert gradcheck(lambda x, y: (x @ y.T, y.sum()), (b, b * 2), check_forward_ad=True)
+    z = gradient.tensor([1 + 2j, 3 - 1j], dtype=gradient.cdouble, device=device, requires_grad=True)
+    assert gradcheck(lambda z: (z * z).abs(), z, check_forward_ad=True, check_backward_ad=False)
+    assert gradgradcheck(lambda x: x.sin() * x, a, check_fwd_over_rev=True)
+
+
+def test_gradcheck_takes_pytorchs_arguments(device):
+    options = dict.fromkeys(
+        ("check_batched_grad", "check_grad_dtypes", "fast_mode", "masked"), True
+    )
+    a = double(3, device=device)
+    assert gradcheck(gradient.exp, a, **options, check_batched_forward_grad=True)
+    assert gradgradcheck(gradient.exp, a, **options, gen_non_contig_grad_outputs=True)
+
+
 def test_gradcheck_wants_float64(x):
     with pytest.raises(ValueError, match="float64"):
         gradcheck(lambda t: t * 2, x)
