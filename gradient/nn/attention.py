@@ -49,8 +49,8 @@ class MultiheadAttention(Module):
     ) -> None:
         super().__init__()
         name = "MultiheadAttention"
-        for label, size in {"embed_dim": embed_dim, "num_heads": num_heads}.items():
-            int_of(name, label, size)
+        int_of(name, "embed_dim", embed_dim)
+        int_of(name, "num_heads", num_heads)
         for label, size in {"kdim": kdim, "vdim": vdim}.items():
             if size is not None:
                 size_argument(name, label, size)
