@@ -7,7 +7,7 @@ which they were set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.foreign import Operand
@@ -312,7 +312,7 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-REGISTER = Members.register_parameter
+REGISTER: Callable[[Members, str, Parameter | None], None] = Members.register_parameter
 
 _EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Module"}
 

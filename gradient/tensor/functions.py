@@ -5,10 +5,14 @@
 of them. (A list of them would say each a second time.)
 """
 
+from collections.abc import Callable as _Callable
 from collections.abc import Sequence as _Sequence
 from types import FunctionType as _FunctionType
 from typing import TYPE_CHECKING
 from typing import Any as _Any
+from typing import Concatenate as _Concatenate
+from typing import ParamSpec as _ParamSpec
+from typing import TypeVar as _TypeVar
 
 from gradient.autograd.forwarding import forwarded as _forwarded
 from gradient.tensor.arguments import tensor_of as _tensor_of
@@ -16,122 +20,131 @@ from gradient.tensor.arguments import tuple_argument as _tuple_argument
 from gradient.tensor.core import Tensor
 from gradient.tensor.creation import arange as _arange
 
+_P = _ParamSpec("_P")
+_R = _TypeVar("_R")
+
+
+def _of(method: _Callable[_Concatenate[Tensor, _P], _R]) -> _Callable[_Concatenate[Tensor, _P], _R]:
+    """The method, to type checkers a function of a tensor; `__getattr__` makes it one."""
+    return method
+
+
 # Elementwise
-abs = absolute = Tensor.abs
-acos = arccos = Tensor.acos
-acosh = arccosh = Tensor.acosh
-add = Tensor.add
-addcdiv = Tensor.addcdiv
-addcmul = Tensor.addcmul
-angle = Tensor.angle
-asin = arcsin = Tensor.asin
-asinh = arcsinh = Tensor.asinh
-atan = arctan = Tensor.atan
-atan2 = arctan2 = Tensor.atan2
-atanh = arctanh = Tensor.atanh
-bitwise_and = Tensor.bitwise_and
-bitwise_left_shift = Tensor.bitwise_left_shift
-bitwise_not = Tensor.bitwise_not
-bitwise_or = Tensor.bitwise_or
-bitwise_right_shift = Tensor.bitwise_right_shift
-bitwise_xor = Tensor.bitwise_xor
-ceil = Tensor.ceil
-clamp = clip = Tensor.clamp
-clamp_max = Tensor.clamp_max
-clamp_min = Tensor.clamp_min
-conj = Tensor.conj
-conj_physical = Tensor.conj_physical
-copysign = Tensor.copysign
-cos = Tensor.cos
-cosh = Tensor.cosh
-deg2rad = Tensor.deg2rad
-digamma = Tensor.digamma
-div = divide = true_divide = Tensor.div
-eq = Tensor.eq
-erf = Tensor.erf
-erfc = Tensor.erfc
-erfinv = Tensor.erfinv
-exp = Tensor.exp
-exp2 = Tensor.exp2
-expm1 = Tensor.expm1
-float_power = Tensor.float_power
-floor = Tensor.floor
-floor_divide = Tensor.floor_divide
-fmax = Tensor.fmax
-fmin = Tensor.fmin
-fmod = Tensor.fmod
-frac = Tensor.frac
-frexp = Tensor.frexp
-gcd = Tensor.gcd
-ge = greater_equal = Tensor.ge
-get_device = Tensor.get_device
-gt = greater = Tensor.gt
-heaviside = Tensor.heaviside
-hypot = Tensor.hypot
-i0 = Tensor.i0
-igamma = Tensor.igamma
-igammac = Tensor.igammac
-is_nonzero = Tensor.is_nonzero
-is_same_size = Tensor.is_same_size
-is_signed = Tensor.is_signed
-isclose = Tensor.isclose
-isfinite = Tensor.isfinite
-isinf = Tensor.isinf
-isnan = Tensor.isnan
-isneginf = Tensor.isneginf
-isposinf = Tensor.isposinf
-isreal = Tensor.isreal
-lcm = Tensor.lcm
-ldexp = Tensor.ldexp
-le = less_equal = Tensor.le
-lerp = Tensor.lerp
-lgamma = Tensor.lgamma
-log = Tensor.log
-log10 = Tensor.log10
-log1p = Tensor.log1p
-log2 = Tensor.log2
-logaddexp = Tensor.logaddexp
-logaddexp2 = Tensor.logaddexp2
-logical_and = Tensor.logical_and
-logical_not = Tensor.logical_not
-logical_or = Tensor.logical_or
-logical_xor = Tensor.logical_xor
-logit = Tensor.logit
-lt = less = Tensor.lt
-masked_fill = Tensor.masked_fill
-maximum = Tensor.maximum
-minimum = Tensor.minimum
-mul = multiply = Tensor.mul
-mvlgamma = Tensor.mvlgamma
-nan_to_num = Tensor.nan_to_num
-ne = not_equal = Tensor.ne
-neg = negative = Tensor.neg
-nextafter = Tensor.nextafter
-positive = Tensor.positive
-pow = Tensor.pow
-rad2deg = Tensor.rad2deg
-reciprocal = Tensor.reciprocal
-relu = Tensor.relu
-remainder = Tensor.remainder
-resolve_conj = Tensor.resolve_conj
-resolve_neg = Tensor.resolve_neg
-round = Tensor.round
-rsqrt = Tensor.rsqrt
-rsub = Tensor.rsub
-sgn = Tensor.sgn
-sigmoid = Tensor.sigmoid
-sign = Tensor.sign
-signbit = Tensor.signbit
-sin = Tensor.sin
-sinc = Tensor.sinc
-sinh = Tensor.sinh
-sqrt = Tensor.sqrt
-square = Tensor.square
-sub = subtract = Tensor.sub
-tan = Tensor.tan
-tanh = Tensor.tanh
-trunc = Tensor.trunc
-xlogy = Tensor.xlogy
+abs = absolute = _of(Tensor.abs)
+acos = arccos = _of(Tensor.acos)
+acosh = arccosh = _of(Tensor.acosh)
+add = _of(Tensor.add)
+addcdiv = _of(Tensor.addcdiv)
+addcmul = _of(Tensor.addcmul)
+angle = _of(Tensor.angle)
+asin = arcsin = _of(Tensor.asin)
+asinh = arcsinh = _of(Tensor.asinh)
+atan = arctan = _of(Tensor.atan)
+atan2 = arctan2 = _of(Tensor.atan2)
+atanh = arctanh = _of(Tensor.atanh)
+bitwise_and = _of(Tensor.bitwise_and)
+bitwise_left_shift = _of(Tensor.bitwise_left_shift)
+bitwise_not = _of(Tensor.bitwise_not)
+bitwise_or = _of(Tensor.bitwise_or)
+bitwise_right_shift = _of(Tensor.bitwise_right_shift)
+bitwise_xor = _of(Tensor.bitwise_xor)
+ceil = _of(Tensor.ceil)
+clamp = clip = _of(Tensor.clamp)
+clamp_max = _of(Tensor.clamp_max)
+clamp_min = _of(Tensor.clamp_min)
+conj = _of(Tensor.conj)
+conj_physical = _of(Tensor.conj_physical)
+copysign = _of(Tensor.copysign)
+cos = _of(Tensor.cos)
+cosh = _of(Tensor.cosh)
+deg2rad = _of(Tensor.deg2rad)
+digamma = _of(Tensor.digamma)
+div = divide = true_divide = _of(Tensor.div)
+eq = _of(Tensor.eq)
+erf = _of(Tensor.erf)
+erfc = _of(Tensor.erfc)
+erfinv = _of(Tensor.erfinv)
+exp = _of(Tensor.exp)
+exp2 = _of(Tensor.exp2)
+expm1 = _of(Tensor.expm1)
+float_power = _of(Tensor.float_power)
+floor = _of(Tensor.floor)
+floor_divide = _of(Tensor.floor_divide)
+fmax = _of(Tensor.fmax)
+fmin = _of(Tensor.fmin)
+fmod = _of(Tensor.fmod)
+frac = _of(Tensor.frac)
+frexp = _of(Tensor.frexp)
+gcd = _of(Tensor.gcd)
+ge = greater_equal = _of(Tensor.ge)
+get_device = _of(Tensor.get_device)
+gt = greater = _of(Tensor.gt)
+heaviside = _of(Tensor.heaviside)
+hypot = _of(Tensor.hypot)
+i0 = _of(Tensor.i0)
+igamma = _of(Tensor.igamma)
+igammac = _of(Tensor.igammac)
+is_nonzero = _of(Tensor.is_nonzero)
+is_same_size = _of(Tensor.is_same_size)
+is_signed = _of(Tensor.is_signed)
+isclose = _of(Tensor.isclose)
+isfinite = _of(Tensor.isfinite)
+isinf = _of(Tensor.isinf)
+isnan = _of(Tensor.isnan)
+isneginf = _of(Tensor.isneginf)
+isposinf = _of(Tensor.isposinf)
+isreal = _of(Tensor.isreal)
+lcm = _of(Tensor.lcm)
+ldexp = _of(Tensor.ldexp)
+le = less_equal = _of(Tensor.le)
+lerp = _of(Tensor.lerp)
+lgamma = _of(Tensor.lgamma)
+log = _of(Tensor.log)
+log10 = _of(Tensor.log10)
+log1p = _of(Tensor.log1p)
+log2 = _of(Tensor.log2)
+logaddexp = _of(Tensor.logaddexp)
+logaddexp2 = _of(Tensor.logaddexp2)
+logical_and = _of(Tensor.logical_and)
+logical_not = _of(Tensor.logical_not)
+logical_or = _of(Tensor.logical_or)
+logical_xor = _of(Tensor.logical_xor)
+logit = _of(Tensor.logit)
+lt = less = _of(Tensor.lt)
+masked_fill = _of(Tensor.masked_fill)
+maximum = _of(Tensor.maximum)
+minimum = _of(Tensor.minimum)
+mul = multiply = _of(Tensor.mul)
+mvlgamma = _of(Tensor.mvlgamma)
+nan_to_num = _of(Tensor.nan_to_num)
+ne = not_equal = _of(Tensor.ne)
+neg = negative = _of(Tensor.neg)
+nextafter = _of(Tensor.nextafter)
+positive = _of(Tensor.positive)
+pow = _of(Tensor.pow)
+rad2deg = _of(Tensor.rad2deg)
+reciprocal = _of(Tensor.reciprocal)
+relu = _of(Tensor.relu)
+remainder = _of(Tensor.remainder)
+resolve_conj = _of(Tensor.resolve_conj)
+resolve_neg = _of(Tensor.resolve_neg)
+round = _of(Tensor.round)
+rsqrt = _of(Tensor.rsqrt)
+rsub = _of(Tensor.rsub)
+sgn = _of(Tensor.sgn)
+sigmoid = _of(Tensor.sigmoid)
+sign = _of(Tensor.sign)
+signbit = _of(Tensor.signbit)
+sin = _of(Tensor.sin)
+sinc = _of(Tensor.sinc)
+sinh = _of(Tensor.sinh)
+sqrt = _of(Tensor.sqrt)
+square = _of(Tensor.square)
+sub = subtract = _of(Tensor.sub)
+tan = _of(Tensor.tan)
+tanh = _of(Tensor.tanh)
+trunc = _of(Tensor.trunc)
+xlogy = _of(Tensor.xlogy)
 
 
 @_forwarded
@@ -141,88 +154,88 @@ def polygamma(n: int, input: Tensor) -> Tensor:
 
 
 # Reductions
-all = Tensor.all
-amax = Tensor.amax
-amin = Tensor.amin
-aminmax = Tensor.aminmax
-any = Tensor.any
-argmax = Tensor.argmax
-argmin = Tensor.argmin
-argsort = Tensor.argsort
-bincount = Tensor.bincount
-corrcoef = Tensor.corrcoef
-count_nonzero = Tensor.count_nonzero
-cov = Tensor.cov
-cummax = Tensor.cummax
-cummin = Tensor.cummin
-cumprod = Tensor.cumprod
-cumsum = Tensor.cumsum
-dist = Tensor.dist
-kthvalue = Tensor.kthvalue
-log_softmax = Tensor.log_softmax
-logcumsumexp = Tensor.logcumsumexp
-logsumexp = Tensor.logsumexp
-max = Tensor.max
-mean = Tensor.mean
-median = Tensor.median
-min = Tensor.min
-mode = Tensor.mode
-nanmean = Tensor.nanmean
-nanmedian = Tensor.nanmedian
-nanquantile = Tensor.nanquantile
-nansum = Tensor.nansum
-norm = Tensor.norm
-prod = Tensor.prod
-quantile = Tensor.quantile
-renorm = Tensor.renorm
-softmax = Tensor.softmax
-sort = Tensor.sort
-std = Tensor.std
-std_mean = Tensor.std_mean
-sum = Tensor.sum
-topk = Tensor.topk
-unique = Tensor.unique
-unique_consecutive = Tensor.unique_consecutive
-var = Tensor.var
-var_mean = Tensor.var_mean
+all = _of(Tensor.all)
+amax = _of(Tensor.amax)
+amin = _of(Tensor.amin)
+aminmax = _of(Tensor.aminmax)
+any = _of(Tensor.any)
+argmax = _of(Tensor.argmax)
+argmin = _of(Tensor.argmin)
+argsort = _of(Tensor.argsort)
+bincount = _of(Tensor.bincount)
+corrcoef = _of(Tensor.corrcoef)
+count_nonzero = _of(Tensor.count_nonzero)
+cov = _of(Tensor.cov)
+cummax = _of(Tensor.cummax)
+cummin = _of(Tensor.cummin)
+cumprod = _of(Tensor.cumprod)
+cumsum = _of(Tensor.cumsum)
+dist = _of(Tensor.dist)
+kthvalue = _of(Tensor.kthvalue)
+log_softmax = _of(Tensor.log_softmax)
+logcumsumexp = _of(Tensor.logcumsumexp)
+logsumexp = _of(Tensor.logsumexp)
+max = _of(Tensor.max)
+mean = _of(Tensor.mean)
+median = _of(Tensor.median)
+min = _of(Tensor.min)
+mode = _of(Tensor.mode)
+nanmean = _of(Tensor.nanmean)
+nanmedian = _of(Tensor.nanmedian)
+nanquantile = _of(Tensor.nanquantile)
+nansum = _of(Tensor.nansum)
+norm = _of(Tensor.norm)
+prod = _of(Tensor.prod)
+quantile = _of(Tensor.quantile)
+renorm = _of(Tensor.renorm)
+softmax = _of(Tensor.softmax)
+sort = _of(Tensor.sort)
+std = _of(Tensor.std)
+std_mean = _of(Tensor.std_mean)
+sum = _of(Tensor.sum)
+topk = _of(Tensor.topk)
+unique = _of(Tensor.unique)
+unique_consecutive = _of(Tensor.unique_consecutive)
+var = _of(Tensor.var)
+var_mean = _of(Tensor.var_mean)
 
 # Shape
-as_strided = Tensor.as_strided
-as_strided_scatter = Tensor.as_strided_scatter
-chunk = Tensor.chunk
-diag = Tensor.diag
-diag_embed = Tensor.diag_embed
-diagflat = Tensor.diagflat
-diagonal = Tensor.diagonal
-diagonal_scatter = Tensor.diagonal_scatter
-diff = Tensor.diff
-dsplit = Tensor.dsplit
-flatten = Tensor.flatten
-fliplr = Tensor.fliplr
-flipud = Tensor.flipud
-hsplit = Tensor.hsplit
-movedim = moveaxis = Tensor.movedim
-msort = Tensor.msort
-narrow = Tensor.narrow
-ravel = Tensor.ravel
-roll = Tensor.roll
-rot90 = Tensor.rot90
-select = Tensor.select
-select_scatter = Tensor.select_scatter
-slice_scatter = Tensor.slice_scatter
-split_with_sizes = Tensor.split_with_sizes
-squeeze = Tensor.squeeze
-swapaxes = Tensor.swapaxes
-t = Tensor.t
-tensor_split = Tensor.tensor_split
-trace = Tensor.trace
-transpose = swapdims = Tensor.transpose
-tril = Tensor.tril
-triu = Tensor.triu
-unbind = Tensor.unbind
-unflatten = Tensor.unflatten
-unsqueeze = Tensor.unsqueeze
-vsplit = Tensor.vsplit
+as_strided = _of(Tensor.as_strided)
+as_strided_scatter = _of(Tensor.as_strided_scatter)
+chunk = _of(Tensor.chunk)
+diag = _of(Tensor.diag)
+diag_embed = _of(Tensor.diag_embed)
+diagflat = _of(Tensor.diagflat)
+diagonal = _of(Tensor.diagonal)
+diagonal_scatter = _of(Tensor.diagonal_scatter)
+diff = _of(Tensor.diff)
+dsplit = _of(Tensor.dsplit)
+flatten = _of(Tensor.flatten)
+fliplr = _of(Tensor.fliplr)
+flipud = _of(Tensor.flipud)
+hsplit = _of(Tensor.hsplit)
+movedim = moveaxis = _of(Tensor.movedim)
+msort = _of(Tensor.msort)
+narrow = _of(Tensor.narrow)
+ravel = _of(Tensor.ravel)
+roll = _of(Tensor.roll)
+rot90 = _of(Tensor.rot90)
+select = _of(Tensor.select)
+select_scatter = _of(Tensor.select_scatter)
+slice_scatter = _of(Tensor.slice_scatter)
+split_with_sizes = _of(Tensor.split_with_sizes)
+squeeze = _of(Tensor.squeeze)
+swapaxes = _of(Tensor.swapaxes)
+t = _of(Tensor.t)
+tensor_split = _of(Tensor.tensor_split)
+trace = _of(Tensor.trace)
+transpose = swapdims = _of(Tensor.transpose)
+tril = _of(Tensor.tril)
+triu = _of(Tensor.triu)
+unbind = _of(Tensor.unbind)
+unflatten = _of(Tensor.unflatten)
+unsqueeze = _of(Tensor.unsqueeze)
+vsplit = _of(Tensor.vsplit)
 
 
 def broadcast_to(input: Tensor, size: _Sequence[int]) -> Tensor:
@@ -274,42 +287,42 @@ def split(
 
 
 # Indexing
-argwhere = Tensor.argwhere
-gather = Tensor.gather
-index_add = Tensor.index_add
-index_copy = Tensor.index_copy
-index_fill = Tensor.index_fill
-index_put = Tensor.index_put
-index_reduce = Tensor.index_reduce
-index_select = Tensor.index_select
-masked_scatter = Tensor.masked_scatter
-masked_select = Tensor.masked_select
-put = Tensor.put
-nonzero = Tensor.nonzero
-scatter = Tensor.scatter
-scatter_add = Tensor.scatter_add
-scatter_reduce = Tensor.scatter_reduce
-take = Tensor.take
-take_along_dim = Tensor.take_along_dim
+argwhere = _of(Tensor.argwhere)
+gather = _of(Tensor.gather)
+index_add = _of(Tensor.index_add)
+index_copy = _of(Tensor.index_copy)
+index_fill = _of(Tensor.index_fill)
+index_put = _of(Tensor.index_put)
+index_reduce = _of(Tensor.index_reduce)
+index_select = _of(Tensor.index_select)
+masked_scatter = _of(Tensor.masked_scatter)
+masked_select = _of(Tensor.masked_select)
+put = _of(Tensor.put)
+nonzero = _of(Tensor.nonzero)
+scatter = _of(Tensor.scatter)
+scatter_add = _of(Tensor.scatter_add)
+scatter_reduce = _of(Tensor.scatter_reduce)
+take = _of(Tensor.take)
+take_along_dim = _of(Tensor.take_along_dim)
 
 # Products
-addbmm = Tensor.addbmm
-addmm = Tensor.addmm
-addmv = Tensor.addmv
-addr = Tensor.addr
-baddbmm = Tensor.baddbmm
-bmm = Tensor.bmm
-clone = Tensor.clone
-cross = Tensor.cross
-detach = Tensor.detach
-dot = Tensor.dot
-inner = Tensor.inner
-kron = Tensor.kron
-matmul = Tensor.matmul
-mm = Tensor.mm
-mv = Tensor.mv
-outer = Tensor.outer
-vdot = Tensor.vdot
+addbmm = _of(Tensor.addbmm)
+addmm = _of(Tensor.addmm)
+addmv = _of(Tensor.addmv)
+addr = _of(Tensor.addr)
+baddbmm = _of(Tensor.baddbmm)
+bmm = _of(Tensor.bmm)
+clone = _of(Tensor.clone)
+cross = _of(Tensor.cross)
+detach = _of(Tensor.detach)
+dot = _of(Tensor.dot)
+inner = _of(Tensor.inner)
+kron = _of(Tensor.kron)
+matmul = _of(Tensor.matmul)
+mm = _of(Tensor.mm)
+mv = _of(Tensor.mv)
+outer = _of(Tensor.outer)
+vdot = _of(Tensor.vdot)
 
 
 if not TYPE_CHECKING:  # checkers take the methods for the functions
