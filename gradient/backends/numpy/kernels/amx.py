@@ -22,13 +22,12 @@ from llvmlite import ir
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I8, I64
 
 ROWS = 16
 """The most rows of a tile."""
 CONFIGURATION = 64
 """Bytes that say what the tiles are."""
-
-I8, I64 = ir.IntType(8), ir.IntType(64)
 
 
 def _call(builder: Any, name: str, *arguments: Any) -> None:

@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
 """Number of the system call, where there is one."""
@@ -19,8 +20,6 @@ SET_AFFINITY = {"x86_64": 203, "aarch64": 122, "riscv64": 122}.get(platform.mach
 MASK_SIZE = 128
 """Bytes of a mask of processors."""
 SYSTEM = "linux" if sys.platform == "linux" and FUTEX else sys.platform
-
-I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:

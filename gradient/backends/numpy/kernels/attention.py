@@ -174,7 +174,7 @@ def first_column(seen, columns, array):
 # A mask's numbers are bools, which say whether a score counts, or numbers to add to it.
 
 
-def masked(score, number):
+def masked(score: float, number: float) -> float:
     """The score with the mask's number at its place."""
     raise NotImplementedError("kernels only")
 
@@ -188,7 +188,7 @@ def _masked(score, number):
     return lambda score, number: score if number else -np.inf
 
 
-def kept(value, number):
+def kept(value: float, number: float) -> float:
     """A value made of a masked score, 0 where a bool hides that."""
     raise NotImplementedError("kernels only")
 
@@ -202,7 +202,7 @@ def _kept(value, number):
     return lambda value, number: value if number else 0.0
 
 
-def hides(number):
+def hides(number: float) -> bool:
     """Whether a mask's number hides its score, whatever that is."""
     raise NotImplementedError("kernels only")
 

@@ -34,6 +34,7 @@ from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.half_linear import copy_step
+from gradient.backends.numpy.kernels.llvm_types import I16, I32
 from gradient.backends.numpy.kernels.stored import BFLOAT16, transpose, write_columns
 
 DEPTH = 256
@@ -42,8 +43,6 @@ DEPTH = 256
 TOGETHER = 4
 """Panels that are arranged together where their numbers are side by side in memory: lines of the
 cache that follow each other are read so."""
-
-I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 @emitted()

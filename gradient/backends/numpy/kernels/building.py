@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-I32, I64 = ir.IntType(32), ir.IntType(64)
+from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 
 def rows_of(builder: Any, array: Any, at: Any, row: Any, n: int, last: Any = None) -> list[Any]:

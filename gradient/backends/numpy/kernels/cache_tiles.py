@@ -15,10 +15,11 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I32, I64, read, rows_of, splat, write
+from gradient.backends.numpy.kernels.building import read, rows_of, splat, write
 from gradient.backends.numpy.kernels.cache_slots import BLOCK
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F32, I32, I64, vector_of
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, exchange
 from gradient.backends.numpy.kernels.vectors import LANES
 
@@ -33,7 +34,7 @@ NAMES = {types.float32: "float32", types.uint16: "bfloat16", types.int16: "float
 """What is stored, by the type of the numbers of `form`, an array that is only there to tell."""
 
 WIDTH = LANES[types.float32]
-FLOATS, INTS = ir.VectorType(ir.FloatType(), WIDTH), ir.VectorType(I32, WIDTH)
+FLOATS, INTS = vector_of(F32, WIDTH), vector_of(I32, WIDTH)
 
 
 @emitted()

@@ -21,11 +21,12 @@ import numpy as np
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I64, read, splat, write
+from gradient.backends.numpy.kernels.building import read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.convolution_weight import FLOATS, PAIR, SOME
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I64
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import BYTES, load, store, store_apart, store_some
 

@@ -18,10 +18,11 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I64, read, splat, write
+from gradient.backends.numpy.kernels.building import read, splat, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines, lines_of_zeros
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F32, I64, vector_of
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES, lanes, load, store
 
@@ -37,7 +38,7 @@ ROWS = 12 if BYTES == 64 else 4
 SOME = LANES[types.float32]
 PAIR = 2 * SOME
 
-FLOATS = ir.VectorType(ir.FloatType(), SOME)
+FLOATS = vector_of(F32, SOME)
 
 
 def tile(rows: int, vectors: int) -> Any:

@@ -17,17 +17,10 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import (
-    I32,
-    I64,
-    begin_sums,
-    read,
-    rows_of,
-    splat,
-    write,
-)
+from gradient.backends.numpy.kernels.building import begin_sums, read, rows_of, splat, write
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F32, I32, I64, vector_of
 from gradient.backends.numpy.kernels.stored import (
     FLOAT32,
     exchange,
@@ -55,7 +48,7 @@ ROWS = 12 if BYTES == 64 else 4
 """Rows of x whose sums with a panel are in registers together."""
 
 SOME = LANES[types.float32]
-FLOATS = ir.VectorType(ir.FloatType(), SOME)
+FLOATS = vector_of(F32, SOME)
 
 
 def few(rows: int) -> Any:

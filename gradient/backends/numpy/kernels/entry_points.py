@@ -26,6 +26,7 @@ from numba import types
 from gradient.backends.numpy import compiler
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I8, I32, I64
 
 HEADER = 2
 """Numbers of a block before the arguments."""
@@ -33,8 +34,8 @@ HEADER = 2
 MAX_SLOTS = 256
 """Numbers of a block: an array of two dimensions takes nine."""
 
-I32, I64, ADDRESS = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
-ENTRY = ir.FunctionType(ir.VoidType(), [I64, I64, I64.as_pointer()])
+ADDRESS: ir.PointerType = I8.as_pointer()
+ENTRY: ir.FunctionType = ir.FunctionType(ir.VoidType(), [I64, I64, I64.as_pointer()])
 
 
 @ordered_kernel

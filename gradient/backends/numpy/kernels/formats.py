@@ -21,15 +21,14 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels.building import splat as _splat
+from gradient.backends.numpy.kernels.llvm_types import F16, F32, I8, I16, I32, I64, vector_of
 from gradient.dtypes.packed import codebook
 
 WIDTH = 16
 """The numbers in a vector, on every processor: LLVM cuts them up where registers hold fewer."""
 
-I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F16, F32 = ir.HalfType(), ir.FloatType()
 IQ4, FP4 = codebook.IQ4.tolist(), codebook.FP4.tolist()
-FLOATS, INTEGERS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
+FLOATS, INTEGERS = vector_of(F32, WIDTH), vector_of(I32, WIDTH)
 
 
 class Vector:
@@ -213,62 +212,62 @@ def block_format(
 # A format's codes stand by themselves, as unsigned numbers: kernels on panels read nothing else.
 
 
-def eight_bits(block, at):
+def eight_bits(block: Block, at: int) -> Iterator[Vector]:
     """The signed bytes from byte `at` on, raised by 128."""
     for half in range(2):
         yield block.codes(at + 16 * half) ^ 128
 
 
-def nibbles(block, at):
+def nibbles(block: Block, at: int) -> Iterator[Vector]:
     """32 codes of 4 bits: the low halves of sixteen bytes, then the high halves."""
     codes = block.codes(at)
     yield codes & 15
     yield codes >> 4
 
 
-def pairs(block, at):
+def pairs(block: Block, at: int) -> Iterator[Vector]:
     """32 codes of 4 bits: of sixteen bytes each its low half and then its high half."""
     codes = block.codes(at)
     for first in (0, 8):
         yield (codes & 15).zipped(codes >> 4, first)
 
 
-def five_bits(block, at, high):
+def five_bits(block: Block, at: int, high: int) -> Iterator[Vector]:
     """32 codes of 5 bits, whose high ones are the bits of the four bytes from byte `high` on."""
     for half, codes in enumerate(nibbles(block, at)):
         yield codes | block.bits(high + 2 * half) << 4
 
 
 @block_format(32, 34)
-def q8_0(block):
+def q8_0(block: Block) -> Iterator[Vector]:
     scale = block.half(0)
     for half in range(2):
         yield block.signed(2 + 16 * half).floats() * scale
 
 
 @block_format(32, 18)
-def q4_0(block):
+def q4_0(block: Block) -> Iterator[Vector]:
     scale = block.half(0)
     for codes in nibbles(block, 2):
         yield scale * (codes.floats() - 8)
 
 
 @block_format(32, 20)
-def q4_1(block):
+def q4_1(block: Block) -> Iterator[Vector]:
     scale, minimum = block.half(0), block.half(2)
     for codes in nibbles(block, 4):
         yield scale * codes.floats() + minimum
 
 
 @block_format(32, 22)
-def q5_0(block):
+def q5_0(block: Block) -> Iterator[Vector]:
     scale = block.half(0)
     for codes in five_bits(block, 6, 2):
         yield scale * (codes.floats() - 16)
 
 
 @block_format(32, 24)
-def q5_1(block):
+def q5_1(block: Block) -> Iterator[Vector]:
     scale, minimum = block.half(0), block.half(2)
     for codes in five_bits(block, 8, 4):
         yield scale * codes.floats() + minimum
@@ -277,21 +276,23 @@ def q5_1(block):
 # Blocks of 256, in eight parts of 32 or sixteen of 16 --------------------------------------------
 
 
-def two_bits(block, at, part, half):
+def two_bits(block: Block, at: int, part: int, half: int) -> Vector:
     """The 2-bit codes of 16 weights, half `half` of the part `part` of 32, from byte `at`."""
     return block.codes(at + 32 * (part // 4) + 16 * half) >> 2 * (part % 4) & 3
 
 
-def four_bits(block, at, part, half):
+def four_bits(block: Block, at: int, part: int, half: int) -> Vector:
     """As `two_bits`, of the 4-bit codes of Q4_K and Q5_K."""
     codes = block.codes(at + 32 * (part // 2) + 16 * half)
     return codes >> 4 if part % 2 else codes & 15
 
 
-def halves(codes_of):
+def halves(
+    codes_of: Callable[[Block, int, int], Vector],
+) -> Callable[[Block], Iterator[Vector]]:
     """The codes of a block of 256: `codes_of(block, part, half)` of its sixteen halves of parts."""
 
-    def codes(block):
+    def codes(block: Block) -> Iterator[Vector]:
         for part in range(8):
             for half in range(2):
                 yield codes_of(block, part, half)
@@ -300,35 +301,40 @@ def halves(codes_of):
 
 
 @halves
-def q2_k_codes(block, part, half):
+def q2_k_codes(block: Block, part: int, half: int) -> Vector:
+    """Of 2 bits."""
     return two_bits(block, 16, part, half)
 
 
 @halves
-def q3_k_codes(block, part, half):
+def q3_k_codes(block: Block, part: int, half: int) -> Vector:
+    """Of 3 bits."""
     third = block.codes(16 * half) >> part & 1
     return two_bits(block, 32, part, half) | third << 2
 
 
 @halves
-def q4_k_codes(block, part, half):
+def q4_k_codes(block: Block, part: int, half: int) -> Vector:
+    """Of 4 bits."""
     return four_bits(block, 16, part, half)
 
 
 @halves
-def q5_k_codes(block, part, half):
+def q5_k_codes(block: Block, part: int, half: int) -> Vector:
+    """Of 5 bits."""
     fifth = block.codes(16 + 16 * half) >> part & 1
     return four_bits(block, 48, part, half) | fifth << 4
 
 
 @halves
-def q6_k_codes(block, part, half):
+def q6_k_codes(block: Block, part: int, half: int) -> Vector:
+    """Of 6 bits."""
     low = block.codes(64 * (part // 4) + 32 * (part % 2) + 16 * half)
     low = low >> 4 if part % 4 > 1 else low & 15
     return low | two_bits(block, 128, part, half) << 4
 
 
-def multiples_and_minimums(block):
+def multiples_and_minimums(block: Block) -> Vector:
     """Of Q4_K and Q5_K: the eight scales, then the eight minimums, of 6 bits.
 
     `dtypes.packed.k_quants.unpack_scales_mins` explains the 12 bytes.
@@ -342,7 +348,7 @@ def multiples_and_minimums(block):
     return first & in_first | first >> 2 & in_two | third & low_bits
 
 
-def q3_k_multiples(block):
+def q3_k_multiples(block: Block) -> Vector:
     """Of Q3_K: the sixteen scales + 32, of 6 bits."""
     packed = block.codes(94)  # the twelve bytes begin at the third
     low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
@@ -351,7 +357,7 @@ def q3_k_multiples(block):
 
 
 @block_format(256, 84)
-def q2_k(block):
+def q2_k(block: Block) -> Iterator[Vector]:
     ab = block.codes(0)
     scales, minimums = block.half(80) * (ab & 15).floats(), block.half(82) * (ab >> 4).floats()
     for i, codes in enumerate(q2_k_codes(block)):
@@ -359,28 +365,28 @@ def q2_k(block):
 
 
 @block_format(256, 110)
-def q3_k(block):
+def q3_k(block: Block) -> Iterator[Vector]:
     scales = block.half(108) * (q3_k_multiples(block).floats() - 32)
     for i, codes in enumerate(q3_k_codes(block)):
         yield scales.pick(i) * (codes.floats() - 4)
 
 
 @block_format(256, 144)
-def q4_k(block):
+def q4_k(block: Block) -> Iterator[Vector]:
     scales = multiples_and_minimums(block).floats() * block.two_halves(0)
     for i, codes in enumerate(q4_k_codes(block)):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
 @block_format(256, 176)
-def q5_k(block):
+def q5_k(block: Block) -> Iterator[Vector]:
     scales = multiples_and_minimums(block).floats() * block.two_halves(0)
     for i, codes in enumerate(q5_k_codes(block)):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
 @block_format(256, 210)
-def q6_k(block):
+def q6_k(block: Block) -> Iterator[Vector]:
     scales = block.half(208) * block.signed(192).floats()
     for i, codes in enumerate(q6_k_codes(block)):
         yield scales.pick(i) * (codes.floats() - 32)
@@ -390,13 +396,13 @@ def q6_k(block):
 
 
 @block_format(32, 18)
-def iq4_nl(block):
+def iq4_nl(block: Block) -> Iterator[Vector]:
     scale, codes = block.half(0), block.codes(2)
     yield scale * (codes & 15).looked_up(IQ4)
     yield scale * (codes >> 4).looked_up(IQ4)
 
 
-def iq4_xs_multiples(block):
+def iq4_xs_multiples(block: Block) -> Vector:
     """The eight multiples + 32, twice, of 6 bits."""
     packed = block.codes(2)  # the six bytes of multiples, and ten of no use
     low = packed.pick(*[2, 2, 3, 3, 4, 4, 5, 5] * 2) >> [0, 4] * 8 & 15
@@ -404,20 +410,21 @@ def iq4_xs_multiples(block):
     return low | high << 4
 
 
-def iq4_xs_codes(block):
+def iq4_xs_codes(block: Block) -> Iterator[Vector]:
+    """The codes of a block of 256: of each eighth the low halves, then the high ones."""
     for i in range(8):
         yield from nibbles(block, 8 + 16 * i)
 
 
 @block_format(256, 136)
-def iq4_xs(block):
+def iq4_xs(block: Block) -> Iterator[Vector]:
     scales = block.half(0) * (iq4_xs_multiples(block).floats() - 32)
     for i, codes in enumerate(iq4_xs_codes(block)):
         yield scales.pick(i // 2) * codes.looked_up(IQ4)
 
 
 @block_format(32, 17)
-def mxfp4(block):
+def mxfp4(block: Block) -> Iterator[Vector]:
     scale, codes = block.power_of_two(0), block.codes(1)
     yield scale * (codes & 15).looked_up(FP4)
     yield scale * (codes >> 4).looked_up(FP4)

@@ -70,7 +70,7 @@ SQRT_2PI8 = 2.5066282746310002
 INV_SQRT_2PI4, INV_SQRT_2PI8 = F4(0.3989422804014327), 0.3989422804014327
 
 
-def exp(x):
+def exp(x: float) -> float:
     """e^x as 2^n e^r with |r| <= log(2)/2; 2^n is put together from bits, in two factors so that
     subnormal results and those near the largest number come out right."""
     raise NotImplementedError("kernels only")
@@ -98,7 +98,7 @@ def _exp4(x):
 
 
 @register_jitable(**STRICT)
-def small_exp(x):
+def small_exp(x: float) -> float:
     """`exp` of a float32 number from -87 to 87: the same bits, in two thirds of the time."""
     p, bits = _split4(x, ROUND_ONCE4)
     power = I4(bits << I4(23)).view(F4)
@@ -135,7 +135,7 @@ def _exp(x):
     return _exp4 if x == types.float32 else _exp8
 
 
-def sigmoid(x):
+def sigmoid(x: float) -> float:
     """1 / (1 + e^-x)"""
     raise NotImplementedError("kernels only")
 
@@ -147,7 +147,7 @@ def _sigmoid(x):
     return lambda x: 1.0 / (1.0 + exp(-x))
 
 
-def log1p(x):
+def log1p(x: float) -> float:
     """log(1 + x) for x from 0 to 1, as 2 artanh(s), s = x / (2 + x), by the series of that: s is at
     most 1/3, and small numbers keep their digits."""
     raise NotImplementedError("kernels only")
@@ -176,7 +176,7 @@ def _log1p(x):
     return _log1p4 if x == types.float32 else _log1p8
 
 
-def tanh(x):
+def tanh(x: float) -> float:
     """In float32 1 - 2 / (e^2|x| + 1), or near 0 a polynomial: at most one float32 number from the
     nearest one. In float64 (e^2x - 1) / (e^2x + 1), where e^2|x| - 1 = 2^n (e^r - 1) + (2^n - 1)
     keeps its digits near 0: within 2.5 ulp of the exact value."""
@@ -219,7 +219,7 @@ def _tanh(x):
     return _tanh4 if x == types.float32 else _tanh8
 
 
-def normal(x):
+def normal(x: float) -> tuple[float, float]:
     """The normal distribution's function Phi(x) and density.
 
     Phi(-|x|) is density * M(|x|), where M (Mills' ratio) times |x| + k is a polynomial in
@@ -289,7 +289,7 @@ def _normal(x):
     return _normal4 if x == types.float32 else _normal8
 
 
-def gelu(x):
+def gelu(x: float) -> float:
     """x Phi(x). In float32 it is max(x, 0) - |x| 2^-q with q = -log2(Phi(-|x|)), which polynomials
     come near to: so the far tail keeps its digits, as in `normal`, without a division."""
     raise NotImplementedError("kernels only")
@@ -338,7 +338,7 @@ def _power4(a, b, c):
 
 
 @register_jitable(**STRICT)
-def small_gelu(x):
+def small_gelu(x: float) -> float:
     """`gelu` of a float32 number from -6 to 6: the same bits, in half of the time."""
     a = abs(x)
     p, bits = _power4(a, _tail_near4(a), F4(1))
@@ -378,7 +378,7 @@ def _gelu(x):
     return _gelu4 if x == types.float32 else lambda x: x * normal(x)[0]
 
 
-def largest(x):
+def largest(x: np.ndarray) -> float:
     """The maximum of an array; of one with NaN, it may be NaN or not.
 
     As integers, floats keep their order once the lower bits of negative ones are flipped. LLVM

@@ -10,8 +10,9 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import instructions
-from gradient.backends.numpy.kernels.building import I64, Rows, begin_sums, read, splat, write
+from gradient.backends.numpy.kernels.building import Rows, begin_sums, read, splat, write
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I64
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES
 
 ROWS = 12 if BYTES == 64 else 6

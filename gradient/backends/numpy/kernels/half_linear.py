@@ -24,10 +24,11 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
-from gradient.backends.numpy.kernels.building import I32, I64, begin_sums, read, rows_of, write
+from gradient.backends.numpy.kernels.building import begin_sums, read, rows_of, write
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F32, I32, I64, vector_of
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, write_columns
 from gradient.backends.numpy.kernels.vectors import BYTES, LANES
 
@@ -66,7 +67,7 @@ row of x takes one after another there."""
 GROUP = 32
 """Rows of W whose outputs are written together."""
 
-FLOATS, INTEGERS = ir.VectorType(ir.FloatType(), SOME), ir.VectorType(I32, SOME)
+FLOATS, INTEGERS = vector_of(F32, SOME), vector_of(I32, SOME)
 
 
 def _floats(builder: Any, array: types.Array, pointer: Any) -> list[Any]:

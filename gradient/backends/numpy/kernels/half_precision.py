@@ -10,16 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import overload
 
 from gradient.backends.numpy.kernels.compilation import STRICT
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F16, F32, I16, I32
 from gradient.dtypes import bfloat16, float16
-
-F16, F32 = ir.HalfType(), ir.FloatType()
-I16, I32 = ir.IntType(16), ir.IntType(32)
 
 BITS: dict[np.dtype, Any] = {bfloat16.numpy: np.uint16, float16.numpy: np.int16}
 
@@ -32,17 +29,17 @@ def stored(x: np.ndarray) -> np.ndarray:
 # In kernels ---------------------------------------------------------------------------------------
 
 
-def get(x, i):
+def get(x: np.ndarray, i: int) -> float:
     """Element i of a flat array, as the number that is computed with."""
     raise NotImplementedError("kernels only")
 
 
-def put(x, i, value):
+def put(x: np.ndarray, i: int, value: float) -> None:
     """Set element i of a flat array, rounded to what the array holds."""
     raise NotImplementedError("kernels only")
 
 
-def real(x, value):
+def real(x: np.ndarray, value: float) -> float:
     """A number in the type that the array's elements are computed in."""
     raise NotImplementedError("kernels only")
 

@@ -14,11 +14,10 @@ import llvmlite.binding
 from llvmlite import ir
 
 from gradient.backends.numpy.kernels import cpu
+from gradient.backends.numpy.kernels.llvm_types import F16, F32, I8, I16, I32, vector_of
 
 LANES = 16
-I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
-F16, F32 = ir.HalfType(), ir.FloatType()
-INTEGERS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+INTEGERS, FLOATS = vector_of(I32, LANES), vector_of(F32, LANES)
 
 Value = Any
 

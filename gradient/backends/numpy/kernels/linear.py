@@ -19,7 +19,8 @@ from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.building import read, rows_of
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I32, I64, WIDTH, Block, name_of
+from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, WIDTH, Block, name_of
+from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 
 def tile(rows: int, columns: int) -> Any:

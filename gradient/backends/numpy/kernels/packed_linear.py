@@ -2,8 +2,9 @@
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I64, WIDTH, Block, name_of
+from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, WIDTH, Block, name_of
 from gradient.backends.numpy.kernels.linear import row_size, tile
+from gradient.backends.numpy.kernels.llvm_types import I64
 
 
 @emitted()

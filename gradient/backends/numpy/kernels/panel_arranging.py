@@ -18,16 +18,8 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.formats import (
-    I8,
-    I16,
-    I32,
-    I64,
-    INTEGERS,
-    WIDTH,
-    Block,
-    Vector,
-)
+from gradient.backends.numpy.kernels.formats import INTEGERS, WIDTH, Block, Vector
+from gradient.backends.numpy.kernels.llvm_types import I8, I16, I32, I64
 from gradient.backends.numpy.kernels.panels import (
     MULTIPLES,
     PAIR,

@@ -23,16 +23,8 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import cpu, instructions
 from gradient.backends.numpy.kernels.compilation import inlined, ordered_kernel
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.formats import (
-    F32,
-    FLOATS,
-    I8,
-    I32,
-    I64,
-    INTEGERS,
-    Vector,
-    splat,
-)
+from gradient.backends.numpy.kernels.formats import FLOATS, INTEGERS, Vector, splat
+from gradient.backends.numpy.kernels.llvm_types import F32, I8, I32, I64
 from gradient.backends.numpy.kernels.panels import (
     PAIR,
     PANELS,

@@ -28,16 +28,8 @@ from gradient.backends.numpy.kernels.building import begin_sums
 from gradient.backends.numpy.kernels.cache_lines import cache_lines
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.formats import (
-    F32,
-    FLOATS,
-    I8,
-    I32,
-    I64,
-    INTEGERS,
-    Vector,
-    splat,
-)
+from gradient.backends.numpy.kernels.formats import FLOATS, INTEGERS, Vector, splat
+from gradient.backends.numpy.kernels.llvm_types import F32, I8, I32, I64
 from gradient.backends.numpy.kernels.panel_linear import (
     COLUMNS,
     GROUP,

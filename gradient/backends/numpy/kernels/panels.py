@@ -29,17 +29,8 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels import formats, instructions
-from gradient.backends.numpy.kernels.formats import (
-    FLOATS,
-    FORMATS,
-    I8,
-    I16,
-    I64,
-    INTEGERS,
-    Block,
-    Format,
-    Vector,
-)
+from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, INTEGERS, Block, Format, Vector
+from gradient.backends.numpy.kernels.llvm_types import I8, I16, I64
 from gradient.dtypes.packed import codebook
 from gradient.dtypes.packed.codes_apart import TABLE
 

@@ -53,6 +53,7 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_
 from gradient.backends.numpy.kernels.emitting import emitted
 from gradient.backends.numpy.kernels.gemm import add_to_columns, add_to_rows, block_at, pack_columns
 from gradient.backends.numpy.kernels.inexact_elements import multiply_vectors
+from gradient.backends.numpy.kernels.llvm_types import I16, I32, I64
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import add_product, load, store
 
@@ -84,8 +85,6 @@ LEAST, MOST = 2.0**-103, 2.0**58
 """Between these the parts are exact, and sums of up to DEPTH products finite in any order: those of
 a tile, in which 32 products are added at a time, could else be infinite, or two infinities' NaN,
 where those in the order of k are finite."""
-
-I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 def _splitting(order: list[int]):

@@ -16,6 +16,7 @@ from gradient.backends.numpy.kernels.building import read, splat, write
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import F16, F32, I8, I16, I32
 from gradient.backends.numpy.kernels.vectors import (
     LANES,
     Vector,
@@ -30,9 +31,6 @@ from gradient.backends.numpy.kernels.vectors import (
 FLOAT32, BFLOAT16, FLOAT16, INT8, INT4 = range(5)
 KINDS = {"float32": FLOAT32, "bfloat16": BFLOAT16, "float16": FLOAT16}
 """How a dtype's numbers are stored, for the dtypes that are read as they are."""
-
-I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
-F16, F32 = ir.HalfType(), ir.FloatType()
 
 
 def _reader(stored: Any, count: int, convert: Callable[[Any, Any, Any, Any], Any]) -> Any:

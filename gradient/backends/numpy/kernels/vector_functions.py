@@ -12,7 +12,8 @@ from llvmlite import ir
 
 from gradient.backends.numpy.kernels import functions
 from gradient.backends.numpy.kernels.emitting import emitted
-from gradient.backends.numpy.kernels.vectors import I32, name_of
+from gradient.backends.numpy.kernels.llvm_types import I32
+from gradient.backends.numpy.kernels.vectors import name_of
 
 LEAST_EXPONENT = -86.6
 """Where e^x is about 2^-125: below, steps would have subnormal results, which are slow."""

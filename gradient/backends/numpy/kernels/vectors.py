@@ -17,8 +17,7 @@ from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.building import splat
 from gradient.backends.numpy.kernels.cpu import BYTES as BYTES
 from gradient.backends.numpy.kernels.emitting import emitted
-
-I32, I64 = ir.IntType(32), ir.IntType(64)
+from gradient.backends.numpy.kernels.llvm_types import I32, I64
 
 LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8}
 
