@@ -119,7 +119,8 @@ def _drawn(
         real = np.dtype(np.float32 if wanted.numpy.itemsize == 8 else np.float64)
         parts = draw(generator, backend, kind, (2, *shape), real)
         scale = math.sqrt(0.5) if kind == "normal" else 1.0
-        array = backend.complex(parts[0] * scale, parts[1] * scale)
+        real_part, imag_part = (backend.getitem(parts, (i,)) * scale for i in range(2))
+        array = backend.complex(real_part, imag_part)
         return finished(array, backend, requires_grad)
     if not wanted.is_floating_point:
         raise DTypeError(sentence(caller, "a floating-point dtype", wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -69,7 +70,6 @@ ANY = {
     "Function.forward": "a Tensor or several: the user's",
     "Function.backward": "a Tensor or several: the user's",
     "Function.apply": "what forward returns",
-    "Generator.draw": "an array of a backend",
     "load": "what the file holds",
     "TorchFile.structure": "what the file holds",
     "Buffer.item": "see Tensor.item",
@@ -97,6 +97,10 @@ EXPRESSIONS = {
     "gradient.randn((2, 3), generator=gradient.Generator())": "Tensor",
     "gradient.exp(x)": "Tensor",
     "gradient.cat([x, x], dim=0)": "Tensor",
+    "gradient.add(x, 1, alpha=2)": "Tensor",
+    "gradient.add": "def (Tensor, other: Tensor | ",
+    "gradient.max(x, 0).values": "Tensor",
+    "gradient.nonzero(x, as_tuple=True)": "tuple[Tensor, ...]",
     "gradient.where(x > 0, x, 0.0)": "Tensor",
     "gradient.einsum('ij,jk->ik', x, x)": "Tensor",
     "gradient.maximum(x, x)": "Tensor",
@@ -146,6 +150,8 @@ EXPRESSIONS = {
 MISTAKES = [
     "gradient.exp('x')",
     "gradient.zeros('2')",
+    "gradient.add('x', 1)",
+    "gradient.sum(2)",
     "x.sum(keepdims=True)",
     "x.reshape('x')",
     "x + 'x'",
@@ -195,6 +201,20 @@ def test_every_public_function_and_method_has_types(module: ModuleType) -> None:
         for line in untyped(function, at, method)
     }
     assert found == set()
+
+
+def test_functions_behind_tensor_say_what_they_return() -> None:
+    """Of what item and tolist give, and of comparisons with foreign objects, nothing is known."""
+    found = set()
+    for path in sorted((Path(gradient.__file__).parent / "tensor").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = {
+                    n.id for n in ast.walk(node.returns or ast.Name("Any")) if hasattr(n, "id")
+                }
+                if "Any" in names:
+                    found.add(node.name)
+    assert found == {"item", "tolist", "__eq__", "__ne__"}
 
 
 @pytest.mark.parametrize("module", COMPLETE, ids=lambda module: module.__name__)

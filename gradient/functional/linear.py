@@ -123,12 +123,12 @@ def embedding(
         padding_idx %= rows
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
-    rows = constant("embedding", "input", input, weight, "weight")
-    if rows is None or rows.dtype not in INDICES:
+    tokens = constant("embedding", "input", input, weight, "weight")
+    if tokens is None or tokens.dtype not in INDICES:
         input = tensor_of("embedding", input)
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
     return index.embedding(
-        weight, indices=rows, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq
+        weight, indices=tokens, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradient.autograd.autocast import float32_on_cpu
+from gradient.autograd.variable import Number
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.ops import shape as ops
@@ -20,7 +21,7 @@ _SURROUNDED = {2: (2, 3), 4: (3, 4), 6: (4, 5)}
 
 @composite
 def pad(
-    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: Number | None = None
 ) -> Tensor:
     """Widen (or, by negative numbers, crop) the last dimensions.
 

@@ -127,7 +127,7 @@ def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
 
 @op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)), takes_complex=True)
 def pad(
-    be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], value: float = 0
+    be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], value: complex = 0
 ) -> Array:
     """Surrounded by `value`: `widths` is (before, after) for each axis."""
     return be.pad(x, widths, value)

@@ -6,7 +6,8 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -28,7 +29,10 @@ from gradient.source_lines import warn_user
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
+
+N = TypeVar("N", bound=complex)
 
 LARGEST = 2**63 - 1
 """The largest size, and the largest int64."""
@@ -87,7 +91,11 @@ def axis_of(dim: int, ndim: int) -> int:
     return dim % n
 
 
-def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
+@overload
+def axes_of(dim: Sequence[int], ndim: int) -> tuple[int, ...] | None: ...
+@overload
+def axes_of(dim: int | Sequence[int] | None, ndim: int) -> int | tuple[int, ...] | None: ...
+def axes_of(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
     """A `dim` argument as the `axis` of a reduction: None, an int or a tuple, none negative.
 
     PyTorch takes an empty tuple as all dimensions.
@@ -96,8 +104,8 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
         return dim % ndim
     if dim is None:
         return None
-    if isinstance(dim, (int, np.integer)):
-        axis = axis_of(dim, ndim)
+    if isinstance(dim, Integral):
+        axis = axis_of(dim if isinstance(dim, int) else int(dim), ndim)
         return axis if ndim else None
     if not isinstance(dim, (tuple, list)):
         raise TypeMismatch(f"dim: expected an int or a tuple of ints, got {dim!r}")
@@ -183,7 +191,21 @@ def tensor_of(caller: str, value: Any, name: str = "") -> Tensor:
     return tensor
 
 
-def constant(caller: str, name: str, value: Any, like: Variable, of: str = "the input") -> Any:
+@overload
+def constant(
+    caller: str, name: str, value: None, like: Variable, of: str = "the input"
+) -> None: ...
+@overload
+def constant(
+    caller: str, name: str, value: Variable, like: Variable, of: str = "the input"
+) -> ArrayOperators: ...
+@overload
+def constant(
+    caller: str, name: str, value: Variable | None, like: Variable, of: str = "the input"
+) -> ArrayOperators | None: ...
+def constant(
+    caller: str, name: str, value: Any, like: Variable, of: str = "the input"
+) -> ArrayOperators | None:
     """The array of a tensor that an op takes as an option, without a gradient, on the device of
     `like`, which users know as `of`; None stays None."""
     if value is None:
@@ -211,7 +233,7 @@ def is_index(index: Any) -> bool:
     return isinstance(index, Variable) and index.array.dtype in INDICES
 
 
-def in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
+def in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> ArrayOperators:
     try:
         return backend.checked_indices(index, axis, size)
     except IndexError as error:
@@ -259,15 +281,19 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
     try:
         if isinstance(value, Variable):
             raise TypeError
-        return [
-            strict_index(v) for v in ([value] if isinstance(value, (int, np.integer)) else value)
-        ]
+        return [strict_index(v) for v in ([value] if isinstance(value, Integral) else value)]
     except TypeError:
         expected = f"an int or a sequence of ints as {name}"
         raise TypeMismatch(sentence(caller, expected, repr(value))) from None
 
 
-def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> Any:
+@overload
+def number_of(
+    caller: str, name: str, value: Any, takes_complex: Literal[False] = False
+) -> float: ...
+@overload
+def number_of(caller: str, name: str, value: Any, takes_complex: bool) -> complex: ...
+def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> complex:
     """`value` as a Python number; that of a 0-d tensor, unless a gradient would be lost with it."""
     if type(value) is float or type(value) is int:
         return value
@@ -291,7 +317,7 @@ def warn_of_discarded(given: Any, wanted: Any) -> None:
         warn_user("Casting complex values to real discards the imaginary part")
 
 
-def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
+def fitting(caller: str, name: str, value: N, dtype: DType, infinite: bool = False) -> N:
     """The number `value` as a dtype holds it, without overflow; negative ints wrap in uint8, a
     complex number may be real, any is true or false, as in PyTorch. `infinite`: a number beyond a
     floating-point dtype of less than 32 bits becomes infinite.
@@ -301,35 +327,36 @@ def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = F
         ArgumentError: a number that the dtype cannot hold.
     """
     kind = dtype.kind
-    if type(value) is int and not -LARGEST <= value <= LARGEST:
-        if not -LARGEST - 1 <= value < (LARGEST if infinite else 2 * LARGEST + 1) + 1:
-            raise NumberOverflow(sentence(caller, f"as {name} a number of 64 bits", value))
+    number: Any = value
+    if type(number) is int and not -LARGEST <= number <= LARGEST:
+        if not -LARGEST - 1 <= number < (LARGEST if infinite else 2 * LARGEST + 1) + 1:
+            raise NumberOverflow(sentence(caller, f"as {name} a number of 64 bits", number))
         if kind == "float":
-            value = float(value)
-    if kind == "bool":
-        return bool(value)
-    if kind == "complex":
-        parts = (value.real, value.imag) if isinstance(value, complex) else (value,)
-    else:
-        if isinstance(value, complex) and not value.imag:
-            value = value.real
-        parts = (value,)
-    floats = kind != "int"
+            number = float(number)
+    if kind not in ("complex", "bool") and isinstance(number, complex) and not number.imag:
+        number = number.real
+    takes_parts = kind == "complex" and isinstance(number, complex)
+    parts = (number.real, number.imag) if takes_parts else (number,)
     if dtype is float8_e4m3fn and not infinite and parts[0] in (math.inf, -math.inf):
-        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
-    if infinite and kind == "float" and dtype.itemsize < 4 and not isinstance(value, complex):
-        is_finite = dtype is float8_e4m3fn or not abs(value) >= _rounded_up(dtype)
-        return value if is_finite else math.copysign(math.inf, value)
-    low, high = limits(dtype)
-    if low == 0 and isinstance(value, int):
-        low = -high
-    for part in parts:
-        if isinstance(part, complex) or not (
-            low <= part <= high or (floats and not math.isfinite(part))
-        ):
-            expected = f"as {name} a number that {dtype} can hold"
-            raise ArgumentError(sentence(caller, expected, value))
-    return value % (high + 1) if low == -high and not floats else value
+        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", number))
+    if kind == "bool":
+        number = bool(number)
+    elif infinite and kind == "float" and dtype.itemsize < 4 and not isinstance(number, complex):
+        if dtype is not float8_e4m3fn and abs(number) >= _rounded_up(dtype):
+            number = math.copysign(math.inf, number)
+    else:
+        low, high = limits(dtype)
+        if low == 0 and isinstance(number, int):
+            low = -high
+        for part in parts:
+            if isinstance(part, complex) or not (
+                low <= part <= high or (kind != "int" and not math.isfinite(part))
+            ):
+                expected = f"as {name} a number that {dtype} can hold"
+                raise ArgumentError(sentence(caller, expected, number))
+        if low == -high and kind == "int":
+            number %= high + 1
+    return number
 
 
 @functools.cache
@@ -340,7 +367,7 @@ def _rounded_up(dtype: DType) -> float:
 
 
 @functools.cache
-def limits(dtype: DType) -> tuple[Any, Any]:
+def limits(dtype: DType) -> tuple[float, float]:
     """The least and the largest finite number of a dtype."""
     info: Any = iinfo(dtype) if dtype.kind == "int" else finfo(dtype)
     return info.min, info.max

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradient.autograd.variable import Number
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
 
 
@@ -81,14 +82,14 @@ class Arithmetic(TensorBase):
     def __eq__(self, other: Operand) -> Tensor: ...
     @overload
     def __eq__(self, other: object) -> bool | Any: ...
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: Any) -> Tensor | bool:
         return comparison.eq(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
     @overload
     def __ne__(self, other: Operand) -> Tensor: ...
     @overload
     def __ne__(self, other: object) -> bool | Any: ...
-    def __ne__(self, other: Any) -> Any:
+    def __ne__(self, other: Any) -> Tensor | bool:
         return comparison.ne(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
     def __pos__(self) -> Self:
@@ -96,21 +97,21 @@ class Arithmetic(TensorBase):
             raise DTypeError(sentence("pos", "numbers", "bool", "cast with .to()"))
         return self
 
-    def add(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
+    def add(self, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
         """self + alpha * other, elementwise. The inputs broadcast and are converted to one dtype
         (see `result_type`). Raises ArgumentError for a fractional alpha of integers."""
         if type(alpha) is int and alpha == 1:
             return elementwise.add(self, other)
         return _with_scaled("add", elementwise.add, self, other, alpha)
 
-    def sub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
+    def sub(self, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
         """self - alpha * other, elementwise. The inputs broadcast and are converted to one dtype
         (see `result_type`). Raises DTypeError for bools."""
         if type(alpha) is int and alpha == 1:
             return elementwise.sub(self, other)
         return _with_scaled("sub", elementwise.sub, self, other, alpha)
 
-    def rsub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
+    def rsub(self, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
         """other - alpha * self, elementwise; see `sub`."""
         whole = type(alpha) is int and alpha == 1
         return elementwise.sub(other, self if whole else _scaled("rsub", other, self, alpha))
@@ -279,7 +280,7 @@ class Arithmetic(TensorBase):
             return elementwise.sub(end, elementwise.mul(gap, 1 - by))
         return elementwise.lerp(self, end, weight)
 
-    def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
         """self + value * tensor1 * tensor2, elementwise. The inputs broadcast and are converted to
         one dtype. Raises DTypeError where all are bools."""
         three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
@@ -289,11 +290,12 @@ class Arithmetic(TensorBase):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
             # Integers stay integers, as PyTorch has it.
-            value = int(fitting("addcmul", "value", value, result_type(*(t.array for t in three))))
+            dtype = result_type(*(t.array for t in three))
+            value = int(fitting("addcmul", "value", value, dtype).real)
             return three[0] + three[1] * three[2] * value
         return elementwise.addcmul(*three, value=value)
 
-    def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
         """self + value * tensor1 / tensor2, elementwise. The inputs broadcast and are converted to
         one dtype. Raises DTypeError where tensor1 and tensor2 are both integers or bools."""
         a, b = tensor_of("addcdiv", tensor1), tensor_of("addcdiv", tensor2)
@@ -378,7 +380,7 @@ def integral(value: Any) -> bool:
     return isinstance(value, int)
 
 
-def _bound(caller: str, name: str, value: Any) -> Any:
+def _bound(caller: str, name: str, value: Tensor | Number | None) -> Tensor | Number:
     if value is None:
         raise TypeMismatch(sentence(caller, f"a number or a Tensor as {name}", value))
     return value
@@ -394,7 +396,7 @@ def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor
     return cast("Tensor", result.to(scaled.dtype))
 
 
-def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
+def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Tensor | Number:
     """alpha value in the dtype of its sum with `to`: integers take whole ones alone."""
     alpha = number_of(caller, "alpha", alpha, takes_complex=True)
     if isinstance(alpha, float) and integral(to) and integral(value):
@@ -436,7 +438,7 @@ def same_dtype(caller: str, name: str, x: Variable, other: Any) -> None:
         raise DTypeError(sentence(caller, expected, other.dtype, "cast one with .to()"))
 
 
-def condition_of(caller: str, condition: Any) -> Any:
+def condition_of(caller: str, condition: Any) -> ArrayOperators:
     """The array of a condition: a bool tensor."""
     array = tensor_of(caller, condition).array
     if array.dtype.kind != "b":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import alias
 from gradient.backends.packed import is_packed
 from gradient.dtypes import DType
 from gradient.errors import ShapeError, sentence
 
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
 
-def view_as_dtype(x: Any, dtype: DType) -> Any:
+
+def view_as_dtype(x: Any, dtype: DType) -> Tensor:
     """(..., n) elements of w bytes as (..., n w / v) of v bytes, in the same memory.
 
     Raises:

@@ -129,11 +129,11 @@ class ComplexNumbers(TensorBase):
         """The conjugate transpose of the last two dimensions."""
         return self.mH
 
-    def __complex__(self) -> Any:
+    def __complex__(self) -> builtins.complex:
         return builtins.complex(self.item())
 
 
-def _parts(x: Any) -> tuple[Any, Any]:
+def _parts(x: Any) -> tuple[Tensor, Tensor]:
     """The real and the imaginary part: no views of what nobody holds."""
     both = complex_numbers.view_as_real(x)
     return ops.getitem(both, index=(..., 0)), ops.getitem(both, index=(..., 1))

@@ -82,7 +82,7 @@ class Conversion(Arithmetic):
                 out = moved(out, target, bool(non_blocking))
         return out.clone() if copy and out is self else out
 
-    def _as(self, dtype: DType) -> Any:
+    def _as(self: Any, dtype: DType) -> Tensor:
         """With another dtype; itself if it has this one."""
         own = self.array.dtype
         if dtype is BY_NUMPY[own]:
@@ -92,7 +92,7 @@ class Conversion(Arithmetic):
 
             return converted(self, dtype)
         warn_of_discarded(own, dtype.numpy)
-        return elementwise.astype(cast("Tensor", self), dtype=dtype.numpy)
+        return elementwise.astype(self, dtype=dtype.numpy)
 
     @overload
     def type(self, dtype: None = None, non_blocking: bool = False) -> str: ...

@@ -7,7 +7,7 @@ import functools
 import weakref
 from collections.abc import Iterator
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from gradient import absent
 from gradient.autograd import engine
@@ -93,14 +93,14 @@ class Tensor(
 
     def __new__(
         cls, *data: Any, size: Any = None, device: Any = None, requires_grad: bool = False
-    ) -> Any:
+    ) -> Self:
         """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
         prefer `gradient.tensor` and `empty`."""
         from gradient.tensor.old_forms import constructed
 
         made = constructed("Tensor", data, size, get_default_dtype(), device, any_dtype=True)
         if cls is Tensor:
-            return made.requires_grad_() if requires_grad else made
+            return cast("Self", made.requires_grad_() if requires_grad else made)
         out = object.__new__(cls)
         out.array, out.backend, out.node = made.array, made.backend, None
         out._grad = out.view_info = out.views = None
@@ -108,7 +108,7 @@ class Tensor(
             out.node = leaf_node(out)
         return out
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     @staticmethod
@@ -299,7 +299,7 @@ class Tensor(
             )
         return str(self)
 
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
         if not self.is_leaf:
             raise AutogradError(
                 "deepcopy: only tensors created explicitly by the user (graph leaves) can be "
@@ -316,7 +316,7 @@ class Tensor(
             out.node = leaf_node(out)
         return out
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Tensor], tuple[object, ...]]:
         from gradient.tensor.interop import rebuild
 
         if not self.is_leaf:

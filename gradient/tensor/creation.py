@@ -25,13 +25,14 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.device import default_device
-from gradient.tensor.float8 import Codes, maker_of
+from gradient.tensor.float8 import Codes, Maker, maker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradient.autograd.variable import Number
     from gradient.backends import Backend
+    from gradient.dtypes import DType
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
@@ -64,7 +65,7 @@ def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     return out
 
 
-def _maker(backend: Any, dtype: DTypeLike | None) -> tuple[Any, Any]:
+def _maker(backend: Backend, dtype: DTypeLike | None) -> tuple[Maker, np.dtype | DType]:
     """Who makes arrays of a dtype, the backend or `Codes`, and what they are made of."""
     if dtype is None:
         return backend, get_default_dtype().numpy
@@ -76,7 +77,7 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
     return (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
 
 
-def backend_of(device: DeviceLike) -> Any:
+def backend_of(device: DeviceLike) -> Backend:
     """The backend that an argument `device` names; None is the default device's."""
     return backends.get(default_device() if device is None else str(device))
 
@@ -151,7 +152,7 @@ def full(
 
 def _like(
     op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
-) -> tuple[tuple[int, ...], Any, Any, Backend]:
+) -> tuple[tuple[int, ...], Maker, np.dtype | DType, Backend]:
     array = tensor_of(op, input).array
     backend = input.backend if device is None else backend_of(device)
     if dtype is None:
@@ -263,7 +264,8 @@ def arange(
         if numbers[2] == 0:
             raise ArgumentError(sentence("arange", "a step that is not 0 as int64", step))
     if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fVc":
-        array = backend.astype(backend.arange(*map(int, numbers), int64.numpy), kind)  # wraps
+        first, end, by = map(int, numbers)
+        array = backend.astype(backend.arange(first, end, by, int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
         if n > LARGEST:

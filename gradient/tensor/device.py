@@ -24,7 +24,7 @@ class Device:
     type: str
     index: int | None
 
-    def __init__(self, device: Any = "cpu", index: int | None = None):
+    def __init__(self, device: Any = "cpu", index: int | None = None) -> None:
         if isinstance(device, Device):
             device = str(device)
         if isinstance(device, int):

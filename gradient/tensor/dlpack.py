@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.dtypes import bfloat16
+
+if TYPE_CHECKING:
+    from gradient.backends.operators import ArrayOperators
 
 UINT, BFLOAT = 1, 4
 """Of `DLDataTypeCode`."""
@@ -53,7 +56,7 @@ def relabel(capsule: Any, from_code: int, to_code: int) -> bool:
     return True
 
 
-def capsule_of(array: Any, options: dict[str, Any]) -> Any:
+def capsule_of(array: Any, options: dict[str, Any]) -> object:
     """An array's DLPack capsule, with the options of `__dlpack__`."""
     if array.dtype != bfloat16.numpy:
         return array.__dlpack__(**options)
@@ -62,7 +65,7 @@ def capsule_of(array: Any, options: dict[str, Any]) -> Any:
     return capsule
 
 
-def array_of(source: Any, from_dlpack: Callable[[Any], Any]) -> Any:
+def array_of(source: Any, from_dlpack: Callable[[Any], Any]) -> ArrayOperators:
     """The array for another library's, by the array library's `from_dlpack`."""
     told = _Told(source)
     array = from_dlpack(told)
@@ -74,10 +77,10 @@ class _Told:
 
     is_bfloat16 = False
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Any) -> None:
         self._source = source
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: Any) -> object:
         capsule = self._source.__dlpack__(**options)
         self.is_bfloat16 = relabel(capsule, BFLOAT, UINT)
         return capsule

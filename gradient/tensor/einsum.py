@@ -49,7 +49,7 @@ def einsum(equation: str | Tensor, *operands: Tensor | Sequence[Tensor] | Sequen
     return without_base(result) if summed or len(operands) > 1 else result
 
 
-def _spelled(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+def _spelled(arguments: tuple[Any, ...]) -> tuple[str, tuple[Tensor, ...]]:
     """The equation that stands in lists of numbers after the operands, and the operands."""
     lists = [*arguments[1::2], *(arguments[-1:] if len(arguments) % 2 else [])]
     if len(arguments) < 2 or not all(isinstance(each, (list, tuple)) for each in lists):

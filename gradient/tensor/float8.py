@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradient.autograd.explain import packed_refused
 from gradient.autograd.modes import mode
@@ -14,6 +14,8 @@ from gradient.errors import ArgumentError, AutogradError, DTypeError, ShapeError
 from gradient.tensor.arguments import tensor_of
 
 if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
 
@@ -58,10 +60,19 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
     return out
 
 
+class Maker(Protocol):
+    """What makes the arrays of a dtype: a backend, or `Codes`."""
+
+    def full(self, shape: tuple[int, ...], number: Any, dtype: Any, /) -> object: ...
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+    def ones(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+    def empty(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+
+
 class Codes:
     """Makes arrays of 8-bit floats, as a backend makes those of its dtypes."""
 
-    def __init__(self, backend: Any):
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
     def full(self, shape: tuple[int, ...], number: float, dtype: Float8) -> PackedArray:
@@ -77,7 +88,7 @@ class Codes:
         return self.full(shape, 1.0, dtype)
 
 
-def maker_of(op: str, array: Any, backend: Any) -> Any:
+def maker_of(op: str, array: Any, backend: Any) -> Maker:
     """Who makes arrays of the dtype of `array`, the backend or `Codes`; refuses blocks by name."""
     if not is_packed(array):
         return backend
@@ -165,7 +176,7 @@ def _scaled_mm(
     return wrap(encoded(be, out, target) if isinstance(target, Float8) else out, be)
 
 
-def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[Any, Any]:
+def _scales(a: Tensor, b: Tensor, m: int, n: int) -> tuple[ArrayOperators, ArrayOperators]:
     """The scales of a product, as `Backend.scaled_matmul` takes them."""
     single = a.numel() == b.numel() == 1
     if not single and ((*a.shape, *b.shape) != (m, 1, 1, n)):

@@ -14,6 +14,7 @@ from gradient.tensor.overwrite import is_noted
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor import Tensor
 
 K = TypeVar("K", bound=Hashable)
@@ -29,12 +30,12 @@ def batches(
     return [(backend, k, batch) for (backend, k), batch in lists.items()]
 
 
-def arrays(tensors: list[Tensor]) -> list[Any]:
+def arrays(tensors: list[Tensor]) -> list[ArrayOperators]:
     """The arrays of the tensors, for the backend to change."""
     return [t.array if t.array.shape else _writable(t) for t in tensors]
 
 
-def _writable(tensor: Tensor) -> Any:
+def _writable(tensor: Tensor) -> ArrayOperators:
     """The array of a tensor of one number, which may have been a scalar of NumPy's."""
     tensor.array = tensor.backend.writable(tensor.array)
     return tensor.array

@@ -26,6 +26,7 @@ from gradient.tensor.creation import backend_of, finished
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
@@ -83,7 +84,7 @@ def asarray(
 
 def _converted(
     data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
-) -> tuple[Any, Backend]:
+) -> tuple[ArrayOperators, Backend]:
     kind = None if dtype is None else dtype_of(dtype)
     given = isinstance(data, Variable)
     if (kind is not None and isinstance(kind, Float8)) or (given and data.dtype.is_packed):
@@ -115,7 +116,7 @@ def _converted(
 
 def _converted_float8(
     data: Any, kind: DType | None, device: DeviceLike, copy: bool
-) -> tuple[Any, Backend]:
+) -> tuple[ArrayOperators, Backend]:
     """The same to 8-bit floats or from packed ones, as `to` does it."""
     made = data if isinstance(data, Variable) else wrap(*_converted(data, float32, device, copy))
     given: Any = made
@@ -168,7 +169,7 @@ def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
     return host
 
 
-def _without_tensors(data: Any, own: set[DType]) -> Any:
+def _without_tensors(data: Any, own: set[DType]) -> list[object]:
     """Nested sequences with numbers for one-element tensors; adds to `own` the dtypes met."""
     if set(map(type, data)) <= PYTHON_NUMBERS:
         return data

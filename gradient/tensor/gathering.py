@@ -127,7 +127,7 @@ class Gathering(Arithmetic):
 
     def _scattered(
         self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
-    ) -> Any:
+    ) -> Tensor:
         if is_empty(index):
             axis_of(dim, self.ndim)
             constant(caller, "index", index, self)
@@ -164,7 +164,7 @@ class Gathering(Arithmetic):
 
     def _places(
         self, caller: str, dim: int, index: Tensor, looked_at: bool = False
-    ) -> tuple[Any, Any, int]:
+    ) -> tuple[Tensor, Tensor, int]:
         """Input and index of gather or scatter, and the axis. The indices are looked at, unless
         they will be by what takes them."""
         check_index(caller, index, self)
@@ -274,20 +274,20 @@ def _known(caller: str, reduce: str, names: Sequence[str]) -> None:
         raise ArgumentError(sentence(caller, f"reduce one of {', '.join(names)}", repr(reduce)))
 
 
-def _counted(x: Any) -> Any:
+def _counted(x: Any) -> Tensor:
     """The places of x's elements in row-major order, in its shape."""
     places = np.arange(math.prod(x.shape)).reshape(tuple(x.shape))
     return wrap(x.backend.asarray(places), x.backend)
 
 
-def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Any:
+def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Tensor:
     op = ops.index_add if accumulate else ops.setitem
     return without_base(op(x.reshape(-1), values, index=(places.array,)).reshape(x.shape))
 
 
 def _scatter_reduced(
     caller: str, x: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool
-) -> Any:
+) -> Tensor:
     """As `scatter_reduce`, whose errors name the caller."""
     same_dtype(caller, "src", x, tensor_of(caller, src))
     constant(caller, "src", src, x)
@@ -303,7 +303,7 @@ def _scatter_reduced(
     return out if x.ndim else without_base(out.reshape(()))
 
 
-def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:
+def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Tensor:
     """x with what is scattered to its places along `axis` reduced there."""
     ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
     none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
@@ -336,7 +336,7 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
 
 
-def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Any:
+def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
     """For each place of x along `axis`, what `src` has for it reduced: by doubling (Hillis and
     Steele 1986) along `src` in the order of its places, in memory of the size of `src`."""
     combine = {"prod": elementwise.mul, "amax": elementwise.maximum, "amin": elementwise.minimum}
@@ -364,7 +364,7 @@ def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Any:
     return totals.narrow(axis, 0, length)
 
 
-def identity(reduce: str, dtype: Any) -> Any:
+def identity(reduce: str, dtype: Any) -> float:
     """What changes no result of a reduction."""
     if reduce in ("sum", "prod", "mean"):
         return int(reduce == "prod")

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from gradient.tensor.device import Device
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
 
+A = TypeVar("A")
 
 generators: weakref.WeakValueDictionary[int, Generator] = weakref.WeakValueDictionary()
 """All of them, by their ids."""
@@ -44,7 +46,7 @@ class Generator:
     key: int
     offset: int
 
-    def __init__(self, device: DeviceLike = "cpu"):
+    def __init__(self, device: DeviceLike = "cpu") -> None:
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
         generators[id(self)] = self
@@ -115,7 +117,7 @@ class Generator:
             self.offset += blocks
         return self.key, offset
 
-    def draw(self, method: Callable[..., tuple[Any, int]], *args: Any) -> Any:
+    def draw(self, method: Callable[..., tuple[A, int]], *args: Any) -> A:
         """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
         global drawing
         with draw_lock:  # or two threads would get the same numbers
@@ -162,7 +164,7 @@ def draw(
     kind: str,
     shape: tuple[int, ...],
     dtype: np.dtype,
-) -> Any:
+) -> ArrayOperators:
     """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
     source = generator_of(generator)
     wide = dtype if dtype in WIDE else float32.numpy
@@ -182,7 +184,7 @@ def draw_integers(
     low: int,
     high: int,
     dtype: np.dtype,
-) -> Any:
+) -> ArrayOperators:
     """An array of whole numbers from [low, high)."""
     source = generator_of(generator)
     array = source.draw(backend.integers, math.prod(shape), high - low)

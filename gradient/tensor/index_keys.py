@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
 
@@ -18,6 +18,13 @@ from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DeviceError, IndexOutOfRange, TypeMismatch, out_of_bounds
 from gradient.tensor.base import TensorBase
 
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from gradient.backends.operators import ArrayOperators
+
+Part = Union["int | slice | EllipsisType | ArrayOperators | None"]
+"""An item of an index, once it is settled."""
 Index = tuple[Any, ...]
 """As `Backend.getitem` takes it."""
 
@@ -37,7 +44,7 @@ def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
         return (key, Ellipsis), None
     if type(key) is slice:
         return (_slice(key),), None
-    parts = key if type(key) is tuple else _parts(key)
+    parts: tuple[Any, ...] = key if type(key) is tuple else _parts(key)
     for part in parts:
         if type(part) is slice:
             if (
@@ -109,7 +116,7 @@ def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | Non
     return None if takes_all else (*view, Ellipsis), tuple(arrays) or None
 
 
-def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Any, ...]:
+def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Part, ...]:
     """The items of an index of several Ellipses without the later ones. In PyTorch each moves on by
     the dimensions that no item names: unless there are none, nothing can follow the second."""
     settled = [_settled(part, tensor.backend) for part in parts]
@@ -122,7 +129,7 @@ def _of_one_ellipsis(parts: Sequence[Any], tensor: Any) -> tuple[Any, ...]:
     return tuple(part for i, part in enumerate(settled) if i not in places[1:])
 
 
-def _parts(key: Any) -> tuple[Any, ...]:
+def _parts(key: Any) -> tuple[object, ...]:
     """The items of the index: those of a tuple, and of a list that holds more than numbers."""
     if isinstance(key, tuple):
         return key
@@ -142,7 +149,7 @@ def _is_index(item: Any) -> bool:
     return item is None or item is Ellipsis or isinstance(item, kinds)
 
 
-def _settled(part: Any, backend: Any) -> Any:
+def _settled(part: Any, backend: Any) -> Part:
     """A part of the index as None, Ellipsis, an int, a slice, a bool or an array of `backend` with
     dimensions. What has none is a number: its value is read."""
     if part is None or part is Ellipsis or type(part) is int:
@@ -184,7 +191,7 @@ def _number(array: Any) -> int | bool:
     return bool(array) if array.dtype.kind == "b" or array.dtype == np.uint8 else int(array)
 
 
-def _mask(array: Any, backend: Any) -> Any:
+def _mask(array: Any, backend: Any) -> ArrayOperators:
     """An index of arrays; of uint8 it is a mask, as in PyTorch."""
     return backend.astype(array, np.dtype(bool)) if array.dtype.char == "B" else array
 
@@ -217,7 +224,7 @@ def _slice(part: slice) -> slice:
     return slice(start, stop, step)
 
 
-def _int(value: Any) -> Any:
+def _int(value: Any) -> int | None:
     if value is None:
         return None
     try:
@@ -237,7 +244,7 @@ def _is_mask(part: Any) -> bool:
     return hasattr(part, "dtype") and part.dtype.kind == "b"
 
 
-def _is_of_ints(part: Any) -> bool:
+def _is_of_ints(part: Any) -> TypeGuard[ArrayOperators]:
     return hasattr(part, "dtype") and part.dtype.kind != "b"
 
 

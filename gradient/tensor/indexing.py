@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradient.autograd.variable import Number
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
 
 
@@ -134,7 +135,7 @@ class Indexing(Arithmetic):
                 f"of shape {tuple(self[key].array.shape)}"
             ) from None
 
-    def _array_of(self, value: Any) -> Any:
+    def _array_of(self, value: Any) -> ArrayOperators:
         """Numbers as an array of this tensor's dtype, beside it."""
         dtype = self.array.dtype
         kind = type(value)
@@ -152,7 +153,8 @@ class Indexing(Arithmetic):
         try:
             return self.backend.asarray(value, dtype)
         except TypeError:
-            return maker_of("setitem", self.array, self.backend).full((), value, dtype)
+            made: Any = maker_of("setitem", self.array, self.backend).full((), value, dtype)
+            return made
 
     def _check_source(self, arrays: tuple[Any, ...], value: Any) -> None:
         """Refuse a tensor of another dtype as the value at an index of arrays, unless it is one
@@ -196,12 +198,12 @@ class Indexing(Arithmetic):
             and len(index.array.shape) == 1
         )
 
-    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
         alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
         if not source.dtype.is_floating_point:
-            alpha = bool(alpha) if source.dtype is bool_ else int(alpha)
+            alpha = bool(alpha) if source.dtype is bool_ else int(alpha.real)
         source = vector_of(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
@@ -241,7 +243,7 @@ class Indexing(Arithmetic):
         index: Tensor,
         source: Tensor | None = None,
         from_end: bool = False,
-    ) -> tuple[Any, tuple[Any, ...]]:
+    ) -> tuple[Tensor, tuple[object, ...]]:
         """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
         index may count from the end only where so said."""
         check_index(caller, index, self)
@@ -287,7 +289,7 @@ class Indexing(Arithmetic):
             )
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
 
-    def _masked(self, caller: str, mask: Tensor) -> tuple[Any, Any]:
+    def _masked(self: Any, caller: str, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The input and its mask, broadcast together."""
         from gradient.tensor.joining import broadcast_tensors
 
@@ -330,7 +332,7 @@ class Indexing(Arithmetic):
             raise DTypeError(sentence("take", "an index of int64", index.dtype))
         return self._taken("take", self.reshape(-1), (constant("take", "index", index, self),))
 
-    def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
+    def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Tensor:
         """x[index], whose last item is an array; errors name the caller."""
         try:
             return in_order(ops.getitem(x, index=at))

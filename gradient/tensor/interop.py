@@ -32,7 +32,7 @@ class Interop(Arithmetic):
 
     __array_priority__ = 1000
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> object:
         from gradient.tensor.ufuncs import call_ufunc
 
         return call_ufunc(ufunc, method, inputs, options)
@@ -80,7 +80,7 @@ class Interop(Arithmetic):
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(self, **kwargs: Any) -> object:
         if is_packed(self.array):
             refuse("dlpack", self)
         if self.node is not None:
@@ -176,7 +176,7 @@ def from_dlpack(ext_tensor: Tensor) -> Tensor:
     return wrap(dlpack.array_of(ext_tensor, np.from_dlpack), backends.get("cpu"))
 
 
-def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) -> Any:
+def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) -> Tensor:
     """Unpickle or copy a tensor."""
     backend = backends.get(device)
     out = object.__new__(cls)

@@ -129,7 +129,7 @@ def broadcast_tensors(*tensors: Variable) -> list[Tensor]:
     return [t if t.array.shape == target else t.expand(target) for t in listed]
 
 
-def arguments_of(tensors: Sequence[Any]) -> Sequence[Any]:
+def arguments_of(tensors: Sequence[Any]) -> Sequence[Tensor]:
     """The tensors meant by `f(a, b)` or `f([a, b])`."""
     one = len(tensors) == 1 and isinstance(tensors[0], (list, tuple))
     return tensors[0] if one else tensors
@@ -198,7 +198,9 @@ def where(
     return elementwise.where(input, other, condition=array)
 
 
-def _branches(condition: Tensor, input: Any, other: Any) -> tuple[Any, Any, Any]:
+def _branches(
+    condition: Tensor, input: Any, other: Any
+) -> tuple[Tensor | Number, Tensor | Number, Tensor]:
     """What `where` chooses from, at least one of which is a number, and the tensor among them."""
     if not isinstance(input, Variable):
         input = number_of("where", "input", input, takes_complex=True)
@@ -208,7 +210,7 @@ def _branches(condition: Tensor, input: Any, other: Any) -> tuple[Any, Any, Any]
             from gradient.tensor.from_data import tensor
 
             input = tensor(input, device=condition.device)
-    like = input if isinstance(input, Variable) else other
+    like: Any = input if isinstance(input, Variable) else other
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
             fitting("where", name, value, like.dtype)
@@ -253,7 +255,7 @@ def atleast_3d(*tensors: Any) -> Tensor | tuple[Tensor, ...]:
     return _each("atleast_3d", tensors, _three)
 
 
-def _each(caller: str, tensors: Any, change: Any) -> Any:
+def _each(caller: str, tensors: Any, change: Any) -> Tensor | tuple[Tensor, ...]:
     if len(tensors) == 1 and isinstance(tensors[0], Variable):
         return change(tensors[0])
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):

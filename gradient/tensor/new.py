@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gradient.autograd.out_argument import creation_op_like
 from gradient.tensor.arithmetic import Arithmetic
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
+
+
+class _Like(TypedDict):
+    """What a new tensor has of another one."""
+
+    dtype: DTypeLike
+    device: DeviceLike
 
 
 class NewLike(Arithmetic):
@@ -94,7 +101,7 @@ class NewLike(Arithmetic):
 
         return constructed("new", data, size, **self._like(None, device))
 
-    def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> dict[str, Any]:
+    def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> _Like:
         return {
             "dtype": self.dtype if dtype is None else dtype,
             "device": self.device if device is None else device,

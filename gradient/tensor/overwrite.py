@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import by_data, mark_overwritten
@@ -30,10 +30,13 @@ from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.views import propagate_write, rebase_history, with_bases
 
 if TYPE_CHECKING:
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
 
+T = TypeVar("T", bound=Variable)
 
-def unwritten(tensor: Any) -> Any:
+
+def unwritten(tensor: Any) -> Tensor:
     """What an in-place form computes its result of: a copy where hooks, which may keep the tensor
     that they are given, are called for what that saves."""
     if packing_used and mode.saved_hooks is not None and mode.grad:
@@ -74,7 +77,7 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
     return tensor
 
 
-def direct_operand(tensor: Variable, other: Any) -> Any:
+def direct_operand(tensor: Variable, other: Any) -> ArrayOperators | float | None:
     """The array or number `other` by which a small array of floats can be changed where it lies,
     as no graph notes the write; None where that does not hold."""
     array = tensor.array
@@ -100,7 +103,7 @@ def direct_operand(tensor: Variable, other: Any) -> Any:
     return None
 
 
-def written(tensor: Any, name: str) -> Any:
+def written(tensor: T, name: str) -> T:
     """`tensor`, whose array was changed where it lies: marked as overwritten."""
     if is_noted(tensor):
         mark_overwritten(tensor.backend, tensor.array, name, 4)
@@ -148,7 +151,7 @@ def overwrite_packed(tensor: Variable, at: tuple[Any, ...], value: Any, name: st
         refuse(name, tensor)
 
 
-def become_view(tensor: Any, name: str, take: Callable[[Any], Any]) -> Any:
+def become_view(tensor: T, name: str, take: Callable[[Any], Tensor]) -> T:
     """Have `tensor` be the view of itself that `take` gives; its views are those of what it was."""
     check(tensor, name)
     before = object.__new__(type(tensor))

@@ -95,7 +95,7 @@ def with_float_dtype(tensor: Tensor, dtype: DTypeLike) -> Tensor:
     return wrap(tensor.array.with_float_dtype(dtype_of(dtype).numpy), tensor.backend)
 
 
-def float_dtype_of(tensor: Tensor) -> Any:
+def float_dtype_of(tensor: Tensor) -> np.dtype:
     """The float dtype in which `F.embedding` returns rows of a float tensor, packed or not."""
     array = tensor.array
     return array.float_dtype if is_packed(array) else array.dtype

@@ -107,6 +107,7 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
         array = array.astype(np.float64)
     abbreviated = array.size > PrintOptions.threshold
     shown = _summarised(array) if abbreviated else array
+    text: Callable[[Any], str]
     if dtype.is_complex:
         text, width = _complex_text(shown)
     else:
@@ -116,7 +117,7 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
     return _rows(array, text, width, indent, abbreviated)
 
 
-def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[Any], str], int]:
+def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[float], str], int]:
     """How these numbers are written, all in one width; and that width."""
     text = _float_text(shown) if floats else str
     words = [text(v) for v in shown.ravel().tolist()]
@@ -127,12 +128,12 @@ def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[Any], str], int
     return lambda value: text(value).rjust(width), width
 
 
-def _complex_text(shown: np.ndarray) -> tuple[Callable[[Any], str], int]:
+def _complex_text(shown: np.ndarray) -> tuple[Callable[[complex], str], int]:
     """As `_aligned`: the real parts in one width, the imaginary ones in another."""
     parts = shown.real.astype(np.float64), shown.imag.astype(np.float64)
     (real, wide), (imag, more) = (_aligned(part, True) for part in parts)
 
-    def text(value: Any) -> str:
+    def text(value: complex) -> str:
         second = imag(value.imag).lstrip()
         return real(value.real) + ("" if second[0] in "+-" else "+") + second + "j"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,13 +100,13 @@ class Products(Arithmetic):
     ger = outer
 
     @autocasts("lower_precision")
-    def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
         """beta self + alpha mat1 @ mat2"""
         return _added("addmm", self, mat1, mat2, 2, beta, alpha)
 
     @autocasts("lower_precision")
     def baddbmm(
-        self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+        self, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
         """beta self + alpha batch1 @ batch2"""
         return _added("baddbmm", self, batch1, batch2, 3, beta, alpha)
@@ -149,7 +150,7 @@ def _rows(tensor: TensorBase) -> Tensor:
     return tensor.reshape(math.prod(lead), k)
 
 
-def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: float) -> Any:
+def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: Number, alpha: Number) -> Tensor:
     """beta x + alpha a @ b"""
     _expect(caller, (a, ndim), (b, ndim))
     if ndim == 3:
@@ -174,10 +175,10 @@ def _expect_one_batch(caller: str, a: Variable, b: Variable) -> None:
         raise ShapeError(sentence(caller, "batches of one size", f"{sizes[0]} and {sizes[1]}"))
 
 
-def _linalg(name: str) -> Any:
-    """A function of `gradient.linalg`, which is above `tensor` in the layering and so imported
-    on first use."""
-    return getattr(importlib.import_module("gradient.linalg.older"), name)
+def _linalg() -> ModuleType:
+    """The functions of `gradient.linalg` that are methods, too: that is above `tensor` in the
+    layering, and so imported on first use."""
+    return importlib.import_module("gradient.linalg.older")
 
 
 class LinearAlgebra(TensorBase):
@@ -187,51 +188,51 @@ class LinearAlgebra(TensorBase):
 
     def cholesky(self: Any, upper: bool = False) -> Tensor:
         """`linalg.cholesky`"""
-        return _linalg("cholesky")(self, upper)
+        return _linalg().cholesky(self, upper)
 
     def cholesky_inverse(self: Any, upper: bool = False) -> Tensor:
         """The inverse of the matrices whose Cholesky factors these are."""
-        return _linalg("cholesky_inverse")(self, upper)
+        return _linalg().cholesky_inverse(self, upper)
 
     def cholesky_solve(self: Any, input2: Tensor, upper: bool = False) -> Tensor:
         """The solution of systems whose Cholesky factors are `input2`."""
-        return _linalg("cholesky_solve")(self, input2, upper)
+        return _linalg().cholesky_solve(self, input2, upper)
 
     def det(self: Any) -> Tensor:
         """`linalg.det`"""
-        return _linalg("det")(self)
+        return _linalg().det(self)
 
     def inverse(self: Any) -> Tensor:
         """`linalg.inv`"""
-        return _linalg("inverse")(self)
+        return _linalg().inverse(self)
 
     def logdet(self: Any) -> Tensor:
         """The logarithm of the determinant."""
-        return _linalg("logdet")(self)
+        return _linalg().logdet(self)
 
     def matrix_exp(self: Any) -> Tensor:
         """`linalg.matrix_exp`"""
-        return _linalg("matrix_exp")(self)
+        return _linalg().matrix_exp(self)
 
     def matrix_power(self: Any, n: int) -> Tensor:
         """`linalg.matrix_power`"""
-        return _linalg("matrix_power")(self, n)
+        return _linalg().matrix_power(self, n)
 
     def pinverse(self: Any, rcond: float = 1e-15) -> Tensor:
         """`linalg.pinv`"""
-        return _linalg("pinverse")(self, rcond)
+        return _linalg().pinverse(self, rcond)
 
     def qr(self: Any, some: bool = True) -> QR:
         """`linalg.qr`, reduced where `some`."""
-        return _linalg("qr")(self, some)
+        return _linalg().qr(self, some)
 
     def slogdet(self: Any) -> LogDeterminant:
         """`linalg.slogdet`"""
-        return _linalg("slogdet")(self)
+        return _linalg().slogdet(self)
 
     def svd(self: Any, some: bool = True, compute_uv: bool = True) -> SVD:
         """`linalg.svd` with V for V^T, reduced where `some`."""
-        return _linalg("svd")(self, some, compute_uv)
+        return _linalg().svd(self, some, compute_uv)
 
 
 class Contractions(TensorBase):
@@ -241,20 +242,24 @@ class Contractions(TensorBase):
 
     @autocasts("lower_precision")
     def addbmm(
-        self: Any, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+        self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
         """beta self + alpha times the sum of the products of the batches"""
         product = tensor_of("addbmm", batch1).bmm(tensor_of("addbmm", batch2)).sum(0)
         return _weighted("addbmm", self, product, beta, alpha)
 
     @autocasts("lower_precision_on_gpu", "widest_on_cpu")
-    def addmv(self: Any, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def addmv(
+        self: Any, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
         """beta self + alpha mat @ vec"""
         product = tensor_of("addmv", mat).mv(tensor_of("addmv", vec))
         return _weighted("addmv", self, product, beta, alpha)
 
     @autocasts("lower_precision_on_gpu")
-    def addr(self: Any, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    def addr(
+        self: Any, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
         """beta self + alpha times the outer product"""
         dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
         if not dtype.is_floating_point and any(isinstance(w, float) for w in (beta, alpha)):
@@ -300,7 +305,7 @@ class Contractions(TensorBase):
         return x.roll(-1, axis) * y.roll(1, axis) - x.roll(1, axis) * y.roll(-1, axis)
 
 
-def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> Any:
+def _weighted(caller: str, x: Any, product: Any, beta: Number, alpha: Number) -> Tensor:
     """beta x + alpha product"""
     beta, alpha = (
         number_of(caller, name, value, takes_complex=True)
@@ -311,7 +316,7 @@ def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> A
     if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
         raise ShapeError(sentence(caller, f"an input that broadcasts to {size}", own))
     if product.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
-        beta, alpha = int(beta), int(alpha)
+        beta, alpha = int(beta.real), int(alpha.real)
     if product.dtype.kind == "bool":
         product, x = (t & bool(w) for t, w in ((product, alpha), (x, beta)))
         return x | product
@@ -324,7 +329,7 @@ def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> A
     return product + (x if beta == 1 else x * beta)
 
 
-def _nothing_of(x: Any) -> Any:
+def _nothing_of(x: Any) -> Tensor:
     """Zeros in place of x, whatever it holds; they have a gradient as 0 * x has."""
     return x.masked_fill(x.new_ones((), dtype=bool_), 0)
 

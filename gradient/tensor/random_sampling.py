@@ -16,6 +16,7 @@ from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.overwrite import check, overwrite_at
 
 if TYPE_CHECKING:
+    from gradient.backends.operators import ArrayOperators
     from gradient.tensor.core import Tensor
     from gradient.tensor.generator import Generator
 
@@ -95,7 +96,7 @@ class RandomSampling(Arithmetic):
             raise ArgumentError(f"cauchy_: expected sigma > 0, got {sigma}")
         tan = self.backend.tan
 
-        def numbers(u: Any) -> Any:
+        def numbers(u: Tensor) -> Tensor:
             return median + sigma * tan(math.pi * (u - 0.5))
 
         return self._fill("cauchy_", "uniform", generator, numbers)
@@ -106,7 +107,7 @@ class RandomSampling(Arithmetic):
             raise ArgumentError(f"geometric_: expected p between 0 and 1, got {p}")
         be, scale = self.backend, math.log1p(-p)
 
-        def trials(u: Any) -> Any:
+        def trials(u: ArrayOperators) -> ArrayOperators:
             return be.maximum(be.ceil(be.log(1 - u) / scale), be.ones((), u.dtype))
 
         return self._fill("geometric_", "uniform", generator, trials)

@@ -160,14 +160,14 @@ class RealFunctions(TensorBase):
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
 
-def _float(x: Any) -> Any:
+def _float(x: Any) -> Tensor:
     if x.is_floating_point():
         return x
     refuse_complex(sys._getframe(1).f_code.co_name, [x.dtype])
     return x.float()
 
 
-def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
+def _floats(caller: str, x: Any, other: Any) -> tuple[Tensor, Tensor]:
     """Both, of their common floating-point dtype."""
     dtype = result_type(x, tensor_of(caller, other))
     if not dtype.is_floating_point:
@@ -175,14 +175,14 @@ def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
     return x.to(dtype), other.to(dtype)
 
 
-def _in_float64(argument: str, value: Any) -> Any:
+def _in_float64(argument: str, value: Any) -> Tensor | complex:
     if isinstance(value, TensorBase):
         return value.to(complex128 if value.dtype.is_complex else float64)
     number = number_of("float_power", argument, value, takes_complex=True)
     return number if isinstance(number, complex) else float(number)
 
 
-def _extreme(x: Any, other: Any, wins: Any) -> Any:
+def _extreme(x: Any, other: Any, wins: Any) -> Tensor:
     """The operand that wins, or that is no NaN."""
     if not (x.is_floating_point() or other.is_floating_point()):
         takes = wins(x, other)
@@ -252,7 +252,7 @@ class NumberFunctions(TensorBase):
         return _of_integers("bitwise_right_shift", _shifted_right, other, self)
 
 
-def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Any:
+def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Tensor:
     """A function of NumPy's of two arrays of integers, of which one may be a number."""
     tensors: list[Any] = [value for value in (x, other) if isinstance(value, Variable)]
     for value in (x, other):
@@ -274,11 +274,11 @@ def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Any:
     return wrap(backend.asarray(found), backend)
 
 
-def _shifted_left(x: Any, by: Any) -> Any:
+def _shifted_left(x: Any, by: Any) -> np.ndarray:
     inside = (by >= 0) & (by < 8 * x.dtype.itemsize)
     return np.where(inside, x << np.where(inside, by, 0), 0)
 
 
-def _shifted_right(x: Any, by: Any) -> Any:
+def _shifted_right(x: Any, by: Any) -> np.ndarray:
     most = 8 * x.dtype.itemsize - 1
     return x >> np.where((by >= 0) & (by <= most), by, most)

@@ -232,7 +232,7 @@ def _same_size(caller: str, src: Any, part: Any) -> None:
         raise ShapeError(sentence(caller, expected, tuple(src.array.shape)))
 
 
-def _written(caller: str, x: Variable, src: Any, at: tuple[Any, ...]) -> Any:
+def _written(caller: str, x: Variable, src: Any, at: tuple[Any, ...]) -> Tensor:
     """A copy of x with `src` at an index without arrays."""
     part = x.backend.getitem(x.array, at)
     if tensor_of(caller, src).array.shape != part.shape:

@@ -16,6 +16,7 @@ from gradient.tensor.packed import refuse
 from gradient.tensor.views import in_order, without_base
 
 if TYPE_CHECKING:
+    from gradient.backends.required import Axis
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
 
@@ -110,7 +111,7 @@ class Reductions(Arithmetic):
 
     def _variance(
         self, caller: str, dim: Dim, keepdim: bool, unbiased: bool, correction: Any
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Axis, float]:
         """The axis of a variance, and the degrees of freedom taken off."""
         if isinstance(dim, bool):  # var(unbiased)
             unbiased, dim = dim, None
@@ -222,13 +223,17 @@ class Reductions(Arithmetic):
         IndexOutOfRange for no elements, DTypeError for complex numbers."""
         return reduce.amin(self, axis=self._filled("amin", dim, keepdim), keepdims=keepdim)
 
-    def _axis(self, caller: str, dim: Dim, keepdim: bool) -> Any:
+    def _axis(self, caller: str, dim: Dim, keepdim: bool) -> Axis:
         """`dim` as the axis of an op, and `keepdim` checked."""
         if keepdim is not False:
             flag_of(caller, "keepdim", keepdim)
         return None if dim is None else axes_of(dim, len(self.array.shape))
 
-    def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Any:
+    @overload
+    def _filled(self, caller: str, dim: int | None, keepdim: bool = False) -> int | None: ...
+    @overload
+    def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Axis: ...
+    def _filled(self, caller: str, dim: Dim, keepdim: bool = False) -> Axis:
         """As `_axis`, of a reduction that needs an element."""
         axis = self._axis(caller, dim, keepdim)
         shape = self.array.shape
@@ -323,7 +328,7 @@ class Reductions(Arithmetic):
         is an int, several, or None for all dimensions; `keepdim` keeps them with size 1."""
         return self._tested("any", reduce.any, dim, keepdim)
 
-    def _tested(self, caller: str, test: Any, dim: Dim, keepdim: bool) -> Any:
+    def _tested(self, caller: str, test: Any, dim: Dim, keepdim: bool) -> Tensor:
         axis = self._axis(caller, dim, keepdim)
         if isinstance(dim, (list, tuple)) and not dim:  # over no dimension: each element by itself
             found = comparison.ne(self, 0)
@@ -350,7 +355,7 @@ class Reductions(Arithmetic):
         return _along(reduce.cumprod, self, dim)
 
 
-def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Any:
+def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Tensor:
     """The variance of complex numbers: that of their real and imaginary parts together."""
     parts = complex_numbers.view_as_real(x)
     real, imag = (
@@ -367,7 +372,7 @@ def _along(op: Any, x: Any, dim: int) -> Tensor:
     return op(x, axis=axis) if n else without_base(op(x.reshape(1), axis=0).reshape(()))
 
 
-def _root(x: Any, root: Any, at_zero: float = 0.0) -> Any:
+def _root(x: Any, root: Any, at_zero: float = 0.0) -> Tensor:
     """root(x), with a gradient of 0 where x is 0: a norm has none there (0 / 0 would be nan)."""
     if x.node is None:
         return root(x)

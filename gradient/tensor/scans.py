@@ -113,7 +113,7 @@ def cumulative_trapezoid(
     return (sums * widths / 2).cumsum(axis)
 
 
-def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
+def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Tensor:
     sums, widths, axis = _neighbours(caller, y, x, dx, dim)
     if not y.shape[axis]:
         return y.detach().sum(axis, dtype=y.dtype)
@@ -122,7 +122,9 @@ def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
     return sums.sum(axis) * widths / 2
 
 
-def _neighbours(caller: str, y: Any, x: Any, dx: Any, dim: int) -> tuple[Any, Any, int]:
+def _neighbours(
+    caller: str, y: Any, x: Any, dx: Any, dim: int
+) -> tuple[Tensor, Tensor | float, int]:
     """The sums of neighbours, how far they lie apart, and the axis."""
     axis = axis_of(dim, tensor_of(caller, y).ndim)
     if not y.ndim:
@@ -173,7 +175,7 @@ def gradient(
     return [_slope(input, axis, h, edge_order) for axis, h in zip(axes, spacings, strict=True)]
 
 
-def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
+def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Tensor:
     points: Any = spacing
     n = x.shape[axis]
     if n <= edge_order:
@@ -181,7 +183,7 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     if x.array.dtype.kind in "biu":
         x = x.float()
 
-    def part(start: int, length: int) -> Any:
+    def part(start: int, length: int) -> Tensor:
         return x.narrow(axis, start, length)
 
     uneven = isinstance(spacing, TensorBase) and spacing.ndim > 0
@@ -211,7 +213,7 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     return cat([edges[0], middle, edges[1]], axis)
 
 
-def _one_sided(at: Any, near: Any, far: Any, a: Any, b: Any) -> Any:
+def _one_sided(at: Any, near: Any, far: Any, a: Any, b: Any) -> Tensor:
     """The slope at a point of the parabola through it and the two points a and a + b behind."""
     return (
         at * (-(2 * a + b) / (a * (a + b)))

@@ -51,7 +51,7 @@ class Shaping(Arithmetic):
             size = (tuple_argument("reshape", "shape", shape, size),)
         return self._reshaped(size)
 
-    def _reshaped(self, size: tuple[Any, ...]) -> Any:
+    def _reshaped(self, size: tuple[Any, ...]) -> Tensor:
         """As `reshape`, called by a method."""
         target, least = size or shape_of(size), 0
         for n in size:
@@ -291,7 +291,7 @@ class Shaping(Arithmetic):
         """The upper triangle of the last two dimensions, zero below."""
         return self._triangle("triu", diagonal, False)
 
-    def _triangle(self, caller: str, diagonal: int, lower: bool) -> Any:
+    def _triangle(self, caller: str, diagonal: int, lower: bool) -> Tensor:
         diagonal = int_of(caller, "diagonal", diagonal)
         if self.ndim < 2:
             expected = "at least two dimensions"

@@ -6,11 +6,14 @@ import mmap
 import os
 import tempfile
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient.backends.packed import memory_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class SharedMemory(mmap.mmap):
@@ -55,7 +58,7 @@ class Handed:
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[..., np.ndarray], tuple[object, ...]]:
         from multiprocessing.reduction import DupFd
 
         memory, array = memory_of(self.array), self.array

@@ -217,17 +217,17 @@ class Statistics(TensorBase):
         return (matrix / spread.unsqueeze(-1) / spread.unsqueeze(0)).clamp(-1, 1)
 
 
-def _mean_beside(x: Any, dim: Any, keepdim: bool) -> Any:
+def _mean_beside(x: Any, dim: Any, keepdim: bool) -> Tensor:
     """The mean for `std_mean` and `var_mean`; `dim` may be `unbiased`, in the older form of the
     call."""
     return x.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 
-def _without_nan(x: Any) -> Any:
+def _without_nan(x: Any) -> Tensor:
     return x.masked_fill(x.isnan(), 0) if x.is_floating_point() else x
 
 
-def _median(x: Any, axis: int) -> Any:
+def _median(x: Any, axis: int) -> tuple[Tensor, Tensor]:
     """Values and places of the lower medians along an axis, that is kept."""
     with no_grad():
         order = x.detach().argsort(axis, stable=True)

@@ -109,7 +109,7 @@ def _own_layout(x: Any) -> Layout:
     return Layout(tuple(x.shape), x.stride(), x.storage_offset())
 
 
-def _view(x: Any, layout: Layout) -> Any:
+def _view(x: Any, layout: Layout) -> Tensor:
     """What lies there of x, in row-major order, as a view."""
     options: dict[str, Any] = {
         "size": layout.size,
@@ -129,7 +129,7 @@ def _numbers(places: np.ndarray, layout: Layout) -> np.ndarray:
     return found[places]
 
 
-def _sharing(x: Any, own: Layout) -> Any:
+def _sharing(x: Any, own: Layout) -> Tensor:
     """x; of elements that lie at one place, as of an expanded tensor, each has the same part of the
     gradient, as in PyTorch."""
     known = own.places().reshape(-1)
@@ -143,7 +143,7 @@ def _sharing(x: Any, own: Layout) -> Any:
     return without_base((flat.detach() + (mean - mean.detach())).reshape(x.shape))
 
 
-def _taken(x: Any, places: np.ndarray) -> Any:
+def _taken(x: Any, places: np.ndarray) -> Tensor:
     """Elements of x by their number in row-major order."""
     flat = x.reshape(math.prod(x.shape))
     return without_base(index.getitem(flat, index=(x.backend.asarray(places),)))

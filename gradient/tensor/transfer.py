@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.node import Node, make_node
 from gradient.backends.placement import carrier
 from gradient.source_lines import location_of, user_frame
+
+if TYPE_CHECKING:
+    from gradient.backends.operators import ArrayOperators
+    from gradient.tensor.core import Tensor
 
 Parents = Sequence[Node | None]
 
@@ -18,10 +22,12 @@ class _Move:
     name = public_name = "to_device"
     saved_names = ()
 
-    def vjp(self, node: Node, g: Any, parents: Parents) -> list[Any]:
+    def vjp(self, node: Node, g: Any, parents: Parents) -> list[ArrayOperators | None]:
         return [None if p is None else carrier(node.backend, p.backend)(g) for p in parents]
 
-    def vjp_tensors(self, node: Node, g: Any, parents: Parents, be: Any, grad: Any) -> list[Any]:
+    def vjp_tensors(
+        self, node: Node, g: Any, parents: Parents, be: Any, grad: Any
+    ) -> list[Tensor | None]:
         return [None if parent is None else g.to(parent.backend.device) for parent in parents]
 
 

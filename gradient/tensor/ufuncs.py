@@ -6,12 +6,15 @@ NEP 13 (numpy.org/neps/nep-0013-ufunc-overrides.html) says what NumPy asks of an
 from __future__ import annotations
 
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradient import backends
 from gradient.autograd.variable import Variable, wrap
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
 
 OPERATORS = {
     np.add: ("__add__", "__radd__"),
@@ -34,7 +37,7 @@ OPERATORS = {
 """The methods of a tensor on the left and on the right of each of NumPy's operators."""
 
 
-def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> Any:
+def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> object:
     """What `Tensor.__array_ufunc__` returns.
 
     An operator on numbers is ours, with its gradient. Other functions are NumPy's, of the tensors'
@@ -58,10 +61,10 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: A
     return _as_tensor(found)
 
 
-def _as_array(x: Any) -> Any:
+def _as_array(x: Any) -> object:
     tensor: Any = x
     return tensor.numpy() if isinstance(x, Variable) else x
 
 
-def _as_tensor(found: Any) -> Any:
+def _as_tensor(found: Any) -> Tensor:
     return wrap(np.asarray(found), backends.get("cpu"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode, switched
@@ -18,7 +18,7 @@ from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
-from gradient.autograd.variable import TensorType
+from gradient.autograd.variable import TensorType, Variable
 from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
@@ -27,12 +27,15 @@ from gradient.source_lines import getframe, inside, user_frame
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
     from gradient.ops.shape import Indices
+    from gradient.tensor.core import Tensor
+
+V = TypeVar("V", bound=Variable)
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
 
 
-def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
+def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
     """The view of `base` that the op `call` takes, by its one option.
 
     As `view_of(base, call(base, option=value), ...)`, in one function: views are as frequent as all
@@ -92,7 +95,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Any:
     return out
 
 
-def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Any:
+def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Tensor:
     """`out`, noted as the view of `base` that the op `call` made, if it shares its memory."""
     array, backend = base.array, base.backend
     if not array.shape and (own := backend.writable(array)) is not array:
@@ -103,7 +106,7 @@ def view_of(base: Any, out: Any, call: Any, options: dict[str, Any]) -> Any:
     return out
 
 
-def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Any, ...]:
+def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor, ...]:
     """The views of `base`, which has dimensions, at these indices, by the op `call` that takes them
     all at once: either all of them share its memory, or none."""
     made: Op = call.op
@@ -150,7 +153,7 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
         known_views(base).append(weakref.ref(out))
 
 
-def known_views(base: Any, more: int = 1) -> list[Any]:
+def known_views(base: Any, more: int = 1) -> list[weakref.ref[Tensor]]:
     """The list in which `base` remembers its views, for so many more. Dead ones go whenever there
     are twice as many."""
     views: list[Any] | None = base.views
@@ -162,13 +165,13 @@ def known_views(base: Any, more: int = 1) -> list[Any]:
     return views
 
 
-def without_base(out: Any) -> Any:
+def without_base(out: V) -> V:
     """`out` without its view relation: nobody else holds the tensor that it is a view of."""
     out.view_info = None
     return out
 
 
-def in_order(out: Any) -> Any:
+def in_order(out: V) -> V:
     """`out`, which nobody else has seen yet, in row-major order, as PyTorch has it: by indices,
     NumPy's functions keep an order of their own, and `out.view(...)` would be refused."""
     flags = getattr(out.array, "flags", None)  # None: a handle that has no order of its own
@@ -177,7 +180,7 @@ def in_order(out: Any) -> Any:
     return out
 
 
-def with_bases(tensor: Any) -> Iterator[Any]:
+def with_bases(tensor: Any) -> Iterator[Tensor]:
     """The tensor, the tensor that it is a view of, and so on to the owner of the memory."""
     yield tensor
     while (info := tensor.view_info) is not None:
@@ -195,7 +198,7 @@ def copy_slices(
     return x
 
 
-def part_of(be: Backend[Array], g: Any, view_op: Op, options: dict[str, Any]) -> Any:
+def part_of(be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any]) -> Array:
     """What a view shows of a gradient. One of complex numbers as their parts, or the other way,
     shows the parts of the gradient that users see, the conjugate of what the engine passes on."""
     part = view_op.function(be, g, **options)
@@ -206,7 +209,7 @@ def part_of(be: Backend[Array], g: Any, view_op: Op, options: dict[str, Any]) ->
 
 def cleared(
     be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any], x_shape: Any
-) -> Any:
+) -> Array:
     """g with 0 where the view lies, which is where its own gradient rule puts ones."""
     ones = be.ones(tuple(x_shape), g.dtype)
     scope = {**view_op.defaults, **options, "be": be, "x_shape": x_shape}

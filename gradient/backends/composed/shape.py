@@ -203,7 +203,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         keep = column <= row if lower else column >= row
         return self.where(keep, x, self.full((), 0, x.dtype))
 
-    def pad(self, x: Array, widths: tuple[tuple[int, int], ...], value: float = 0) -> Array:
+    def pad(self, x: Array, widths: tuple[tuple[int, int], ...], value: complex = 0) -> Array:
         """Surround `x` by `value`: `widths` gives (before, after) for each axis."""
         shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))

@@ -17,7 +17,7 @@ class PaddingKernels(ShapeDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`."""
 
     def pad(
-        self, x: np.ndarray, widths: tuple[tuple[int, int], ...], value: float = 0
+        self, x: np.ndarray, widths: tuple[tuple[int, int], ...], value: complex = 0
     ) -> np.ndarray:
         around = [(0, 0), *widths]  # so that there is a row, at least
         if (
@@ -34,6 +34,6 @@ class PaddingKernels(ShapeDefaults[np.ndarray]):
         threads.parallel_for(
             *(kernels.load("padding").pad, planes, max(1, PLANES // (rows * columns))),
             *(x.reshape(-1), rows, columns, top, bottom, left, right),
-            *(float(value), out.reshape(-1)),
+            *(float(value.real), out.reshape(-1)),
         )
         return out
