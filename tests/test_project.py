@@ -98,21 +98,6 @@ def test_circles_are_found() -> None:
     assert circles(graph | {"c": {"d"}}) == []
 
 
-def test_the_facade_is_imported_from_models_up() -> None:
-    """Below, a module names the modules that it needs: `import gradient` is an import of all."""
-    above = {"models", "checkpoints", "kv_cache", "generation", "embedding", "finetuning"}
-    above |= {"training", "distributed", "evaluation", "hub", "serve", "cli", "compat"}
-    root = Path(gradient.__file__).parent
-    found = [
-        str(path.relative_to(root))
-        for path in root.rglob("*.py")
-        if path.relative_to(root).parts[0] not in above
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import) and "gradient" in (alias.name for alias in node.names)
-    ]
-    assert found == []
-
-
 def test_the_engine_names_no_op() -> None:
     """What is particular to an op stands with it, as an argument of `@op`."""
     named = {
