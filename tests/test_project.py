@@ -140,6 +140,29 @@ def test_few_ask_whether_an_array_is_packed() -> None:
     assert found == ASK_WHETHER_PACKED
 
 
+#: What users and files give may be NumPy's scalars, and a plan meets those of the host.
+ASK_FOR_SCALARS = {
+    *("autograd/promotion.py", "data/collate.py", "text/chat_template.py", "io/structure.py"),
+    *("io/gguf/reader.py", "io/gguf/writer.py", "plan/arguments.py", "plan/lifting.py"),
+    *("plan/parts.py", "plan/passes/constants.py", "plan/recorder.py", "plan/watch.py"),
+    *("tensor/arguments.py", "tensor/arithmetic.py", "tensor/indexing.py", "tensor/ufuncs.py"),
+}
+
+
+def test_few_ask_for_scalars_of_numpy() -> None:
+    """An int of any library is a `numbers.Integral`."""
+    root = Path(gradient.__file__).parent
+    found = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if path.relative_to(root).parts[0] != "backends"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("generic", "integer", "number")
+        if isinstance(node.value, ast.Name) and node.value.id == "np"
+    }
+    assert found == ASK_FOR_SCALARS
+
+
 def test_no_imports_go_round_in_circles() -> None:
     """Neither between modules nor between packages; an import in a function counts as any."""
     root = Path(gradient.__file__).parent

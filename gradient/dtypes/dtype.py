@@ -63,6 +63,10 @@ class DType:
         """Bytes of a tensor of this shape."""
         return math.prod(shape) * self.itemsize
 
+    def rounded(self, number: float) -> float:
+        """The number that a tensor of this dtype holds in its place."""
+        return float(self.numpy.type(number))
+
     @property
     def is_floating_point(self) -> bool:
         """Whether its numbers are real floats, packed ones included."""

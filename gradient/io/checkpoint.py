@@ -19,10 +19,9 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gradient.errors import (
     ArgumentError,
@@ -125,7 +124,7 @@ def save_checkpoint(
         TypeMismatch: `state` or `metrics` hold something that cannot be saved; the message says
             where.
     """
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+    if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
         raise ArgumentError(f"save_checkpoint: step must be an integer >= 0, got {step!r}")
     if keep_last is not None and keep_last < 1:
         raise ArgumentError(f"save_checkpoint: keep_last must be at least 1, got {keep_last}")

@@ -270,7 +270,7 @@ class Arithmetic(TensorBase):
                 by: Any = weight
                 by = by.double()
             else:
-                by = float(np.float32(number_of("lerp", "weight", weight)))
+                by = float32.rounded(number_of("lerp", "weight", weight))
             return self.double().lerp(end.double(), by).float().to(self.dtype)
         if not isinstance(weight, Variable):
             gap = elementwise.sub(end, self)
@@ -392,7 +392,7 @@ def _with_scaled(caller: str, op: Any, x: Any, other: Any, alpha: Any) -> Tensor
     if not isinstance(scaled, Variable) or scaled.array.dtype not in HALF_PRECISION:
         return cast("Tensor", op(x, scaled))
     wide = x if isinstance(x, (int, float)) else x.float()
-    result: Any = op(wide, other.float() * float(scaled.array.dtype.type(alpha)))
+    result: Any = op(wide, other.float() * scaled.dtype.rounded(alpha))
     return cast("Tensor", result.to(scaled.dtype))
 
 

@@ -4,6 +4,7 @@ others."""
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -153,7 +154,7 @@ class Sorting(Reductions):
                 f"{interpolation!r}"
             )
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
-        one = isinstance(q, (int, float, np.number))
+        one = isinstance(q, Real)
         points = self.new_tensor(q) if one else tensor_of("quantile", q)
         if not self.dtype.is_floating_point or points.dtype is not self.dtype:
             raise DTypeError(

@@ -6,10 +6,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradient.autograd.autocast import autocasts
 from gradient.autograd.modes import no_grad
+from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
@@ -80,7 +79,7 @@ class Statistics(TensorBase):
         filled = self.detach().nan_to_num(0.0) if self.is_floating_point() else self
         checked = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
-        points = (self.new_tensor(q) if isinstance(q, (int, float, np.number)) else q).reshape(-1)
+        points = (q if isinstance(q, Variable) else self.new_tensor(q)).reshape(-1)
         last = (~x.isnan()).sum(-1, keepdim=True).to(x.dtype) - 1
         at = INTERPOLATIONS[interpolation](points.detach() * last.clamp(min=0))
         low, high = at.floor(), at.ceil()

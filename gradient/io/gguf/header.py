@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -244,7 +245,7 @@ class _Reader:
 
     def _alignment(self, metadata: dict[str, Any]) -> int:
         value = metadata.get("general.alignment", np.uint32(ALIGNMENT))
-        alignment = int(value) if isinstance(value, np.integer) else 0
+        alignment = int(value) if isinstance(value, Integral) else 0
         if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
             self.wrong(f"general.alignment is {value!r:.40}; expected a power of two, such as 32")
         return alignment

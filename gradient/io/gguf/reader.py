@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class _Part:
 
     def split(self, key: str) -> int | None:
         value = self.header.metadata.get(f"split.{key}")
-        return int(value) if isinstance(value, np.integer) else None
+        return int(value) if isinstance(value, Integral) else None
 
 
 def _mapped(path: str) -> Mapped:

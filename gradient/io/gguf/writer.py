@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def _pieces_of(array: np.ndarray) -> Iterator[memoryview]:
 
 def _alignment(metadata: Mapping[str, Any]) -> int:
     align = metadata.get("general.alignment", ALIGNMENT)
-    whole = int(align) if isinstance(align, int | np.integer) else 0
+    whole = int(align) if isinstance(align, Integral) else 0
     if not 1 <= whole <= MAX_ALIGNMENT or whole & (whole - 1):
         raise ArgumentError(
             f"write: general.alignment must be a power of two up to {MAX_ALIGNMENT:,}, got "

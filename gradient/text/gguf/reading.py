@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -275,7 +276,7 @@ def _numbers(metadata: Metadata, key: str, size: int) -> list[float]:
 def _id(metadata: Metadata, key: str, size: int) -> int | None:
     """A special token's id; one outside the vocabulary means that there is none."""
     number = metadata.get(PREFIX + key)
-    if isinstance(number, int | np.integer) and 0 <= number < size:
+    if isinstance(number, Integral) and 0 <= int(number) < size:
         return int(number)
     return None
 
