@@ -111,7 +111,7 @@ class LBFGS(Optimizer):
         for iteration in range(1, group["max_iter"] + 1):
             state["n_iter"] += 1
             self._learn_curvature(state, grad)
-            d = state["d"] = _newton_direction(state, grad)
+            d = state["d"] = _newton_direction(state, grad, group["history_size"])
             state["prev_flat_grad"], state["prev_loss"], before = grad, loss, loss
             slope = grad.dot(d).item()
             step = lr
@@ -247,7 +247,7 @@ class LBFGS(Optimizer):
             p.add_(part.reshape(p.shape), alpha=step)
 
 
-def _newton_direction(state: dict[str, Any], grad: Tensor) -> Tensor:
+def _newton_direction(state: dict[str, Any], grad: Tensor, history_size: int) -> Tensor:
     """The approximate inverse Hessian times -grad: Nocedal and Wright 2006, algorithm 7.4."""
     pairs = list(zip(state["old_dirs"], state["old_stps"], state["ro"], strict=True))
     d = -grad
@@ -255,6 +255,8 @@ def _newton_direction(state: dict[str, Any], grad: Tensor) -> Tensor:
     for y, s, ro in reversed(pairs):
         alphas.append(s.dot(d).item() * ro)
         d.add_(y, alpha=-alphas[-1])
+    if pairs:  # of no use later, but a state of PyTorch's has them, and room for all
+        state["al"] = [*reversed(alphas), *[None] * (history_size - len(pairs))]
     d = d * state["H_diag"]
     for (y, s, ro), alpha_i in zip(pairs, reversed(alphas), strict=True):
         d.add_(s, alpha=alpha_i - y.dot(d).item() * ro)

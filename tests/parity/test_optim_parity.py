@@ -291,6 +291,23 @@ def test_state_moves_to_and_from_pytorch(name, options, device):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_state_dicts_have_pytorchs_keys(name, options, device):
+    found = []
+    for lib in (gradient, torch):
+        problem = Problem(lib, device=device) if lib is gradient else Problem(lib)
+        optimizer = getattr(lib.optim, name)(problem.params, **options)
+        problem.run(optimizer, 4)
+        state = optimizer.state_dict()
+        found.append(
+            ({i: set(entry) for i, entry in state["state"].items()}, state["param_groups"])
+        )
+    (ours, own), (theirs, groups) = found
+    assert ours == theirs
+    for a, b in zip(own, groups, strict=True):
+        assert set(b) - set(a) == set()
+
+
 def _converted(tree, source, target):
     if isinstance(tree, dict):
         return {k: _converted(v, source, target) for k, v in tree.items()}
