@@ -10,8 +10,7 @@ that is not contiguous. Complex numbers are taken as the two real ones that they
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ STEP = 1e-4
 """The step t of the difference quotients; inputs are taken to be of the order of one."""
 
 
-@dataclass(frozen=True)
-class Checks:
+class Checks(NamedTuple):
     """What is compared, and how closely: the arguments of `gradcheck`."""
 
     eps: float

@@ -26,7 +26,7 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.device import default_device
-from gradient.tensor.float8 import Codes, Maker, maker_of
+from gradient.tensor.float8 import Codes, maker_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
+    from gradient.tensor.float8 import Maker
 
 __all__ = [
     "arange",

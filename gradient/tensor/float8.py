@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
 
+    class Maker(Protocol):
+        """What makes the arrays of a dtype: a backend, or `Codes`."""
+
+        def full(self, shape: tuple[int, ...], number: Any, dtype: Any, /) -> object: ...
+        def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+        def ones(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+        def empty(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
+
 
 def converted(tensor: Variable, dtype: DType) -> Tensor:
     """`tensor` as one of `dtype`, where one of the two dtypes is an 8-bit float, or packed."""
@@ -58,15 +66,6 @@ def view_as_bits(tensor: Variable, dtype: DType) -> Tensor:
     out = wrap(PackedArray(dtype, array.shape, (codes.array,)), tensor.backend)
     out.view_info = (tensor, None, {})
     return out
-
-
-class Maker(Protocol):
-    """What makes the arrays of a dtype: a backend, or `Codes`."""
-
-    def full(self, shape: tuple[int, ...], number: Any, dtype: Any, /) -> object: ...
-    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
-    def ones(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
-    def empty(self, shape: tuple[int, ...], dtype: Any, /) -> object: ...
 
 
 class Codes:

@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
 
+    class _Like(TypedDict):
+        """What a new tensor has of another one."""
 
-class _Like(TypedDict):
-    """What a new tensor has of another one."""
-
-    dtype: DTypeLike
-    device: DeviceLike
+        dtype: DTypeLike
+        device: DeviceLike
 
 
 class NewLike(Arithmetic):
