@@ -21,8 +21,8 @@ pytestmark = pytest.mark.cpu_only
 ARCHITECTURES = ("sm_80", "sm_90a")
 """Of an A100, and of an H100 with the instructions that no later GPU has."""
 MAX_REGISTERS, OF_TWO = 255, 128
-"""Of a thread; and of a thread in two blocks of 256 threads, or four of 128, that fit a
-multiprocessor together."""
+"""Of a thread, as in two blocks of 128; and of a thread in two blocks of 256, or four of 128, that
+fit a multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more. (Those of
 `HELD_ROW_KERNEL` have 512.)"""
@@ -42,7 +42,7 @@ def is_whole(code: bytes) -> bool:
 def most_registers(family: str, name: str) -> int:
     if family in ROW_FAMILIES and "_held_" not in name:
         return OF_ROWS
-    return MAX_REGISTERS if "attention" in name else OF_TWO
+    return MAX_REGISTERS if "attention" in name or "_wide_" in name else OF_TWO
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

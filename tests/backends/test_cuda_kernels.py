@@ -566,6 +566,7 @@ def test_convolutions_by_wide_tiles(
     """Windows of few and of several images in a step, of an even and an odd number, in parts."""
     monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
     monkeypatch.setattr(convolution_tiles, "LEAST_ROWS", 1)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
     monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 40)
     library = cuda_emulation.library("convolution_wide")
     before = cuda_emulation.bank_conflicts(library)
@@ -581,6 +582,7 @@ def test_convolutions_by_wide_tiles(
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nan_and_infinity_in_wide_tiles(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
     options = ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     a = Draw("float16")
     x, weight = a(2, 8, 5, 6), a(32, 8, 3, 3)
@@ -680,9 +682,9 @@ def test_groups_in_any_order(sizes: str, cuda: CudaBackend) -> None:
 
 
 WIDE_GROUPS = {
-    "uneven": ([64, 0, 300, 1, 129], (136, 72)),
+    "uneven": ([64, 0, 460, 1, 129], (136, 72)),
     "long": ([128, 131], (8, 200)),
-    "one of all": ([0, 0, 200], (264, 8)),
+    "one of all": ([0, 0, 400], (264, 8)),
 }
 
 

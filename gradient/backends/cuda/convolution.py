@@ -36,7 +36,10 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
             rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
             return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
         outputs, inputs = weight.shape[:2]
-        if self.has_wide_tiles(x.shape, weight.shape, x.dtype, options, outputs, (inputs,)):
+        count = x.shape[0] * math.prod(options.windows(x.shape[2:], weight.shape[2:]))
+        if self.has_wide_tiles(
+            x.shape, weight.shape, x.dtype, options, (outputs, count), (inputs,)
+        ):
             return self.convolution_by_tiles(x, weight, options, bias)
         if self.is_large_product(x.shape, weight.shape, options):
             return self.convolution_product(x, weight, bias, options)
@@ -67,7 +70,8 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
             transposed = weight.reshape(weight.shape[:2]).T
             return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
         outputs, inputs = weight.shape[:2]
-        if self.has_wide_tiles(shape, weight.shape, g.dtype, options, inputs, (outputs,)):
+        sizes = inputs, shape[0] * math.prod(shape[2:])
+        if self.has_wide_tiles(shape, weight.shape, g.dtype, options, sizes, (outputs,)):
             return self.convolution_input_grad_by_tiles(g, weight, shape, options)
         by_product = self.convolution_input_product(g, weight, options)
         if by_product is not None:
@@ -91,7 +95,8 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
             g.shape != _out_shape(x.shape, shape, options)
         ):
             return super().convolution_weight_grad(g, x, shape, options)
-        if self.has_wide_tiles(x.shape, shape, g.dtype, options, shape[0], shape[:2]):
+        sizes = shape[0], math.prod(shape[1:])
+        if self.has_wide_tiles(x.shape, shape, g.dtype, options, sizes, shape[:2], in_parts=True):
             return self.convolution_weight_grad_by_tiles(g, x, shape, options)
         if self.is_large_product(x.shape, shape, options):
             by_product = self.convolution_weight_product(g, x, shape, options)

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.array_api import FLOAT32, Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.convolution_products import turned_round
-from gradient.backends.cuda.grouped import WIDE_TILES
+from gradient.backends.cuda.grouped import TWO_BLOCKS, WIDE_TILES
 from gradient.backends.cuda.launching import LOAD, KernelLauncher
 from gradient.backends.cuda.windows import slide_of
 from gradient.backends.options import ConvolutionOptions
@@ -19,6 +19,8 @@ from gradient.backends.required import Shape
 LEAST_ROWS, LEAST_MULTIPLIED = 32, 1 << 22
 """Of a product, from which on tiles are full enough; products of two numbers, which hide the
 copies' launches."""
+LEAST_TILES = 132
+"""Of results that are not divided into parts: one for each multiprocessor of an H100."""
 FILLING, WINDOWS_OF_PART = 528, 1024
 """Blocks that keep a GPU busy, four for each multiprocessor of an H100: a gradient for the weight
 is divided into parts up to so many; and windows of a part, at least."""
@@ -31,17 +33,21 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
 
     def has_wide_tiles(
         self, x: Shape, weight: Shape, dtype: np.dtype, options: ConvolutionOptions,
-        rows: int, by_eights: tuple[int, ...],
+        sizes: tuple[int, int], by_eights: tuple[int, ...], in_parts: bool = False,
     ) -> bool:  # fmt: skip
-        """Whether these kernels take the least time for a convolution, or a gradient of it: of so
-        many rows, and with these counts of channels `by_eights`."""
+        """Whether these kernels take the least time for a convolution, or a gradient of it: a
+        product of so many rows and columns, whose sums may be divided into parts, with these counts
+        of channels `by_eights`."""
+        rows, columns = sizes
         multiplied = x[0] * math.prod(options.windows(x[2:], weight[2:])) * math.prod(weight)
         return (
             dtype.itemsize == 2
             and self.runtime.has_tensor_cores
+            and self.runtime.max_shared >= TWO_BLOCKS
             and options.groups == 1
             and not any(count % 8 for count in by_eights)
             and rows >= LEAST_ROWS
+            and (in_parts or _wide(rows) * _wide(columns) >= LEAST_TILES)
             and math.prod(weight[2:]) <= MOST_TAPS
             and multiplied >= LEAST_MULTIPLIED
         )

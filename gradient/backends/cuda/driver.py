@@ -65,7 +65,8 @@ def total_memory(index: int) -> int:
 
 
 def architecture(index: int) -> str:
-    """What NVRTC compiles for on GPU `index`, such as "sm_90"; "" if there is none."""
+    """The compute capability of GPU `index` as NVRTC writes it, such as "sm_90"; "" if there is
+    none."""
     digits = attributes(index, *COMPUTE_CAPABILITY)
     return f"sm_{''.join(map(str, digits))}" if digits else ""
 

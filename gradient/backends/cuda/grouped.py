@@ -42,7 +42,10 @@ class Tiles(NamedTuple):
 
 SMALL_TILES, WIDE_TILES = Tiles("", TILE, TILE_THREADS, 0), Tiles("_wide", 128, 128, 1 << 16)
 """`tile_product.cuh`'s and `wide_tiles.cuh`'s."""
-ROWS_OF_WIDE = 64
+TWO_BLOCKS = 2 * WIDE_TILES.shared
+"""Bytes of shared memory with which a multiprocessor works on two wide tiles at once: an A100 or
+H100 has them, an RTX 30 or 40 has not."""
+ROWS_OF_WIDE = 128
 """For each group, from which on wide tiles are full enough."""
 LISTED = 128
 """Groups of a launch, whose addresses are among its arguments (`grouped.cu`)."""
@@ -147,6 +150,7 @@ class GroupedKernels(KernelLauncher, GroupedDefaults[Array]):
         wide = (
             x.itemsize == 2
             and self.runtime.has_tensor_cores
+            and self.runtime.max_shared >= TWO_BLOCKS
             and x.shape[0] >= ROWS_OF_WIDE * counts.size
             and not any(n % 8 for n in sizes)
             and not any(self.runtime.address(a) % LOAD for a in arrays)

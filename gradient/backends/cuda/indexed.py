@@ -114,9 +114,9 @@ class IndexedKernels(KernelLauncher, Assignment):
 
     def checked_indices(self, index: Array, axis: int, size: int) -> Array:
         """Those out of range are told at the next copy to the host."""
-        if _counts(index.size) and index.ndim <= MOST_AXES:
-            picked = Picked(self.astype(index, INT64), size, 1, 0)
-            items = Items(index.shape, [picked], 0, (0,) * index.ndim, False)
+        if _counts(index.size):
+            flat = self.contiguous(self.astype(index, INT64)).reshape(-1)
+            items = Items(flat.shape, [Picked(flat, size, 1, 0)], 0, (0,), False)
             self._rows_of("float32", size, items)
         return index[...]
 

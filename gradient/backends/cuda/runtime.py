@@ -106,7 +106,7 @@ class CupyRuntime:
 
     @property
     def has_warpgroups(self) -> bool:
-        """Whether there are the instructions of `warpgroups.cuh`: on an H100 or H200 alone."""
+        """Whether there are the instructions of `warpgroups.cuh`: on an H100 and its kin alone."""
         return int(self._device.compute_capability) == 90
 
     @property

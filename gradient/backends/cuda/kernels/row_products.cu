@@ -15,9 +15,9 @@
 // bfloat16: 26 a lane, which an H100's multiprocessor issues in a sixth of the time that memory takes.
 // Q4_0 (`held_product`): a lane has a block of 32 weights, in about 75: a mask and an FMA for each.
 //
-// On an H100, begun early in a graph, of bfloat16: 99 % of memory's bandwidth (2.98 TB/s) with 131 MB, 88
-// with 46 MB, 76 with 23 MB, 71 with 8.4 MB, when the rest of long and of gated rows was asked for early,
-// too, which the whole step was slower with. cuBLAS, which does not begin early: 86, 81, 59, 43.
+// On an H100, begun early in a graph, of bfloat16: 99 % of memory's bandwidth (2.98 TB/s) with 131 MB, 93
+// with 46 MB, 78 with 23 MB, 71 with 8.4 MB; of Q4_0 65 with 13 MB, 41 with 6.5, 27 with 2.4. cuBLAS, which
+// does not begin early, of bfloat16: 86, 82, 60, 44.
 //
 // Grid: a block for each 8 warps' rows. Shared memory: x.
 #include <following.cuh>

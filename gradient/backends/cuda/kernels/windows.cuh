@@ -55,17 +55,6 @@ __device__ inline Place of_window(const Slide& s, unsigned q) {
              p.at[2] * s.stride[2] - s.before[2]}};
 }
 
-// The window whose number k is at `place`; whether there is one.
-__device__ inline bool window_at(const Slide& s, const Place& place, const Place& tap, Place& window) {
-#pragma unroll
-    for (int i = 0; i < 3; i++) {
-        const int from = place.at[i] + s.before[i] - tap.at[i];
-        window.at[i] = from / s.stride[i];
-        if (from < 0 || window.at[i] * s.stride[i] != from) return false;
-    }
-    return window.inside(s.windows);
-}
-
 // Places of the input that leave the remainder `rest` by the stride, number `i` of them at
 // rest + i * stride; they meet the taps first, first + step, ..., of which tap j is number j * apart
 // before the window `start` + i.
