@@ -12,6 +12,7 @@ import array
 import collections
 import collections.abc
 import contextvars
+import dis
 import functools
 import os
 import random
@@ -189,8 +190,9 @@ class Watch:
         """What code names: globals, attributes of modules, and what reads either by a string."""
         found: list[tuple[Any, str]] = []
         modules: list[types.ModuleType] = []
+        read = _globals_of(code)
         for name in code.co_names:
-            if name in scope:
+            if name in read and name in scope:
                 found += self._add(NamePart(name, scope))
                 value = scope[name]
             else:
@@ -293,6 +295,15 @@ class Watch:
                 part.values = now
         self._lengths, self._values = lengths, [*chain.from_iterable(found)]
         return None
+
+
+@functools.lru_cache(4096)
+def _globals_of(code: types.CodeType) -> frozenset[str]:
+    """The globals that code reads or writes; `code.co_names` has its attributes' names, too."""
+    named = (each for each in dis.get_instructions(code) if "_GLOBAL" in each.opname)
+    return frozenset(each.argval for each in named) | (
+        frozenset(code.co_names) if code.co_name == "<module>" else frozenset()
+    )
 
 
 def _codes(code: types.CodeType) -> list[types.CodeType]:

@@ -294,3 +294,25 @@ def test_a_gradient_that_the_program_holds_is_not_the_one_that_takes_its_place()
         return found
 
     assert run(gradient.compile) == run(lambda step: step)
+
+
+class WithLoss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = nn.Linear(3, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.loss(x).sum()
+
+
+def test_a_global_of_an_attributes_name_is_not_what_the_code_reads() -> None:
+    """As scripts assign `loss = compiled(x)`."""
+    scope = {"loss": None, "sum": None, "__builtins__": {}}
+    model = WithLoss()
+    forward = WithLoss.forward
+    run = types.FunctionType(forward.__code__, scope)
+    compiled = gradient.compile(lambda x: run(model, x), fullgraph=True)
+    x = gradient.ones(2, 3)
+    for _ in range(12):
+        scope["loss"] = scope["sum"] = compiled(x)
+    assert compiled.recompiles == 0
