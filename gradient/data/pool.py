@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing.connection
 import signal
 import sys
@@ -159,8 +160,8 @@ def _chosen_context(payload: Any) -> tuple[Any, pipe.Packed | None]:
 
 def _would_run_again() -> bool:
     """Whether a spawned worker, which imports the script that is running, would begin its work
-    once more: it does not ask for its `__name__`. Or would not find its classes, as those of an
-    interactive session."""
+    once more: it does not ask whether its `__name__` is that of a main program. Or would not find
+    its classes, as those of an interactive session."""
     script = sys.modules["__main__"]
     if getattr(script, "__spec__", None) is not None:  # python -m
         return False
@@ -168,9 +169,12 @@ def _would_run_again() -> bool:
     if path is None:
         return True
     try:
-        return b"__name__" not in Path(path).read_bytes()
-    except OSError:  # "<stdin>"
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError):  # "<stdin>", or no text of Python's
         return True
+    asked = (node.test for node in tree.body if isinstance(node, ast.If))
+    names = (part for test in asked for part in ast.walk(test) if isinstance(part, ast.Name))
+    return all(name.id != "__name__" for name in names)
 
 
 def _packed_payload(payload: Any) -> pipe.Packed:
