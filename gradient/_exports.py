@@ -50,6 +50,8 @@ def on_demand(
         names = vars(sys.modules[package])
         if name == "__all__":
             return sorted({*public(names), *_exported(files)})
+        if f"{package}.{name}" in files:
+            return importlib.import_module(f"{package}.{name}")
         if not name.startswith("__"):  # the import system asks for such
             for module in map(importlib.import_module, files):
                 if name in getattr(module, "__all__", ()):  # which one has not that is under way

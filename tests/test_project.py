@@ -214,6 +214,11 @@ def test_import_gradient_loads_little(tmp_path: Path) -> None:
     assert len(modules) < IMPORTED_MODULES
 
 
+def test_files_of_names_on_demand_are_attributes_of_their_package() -> None:
+    program = "import gradient; gradient.autograd.function.Function; gradient.autograd.anomaly"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def packages_of_stars() -> list[str]:
     """The packages, and modules, that derive what they export, at once or when asked."""
     package = Path(gradient.__file__).parent
