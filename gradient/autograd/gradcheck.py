@@ -17,7 +17,7 @@ import numpy as np
 from gradient.autograd.engine import grad
 from gradient.autograd.modes import enable_grad, no_grad
 from gradient.autograd.variable import Variable, wrap
-from gradient.errors import ArgumentError, GradientError
+from gradient.errors import ArgumentError, FailedCheck, GradientError
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
@@ -88,6 +88,8 @@ def gradcheck(
         directions: so many random ones are tried, of each layout.
         seed: of the directions.
     """
+    if not (check_forward_ad or check_backward_ad):
+        raise FailedCheck("gradcheck: expected check_forward_ad or check_backward_ad, got neither")
     checks = Checks(
         eps, atol, rtol, nondet_tol, check_undefined_grad, check_grad_dtypes,
         check_forward_ad, check_backward_ad,

@@ -1312,6 +1312,11 @@ def test_gradcheck_finds_a_gradient_that_is_another_one_each_time(device):
     assert gradcheck(Moody.apply, a, nondet_tol=1e-6)
 
 
+def test_gradcheck_that_is_to_look_at_nothing_fails(device):
+    with pytest.raises(AssertionError, match="check_forward_ad or check_backward_ad"):
+        gradcheck(lambda a: a * 2, double(3, device=device), check_backward_ad=False)
+
+
 def test_gradcheck_takes_each_result_alone(device):
     a = double(3, device=device)
     with pytest.raises(GradcheckError, match="is not the sum of those of each result alone"):
