@@ -108,7 +108,7 @@ class Gathering(Arithmetic):
         elif value is not None:
             raise TypeMismatch(sentence("scatter", "src or value", "both"))
         elif not isinstance(src, Variable):
-            number_of("scatter", "src", src)
+            number_of("scatter", "src", src, takes_complex=True)
         if not is_empty(index):
             check_index("scatter", index, self)
         if reduce == "multiply":

@@ -9,7 +9,7 @@ import numpy as np
 from gradient.autograd.explain import packed_refused
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
-from gradient.dtypes import bool_, int64
+from gradient.dtypes import bool_, float64, int64
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -139,7 +139,11 @@ class Indexing(Arithmetic):
         """Numbers as an array of this tensor's dtype, beside it."""
         dtype = self.array.dtype
         kind = type(value)
-        if dtype.char in WIDE and (kind is float or kind is int) and -LARGE < value < LARGE:
+        if (
+            dtype.char in WIDE
+            and (kind is float or kind is int or kind is bool)
+            and (-LARGE < value < LARGE or value - value != 0)  # infinite, or NaN
+        ):
             return self.backend.asarray(value, dtype)
         if isinstance(value, np.ndarray) and value.shape:
             if value.dtype.kind == "c" and dtype.kind != "c":
@@ -202,8 +206,11 @@ class Indexing(Arithmetic):
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
         alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
-        if not source.dtype.is_floating_point:
-            alpha = bool(alpha) if source.dtype is bool_ else int(alpha.real)
+        if source.dtype.kind in ("bool", "int"):
+            real: Any = fitting("index_add", "alpha", alpha, float64)
+            alpha = bool(real) if source.dtype is bool_ else int(real)
+        elif not source.dtype.is_complex:
+            alpha = fitting("index_add", "alpha", alpha, source.dtype)
         source = vector_of(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else shape.reshape(out, shape=())

@@ -1062,3 +1062,18 @@ def test_mistakes_get_our_errors(name: str):
                     raise AssertionError(f"{name}{arguments}: {error!r}") from error
             except Exception as error:
                 raise AssertionError(f"{name}{arguments} of {x}: {error!r}") from error
+
+
+def test_a_complex_alpha_and_source_are_taken(device: str) -> None:
+    zeros, at = (
+        gradient.zeros(2, dtype=gradient.complex64, device=device),
+        tensor([0], device=device),
+    )
+    ones = gradient.ones(1, dtype=gradient.complex64, device=device)
+    assert zeros.index_add(0, at, ones, alpha=2j).tolist() == [2j, 0]
+    assert zeros.index_add(0, at, ones, alpha=1.5).tolist() == [1.5, 0]
+    assert zeros.scatter(0, at, 1j).tolist() == [1j, 0]
+    for dtype, alpha in ((gradient.float32, 2j), (gradient.int64, 3 + 2j)):
+        source = gradient.ones(1, dtype=dtype, device=device)
+        with pytest.raises(RuntimeError, match="index_add: expected as alpha a number"):
+            gradient.zeros(2, dtype=dtype, device=device).index_add(0, at, source, alpha=alpha)
