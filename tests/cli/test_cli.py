@@ -850,7 +850,7 @@ def test_doctor_knows_every_dependency():
 
 @pytest.mark.slow
 def test_bench():
-    document = json.loads(run("bench", "--json").output)
+    document = json.loads(run("bench", "--json").stdout)
     assert {"small op", "matmul", "training", "generation"} <= {
         result["name"] for result in document["results"]
     }
