@@ -558,16 +558,20 @@ WIDE_SLIDES = [
 ]
 
 
+def every_convolution_by_wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_tiles, "LEAST_ROWS", 1)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
+    monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 40)
+
+
 @pytest.mark.parametrize("case", WIDE_SLIDES, ids=str)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_convolutions_by_wide_tiles(
     dtype: str, case: tuple[Any, ...], cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows of few and of several images in a step, of an even and an odd number, in parts."""
-    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
-    monkeypatch.setattr(convolution_tiles, "LEAST_ROWS", 1)
-    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
-    monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 40)
+    every_convolution_by_wide_tiles(monkeypatch)
     library = cuda_emulation.library("convolution_wide")
     before = cuda_emulation.bank_conflicts(library)
     cuda.runtime.launched.clear()
@@ -821,9 +825,13 @@ class NamingRuntime(EmulatedRuntime):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a .cu file exports is reached by the table's cases, those of wide heads, of a few
-    rows, of groups, of copies or of large convolutions."""
+    and of many rows, of groups, of copies or of large convolutions. (`test_cuda_rope_attention` has
+    its own.)"""
     backend = CudaBackend(0, NamingRuntime())
     for dtype in DTYPES:
+        for method in ("layer_norm_grad", "rms_norm_grad"):
+            call(backend, method, getattr(backend_table, method)(True, 64)(Draw(dtype, rows=517)))
+        groups(backend, dtype, *WIDE_GROUPS["uneven"][:1], shape=WIDE_GROUPS["uneven"][1])
         for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
         for widths in WIDTHS + TILED_WIDTHS:
@@ -842,10 +850,15 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
                 few_rows(backend, dtype, name, 1)
                 few_rows(backend, dtype, name, 2)
             groups(backend, dtype, COUNTS["few"], name)
+    backend.runtime.has_tensor_cores = True
+    every_convolution_by_wide_tiles(monkeypatch)
+    for dtype, case in itertools.product(("float16", "bfloat16"), WIDE_SLIDES[1:3]):
+        slides(backend, dtype, case)
     every_convolution_by_products(monkeypatch)
     for dtype in DTYPES:
         slides(backend, dtype, SLIDES[0])
-    exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
+    families = (family for family in kernels.FAMILIES if family != "rope_attention")
+    exported = {name for family in families for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 
 
