@@ -52,13 +52,16 @@ def parameters(function: Any) -> tuple[str, ...]:
 
 
 def can_be_forwarded(function: Any) -> bool:
-    """Whether all parameters have names, and there are not too many."""
+    """Whether all parameters have names, and there are not too many. (An op's call may take any
+    keywords, though the op has no options.)"""
     if not isinstance(function, FunctionType):
         return False
-    code = unwrapped(function).__code__
-    return code.co_argcount in BY_ARITY and not code.co_flags & (
-        inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-    )
+    own: Any = unwrapped(function)
+    code, made = own.__code__, getattr(own, "op", None)
+    any_names = inspect.CO_VARARGS
+    if made is None or made.has_options:
+        any_names |= inspect.CO_VARKEYWORDS
+    return code.co_argcount in BY_ARITY and not code.co_flags & any_names
 
 
 def forwarded(function: Function) -> Function:
