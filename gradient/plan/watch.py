@@ -299,10 +299,12 @@ class Watch:
 
 @functools.lru_cache(4096)
 def _globals_of(code: types.CodeType) -> frozenset[str]:
-    """The globals that code reads or writes; `code.co_names` has its attributes' names, too."""
-    named = (each for each in dis.get_instructions(code) if "_GLOBAL" in each.opname)
-    return frozenset(each.argval for each in named) | (
-        frozenset(code.co_names) if code.co_name == "<module>" else frozenset()
+    """The globals that code may read; `code.co_names` has its attributes' names, too. (The body of
+    a class looks a name up in the class first.)"""
+    return frozenset(
+        each.argval
+        for each in dis.get_instructions(code)
+        if "_GLOBAL" in each.opname or each.opname == "LOAD_NAME"
     )
 
 

@@ -316,3 +316,14 @@ def test_a_global_of_an_attributes_name_is_not_what_the_code_reads() -> None:
     for _ in range(12):
         scope["loss"] = scope["sum"] = compiled(x)
     assert compiled.recompiles == 0
+
+
+def test_the_body_of_a_class_reads_globals() -> None:
+    scope: dict[str, Any] = {"SCALE": 1.0}
+    exec("def f(x):\n    class Of:\n        scale = SCALE\n    return x * Of.scale\n", scope)
+    compiled = gradient.compile(scope["f"])
+    x = gradient.ones(3)
+    for scale in (1.0, 3.0):
+        scope["SCALE"] = scale
+        for _ in range(6):
+            assert compiled(x).tolist() == [scale] * 3
