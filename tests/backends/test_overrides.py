@@ -187,7 +187,7 @@ def test_override(method: str, dtype: str, layout: str, backend: Backend, eager:
                 continue  # NumPy writes backwards, so that of several numbers the first stays
             expected = call(BARE, method, given)
             got = call(backend, method, arguments(Draw(dtype, layout)))
-            agree(got, expected, dtype, method)
+            agree(got, expected, dtype, method, backend.device)
 
 
 @pytest.mark.parametrize("dtype", WIDE)
@@ -199,7 +199,7 @@ def test_override_of_many_rows(method: str, dtype: str, backend: Backend) -> Non
         with case_of(method, case):
             expected = call(BARE, method, arguments(Draw(dtype, rows=2055)))
             got = call(backend, method, arguments(Draw(dtype, rows=2055)))
-            agree(got, expected, dtype, method)
+            agree(got, expected, dtype, method, backend.device)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -216,7 +216,7 @@ def test_override_of_nothing(method: str, dtype: str, backend: Backend) -> None:
                     call(backend, method, arguments(Draw(dtype, rows=0)))
                 continue
             got = call(backend, method, arguments(Draw(dtype, rows=0)))
-            agree(got, expected, dtype, method)
+            agree(got, expected, dtype, method, backend.device)
 
 
 class Offset:
