@@ -17,7 +17,7 @@ from gradient.backends.cuda.flash_attention import WARPGROUP_HEADS, head_of
 from gradient.backends.options import AttentionOptions, SlotMap
 from support import cuda_emulation
 from support.agreement import EPS, NARROW, agree
-from support.attention_calls import Given, given, with_gradients
+from support.attention_calls import CODECS, LAYOUTS, MASKS, Given, given, with_gradients
 from support.backend_table import BARE, Draw, cached_attention
 from support.cuda_emulation import ORDERS, EmulatedRuntime
 
@@ -78,19 +78,6 @@ def test_widths(width: int, value_width: int, dtype: str, one: CudaBackend) -> N
         check(one, dtype, given(dtype, queries, 70, width, value_width))
 
 
-MASKS: list[dict[str, Any]] = [
-    {"is_causal": True, "window": 1},
-    {"is_causal": True, "window": 7},
-    {"is_causal": True, "window": 40, "softcap": 1.5},
-    {"softcap": 0.7},
-    {"mask": "bool"},
-    {"mask": "heads", "softcap": 1.5},
-    {"mask": "band"},  # some rows see nothing
-    {"mask": "added"},
-    {"mask": "float32", "softcap": 1.5},
-]
-
-
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("options", MASKS, ids=str)
@@ -122,17 +109,6 @@ def test_heads_that_share_keys(heads: tuple[int, int], width: int, cuda: CudaBac
 def test_any_order_of_warps(width: int, cuda: CudaBackend) -> None:
     """Several tiles of each kernel, of each of its shapes."""
     check(cuda, "float16", given("float16", 150, 150, width, heads=(1, 1), is_causal=True))
-
-
-LAYOUTS = {
-    "heads behind positions": lambda x: np.swapaxes(np.swapaxes(x, 1, 2).copy(), 1, 2),
-    "part of a row": lambda x: np.concatenate([x, x, x], -1)[..., x.shape[-1] : 2 * x.shape[-1]],
-    "part of a cache": lambda x: np.concatenate([x, x], 2)[:, :, 5 : 5 + x.shape[2]],
-    "odd places": lambda x: np.concatenate([x, x], -1)[..., 3 : 3 + x.shape[-1]],
-    "columns first": lambda x: np.swapaxes(np.swapaxes(x, 2, 3).copy(), 2, 3),
-    "the same for all": lambda x: np.broadcast_to(x[:1, :1], x.shape),
-    "backwards": lambda x: x[:, :, ::-1],
-}
 
 
 @pytest.mark.parametrize("width", [32, 64])
@@ -172,7 +148,6 @@ def test_others_are_left_to_the_other_kernels(dtype: str, one: CudaBackend) -> N
 
 # A cache ------------------------------------------------------------------------------------------
 
-CODECS = [("float", "float"), ("int8", "int8"), ("int4", "int4"), ("float", "int8")]
 CACHES: list[tuple[str, int, dict[str, Any]]] = [
     ("static", 1, {}),
     ("static", 5, {"window": 33, "softcap": 1.5}),
