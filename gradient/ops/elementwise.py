@@ -356,7 +356,7 @@ def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     return 1 / x
 
 
-# The error function --------------------------------------------------------------------------
+# The error and gamma functions ---------------------------------------------------------------
 
 
 @op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), promotion="int_to_float")
@@ -376,6 +376,18 @@ def erfc(be: Backend[Array], x: Array, /) -> Array:
 def erfinv(be: Backend[Array], x: Array, /) -> Array:
     """The inverse of erf, elementwise: -inf and inf at input -1 and 1, NaN beyond."""
     return be.erfinv(x)
+
+
+@op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
+def lgamma(be: Backend[Array], x: Array, /) -> Array:
+    """log |Gamma(input)|, elementwise: inf at 0 and at negative integers."""
+    return be.lgamma(x)
+
+
+@op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
+def digamma(be: Backend[Array], x: Array, /) -> Array:
+    """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
+    return be.digamma(x)
 
 
 # Choosing --------------------------------------------------------------------------------------
@@ -446,15 +458,3 @@ def below(x: Any, low: Any, high: Any) -> Any:
 
 def above(x: Any, low: Any, high: Any) -> Any:
     return x > high if low is None else (x > high) | (high < low)
-
-
-@op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
-def lgamma(be: Backend[Array], x: Array, /) -> Array:
-    """log |Gamma(input)|, elementwise: inf at 0 and at negative integers."""
-    return be.lgamma(x)
-
-
-@op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
-def digamma(be: Backend[Array], x: Array, /) -> Array:
-    """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
-    return be.digamma(x)
