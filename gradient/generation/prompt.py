@@ -127,7 +127,7 @@ def check_tokens(prompts: Sequence[Sequence[int]], model: CausalLM) -> None:
         wrong = [
             token
             for token in prompt
-            if not isinstance(token, Integral) or not 0 <= token < vocab_size
+            if not isinstance(token, (int, Integral)) or not 0 <= token < vocab_size
         ]
         if wrong:
             raise ArgumentError(

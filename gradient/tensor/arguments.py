@@ -104,7 +104,7 @@ def axes_of(dim: Any, ndim: int) -> int | tuple[int, ...] | None:
         return dim % ndim
     if dim is None:
         return None
-    if isinstance(dim, Integral):
+    if isinstance(dim, (int, Integral)):
         axis = axis_of(dim if isinstance(dim, int) else int(dim), ndim)
         return axis if ndim else None
     if not isinstance(dim, (tuple, list)):
@@ -281,7 +281,7 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
     try:
         if isinstance(value, Variable):
             raise TypeError
-        return [strict_index(v) for v in ([value] if isinstance(value, Integral) else value)]
+        return [strict_index(v) for v in ([value] if isinstance(value, (int, Integral)) else value)]
     except TypeError:
         expected = f"an int or a sequence of ints as {name}"
         raise TypeMismatch(sentence(caller, expected, repr(value))) from None

@@ -257,7 +257,7 @@ def arange(
         got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
         raise ArgumentError(sentence("arange", "ints from -2**63 to 2**63 - 1", got))
     if dtype is None:
-        whole = all(isinstance(v, Integral) for v in numbers)
+        whole = all(isinstance(v, (int, Integral)) for v in numbers)
         dtype = int64 if whole else get_default_dtype()
     backend = backend_of(device)
     kind = _dtype(dtype)
@@ -265,7 +265,7 @@ def arange(
         numbers = [int(v) for v in numbers]
         if numbers[2] == 0:
             raise ArgumentError(sentence("arange", "a step that is not 0 as int64", step))
-    if all(isinstance(v, Integral) for v in numbers) and kind.kind not in "fVc":
+    if all(isinstance(v, (int, Integral)) for v in numbers) and kind.kind not in "fVc":
         first, end, by = map(int, numbers)
         array = backend.astype(backend.arange(first, end, by, int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one

@@ -84,7 +84,7 @@ def token_list(ids: Any) -> list[int]:
     if isinstance(ids, Integral):
         return [int(ids)]
     tokens = list(ids) if isinstance(ids, Iterable) else [ids]
-    wrong = [token for token in tokens if not isinstance(token, Integral)]
+    wrong = [token for token in tokens if not isinstance(token, (int, Integral))]
     if wrong or isinstance(ids, str):
         raise TypeMismatch(
             f"decode: expected token ids, a row of integers, got {(wrong or [ids])[0]!r:.80}"
