@@ -231,12 +231,6 @@ class Op:
         """The gradients for the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
             g = with_zeros(node, g, node.backend)
-        if self.of_one:
-            return [None if parents[0] is None else self.pullbacks[0](g, node)]
-        if self.single_rule:
-            return self.pullbacks[0](g, node)
-        if self.variadic:
-            return self._each(parents, lambda i: self.pullbacks[i](g, node))
         if (
             self.rules_of_operators
             and (least := node.backend.one_pass_from)
@@ -250,6 +244,12 @@ class Op:
                     self.rules_of_operators, self.needs, parents, strict=True
                 )
             ]
+        if self.of_one:
+            return [None if parents[0] is None else self.pullbacks[0](g, node)]
+        if self.single_rule:
+            return self.pullbacks[0](g, node)
+        if self.variadic:
+            return self._each(parents, lambda i: self.pullbacks[i](g, node))
         if len(parents) == 2:
             (first, second), (a, b) = self.pullbacks, parents
             return [None if a is None else first(g, node), None if b is None else second(g, node)]

@@ -93,6 +93,17 @@ def test_rules_give_numpys_bits(name: str) -> None:
         assert_same(in_one_pass(rule, *values), plain(*values))
 
 
+@pytest.mark.parametrize("name", ["mul", "div", "exp", "log", "sqrt", "rsqrt", "tanh"])
+def test_gradients_of_large_tensors_are_kernels(name: str, started: list[Any]) -> None:
+    from gradient.autograd.op import registry
+
+    inputs = [gradient.rand(LARGE + 1) + 0.5 for _ in registry[name].inputs]
+    y = getattr(gradient, registry[name].public_name)(*[x.requires_grad_() for x in inputs])
+    forward = len(started)
+    y.backward(gradient.ones(LARGE + 1))
+    assert len(started) == forward + len(inputs)
+
+
 def test_what_kernels_do_not_take_is_numpys(started: list[Any]) -> None:
     x = np.random.default_rng(0).standard_normal((6, 80), np.float32)
     fixed = x.copy()
