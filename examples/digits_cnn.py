@@ -56,8 +56,10 @@ def drawn_digits(
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """A uint8 array from an idx file: two zero bytes, dtype, rank, the sizes, the data."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    """A uint8 array from an idx file, or from that file gzipped: two zero bytes, dtype, rank, the
+    sizes, the data."""
+    gzipped = path.with_name(f"{path.name}.gz")
+    with path.open("rb") if path.exists() else gzip.open(gzipped) as file:
         _, dtype, rank = struct.unpack(">HBB", file.read(4))
         if dtype != 8:
             raise ValueError(f"{path}: expected an idx file of bytes (type 8), got type {dtype}")
@@ -65,11 +67,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
-def mnist_digits(images_path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (N, 1, 28, 28), in 0 to 1, from a file, and their labels (N,), from its neighbour."""
-    labels_path = images_path.with_name(images_path.name.replace("images-idx3", "labels-idx1"))
-    images = read_idx(images_path).astype(np.float32)[:, None] / np.float32(255)
-    return images, read_idx(labels_path).astype(np.int64)
+def mnist_digits(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The images (N, 1, 28, 28), in 0 to 1, and labels (N,) of the set `name`: train or t10k."""
+    images = read_idx(folder / f"{name}-images-idx3-ubyte")
+    labels = read_idx(folder / f"{name}-labels-idx1-ubyte")
+    return images.astype(np.float32)[:, None] / np.float32(255), labels.astype(np.int64)
 
 
 def train_and_test_sets(
@@ -79,10 +81,12 @@ def train_and_test_sets(
     if folder is None:
         sets = [drawn_digits(5000, rng)]
     else:
-        paths = sorted(folder.glob("*-images-idx3-ubyte*"), reverse=True)  # train before t10k
-        if not paths:
+        names = [
+            name for name in ("train", "t10k") if any(folder.glob(f"{name}-images-idx3-ubyte*"))
+        ]
+        if not names:
             raise FileNotFoundError(f"{folder}: no *-images-idx3-ubyte.gz in this folder")
-        sets = [mnist_digits(path) for path in paths]
+        sets = [mnist_digits(folder, name) for name in names]
     if len(sets) == 1:
         images, labels = sets[0]
         train, test = np.split(rng.permutation(len(images)), [len(images) * 8 // 10])
