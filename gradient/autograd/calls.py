@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from gradient.autograd import variable
 from gradient.autograd.explain import explain
 from gradient.autograd.foreign import by_operand, reflected
 from gradient.autograd.inference import refuse_saved
@@ -21,7 +22,7 @@ from gradient.autograd.numbers import on_one_device
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import cast_result, checked_chars, promote, python_number
 from gradient.autograd.saving import saver
-from gradient.autograd.variable import Number, TensorType, Variable
+from gradient.autograd.variable import Number, Variable
 from gradient.backends.placement import device_contexts, on_device_of
 from gradient.source_lines import user_frame
 
@@ -68,7 +69,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                         backend, (array,), (parent,), y, extras if has_extras else None, options
                     )
                 return outputs(y, backend, node)
-            out = TensorType.new()
+            out = variable.new_tensor()
             out.array = y
             out.backend = backend
             out._grad = out.view_info = out.views = None
@@ -115,7 +116,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             )
         except Exception as error:
             y = moved(made, (input,), {}, error)
-        out = TensorType.new()
+        out = variable.new_tensor()
         out.array = y
         out.backend = backend
         out._grad = out.view_info = out.views = None
@@ -152,23 +153,22 @@ def of_two(made: Op) -> Callable[..., Any]:
     kinds = made.checked_kinds if floats else made.checked_kinds.strip("biu")
     checked = checked_chars(kinds, made.autocast)
     promotes = made.promotion != "none"
-    # For each input, whether its own rule uses a, b, out.
-    needs = made.needs or ((), ())
-    a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
-    b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
-    keeps = bool(names)
-    operator, asked = made.operator, reflected(made.operator)
+    # Whether a, b and out are kept for the gradient of a alone, of b alone, and of both.
+    for_a, for_b, for_both = (
+        tuple(kind != "none" for kind, _ in made.plan(wanted)) if names else ()
+        for wanted in ((True, False), (False, True), (True, True))
+    )
+    operator = made.operator
     # Matrix products, called from composites, can pay for a search over frames.
     heavy = made.promotion == "same_dtype"
-    user_depth = 1 + made.user_depth
 
     def call(input: Tensor | Number, other: Tensor | Number) -> Tensor:
         b: Any = other
         try:
-            if isinstance(input, Variable):
+            if isinstance(input, variable.tensor_class):
                 backend, x, node_a = input.backend, input.array, input.node
                 array = x
-                if isinstance(b, Variable):
+                if isinstance(b, variable.tensor_class):
                     y, node_b = b.array, b.node
                     if b.backend is not backend:
                         raise ValueError("two devices")  # `explain` says which
@@ -197,13 +197,13 @@ def of_two(made: Op) -> Callable[..., Any]:
                 x, y = promote(made, backend, [x, y])
                 z = cast_result(backend, on_device_of(backend, function, x, y), x, y)
         except Exception as error:
-            out = by_operand(asked, input, b)
+            out = by_operand(reflected(operator), input, b)
             if out is not NotImplemented:
                 return out
             if (placed := on_one_device((input, b))) is not None:
-                return call(*placed)
+                return of_two(made)(*placed)
             raise explain(made, (input, b), error) from error
-        out = TensorType.new()
+        out = variable.new_tensor()
         out.array = z
         out.backend = backend
         out._grad = out.view_info = out.views = None
@@ -219,14 +219,15 @@ def of_two(made: Op) -> Callable[..., Any]:
             node.sequence_nr = next_sequence_nr()
             node.shape = z.shape
             node.dtype = z.dtype
-            frame = user_frame(user_depth) if heavy else getframe(1)
+            frame = user_frame(1 + made.user_depth) if heavy else getframe(1)
             node.location = (frame.f_code, frame.f_lasti)
-            if keeps:
-                wants_a, wants_b = node_a is not None, node_b is not None
+            if for_both:
+                keeps = for_b if node_a is None else for_a if node_b is None else for_both
+                keep_a, keep_b, keep_out = keeps
                 node.saved = (
-                    x if (wants_b and b_uses_a) or (wants_a and a_uses_a) else None,
-                    y if (wants_a and a_uses_b) or (wants_b and b_uses_b) else None,
-                    z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
+                    x if keep_a else None,
+                    y if keep_b else None,
+                    z if keep_out else None,
                 )
                 if inference_used and (node_a is None or node_b is None):
                     refuse_saved(node.saved, made.public_name, (input, b))
@@ -294,7 +295,7 @@ def of_n(made: Op) -> Callable[..., Any]:
                 refuse_saved(node.saved or (), made.public_name, inputs)
         if type(y) is list:
             return outputs(y, backend, node)
-        out = TensorType.new()  # as `wrap`
+        out = variable.new_tensor()  # as `wrap`
         out.array = y
         out.backend = backend
         out.node = node

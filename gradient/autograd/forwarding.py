@@ -19,6 +19,7 @@ from gradient.autograd.foreign import by_argument
 from gradient.autograd.out_argument import beyond_memory, result_or_out
 from gradient.autograd.variable import Variable
 from gradient.errors import TypeMismatch, sentence
+from gradient.source_lines import location_of
 
 getframe = sys._getframe
 
@@ -189,14 +190,20 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+# Of ops: the node of the result says the user's line, instead of this file's.
+
+
 def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, **named: Any) -> Any:
         try:
-            return located(function(a, **named) if named else function(a))
+            result = function(a, **named) if named else function(a)
         except Exception as error:
             if (again := corrected(function, (a,), named, error)) is None:
                 raise
-        return result_or_out(located(again()), named, function.__name__)
+            result = result_or_out(again(), named, function.__name__)
+        if isinstance(result, Variable) and result.node is not None:
+            result.node.location = location_of(getframe(1))
+        return result
 
     return call
 
@@ -204,21 +211,16 @@ def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
 def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, b: Any, **named: Any) -> Any:
         try:
-            return located(function(a, b, **named) if named else function(a, b))
+            result = function(a, b, **named) if named else function(a, b)
         except Exception as error:
             if (again := corrected(function, (a, b), named, error)) is None:
                 raise
-        return result_or_out(located(again()), named, function.__name__)
+            result = result_or_out(again(), named, function.__name__)
+        if isinstance(result, Variable) and result.node is not None:
+            result.node.location = location_of(getframe(1))
+        return result
 
     return call
-
-
-def located(result: Any) -> Any:
-    """The result of an op, its node's location set to the user's line instead of this file's."""
-    if isinstance(result, Variable) and result.node is not None:
-        frame = getframe(2)
-        result.node.location = frame.f_code, frame.f_lasti
-    return result
 
 
 OPS = {1: of_op_of_one, 2: of_op_of_two}

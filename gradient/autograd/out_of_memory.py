@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradient import backends
-from gradient.autograd.variable import TensorType, Variable
+from gradient.autograd import variable
+from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
 from gradient.errors import TOO_LARGE, ArgumentError, GradientError, OutOfMemoryError, sentence
 from gradient.source_lines import source_line
@@ -35,7 +36,7 @@ def beyond_memory(
     if isinstance(error, MemoryError):
         tensors = [v for v in (*args, *named.values()) if isinstance(v, Variable)]
         device = named.get("device") or (
-            tensors[0].backend.device if tensors else TensorType.default_device()
+            tensors[0].backend.device if tensors else variable.default_device()
         )
         return out_of_memory(caller, backends.get(str(device)), error)
     if not re.search(TOO_LARGE, str(error)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd import variable
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, next_sequence_nr
-from gradient.autograd.variable import TensorType
 
 
 class _Output:
@@ -40,7 +40,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     outs, parents = [], (node,)
     marked = inference_used and mode.inference
     for i, array in enumerate(arrays):
-        out = TensorType.new()  # as `wrap` and `output_node`
+        out = variable.new_tensor()  # as `wrap` and `output_node`
         out.array = array
         out.backend = backend
         out._grad = out.view_info = out.views = None

@@ -82,20 +82,21 @@ class Variable(ArrayOperators):
         grad = property(attrgetter("_grad"), _set_grad, doc="What `backward` accumulated, or None.")
 
 
-class TensorType:
-    """Which subclass of Variable ops give: the `Tensor` that a higher rung registers."""
+# What ops give: the subclass of Variable that a higher rung sets here, `Tensor`. (Variables of a
+# module, `variable.new_tensor`, are found sooner than those of a class.)
+tensor_class: type[Any] = Variable
+new_tensor: Callable[[], Any] = functools.partial(object.__new__, tensor_class)
+"""Makes a tensor, whose slots are to be set."""
 
-    cls: type[Any] = Variable
-    new: Callable[[], Any] = functools.partial(object.__new__, cls)
-    """Makes one, whose slots are to be set. (On a class a method is found sooner than what
-    `object.__new__` is to be given.)"""
-    default_device: Callable[[], str] = staticmethod(lambda: "cpu")
-    """The name of the device on which they are made, unless an argument says it."""
+
+def default_device() -> str:
+    """The name of the device on which tensors are made, unless an argument says it."""
+    return "cpu"
 
 
 def wrap(array: Any, backend: Backend, node: Node | None = None) -> Tensor:
     """A tensor around an array, without copying."""
-    out = TensorType.new()
+    out = new_tensor()
     out.array = array
     out.backend = backend
     out.node = node

@@ -10,13 +10,13 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from gradient import absent
-from gradient.autograd import engine
+from gradient.autograd import engine, variable
 from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.inplace import by_data
 from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, edge_of, leaf_node
-from gradient.autograd.variable import TensorType, Variable, wrap
+from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
 from gradient.dtypes import get_default_dtype
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
@@ -352,7 +352,7 @@ def finish_methods() -> None:
 finish_methods()
 for _name in (*absent.METHODS, *absent.NO_METHODS):
     setattr(Tensor, _name, absent.Method(_name))
-TensorType.cls = Tensor
-TensorType.new = functools.partial(object.__new__, Tensor)
-TensorType.default_device = staticmethod(default_device)
+variable.tensor_class = Tensor
+variable.new_tensor = functools.partial(object.__new__, Tensor)
+variable.default_device = default_device
 __all__ = ["Tensor"]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from gradient.autograd import variable
 from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.numbers import placed_apart
 from gradient.autograd.out_argument import result_or_out
-from gradient.autograd.variable import TensorType, Variable, wrap
+from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import elementwise, shape
@@ -56,7 +57,7 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     result = list(tensors)
     if not result:
         raise ArgumentError(sentence(caller, "a list of tensors", "an empty one"))
-    kind = TensorType.cls
+    kind = variable.tensor_class
     for value in result:
         if type(value) is not kind and not isinstance(value, Variable):
             i = next(i for i, each in enumerate(result) if each is value)

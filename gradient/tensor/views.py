@@ -12,13 +12,14 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gradient.autograd import variable
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
 from gradient.autograd.outputs import outputs
-from gradient.autograd.variable import TensorType, Variable
+from gradient.autograd.variable import Variable
 from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import map_parts
 from gradient.ops.index import getitem
@@ -52,7 +53,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
     except Exception as error:
         shown = moved(made, (base,), {made.options[0]: value}, error)
         shared = False
-    out = TensorType.new()
+    out = variable.new_tensor()
     out.array = shown
     out.backend = backend
     out._grad = out.views = None
