@@ -39,6 +39,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             )
             return
         groups, rest = with_kernel(params, grads, exp_avgs, exp_avg_sqs)
+        rest = _adamw_in_place(rest, options)
         if rest:
             p, g, m, v = map(list, zip(*rest, strict=True))
             super().adamw_step(p, g, m, v, options)
@@ -158,6 +159,31 @@ def _descend(groups: list[Group], lr: float) -> list[Group]:
             np.subtract(p, lr * g, p)
         else:
             left.append((p, g))
+    return left
+
+
+def _adamw_in_place(groups: list[Group], options: AdamWOptions) -> list[Group]:
+    """The default without copies of results, for each that has not to be cast; the others."""
+    lr, beta1, beta2, eps, weight_decay, step, decoupled, maximize = options
+    step_size, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
+    left: list[Group] = []
+    for group in groups:
+        p, g, m, v = group
+        if p.dtype not in kernels.FLOATS or any(a.dtype is not p.dtype for a in (g, m, v)):
+            left.append(group)
+            continue
+        if maximize:
+            g = -g
+        if weight_decay and not decoupled:
+            g = g + weight_decay * p
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        update = step_size * m / (np.sqrt(v) / root + eps)
+        if weight_decay and decoupled:
+            p *= 1 - lr * weight_decay
+        p -= update
     return left
 
 
