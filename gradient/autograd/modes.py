@@ -66,7 +66,10 @@ class _Mode(threading.local):
     @grad.setter
     def grad(self, value: int) -> None:
         self._grad = value
-        (switched.discard if value is True else switched.add)(get_ident())
+        if value is True:
+            switched.discard(get_ident())
+        else:
+            switched.add(get_ident())
 
 
 mode = _Mode()
