@@ -36,7 +36,7 @@ getframe = sys._getframe
 def of_one(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
     checked = made.checked
-    saves_x = made.saved_names == tuple(made.inputs)
+    saves_x = made.saved_names == made.inputs
     saves_out = made.saved_names == ("out",)
 
     casts = "dtype" in made.options  # integers and bools have no gradient

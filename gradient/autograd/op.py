@@ -89,9 +89,9 @@ class Op:
         code = function.__code__
         # Of those of this package, ops with options or more inputs are called by our functions.
         self.user_depth = 2 if inside[code.co_filename] else 1
-        self.inputs = list(code.co_varnames[1 : code.co_posonlyargcount])
+        self.inputs = code.co_varnames[1 : code.co_posonlyargcount]
         named = code.co_argcount + code.co_kwonlyargcount
-        self.options = list(code.co_varnames[code.co_posonlyargcount : named])
+        self.options = code.co_varnames[code.co_posonlyargcount : named]
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.varargs = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.
@@ -108,11 +108,9 @@ class Op:
             raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
         self.needs = [parameter_names(rule)[1:] for rule in rules]
         self._sort_names(set(self.options))
-        self.pullbacks = [
-            self._pullback(rule, names) for rule, names in zip(rules, self.needs, strict=True)
-        ]
-        by_operators = rules_of_operators or operator is not None
-        self.rules_of_operators = [_behind_backend(rule) for rule in rules if by_operators]
+        self.has_rules_of_operators = rules_of_operators or operator is not None
+        self.rules_of_operators: list[Rule] = []
+        self.pullbacks: list[Callable[[Any, Node], Any]] = []
 
     def _sort_names(self, options: set[str]) -> None:
         """Find, for every name that a rule uses, the source of its value."""
@@ -137,14 +135,22 @@ class Op:
             order = [*self.inputs, "out"] if self.sources else []
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
-        self.places = {name: i for i, name in enumerate(self.saved_names)}
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
         self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs are wanted
+
+    def _make_pullbacks(self) -> list[Callable[[Any, Node], Any]]:
+        """What `vjp` calls, made at the first backward pass: most programs need few ops'."""
+        if self.has_rules_of_operators:
+            self.rules_of_operators = [_behind_backend(rule) for rule in self.rules]
+        self.pullbacks = [
+            self._pullback(rule, names) for rule, names in zip(self.rules, self.needs, strict=True)
+        ]
+        return self.pullbacks
 
     def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Any], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
         if all(name in self.sources for name in names):
-            at = [self.places[name] for name in names]
+            at = [self.saved_names.index(name) for name in names]
             if not at:
                 return lambda g, node: rule(g)
             if len(at) == 1:
@@ -156,11 +162,11 @@ class Op:
         return lambda g, node: rule(g, *self._values(node, names))
 
     def _values(self, node: Node, names: tuple[str, ...]) -> list[Any]:
-        saved, places = node.saved or (), self.places
+        saved = node.saved or ()
         values: list[Any] = []
         for name in names:
-            if name in places:
-                values.append(saved[places[name]])
+            if name in self.sources:
+                values.append(saved[self.saved_names.index(name)])
             elif name == "be":
                 values.append(node.backend)
             elif name in node.options:
@@ -231,6 +237,7 @@ class Op:
         """The gradients for the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
             g = with_zeros(node, g, node.backend)
+        pullbacks = self.pullbacks or self._make_pullbacks()
         if (
             self.rules_of_operators
             and (least := node.backend.one_pass_from)
@@ -245,17 +252,17 @@ class Op:
                 )
             ]
         if self.of_one:
-            return [None if parents[0] is None else self.pullbacks[0](g, node)]
+            return [None if parents[0] is None else pullbacks[0](g, node)]
         if self.single_rule:
-            return self.pullbacks[0](g, node)
+            return pullbacks[0](g, node)
         if self.variadic:
-            return self._each(parents, lambda i: self.pullbacks[i](g, node))
+            return self._each(parents, lambda i: pullbacks[i](g, node))
         if len(parents) == 2:
-            (first, second), (a, b) = self.pullbacks, parents
+            (first, second), (a, b) = pullbacks, parents
             return [None if a is None else first(g, node), None if b is None else second(g, node)]
         return [
             None if parent is None else pullback(g, node)
-            for pullback, parent in zip(self.pullbacks, parents, strict=True)
+            for pullback, parent in zip(pullbacks, parents, strict=True)
         ]
 
     def _each(self, parents: Sequence[Node | None], rule: Callable[[int], Any]) -> Sequence[Any]:
