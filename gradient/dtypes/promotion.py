@@ -50,15 +50,19 @@ def _promote(a: DType, b: DType) -> DType:
 
 
 class _Table(dict[tuple[DType, DType], DType]):
+    """What two dtypes give, settled when a pair first comes."""
+
     def __missing__(self, pair: tuple[DType, DType]) -> DType:
-        if pair[0] is pair[1]:
-            return pair[0]
-        raise TypeMismatch(
-            f"8-bit floats and packed dtypes do not mix with others, got {pair[0]} and {pair[1]}"
-        )
+        a, b = pair
+        if a is not b and not (a in ALL and b in ALL):
+            raise TypeMismatch(
+                f"8-bit floats and packed dtypes do not mix with others, got {a} and {b}"
+            )
+        self[pair] = dtype = _promote(a, b)
+        return dtype
 
 
-_TABLE = _Table({(a, b): _promote(a, b) for a in ALL for b in ALL})
+_TABLE = _Table()
 
 
 def promote_types(type1: DType, type2: DType) -> DType:
