@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -223,6 +222,8 @@ def watch(node: Node) -> None:
         mode.saved_hooks.pack(node)
     if not mode.anomaly:
         return
+    import traceback
+
     frame = user_frame(2)
     node.location = location_of(frame)
     node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy as copying
 import functools
 import weakref
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.predicates import Predicates
-from gradient.tensor.printing import represent
 from gradient.tensor.products import Contractions, LinearAlgebra, Products
 from gradient.tensor.random_sampling import RandomSampling
 from gradient.tensor.real_functions import NumberFunctions, RealFunctions
@@ -285,6 +283,8 @@ class Tensor(
     __hash__ = object.__hash__  # by identity, though `==` compares elements
 
     def __repr__(self) -> str:
+        from gradient.tensor.printing import represent
+
         return represent(self)
 
     def __format__(self, spec: str) -> str:
@@ -299,6 +299,8 @@ class Tensor(
         return str(self)
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        import copy
+
         if not self.is_leaf:
             raise AutogradError(
                 "deepcopy: only tensors created explicitly by the user (graph leaves) can be "
@@ -307,10 +309,10 @@ class Tensor(
         out = object.__new__(type(self))
         memo[id(self)] = out
         out.array, out.backend = map_parts(self.backend.copy, self.array), self.backend
-        out.node, out._grad = None, copying.deepcopy(self.grad, memo)
+        out.node, out._grad = None, copy.deepcopy(self.grad, memo)
         out.view_info = out.views = None
         if hasattr(self, "__dict__"):
-            out.__dict__.update(copying.deepcopy(self.__dict__, memo))
+            out.__dict__.update(copy.deepcopy(self.__dict__, memo))
         if self.node is not None:
             out.node = leaf_node(out)
         return out
