@@ -107,7 +107,7 @@ def of_one(made: Op) -> Callable[..., Any]:
         try:
             backend = input.backend
             array: Any = input.array
-            if array.dtype.char in checked:
+            if checked and array.dtype.char in checked:
                 array = promote(made, backend, [array])[0]
             y = (
                 on_device_of(backend, function, array)

@@ -13,7 +13,7 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import carrier
 from gradient.backends.registry import made
-from gradient.dtypes import BY_NUMPY, DType, dtype_of, get_default_dtype
+from gradient.dtypes import BY_NUMPY, DType, PackedDType, dtype_of, get_default_dtype
 from gradient.errors import DeviceError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of, warn_of_discarded
@@ -87,11 +87,12 @@ class Conversion(Arithmetic):
         own = self.array.dtype
         if dtype is BY_NUMPY[own]:
             return self
-        if dtype.is_packed or is_packed(self.array):
+        if isinstance(dtype, PackedDType) or isinstance(own, PackedDType):
             from gradient.tensor.float8 import converted
 
             return converted(self, dtype)
-        warn_of_discarded(own, dtype.numpy)
+        if own.kind == "c":
+            warn_of_discarded(own, dtype.numpy)
         return elementwise.astype(self, dtype=dtype.numpy)
 
     @overload
@@ -134,10 +135,11 @@ class Conversion(Arithmetic):
             device = "cuda" if device is None else f"cuda:{device}"
         return self.to(device=device, non_blocking=non_blocking)
 
-    def contiguous(self, memory_format: object = None) -> Tensor:
+    def contiguous(self: Any, memory_format: object = None) -> Tensor:
         """The tensor itself, or a copy in row-major order."""
         if self.is_contiguous():
-            return cast("Tensor", self)
+            same: Tensor = self
+            return same
         return elementwise.contiguous(self)
 
     def clone(self, *, memory_format: object = None) -> Tensor:

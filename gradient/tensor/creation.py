@@ -12,7 +12,14 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.out_argument import creation_op, creation_op_like
 from gradient.autograd.variable import wrap
-from gradient.dtypes import default_complex_dtype, dtype_of, float64, get_default_dtype, int64
+from gradient.dtypes import (
+    PackedDType,
+    default_complex_dtype,
+    dtype_of,
+    float64,
+    get_default_dtype,
+    int64,
+)
 from gradient.dtypes.float8 import Float8
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
@@ -158,7 +165,9 @@ def _like(
     array = tensor_of(op, input).array
     backend = input.backend if device is None else backend_of(device)
     if dtype is None:
-        return array.shape, maker_of(op, array, backend), array.dtype, backend
+        kind = array.dtype
+        make = maker_of(op, array, backend) if isinstance(kind, PackedDType) else backend
+        return array.shape, make, kind, backend
     return array.shape, *_maker(backend, dtype), backend
 
 
