@@ -21,7 +21,7 @@ from gradient.dtypes import (
     get_default_dtype,
     result_type,
 )
-from gradient.errors import DTypeError, TypeMismatch, sentence
+from gradient.errors import DTypeError, NumberOverflow, TypeMismatch, sentence
 
 if TYPE_CHECKING:
     from gradient.autograd.op import Op
@@ -149,6 +149,10 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     target = result_type(*(a for a in arrays if a is not None))
     if target.is_packed:
         return [int(a) if type(a) is bool else a for a in arrays]
+    if target.kind == "int":  # which wraps what has no more than 64 bits
+        for number in numbers:
+            if not -(1 << 63) <= number < 1 << 64:
+                raise NumberOverflow(sentence(op.public_name, "a number of 64 bits", number))
     if op.promotion == "int_to_float" and target.kind in ("int", "bool"):
         target = get_default_dtype()
     if target in HALF_PRECISION and op.scalars_in_float32:

@@ -92,6 +92,20 @@ def test_an_int_beyond_64_bits_is_an_overflow(value: int, device: Any) -> None:
         assert gradient.full((1,), value, dtype=gradient.bfloat16).item() == 2.0**63
 
 
+@pytest.mark.parametrize("dtype", [gradient.int64, gradient.uint8, gradient.bool])
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+def test_integers_wrap_no_operand_beyond_64_bits(
+    dtype: gradient.dtype, value: int, device: Any
+) -> None:
+    x = gradient.ones(2, dtype=dtype, device=device)
+    with pytest.raises(OverflowError, match=r"^add: .*64 bits, got"):
+        x.add_(value)
+    for call in (lambda: x + value, lambda: value * x, lambda: x > value, lambda: x == value):
+        with pytest.raises(OverflowError, match="64 bits"):
+            call()
+    assert (gradient.ones(1, dtype=gradient.int64) + (2**63)).item() == 1 - 2**63
+
+
 def test_arrays_of_complex_numbers_are_no_real_ones() -> None:
     x = gradient.zeros(2)
     with pytest.raises(RuntimeError, match="real"):
