@@ -95,6 +95,14 @@ def test_an_op_takes_few_steps(name):
 
 
 @pytest.mark.usefixtures("without_inference_mode")
+@pytest.mark.parametrize("dtype", [gradient.int64, gradient.uint8, gradient.bool])
+def test_an_int_is_written_about_as_soon_as_a_float(dtype):
+    floats, ints = gradient.zeros(4), gradient.zeros(4, dtype=dtype)
+    of_floats = steps(lambda: floats.__setitem__(1, 1))
+    assert steps(lambda: ints.__setitem__(1, 1)) <= of_floats + 40  # it has to fit
+
+
+@pytest.mark.usefixtures("without_inference_mode")
 @pytest.mark.parametrize("name", STEPS_TO_KERNELS)
 def test_a_kernel_is_soon_reached(name):
     if not kernels.available():

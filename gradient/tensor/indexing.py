@@ -145,6 +145,8 @@ class Indexing(Arithmetic):
             and (-LARGE < value < LARGE or value - value != 0)  # infinite, or NaN
         ):
             return self.backend.asarray(value, dtype)
+        if (kind is int or kind is bool) and dtype.kind in "iub" and _holds(dtype, value):
+            return self.backend.asarray(value, dtype)
         if isinstance(value, np.ndarray) and value.shape:
             if value.dtype.kind == "c" and dtype.kind != "c":
                 expected = f"values that {self.dtype} can hold"
@@ -352,3 +354,9 @@ class Indexing(Arithmetic):
 def _is_matrix(array: Any) -> bool:
     """Whether an array is a matrix for whose rows backends have kernels."""
     return len(array.shape) == 2 and array.dtype.char in "fd"
+
+
+def _holds(dtype: Any, number: int) -> bool:
+    """Whether a dtype of integers or bools has room for an int as it is."""
+    half = 1 << 8 * dtype.itemsize - 1
+    return (0 if dtype.kind == "u" else -half) <= number < half
