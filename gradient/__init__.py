@@ -9,7 +9,6 @@ tensor([2., 4.])
 Importing it loads NumPy, ml_dtypes and the standard library; everything else on first use.
 """
 
-import importlib as _importlib
 import sys as _sys
 import warnings as _warnings
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import Any as _Any
 from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
+from gradient._exports import load as _load
 from gradient._exports import on_demand as _on_demand
 from gradient._exports import shown as _shown
 from gradient.autograd.modes import *
@@ -158,9 +158,9 @@ if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
 
     def __getattr__(name: str) -> _Any:
         if name in _MODULES:
-            return _importlib.import_module(f"gradient.{name}")
+            return _load(f"gradient.{name}")
         if name in _FUNCTIONS:
-            found = getattr(_importlib.import_module(_FUNCTIONS[name]), name)
+            found = getattr(_load(_FUNCTIONS[name]), name)
             return globals().setdefault(name, found)
         if name == "__all__":  # of `from gradient import *`
             return [each for each in __dir__() if each not in _MODULES and each[0] != "_"]

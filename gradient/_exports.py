@@ -9,8 +9,37 @@ star-imported for type checkers, and at run time when one of their names is aske
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
+
+from gradient.locks import new_rlock
+from gradient.source_lines import inside
+
+_one_thread = new_rlock()
+"""Held by the thread that imports what was named."""
+
+
+def load(module: str) -> Any:
+    """Import a module of this package because one of its names is asked for: a thread after the
+    other.
+
+    importlib locks a package before its modules where the package is imported first, and after
+    them where a module is, and fails in one of two threads that meet so.
+    """
+    if _is_importing():  # and so has locks of importlib's, for which the other thread may wait
+        return importlib.import_module(module)
+    with _one_thread:
+        return importlib.import_module(module)
+
+
+def _is_importing() -> bool:
+    """Whether this thread is in the midst of importing a module of this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and inside[frame.f_code.co_filename]:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def public(names: Mapping[str, object]) -> list[str]:
@@ -51,9 +80,9 @@ def on_demand(
         if name == "__all__":
             return sorted({*public(names), *_exported(files)})
         if f"{package}.{name}" in files:
-            return importlib.import_module(f"{package}.{name}")
+            return load(f"{package}.{name}")
         if not name.startswith("__"):  # the import system asks for such
-            for module in map(importlib.import_module, files):
+            for module in map(load, files):
                 if name in getattr(module, "__all__", ()):  # which one has not that is under way
                     return names.setdefault(name, getattr(module, name))
         if otherwise is not None:
@@ -65,4 +94,4 @@ def on_demand(
 
 def _exported(files: tuple[str, ...]) -> set[str]:
     """The names that these modules export, which are imported."""
-    return {name for file in files for name in importlib.import_module(file).__all__}
+    return {name for file in files for name in load(file).__all__}

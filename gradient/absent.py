@@ -13,6 +13,8 @@ from importlib.machinery import PathFinder
 from types import MethodType
 from typing import Any
 
+from gradient._exports import load
+
 COMPAT = "gradient.compat"
 
 METHODS = (
@@ -39,7 +41,7 @@ def names(module: str) -> Callable[[str], Any]:
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or is_file(module, name):  # what the import system asks for
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return importlib.import_module(COMPAT).attribute(module, name)
+        return load(COMPAT).attribute(module, name)
 
     return __getattr__
 
@@ -59,12 +61,12 @@ class Method:
 
     def __get__(self, tensor: Any, owner: Any) -> Any:
         if self.name in METHODS:
-            methods = importlib.import_module(f"{COMPAT}.methods").RareMethods
+            methods = load(f"{COMPAT}.methods").RareMethods
             function = vars(methods)[self.name]
             return function if tensor is None else MethodType(function, tensor)
         if tensor is None:
             return self
-        hint = importlib.import_module(f"{COMPAT}.tables").TENSOR_HINTS[self.name]
+        hint = load(f"{COMPAT}.tables").TENSOR_HINTS[self.name]
         raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; {hint}")
 
 

@@ -5,11 +5,11 @@
 <NumpyBackend 'cpu'>
 """
 
-import importlib
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from gradient import absent
+from gradient._exports import load as _load
 from gradient._exports import shown as _shown
 from gradient.backends.registry import *
 
@@ -24,7 +24,7 @@ else:
 
     def __getattr__(name: str) -> _Any:
         if name in ("Array", "Backend"):
-            return getattr(importlib.import_module("gradient.backends.base"), name)
+            return getattr(_load("gradient.backends.base"), name)
         if name == "cuda":  # scripts begin by `backends.cuda.matmul.allow_tf32 = True`
-            return importlib.import_module("gradient.backends.cuda")
+            return _load("gradient.backends.cuda")
         return _elsewhere(name)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gradient._exports import load
 from gradient.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def _make(device: str) -> Backend:
     name = canonical(device)
     if name not in _made:
         kind, _, number = name.partition(":")
-        _made[name] = _factories[kind](int(number or 0))
+        new = _factories[kind](int(number or 0))
+        return _made.setdefault(name, new)  # another thread may have made one meanwhile
     return _made[name]
 
 
@@ -98,11 +100,10 @@ def _works(kind: str) -> bool:
 
 
 def _cpu(index: int) -> Backend:
-    from gradient.backends.numpy import NumpyBackend
-
     if index:
         raise DeviceError(f"device 'cpu:{index}': there is one CPU device; use 'cpu'")
-    return NumpyBackend()
+    backend: Backend = load("gradient.backends.numpy").NumpyBackend()
+    return backend
 
 
 def _cuda(index: int) -> Backend:

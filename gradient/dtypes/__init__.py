@@ -4,9 +4,9 @@
 gradient.float16
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
+from gradient._exports import load as _load
 from gradient._exports import on_demand as _on_demand
 from gradient._exports import shown as _shown
 from gradient.dtypes.dtype import *
@@ -29,4 +29,4 @@ else:
     __dir__ = _shown(globals(), "PACKED", files=_FILES)
 
     def __getattr__(name: str) -> object:
-        return _import_module(_FILES[1]).PACKED if name == "PACKED" else _of_files(name)
+        return _load(_FILES[1]).PACKED if name == "PACKED" else _of_files(name)
