@@ -56,6 +56,8 @@ class Method:
     """A name in Tensor that `gradient.compat` knows: a method, found there when it is asked for, or
     what raises AttributeError with a hint, so that `hasattr` of a tensor says no."""
 
+    __slots__ = ("name",)
+
     def __init__(self, name: str) -> None:
         self.name = name
 

@@ -29,7 +29,6 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.bits import view_as_dtype
 from gradient.tensor.views import in_order, view, view_of, without_base
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ class Shaping(Arithmetic):
         if len(shape) == 1 and isinstance(shape[0], DType):
             dtype = shape[0]
         if dtype is not None:
+            from gradient.tensor.bits import view_as_dtype
+
             return view_as_dtype(self, dtype_of(dtype))
         if size is not None:
             shape = (tuple_argument("view", "size", size, shape),)
