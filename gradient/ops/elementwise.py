@@ -60,7 +60,7 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     try:
         if type(b) is int and b < 0 and a.dtype.kind == "u":
             raise ValueError("Integers to negative integer powers are not allowed.")
-        out = a**b
+        out = power(be, a, b)
         if out.dtype.kind == "i" and _bools(a, b):
             if not b.shape:
                 return be.astype(out, a.dtype)
@@ -73,6 +73,14 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
         return be.reciprocal_power(base, b)  # of integers, as PyTorch computes it
 
 
+def power(be: Backend, a: Any, b: Any) -> Any:
+    """a ** b, by roots where b is the number 0.5 or -0.5, as in PyTorch: -0 has the root -0, and
+    -inf none."""
+    if type(b) is float and (b == 0.5 or b == -0.5) and a.dtype not in HALF_PRECISION:
+        return be.sqrt(a) if b > 0 else 1 / be.sqrt(a)
+    return a**b
+
+
 def _bools(*values: Any) -> bool:
     return not any(getattr(v, "dtype", None) is None or v.dtype.kind != "b" for v in values)
 
@@ -80,7 +88,7 @@ def _bools(*values: Any) -> bool:
 def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
     """g b a^(b-1), and 0 where b is 0, whatever a is."""
     if isinstance(b, (int, float, complex)):
-        return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * a ** (b - 1))
+        return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * power(be, a, b - 1))
     none = b == 0
     safe = be.where(none, be.full((), 1, b.dtype), b)
     return be.where(none, be.full((), 0, b.dtype), g * (b * a ** (safe - 1)))

@@ -77,7 +77,7 @@ def var(
 
 def var_grad(be: Backend, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     freedom = count(x.shape, axis) - correction
-    scale = 2 / freedom if freedom > 0 else math.inf
+    scale = 2 / freedom if freedom else math.inf  # below 0 where there are too few, as in PyTorch
     return expand_reduced(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
 
 

@@ -119,7 +119,8 @@ def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Tensor:
         return y.detach().sum(axis, dtype=y.dtype)
     if isinstance(widths, TensorBase):
         return (sums * widths).sum(axis) / 2
-    return sums.sum(axis) * widths / 2
+    # PyTorch's way: NaN where the first or the last is infinite.
+    return (y.sum(axis) - (y.select(axis, 0) + y.select(axis, -1)) * 0.5) * widths
 
 
 def _neighbours(

@@ -91,7 +91,8 @@ class Sorting(Reductions):
         return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-        """(value, index) of the k-th smallest, k from 1."""
+        """(value, index) of the k-th smallest, k from 1. Of equal elements the first is the
+        smallest: PyTorch's index may be that of another."""
         if keepdim is not False:
             flag_of("kthvalue", "keepdim", keepdim)
         axis = axis_of(dim, self.ndim)

@@ -116,9 +116,9 @@ class Statistics(TensorBase):
         return spread, _mean_beside(self, dim, keepdim)
 
     def mode(self: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
-        """(values, indices) of the most frequent element along `dim`, the least one at ties;
-        indices are int64, `keepdim` keeps the dimension with size 1. Raises DTypeError for complex
-        numbers."""
+        """(values, indices) of the most frequent element along `dim`, the least one at ties, and
+        the last place of it (PyTorch's too, of up to 16 elements without NaN); indices are int64,
+        `keepdim` keeps the dimension with size 1. Raises DTypeError for complex numbers."""
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), self.detach().long() * 0)

@@ -1,0 +1,81 @@
+"""Functions at zeros of both signs, infinities, NaN and ties, and of no elements, as PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+import gradient  # noqa: E402
+from support.both_packages import assert_alike  # noqa: E402
+
+INF, NAN = float("inf"), float("nan")
+BASES = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 2.0, -2.0, 0.5]
+EXPONENTS = [0.5, -0.5, 2, 2.0, 0, 0.0, 1, 1.0, -1, -2, 3, 3.0, 0.25, 1.5, -1.5, INF, -INF, NAN]
+
+
+def slopes(t: Any, function: Callable[..., Any], *values: Any, dtype: str = "float64") -> Any:
+    """A function's result, its gradients, and how many units of each sign divided by 0 they are:
+    so zeros have their sign."""
+    xs = [t.tensor(v, dtype=getattr(t, dtype), requires_grad=True) for v in values]
+    y = function(*xs)
+    grads = t.autograd.grad(y, xs, t.ones_like(y))
+    return (y, 1 / y.detach(), *grads, *(1 / g for g in grads))
+
+
+def raised_in_place(x: Any, exponent: Any) -> Any:
+    x = x * 1
+    x **= exponent
+    return x
+
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    **{
+        f"{name}, exponent {e!r}": lambda t, e=e, power=power: slopes(
+            t, lambda x: power(t, x, e), BASES
+        )
+        for e in EXPONENTS
+        for name, power in {
+            "x ** e": lambda t, x, e: x**e,
+            "pow": lambda t, x, e: t.pow(x, e),
+            "pow_": lambda t, x, e: (x * 1).pow_(e),
+            "**=": lambda t, x, e: raised_in_place(x, e),
+            "e ** x": lambda t, x, e: e**x,
+            "tensors": lambda t, x, e: x ** t.full_like(x, e),
+        }.items()
+    },
+    "a 16-bit power": lambda t: slopes(
+        t, lambda x: x**-0.5, [-0.0, -INF, 3.0, 0.1], dtype="float16"
+    ),
+    "trapezoid of an infinite end": lambda t: slopes(
+        t, t.trapezoid, [[INF, 1.0, 2.0], [1.0, INF, 2.0], [1.0, 2.0, -INF]]
+    ),
+    "trapezoid of one point": lambda t: slopes(t, t.trapezoid, [2.0]),
+    "trapezoid of integers": lambda t: t.trapezoid(t.tensor([[1, 2, 4], [2, 0, 3]]), dim=0),
+    "trapezoid of points apart": lambda t: t.trapezoid(t.tensor([1.0, 2, 4]), dx=0.25),
+    "variance with more freedom than elements": lambda t: slopes(
+        t, lambda x: x.var(-1, correction=5), [[1.0, 2.0, 4.0], [2.0, 2.0, 2.0]]
+    ),
+    "deviation with more freedom than elements": lambda t: slopes(
+        t, lambda x: x.std(-1, correction=5), [[1.0, 2.0, 4.0]]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_pytorch(name: str):
+    assert_alike(CASES[name])
+
+
+@pytest.mark.parametrize("name", ["mode", "kthvalue"])
+def test_places_of_ties(name):
+    """Of a mode the last place, as in PyTorch; of a k-th value that which a stable sort gives."""
+    x = gradient.tensor([2.0, 1.0, 2.0, 1.0, 1.0, 2.0])
+    if name == "mode":
+        assert x.mode().indices.item() == 4 == torch.tensor(x.tolist()).mode().indices.item()
+    else:
+        assert [x.kthvalue(k).indices.item() for k in range(1, 7)] == [1, 3, 4, 0, 2, 5]
