@@ -28,6 +28,7 @@ from gradient.tensor.arguments import (
     check_index,
     constant,
     fitting,
+    flag_of,
     in_range,
     is_empty,
     number_of,
@@ -52,8 +53,11 @@ class Gathering(Arithmetic):
 
     __slots__ = ()
 
-    def gather(self, dim: int, index: Tensor) -> Tensor:
-        """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
+    def gather(self, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+        """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere. Raises
+        ArgumentError for `sparse_grad`, as gradients are dense."""
+        if sparse_grad is not False and flag_of("gather", "sparse_grad", sparse_grad):
+            raise ArgumentError("gather: sparse gradients are not available")
         if is_empty(index):
             axis_of(dim, self.ndim)
             constant("gather", "index", index, self)

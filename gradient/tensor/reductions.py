@@ -203,13 +203,13 @@ class Reductions(Arithmetic):
         """e^x / sum(e^x) along `dim`, without overflow, in the shape of self; `dtype` converts self
         first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return in_order(_along(fused.softmax, x, dim))
+        return _softmax(fused.softmax, x, dim)
 
     def log_softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """log(softmax(x)) along `dim`, computed as x - logsumexp(x), in the shape of self; `dtype`
         converts self first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return in_order(_along(fused.log_softmax, x, dim))
+        return _softmax(fused.log_softmax, x, dim)
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """The maximum; NaN where an element is. `dim` is an int, several, or None for all
@@ -363,6 +363,16 @@ def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Ten
         for part in (index.getitem(parts, index=(..., i)) for i in (0, 1))
     )
     return real + imag
+
+
+def _softmax(op: Any, x: Any, dim: int) -> Tensor:
+    try:
+        return in_order(_along(op, x, dim))
+    except DTypeError:
+        if x.dtype.kind not in ("int", "bool") or x.numel():
+            raise
+        axis_of(dim, x.ndim)
+        return x.clone()  # no integers are theirs, as in PyTorch
 
 
 def _along(op: Any, x: Any, dim: int) -> Tensor:

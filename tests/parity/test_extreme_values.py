@@ -63,12 +63,32 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "deviation with more freedom than elements": lambda t: slopes(
         t, lambda x: x.std(-1, correction=5), [[1.0, 2.0, 4.0]]
     ),
+    **{
+        f"{name} of no {dtype}, {size}": lambda t, name=name, dtype=dtype, size=size: getattr(
+            t.nn.functional, name
+        )(t.zeros(size, dtype=getattr(t, dtype)), -1)
+        for name in ("softmax", "log_softmax")
+        for dtype in ("int64", "uint8", "bool", "float32")
+        for size in ((0,), (2, 0), (0, 3), (3,))
+    },
+    "softmax of no integers along no dimension": lambda t: t.zeros(0, dtype=t.int64).softmax(1),
+    "gather with sparse_grad": lambda t: t.gather(
+        t.tensor([1.0, 2.0]), 0, t.tensor([1, 1]), sparse_grad=False
+    ),
+    "x.gather with sparse_grad": lambda t: t.tensor([1.0, 2.0]).gather(
+        0, t.tensor([1, 1]), sparse_grad=False
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_as_pytorch(name: str):
     assert_alike(CASES[name])
+
+
+def test_gradients_of_gather_are_dense():
+    with pytest.raises(gradient.errors.ArgumentError, match="gather: sparse gradients"):
+        gradient.gather(gradient.ones(2), 0, gradient.tensor([1]), sparse_grad=True)
 
 
 @pytest.mark.parametrize("name", ["mode", "kthvalue"])
