@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.op import binary_op, op
+from gradient.autograd.variable import Variable
 from gradient.backends.composed.shared import at_least, at_most, is_complex
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
@@ -75,10 +76,12 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 def power(be: Backend, a: Any, b: Any) -> Any:
     """a ** b, by roots where b is the number 0.5 or -0.5, as in PyTorch: -0 has the root -0, and
-    -inf none."""
-    if type(b) is float and (b == 0.5 or b == -0.5) and a.dtype not in HALF_PRECISION:
-        return be.sqrt(a) if b > 0 else 1 / be.sqrt(a)
-    return a**b
+    -inf none. Of a Tensor it is `pow`, whose derivatives are powers."""
+    if type(b) is not float or b not in (0.5, -0.5) or isinstance(a, Variable):
+        return a**b
+    if a.dtype in HALF_PRECISION:
+        return a**b
+    return be.sqrt(a) if b > 0 else 1 / be.sqrt(a)
 
 
 def _bools(*values: Any) -> bool:

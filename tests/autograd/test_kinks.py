@@ -107,7 +107,7 @@ def test_derivatives(row: Any) -> None:
     found, again = first_and_second(function, points)
     np.testing.assert_allclose(found, first, rtol=1e-12, atol=0)
     if second is not None:
-        np.testing.assert_allclose(again, second, rtol=1e-12, atol=0)
+        np.testing.assert_allclose(again, second, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
