@@ -292,7 +292,8 @@ class Arithmetic(TensorBase):
             # Integers stay integers, as PyTorch has it.
             dtype = result_type(*(t.array for t in three))
             value = int(fitting("addcmul", "value", value, dtype).real)
-            return three[0] + three[1] * three[2] * value
+            x, a, b = (t.to(dtype) for t in three)
+            return x + a * b * value
         return elementwise.addcmul(*three, value=value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
@@ -364,6 +365,7 @@ class Arithmetic(TensorBase):
         like = self.dtype
         if not isinstance(value, Variable):
             value = fitting("masked_fill", "value", value, like)
+            value = int(value.real) if like.kind == "int" else value  # integers become no floats
         condition = condition_of("masked_fill", mask)
         if (placed := placed_apart("masked_fill", mask, self, value)) is not None:
             if placed[1] is not self:

@@ -87,7 +87,7 @@ class Predicates(TensorBase):
                 raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
         x: Any = self
         close = x == other
-        if x.array.dtype.kind == "b":  # as 0 and 1
+        if x.array.dtype.kind in "biu":  # whose differences may overflow
             x, other = x.float(), other.float()
         gap = (x - other).abs()
         close = close | (gap <= other.abs() * rtol + atol) & gap.isfinite()

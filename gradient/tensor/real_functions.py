@@ -281,4 +281,5 @@ def _shifted_left(x: Any, by: Any) -> np.ndarray:
 
 def _shifted_right(x: Any, by: Any) -> np.ndarray:
     most = 8 * x.dtype.itemsize - 1
-    return x >> np.where((by >= 0) & (by <= most), by, most)
+    shifted = x >> np.where((by >= 0) & (by <= most), by, most)
+    return shifted if x.dtype.kind == "i" else np.where((by >= 0) & (by <= most), shifted, 0)

@@ -14,6 +14,7 @@ import gradient  # noqa: E402
 from support.both_packages import assert_alike  # noqa: E402
 
 INF, NAN = float("inf"), float("nan")
+LARGEST = 2**63 - 1
 BASES = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 2.0, -2.0, 0.5]
 EXPONENTS = [0.5, -0.5, 2, 2.0, 0, 0.0, 1, 1.0, -1, -2, 3, 3.0, 0.25, 1.5, -1.5, INF, -INF, NAN]
 
@@ -77,6 +78,21 @@ CASES: dict[str, Callable[[Any], Any]] = {
     ),
     "x.gather with sparse_grad": lambda t: t.tensor([1.0, 2.0]).gather(
         0, t.tensor([1, 1]), sparse_grad=False
+    ),
+    "integers masked by a fraction": lambda t: (
+        t.tensor([LARGEST, 3]).masked_fill(t.tensor([False, True]), 1.5),
+        t.nn.functional.threshold(t.tensor([LARGEST, -3]), 0.5, 0.25),
+    ),
+    "isclose of integers far apart": lambda t: t.isclose(
+        t.tensor([-32768, 3, 255], dtype=t.int16), t.tensor([0, 3, -1], dtype=t.int16)
+    ),
+    "addcmul of integers of different widths": lambda t: t.addcmul(
+        t.tensor([1, 2], dtype=t.int32), t.tensor([200, 3], dtype=t.uint8), t.tensor(-2)
+    ),
+    "bits shifted out": lambda t: tuple(
+        t.tensor([255, -128 % 256], dtype=t.uint8).to(dtype) >> by
+        for dtype in (t.uint8, t.int8, t.int32)
+        for by in (7, 8, 200)
     ),
 }
 
