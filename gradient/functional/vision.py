@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
 
-from gradient.dtypes import bool_, float64, int64, uint8
+from gradient.dtypes import HALF_PRECISION, bool_, float64, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.pooling import (
@@ -78,6 +78,10 @@ def interpolate(
                 scale = size / out  # as PyTorch has it, of images alone, whatever `scale_factor`
             input = _nearest(input, 2 + place, out, scale, centre)
         return input
+    if kind in HALF_PRECISION:
+        wide = interpolate(input.float(), size, scale_factor, mode, align_corners,
+            recompute_scale_factor, antialias)  # fmt: skip
+        return wide.to(kind)
     between = _cubic if mode == "bicubic" and spatial == 2 else _linear
     if between is _cubic or _LINEAR.get(mode) == input.ndim:
         if antialias:

@@ -23,6 +23,8 @@ def binary_cross_entropy(be: Backend[Array], x: Array, target: Array, /) -> Arra
 def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
     """(x - t) / v with v = x (1 - x) held from 0, where a saturated sigmoid brings it. The bound is
     for stability only: in the derivative (v - (x - t) (1 - 2 x)) / v^2 it holds the divisor."""
+    if x.dtype in HALF_PRECISION:  # that hold no such bound
+        x, target = (be.astype(a, float32.numpy) for a in (x, target))
     variance = x * (1 - x)
     detached = be.detach(variance)
     held = be.maximum(detached, be.full((), 1e-12, x.dtype))

@@ -10,7 +10,16 @@ import numpy as np
 
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_, complex128, finfo, float64, get_default_dtype, int32, result_type
+from gradient.dtypes import (
+    HALF_PRECISION,
+    bool_,
+    complex128,
+    finfo,
+    float64,
+    get_default_dtype,
+    int32,
+    result_type,
+)
 from gradient.errors import DTypeError, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
@@ -157,6 +166,8 @@ class RealFunctions(TensorBase):
         if not result_type(self, other).is_floating_point:
             floating("logaddexp2", self)
         x, y = _floats("logaddexp2", self, other)
+        if x.dtype in HALF_PRECISION:  # rounded once
+            return x.float().logaddexp2(y.float()).to(x.dtype)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
 

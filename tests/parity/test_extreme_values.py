@@ -94,6 +94,26 @@ CASES: dict[str, Callable[[Any], Any]] = {
         for dtype in (t.uint8, t.int8, t.int32)
         for by in (7, 8, 200)
     ),
+    "binary cross-entropy of 16-bit floats": lambda t: slopes(
+        t,
+        lambda x: t.nn.functional.binary_cross_entropy(
+            x, t.tensor([1e-7, 0.25, 1.0], dtype=t.float16), reduction="none"
+        ),
+        [1e-7, 0.5, 0.75],
+        dtype="float16",
+    ),
+    "logaddexp2 of 16-bit floats": lambda t: t.logaddexp2(
+        t.tensor([3.0, 2.0, 1.0], dtype=t.bfloat16), t.tensor([1.0, 1.0, 2.0], dtype=t.bfloat16)
+    ),
+    **{
+        f"{mode} of 16-bit floats": lambda t, mode=mode: t.nn.functional.interpolate(
+            t.tensor([[[[1.0, 1.0, 0.0, 1.0, 0.0]]]], dtype=t.bfloat16),
+            size=(1, 4),
+            mode=mode,
+            align_corners=True,
+        )
+        for mode in ("bilinear", "bicubic")
+    },
 }
 
 
