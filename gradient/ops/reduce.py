@@ -77,7 +77,10 @@ def var(
 
 def var_grad(be: Backend, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     freedom = count(x.shape, axis) - correction
-    scale = 2 / freedom if freedom else math.inf  # below 0 where there are too few, as in PyTorch
+    if freedom <= 0 and (axis is None or not x.shape):
+        gap = be.abs(x - be.mean(x))  # NaN where that is 0, else infinite, as in PyTorch
+        return expand_reduced(be, g, x.shape, axis, keepdims) * (gap * math.inf)
+    scale = 2 / freedom if freedom else math.inf  # below 0 where there are too few, as there
     return expand_reduced(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
 
 

@@ -403,7 +403,8 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ArgumentError(sentence("histc", "a finite range", f"{low} to {high}"))
     inside = host[(host >= low) & (host <= high)]
-    places = ((inside - low) * bins / (high - low)).astype(np.int64)
+    width = high - low or 1.0  # 0 where the elements are too large for a difference of 1
+    places = ((inside - low) * bins / width).astype(np.int64)
     counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
     return wrap(x.backend.asarray(counts), x.backend).to(x.dtype)
 

@@ -55,7 +55,7 @@ class Statistics(TensorBase):
             return self.median() if dim is None else self.median(dim, keepdim)
         if dim is None:
             if not self.numel():
-                return self.new_tensor(math.nan)
+                return self.sum() * math.nan
             numbers = self[~self.detach().isnan()]
             return numbers.median() if numbers.numel() else self.median()
         axis = axis_of(dim, self.ndim)

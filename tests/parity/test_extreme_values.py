@@ -94,6 +94,23 @@ CASES: dict[str, Callable[[Any], Any]] = {
         for dtype in (t.uint8, t.int8, t.int32)
         for by in (7, 8, 200)
     ),
+    "Bessel functions of large numbers": lambda t: (
+        t.i0(t.tensor([3e38, -3e38, 90.0])),
+        t.special.i1(t.tensor([3e38, -3e38])),
+        t.special.i0e(t.tensor([3e38, 20.0])),
+    ),
+    "histogram of one large number": lambda t: t.histc(t.tensor([1e20, 1e20]), 1),
+    "nanmedian of nothing": lambda t: t.zeros(0, requires_grad=True).nanmedian(),
+    **{
+        f"gradient of {name} of {values} with {correction} too many": (
+            lambda t, name=name, values=values, correction=correction: slopes(
+                t, lambda x: getattr(x, name)(correction=correction), values
+            )
+        )
+        for name in ("var", "std")
+        for values in ([1.0, 2.0, 3.0], [2.0, 2.0], 3.0)
+        for correction in (3, 5)
+    },
     "binary cross-entropy of 16-bit floats": lambda t: slopes(
         t,
         lambda x: t.nn.functional.binary_cross_entropy(

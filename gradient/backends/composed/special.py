@@ -315,6 +315,7 @@ class NormalDefaults(ElementwiseDefaults[Array]):
 FAR = 18.0
 """From here on the asymptotic series is used; its least term there is below 1e-16."""
 NEAR_TERMS, FAR_TERMS = 44, 32
+ROOT_OF_2_PI = math.sqrt(2 * math.pi)  # by itself: 2 pi times the largest float32 is infinite
 
 
 class BesselDefaults(ElementwiseDefaults[Array]):
@@ -341,5 +342,5 @@ class BesselDefaults(ElementwiseDefaults[Array]):
         inverse, series = 1 / (8 * large), self.full((), 1, x.dtype)
         for k in range(FAR_TERMS, 0, -1):
             series = 1 - series * (inverse * ((4 * order**2 - (2 * k - 1) ** 2) / k))
-        value = self.where(size < FAR, near, series / self.sqrt(2 * math.pi * large))
+        value = self.where(size < FAR, near, series / (self.sqrt(large) * ROOT_OF_2_PI))
         return self.where(x < 0, -value, value) if order % 2 else value
