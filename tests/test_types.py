@@ -115,6 +115,8 @@ EXPRESSIONS = {
     "x[0, :]": "Tensor",
     "x.T": "Tensor",
     "x.shape": "Size",
+    "x.shape[:-1]": "Size",
+    "x.shape[0]": "int",
     "x.size(0)": "int",
     "x.size()": "Size",
     "x.ndim": "int",

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def strict_index(value: Any) -> int:
     return operator.index(value)
 
 
+element, join, repeat = tuple.__getitem__, tuple.__add__, tuple.__mul__
 new_size = tuple.__new__
 """`new_size(Size, shape)` looks at no number: for shapes that are known to be of ints."""
 
@@ -65,6 +66,25 @@ class Size(tuple[int, ...]):
             return new_size(cls, map(operator.index, sizes))
         except TypeError:
             raise TypeMismatch(sentence("Size", "an iterable of ints", repr(sizes))) from None
+
+    @overload
+    def __getitem__(self, key: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> Size: ...
+    def __getitem__(self, key: Any, /) -> int | Size:
+        found = element(self, key)
+        return new_size(Size, found) if type(key) is slice else found
+
+    def __add__(self, other: Any, /) -> Size:
+        return Size(join(self, other))
+
+    def __radd__(self, other: Any, /) -> Size:
+        return Size(join(other, self)) if isinstance(other, tuple) else NotImplemented
+
+    def __mul__(self, times: SupportsIndex, /) -> Size:
+        return new_size(Size, repeat(self, times))
+
+    __rmul__ = __mul__
 
     def numel(self) -> int:
         """The number of elements."""

@@ -1077,3 +1077,26 @@ def test_a_complex_alpha_and_source_are_taken(device: str) -> None:
         source = gradient.ones(1, dtype=dtype, device=device)
         with pytest.raises(RuntimeError, match="index_add: expected as alpha a number"):
             gradient.zeros(2, dtype=dtype, device=device).index_add(0, at, source, alpha=alpha)
+
+
+def test_parts_of_a_shape_are_shapes(device):
+    shape = gradient.zeros(2, 3, 4, device=device).shape
+    parts = {
+        shape[:-1]: (2, 3),
+        shape[::2]: (2, 4),
+        shape[5:]: (),
+        shape + (5,): (2, 3, 4, 5),
+        (1,) + shape: (1, 2, 3, 4),
+        shape + shape[:1]: (2, 3, 4, 2),
+        shape[1:] * 2: (3, 4, 3, 4),
+        2 * shape[:1]: (2, 2),
+    }
+    for part, expected in parts.items():
+        assert type(part) is gradient.Size and part == expected
+    assert shape[:-1].numel() == 6 and shape[:0].numel() == 1
+    assert (shape[0], shape[-1]) == (2, 4) and type(shape[0]) is int
+    assert gradient.zeros(shape[:-1], device=device).shape == (2, 3)
+    with pytest.raises(TypeError):
+        shape + [1]
+    with pytest.raises(TypeError):
+        shape + ("a",)
