@@ -60,11 +60,12 @@ class Node:
     n_outputs: int = 0
 
     def name(self) -> str:
-        """As PyTorch prints a grad_fn."""
+        """As PyTorch prints a grad_fn: that of a `Function` has no 0."""
         if self.op is None:
             return "AccumulateGrad"
         words = self.op.public_name.split("_")
-        return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
+        ending = "Backward" if hasattr(self.op, "ctx") else "Backward0"
+        return "".join(w[:1].upper() + w[1:] for w in words) + ending
 
     def register_tensor_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
         """Call `hook(grad)` with the gradient of the result; a returned value replaces it."""

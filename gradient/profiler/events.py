@@ -54,7 +54,7 @@ class FunctionEvent(Timed):
     """One call.
 
     Attributes:
-        name: the op's, as "matmul"; in a backward pass its node's, as "MatmulBackward"; or what
+        name: the op's, as "matmul"; in a backward pass its node's, as "MatmulBackward0"; or what
             `record_function` said.
         start, end: microseconds since the profiler started.
         cpu_parent, cpu_children: the call around it, and those within.

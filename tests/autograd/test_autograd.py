@@ -1226,7 +1226,7 @@ def test_anomaly_detection_names_the_op_and_its_line(device):
         b = a.sqrt() * 0  # the culprit
         b.sum().backward()
     message = str(caught.value)
-    assert "SqrtBackward returned nan values" in message
+    assert "SqrtBackward0 returned nan values" in message
     assert "# the culprit" in message
 
 
@@ -1395,11 +1395,26 @@ def test_writes_by_data_are_not_noted():
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (lambda x: gradient.nn.functional.nll_loss(x, gradient.tensor([0, 1])), "NllLossBackward"),
-        (lambda x: x.gather(1, gradient.tensor([[0], [1]])), "GatherBackward"),
-        (lambda x: x.half(), "ToBackward"),
+        (lambda x: gradient.nn.functional.nll_loss(x, gradient.tensor([0, 1])), "NllLossBackward0"),
+        (lambda x: x.gather(1, gradient.tensor([[0], [1]])), "GatherBackward0"),
+        (lambda x: x.half(), "ToBackward0"),
     ],
 )
 def test_a_grad_fn_has_the_name_of_the_op_that_users_know(function, name):
     y = function(gradient.ones(2, 2, requires_grad=True))
     assert y.grad_fn is not None and y.grad_fn.name() == name
+
+
+def test_a_grad_fn_of_a_function_has_its_name():
+    class Doubled(gradient.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    x = gradient.ones(2, requires_grad=True)
+    assert Doubled.apply(x).grad_fn.name() == "DoubledBackward"
+    assert repr((x + 1).grad_fn) == "<AddBackward0>"
