@@ -193,6 +193,8 @@ def _explained(error: OSError, target: Path, beside: Path | None) -> OSError:
     if error.errno not in _DISK_ERRORS and error.filename != str(beside):
         return error
     reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT and not target.parent.exists():
+        reason = f"there is no folder {target.parent}; make it, as with os.makedirs, and try again"
     ours = CheckpointError(
         f"could not write {target}: {reason}. What was there before is unchanged."
     )
