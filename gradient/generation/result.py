@@ -80,7 +80,7 @@ class Generation:
     seed: int | None = None
     logprobs: list[TokenLogprob] | None = None
     score: float | None = None
-    timings: Timings = field(default_factory=Timings)
+    timings: Timings = field(default_factory=Timings, compare=False)
     thinking: str = ""
 
     def __str__(self) -> str:

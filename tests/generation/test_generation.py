@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -180,6 +181,8 @@ def test_the_text_ends_at_the_end_of_text_token(tokenizer):
     assert result.finish_reason == "stop"
     assert result.token_ids == list(b"lo, world")
     assert result.timings.prompt_tokens == 3
+    untimed = dataclasses.replace(result, timings=type(result.timings)())
+    assert result == untimed
     assert result.timings.generated_tokens == 10  # the end-of-text token, too
     assert result.timings.tokens_per_second > 0
 
