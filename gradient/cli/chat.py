@@ -15,7 +15,7 @@ from gradient.cli.flags import spell_out
 from gradient.cli.generate import report, write
 from gradient.cli.interrupt import whole_imports
 from gradient.cli.loading import load_language_model
-from gradient.cli.turns import HELP, command_of, turns
+from gradient.cli.turns import HELP, LEAVE, command_of, turns
 from gradient.errors import GradientError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def chat(
     talk = Conversation(language_model, options, system, as_json=as_json, verbose=verbose)
     for text in turns():
         command = command_of(text, strict=sys.stdin.isatty())
-        if command is not None and command[0] in ("exit", "bye"):
+        if command is not None and command[0] in LEAVE:
             break
         if command is not None:
             talk.run_command(*command)

@@ -15,11 +15,12 @@ HELP = """\
 /system TEXT   begin anew with these instructions; without TEXT, with none
 /keep          never drop the last turn when the context is full
 /undo          take back the last turn
-/exit          leave (or /bye, Ctrl-D; Ctrl-C ends an answer)
+/exit          leave (or /quit, /bye, Ctrl-D; Ctrl-C ends an answer)
 A line that ends in \\ goes on with the next one. From \"\"\" to \"\"\" all lines are one turn.
 Begin with a space to send a text that looks like a command."""
 GREETING = "/help lists the commands; Ctrl-C ends an answer; /exit (or Ctrl-D) leaves."
-NAMES = ("help", "reset", "clear", "system", "keep", "undo", "exit", "bye")
+LEAVE = ("exit", "quit", "bye")
+NAMES = ("help", "reset", "clear", "system", "keep", "undo", *LEAVE)
 _QUOTES = '"""'
 
 
@@ -87,9 +88,10 @@ def command_of(text: str, *, strict: bool) -> tuple[str, str] | None:
     """The name and the rest of a command; None of what is to be sent to the model.
 
     Args:
-        strict: take an unknown "/name" for a command, too: somebody may have mistyped.
+        strict: take an unknown "/name" that is followed by a text for a command, too: somebody may
+            have mistyped. One by itself is always taken for one.
     """
     found = re.match(r"/([a-z]+)(?:\s+(.*))?$", text, re.DOTALL)
-    if found is None or (not strict and found[1] not in NAMES):
+    if found is None or (not strict and found[2] and found[1] not in NAMES):
         return None
     return found[1], (found[2] or "").strip()

@@ -113,7 +113,8 @@ def test_commands():
     assert command_of("/rest", strict=True) == ("rest", "")
     for text in ("/usr/bin is what?", " /help", "a /help"):
         assert command_of(text, strict=True) is None
-    assert command_of("/rest", strict=False) is None
+    assert command_of("/rest", strict=False) == ("rest", "")
+    assert command_of("/rest is a word", strict=False) is None
 
 
 def converse(monkeypatch, lm, *turns, **options):
@@ -144,6 +145,11 @@ def test_what_commands_do(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "there is no turn yet" in said and "there is no command /what" in said
     assert "/reset         forget" in said
+
+
+@pytest.mark.parametrize("word", ["/exit", "/quit", "/bye"])
+def test_words_that_leave(monkeypatch, word):
+    assert converse(monkeypatch, tiny_chat(), "a", word, "b", max_new_tokens=2) == [["a"]]
 
 
 def tiny_chat(template=TEMPLATE, context=200):
