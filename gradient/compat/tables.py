@@ -314,6 +314,10 @@ STREAMS = "streams are those of CUDA GPUs: gradient.cuda.Stream and gradient.cud
 SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
 MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
 TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
+OWN_OPS = (
+    "there is no registry of operators; for library.custom_op with register_autograd use an "
+    f"autograd.Function, or gradient.autograd.op as examples/own_op.py does ({PAGE})"
+)
 STORAGE = "use TypedStorage(data, dtype=...), or what x.storage() gives"
 
 HINTS = {
@@ -343,7 +347,8 @@ HINTS = {
             "spherical_bessel_j0")], SCIPY),
     **dict.fromkeys(
         ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
-    **dict.fromkeys(("gradient.export", "gradient.library"), TRACING),
+    "gradient.export": TRACING,
+    "gradient.library": OWN_OPS,
     "gradient.FloatStorage": STORAGE,
     "gradient.ao": FLOAT8,
     "gradient.quantize_per_tensor": FLOAT8,
