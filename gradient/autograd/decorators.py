@@ -31,9 +31,28 @@ class Decorator(Protocol):
     ) -> Callable[P, Tensor]: ...
 
 
+class BoundBinary(Protocol[P]):
+    """A method of a tensor, of another."""
+
+    def __call__(self, other: Variable | Number, *args: P.args, **options: P.kwargs) -> Tensor: ...
+
+
+class Binary(Protocol[P]):
+    """A function of two tensors, of which a class makes a method."""
+
+    def __call__(
+        self, input: Variable | Number, other: Variable | Number, *args: P.args, **options: P.kwargs
+    ) -> Tensor: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type[Variable]) -> Binary[P]: ...
+    @overload
+    def __get__(self, instance: Variable, owner: type[Variable]) -> BoundBinary[P]: ...
+
+
 class BinaryDecorator(Protocol):
     """What `binary_op` returns."""
 
     def __call__(
         self, function: Callable[Concatenate[Backend[Variable], Variable, Variable, P], Variable]
-    ) -> Callable[Concatenate[Variable | Number, Variable | Number, P], Tensor]: ...
+    ) -> Binary[P]: ...

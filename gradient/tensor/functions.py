@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 from typing import Concatenate as _Concatenate
 from typing import ParamSpec as _ParamSpec
+from typing import Protocol as _Protocol
 from typing import TypeVar as _TypeVar
 
 from gradient.autograd.forwarding import forwarded as _forwarded
@@ -22,10 +23,27 @@ from gradient.tensor.creation import arange as _arange
 
 _P = _ParamSpec("_P")
 _R = _TypeVar("_R")
+_R_co = _TypeVar("_R_co", covariant=True)
 
 
-def _of(method: _Callable[_Concatenate[Tensor, _P], _R]) -> _Callable[_Concatenate[Tensor, _P], _R]:
+if TYPE_CHECKING:
+
+    class _Function(_Protocol[_P, _R_co]):
+        """A function of a tensor that is called `input`, as in PyTorch."""
+
+        def __call__(self, input: Tensor, *args: _P.args, **options: _P.kwargs) -> _R_co: ...
+
+
+def _of(method: _Callable[_Concatenate[Tensor, _P], _R]) -> "_Function[_P, _R]":
     """The method, to type checkers a function of a tensor; `__getattr__` makes it one."""
+    function: _Any = method
+    return function
+
+
+def _of_overloaded(
+    method: _Callable[_Concatenate[Tensor, _P], _R],
+) -> _Callable[_Concatenate[Tensor, _P], _R]:
+    """As `_of`, of a method of several types, which a class like `_Function` would not keep."""
     return method
 
 
@@ -175,10 +193,10 @@ kthvalue = _of(Tensor.kthvalue)
 log_softmax = _of(Tensor.log_softmax)
 logcumsumexp = _of(Tensor.logcumsumexp)
 logsumexp = _of(Tensor.logsumexp)
-max = _of(Tensor.max)
+max = _of_overloaded(Tensor.max)
 mean = _of(Tensor.mean)
-median = _of(Tensor.median)
-min = _of(Tensor.min)
+median = _of_overloaded(Tensor.median)
+min = _of_overloaded(Tensor.min)
 mode = _of(Tensor.mode)
 nanmean = _of(Tensor.nanmean)
 nanmedian = _of(Tensor.nanmedian)
@@ -194,7 +212,7 @@ std = _of(Tensor.std)
 std_mean = _of(Tensor.std_mean)
 sum = _of(Tensor.sum)
 topk = _of(Tensor.topk)
-unique = _of(Tensor.unique)
+unique = _of_overloaded(Tensor.unique)
 unique_consecutive = _of(Tensor.unique_consecutive)
 var = _of(Tensor.var)
 var_mean = _of(Tensor.var_mean)
@@ -298,7 +316,7 @@ index_select = _of(Tensor.index_select)
 masked_scatter = _of(Tensor.masked_scatter)
 masked_select = _of(Tensor.masked_select)
 put = _of(Tensor.put)
-nonzero = _of(Tensor.nonzero)
+nonzero = _of_overloaded(Tensor.nonzero)
 scatter = _of(Tensor.scatter)
 scatter_add = _of(Tensor.scatter_add)
 scatter_reduce = _of(Tensor.scatter_reduce)
