@@ -105,23 +105,43 @@ def ordered_subroutine(function: Callable[..., Any]) -> Kernel:
 def inlined(function: Callable[..., Any]) -> Kernel:
     """Compile a function as part of each kernel that calls it, with that kernel's options. For the
     large ones: LLVM compiles a subroutine by itself first, then once more in the kernel."""
-    return numba.njit(inline="always")(function)
+    return numba.njit(inline="always", _nrt=_makes_arrays(function))(function)
 
 
 def _subroutine(function: Callable[..., Any], options: Any) -> Kernel:
     return numba.njit(
-        no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=_Compiler, **options
-    )(function)
+        no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=_Compiler,
+        _nrt=_makes_arrays(function), **options,
+    )(function)  # fmt: skip
 
 
 def _entry_point(function: Callable[..., Any], options: Any) -> Kernel:
     compiled: Any = numba.njit(
-        nogil=True, no_cfunc_wrapper=True, pipeline_class=_Compiler, **options
-    )(function)
+        nogil=True, no_cfunc_wrapper=True, pipeline_class=_Compiler,
+        _nrt=_makes_arrays(function), **options,
+    )(function)  # fmt: skip
     # What numba's dispatcher calls for types that are new to it.
     compiled._compile_for_args = functools.partial(compiler.run, compiled._compile_for_args)
     compiled._cache = _cache_of(function)
     return compiled
+
+
+MAKERS = {"empty", "zeros", "full"}
+"""NumPy's functions by which kernels make arrays."""
+
+
+def _makes_arrays(function: Callable[..., Any]) -> bool:
+    """Whether a function makes arrays, by MAKERS or by a function above it that does.
+
+    Only then is it compiled with numba's runtime (`_nrt`), which counts references to arrays: 20 ns
+    for each that a kernel is given, 25 for each row that it cuts out. Without it a function must
+    not return an array either.
+    """
+    names = function.__code__.co_names
+    known = (function.__globals__.get(name) for name in names)
+    return not MAKERS.isdisjoint(names) or any(
+        getattr(each, "targetoptions", {}).get("_nrt") is True for each in known
+    )
 
 
 # The cache ----------------------------------------------------------------------------------------

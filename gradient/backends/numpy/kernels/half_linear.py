@@ -210,20 +210,6 @@ def copy_rows(start, stop, x, k, out, out_row):
 # Products -----------------------------------------------------------------------------------------
 
 
-@ordered_kernel
-def linear(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
-    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
-
-    x is as `copy_rows` gives it: its rows are `x_row` apart, and there are as many as `whole_rows`
-    says, of which `out`, bytes of numbers stored as `kind` says, has the first M. bias (N,), of
-    float32, may be of size 0.
-    """
-    if rows <= FEW:
-        _few(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)
-    else:
-        _many(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)
-
-
 @ordered_subroutine
 def _few(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
     held, whole = out.size // (2 * n), k - k % STEP
@@ -294,3 +280,17 @@ def _many(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
         m = min(m, held - top)
         at = 2 * (top * n + start)
         write_columns(part, part_row, m, stop - start, bias, start, kind, 2, out, at, n)
+
+
+@ordered_kernel
+def linear(start, stop, x, x_row, rows, kind, weight, n, k, bias, out):
+    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
+
+    x is as `copy_rows` gives it: its rows are `x_row` apart, and there are as many as `whole_rows`
+    says, of which `out`, bytes of numbers stored as `kind` says, has the first M. bias (N,), of
+    float32, may be of size 0.
+    """
+    if rows <= FEW:
+        _few(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)
+    else:
+        _many(start, stop, x, x_row, rows, kind, weight, n, k, bias, out)

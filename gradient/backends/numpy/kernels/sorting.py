@@ -26,7 +26,7 @@ def argsort(start, stop, bits, places):
         if n <= FEW:
             _insert(keys)
         elif _count(keys, counts) > 0:
-            ordered = _distribute(keys, other, counts)
+            ordered = other if _distribute(keys, other, counts) else keys
         to = places[r]
         for i in range(n):
             to[i] = np.int64(ordered[i] & np.uint64(0xFFFFFFFF))
@@ -74,7 +74,8 @@ def _count(keys, counts):
 
 @ordered_subroutine
 def _distribute(keys, other, counts):
-    """The one of two arrays that has the keys in order at last; both are written to."""
+    """Put the keys in order by both arrays; whether they are in the other one at last."""
+    moved = False
     for digit in range(DIGITS):
         count, shift = counts[digit], np.uint64(32 + 8 * digit)
         if count[(keys[0] >> shift) & np.uint64(255)] == keys.size:  # all have the same
@@ -89,5 +90,5 @@ def _distribute(keys, other, counts):
             value = (key >> shift) & np.uint64(255)
             other[np.uint64(count[value])] = key
             count[value] += 1
-        keys, other = other, keys
-    return keys
+        keys, other, moved = other, keys, not moved
+    return moved
