@@ -103,6 +103,25 @@ def test_rows_with_nan_and_infinity(method: str, dtype: str) -> None:
     assert np.isnan(got[[3, 9, 11]]).all() and np.isfinite(got[[0, 1, 2]]).all()
 
 
+@pytest.mark.parametrize("columns", [1, 7, 15, 16, 17, 33, 64, 5000])
+@pytest.mark.parametrize(("dtype", "lowest"), [("float32", -110.0), ("float64", -760.0)])
+def test_softmax_keeps_its_digits(columns: int, dtype: str, lowest: float) -> None:
+    """Down to the smallest subnormal number, and beside scores that are masked out."""
+    rows = -(-(1 << 13) // columns)
+    x = np.linspace(lowest, 0, columns).astype(dtype) * np.ones((rows, 1), dtype)
+    x[1::2, 1:3] = -np.inf
+    wide = x.astype(np.longdouble)
+    powers = np.exp(wide - wide.max(1, keepdims=True))
+    sums = powers.sum(1, keepdims=True)
+    cpu, step = backends.get("cpu"), np.finfo(dtype).smallest_subnormal
+    near = {"rtol": 5 * np.finfo(dtype).eps, "atol": float(step)}
+    np.testing.assert_allclose(cpu.softmax(x, 1), (powers / sums).astype(dtype), **near)
+    exact = (wide - wide.max(1, keepdims=True) - np.log(sums)).astype(dtype)
+    np.testing.assert_allclose(cpu.log_softmax(x, 1), exact, rtol=near["rtol"], atol=near["rtol"])
+    losses, high, log_sum = cpu.cross_entropy(x, np.zeros(rows, np.int64), -100, 0.0)
+    np.testing.assert_allclose(losses, -exact[:, 0], rtol=near["rtol"], atol=near["rtol"])
+
+
 @pytest.mark.parametrize(("rows", "classes"), [(64, 10), (3, 40), (5, 5), (1, 1), (7, 1)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

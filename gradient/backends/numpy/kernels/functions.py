@@ -376,35 +376,3 @@ def _gelu4(x):
 @overload(gelu, jit_options={**STRICT, "forceinline": True})
 def _gelu(x):
     return _gelu4 if x == types.float32 else lambda x: x * normal(x)[0]
-
-
-def largest(x: np.ndarray) -> float:
-    """The maximum of an array; of one with NaN, it may be NaN or not.
-
-    As integers, floats keep their order once the lower bits of negative ones are flipped. LLVM
-    vectorises a maximum of integers; of floats it does not, where there may be a NaN.
-    """
-    raise NotImplementedError("kernels only")
-
-
-def _largest4(x):
-    bits = x.view(I4)
-    high = I4(-(2**31))
-    for i in range(bits.size):
-        b = bits[i]
-        high = I4(max(high, I4(b ^ I4(I4(b >> I4(31)) & I4(0x7FFFFFFF)))))
-    return I4(high ^ I4(I4(high >> I4(31)) & I4(0x7FFFFFFF))).view(F4)
-
-
-def _largest8(x):
-    bits = x.view(np.int64)
-    high = np.int64(-(2**63))
-    for i in range(bits.size):
-        b = bits[i]
-        high = max(high, b ^ ((b >> 63) & 0x7FFFFFFFFFFFFFFF))
-    return np.int64(high ^ ((high >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
-
-
-@overload(largest, jit_options=STRICT)
-def _largest(x):
-    return _largest4 if x.dtype == types.float32 else _largest8

@@ -6,12 +6,37 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import inlined, kernel, strict_kernel, subroutine
-from gradient.backends.numpy.kernels.functions import exp, largest
+from gradient.backends.numpy.kernels import vector_operators as vector_operators
+from gradient.backends.numpy.kernels.compilation import (
+    inlined,
+    kernel,
+    ordered_subroutine,
+    strict_kernel,
+    subroutine,
+)
+from gradient.backends.numpy.kernels.functions import exp
 from gradient.backends.numpy.kernels.half_precision import get, put, real
+from gradient.backends.numpy.kernels.vector_functions import (
+    full_exp_of_nonpositive,
+    largest_element,
+    sum_of_elements,
+)
+from gradient.backends.numpy.kernels.vector_operators import maximum
+from gradient.backends.numpy.kernels.vectors import (
+    fill,
+    lanes,
+    load,
+    load_or,
+    load_some,
+    store,
+    store_some,
+)
 
 CHUNK = 1 << 16
 """Elements, in whole rows, that a thread takes at a time."""
+
+CHAIN = 256
+"""Vectors that are added up one after another, before their elements are."""
 
 
 def rows_of(columns: int) -> int:
@@ -22,13 +47,52 @@ def rows_of(columns: int) -> int:
 rows_of_chunk = subroutine(rows_of)
 
 
-@subroutine
-def exp_sum(x, shift):
-    """The sum of e^(x - shift)."""
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        total += exp(x[i] - shift)
+@ordered_subroutine
+def largest_of(row):
+    """The largest number of a row; where there is a NaN, any of them."""
+    width, lowest = lanes(row), fill(row.dtype.type(-np.inf))
+    whole = row.size - row.size % width
+    high = lowest
+    for i in range(0, whole, width):
+        high = maximum(load(row, i), high)
+    if whole < row.size:
+        high = maximum(load_or(row, whole, row.size - whole, lowest), high)
+    return largest_element(high)
+
+
+@ordered_subroutine
+def exp_sum(row, shift, powers):
+    """The sum of e^(x - shift) over a row, of which no number is greater than `shift`; `powers`
+    gets them, if it is not None."""
+    width, less, lowest = lanes(row), fill(shift), fill(row.dtype.type(-np.inf))
+    total = row.dtype.type(0)
+    for first in range(0, row.size, CHAIN * width):
+        last = min(first + CHAIN * width, row.size)
+        whole = last - (last - first) % width
+        sums = fill(row.dtype.type(0))
+        for i in range(first, whole, width):
+            power = full_exp_of_nonpositive(load(row, i) - less)
+            if powers is not None:
+                store(powers, i, power)
+            sums += power
+        if whole < last:
+            power = full_exp_of_nonpositive(load_or(row, whole, last - whole, lowest) - less)
+            if powers is not None:
+                store_some(powers, whole, power, last - whole)
+            sums += power
+        total += sum_of_elements(sums)
     return total
+
+
+@ordered_subroutine
+def scale_row(row, factor):
+    width, factors = lanes(row), fill(factor)
+    whole = row.size - row.size % width
+    for i in range(0, whole, width):
+        store(row, i, load(row, i) * factors)
+    if whole < row.size:
+        rest = row.size - whole
+        store_some(row, whole, load_some(row, whole, rest) * factors, rest)
 
 
 @subroutine
@@ -40,28 +104,14 @@ def shifted_sum(x, shift):
     return total
 
 
-@subroutine
-def row_sum(x):
-    """The sum of x."""
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        total += x[i]
-    return total
-
-
 # Softmax ------------------------------------------------------------------------------------------
 
 
-@kernel
+@strict_kernel
 def softmax(start, stop, x, y):
     for r in range(start, stop):
         row, out = x[r], y[r]
-        high = largest(row)
-        for i in range(row.size):
-            out[i] = exp(row[i] - high)
-        scale = x.dtype.type(1) / row_sum(out)
-        for i in range(row.size):
-            out[i] *= scale
+        scale_row(out, x.dtype.type(1) / exp_sum(row, largest_of(row), out))
 
 
 @kernel
@@ -79,8 +129,8 @@ def softmax_grad(start, stop, g, out, gx):
 def log_softmax(start, stop, x, y):
     for r in range(start, stop):
         row, out = x[r], y[r]
-        high = largest(row)
-        log_total = x.dtype.type(math.log(exp_sum(row, high)))
+        high = largest_of(row)
+        log_total = x.dtype.type(math.log(exp_sum(row, high, None)))
         for i in range(row.size):
             out[i] = (row[i] - high) - log_total
 
@@ -104,9 +154,9 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row = logits[r]
-        shift = largest(row)
+        shift = largest_of(row)
         high[r] = shift
-        log_sum[r] = math.log(exp_sum(row, shift))
+        log_sum[r] = math.log(exp_sum(row, shift, None))
         if target[r] == ignore_index:
             loss[r] = 0
             continue

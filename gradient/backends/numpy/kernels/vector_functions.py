@@ -6,7 +6,7 @@ that LLVM chooses for each loop; here they are given.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -18,47 +18,84 @@ from gradient.backends.numpy.kernels.vectors import name_of
 LEAST_EXPONENT = -86.6
 """Where e^x is about 2^-125: below, steps would have subnormal results, which are slow."""
 
+LEAST_RESULTS = {32: -103.98, 64: -745.14}
+"""By the bits of floats, where e^x is half of the smallest: below it is 0."""
+
 
 def _all(kind: Any, number: float | int) -> Any:
     """A vector whose elements are all a number."""
     return ir.Constant(kind, [number] * kind.count)
 
 
-def _exp_parts(builder: Any, x: Any) -> tuple[Any, Any]:
-    """2^n and e^r - 1 of e^x = 2^n e^r, where n is at most 128 (of float64 1024): `functions.exp`
-    has the formula."""
+class _Bits(NamedTuple):
+    """Of a type of floats: how many, those of the mantissa, and the exponent's bias."""
+
+    all: int
+    mantissa: int
+    bias: int
+
+
+def _bits_of(floats: Any) -> _Bits:
+    single = isinstance(floats.element, ir.FloatType)
+    return _Bits(32, 23, 127) if single else _Bits(64, 52, 1023)
+
+
+def _exp_parts(builder: Any, x: Any, biases: int = 1) -> tuple[Any, Any]:
+    """n + `biases` times the exponent's bias, in the lowest bits of integers, and e^r - 1 of e^x =
+    2^n e^r: `functions.exp` has the formula."""
     f: Any = functions  # numbers of different types
-    floats = x.type
-    if isinstance(floats.element, ir.FloatType):
-        bits, mantissa, bias = 32, 23, 127
-        log2_e, rounding, rounding_bits = f.LOG2_E4, f.ROUND4, f.ROUND_BITS4
+    floats, bits = x.type, _bits_of(x.type)
+    if bits.all == 32:
+        log2_e, rounding = f.LOG2_E4, f.ROUND4
         high, low, coefficients = f.LOG_2_HIGH4, f.LOG_2_LOW4, f.EXP4
     else:
-        bits, mantissa, bias = 64, 52, 1023
-        log2_e, rounding, rounding_bits = f.LOG2_E8, f.ROUND8, f.ROUND_BITS8
+        log2_e, rounding = f.LOG2_E8, f.ROUND8
         high, low, coefficients = f.LOG_2_HIGH8, f.LOG_2_LOW8, f.EXP8
-    ints = ir.VectorType(ir.IntType(bits), floats.count)
+    rounding = _all(floats, float(rounding) + biases * bits.bias)
     type_ = ir.FunctionType(floats, [floats] * 3)
     fma = builder.module.declare_intrinsic(f"llvm.fmuladd.{name_of(floats)}", fnty=type_)
-    shifted = builder.call(fma, [x, _all(floats, float(log2_e)), _all(floats, float(rounding))])
-    n = builder.fsub(shifted, _all(floats, float(rounding)))
+    shifted = builder.call(fma, [x, _all(floats, float(log2_e)), rounding])
+    n = builder.fsub(shifted, rounding)
     r = builder.call(fma, [n, _all(floats, -float(high)), x])
     r = builder.call(fma, [n, _all(floats, -float(low)), r])
     p = _all(floats, float(coefficients[0]))
     for coefficient in coefficients[1:]:
         p = builder.call(fma, [p, r, _all(floats, float(coefficient))])
     p = builder.call(fma, [p, builder.fmul(r, r), r])
-    power = builder.sub(builder.bitcast(shifted, ints), _all(ints, int(rounding_bits) - bias))
-    return builder.bitcast(builder.shl(power, _all(ints, mantissa)), floats), p
+    return builder.bitcast(shifted, ir.VectorType(ir.IntType(bits.all), floats.count)), p
+
+
+def _power_parts(builder: Any, x: Any) -> tuple[Any, Any]:
+    """2^n and e^r - 1 of e^x = 2^n e^r, where n is at most 128 (of float64 1024)."""
+    n, p = _exp_parts(builder, x)
+    return builder.bitcast(builder.shl(n, _all(n.type, _bits_of(x.type).mantissa)), x.type), p
 
 
 @emitted(lambda x: x)
 def exp_of_nonpositive(builder, x):
     """e^x for elements of at most 0: see `functions.exp`; 0 where that is below 2^-125."""
     large = builder.fcmp_unordered(">", x, _all(x.type, LEAST_EXPONENT))
-    power, p = _exp_parts(builder, x)
+    power, p = _power_parts(builder, x)
     y = builder.fmul(builder.fadd(p, _all(x.type, 1.0)), power)
     return builder.select(large, y, _all(x.type, 0.0))
+
+
+@emitted(lambda x: x)
+def full_exp_of_nonpositive(builder, x):
+    """e^x for elements of at most 0, down to the smallest number, in a few steps more than
+    `exp_of_nonpositive`; of what is 0, such as a masked score's, no step has a subnormal result,
+    which would be slow."""
+    kind, bits = x.type, _bits_of(x.type)
+    zero = _all(kind, 0.0)
+    large = builder.fcmp_unordered(">", x, _all(kind, LEAST_RESULTS[bits.all]))
+    n, p = _exp_parts(builder, builder.select(large, x, zero), biases=2)
+    # Of n, with its bias of twice the exponent's, each half is a power with its bias.
+    exponent = _all(n.type, 2 * bits.bias + 1 << bits.mantissa)
+    half = builder.and_(builder.shl(n, _all(n.type, bits.mantissa - 1)), exponent)
+    rest = builder.sub(builder.shl(n, _all(n.type, bits.mantissa)), half)
+    first, second = (builder.bitcast(each, kind) for each in (half, rest))
+    y = builder.fmul(builder.fmul(builder.fadd(p, _all(kind, 1.0)), first), second)
+    return builder.select(large, y, zero)
 
 
 def _at_most(builder: Any, x: Any, limit: float) -> Any:
@@ -76,7 +113,7 @@ def sigmoid(builder, x):
     minus = _at_most(builder, builder.fneg(x), high)
     limits = _all(x.type, low)
     minus = builder.select(builder.fcmp_unordered(">", minus, limits), minus, limits)
-    power, p = _exp_parts(builder, minus)
+    power, p = _power_parts(builder, minus)
     one = _all(x.type, 1.0)
     e = builder.fmul(builder.fadd(p, one), power)
     return builder.fdiv(one, builder.fadd(one, e))
@@ -91,7 +128,7 @@ def tanh(builder, x):
     fabs = declare(f"llvm.fabs.{name}", fnty=ir.FunctionType(kind, [kind]))
     size = builder.call(fabs, [x])
     limit = 20.0 if name.endswith("f32") else 40.0
-    power, p = _exp_parts(builder, _at_most(builder, builder.fadd(size, size), limit))
+    power, p = _power_parts(builder, _at_most(builder, builder.fadd(size, size), limit))
     fma = declare(f"llvm.fmuladd.{name}", fnty=ir.FunctionType(kind, [kind] * 3))
     e = builder.call(fma, [power, p, builder.fsub(power, _all(kind, 1.0))])
     y = builder.fdiv(e, builder.fadd(e, _all(kind, 2.0)))

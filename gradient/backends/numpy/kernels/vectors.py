@@ -60,6 +60,16 @@ def store(builder, array, index, vector):
 @emitted(lambda array, index, count: Vector(array.dtype))
 def load_some(builder, array, index, count):
     """As `load`, of `count` elements; the rest is zeros, and not read."""
+    return _loaded(builder, array, index, count, None)
+
+
+@emitted(lambda array, index, count, others: Vector(array.dtype))
+def load_or(builder, array, index, count, others):
+    """As `load_some`; the rest is that of the vector `others`."""
+    return _loaded(builder, array, index, count, others)
+
+
+def _loaded(builder: Any, array: Any, index: Any, count: Any, others: Any) -> Any:
     place = _vector_at(builder, array, index)
     kind, flags = place.type.pointee, _flags(place.type.pointee.count)
     masked = builder.module.declare_intrinsic(
@@ -67,7 +77,8 @@ def load_some(builder, array, index, count):
         fnty=ir.FunctionType(kind, [place.type, I32, flags, kind]),
     )
     inside = _first_flags(builder, count, kind.count)
-    return builder.call(masked, [place, I32(4), inside, ir.Constant(kind, None)])
+    rest = ir.Constant(kind, None) if others is None else others
+    return builder.call(masked, [place, I32(4), inside, rest])
 
 
 @emitted()
