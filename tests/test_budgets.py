@@ -64,10 +64,10 @@ STEPS = {
 """Ops on small tensors, and their instructions with a graph in Python 3.11."""
 
 STEPS_TO_KERNELS = {
-    "softmax": (lambda x, index: F.softmax(x, -1), 507),
-    "layer_norm": (lambda x, index: F.layer_norm(x, (64,)), 773),
-    "cross_entropy": (lambda x, index: F.cross_entropy(x, index), 782),
-    "nll_loss": (lambda x, index: F.nll_loss(x, index), 649),
+    "softmax": (lambda x, index: F.softmax(x, -1), 489),
+    "layer_norm": (lambda x, index: F.layer_norm(x, (64,)), 753),
+    "cross_entropy": (lambda x, index: F.cross_entropy(x, index), 769),
+    "nll_loss": (lambda x, index: F.nll_loss(x, index), 623),
     "gather": (lambda x, index: x.gather(1, index.expand(64, 64)), 777),
     "index_select": (lambda x, index: x.index_select(0, index), 327),
     "embedding": (lambda x, index: F.embedding(index, x), 288),

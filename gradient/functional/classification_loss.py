@@ -16,6 +16,8 @@ from gradient.tensor.arguments import constant, flag_of, int_of, outside, tensor
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
+INT64 = int64.numpy
+
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -132,7 +134,17 @@ def _rows(
     op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits as (rows, C) and classes as (rows,)."""
-    shape = floats(op, input).array.shape
+    shape, to = input.array.shape, target.array
+    if (
+        len(shape) == 2
+        and shape[:1] == to.shape
+        and shape[1]
+        and weight is None
+        and input.array.dtype.kind == "f"
+        and to.dtype == INT64
+    ):
+        return input, target  # as most are
+    floats(op, input)
     if not shape:
         raise ShapeError(sentence(op, "an input (C,), (N, C) or (N, C, ...)", shape))
     if target.dtype not in (int64, uint8):

@@ -43,7 +43,8 @@ def layer_norm(
     if type(eps) is not float:
         eps = number_of("layer_norm", "eps", eps)
     if len(normalized_shape) == 1:
-        return in_order(fused.layer_norm(input, weight, bias, eps=eps))
+        given = (input,) if weight is None and bias is None else (input, weight, bias)
+        return in_order(fused.layer_norm(*given, eps=eps))
     kept = input.ndim - len(normalized_shape)
     flat = fused.layer_norm(input.flatten(kept), _flat(weight), _flat(bias), eps=eps)
     return flat.reshape(input.shape)
@@ -290,9 +291,9 @@ def _check_tail(
             f"{op}: normalized_shape is {tail}, so expected an input of shape "
             f"(..., {', '.join(map(str, tail))}), got {tuple(input.shape)}"
         )
-    for i, parameter in enumerate(parameters):
+    for parameter in parameters:
         if parameter is not None and parameter.array.shape != tail:
-            name = ("weight", "bias")[i]
+            name = "weight" if parameter is parameters[0] else "bias"
             raise ShapeError(f"{op}: expected {name} of shape {tail}, got {tuple(parameter.shape)}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.array_api import FLOAT32
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads, workspace
 from gradient.backends.numpy.kernels import INT64, contiguous
@@ -142,19 +143,16 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
-        norms = kernels.load("norms")
-
-        shape, columns, number = x.shape, x.shape[-1], _computed_in(x)
+        norms, shape = kernels.load("norms"), x.shape
+        number = _computed_in(x)
         y, of_rows = np.empty(shape, x.dtype), (*shape[:-1], 1)
         mean, rstd = np.empty(of_rows, number), np.empty(of_rows, number)
-        rows = y if len(shape) == 2 else y.reshape(-1, columns)
-        given = _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), rows
+        given = _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), _2d(y)
         if x.itemsize == 2:
             given = tuple(map(kernels.load("half_precision").stored, given))
-        x, weight, bias, out = given
         threads.parallel_for(
-            norms.layer_norm, len(rows), norms.rows_of(columns), x, weight, bias,
-            _scalar(mean.dtype, eps), out, mean.ravel(), rstd.ravel(),
+            norms.layer_norm, mean.size, norms.rows_of(shape[-1]), *given, float(eps),
+            mean.ravel(), rstd.ravel(),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -192,8 +190,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         scale = np.empty(0, x.dtype) if weight is None else contiguous(weight)
         threads.parallel_for(
             norms.rms_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
-            stored(scale), _scalar(rstd.dtype, eps), bool(round_first), stored(_2d(y)),
-            rstd.ravel(),
+            stored(scale), stored(_2d(y)), float(eps), bool(round_first), rstd.ravel(),
         )  # fmt: skip
         return y, rstd
 
@@ -222,9 +219,9 @@ def _last_of_rows(x: np.ndarray, axis: Axis) -> bool:
     return axis in (-1, x.ndim - 1) and x.itemsize > 2 and kernels.supports_rows(x)
 
 
-def _computed_in(x: np.ndarray) -> type[np.floating]:
-    """What 16-bit floats are computed in, and statistics of them are: float32."""
-    return np.float64 if x.itemsize == 8 else np.float32
+def _computed_in(x: np.ndarray) -> np.dtype:
+    """What floats are computed in, and statistics of them are: of 16 bits in float32."""
+    return x.dtype if x.itemsize > 2 else FLOAT32
 
 
 def _2d(x: np.ndarray) -> np.ndarray:
@@ -242,26 +239,26 @@ def class_launch(
     """What `parallel_for` is to be given for `cross_entropy`, `cross_entropy_grad` or the latter in
     place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
     of targets that are no classes."""
-    norms, smoothing = kernels.load("norms"), _scalar(given[0].dtype, label_smoothing)
-    n, columns = next(array.shape for array in given if array.ndim == 2)  # the logits', or gx's
-    work = getattr(norms, kernel), n, norms.rows_of(columns)
-    return *work, *map(contiguous, given), ignore_index, smoothing, *out
+    norms, logits = kernels.load("norms"), given[0 if given[0].ndim == 2 else 1]  # behind g
+    n, columns = logits.shape
+    return (
+        *(getattr(norms, kernel), n, norms.rows_of(columns), *map(contiguous, given)),
+        *(ignore_index, float(label_smoothing), *out),
+    )
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
     """A weight or bias; where there is none, one that changes nothing."""
-    return _full(x.shape[-1], value, x.dtype) if vector is None else contiguous(vector)
-
-
-@functools.lru_cache(maxsize=64)
-def _scalar(dtype: np.dtype, value: float) -> np.generic:
-    """A number of NumPy's, kept: to make one takes as long as a small array."""
-    return dtype.type(value)
+    if vector is not None:
+        return contiguous(vector)
+    kind: Any = x.dtype.type
+    return _full(x.shape[-1], value, kind)
 
 
 @functools.lru_cache(maxsize=8)
-def _full(size: int, value: int, dtype: np.dtype) -> np.ndarray:
-    """A vector of one value, which kernels only read: kept, as one layer after the other asks."""
+def _full(size: int, value: int, dtype: type[np.generic]) -> np.ndarray:
+    """A vector of one value, which kernels only read: kept, as one layer after the other asks. (By
+    the type, for a dtype's hash takes longer than all else.)"""
     return np.full(size, value, dtype)
 
 
@@ -325,10 +322,11 @@ def _are_classes(target: np.ndarray, classes: int, ignore_index: int) -> bool:
 
 def _each_row(kernel: str, *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every row (along the last axis) of arrays of one shape."""
-    shape = arrays[0].shape
-    out, columns = np.empty(shape, arrays[0].dtype), shape[-1]
-    norms, rows = kernels.load("norms"), out if len(shape) == 2 else out.reshape(-1, columns)
+    first = arrays[0]
+    out, norms = np.empty(first.shape, first.dtype), kernels.load("norms")
+    rows = out if out.ndim == 2 else _2d(out)
+    n, columns = rows.shape
     threads.parallel_for(
-        getattr(norms, kernel), len(rows), norms.rows_of(columns), *map(_2d, arrays), rows
+        getattr(norms, kernel), n, norms.CHUNK // columns or 1, *map(_2d, arrays), rows
     )
     return out

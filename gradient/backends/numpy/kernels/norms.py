@@ -151,7 +151,7 @@ def log_softmax_grad(start, stop, g, out, gx):
 
 @strict_kernel
 def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
-    one = logits.dtype.type(1)
+    one, share = logits.dtype.type(1), real(logits, smoothing)
     for r in range(start, stop):
         row = logits[r]
         shift = largest_of(row)
@@ -164,14 +164,14 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
             wrong[0] = 1
             continue
         loss[r] = log_sum[r] - (row[target[r]] - shift)
-        if smoothing != 0:
+        if share != 0:
             uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
-            loss[r] = (one - smoothing) * loss[r] + smoothing * uniform
+            loss[r] = (one - share) * loss[r] + share * uniform
 
 
 @inlined
 def _class_grads(start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong):
-    one = logits.dtype.type(1)
+    one, share = logits.dtype.type(1), real(logits, smoothing)
     for r in range(start, stop):
         row, out = logits[r], gx[r]
         if target[r] == ignore_index:
@@ -181,10 +181,10 @@ def _class_grads(start, stop, g, logits, target, high, log_sum, ignore_index, sm
             wrong[0] = 1
             continue
         shift, log, scale = high[r], log_sum[r], g[r]
-        least = smoothing / logits.dtype.type(row.size)
+        least = share / logits.dtype.type(row.size)
         for i in range(row.size):
             out[i] = scale * (exp((row[i] - shift) - log) - least)
-        out[target[r]] -= scale * (one - smoothing)
+        out[target[r]] -= scale * (one - share)
 
 
 @strict_kernel
@@ -251,12 +251,13 @@ def moments(x):
 
 
 @strict_kernel
-def layer_norm(start, stop, x, weight, bias, eps, y, mean, rstd):
+def layer_norm(start, stop, x, weight, bias, y, eps, mean, rstd):
     """x and y (rows, columns), weight and bias as `half_precision.stored`."""
+    least = real(x, eps)
     for r in range(start, stop):
         row, out = x[r], y[r]
         m, rest, variance = moments(row)
-        s = real(x, 1) / np.sqrt(variance + eps)
+        s = real(x, 1) / np.sqrt(variance + least)
         for i in range(row.size):
             put(out, i, ((get(row, i) - m) - rest) * s * get(weight, i) + get(bias, i))
         mean[r], rstd[r] = m + rest, s
@@ -290,16 +291,16 @@ def layer_norm_grad(start, stop, g, x, weight, mean, rstd, gx, gw, gb):
 
 
 @kernel
-def rms_norm(start, stop, x, weight, eps, round_first, y, rstd):
+def rms_norm(start, stop, x, weight, y, eps, round_first, rstd):
     """x and y (rows, columns) and weight as `half_precision.stored`; with `round_first` the
     quotient is rounded to what y holds before it is multiplied. A weight without columns is 1."""
-    n = real(x, x.shape[1])
+    n, least = real(x, x.shape[1]), real(x, eps)
     for r in range(start, stop):
         row, out = x[r], y[r]
         total = real(x, 0)
         for i in range(row.size):
             total += get(row, i) * get(row, i)
-        s = real(x, 1) / np.sqrt(total / n + eps)
+        s = real(x, 1) / np.sqrt(total / n + least)
         rstd[r] = s
         if weight.size == 0 or round_first:
             for i in range(row.size):
