@@ -163,7 +163,7 @@ class NumpyBackend(
             rows = rows_of(weight, indices)
             if rows is not None:
                 return rows
-        elif 0 < indices.size < FEW_INDICES and np.minimum.reduce(indices, None) >= 0:
+        elif 0 < indices.size < FEW_INDICES and indices.item(indices.argmin()) >= 0:
             try:
                 return weight.take(indices, 0)
             except IndexError:  # too large a one: said in our words
