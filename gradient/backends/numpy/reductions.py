@@ -56,7 +56,8 @@ class ReductionKernels(ArrayAPIBackend):
         """Without a look at each argument, nor at the axes for how many numbers they have."""
         if x.dtype.char not in "fd" or not x.size:
             return super().mean(x, axis, keepdims)
-        total = self.sum(x, axis, keepdims)
+        few = x.size < MANY
+        total = _add(x, axis, None, None, keepdims) if few else self.sum(x, axis, keepdims)
         return total / (x.size if axis is None else x.size // total.size)
 
     def sum_of_squares(self, x: np.ndarray) -> np.ndarray:
