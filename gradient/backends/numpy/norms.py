@@ -326,7 +326,5 @@ def _each_row(kernel: str, *arrays: np.ndarray) -> np.ndarray:
     out, norms = np.empty(first.shape, first.dtype), kernels.load("norms")
     rows = out if out.ndim == 2 else _2d(out)
     n, columns = rows.shape
-    threads.parallel_for(
-        getattr(norms, kernel), n, norms.CHUNK // columns or 1, *map(_2d, arrays), rows
-    )
+    threads.parallel_for(getattr(norms, kernel), n, norms.rows_of(columns), *map(_2d, arrays), rows)
     return out
