@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from gradient import dtypes
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, FailedCheck, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.attention import attention_weights, scaled_dot_product_attention
 from gradient.functional.dropout import dropout
@@ -174,7 +174,7 @@ def _mask(
     masks = []
     for label, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask)):
         if mask is not None and not (mask.dtype is dtypes.bool_ or mask.is_floating_point()):
-            raise DTypeError(sentence(name, f"{label} of bools or floats", mask.dtype))
+            raise FailedCheck(sentence(name, f"{label} of bools or floats", mask.dtype))
     if attn_mask is not None:
         if attn_mask.ndim == 3:
             attn_mask = attn_mask.reshape(batch, heads, length, k.shape[2])
@@ -205,12 +205,12 @@ def _check(
 ) -> None:
     """Raise where the inputs do not fit together, or do not fit the projections."""
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
-        raise ShapeError(
+        raise FailedCheck(
             f"{name}: query, key and value must all be batched (3 dimensions) or not (2), got "
             f"{query.ndim}, {key.ndim} and {value.ndim}"
         )
     if num_heads < 1 or embed_dim % num_heads:
-        raise ShapeError(sentence(name, f"a multiple of {num_heads} heads as size", embed_dim))
+        raise FailedCheck(sentence(name, f"a multiple of {num_heads} heads as size", embed_dim))
     whole, *each = weights
     sizes = [embed_dim] * 3 if whole is not None else [w.shape[1] for w in each if w is not None]
     if len(sizes) != 3:
@@ -218,16 +218,16 @@ def _check(
     labels = ("query", "key", "value")
     for label, tensor, size in zip(labels, (query, key, value), sizes, strict=True):
         if tensor.shape[-1] != size:
-            raise ShapeError(
+            raise FailedCheck(
                 f"{name}: expected {label} of size {size} in its last dimension, got "
                 f"{tuple(tensor.shape)}"
             )
     if query.ndim == 3 and not query.shape[1] == key.shape[1] == value.shape[1]:
         got = f"{query.shape[1]}, {key.shape[1]} and {value.shape[1]}"
-        raise ShapeError(sentence(name, "query, key and value of one batch size", got))
+        raise FailedCheck(sentence(name, "query, key and value of one batch size", got))
     if key.shape[0] != value.shape[0]:
         got = f"{key.shape[0]} and {value.shape[0]}"
-        raise ShapeError(sentence(name, "key and value of one length", got))
+        raise FailedCheck(sentence(name, "key and value of one length", got))
 
 
 def _check_extra(
@@ -275,6 +275,6 @@ def _check_masks(
         )
     wanted = (batches, keys) if query.ndim == 3 else (keys,)
     if key_padding_mask is not None and tuple(key_padding_mask.shape) != wanted:
-        raise ShapeError(
+        raise FailedCheck(
             f"{name}: expected key_padding_mask {wanted}, got {tuple(key_padding_mask.shape)}"
         )
