@@ -74,6 +74,12 @@ def cross_entropy(
     ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
     if target.array.dtype.kind not in "biu" and target.dtype.is_floating_point:
+        sizes = tuple(input.array.shape)
+        if tuple(target.array.shape) == sizes[:class_dim] + sizes[class_dim + 1 :]:
+            raise DTypeError(
+                f"cross_entropy: expected integers as class indices, got {target.dtype}; cast with "
+                f".long() (probabilities would have the input's shape {sizes})"
+            )
         if ignore_index >= 0:
             raise ArgumentError(
                 "cross_entropy: expected no ignore_index beside a target of probabilities, "

@@ -102,7 +102,7 @@ def _bags(
     else:
         end = input.shape[0]
     ends = [*starts[1:], end] if starts else []
-    if (starts and starts[0] != 0) or end > input.shape[0]:
+    if (starts and starts[0] != 0) or max(ends, default=0) > input.shape[0]:
         raise ArgumentError(sentence(op, f"offsets from 0 to {input.shape[0]}", offsets.tolist()))
     if any(stop < start for start, stop in zip(starts, ends, strict=True)):
         raise ArgumentError(sentence(op, "offsets that do not fall", offsets.tolist()))

@@ -13,6 +13,7 @@ from gradient.nn.packed_sequence import PackedSequence, equal_steps
 from gradient.nn.printing import changed
 from gradient.nn.recurrent import _GRU, _LSTM, _RNN, Given, State, _Recurrent
 from gradient.ops.recurrent import gru, lstm, rnn
+from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import zeros
@@ -56,6 +57,11 @@ class _Sequence(_Recurrent[Given]):
             )
         if isinstance(dropout, (bool, str)) or not 0 <= dropout <= 1:
             raise ArgumentError(sentence(name, "dropout, a probability from 0 to 1", repr(dropout)))
+        if dropout > 0 and num_layers == 1:
+            warn_user(
+                f"{name}: dropout={dropout} does nothing with num_layers=1: it follows each layer "
+                "but the last"
+            )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.output_size = proj_size or hidden_size
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout

@@ -123,7 +123,7 @@ class Optimizer(Hooked):
         # A set is passed on as it is, to be refused with the message for sets.
         if not isinstance(params, Iterable):
             expected = "an iterable of Tensors or dicts as params"
-            raise TypeMismatch(sentence(type(self).__name__, expected, repr(params)))
+            raise TypeMismatch(sentence(type(self).__name__, expected, type(params).__name__))
         items: Any = params if isinstance(params, set) else list(params)
         if not items:
             raise ArgumentError(
