@@ -540,8 +540,9 @@ def test_convolutions_by_products(
     monkeypatch.setattr(convolution_products, "COLUMN_BYTES", bytes_at_a_time)
     same = ((8, 9), (3, 4), (3, 70), (1, 1), ((2, 2), (4, 1)), (2, 1), 1)
     even = ((8, 8), (3, 3), (3, 4), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    groups = ((5, 6), (3, 2), (4, 6), (1, 1), ((1, 1), (1, 0)), (1, 1), 2)
     for dtype in DTYPES:
-        for case in (*SLIDES, same, even):
+        for case in (*SLIDES, same, even, groups):
             agree(slides(one, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
     launched = one.runtime.launched
     for dtype in DTYPES:

@@ -80,7 +80,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         self, g: Array, weight: Array, options: ConvolutionOptions
     ) -> Array | None:
         """The gradient for the input; None where it is no large convolution of g."""
-        if math.prod(options.stride) > 1:
+        if math.prod(options.stride) > 1 or options.groups > 1:
             return None
         weight, options = turned_round(weight, options)
         if not self.is_large_product(g.shape, weight.shape, options):
