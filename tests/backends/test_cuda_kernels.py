@@ -51,6 +51,7 @@ FAMILIES = {
         "convolution_tiles",
         "copies",
         "cross_entropy",
+        "depthwise",
         "draws",
         "elementwise",
         "extremes",
@@ -517,6 +518,58 @@ def test_windows_that_differ_by_dimension(case: tuple[Any, ...], cuda: CudaBacke
         agree(slides(cuda, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
 
 
+DEPTHWISE = [
+    (sizes, (kernel, kernel), channels, (stride, stride), padding, (1, 1), channels[0])
+    for kernel in (3, 5, 7)
+    for sizes, channels, stride, padding in (
+        ((17, 33), (2, 2), 1, ((kernel // 2,) * 2,) * 2),
+        ((9, 7), (5, 10), 1, ((0, 3), (2, kernel))),
+        ((17, 12), (3, 3), 2, ((kernel // 2,) * 2,) * 2),
+        ((8, 19), (3, 6), 2, ((2, 0), (-1, 3))),
+        ((15, 15), (4, 4), 2, ((-1, 1), (4, -1))),
+    )
+]
+
+
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_depthwise_convolutions_by_strips(case: tuple[Any, ...], cuda: CudaBackend) -> None:
+    cuda.runtime.launched.clear()
+    for dtype in DTYPES:
+        agree(slides(cuda, dtype, case), slides(BARE, dtype, case), dtype, "convolution")
+    name = f"depthwise_{case[1][0]}_{case[3][0]}"
+    launched = [*2 * [name], f"{name}_input_grad", f"{name}_weight_grad"]
+    for dtype in ("float32", "float16", "bfloat16"):
+        assert [
+            n for n in cuda.runtime.launched if n.startswith(name) and n.endswith(f"_{dtype}")
+        ] == [f"{kernel}_{dtype}" for kernel in launched]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_in_strips(stride: int, one: CudaBackend) -> None:
+    """What is outside of a plane is no summand of gradients, nor are windows behind the last."""
+    padding = ((1, 1), (1, 1))
+    options = ConvolutionOptions((stride, stride), padding, (1, 1), 2)
+    a = Draw("float32")
+    x, weight = a(2, 2, 10, 9), a(2, 1, 3, 3)
+    g = a(2, 2, *options.windows((10, 9), (3, 3)))
+    x[0, 0, -1, 3], x[1, 1, 0, 0], x[1, 0, 4, -1] = np.nan, np.inf, -np.inf
+    g[0, 1, -1, -1], g[1, 0, 2, 2] = np.inf, np.nan
+    infinite = weight.copy()
+    infinite[0, 0, 0, 0], infinite[1, 0, 2, 2] = np.inf, np.nan
+    finite = np.nan_to_num(g, posinf=1)
+    for method, *given in (
+        ("convolution", x, weight, None),
+        ("convolution", np.nan_to_num(x, posinf=1, neginf=1), infinite, None),
+        ("convolution_input_grad", g, weight, x.shape),
+        ("convolution_input_grad", finite, infinite, x.shape),
+        ("convolution_weight_grad", finite, x, weight.shape),
+        ("convolution_weight_grad", g, x, weight.shape),
+    ):
+        got, expected = (getattr(be, method)(*given, options) for be in (one, BARE))
+        agree([got], [expected], "float32", method)
+
+
 def test_a_gradient_by_the_weight_is_the_same_in_parts(
     one: CudaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -856,8 +909,8 @@ def test_every_kernel_is_launched_by_a_case(monkeypatch: pytest.MonkeyPatch) -> 
     for dtype, case in itertools.product(("float16", "bfloat16"), WIDE_SLIDES[1:3]):
         slides(backend, dtype, case)
     every_convolution_by_products(monkeypatch)
-    for dtype in DTYPES:
-        slides(backend, dtype, SLIDES[0])
+    for dtype, case in itertools.product(DTYPES, (SLIDES[0], *DEPTHWISE)):
+        slides(backend, dtype, case)
     families = (family for family in kernels.FAMILIES if family != "rope_attention")
     exported = {name for family in families for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()

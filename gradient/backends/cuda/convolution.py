@@ -10,21 +10,18 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.convolution_products import ConvolutionProducts
 from gradient.backends.cuda.convolution_tiles import ConvolutionTiles
+from gradient.backends.cuda.depthwise import FILLING, DepthwiseKernels, is_depthwise
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
-from gradient.backends.cuda.launching import EACH, MAX_GRID, computed_in
+from gradient.backends.cuda.launching import MAX_GRID
 from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
-FEW_OUTPUTS = 4
-"""Outputs of a channel up to which a convolution of one channel a group is depthwise."""
-FILLING = 512
-"""Blocks that keep a GPU busy: a gradient by the weight is divided into parts up to so many."""
-PART, TAPS = 512, 9
-"""Windows of a part, at least; numbers of a depthwise weight for which a block adds up."""
+PART = 512
+"""Windows of a part, at least."""
 
 
-class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
+class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels):
     """Overrides of `composed.convolution`."""
 
     def convolution(
@@ -46,10 +43,9 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
         windows = options.windows(x.shape[2:], weight.shape[2:])
         out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
         given = self.contiguous(x), self.contiguous(weight), self.optional(bias), out
+        if is_depthwise(weight.shape, options):
+            return self.depthwise(*given, options)
         told = slide_of(x.shape, weight.shape, options)
-        if _is_depthwise(weight.shape, options):
-            self.launch_numbers("convolution", "depthwise", out, *given, told)
-            return out
         of_group = outputs // options.groups
         grid = _tiles(out.size // outputs), _tiles(of_group), options.groups
         self.launch("convolution", "convolution", x, grid, TILE_THREADS, *given, told)
@@ -77,11 +73,10 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
         if by_product is not None:
             return by_product
         gx = self.empty(shape, g.dtype)
-        told = slide_of(shape, weight.shape, options)
         given = self.contiguous(g), self.contiguous(weight), gx
-        if _is_depthwise(weight.shape, options):
-            self.launch_numbers("convolution", "depthwise_input_grad", gx, *given, told)
-            return gx
+        if is_depthwise(weight.shape, options):
+            return self.depthwise_input_grad(*given, options)
+        told = slide_of(shape, weight.shape, options)
         places = math.prod(-(-n // s) for n, s in zip(shape[2:], options.stride, strict=True))
         grid = _tiles(shape[0] * places), _tiles(weight.shape[1]), options.groups * remainders
         self.launch("convolution", "convolution_input_grad", g, grid, TILE_THREADS, *given, told)
@@ -102,40 +97,16 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts):
             by_product = self.convolution_weight_product(g, x, shape, options)
             if by_product is not None:
                 return by_product
-        g, x, told = self.contiguous(g), self.contiguous(x), slide_of(x.shape, shape, options)
-        if _is_depthwise(shape, options):
-            threads = min(-(-math.prod(g.shape[2:]) // 32) * 32, EACH)
-            grid = shape[0], -(-math.prod(shape[2:]) // TAPS), 1
-            parts = FILLING * EACH // (math.prod(grid) * threads)
-            return self._in_parts(
-                "depthwise_weight_grad", grid, threads, g, x, shape, told, g.shape[0], parts
-            )
+        g, x, gw = self.contiguous(g), self.contiguous(x), self.empty(shape, g.dtype)
+        if is_depthwise(shape, options):
+            return self.depthwise_weight_grad(g, x, gw, options)
         windows = g.size // g.shape[1]
         grid = _tiles(math.prod(shape[1:])), _tiles(shape[0] // options.groups), options.groups
         parts = min(FILLING // math.prod(grid), windows // PART)
-        return self._in_parts(
-            "convolution_weight_grad", grid, TILE_THREADS, g, x, shape, told, windows, parts
-        )
-
-    def _in_parts(
-        self, kernel: str, grid: tuple[int, int, int], threads: int, g: Array, x: Array,
-        shape: Shape, told: np.ndarray, count: int, parts: int,
-    ) -> Array:  # fmt: skip
-        """The gradient for the weight: so many parts of `count` windows or images each launch
-        `grid` blocks, and a second kernel adds them up in their order."""
-        gw = self.empty(shape, g.dtype)
-        of_part = -(-count // max(parts, 1))
-        parts = -(-count // of_part)
-        sums = self.empty((parts, gw.size), np.dtype(computed_in(g))) if parts > 1 else None
-        self.launch(
-            "convolution", kernel, g, (*grid[:2], grid[2] * parts), threads,
-            g, x, gw if sums is None else None, sums, told, np.int64(of_part),
+        return self.in_parts(
+            "convolution", "convolution_weight_grad", grid, TILE_THREADS, g, x, gw,
+            slide_of(x.shape, shape, options), windows, parts,
         )  # fmt: skip
-        if sums is not None:
-            self.launch_numbers(
-                "convolution", "convolution_join", gw, sums, gw, *map(np.int64, (parts, gw.size))
-            )
-        return gw
 
 
 def _out_shape(x: Shape, weight: Shape, options: ConvolutionOptions) -> Shape:
@@ -160,10 +131,6 @@ def _is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
         math.prod(weight[2:]) == math.prod(options.stride) == options.groups == 1
         and not np.any(options.padding)
     )  # fmt: skip
-
-
-def _is_depthwise(weight: Shape, options: ConvolutionOptions) -> bool:
-    return weight[1] == 1 and weight[0] <= FEW_OUTPUTS * options.groups
 
 
 def _tiles(count: int) -> int:

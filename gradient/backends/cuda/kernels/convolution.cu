@@ -18,8 +18,8 @@
 // any zeros between the windows of g.
 //
 // Bytes: x is read about taps * outputs / 64 times from the cache, and hardly more than once from
-// memory. Sums never depend on chance: there are no atomic additions. Depthwise convolutions have too
-// few channels for tiles: a thread for each number, and a block for nine numbers of the weight.
+// memory. Sums never depend on chance: there are no atomic additions. (depthwise.cu has convolutions
+// with too few channels for tiles.)
 #include "tile_product.cuh"
 #include "windows.cuh"
 
@@ -234,132 +234,6 @@ template <class T> __device__ void join(const computed<T>* parts, T* out, Int co
     out[at] = T(sum);
 }
 
-// The plane of number `at`, planes of `size` numbers; `at` becomes its place there. Divisions of 64 bits take
-// some hundred instructions.
-__device__ inline Int plane_of(Int& at, unsigned size) {
-    const Int plane = at >> 32 ? at / size : Int(unsigned(at) / size);
-    at -= plane * size;
-    return plane;
-}
-// The image of plane number `plane`, of `count` each; the plane's number there stays.
-__device__ inline int image_of(Int& plane, int count) {
-    const int image = plane >> 32 ? int(plane / count) : int(unsigned(plane) / unsigned(count));
-    plane -= Int(image) * count;
-    return image;
-}
-
-// Depthwise: each channel of the input makes its own outputs. Grid: blocks of 256 outputs.
-template <class T>
-__device__ void depthwise(const T* x, const T* weight, const T* bias, T* out, const Slide& s) {
-    const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
-    const unsigned count = s.windows_of_image();
-    Int place = at, output = plane_of(place, count);
-    if (output >= Int(s.images) * s.outputs) return;
-    const int number = image_of(output, s.outputs), channel = int(output) / s.outputs_of_group();
-    const T* image = x + (Int(number) * s.channels + channel) * s.plane();
-    const T* tap = weight + output * s.taps();
-    const Place window = of_window(s, unsigned(place));
-    computed<T> sum = 0;
-    for (int i = 0; i < s.kernel[0]; i++)
-        for (int j = 0; j < s.kernel[1]; j++) {
-            const int z = window.at[0] + i * s.dilation[0], y = window.at[1] + j * s.dilation[1];
-            const bool there = unsigned(z) < unsigned(s.size[0]) && unsigned(y) < unsigned(s.size[1]);
-            const T* line = image + (there ? Int(z * s.size[1] + y) * s.size[2] : 0);
-            for (int k = 0; k < s.kernel[2]; k++, tap++) {
-                const int column = window.at[2] + k * s.dilation[2];
-                const bool inside = there && unsigned(column) < unsigned(s.size[2]);
-                sum += computed<T>(*tap) * computed<T>(inside ? line[column] : T(0.0f));
-            }
-        }
-    out[at] = T(bias ? sum + computed<T>(bias[output]) : sum);
-}
-
-// The window along one axis whose number `tap` is at `place`; -1 where there is none.
-__device__ inline int window_along(const Slide& s, int axis, int place, int tap) {
-    const int from = place + s.before[axis] - tap * s.dilation[axis];
-    if (s.stride[axis] == 1) return from < s.windows[axis] ? from : -1;
-    const int window = from / s.stride[axis];
-    return from >= 0 && window * s.stride[axis] == from && window < s.windows[axis] ? window : -1;
-}
-
-// Grid: blocks of 256 numbers of the input.
-template <class T>
-__device__ void depthwise_input_grad(const T* g, const T* weight, T* gx, const Slide& s) {
-    const Int at = Int(blockIdx.x) * blockDim.x + threadIdx.x;
-    const unsigned size = s.plane(), windows = s.windows_of_image();
-    Int number = at, channel = plane_of(number, size);
-    if (channel >= Int(s.images) * s.channels) return;
-    const int image = image_of(channel, s.channels), count = s.outputs_of_group();
-    const Place place = place_of(unsigned(number), s.size);
-    const Int output = channel * count;
-    const T* const of_g = g + (Int(image) * s.outputs + output) * windows;
-    const T* tap = weight + output * s.taps();
-    computed<T> sum = 0;
-    for (int i = 0; i < s.kernel[0]; i++)
-        for (int j = 0; j < s.kernel[1]; j++) {
-            const int z = window_along(s, 0, place.at[0], i), y = window_along(s, 1, place.at[1], j);
-            const bool there = z >= 0 && y >= 0;
-            const T* line = of_g + (there ? Int(z * s.windows[1] + y) * s.windows[2] : 0);
-            for (int k = 0; k < s.kernel[2]; k++, tap++) {
-                const int window = window_along(s, 2, place.at[2], k);
-                if (!there || window < 0) continue;
-                for (int o = 0; o < count; o++)
-                    sum += computed<T>(tap[Int(o) * s.taps()]) *
-                           computed<T>(line[Int(o) * windows + window]);
-            }
-        }
-    gx[at] = T(sum);
-}
-
-// TAPS numbers of the weight of an output, summed over the windows of some images: g is read once for
-// them. A thread goes from window to window by `step`, without a division. Grid: (outputs, groups of
-// TAPS taps, parts of the images); part p of the gradient goes to parts[p], and out is null then.
-constexpr int TAPS = 9;
-template <class T>
-__device__ void depthwise_weight_grad(const T* g, const T* x, T* out, computed<T>* parts,
-                                      const Slide& s, Int images_of_part) {
-    typedef computed<T> A;
-    const int output = blockIdx.x, first = blockIdx.y * TAPS, taps = s.taps(), part = blockIdx.z;
-    const int channel = output / s.outputs_of_group(), last_image = min((part + 1) * images_of_part, Int(s.images));
-    const unsigned count = s.windows_of_image();
-    Place tap[TAPS];
-    int offset[TAPS];
-#pragma unroll
-    for (int k = 0; k < TAPS; k++) {
-        tap[k] = of_tap(s, min(first + k, taps - 1));
-        offset[k] = int(tap[k].offset(s.size));
-    }
-    const Place begin = place_of(threadIdx.x, s.windows), step = place_of(blockDim.x, s.windows);
-    A sums[TAPS] = {};
-    for (Int image = part * images_of_part; image < last_image; image++) {
-        const T* const of_g = g + (image * s.outputs + output) * count;
-        const T* const of_x = x + (image * s.channels + channel) * s.plane();
-        Place window = begin;
-        for (unsigned q = threadIdx.x; q < count; q += blockDim.x) {
-            const A value = of_g[q];
-            Place place;
-#pragma unroll
-            for (int axis = 0; axis < 3; axis++)
-                place.at[axis] = window.at[axis] * s.stride[axis] - s.before[axis];
-            const T* at = of_x + place.offset(s.size);
-#pragma unroll
-            for (int k = 0; k < TAPS; k++)
-                sums[k] += value * A((place + tap[k]).inside(s.size) ? at[offset[k]] : T(0.0f));
-            window = window + step;
-            if (window.at[2] >= s.windows[2]) window.at[2] -= s.windows[2], window.at[1]++;
-            if (window.at[1] >= s.windows[1]) window.at[1] -= s.windows[1], window.at[0]++;
-        }
-    }
-#pragma unroll
-    for (int k = 0; k < TAPS; k++) {
-        const A sum = block_sum(sums[k]);
-        const Int at = Int(output) * taps + first + k;
-        if (threadIdx.x != 0 || first + k >= taps) continue;
-        if (out) out[at] = T(sum);
-        else parts[Int(part) * s.outputs * taps + at] = sum;
-    }
-}
-
 #define EXPORT_TILES(KERNEL, ...) extern "C" __global__ void __launch_bounds__(TILE_THREADS, 4) KERNEL(__VA_ARGS__)
 #define EXPORT(NAME, T)                                                                              \
     EXPORT_TILES(convolution_##NAME, const T* x, const T* weight, const T* bias, T* out,             \
@@ -377,18 +251,5 @@ __device__ void depthwise_weight_grad(const T* g, const T* x, T* out, computed<T
     extern "C" __global__ void convolution_join_##NAME(const computed<T>* parts, T* out, Int count,  \
                                                        Int numbers) {                                \
         join(parts, out, count, numbers);                                                            \
-    }                                                                                                \
-    extern "C" __global__ void depthwise_##NAME(const T* x, const T* weight, const T* bias, T* out,  \
-                                                const __grid_constant__ Slide slide) {               \
-        depthwise(x, weight, bias, out, slide);                                                      \
-    }                                                                                                \
-    extern "C" __global__ void depthwise_input_grad_##NAME(                                          \
-        const T* g, const T* weight, T* gx, const __grid_constant__ Slide slide) {                   \
-        depthwise_input_grad(g, weight, gx, slide);                                                  \
-    }                                                                                                \
-    extern "C" __global__ void depthwise_weight_grad_##NAME(                                         \
-        const T* g, const T* x, T* out, computed<T>* parts, const __grid_constant__ Slide slide,     \
-        Int images_of_part) {                                                                        \
-        depthwise_weight_grad(g, x, out, parts, slide, images_of_part);                              \
     }
 FOR_EACH_FLOAT(EXPORT)

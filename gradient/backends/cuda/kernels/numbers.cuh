@@ -36,7 +36,8 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 // EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
 // one that the compiler was told (DTYPE and its C type, NUMBER). FOR_EACH_HALF is for tensor cores:
 // of 16-bit floats, and not before sm_80; FOR_EACH_NARROW is of these on any GPU, FOR_EACH_WIDE of
-// float32 and float64, FOR_FLOAT32 of float32 alone, from sm_80 on (copies in the background).
+// float32 and float64, FOR_FLOAT32 of float32 alone, from sm_80 on (copies in the background), and
+// FOR_EACH_SINGLE of all that are computed in float32.
 #ifdef DTYPE
 #define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
 #define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
@@ -77,6 +78,13 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
 #define FLOAT32_OF(NAME) FLOAT32_##NAME
 #define FLOAT32_WITH(NAME, EXPORT) FLOAT32_OF(NAME)(EXPORT)
 #define FOR_FLOAT32(EXPORT) FLOAT32_WITH(DTYPE, EXPORT)
+#define SINGLE_float32(EXPORT) EXPORT(float32, float)
+#define SINGLE_float64(EXPORT)
+#define SINGLE_float16(EXPORT) EXPORT(float16, __half)
+#define SINGLE_bfloat16(EXPORT) EXPORT(bfloat16, __nv_bfloat16)
+#define SINGLE_OF(NAME) SINGLE_##NAME
+#define SINGLE_WITH(NAME, EXPORT) SINGLE_OF(NAME)(EXPORT)
+#define FOR_EACH_SINGLE(EXPORT) SINGLE_WITH(DTYPE, EXPORT)
 #else
 #define FOR_EACH_HALF(EXPORT)  \
     EXPORT(float16, __half)    \
@@ -86,6 +94,9 @@ template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)
     EXPORT(float32, float)     \
     EXPORT(float64, double)
 #define FOR_FLOAT32(EXPORT) EXPORT(float32, float)
+#define FOR_EACH_SINGLE(EXPORT) \
+    EXPORT(float32, float)      \
+    FOR_EACH_HALF(EXPORT)
 #define FOR_EACH_FLOAT(EXPORT) \
     FOR_EACH_WIDE(EXPORT)      \
     EXPORT(float16, __half)    \
