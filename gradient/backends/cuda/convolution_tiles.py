@@ -25,7 +25,7 @@ FILLING, WINDOWS_OF_PART = 528, 1024
 """Blocks that keep a GPU busy, four for each multiprocessor of an H100: a gradient for the weight
 is divided into parts up to so many; and windows of a part, at least."""
 STEP, MOST_TAPS = 32, 32
-"""Windows that are added up at a time; taps of which a thread keeps a bit each."""
+"""Channels, or windows, that are added up at a time; taps of which a thread keeps a bit each."""
 
 
 class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
@@ -60,7 +60,7 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         tiles = _wide(x.shape[0] * math.prod(windows)) * _wide(weight.shape[0])
         self.launch(
             "convolution_wide", "convolution_wide", x, (tiles,), WIDE_TILES.threads,
-            self._channels_last(x), self._channels_last(weight), self.optional(bias), out,
+            self._channels_last(x), self._taps_by_channels(weight), self.optional(bias), out,
             slide_of(x.shape, weight.shape, options), shared=WIDE_TILES.shared,
         )  # fmt: skip
         return out
@@ -102,11 +102,23 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         )
         return gw
 
+    def _taps_by_channels(self, weight: Array) -> Array:
+        """The weight as (outputs, taps, channels); where channels come by `STEP`, as (outputs,
+        channels / STEP, taps, STEP), so that steps one after the other read nearly the same
+        places."""
+        outputs, channels = weight.shape[:2]
+        if channels % STEP:
+            return self._channels_last(weight)
+        by_steps = self.reshape(weight, (outputs, channels // STEP, STEP, -1))
+        return self._aligned(self.contiguous(by_steps.transpose((0, 1, 3, 2))))
+
     def _channels_last(self, x: Array) -> Array:
         """The array with its second axis behind the others, without gaps, at 16 bytes; a copy
         unless it lies like that."""
-        last = self.contiguous(x.transpose((0, *range(2, x.ndim), 1)))
-        return last.copy() if self.runtime.address(last) % LOAD else last
+        return self._aligned(self.contiguous(x.transpose((0, *range(2, x.ndim), 1))))
+
+    def _aligned(self, x: Array) -> Array:
+        return x.copy() if self.runtime.address(x) % LOAD else x
 
 
 def _wide(count: int) -> int:

@@ -85,6 +85,7 @@ inline void cp_async(void* to, const void* from, int bytes = 16) {
     if (state.copies_at_once) return copy.run();
     state.running->copies.push_back(copy);
 }
+inline void cp_async_cached(void* to, const void* from, int bytes = 16) { cp_async(to, from, bytes); }
 inline void cp_async_commit() {
     for (emulator::Copy& copy : emulator::state.running->copies) copy.age++;
 }

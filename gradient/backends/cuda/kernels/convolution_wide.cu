@@ -6,8 +6,9 @@
 //     gx[n, c, y]  = sum over (k, o) of weight[c, k, o] * g[n, the window whose number k is at y, o]
 //     gw[o, k, c]  = sum over (n, q) of g[n, q, o] * x[n, place of number k of window q, c]
 //
-//     x (images, ..., channels), g (images, windows, outputs), and the weight with what is summed over as its
-//     last axis, of which there are a multiple of 8 (for gw, of both); out and gx have channels first
+//     x (images, ..., channels), g (images, windows, outputs), the weight (outputs, taps, channels) or, where
+//     these come by 32, (outputs, channels / 32, taps, 32), for a gx of several remainders (channels, taps,
+//     outputs); of what is summed over there are a multiple of 8 (for gw, of both); out and gx have channels first
 //
 //     product   rows        columns             summed over
 //     out       outputs o   windows (n, q)      taps and channels (k, c)
@@ -19,14 +20,18 @@
 // image: a bit each, of which there are up to 32. So what a pack costs is an addition and a bit. For gw,
 // where windows change from step to step, a warp puts their places into shared memory.
 //
-// Bytes: x about taps * outputs / 128 times from the cache, and hardly more than once from memory.
+// Where channels come by 32, depth is 32 channels of all taps, then the next 32 (the weight lies so, too): steps
+// one after the other read nearly the same places, which the L1 cache keeps (31 KiB for 3 x 3 and lines of 56).
+//
+// Bytes: x about taps * outputs / 128 times from the L1 cache, taps times fewer from the L2 cache where channels
+// come by 32, and hardly more than once from memory.
 #include "wide_tiles.cuh"
 #include "windows.cuh"
 
 constexpr int OUTSIDE = -(1 << 30);  // whatever is added
 
-// The taps of a kernel of this size one after the other, and eight of `channels` of each: what a thread's
-// pack of the next step is of.
+// What a thread's pack of the next step is of: a tap of a kernel of this size, and eight of `channels`. Taps
+// come one after the other, of 32 channels if channels come by 32, else of all.
 struct TapsByChannels {
     const int (&size)[3];
     int channels;
@@ -35,19 +40,25 @@ struct TapsByChannels {
 
     __device__ TapsByChannels(const int (&size)[3], int channels, int pack)
         : size(size), channels(channels), tap{{0, 0, 0}}, number(0), channel(pack * 8) {
-        skip();
+        while (channel >= channels) channel -= channels, next_tap();
     }
-    __device__ void skip() {
-        while (channel >= channels) {
-            channel -= channels, number++;
-            if (++tap.at[2] < size[2]) continue;
-            tap.at[2] = 0;
-            if (++tap.at[1] < size[1]) continue;
-            tap.at[1] = 0, tap.at[0]++;
+    __device__ void next_tap() {
+        number++;
+        if (++tap.at[2] < size[2]) return;
+        tap.at[2] = 0;
+        if (++tap.at[1] < size[1]) return;
+        tap.at[1] = 0, tap.at[0]++;
+    }
+    __device__ void go_on() {
+        if (channels % WIDE_STEP == 0) {
+            next_tap();
+            if (tap.at[0] == size[0]) tap.at[0] = 0, number = 0, channel += WIDE_STEP;
+            return;
         }
+        channel += WIDE_STEP;
+        while (channel >= channels) channel -= channels, next_tap();
     }
-    __device__ void go_on() { channel += WIDE_STEP, skip(); }
-    __device__ bool there() const { return tap.at[0] < size[0]; }
+    __device__ bool there() const { return tap.at[0] < size[0] && channel < channels; }
 };
 
 // Rows are windows of `first` and after; depth is taps and channels. The same of g, whose windows are
@@ -57,27 +68,34 @@ template <class T, class WINDOWS> struct WindowsAlong : LaidAlong<T> {
     const T* begin[COPIES];
     unsigned inside[COPIES];
     TapsByChannels next;
+    int lands;
 
     __device__ WindowsAlong(const T* images, const WINDOWS& of, unsigned first)
-        : of(of), next(of.taps(), of.channels(), this->pack()) {
+        : of(of), next(of.taps(), of.channels(), this->pack()), lands(this->landing()) {
         const int taps = of.taps()[0] * of.taps()[1] * of.taps()[2];
+        Place windows[COPIES];
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
             unsigned image;
-            const Place window = of.window(first + this->row(i), image);
-            begin[i] = images + (Int(image) * of.plane() + window.offset(of.size())) * of.channels();
+            windows[i] = of.window(first + this->row(i), image);
+            begin[i] = images + (Int(image) * of.plane() + windows[i].offset(of.size())) * of.channels();
             inside[i] = 0;
-            for (int k = 0; k < taps; k++)
-                inside[i] |= unsigned((window + of.moved(place_of(k, of.taps()))).inside(of.size())) << k;
+        }
+#pragma unroll 1
+        for (int k = 0; k < taps; k++) {
+            const Place tap = of.moved(place_of(k, of.taps()));
+#pragma unroll
+            for (int i = 0; i < COPIES; i++) inside[i] |= unsigned((windows[i] + tap).inside(of.size())) << k;
         }
     }
-    __device__ void copy(T* to, Int) {
-        const Int far = of.moved(next.tap).offset(of.size()) * of.channels() + next.channel;
-        const bool any = next.there();
+    __device__ void copy(T* to) {
+        const Place tap = of.moved(next.tap);
+        const int line = tap.at[0] * of.size()[1] + tap.at[1];
+        const int far = (line * of.size()[2] + tap.at[2]) * of.channels() + next.channel;
+        const unsigned bit = next.there() ? 1u << next.number : 0;
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
-            const bool there = any && inside[i] >> next.number & 1;
-            cp_async(to + this->place(this->row(i), this->pack()), begin[i] + (there ? far : 0), there ? 16 : 0);
+            cp_async_cached(to + lands + this->after(i), begin[i] + far, inside[i] & bit ? 16 : 0);
         }
         next.go_on();
     }
@@ -129,14 +147,14 @@ template <class T> struct WeightOfRemainder : LaidAlong<T> {
     const Slide& s;
     const Remainder& r;
     const T* weight;
-    int rows;
+    int rows, lands;
     Int depth;
     TapsByChannels next;
 
     __device__ WeightOfRemainder(const T* weight, const Slide& s, const Remainder& r, int first)
         : s(s), r(r), weight(weight + Int(first) * s.taps() * s.outputs), rows(s.channels - first),
-          depth(Int(r.all_taps()) * s.outputs), next(r.taps, s.outputs, this->pack()) {}
-    __device__ void copy(T* to, Int) {
+          lands(this->landing()), depth(Int(r.all_taps()) * s.outputs), next(r.taps, s.outputs, this->pack()) {}
+    __device__ void copy(T* to) {
         Place tap;
 #pragma unroll
         for (int i = 0; i < 3; i++) tap.at[i] = r.first[i] + next.tap.at[i] * r.step[i];
@@ -145,8 +163,7 @@ template <class T> struct WeightOfRemainder : LaidAlong<T> {
         for (int i = 0; i < COPIES; i++) {
             const int row = this->row(i);
             const bool there = row < rows && next.there();
-            const T* from = there ? at + Int(row) * s.taps() * s.outputs : weight;
-            cp_async(to + this->place(row, this->pack()), from, there ? 16 : 0);
+            cp_async(to + lands + this->after(i), at + Int(row) * s.taps() * s.outputs, there ? 16 : 0);
         }
         next.go_on();
     }
@@ -160,20 +177,21 @@ template <class T> struct WindowsAcross : LaidAcross<T> {
     Told (*table)[WIDE_STEP];
     const T* x;  // at this thread's tap and channel
     Place tap;
-    unsigned first, last;
+    unsigned first, last, step;
+    int lands;
 
     __device__ WindowsAcross(const T* x, const Slide& s, int row, unsigned first, unsigned last,
                              Told (*table)[WIDE_STEP])
-        : s(s), table(table), first(first), last(last) {
+        : s(s), table(table), first(first), last(last), step(0), lands(this->landing()) {
         row += this->pack() * 8;
         const bool there = row < s.taps() * s.channels;
         tap = of_tap(s, there ? row / s.channels : 0);
         this->x = x + tap.offset(s.size) * s.channels + row % s.channels;
         if (!there) tap = {{OUTSIDE, 0, 0}};
     }
-    __device__ void prepare(Int step) {
+    __device__ void prepare(unsigned step) {
         if (threadIdx.x >= WIDE_STEP) return;
-        const unsigned number = first + unsigned(step) * WIDE_STEP + threadIdx.x;
+        const unsigned number = first + step * WIDE_STEP + threadIdx.x;
         const unsigned count = s.windows_of_image(), image = number / count;
         Told told = {0, {{OUTSIDE, 0, 0}}};
         if (number < last) {
@@ -182,14 +200,14 @@ template <class T> struct WindowsAcross : LaidAcross<T> {
         }
         table[step % TOLD][threadIdx.x] = told;
     }
-    __device__ void copy(T* to, Int k) {
+    __device__ void copy(T* to) {
 #pragma unroll
         for (int i = 0; i < COPIES; i++) {
-            const Told& told = table[k / WIDE_STEP % TOLD][this->at(i)];
+            const Told& told = table[step % TOLD][this->at(i)];
             const bool there = (told.begin + tap).inside(s.size);
-            const T* from = x + (there ? Int(told.number) * s.channels : 0);
-            cp_async(to + this->place(this->at(i), this->pack()), from, there ? 16 : 0);
+            cp_async(to + lands + this->after(i), x + Int(told.number) * s.channels, there ? 16 : 0);
         }
+        step++;
     }
 };
 
@@ -202,16 +220,20 @@ __device__ void convolution_wide(void* memory, const T* x, const T* weight, cons
     const Int depth = Int(s.taps()) * s.channels;
     const OfImage windows = {s};
     wide_tile<T>(memory, WideAlong<T>(weight + row * depth, s.outputs - row, depth, depth),
-                 WindowsAlong<T, OfImage>(x, windows, first), [&](int i, int j, float sum, float next) {
-                     const int output = row + i;
-                     const unsigned window = first + j;
-                     if (output >= s.outputs || window >= s.images * count) return;
-                     if (bias) sum += float(bias[output]), next += float(bias[output]);
-                     T* const at = out + (Int(window / count) * s.outputs + output) * count + window % count;
-                     if (count % 2 == 0) return store_two(at, sum, next);
-                     *at = T(sum);
-                     if (window + 1 >= s.images * count) return;
-                     at[window % count + 1 < count ? 1 : Int(s.outputs - 1) * count + 1] = T(next);
+                 WindowsAlong<T, OfImage>(x, windows, first), [&](int j) {
+                     const unsigned window = first + j, image = window / count, q = window - image * count;
+                     const unsigned after = s.images * count - window;  // and this one
+                     const int rows = window < s.images * count ? s.outputs - row : 0;
+                     T* const plane = out + (Int(image) * s.outputs + row) * count + q;
+                     const Int apart = q + 1 < count ? 1 : Int(s.outputs - 1) * count + 1;
+                     return [=](int i, float sum, float next) {
+                         if (i >= rows) return;
+                         if (bias) sum += float(bias[row + i]), next += float(bias[row + i]);
+                         T* const at = plane + i * Int(count);
+                         if (count % 2 == 0) return store_two(at, sum, next);
+                         *at = T(sum);
+                         if (after > 1) at[apart] = T(next);
+                     };
                  });
 }
 
@@ -225,18 +247,25 @@ __device__ void convolution_wide_input_grad(void* memory, const T* g, const T* w
     const int tiles = (s.channels + WIDE - 1) / WIDE, row = int(blockIdx.x) % tiles * WIDE;
     const unsigned first = blockIdx.x / tiles * WIDE, count = r.places();
     if (first >= s.images * count) return;
-    const auto write = [&](int channel, unsigned number, float value) {
-        if (channel >= s.channels || number >= s.images * count) return;
+    // Where place `number` is in the tile's first plane; null behind the last.
+    const auto find = [&](unsigned number) -> T* {
+        if (number >= s.images * count) return nullptr;
         Place place = place_of(number % count, r.count);
 #pragma unroll
         for (int axis = 0; axis < 3; axis++) place.at[axis] = place.at[axis] * s.stride[axis] + r.rest[axis];
-        gx[(Int(number / count) * s.channels + channel) * s.plane() + place.offset(s.size)] = T(value);
+        return gx + (Int(number / count) * s.channels + row) * s.plane() + place.offset(s.size);
     };
+    const int rows = s.channels - row;
+    const Int plane = s.plane();
     const OfRemainder places = {s, r};
     wide_tile<T>(memory, WeightOfRemainder<T>(weight, s, r, row),
                  WindowsAlong<T, OfRemainder>(g, places, first),
-                 [&](int i, int j, float sum, float next) {
-                     write(row + i, first + j, sum), write(row + i, first + j + 1, next);
+                 [&](int j) {
+                     T *const at = find(first + j), *const after = find(first + j + 1);
+                     return [=](int i, float sum, float next) {
+                         if (i < rows && at) at[i * plane] = T(sum);
+                         if (i < rows && after) after[i * plane] = T(next);
+                     };
                  });
 }
 
@@ -252,9 +281,12 @@ __device__ void convolution_wide_weight_grad(void* memory, const T* g, const T* 
     wide_tile<T>(memory,
                  WideAcross<T>(g + first * s.outputs + row, s.outputs - row, s.outputs, last - first),
                  WindowsAcross<T>(x, s, column, unsigned(first), unsigned(last), table),
-                 [&](int i, int j, float sum, float next) {
-                     if (row + i >= s.outputs || column + j >= columns) return;
-                     *reinterpret_cast<float2*>(part + Int(row + i) * columns + column + j) = {sum, next};
+                 [&](int j) {
+                     const int rows = column + j < columns ? s.outputs - row : 0;
+                     float* const at = part + Int(row) * columns + column + j;
+                     return [=](int i, float sum, float next) {
+                         if (i < rows) *reinterpret_cast<float2*>(at + i * Int(columns)) = {sum, next};
+                     };
                  });
 }
 

@@ -131,6 +131,15 @@ __device__ void weight_grad(const T* g, const T* x, const Int* counts, const Ran
         });
 }
 
+// Number (i, j) of a tile goes to out[i * stride + j], where there are so many rows and columns.
+template <class T> __device__ auto write_two(T* out, Int rows, Int columns, Int stride) {
+    return [=](int j) {
+        return [=](int i, float sum, float next) {
+            if (i < rows && j < columns) store_two(out + i * stride + j, sum, next);
+        };
+    };
+}
+
 // The same three by wide tiles: sizes are multiples of 8, and all matrices begin at 16 bytes.
 template <class T>
 __device__ void forward_wide(const T* x, const Addresses& weights, const Int* counts,
@@ -142,10 +151,7 @@ __device__ void forward_wide(const T* x, const Addresses& weights, const Int* co
     const T* weight = matrix<T>(weights, rows.group - range.from) + column * inputs;
     wide_tile<T>(memory, WideAlong<T>(x + rows.first * inputs, rows.count, inputs, inputs),
                  WideAlong<T>(weight, outputs - column, inputs, inputs),
-                 [&](int i, int j, float sum, float next) {
-                     if (i < rows.count && column + j < outputs)
-                         store_two(out + (rows.first + i) * outputs + column + j, sum, next);
-                 });
+                 write_two(out + rows.first * outputs + column, rows.count, outputs - column, outputs));
 }
 
 template <class T>
@@ -158,10 +164,7 @@ __device__ void input_grad_wide(const T* g, const Addresses& weights, const Int*
     const T* weight = matrix<T>(weights, rows.group - range.from) + column;
     wide_tile<T>(memory, WideAlong<T>(g + rows.first * outputs, rows.count, outputs, outputs),
                  WideAcross<T>(weight, inputs - column, inputs, outputs),
-                 [&](int i, int j, float sum, float next) {
-                     if (i < rows.count && column + j < inputs)
-                         store_two(gx + (rows.first + i) * inputs + column + j, sum, next);
-                 });
+                 write_two(gx + rows.first * inputs + column, rows.count, inputs - column, inputs));
 }
 
 template <class T>
@@ -175,10 +178,7 @@ __device__ void weight_grad_wide(const T* g, const T* x, const Int* counts, cons
         memory,
         WideAcross<T>(g + rows.first * outputs + row, outputs - row, outputs, rows.count),
         WideAcross<T>(x + rows.first * inputs + column, inputs - column, inputs, rows.count),
-        [&](int i, int j, float sum, float next) {
-            if (row + i < outputs && column + j < inputs)
-                store_two(gw + (row + i) * inputs + column + j, sum, next);
-        });
+        write_two(gw + row * inputs + column, outputs - row, inputs - column, inputs));
 }
 
 #define EXPORT_FORMAT(FORMAT, KERNEL, NAME, T)                                                     \

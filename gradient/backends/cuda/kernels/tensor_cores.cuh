@@ -78,6 +78,11 @@ __device__ inline void cp_async(void* to, const void* from, int bytes = 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(bytes) : "memory");
 }
+// The same of what the L1 cache is to keep.
+__device__ inline void cp_async_cached(void* to, const void* from, int bytes = 16) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(bytes) : "memory");
+}
 // Ends a group of the thread's copies.
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits for the thread's groups but for the last N. What other threads copied needs a barrier more.

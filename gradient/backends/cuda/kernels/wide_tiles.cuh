@@ -3,12 +3,13 @@
 //     out[i, j] = sum of left[i, k] * right[j, k] over 0 <= k < depth         i, j = 0 .. 127
 //
 // Either factor lies along depth (its rows' numbers side by side) or across it, as a matrix or as windows of
-// images. A factor copies its part of a step; steps are asked for in their order. The block copies steps of
+// images. A factor copies its part of a step: each step once, in their order. The block copies steps of
 // 32 along depth into shared memory in the background, STAGES - 1 of them ahead, so that a multiplication
 // waits for none; a barrier a step. A warp has 64 x 64 numbers: for each 16 along depth it reads 8 times
-// four matrices of 8 x 8 from shared memory, for 32 products by tensor cores, which take 26 cycles of an
-// H100's multiprocessor (by mma.sync), and the reading 32. A step reads 16 KiB for 2^20 operations: 64 a
-// byte, which the L2 cache has to give (an H100's gives some 5.5 TB/s).
+// four matrices of 8 x 8 from shared memory, for 32 products by tensor cores, which take some 50 cycles of an
+// H100's multiprocessor (mma.sync reaches five eighths of what wgmma does); the reading takes 32, and what is
+// copied 16 more. A step reads 16 KiB for 2^20 operations, 64 a byte: where the L2 cache has to give all of it
+// (an H100's gives some 5.5 TB/s), 350 Tflop/s are the limit. A step is some 160 instructions, of which 64 multiply.
 //
 // Packs of 16 bytes are permuted within rows, so that the 8 rows of a matrix begin in 8 groups of banks.
 // Numbers of a row come by packs: rows begin at 16 bytes, and have a multiple of 8 numbers.
@@ -19,21 +20,36 @@
 constexpr int WIDE = 128, WIDE_THREADS = 128, WIDE_STEP = 32, STAGES = 4;
 constexpr int COPIES = WIDE * WIDE_STEP / 8 / WIDE_THREADS;  // packs of a factor that a thread copies in a step
 
+// A number of which the compiler knows nothing, so that it adds constants to it within an address, and does
+// not work out anew in each step which bits they set.
+__device__ inline int some(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
+
 // How a step lies in shared memory: of factors along depth, a thread copies pack `pack()` of four of
 // COPIES rows. `prepare` is called by all, with a barrier between it and the copy of its step.
 template <class T> struct LaidAlong {
     static __device__ int row(int i) { return threadIdx.x / 4 + WIDE_THREADS / 4 * i; }
     static __device__ int pack() { return threadIdx.x % 4; }
-    __device__ void prepare(Int) {}
+    __device__ void prepare(unsigned) {}
     static __device__ int place(int row, int pack) { return row * WIDE_STEP + (pack ^ row / 2 % 4) * 8; }
-    // Rows `row` to `row` + 15, depth k to k + 15, as the left operand; and 16 rows as two right ones.
-    static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
-        const int lane = threadIdx.x % 32;
-        ldmatrix(a, tile + place(row + lane % 16, k / 8 + lane / 16));
-    }
-    static __device__ void right(unsigned (&b)[4], const T* tile, int row, int k) {
-        const int lane = threadIdx.x % 32;
-        ldmatrix(b, tile + place(row + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2));
+    // Where row(i) goes, which is landing() of its step.
+    static __device__ int landing() { return some(place(row(0), pack())); }
+    static __device__ int after(int i) { return i * WIDE_THREADS / 4 * WIDE_STEP; }
+    // Where a lane reads its row of 16 rows, the m-th from `row` on, and depth k to k + 15: as the left
+    // operand, and as two right ones.
+    struct Lane {
+        int at[2];
+        __device__ Lane(int row, int first)
+            : at{some(row * WIDE_STEP + first), some(row * WIDE_STEP + (first ^ 16))} {}
+        __device__ void read(unsigned (&to)[4], const T* tile, int m, int k) const {
+            ldmatrix(to, tile + at[k / 16] + m * 16 * WIDE_STEP);
+        }
+    };
+    static __device__ Lane left(int row) { return {row, place(threadIdx.x % 16, threadIdx.x % 32 / 16)}; }
+    static __device__ Lane right(int row) {
+        return {row, place(threadIdx.x % 32 / 16 * 8 + threadIdx.x % 8, threadIdx.x % 16 / 8)};
     }
 };
 
@@ -41,51 +57,61 @@ template <class T> struct LaidAlong {
 template <class T> struct LaidAcross {
     static __device__ int at(int i) { return threadIdx.x / 16 + WIDE_THREADS / 16 * i; }
     static __device__ int pack() { return threadIdx.x % 16; }
-    __device__ void prepare(Int) {}
+    __device__ void prepare(unsigned) {}
     static __device__ int place(int k, int pack) { return k * WIDE + (pack ^ k % 8) * 8; }
-    static __device__ void left(unsigned (&a)[4], const T* tile, int row, int k) {
-        const int lane = threadIdx.x % 32;
-        ldmatrix_trans(a, tile + place(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
+    static __device__ int landing() { return some(place(at(0), pack())); }
+    static __device__ int after(int i) { return i * WIDE_THREADS / 16 * WIDE; }
+    struct Lane {
+        int at[4];
+        __device__ Lane(int row, int first) {
+#pragma unroll
+            for (int m = 0; m < 4; m++) at[m] = some(first ^ (row + 16 * m));
+        }
+        __device__ void read(unsigned (&to)[4], const T* tile, int m, int k) const {
+            ldmatrix_trans(to, tile + at[m] + k * WIDE);
+        }
+    };
+    static __device__ Lane left(int row) {
+        return {row, place(threadIdx.x % 32 / 16 * 8 + threadIdx.x % 8, threadIdx.x % 16 / 8)};
     }
-    static __device__ void right(unsigned (&b)[4], const T* tile, int row, int k) {
-        const int lane = threadIdx.x % 32;
-        ldmatrix_trans(b, tile + place(k + lane % 16, row / 8 + lane / 16));
-    }
+    static __device__ Lane right(int row) { return {row, place(threadIdx.x % 16, threadIdx.x % 32 / 16)}; }
 };
 
 // Number (i, k) at matrix[i * stride + k].
 template <class T> struct WideAlong : LaidAlong<T> {
-    const T* matrix;
-    Int rows, stride, depth;
+    const T* next;  // a thread's first pack of the next step
+    Int depth, apart;
+    int rows, ahead, lands;  // `ahead` of depth, from that pack on
     __device__ WideAlong(const T* matrix, Int rows, Int stride, Int depth)
-        : matrix(matrix), rows(rows), stride(stride), depth(depth) {}
-    __device__ void copy(T* to, Int k) const {
-        const int pack = this->pack();
+        : next(matrix + this->row(0) * stride + this->pack() * 8), depth(depth),
+          apart(WIDE_THREADS / 4 * stride), rows(min(rows, Int(WIDE))), ahead(int(depth) - this->pack() * 8),
+          lands(this->landing()) {}
+    __device__ void copy(T* to) {
+        const T* from = next;
 #pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            const int row = this->row(i);
-            const bool there = row < rows && k + pack * 8 < depth;
-            const T* from = there ? matrix + row * stride + k + pack * 8 : matrix;
-            cp_async(to + this->place(row, pack), from, there ? 16 : 0);
+        for (int i = 0; i < COPIES; i++, from += apart) {
+            const bool there = this->row(i) < rows && ahead > 0;
+            cp_async(to + lands + this->after(i), from, there ? 16 : 0);
         }
+        next += WIDE_STEP, ahead -= WIDE_STEP;
     }
 };
 
 // Number (i, k) at matrix[k * stride + i].
 template <class T> struct WideAcross : LaidAcross<T> {
-    const T* matrix;
-    Int rows, stride, depth;
+    const T* next;
+    Int depth, apart;
+    int ahead, lands;  // `ahead` is 0 for packs that there are not
     __device__ WideAcross(const T* matrix, Int rows, Int stride, Int depth)
-        : matrix(matrix), rows(rows), stride(stride), depth(depth) {}
-    __device__ void copy(T* to, Int k) const {
-        const int pack = this->pack();
+        : next(matrix + this->at(0) * stride + this->pack() * 8), depth(depth),
+          apart(WIDE_THREADS / 16 * stride), ahead(this->pack() * 8 < rows ? int(depth) : 0), lands(this->landing()) {}
+    __device__ void copy(T* to) {
+        const T* from = next;
 #pragma unroll
-        for (int i = 0; i < COPIES; i++) {
-            const int at = this->at(i);
-            const bool there = k + at < depth && pack * 8 < rows;
-            const T* from = there ? matrix + (k + at) * stride + pack * 8 : matrix;
-            cp_async(to + this->place(at, pack), from, there ? 16 : 0);
+        for (int i = 0; i < COPIES; i++, from += apart) {
+            cp_async(to + lands + this->after(i), from, this->at(i) < ahead ? 16 : 0);
         }
+        next = from, ahead -= WIDE_STEP;
     }
 };
 
@@ -93,26 +119,29 @@ template <class T> __device__ inline void store_two(T* at, float first, float se
     *reinterpret_cast<unsigned*>(at) = two<T>(first, second);
 }
 
-// Calls write(i, j, sum, next) for the numbers (i, j) and (i, j + 1) of the tile, by the thread that has
-// them. `shared`: STAGES steps of both factors, 64 KiB.
+// Calls write(j)(i, sum, next) for the numbers (i, j) and (i, j + 1) of the tile, by the thread that has
+// them. `shared`: STAGES steps of both factors, 64 KiB. Depth fits an int.
 template <class T, class LEFT, class RIGHT, class F>
 __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
     T* const stages = static_cast<T*>(shared);
     constexpr int OF_FACTOR = WIDE * WIDE_STEP;
-    const auto copy = [&](Int step) {
-        if (step * WIDE_STEP < left.depth) {
+    const unsigned steps = unsigned(left.depth + WIDE_STEP - 1) / WIDE_STEP;
+    const auto copy = [&](unsigned step) {
+        if (step < steps) {
             T* const to = stages + step % STAGES * 2 * OF_FACTOR;
-            left.copy(to, step * WIDE_STEP), right.copy(to + OF_FACTOR, step * WIDE_STEP);
+            left.copy(to), right.copy(to + OF_FACTOR);
         }
         cp_async_commit();
     };
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = warp / 2 * 64, column = warp % 2 * 64;
+    const typename LEFT::Lane of_rows = LEFT::left(row);
+    const typename RIGHT::Lane of_columns = RIGHT::right(column);
     float sums[4][8][4] = {};
     for (int step = 0; step < STAGES; step++) left.prepare(step), right.prepare(step);
     __syncthreads();
 #pragma unroll
     for (int step = 0; step < STAGES - 1; step++) copy(step);
-    for (Int step = 0; step * WIDE_STEP < left.depth; step++) {
+    for (unsigned step = 0; step < steps; step++) {
         cp_async_wait<STAGES - 2>();
         __syncthreads();  // step is there for all, and none reads the one that is written next
         copy(step + STAGES - 1);
@@ -123,9 +152,9 @@ __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
         for (int k = 0; k < WIDE_STEP; k += 16) {
             unsigned a[4][4], b[4][4];
 #pragma unroll
-            for (int m = 0; m < 4; m++) LEFT::left(a[m], of_left, row + 16 * m, k);
+            for (int m = 0; m < 4; m++) of_rows.read(a[m], of_left, m, k);
 #pragma unroll
-            for (int n = 0; n < 4; n++) RIGHT::right(b[n], of_right, column + 16 * n, k);
+            for (int n = 0; n < 4; n++) of_columns.read(b[n], of_right, n, k);
 #pragma unroll
             for (int m = 0; m < 4; m++)
 #pragma unroll
@@ -136,11 +165,12 @@ __device__ void wide_tile(void* shared, LEFT left, RIGHT right, F write) {
         }
     }
 #pragma unroll
-    for (int m = 0; m < 4; m++)
+    for (int n = 0; n < 8; n++) {
+        const auto put = write(column + 8 * n + lane % 4 * 2);
 #pragma unroll
-        for (int n = 0; n < 8; n++)
+        for (int m = 0; m < 4; m++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                write(row + 16 * m + 8 * i + lane / 4, column + 8 * n + lane % 4 * 2, sums[m][n][2 * i],
-                      sums[m][n][2 * i + 1]);
+                put(row + 16 * m + 8 * i + lane / 4, sums[m][n][2 * i], sums[m][n][2 * i + 1]);
+    }
 }
