@@ -544,6 +544,19 @@ def test_depthwise_convolutions_by_strips(case: tuple[Any, ...], cuda: CudaBacke
         ] == [f"{kernel}_{dtype}" for kernel in launched]
 
 
+@pytest.mark.parametrize("case", DEPTHWISE[:4:2], ids=str)
+def test_gradients_of_few_inputs_by_strips(case: tuple[Any, ...], cuda: CudaBackend) -> None:
+    """As of the first layer of images; in groups, too."""
+    cuda.runtime.launched.clear()
+    for dtype, (channels, groups) in itertools.product(
+        ("float32", "bfloat16"), (((3, 9), 1), ((6, 4), 2))
+    ):
+        few = (*case[:2], channels, *case[3:6], groups)
+        agree(slides(cuda, dtype, few), slides(BARE, dtype, few), dtype, "convolution")
+    name = f"depthwise_{case[1][0]}_{case[3][0]}_input_grad"
+    assert sum(launched.startswith(name) for launched in cuda.runtime.launched) == 4
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_nan_and_infinity_in_strips(stride: int, one: CudaBackend) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.cuda.convolution_products import ConvolutionProducts
 from gradient.backends.cuda.convolution_tiles import ConvolutionTiles
-from gradient.backends.cuda.depthwise import FILLING, DepthwiseKernels, is_depthwise
+from gradient.backends.cuda.depthwise import FEW_INPUTS, FILLING, DepthwiseKernels, is_depthwise
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
 from gradient.backends.cuda.launching import MAX_GRID
 from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
@@ -76,6 +76,8 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
         given = self.contiguous(g), self.contiguous(weight), gx
         if is_depthwise(weight.shape, options):
             return self.depthwise_input_grad(*given, options)
+        if inputs <= FEW_INPUTS and self.input_grad_by_strips(*given, options):
+            return gx
         told = slide_of(shape, weight.shape, options)
         places = math.prod(-(-n // s) for n, s in zip(shape[2:], options.stride, strict=True))
         grid = _tiles(shape[0] * places), _tiles(weight.shape[1]), options.groups * remainders

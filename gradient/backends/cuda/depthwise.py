@@ -15,8 +15,10 @@ from gradient.backends.cuda.windows import slide_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
-FEW_OUTPUTS = 4
-"""Outputs of a channel up to which a convolution of one channel a group is depthwise."""
+FEW_OUTPUTS, FEW_INPUTS = 4, 8
+"""Outputs of a channel up to which a convolution of one channel a group is depthwise; and inputs of
+a group up to which strips take less time for a gradient by the input than tiles that are mostly
+empty."""
 FILLING = 512
 """Blocks that keep a GPU busy: a gradient by the weight is divided into parts up to so many."""
 TAPS = 9
@@ -42,21 +44,29 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
     def depthwise(
         self, x: Array, weight: Array, bias: Array | None, out: Array, options: ConvolutionOptions
     ) -> Array:
-        rows, columns = out.shape[-2:]
         given = x, weight, bias, out, slide_of(x.shape, weight.shape, options)
-        return self._strips_or_numbers("", out, weight.shape, options, given, rows, columns)
+        if not self._by_strips("", out, weight.shape, options, given, *out.shape[-2:]):
+            self.launch_numbers("depthwise", "depthwise", out, *given)
+        return out
 
     def depthwise_input_grad(
         self, g: Array, weight: Array, gx: Array, options: ConvolutionOptions
     ) -> Array:
+        if not self.input_grad_by_strips(g, weight, gx, options):
+            told = slide_of(gx.shape, weight.shape, options)
+            self.launch_numbers("depthwise", "depthwise_input_grad", gx, g, weight, gx, told)
+        return gx
+
+    def input_grad_by_strips(
+        self, g: Array, weight: Array, gx: Array, options: ConvolutionOptions
+    ) -> bool:
+        """Fill `gx`, of any number of inputs a group; False if there are no strips for it."""
         rows, columns = gx.shape[-2:]
         if options.stride[-1] == 2:  # from a place on that the first window's number 0, 2 ... meets
             (above, _), (ahead, _) = ((0, 0), *options.padding)[-2:]
             rows, columns = rows + above % 2, (columns + ahead % 2 + 1) // 2
         given = g, weight, gx, slide_of(gx.shape, weight.shape, options)
-        return self._strips_or_numbers(
-            "_input_grad", gx, weight.shape, options, given, rows, columns
-        )
+        return self._by_strips("_input_grad", gx, weight.shape, options, given, rows, columns)
 
     def depthwise_weight_grad(
         self, g: Array, x: Array, gw: Array, options: ConvolutionOptions
@@ -99,24 +109,25 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
             )
         return gw
 
-    def _strips_or_numbers(
+    def _by_strips(
         self, kernel: str, out: Array, weight: Shape, options: ConvolutionOptions,
         given: tuple[Any, ...], rows: int, columns: int,
-    ) -> Array:  # fmt: skip
-        """Fills `out`, of planes of so many rows and columns of threads."""
+    ) -> bool:  # fmt: skip
+        """Fill `out`, of planes of so many rows and columns of threads; False if there are no
+        strips for it."""
         named = strips_of(weight, options, out.dtype)
-        if named is not None:
-            name, of_strip = named
-            strips = strips_told(columns, -(-rows // of_strip), out.shape[1], out.shape[0])
-            if int(strips["count"][0]) < MOST_STRIPS:
-                blocks = -(-int(strips["count"][0]) // STRIP_THREADS)
-                self.launch(
-                    "depthwise", f"depthwise_{name}{kernel}", out, (blocks,), STRIP_THREADS,
-                    *given, strips,
-                )  # fmt: skip
-                return out
-        self.launch_numbers("depthwise", f"depthwise{kernel}", out, *given)
-        return out
+        if named is None:
+            return False
+        name, of_strip = named
+        strips = strips_told(columns, -(-rows // of_strip), out.shape[1], out.shape[0])
+        count = int(strips["count"][0])
+        if count == MOST_STRIPS:
+            return False
+        self.launch(
+            "depthwise", f"depthwise_{name}{kernel}", out, (-(-count // STRIP_THREADS),),
+            STRIP_THREADS, *given, strips,
+        )  # fmt: skip
+        return True
 
 
 def strips_of(

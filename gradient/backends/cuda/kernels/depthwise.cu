@@ -51,12 +51,10 @@ template <class T, int K> struct Column {
     }
 };
 
-// Adds to windows one below the other, the first of which begins at (y, x), the products with a plane. TURNED
+// Adds to windows one below the other, the first of which begins with `column`, the products with a weight. TURNED
 // is for gradients: by the kernel turned round, and what is outside is no summand (an infinite weight were NaN).
 template <class T, int K, int S, bool TURNED>
-__device__ void add_windows(const T* plane, const T* weight, const int (&size)[3], int y, int x,
-                            computed<T> (&sums)[ROWS<S>]) {
-    const Column<T, K> column(plane, size, y, x);
+__device__ void add_windows(const Column<T, K>& column, const T* weight, computed<T> (&sums)[ROWS<S>]) {
     computed<T> taps[K][K];
 #pragma unroll
     for (int k = 0; k < K * K; k++) {
@@ -87,8 +85,9 @@ __device__ void depthwise_strips(const T* x, const T* weight, const T* bias, T* 
     const int output = plane - image * strips.planes.by;
     const int channel = s.channels == s.outputs ? output : output / s.outputs_of_group();
     computed<T> sums[ROWS<S>] = {};
-    add_windows<T, K, S, false>(x + (Int(image) * s.channels + channel) * s.plane(), weight + output * K * K,
-                                s.size, first * S - s.before[1], int(column) * S - s.before[2], sums);
+    const Column<T, K> numbers(x + (Int(image) * s.channels + channel) * s.plane(), s.size,
+                               first * S - s.before[1], int(column) * S - s.before[2]);
+    add_windows<T, K, S, false>(numbers, weight + output * K * K, sums);
     const computed<T> more = bias ? computed<T>(bias[output]) : computed<T>(0);
     T* const to = out + Int(plane) * s.windows_of_image() + first * s.windows[2] + column;
 #pragma unroll
@@ -98,10 +97,9 @@ __device__ void depthwise_strips(const T* x, const T* weight, const T* bias, T* 
 
 // Places two by two: column 2 c + e - before, whose taps e, e + 2, ... meet the windows c, c - 1, ...; rows alike.
 template <class T, int K>
-__device__ void add_pairs(const T* plane, const T* weight, const Slide& s, int r, int c,
+__device__ void add_pairs(const Column<T, (K + 1) / 2>& column, const T* weight,
                           computed<T> (&sums)[ROWS<2>][2]) {
     constexpr int REACH = (K - 1) / 2;
-    const Column<T, REACH + 1> column(plane, s.windows, r - REACH, c - REACH);
     computed<T> taps[K][K];
 #pragma unroll
     for (int k = 0; k < K * K; k++) {
@@ -122,6 +120,7 @@ __device__ void add_pairs(const T* plane, const T* weight, const Slide& s, int r
     }
 }
 
+// Of any number of inputs a group: where they are few, as of the first layer of images, tiles are mostly empty.
 // Grid: blocks of 128 strips, of two columns where the stride is 2.
 template <class T, int K, int S>
 __device__ void depthwise_strips_input_grad(const T* g, const T* weight, T* gx, const Slide& s,
@@ -132,15 +131,16 @@ __device__ void depthwise_strips_input_grad(const T* g, const T* weight, T* gx, 
     const unsigned plane = strips.strips.divide(of_column), image = strips.planes.divide(plane);
     const int strip = of_column - plane * strips.strips.by, channel = plane - image * strips.planes.by;
     const int count = s.outputs_of_group(), windows = s.windows_of_image();
-    const T* of_g = g + (Int(image) * s.outputs + channel * count) * windows;
-    const T* of_weight = weight + channel * count * K * K;
+    const int inputs = s.inputs(), group = inputs == 1 ? channel : channel / inputs, apart = inputs * K * K;
+    const T* const of_g = g + (Int(image) * s.outputs + group * count) * windows;
+    const T* of_weight = weight + (Int(group) * count * inputs + channel - group * inputs) * K * K;
     T* const to = gx + Int(plane) * s.plane();
     if constexpr (S == 1) {
         const int first = strip * ROWS<S>;
         computed<T> sums[ROWS<S>] = {};
-        for (int o = 0; o < count; o++, of_g += windows, of_weight += K * K)
-            add_windows<T, K, S, true>(of_g, of_weight, s.windows, first + s.before[1] - K + 1,
-                                       int(column) + s.before[2] - K + 1, sums);
+        Column<T, K> numbers(of_g, s.windows, first + s.before[1] - K + 1, int(column) + s.before[2] - K + 1);
+        for (int o = 0; o < count; o++, numbers.at += windows, of_weight += apart)
+            add_windows<T, K, S, true>(numbers, of_weight, sums);
 #pragma unroll
         for (int row = 0; row < ROWS<S>; row++)
             if (first + row < s.size[1]) to[(first + row) * s.size[2] + column] = T(sums[row]);
@@ -148,8 +148,9 @@ __device__ void depthwise_strips_input_grad(const T* g, const T* weight, T* gx, 
         const int r = strip * ROWS<S> / 2 + (s.before[1] >> 1), c = int(column) + (s.before[2] >> 1);
         const int y = 2 * r - s.before[1], x = 2 * c - s.before[2];
         computed<T> sums[ROWS<S>][2] = {};
-        for (int o = 0; o < count; o++, of_g += windows, of_weight += K * K)
-            add_pairs<T, K>(of_g, of_weight, s, r, c, sums);
+        Column<T, (K + 1) / 2> numbers(of_g, s.windows, r - (K - 1) / 2, c - (K - 1) / 2);
+        for (int o = 0; o < count; o++, numbers.at += windows, of_weight += apart)
+            add_pairs<T, K>(numbers, of_weight, sums);
 #pragma unroll
         for (int row = 0; row < ROWS<S>; row++)
 #pragma unroll
