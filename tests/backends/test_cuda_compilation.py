@@ -25,8 +25,11 @@ MAX_REGISTERS, OF_THREE, OF_TWO = 255, 168, 128
 of 128, that fit a multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more. (Those of
-`HELD_ROW_KERNEL` have 512.)"""
-OF_DECODING = ("row_products", "rope", "rope_attention", "decode_cached_attention")
+`HELD_ROW_KERNEL` have 512.) Of `packed_row_products`, too, of which four blocks begin at once."""
+OF_DECODING = (
+    *("row_products", "packed_row_products", "rope", "rope_attention"),
+    "decode_cached_attention",
+)
 """Whose time is that of a few loads one after the other: none of them keeps an array in memory of
 its own, which is no spill, but written and read like one."""
 ROW_FAMILIES = ("argmax", "softmax", "norms", "batch_norm", "scans")
@@ -40,7 +43,7 @@ def is_whole(code: bytes) -> bool:
 
 
 def most_registers(family: str, name: str) -> int:
-    if family in ROW_FAMILIES and "_held_" not in name:
+    if (family in ROW_FAMILIES and "_held_" not in name) or family == "packed_row_products":
         return OF_ROWS
     if "depthwise_7" in name:
         return OF_THREE

@@ -45,13 +45,13 @@ def arrays_of(values: Any) -> list[np.ndarray]:
 
 def products(rows: int, kind: str, **options: Any) -> Callable[..., Any]:
     def call(be: Any, a: Draw) -> tuple[str, Any]:
-        weights = [a(37, 96) if kind == "numbers" else packed(a, kind, 37, 96) for _ in range(2)]
-        norm = None if options.get("residual") else a(96)
+        weights = [a(37, 128) if kind == "numbers" else packed(a, kind, 37, 128) for _ in range(2)]
+        norm = None if options.get("residual") else a(128)
         if options.get("residual"):
             options["residual"] = a(rows, 37)
             weights = weights[:1]
         weights = [w if kind == "numbers" else be.arranged(w) for w in weights]
-        be.projections(a(rows, 96), weights, norm, 1e-5, **options)
+        be.projections(a(rows, 128), weights, norm, 1e-5, **options)
         return "product", (weights, norm)
 
     return call

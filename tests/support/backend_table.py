@@ -1224,7 +1224,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(4, 2096), [a(9, 2096)], None, 0.0, False, False, a(4, 9)),
         lambda a: (a(2, a.rows, 67), [a(31, 67), a(33, 67)], a(67), 1e-5, True),
         lambda a: (a(320), [packed(a, "q4_0", 131, 320)] * 2, a(320), 1e-5, True, True),
-        lambda a: (a(1, 4448), [packed(a, "q4_0", 17, 4448)], None, 0.0, False, False, a(1, 17)),
+        lambda a: (a(1, 4480), [packed(a, "q4_0", 17, 4480)], None, 0.0, False, False, a(1, 17)),
         lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)], None, 0.0, False, False,
                    a(a.rows, 31)),
     ],

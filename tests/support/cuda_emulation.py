@@ -141,7 +141,7 @@ class EmulatedRuntime:
     """The GPU of the tests: NumPy's arrays, and kernels that run when they are launched."""
 
     xp: Any = np
-    max_shared = 227 << 10
+    max_shared, multiprocessors = 227 << 10, 132
     has_tensor_cores = has_float8_products = has_warpgroups = True
 
     def __init__(self, order: int = 0):

@@ -20,16 +20,19 @@ BATCH, MATRICES = 4, 3
 """The most rows and matrices of a launch."""
 SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
-PACKED = {"q4_0": 32}
-"""Formats that have kernels, by the numbers that share a scale."""
-OF_SLICE, MOST_HELD, MOST_OF_GROUPS = 1024, 12288, 32
-"""Numbers of x that a warp's lanes hold, where they do (`held_product`); of a row, so that a block
-has warps enough; and results of a group of warps."""
+PACKED = {"q4_0": 64}
+"""Formats that have kernels (`packed_row_products.cu`), and what their rows are multiples of."""
+STEP, TILE, MOST_WARPS, MOST_TILES = 256, 16, 16, 32
+"""There: columns that a warp multiplies at a time, rows of a tile; warps and tiles of a block."""
+OF_STEP, REST = 4 * (128 + 8), 4 * 16
+"""Bytes of shared memory for a warp's step, and for a warp beside."""
+MOST_PACKED = 1 << 14
+"""Numbers of a row there, which lie in shared memory."""
 MOST = 1 << 30
 """Numbers of a row, and rows of all matrices, that kernels count."""
-RESIDENT = 3 * 132
-"""Blocks of products with packed rows, which are soon done with, at most: as many as an H100 has
-room for, so that each goes on to other rows while these are on their way."""
+RESIDENT = 32
+"""Warps for which a multiprocessor has registers, so that all blocks with packed rows begin at once
+and go on to other rows while these are on their way."""
 
 
 class RowProducts(KernelLauncher, AttentionDefaults[Array]):
@@ -76,8 +79,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
     ) -> tuple[Array, ...] | None:
         """The products, or None where the kernel does not take them. It may be launched `early` if
         nothing queued shortly before it writes the weights."""
-        family = self._row_family(x, weights)
-        if family is None:
+        packed = self._packed_as(x, weights)
+        if packed is None:
             return None
         x = self.contiguous(x)
         k, lead = x.shape[-1], x.shape[:-1]
@@ -93,19 +96,23 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         early = early and not any(self._is_moved(w) for w in weights)
         outs = [self.empty((*lead, n), x.dtype) for n in (sizes[:1] if gated else sizes)]
         batch, rows = x.size // k, sizes[0] if gated else sum(sizes)
-        count, name = str(1 if batch == 1 else BATCH), "gated_product" if gated else "row_product"
+        name = "gated_product" if gated else "row_product"
         threads = self.threads_that_hold(x, norm) or block_of(k)  # of `rms_norm`
-        if family:
-            count, last, shared = "held", -(-k // OF_SLICE), 0
-            groups = max(WARPS // last, 1)
-            block = 32 * last * groups
-            each = min(-(-rows // (groups * RESIDENT)), MOST_OF_GROUPS)
-            blocks = -(-rows // (groups * each))
+        if packed:
+            module, kernel = "packed_row_products", f"{name}_{packed}"
+            tiles, steps = -(-rows // (TILE // 2 if gated else TILE)), -(-k // STEP)
+            last = -(-steps // MOST_WARPS)
+            warps = -(-steps // last)
+            at_once = self.runtime.multiprocessors * (RESIDENT // warps)
+            each = min(-(-tiles // at_once), MOST_TILES)
+            blocks, block = -(-tiles // each), 32 * warps
+            shared = warps * (last * OF_STEP + REST + each * 4 * TILE) + x.itemsize * block
         else:
-            last, block, shared = batch, 32 * WARPS, x.itemsize * x.size
-            blocks = -(-rows // WARPS)
+            module, kernel = "row_products", f"{name}_{1 if batch == 1 else BATCH}"
+            last, blocks, block = batch, -(-rows // WARPS), 32 * WARPS
+            shared = x.itemsize * x.size
         self.launch(
-            "row_products", f"{name}{family}_{count}", x, (blocks,), block,
+            module, kernel, x, (blocks,), block,
             x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
@@ -113,9 +120,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         )  # fmt: skip
         return tuple(outs)
 
-    def _row_family(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
-        """What the names of kernels for these weights have: "" of numbers as they are; None where
-        there are no kernels."""
+    def _packed_as(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
+        """The format of the weights, "" of numbers as they are; None where there are no kernels."""
         if x.dtype not in FLOATS or not x.size or not 0 < len(weights) <= MATRICES:
             return None
         k = x.shape[-1]
@@ -130,10 +136,9 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
             return "" if fits and same else None
         [name] = names if len(names) == 1 else {None}
-        if name not in PACKED or k % PACKED[name] or batch > 1 or k > MOST_HELD:
+        if name not in PACKED or k % PACKED[name] or batch > 1 or k > MOST_PACKED:
             return None
-        wide = x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores
-        return f"_{name}" if wide else None
+        return name if x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores else None
 
     def _parts_of(self, weight: Array | PackedArray) -> tuple[Array, Array | None]:
         """The numbers of a matrix; or its codes and scales, taken apart."""

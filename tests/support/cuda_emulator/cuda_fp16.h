@@ -17,3 +17,7 @@ typedef __half2 half2;
 inline float __half2float(__half x) { return x; }
 inline __half __float2half(float x) { return x; }
 inline float2 __half22float2(__half2 v) { return {float(v.x), float(v.y)}; }
+inline __half2 __hadd2(__half2 a, __half2 b) { return {float(a.x) + float(b.x), float(a.y) + float(b.y)}; }
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
+    return {double(a.x) * b.x + c.x, double(a.y) * b.y + c.y};
+}

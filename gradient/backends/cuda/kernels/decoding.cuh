@@ -1,0 +1,74 @@
+// What kernels of a decoder's products share: matrices, and the RMS norm of the row that they multiply.
+#pragma once
+#include <tensor_cores.cuh>
+
+#include "functions.cuh"
+#include "rows.cuh"
+
+// 16 bytes that are read once: they leave the caches first. They stay words until they are used, for to
+// take numbers of 16 bits apart is to wait for them.
+__device__ inline uint4 load_once(const void* at) { return __ldcs(static_cast<const uint4*>(at)); }
+
+// A matrix, and where its products go.
+template <class T> struct Matrix {
+    const void *codes, *scales;
+    T* out;
+    int outputs;
+};
+
+// 1 / sqrt(mean(x^2) + eps) of a row, added up as `rms_norm` of norms.cu does with a block of `threads`;
+// `first` are the numbers from 16 bytes times threadIdx.x on, where the row has these.
+template <bool AGAIN, class T, int N>
+__device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns, computed<T> eps, int threads) {
+    typedef computed<T> A;
+    __shared__ A of_warp[32];
+    const int lane = threadIdx.x % 32;
+    for (int thread = threadIdx.x; thread < threads; thread += int(blockDim.x)) {
+        A sum = 0;
+        for (int i = thread * N; i < columns; i += threads * N) {
+            const auto pack = i == threadIdx.x * N ? first : load_pack<N>(x + i);
+#pragma unroll
+            for (int k = 0; k < N; k++) sum += A(pack.values[k]) * A(pack.values[k]);
+        }
+        for (int distance = 16; distance > 0; distance /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        if (lane == 0) of_warp[thread / 32] = sum;
+    }
+    __syncthreads();
+    A sum = lane < threads / 32 ? of_warp[lane] : A(0);
+    for (int distance = 16; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (AGAIN) __syncthreads();  // of_warp is written once more
+    return 1 / sqrt(sum / A(columns) + eps);
+}
+
+// x scale weight, rounded; with `round_first` x scale before that, too. Numbers of 16 bits are rounded by
+// twos, for which there is one quick instruction (F2FP): one by one they may each take a slow one (F2F).
+template <class T, int N>
+__device__ Pack<T, N> normed(Pack<T, N> x, const Pack<T, N>& weight, computed<T> scale, bool round_first) {
+    typedef computed<T> A;
+    if constexpr (sizeof(T) == 2) {
+#pragma unroll
+        for (int k = 0; k < N; k += 2) {
+            float numbers[2];
+            unsigned both;
+            T* const of_both = reinterpret_cast<T*>(&both);
+#pragma unroll
+            for (int i = 0; i < 2; i++) numbers[i] = float(x.values[k + i]) * scale;
+            if (round_first) {
+                both = two<T>(numbers[0], numbers[1]);
+                numbers[0] = float(of_both[0]), numbers[1] = float(of_both[1]);
+            }
+            both = two<T>(numbers[0] * float(weight.values[k]), numbers[1] * float(weight.values[k + 1]));
+            x.values[k] = of_both[0], x.values[k + 1] = of_both[1];
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            A number = A(x.values[k]) * scale;
+            if (round_first) number = A(T(number));
+            x.values[k] = T(number * A(weight.values[k]));
+        }
+    }
+    return x;
+}

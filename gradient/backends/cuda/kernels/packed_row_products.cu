@@ -1,0 +1,270 @@
+// Products of one row of 16-bit floats with up to three packed matrices, and what a decoder's step does
+// before and after them: `row_products.cu` for weights of four bits, by tensor cores.
+//
+// A warp has 16 rows of the matrices by 256 columns at a time, eight blocks of 32 weights a row. Of
+// mma.m16n8k16 (tensor_cores.cuh) A are the weights, B is x, and column n of D is what block n gives:
+//
+//     D[row, n] = sum_k A[row, k] B[k, n]       lanes t of A's rows hold block t, then block t + 4, and B
+//                                               has x's numbers of that block in its column, zeros beside
+//
+// so that a lane multiplies the 16 bytes that it has loaded, whole blocks, with no exchange of codes, and
+// scales meet sums: out[row] = sum_n scale[row, n] D[row, n]. Weights are exact in x's type (`Codes`), and
+// products in float32: no number is rounded but sums. All warps of a block have the same 16 rows; warp w
+// the columns of every (256 warps)-th step from 256 w on; their sums are added up in their order.
+//
+// The weights' loads begin before x is there, in a graph before the kernels ahead have ended, and where
+// the matrices have rows for one or two tiles a block, all of them do: then a product's own time is x's way
+// from the L2 cache, the norm, some 230 instructions of a warp for each 16 x 256 weights (float16: 290),
+// 16 of them mma, and the sums' way through shared memory. 64 registers, of which 36 hold weights, let the
+// blocks of several kernels be there at once: 64 KiB of weights a multiprocessor. (Lanes that multiply by
+// themselves take 400 for as many weights, and have the norm of 64 numbers each to round where it is of 8.)
+//
+// Grid: blocks go on to every gridDim.x-th tile of 16 rows. Shared memory: x's numbers as B has them, by
+// warps, and sums.
+#include <following.cuh>
+
+#include "decoding.cuh"
+
+constexpr int BLOCK = 32, STEP = 256, ROWS_OF_TILE = 16;
+constexpr int MOST_WARPS = 16;
+constexpr int OF_STEP = STEP / 2, ZEROS = 16;  // words of a step's numbers, and of zeros
+
+// Four bits of weights as numbers of x's type: byte i of four holds weights i and i + 16 of a block. Of
+// pairs of T, p[0] has 0 and 2, p[1] has 16 and 18, p[2] has 1 and 3, p[3] has 17 and 19, each code + OFFSET.
+template <class T> struct Codes;
+template <> struct Codes<__nv_bfloat16> {
+    static constexpr float OFFSET = 128;  // whose bits end where a code's begin
+    static __device__ void pairs(unsigned word, unsigned (&p)[4]) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) p[i] = (word >> 4 * i & 0x000f000fu) | 0x43004300u;
+    }
+};
+template <> struct Codes<__half> {
+    // 1024 + code or 1024 + 16 code, less that at once: float16 has more bits than sums could lose.
+    static constexpr float OFFSET = 0;
+    static __device__ void pairs(unsigned word, unsigned (&p)[4]) {
+        const unsigned minus_1024 = 0xe400e400u, minus_64 = 0xd400d400u, sixteenth = 0x2c002c00u;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const unsigned mask = i % 2 ? 0x00f000f0u : 0x000f000fu;
+            const unsigned large = (word >> (i < 2 ? 0 : 8) & mask) | 0x64006400u;
+            const __half2 of = reinterpret_cast<const __half2&>(large);
+            const __half2 made = i % 2 ? __hfma2(of, reinterpret_cast<const __half2&>(sixteenth),
+                                                 reinterpret_cast<const __half2&>(minus_64))
+                                       : __hadd2(of, reinterpret_cast<const __half2&>(minus_1024));
+            p[i] = reinterpret_cast<const unsigned&>(made);
+        }
+    }
+};
+
+// What a lane reads of the rows of a tile: g and g + 8, for g = lane / 4.
+struct Rows {
+    const void *codes[2], *scales[2];
+    Int first[2];  // their first blocks
+};
+
+// scale * (q - 8), taken apart as `q4_0` of packed.cuh has it.
+struct q4_0 {
+    struct Load {
+        uint4 codes[2][2];   // of rows g and g + 8: blocks t and t + 4 of a step, for t = lane % 4
+        unsigned scales[2];  // blocks 2 t and 2 t + 1
+    };
+    // Of blocks that the rows do not have the last ones are read, and their scales are 0.
+    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
+        const int t = threadIdx.x % 4, scale = step * 8 + 2 * t;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                held.codes[half][i] = load_once(static_cast<const uint4*>(rows.codes[half]) + rows.first[half] +
+                                                min(step * 8 + t + 4 * i, blocks - 1));
+            const __half* const scales = static_cast<const __half*>(rows.scales[half]) + rows.first[half];
+            held.scales[half] = *reinterpret_cast<const unsigned*>(scales + min(scale, blocks - 2));
+            if (scale >= blocks) held.scales[half] = 0;
+        }
+    }
+    // D += the tile's products with x; `of_x` are x's numbers for blocks t and t + 4, as B has them.
+    template <class T>
+    static __device__ void multiply(const Load& held, const unsigned* const (&of_x)[2], float (&d)[4]) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const uint4 low = held.codes[0][i], high = held.codes[1][i];
+            const unsigned lows[4] = {low.x, low.y, low.z, low.w}, highs[4] = {high.x, high.y, high.z, high.w};
+#pragma unroll
+            for (int word = 0; word < 4; word++) {
+                const uint4 x = *reinterpret_cast<const uint4*>(of_x[i] + 4 * word);
+                unsigned p[4], q[4];
+                Codes<T>::pairs(lows[word], p), Codes<T>::pairs(highs[word], q);
+                const unsigned first[4] = {p[0], q[0], p[1], q[1]}, second[4] = {p[2], q[2], p[3], q[3]};
+                mma_m16n8k16<T>(d, first, {x.x, x.y});
+                mma_m16n8k16<T>(d, second, {x.z, x.w});
+            }
+        }
+    }
+    // What D begins with: that its codes are too large, of blocks whose numbers have these sums.
+    template <class T> static __device__ float begin(float sum_of_x) { return -(Codes<T>::OFFSET + 8) * sum_of_x; }
+    static __device__ float scaled(const Load& held, int half, int i, float sum) {
+        return float(reinterpret_cast<const __half*>(held.scales + half)[i]) * sum;
+    }
+};
+
+// Eight numbers of x, from 8 lane on of a step's, to where B has them: word 4 i + j of a block is p[j] for
+// the i-th four bytes (`Codes`).
+template <class T> __device__ void put(unsigned* words, const Pack<T, 8>& pack) {
+    const unsigned* const pairs = reinterpret_cast<const unsigned*>(&pack);
+    const int lane = threadIdx.x % 32, q = lane % 4;
+    unsigned* const to = words + lane / 4 * (BLOCK / 2) + q % 2 * 8 + q / 2;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const unsigned first = pairs[2 * i], second = pairs[2 * i + 1];
+        to[4 * i] = (first & 0xffffu) | second << 16;
+        to[4 * i + 2] = first >> 16 | (second & 0xffff0000u);
+    }
+}
+
+// Words of shared memory of a warp that has so many steps: numbers, sums of blocks, zeros.
+__device__ inline int words_of_warp(int steps) { return steps * (OF_STEP + STEP / BLOCK) + ZEROS; }
+
+template <class FORMAT, bool GATED, class T>
+__device__ void tile_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
+                             const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
+                             const T* residual, const T* bias, int columns, int steps) {
+    constexpr int UNITS = GATED ? 8 : 16, DEPTH = 2, N = 8;
+    extern __shared__ float4 shared[];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const int g = lane / 4, t = lane % 4, blocks = columns / BLOCK;
+    const int units = GATED ? a.outputs : a.outputs + b.outputs + c.outputs;
+    const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);  // the block's
+    unsigned* const words = reinterpret_cast<unsigned*>(shared) + warp * words_of_warp(steps);
+    float* const sums_of_x = reinterpret_cast<float*>(words + steps * OF_STEP);
+    unsigned* const zeros = words + steps * (OF_STEP + STEP / BLOCK);
+    float* const sums = reinterpret_cast<float*>(shared) + warps * words_of_warp(steps);
+    const auto first_of = [&](int tile) { return int(blockIdx.x + tile * gridDim.x) * UNITS; };
+
+    typename FORMAT::Load held[DEPTH];
+    int tile = 0, at = 0;  // the tile and the step of a warp's that are used next
+    const auto load = [&](typename FORMAT::Load& to, int ahead) {
+        int next_tile = tile, next = at + ahead;
+#pragma unroll
+        for (int i = 0; i < ahead; i++)
+            if (next >= steps) next -= steps, next_tile++;
+        if (next_tile >= tiles) return;
+        Rows rows;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int unit = min(first_of(next_tile) + g + (GATED ? 0 : 8 * half), units - 1);
+            // Chosen by values: a choice of matrices would have all three written to memory.
+            const bool in_a = GATED ? !half : unit < a.outputs, in_b = GATED || unit < a.outputs + b.outputs;
+            const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
+            rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
+            rows.scales[half] = in_a ? a.scales : in_b ? b.scales : c.scales;
+            rows.first[half] = Int(row) * blocks;
+        }
+        FORMAT::load(to, rows, warp + next * warps, blocks);
+    };
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) load(held[d], d);
+    const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
+    Pack<T, N> first_times;
+    if (norm) first_times = load_pack<N>(norm + first);
+    let_the_next_begin();  // to load its weights meanwhile: memory has little else to do
+    wait_for_the_one_before();
+
+    // The result that is a block's i-th, and what is added to the one that the thread writes first: of a
+    // residual or a bias, which only one matrix has.
+    const auto unit_of = [&](int i) { return first_of(i / UNITS) + i % UNITS; };
+    const T* const added = residual ? residual : bias;
+    T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE) + threadIdx.x;
+    if (!GATED && added && unit_of(threadIdx.x) < units) *plus = added[unit_of(threadIdx.x)];
+    float scale = 1;
+    if (norm) scale = norm_of<false>(x, load_pack<N>(x + first), columns, float(eps), int(norm_threads));
+    if (lane < ZEROS) zeros[lane] = 0;
+#pragma unroll 1
+    for (int i = 0; i < steps; i++) {
+        const int at = ((warp + i * warps) * 32 + lane) * N, read = at < columns ? at : 0;
+        auto pack = load_pack<N>(x + read);  // of a norm again, from the L1 cache: registers are weights'
+        if (norm) pack = normed(pack, i ? load_pack<N>(norm + read) : first_times, scale, round_first);
+        float sum = 0;
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            if (at >= columns) pack.values[k] = T(0.0f);
+            sum += float(pack.values[k]);
+        }
+        put(words + i * OF_STEP, pack);
+        for (int distance = 1; distance < 4; distance *= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        if (t == 0) sums_of_x[i * (STEP / BLOCK) + g] = sum;
+    }
+    __syncwarp();
+
+    float totals[2] = {};
+    const auto use = [&](const typename FORMAT::Load& held) {
+        const unsigned* const of_step = words + at * OF_STEP + g * (BLOCK / 2);
+        const unsigned* const of_x[2] = {g == t ? of_step : zeros, g == t + 4 ? of_step : zeros};
+        const auto of_blocks = *reinterpret_cast<const float2*>(sums_of_x + at * (STEP / BLOCK) + 2 * t);
+        const float before[2] = {FORMAT::template begin<T>(of_blocks.x), FORMAT::template begin<T>(of_blocks.y)};
+        float d[4] = {before[0], before[1], before[0], before[1]};
+        FORMAT::template multiply<T>(held, of_x, d);
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                totals[half] += FORMAT::scaled(held, half, i, d[2 * half + i]);
+        if (++at < steps) return;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            for (int distance = 1; distance < 4; distance *= 2)
+                totals[half] += __shfl_xor_sync(0xffffffffu, totals[half], distance);
+            if (t == 0) sums[(tile * warps + warp) * ROWS_OF_TILE + g + 8 * half] = totals[half];
+            totals[half] = 0;
+        }
+        at = 0, tile++;
+    };
+#pragma unroll 1
+    while (tile < tiles)
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            if (tile >= tiles) break;
+            use(held[d]);
+            load(held[d], DEPTH - 1);
+        }
+    __syncthreads();
+
+#pragma unroll 1
+    for (int i = threadIdx.x; i < tiles * UNITS; i += blockDim.x) {
+        const int unit = unit_of(i);
+        if (unit >= units) return;
+        const float* const of_tile = sums + i / UNITS * warps * ROWS_OF_TILE + i % UNITS;
+        float whole = 0, other = 0;
+        for (int w = 0; w < warps; w++) {
+            whole += of_tile[w * ROWS_OF_TILE];
+            if (GATED) other += of_tile[w * ROWS_OF_TILE + 8];
+        }
+        if constexpr (GATED) {
+            const float gate = float(T(whole)), up = float(T(other));
+            a.out[unit] = T(float(T(gate * sigmoid(gate))) * up);
+        } else {
+            const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
+            T* const out = in_a ? a.out + unit : in_b ? b.out + (unit - a.outputs) : c.out + (unit - a.outputs - b.outputs);
+            const float more = !added ? 0.0f : float(i == threadIdx.x ? *plus : added[unit]);
+            *out = residual ? T(more + float(T(whole))) : T(bias ? whole + more : whole);
+        }
+    }
+}
+
+#define PRODUCT(KERNEL, FORMAT, GATED, NAME, T)                                                     \
+    extern "C" __global__ void __launch_bounds__(32 * MOST_WARPS, 2) KERNEL##_##FORMAT##_##NAME(    \
+        const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                   \
+        const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,        \
+        const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,    \
+        Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int steps) {   \
+        tile_product<FORMAT, GATED>(x, norm, eps, round_first, norm_threads,                        \
+                                    Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},            \
+                                    Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},            \
+                                    Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual,  \
+                                    bias, int(columns), int(steps));                                          \
+    }
+#define EXPORT(NAME, T)                        \
+    PRODUCT(row_product, q4_0, false, NAME, T) \
+    PRODUCT(gated_product, q4_0, true, NAME, T)
+FOR_EACH_HALF(EXPORT)
