@@ -45,13 +45,13 @@ def arrays_of(values: Any) -> list[np.ndarray]:
 
 def products(rows: int, kind: str, **options: Any) -> Callable[..., Any]:
     def call(be: Any, a: Draw) -> tuple[str, Any]:
-        weights = [a(37, 128) if kind == "numbers" else packed(a, kind, 37, 128) for _ in range(2)]
-        norm = None if options.get("residual") else a(128)
+        weights = [a(37, 256) if kind == "numbers" else packed(a, kind, 37, 256) for _ in range(2)]
+        norm = None if options.get("residual") else a(256)
         if options.get("residual"):
             options["residual"] = a(rows, 37)
             weights = weights[:1]
         weights = [w if kind == "numbers" else be.arranged(w) for w in weights]
-        be.projections(a(rows, 128), weights, norm, 1e-5, **options)
+        be.projections(a(rows, 256), weights, norm, 1e-5, **options)
         return "product", (weights, norm)
 
     return call
@@ -84,6 +84,8 @@ def attention(slots: int) -> Callable[..., Any]:
         products(1, "numbers", residual=True),
         products(1, "q4_0"),
         products(1, "q4_0", gated=True),
+        products(1, "q8_0", residual=True),
+        products(1, "q4_k"),
         update,
         both,
         attention(100),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradient.backends.cuda import row_products
 from gradient.backends.cuda.backend import CudaBackend
 from support.agreement import agree
 from support.backend_table import BARE, Draw, packed
@@ -29,8 +28,11 @@ def matrix(a: Draw, kind: str, rows: int, columns: int) -> Any:
     return a(rows, columns) if kind == "numbers" else packed(a, kind, rows, columns)
 
 
-@pytest.mark.parametrize("kind", ["numbers", "q4_0"])
-@pytest.mark.parametrize("columns", [64, 320, 2048, 5632, 11008])
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [(kind, n) for kind in ("numbers", "q4_0", "q8_0") for n in (64, 320, 2048, 5632, 11008)]
+    + [(kind, n) for kind in ("q4_k", "q5_k") for n in (256, 1280, 5632, 11008)],
+)
 @pytest.mark.parametrize("rows", [(67,), (9, 7, 8), (1, 1)])
 def test_one_launch_gives_what_the_calls_give(
     rows: tuple[int, ...], columns: int, kind: str, one: CudaBackend
@@ -65,20 +67,24 @@ def test_the_norm_is_that_of_its_own_call(dtype: str, columns: int, one: CudaBac
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_products_of_four_bits_with_what_is_not_finite(
-    value: float, dtype: str, one: CudaBackend
+@pytest.mark.parametrize("kind", ["q4_0", "q8_0", "q4_k", "q5_k"])
+def test_products_of_packed_weights_with_what_is_not_finite(
+    kind: str, value: float, dtype: str, one: CudaBackend
 ) -> None:
     a = Draw(dtype)
-    x, weight = a(1, 320), packed(a, "q4_0", 9, 320)
+    x, weight = a(1, 512), packed(a, kind, 9, 512)
     x[0, 40] = value
     assert not np.isfinite(one.linear(x, weight)).any()
-    assert one.runtime.launched == [f"row_product_q4_0_{dtype}"]
+    assert one.runtime.launched == [f"row_product_{kind}_{dtype}"]
 
 
-@pytest.mark.parametrize("kind", ["numbers", "q4_0"])
-@pytest.mark.parametrize("columns", [64, 2048, 4160])
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [(kind, n) for kind in ("numbers", "q4_0", "q8_0") for n in (64, 2048, 4160)]
+    + [("q4_k", 768), ("q5_k", 768)],
+)
 def test_a_gate_and_a_sum_round_as_their_calls_do(
-    columns: int, kind: str, one: CudaBackend
+    kind: str, columns: int, one: CudaBackend
 ) -> None:
     a = Draw("bfloat16")
     x, norm, residual = a(1, columns), a(columns), a(1, 37)
@@ -92,13 +98,16 @@ def test_a_gate_and_a_sum_round_as_their_calls_do(
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 2])
-@pytest.mark.parametrize("columns", [64, 1088, 5632])
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [("q4_0", 64), ("q4_0", 1088), ("q4_0", 5632), ("q8_0", 1088), ("q4_k", 4608), ("q5_k", 512)],
+)
 def test_blocks_that_go_on_to_other_rows_give_the_same(
-    columns: int, multiprocessors: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+    kind: str, columns: int, multiprocessors: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = Draw("bfloat16")
     x, residual, norm = a(1, columns), a(1, 61), a(columns)
-    weights = [packed(a, "q4_0", n, columns) for n in (61, 9, 30)]
+    weights = [packed(a, kind, n, columns) for n in (61, 9, 30)]
 
     def products() -> list[bytes]:
         ways = (
@@ -109,20 +118,20 @@ def test_blocks_that_go_on_to_other_rows_give_the_same(
         return [y.tobytes() for ys in ways for y in ys]
 
     expected = products()
-    monkeypatch.setattr(row_products, "RESIDENT", row_products.MOST_WARPS)
     monkeypatch.setattr(one.runtime, "multiprocessors", multiprocessors)
     assert products() == expected
 
 
 @pytest.mark.parametrize("power", [-44, -20, 30, 60])
-def test_large_and_small_numbers_lose_nothing(power: int, one: CudaBackend) -> None:
+@pytest.mark.parametrize("kind", ["q4_0", "q8_0", "q4_k", "q5_k"])
+def test_large_and_small_numbers_lose_nothing(kind: str, power: int, one: CudaBackend) -> None:
     a = Draw("bfloat16")
-    x, weight = a(1, 320), packed(a, "q4_0", 33, 320)
+    x, weight = a(1, 768), packed(a, kind, 33, 768)
     scaled = (x.astype(np.float64) * 2.0**power).astype(x.dtype)
     got = one.linear(scaled, weight).astype(np.float64) / 2.0**power
     usual = one.linear(x, weight).astype(np.float64)
     np.testing.assert_allclose(got, usual, rtol=0.01, atol=0.01 * abs(usual).max())
-    assert one.runtime.launched == ["row_product_q4_0_bfloat16"] * 2
+    assert one.runtime.launched == [f"row_product_{kind}_bfloat16"] * 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

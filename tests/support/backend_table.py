@@ -1225,6 +1225,10 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, a.rows, 67), [a(31, 67), a(33, 67)], a(67), 1e-5, True),
         lambda a: (a(320), [packed(a, "q4_0", 131, 320)] * 2, a(320), 1e-5, True, True),
         lambda a: (a(1, 4480), [packed(a, "q4_0", 17, 4480)], None, 0.0, False, False, a(1, 17)),
+        *(lambda a, kind=kind: (a(1, 768), [packed(a, kind, n, 768) for n in (37, 5)], a(768), 1e-5)
+          for kind in ("q8_0", "q4_k", "q5_k")),
+        *(lambda a, kind=kind: (a(256), [packed(a, kind, 37, 256)] * 2, a(256), 1e-5, False, True)
+          for kind in ("q8_0", "q4_k", "q5_k")),
         lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)], None, 0.0, False, False,
                    a(a.rows, 31)),
     ],

@@ -10,7 +10,6 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, block_of
-from gradient.backends.cuda.planes import LAYOUTS
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION
 
@@ -20,19 +19,18 @@ BATCH, MATRICES = 4, 3
 """The most rows and matrices of a launch."""
 SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
-PACKED = {"q4_0": 64}
-"""Formats that have kernels (`packed_row_products.cu`), and what their rows are multiples of."""
-STEP, TILE, MOST_WARPS, MOST_TILES = 256, 16, 16, 32
-"""There: columns that a warp multiplies at a time, rows of a tile; warps and tiles of a block."""
+PACKED = {"q4_0": (64, 16), "q8_0": (64, 12), "q4_k": (256, 16), "q5_k": (256, 12)}
+"""Formats that have kernels (`packed_row_products.cu`): what their rows are multiples of, and the
+most warps of a block. A multiprocessor has registers for two such blocks, so that all blocks of a
+product begin at once, and go on to other rows while these are on their way."""
+STEP, TILE, MOST_TILES = 256, 16, 32
+"""There: columns that a warp multiplies at a time, rows of a tile, and tiles of a block."""
 OF_STEP, REST = 4 * (128 + 8), 4 * 16
 """Bytes of shared memory for a warp's step, and for a warp beside."""
 MOST_PACKED = 1 << 14
 """Numbers of a row there, which lie in shared memory."""
 MOST = 1 << 30
 """Numbers of a row, and rows of all matrices, that kernels count."""
-RESIDENT = 32
-"""Warps for which a multiprocessor has registers, so that all blocks with packed rows begin at once
-and go on to other rows while these are on their way."""
 
 
 class RowProducts(KernelLauncher, AttentionDefaults[Array]):
@@ -101,9 +99,10 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         if packed:
             module, kernel = "packed_row_products", f"{name}_{packed}"
             tiles, steps = -(-rows // (TILE // 2 if gated else TILE)), -(-k // STEP)
-            last = -(-steps // MOST_WARPS)
+            most = PACKED[packed][1]
+            last = -(-steps // most)
             warps = -(-steps // last)
-            at_once = self.runtime.multiprocessors * (RESIDENT // warps)
+            at_once = self.runtime.multiprocessors * (2 * most // warps)
             each = min(-(-tiles // at_once), MOST_TILES)
             blocks, block = -(-tiles // each), 32 * warps
             shared = warps * (last * OF_STEP + REST + each * 4 * TILE) + x.itemsize * block
@@ -136,7 +135,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
             return "" if fits and same else None
         [name] = names if len(names) == 1 else {None}
-        if name not in PACKED or k % PACKED[name] or batch > 1 or k > MOST_PACKED:
+        if name not in PACKED or k % PACKED[name][0] or batch > 1 or k > MOST_PACKED:
             return None
         return name if x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores else None
 
@@ -144,9 +143,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         """The numbers of a matrix; or its codes and scales, taken apart."""
         if not isinstance(weight, PackedArray):
             return weight, None
-        assert weight.dtype.name in LAYOUTS
-        codes, scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
-        return codes, scales
+        codes, *scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
+        return codes, scales[0] if scales else None
 
     def _is_moved(self, weight: Array | PackedArray) -> bool:
         """Whether its parts have to be moved for a product, by work that is queued before it."""

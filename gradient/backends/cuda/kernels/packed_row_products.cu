@@ -23,90 +23,10 @@
 // warps, and sums.
 #include <following.cuh>
 
-#include "decoding.cuh"
+#include "packed_tiles.cuh"
 
 constexpr int BLOCK = 32, STEP = 256, ROWS_OF_TILE = 16;
-constexpr int MOST_WARPS = 16;
 constexpr int OF_STEP = STEP / 2, ZEROS = 16;  // words of a step's numbers, and of zeros
-
-// Four bits of weights as numbers of x's type: byte i of four holds weights i and i + 16 of a block. Of
-// pairs of T, p[0] has 0 and 2, p[1] has 16 and 18, p[2] has 1 and 3, p[3] has 17 and 19, each code + OFFSET.
-template <class T> struct Codes;
-template <> struct Codes<__nv_bfloat16> {
-    static constexpr float OFFSET = 128;  // whose bits end where a code's begin
-    static __device__ void pairs(unsigned word, unsigned (&p)[4]) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) p[i] = (word >> 4 * i & 0x000f000fu) | 0x43004300u;
-    }
-};
-template <> struct Codes<__half> {
-    // 1024 + code or 1024 + 16 code, less that at once: float16 has more bits than sums could lose.
-    static constexpr float OFFSET = 0;
-    static __device__ void pairs(unsigned word, unsigned (&p)[4]) {
-        const unsigned minus_1024 = 0xe400e400u, minus_64 = 0xd400d400u, sixteenth = 0x2c002c00u;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const unsigned mask = i % 2 ? 0x00f000f0u : 0x000f000fu;
-            const unsigned large = (word >> (i < 2 ? 0 : 8) & mask) | 0x64006400u;
-            const __half2 of = reinterpret_cast<const __half2&>(large);
-            const __half2 made = i % 2 ? __hfma2(of, reinterpret_cast<const __half2&>(sixteenth),
-                                                 reinterpret_cast<const __half2&>(minus_64))
-                                       : __hadd2(of, reinterpret_cast<const __half2&>(minus_1024));
-            p[i] = reinterpret_cast<const unsigned&>(made);
-        }
-    }
-};
-
-// What a lane reads of the rows of a tile: g and g + 8, for g = lane / 4.
-struct Rows {
-    const void *codes[2], *scales[2];
-    Int first[2];  // their first blocks
-};
-
-// scale * (q - 8), taken apart as `q4_0` of packed.cuh has it.
-struct q4_0 {
-    struct Load {
-        uint4 codes[2][2];   // of rows g and g + 8: blocks t and t + 4 of a step, for t = lane % 4
-        unsigned scales[2];  // blocks 2 t and 2 t + 1
-    };
-    // Of blocks that the rows do not have the last ones are read, and their scales are 0.
-    static __device__ void load(Load& held, const Rows& rows, int step, int blocks) {
-        const int t = threadIdx.x % 4, scale = step * 8 + 2 * t;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                held.codes[half][i] = load_once(static_cast<const uint4*>(rows.codes[half]) + rows.first[half] +
-                                                min(step * 8 + t + 4 * i, blocks - 1));
-            const __half* const scales = static_cast<const __half*>(rows.scales[half]) + rows.first[half];
-            held.scales[half] = *reinterpret_cast<const unsigned*>(scales + min(scale, blocks - 2));
-            if (scale >= blocks) held.scales[half] = 0;
-        }
-    }
-    // D += the tile's products with x; `of_x` are x's numbers for blocks t and t + 4, as B has them.
-    template <class T>
-    static __device__ void multiply(const Load& held, const unsigned* const (&of_x)[2], float (&d)[4]) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const uint4 low = held.codes[0][i], high = held.codes[1][i];
-            const unsigned lows[4] = {low.x, low.y, low.z, low.w}, highs[4] = {high.x, high.y, high.z, high.w};
-#pragma unroll
-            for (int word = 0; word < 4; word++) {
-                const uint4 x = *reinterpret_cast<const uint4*>(of_x[i] + 4 * word);
-                unsigned p[4], q[4];
-                Codes<T>::pairs(lows[word], p), Codes<T>::pairs(highs[word], q);
-                const unsigned first[4] = {p[0], q[0], p[1], q[1]}, second[4] = {p[2], q[2], p[3], q[3]};
-                mma_m16n8k16<T>(d, first, {x.x, x.y});
-                mma_m16n8k16<T>(d, second, {x.z, x.w});
-            }
-        }
-    }
-    // What D begins with: that its codes are too large, of blocks whose numbers have these sums.
-    template <class T> static __device__ float begin(float sum_of_x) { return -(Codes<T>::OFFSET + 8) * sum_of_x; }
-    static __device__ float scaled(const Load& held, int half, int i, float sum) {
-        return float(reinterpret_cast<const __half*>(held.scales + half)[i]) * sum;
-    }
-};
 
 // Eight numbers of x, from 8 lane on of a step's, to where B has them: word 4 i + j of a block is p[j] for
 // the i-th four bytes (`Codes`).
@@ -129,7 +49,7 @@ template <class FORMAT, bool GATED, class T>
 __device__ void tile_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                              const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
                              const T* residual, const T* bias, int columns, int steps) {
-    constexpr int UNITS = GATED ? 8 : 16, DEPTH = 2, N = 8;
+    constexpr int UNITS = GATED ? 8 : 16, DEPTH = FORMAT::DEPTH, N = 8;
     extern __shared__ float4 shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const int g = lane / 4, t = lane % 4, blocks = columns / BLOCK;
@@ -158,7 +78,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
             rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
             rows.scales[half] = in_a ? a.scales : in_b ? b.scales : c.scales;
-            rows.first[half] = Int(row) * blocks;
+            rows.row[half] = row;
         }
         FORMAT::load(to, rows, warp + next * warps, blocks);
     };
@@ -199,17 +119,9 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 
     float totals[2] = {};
     const auto use = [&](const typename FORMAT::Load& held) {
-        const unsigned* const of_step = words + at * OF_STEP + g * (BLOCK / 2);
-        const unsigned* const of_x[2] = {g == t ? of_step : zeros, g == t + 4 ? of_step : zeros};
-        const auto of_blocks = *reinterpret_cast<const float2*>(sums_of_x + at * (STEP / BLOCK) + 2 * t);
-        const float before[2] = {FORMAT::template begin<T>(of_blocks.x), FORMAT::template begin<T>(of_blocks.y)};
-        float d[4] = {before[0], before[1], before[0], before[1]};
-        FORMAT::template multiply<T>(held, of_x, d);
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                totals[half] += FORMAT::scaled(held, half, i, d[2 * half + i]);
+        const Numbers numbers{words + at * OF_STEP, zeros,
+                              *reinterpret_cast<const float2*>(sums_of_x + at * (STEP / BLOCK) + 2 * t)};
+        FORMAT::template add<T>(held, numbers, totals);
         if (++at < steps) return;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -253,18 +165,24 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 }
 
 #define PRODUCT(KERNEL, FORMAT, GATED, NAME, T)                                                     \
-    extern "C" __global__ void __launch_bounds__(32 * MOST_WARPS, 2) KERNEL##_##FORMAT##_##NAME(    \
+    extern "C" __global__ void __launch_bounds__(32 * FORMAT##_tile::WARPS, 2)          \
+        KERNEL##_##FORMAT##_##NAME(                                                                 \
         const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                   \
         const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,        \
         const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,    \
         Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int steps) {   \
-        tile_product<FORMAT, GATED>(x, norm, eps, round_first, norm_threads,                        \
+        tile_product<FORMAT##_tile, GATED>(x, norm, eps, round_first, norm_threads,                 \
                                     Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},            \
                                     Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},            \
                                     Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual,  \
                                     bias, int(columns), int(steps));                                          \
     }
-#define EXPORT(NAME, T)                        \
-    PRODUCT(row_product, q4_0, false, NAME, T) \
-    PRODUCT(gated_product, q4_0, true, NAME, T)
+#define EXPORT_FORMAT(FORMAT, NAME, T)           \
+    PRODUCT(row_product, FORMAT, false, NAME, T) \
+    PRODUCT(gated_product, FORMAT, true, NAME, T)
+#define EXPORT(NAME, T)            \
+    EXPORT_FORMAT(q4_0, NAME, T)   \
+    EXPORT_FORMAT(q8_0, NAME, T)   \
+    EXPORT_FORMAT(q4_k, NAME, T)   \
+    EXPORT_FORMAT(q5_k, NAME, T)
 FOR_EACH_HALF(EXPORT)
