@@ -7,6 +7,7 @@ loaded, and never again.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,30 @@ def test_what_a_kernel_met_is_told_by_the_same_wait() -> None:
     with pytest.raises(IndexError):
         gradient.cuda.synchronize()
     assert fake_cupy.waits == ["asnumpy"] * 3 + ["synchronize"]
+
+
+@pytest.mark.parametrize("quantize", [None, "q4_0", "q8_0", "q4_k", "q5_k"])
+def test_a_layer_is_five_launches(quantize: str | None, tmp_path: Path) -> None:
+    """Of a replayed step: products with their norm, gate or sum, and attention with rotation."""
+    layers = 2
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=256, intermediate_size=512, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    lm = gradient.hub.load(str(tmp_path), device="cuda", dtype="bf16", quantize=quantize)
+    launched = gradient.backends.get("cuda").runtime.launched
+    counts = []
+    for tokens in (4, 4, 4, 8):  # the first two record, and later ones replay what they captured
+        launched.clear()
+        lm.generate([1, 2, 3], max_new_tokens=tokens, ignore_eos=True, compile=True)
+        counts.append(Counter(launched))
+    of_token = {name: (n - counts[2][name]) / 4 for name, n in counts[3].items()}
+    kind = quantize or "1"
+    head = 0 if quantize in ("q4_0", "q4_k", "q5_k") else 1  # else in another format
+    expected = {f"row_product_{kind}": 3 * layers + head, f"gated_product_{kind}": layers,
+                "rope_attention_64": layers}  # fmt: skip
+    found = {name.removesuffix("_bfloat16"): n for name, n in of_token.items() if n}
+    assert {name: found.get(name) for name in expected} == expected
+    others = sum(found.values()) - sum(expected.values())
+    assert others <= 8, found
