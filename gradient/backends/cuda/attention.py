@@ -26,9 +26,9 @@ ROWS, ROWS_OF_WARP, TILE, BLOCK = 16, 4, 32, 128
 MAX_WIDTH = 256
 ENOUGH_BLOCKS = 256
 """Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
-DECODING_BLOCKS, SHORT = 396, 256
-"""Blocks of few rows that such a GPU runs at a time, whose time is memory's; and keys up to which
-one of them has all, since joining parts takes as long as reading these."""
+DECODING_BLOCKS, SHORT = 3, 256
+"""Blocks of few rows that a multiprocessor runs at a time, whose time is memory's; and keys up to
+which one of them has all, since joining parts takes as long as reading these."""
 JOINING = 256
 """Threads that join a row's parts (`join_parts`)."""
 
@@ -200,17 +200,17 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         most: int = self.runtime.max_shared
         return shared_bytes(number, d, e, grad) + weights <= most
 
+    def parts_of_decoding(self, blocks: int, keys: int) -> int:
+        """`parts_of_keys` of few rows."""
+        if keys <= SHORT:
+            return 1
+        at_once = DECODING_BLOCKS * self.runtime.multiprocessors
+        return max(1, min(at_once // blocks, -(-keys // (4 * TILE))))
+
 
 def parts_of_keys(blocks: int, keys: int) -> int:
     """Into how many parts keys are divided where so many blocks attend to them."""
     return max(1, min(ENOUGH_BLOCKS // blocks, -(-keys // (4 * TILE))))
-
-
-def parts_of_decoding(blocks: int, keys: int) -> int:
-    """The same of few rows."""
-    if keys <= SHORT:
-        return 1
-    return max(1, min(DECODING_BLOCKS // blocks, -(-keys // (4 * TILE))))
 
 
 def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:

@@ -11,7 +11,6 @@ from gradient.backends.cuda.attention import (
     MAX_WIDTH,
     ROWS,
     columns_of,
-    parts_of_decoding,
     parts_of_keys,
     shared_bytes,
     strides,
@@ -60,7 +59,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         if slots.see_all and window and not paged:
             first, window = max(0, slots.extent - window), 0
         see_all = slots.see_all and (not window or window >= slots.extent)
-        of_group, head, divide = h // key_heads * t, head_of(max(d, e)), parts_of_decoding
+        of_group, head, divide = h // key_heads * t, head_of(max(d, e)), self.parts_of_decoding
         of_blocks = self._float32_cache_fits_blocks(q, keys, values)
         rows, family = ROWS, "decode_cached_attention"
         shared = tiles_bytes(head, rows_of_decoding(head))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import parts_of_decoding, parts_of_keys, problem, strides
+from gradient.backends.cuda.attention import parts_of_keys, problem, strides
 from gradient.backends.cuda.float32_attention import MOST, ROWS_AT_ONCE, Float32AttentionKernels
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Shape
@@ -53,7 +53,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
         h, t = q.shape[1:3]
         b, hk, s = k.shape[:3]
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
-        shared, divide = tiles_bytes(head, rows_of_decoding(head)), parts_of_decoding
+        shared, divide = tiles_bytes(head, rows_of_decoding(head)), self.parts_of_decoding
         of_out: tuple[np.int64, ...] = ()
         if h // hk * t > FEW_ROWS:
             divide, of_out = parts_of_keys, _strides(out)

@@ -8,7 +8,6 @@ from gradient.backends.array_api import Array
 from gradient.backends.cuda.attention import (
     BLOCK,
     AttentionKernels,
-    parts_of_decoding,
     parts_of_keys,
     problem,
     strides,
@@ -47,7 +46,7 @@ class Float32AttentionKernels(AttentionKernels):
         shared = tiles_bytes(head, rows + 2 * keys) + 4 * PIECE_PITCH * rows
         if of_group <= FEW_ROWS:
             rows, shared = rows_of_decoding(of_group), 0
-            family, divide = "attention_decode_float32", parts_of_decoding
+            family, divide = "attention_decode_float32", self.parts_of_decoding
             kernel = f"attention_decode_{head}_{rows}"
         if not self._fits_blocks(q, k, v) or shared > self.runtime.max_shared:
             super()._attend(q, k, v, mask, options, out, high, log_sum)

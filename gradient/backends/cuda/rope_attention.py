@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import parts_of_decoding, strides
+from gradient.backends.cuda.attention import strides
 from gradient.backends.cuda.cache_updates import CacheUpdateKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels, unit_of
 from gradient.backends.cuda.flash_attention import (
@@ -40,7 +40,7 @@ class RopeAttentionKernels(CacheUpdateKernels, CachedAttentionKernels):
                 q, k, v, angles, interleaved, cache, places, slots, options
             )
         (_, h, _, d), key_heads = q.shape, k.shape[1]
-        parts = parts_of_decoding(key_heads, slots.extent)
+        parts = self.parts_of_decoding(key_heads, slots.extent)
         out = self.empty(q.shape, q.dtype)
         partial = self._room_for_parts(parts, out, np.dtype(np.float32))
         heads = [(x, np.int64(strides(x, 2)[1])) for x in (q, k, v)]
