@@ -58,6 +58,8 @@ class Plan(NamedTuple):
     operation: ctypes.c_void_p
     layouts: tuple[ctypes.c_void_p, ...]
     found: HeuristicResult
+    algorithm: int
+    """Where what was found lies."""
 
 
 class Float8Operands(NamedTuple):
@@ -121,13 +123,15 @@ class CublasLt:
         number = number_of(dtype) if float8 is None else NUMBERS[dtype]
         key = (
             dtype, number.compute, sizes, epilogue, float8 and (float8.kinds, float8.fast),
-            *((o.transposed, o.leading, o.stride) for o in (a, b, c)),
-            *(_alignment(o.address) for o in (a, b)), _alignment(c.address | bias),
+            a[1:], b[1:], c[1:],
+            _alignment(a.address), _alignment(b.address), _alignment(c.address | bias),
         )  # fmt: skip
         with self._lock, self._runtime.on_device():
-            if key not in self._plans:
-                self._keep(key, self._plan(key, number, sizes, (a, b, c), bias, epilogue, float8))
-            plan = self._plans[key]
+            try:
+                plan = self._plans[key]
+            except KeyError:
+                plan = self._plan(key, number, sizes, (a, b, c), bias, epilogue, float8)
+                self._keep(key, plan)
             if plan is None:
                 return False
             stream = self._runtime.stream()
@@ -135,10 +139,11 @@ class CublasLt:
             status = self._multiply(
                 self._handle, plan.operation, number.one, a.address, plan.layouts[0],
                 b.address, plan.layouts[1], number.zero, c.address, plan.layouts[2],
-                c.address, plan.layouts[2], ctypes.addressof(plan.found),
+                c.address, plan.layouts[2], plan.algorithm,
                 self._blas.workspace(stream), plan.found.workspaceSize, stream,
             )  # fmt: skip
-        check(f"a product of {dtype} matrices, {sizes}, with a bias", status)
+        if status:
+            check(f"a product of {dtype} matrices, {sizes}, with a bias", status)
         return True
 
     def _plan(
@@ -191,7 +196,7 @@ class CublasLt:
             ctypes.byref(found), ctypes.byref(count),
         )  # fmt: skip
         self._free_preference(preference)
-        plan = Plan(operation, tuple(layouts), found)
+        plan = Plan(operation, tuple(layouts), found, ctypes.addressof(found))
         if status == NOT_SUPPORTED or (status == 0 and count.value == 0):
             self._free(plan)
             return None
@@ -200,12 +205,11 @@ class CublasLt:
 
     def _point(self, operation: Any, bias: int, float8: Float8Operands | None) -> None:
         """Say where a product finds its bias and its scales."""
-        addresses = {DESC_BIAS_POINTER: bias}
+        _set(self._set_operation, operation, DESC_BIAS_POINTER, ctypes.c_void_p(bias))
         if float8 is not None:
-            a, b = float8.scales
-            addresses |= {DESC_A_SCALE_POINTER: a, DESC_B_SCALE_POINTER: b}
-        for name, address in addresses.items():
-            _set(self._set_operation, operation, name, ctypes.c_void_p(address))
+            a, b = map(ctypes.c_void_p, float8.scales)
+            _set(self._set_operation, operation, DESC_A_SCALE_POINTER, a)
+            _set(self._set_operation, operation, DESC_B_SCALE_POINTER, b)
 
     def _keep(self, key: tuple[Any, ...], plan: Plan | None) -> None:
         while len(self._plans) >= PLANS_KEPT:

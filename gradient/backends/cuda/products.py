@@ -83,13 +83,17 @@ class Products(KernelLauncher, AttentionDefaults[Array]):
         """A product that ends in a bias and what follows it; None if cuBLASLt has none."""
         if isinstance(weight, PackedArray) or not _has_bias_product(x, weight, bias):
             return None
-        rows, transposed = self._laid_out(x.reshape((-1, x.shape[-1]))), self._laid_out(weight.T)
-        added = self.optional(bias)
         out = self.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
-        (m, k), n = rows.shape, transposed.shape[1]
+        call = _call_of_linear(x, weight)
+        if call is None:
+            x, weight = self._laid_out(x.reshape((-1, x.shape[-1]))), self._laid_out(weight)
+            call = _call_of_linear(x, weight)
+            assert call is not None
+        bias, address = self.contiguous(bias), self.runtime.address
         done = self.runtime.blas_lt.multiply(
-            x.dtype, Sizes(n, m, k), self._operand(transposed), self._operand(rows),
-            Operand(self.runtime.address(out), False, n), self.runtime.address(added), epilogue,
+            x.dtype, call.sizes, Operand(address(weight), *call.right),
+            Operand(address(x), *call.left), Operand(address(out), False, call.sizes.m),
+            address(bias), epilogue,
         )  # fmt: skip
         return out if done else None
 
@@ -231,6 +235,13 @@ def _call_of_rows(
     pitches = [step for size, step in steps if size > 1 and step != width]
     is_in_loads = not any(each % LOAD for each in (k * width, n * width, *pitches))
     return CallOfRows(shape, Sizes(n, rows, k), left, right, is_in_loads)
+
+
+def _call_of_linear(x: Array, weight: Array) -> CallOfRows | None:
+    """The same of the rows of x times the transpose of a weight."""
+    return _call_of_rows(
+        x.shape, x.strides, weight.shape[::-1], weight.strides[::-1], x.itemsize
+    )  # fmt: skip
 
 
 class Axis(NamedTuple):
