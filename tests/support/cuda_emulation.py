@@ -378,6 +378,8 @@ def launch(
             types, value = types + "s", ctypes.create_string_buffer(argument.tobytes())
         elif isinstance(argument, np.ndarray):
             types, value = types + "P", ctypes.c_void_p(argument.ctypes.data)
+        elif type(argument) is int:  # of a bool CuPy makes a byte
+            types, value = types + "q", ctypes.c_longlong(argument)
         else:
             kind = {"f": ctypes.c_float, "d": ctypes.c_double, "q": ctypes.c_longlong}
             char = {"l": "q"}.get(argument.dtype.char, argument.dtype.char)

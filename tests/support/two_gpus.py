@@ -142,11 +142,7 @@ class Kernel(OfDevice):
 
     def __call__(self, grid: Any, block: Any, values: Any, shared_mem: int = 0) -> None:
         self.here()
-        hosts = [
-            None if isinstance(a, np.uintp) else a.here()._host
-            if isinstance(a, fake_cupy.ndarray) else a
-            for a in values
-        ]  # fmt: skip
+        hosts = [a.here()._host if isinstance(a, fake_cupy.ndarray) else a for a in values]
         run = lambda: cuda_emulation.launch(  # noqa: E731
             self.library, self.name, grid, block[0], *hosts, shared=shared_mem
         )
@@ -257,6 +253,7 @@ class Cupy(fake_cupy.Module):
                 deviceCanAccessPeer=lambda device, peer: 1, deviceEnablePeerAccess=allow_peer,
                 memGetInfo=lambda: (1 << 30, 1 << 31),
             ),
+            function=types.SimpleNamespace(CPointer=int),
             driver=types.SimpleNamespace(funcSetAttribute=lambda *_: None),
             Device=Device, Module=Module, Stream=Stream, Event=Event, MemoryPool=Pool,
             get_current_stream=lambda: Stream.on.get(current.device, Stream.null),
@@ -301,6 +298,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cupy]:
         (cublas, "load", lambda _: libraries),
         (cublas_lt, "load", lambda _: libraries),
         (CupyRuntime, "address", address),
+        (CupyRuntime, "_by_value", lambda self, structure: structure),
     ):
         monkeypatch.setattr(target, name, value)
     monkeypatch.setitem(sys.modules, "cupy", cupy)

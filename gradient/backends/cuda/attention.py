@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -75,7 +76,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             "attention", f"attention_{columns_of(v.shape[-1])}", q, (tiles, b * hk, parts), BLOCK,
-            q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
+            q, k, v, mask, out, high, log_sum, partial, parts,
             *problem(q, k, v, mask, options),
             shared=shared_bytes(high.dtype, q.shape[-1], v.shape[-1]),
         )  # fmt: skip
@@ -121,7 +122,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         delta = self.empty((rows,), number)
         self.launch(
             "attention_grad", "row_products", q, (-(-rows // 4),), BLOCK,
-            g, out, delta, np.int64(rows), np.int64(e),
+            g, out, delta, rows, e,
         )  # fmt: skip
         sizes = problem(q, k, v, mask, options)
         given = (g, q, k, v, mask, high, log_sum, delta)
@@ -157,7 +158,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         )
         threads = b * h * t * (d - half) // (pack if in_packs else 1)
         sizes = (b * h * t, h, t, d, half, *steps, int(interleaved), int(in_packs))
-        given = x, cos, sin, out, *map(np.int64, sizes)
+        given = x, cos, sin, out, *sizes
         self.launch("rope", "rope", x, (-(-threads // EACH),), EACH, *given)
         return out
 
@@ -177,7 +178,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         rows = out.size // out.shape[-1]
         self.launch(
             "attention", "join_parts", out, (rows,), JOINING, partial, out, high, log_sum,
-            *map(np.int64, (partial.shape[0], rows, out.shape[-1])), early=True,
+            partial.shape[0], rows, out.shape[-1], early=True,
         )  # fmt: skip
 
     def _has_attention_kernel(
@@ -247,8 +248,13 @@ def columns_of(width: int) -> int:
 
 def strides(x: Array, axes: int) -> tuple[int, ...]:
     """Strides in elements; 0 along an axis of 1, which is broadcast."""
-    both = zip(x.shape[:axes], x.strides[:axes], strict=True)
-    return tuple(0 if n == 1 else stride // x.itemsize for n, stride in both)
+    return _strides(x.shape, x.strides, x.itemsize, axes)
+
+
+@functools.lru_cache(4096)
+def _strides(shape: Shape, steps: Shape, itemsize: int, axes: int) -> tuple[int, ...]:
+    both = zip(shape[:axes], steps[:axes], strict=True)
+    return tuple(0 if n == 1 else step // itemsize for n, step in both)
 
 
 def problem(
@@ -264,4 +270,4 @@ def problem(
         *strides(k, 3), *strides(v, 3), *of_mask,
         int(o.is_causal), (o.window or 0) if o.is_causal else 0,
     )  # fmt: skip
-    return *map(np.int64, whole), np.float64(o.scale), np.float64(o.softcap or 0)
+    return *whole, np.float64(o.scale), np.float64(o.softcap or 0)

@@ -88,26 +88,21 @@ class CudaBackend(
         self.transfers += not isinstance(value, self.xp.ndarray)
         if isinstance(value, np.ndarray) and self.runtime.is_pinned(value):
             value = np.array(value)  # the host may write to it as soon as this returns
-        with self.runtime.on_device():
-            return self.xp.asarray(value, dtype)
+        return self.xp.asarray(value, dtype)
 
-    # What is made lies on the current device, so creation is held to this backend's.
+    # What is made lies on the current device: `MultiGpuBackend` sees to which that is.
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
-        with self.runtime.on_device():
-            return self.runtime.new_array(shape, dtype)
+        return self.runtime.new_array(shape, dtype)
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
-        with self.runtime.on_device():
-            return self.xp.full(shape, value, dtype)
+        return self.xp.full(shape, value, dtype)
 
     def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
-        with self.runtime.on_device():
-            return self.xp.zeros(shape, dtype)
+        return self.xp.zeros(shape, dtype)
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
-        with self.runtime.on_device():
-            return self.xp.arange(start, stop, step, dtype)
+        return self.xp.arange(start, stop, step, dtype)
 
     def graph_recorder(self) -> Any:
         """What captures work as a graph (`cuda.graphs`): for the executor of plans."""
@@ -115,8 +110,7 @@ class CudaBackend(
 
     def launch_graph(self, graph: Any) -> None:
         """Queue what was captured. A kernel in it may set the index fault, as it might before."""
-        with self.runtime.on_device():
-            graph.launch()
+        graph.launch()
         self._fault_given = True
 
     def refill(self, out: Array, value: Any) -> None:

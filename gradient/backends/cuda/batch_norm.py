@@ -25,7 +25,7 @@ class BatchNormKernels(KernelLauncher, BatchNormDefaults[Array]):
         self.launch(
             "batch_norm", "batch_norm", x, (x.shape[1],), block_of(x.size // x.shape[1]),
             self.contiguous(x), self.optional(weight), self.optional(bias), y, mean, rstd,
-            *map(np.int64, sizes), number(eps),
+            *sizes, number(eps),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -41,7 +41,7 @@ class BatchNormKernels(KernelLauncher, BatchNormDefaults[Array]):
             "batch_norm", "batch_norm_grad", x, (x.shape[1],), block_of(x.size // x.shape[1]),
             self.contiguous(g), self.contiguous(x), self.optional(weight),
             self.statistic(mean, number), self.statistic(rstd, number), gx, gw, gb,
-            *map(np.int64, _sizes(x)),
+            *_sizes(x),
         )  # fmt: skip
         return gx, None if weight is None else gw, gb
 

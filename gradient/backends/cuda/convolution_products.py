@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from gradient.backends.array_api import Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.launching import EACH, LOAD, MAX_GRID, KernelLauncher
@@ -142,5 +140,5 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         grid = (-(-packs // EACH), min(rows, MAX_GRID), min(x.shape[0], MAX_GRID))
         self.launch(
             "columns", "columns", x, grid, EACH, self.contiguous(x), out,
-            slide_of(x.shape, weight, options), np.int64(pitch), np.int64(image_step),
+            slide_of(x.shape, weight, options), pitch, image_step,
         )  # fmt: skip

@@ -95,11 +95,9 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         self.launch(
             "convolution_wide", "convolution_wide_weight_grad", g, (*grid, parts),
             WIDE_TILES.threads, self._channels_last(g), self._channels_last(x), sums, told,
-            np.int64(of_part), shared=WIDE_TILES.shared,
+            of_part, shared=WIDE_TILES.shared,
         )  # fmt: skip
-        self.launch_numbers(
-            "convolution_wide", "convolution_wide_join", gw, sums, gw, told, np.int64(parts)
-        )
+        self.launch_numbers("convolution_wide", "convolution_wide_join", gw, sums, gw, told, parts)
         return gw
 
     def _taps_by_channels(self, weight: Array) -> Array:

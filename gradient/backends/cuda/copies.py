@@ -214,7 +214,7 @@ def _plan(
     packs = BLOCK * (UNDER_WAY // (pack * max(from_width, to_width)))  # of a block
     first = axes[0] if axes else Axis(1, 1, 1)
     if len(axes) <= 1 and first.read == first.written == 1:
-        return Plan("cast", -(-count // (packs * pack)), (np.int64(count),))
+        return Plan("cast", -(-count // (packs * pack)), (count,))
     if len(axes) > MOST_AXES:
         return None
     if first.read == first.written == 1:
@@ -227,7 +227,7 @@ def _plan(
         if first.size >= LONG_ROW:
             of_row = -(-first.size // OF_ROW)
             blocks = of_row * math.prod(axis.size for axis in axes[1:])
-            sizes = np.int64(first.size), np.int64(of_row)
+            sizes = first.size, of_row
             return Plan("rows", blocks, (_walk(axes[1:]), *sizes)) if blocks < COUNTED else None
     side = next((axis for axis in axes if axis.read == 1), first)
     if (
@@ -239,7 +239,7 @@ def _plan(
         outer = [axis for axis in axes if axis not in (first, side)]
         blocks = math.prod(-(-axis.size // TILE) for axis in (first, side))
         blocks *= math.prod(axis.size for axis in outer)
-        told = map(np.int64, (side.size, first.size, first.read, side.written))
+        told = (side.size, first.size, first.read, side.written)
         return Plan("tiles", blocks, (_walk(outer), *told)) if blocks < COUNTED else None
     return _items("elements", axes, ELEMENTS)
 
@@ -248,7 +248,7 @@ def _items(kernel: str, axes: list[Axis], each: int) -> Plan | None:
     items = math.prod(axis.size for axis in axes)
     if items >= COUNTED:
         return None
-    return Plan(kernel, -(-items // each), (_walk(axes), np.int64(items)))
+    return Plan(kernel, -(-items // each), (_walk(axes), items))
 
 
 def _walk(axes: list[Axis]) -> np.ndarray:

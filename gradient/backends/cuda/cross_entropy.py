@@ -48,7 +48,7 @@ class CrossEntropyKernels(KernelLauncher, NormDefaults[Array]):
         self._launch_classes(
             f"cross_entropy{suffix}", logits,
             self.contiguous(logits), self.contiguous(target), loss, high, log_sum,
-            np.int64(logits.shape[1]), np.int64(ignore_index), number(label_smoothing),
+            logits.shape[1], ignore_index, number(label_smoothing),
             self.index_fault(),
         )  # fmt: skip
         return loss, high, log_sum
@@ -80,7 +80,7 @@ class CrossEntropyKernels(KernelLauncher, NormDefaults[Array]):
         self._launch_classes(
             f"cross_entropy{'_in_float32' if of_float32 else ''}_grad", logits,
             *map(self.contiguous, (g, logits, target)), high, log_sum, gx,
-            *map(np.int64, (columns, pitch, ignore_index)), number(label_smoothing),
+            columns, pitch, ignore_index, number(label_smoothing),
         )  # fmt: skip
         return gx if pitch == columns else gx[:, :columns]
 

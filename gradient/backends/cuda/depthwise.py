@@ -101,12 +101,10 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
         *plane, depth = (*grid, 1)[:3]
         self.launch(
             family, kernel, g, (*plane, depth * parts), threads,
-            g, x, gw if sums is None else None, sums, told, np.int64(of_part), *after,
+            g, x, gw if sums is None else None, sums, told, of_part, *after,
         )  # fmt: skip
         if sums is not None:
-            self.launch_numbers(
-                "convolution", "convolution_join", gw, sums, gw, *map(np.int64, (parts, gw.size))
-            )
+            self.launch_numbers("convolution", "convolution_join", gw, sums, gw, parts, gw.size)
         return gw
 
     def _by_strips(

@@ -40,7 +40,7 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
         out = self.empty((n,), float64.numpy if dtype == float64.numpy else float32.numpy)
         self.launch(
             "random", kernel, out, (-(-threads // BLOCK),), BLOCK, out,
-            self.count_argument(key), self.count_argument(offset), np.int64(n),
+            self.count_argument(key), self.count_argument(offset), n,
         )  # fmt: skip
         return out
 
@@ -52,7 +52,7 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
         out = self.empty(x.shape, x.dtype)
         self.launch(
             "random", "dropout", x, (-(-blocks // BLOCK),), BLOCK, self.contiguous(x), out,
-            self.count_argument(key), self.count_argument(offset), np.int64(x.size),
+            self.count_argument(key), self.count_argument(offset), x.size,
             np.float32(p), number(x.dtype.type(1 / (1 - p))),
         )  # fmt: skip
         return out, blocks
@@ -64,17 +64,17 @@ class RandomKernels(KernelLauncher, RandomDefaults[Array]):
         weights, uniform = self.contiguous(weights), self.contiguous(uniform)
         rows, columns = uniform.size, weights.shape[-1]
         parts = -(-columns // PART) if columns > IN_ONE_BLOCK else 1
-        of_part = np.int64(PART if parts > 1 else columns)
-        block, sums = block_of(int(of_part)), None
+        of_part = PART if parts > 1 else columns
+        block, sums = block_of(of_part), None
         if parts > 1:
             sums = self.empty((rows, parts), np.dtype(computed_in(weights)))
             self.launch(
                 "scans", "part_sums", weights, (rows * parts,), block,
-                weights, sums, np.int64(columns), of_part,
+                weights, sums, columns, of_part,
             )  # fmt: skip
         self.launch(
             "scans", "categorical", weights, (rows,), block,
-            weights, uniform, sums, out, np.int64(columns), of_part,
+            weights, uniform, sums, out, columns, of_part,
         )  # fmt: skip
         return out
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gradient.backends.array_api import Array
 from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.cuda.launching import KernelLauncher
@@ -92,5 +90,5 @@ class ElementwiseKernels(KernelLauncher, ActivationDefaults[Array]):
         out = self.empty(arrays[0].shape, arrays[0].dtype)
         blocks = -(-out.nbytes // (BLOCK * BYTES_PER_THREAD))
         flat = map(self.contiguous, arrays)
-        self.launch("elementwise", kernel, out, (blocks,), BLOCK, *flat, out, np.int64(out.size))
+        self.launch("elementwise", kernel, out, (blocks,), BLOCK, *flat, out, out.size)
         return out

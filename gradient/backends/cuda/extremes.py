@@ -62,7 +62,7 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         x, (count,) = self.contiguous(x), lines
         out = self._empty_places(shape)
         blocks = math.prod(before) * -(-inner // NARROW)
-        numbers = map(np.int64, (count, inner, smallest))
+        numbers = count, inner, int(smallest)
         self.launch("argmax", "argmax_columns", x, (blocks,), COLUMNS_BLOCK, x, out, *numbers)
         return out
 
@@ -80,14 +80,14 @@ class ExtremeKernels(KernelLauncher, ShapeDefaults[Array]):
         places = self._empty_places((count * parts,))
         self.launch(
             "argmax", "argmax_rows", rows, (count * parts,), threads,
-            rows, places, *map(np.int64, (columns, of_part, smallest, or_none and parts == 1)),
+            rows, places, columns, of_part, int(smallest), int(or_none and parts == 1),
         )  # fmt: skip
         if parts == 1:
             return places
         found = self._empty_places((count,))
         self.launch(
             "argmax", "argmax_of_parts", rows, (count,), block_of(parts),
-            rows, places, found, *map(np.int64, (columns, parts, smallest, or_none)),
+            rows, places, found, columns, parts, int(smallest), int(or_none),
         )  # fmt: skip
         return found
 

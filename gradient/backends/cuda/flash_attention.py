@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -54,9 +55,9 @@ class FlashAttentionKernels(Float32AttentionKernels):
         b, hk, s = k.shape[:3]
         head, family, rows = _head(q, v), "decode_attention", FEW_ROWS
         shared, divide = tiles_bytes(head, rows_of_decoding(head)), self.parts_of_decoding
-        of_out: tuple[np.int64, ...] = ()
+        of_out: tuple[int, ...] = ()
         if h // hk * t > FEW_ROWS:
-            divide, of_out = parts_of_keys, _strides(out)
+            divide, of_out = parts_of_keys, strides(out, 3)
             family, rows, shared = self._tiling("", head)
         q, k, v = (self._in_pieces(x) for x in (q, k, v))
         row_tiles = -(-(h // hk * t) // rows)
@@ -64,8 +65,8 @@ class FlashAttentionKernels(Float32AttentionKernels):
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             family, f"{family}_{head}", q, (row_tiles, b * hk, parts), BLOCK,
-            q, *_strides(q), k, v, mask, out, *of_out, high, log_sum, partial,
-            np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
+            q, *strides(q, 3), k, v, mask, out, *of_out, high, log_sum, partial,
+            parts, *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         self._join(partial, out, high, log_sum)
 
@@ -90,24 +91,24 @@ class FlashAttentionKernels(Float32AttentionKernels):
         statistics = self.empty((b * h * t, 4), number)
         gq, gk, gv = self._empty_gradients(q, k, v)
         g, q, k, v, out = (self._in_pieces(x) for x in (g, q, k, v, out))
-        of_g, of_q = _strides(g), _strides(q)
+        of_g, of_q = strides(g, 3), strides(q, 3)
         self.launch(
             "flash_attention_grad", "row_statistics", q, (-(-b * h * t // ROWS_AT_ONCE),), BLOCK,
-            g, *of_g, out, *_strides(out), self.statistic(high, number),
-            self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
+            g, *of_g, out, *strides(out, 3), self.statistic(high, number),
+            self.statistic(log_sum, number), statistics, h, t, b * h * t, e,
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
         sizes = problem(q, k, v, mask, options)
         family, rows, shared = self._tiling("query", head)
         self.launch(
             family, f"{family}_query_{head}", q, (-(-(h // hk * t) // rows), b * hk), BLOCK,
-            *given, gq, *_strides(gq), *sizes, shared=shared,
+            *given, gq, *strides(gq, 3), *sizes, shared=shared,
         )  # fmt: skip
         family, keys, shared = self._tiling("key", head)
         self.launch(
             family, f"{family}_key_{head}", q,
             (-(-s // keys), b * hk, 1 if head <= 128 else 2), BLOCK,
-            *given, gk, *_strides(gk), gv, *_strides(gv), *sizes, shared=shared,
+            *given, gk, *strides(gk, 3), gv, *strides(gv, 3), *sizes, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -142,19 +143,7 @@ class FlashAttentionKernels(Float32AttentionKernels):
 
     def _tiling(self, of: str, head: int) -> Tiling:
         """Of the kernel for results, or for the gradient of "query" or "key"."""
-        wide = head in WARPGROUP_HEADS and self.runtime.has_warpgroups
-        if of == "query":
-            own, other = (warpgroup_query_tiles_of if wide else query_gradient_tiles_of)(head)
-        elif of == "key":
-            own, other = (warpgroup_key_tiles_of if wide else key_gradient_tiles_of)(head)
-        else:
-            own, other = (warpgroup_tiles_of if wide else tiles_of)(head)
-        rows = (2 if of else 1) * own + 4 * other  # of two tiles; of two, this one and the next
-        grad = "_grad" if of else ""
-        if not wide:
-            return Tiling(f"flash_attention{grad}", own, tiles_bytes(head, rows))
-        statistics = 2 * other * STATISTICS if of == "key" else 0
-        return Tiling(f"warpgroup_attention{grad}", own, panels_bytes(head, rows) + statistics)
+        return _tiling(of, head, self.runtime.has_warpgroups)
 
     def _fits_tensor_cores(self, q: Array, k: Array, v: Array) -> bool:
         """16-bit floats, rows of whole pieces of 16 bytes."""
@@ -168,9 +157,21 @@ class FlashAttentionKernels(Float32AttentionKernels):
         )
 
 
-def _strides(x: Array) -> tuple[np.int64, ...]:
-    b, h, t = strides(x, 3)
-    return np.int64(b), np.int64(h), np.int64(t)
+@functools.lru_cache(4096)
+def _tiling(of: str, head: int, has_warpgroups: bool) -> Tiling:
+    wide = head in WARPGROUP_HEADS and has_warpgroups
+    if of == "query":
+        own, other = (warpgroup_query_tiles_of if wide else query_gradient_tiles_of)(head)
+    elif of == "key":
+        own, other = (warpgroup_key_tiles_of if wide else key_gradient_tiles_of)(head)
+    else:
+        own, other = (warpgroup_tiles_of if wide else tiles_of)(head)
+    rows = (2 if of else 1) * own + 4 * other  # of two tiles; of two, this one and the next
+    grad = "_grad" if of else ""
+    if not wide:
+        return Tiling(f"flash_attention{grad}", own, tiles_bytes(head, rows))
+    statistics = 2 * other * STATISTICS if of == "key" else 0
+    return Tiling(f"warpgroup_attention{grad}", own, panels_bytes(head, rows) + statistics)
 
 
 def _are_thirds(places: list[int], q: Array, k: Array, v: Array) -> bool:
@@ -188,6 +189,7 @@ def _head(q: Array, v: Array) -> int:
     return head_of(max(q.shape[-1], v.shape[-1]))
 
 
+@functools.lru_cache(4096)
 def head_of(width: int) -> int:
     """The columns that a kernel was compiled for, of so many that are there."""
     return next(head for head in HEADS if width <= head)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from gradient.backends.array_api import Array
@@ -14,6 +16,7 @@ from gradient.backends.cuda.attention import (
 )
 from gradient.backends.cuda.launching import LOAD
 from gradient.backends.options import AttentionOptions
+from gradient.backends.required import Shape
 
 FEW_ROWS = 16
 """Rows of a group up to which blocks have few of them, and their warps share out the keys."""
@@ -57,8 +60,8 @@ class Float32AttentionKernels(AttentionKernels):
         partial = self._room_for_parts(parts, out, high.dtype)
         self.launch(
             family, kernel, q, (row_tiles, b * hk, parts), BLOCK,
-            q, *map(np.int64, strides(q, 3)), k, v, mask, out, high, log_sum, partial,
-            np.int64(parts), *problem(q, k, v, mask, options), shared=shared,
+            q, *strides(q, 3), k, v, mask, out, high, log_sum, partial,
+            parts, *problem(q, k, v, mask, options), shared=shared,
         )  # fmt: skip
         self._join(partial, out, high, log_sum)
 
@@ -83,11 +86,11 @@ class Float32AttentionKernels(AttentionKernels):
         g, q, k, v = (self._in_pieces(x) for x in (g, q, k, v))
         number = np.dtype(np.float32)
         statistics = self.empty((b * h * t, 4), number)
-        of_g, of_q = (tuple(map(np.int64, strides(x, 3))) for x in (g, q))
+        of_g, of_q = strides(g, 3), strides(q, 3)
         self.launch(
             family, "attention_block_statistics", q, (-(-b * h * t // ROWS_AT_ONCE),), BLOCK,
             g, *of_g, self._in_pieces(self.contiguous(out)), self.statistic(high, number),
-            self.statistic(log_sum, number), statistics, *map(np.int64, (h, t, b * h * t, e)),
+            self.statistic(log_sum, number), statistics, h, t, b * h * t, e,
         )  # fmt: skip
         given = (g, *of_g, q, *of_q, k, v, mask, statistics)
         sizes, gq = problem(q, k, v, mask, options), self.empty(q.shape, number)
@@ -116,15 +119,16 @@ class Float32AttentionKernels(AttentionKernels):
 
     def _in_pieces(self, x: Array) -> Array:
         """x, if each of its rows of numbers lies at a multiple of 16 bytes; or a copy."""
-        apart = zip(x.shape[:-1], x.strides[:-1], strict=True)
-        if (
-            x.strides[-1] == x.itemsize
-            and all(n == 1 or stride % LOAD == 0 for n, stride in apart)
-            and self.runtime.address(x) % LOAD == 0
-        ):
+        if self.runtime.address(x) % LOAD == 0 and _is_in_pieces(x.shape, x.strides, x.itemsize):
             return x
         copy: Array = self.runtime.xp.array(x, order="C")
         return copy
+
+
+@functools.lru_cache(4096)
+def _is_in_pieces(shape: Shape, strides: Shape, itemsize: int) -> bool:
+    apart = zip(shape[:-1], strides[:-1], strict=True)
+    return strides[-1] == itemsize and all(n == 1 or step % LOAD == 0 for n, step in apart)
 
 
 def head_of(width: int, value_width: int) -> int:

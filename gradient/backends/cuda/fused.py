@@ -160,9 +160,7 @@ class FusedKernels(KernelLauncher):
         reduced = [self._reduced(expression, end, shape, blocks) for end in ends]
         text = source(expression, len(walk.sizes), moves, width, packs * width >= 1 << 31)
         strides = [s for each in walk.strides for s in each]
-        self.runtime.launch_source(
-            text, (blocks,), block, *every, *reduced, *map(np.int64, (*walk.sizes, *strides))
-        )
+        self.runtime.launch_source(text, (blocks,), block, *every, *reduced, *walk.sizes, *strides)
         if ends and not in_rows:
             joined = zip(ends, reduced, strict=True)
             reduced = [self._joined(expression, end, x, shape) for end, x in joined]

@@ -280,7 +280,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         row_of = self.empty((count,), np.dtype(np.int64 if wide else np.uint32))
         self.runtime.launch(
             "indexed", "index_rows", kernels, (-(-count // BLOCK),), BLOCK,
-            self._told(items), row_of, last, np.int64(wide), np.int64(count), self.index_fault(),
+            self._told(items), row_of, last, int(wide), count, self.index_fault(),
         )  # fmt: skip
         return row_of
 
@@ -298,7 +298,7 @@ class IndexedKernels(KernelLauncher, Assignment):
         self.runtime.launch(
             "indexed", "put_rows", kernels, (-(-outer * count * words // BLOCK),), BLOCK,
             value, row_of, last, order, x,
-            *map(np.int64, (row_of.itemsize == 8, outer, count, rows, words, word)),
+            int(row_of.itemsize == 8), outer, count, rows, words, word,
         )  # fmt: skip
 
     def _add(self, x: Array, items: Items, value: Array, adds: bool) -> None:
@@ -327,7 +327,7 @@ class IndexedKernels(KernelLauncher, Assignment):
             self.launch(
                 "indexed", kernel, x, (-(-threads // BLOCK),), BLOCK,
                 source, row_of, order, x, left, row_left,
-                *map(np.int64, (wide, outer, count, rows, inner, of_part, adds, packed)),
+                int(wide), outer, count, rows, inner, of_part, int(adds), int(packed),
             )  # fmt: skip
             if left is None:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def computed_in(x: Array) -> Any:
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
+@functools.lru_cache(4096)
 def block_of(columns: int) -> int:
     """Threads for a row: a power of two, whole warps."""
     threads = 32
@@ -57,6 +59,16 @@ def divisor(n: int) -> tuple[int, int, int]:
     return n, ((1 << 32) * ((1 << shift) - n)) // n + 1, shift
 
 
+@functools.lru_cache(4096)
+def _threads_that_hold(size: int, columns: int, itemsize: int) -> int | None:
+    each = LOAD // itemsize
+    loads, rows = columns // each, size // columns
+    if columns % each or loads > MAX_HELD * HELD:
+        return None
+    of_thread = HELD if rows >= MANY_ROWS else 1
+    return min(-(-loads // (32 * of_thread)) * 32, MAX_HELD)
+
+
 class KernelLauncher:
     """The part of the backend that the families of kernels share."""
 
@@ -70,11 +82,13 @@ class KernelLauncher:
         """Whether kernels take these: float arrays of one dtype, with something in them."""
         first = arrays[0]
         assert first is not None
-        return (
-            first.dtype in FLOATS
-            and first.size > 0
-            and all(x is None or x.dtype == first.dtype for x in arrays)
-        )
+        dtype = first.dtype
+        if dtype not in FLOATS or not first.size:
+            return False
+        for x in arrays[1:]:  # noqa: SIM110 (a generator takes several times as long)
+            if x is not None and x.dtype != dtype:
+                return False
+        return True
 
     def contiguous(self, x: Array) -> Array:
         return self.runtime.xp.ascontiguousarray(x)
@@ -134,7 +148,7 @@ class KernelLauncher:
         rows, threads = x.size // columns, block_of(columns)
         if rows >= MANY_ROWS:
             threads = min(threads, MAX_HELD)  # several blocks at once, while others wait for memory
-        self.launch(family, kernel, x, (rows,), threads, *arrays, np.int64(columns), *after)
+        self.launch(family, kernel, x, (rows,), threads, *arrays, columns, *after)
 
     def launch_held_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
@@ -147,22 +161,22 @@ class KernelLauncher:
         columns = x.shape[-1]
         self.launch(
             family, f"{kernel}_held", x, (x.size // columns,), threads,
-            *arrays, np.int64(columns), *after,
+            *arrays, columns, *after,
         )  # fmt: skip
 
     def threads_that_hold(self, x: Array, *arrays: Array | None) -> int | None:
         """Threads of a block that keeps a row of x in registers; None where it cannot: rows and
         arrays must begin at 16 bytes, and rows be not too long."""
-        columns, each = x.shape[-1], LOAD // x.itemsize
-        loads, rows = columns // each, x.size // columns
-        if (
-            columns % each
-            or loads > MAX_HELD * HELD
-            or any(a is not None and self.runtime.address(a) % LOAD for a in arrays)
-        ):
-            return None
-        of_thread = HELD if rows >= MANY_ROWS else 1
-        return min(-(-loads // (32 * of_thread)) * 32, MAX_HELD)
+        threads = _threads_that_hold(x.size, x.shape[-1], x.itemsize)
+        return threads if threads is not None and self.begin_at_loads(*arrays) else None
+
+    def begin_at_loads(self, *arrays: Array | None) -> bool:
+        """Whether all arrays that are there begin at 16 bytes."""
+        places = 0
+        for x in arrays:
+            if x is not None:
+                places |= self.runtime.address(x)
+        return places % LOAD == 0
 
     def launch_numbers(self, family: str, kernel: str, x: Array, *arguments: Any) -> None:
         """Queue the kernel for x's dtype with a thread for each number of x."""

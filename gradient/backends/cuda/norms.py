@@ -89,7 +89,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         y, rstd = self.empty(x.shape, x.dtype), self.empty((*x.shape[:-1], 1), np.dtype(number))
         self.launch_held_rows(
             "norms", "rms_norm", x, self.contiguous(x), self.optional(weight), y, rstd,
-            after=(number(eps), np.int64(round_first)),
+            after=(number(eps), int(round_first)),
         )  # fmt: skip
         return y, rstd
 
@@ -121,14 +121,14 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
             rows < MANY_ROWS
             or columns % each
             or threads > MAX_BLOCK
-            or any(a is not None and self.runtime.address(a) % LOAD for a in (g, x, weight, gx))
+            or not self.begin_at_loads(g, x, weight, gx)
         ):
             return None
         blocks = min(-(-rows // LEAST_ROWS), ENOUGH_THREADS // threads)
         sums = self.empty((2, blocks, columns), np.dtype(computed_in(x)))
         self.launch(
             "norms", kernel, x, (blocks,), threads,
-            g, x, weight, mean, rstd, gx, sums, np.int64(rows), np.int64(columns),
+            g, x, weight, mean, rstd, gx, sums, rows, columns,
         )  # fmt: skip
         return sums
 
@@ -143,7 +143,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         sums = self.empty((2, parts, columns), number)
         self.launch(
             "norms", kernel, x, (across, parts), 256,
-            *arrays, sums, np.int64(rows), np.int64(columns),
+            *arrays, sums, rows, columns,
         )  # fmt: skip
         return sums
 

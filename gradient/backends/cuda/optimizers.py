@@ -185,7 +185,7 @@ class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
     ) -> None:
         self.launch(
             "loss_scale", "update_scale", scale, (1,), 32, scale, growth_tracker, found_inf,
-            np.float64(growth_factor), np.float64(backoff_factor), np.int64(growth_interval),
+            np.float64(growth_factor), np.float64(backoff_factor), growth_interval,
         )  # fmt: skip
 
     def _launch_over_tensors(self, kernel: str, x: Array, lists: Lists, *more: Any) -> None:

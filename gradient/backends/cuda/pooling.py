@@ -40,7 +40,7 @@ class PoolingKernels(KernelLauncher, PoolingDefaults[Array]):
             count = some[1].size
             self.launch(
                 "pooling", "max_pool", x, (-(-count // EACH),), EACH,
-                *some, told, np.int64(count), least,
+                *some, told, count, least,
             )  # fmt: skip
         return y, index
 
@@ -63,7 +63,7 @@ class PoolingKernels(KernelLauncher, PoolingDefaults[Array]):
             count = some[2].size // sizes[-1] * -(-sizes[-1] // COLUMNS)
             self.launch(
                 "pooling", "max_pool_grad", g, (-(-count // EACH),), EACH,
-                *some, told, np.int64(count),
+                *some, told, count,
             )  # fmt: skip
         return gx
 

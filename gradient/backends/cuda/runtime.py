@@ -26,7 +26,6 @@ from gradient.backends.required import Shape
 from gradient.errors import DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
-NULL = np.uintp(0)
 C_TYPES = {"q": ctypes.c_longlong, "l": ctypes.c_longlong, "d": ctypes.c_double}
 """Of the arguments of kernels that are launched early."""
 MAX_DYNAMIC_SHARED = 8
@@ -67,12 +66,16 @@ class CupyRuntime:
                 f"device 'cuda:{index}': the GPU takes no more programs: {error}; nvidia-smi says "
                 "who uses it"
             ) from error
+        self._begin(cupy, index, count)
+
+    def _begin(self, cupy: Any, index: int, count: int) -> None:
         self.xp: Any = cupy
         OpaqueArray.register(cupy.ndarray)
         self.index, self.count = index, count
         self._device = cupy.cuda.Device(index)
         self._current_device = cupy.cuda.runtime.getDevice
         self.new_array: Any = cupy.ndarray  # which `empty` calls, as often as anything
+        self._pointer: Any = cupy.cuda.function.CPointer
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
@@ -98,18 +101,18 @@ class CupyRuntime:
         """What NVRTC compiles for, such as "sm_80": of an H100 with what no later GPU has."""
         return f"sm_{self._device.compute_capability}{'a' if self.has_warpgroups else ''}"
 
-    @property
+    @functools.cached_property
     def has_tensor_cores(self) -> bool:
         """Whether there are the instructions of `tensor_cores.cuh`: on an A100 and what came
         after."""
         return int(self._device.compute_capability) >= 80
 
-    @property
+    @functools.cached_property
     def has_warpgroups(self) -> bool:
         """Whether there are the instructions of `warpgroups.cuh`: on an H100 and its kin alone."""
         return int(self._device.compute_capability) == 90
 
-    @property
+    @functools.cached_property
     def has_float8_products(self) -> bool:
         """Whether tensor cores multiply 8-bit floats: those of an L4 or H100, and later."""
         return int(self._device.compute_capability) >= 89
@@ -126,24 +129,41 @@ class CupyRuntime:
         early: bool = False,
     ) -> None:
         """Queue a kernel of kernels/FAMILY.cu for a dtype: `grid` blocks of `block` threads, with
-        so many bytes of `shared` memory. Arguments are arrays, None for a null pointer, and NumPy's
-        scalars of the types that the kernel takes. `early` lets it begin, in a graph, before the
+        so many bytes of `shared` memory. Arguments are arrays, None for a null pointer, Python's
+        ints for those of 64 bits, NumPy's scalars of the types that the kernel takes, and its
+        arrays of one structure, which go by value. `early` lets it begin, in a graph, before the
         kernel queued before it has ended, for which it waits itself (`following.cuh`)."""
-        name = f"{kernel}_{dtype}"
-        values = tuple(NULL if a is None else a for a in arguments)
+        if self.count == 1:
+            self._launch(family, kernel, dtype, grid, block, arguments, shared, early)
+            return
         with self.on_device():  # which another thread, or an array elsewhere, may have changed
-            function = self._functions.get(name) or self._load(family, name, dtype)
-            if shared:
-                self._allow_shared(function, name, shared)
-            if early and self.launches_early and getattr(self._thread, "captures", False):
-                given = [self._argument(a) for a in arguments]
-                status = driver.launch_early(
-                    function.ptr, grid, block, shared, self.stream(), given
-                )
-                if status == 0:
-                    return
-                self.launches_early = False
-            function(grid, (block,), values, shared_mem=shared)
+            self._launch(family, kernel, dtype, grid, block, arguments, shared, early)
+
+    def _launch(
+        self,
+        family: str,
+        kernel: str,
+        dtype: str,
+        grid: tuple[int, ...],
+        block: int,
+        arguments: tuple[Any, ...],
+        shared: int,
+        early: bool,
+    ) -> None:
+        name = f"{kernel}_{dtype}"
+        function = self._functions.get(name) or self._load(family, name, dtype)
+        if shared:
+            self._allow_shared(function, name, shared)
+        if early and self.launches_early and getattr(self._thread, "captures", False):
+            given = [self._argument(a) for a in arguments]
+            status = driver.launch_early(function.ptr, grid, block, shared, self.stream(), given)
+            if status == 0:
+                return
+            self.launches_early = False
+        values: Any = arguments
+        if np.ndarray in map(type, arguments):
+            values = [self._by_value(a) if type(a) is np.ndarray else a for a in arguments]
+        function(grid, (block,), values, shared)
 
     @functools.cached_property
     def launches_early(self) -> bool:
@@ -167,7 +187,12 @@ class CupyRuntime:
             return ctypes.c_void_p(0)
         if isinstance(x, self.xp.ndarray):
             return ctypes.c_void_p(self.address(x))
-        return C_TYPES[x.dtype.char](x.item())
+        return ctypes.c_longlong(x) if type(x) is int else C_TYPES[x.dtype.char](x.item())
+
+    def _by_value(self, structure: Any) -> Any:
+        """What CuPy takes for an argument that lies there. (Of an array it asks NumPy, in more time
+        than all the rest of a launch.)"""
+        return self._pointer(ctypes.addressof(ctypes.c_char.from_buffer(structure)))
 
     def launch_source(
         self, source: str, grid: tuple[int, ...], block: int, *arguments: Any
@@ -220,7 +245,8 @@ class CupyRuntime:
     def address(self, x: Array) -> int:
         """Where the array's first element lies."""
         memory: Any = x.data
-        return int(memory.ptr)
+        address: int = memory.ptr
+        return address
 
     def stream(self) -> int:
         """The stream on which work is queued: CuPy's current one."""

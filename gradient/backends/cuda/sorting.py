@@ -80,7 +80,7 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         places = self.empty((*rows.shape[:-1], parts * k), np.dtype(np.int64))
         self._launch_sorting(
             "top_rows", rows, places.size // k, ROW_BLOCK,
-            rows, places, *map(np.int64, (columns, of_part, k, width)), largest=largest,
+            rows, places, columns, of_part, k, width, largest=largest,
             shared=_bytes_of_items(rows, width),
         )  # fmt: skip
         if parts == 1:
@@ -99,7 +99,7 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         width = _power(columns)
         self._launch_sorting(
             "sort_rows", rows, rows.size // columns, min(ROW_BLOCK, max(32, width // 2)),
-            rows, places, *map(np.int64, (columns, taken, width)), largest=largest,
+            rows, places, columns, taken, width, largest=largest,
             shared=_bytes_of_items(rows, width),
         )  # fmt: skip
         return places
@@ -119,14 +119,14 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
         for digit in range(digits):
             is_last = digit == digits - 1
             to = (None, None) if is_last else buffers[digit % 2]
-            size = tuple(map(np.int64, (columns, tiles, 8 * digit)))
+            size = (columns, tiles, 8 * digit)
             self._launch_sorting(
                 "radix_count", rows, count * tiles, BLOCK, rows, keys, offsets, *size,
                 largest=largest,
             )  # fmt: skip
             self.runtime.launch(
                 "sorting", "radix_offsets", _kernels_of(rows), (count,), ROW_BLOCK,
-                offsets, np.int64(DIGITS * tiles),
+                offsets, DIGITS * tiles,
             )  # fmt: skip
             self._launch_sorting(
                 "radix_move", rows, count * tiles, BLOCK, rows, keys, places, offsets, *to,
@@ -141,7 +141,7 @@ class SortingKernels(KernelLauncher, ShapeDefaults[Array]):
     ) -> None:  # fmt: skip
         self.runtime.launch(
             "sorting", kernel, _kernels_of(rows), (blocks,), block,
-            *arguments, np.int64(KINDS[rows.dtype.kind]), np.int64(largest), shared=shared,
+            *arguments, KINDS[rows.dtype.kind], int(largest), shared=shared,
         )  # fmt: skip
 
 

@@ -86,34 +86,33 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
         self, name: str, x: Array, run: Run, dtype: np.dtype, parts: int, of_part: int
     ) -> Array:
         """Of each part, in x's dtype; sums also from it, or to it."""
-        outer, reduced, inner = run
-        out = self.empty((outer * parts * inner,), dtype)
+        out = self.empty((run.outer * parts * run.inner,), dtype)
         kind = name if dtype == x.dtype else "parts" if x.itemsize == 2 else "join"
         like = out if kind == "join" else x
-        if _has_small_tiles(run):
-            each = LOAD // x.itemsize
-            packed = inner % each == 0 and self.runtime.address(x) % LOAD == 0
-            threads = outer * (inner // each if packed else inner)
-            self.launch(
-                "sums", f"small_tiles_{kind}", like, (-(-threads // 256),), 256,
-                x, out, *map(np.int64, (outer, reduced, inner, packed)),
-            )  # fmt: skip
-        elif inner > 1:
-            width = inner * _folded(inner, x.itemsize)
-            self.launch(
-                "sums", f"columns_{kind}", like,
-                (_tiles(width, x.itemsize), parts, min(outer, MAX_GRID)), 32 * WARPS,
-                x, out, *map(np.int64, (outer, reduced * inner, width, inner, of_part)),
-            )  # fmt: skip
-        elif reduced <= SHORT_ROW:
-            sizes = map(np.int64, (outer, reduced))
-            blocks = (-(-outer // WARPS),)
-            self.launch("sums", f"short_rows_{kind}", like, blocks, 32 * WARPS, x, out, *sizes)
-        else:
-            sizes = map(np.int64, (reduced, of_part))
-            grid, threads = (outer, parts), block_of(of_part)
-            self.launch("sums", f"rows_{kind}", like, grid, threads, x, out, *sizes)
+        aligned = self.runtime.address(x) % LOAD == 0
+        kernel, grid, block, sizes = _launch(run, parts, of_part, x.itemsize, aligned)
+        self.launch("sums", f"{kernel}_{kind}", like, grid, block, x, out, *sizes)
         return out
+
+
+@functools.lru_cache(4096)
+def _launch(
+    run: Run, parts: int, of_part: int, itemsize: int, aligned: bool
+) -> tuple[str, tuple[int, ...], int, tuple[int, ...]]:
+    """The kernel for a run, its grid and block, and its arguments after the two arrays."""
+    outer, reduced, inner = run
+    if _has_small_tiles(run):
+        each = LOAD // itemsize
+        packed = aligned and inner % each == 0
+        threads = outer * (inner // each if packed else inner)
+        return "small_tiles", (-(-threads // 256),), 256, (outer, reduced, inner, int(packed))
+    if inner > 1:
+        width = inner * _folded(inner, itemsize)
+        grid = _tiles(width, itemsize), parts, min(outer, MAX_GRID)
+        return "columns", grid, 32 * WARPS, (outer, reduced * inner, width, inner, of_part)
+    if reduced <= SHORT_ROW:
+        return "short_rows", (-(-outer // WARPS),), 32 * WARPS, (outer, reduced)
+    return "rows", (outer, parts), block_of(of_part), (reduced, of_part)
 
 
 @functools.lru_cache(4096)
