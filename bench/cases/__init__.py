@@ -65,6 +65,7 @@ CASES = {
     "gpu": Case(
         "gpu", "an NVIDIA GPU: models and kernels, beside PyTorch's, cuBLAS and a copy", seconds=525
     ),
+    "gpu-host": Case("gpu_host", "what calls on a GPU cost the host, measured without one", 1),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "weights": Case("weights", "a row by weights of each format, from the cache and memory", 1),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),

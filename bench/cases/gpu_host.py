@@ -1,0 +1,254 @@
+"""What a call on a GPU costs the host, measured where no GPU is.
+
+CuPy's own arrays, which it makes without a driver, over memory that nothing reads; in place of the
+driver's and cuBLAS's functions such of Python and C as do nothing. So what is timed is what the
+host does by itself: ops and graph, choice of kernels, arrays, packed arguments, calls of ctypes.
+The driver's own time, and that of CuPy's pool, are not in it: on an H100 some 2 to 3 microseconds a
+launch and 1 an array. What runs CuPy's kernels (`x + y`, copies) cannot be measured so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+import gradient
+import gradient.functional as F
+from bench.cases import Options
+from bench.machine import installed
+from bench.result import Result
+from gradient import backends, optim
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.cublas import Cublas
+from gradient.backends.cuda.cublas_lt import CublasLt
+from gradient.backends.cuda.runtime import CupyRuntime
+
+DEVICE = "idlecuda"
+CALLS = 200  # a sample
+ADDRESSES, STEP = 1 << 40, 1 << 12
+"""Where the memory of arrays begins, and from one array to the next; STEP is any handle, too."""
+
+
+def run(options: Options) -> Iterator[Result]:
+    if not installed("cupy"):
+        return
+    runtime: Any = IdleRuntime()
+    backend = CudaBackend(0, runtime)
+    backend.device = DEVICE
+    backends.register(DEVICE, lambda index: backend)
+    for what, call in calls().items():
+        if not options.wants(what):
+            continue
+        call()  # what is done once does not count
+        note = f"{counted(runtime, call)}; {steps(call):,} instructions of Python"
+        samples = []
+        for _ in range(options.rounds(30)):
+            began = time.thread_time()
+            for _ in range(CALLS):
+                call()
+            samples.append((time.thread_time() - began) / CALLS * 1e6)
+        yield Result(
+            case="gpu-host",
+            what=what,
+            contender="gradient",
+            value=median(samples),
+            unit="us",
+            best=min(samples),
+            samples=len(samples),
+            note=note,
+        )
+
+
+def calls() -> dict[str, Callable[[], object]]:
+    """Calls of a training step of GPT-2 in bfloat16, and others."""
+    rows, width, classes = 16 * 1024, 768, 50257
+
+    def made(*shape: int, dtype: Any = gradient.bfloat16, grad: bool = False) -> gradient.Tensor:
+        return gradient.empty(*shape, dtype=dtype, device=DEVICE, requires_grad=grad)
+
+    def alone(function: Callable[[], object]) -> Callable[[], object]:
+        def call() -> None:
+            with gradient.no_grad():
+                function()
+
+        return call
+
+    def both(function: Callable[[], Any], *leaves: gradient.Tensor) -> Callable[[], object]:
+        g = made(*function().shape, dtype=function().dtype)
+
+        def call() -> None:
+            for leaf in leaves:
+                leaf.grad = None
+            function().backward(g)
+
+        return call
+
+    found: dict[str, Callable[[], object]] = {}
+
+    def case(name: str, function: Callable[[], Any], *leaves: gradient.Tensor) -> None:
+        found[name] = alone(function)
+        if leaves:
+            found[f"{name}, and gradients"] = both(function, *leaves)
+
+    x = made(rows, width, grad=True)
+    norm_weight, norm_bias = (made(width, grad=True) for _ in range(2))
+    case("layer norm", lambda: F.layer_norm(x, (width,), norm_weight, norm_bias),
+         x, norm_weight, norm_bias)  # fmt: skip
+    case("RMS norm", lambda: F.rms_norm(x, (width,), norm_weight), x, norm_weight)
+    weight, bias = made(4 * width, width, grad=True), made(4 * width, grad=True)
+    case("linear layer with a bias", lambda: F.linear(x, weight, bias), x, weight, bias)
+    other = made(4 * width, width, grad=True)
+    case("linear layer", lambda: F.linear(x, other), x, other)
+    case("GELU", lambda: F.gelu(x, approximate="tanh"), x)
+    q, k, v = (made(16, 12, 1024, 64, grad=True) for _ in range(3))
+    attend = F.scaled_dot_product_attention
+    case("attention", lambda: attend(q, k, v, is_causal=True), q, k, v)
+    case("dropout", lambda: F.dropout(x, 0.1), x)
+    logits = made(1024, classes, grad=True)
+    target = made(1024, dtype=gradient.int64)
+    case("cross-entropy", lambda: F.cross_entropy(logits, target, reduction="none"), logits)
+    table, ids = made(classes, width, grad=True), made(rows, dtype=gradient.int64)
+    found["gradient of an embedding"] = lambda: table.backend.embedding_grad(
+        x.array, ids.array, classes
+    )
+    few, places, values = made(5, width), made(50, dtype=gradient.int64), made(50, width)
+    case("index_add_ of 50 rows", lambda: few.index_add_(0, places, values))
+    case("sum of all", lambda: x.sum())
+    case("softmax", lambda: F.softmax(x, -1), x)
+    parameters = [made(width, width, grad=True) for _ in range(16)]
+    for p in parameters:
+        p.grad = made(width, width)
+    optimizer = optim.AdamW(parameters, lr=1e-3)
+    found["AdamW over 16 tensors"] = optimizer.step
+    return found
+
+
+class IdleRuntime(CupyRuntime):
+    """CuPy's arrays, for a GPU on which nothing is ever done."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        addresses = itertools.count(0, STEP)
+        memory = cupy.cuda.memory
+        nobodys = memory.UnownedMemory(ADDRESSES, 1 << 40, None, 0)
+        cupy.cuda.set_allocator(
+            lambda size: memory.MemoryPointer(nobodys, next(addresses) % (1 << 39))
+        )
+        self._begin(_idle(cupy), 0, 1)
+        self._device = SimpleNamespace(
+            compute_capability="90",
+            use=lambda: None,
+            attributes={"MaxSharedMemoryPerBlockOptin": 227 << 10},
+        )
+        self.blas = Cublas(self, IdleLibrary())
+        self.blas_lt = CublasLt(self, self.blas, IdleLibrary())
+
+    def _load(self, family: str, name: str, dtype: str) -> Any:
+        return IdleFunction()
+
+
+class IdleFunction:
+    """What CuPy's function does with its arguments, by parts of CuPy."""
+
+    ptr = STEP
+
+    def __init__(self) -> None:
+        from cupy._core._scalar import CScalar
+
+        self._number = CScalar
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], values: Any, shared_mem: int = 0
+    ) -> None:
+        number = self._number
+        for value in values:
+            if isinstance(value, (int, np.generic)):
+                number(value)
+            elif isinstance(value, np.ndarray):
+                value.__array_interface__["data"][0]  # noqa: B018
+
+
+def _idle(cupy: Any) -> Any:
+    """The module, but for what needs a driver."""
+    stream = SimpleNamespace(ptr=0)
+    cuda = SimpleNamespace(
+        function=cupy.cuda.function,
+        driver=SimpleNamespace(launchKernel=max, funcSetAttribute=max),
+        get_current_stream=lambda: stream,
+        runtime=SimpleNamespace(getDevice=int, memcpyAsync=max, memcpyDeviceToDevice=3),
+        Device=cupy.cuda.Device,
+    )
+    made = SimpleNamespace(**vars(cupy))
+    made.cuda, made.zeros, made.empty = cuda, cupy.ndarray, cupy.ndarray
+    return made
+
+
+class IdleLibrary:
+    """cuBLAS and cuBLASLt. (`isascii` gives 0, success, of a handle.)"""
+
+    def __getattr__(self, name: str) -> Any:
+        if "Create" in name:
+            return lambda out, *_: _put(out, STEP)
+        if name.endswith("GetHeuristic"):
+            return lambda *given: _put(given[-1], 1)
+        return ctypes.CDLL(None)["isascii"]
+
+
+def _put(where: Any, value: int) -> int:
+    """Write where a pointer of ctypes points; 0, success."""
+    where._obj.value = value
+    return 0
+
+
+def steps(call: Callable[[], object]) -> int:
+    """Instructions of the interpreter that a call takes, but those of this file."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode" and frame.f_code.co_filename != __file__
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def counted(runtime: Any, call: Callable[[], object]) -> str:
+    """How many kernels and products a call queues, and how many arrays it makes."""
+    counts = dict.fromkeys(("kernels", "products", "arrays"), 0)
+
+    def counting(of: Any, method: str, what: str) -> Callable[[], None]:
+        function = getattr(of, method)
+
+        def call(*args: Any, **options: Any) -> Any:
+            counts[what] += 1
+            return function(*args, **options)
+
+        setattr(of, method, call)
+        return lambda: setattr(of, method, function)
+
+    backend = backends.get(DEVICE)
+    undo = [
+        counting(runtime, "launch", "kernels"),
+        counting(runtime.blas, "multiply", "products"),
+        counting(runtime.blas_lt, "multiply", "products"),
+        counting(backend, "empty", "arrays"),
+    ]
+    call()
+    for each in undo:
+        each()
+    return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
