@@ -20,6 +20,10 @@ import gradient
 from gradient import nn
 from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.copies import WALK
+from gradient.backends.cuda.indexed import PICKS
+from gradient.backends.cuda.launching import COUNT
+from gradient.backends.cuda.optimizers import TENSORS
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.options import AttentionOptions
 from gradient.backends.packed import parts_of
@@ -353,6 +357,17 @@ def test_a_kernel_is_loaded_in_a_thread_that_has_the_context() -> None:
     runtime._functions.clear()
     runtime.launch("f", "k", "float32", (1,), 32, None)
     assert calls == ["context", ("get", "k_float32"), ("launch", 0)]
+
+
+def test_a_structure_goes_by_value() -> None:
+    """By where it lies, as what CuPy takes for a pointer; the rest as it came."""
+    runtime, _ = _runtime(0, 0)
+    kept: list[Any] = []
+    runtime._functions = {"k_float32": lambda grid, block, values, shared: kept.extend(values)}
+    runtime._pointer = lambda address: ("at", address)
+    told = [np.zeros(1, kind) for kind in (PICKS, WALK, TENSORS, COUNT)]
+    runtime.launch("f", "k", "float32", (1,), 32, None, *told, 3, np.float32(2))
+    assert kept == [None, *(("at", each.ctypes.data) for each in told), 3, np.float32(2)]
 
 
 def test_the_address_of_a_tensor_is_that_on_the_device() -> None:
