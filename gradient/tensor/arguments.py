@@ -76,12 +76,14 @@ class Size(tuple[int, ...]):
         return new_size(Size, found) if type(key) is slice else found
 
     def __add__(self, other: Any, /) -> Size:
-        return Size(join(self, other))
+        return Size(join(self, other)) if isinstance(other, tuple) else NotImplemented
 
     def __radd__(self, other: Any, /) -> Size:
         return Size(join(other, self)) if isinstance(other, tuple) else NotImplemented
 
     def __mul__(self, times: SupportsIndex, /) -> Size:
+        if isinstance(times, np.ndarray):  # multiplies each size
+            return NotImplemented
         return new_size(Size, repeat(self, times))
 
     __rmul__ = __mul__

@@ -1096,6 +1096,9 @@ def test_parts_of_a_shape_are_shapes(device):
     assert shape[:-1].numel() == 6 and shape[:0].numel() == 1
     assert (shape[0], shape[-1]) == (2, 4) and type(shape[0]) is int
     assert gradient.zeros(shape[:-1], device=device).shape == (2, 3)
+    np.testing.assert_array_equal(shape + np.array([1, 2, 3]), [3, 5, 7])
+    np.testing.assert_array_equal(np.array([1, 2, 3]) + shape, [3, 5, 7])
+    np.testing.assert_array_equal(shape * np.array([1, 2, 3]), [2, 6, 12])
     with pytest.raises(TypeError):
         shape + [1]
     with pytest.raises(TypeError):
