@@ -87,10 +87,11 @@ class Predicates(TensorBase):
                 raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
         x: Any = self
         close = x == other
-        if x.array.dtype.kind in "biu":  # whose differences may overflow
-            x, other = x.float(), other.float()
-        gap = (x - other).abs()
-        close = close | (gap <= other.abs() * rtol + atol) & gap.isfinite()
+        if rtol or atol:  # else equal ones alone: as floats, large integers lose digits
+            if x.array.dtype.kind in "biu":  # whose differences may overflow
+                x, other = x.float(), other.float()
+            gap = (x - other).abs()
+            close = close | (gap <= other.abs() * rtol + atol) & gap.isfinite()
         return close | x.isnan() & other.isnan() if equal_nan else close
 
     def is_nonzero(self: Any) -> bool:

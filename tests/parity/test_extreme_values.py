@@ -86,6 +86,10 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "isclose of integers far apart": lambda t: t.isclose(
         t.tensor([-32768, 3, 255], dtype=t.int16), t.tensor([0, 3, -1], dtype=t.int16)
     ),
+    "isclose of integers beyond 24 bits": lambda t: tuple(
+        t.isclose(t.tensor([2**n + 1, 2**n]), t.tensor([2**n, 2**n]), rtol=0, atol=0)
+        for n in (24, 60)
+    ),
     "addcmul of integers of different widths": lambda t: t.addcmul(
         t.tensor([1, 2], dtype=t.int32), t.tensor([200, 3], dtype=t.uint8), t.tensor(-2)
     ),
