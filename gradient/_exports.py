@@ -20,7 +20,7 @@ _one_thread = new_rlock()
 
 
 def load(module: str) -> Any:
-    """Import a module of this package because one of its names is asked for: a thread after the
+    """Import a module of this package because one of its names is asked for: one thread after the
     other.
 
     importlib locks a package before its modules where the package is imported first, and after
@@ -33,11 +33,13 @@ def load(module: str) -> Any:
 
 
 def _is_importing() -> bool:
-    """Whether this thread is in the midst of importing a module of this package."""
+    """Whether this thread is in the midst of importing a module of this package; running one, as
+    `python -m gradient` does, is none."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "<module>" and inside[frame.f_code.co_filename]:
-            return True
+        code = frame.f_code
+        if code.co_name == "<module>" and inside[code.co_filename]:
+            return frame.f_globals.get("__name__") != "__main__"
         frame = frame.f_back
     return False
 

@@ -62,6 +62,17 @@ def test_two_threads_may_name_modules_that_need_each_other():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(("name", "importing"), [("__main__", False), ("gradient.late", True)])
+def test_the_main_module_waits_for_its_turn(name, importing):
+    """`python -m gradient` holds no lock of importlib's, as a module does that is imported."""
+    from gradient import _exports, source_lines
+
+    code = compile("found = asked()", source_lines.PACKAGE + "late.py", "exec")
+    names = {"__name__": name, "asked": _exports._is_importing}
+    exec(code, names)
+    assert names["found"] is importing
+
+
 def test_threads_that_ask_for_a_device_at_once_get_one_backend(monkeypatch):
     from gradient.backends import registry
 
