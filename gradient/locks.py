@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Any
 
-_locks: list[Any] = []
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def new_lock() -> threading.Lock:
-    """A lock for a module to keep as long as the process lives."""
+    """A lock, renewed in children for as long as somebody keeps it."""
     lock = threading.Lock()
-    _locks.append(lock)
+    _locks.add(lock)
     return lock
 
 
 def new_rlock() -> Any:
     """One that the thread which holds it may take again."""
     lock = threading.RLock()
-    _locks.append(lock)
+    _locks.add(lock)
     return lock
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 import queue
@@ -71,6 +72,16 @@ def test_every_lock_is_renewed_in_a_forked_child():
         "gradient.autograd.engine.grad_lock",
     } <= waits.keys()
     assert [place for place, lock in waits.items() if id(lock) not in renewed] == []
+
+
+def test_no_lock_outlives_its_owner():
+    gradient.compile(abs)  # which brings locks of modules
+    gc.collect()
+    before = len(locks._locks)
+    for _ in range(5):
+        gradient.compile(abs)
+    gc.collect()
+    assert len(locks._locks) == before
 
 
 def forked(code: str) -> None:
