@@ -7,6 +7,7 @@ op is defined. Nothing is validated (a failing call is explained afterwards), no
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -201,7 +202,7 @@ def of_two(made: Op) -> Callable[..., Any]:
             if out is not NotImplemented:
                 return out
             if (placed := on_one_device((input, b))) is not None:
-                return of_two(made)(*placed)
+                return another_of_two(made)(*placed)
             raise explain(made, (input, b), error) from error
         out = variable.new_tensor()
         out.array = z
@@ -242,6 +243,13 @@ def of_two(made: Op) -> Callable[..., Any]:
         return out
 
     return call
+
+
+@functools.lru_cache(maxsize=64)
+def another_of_two(made: Op) -> Callable[..., Any]:
+    """What `of_two` gives, kept for calls that begin anew: one that named itself would close over
+    one variable more."""
+    return of_two(made)
 
 
 def of_n(made: Op) -> Callable[..., Any]:

@@ -1418,3 +1418,12 @@ def test_a_grad_fn_of_a_function_has_its_name():
     x = gradient.ones(2, requires_grad=True)
     assert Doubled.apply(x).grad_fn.name() == "DoubledBackward"
     assert repr((x + 1).grad_fn) == "<AddBackward0>"
+
+
+def test_a_number_of_another_device_makes_no_function_anew(monkeypatch):
+    from gradient.autograd import calls
+
+    number, x = gradient.tensor(2.0), gradient.ones(3, device="meta")
+    assert (number * x).shape == (3,)
+    monkeypatch.setattr(calls, "of_two", None)
+    assert (number * x).shape == (3,)
