@@ -103,6 +103,7 @@ class Opened:
         self.tokenizer: Tokenizer | None = None
         named = Path(source)
         name = named.stem if path.is_file() else named.name
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         kept = ("general.",) if tokenizer is not None else ("general.", "tokenizer.")
         self.metadata: dict[str, Any] = {"general.name": name or path.name} | {
             key: value for key, value in checkpoint.metadata.items() if key.startswith(kept)

@@ -159,10 +159,10 @@ def read_all(files: Iterable[File]) -> tuple[list[Document], str]:
             others.append(str(file.path))
             continue
         documents += _documents(file, text)
-        digest.update(f"{file.name}\0{len(text)}\0".encode())
+        digest.update(_name_bytes(file) + f"\0{len(text)}\0".encode())
         digest.update(text.encode())
     if not documents:
-        more = f" and {len(others) - 1} more files are" if len(others) > 1 else " is"
+        more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
         raise ArgumentError(
             f"paths: no text found: {others[0]}{more} empty or not UTF-8"
             if others
@@ -171,11 +171,16 @@ def read_all(files: Iterable[File]) -> tuple[list[Document], str]:
     return documents, digest.hexdigest()
 
 
+def _name_bytes(file: File) -> bytes:
+    """UTF-8, or the bytes as they are on the disk where those are of another encoding."""
+    return file.name.encode("utf-8", "surrogateescape")
+
+
 def _documents(file: File, text: str) -> list[Document]:
     if file.path.suffix == ".jsonl":
         return _lines(file, text)
     if END_OF_TEXT not in text:
-        return [Document(file, 0, len(text), zlib.crc32(file.name.encode()))]
+        return [Document(file, 0, len(text), zlib.crc32(_name_bytes(file)))]
     found = []
     start = 0
     while start < len(text):

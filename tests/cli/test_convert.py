@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -154,6 +155,13 @@ def test_a_gguf_keeps_what_it_says_of_itself(folder, tmp_path):
     assert not {"general.alignment", "split.count", "split.no"} & set(whole.metadata)
     assert set(whole) == set(file)
     assert all(np.array_equal(whole.array(name), file.array(name)) for name in file)
+
+
+def test_a_folder_whose_name_is_no_utf8(folder, tmp_path):
+    named = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(folder, named)
+    done("convert", named, tmp_path / "a.gguf")
+    assert GGUFFile(tmp_path / "a.gguf").metadata["general.name"] == "caf\ufffd"
 
 
 def test_without_a_tokenizer(folder, tmp_path):

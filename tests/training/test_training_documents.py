@@ -97,6 +97,11 @@ def test_a_text_file_may_hold_several_documents(tmp_path, content, texts):
     assert documents_of(tmp_path / "text.txt", content) == texts
 
 
+def test_a_file_s_name_may_be_of_another_encoding(tmp_path):
+    name = os.fsdecode(b"caf\xe9.txt")  # Latin-1, as archives of old leave them
+    assert documents_of(tmp_path / name, "one\n") == ["one\n"]
+
+
 def test_a_line_of_jsonl_is_a_text_or_a_chat(tmp_path):
     lines = [{"text": "a\nb"}, chat(1) | {"tools": [{"name": "f"}]}, {"text": "é", "source": "x"}]
     content = "\n\n".join(json.dumps(line) for line in lines)
