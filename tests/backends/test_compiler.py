@@ -158,16 +158,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_log_has_one_line_however_long_it_takes(clock, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "kept, line",
+    [
+        (True, "compiling kernels once: later runs find them compiled\n"),
+        (False, "compiling kernels: later runs compile them again\n"),
+    ],
+)
+def test_a_log_has_one_line_however_long_it_takes(kept, line, clock, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     progress = compiler.Progress()
     for _ in range(3):
-        progress.begin("softmax")
+        progress.begin("softmax", kept)
         clock[0] += 0.4
         progress.show()
         progress.end()
         progress.hide()
-    assert log.getvalue() == "compiling kernels once: later runs find them compiled\n"
+    assert log.getvalue() == line
 
 
 def test_nothing_is_said_of_what_takes_less_than_a_second(clock, monkeypatch) -> None:

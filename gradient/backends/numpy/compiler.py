@@ -88,11 +88,13 @@ class Progress:
         self._name = ""
         self._began = 0.0
         self._earlier = 0.0  # seconds, of the kernels before this one
+        self._kept = True
         self._said = self._shown = False
 
-    def begin(self, name: str) -> None:
-        """A kernel is compiled, as no compiled one was found."""
+    def begin(self, name: str, kept: bool = True) -> None:
+        """A kernel is compiled, as no compiled one was found; kept: for later processes, too."""
         self._name, self._began = name, time.monotonic()
+        self._kept = kept
         self.count += 1
 
     def end(self) -> None:
@@ -118,13 +120,15 @@ class Progress:
         seconds = self._earlier + time.monotonic() - self._began
         if seconds < PROGRESS_AFTER:
             return
+        what = "compiling kernels once" if self._kept else "compiling kernels"
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
             if sys.stderr.isatty():
-                line = f"compiling kernels once: {self.count}, {self._name} ({seconds:.0f} s)"
+                line = f"{what}: {self.count}, {self._name} ({seconds:.0f} s)"
                 sys.stderr.write(f"\r\x1b[K{line}")
                 self._shown = True
             elif not self._said:
-                sys.stderr.write("compiling kernels once: later runs find them compiled\n")
+                later = "find them compiled" if self._kept else "compile them again"
+                sys.stderr.write(f"{what}: later runs {later}\n")
             self._said = True
             sys.stderr.flush()
 

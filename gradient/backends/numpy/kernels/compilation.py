@@ -264,7 +264,7 @@ class _NoCache(caching.NullCache):
         self._name = name
 
     def load_overload(self, sig: Any, target_context: Any) -> None:
-        compiler.progress.begin(self._name)
+        compiler.progress.begin(self._name, kept=False)
 
 
 def _cache_of(function: Callable[..., Any]) -> Any:
