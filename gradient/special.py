@@ -43,6 +43,8 @@ erfcx = _as_function(_special.erfcx)
 ndtr = _as_function(_special.ndtr)
 log_ndtr = _as_function(_special.log_ndtr)
 ndtri = _as_function(_special.ndtri)
+for _function in (entr, erfcx, ndtr, log_ndtr, ndtri):
+    _function.__module__ = __name__  # where pickle looks for it
 
 
 @_as_function

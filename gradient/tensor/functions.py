@@ -356,4 +356,7 @@ if not TYPE_CHECKING:  # checkers take the methods for the functions
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from gradient.tensor.as_function import as_function
 
-        return globals().setdefault(name, as_function(_methods[name], name))
+        found = as_function(_methods[name], name)
+        if found is not _methods[name]:
+            found.__module__, found.__qualname__ = __name__, name  # where pickle looks for it
+        return globals().setdefault(name, found)
