@@ -277,5 +277,6 @@ for _name, _method in tuple(vars(RareMethods).items()):
         isinstance(_method, FunctionType) and _method.__module__ == __name__
     ):  # as `finish_methods` has it of the others
         _method.__qualname__ = f"Tensor.{_name}"
+        _method.__module__ = "gradient"  # where pickle looks for it
         if "dim" in parameters(_method):
             setattr(RareMethods, _name, forwarded(_method))

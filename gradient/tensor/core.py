@@ -344,6 +344,7 @@ def finish_methods() -> None:
         for name, method in tuple(vars(mixin).items()):
             if isinstance(method, FunctionType) and not name.startswith("__"):
                 method.__qualname__ = f"Tensor.{method.__name__}"
+                method.__module__ = "gradient"  # where pickle looks for it
                 if name in left_out or name.startswith("_"):
                     continue
                 if not dimensions.isdisjoint(parameters(method)):

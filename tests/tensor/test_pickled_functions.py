@@ -19,3 +19,9 @@ def test_each_public_function_comes_back_as_itself(module) -> None:
     assert len(functions) > 10
     for name, function in functions.items():
         assert pickle.loads(pickle.dumps(function)) is function, name  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["sum", "add_", "relu", "matmul", "backward", "apply_"])
+def test_a_method_comes_back_as_itself(name: str) -> None:
+    method = getattr(gradient.Tensor, name)
+    assert pickle.loads(pickle.dumps(method)) is method  # noqa: S301
