@@ -70,7 +70,8 @@ def evaluate(
         ("perplexity", f"{report['perplexity']:.4f}"),
         ("nats a token", f"{report['nll']:.4f}"),
         ("bits a byte", f"{report['bits_per_byte']:.4f}"),
-        ("tokens", f"{report['tokens']:,} of {report['texts']:,} texts"),
+        ("texts", f"{report['texts']:,}"),
+        ("tokens", f"{report['tokens']:,}"),
         ("windows", f"{report['context']} tokens, one every {report['stride']}"),
         ("speed", f"{report['tokens_per_second']:.0f} tokens/s"),
     ]

@@ -6,6 +6,7 @@ import copy
 import cProfile
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -302,7 +303,7 @@ def test_eval_on_files(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"text": "7 + 5 is 12."}\n\n"A cow says moo."\n')
     result = command("eval", "tinyworld", tmp_path, "--json")
     assert result.exit_code == 0, result.output
-    report = json.loads(result.output)
+    report = json.loads(result.stdout)
     assert report["texts"] == 5
     assert report["bits_per_byte"] == pytest.approx(
         report["nll"] * report["tokens"] / math.log(2) / report["bytes"]
@@ -310,8 +311,9 @@ def test_eval_on_files(tmp_path):
     assert 0 < report["nll"] < 10
     shown = command("eval", "tinyworld", tmp_path, "--limit", 1, "--context", 8, "--stride", 4)
     assert "perplexity" in shown.output and "8 tokens, one every 4" in shown.output
+    assert re.search(r"texts +1\n", shown.output), shown.output
     piped = command("eval", "tinyworld", "--json", input="Ben was very sad.\n")
-    assert json.loads(piped.output)["texts"] == 1
+    assert json.loads(piped.stdout)["texts"] == 1
 
 
 def test_eval_of_no_text(tmp_path):
@@ -325,7 +327,7 @@ def test_eval_of_no_text(tmp_path):
 def test_diff_of_two_dtypes():
     result = command("diff", "tinyworld@dtype=float32", "@dtype=float32,cached", "--json")
     assert result.exit_code == 0, result.output
-    report = json.loads(result.output)
+    report = json.loads(result.stdout)
     assert report["first_module"] is None and report["largest"] < 1e-4
     result = command("diff", "tinyworld", "@dtype=float32", "--tolerance", 1e-6)
     assert result.exit_code == 1
