@@ -248,9 +248,9 @@ def test_generate_json(model):
 
 def test_generate_json_says_which_seed_was_drawn(model):
     options = ("generate", "def", "-m", model, "-n", 20, "-t", 1.5, "--json")
-    first, second = (json.loads(run(*options).output) for _ in "12")
+    first, second = (json.loads(run(*options).stdout) for _ in "12")
     assert first["seed"] != second["seed"]
-    again = json.loads(run(*options, "--seed", first["seed"]).output)
+    again = json.loads(run(*options, "--seed", first["seed"]).stdout)
     assert again["token_ids"] == first["token_ids"]
 
 
@@ -309,7 +309,7 @@ def test_generate_stops_at_a_string(model):
 
 def test_generate_with_beams(model):
     options = ("-m", model, "-n", 6, "--beams", 3, "--num-return-sequences", 2, "--json")
-    document = json.loads(run("generate", "def", *options).output)
+    document = json.loads(run("generate", "def", *options).stdout)
     first, second = document["continuations"]
     assert first["score"] >= second["score"] and first["text"] != second["text"]
 
@@ -343,7 +343,7 @@ def test_generate_with_drafts_is_the_same(model):
 
 def test_generate_biases_and_penalties(model):
     options = ("-m", model, "-n", 5, "-t", 0, "--json")
-    plain = json.loads(run("generate", "def", *options).output)["token_ids"]
+    plain = json.loads(run("generate", "def", *options).stdout)["token_ids"]
     biased = json.loads(
         run("generate", "def", *options, "--logit-bias", f"{plain[0]}=-inf").output
     )["token_ids"]
@@ -440,17 +440,17 @@ def test_chat_answers_each_line_of_a_pipe(model):
 
 
 def test_info_lists_tensors(model):
-    listed = json.loads(run("info", model, "--tensors", "--json").output)["tensors"]
+    listed = json.loads(run("info", model, "--tensors", "--json").stdout)["tensors"]
     named = {each["name"]: each for each in listed}
     assert named["transformer.wte.weight"]["shape"] == [300, 32]
     assert "transformer.wte.weight" in run("info", model, "--tensors").output
-    assert "tensors" not in json.loads(run("info", model, "--json").output)
+    assert "tensors" not in json.loads(run("info", model, "--json").stdout)
 
 
 def test_info_of_a_gguf_file_shows_its_metadata(model, tmp_path):
     path = tmp_path / "model.gguf"
     assert run("convert", model, path).exit_code == 0
-    metadata = json.loads(run("info", path, "--json").output)["metadata"]
+    metadata = json.loads(run("info", path, "--json").stdout)["metadata"]
     assert metadata["general.architecture"] == "gpt2"
     assert metadata["tokenizer.ggml.tokens"].startswith("array of ")
 
@@ -484,7 +484,7 @@ def test_help_names_no_type_of_a_flag(name):
 
 def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
     gradient.save({"model": {"w": gradient.ones(2, 3)}, "step": 3}, tmp_path / "c.pt")
-    found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").output)
+    found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").stdout)
     assert [(each["name"], each["shape"]) for each in found["tensors"]] == [("model.w", [2, 3])]
     gradient.save({"model": {"w": gradient.ones(2)}, "seen": [*range(5000)]}, tmp_path / "c.pt")
     shown = run("info", tmp_path / "c.pt").output
@@ -495,7 +495,7 @@ def test_info_does_not_count_buffers_as_parameters(tmp_path):
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
     path = tmp_path / "model.safetensors"
     gradient.save(model.state_dict(), path)
-    found = json.loads(run("info", path, "--json").output)
+    found = json.loads(run("info", path, "--json").stdout)
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert found["buffers"] == sum(b.numel() for b in model.buffers())
     assert re.search(r"buffers +7 numbers", run("info", path).output)
@@ -507,7 +507,7 @@ def test_info_of_weights_that_are_no_model(tmp_path):
     folder.mkdir()
     gradient.save(weights, folder / "model.safetensors")
     for place in (folder, folder / "model.safetensors"):
-        found = json.loads(run("info", place, "--tensors", "--json").output)
+        found = json.loads(run("info", place, "--tensors", "--json").stdout)
         assert found["parameters"] == 10
         assert {each["name"]: each["shape"] for each in found["tensors"]} == {
             "a.weight": [2, 3],
@@ -562,7 +562,7 @@ def test_train_in_a_pipe(text, tmp_path):
 def test_train_json_lines(text, tmp_path):
     result = run("train", text, "--out", tmp_path / "run", *NANO, "--json")
     assert result.exit_code == 0
-    events = [json.loads(line) for line in result.output.splitlines()]
+    events = [json.loads(line) for line in result.stdout.splitlines()]
     assert {"start", "step", "evaluation", "sample", "checkpoint", "finish"} <= {
         event["event"] for event in events
     }
@@ -699,7 +699,7 @@ def test_ctrl_c_while_the_command_line_is_imported(monkeypatch, capsys):
 
 
 def test_info(model):
-    described = json.loads(run("info", model, "--json").output)
+    described = json.loads(run("info", model, "--json").stdout)
     assert described["architecture"] == "GPT2LMHeadModel"
     assert described["context_length"] == 32 and described["dtypes"] == ["float32"]
     assert described["bytes"] == 4 * described["parameters"]
@@ -710,11 +710,11 @@ def test_info(model):
 
 def test_info_of_a_run_a_checkpoint_and_a_file(model):
     run_folder = model.parent
-    whole = json.loads(run("info", model, "--json").output)
-    of_run = json.loads(run("info", run_folder, "--json").output)
+    whole = json.loads(run("info", model, "--json").stdout)
+    of_run = json.loads(run("info", run_folder, "--json").stdout)
     assert of_run["parts"] == whole["parts"] and of_run["training"]["steps"] == 20
     checkpoint = run_folder / "checkpoints" / "step-00000020"
-    described = json.loads(run("info", checkpoint, "--json").output)
+    described = json.loads(run("info", checkpoint, "--json").stdout)
     assert described["step"] == 20 and described["metrics"]["best_val_loss"] > 0
     shown = run("info", model / "model.safetensors").output
     assert f"{whole['parameters']:,}" in shown and "format" in shown
@@ -739,7 +739,7 @@ def test_check_some_ops():
     result = run("check", "exp", "softmax")
     assert result.exit_code == 0, result.output
     assert "rows passed on cpu" in result.output
-    document = json.loads(run("check", "exp", "--json").output)
+    document = json.loads(run("check", "exp", "--json").stdout)
     assert document["failed"] == 0 and document["ops"][0]["op"] == "exp"
 
 
@@ -754,7 +754,7 @@ def test_doctor():
     result = run("doctor")
     assert result.exit_code == 0, result.output
     assert gradient.__version__ in result.output and "NumPy's BLAS" in result.output
-    found = json.loads(run("doctor", "--json").output)
+    found = json.loads(run("doctor", "--json").stdout)
     assert found["devices"]["cpu"]["state"] == "ok"
 
 

@@ -41,7 +41,7 @@ def test_shows_each_token(folder):
 
 def test_json_holds_ids_pieces_and_counts(folder):
     tokenizer = Tokenizer.from_folder(folder)
-    found = json.loads(run(folder, "Hello", "--json").output)
+    found = json.loads(run(folder, "Hello", "--json").stdout)
     assert found["ids"] == tokenizer.encode("Hello")
     assert found["pieces"] == [tokenizer.id_to_token(number) for number in found["ids"]]
     assert found["special"] == [True] + [False] * (found["count"] - 1)
@@ -65,7 +65,7 @@ def test_ids_become_text(folder):
     ids = Tokenizer.from_folder(folder).encode("Hello é")
     assert run(folder, "--decode", " ".join(map(str, ids))).output == "<s>Hello é\n"
     assert run(folder, "--decode", str(ids), "--no-special").output == "Hello é\n"
-    found = json.loads(run(folder, "--decode", ",".join(map(str, ids)), "--json").output)
+    found = json.loads(run(folder, "--decode", ",".join(map(str, ids)), "--json").stdout)
     assert found == {"ids": ids, "text": "<s>Hello é", "count": len(ids)}
 
 
@@ -97,5 +97,5 @@ def test_a_missing_tokenizer_is_named(tmp_path):
     result = run(tmp_path, "text")
     assert result.exit_code == 1
     assert "no tokenizer in" in result.output
-    found = json.loads(run(tmp_path, "text", "--json").output)
+    found = json.loads(run(tmp_path, "text", "--json").stdout)
     assert found["error"]["type"] == "ModelNotFound"

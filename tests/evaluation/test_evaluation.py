@@ -337,7 +337,7 @@ def test_diff_of_two_dtypes():
 
 def test_the_tolerance_of_a_diff_follows_what_is_stored(real_data):
     def tolerance(*sides):
-        return json.loads(command("diff", *sides, "--text", "a b", "--json").output)["tolerance"]
+        return json.loads(command("diff", *sides, "--text", "a b", "--json").stdout)["tolerance"]
 
     assert tolerance("tinyworld", "@cached") == 0.05  # its weights are bfloat16
     assert tolerance("tinyworld@dtype=float32", "@dtype=float32,cached") == 1e-3

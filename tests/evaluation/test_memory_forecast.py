@@ -320,7 +320,7 @@ def test_a_containers_limit(tmp_path):
 def test_the_command():
     result = CliRunner().invoke(app, ["memory", "tinyworld", "--context", "64", "--json"])
     assert result.exit_code == 0, result.output
-    report = json.loads(result.output)
+    report = json.loads(result.stdout)
     assert report["fits"] and report["total"] > report["weights"] > 4_000_000
     result = CliRunner().invoke(app, ["memory", "--context", "64", "--batch", "2"])
     assert "2 x 64 tokens" in result.output and "it fits" in result.output
@@ -343,7 +343,7 @@ def test_info_counts_the_cache():
     result = CliRunner().invoke(
         app, ["info", "tinyworld", "--context", "10", "--batch", "3", "--json"]
     )
-    memory = json.loads(result.output)["memory"]
+    memory = json.loads(result.stdout)["memory"]
     model = gradient.hub.load("tinyworld").model
     each = sum(2 * heads * size * 2 for heads, size, _ in model.kv_shapes)
     assert memory["cache_bytes_per_token"] == each and memory["cache_bytes"] == 30 * each
