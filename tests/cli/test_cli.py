@@ -384,7 +384,8 @@ def test_generate_on_a_terminal_tells_the_prompt_apart(model):
 
 def test_verbose_says_speed_and_reason_on_standard_error(model):
     for more in ((), ("--json",)):
-        done = program("generate", "def add", "-m", model, "-n", 8, "--verbose", *more)
+        options = ("-m", model, "-n", 8, "--ignore-eos", "--verbose", *more)
+        done = program("generate", "def add", *options)
         assert done.returncode == 0, done.stderr
         assert " generated, " in done.stderr and " tokens/s; " in done.stderr
         assert "tokens/s" not in done.stdout or more
