@@ -145,8 +145,8 @@ class TensorBackend(Backend):
     hypot = op_method(elementwise.hypot)
     copysign = op_method(elementwise.copysign)
     nextafter = op_method(elementwise.nextafter)
-    maximum = op_method(elementwise.maximum)
-    minimum = op_method(elementwise.minimum)
+    maximum = op_method(comparison.maximum)
+    minimum = op_method(comparison.minimum)
     isnan = op_method(comparison.isnan)
     isfinite = op_method(comparison.isfinite)
 
@@ -186,7 +186,7 @@ class TensorBackend(Backend):
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, Variable) and not isinstance(b, Variable):
             return wrap(self.inner.where(raw(condition), a, b), self.inner)
-        return elementwise.where(a, b, condition=raw(condition))
+        return comparison.where(a, b, condition=raw(condition))
 
     # Reductions -----------------------------------------------------------------------------------
 

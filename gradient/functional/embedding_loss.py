@@ -9,7 +9,7 @@ from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.distance import pairwise_distance
 from gradient.functional.reduction import reduced, takes_retired_arguments
-from gradient.ops import elementwise
+from gradient.ops import comparison
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import zeros_like
@@ -120,6 +120,6 @@ def triplet_margin_with_distance_loss(
     distance = distance_function or pairwise_distance
     far = distance(anchor, negative)
     if swap:
-        far = elementwise.minimum(far, distance(positive, negative))
+        far = comparison.minimum(far, distance(positive, negative))
     losses = (margin + distance(anchor, positive) - far).clamp(min=0.0)
     return reduced("triplet_margin_loss", losses, reduction)

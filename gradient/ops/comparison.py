@@ -1,11 +1,13 @@
-"""Ops whose results are bools, or computed bit by bit; none has a gradient."""
+"""Ops that compare, or compute bit by bit, which have no gradient; and those that choose by
+comparing: the larger of two, an element where a condition holds, a bound."""
 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import binary_op, op
+from gradient.backends.composed.shared import at_least, at_most
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -111,3 +113,73 @@ def isfinite(be: Backend[Array], x: Array, /) -> Array:
 def isinf(be: Backend[Array], x: Array, /) -> Array:
     """Whether input is infinite, of either sign, elementwise, as a bool tensor."""
     return be.abs(x) == float("inf")
+
+
+# Choosing -----------------------------------------------------------------------------------------
+
+
+@binary_op(lambda g, be, a, b: split_at_ties(be, g, a < b, a == b),
+    lambda g, be, a, b: split_at_ties(be, g, b < a, a == b))  # fmt: skip
+def maximum(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """The larger; at a tie each gets half of the gradient, and at NaN both get all of it."""
+    return be.maximum(a, b)
+
+
+@binary_op(lambda g, be, a, b: split_at_ties(be, g, b < a, a == b),
+    lambda g, be, a, b: split_at_ties(be, g, a < b, a == b))  # fmt: skip
+def minimum(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """The smaller; at a tie each gets half of the gradient, and at NaN both get all of it."""
+    return be.minimum(a, b)
+
+
+def split_at_ties(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
+    return be.where(loses, be.full((), 0, g.dtype), be.where(ties, g * 0.5, g))
+
+
+@binary_op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
+    lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g),
+    takes_complex=True)  # fmt: skip
+def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array:
+    """a where `condition` (a bool array) holds, else b."""
+    return be.where(condition, a, b)
+
+
+@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)))
+def clamp(
+    be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
+) -> Array:
+    """x held between two numbers; both are inside, and where they cross, `max` is the result."""
+    if min is not None:
+        x = at_least(be, x, min)
+    return x if max is None else at_most(be, x, max)
+
+
+@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)),
+    lambda g, be, x, min, max: masked(be, g, below(x, min, max)),
+    lambda g, be, x, min, max: masked(be, g, above(x, min, max)))  # fmt: skip
+def clamp_between(
+    be: Backend[Array], x: Array, min: Array | None = None, max: Array | None = None, /
+) -> Array:
+    """`clamp` by bounds that are tensors; the gradient goes to the one that is the result."""
+    if min is not None:
+        x = be.maximum(x, min)
+    return x if max is None else be.minimum(x, max)
+
+
+def masked(be: Backend, g: Any, condition: Any) -> Any:
+    """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
+    return be.where(condition, g, be.full((), 0, g.dtype))
+
+
+def inside(x: Any, low: Any, high: Any) -> Any:
+    if low is None:
+        return x <= high
+    return x >= low if high is None else (x >= low) & (x <= high)
+
+
+def below(x: Any, low: Any, high: Any) -> Any:
+    return x < low if high is None else (x < low) & (low < high)
+
+
+def above(x: Any, low: Any, high: Any) -> Any:
+    return x > high if low is None else (x > high) | (high < low)

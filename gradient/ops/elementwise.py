@@ -10,9 +10,10 @@ import numpy as np
 
 from gradient.autograd.op import binary_op, op
 from gradient.autograd.variable import Variable
-from gradient.backends.composed.shared import at_least, at_most, is_complex
+from gradient.backends.composed.shared import is_complex
 from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
+from gradient.ops.comparison import masked
 
 if TYPE_CHECKING:
     from gradient.backends import Array, Backend
@@ -399,73 +400,3 @@ def lgamma(be: Backend[Array], x: Array, /) -> Array:
 def digamma(be: Backend[Array], x: Array, /) -> Array:
     """The derivative of log Gamma(input), elementwise: NaN at negative integers."""
     return be.digamma(x)
-
-
-# Choosing --------------------------------------------------------------------------------------
-
-
-@binary_op(lambda g, be, a, b: split_at_ties(be, g, a < b, a == b),
-    lambda g, be, a, b: split_at_ties(be, g, b < a, a == b))  # fmt: skip
-def maximum(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """The larger; at a tie each gets half of the gradient, and at NaN both get all of it."""
-    return be.maximum(a, b)
-
-
-@binary_op(lambda g, be, a, b: split_at_ties(be, g, b < a, a == b),
-    lambda g, be, a, b: split_at_ties(be, g, a < b, a == b))  # fmt: skip
-def minimum(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """The smaller; at a tie each gets half of the gradient, and at NaN both get all of it."""
-    return be.minimum(a, b)
-
-
-def split_at_ties(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
-    return be.where(loses, be.full((), 0, g.dtype), be.where(ties, g * 0.5, g))
-
-
-@binary_op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
-    lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g),
-    takes_complex=True)  # fmt: skip
-def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array:
-    """a where `condition` (a bool array) holds, else b."""
-    return be.where(condition, a, b)
-
-
-@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)))
-def clamp(
-    be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
-) -> Array:
-    """x held between two numbers; both are inside, and where they cross, `max` is the result."""
-    if min is not None:
-        x = at_least(be, x, min)
-    return x if max is None else at_most(be, x, max)
-
-
-@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)),
-    lambda g, be, x, min, max: masked(be, g, below(x, min, max)),
-    lambda g, be, x, min, max: masked(be, g, above(x, min, max)))  # fmt: skip
-def clamp_between(
-    be: Backend[Array], x: Array, min: Array | None = None, max: Array | None = None, /
-) -> Array:
-    """`clamp` by bounds that are tensors; the gradient goes to the one that is the result."""
-    if min is not None:
-        x = be.maximum(x, min)
-    return x if max is None else be.minimum(x, max)
-
-
-def masked(be: Backend, g: Any, condition: Any) -> Any:
-    """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
-    return be.where(condition, g, be.full((), 0, g.dtype))
-
-
-def inside(x: Any, low: Any, high: Any) -> Any:
-    if low is None:
-        return x <= high
-    return x >= low if high is None else (x >= low) & (x <= high)
-
-
-def below(x: Any, low: Any, high: Any) -> Any:
-    return x < low if high is None else (x < low) & (low < high)
-
-
-def above(x: Any, low: Any, high: Any) -> Any:
-    return x > high if low is None else (x > high) | (high < low)

@@ -199,13 +199,13 @@ class Arithmetic(TensorBase):
         """max(self, other), elementwise; NaN where either is. The inputs broadcast and are
         converted to one dtype. At ties each gets half of the gradient. Raises DTypeError for
         complex numbers."""
-        return elementwise.maximum(self, tensor_of("maximum", other))
+        return comparison.maximum(self, tensor_of("maximum", other))
 
     def minimum(self, other: Tensor | Number) -> Tensor:
         """min(self, other), elementwise; NaN where either is. The inputs broadcast and are
         converted to one dtype. At ties each gets half of the gradient. Raises DTypeError for
         complex numbers."""
-        return elementwise.minimum(self, tensor_of("minimum", other))
+        return comparison.minimum(self, tensor_of("minimum", other))
 
     def logaddexp(self, other: Tensor | Number) -> Tensor:
         """log(e^self + e^other), elementwise, without overflow. The inputs broadcast and are
@@ -325,13 +325,13 @@ class Arithmetic(TensorBase):
                     sentence("clamp", f"a number or a Tensor as {name}", repr(bound))
                 )
         if isinstance(low, Variable) or isinstance(high, Variable):
-            return elementwise.clamp_between(self, low, high)
+            return comparison.clamp_between(self, low, high)
         x: TensorBase = self
         if self.array.dtype.kind in "biu":
             x = self.to(result_type(self, *(bound for bound in (low, high) if bound is not None)))
         low = None if low is None else fitting("clamp", "min", low, x.dtype)
         high = None if high is None else fitting("clamp", "max", high, x.dtype)
-        return elementwise.clamp(x, min=low, max=high)
+        return comparison.clamp(x, min=low, max=high)
 
     clip = clamp
 
@@ -351,7 +351,7 @@ class Arithmetic(TensorBase):
             return cast("Tensor", x.where(condition, other))
         if is_packed(self.array) or (isinstance(other, Variable) and is_packed(other.array)):
             return where_float8(condition, self, other)
-        return elementwise.where(self, other, condition=array)
+        return comparison.where(self, other, condition=array)
 
     def masked_fill(self, mask: Tensor, value: Tensor | Number) -> Tensor:
         """`value`, a number or 0-d tensor, where the bool tensor `mask` is True, else self; `mask`
@@ -371,7 +371,7 @@ class Arithmetic(TensorBase):
             if placed[1] is not self:
                 raise apart("masked_fill", (mask, self))
             condition, value = placed[0].array, placed[2]
-        filled = elementwise.where(value, self, condition=condition)
+        filled = comparison.where(value, self, condition=condition)
         return in_order(filled if filled.dtype is like else filled.to(like))
 
 

@@ -11,7 +11,7 @@ from gradient.autograd.out_argument import takes_out
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float16
 from gradient.errors import DTypeError, ShapeError, TypeMismatch, sentence
-from gradient.ops import complex_numbers, elementwise, trigonometry
+from gradient.ops import comparison, complex_numbers, elementwise, trigonometry
 from gradient.ops import index as ops
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.base import TensorBase
@@ -110,8 +110,8 @@ class ComplexNumbers(TensorBase):
             return elementwise.sign(self)
         size = elementwise.abs(self)
         zero = (size == 0).array
-        quotient = self / elementwise.where(1.0, size, condition=zero)
-        return elementwise.where(0.0, quotient, condition=zero)
+        quotient = self / comparison.where(1.0, size, condition=zero)
+        return comparison.where(0.0, quotient, condition=zero)
 
     @property
     def H(self: Any) -> Tensor:  # noqa: N802 (PyTorch's name)

@@ -21,7 +21,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import elementwise, shape
+from gradient.ops import comparison, elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
     axis_of,
@@ -94,7 +94,7 @@ class Gathering(Arithmetic):
         size = list(broadcast_shapes(own, picks))
         wide = [*size[:axis], shapes[0][axis], *size[axis + 1 :]]
         narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
-        at = elementwise.where(at + shapes[0][axis], at, condition=(at < 0).array)
+        at = comparison.where(at + shapes[0][axis], at, condition=(at < 0).array)
         return x.expand(wide).gather(axis, at.expand(narrow))
 
     def scatter(
@@ -322,7 +322,7 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     if reduce == "prod":
         return own * _combined(own, axis, index, src, reduce)
     with no_grad():
-        combine = elementwise.maximum if reduce == "amax" else elementwise.minimum
+        combine = comparison.maximum if reduce == "amax" else comparison.minimum
         extreme = combine(own, _combined(own, axis, index, src, reduce))
     if not x.is_floating_point():
         return extreme
@@ -343,7 +343,7 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
 def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
     """For each place of x along `axis`, what `src` has for it reduced: by doubling (Hillis and
     Steele 1986) along `src` in the order of its places, in memory of the size of `src`."""
-    combine = {"prod": elementwise.mul, "amax": elementwise.maximum, "amin": elementwise.minimum}
+    combine = {"prod": elementwise.mul, "amax": comparison.maximum, "amin": comparison.minimum}
     n, length, step = index.shape[axis], x.shape[axis], 1
     with no_grad():
         order = index.argsort(axis, stable=True)

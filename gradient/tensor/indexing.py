@@ -18,7 +18,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import elementwise, shape
+from gradient.ops import comparison, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import (
     axis_of,
@@ -241,7 +241,7 @@ class Indexing(Arithmetic):
             raise IndexOutOfRange(beyond("index_fill", index, len(at) - 1, size)) from None
         hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
         # Not by assignment at the index: its gradient would count a repeated index twice.
-        out = elementwise.where(value, x, condition=hit)
+        out = comparison.where(value, x, condition=hit)
         out = out if out.dtype is self.dtype else out.to(self.dtype)
         return out if self.array.shape else shape.reshape(out, shape=())
 

@@ -17,7 +17,7 @@ from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
-from gradient.ops import elementwise, shape
+from gradient.ops import comparison, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
 from gradient.tensor.float8 import where_float8
@@ -196,7 +196,7 @@ def where(
         return where(*placed)
     if is_packed(like.array) or (isinstance(other, Variable) and is_packed(other.array)):
         return where_float8(condition, input, other)
-    return elementwise.where(input, other, condition=array)
+    return comparison.where(input, other, condition=array)
 
 
 def _branches(

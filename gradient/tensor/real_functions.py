@@ -70,7 +70,7 @@ class RealFunctions(TensorBase):
         square = (x * x).masked_fill(~near, 0.0)
         series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72)))
         safe = x.masked_fill(near, 1.0)
-        return elementwise.where(series, trigonometry.sin(safe) / safe, condition=near.array)
+        return comparison.where(series, trigonometry.sin(safe) / safe, condition=near.array)
 
     def hypot(self: Any, other: Tensor) -> Tensor:
         """sqrt(self^2 + other^2), elementwise, without overflow of the squares. The inputs
@@ -118,11 +118,11 @@ class RealFunctions(TensorBase):
         refuse_complex("nan_to_num", [self.dtype])
         limits = finfo(self.dtype)
         nan = 0.0 if nan is None else nan
-        x = elementwise.where(nan, self, condition=comparison.isnan(self).array)
+        x = comparison.where(nan, self, condition=comparison.isnan(self).array)
         high = limits.max if posinf is None else posinf
         low = limits.min if neginf is None else neginf
-        x = elementwise.where(high, x, condition=comparison.eq(self, float("inf")).array)
-        return elementwise.where(low, x, condition=comparison.eq(self, float("-inf")).array)
+        x = comparison.where(high, x, condition=comparison.eq(self, float("inf")).array)
+        return comparison.where(low, x, condition=comparison.eq(self, float("-inf")).array)
 
     def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
         """self ** exponent, elementwise, in float64, or complex128 where either is complex. The
@@ -199,7 +199,7 @@ def _extreme(x: Any, other: Any, wins: Any) -> Tensor:
         takes = wins(x, other)
     else:
         takes = wins(x, other) | other.detach().isnan()
-    return elementwise.where(x, other, condition=takes.array)
+    return comparison.where(x, other, condition=takes.array)
 
 
 class NumberFunctions(TensorBase):
@@ -215,7 +215,7 @@ class NumberFunctions(TensorBase):
             raise DTypeError(sentence("heaviside", expected, values.dtype))
         x = self.detach()
         steps = (x > 0).to(self.dtype) if self.dtype is not bool_ else x
-        return elementwise.where(values.detach(), steps, condition=(x == 0).array)
+        return comparison.where(values.detach(), steps, condition=(x == 0).array)
 
     def isreal(self: Any) -> Tensor:
         """Whether the imaginary part is 0, elementwise, as a bool tensor; True for real dtypes."""

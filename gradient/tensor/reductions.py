@@ -170,8 +170,8 @@ class Reductions(Arithmetic):
         powers = size**p
         if p < 1 and self.node is not None:  # the slope at 0 is infinite: 0, as PyTorch has it
             zero = comparison.eq(self, 0).array
-            rest = elementwise.where(1.0, size, condition=zero) ** p
-            powers = elementwise.where(0.0 if p > 0 else math.inf, rest, condition=zero)
+            rest = comparison.where(1.0, size, condition=zero) ** p
+            powers = comparison.where(0.0 if p > 0 else math.inf, rest, condition=zero)
         total = reduce.sum(powers, axis=axis, keepdims=keepdim)
         return _root(total, lambda x: x ** (1 / p), 0.0 if p > 0 else math.inf)
 
@@ -260,7 +260,7 @@ class Reductions(Arithmetic):
         element is. Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
-            return self._of_two("max", elementwise.maximum, dim, keepdim)
+            return self._of_two("max", comparison.maximum, dim, keepdim)
         return self._extreme("max", reduce.max, reduce.argmax, dim, keepdim)
 
     @overload
@@ -279,7 +279,7 @@ class Reductions(Arithmetic):
         element is. Raises IndexOutOfRange for no elements, DTypeError for complex numbers."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
-            return self._of_two("min", elementwise.minimum, dim, keepdim)
+            return self._of_two("min", comparison.minimum, dim, keepdim)
         return self._extreme("min", reduce.min, reduce.argmin, dim, keepdim)
 
     def _of_two(self, caller: str, op: Any, other: Any, keepdim: bool) -> Tensor:
@@ -387,5 +387,5 @@ def _root(x: Any, root: Any, at_zero: float = 0.0) -> Tensor:
     if x.node is None:
         return root(x)
     zero = comparison.eq(x, 0).array
-    there = root(elementwise.where(1.0, x, condition=zero))
-    return elementwise.where(at_zero, there, condition=zero)
+    there = root(comparison.where(1.0, x, condition=zero))
+    return comparison.where(at_zero, there, condition=zero)

@@ -22,7 +22,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import comparison, elementwise, index, reduce
+from gradient.ops import comparison, index, reduce
 from gradient.tensor.arguments import axis_of, flag_of, int_of, number_of, size_argument, tensor_of
 from gradient.tensor.creation import zeros
 from gradient.tensor.reductions import Reductions, ValuesAndIndices
@@ -130,7 +130,7 @@ class Sorting(Reductions):
         first = self.max(dim, keepdim)  # the first NaN, if there is one
         spoilt = comparison.isnan(first.values).array
         return ValuesAndIndices(
-            *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
+            *(comparison.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
         )
 
     @autocasts("float32_on_cpu")
@@ -176,7 +176,7 @@ class Sorting(Reductions):
         between = interpolation in ("linear", "midpoint")
         found = below.lerp(above, at - low) if between else below
         last = x[..., -1:]  # where NaN sorts to
-        found = elementwise.where(last, found, condition=comparison.isnan(last).array)
+        found = comparison.where(last, found, condition=comparison.isnan(last).array)
         found = found.movedim(-1, 0)
         if keepdim:
             size = [1] * self.ndim if dim is None else list(self.shape)
@@ -352,8 +352,8 @@ def _first_place(
         places = (middle.reshape(-1) if rows.ndim == 1 else middle).clamp(max=n - 1)
         element = rows.gather(-1, places).reshape(size)
         before = goes_before(element, values) | (low == high)
-        low = elementwise.where(low, middle + 1, condition=before.array)
-        high = elementwise.where(middle, high, condition=before.array)
+        low = comparison.where(low, middle + 1, condition=before.array)
+        high = comparison.where(middle, high, condition=before.array)
     return low
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import wrap
 from gradient.errors import ShapeError, sentence
-from gradient.ops import elementwise, index, shape
+from gradient.ops import comparison, index, shape
 from gradient.tensor.arguments import int_of, ints_of, tensor_of
 from gradient.tensor.views import view_of, with_bases, without_base
 
@@ -62,7 +62,7 @@ def as_strided(
     out = _taken(_sharing(x, own), np.maximum(at, 0))
     if at.min(initial=0) < 0:
         inside = x.backend.asarray(at >= 0)
-        out = elementwise.where(out, _taken(owner.detach(), places - start), condition=inside)
+        out = comparison.where(out, _taken(owner.detach(), places - start), condition=inside)
     out.view_info = (x, None, {})  # so that a write is refused where it would miss a gradient
     return out
 
@@ -88,7 +88,7 @@ def as_strided_scatter(
     if at.max(initial=-1) < 0:
         return x.clone()
     written = _taken(src.to(x.dtype), np.maximum(at, 0))
-    return elementwise.where(written, x, condition=x.backend.asarray(at >= 0))
+    return comparison.where(written, x, condition=x.backend.asarray(at >= 0))
 
 
 def _layout(caller: str, x: Any, size: Any, stride: Any, offset: Any) -> Layout:

@@ -160,13 +160,13 @@ ROWS = [
     binary("minimum", np.minimum),
     Row(
         "where",
-        lambda a, b: elementwise.where(a, b, condition=constant(a, MASK)),
+        lambda a, b: comparison.where(a, b, condition=constant(a, MASK)),
         lambda a, b: np.where(MASK, a, b),
         PAIR,
     ),
     Row(
         "clamp",
-        lambda x: elementwise.clamp(x, min=-0.9, max=1.1),
+        lambda x: comparison.clamp(x, min=-0.9, max=1.1),
         lambda x: np.clip(x, -0.9, 1.1),
         ONE,
         empty=EMPTY,
@@ -174,7 +174,7 @@ ROWS = [
     ),
     Row(
         "clamp_between",
-        lambda x, low, high: elementwise.clamp_between(x, low, high),
+        lambda x, low, high: comparison.clamp_between(x, low, high),
         lambda x, low, high: np.minimum(np.maximum(x, low), high),
         ((3, 4), (4,), (3, 1)),
     ),
