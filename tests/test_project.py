@@ -354,3 +354,10 @@ def test_folders_of_tests_are_those_of_the_package() -> None:
     folders = {path.parent.name for path in (CHECKOUT / "tests").glob("*/test_*.py")}
     packages = {path.parent.name for path in (CHECKOUT / "gradient").glob("*/__init__.py")}
     assert folders - others <= packages
+
+
+def test_files_of_parity_are_marked_so() -> None:
+    """`--parity` leaves a file without the mark out; the suite, where PyTorch is not, skips it."""
+    files = (CHECKOUT / "tests" / "parity").glob("test_*.py")
+    unmarked = [file.name for file in files if "pytest.mark.parity" not in file.read_text()]
+    assert unmarked == []

@@ -8,6 +8,7 @@ import pytest
 
 import gradient
 
+pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
 
