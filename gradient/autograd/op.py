@@ -63,7 +63,7 @@ class Op:
         moves: Literal["codes", "parts"] | None = None,
         only_strides: bool = False,
         scalars_in_float32: bool = False,
-        keeps_sign: str | None = None,
+        keeps_number: str | None = None,
         takes_complex: bool = False,
         core_dims: int = 0,
         expected_shapes: str | None = None,
@@ -77,7 +77,7 @@ class Op:
         self.public_name = public_name or self.name
         self.packed, self.moves, self.only_strides = packed, moves, only_strides
         self.scalars_in_float32 = scalars_in_float32
-        self.keeps_sign = keeps_sign
+        self.keeps_number = keeps_number
         self.operator = operator
         self.checked_kinds = CHECKED_KINDS.get(promotion, "") + "c" * (not takes_complex)
         self.autocast = autocast
@@ -339,8 +339,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         only_strides        change: where arrays have them, the result shows the input's memory
         scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
                             type): rounded to 16 bits first, 1e6 would be infinite in float16
-        keeps_sign          the input whose negative numbers unsigned integers do not wrap round:
-                            an exponent
+        keeps_number        the input whose numbers stay as they are, an exponent: unsigned integers
+                            do not wrap it round, bfloat16 does not round it
         takes_complex       complex numbers are no error; the rule is then that of the plain
                             derivative, as for real numbers (see `gradient.autograd.engine`)
         core_dims           trailing dimensions that do not broadcast, such as those of matrices

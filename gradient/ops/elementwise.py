@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.op import binary_op, op
 from gradient.autograd.variable import Variable
 from gradient.backends.composed.shared import is_complex
-from gradient.dtypes import HALF_PRECISION, float32
+from gradient.dtypes import HALF_PRECISION, bfloat16, float16, float32
 from gradient.errors import ArgumentError, DTypeError, sentence
 from gradient.ops.comparison import masked
 
@@ -56,7 +56,7 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
-    keeps_sign="b", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
+    keeps_number="b", takes_complex=True, autocast="float32_on_gpu")  # fmt: skip
 def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """input ** exponent, elementwise."""
     try:
@@ -77,12 +77,17 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 def power(be: Backend, a: Any, b: Any) -> Any:
     """a ** b, by roots where b is the number 0.5 or -0.5, as in PyTorch: -0 has the root -0, and
-    -inf none. Of a Tensor it is `pow`, whose derivatives are powers."""
-    if type(b) is not float or b not in (0.5, -0.5) or isinstance(a, Variable):
+    -inf none, but for float16. Of a Tensor it is `pow`, whose derivatives are powers."""
+    if isinstance(a, Variable):
         return a**b
-    if a.dtype in HALF_PRECISION:
-        return a**b
-    return be.sqrt(a) if b > 0 else 1 / be.sqrt(a)
+    if type(b) is not float:
+        return be.power(a, b) if hasattr(b, "dtype") else a**b
+    roots = b in (0.5, -0.5)
+    if roots and a.dtype != float16.numpy:
+        return be.sqrt(a) if b > 0 else be.astype(1 / be.sqrt(a), a.dtype)
+    if roots or a.dtype == bfloat16.numpy:
+        return be.power(a, be.full((), b, a.dtype))
+    return a**b
 
 
 def _bools(*values: Any) -> bool:
@@ -95,7 +100,7 @@ def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
         return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * power(be, a, b - 1))
     none = b == 0
     safe = be.where(none, be.full((), 1, b.dtype), b)
-    return be.where(none, be.full((), 0, b.dtype), g * (b * a ** (safe - 1)))
+    return be.where(none, be.full((), 0, b.dtype), g * (b * power(be, a, safe - 1)))
 
 
 def power_exponent_grad(be: Backend, g: Any, a: Any, b: Any, out: Any) -> Any:

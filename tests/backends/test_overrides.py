@@ -470,6 +470,7 @@ AT_OFFSETS: dict[str, Any] = {
     "cached_attention": cached_attention,
     "exp": lambda o: (-abs(o.rows()),),
     "tanh": lambda o: (both_signs(o),),
+    "power": lambda o: (abs(o.rows()), np.full((), 0.5, o.dtype)),
     "relu": lambda o: (both_signs(o),),
     "where": lambda o: (both_signs(o) > 0, both_signs(o), o.plain(2 * o.ROWS, o.COLUMNS)),
     "relu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), np.maximum(both_signs(o), 0)),

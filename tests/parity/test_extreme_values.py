@@ -34,6 +34,14 @@ def raised_in_place(x: Any, exponent: Any) -> Any:
     return x
 
 
+def exponent(t: Any, e: Any, kind: str, x: Any) -> Any:
+    """The number e, or a tensor of it: of x's dtype, or of float64."""
+    if kind == "number":
+        return e
+    dtype = t.float64 if "float64" in kind else x.dtype
+    return t.full((1,) if "element" in kind else (), e, dtype=dtype)
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
     **{
         f"{name}, exponent {e!r}": lambda t, e=e, power=power: slopes(
@@ -48,6 +56,21 @@ CASES: dict[str, Callable[[Any], Any]] = {
             "e ** x": lambda t, x, e: e**x,
             "tensors": lambda t, x, e: x ** t.full_like(x, e),
         }.items()
+    },
+    **{
+        f"{dtype} to the power {e!r}, a {kind}": lambda t, e=e, dtype=dtype, kind=kind: slopes(
+            t, lambda x: x ** exponent(t, e, kind, x), BASES, dtype=dtype
+        )
+        for dtype in ("float16", "bfloat16", "float32")
+        for e in EXPONENTS
+        for kind in ("number", "0-d tensor", "tensor of one element", "0-d float64 tensor")
+        if kind != "number" or dtype != "float32"
+    },
+    **{
+        f"{dtype} of 1e-4 to the power 1/3": lambda t, dtype=dtype: slopes(
+            t, lambda x: x ** (1 / 3), [1e-4, 300.0, 2.0], dtype=dtype
+        )[0::2]
+        for dtype in ("float16", "bfloat16")
     },
     "a 16-bit power": lambda t: slopes(
         t, lambda x: x**-0.5, [-0.0, -INF, 3.0, 0.1], dtype="float16"

@@ -1137,6 +1137,7 @@ CASES: dict[str, list[Case]] = {
     "zeta": [lambda a: (a(a.rows, 7, low=1.5, high=6), a(a.rows, 7, low=0.2, high=30))],
     "bessel_i": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],
     "bessel_ie": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],
+    "power": [lambda a: (a(a.rows, 7, low=0, high=4), a(a.rows, 7))],
     "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
     # Activations
     "sigmoid": each(-20, 20),

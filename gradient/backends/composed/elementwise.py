@@ -303,6 +303,10 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         y = self.where(a < 1, y, edge)
         return self.where(x < 0, -y, self.where(a == 0, x, y))
 
+    def power(self, a: Array, b: Array) -> Array:
+        """a ** b, whose power 0.5 of -0 is 0 and of -inf is inf."""
+        return a**b
+
     def reciprocal_power(self, a: Array, b: Array) -> Array:
         """a ** b of integers, some of whose powers are negative: 1 / a^-b, towards zero."""
         base, exponent = self.full((), 0, a.dtype) + a, self.full((), 0, b.dtype) + b

@@ -84,6 +84,12 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
             return rest
         return self.where(rest == 0, np.copysign(rest, a), rest)
 
+    def power(self, a: Any, b: np.ndarray) -> np.ndarray:
+        out = a**b
+        if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy takes roots if all are 0.5, or some
+            return np.where((b == 0.5) & ((a == 0) | np.isinf(a)), np.abs(out.dtype.type(a)), out)
+        return out
+
     def relu(self, x: np.ndarray) -> np.ndarray:
         if (
             type(x) is np.ndarray
