@@ -208,7 +208,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`input * tanh(softplus(input))`, elementwise (Misra 2019). `inplace` overwrites input. Raises
     DTypeError for integers, bools and complex numbers."""
     floats("mish", input)
-    return _apply(lambda x: x * softplus(x).tanh(), input, inplace)
+    return _apply(activation.mish, input, inplace)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -299,7 +299,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
     half = input.shape[dim] // 2
     halves = input.narrow(dim, 0, half), input.narrow(dim, half, half)
-    return rounded_once(lambda a, b: a * activation.sigmoid(b), *halves)
+    return rounded_once(activation.glu, *halves)
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:

@@ -71,6 +71,26 @@ def silu(be: Backend[Array], x: Array, /) -> Array:
     return be.silu(x)
 
 
+@op(lambda g, be, x: g * mish_slope(be, x), promotion="float_only")
+def mish(be: Backend[Array], x: Array, /) -> Array:
+    """x tanh(log(1 + e^x))"""
+    return x * be.tanh(be.softplus(x))
+
+
+def mish_slope(be: Backend, x: Any) -> Any:
+    """tanh(softplus(x)) + x sigmoid(x) (1 - tanh(softplus(x))^2), each factor of which is finite
+    before it meets the gradient: of large x the product is 0, not inf times 0."""
+    t = be.tanh(be.softplus(x))
+    return t + x * be.sigmoid(x) * (1 - t * t)
+
+
+@op(lambda g, be, b: g * be.sigmoid(b),
+    lambda g, be, a, b: be.sigmoid_grad(g, be.sigmoid(b)) * a, promotion="float_only")  # fmt: skip
+def glu(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """a sigmoid(b)"""
+    return a * be.sigmoid(b)
+
+
 @op(lambda g, be, x, low, high: be.hardtanh_grad(g, x, low, high), promotion="float_only")
 def hardtanh(be: Backend[Array], x: Array, /, *, low: float, high: float) -> Array:
     """x held between `low` and `high`"""

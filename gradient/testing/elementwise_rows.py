@@ -132,6 +132,8 @@ ROWS = [
     unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),
     unary("logsigmoid", lambda x: np.log(sigmoid(x))),
     unary("relu", lambda x: np.maximum(x, 0)),
+    unary("mish", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+    binary("glu", lambda a, b: a * sigmoid(b)),
     unary("softplus", lambda x: np.log1p(np.exp(x))),
     Row(
         "hardtanh",

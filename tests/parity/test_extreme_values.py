@@ -16,6 +16,7 @@ from support.both_packages import assert_alike  # noqa: E402
 INF, NAN = float("inf"), float("nan")
 LARGEST = 2**63 - 1
 BASES = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 2.0, -2.0, 0.5]
+HUGE = [3e38, -3e38, 1e20, -1e20, 100.0, -80.0, 0.5, -0.0]
 EXPONENTS = [0.5, -0.5, 2, 2.0, 0, 0.0, 1, 1.0, -1, -2, 3, 3.0, 0.25, 1.5, -1.5, INF, -INF, NAN]
 
 
@@ -71,6 +72,23 @@ CASES: dict[str, Callable[[Any], Any]] = {
             t, lambda x: x ** (1 / 3), [1e-4, 300.0, 2.0], dtype=dtype
         )[0::2]
         for dtype in ("float16", "bfloat16")
+    },
+    **{
+        f"{name} of {dtype}": lambda t, name=name, dtype=dtype: slopes(
+            t, lambda x: 3 * getattr(t.nn.functional, name)(x), HUGE, dtype=dtype
+        )
+        for name in ("mish", "softplus", "silu", "selu", "logsigmoid", "tanhshrink")
+        for dtype in ("float32", "bfloat16")
+        if dtype == "bfloat16" or name in ("mish", "softplus", "silu")
+    },
+    "gates of both signs": lambda t: slopes(
+        t, lambda x: 3 * t.nn.functional.glu(t.stack([x, -x.flip(0)])), HUGE, dtype="float32"
+    ),
+    **{
+        f"numbers let through by {gate}": lambda t, gate=gate: slopes(
+            t, lambda x: 3 * t.nn.functional.glu(t.stack([x, x * 0 + gate], 0), 0), HUGE[:6]
+        )
+        for gate in (17.0, -17.0, 40.0, 3e38, -3e38)
     },
     "a 16-bit power": lambda t: slopes(
         t, lambda x: x**-0.5, [-0.0, -INF, 3.0, 0.1], dtype="float16"
