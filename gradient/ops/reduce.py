@@ -205,14 +205,16 @@ def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
 
 
 def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
-    """The product of the elements before, times r, where r_i = g_i + x_(i+1) r_(i+1). That
-    recurrence is solved by doubling (Hillis and Steele 1986): after the step of length s, r_i has
-    its first 2 s terms, and `factors` the products of the s elements behind i. No division: right
-    where elements are 0, and so are its own derivatives."""
-    n = x.shape[axis]
-    before = prod_before(be, x, axis)
-    factors = sliced(be, x, axis, 1, n or 1)
-    step = 1
+    """The product of the elements before, times r, where r_i = g_i + x_(i+1) r_(i+1). No division:
+    right where elements are 0, and so are its own derivatives."""
+    factors = sliced(be, x, axis, 1, x.shape[axis] or 1)
+    return prod_before(be, x, axis) * recurrent_sum(be, g, factors, axis)
+
+
+def recurrent_sum(be: Backend, g: Any, factors: Any, axis: int) -> Any:
+    """r, where r_i = g_i + factors_i r_(i+1), by doubling (Hillis and Steele 1986): after the step
+    of length s, r_i has its first 2 s terms, and `factors` the products of the s behind i."""
+    n, step = g.shape[axis], 1
     while step < n:
         added = factors * sliced(be, g, axis, step, n)
         head = sliced(be, g, axis, 0, n - step) + added
@@ -220,7 +222,28 @@ def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
         left = n - 2 * step if n > 2 * step else 0
         factors = sliced(be, factors, axis, 0, left) * sliced(be, factors, axis, step, step + left)
         step *= 2
-    return before * g
+    return g
+
+
+@op(lambda g, be, x, out, axis: logcumsumexp_grad(be, g, x, out, axis), promotion="float_only")
+def logcumsumexp(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
+    """The logarithm of the running sum of exponentials, by doubling (Hillis and Steele 1986)."""
+    n, step = x.shape[axis], 1
+    while step < n:
+        head = sliced(be, x, axis, 0, step)
+        added = be.logaddexp(sliced(be, x, axis, step, n), sliced(be, x, axis, 0, n - step))
+        x, step = be.concatenate([head, added], axis), 2 * step
+    return x
+
+
+def logcumsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: int) -> Any:
+    """e^(x_i - out_i) r_i, where r_i = g_i + e^(out_i - out_(i+1)) r_(i+1), as in `cumprod_grad`.
+    As in PyTorch, a result of inf gives smaller elements nothing, and inf itself NaN."""
+    n = x.shape[axis]
+    later = sliced(be, out, axis, 1, n or 1)
+    factors = be.exp(sliced(be, out, axis, 0, n - 1 if n else 0) - later)
+    factors = be.where(later == math.inf, be.full((), 0, x.dtype), factors)
+    return be.exp(x - out) * recurrent_sum(be, g, factors, axis)
 
 
 # Without gradients ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
+from gradient.ops import reduce
 from gradient.tensor.arguments import axis_of, number_of, tensor_of
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
@@ -51,11 +52,7 @@ class Scans(TensorBase):
             return self.clone()
         if self.dtype in HALF_PRECISION:  # rounded once
             return self.to(float32).logcumsumexp(axis).to(self.dtype)
-        x, n, step = self, self.shape[axis], 1
-        while step < n:  # by doubling (Hillis and Steele 1986)
-            added = x.narrow(axis, step, n - step).logaddexp(x.narrow(axis, 0, n - step))
-            x, step = cat([x.narrow(axis, 0, step), added], axis), 2 * step
-        return x if n > 1 else x.clone()
+        return reduce.logcumsumexp(self, axis=axis) if self.shape[axis] > 1 else self.clone()
 
 
 def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:

@@ -85,6 +85,12 @@ ROWS = [
     reduction("all", np.all, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
     reduction("any", np.any, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
     Row("cumsum", lambda x: reduce.cumsum(x, axis=1), lambda x: np.cumsum(x, 1), ONE, empty=EMPTY),
+    Row(
+        "logcumsumexp",
+        lambda x: reduce.logcumsumexp(x, axis=1),
+        lambda x: np.logaddexp.accumulate(x, 1),
+        ONE,
+    ),
     Row("cumprod", lambda x: reduce.cumprod(x, axis=1), lambda x: np.cumprod(x, 1), ONE),
     Row(
         "argsort",

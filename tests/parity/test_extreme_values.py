@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,22 @@ CASES: dict[str, Callable[[Any], Any]] = {
         for dtype in ("float32", "bfloat16")
         if dtype == "bfloat16" or name in ("mish", "softplus", "silu")
     },
+    **{
+        f"logcumsumexp of {n}, some infinite or NaN": lambda t, n=n: slopes(
+            t,
+            lambda x: x.logcumsumexp(1) * (t.arange(x.shape[0]) - 7).reshape(-1, 1),
+            list(itertools.product((INF, -INF, NAN, 0.0, 1.0), repeat=n)),
+        )[:3]
+        for n in (2, 3)
+    },
+    "logsumexp of three, some infinite or NaN": lambda t: slopes(
+        t, lambda x: x.logsumexp(1), list(itertools.product((INF, -INF, NAN, 0.0, 1.0), repeat=3))
+    ),
+    "logaddexp of two, some infinite or NaN": lambda t: slopes(
+        t,
+        lambda x: t.logaddexp(x[:, 0], x[:, 1]),
+        list(itertools.product((INF, -INF, NAN, 0.0, 1.0), repeat=2)),
+    ),
     "gates of both signs": lambda t: slopes(
         t, lambda x: 3 * t.nn.functional.glu(t.stack([x, -x.flip(0)])), HUGE, dtype="float32"
     ),

@@ -129,7 +129,7 @@ r.norm()  r.norm(1)  r.norm(3)  r.norm(INF)  r.norm(-INF)  r.max(0).values  r.mi
 r.median(0).values  r.sort(stable=True).values  r.sort(stable=True, descending=True).values
 r.topk(1).values  r.kthvalue(1).values  r.logsumexp(0)  r.quantile(0.5)  r.quantile(0.3)
 r.std(unbiased=False)  r.cumprod(0)  r.cumsum(0)  r.prod(0)  r.softmax(0)  r.log_softmax(0)
-F.normalize(r, dim=0)
+F.normalize(r, dim=0)  r.logcumsumexp(0)
 """
 
 LOSSES = """
@@ -244,7 +244,7 @@ KNOWN = [
 x.logit()  x.logit(0.1)  x.logit(0.5)  a.pow(b)  0 ** x  a.logaddexp(b)  a.atan2(b)  F.mish(x)
 a.addcdiv(a, b)  F.cosine_similarity(n, n.flip(1))  F.normalize(n)  F.normalize(r, dim=0)
 n.norm(dim=1)  n.norm(1.5, dim=1)  n.norm(3, dim=1)  r.norm()  r.norm(3)
-n.std(1)  r.std()  r.std(unbiased=False)  a.copysign(b)
+n.std(1)  r.std()  r.std(unbiased=False)  a.copysign(b)  r.logcumsumexp(0)
 """,
         nan_there(2),
     ),
@@ -287,7 +287,7 @@ F.kl_div(d, e, reduction="none")  F.poisson_nll_loss(d, e, full=True, reduction=
     ),
     Known(
         "ours adds or multiplies infinite terms that PyTorch does not have",
-        "F.glu(G.stack([a, b], 1))  r.cumprod(0)",
+        "F.glu(G.stack([a, b], 1))  r.cumprod(0)  r.logcumsumexp(0)",
         nan_here,
     ),
     Known(
