@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
@@ -11,9 +9,9 @@ from gradient.dtypes import result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.stability import at_least
-from gradient.ops import reduce
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
+from gradient.tensor.distances import cdist, distances
 from gradient.tensor.interop import from_numpy
 from gradient.tensor.joining import broadcast_tensors
 
@@ -62,14 +60,4 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     first, second = (
         input.index_select(0, from_numpy(at).to(input.device)) for at in (rows, others)
     )
-    difference = first - second
-    if not input.shape[1]:
-        return difference.sum(-1)
-    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
-
-
-@autocasts("float32")
-@composite
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
-    """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""
-    return (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)
+    return distances(first - second, p)

@@ -130,14 +130,15 @@ def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool =
 @op(lambda g, be, x, out: chebyshev_norm_grad(be, g, x, out), promotion="float_only")
 def chebyshev_norm(be: Backend[Array], x: Array, /) -> Array:
     """The largest |x| along the last axis; each at a tie has all of the gradient, as in PyTorch's
-    cdist."""
+    cdist, and beside NaN all are NaN."""
     return be.max(be.abs(x), len(x.shape) - 1)
 
 
 def chebyshev_norm_grad(be: Backend, g: Any, x: Any, out: Any) -> Any:
     last, x = len(x.shape) - 1, be.detach(x)
-    best = be.abs(x) == expand_reduced(be, be.detach(out), x.shape, last, False)
-    sign = be.where(best, be.sign(x), be.full((), 0, g.dtype))
+    largest = expand_reduced(be, be.detach(out), x.shape, last, False)
+    sign = be.where(be.abs(x) == largest, be.sign(x), be.full((), 0, g.dtype))
+    sign = be.where(largest != largest, largest, sign)
     return expand_reduced(be, g, x.shape, last, False) * sign
 
 

@@ -40,9 +40,19 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     if compute_mode not in COMPUTE_MODES:
         expected = f"compute_mode one of {', '.join(map(repr, COMPUTE_MODES))}"
         raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
-    if number_of("cdist", "p", p) < 0:
+    if not number_of("cdist", "p", p) >= 0:  # nor NaN
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
-    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
-    if not x.shape[-1]:
+    return distances(x.unsqueeze(-2) - y.unsqueeze(-3), p)
+
+
+def distances(difference: Tensor, p: float) -> Tensor:
+    """The p-norms along the last dimension: 0 of no numbers. NaN makes those of p 0 NaN, and the
+    gradients of p 1 and inf, unlike those of `norm`."""
+    if not difference.shape[-1]:
         return difference.sum(-1)
-    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
+    if p == math.inf:
+        return reduce.chebyshev_norm(difference)
+    if p not in (0, 1):
+        return difference.norm(p, -1)
+    sign = difference.sign().masked_fill(difference.isnan(), math.nan)
+    return (sign.abs() if p == 0 else sign.detach() * difference).sum(-1)

@@ -17,6 +17,7 @@ from support.both_packages import assert_alike  # noqa: E402
 INF, NAN = float("inf"), float("nan")
 LARGEST = 2**63 - 1
 BASES = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 2.0, -2.0, 0.5]
+POINTS = [[1.0, NAN, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1.0, -2.0, 0.0]]
 HUGE = [3e38, -3e38, 1e20, -1e20, 100.0, -80.0, 0.5, -0.0]
 EXPONENTS = [0.5, -0.5, 2, 2.0, 0, 0.0, 1, 1.0, -1, -2, 3, 3.0, 0.25, 1.5, -1.5, INF, -INF, NAN]
 
@@ -98,6 +99,26 @@ CASES: dict[str, Callable[[Any], Any]] = {
         lambda x: t.logaddexp(x[:, 0], x[:, 1]),
         list(itertools.product((INF, -INF, NAN, 0.0, 1.0), repeat=2)),
     ),
+    **{
+        f"{name}, p={p}, of equal points, infinities and NaN": lambda t, p=p, f=f: slopes(
+            t, lambda x: f(t, x, p), POINTS
+        )
+        for p in (0, 0.5, 1, 2, 3)
+        for name, f in {
+            "cdist": lambda t, x, p: t.cdist(x, x.flip(0)[:3], p),
+            "pdist": lambda t, x, p: t.nn.functional.pdist(x, p),
+        }.items()
+    },
+    **{
+        f"pdist, p={p}, of points at infinity": lambda t, p=p: slopes(
+            t, lambda x: t.nn.functional.pdist(x, p), [[INF, 2.0], [-INF, 0.0], [1.0, 2.0]]
+        )[0]
+        for p in (0, 0.5, 1, 2, INF)
+    },
+    "the largest distances of NaN": lambda t: slopes(
+        t, lambda x: t.nn.functional.pdist(x, INF), POINTS
+    ),
+    "p of no norm": lambda t: t.cdist(t.zeros(2, 2), t.zeros(2, 2), NAN),
     "gates of both signs": lambda t: slopes(
         t, lambda x: 3 * t.nn.functional.glu(t.stack([x, -x.flip(0)])), HUGE, dtype="float32"
     ),

@@ -120,7 +120,7 @@ n.std(1)  n.var(1)  n.prod(1)  n.cumprod(1)  G.stack([a, b, a]).prod(0)  n.logsu
 n.quantile(0.5, dim=1)  m.quantile(0.25, dim=1)
 F.max_pool1d(n.unsqueeze(1), 2)  F.max_pool1d(m.unsqueeze(1), 2, 1, 1)
 F.adaptive_max_pool1d(n.unsqueeze(1), 1)
-G.cdist(n[:14], n[14:28]) if not OURS else F.cdist(n[:14], n[14:28])
+G.cdist(n[:14], n[14:28])
 """
 
 REDUCTIONS = """
