@@ -50,23 +50,28 @@ def interpolate(
 
     Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" and "bicubic" (N, C, H, W),
     "trilinear" (N, C, D, H, W), "area". `align_corners` (linear and cubic modes) makes the
-    corner pixels' centres keep their values. `antialias` ("bilinear" and "bicubic") weighs all
-    pixels that a smaller image's pixel covers, as PIL does.
+    corner pixels' centres keep their values. `antialias` ("bilinear", "bicubic" and "lanczos",
+    which needs it) weighs all pixels that a smaller image's pixel covers, as PIL does.
     """
     spatial = input.ndim - 2
     if spatial < 1:
         raise ShapeError(f"interpolate: expected (N, C, ...), got {tuple(input.shape)}")
     kind = input.dtype
-    rounds = spatial == 2 and mode in ("bilinear", "bicubic")
+    rounds = spatial == 2 and mode in _COVERED
     if not (kind.is_floating_point or (kind is uint8 and (rounds or mode.startswith("nearest")))):
         expected = f"a floating-point dtype for mode {mode!r}"
         raise DTypeError(sentence("interpolate", expected, kind.name, "cast with .float()"))
-    out_sizes, scales = _target(input, size, scale_factor, bool(recompute_scale_factor))
-    if align_corners is not None and mode not in (*_LINEAR, "bicubic"):
+    out_sizes, scales = _target(
+        input, size, scale_factor, bool(recompute_scale_factor), 0 if mode == "area" else 1
+    )
+    if align_corners is not None and mode not in (*_LINEAR, *_COVERED):
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
-    if antialias and (spatial != 2 or mode not in ("bilinear", "bicubic")):
-        expected = "mode 'bilinear' or 'bicubic' of images (N, C, H, W) with antialias"
+    if antialias and (spatial != 2 or mode not in _COVERED):
+        expected = "mode bilinear, bicubic or lanczos of images (N, C, H, W) with antialias"
         raise ArgumentError(sentence("interpolate", expected, f"{mode!r}, {input.ndim}-d"))
+    if mode == "lanczos" and not (antialias and not align_corners):
+        expected = "antialias, and no align_corners, with mode 'lanczos'"
+        raise ArgumentError(sentence("interpolate", expected, f"{antialias=}, {align_corners=}"))
     if mode == "area" and spatial <= 3:
         pools = adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
         return pools[spatial - 1](input, out_sizes)
@@ -83,9 +88,9 @@ def interpolate(
             recompute_scale_factor, antialias)  # fmt: skip
         return wide.to(kind)
     between = _cubic if mode == "bicubic" and spatial == 2 else _linear
-    if between is _cubic or _LINEAR.get(mode) == input.ndim:
+    if antialias or between is _cubic or _LINEAR.get(mode) == input.ndim:
         if antialias:
-            between = _cubic_covered if between is _cubic else _linear_covered
+            between = _COVERED[mode]
         if kind is uint8:
             return _of_bytes(input, between, out_sizes, scales, bool(align_corners))
         output = input
@@ -135,8 +140,9 @@ def _target(
     size: int | Sequence[int] | None,
     scale_factor: float | Sequence[float] | None,
     recompute: bool,
+    least: int,
 ) -> tuple[list[int], list[float]]:
-    """Sizes of the result, and how many input pixels one output pixel is."""
+    """Sizes of the result, each `least` or more, and how many input pixels one output pixel is."""
     in_sizes = input.shape[2:]
     if (size is None) == (scale_factor is None):
         raise ArgumentError("interpolate: expected either size or scale_factor")
@@ -151,14 +157,15 @@ def _target(
     if not all(isinstance(number, int | float | Real) for number in each):
         raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     if size is not None:
-        out_sizes = [int(out) for out in each]
+        out_sizes = [int_of("interpolate", "size", out) for out in each]
     else:
         out_sizes = [math.floor(n * factor) for n, factor in zip(in_sizes, each, strict=True)]
-    if min(out_sizes) < 1:
-        raise ArgumentError(sentence("interpolate", "an output of at least 1", tuple(out_sizes)))
+    if min(out_sizes) < least:
+        expected = f"an output of at least {least}"
+        raise ArgumentError(sentence("interpolate", expected, tuple(out_sizes)))
     if size is None and not recompute:
         return out_sizes, [1.0 / factor for factor in each]
-    return out_sizes, [n / out for n, out in zip(in_sizes, out_sizes, strict=True)]
+    return out_sizes, [n / out if out else 0.0 for n, out in zip(in_sizes, out_sizes, strict=True)]
 
 
 def _nearest(input: Tensor, dim: int, out: int, scale: float, centre: float) -> Tensor:
@@ -233,6 +240,23 @@ def _cubic_covered(input: Tensor, dim: int, out: int, scale: float, align_corner
         return near if t < 1 else ((-0.5 * t + 2.5) * t - 4) * t + 2
 
     return _covered(input, dim, out, scale, align_corners, 2.0, kernel)
+
+
+def _lanczos_covered(
+    input: Tensor, dim: int, out: int, scale: float, align_corners: bool
+) -> Tensor:
+    """By sinc, within three pixels, under a wider one (Duchon 1979)."""
+
+    def sinc(t: float) -> float:
+        return math.sin(math.pi * t) / (math.pi * t) if t else 1.0
+
+    return _covered(input, dim, out, scale, align_corners, 3.0, lambda t: sinc(t) * sinc(t / 3))
+
+
+_COVERED = {
+    "bilinear": _linear_covered, "bicubic": _cubic_covered, "lanczos": _lanczos_covered,
+}  # fmt: skip
+"""What resizes an image with `antialias`, by mode."""
 
 
 def _covered(

@@ -78,6 +78,36 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "infinity stays in its window": lambda t: t.nn.functional.adaptive_avg_pool2d(
         t.tensor([[[INF, 1.0, 2.0]]]), (1, 2)
     ),
+    **{
+        f"an image of size {size!r}, mode {mode}": lambda t, size=size, mode=mode: (
+            t.nn.functional.interpolate(t.arange(16.0).reshape(1, 1, 4, 4), size=size, mode=mode)
+        )
+        for size in (0, (2, 0), -1, 2.0, True, (2, 2.0))
+        for mode in ("area", "nearest", "bilinear", "bicubic")
+    },
+    "areas of a small image": lambda t: t.nn.functional.interpolate(
+        t.ones(1, 1, 4, 4), scale_factor=0.1, mode="area"
+    ),
+    **{
+        f"Lanczos resampling to {size} of {dtype}": lambda t, size=size, dtype=dtype: (
+            t.nn.functional.interpolate(
+                (t.arange(80.0).reshape(1, 2, 8, 5).sin() * 100 + 100).to(getattr(t, dtype)),
+                size=size,
+                mode="lanczos",
+                antialias=True,
+            )
+            .mul(1e4 if dtype == "float64" else 1)
+            .round()
+        )
+        for size in ((3, 3), (11, 2), (8, 5))
+        for dtype in ("float64", "uint8")
+    },
+    "Lanczos resampling without antialias": lambda t: t.nn.functional.interpolate(
+        t.ones(1, 1, 4, 4), 2, mode="lanczos"
+    ),
+    "Lanczos resampling with aligned corners": lambda t: t.nn.functional.interpolate(
+        t.ones(1, 1, 4, 4), 2, mode="lanczos", align_corners=True, antialias=True
+    ),
     "infinity stays among its neighbours": lambda t: t.nn.functional.interpolate(
         t.tensor([[[0.5, INF, 1.0, 2.0]]]), size=9, mode="linear"
     ),
