@@ -74,7 +74,9 @@ def forwarded(function: Function) -> Function:
     names = own.__code__.co_varnames[:n] + code.co_varnames[n:]
     call.__code__ = code.replace(co_varnames=names)
     call.__defaults__ = (MISSING,) * (n - len(defaults)) + defaults
-    for attribute in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+    for attribute in ("__module__", "__name__", "__qualname__"):
+        setattr(call, attribute, getattr(function, attribute))
+    for attribute in ("__doc__", "__annotations__"):
         setattr(call, attribute, getattr(own, attribute))
     call.__dict__.update(function.__dict__)
     call.__wrapped__ = function

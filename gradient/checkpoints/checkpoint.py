@@ -48,13 +48,14 @@ class Checkpoint:
 
         Raises:
             ModelNotFound: there is none: these are weights, but no model.
-            FileFormatError: it is malformed.
+            FileFormatError: it is malformed, or there is none and the weights are.
         """
         try:
             return read_config(self.folder)
         except ModelNotFound as error:
             if not self.path.is_file():
                 raise
+            _ = self.tensors  # of a damaged file it is said what is wrong with it
             raise ModelNotFound(
                 f"{error}. The tensors of {self.path.name} alone are read by gradient.load"
             ) from None

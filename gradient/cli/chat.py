@@ -11,11 +11,12 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
+from gradient.cli.errors import by_flags
 from gradient.cli.flags import spell_out
 from gradient.cli.generate import report, write
 from gradient.cli.interrupt import whole_imports
 from gradient.cli.loading import load_language_model
-from gradient.cli.turns import HELP, LEAVE, command_of, turns
+from gradient.cli.turns import AT_TERMINAL, HELP, LEAVE, command_of, turns
 from gradient.errors import GradientError
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def chat(
 
 #: What only makes sense for a single text, or is for a cache of another kind than chat's own.
 _NOT_IN_CHAT = (
-    "beyond_context",
     "cache",
     "cache_dtype",
     "ignore_eos",
@@ -127,7 +127,7 @@ class Conversation:
         elif name == "undo" and asked:
             del self.messages[asked[-1] :]
         elif name == "help":
-            typer.echo(HELP, err=True)
+            typer.echo(HELP + AT_TERMINAL * sys.stdin.isatty(), err=True)
         elif name in ("keep", "undo"):
             typer.echo(f"/{name}: there is no turn yet", err=True)
         else:
@@ -146,7 +146,10 @@ class Conversation:
         try:
             with whole_imports() if terminal else contextlib.nullcontext():
                 shown = self.language_model.trim_messages(
-                    asked, max_new_tokens=self.options.get("max_new_tokens"), system=self.system
+                    asked,
+                    max_new_tokens=self.options.get("max_new_tokens"),
+                    beyond_context=self.options.get("beyond_context", False),
+                    system=self.system,
                 )
                 # `system` goes into the first turn where the template knows no such role.
                 stream = self.language_model.chat(
@@ -164,7 +167,7 @@ class Conversation:
         except GradientError as error:  # the last turn is too long, or the template refuses it
             if not terminal:
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {by_flags(str(error), chat)}", err=True)
             return
         reply = {"role": "assistant", "content": "".join(pieces)}
         self.messages = [*asked, reply]

@@ -204,7 +204,8 @@ def _caches() -> dict[str, dict[str, Any]]:
     from gradient.backends.cuda.compilation import cache_folder
 
     cubins = cache_folder()
-    home = Path(os.environ.get("HF_HOME", _home() / ".cache" / "huggingface"))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
+    home = Path(os.environ.get("HF_HOME", caches / "huggingface"))
     models, kernels = Path(os.environ.get("HF_HUB_CACHE", home / "hub")), _kernel_cache()
     return {
         "models (Hugging Face)": {"path": str(models), "bytes": _folder_bytes(models)},

@@ -15,9 +15,12 @@ HELP = """\
 /system TEXT   begin anew with these instructions; without TEXT, with none
 /keep          never drop the last turn when the context is full
 /undo          take back the last turn
-/exit          leave (or /quit, /bye, Ctrl-D; Ctrl-C ends an answer)
+/exit          leave (or /quit, /bye)"""
+AT_TERMINAL = """
+Ctrl-D leaves, too; Ctrl-C ends an answer.
 A line that ends in \\ goes on with the next one. From \"\"\" to \"\"\" all lines are one turn.
 Begin with a space to send a text that looks like a command."""
+"""What means nothing in a pipe, of which each line is a turn, without spaces around."""
 GREETING = "/help lists the commands; Ctrl-C ends an answer; /exit (or Ctrl-D) leaves."
 LEAVE = ("exit", "quit", "bye")
 NAMES = ("help", "reset", "clear", "system", "keep", "undo", *LEAVE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def download(
     Raises:
         ModelNotFound: no such repository, revision or file, no access, or no network.
     """
+    if os.environ.get("XDG_CACHE_HOME") == "":  # counts as unset; huggingface_hub would go by it
+        del os.environ["XDG_CACHE_HOME"]
     # Late: its import takes longer than gradient's own.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -29,7 +29,9 @@ def as_function(method: Function, name: str = "") -> Function:
     own: Any = unwrapped(method)
     policies = getattr(method, "autocast", ())
     if parameters(own)[0] == "input":
-        return forwarded(autocasts(*policies)(own) if policies else own)
+        function: Any = copied(own, name or own.__name__)
+        function.__dict__.update(own.__dict__)
+        return forwarded(autocasts(*policies)(function) if policies else function)
     code: CodeType = own.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ def as_function(method: Function, name: str = "") -> Function:
     code = code.replace(
         co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
     )
-    function: Any = copied(own, name or own.__name__)
+    function = copied(own, name or own.__name__)
     function.__doc__ = own.__doc__ and re.sub(r"\bself\b", "input", own.__doc__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **own.__annotations__}

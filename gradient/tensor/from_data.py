@@ -9,6 +9,7 @@ import numpy as np
 from gradient.autograd.out_argument import creation_op_like
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import (
+    BY_NUMPY,
     DType,
     complex128,
     default_complex_dtype,
@@ -18,7 +19,7 @@ from gradient.dtypes import (
     get_default_dtype,
 )
 from gradient.dtypes.float8 import Float8
-from gradient.errors import ArgumentError, NoDType, sentence
+from gradient.errors import ArgumentError, NoDType, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import fitting, limits, warn_of_discarded
 from gradient.tensor.base import TensorBase
@@ -102,7 +103,7 @@ def _converted(
         return array, backend
     backend = backend_of(device)
     if isinstance(data, np.ndarray):
-        dtype_of(data.dtype)
+        number_dtype_of("tensor", data)
         if wanted is not None and data.dtype.kind == "c" and wanted.kind not in "cb":
             got, fix = data.dtype, "take its real part"
             raise ArgumentError(sentence("tensor", f"numbers that {wanted} can hold", got, fix))
@@ -132,7 +133,7 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
     if nested:
         data = _without_tensors(data, own)
     elif hasattr(data, "dtype"):
-        own.add(dtype_of(data.dtype))
+        own.add(number_dtype_of("tensor", data))
     try:
         host = np.array(data)
     except ValueError:
@@ -154,8 +155,21 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
         return host.astype(get_default_dtype().numpy)
     if host.dtype is complex128.numpy and not own & {complex128, float64}:
         return host.astype(default_complex_dtype().numpy)
-    dtype_of(host.dtype)
+    number_dtype_of("tensor", host)
     return host
+
+
+def number_dtype_of(caller: str, array: Any) -> DType:
+    """The dtype of another library's array, such as NumPy's, or of one of its scalars."""
+    dtype = array.dtype
+    if not isinstance(dtype, np.dtype) or dtype in BY_NUMPY:
+        return dtype_of(dtype)
+    strange = {"U": "strings", "S": "bytes", "O": "Python objects", "M": "dates",
+               "m": "durations", "V": "records"}  # fmt: skip
+    got = strange.get(dtype.kind, "numbers" if dtype.isnative else "numbers of another byte order")
+    fix = "convert it with .astype()" if dtype.kind in "Ofiuc" else ""
+    expected = "an array of floats, complex numbers, integers or bools"
+    raise TypeMismatch(sentence(caller, expected, f"one of {got} ({dtype})", fix))
 
 
 def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
@@ -187,7 +201,7 @@ def _without_tensors(data: Any, own: set[DType]) -> list[object]:
             number = value.item()
             value = number if value.array.dtype.kind == "V" else value.array.dtype.type(number)
         elif hasattr(value, "dtype"):
-            own.add(dtype_of(value.dtype))
+            own.add(number_dtype_of("tensor", value))
         result.append(value)
     return result
 

@@ -12,10 +12,11 @@ from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import arranged_for, is_packed, map_parts, parts_of
 from gradient.backends.placement import on_device_of
-from gradient.dtypes import BY_NUMPY, dtype_of, uint8
+from gradient.dtypes import uint8
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.from_data import number_dtype_of
 from gradient.tensor.packed import numbers_of, refuse
 from gradient.tensor.views import with_bases
 
@@ -155,8 +156,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
-    if ndarray.dtype not in BY_NUMPY:
-        dtype_of(ndarray.dtype)  # raises
+    number_dtype_of("from_numpy", ndarray)
     return wrap(ndarray, backends.get("cpu"))
 
 

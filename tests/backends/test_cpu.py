@@ -426,6 +426,7 @@ print(examine()["caches"]["kernels (numba)"]["path"])
         ({"XDG_CACHE_HOME": "/dev/null"}, False),
         ({"NUMBA_CACHE_DIR": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null"}, False),
         ({"HOME": ""}, False),
+        ({"HOME": "cache", "XDG_CACHE_HOME": ""}, True),  # the latter counts as unset
     ],
 )
 def test_kernels_are_kept_elsewhere_or_compiled_anew(variables, kept, tmp_path) -> None:

@@ -205,6 +205,12 @@ def test_a_bin_file_that_is_none(tmp_path, start):
         open_checkpoint(tmp_path / "m.bin")
 
 
+def test_of_damaged_weights_without_a_config_it_is_said_what_is_wrong(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(FileFormatError, match=r"w\.safetensors is not a valid safetensors file"):
+        gradient.hub.load(tmp_path / "w.safetensors")
+
+
 def test_weights_without_a_config_are_said_to_be_no_model(tmp_path):
     gradient.save({"w": gradient.ones(2)}, tmp_path / "w.safetensors")
     with pytest.raises(

@@ -437,6 +437,20 @@ def test_chat_answers_each_line_of_a_pipe(model):
     assert [answer["role"] for answer in answers] == ["assistant", "assistant"]
 
 
+def test_chat_says_how_a_turn_longer_than_the_context_is_taken(model):
+    """By a flag that chat has."""
+    done = program("chat", "-m", "tinyworld", "-n", "2", input="a b " * 400)
+    assert done.returncode == 1 and done.stderr.endswith("or set --beyond-context\n")
+    taken = program("chat", "-m", "tinyworld", "-n", "2", "--beyond-context", input="a b " * 400)
+    assert taken.returncode == 0 and len(taken.stdout) > 1
+
+
+def test_help_of_chat_in_a_pipe_names_no_keys(model):
+    done = program("chat", "-m", model, input="/help\n")
+    assert done.returncode == 0 and "/system TEXT" in done.stderr
+    assert "Ctrl" not in done.stderr and '"""' not in done.stderr
+
+
 # info and diff -----------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradient
@@ -369,6 +370,17 @@ SENTENCES = [
         "TypeError",
         "Conv2d.__init__() missing 2 required positional arguments: 'out_channels' and 'kernel_size'",
     ),
+    ("t.relu()", "TypeError", "relu() missing 1 required positional argument: 'input'"),
+    (
+        "t.from_numpy(np.array(['a']))",
+        "TypeMismatch",
+        "from_numpy: expected an array of floats, complex numbers, integers or bools, got one of strings (<U1)",
+    ),
+    (
+        "tensor(np.array([1, None]))",
+        "TypeMismatch",
+        "tensor: expected an array of floats, complex numbers, integers or bools, got one of Python objects (object); convert it with .astype()",
+    ),
     ("t.add(ones(2))", "TypeError", "add() missing 1 required positional argument: 'other'"),
     ("ones(2).add()", "TypeError", "Tensor.add() missing 1 required positional argument: 'other'"),
     (
@@ -420,6 +432,7 @@ def names() -> dict[str, Any]:
         "t": gradient,
         "nn": nn,
         "F": F,
+        "np": np,
         "optim": optim,
         "setattr": setattr,
         "P": lambda: [nn.Parameter(gradient.ones(2))],

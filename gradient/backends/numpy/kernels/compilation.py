@@ -180,6 +180,8 @@ class _UserWide(_AllSources, caching.UserWideCacheLocator):
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
+        if os.environ.get("XDG_CACHE_HOME") == "":  # counts as unset; numba would go by it
+            del os.environ["XDG_CACHE_HOME"]
         if not os.path.isabs(os.path.expanduser("~")) and "XDG_CACHE_HOME" not in os.environ:
             return None  # a user without a home, for whom numba would make a folder named ~
         return super().from_function(py_func, py_file)
