@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.convolution_products import ConvolutionProducts
+from gradient.backends.cuda.convolution_products import ConvolutionProducts, is_pointwise
 from gradient.backends.cuda.convolution_tiles import ConvolutionTiles
 from gradient.backends.cuda.depthwise import FEW_INPUTS, FILLING, DepthwiseKernels, is_depthwise
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
-from gradient.backends.cuda.launching import MAX_GRID
+from gradient.backends.cuda.launching import LOAD, MAX_GRID
 from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
@@ -29,14 +27,19 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
     ) -> Array:
         if not (self.has_kernel(x, weight, bias) and _fit(x.shape, weight.shape, options)):
             return super().convolution(x, weight, bias, options)
-        if bias is None and _is_pointwise(weight.shape, options):
-            rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
-            return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
         outputs, inputs = weight.shape[:2]
         count = x.shape[0] * math.prod(options.windows(x.shape[2:], weight.shape[2:]))
-        if self.has_wide_tiles(
+        has_tiles = self.has_wide_tiles(
             x.shape, weight.shape, x.dtype, options, (outputs, count), (inputs,)
+        )
+        if (
+            bias is None
+            and is_pointwise(weight.shape, options)
+            and not (has_tiles and not _begins_at_loads(x.shape, x.itemsize))
         ):
+            rows = self.matmul(weight.reshape(weight.shape[:2]), x.reshape((*x.shape[:2], -1)))
+            return rows.reshape((x.shape[0], weight.shape[0], *x.shape[2:]))
+        if has_tiles:
             return self.convolution_by_tiles(x, weight, options, bias)
         if self.is_large_product(x.shape, weight.shape, options):
             return self.convolution_product(x, weight, bias, options)
@@ -62,12 +65,15 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
             or options.groups * remainders > MAX_GRID
         ):
             return super().convolution_input_grad(g, weight, shape, options)
-        if _is_pointwise(weight.shape, options):
-            transposed = weight.reshape(weight.shape[:2]).T
-            return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
         outputs, inputs = weight.shape[:2]
         sizes = inputs, shape[0] * math.prod(shape[2:])
-        if self.has_wide_tiles(shape, weight.shape, g.dtype, options, sizes, (outputs,)):
+        has_tiles = self.has_wide_tiles(shape, weight.shape, g.dtype, options, sizes, (outputs,))
+        if is_pointwise(weight.shape, options) and not (
+            has_tiles and not _begins_at_loads(g.shape, g.itemsize)
+        ):
+            transposed = weight.reshape(weight.shape[:2]).T
+            return self.matmul(transposed, g.reshape((*g.shape[:2], -1))).reshape(shape)
+        if has_tiles:
             return self.convolution_input_grad_by_tiles(g, weight, shape, options)
         by_product = self.convolution_input_product(g, weight, options)
         if by_product is not None:
@@ -127,12 +133,10 @@ def _fit(x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
     )
 
 
-def _is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether it is a product with the matrix of the weight, which cuBLAS has."""
-    return (
-        math.prod(weight[2:]) == math.prod(options.stride) == options.groups == 1
-        and not np.any(options.padding)
-    )  # fmt: skip
+def _begins_at_loads(x: Shape, itemsize: int) -> bool:
+    """Whether all planes begin at 16 bytes: for others cuBLAS makes a sixth of what tensor cores
+    do (`products.PADDING_PAYS`)."""
+    return math.prod(x[2:]) * itemsize % LOAD == 0
 
 
 def _tiles(count: int) -> int:

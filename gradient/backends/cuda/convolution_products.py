@@ -6,12 +6,14 @@ With W of outputs x (channels, taps), and X the columns of an image's windows:
 
 The gradient for the input is, with a stride of 1, the convolution of g with the weight turned
 round. Columns are written and read once more, which costs less than cuBLAS saves where there are
-many outputs; their memory is bounded by taking a few images at a time.
+many outputs; their memory is bounded by taking a few images at a time, or lines of one.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from gradient.backends.array_api import Array
@@ -30,6 +32,14 @@ COLUMN_BYTES = 1 << 29
 """Of columns that are laid out at a time."""
 
 
+def is_pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether it is a product with the matrix of the weight, which cuBLAS has."""
+    return (
+        math.prod(weight[2:]) == math.prod(options.stride) == options.groups == 1
+        and not any(map(any, options.padding))
+    )  # fmt: skip
+
+
 def turned_round(weight: Array, options: ConvolutionOptions) -> tuple[Array, ConvolutionOptions]:
     """The weight, as a view, and the options with which a convolution of g is the gradient for the
     input of one with a stride of 1, without groups."""
@@ -39,6 +49,25 @@ def turned_round(weight: Array, options: ConvolutionOptions) -> tuple[Array, Con
     back = (slice(None), slice(None), *[slice(None, None, -1)] * len(kernel))
     swapped = weight[back].transpose((1, 0, *range(2, weight.ndim)))
     return swapped, ConvolutionOptions(options.stride, padding, options.dilation)
+
+
+def _pieces(
+    x: Array, weight: Shape, options: ConvolutionOptions
+) -> Iterator[tuple[slice, slice, ConvolutionOptions]]:
+    """Images, and lines of their windows along the first axis, whose columns take `COLUMN_BYTES` at
+    most; and the options with which the windows of such images are these lines."""
+    windows = options.windows(x.shape[2:], weight[2:])
+    of_line = math.prod(weight[1:]) * math.prod(windows[1:]) * x.itemsize
+    lines = min(windows[0], max(1, COLUMN_BYTES // of_line))
+    images = max(1, COLUMN_BYTES // (of_line * windows[0]))
+    stride, (before, _) = options.stride[0], options.padding[0]
+    reach = options.dilation[0] * (weight[2] - 1) + 1
+    for image, line in itertools.product(range(0, x.shape[0], images), range(0, windows[0], lines)):
+        some = min(lines, windows[0] - line)
+        ahead = before - line * stride
+        behind = (some - 1) * stride + reach - x.shape[2] - ahead
+        of_lines = options._replace(padding=((ahead, behind), *options.padding[1:]))
+        yield slice(image, image + images), slice(line, line + some), of_lines
 
 
 class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
@@ -57,22 +86,24 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
     ) -> Array:
         windows = options.windows(x.shape[2:], weight.shape[2:])
-        images, outputs, count = x.shape[0], weight.shape[0], math.prod(windows)
+        x, images, outputs = self.contiguous(x), x.shape[0], weight.shape[0]
         rows = self.contiguous(weight).reshape((outputs, -1))
-        out = self.empty((images, outputs, count), x.dtype)
-        step = self._images_at_a_time(x, weight.shape, count)
-        for first in range(0, images, step):
-            some, made = x[first : first + step], out[first : first + step]
-            if count * x.itemsize % LOAD == 0:
-                self._multiply(rows[None], self._image_columns(some, weight.shape, options), made)
+        out = self.empty((images, outputs, *windows), x.dtype)
+        for some, lines, of_lines in _pieces(x, weight.shape, options):
+            of_images, made = x[some], out[some, :, lines]
+            count = math.prod(made.shape[2:])
+            if made.flags.c_contiguous and count * x.itemsize % LOAD == 0:
+                columns = self._image_columns(of_images, weight.shape, of_lines)
+                self._multiply(rows[None], columns, made.reshape((-1, outputs, count)))
                 continue
             # cuBLAS needs rows that begin at 16 bytes for its tensor cores: those of all images.
-            product = self.matmul(rows, self._columns_of_images(some, weight.shape, options))
-            side_by_side = product[:, : some.shape[0] * count].reshape((outputs, -1, count))
-            self.assign(made, ..., side_by_side.transpose((1, 0, 2)))
+            product = self.matmul(rows, self._columns_of_images(of_images, weight.shape, of_lines))
+            side_by_side = product[:, : made.size // outputs]
+            side_by_side = side_by_side.reshape((outputs, made.shape[0], *made.shape[2:]))
+            self.assign(made, ..., side_by_side.swapaxes(0, 1))
         if bias is not None:
-            out += bias.reshape((-1, 1))
-        return out.reshape((images, outputs, *windows))
+            out += bias.reshape((-1, *(1,) * len(windows)))
+        return out
 
     def convolution_input_product(
         self, g: Array, weight: Array, options: ConvolutionOptions
@@ -90,30 +121,27 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     ) -> Array | None:
         """The gradient for the weight; None where columns would take more memory than they may: a
         sum of 16-bit floats would be rounded in between."""
-        images, outputs, count = g.shape[0], g.shape[1], math.prod(g.shape[2:])
-        step = self._images_at_a_time(x, shape, count)
-        if step < images and x.dtype.itemsize < 4:
+        x, outputs = self.contiguous(x), g.shape[1]
+        pieces = [*_pieces(x, shape, options)]
+        if len(pieces) > 1 and x.dtype.itemsize < 4:
             return None
         total: Array | None = None
-        for first in range(0, images, step):
-            some = x[first : first + step]
-            windows = some.shape[0] * count
-            columns = self._columns_of_images(some, shape, options)
+        for some, lines, of_lines in pieces:
+            of_g = g[some, :, lines]
+            windows = of_g.size // outputs
+            columns = self._columns_of_images(x[some], shape, of_lines)
             rows = self.empty((outputs, columns.shape[1]), g.dtype)
-            of_images = g[first : first + step].reshape((-1, outputs, count))
-            side_by_side = rows[:, :windows].reshape((outputs, -1, count))
-            self.assign(side_by_side, ..., of_images.transpose((1, 0, 2)))
+            side_by_side = rows[:, :windows].reshape((outputs, of_g.shape[0], *of_g.shape[2:]))
+            self.assign(side_by_side, ..., of_g.swapaxes(0, 1))
             part = self.matmul(rows[:, :windows], columns[:, :windows].T)
             total = part if total is None else total + part
         assert total is not None
         return total.reshape(shape)
 
-    def _images_at_a_time(self, x: Array, weight: Shape, count: int) -> int:
-        of_image = math.prod(weight[1:]) * count * x.itemsize
-        return min(x.shape[0], max(1, COLUMN_BYTES // of_image))
-
     def _image_columns(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
         """The windows of each image: (images, channels and taps, windows)."""
+        if is_pointwise(weight, options):
+            return x.reshape((*x.shape[:2], -1))
         rows, count = math.prod(weight[1:]), math.prod(options.windows(x.shape[2:], weight[2:]))
         out = self.empty((x.shape[0], rows, count), x.dtype)
         self._lay_out(x, weight, options, out, count, rows * count)
@@ -139,6 +167,6 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         rows = math.prod(weight[1:])
         grid = (-(-packs // EACH), min(rows, MAX_GRID), min(x.shape[0], MAX_GRID))
         self.launch(
-            "columns", "columns", x, grid, EACH, self.contiguous(x), out,
-            slide_of(x.shape, weight, options), pitch, image_step,
+            "columns", "columns", x, grid, EACH, x, out, slide_of(x.shape, weight, options),
+            pitch, image_step,
         )  # fmt: skip

@@ -1,0 +1,107 @@
+"""By which kernels convolutions go on a GPU, and what memory they take.
+
+The kernels' numbers are held to the composed definitions in `test_cuda_kernels`, too.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient.backends.cuda import convolution_products, convolution_tiles
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.options import ConvolutionOptions
+from support.agreement import agree
+from support.backend_table import BARE, Draw
+from support.cuda_emulation import EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+
+@pytest.fixture
+def be() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+def each_way(
+    be: Any, dtype: str, x: tuple[int, ...], weight: tuple[int, ...],
+    options: ConvolutionOptions, bias: bool = True,
+) -> list[np.ndarray]:  # fmt: skip
+    """A convolution of arrays of these shapes, and its gradients."""
+    draw = Draw(dtype)
+    of_x, of_weight, of_bias = draw(*x), draw(*weight), draw(weight[0]) if bias else None
+    g = draw(x[0], weight[0], *options.windows(x[2:], weight[2:]))
+    return [
+        be.convolution(of_x, of_weight, of_bias, options),
+        be.convolution_input_grad(g, of_weight, x, options),
+        be.convolution_weight_grad(g, of_x, weight, options),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "options"),
+    [
+        ((2, 3, 61), (5, 3, 4), ConvolutionOptions((2,), ((3, 2),), (2,))),
+        ((2, 4, 19, 8), (6, 4, 3, 3), ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1))),
+        ((1, 4, 19, 11), (6, 4, 3, 2), ConvolutionOptions((3, 2), ((2, 5), (0, 1)), (2, 1))),
+        ((2, 2, 9, 5, 4), (3, 2, 3, 2, 2), ConvolutionOptions((1,) * 3, ((1, 2),) * 3, (1,) * 3)),
+    ],
+    ids=("1d", "2d", "strided", "3d"),
+)
+def test_columns_of_one_image_that_are_too_many_are_laid_out_by_lines(
+    x: tuple[int, ...], weight: tuple[int, ...], options: ConvolutionOptions, be: CudaBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Those of an image of 1,024 x 1,024 with 128 channels would take 4.8 GB."""
+    monkeypatch.setattr(convolution_products, "LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(convolution_products, "LEAST_MULTIPLIED", 0)
+    line = math.prod(weight[1:]) * math.prod(options.windows(x[2:], weight[2:])[1:]) * 4
+    most = 3 * line
+    monkeypatch.setattr(convolution_products, "COLUMN_BYTES", most)
+    columns = []
+    run = be.runtime.launch
+
+    def launch(family: str, kernel: str, dtype: str, *given: Any, **options: Any) -> None:
+        if kernel == "columns":
+            columns.append(given[3].nbytes)
+        run(family, kernel, dtype, *given, **options)
+
+    monkeypatch.setattr(be.runtime, "launch", launch)
+    got, expected = (each_way(each, "float32", x, weight, options) for each in (be, BARE))
+    agree(got, expected, "float32", "convolution")
+    assert len(columns) > 2 * x[0]
+    assert max(columns) <= most + 16 * math.prod(weight[1:])  # rows begin at 16 bytes
+
+
+POINT = ConvolutionOptions((1, 1), ((0, 0), (0, 0)), (1, 1))
+
+
+def test_a_pointwise_convolution_with_a_bias_lays_out_no_columns(
+    be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution_products, "LEAST_MULTIPLIED", 0)
+    draw = Draw("float32")
+    given = draw(2, 9, 6, 8), draw(48, 9, 1, 1), draw(48), POINT
+    agree([be.convolution(*given)], [BARE.convolution(*given)], "float32", "convolution")
+    assert be.runtime.launched == ["cublasGemmStridedBatchedEx_64"]
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_planes_at_odd_places_are_no_operands_of_cublas(
+    side: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planes of 49 16-bit floats begin anywhere, where tensor cores read 16 bytes at a time."""
+    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
+    shapes = (2, 32, side, side), (40, 32, 1, 1)
+    got, expected = (each_way(each, "bfloat16", *shapes, POINT, bias=False) for each in (be, BARE))
+    agree(got, expected, "bfloat16", "convolution")
+    way = "convolution_wide_bfloat16" if side == 7 else "cublasGemmStridedBatchedEx_64"
+    assert be.runtime.launched[:2] == [way, way]
