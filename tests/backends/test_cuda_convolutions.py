@@ -99,9 +99,34 @@ def test_planes_at_odd_places_are_no_operands_of_cublas(
 ) -> None:
     """Planes of 49 16-bit floats begin anywhere, where tensor cores read 16 bytes at a time."""
     monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
-    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 0)
     shapes = (2, 32, side, side), (40, 32, 1, 1)
     got, expected = (each_way(each, "bfloat16", *shapes, POINT, bias=False) for each in (be, BARE))
     agree(got, expected, "bfloat16", "convolution")
     way = "convolution_wide_bfloat16" if side == 7 else "cublasGemmStridedBatchedEx_64"
     assert be.runtime.launched[:2] == [way, way]
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 2, 132])
+def test_wide_tiles_fill_the_multiprocessors_that_there_are(
+    multiprocessors: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tile of the result has a multiprocessor to itself, or is left to smaller ones; the
+    gradient for the weight is divided among four blocks of each."""
+    monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
+    monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 32)
+    monkeypatch.setattr(be.runtime, "multiprocessors", multiprocessors)
+    options = ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1))
+    grids = {}
+    run = be.runtime.launch
+
+    def launch(family: str, kernel: str, dtype: str, grid: Any, *given: Any, **more: Any) -> None:
+        grids[kernel] = grid
+        run(family, kernel, dtype, grid, *given, **more)
+
+    monkeypatch.setattr(be.runtime, "launch", launch)
+    shapes = (3, 32, 16, 16), (32, 32, 3, 3)  # 6 tiles; 768 windows
+    got, expected = (each_way(each, "float16", *shapes, options) for each in (be, BARE))
+    agree(got, expected, "float16", "convolution")
+    assert grids["convolution_wide_weight_grad"] == (3, 1, {1: 1, 2: 2}.get(multiprocessors, 24))
+    assert ("convolution_wide" in grids) == (multiprocessors <= 6)

@@ -630,7 +630,7 @@ WIDE_SLIDES = [
 def every_convolution_by_wide_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
     monkeypatch.setattr(convolution_tiles, "LEAST_ROWS", 1)
-    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 0)
     monkeypatch.setattr(convolution_tiles, "WINDOWS_OF_PART", 40)
 
 
@@ -655,7 +655,7 @@ def test_convolutions_by_wide_tiles(
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nan_and_infinity_in_wide_tiles(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution_tiles, "LEAST_MULTIPLIED", 0)
-    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 1)
+    monkeypatch.setattr(convolution_tiles, "LEAST_TILES", 0)
     options = ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     a = Draw("float16")
     x, weight = a(2, 8, 5, 6), a(32, 8, 3, 3)

@@ -19,11 +19,11 @@ from gradient.backends.required import Shape
 LEAST_ROWS, LEAST_MULTIPLIED = 32, 1 << 22
 """Of a product, from which on tiles are full enough; products of two numbers, which hide the
 copies' launches."""
-LEAST_TILES = 132
-"""Of results that are not divided into parts: one for each multiprocessor of an H100."""
-FILLING, WINDOWS_OF_PART = 528, 1024
-"""Blocks that keep a GPU busy, four for each multiprocessor of an H100: a gradient for the weight
-is divided into parts up to so many; and windows of a part, at least."""
+LEAST_TILES = 1
+"""For each multiprocessor, of results that are not divided into parts."""
+FILLING, WINDOWS_OF_PART = 4, 1024
+"""Blocks that keep a multiprocessor busy: a gradient for the weight is divided into parts up to so
+many for each; and windows of a part, at least."""
 STEP, MOST_TAPS = 32, 32
 """Channels, or windows, that are added up at a time; taps of which a thread keeps a bit each."""
 
@@ -47,7 +47,10 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
             and options.groups == 1
             and not any(count % 8 for count in by_eights)
             and rows >= LEAST_ROWS
-            and (in_parts or _wide(rows) * _wide(columns) >= LEAST_TILES)
+            and (
+                in_parts
+                or _wide(rows) * _wide(columns) >= LEAST_TILES * self.runtime.multiprocessors
+            )
             and math.prod(weight[2:]) <= MOST_TAPS
             and multiplied >= LEAST_MULTIPLIED
         )
@@ -87,7 +90,8 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
     ) -> Array:
         columns, windows = math.prod(shape[1:]), g.size // g.shape[1]
         grid = _wide(columns), _wide(shape[0])
-        parts = max(1, min(FILLING // math.prod(grid), windows // WINDOWS_OF_PART))
+        blocks = FILLING * self.runtime.multiprocessors
+        parts = max(1, min(blocks // math.prod(grid), windows // WINDOWS_OF_PART))
         of_part = -(-windows // (parts * STEP)) * STEP
         parts = -(-windows // of_part)
         sums, gw = self.empty((parts, shape[0] * columns), FLOAT32), self.empty(shape, g.dtype)
