@@ -14,6 +14,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -121,6 +122,11 @@ def calls() -> dict[str, Callable[[], object]]:
     )
     few, places, values = made(5, width), made(50, dtype=gradient.int64), made(50, width)
     case("index_add_ of 50 rows", lambda: few.index_add_(0, places, values))
+    image = made(64, 256, 14, 14, grad=True)
+    for what, kernel in (("3 x 3", made(256, 256, 3, 3, grad=True)),
+                         ("depthwise", made(256, 1, 3, 3, grad=True))):  # fmt: skip
+        convolve = partial(F.conv2d, image, kernel, padding=1, groups=256 // kernel.shape[1])
+        case(f"convolution, {what}", convolve, image, kernel)
     case("sum of all", lambda: x.sum())
     case("softmax", lambda: F.softmax(x, -1), x)
     parameters = [made(width, width, grad=True) for _ in range(16)]
@@ -147,7 +153,7 @@ class IdleRuntime(CupyRuntime):
         self._device = SimpleNamespace(
             compute_capability="90",
             use=lambda: None,
-            attributes={"MaxSharedMemoryPerBlockOptin": 227 << 10},
+            attributes={"MaxSharedMemoryPerBlockOptin": 227 << 10, "MultiProcessorCount": 132},
         )
         self.blas = Cublas(self, IdleLibrary())
         self.blas_lt = CublasLt(self, self.blas, IdleLibrary())

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradient.backends.cuda import convolution_products, convolution_tiles
+from gradient.backends.cuda import (
+    convolution,
+    convolution_products,
+    convolution_tiles,
+    depthwise,
+    windows,
+)
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.options import ConvolutionOptions
 from support.agreement import agree
@@ -105,6 +111,38 @@ def test_planes_at_odd_places_are_no_operands_of_cublas(
     agree(got, expected, "bfloat16", "convolution")
     way = "convolution_wide_bfloat16" if side == 7 else "cublasGemmStridedBatchedEx_64"
     assert be.runtime.launched[:2] == [way, way]
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"), [((2, 6, 9, 8), (6, 1, 3, 3)), ((2, 6, 9, 8), (4, 6, 3, 3))], ids=str
+)
+def test_what_follows_from_shapes_is_found_once(
+    x: tuple[int, ...], weight: tuple[int, ...], be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take half of the host's time for a depthwise convolution."""
+    options = ConvolutionOptions((1, 1), ((1, 2), (1, 1)), (1, 1), x[1] // weight[1])
+    draw = Draw("float32")
+    of_x, of_weight = draw(*x), draw(*weight)
+    g = draw(x[0], weight[0], *options.windows(x[2:], weight[2:]))
+
+    def run() -> None:
+        be.convolution(of_x, of_weight, None, options)
+        be.convolution_input_grad(g, of_weight, x, options)
+        be.convolution_weight_grad(g, of_x, weight, options)
+
+    run()
+    monkeypatch.setattr(windows, "slide", None)
+    monkeypatch.setattr(ConvolutionOptions, "windows", None)
+    monkeypatch.setattr(depthwise, "divisor", None)
+    run()
+
+
+def test_places_that_taps_reach_are_counted_in_32_bits() -> None:
+    """A tap 16,384 lines of 16,384 numbers of 8 channels behind the first is 2**31 numbers away."""
+    x, weight, far = (1, 8, 4, 1 << 14), (8, 8, 2, 1), 1 << 14
+    options = ConvolutionOptions((far // 2, 1), ((far, far), (0, 0)), (far, 1))
+    assert not convolution._fit(x, weight, options)
+    assert convolution._fit(x, weight, options._replace(padding=((2, 2), (0, 0)), dilation=(7, 1)))
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 2, 132])

@@ -3,6 +3,7 @@ products."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 from gradient.backends.array_api import Array
@@ -11,7 +12,7 @@ from gradient.backends.cuda.convolution_tiles import ConvolutionTiles
 from gradient.backends.cuda.depthwise import FEW_INPUTS, FILLING, DepthwiseKernels, is_depthwise
 from gradient.backends.cuda.grouped import TILE, TILE_THREADS
 from gradient.backends.cuda.launching import LOAD, MAX_GRID
-from gradient.backends.cuda.windows import counts_in_32_bits, slide_of
+from gradient.backends.cuda.windows import CACHED, counts_in_32_bits, slide_of, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -28,7 +29,7 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
         if not (self.has_kernel(x, weight, bias) and _fit(x.shape, weight.shape, options)):
             return super().convolution(x, weight, bias, options)
         outputs, inputs = weight.shape[:2]
-        count = x.shape[0] * math.prod(options.windows(x.shape[2:], weight.shape[2:]))
+        count = x.shape[0] * math.prod(windows_of(x.shape, weight.shape, options))
         has_tiles = self.has_wide_tiles(
             x.shape, weight.shape, x.dtype, options, (outputs, count), (inputs,)
         )
@@ -43,8 +44,7 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
             return self.convolution_by_tiles(x, weight, options, bias)
         if self.is_large_product(x.shape, weight.shape, options):
             return self.convolution_product(x, weight, bias, options)
-        windows = options.windows(x.shape[2:], weight.shape[2:])
-        out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
+        out = self.empty(_out_shape(x.shape, weight.shape, options), x.dtype)
         given = self.contiguous(x), self.contiguous(weight), self.optional(bias), out
         if is_depthwise(weight.shape, options):
             return self.depthwise(*given, options)
@@ -118,18 +118,22 @@ class ConvolutionKernels(ConvolutionTiles, ConvolutionProducts, DepthwiseKernels
 
 
 def _out_shape(x: Shape, weight: Shape, options: ConvolutionOptions) -> Shape:
-    return (x[0], weight[0], *options.windows(x[2:], weight[2:]))
+    return (x[0], weight[0], *windows_of(x, weight, options))
 
 
+@functools.lru_cache(CACHED)
 def _fit(x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether the kernels convolve arrays of these shapes."""
+    """Whether the kernels convolve arrays of these shapes, and can count as far as taps reach."""
+    padded = tuple(
+        n + max(0, a) + max(0, b) for n, (a, b) in zip(x[2:], options.padding, strict=False)
+    )
     return (
         len(x) == len(weight) == len(options.stride) + 2
         and min(*x, *weight) > 0
         and weight[1] * options.groups == x[1]
         and weight[0] % options.groups == 0
         and options.groups <= MAX_GRID
-        and counts_in_32_bits(x[0], x[2:], options.windows(x[2:], weight[2:]), x[1], weight[0])
+        and counts_in_32_bits(x[0], padded, windows_of(x, weight, options), x[1], weight[0])
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from gradient.backends.array_api import Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.launching import EACH, LOAD, MAX_GRID, KernelLauncher
-from gradient.backends.cuda.windows import slide_of
+from gradient.backends.cuda.windows import slide_of, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -56,7 +56,7 @@ def _pieces(
 ) -> Iterator[tuple[slice, slice, ConvolutionOptions]]:
     """Images, and lines of their windows along the first axis, whose columns take `COLUMN_BYTES` at
     most; and the options with which the windows of such images are these lines."""
-    windows = options.windows(x.shape[2:], weight[2:])
+    windows = windows_of(x.shape, weight, options)
     of_line = math.prod(weight[1:]) * math.prod(windows[1:]) * x.itemsize
     lines = min(windows[0], max(1, COLUMN_BYTES // of_line))
     images = max(1, COLUMN_BYTES // (of_line * windows[0]))
@@ -78,14 +78,14 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
 
     def is_large_product(self, x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
         """Whether cuBLAS takes less time than a kernel that reads windows where they lie."""
-        windows = options.windows(x[2:], weight[2:])
+        windows = windows_of(x, weight, options)
         multiplied = x[0] * math.prod(windows) * math.prod(weight)
         return options.groups == 1 and weight[0] >= LEAST_OUTPUTS and multiplied >= LEAST_MULTIPLIED
 
     def convolution_product(
         self, x: Array, weight: Array, bias: Array | None, options: ConvolutionOptions
     ) -> Array:
-        windows = options.windows(x.shape[2:], weight.shape[2:])
+        windows = windows_of(x.shape, weight.shape, options)
         x, images, outputs = self.contiguous(x), x.shape[0], weight.shape[0]
         rows = self.contiguous(weight).reshape((outputs, -1))
         out = self.empty((images, outputs, *windows), x.dtype)
@@ -142,7 +142,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         """The windows of each image: (images, channels and taps, windows)."""
         if is_pointwise(weight, options):
             return x.reshape((*x.shape[:2], -1))
-        rows, count = math.prod(weight[1:]), math.prod(options.windows(x.shape[2:], weight[2:]))
+        rows, count = math.prod(weight[1:]), math.prod(windows_of(x.shape, weight, options))
         out = self.empty((x.shape[0], rows, count), x.dtype)
         self._lay_out(x, weight, options, out, count, rows * count)
         return out
@@ -150,7 +150,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     def _columns_of_images(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
         """The windows of all images, image after image: (channels and taps, windows), with columns
         of zeros at the end, so that rows begin at 16 bytes."""
-        rows, count = math.prod(weight[1:]), math.prod(options.windows(x.shape[2:], weight[2:]))
+        rows, count = math.prod(weight[1:]), math.prod(windows_of(x.shape, weight, options))
         windows, each = x.shape[0] * count, max(1, LOAD // x.itemsize)
         pitch = -(-windows // each) * each
         out = self.empty((rows, pitch), x.dtype)
@@ -163,7 +163,7 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         self, x: Array, weight: Shape, options: ConvolutionOptions, out: Array, pitch: int,
         image_step: int,
     ) -> None:  # fmt: skip
-        packs = -(-math.prod(options.windows(x.shape[2:], weight[2:])) // (LOAD // x.itemsize))
+        packs = -(-math.prod(windows_of(x.shape, weight, options)) // (LOAD // x.itemsize))
         rows = math.prod(weight[1:])
         grid = (-(-packs // EACH), min(rows, MAX_GRID), min(x.shape[0], MAX_GRID))
         self.launch(

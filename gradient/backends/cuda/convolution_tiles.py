@@ -12,7 +12,7 @@ from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.convolution_products import turned_round
 from gradient.backends.cuda.grouped import TWO_BLOCKS, WIDE_TILES
 from gradient.backends.cuda.launching import LOAD, KernelLauncher
-from gradient.backends.cuda.windows import slide_of
+from gradient.backends.cuda.windows import slide_of, windows_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -39,7 +39,7 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
         product of so many rows and columns, whose sums may be divided into parts, with these counts
         of channels `by_eights`."""
         rows, columns = sizes
-        multiplied = x[0] * math.prod(options.windows(x[2:], weight[2:])) * math.prod(weight)
+        multiplied = x[0] * math.prod(windows_of(x, weight, options)) * math.prod(weight)
         return (
             dtype.itemsize == 2
             and self.runtime.has_tensor_cores
@@ -58,7 +58,7 @@ class ConvolutionTiles(KernelLauncher, ConvolutionDefaults[Array]):
     def convolution_by_tiles(
         self, x: Array, weight: Array, options: ConvolutionOptions, bias: Array | None = None
     ) -> Array:
-        windows = options.windows(x.shape[2:], weight.shape[2:])
+        windows = windows_of(x.shape, weight.shape, options)
         out = self.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
         tiles = _wide(x.shape[0] * math.prod(windows)) * _wide(weight.shape[0])
         self.launch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.cuda.launching import DIVISOR, EACH, KernelLauncher, computed_in, divisor
-from gradient.backends.cuda.windows import slide_of
+from gradient.backends.cuda.windows import CACHED, slide_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 
@@ -128,6 +129,7 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
         return True
 
 
+@functools.lru_cache(CACHED)
 def strips_of(
     weight: Shape, options: ConvolutionOptions, dtype: np.dtype
 ) -> tuple[str, int] | None:
@@ -148,7 +150,9 @@ def strips_of(
     return f"{kernel[0]}_{stride[0]}", ROWS[stride[0]]
 
 
+@functools.lru_cache(CACHED)
 def strips_told(columns: int, strips: int, planes: int, images: int = 1) -> np.ndarray:
+    """An argument by value, to which nobody writes."""
     told = np.zeros(1, STRIPS)
     for name, count in zip(STRIPS.names or (), (columns, strips, planes), strict=False):
         told[name] = divisor(count)

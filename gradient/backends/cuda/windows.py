@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,17 +37,29 @@ def counts_in_32_bits(images: int, sizes: Shape, windows: Shape, *channels: int)
     """Whether kernels can count these, in up to three dimensions; and there are windows at all."""
     largest = max(*sizes, *windows)
     numbers = (
-        max(channels) * int(np.prod(sizes, dtype=object)),
-        max(images, *channels) * int(np.prod(windows, dtype=object)),
-        images * int(np.prod(sizes, dtype=object)),
+        max(channels) * math.prod(sizes),
+        max(images, *channels) * math.prod(windows),
+        images * math.prod(sizes),
     )
     return 0 < len(sizes) <= 3 and min(windows) > 0 and max(largest, *numbers) < COUNTED
 
 
+CACHED = 4096
+"""Convolutions of which is kept what follows from their shapes: it takes as long as three launches
+to find."""
+
+
+@functools.lru_cache(CACHED)
+def windows_of(x: Shape, weight: Shape, options: ConvolutionOptions) -> Shape:
+    """How many windows there are, in each dimension."""
+    return options.windows(x[2:], weight[2:])
+
+
+@functools.lru_cache(CACHED)
 def slide_of(x: Shape, weight: Shape, options: ConvolutionOptions) -> np.ndarray:
-    """What kernels are told of a convolution of these shapes."""
+    """What kernels are told of a convolution of these shapes; nobody writes to it."""
     return slide(
         (x[0], x[1], weight[0], options.groups), size=x[2:],
-        windows=options.windows(x[2:], weight[2:]), kernel=weight[2:], stride=options.stride,
+        windows=windows_of(x, weight, options), kernel=weight[2:], stride=options.stride,
         dilation=options.dilation, before=tuple(before for before, _ in options.padding),
     )  # fmt: skip
