@@ -52,8 +52,10 @@ def mnist(package: Any) -> Built:
     return _classifier(package, model, 64, 1, 28, 28)
 
 
-def resnet(package: Any) -> Built:
-    """ResNet-18 for images of 32 x 32 (He et al. 2015)."""
+def resnet(
+    package: Any, images: int = 16, side: int = 32, widths: tuple[int, ...] = (64, 128, 256, 512)
+) -> Built:
+    """ResNet-18 (He et al. 2015), for small images without the first layers' strides."""
     nn = package.nn
 
     class Block(nn.Module):  # type: ignore[misc]
@@ -71,28 +73,36 @@ def resnet(package: Any) -> Built:
         def forward(self, x: Any) -> Any:
             return self.relu(self.residual(x) + self.skip(x))
 
-    blocks, width = [], 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        blocks += [Block(width, outputs, stride), Block(outputs, outputs, 1)]
+    blocks, width = [], widths[0]
+    for i, outputs in enumerate(widths):
+        blocks += [Block(width, outputs, 1 if i == 0 else 2), Block(outputs, outputs, 1)]
         width = outputs
-    first = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
-    last = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)
-    return _classifier(package, nn.Sequential(*first, *blocks, *last), 16, 3, 32, 32)
+    first = [nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    if side > 64:
+        first[:1] = [nn.Conv2d(3, widths[0], 7, 2, 3, bias=False)]
+        first += [nn.MaxPool2d(3, 2, 1)]
+    last = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)
+    return _classifier(package, nn.Sequential(*first, *blocks, *last), images, 3, side, side)
 
 
-def mobilenet(package: Any) -> Built:
-    """Blocks of a depthwise and a 1x1 convolution (Howard et al. 2017)."""
+def mobilenet(package: Any, images: int = 16, side: int = 32) -> Built:
+    """Blocks of a depthwise and a 1x1 convolution (Howard et al. 2017); for small images the first
+    five, without the first layer's stride."""
     nn = package.nn
-    layers, width = [nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()], 32
-    for outputs, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+    blocks, is_small = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1)], side <= 64
+    if not is_small:
+        blocks += [(512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    first = nn.Conv2d(3, 32, 3, 1 if is_small else 2, 1, bias=False)
+    layers, width = [first, nn.BatchNorm2d(32), nn.ReLU()], 32
+    for outputs, stride in blocks:
         layers += [
             nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False),
             nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
         ]  # fmt: skip
         width = outputs
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
-    return _classifier(package, model, 16, 3, 32, 32)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+    return _classifier(package, model, images, 3, side, side)
 
 
 def unet(package: Any) -> Built:

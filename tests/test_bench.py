@@ -15,9 +15,10 @@ import pytest
 import gradient
 from bench import chart, machine
 from bench.__main__ import default_file, measure
-from bench.cases import CASES, Options, gpu
+from bench.cases import CASES, Options, gpu, gpu_convolutions
 from bench.measure import Samples, interleave
 from bench.result import Result, table
+from bench.training_models import resnet
 from gradient.backends.cuda import driver
 from support import fake_device
 from support.paths import CHECKOUT
@@ -155,7 +156,8 @@ def test_every_kernel_that_is_measured_runs_to_its_end(number, a_gpu, monkeypatc
     options = Options(threads=1, quick=True, tiny=True, peers=False)
     found = list(gpu.kernel(measured, {"gradient": gradient}, "cuda", options, 1e9))
     by_cublas = ["cuBLAS"] * (measured.by_cublas is not None)
-    assert [result.contender for result in found] == ["gradient", *by_cublas]
+    with_tf32 = ["gradient with TF32"] * (measured.told is not None)
+    assert [result.contender for result in found] == ["gradient", *by_cublas, *with_tf32]
     for result in found:
         assert Result.from_json(result.json()) == result and table([result])
 
@@ -205,6 +207,50 @@ def test_models_on_a_gpu_are_measured(a_gpu):
     )  # fmt: skip
     for result in (floats, packed):
         assert result.unit == "ms/token" and isinstance(result.met, bool)
+
+
+@pytest.mark.parametrize(
+    ("rate", "bound"), [(1e3, "cuBLAS's 0 Tflop/s"), (1e30, "a copy's 1 GB/s")]
+)
+def test_a_convolution_is_limited_by_its_operations_or_its_bytes(rate, bound, a_gpu):
+    options, asked = Options(threads=1, tiny=True, peers=False), []
+
+    def rate_of(dtype):
+        asked.append(dtype)
+        return rate
+
+    measured = next(each for each in gpu.cases(1 / 64) if each.what.startswith("convolution"))
+    found = gpu.kernel(measured, {"gradient": gradient}, "cuda", options, 1e9, rate_of)
+    ours, with_tf32 = found
+    assert (ours.contender, with_tf32.contender) == ("gradient", "gradient with TF32")
+    assert asked == ["float32", "TF32"]
+    for result in (ours, with_tf32):
+        needed = measured.operations / rate if rate == 1e3 else measured.bytes / 1e9
+        assert result.bound == bound
+        assert result.roofline == pytest.approx(needed / (result.value / 1e6))
+
+
+def test_convolutional_networks_on_a_gpu_are_measured(a_gpu):
+    found = on_gpu("step of convolutions")
+    assert [(r.what.split()[-1], r.contender) for r in found] == [
+        *(("bfloat16", name) for name in ("gradient", "gradient compile")),
+        *(("float32", name) for name in ("gradient", "gradient compile", "gradient with TF32")),
+    ]
+    for result in found:
+        assert result.unit == "ms" and "images/s" in result.note and result.roofline > 0
+        assert result.bound.startswith(("a copy's", "cuBLAS's"))
+    assert gradient.get_float32_matmul_precision() == "highest"
+
+
+def test_operations_and_numbers_of_convolutions_are_counted():
+    """(1 x 3 x 32 x 32) by 3 x 3 to 16 channels, of which the input needs no gradient."""
+    with gradient.device("meta"):
+        model, *_ = resnet(gradient, images=1, widths=(16,))
+        needed = gpu_convolutions.needed_by(gradient, model, gradient.empty(1, 3, 32, 32))
+    first, others = 16 * 27 * 1024, 4 * 16 * 144 * 1024
+    assert needed.operations == 2 * (2 * first + 3 * others)
+    plane, small = 16 * 1024, 3 * 1024
+    assert needed.numbers == 2 * (small + 432 + plane) + 3 * 4 * (2 * plane + 16 * 144)
 
 
 def test_after_its_time_nothing_more_is_begun(a_gpu, monkeypatch, capsys):

@@ -11,22 +11,23 @@ call that does not come back.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradient
-from bench.cases import Options, gpu_models
+from bench.cases import Options, gpu_convolutions, gpu_models
 from bench.cases.gpu_calls import (
     GPT2,
     LLAMA,
     Heads,
     adamw,
     attention,
-    convolution,
     cross_entropy,
     decode,
     decode_pages,
@@ -40,6 +41,7 @@ from bench.cases.gpu_calls import (
     product,
     product_of_cublas,
 )
+from bench.cases.gpu_convolutions import LAYERS, PEERS, call_of, least_seconds, of_precision
 from bench.measure import Samples, interleave
 from bench.result import Result, first_line
 from gradient import backends
@@ -83,6 +85,9 @@ class Measured(NamedTuple):
     by_cublas: Callable[[str], Callable[[], object]] | None = None  # of the device's name
     of_copy: float | None = None  # the share of a copy's bandwidth that is promised
     of_peer: float | None = None  # and of the other's speed
+    products: str | None = None  # the dtype of products by cuBLAS whose speed limits `operations`
+    told: Callable[[bool], Callable[[Any, str], Callable[[], object]]] | None = None
+    """The same where float32 factors are rounded to TF32, or are not."""
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -103,7 +108,9 @@ def run(options: Options) -> Iterator[Result]:
         "training step": lambda: gpu_models.training(options, place, begun + limits.training),
         "decoding": lambda: gpu_models.decoding(options, place, copied, begun + limits.models),
     }
-    measured = cases(1 / 64 if options.tiny else 1.0)
+    scale = 1 / 64 if options.tiny else 1.0
+    measured = cases(scale)
+    rate = functools.cache(lambda dtype: rate_of_products(dtype, place, scale))
     copy = next(measured)
     for result in kernel(copy, peers, place, options, 0.0):
         if result.contender == "gradient":
@@ -118,7 +125,12 @@ def run(options: Options) -> Iterator[Result]:
         if time.monotonic() - begun > limits.whole:
             left.append(each.what)
             continue
-        yield from unless_failed(each.what, kernel(each, peers, place, options, copied), failed)
+        found = kernel(each, peers, place, options, copied, rate)
+        yield from unless_failed(each.what, found, failed)
+    if options.wants("step of convolutions"):
+        until = begun + limits.whole
+        found = gpu_convolutions.training(options, place, copied, rate, until)
+        yield from unless_failed("step of convolutions", found, failed)
     if left:
         print(f"gpu: no time was left for {', '.join(left)}", file=sys.stderr)
     if failed:
@@ -136,9 +148,11 @@ def unless_failed(what: str, results: Iterator[Result], failed: list[str]) -> It
 
 
 def kernel(
-    measured: Measured, peers: dict[str, Any], place: str, options: Options, copied: float
-) -> Iterator[Result]:
-    """One call by each that has it; `copied`: a copy's bytes a second, if they are known."""
+    measured: Measured, peers: dict[str, Any], place: str, options: Options, copied: float,
+    rate: Callable[[str], float] = lambda dtype: 0.0,
+) -> Iterator[Result]:  # fmt: skip
+    """One call by each that has it; `copied`: a copy's bytes a second, if they are known; `rate`:
+    operations a second of products of a dtype."""
     calls = {
         name: (measured.run(library, place), waiter(library, place))
         for name, library in peers.items()
@@ -146,6 +160,10 @@ def kernel(
     }
     if measured.by_cublas is not None and place != "cpu":
         calls["cuBLAS"] = measured.by_cublas(place), waiter(gradient, place)
+    if measured.told is not None:
+        calls["gradient with TF32"] = measured.told(True)(gradient, place), waiter(gradient, place)
+        if torch := peers.get("torch eager"):
+            calls["torch without TF32"] = measured.told(False)(torch, place), waiter(torch, place)
     counts = {name: 1 if options.tiny else count_of(*each) for name, each in calls.items()}
     rounds, within = options.rounds(10), (QUICK if options.quick else FULL).case
     samples = {
@@ -159,10 +177,15 @@ def kernel(
     if (made := len(samples["gradient"].seconds)) < rounds:
         print(f"gpu: {measured.what}: {made} of {rounds} rounds, for want of time", file=sys.stderr)
     for name, sample in samples.items():
-        ours, seconds = name == "gradient", sample.median
-        peer = next((p for p in ("cuBLAS", "torch eager") if p in samples), None) if ours else None
+        seconds = sample.median
+        peer = next((p for p in PEERS.get(name, ()) if p in samples), None)
         ratio = sample.ratio(samples[peer]) if peer else None
-        reached = measured.bytes / seconds / copied if measured.bytes and copied else None
+        by_tf32 = measured.told is not None and name in ("gradient with TF32", "torch eager")
+        products = "TF32" if by_tf32 else measured.products
+        limit = least_seconds(
+            measured.bytes, copied, measured.operations, rate(products) if products else 0.0
+        )
+        reached = limit[0] / seconds if limit else None
         judged: dict[str, Any] = {}
         if measured.of_copy and reached:
             what = f"at least {measured.of_copy:.0%} of a copy's bandwidth"
@@ -181,12 +204,25 @@ def kernel(
             peer=peer,
             ratio=ratio,
             roofline=reached,
-            bound=f"a copy's {copied / 1e9:.0f} GB/s" if reached else None,
+            bound=limit[1] if limit else None,
             note=f"{measured.operations / seconds / 1e12:.1f} Tflop/s"
             if measured.operations
             else None,
             **judged,
         )
+
+
+def rate_of_products(dtype: str, place: str, scale: float) -> float:
+    """Operations a second of a large product by cuBLAS alone; 0 where there is none."""
+    if place == "cpu":
+        return 0.0
+    n, is_tf32 = max(64, int(4096 * scale)), dtype == "TF32"
+    call = product_of_cublas(n, n, n, "float32" if is_tf32 else dtype)(place)
+    wait = waiter(gradient, place)
+    with of_precision(gradient, is_tf32):
+        times = count_of(call, wait)
+        sample = interleave({"cuBLAS": queued(call, wait, times)}, rounds=3)["cuBLAS"]
+    return 2.0 * n**3 * times / sample.median
 
 
 def waiter(library: Any, place: str) -> Callable[[], object]:
@@ -237,6 +273,8 @@ def cases(scale: float) -> Iterator[Measured]:
     shapes = GPT2_PARAMETERS if scale == 1 else [(8, 8), (3,)]
     numbers = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
     yield Measured("AdamW, GPT-2's parameters", adamw(shapes), 7 * 4 * numbers)
+    for dtype, size in SIZES.items():
+        yield from convolutions(scale, dtype, size, grad=False)
 
 
 def products(scale: float) -> Iterator[Measured]:
@@ -288,17 +326,7 @@ def others(scale: float, rows: int, dtype: str, size: int) -> Iterator[Measured]
     yield Measured(
         f"attention of one query {dtype}", decode(keys, dtype), 2 * 8 * keys * 128 * size
     )
-    for what, channels, kernel, groups in (
-        ("convolution 3 x 3", max(16, int(256 * scale)), 3, 1),
-        ("convolution 7 x 7 of 3 channels", 3, 7, 1),
-        ("depthwise convolution 3 x 3", max(16, int(256 * scale)), 3, 256),
-    ):
-        images, side = max(2, int(32 * scale)), 56
-        outputs = max(16, int(256 * scale))
-        groups = min(groups, channels)
-        flops = 3 * 2 * images * side**2 * outputs * channels // groups * kernel**2
-        call = convolution(images, side, (channels, outputs), kernel, groups, dtype)
-        yield Measured(f"{what} and gradient {dtype}", call, operations=flops)
+    yield from convolutions(scale, dtype, size, grad=True)
     planes = max(2, int(32 * scale)) * 64 * 112 * 112
     read = int(planes * (2 * size + 2 * (size + 8) / 4 + size))
     pools = max_pool(max(2, int(32 * scale)), dtype)
@@ -309,6 +337,21 @@ def others(scale: float, rows: int, dtype: str, size: int) -> Iterator[Measured]
         what = f"8 experts of {inner} x {inner}, {2 * tokens} rows"
         what += f"{' and gradient' if tokens > 1 else ''} {dtype}"
         yield Measured(what, experts(inner, 2 * tokens, dtype), operations=flops)
+
+
+def convolutions(scale: float, dtype: str, size: int, grad: bool) -> Iterator[Measured]:
+    """Layers forwards, or with their gradients."""
+    for named in LAYERS:
+        layer, times = named.scaled(scale), 3 if grad else 1
+        call = partial(call_of, layer, dtype, grad)
+        yield Measured(
+            f"convolution, {named.what}, {'and gradients ' if grad else ''}{dtype}",
+            call(),
+            bytes=times * size * layer.numbers,
+            operations=times * layer.operations,
+            products=dtype,
+            told=call if dtype == "float32" else None,
+        )
 
 
 def packed_products(scale: float) -> Iterator[Measured]:

@@ -146,27 +146,6 @@ def decode(keys: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
     return prepare
 
 
-def convolution(
-    images: int, side: int, channels: tuple[int, int], kernel: int, groups: int, dtype: str
-) -> Callable[[Any, str], Callable[[], object]]:
-    """With a stride of 1, of a size that stays."""
-
-    def prepare(library: Any, place: str) -> Callable[[], object]:
-        inputs, outputs = channels
-        x = made(library, place, dtype, images, inputs, side, side, grad=True)
-        weight = made(library, place, dtype, outputs, inputs // groups, kernel, kernel, grad=True)
-        g = made(library, place, dtype, images, outputs, side, side)
-
-        def both() -> None:
-            x.grad = weight.grad = None
-            y = functional(library).conv2d(x, weight, padding=kernel // 2, groups=groups)
-            y.backward(g)
-
-        return both
-
-    return prepare
-
-
 def max_pool(images: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
     def prepare(library: Any, place: str) -> Callable[[], object]:
         x = made(library, place, dtype, images, 64, 112, 112, grad=True)

@@ -55,14 +55,14 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
     peer: Samples | None = None
     peer_bytes = 0
     for name, (package, compiled) in CONTENDERS.items():
-        if package == "torch" and not (options.peer("torch") and _torch_has(place)):
+        if package == "torch" and not (options.peer("torch") and torch_has(place)):
             continue
         if compiled and package == "torch" and options.quick:  # a minute of compilation
             continue
         if _is_late(f"{name}'s training step", until):
             continue
         library: Any = __import__(package)
-        _free(library, place)
+        free(library, place)
         step = training_step(package, shape, compiled, place, "bfloat16")
         try:
             first = step()
@@ -98,7 +98,7 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
                 **judged(name, place, share, 1.0, "at most PyTorch's peak"),
             )  # fmt: skip
         del step
-    _free(gradient, place)
+    free(gradient, place)
 
 
 def decoding(options: Options, place: str, copied: float, until: float) -> Iterator[Result]:
@@ -142,7 +142,7 @@ def decoding(options: Options, place: str, copied: float, until: float) -> Itera
             ),
         )  # fmt: skip
         del tokens
-        _free(gradient, place)
+        free(gradient, place)
 
 
 def judged(
@@ -162,13 +162,15 @@ def _is_late(what: str, until: float) -> bool:
     return late
 
 
-def _torch_has(place: str) -> bool:
+def torch_has(place: str) -> bool:
+    """Whether PyTorch can use the device."""
     import torch
 
     return place == "cpu" or torch.cuda.is_available()
 
 
-def _free(library: Any, place: str) -> None:
+def free(library: Any, place: str) -> None:
+    """Give back the memory that nothing holds."""
     gc.collect()
     if place != "cpu":
         library.cuda.empty_cache()
