@@ -97,6 +97,16 @@ def test_a_gate_and_a_sum_round_as_their_calls_do(
     assert got.tobytes() == (residual + first).tobytes()
 
 
+@pytest.mark.parametrize("rows", [1, 8, 37])
+@pytest.mark.parametrize("begins", [0, 1])
+def test_a_bias_that_begins_anywhere(begins: int, rows: int, one: CudaBackend) -> None:
+    a = Draw("bfloat16")
+    x, weight, bias = a(64), packed(a, "q4_0", rows, 64), a(begins + rows)[begins:]
+    got = one.linear(x, weight, bias)
+    assert one.runtime.launched == ["row_product_q4_0_bfloat16"]
+    agree(got, BARE.linear(x, weight, bias), "bfloat16", "linear")
+
+
 @pytest.mark.parametrize("multiprocessors", [1, 2])
 @pytest.mark.parametrize(
     ("kind", "columns"),

@@ -105,7 +105,7 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             at_once = self.runtime.multiprocessors * (2 * most // warps)
             each = min(-(-tiles // at_once), MOST_TILES)
             blocks, block = -(-tiles // each), 32 * warps
-            shared = warps * (last * OF_STEP + REST + each * 4 * TILE) + x.itemsize * block
+            shared = warps * (last * OF_STEP + REST + each * 4 * TILE) + x.itemsize * each * TILE
         else:
             module, kernel = "row_products", f"{name}_{1 if batch == 1 else BATCH}"
             last, blocks, block = batch, -(-rows // WARPS), 32 * WARPS
@@ -115,7 +115,8 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
             *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
             *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
-            residual, self.optional(bias), np.int64(k), np.int64(last), shared=shared, early=early,
+            residual, None if bias is None else self.aligned(bias), np.int64(k), np.int64(last),
+            shared=shared, early=early,
         )  # fmt: skip
         return tuple(outs)
 

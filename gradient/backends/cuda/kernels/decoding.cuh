@@ -23,10 +23,17 @@ __device__ computed<T> norm_of(const T* x, const Pack<T, N>& first, int columns,
     typedef computed<T> A;
     __shared__ A of_warp[32];
     const int lane = threadIdx.x % 32;
+    A of_first = 0;  // here, for behind a branch it would wait for a product's weights, too
+#pragma unroll
+    for (int k = 0; k < N; k++) of_first += A(first.values[k]) * A(first.values[k]);
     for (int thread = threadIdx.x; thread < threads; thread += int(blockDim.x)) {
         A sum = 0;
         for (int i = thread * N; i < columns; i += threads * N) {
-            const auto pack = i == threadIdx.x * N ? first : load_pack<N>(x + i);
+            if (i == threadIdx.x * N) {
+                sum = of_first;
+                continue;
+            }
+            const auto pack = load_pack<N>(x + i);
 #pragma unroll
             for (int k = 0; k < N; k++) sum += A(pack.values[k]) * A(pack.values[k]);
         }

@@ -19,6 +19,10 @@
 // blocks of several kernels be there at once: 64 KiB of weights a multiprocessor. (Lanes that multiply by
 // themselves take 400 for as many weights, and have the norm of 64 numbers each to round where it is of 8.)
 //
+// What is loaded besides must not be waited for together with weights. A use behind a branch waits for all
+// loads whose uses lie behind branches: so x is used right where it is loaded, and the norm's weights and
+// what is added go to shared memory by themselves (tests/backends/test_cuda_machine_code.py).
+//
 // Grid: blocks go on to every gridDim.x-th tile of 16 rows. Shared memory: x's numbers as B has them, by
 // warps, and sums.
 #include <following.cuh>
@@ -85,31 +89,41 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) load(held[d], d);
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
-    Pack<T, N> first_times;
-    if (norm) first_times = load_pack<N>(norm + first);
+    if (norm) cp_async(words + 4 * lane, norm + first);  // in the place of the warp's first step of x
+    cp_async_commit();
     let_the_next_begin();  // to load its weights meanwhile: memory has little else to do
     wait_for_the_one_before();
 
-    // The result that is a block's i-th, and what is added to the one that the thread writes first: of a
-    // residual or a bias, which only one matrix has.
+    // The result that is a block's i-th, and what is added to it: of a residual or a bias, which only one
+    // matrix has.
     const auto unit_of = [&](int i) { return first_of(i / UNITS) + i % UNITS; };
     const T* const added = residual ? residual : bias;
-    T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE) + threadIdx.x;
-    if (!GATED && added && unit_of(threadIdx.x) < units) *plus = added[unit_of(threadIdx.x)];
+    T* const plus = reinterpret_cast<T*>(sums + tiles * warps * ROWS_OF_TILE);
+    if (!GATED && added)
+        for (int i = threadIdx.x * N; i < tiles * UNITS; i += blockDim.x * N) {
+            const int left = units - unit_of(i);
+            if (left > 0) cp_async(plus + i, added + unit_of(i), min(left, N) * int(sizeof(T)));
+        }
+    cp_async_commit();
     float scale = 1;
     if (norm) scale = norm_of<false>(x, load_pack<N>(x + first), columns, float(eps), int(norm_threads));
     if (lane < ZEROS) zeros[lane] = 0;
+    cp_async_wait<1>();
 #pragma unroll 1
     for (int i = 0; i < steps; i++) {
         const int at = ((warp + i * warps) * 32 + lane) * N, read = at < columns ? at : 0;
         auto pack = load_pack<N>(x + read);  // of a norm again, from the L1 cache: registers are weights'
-        if (norm) pack = normed(pack, i ? load_pack<N>(norm + read) : first_times, scale, round_first);
+        if (norm) {
+            const auto* const first_times = reinterpret_cast<const Pack<T, N>*>(words + 4 * lane);
+            pack = normed(pack, i ? load_pack<N>(norm + read) : *first_times, scale, round_first);
+        }
         float sum = 0;
 #pragma unroll
         for (int k = 0; k < N; k++) {
             if (at >= columns) pack.values[k] = T(0.0f);
             sum += float(pack.values[k]);
         }
+        __syncwarp();  // all have read what lay there
         put(words + i * OF_STEP, pack);
         for (int distance = 1; distance < 4; distance *= 2)
             sum += __shfl_xor_sync(0xffffffffu, sum, distance);
@@ -140,6 +154,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             use(held[d]);
             load(held[d], DEPTH - 1);
         }
+    cp_async_wait<0>();
     __syncthreads();
 
 #pragma unroll 1
@@ -158,7 +173,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
         } else {
             const bool in_a = unit < a.outputs, in_b = unit < a.outputs + b.outputs;
             T* const out = in_a ? a.out + unit : in_b ? b.out + (unit - a.outputs) : c.out + (unit - a.outputs - b.outputs);
-            const float more = !added ? 0.0f : float(i == threadIdx.x ? *plus : added[unit]);
+            const float more = added ? float(plus[i]) : 0.0f;
             *out = residual ? T(more + float(T(whole))) : T(bias ? whole + more : whole);
         }
     }

@@ -61,13 +61,11 @@ struct Numbers {
 
 __device__ inline unsigned word_of(const uint4& of, int i) { return i == 0 ? of.x : i == 1 ? of.y : i == 2 ? of.z : of.w; }
 
-// The scales of blocks 2 t and 2 t + 1 of a step, 0 of those that the row does not have; rows have an even
-// number of blocks.
+// The scales of blocks 2 t and 2 t + 1 of a step, of which rows have an even number; of those that a row
+// does not have the last two, whose sums are zeros. (To put zeros in their place here were to wait for them.)
 __device__ inline unsigned scales_of_pair(const void* scales, Int row, int step, int blocks) {
-    const int at = step * 8 + 2 * (threadIdx.x % 4);
-    const __half* const of_row = static_cast<const __half*>(scales) + row * blocks;
-    const unsigned both = *reinterpret_cast<const unsigned*>(of_row + min(at, blocks - 2));
-    return at < blocks ? both : 0;
+    const int at = min(int(step * 8 + 2 * (threadIdx.x % 4)), blocks - 2);
+    return *reinterpret_cast<const unsigned*>(static_cast<const __half*>(scales) + row * blocks + at);
 }
 __device__ inline float scale_of(const unsigned& pair, int i) {
     return float(reinterpret_cast<const __half*>(&pair)[i]);
