@@ -119,6 +119,18 @@ def test_until_they_wait_they_write_nothing_and_read_weights_only(call: Any) -> 
             assert not is_wrong(reads)
 
 
+@needs_compiler
+def test_weights_that_may_be_moved_before_are_not_read_early() -> None:
+    """Blocks that no GPU has taken apart yet, and parts that do not begin at 16 bytes."""
+    be, a = CudaBackend(0, Watched()), Draw("bfloat16")
+    blocks = packed(a, "q4_0", 37, 64)
+    apart = be.arranged(blocks)
+    for weight in (blocks, apart.rows(be, (slice(1, None),)), apart):
+        be.projections(a(1, 64), [weight])
+    assert len(be.runtime.early) == 1
+    assert be.runtime.early[0][4][5] is apart.parts[0]
+
+
 def test_structures_lie_as_the_driver_has_them() -> None:
     assert ctypes.sizeof(driver.LaunchAttribute) == 72
     assert driver.LaunchAttribute.value.offset == 8

@@ -148,9 +148,11 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         return codes, scales[0] if scales else None
 
     def _is_moved(self, weight: Array | PackedArray) -> bool:
-        """Whether its parts have to be moved for a product, by work that is queued before it."""
-        return isinstance(weight, PackedArray) and not all(
-            self._in_loads(part) for part in self.readable(weight).parts[:2]
+        """Whether its parts may have to be moved for a product, by work that is queued before it:
+        blocks too, which are taken apart anew after a write to them."""
+        return isinstance(weight, PackedArray) and (
+            self.readable(weight) is not weight
+            or not all(self._in_loads(part) for part in weight.parts[:2])
         )
 
     def _in_loads(self, x: Any) -> bool:
