@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
 
 from gradient.backends.cuda import compilation, kernels
+from gradient.backends.cuda.row_products import PACKED
 from gradient.errors import DeviceError
 
 pytestmark = pytest.mark.cpu_only
@@ -26,12 +27,6 @@ of 128, that fit a multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more. (Those of
 `HELD_ROW_KERNEL` have 512.)"""
-OF_FOUR_BLOCKS = tuple(
-    f"{kind}_product_{name}_" for kind in ("row", "gated") for name in ("q4_0", "q4_k")
-)
-"""Kernels of which four blocks of 256 fit a multiprocessor together, with as many registers."""
-OF_WIDE_CODES = 80
-"""Of the others of `packed_row_products`: of a thread in two blocks of 384."""
 OF_DECODING = (
     *("row_products", "packed_row_products", "rope", "rope_attention"),
     "decode_cached_attention",
@@ -49,12 +44,13 @@ def is_whole(code: bytes) -> bool:
 
 
 def most_registers(family: str, name: str) -> int:
-    if (family in ROW_FAMILIES and "_held_" not in name) or name.startswith(OF_FOUR_BLOCKS):
+    if family in ROW_FAMILIES and "_held_" not in name:
         return OF_ROWS
     if "depthwise_7" in name:
         return OF_THREE
-    if family == "packed_row_products":
-        return OF_WIDE_CODES
+    if family == "packed_row_products":  # of two blocks, which a multiprocessor's 65,536 are for
+        [(_, warps)] = [of for kind, of in PACKED.items() if f"_product_{kind}_" in name]
+        return 65536 // (2 * 32 * warps) // 8 * 8
     return MAX_REGISTERS if "attention" in name or "_wide_" in name else OF_TWO
 
 

@@ -86,6 +86,8 @@ def attention(slots: int) -> Callable[..., Any]:
         products(1, "q4_0", gated=True),
         products(1, "q8_0", residual=True),
         products(1, "q4_k"),
+        products(1, "q6_k"),
+        products(1, "int4_group", gated=True),
         update,
         both,
         attention(100),

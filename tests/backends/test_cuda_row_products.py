@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.quantized import FAMILIES
+from gradient.backends.cuda.row_products import PACKED
 from support.agreement import agree
 from support.backend_table import BARE, Draw, packed
 from support.cuda_emulation import EmulatedRuntime
@@ -31,7 +33,9 @@ def matrix(a: Draw, kind: str, rows: int, columns: int) -> Any:
 @pytest.mark.parametrize(
     ("kind", "columns"),
     [(kind, n) for kind in ("numbers", "q4_0", "q8_0") for n in (64, 320, 2048, 5632, 11008)]
-    + [(kind, n) for kind in ("q4_k", "q5_k") for n in (256, 1280, 5632, 11008)],
+    + [(kind, n) for kind in ("q4_k", "q5_k", "q6_k") for n in (256, 1280, 5632, 11008)]
+    + [(kind, n) for kind in ("int8_channel", "int4_group32") for n in (32, 352, 5632)]
+    + [("int4_group", 320), ("int4_group", 4096), ("int4_group128", 640)],
 )
 @pytest.mark.parametrize("rows", [(67,), (9, 7, 8), (1, 1)])
 def test_one_launch_gives_what_the_calls_give(
@@ -44,7 +48,7 @@ def test_one_launch_gives_what_the_calls_give(
     expected = [one.linear(normed, w) for w in weights]
     one.runtime.launched.clear()
     got = one.projections(x, weights, norm, 1e-6, True)
-    suffix = "1" if kind == "numbers" else kind
+    suffix = "1" if kind == "numbers" else FAMILIES[kind]
     assert one.runtime.launched == [f"row_product_{suffix}_bfloat16"]
     assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
     agree(list(got), list(BARE.projections(x, weights, norm, 1e-6, True)), "bfloat16", "linear")
@@ -67,7 +71,7 @@ def test_the_norm_is_that_of_its_own_call(dtype: str, columns: int, one: CudaBac
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("kind", ["q4_0", "q8_0", "q4_k", "q5_k"])
+@pytest.mark.parametrize("kind", [*PACKED])
 def test_products_of_packed_weights_with_what_is_not_finite(
     kind: str, value: float, dtype: str, one: CudaBackend
 ) -> None:
@@ -81,7 +85,7 @@ def test_products_of_packed_weights_with_what_is_not_finite(
 @pytest.mark.parametrize(
     ("kind", "columns"),
     [(kind, n) for kind in ("numbers", "q4_0", "q8_0") for n in (64, 2048, 4160)]
-    + [("q4_k", 768), ("q5_k", 768)],
+    + [("q4_k", 768), ("q5_k", 768), ("q6_k", 768), ("int8_channel", 96), ("int4_group", 192)],
 )
 def test_a_gate_and_a_sum_round_as_their_calls_do(
     kind: str, columns: int, one: CudaBackend
@@ -110,7 +114,15 @@ def test_a_bias_that_begins_anywhere(begins: int, rows: int, one: CudaBackend) -
 @pytest.mark.parametrize("multiprocessors", [1, 2])
 @pytest.mark.parametrize(
     ("kind", "columns"),
-    [("q4_0", 64), ("q4_0", 1088), ("q4_0", 5632), ("q8_0", 1088), ("q4_k", 4608), ("q5_k", 512)],
+    [
+        ("q4_0", 64),
+        ("q4_0", 1088),
+        ("q4_0", 5632),
+        ("q8_0", 1088),
+        ("q4_k", 4608),
+        ("q5_k", 512),
+        ("q6_k", 2816),
+    ],
 )
 def test_blocks_that_go_on_to_other_rows_give_the_same(
     kind: str, columns: int, multiprocessors: int, one: CudaBackend, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +145,7 @@ def test_blocks_that_go_on_to_other_rows_give_the_same(
 
 
 @pytest.mark.parametrize("power", [-44, -20, 30, 60])
-@pytest.mark.parametrize("kind", ["q4_0", "q8_0", "q4_k", "q5_k"])
+@pytest.mark.parametrize("kind", [*PACKED])
 def test_large_and_small_numbers_lose_nothing(kind: str, power: int, one: CudaBackend) -> None:
     a = Draw("bfloat16")
     x, weight = a(1, 768), packed(a, kind, 33, 768)

@@ -926,6 +926,9 @@ COPIED: list[Case] = [
     lambda a: (a(),),
 ]
 
+OF_ONE_ROW = ("q8_0", "q4_k", "q5_k", "q6_k", "int8_channel", "int4_group")
+"""Packed formats, beside q4_0, that a GPU multiplies a row by in a launch with norms and gates."""
+
 CASES: dict[str, list[Case]] = {
     "resize": [*(resized(axis) for axis in (1, 2, 3)), resized(3, one_channel_nan)],
     "resize_grad": [*(resized_grad(axis) for axis in (1, 2, 3)), resized_grad(2, one_channel_nan)],
@@ -1227,9 +1230,9 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(320), [packed(a, "q4_0", 131, 320)] * 2, a(320), 1e-5, True, True),
         lambda a: (a(1, 4480), [packed(a, "q4_0", 17, 4480)], None, 0.0, False, False, a(1, 17)),
         *(lambda a, kind=kind: (a(1, 768), [packed(a, kind, n, 768) for n in (37, 5)], a(768), 1e-5)
-          for kind in ("q8_0", "q4_k", "q5_k")),
+          for kind in OF_ONE_ROW),
         *(lambda a, kind=kind: (a(256), [packed(a, kind, 37, 256)] * 2, a(256), 1e-5, False, True)
-          for kind in ("q8_0", "q4_k", "q5_k")),
+          for kind in OF_ONE_ROW),
         lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)], None, 0.0, False, False,
                    a(a.rows, 31)),
     ],

@@ -10,22 +10,31 @@ import numpy as np
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, LOAD, KernelLauncher, block_of
+from gradient.backends.cuda.quantized import FAMILIES
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION
 
 WARPS = 8
 """Of a block (`row_products.cu`)."""
 BATCH, MATRICES = 4, 3
-"""The most rows and matrices of a launch."""
+"""The most rows and matrices of a launch. A packed matrix has as many parts, too, at most."""
 SHARED = 46 << 10
 """Bytes of shared memory that a block is given at most."""
-PACKED = {"q4_0": (64, 16), "q8_0": (64, 12), "q4_k": (256, 16), "q5_k": (256, 12)}
-"""Formats that have kernels (`packed_row_products.cu`): what their rows are multiples of, and the
-most warps of a block. A multiprocessor has registers for two such blocks, so that all blocks of a
-product begin at once, and go on to other rows while these are on their way."""
+PACKED = {
+    "q4_0": (64, 16),
+    "q8_0": (64, 12),
+    "q4_k": (256, 16),
+    "q5_k": (256, 12),
+    "q6_k": (256, 8),
+    "int8_channel": (32, 12),
+    "int4_group": (32, 16),
+}
+"""Families of formats that have kernels (`packed_row_products.cu`): what their rows are multiples
+of, and the most warps of a block. A multiprocessor has registers for two such blocks, so that all
+blocks of a product begin at once, and go on to other rows while these are on their way."""
 STEP, TILE, MOST_TILES = 256, 16, 32
 """There: columns that a warp multiplies at a time, rows of a tile, and tiles of a block."""
-OF_STEP, REST = 4 * (128 + 8), 4 * 16
+OF_STEP, REST = 4 * (128 + 16), 4 * 16
 """Bytes of shared memory for a warp's step, and for a warp beside."""
 MOST_PACKED = 1 << 14
 """Numbers of a row there, which lie in shared memory."""
@@ -110,18 +119,22 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             module, kernel = "row_products", f"{name}_{1 if batch == 1 else BATCH}"
             last, blocks, block = batch, -(-rows // WARPS), 32 * WARPS
             shared = x.itemsize * x.size
+        # Of packed ones alone.
+        zeros = _three([zeros for _, _, zeros in parts]) if packed else ()
+        group = [np.int64(_group_of(weights[0]))] if packed else ()
         self.launch(
             module, kernel, x, (blocks,), block,
             x, norm, np.float64(eps), np.int64(round_first), np.int64(threads),
-            *_three([codes for codes, _ in parts]), *_three([scales for _, scales in parts]),
-            *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
+            *_three([codes for codes, _, _ in parts]), *_three([scales for _, scales, _ in parts]),
+            *zeros, *_three(outs), *map(np.int64, (*sizes, *[0] * (MATRICES - len(sizes)))),
             residual, None if bias is None else self.aligned(bias), np.int64(k), np.int64(last),
-            shared=shared, early=early,
+            *group, shared=shared, early=early,
         )  # fmt: skip
         return tuple(outs)
 
     def _packed_as(self, x: Array, weights: Sequence[Array | PackedArray]) -> str | None:
-        """The format of the weights, "" of numbers as they are; None where there are no kernels."""
+        """The family of the weights' format, "" of numbers as they are; None where there are no
+        kernels."""
         if x.dtype not in FLOATS or not x.size or not 0 < len(weights) <= MATRICES:
             return None
         k = x.shape[-1]
@@ -135,24 +148,23 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
             fits = x.itemsize * x.size <= SHARED and k * x.itemsize % LOAD == 0
             same = all(w.dtype == x.dtype and self._in_loads(w) for w in weights)
             return "" if fits and same else None
-        [name] = names if len(names) == 1 else {None}
+        [name] = {FAMILIES.get(name) for name in names} if len(names) == 1 else {None}
         if name not in PACKED or k % PACKED[name][0] or batch > 1 or k > MOST_PACKED:
             return None
         return name if x.dtype in HALF_PRECISION and self.runtime.has_tensor_cores else None
 
-    def _parts_of(self, weight: Array | PackedArray) -> tuple[Array, Array | None]:
-        """The numbers of a matrix; or its codes and scales, taken apart."""
+    def _parts_of(self, weight: Array | PackedArray) -> tuple[Array | None, ...]:
+        """The numbers of a matrix; or its codes, scales and zeros, as `packed.cuh` has them."""
         if not isinstance(weight, PackedArray):
-            return weight, None
-        codes, *scales = (self.aligned(part) for part in self.readable(weight).parts[:2])
-        return codes, scales[0] if scales else None
+            return _three([weight])
+        return _three([self.aligned(part) for part in self.readable(weight).parts])
 
     def _is_moved(self, weight: Array | PackedArray) -> bool:
         """Whether its parts may have to be moved for a product, by work that is queued before it:
         blocks too, which are taken apart anew after a write to them."""
         return isinstance(weight, PackedArray) and (
             self.readable(weight) is not weight
-            or not all(self._in_loads(part) for part in weight.parts[:2])
+            or not all(self._in_loads(part) for part in weight.parts)
         )
 
     def _in_loads(self, x: Any) -> bool:
@@ -160,5 +172,11 @@ class RowProducts(KernelLauncher, AttentionDefaults[Array]):
         return bool(x.flags.c_contiguous) and self.runtime.address(x) % LOAD == 0
 
 
-def _three(arrays: Sequence[Array | None]) -> tuple[Array | None, ...]:
+def _group_of(weight: Array | PackedArray) -> int:
+    """The blocks of 32 that share a scale, as a power of two, where the family leaves it open."""
+    size = weight.dtype.block_size if isinstance(weight, PackedArray) else 0
+    return max(size // 32, 1).bit_length() - 1
+
+
+def _three(arrays: Sequence[Any]) -> tuple[Any, ...]:
     return (*arrays, *[None] * (MATRICES - len(arrays)))

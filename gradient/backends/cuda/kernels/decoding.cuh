@@ -9,11 +9,12 @@
 // take numbers of 16 bits apart is to wait for them.
 __device__ inline uint4 load_once(const void* at) { return __ldcs(static_cast<const uint4*>(at)); }
 
-// A matrix, and where its products go.
+// A matrix, of packed weights by its parts (`Packed` of packed.cuh), and where its products go.
 template <class T> struct Matrix {
     const void *codes, *scales;
     T* out;
     int outputs;
+    const void* zeros = nullptr;
 };
 
 // 1 / sqrt(mean(x^2) + eps) of a row, added up as `rms_norm` of norms.cu does with a block of `threads`;

@@ -1,5 +1,5 @@
 // Products of one row of 16-bit floats with up to three packed matrices, and what a decoder's step does
-// before and after them: `row_products.cu` for weights of four bits, by tensor cores.
+// before and after them: `row_products.cu` for packed weights, by tensor cores.
 //
 // A warp has 16 rows of the matrices by 256 columns at a time, eight blocks of 32 weights a row. Of
 // mma.m16n8k16 (tensor_cores.cuh) A are the weights, B is x, and column n of D is what block n gives:
@@ -14,10 +14,11 @@
 //
 // The weights' loads begin before x is there, in a graph before the kernels ahead have ended, and where
 // the matrices have rows for one or two tiles a block, all of them do: then a product's own time is x's way
-// from the L2 cache, the norm, some 230 instructions of a warp for each 16 x 256 weights (float16: 290),
-// 16 of them mma, and the sums' way through shared memory. 64 registers, of which 36 hold weights, let the
-// blocks of several kernels be there at once: 64 KiB of weights a multiprocessor. (Lanes that multiply by
-// themselves take 400 for as many weights, and have the norm of 64 numbers each to round where it is of 8.)
+// from the L2 cache, the norm, some 230 instructions of a warp for each 16 x 256 weights of Q4_0 (float16:
+// 290; packed_tiles.cuh has the others), 16 of them mma, and the sums' way through shared memory. 64
+// registers, of which 36 hold weights, let the blocks of several kernels be there at once: 64 KiB of weights
+// a multiprocessor. (Lanes that multiply by themselves take 400 for as many weights, and have the norm of 64
+// numbers each to round where it is of 8.)
 //
 // What is loaded besides must not be waited for together with weights. A use behind a branch waits for all
 // loads whose uses lie behind branches: so x is used right where it is loaded, and the norm's weights and
@@ -30,29 +31,29 @@
 #include "packed_tiles.cuh"
 
 constexpr int BLOCK = 32, STEP = 256, ROWS_OF_TILE = 16;
-constexpr int OF_STEP = STEP / 2, ZEROS = 16;  // words of a step's numbers, and of zeros
+constexpr int OF_STEP = STEP / 2, SUMS = 16, ZEROS = 16;  // words of a step's numbers and sums, and of zeros
 
-// Eight numbers of x, from 8 lane on of a step's, to where B has them: word 4 i + j of a block is p[j] for
-// the i-th four bytes (`Codes`).
-template <class T> __device__ void put(unsigned* words, const Pack<T, 8>& pack) {
+// Eight numbers of x, from 8 lane on of a step's, to where B has them (`Numbers`).
+template <bool IN_ORDER, class T> __device__ void put(unsigned* words, const Pack<T, 8>& pack) {
     const unsigned* const pairs = reinterpret_cast<const unsigned*>(&pack);
     const int lane = threadIdx.x % 32, q = lane % 4;
-    unsigned* const to = words + lane / 4 * (BLOCK / 2) + q % 2 * 8 + q / 2;
+    words += lane / 4 * (BLOCK / 2) + (IN_ORDER ? 4 * q : q % 2 * 8 + q / 2);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const unsigned first = pairs[2 * i], second = pairs[2 * i + 1];
-        to[4 * i] = (first & 0xffffu) | second << 16;
-        to[4 * i + 2] = first >> 16 | (second & 0xffff0000u);
+        const unsigned first = pairs[IN_ORDER ? i : 2 * i], second = pairs[IN_ORDER ? i + 2 : 2 * i + 1];
+        unsigned* const to = words + (IN_ORDER ? 2 : 4) * i;
+        to[0] = (first & 0xffffu) | second << 16;
+        to[IN_ORDER ? 1 : 2] = first >> 16 | (second & 0xffff0000u);
     }
 }
 
-// Words of shared memory of a warp that has so many steps: numbers, sums of blocks, zeros.
-__device__ inline int words_of_warp(int steps) { return steps * (OF_STEP + STEP / BLOCK) + ZEROS; }
+// Words of shared memory of a warp that has so many steps: numbers, their sums, zeros.
+__device__ inline int words_of_warp(int steps) { return steps * (OF_STEP + SUMS) + ZEROS; }
 
 template <class FORMAT, bool GATED, class T>
 __device__ void tile_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                              const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
-                             const T* residual, const T* bias, int columns, int steps) {
+                             const T* residual, const T* bias, int columns, int steps, int group) {
     constexpr int UNITS = GATED ? 8 : 16, DEPTH = FORMAT::DEPTH, N = 8;
     extern __shared__ float4 shared[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -61,7 +62,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     const int tiles = (int((units + UNITS - 1) / UNITS - blockIdx.x) + int(gridDim.x) - 1) / int(gridDim.x);  // the block's
     unsigned* const words = reinterpret_cast<unsigned*>(shared) + warp * words_of_warp(steps);
     float* const sums_of_x = reinterpret_cast<float*>(words + steps * OF_STEP);
-    unsigned* const zeros = words + steps * (OF_STEP + STEP / BLOCK);
+    unsigned* const zeros = words + steps * (OF_STEP + SUMS);
     float* const sums = reinterpret_cast<float*>(shared) + warps * words_of_warp(steps);
     const auto first_of = [&](int tile) { return int(blockIdx.x + tile * gridDim.x) * UNITS; };
 
@@ -74,6 +75,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             if (next >= steps) next -= steps, next_tile++;
         if (next_tile >= tiles) return;
         Rows rows;
+        rows.group = group;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int unit = min(first_of(next_tile) + g + (GATED ? 0 : 8 * half), units - 1);
@@ -82,6 +84,7 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             const int row = GATED || in_a ? unit : in_b ? unit - a.outputs : unit - a.outputs - b.outputs;
             rows.codes[half] = in_a ? a.codes : in_b ? b.codes : c.codes;
             rows.scales[half] = in_a ? a.scales : in_b ? b.scales : c.scales;
+            rows.zeros[half] = in_a ? a.zeros : in_b ? b.zeros : c.zeros;
             rows.row[half] = row;
         }
         FORMAT::load(to, rows, warp + next * warps, blocks);
@@ -124,17 +127,15 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
             sum += float(pack.values[k]);
         }
         __syncwarp();  // all have read what lay there
-        put(words + i * OF_STEP, pack);
-        for (int distance = 1; distance < 4; distance *= 2)
-            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-        if (t == 0) sums_of_x[i * (STEP / BLOCK) + g] = sum;
+        put<FORMAT::IN_ORDER>(words + i * OF_STEP, pack);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        if (lane % 2 == 0) sums_of_x[i * SUMS + lane / 2] = sum;
     }
     __syncwarp();
 
     float totals[2] = {};
     const auto use = [&](const typename FORMAT::Load& held) {
-        const Numbers numbers{words + at * OF_STEP, zeros,
-                              *reinterpret_cast<const float2*>(sums_of_x + at * (STEP / BLOCK) + 2 * t)};
+        const Numbers numbers{words + at * OF_STEP, zeros, sums_of_x + at * SUMS};
         FORMAT::template add<T>(held, numbers, totals);
         if (++at < steps) return;
 #pragma unroll
@@ -180,17 +181,18 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
 }
 
 #define PRODUCT(KERNEL, FORMAT, GATED, NAME, T)                                                     \
-    extern "C" __global__ void __launch_bounds__(32 * FORMAT##_tile::WARPS, 2)          \
+    extern "C" __global__ void __launch_bounds__(32 * FORMAT##_tile::WARPS, 2)                      \
         KERNEL##_##FORMAT##_##NAME(                                                                 \
         const T* x, const T* norm, double eps, Int round_first, Int norm_threads,                   \
         const void* codes_0, const void* codes_1, const void* codes_2, const void* scales_0,        \
-        const void* scales_1, const void* scales_2, T* out_0, T* out_1, T* out_2, Int outputs_0,    \
-        Int outputs_1, Int outputs_2, const T* residual, const T* bias, Int columns, Int steps) {   \
+        const void* scales_1, const void* scales_2, const void* zeros_0, const void* zeros_1,       \
+        const void* zeros_2, T* out_0, T* out_1, T* out_2, Int outputs_0, Int outputs_1,            \
+        Int outputs_2, const T* residual, const T* bias, Int columns, Int steps, Int group) {       \
         tile_product<FORMAT##_tile, GATED>(x, norm, eps, round_first, norm_threads,                 \
-                                    Matrix<T>{codes_0, scales_0, out_0, int(outputs_0)},            \
-                                    Matrix<T>{codes_1, scales_1, out_1, int(outputs_1)},            \
-                                    Matrix<T>{codes_2, scales_2, out_2, int(outputs_2)}, residual,  \
-                                    bias, int(columns), int(steps));                                          \
+                                    Matrix<T>{codes_0, scales_0, out_0, int(outputs_0), zeros_0},   \
+                                    Matrix<T>{codes_1, scales_1, out_1, int(outputs_1), zeros_1},   \
+                                    Matrix<T>{codes_2, scales_2, out_2, int(outputs_2), zeros_2},   \
+                                    residual, bias, int(columns), int(steps), int(group));          \
     }
 #define EXPORT_FORMAT(FORMAT, NAME, T)           \
     PRODUCT(row_product, FORMAT, false, NAME, T) \
@@ -199,5 +201,8 @@ __device__ void tile_product(const T* x, const T* norm, double eps, Int round_fi
     EXPORT_FORMAT(q4_0, NAME, T)   \
     EXPORT_FORMAT(q8_0, NAME, T)   \
     EXPORT_FORMAT(q4_k, NAME, T)   \
-    EXPORT_FORMAT(q5_k, NAME, T)
+    EXPORT_FORMAT(q5_k, NAME, T)   \
+    EXPORT_FORMAT(q6_k, NAME, T)   \
+    EXPORT_FORMAT(int8_channel, NAME, T) \
+    EXPORT_FORMAT(int4_group, NAME, T)
 FOR_EACH_HALF(EXPORT)
