@@ -6,8 +6,12 @@ what the assembler reports: none may spill into memory.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,6 +138,58 @@ def test_families_are_compiled_side_by_side_once(
     monkeypatch.setattr(compilation, "_compile", None)
     compilation.compile_all("sm_80", "float32")
     assert capsys.readouterr().err == ""
+
+
+def test_processes_that_begin_together_compile_each_family_once(tmp_path: Path) -> None:
+    """As pytest -n has several: one compiles, and the others find what it kept."""
+    program = """if True:
+        import sys
+        from gradient.backends.cuda import compilation
+        text = 'extern "C" __global__ void f(float* x) { x[threadIdx.x] = 1; }'
+        compilation.FAMILIES = ("one", "two")
+        compilation.source_of = lambda family, dtype: (text, f"{family}_{dtype}.cu")
+        compile, compiled = compilation._compile, []
+        compilation._compile = lambda *given: [compiled.append(given[1]), compile(*given)][1]
+        print("begins", flush=True)
+        sys.stdin.readline()
+        compilation.compile_all("sm_80", "float32")
+        print(*compiled)
+        """
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for each in processes:
+        assert each.stdout is not None and each.stdout.readline() == "begins\n"
+    done: list[str] = []
+    for each in processes:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    for each in processes:
+        done += each.communicate(timeout=120)[0].split()
+        assert each.returncode == 0
+    assert sorted(done) == ["one_float32.cu", "two_float32.cu"]
+    kept = [path.suffix for path in (tmp_path / "gradient" / "cuda").iterdir()]
+    assert kept == [".cubin"] * 2
+
+
+def test_a_disk_that_is_full_keeps_no_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    compilation._keep(tmp_path / "cuda" / "x.cubin", b"code")
+    assert list((tmp_path / "cuda").iterdir()) == []
+    monkeypatch.undo()
+    compilation._keep(tmp_path / "cuda" / "x.cubin", b"code")
+    assert [path.read_bytes() for path in (tmp_path / "cuda").iterdir()] == [b"code"]
 
 
 def test_an_error_names_the_file_and_shows_the_compilers_words() -> None:

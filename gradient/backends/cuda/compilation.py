@@ -14,6 +14,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from gradient.backends.cuda.kernels import FAMILIES, FOLDER
 from gradient.errors import DeviceError
@@ -48,17 +49,38 @@ def compile_all(architecture: str, dtype: str) -> None:
     far it is, elsewhere once a process. A family that does not compile is told of when it is asked
     for."""
     sources = [source_of(family, dtype) for family in FAMILIES]
-    missing = [each for each in sources if not _path(*each, architecture).exists()]
-    if not missing:
+    if not _missing(sources, architecture):
         return
-    done = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {pool.submit(compiled, *each, architecture): each[1] for each in missing}
-        for finished in as_completed(running):
-            done += 1
-            with contextlib.suppress(DeviceError):
-                finished.result()
-            _say(done, len(missing), running[finished])
+    with _alone():
+        missing, done = _missing(sources, architecture), 0  # what no other process made meanwhile
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            running = {pool.submit(compiled, *each, architecture): each[1] for each in missing}
+            for finished in as_completed(running):
+                done += 1
+                with contextlib.suppress(DeviceError):
+                    finished.result()
+                _say(done, len(missing), running[finished])
+
+
+def _missing(sources: list[tuple[str, str]], architecture: str) -> list[tuple[str, str]]:
+    return [each for each in sources if not _path(*each, architecture).exists()]
+
+
+def _alone() -> contextlib.AbstractContextManager[Any]:
+    """A context in which no other process compiles: several that begin together (pytest -n,
+    torchrun) would compile everything as often. It excludes nobody where the system or the file
+    system has no such locks."""
+    folder = cache_folder()
+    try:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder.with_suffix(".lock"), "a")  # noqa: SIM115 (it is the context)
+    except (ImportError, OSError):  # on Windows; a disk that cannot be written
+        return contextlib.nullcontext()
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, or the process ends
+    return file
 
 
 def _say(done: int, count: int, name: str) -> None:
@@ -116,8 +138,14 @@ def _keep(path: Path, code: bytes) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(code)
-        os.replace(file.name, path)
+            try:
+                file.write(code)
+                file.flush()
+                os.fsync(file.fileno())  # or a name without its bytes may outlast a power cut
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 def compile_verbosely(source: str, name: str, architecture: str) -> tuple[bytes, str]:
