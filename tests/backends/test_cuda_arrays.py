@@ -282,12 +282,14 @@ class Device:
 
     def Device(self, index: int) -> Device:  # noqa: N802
         self.calls.append(("use", index))
+        self.before, self.current = self.current, index
         return self
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: object) -> None:
+        self.current = self.before
         self.calls.append("back")
 
 
@@ -308,6 +310,7 @@ def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
     made.index, made.count, made.xp = index, 2, Device(calls, current)
     made._current_device = made.xp.getDevice
     made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
+    made._lock = threading.Lock()
     made._device = types.SimpleNamespace(use=lambda: calls.append("context"))
     return made, calls
 
@@ -353,7 +356,7 @@ def test_shared_memory_is_asked_for_whatever_a_kernel_declares_itself() -> None:
 def test_a_kernel_is_loaded_in_a_thread_that_has_the_context() -> None:
     """The driver's functions, unlike the runtime's, do not make it current by themselves."""
     runtime, calls = _runtime(0, 0)
-    runtime._lock, runtime._modules = threading.Lock(), {("f", "float32"): Module(calls)}
+    runtime._modules = {("f", "float32"): Module(calls)}
     runtime._functions.clear()
     runtime.launch("f", "k", "float32", (1,), 32, None)
     assert calls == ["context", ("get", "k_float32"), ("launch", 0)]

@@ -369,12 +369,16 @@ def launch(
     shared: int = 0,
     order: int = 0,
 ) -> None:
-    """Runs a kernel of a library to its end."""
+    """Runs a kernel of a library to its end. What CuPy would refuse is refused."""
+    if type(grid) is not tuple:  # Cython takes no class that is derived from it
+        raise TypeError(f"a grid is a tuple, got {type(grid).__name__}")
     types, values = "", []
     for argument in arguments:
         if argument is None:
             types, value = types + "P", ctypes.c_void_p(None)
         elif isinstance(argument, np.ndarray) and argument.dtype.names:  # a struct, by its value
+            if argument.size != 1 or not (argument.flags.writeable and argument.flags.c_contiguous):
+                raise TypeError(f"one structure that may be written, got {argument!r}")
             types, value = types + "s", ctypes.create_string_buffer(argument.tobytes())
         elif isinstance(argument, np.ndarray):
             types, value = types + "P", ctypes.c_void_p(argument.ctypes.data)

@@ -254,7 +254,9 @@ class Cupy(fake_cupy.Module):
                 memGetInfo=lambda: (1 << 30, 1 << 31),
             ),
             function=types.SimpleNamespace(CPointer=int),
-            driver=types.SimpleNamespace(funcSetAttribute=lambda *_: None),
+            driver=types.SimpleNamespace(
+                funcSetAttribute=lambda *_: None, CUDADriverError=ArithmeticError
+            ),
             Device=Device, Module=Module, Stream=Stream, Event=Event, MemoryPool=Pool,
             get_current_stream=lambda: Stream.on.get(current.device, Stream.null),
             get_elapsed_time=lambda a, b: 0.0,

@@ -23,11 +23,9 @@ from gradient.backends.cuda.memory import InFlight, Peaks
 from gradient.backends.packed import memory_of
 from gradient.backends.recording_backend import OpaqueArray
 from gradient.backends.required import Shape
-from gradient.errors import DeviceError
+from gradient.errors import BackendError, DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
-C_TYPES = {"q": ctypes.c_longlong, "l": ctypes.c_longlong, "d": ctypes.c_double}
-"""Of the arguments of kernels that are launched early."""
 MAX_DYNAMIC_SHARED = 8
 """CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of the driver's interface."""
 
@@ -87,9 +85,11 @@ class CupyRuntime:
     def on_device(self) -> Any:
         """A context in which what is made lies on this GPU. (Each thread has a device of its own
         that is current, the first one until it is told another.)"""
-        if self.count == 1 or self._current_device() == self.index:
-            return ALREADY_THERE
-        return self.xp.cuda.Device(self.index)
+        return self.xp.cuda.Device(self.index) if self._is_elsewhere() else ALREADY_THERE
+
+    def _is_elsewhere(self) -> bool:
+        """Whether another GPU is the thread's current one."""
+        return self.count > 1 and self._current_device() != self.index
 
     def use(self) -> None:
         """Make this GPU the thread's current one, for functions of the driver, too: these need its
@@ -133,23 +133,12 @@ class CupyRuntime:
         ints for those of 64 bits, NumPy's scalars of the types that the kernel takes, and its
         arrays of one structure, which go by value. `early` lets it begin, in a graph, before the
         kernel queued before it has ended, for which it waits itself (`following.cuh`)."""
-        if self.count == 1:
-            self._launch(family, kernel, dtype, grid, block, arguments, shared, early)
+        if self._is_elsewhere():  # another thread, or an array elsewhere, may have changed it
+            with self.on_device():
+                self.launch(
+                    family, kernel, dtype, grid, block, *arguments, shared=shared, early=early
+                )
             return
-        with self.on_device():  # which another thread, or an array elsewhere, may have changed
-            self._launch(family, kernel, dtype, grid, block, arguments, shared, early)
-
-    def _launch(
-        self,
-        family: str,
-        kernel: str,
-        dtype: str,
-        grid: tuple[int, ...],
-        block: int,
-        arguments: tuple[Any, ...],
-        shared: int,
-        early: bool,
-    ) -> None:
         name = f"{kernel}_{dtype}"
         function = self._functions.get(name) or self._load(family, name, dtype)
         if shared:
@@ -163,7 +152,19 @@ class CupyRuntime:
         values: Any = arguments
         if np.ndarray in map(type, arguments):
             values = [self._by_value(a) if type(a) is np.ndarray else a for a in arguments]
-        function(grid, (block,), values, shared)
+        self._call(function, name, grid, block, values, shared)
+
+    def _call(
+        self, function: Any, name: str, grid: tuple[int, ...], block: int, values: Any, shared: int
+    ) -> None:
+        try:
+            function(grid, (block,), values, shared)
+        except self.xp.cuda.driver.CUDADriverError as error:
+            raise BackendError(
+                f"cuda:{self.index}: kernel {name} was not launched, of {grid} blocks of {block} "
+                f"threads with {shared:,} bytes of shared memory: {error}; or an earlier kernel "
+                "failed"
+            ) from error
 
     @functools.cached_property
     def launches_early(self) -> bool:
@@ -182,12 +183,12 @@ class CupyRuntime:
             self._thread.captures = False
 
     def _argument(self, x: Any) -> Any:
-        """An argument of a launch as ctypes has it."""
+        """An argument of a launch as ctypes has it: of what is NumPy's, the bytes."""
         if x is None:
             return ctypes.c_void_p(0)
         if isinstance(x, self.xp.ndarray):
             return ctypes.c_void_p(self.address(x))
-        return ctypes.c_longlong(x) if type(x) is int else C_TYPES[x.dtype.char](x.item())
+        return ctypes.c_longlong(x) if type(x) is int else ctypes.create_string_buffer(x.tobytes())
 
     def _by_value(self, structure: Any) -> Any:
         """What CuPy takes for an argument that lies there. (Of an array it asks NumPy, in more time
@@ -204,15 +205,18 @@ class CupyRuntime:
                 code = compilation.compiled(source, "fused.cu", self.architecture)
                 function = self._module(source, code).get_function("fused")
                 self._functions[source] = function
-            function(grid, (block,), arguments)
+            self._call(function, "fused", grid, block, arguments, 0)
 
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
         """More than 48 KiB of shared memory have to be asked for, once. What a kernel declares in
         its source counts towards the 48, so that less of what is asked for here may be too much."""
-        if self._shared_allowed.get(name, 0) < shared:
-            self.use()
-            self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
-            self._shared_allowed[name] = shared
+        if self._shared_allowed.get(name, 0) >= shared:
+            return
+        with self._lock:  # or a thread that asks for less would take back what another was given
+            if self._shared_allowed.get(name, 0) < shared:
+                self.use()
+                self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
+                self._shared_allowed[name] = shared
 
     @functools.cached_property
     def max_shared(self) -> int:
@@ -238,8 +242,15 @@ class CupyRuntime:
         return function
 
     def _module(self, key: Any, code: bytes) -> Any:
-        module = self._modules[key] = self.xp.cuda.Module()
-        module.load(code)
+        module = self.xp.cuda.Module()
+        try:
+            module.load(code)
+        except self.xp.cuda.driver.CUDADriverError as error:
+            raise DeviceError(
+                f"cuda:{self.index}: kernels were not loaded: {error}; if it says so again, delete "
+                f"{compilation.cache_folder()}, where they are kept"
+            ) from error
+        self._modules[key] = module  # only now: one that did not load has no functions
         return module
 
     def address(self, x: Array) -> int:
