@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -34,9 +35,19 @@ current = _Current()
 
 def register(device_type: str, factory: Factory) -> None:
     """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
+    forget(device_type)
+    _factories[device_type] = factory
+
+
+def forget(device_type: str) -> None:
+    """Have backends of a type be made anew when they are asked for."""
     for device in [device for device in _made if device.partition(":")[0] == device_type]:
         del _made[device]  # those of other types stay: their tensors know them
-    _factories[device_type] = factory
+
+
+if hasattr(os, "register_at_fork"):
+    # A child that asks for a GPU anew is told that it cannot have one (`cuda.driver.is_forked`).
+    os.register_at_fork(after_in_child=lambda: forget("cuda"))
 
 
 def get(device: str = "cpu") -> Backend:

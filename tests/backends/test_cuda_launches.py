@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+import sys
 import threading
 from collections import namedtuple
 from types import SimpleNamespace
@@ -11,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradient.backends.cuda import compilation, driver
+from gradient import backends
+from gradient.backends import registry
+from gradient.backends.cuda import compilation, driver, multi_gpu
 from gradient.backends.cuda.copies import WALK
 from gradient.backends.cuda.grouped import ADDRESSES, RANGE
 from gradient.backends.cuda.indexed import PICKS
@@ -228,3 +233,50 @@ def test_grids_that_cupy_refuses_are_refused_by_the_stand_in(grid: Any) -> None:
 def test_structures_that_cannot_be_given_are_refused_by_the_stand_in(told: np.ndarray) -> None:
     with pytest.raises(TypeError, match="one structure"):
         cuda_emulation.launch(None, "kernel", (1,), 32, told)  # type: ignore[arg-type]
+
+
+# Processes ----------------------------------------------------------------------------------------
+
+
+class Library:
+    """The driver's, which a forked child finds initialised and of no use."""
+
+    def __init__(self) -> None:
+        self.owner: int | None = None
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        self.owner = os.getpid()
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = 1
+        return 0 if self.owner == os.getpid() else 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_process_is_told_that_it_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the process that it comes from has a backend, which both would use."""
+    factory, library = registry._factories["cuda"], Library()
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(driver, "_started_by", [])
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+    def in_a_child() -> bool:
+        try:
+            backends.get("cuda:0")
+        except DeviceError as error:
+            return "forked" in str(error) and "spawn" in str(error)
+        return False
+
+    driver.driver.cache_clear()
+    try:
+        assert driver.device_count() == 1
+        with pytest.raises(DeviceError, match="CuPy is not installed"):
+            multi_gpu.open_backend(0)
+        assert cuda_emulation.is_wrong(in_a_child)
+        monkeypatch.setitem(registry._made, "cuda:0", object())  # type: ignore[arg-type]
+        assert cuda_emulation.is_wrong(in_a_child)
+    finally:
+        driver.driver.cache_clear()
+        with contextlib.suppress(KeyError):
+            backends.register("cuda", factory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from typing import Any
 
 COMPUTE_CAPABILITY = 75, 76
@@ -21,8 +22,21 @@ def driver() -> Any | None:
             library = ctypes.CDLL(name)
         except OSError:
             continue
-        return library if library.cuInit(0) == 0 else None
+        if library.cuInit(0) != 0:
+            return None
+        _started_by.append(os.getpid())
+        return library
     return None
+
+
+_started_by: list[int] = []
+"""The process that initialised the driver."""
+
+
+def is_forked() -> bool:
+    """Whether this process was forked from one that had initialised the driver, which it has in
+    memory then, but cannot use."""
+    return bool(_started_by) and _started_by[0] != os.getpid()
 
 
 def device_count() -> int:

@@ -34,6 +34,12 @@ class CupyRuntime:
     """One GPU through CuPy; its work is queued on CuPy's current stream."""
 
     def __init__(self, index: int):
+        if driver.is_forked():
+            raise DeviceError(
+                f"device 'cuda:{index}': this process was forked from one that used CUDA, which it "
+                'cannot: start it by spawn, as DataLoader(..., multiprocessing_context="spawn") '
+                "does"
+            )
         if not driver.device_count():
             raise DeviceError(
                 f"device 'cuda:{index}': this machine has no NVIDIA GPU, or no driver for it"
