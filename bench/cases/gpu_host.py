@@ -159,7 +159,8 @@ class IdleRuntime(CupyRuntime):
         self.blas_lt = CublasLt(self, self.blas, IdleLibrary())
 
     def _load(self, family: str, name: str, dtype: str) -> Any:
-        return IdleFunction()
+        function = self._functions[name] = IdleFunction()
+        return function
 
 
 class IdleFunction:
@@ -188,7 +189,7 @@ def _idle(cupy: Any) -> Any:
     stream = SimpleNamespace(ptr=0)
     cuda = SimpleNamespace(
         function=cupy.cuda.function,
-        driver=SimpleNamespace(launchKernel=max, funcSetAttribute=max),
+        driver=SimpleNamespace(funcSetAttribute=max, CUDADriverError=RuntimeError),
         get_current_stream=lambda: stream,
         runtime=SimpleNamespace(getDevice=int, memcpyAsync=max, memcpyDeviceToDevice=3),
         Device=cupy.cuda.Device,
