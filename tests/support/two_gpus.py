@@ -253,7 +253,7 @@ class Cupy(fake_cupy.Module):
                 deviceCanAccessPeer=lambda device, peer: 1, deviceEnablePeerAccess=allow_peer,
                 memGetInfo=lambda: (1 << 30, 1 << 31),
             ),
-            function=types.SimpleNamespace(CPointer=int),
+            function=types.SimpleNamespace(CPointer=int, CIntptr=int),
             driver=types.SimpleNamespace(
                 funcSetAttribute=lambda *_: None, CUDADriverError=ArithmeticError
             ),

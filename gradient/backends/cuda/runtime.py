@@ -80,6 +80,9 @@ class CupyRuntime:
         self._current_device = cupy.cuda.runtime.getDevice
         self.new_array: Any = cupy.ndarray  # which `empty` calls, as often as anything
         self._pointer: Any = cupy.cuda.function.CPointer
+        # An int as kernels get it. CuPy makes one in 0.24 us for each argument of each launch;
+        # nearly all are sizes and strides, which come again.
+        self._number: Any = functools.lru_cache(4096)(cupy.cuda.function.CIntptr)
         self._modules: dict[Any, Any] = {}
         self._functions: dict[str, Any] = {}
         self._compiled: set[str] = set()
@@ -155,14 +158,22 @@ class CupyRuntime:
             if status == 0:
                 return
             self.launches_early = False
-        values: Any = arguments
-        if np.ndarray in map(type, arguments):
-            values = [self._by_value(a) if type(a) is np.ndarray else a for a in arguments]
-        self._call(function, name, grid, block, values, shared)
+        self._call(function, name, grid, block, arguments, shared)
 
     def _call(
-        self, function: Any, name: str, grid: tuple[int, ...], block: int, values: Any, shared: int
+        self,
+        function: Any,
+        name: str,
+        grid: tuple[int, ...],
+        block: int,
+        arguments: tuple[Any, ...],
+        shared: int = 0,
     ) -> None:
+        number = self._number
+        values = [
+            number(a) if type(a) is int else self._by_value(a) if type(a) is np.ndarray else a
+            for a in arguments
+        ]
         try:
             function(grid, (block,), values, shared)
         except self.xp.cuda.driver.CUDADriverError as error:
@@ -211,7 +222,7 @@ class CupyRuntime:
                 code = compilation.compiled(source, "fused.cu", self.architecture)
                 function = self._module(source, code).get_function("fused")
                 self._functions[source] = function
-            self._call(function, "fused", grid, block, arguments, 0)
+            self._call(function, "fused", grid, block, arguments)
 
     def _allow_shared(self, function: Any, name: str, shared: int) -> None:
         """More than 48 KiB of shared memory have to be asked for, once. What a kernel declares in
