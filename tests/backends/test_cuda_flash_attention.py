@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gradient.backends.cuda import kernels
+from gradient.backends.cuda.attention import MOST_PARTS
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.cuda.flash_attention import WARPGROUP_HEADS, head_of
 from gradient.backends.options import AttentionOptions, SlotMap
@@ -321,6 +322,16 @@ def test_blocks_fit_any_gpu(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -
         for queries in (3, 20):
             with_gradients(one, given("bfloat16", queries, 20, width))
     assert max(asked) <= 99 << 10
+
+
+def test_parts_of_a_gpu_of_many_multiprocessors(
+    one: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no more than the kernel that joins them has room for."""
+    room = re.search(r"MOST_PARTS = (\d+)", (kernels.FOLDER / "attention.cu").read_text())
+    assert room is not None
+    monkeypatch.setattr(one.runtime, "multiprocessors", 188)
+    assert one.parts_of_decoding(1, 1 << 20) == int(room[1]) == MOST_PARTS
 
 
 BARRIERS = [

@@ -30,8 +30,8 @@ ENOUGH_BLOCKS = 256
 DECODING_BLOCKS, SHORT = 3, 256
 """Blocks of few rows that a multiprocessor runs at a time, whose time is memory's; and keys up to
 which one of them has all, since joining parts takes as long as reading these."""
-JOINING = 256
-"""Threads that join a row's parts (`join_parts`)."""
+JOINING, MOST_PARTS = 256, 512
+"""Threads that join a row's parts (`join_parts`), and as many parts as they can."""
 
 
 class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
@@ -205,7 +205,7 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         """`parts_of_keys` of few rows."""
         if keys <= SHORT:
             return 1
-        at_once = DECODING_BLOCKS * self.runtime.multiprocessors
+        at_once = min(DECODING_BLOCKS * self.runtime.multiprocessors, MOST_PARTS)
         return max(1, min(at_once // blocks, -(-keys // (4 * TILE))))
 
 
