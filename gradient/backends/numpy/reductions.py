@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, INT64, ArrayAPIBackend
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import direct, kernels, threads
 from gradient.backends.required import Axis, Shape
 from gradient.dtypes import HALF_PRECISION
 
@@ -30,6 +30,9 @@ CHUNK = 1 << 14
 """Elements of whole rows that a thread takes at a time."""
 
 
+NUMPY_SUMS = direct.Direct("reductions", "numpy_sums", lambda x: (x, 1, x))
+
+
 class ReductionKernels(ArrayAPIBackend):
     """Overrides for `NumpyBackend` of sums of large arrays."""
 
@@ -44,7 +47,18 @@ class ReductionKernels(ArrayAPIBackend):
                 return INT64.type(np.count_nonzero(x))
             return _add(x, axis, INT64, None, keepdims)
         if x.size < MANY:
-            return _add(x, axis, None, None, keepdims)
+            if keepdims or not direct.takes(x):
+                return _add(x, axis, None, None, keepdims)
+            # By kernels what NumPy gives, in half of the time.
+            if axis is None:
+                out = np.empty(1, x.dtype)
+                NUMPY_SUMS[x.dtype.char](0, 1, x.ravel(), x.size, out)
+                return out[0]
+            if axis != x.ndim - 1 or axis == 0:
+                return _add(x, axis, None, None, keepdims)
+            out = np.empty(x.shape[:-1], x.dtype)
+            NUMPY_SUMS[x.dtype.char](0, out.size, x.ravel(), x.shape[-1], out.ravel())
+            return out
         if not takes(x, axis):
             return _added(x, axis, keepdims)
         out = np.empty(_reduced(x.shape, axis, keepdims), x.dtype)
@@ -56,8 +70,7 @@ class ReductionKernels(ArrayAPIBackend):
         """Without a look at each argument, nor at the axes for how many numbers they have."""
         if x.dtype.char not in "fd" or not x.size:
             return super().mean(x, axis, keepdims)
-        few = x.size < MANY
-        total = _add(x, axis, None, None, keepdims) if few else self.sum(x, axis, keepdims)
+        total = self.sum(x, axis, keepdims)
         return total / (x.size if axis is None else x.size // total.size)
 
     def sum_of_squares(self, x: np.ndarray) -> np.ndarray:

@@ -100,7 +100,7 @@ def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any
     The kernel, a numba function of `kernels/`, runs without Python in between: Ctrl-C arrives when
     all is done. More than one range costs 3 us beyond the kernel's work.
     """
-    if _listeners:
+    if listeners:
         _tell(kernel, n, chunk, *arguments)
     if n <= chunk:
         kernel(0, n, *arguments)
@@ -113,7 +113,7 @@ def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any
     tasks.give_back(block)
 
 
-_listeners: dict[int, Callable[..., Any]] = {}
+listeners: dict[int, Callable[..., Any]] = {}
 """By thread: what is told of the kernels that its calls start."""
 
 
@@ -122,15 +122,15 @@ def listening(listener: Callable[..., Any]) -> Iterator[None]:
     """Have `listener(kernel, n, chunk, *arguments)` told of what `parallel_for` is asked here, by
     this thread. It is done all the same."""
     thread = threading.get_ident()
-    _listeners[thread] = listener
+    listeners[thread] = listener
     try:
         yield
     finally:
-        del _listeners[thread]
+        del listeners[thread]
 
 
 def _tell(*launch: Any) -> None:
-    listener = _listeners.get(threading.get_ident())
+    listener = listeners.get(threading.get_ident())
     if listener is not None:
         listener(*launch)
 

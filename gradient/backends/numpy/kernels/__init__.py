@@ -33,6 +33,11 @@ INT64 = np.dtype(np.int64)
 """A dtype is compared with another in a third of the time that it takes with a type."""
 
 
+awake = False
+"""Whether a kernel has been loaded: from then on those that have NumPy's bits do what alone is not
+worth waking numba for."""
+
+
 def supports(x: Any, *others: Any) -> bool:
     """Whether kernels take an operation on these arrays: `x` is large (or `small_calls` are
     repeated) and contiguous, all are float32 or all float64, and there are kernels. An operand that
@@ -89,7 +94,10 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 @functools.cache
 def load(family: str) -> Any:
     """The module of a family of kernels, imported at the first call."""
-    return compiler.run(importlib.import_module, f"{__name__}.{family}")
+    global awake
+    module = compiler.run(importlib.import_module, f"{__name__}.{family}")
+    awake = True
+    return module
 
 
 @functools.cache

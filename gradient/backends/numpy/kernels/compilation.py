@@ -126,6 +126,16 @@ def _entry_point(function: Callable[..., Any], options: Any) -> Kernel:
     return compiled
 
 
+def compiled_for(kernel: Any, arguments: tuple[Any, ...]) -> Callable[..., None]:
+    """What a kernel calls for arguments of these types, once it has found them out: it takes what
+    numba takes for arrays of these types, whatever they are."""
+    kinds = tuple(map(numba.typeof, arguments))
+    if kinds not in kernel.overloads:
+        compiler.run(kernel.compile, kinds)
+    found: Callable[..., None] = kernel.overloads[kinds].entry_point
+    return found
+
+
 MAKERS = {"empty", "zeros", "full"}
 """NumPy's functions by which kernels make arrays."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import vector_operators as vector_operators
 from gradient.backends.numpy.kernels.building import read, write
@@ -18,6 +19,7 @@ from gradient.backends.numpy.kernels.compilation import (
     subroutine,
 )
 from gradient.backends.numpy.kernels.emitting import emitted
+from gradient.backends.numpy.kernels.llvm_types import I32, I64
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import LANES, fill, lanes, load, store
 
@@ -52,6 +54,75 @@ def total_of_squares(x):
     for i in range(x.size):
         result += x[i] * x[i]
     return result
+
+
+EIGHT = 8
+"""Numbers that a vector adds up side by side, or takes the running sums of."""
+
+TOGETHER = 128
+"""Numbers that NumPy adds up in eight chains, before it adds such sums by twos."""
+
+
+@emitted(lambda x, first, n: x.dtype)
+def pairwise_sum(builder, x, first, n):
+    """The sum of n numbers from x[first] on, by a function that is made once for a module. (One of
+    numba's that calls itself is lost when a kernel is read from the disk.)"""
+    function = builder.module.globals.get("pairwise_sum")
+    if function is None:
+        function = _pairwise_sum(builder.module, x.type)
+    return builder.call(function, [x, first, n])
+
+
+def _pairwise_sum(module: Any, pointer: Any) -> Any:
+    numbers = ir.VectorType(pointer.pointee, EIGHT)
+    kind = ir.FunctionType(pointer.pointee, [pointer, I64, I64])
+    function = ir.Function(module, kind, "pairwise_sum")
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    x, first, n = function.args
+
+    with builder.if_then(builder.icmp_signed(">", n, I64(TOGETHER))):
+        half = builder.and_(builder.lshr(n, I64(1)), I64(-EIGHT))
+        rest = builder.add(first, half), builder.sub(n, half)
+        parts = [builder.call(function, [x, *part]) for part in ((first, half), rest)]
+        builder.ret(builder.fadd(*parts))
+
+    chains = cgutils.alloca_once_value(builder, ir.Constant(numbers, None))
+    eights = builder.add(first, builder.and_(n, I64(-EIGHT)))
+    with cgutils.for_range_slice(builder, first, eights, I64(EIGHT)) as (i, _):
+        eight = read(builder, builder.gep(x, [i]), numbers)
+        builder.store(builder.fadd(builder.load(chains), eight), chains)
+    sums = builder.load(chains)
+    while sums.type.count > 1:  # of neighbours
+        n_sums = sums.type.count
+        order = ir.VectorType(I32, n_sums // 2)
+        sums = builder.fadd(
+            *[
+                builder.shuffle_vector(sums, sums, ir.Constant(order, list(range(i, n_sums, 2))))
+                for i in range(2)
+            ]
+        )
+    total = cgutils.alloca_once_value(builder, builder.extract_element(sums, I32(0)))
+    end = builder.add(first, n)
+    with cgutils.for_range_slice(builder, eights, end, I64(1)) as (i, _):
+        number = builder.load(builder.gep(x, [i]))
+        builder.store(builder.fadd(builder.load(total), number), total)
+    builder.ret(builder.load(total))
+    return function
+
+
+@ordered_subroutine
+def numpy_sum(x, first, n):
+    """The sum of n numbers from x[first] on in NumPy's order (pairwise: Higham 1993), with its
+    bits."""
+    return pairwise_sum(x, first, n)
+
+
+@ordered_kernel
+def numpy_sums(start, stop, x, n, out):
+    """out[r] = the sum of row r of n numbers of x, in NumPy's order, for the rows start to stop."""
+    for r in range(start, stop):
+        out[r] = numpy_sum(x, r * n, n)
 
 
 @kernel
@@ -192,10 +263,6 @@ def argmax_of_columns(start, stop, x, n, inner, sign, out):
             keep_first_largest(row, sign, np.int32(i), best[:count], places[:count])
         for j in range(count):
             out[to + j] = places[j]
-
-
-EIGHT = 8
-"""Numbers whose running sums are taken together."""
 
 
 def _sums_of_eight(backward: bool) -> Any:

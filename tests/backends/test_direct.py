@@ -1,0 +1,65 @@
+"""Kernels that are called at once on small arrays: NumPy's bits, and theirs in another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradient import backends
+from gradient.backends.numpy import direct, kernels, threads
+
+pytestmark = pytest.mark.cpu_only
+
+
+@pytest.fixture(autouse=True)
+def awake() -> None:
+    if not kernels.available():
+        pytest.skip("there are no kernels")
+    kernels.load("reductions")
+
+
+def drawn(dtype: str, *shape: int) -> np.ndarray:
+    """Numbers of many sizes, whose sum depends on the order in which they are added."""
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal(shape) * 10 ** rng.uniform(-3, 3, shape)).astype(dtype)
+
+
+SHAPES = [(4096,), (4097,), (16383,), (64, 64), (1, 5000), (5000, 1), (1000, 7), (3, 1366, 1),
+          (600, 8), (300, 15), (40, 129), (37, 3, 133), (5, 3000), (2, 8191)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_have_numpys_bits(shape: tuple[int, ...], dtype: str) -> None:
+    be, x = backends.get("cpu"), drawn(dtype, *shape)
+    assert direct.takes(x)
+    for axis in (None, len(shape) - 1, 0):
+        found, expected = be.sum(x, axis), np.add.reduce(x, axis)
+        assert type(found) is type(expected) and found.shape == expected.shape
+        assert found.tobytes() == expected.tobytes(), axis
+        count = x.size if axis is None else shape[axis]
+        assert be.mean(x, axis).tobytes() == (expected / count).tobytes()
+
+
+def test_sums_of_what_is_no_number_of_usual_size() -> None:
+    be, x = backends.get("cpu"), np.ones((64, 64), np.float32)
+    x[0, 3], x[1, 5], x[2, 7], x[3] = np.nan, np.inf, -np.inf, -0.0
+    x[4, 1], x[4, 9] = np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(be.sum(x, 1), np.add.reduce(x, 1))
+    assert not np.signbit(be.sum(x, 1)[3]) and np.isnan(be.sum(x))
+
+
+def test_what_kernels_are_not_called_at_once_for() -> None:
+    x = np.ones((64, 64), np.float32)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    memory = np.zeros(4 * 64 * 64 + 1, np.uint8)
+    unaligned = memory[1:].view(np.float32).reshape(64, 64)
+    others = x.T[:, ::2], x[:8], np.ones(1 << 15, np.float32), x.astype(np.float16), read_only
+    assert direct.takes(x) and not any(map(direct.takes, (*others, unaligned, x.astype(int))))
+    be = backends.get("cpu")
+    for each in (*others, unaligned):
+        assert be.sum(each) == each.size or each is unaligned
+    with threads.listening(lambda *launch: None):
+        assert not direct.takes(x)
