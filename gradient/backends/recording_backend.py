@@ -158,8 +158,8 @@ HOST_READS = ("to_numpy",)
 
 def methods(real: Backend) -> list[str]:
     """The names of the methods of a backend that a recording notes."""
-    # `in_one_pass` and `joined` are not noted, but the calls that they make.
-    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined")
+    # These are not noted, but the calls that they make.
+    own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined", "mean_cross_entropy")
     return [
         name
         for name in dir(Backend)

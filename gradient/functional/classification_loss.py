@@ -94,7 +94,7 @@ def cross_entropy(
             target=constant("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
-            in_float32=_computes_in_float32(input, target),
+            in_float32=input.array.dtype.itemsize == 2 and _computes_in_float32(input, target),
         )
         if reduction == "mean":
             return losses

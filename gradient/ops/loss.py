@@ -84,9 +84,12 @@ def mean_cross_entropy(
     in_float32: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
     """`mean_of_counted` of `cross_entropy`."""
-    method = be.cross_entropy_in_float32 if in_float32 else be.cross_entropy
-    losses, high, log_sum = method(logits, target, ignore_index, label_smoothing)
-    mean, count = be.mean_of_counted(losses, target, ignore_index)
+    given = logits, target, ignore_index, label_smoothing
+    if in_float32:
+        losses, high, log_sum = be.cross_entropy_in_float32(*given)
+        mean, count = be.mean_of_counted(losses, target, ignore_index)
+    else:
+        mean, count, high, log_sum = be.mean_cross_entropy(*given)
     return mean, {"high": high, "log_sum": log_sum, "count": count}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gradient import backends
+from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import direct, kernels, threads
 
 pytestmark = pytest.mark.cpu_only
@@ -63,3 +66,33 @@ def test_what_kernels_are_not_called_at_once_for() -> None:
         assert be.sum(each) == each.size or each is unaligned
     with threads.listening(lambda *launch: None):
         assert not direct.takes(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(64, 64), (4, 2000), (4096, 1), (1, 4096), (1500, 3), (130, 40)])
+def test_mean_cross_entropy_has_the_bits_of_its_parts(
+    shape: tuple[int, int], smoothing: float, dtype: str
+) -> None:
+    be: Any = backends.get("cpu")
+    logits = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    logits[0, 0] = -np.inf
+    for ignored in (0, 1, shape[0] // 2, shape[0]):
+        target = np.random.default_rng(1).integers(0, shape[1], shape[0])
+        target[:ignored] = -100
+        given = logits, target, -100, smoothing
+        found = be.mean_cross_entropy(*given)
+        with np.errstate(invalid="ignore"):
+            expected = NormDefaults.mean_cross_entropy(be, *given)
+        for a, b in zip(found, expected, strict=True):
+            assert type(a) is type(b) and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("wrong", [64, -1, -101, 1 << 40])
+def test_mean_cross_entropy_of_a_target_that_is_no_class(wrong: int) -> None:
+    be: Any = backends.get("cpu")
+    logits, target = np.zeros((64, 64), np.float32), np.zeros(64, np.int64)
+    target[7], target[9] = wrong, -100
+    with pytest.raises(IndexError, match=str(wrong)):
+        be.mean_cross_entropy(logits, target, -100, 0.0)
+    assert be.mean_cross_entropy(logits[:, :9], np.zeros(64, np.uint8), -100, 0.0)[1] == 64

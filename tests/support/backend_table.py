@@ -1184,6 +1184,7 @@ CASES: dict[str, list[Case]] = {
     ],
     "cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
     "cross_entropy_in_float32": [cross_entropy(0.0), cross_entropy(0.1)],
+    "mean_cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
     "mean_of_counted": [lambda a: (a(a.rows), targets(a, 67), -100)],
     "cross_entropy_grad": [
         *(cross_entropy_grad(0.0), cross_entropy_grad(0.1)),

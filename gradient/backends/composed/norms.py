@@ -100,6 +100,13 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
             logits = self.astype(logits, float32.numpy)
         return self.cross_entropy(logits, target, ignore_index, label_smoothing)
 
+    def mean_cross_entropy(
+        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """`mean_of_counted` of the losses of `cross_entropy`, and what else that gives."""
+        losses, high, log_sum = self.cross_entropy(logits, target, ignore_index, label_smoothing)
+        return *self.mean_of_counted(losses, target, ignore_index), high, log_sum
+
     @in_float32
     def cross_entropy_grad(
         self,

@@ -10,13 +10,20 @@ import numpy as np
 
 from gradient.backends.array_api import FLOAT32
 from gradient.backends.composed.norms import NormDefaults
-from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import INT64, contiguous
 from gradient.backends.numpy.reductions import sum_of_parts
 from gradient.backends.required import Axis, Shape
 
 PICKED = 1 << 12
 """Rows of a chunk, of each of which one number is read."""
+
+
+MEAN_CROSS_ENTROPY = direct.Direct(
+    "norms",
+    "mean_cross_entropy",
+    lambda x: (x.reshape(1, 1), np.zeros(1, INT64), -100, 0.0, x, x, x, x),
+)
 
 
 class NormKernels(NormDefaults[np.ndarray]):
@@ -63,6 +70,23 @@ class NormKernels(NormDefaults[np.ndarray]):
         )
         self._check_targets(target, logits.shape[1], ignore_index, wrong)
         return loss, high, log_sum
+
+    def mean_cross_entropy(
+        self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of a small array by one kernel, with the bits of the several."""
+        if not (direct.takes(logits) and target.dtype is INT64 and target.flags.carray):
+            return super().mean_cross_entropy(logits, target, ignore_index, label_smoothing)
+        rows, dtype = len(target), logits.dtype
+        loss, high, log_sum = np.empty(rows, dtype), np.empty(rows, dtype), np.empty(rows, dtype)
+        count = np.empty(1, dtype)
+        MEAN_CROSS_ENTROPY[dtype.char](
+            0, rows, logits, target, ignore_index, label_smoothing, loss, high, log_sum, count
+        )
+        counted = count[0]
+        if counted < 0:
+            self.check_indices(target[target != ignore_index], 1, logits.shape[1])
+        return loss[0], counted, high, log_sum
 
     def mean_of_counted(
         self, x: np.ndarray, target: np.ndarray, ignore_index: int

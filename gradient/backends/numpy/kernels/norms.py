@@ -16,6 +16,7 @@ from gradient.backends.numpy.kernels.compilation import (
 )
 from gradient.backends.numpy.kernels.functions import exp
 from gradient.backends.numpy.kernels.half_precision import get, put, real
+from gradient.backends.numpy.kernels.reductions import numpy_sum
 from gradient.backends.numpy.kernels.vector_functions import (
     full_exp_of_nonpositive,
     largest_element,
@@ -149,8 +150,8 @@ def log_softmax_grad(start, stop, g, out, gx):
 # Cross-entropy: `wrong` (1,) gets a 1 where a target is no class, whose row is left out -----------
 
 
-@strict_kernel
-def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
+@inlined
+def losses(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
     one, share = logits.dtype.type(1), real(logits, smoothing)
     for r in range(start, stop):
         row = logits[r]
@@ -167,6 +168,27 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
         if share != 0:
             uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
             loss[r] = (one - share) * loss[r] + share * uniform
+
+
+@strict_kernel
+def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
+    losses(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong)
+
+
+@strict_kernel
+def mean_cross_entropy(
+    start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, count
+):
+    """As `cross_entropy`, of all rows, and then loss[0] = the mean of the losses as NumPy has it,
+    over the count[0] targets that are not ignored: -1 where one of them is no class."""
+    count[0] = 0
+    losses(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, count)
+    if count[0] != 0:
+        count[0] = -1
+        return
+    for r in range(start, stop):
+        count[0] += target[r] != ignore_index
+    loss[0] = numpy_sum(loss, 0, stop) / count[0]
 
 
 @inlined
