@@ -9,7 +9,8 @@ import pytest
 
 from gradient import backends
 from gradient.backends.composed.norms import NormDefaults
-from gradient.backends.numpy import direct, kernels, threads
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.reductions import NUMPY_SUMS
 
 pytestmark = pytest.mark.cpu_only
 
@@ -35,7 +36,7 @@ SHAPES = [(4096,), (4097,), (16383,), (64, 64), (1, 5000), (5000, 1), (1000, 7),
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_have_numpys_bits(shape: tuple[int, ...], dtype: str) -> None:
     be, x = backends.get("cpu"), drawn(dtype, *shape)
-    assert direct.takes(x)
+    assert NUMPY_SUMS.of(x) is not None
     for axis in (None, len(shape) - 1, 0):
         found, expected = be.sum(x, axis), np.add.reduce(x, axis)
         assert type(found) is type(expected) and found.shape == expected.shape
@@ -60,12 +61,13 @@ def test_what_kernels_are_not_called_at_once_for() -> None:
     memory = np.zeros(4 * 64 * 64 + 1, np.uint8)
     unaligned = memory[1:].view(np.float32).reshape(64, 64)
     others = x.T[:, ::2], x[:8], np.ones(1 << 15, np.float32), x.astype(np.float16), read_only
-    assert direct.takes(x) and not any(map(direct.takes, (*others, unaligned, x.astype(int))))
+    assert NUMPY_SUMS.of(x) is not None
+    assert not any(map(NUMPY_SUMS.of, (*others, unaligned, x.astype(int))))
     be = backends.get("cpu")
     for each in (*others, unaligned):
         assert be.sum(each) == each.size or each is unaligned
     with threads.listening(lambda *launch: None):
-        assert not direct.takes(x)
+        assert NUMPY_SUMS.of(x) is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -18,26 +18,13 @@ MANY = 1 << 14
 """Elements from which a kernel may have several chunks."""
 
 
-def takes(x: Any) -> bool:
-    """Whether kernels are called at once for `x`: an array of float32 or float64, neither too small
-    to be worth it nor of several chunks, contiguous, aligned and writable. Only once some kernel
-    has been loaded, and unless a plan listens to what `parallel_for` is asked."""
-    return (
-        kernels.awake
-        and type(x) is np.ndarray
-        and kernels.MIN_SIZE <= x.size < MANY
-        and x.dtype.char in "fd"
-        and x.flags.carray
-        and not threads.listeners
-    )
-
-
-class Direct(dict[str, Callable[..., None]]):
+class Direct(dict[str, "Callable[..., None] | None"]):
     """A kernel `(start, stop, *arguments)`, by the letter of its arrays' dtype, which it does not
     look at: all must be contiguous, aligned, writable, and have these numbers of dimensions.
 
         SOFTMAX = Direct("norms", "softmax", lambda x: (x.reshape(1, 1), x.reshape(1, 1)))
-        SOFTMAX[x.dtype.char](0, len(x), x, out)  # both (rows, columns)
+        if (kernel := SOFTMAX.of(x)) is not None:
+            kernel(0, len(x), x, out)  # both (rows, columns)
 
     `arguments` gives some of these types, for an array of one number.
     """
@@ -48,8 +35,21 @@ class Direct(dict[str, Callable[..., None]]):
         super().__init__()
         self._family, self._name, self._arguments = family, name, arguments
 
-    def __missing__(self, char: str) -> Callable[..., None]:
-        kernel = getattr(kernels.load(self._family), self._name)
-        compiled = kernels.load("compilation").compiled_for
-        self[char] = found = compiled(kernel, (0, 0, *self._arguments(np.ones(1, char))))
+    def of(self, x: np.ndarray) -> Callable[..., None] | None:
+        """The kernel, if `x` is an array of float32 or float64, neither too small to be worth it
+        nor of several chunks, contiguous, aligned and writable. None until some kernel has been
+        loaded, and while a plan listens to what `parallel_for` is asked."""
+        if kernels.MIN_SIZE <= x.size < MANY and x.flags.carray and not threads.listeners:
+            return self[x.dtype.char]
+        return None
+
+    def __missing__(self, char: str) -> Callable[..., None] | None:
+        if not kernels.awake:
+            return None
+        found = None
+        if char in "fd":
+            kernel = getattr(kernels.load(self._family), self._name)
+            compiled = kernels.load("compilation").compiled_for
+            found = compiled(kernel, (0, 0, *self._arguments(np.ones(1, char))))
+        self[char] = found
         return found

@@ -10,10 +10,10 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.composed.activation import ActivationDefaults
-from gradient.backends.numpy import kernels, threads, workspace
+from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 
-MANY = 1 << 14
+MANY = kernels.MIN_SIZE
 """Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy."""
 
 FUNCTIONS = {"exp": "exp_of", "tanh": "tanh_of"}
@@ -23,6 +23,11 @@ exp, tanh = np.exp, np.tanh  # looked up in one step
 
 FEW = 4
 """Times `MIN_SIZE`: elements up to which one call of NumPy is as quick as a kernel."""
+
+
+EXP = direct.Direct("elementwise", "exp_of", lambda x: (x, x))
+TANH = direct.Direct("elementwise", "tanh_of", lambda x: (x, x))
+RELU = direct.Direct("elementwise", "relu", lambda x: (x, x))
 
 
 P = ParamSpec("P")
@@ -58,11 +63,15 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
     def exp(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY:
             return exp(x)
+        if x.dtype.char == "f" and (kernel := EXP.of(x)) is not None:
+            return _at_once(kernel, x)
         return _function("exp", x) if takes_function(x) else super().exp(x)
 
     def tanh(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY:
             return tanh(x)
+        if x.dtype.char == "f" and (kernel := TANH.of(x)) is not None:
+            return _at_once(kernel, x)
         return _function("tanh", x) if takes_function(x) else super().tanh(x)
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
@@ -91,6 +100,8 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
         return out
 
     def relu(self, x: np.ndarray) -> np.ndarray:
+        if (kernel := RELU.of(x)) is not None:
+            return _at_once(kernel, x)
         if (
             type(x) is np.ndarray
             and x.dtype.char in "fd"
@@ -205,6 +216,13 @@ def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, 
     family = kernels.load("elementwise")
     arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
     return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
+
+
+def _at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
+    """As `_each`, by what `Direct.of` gives for `x`."""
+    out = np.empty(x.shape, x.dtype)
+    kernel(0, x.size, x.ravel(), out.ravel())
+    return out
 
 
 def _each(

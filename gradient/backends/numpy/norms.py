@@ -75,14 +75,13 @@ class NormKernels(NormDefaults[np.ndarray]):
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of a small array by one kernel, with the bits of the several."""
-        if not (direct.takes(logits) and target.dtype is INT64 and target.flags.carray):
+        kernel = MEAN_CROSS_ENTROPY.of(logits) if type(logits) is np.ndarray else None
+        if kernel is None or target.dtype is not INT64 or not target.flags.carray:
             return super().mean_cross_entropy(logits, target, ignore_index, label_smoothing)
         rows, dtype = len(target), logits.dtype
         loss, high, log_sum = np.empty(rows, dtype), np.empty(rows, dtype), np.empty(rows, dtype)
         count = np.empty(1, dtype)
-        MEAN_CROSS_ENTROPY[dtype.char](
-            0, rows, logits, target, ignore_index, label_smoothing, loss, high, log_sum, count
-        )
+        kernel(0, rows, logits, target, ignore_index, label_smoothing, loss, high, log_sum, count)
         counted = count[0]
         if counted < 0:
             self.check_indices(target[target != ignore_index], 1, logits.shape[1])

@@ -47,17 +47,17 @@ class ReductionKernels(ArrayAPIBackend):
                 return INT64.type(np.count_nonzero(x))
             return _add(x, axis, INT64, None, keepdims)
         if x.size < MANY:
-            if keepdims or not direct.takes(x):
+            if keepdims or x.size < kernels.MIN_SIZE or (sums := NUMPY_SUMS.of(x)) is None:
                 return _add(x, axis, None, None, keepdims)
-            # By kernels what NumPy gives, in half of the time.
+            # What NumPy gives, in half of the time.
             if axis is None:
                 out = np.empty(1, x.dtype)
-                NUMPY_SUMS[x.dtype.char](0, 1, x.ravel(), x.size, out)
+                sums(0, 1, x.ravel(), x.size, out)
                 return out[0]
             if axis != x.ndim - 1 or axis == 0:
                 return _add(x, axis, None, None, keepdims)
             out = np.empty(x.shape[:-1], x.dtype)
-            NUMPY_SUMS[x.dtype.char](0, out.size, x.ravel(), x.shape[-1], out.ravel())
+            sums(0, out.size, x.ravel(), x.shape[-1], out.ravel())
             return out
         if not takes(x, axis):
             return _added(x, axis, keepdims)
