@@ -366,8 +366,9 @@ def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Ten
 
 
 def _softmax(op: Any, x: Any, dim: int) -> Tensor:
+    n = len(x.array.shape)
     try:
-        return in_order(_along(op, x, dim))
+        return in_order(op(x, axis=axis_of(dim, n)) if n else _along(op, x, dim))
     except DTypeError:
         if x.dtype.kind not in ("int", "bool") or x.numel():
             raise

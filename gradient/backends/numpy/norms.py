@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,17 @@ PICKED = 1 << 12
 """Rows of a chunk, of each of which one number is read."""
 
 
+def _rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(1, 1)
+
+
+SOFTMAX = direct.Direct("norms", "softmax", lambda x: (_rows(x), _rows(x)))
+LOG_SOFTMAX = direct.Direct("norms", "log_softmax", lambda x: (_rows(x), _rows(x)))
+LAYER_NORM = direct.Direct("norms", "layer_norm", lambda x: (_rows(x), x, x, _rows(x), 0.0, x, x))
 MEAN_CROSS_ENTROPY = direct.Direct(
     "norms",
     "mean_cross_entropy",
-    lambda x: (x.reshape(1, 1), np.zeros(1, INT64), -100, 0.0, x, x, x, x),
+    lambda x: (_rows(x), np.zeros(1, INT64), -100, 0.0, x, x, x, x),
 )
 
 
@@ -32,6 +39,8 @@ class NormKernels(NormDefaults[np.ndarray]):
     # Softmax -------------------------------------------------------------------------------------
 
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
+        if (kernel := SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
+            return _rows_at_once(kernel, x)
         if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
         return _each_row("softmax", x)
@@ -42,6 +51,8 @@ class NormKernels(NormDefaults[np.ndarray]):
         return _each_row("softmax_grad", g, out)
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
+        if (kernel := LOG_SOFTMAX.of(x)) is not None and axis == x.ndim - 1:
+            return _rows_at_once(kernel, x)
         if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
         return _each_row("log_softmax", x)
@@ -164,6 +175,13 @@ class NormKernels(NormDefaults[np.ndarray]):
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        kernel = LAYER_NORM.of(x)
+        if kernel is not None and _like_rows(weight, x) and _like_rows(bias, x):
+            y, of_rows = np.empty(x.shape, x.dtype), (*x.shape[:-1], 1)
+            mean, rstd = np.empty(of_rows, x.dtype), np.empty(of_rows, x.dtype)
+            parameters = _or_full(weight, 1, x), _or_full(bias, 0, x)
+            kernel(0, mean.size, _2d(x), *parameters, _2d(y), eps, mean.ravel(), rstd.ravel())
+            return y, mean, rstd
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
         norms, shape = kernels.load("norms"), x.shape
@@ -240,6 +258,22 @@ def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:
 
 def _last_of_rows(x: np.ndarray, axis: Axis) -> bool:
     return axis in (-1, x.ndim - 1) and x.itemsize > 2 and kernels.supports_rows(x)
+
+
+def _like_rows(vector: np.ndarray | None, x: np.ndarray) -> bool:
+    """Whether a weight or bias is one that `Direct` takes beside `x`."""
+    return vector is None or (vector.dtype is x.dtype and vector.flags.carray)
+
+
+def _rows_at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
+    """As `_each_row`, by what `Direct.of` gives for `x`."""
+    out = np.empty(x.shape, x.dtype)
+    if x.ndim == 2:
+        kernel(0, len(x), x, out)
+    else:
+        rows = _2d(x)
+        kernel(0, len(rows), rows, _2d(out))
+    return out
 
 
 def _computed_in(x: np.ndarray) -> np.dtype:
