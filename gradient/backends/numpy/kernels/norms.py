@@ -47,6 +47,15 @@ def rows_of(columns: int) -> int:
 
 rows_of_chunk = subroutine(rows_of)
 
+BLOCK = 1 << 12
+"""Elements, in whole rows, that one step after the other is done with: the processor has several
+rows' at a time, where one row's would wait for each other, and finds them in its first cache."""
+
+
+@subroutine
+def rows_of_block(columns):
+    return max(1, BLOCK // max(1, columns))
+
 
 @ordered_subroutine
 def largest_of(row):
@@ -110,9 +119,21 @@ def shifted_sum(x, shift):
 
 @strict_kernel
 def softmax(start, stop, x, y):
-    for r in range(start, stop):
-        row, out = x[r], y[r]
-        scale_row(out, x.dtype.type(1) / exp_sum(row, largest_of(row), out))
+    """Of four rows at a time one step after the other: those of one row wait for each other. (Not
+    of short ones: the vector that is read at a row's end has numbers that are being written.)"""
+    one, fours = x.dtype.type(1), (stop - start) // 4 if x.shape[1] >= lanes(x) else 0
+    last = start + 4 * fours
+    for r in range(start, last, 4):
+        i, j, k = r + 1, r + 2, r + 3
+        a, b, c, d = largest_of(x[r]), largest_of(x[i]), largest_of(x[j]), largest_of(x[k])
+        a, b = exp_sum(x[r], a, y[r]), exp_sum(x[i], b, y[i])
+        c, d = exp_sum(x[j], c, y[j]), exp_sum(x[k], d, y[k])
+        scale_row(y[r], one / a)
+        scale_row(y[i], one / b)
+        scale_row(y[j], one / c)
+        scale_row(y[k], one / d)
+    for r in range(last, stop):
+        scale_row(y[r], one / exp_sum(x[r], largest_of(x[r]), y[r]))
 
 
 @kernel
@@ -153,21 +174,26 @@ def log_softmax_grad(start, stop, g, out, gx):
 @inlined
 def losses(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
     one, share = logits.dtype.type(1), real(logits, smoothing)
-    for r in range(start, stop):
-        row = logits[r]
-        shift = largest_of(row)
-        high[r] = shift
-        log_sum[r] = math.log(exp_sum(row, shift, None))
-        if target[r] == ignore_index:
-            loss[r] = 0
-            continue
-        if not 0 <= target[r] < row.size:
-            wrong[0] = 1
-            continue
-        loss[r] = log_sum[r] - (row[target[r]] - shift)
-        if share != 0:
-            uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
-            loss[r] = (one - share) * loss[r] + share * uniform
+    for first in range(start, stop, rows_of_block(logits.shape[1])):
+        last = min(first + rows_of_block(logits.shape[1]), stop)
+        for r in range(first, last):
+            high[r] = largest_of(logits[r])
+        for r in range(first, last):
+            log_sum[r] = exp_sum(logits[r], high[r], None)
+        for r in range(first, last):
+            log_sum[r] = math.log(log_sum[r])
+        for r in range(first, last):
+            row, shift = logits[r], high[r]
+            if target[r] == ignore_index:
+                loss[r] = 0
+                continue
+            if not 0 <= target[r] < row.size:
+                wrong[0] = 1
+                continue
+            loss[r] = log_sum[r] - (row[target[r]] - shift)
+            if share != 0:
+                uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
+                loss[r] = (one - share) * loss[r] + share * uniform
 
 
 @strict_kernel
