@@ -12,17 +12,22 @@ import numpy as np
 from gradient.autograd import variable
 from gradient.autograd.explain import error_for_any_caller
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.modes import mode, switched
+from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.numbers import placed_apart
 from gradient.autograd.out_argument import result_or_out
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import is_packed
+from gradient.backends.placement import device_contexts
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, copied, sentence
 from gradient.ops import comparison, shape
+from gradient.source_lines import user_frame
 from gradient.tensor.arguments import Size, axis_of, fitting, int_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
 from gradient.tensor.float8 import where_float8
 
 if TYPE_CHECKING:
+    from gradient.autograd.op import Op
     from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
 
@@ -75,7 +80,7 @@ def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
         # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
         tensors = [t for t in tensors if t.array.shape != (0,)]
         shapes = [size for size in shapes if size != (0,)]
-    return shape.concatenate(*tensors, axis=axis_of(dim, len(shapes[0])))
+    return joined(shape.concatenate, tensors, shapes, axis_of(dim, len(shapes[0])))
 
 
 concat = concatenate = cat
@@ -94,7 +99,44 @@ def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
             f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
             f"{list(other)} at entry {i}"
         )
-    return shape.stack(*tensors, axis=axis)
+    return joined(shape.stack, tensors, shapes, axis)
+
+
+def joined(call: Any, tensors: list[Any], shapes: list[Any], axis: int) -> Tensor:
+    """`call(*tensors, axis=axis)` of an op whose gradient needs shapes alone; in one function,
+    where all tensors are on one device and of one dtype."""
+    made: Op = call.op
+    backend, dtype = tensors[0].backend, tensors[0].array.dtype
+    arrays, nodes, recorded = [], [], False
+    for t in tensors:
+        array, node = t.array, t.node
+        if t.backend is not backend or array.dtype is not dtype:
+            return call(*tensors, axis=axis)
+        arrays.append(array)
+        nodes.append(node)
+        if node is not None:
+            recorded = True
+    if device_contexts or dtype.char in made.checked:
+        return call(*tensors, axis=axis)
+    try:
+        out = wrap(made.function(backend, *arrays, axis=axis), backend)
+    except Exception:
+        return call(*tensors, axis=axis)  # which says what is wrong, or joins packed ones
+    if recorded and (not switched or mode.grad):
+        out.node = node = Node()  # as `Op.record`
+        node.op = made
+        node.backend = backend
+        node.parents = tuple(nodes)
+        node.saved = (shapes,)
+        node.options = {"axis": axis}
+        node.sequence_nr = next_sequence_nr()
+        node.shape = out.array.shape
+        node.dtype = dtype
+        frame = user_frame(4)
+        node.location = (frame.f_code, frame.f_lasti)
+        if switched and mode.grad is not True:
+            watch(node)
+    return out
 
 
 @forwarded
