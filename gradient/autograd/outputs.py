@@ -32,7 +32,7 @@ class OutputGrad:
         self.index, self.g = index, g
 
 
-_OUTPUT = _Output()
+OUTPUT = _Output()
 
 
 def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
@@ -50,7 +50,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
             out.node = None
         else:
             out.node = made = Node()
-            made.op = _OUTPUT
+            made.op = OUTPUT
             made.backend = node.backend
             made.parents = parents
             made.saved = (i,)
@@ -65,7 +65,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
 def output_node(node: Node, index: int, array: Any) -> Node:
     """The node of result `index` of `node`."""
     made = Node()
-    made.op, made.backend, made.parents, made.saved = _OUTPUT, node.backend, (node,), (index,)
+    made.op, made.backend, made.parents, made.saved = OUTPUT, node.backend, (node,), (index,)
     made.sequence_nr, made.location = next_sequence_nr(), node.location
     made.shape, made.dtype = array.shape, array.dtype
     return made

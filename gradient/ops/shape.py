@@ -109,6 +109,17 @@ def piece_indices(sizes: Sequence[int], axis: int) -> Indices:
     return of_few(tuple(sizes), axis)
 
 
+def even_indices(n: int, each: int, axis: int) -> Indices:
+    """Those of n elements in pieces of `each`, the last of which may be smaller."""
+    of_few = _even_indices if n <= FEW * each else _even_indices.__wrapped__
+    return of_few(n, each, axis)
+
+
+@functools.lru_cache
+def _even_indices(n: int, each: int, axis: int) -> Indices:
+    return piece_indices([min(each, n - start) for start in range(0, n, each)] or [0], axis)
+
+
 @functools.lru_cache
 def _piece_indices(sizes: tuple[int, ...], axis: int) -> Indices:
     before: tuple[Any, ...] = (slice(None),) * axis

@@ -15,7 +15,8 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import index, shape
+from gradient.ops import shape
+from gradient.ops.index import getitem
 from gradient.tensor.arguments import axis_of, int_of, int_or_scalar, ints_of
 from gradient.tensor.shaping import Shaping
 from gradient.tensor.views import view, view_of, views_of
@@ -39,12 +40,16 @@ class Splitting(Shaping):
                 f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
             )
         at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view(self, index.getitem, at)
+        return view(self, getitem, at, 3)
 
     def select(self, dim: int, index: int) -> Tensor:
         """Element `index` of dimension `dim`."""
-        axis, index = axis_of(dim, self.ndim), int_of("select", "index", index)
-        return self[(slice(None),) * axis + (index,)]
+        axis, index = axis_of(dim, len(self.array.shape)), int_of("select", "index", index)
+        at = (slice(None),) * axis + (index, Ellipsis)
+        try:
+            return view(self, getitem, at, 3)
+        except (IndexOutOfRange, DTypeError):
+            return self[at]  # which says what is wrong, or selects of a packed tensor
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:
         """The axis of a dimension to be cut, and its size."""
@@ -62,27 +67,26 @@ class Splitting(Shaping):
         if isinstance(split_size, int):
             if split_size <= 0 and n:
                 raise ArgumentError(f"split: expected a positive split_size, got {split_size}")
-            sizes = [min(split_size, n - i) for i in range(0, n, split_size or 1)] or [0]
+            indices = shape.even_indices(n, split_size if n else 1, axis)
         else:
             sizes = ints_of("split", "split_size", split_size)
             if min(sizes, default=0) < 0 or sum(sizes) != n:
                 raise ShapeError(
                     f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
                 )
-        return self._pieces(sizes, axis)
-
-    def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
-        return views_of(self, shape.split, shape.piece_indices(sizes, axis), axis)
+            indices = shape.piece_indices(sizes, axis)
+        return views_of(self, shape.split, indices, axis)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
-        if int_of("chunk", "chunks", chunks) <= 0:
+        if (chunks := int_of("chunk", "chunks", chunks)) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
         axis, n = self._length("chunk", dim)
-        each = -(-n // chunks)
-        return self._pieces(
-            [min(each, n - i) for i in range(0, n, each)] if n else [0] * chunks, axis
-        )
+        if n:
+            indices = shape.even_indices(n, -(-n // chunks), axis)
+        else:
+            indices = shape.piece_indices([0] * chunks, axis)
+        return views_of(self, shape.split, indices, axis)
 
     def tensor_split(
         self,

@@ -18,7 +18,7 @@ from gradient.autograd.modes import inference_used, mode, switched
 from gradient.autograd.moving import moved
 from gradient.autograd.node import Node, next_sequence_nr, watch
 from gradient.autograd.op import Op, op, op_of
-from gradient.autograd.outputs import outputs
+from gradient.autograd.outputs import OUTPUT, outputs
 from gradient.autograd.variable import Variable
 from gradient.backends.composed.shared import is_complex
 from gradient.backends.packed import map_parts
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=Variable)
 
 PRUNE_AT = 64
-"""How many views a tensor remembers before it looks for dead ones."""
+"""How many views a tensor remembers before it looks for dead ones; from then on whenever there are
+twice as many."""
 
 
 def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
@@ -90,7 +91,7 @@ def view(base: Any, call: Any, value: Any, depth: int = 2) -> Tensor:
     out.view_info = (base, made, options)
     if parent is None or parent.op is not None:
         views = base.views
-        if views is None or len(views) >= PRUNE_AT:
+        if views is None or not len(views) % PRUNE_AT:
             views = known_views(base)
         views.append(weakref.ref(out))
     return out
@@ -121,16 +122,35 @@ def views_of(base: Any, call: Any, indices: Indices, axis: int) -> tuple[Tensor,
     if parent is not None and grad:
         options = {"indices": indices, "axis": axis}
         node = made.record(backend, (array,), (parent,), shown, None, options)
-    outs = outputs(shown, backend, node)
     if not shown or not backend.is_view_of(shown[0], array):
-        return tuple(outs)
+        return tuple(outputs(shown, backend, node))
     view_op = op_of(getitem)
     if inference_used or not grad:
+        outs = outputs(shown, backend, node)
         for out, at in zip(outs, indices, strict=True):
             note(base, out, view_op, {"index": at})
         return tuple(outs)
-    for out, at in zip(outs, indices, strict=True):
+    outs, parents, new_tensor = [], (node,), variable.new_tensor
+    number = next_sequence_nr()  # of all pieces alike: none depends on another
+    for i, at in enumerate(indices):
+        out = new_tensor()  # as `outputs` and `note`
+        out.array = piece = shown[i]
+        out.backend = backend
+        out._grad = out.views = None
         out.view_info = (base, view_op, {"index": at})
+        if node is None:
+            out.node = None
+        else:
+            out.node = own = Node()
+            own.op = OUTPUT
+            own.backend = backend
+            own.parents = parents
+            own.saved = (i,)
+            own.sequence_nr = number
+            own.location = node.location
+            own.shape = piece.shape
+            own.dtype = piece.dtype
+        outs.append(out)
     if parent is None or parent.op is not None:
         known_views(base, len(outs)).extend(map(weakref.ref, outs))
     return tuple(outs)
@@ -155,14 +175,16 @@ def note(base: Any, out: Any, view_op: Op, options: dict[str, Any]) -> None:
 
 
 def known_views(base: Any, more: int = 1) -> list[weakref.ref[Tensor]]:
-    """The list in which `base` remembers its views, for so many more. Dead ones go whenever there
-    are twice as many."""
+    """The list in which `base` remembers its views, for so many more. Where half of them are dead,
+    these go."""
     views: list[Any] | None = base.views
     if views is None:
         base.views = views = []
     n = len(views)
-    if n >= PRUNE_AT and (n + more).bit_length() > n.bit_length():
-        views[:] = [ref for ref in views if ref() is not None]
+    if n >= PRUNE_AT and (n + more - 1).bit_length() > (n - 1).bit_length():  # at powers of two
+        alive = [ref for ref in views if ref() is not None]
+        if len(alive) <= n // 2:
+            views[:] = alive
     return views
 
 

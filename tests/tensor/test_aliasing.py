@@ -91,3 +91,15 @@ def test_windows_are_a_view_with_a_gradient():
     y = gradient.zeros(4)
     y.unfold(0, 2, 2)[1].add_(1)
     assert y.tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("alive", [0, 1, 63, 64, 100, 127, 128])
+def test_dead_views_are_forgotten_and_live_ones_are_not(alive):
+    base = gradient.zeros(4, 4)
+    kept = [base[i % 4] for i in range(alive)]
+    for _ in range(300):
+        base.t()
+        base.chunk(3)
+        assert len(base.views) <= max(128, 4 * (alive + 4))
+    base.copy_(gradient.ones(4, 4, requires_grad=True))
+    assert all(view.requires_grad for view in kept)
