@@ -28,7 +28,7 @@ from gradient.tensor.arguments import (
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.float8 import maker_of
 from gradient.tensor.gathering import Gathering
-from gradient.tensor.indexing import Indexing
+from gradient.tensor.indexing import LARGE, WIDE, Indexing
 from gradient.tensor.overwrite import (
     become_view,
     direct_operand,
@@ -279,12 +279,13 @@ class InPlace(Arithmetic):
             except ShapeError:
                 expected = f"other to broadcast to {tuple(self.array.shape)}"
                 raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
-        if other.array.dtype != self.array.dtype and not self.dtype.is_packed:
+        own = self.array.dtype
+        if other.array.dtype is not own and other.array.dtype != own and not self.dtype.is_packed:
             if is_packed(other.array):
                 other = other.to(dtype=self.dtype)
             else:
-                warn_of_discarded(other.array.dtype, self.array.dtype)
-                other = elementwise.astype(other, dtype=self.array.dtype)
+                warn_of_discarded(other.array.dtype, own)
+                other = elementwise.astype(other, dtype=own)
         overwrite_at(self, (), other, "copy_")
         return self
 
@@ -295,10 +296,16 @@ class InPlace(Arithmetic):
                 got = tuple(value.array.shape)
                 raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
             return self.copy_(value)
-        value = number_of("fill_", "value", value, takes_complex=True)
-        make = maker_of("fill_", self.array, self.backend)
-        value = fitting("fill_", "value", value, self.dtype)
-        array = make.full((), value, self.array.dtype)
+        dtype, number = self.array.dtype, value
+        if (type(number) is int or type(number) is float) and (
+            (number == 0 and dtype.char) or (dtype.char in WIDE and -LARGE < number < LARGE)
+        ):  # any dtype but a packed one holds 0
+            array = self.backend.full((), number, dtype)
+        else:
+            value = number_of("fill_", "value", value, takes_complex=True)
+            make = maker_of("fill_", self.array, self.backend)
+            value = fitting("fill_", "value", value, self.dtype)
+            array = make.full((), value, dtype)
         overwrite_at(self, (), array, "fill_")
         return self
 

@@ -105,7 +105,7 @@ def direct_operand(tensor: Variable, other: Any) -> ArrayOperators | float | Non
 
 def written(tensor: T, name: str) -> T:
     """`tensor`, whose array was changed where it lies: marked as overwritten."""
-    if is_noted(tensor):
+    if not by_data or is_noted(tensor):
         mark_overwritten(tensor.backend, tensor.array, name, 4)
     return tensor
 
@@ -241,13 +241,13 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
                 f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
                 "read-only array or file); clone() it first"
             ) from None
-    if is_noted(tensor):
+    if not by_data or is_noted(tensor):
         mark_overwritten(backend, array, name, 5)
 
 
 def is_noted(tensor: Any) -> bool:
     """Whether writes to a tensor are noted for backward passes: by `x.data` they are not."""
-    return not by_data or not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
+    return not any(getattr(each, "unnoted", False) for each in with_bases(tensor))
 
 
 def _fits(result: Any, tensor: Tensor) -> bool:

@@ -174,6 +174,12 @@ class NumpyBackend(
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:
         return np.ones(shape, dtype) if shape else dtype.type(1)
 
+    def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
+        """One number without NumPy's function, which takes seven times as long."""
+        if shape == () and dtype.char in "fd" and (type(value) is float or type(value) is int):
+            return np.array(value, dtype)
+        return np.full(shape, value, dtype)
+
     def expand(self, x: Array, shape: Shape) -> Array:
         """Small ones as a copy: assigning is quicker than making a view."""
         if math.prod(shape) > SMALL:
@@ -190,8 +196,8 @@ class NumpyBackend(
         strides = _strides(x.shape, x.strides, shape)
         if strides is None:
             return super().broadcast_to(x, shape)
-        out = np.ndarray(shape, x.dtype, x, 0, strides)
-        out.flags.writeable = False  # elements that share memory cannot be written
+        out: Any = np.ndarray(shape, x.dtype, x, 0, strides)
+        out.setflags(False)  # elements that share memory cannot be written (no name: 0.2 us less)
         return out
 
     def assign_shared(self, x: Array, index: Index, value: Any, shown_by: list[Array]) -> bool:
