@@ -9,7 +9,7 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY, DType
 from gradient.errors import TypeMismatch, sentence
 from gradient.tensor.arguments import Size, axis_of, new_size
-from gradient.tensor.device import Device
+from gradient.tensor.device import Device, known_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ class TensorBase(Variable):
     @property
     def device(self) -> Device:
         """Where the memory is."""
-        return Device(self.backend.device)
+        return known_device(self.backend.device)
 
     @property
     def itemsize(self) -> int:

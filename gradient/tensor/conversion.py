@@ -137,7 +137,8 @@ class Conversion(Arithmetic):
 
     def contiguous(self: Any, memory_format: object = None) -> Tensor:
         """The tensor itself, or a copy in row-major order."""
-        if self.is_contiguous():
+        flags = getattr(self.array, "flags", None)  # as `is_contiguous` looks at them
+        if flags is None or flags.c_contiguous:
             same: Tensor = self
             return same
         return elementwise.contiguous(self)

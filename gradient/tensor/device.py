@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any, Self
 
@@ -71,6 +72,9 @@ class Device:
     def __exit__(self, *error: object) -> None:
         _default.entered.pop()
 
+
+known_device = functools.lru_cache(Device)
+"""The device of a backend's name for it: one object for all of its tensors."""
 
 #: What an argument `device` may be; an int is the number of a GPU, None the usual device.
 DeviceLike = Device | str | int | None
