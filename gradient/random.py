@@ -115,6 +115,9 @@ def _drawn(
 ) -> Tensor:
     backend = backend_of(device)
     wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
+    if wanted.kind == "float":
+        array = draw(generator, backend, kind, shape, wanted.numpy)
+        return finished(array, backend, requires_grad)
     if wanted.is_complex:  # both parts, of which a normal number has half the variance
         real = np.dtype(np.float32 if wanted.numpy.itemsize == 8 else np.float64)
         parts = draw(generator, backend, kind, (2, *shape), real)
@@ -122,10 +125,7 @@ def _drawn(
         real_part, imag_part = (backend.getitem(parts, (i,)) * scale for i in range(2))
         array = backend.complex(real_part, imag_part)
         return finished(array, backend, requires_grad)
-    if not wanted.is_floating_point:
-        raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
-    array = draw(generator, backend, kind, shape, wanted.numpy)
-    return finished(array, backend, requires_grad)
+    raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
 
 
 @creation_op

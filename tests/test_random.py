@@ -577,17 +577,23 @@ def test_fork_rng() -> None:
 
 
 @pytest.mark.cpu_only
-@pytest.mark.parametrize("name", ["rand", "randn"])
-@pytest.mark.parametrize("size", [*range(1, 10), 63, 64, 65, 255, 256, 257])
+@pytest.mark.parametrize("name", ["rand", "randn", "randint"])
+@pytest.mark.parametrize("size", [*range(1, 10), 63, 64, 65, 127, 128, 129, 255, 256, 257])
 def test_few_numbers_do_not_depend_on_how_often_one_draws(name: str, size: int):
     """Who draws few again and again gets them out of many that were made together."""
+    draw = {
+        "rand": gradient.rand,
+        "randn": gradient.randn,
+        "randint": lambda size, generator: gradient.randint(2**62, (size,), generator=generator),
+    }[name]
     source = gradient.Generator()
     for offset in (0, 3, 250, 1019, 1023, 1024, 4090):
         drawn = []
         for _ in range(8):
             source.key, source.offset = size, offset
-            x = getattr(gradient, name)(size, generator=source)
+            x = draw(size, generator=source)
             drawn.append((x.numpy().tobytes(), source.offset))
+            x.zero_()  # is not drawn again
         assert len(set(drawn)) == 1
 
 

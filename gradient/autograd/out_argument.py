@@ -106,7 +106,7 @@ def _accepting(function: Any, others: frozenset[str]) -> Any:
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
-            return function(*args, **named)
+            return function(*args, **named) if named else function(*args)
         except TypeError:
             if others.isdisjoint(named):
                 raise

@@ -166,7 +166,7 @@ def draw(
     dtype: np.dtype,
 ) -> ArrayOperators:
     """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
-    source = generator_of(generator)
+    source = default_generator if generator is None else generator_of(generator)
     wide = dtype if dtype in WIDE else float32.numpy
     array = source.draw(getattr(backend, kind), math.prod(shape), wide)
     if dtype is wide:
@@ -188,5 +188,6 @@ def draw_integers(
     """An array of whole numbers from [low, high)."""
     source = generator_of(generator)
     array = source.draw(backend.integers, math.prod(shape), high - low)
-    array = backend.astype(array, int64.numpy) + low
+    array = backend.astype(array, int64.numpy)
+    array = array + low if low else array
     return backend.reshape(backend.astype(array, dtype), shape)

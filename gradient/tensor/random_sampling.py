@@ -10,8 +10,8 @@ import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.tensor.arguments import flag_of, int_of, number_of, outside
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
+from gradient.tensor.arguments import flag_of, int_of, limits, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.overwrite import check, overwrite_at
 
@@ -213,11 +213,9 @@ def _too_few(num_samples: int, weights: int) -> ArgumentError:
 
 def check_range(caller: str, low: int, high: int, dtype: DType) -> None:
     """Refuse whole numbers from [low, high) that are beyond what a dtype holds."""
-    if dtype.kind == "bool":
-        least, most = 0.0, 1.0
-    else:
-        limits = finfo(dtype) if dtype.is_floating_point else iinfo(dtype)
-        least, most = limits.min, limits.max
+    if dtype.is_complex:
+        raise TypeMismatch(sentence(caller, "an integer or floating-point dtype", dtype))
+    least, most = (0.0, 1.0) if dtype.kind == "bool" else limits(dtype)
     if not least <= low <= high - 1 <= most:
         raise ArgumentError(sentence(caller, f"numbers that {dtype} holds", f"[{low}, {high})"))
 

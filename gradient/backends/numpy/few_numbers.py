@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -22,22 +23,52 @@ KEPT = 1024
 FEW = 256
 """Numbers of one draw up to which they are."""
 
+FEW_PAIRS = 32
+"""Pairs of normal numbers in a draw up to which those of all draws of as many are."""
+
 DRAWS = 4
 """Draws from the same KEPT blocks, or those before them, before they are: a program may never draw
 again."""
 
 
-class Numbers(NamedTuple):
-    """What each word of KEPT blocks gives in float32: a uniform number u, and for a pair of normal
-    ones sqrt(-2 log(1 - u)), or cos and sin of 2 pi u, one above the other (see `composed.rng`)."""
+class Numbers:
+    """What the words of KEPT blocks give (see `composed.rng`): a uniform number u each, in float32;
+    and once some are drawn, radius and circle of normal numbers, and whole numbers of two words.
 
-    uniform: np.ndarray
-    radius: np.ndarray
-    circle: np.ndarray
+    `normal` are, by the pairs of a draw, the numbers of those from each word on: each radius with
+    the circle so many words later.
+    """
+
+    def __init__(self, uniform: np.ndarray, words: Callable[[], np.ndarray]) -> None:
+        self.uniform, self._words = uniform, words
+        self.normal: dict[int, np.ndarray] = {}
+        self._polar: tuple[np.ndarray, np.ndarray] | None = None
+        self._whole: np.ndarray | None = None
+
+    def whole(self) -> np.ndarray:
+        """uint64: the words, two by two."""
+        if self._whole is None:
+            pairs = self._words().astype(np.uint64).reshape(-1, 2)
+            self._whole = (pairs[:, 0] << 32) | pairs[:, 1]
+        return self._whole
+
+    def polar(self) -> tuple[np.ndarray, np.ndarray]:
+        """sqrt(-2 log(1 - u)), and cos and sin of 2 pi u, one above the other."""
+        if self._polar is None:
+            angle = (2 * math.pi) * self.uniform
+            circle = np.stack([np.cos(angle), np.sin(angle)])
+            self._polar = np.sqrt(-2 * np.log(1 - self.uniform)), circle
+        return self._polar
+
+    def normal_of(self, pairs: int) -> np.ndarray:
+        """What `normal` has of draws of so many pairs from now on."""
+        radius, circle = self.polar()
+        made = self.normal[pairs] = radius[:-pairs] * circle[:, pairs:]
+        return made
 
 
 class FewNumbers(RandomDefaults[np.ndarray]):
-    """Overrides of draws of a few float32 numbers."""
+    """Overrides of draws of a few numbers, of float32 or whole."""
 
     _drawn: tuple[int, int, int] = (0, 0, 0)
     """The key and number of the KEPT blocks of the last draw, and how many there were."""
@@ -59,17 +90,30 @@ class FewNumbers(RandomDefaults[np.ndarray]):
             return super().normal(key, offset, n, dtype)
         start = 4 * (offset % KEPT)
         middle = start + half
-        out = made.radius[start:middle] * made.circle[:, middle : middle + half]
-        out = out.reshape(-1)
+        if half > FEW_PAIRS:
+            radius, circle = made.polar()
+            pairs = radius[start:middle] * circle[:, middle : middle + half]
+            out = pairs.reshape(-1)
+        else:
+            if (together := made.normal.get(half)) is None:
+                together = made.normal_of(half)
+            out = together[:, start:middle].flatten()  # a copy: it may be written
         return out if n == 2 * half else out[:n], -(-half // 2)
+
+    def integers(self, key: int, offset: int, n: int, span: int) -> tuple[np.ndarray, int]:
+        made = self._made(key, offset, 2 * n, FLOAT32)
+        if made is None:
+            return super().integers(key, offset, n, span)
+        start = 2 * (offset % KEPT)
+        return made.whole()[start : start + n] % span, -(-n // 2)
 
     def _made(self, key: int, offset: int, n: int, dtype: np.dtype) -> Numbers | None:
         """The numbers of the KEPT blocks that n words from block `offset` are of, if it pays."""
-        if not 0 < n <= FEW or dtype != FLOAT32:
+        if not 0 < n <= FEW or (dtype is not FLOAT32 and dtype != FLOAT32):
             return None
-        last = self._last
-        if last[0] == key and (block := offset - last[1] * KEPT) >= 0 and block + n / 4 <= KEPT:
-            return last[2]
+        last_key, part, made = self._last
+        if last_key == key and 0 <= (block := offset - part * KEPT) <= KEPT - n / 4:
+            return made
         part, block = offset // KEPT, offset % KEPT
         if block + n / 4 > KEPT:
             return None
@@ -87,7 +131,5 @@ class FewNumbers(RandomDefaults[np.ndarray]):
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (backends live as long as the process)
     def _numbers(self, key: int, part: int) -> Numbers:
-        u, _ = super().uniform(key, part * KEPT, 4 * KEPT, np.dtype(np.float32))
-        angle = (2 * math.pi) * u
-        circle = np.stack([np.cos(angle), np.sin(angle)])
-        return Numbers(u, np.sqrt(-2 * np.log(1 - u)), circle)
+        uniform, _ = super().uniform(key, part * KEPT, 4 * KEPT, FLOAT32)
+        return Numbers(uniform, functools.partial(self.philox, key, part * KEPT, KEPT))
