@@ -53,12 +53,14 @@ STEPS = {
     "sum": (lambda x, y: x.sum(), 210),  # looks whether a kernel adds up
     "matmul": (lambda x, y: x @ y, 283),
     "linear": (lambda x, y: gradient.nn.functional.linear(x, y), 445),
-    "cat": (lambda x, y: gradient.cat([x, y]), 498),
-    "chunk": (lambda x, y: x.chunk(2), 703),
+    "cat": (lambda x, y: gradient.cat([x, y]), 402),
+    "chunk": (lambda x, y: x.chunk(2), 600),
     "reshape": (lambda x, y: x.reshape(2, 8), 252),
     "transpose": (lambda x, y: x.transpose(0, 1), 209),
     "slice": (lambda x, y: x[:, 1:3], 299),
+    "select": (lambda x, y: x.select(1, 2), 250),
     "write": (lambda x, y: x.detach().__setitem__(1, 0), 298),
+    "fill": (lambda x, y: x.detach().fill_(2), 300),
     "add in place": (lambda x, y: x.detach().__iadd__(1), 228),
 }
 """Ops on small tensors, and their instructions with a graph in Python 3.11."""

@@ -117,12 +117,13 @@ class Generator:
             self.offset += blocks
         return self.key, offset
 
-    def draw(self, method: Callable[..., tuple[A, int]], *args: Any) -> A:
-        """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
+    def draw(self, method: Callable[..., tuple[A, int]], n: int, of: Any) -> A:
+        """The array of a backend's `method(key, offset, n, of)`: n numbers of a dtype or below a
+        span. Steps past the blocks it used."""
         global drawing
         with draw_lock:  # or two threads would get the same numbers
             drawing = self
-            array, blocks = method(self.key, self.offset, *args)
+            array, blocks = method(self.key, self.offset, n, of)
             self.offset += blocks
         return array
 

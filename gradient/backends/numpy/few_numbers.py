@@ -90,14 +90,14 @@ class FewNumbers(RandomDefaults[np.ndarray]):
             return super().normal(key, offset, n, dtype)
         start = 4 * (offset % KEPT)
         middle = start + half
-        if half > FEW_PAIRS:
-            radius, circle = made.polar()
-            pairs = radius[start:middle] * circle[:, middle : middle + half]
-            out = pairs.reshape(-1)
-        else:
-            if (together := made.normal.get(half)) is None:
-                together = made.normal_of(half)
+        together = made.normal.get(half)
+        if together is None and half <= FEW_PAIRS:
+            together = made.normal_of(half)
+        if together is not None:
             out = together[:, start:middle].flatten()  # a copy: it may be written
+        else:
+            radius, circle = made.polar()
+            out = (radius[start:middle] * circle[:, middle : middle + half]).reshape(-1)
         return out if n == 2 * half else out[:n], -(-half // 2)
 
     def integers(self, key: int, offset: int, n: int, span: int) -> tuple[np.ndarray, int]:
