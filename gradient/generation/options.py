@@ -1,4 +1,4 @@
-"""All options of a generation: default, meaning and limits of each."""
+"""The options of `generate`: default, meaning and limits of each."""
 
 import difflib
 import itertools
@@ -22,7 +22,7 @@ __all__ = ["GenerationOptions", "Options"]
 
 #: Options that constrain the text as a whole.
 CONSTRAINTS = ("json_schema", "regex", "choices", "grammar")
-#: What transformers has under another name, or not as an option.
+#: Arguments of transformers' `generate` that are spelled otherwise here: {name: what to use}.
 _ELSEWHERE = {
     "do_sample": "a temperature above 0 samples, and 0 (the default) takes the likeliest token",
     "max_length": "use max_new_tokens, which does not count the prompt",
@@ -35,7 +35,10 @@ _ELSEWHERE = {
 
 
 class HasModel(Protocol):
-    """What a `LanguageModel` has (which is defined later: it takes these options itself)."""
+    """The attributes of a `LanguageModel` that a draft needs.
+
+    A protocol, because the module of `LanguageModel` imports this one.
+    """
 
     @property
     def model(self) -> CausalLM: ...
@@ -117,168 +120,167 @@ SPEED = "Speed and memory"
 class SamplingOptions(TypedDict, total=False):
     """How the next token is chosen.
 
-    The logits processors of the penalties, from `logit_bias` on, run first, then those in
-    `logits_processors`, then those that say how to sample, from `temperature` on; each of the two
-    groups in the order in which it stands here.
+    Logits processors run in this order: those of the penalties (`logit_bias` to
+    `min_new_tokens`), the user's own (`logits_processors`), those that choose what to sample from
+    (`temperature` to `xtc_probability`). Within a group they run in the order of this class.
     """
 
     # fmt: off
     temperature: Annotated[float, Option(0.0,
-        "logits are divided by it: below 1 favours likely tokens more, above 1 less; 0 always "
-        "takes the likeliest token",
+        "divides the logits: below 1 favours likely tokens more, above 1 less; 0 is greedy "
+        "decoding, which always takes the most probable token",
         number(0, finite=True), flag="--temperature -t", processor=truncation.temperature,
         neutral=1, sampling=True)]
     top_n_sigma: Annotated[float | None, Option(None,
-        "sample among tokens whose logit is at most n standard deviations below the greatest: "
+        "sample from tokens whose logit is at most n standard deviations below the largest: "
         "the same tokens at any temperature (Tang et al. 2024)",
         optional(number(above=0, finite=True)), processor=truncation.top_n_sigma, sampling=True)]
     top_k: Annotated[int | None, Option(None,
-        "sample among the k likeliest tokens; 0: all",
+        "sample from the k most probable tokens; 0: all",
         optional(COUNT), processor=truncation.top_k, neutral=0, sampling=True)]
     top_p: Annotated[float | None, Option(None,
-        "sample among the fewest likeliest tokens whose probabilities reach p (nucleus "
-        "sampling, Holtzman et al. 2020)",
+        "sample from the smallest set of most probable tokens whose total probability reaches p "
+        "(nucleus sampling, Holtzman et al. 2020)",
         SHARE, processor=truncation.top_p, neutral=1, sampling=True)]
     min_p: Annotated[float | None, Option(None,
-        "sample among tokens at least so many times as probable as the likeliest (Nguyen et al. "
-        "2024)",
+        "sample from tokens whose probability is at least min_p times that of the most probable "
+        "token (Nguyen et al. 2024)",
         optional(number(0, 1)), processor=truncation.min_p, neutral=0, sampling=True)]
     typical_p: Annotated[float | None, Option(None,
-        "sample among the fewest tokens about as informative as expected whose probabilities "
-        "reach p (Meister et al. 2022)",
+        "sample from the smallest set of tokens with total probability p whose information "
+        "content is closest to the entropy (locally typical sampling, Meister et al. 2022)",
         SHARE, flag="--typical", processor=truncation.typical_p, neutral=1, sampling=True)]
     epsilon_cutoff: Annotated[float | None, Option(None,
-        "sample among tokens at least so probable (Hewitt et al. 2022); 0: all",
+        "sample from tokens of at least this probability (Hewitt et al. 2022); 0: all",
         optional(number(0, below=1)), processor=truncation.epsilon_cutoff, neutral=0,
         sampling=True)]
     eta_cutoff: Annotated[float | None, Option(None,
-        "sample among tokens at least so probable, or sqrt(eta) * exp(-entropy) where that is "
-        "less, as in flat distributions (Hewitt et al. 2022); 0: all",
+        "sample from tokens whose probability is at least the smaller of eta_cutoff and "
+        "sqrt(eta_cutoff) * exp(-entropy) (Hewitt et al. 2022); 0: all",
         optional(number(0, below=1)), processor=truncation.eta_cutoff, neutral=0, sampling=True)]
     xtc_probability: Annotated[float, Option(0.0,
-        "how often to exclude top choices (XTC): all tokens whose probability is at least "
-        "xtc_threshold, but the least probable of them",
+        "probability, at each step, of excluding top choices (XTC): of the tokens whose "
+        "probability is at least xtc_threshold only the least probable stays",
         number(0, 1), processor=truncation.xtc, sampling=True)]
     xtc_threshold: Annotated[float, Option(0.1,
-        "see xtc_probability; above 0.5 nothing is excluded",
+        "see xtc_probability; above 0.5 no token is excluded",
         number(0, 1))]
     logit_bias: Annotated[Mapping[int, float] | None, Option(None,
         "{token id: value added to its logit}; -inf forbids a token",
         optional(Limit("{token id: number below inf}", _is_bias)),
         processor=penalties.logit_bias, neutral={})]
     repetition_penalty: Annotated[float, Option(1.0,
-        "positive logits of tokens already there, in the prompt or after it, are divided by it, "
-        "negative ones multiplied: above 1 makes them less likely (Keskar et al. 2019)",
+        "divides positive logits, and multiplies negative ones, of tokens that are already in the "
+        "prompt or the new text: above 1 makes them less likely (Keskar et al. 2019)",
         POSITIVE, processor=penalties.repetition_penalty)]
     frequency_penalty: Annotated[float, Option(0.0,
-        "subtracted from the logit of each token as often as it was generated; the prompt does "
-        "not count (OpenAI's definition)",
+        "this times the number of times that a token was generated is subtracted from its logit; "
+        "the prompt does not count (OpenAI's definition)",
         number(finite=True), processor=penalties.frequency_penalty)]
     presence_penalty: Annotated[float, Option(0.0,
-        "subtracted from the logit of each token that was generated, however often; the prompt "
-        "does not count (OpenAI's definition)",
+        "subtracted once from the logit of each token that was generated; the prompt does not "
+        "count (OpenAI's definition)",
         number(finite=True), processor=penalties.presence_penalty)]
     no_repeat_ngram_size: Annotated[int, Option(0,
-        "no run of so many tokens comes twice, the prompt's included; 0 allows all",
+        "no n-gram of this many tokens occurs twice in prompt and text; 0: no limit",
         COUNT, flag="--no-repeat-ngram", processor=penalties.no_repeat_ngram)]
     bad_words_ids: Annotated[Sequence[Sequence[int]] | None, Option(None,
-        "runs of tokens that must not appear, each a list of token ids",
+        "token sequences that must not be generated, each a list of token ids",
         optional(Limit("lists of token ids, none of them empty", _are_words)),
         processor=penalties.bad_words, flag=None)]
     min_new_tokens: Annotated[int, Option(0,
-        "no end-of-text token before so many tokens",
+        "the minimum number of tokens before an end-of-text token",
         COUNT, processor=penalties.min_new_tokens)]
     # fmt: on
 
 
 class StreamOptions(SamplingOptions, total=False):
-    """The options of generations of one text."""
+    """The options of `stream`, which generates one text."""
 
     # fmt: off
     max_new_tokens: Annotated[int | None, Option(256,
-        "the most tokens to generate; None: until the context is full",
+        "the maximum number of tokens to generate; None: until the context is full",
         optional(COUNT), flag="--max-new-tokens -n", panel=FORM)]
     logits_processors: Annotated[Sequence[LogitsProcessor], Option((),
         "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
         "before the temperature",
         Limit("a list of functions of logits and prefixes", _are_functions), flag=None)]
     seed: Annotated[int | Sequence[int] | None, Option(None,
-        "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
-        "from a list. Without one each process draws another: the result's `seed` says which. "
-        "At temperature 0 nothing is drawn: every seed gives the same text",
+        "seed of the random numbers: the same seed gives the same text. Row i of a batch uses "
+        "seed + i; a list gives each row its own. None: a seed that differs between processes, "
+        "reported as the result's `seed`. At temperature 0 it has no effect",
         optional(SEED))]
     num_beams: Annotated[int, Option(1,
-        "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
+        "number of beams; above 1: beam search for the most probable text, at temperature 0. A "
         "stream then comes in one piece",
         integer(1), flag="--beams")]
     length_penalty: Annotated[float, Option(1.0,
-        "with beams: scores are divided by the text's length to this power, so above 0 favours "
-        "longer texts",
+        "beam search divides scores by length ** length_penalty: above 0 favours longer texts",
         number(finite=True))]
     early_stopping: Annotated[bool | Literal["never"], Option(False,
-        'with beams, when to stop: True, False or "never"; see `BeamSearch`',
+        'when beam search stops: True, False or "never"; see `BeamSearch`',
         Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
         flag=None)]
     logprobs: Annotated[bool | int | None, Option(None,
-        "report log-probabilities: True, or how many of the likeliest tokens to list",
+        "report log-probabilities: True, or how many of the most probable tokens to list",
         optional(LOGPROBS))]
     stop: Annotated[str | Sequence[str] | None, Option(None,
-        "a string, or several, that ends the text; nothing of it is given out",
+        "a string, or several, that ends the text; it is not part of the result",
         STRINGS, panel=FORM)]
     ignore_eos: Annotated[bool, Option(False,
-        "go on after an end-of-text token, which then counts like any other",
+        "treat an end-of-text token like any other and go on",
         boolean, panel=FORM)]
     beyond_context: Annotated[bool, Option(False,
-        "go on beyond the context that a model with rotary positions was trained for, where it "
-        "writes nonsense",
+        "go on beyond the context length that a model with rotary positions was trained for, "
+        "where it writes nonsense",
         boolean, panel=FORM)]
     json_schema: Annotated[Mapping[str, object] | str | type | None, Option(None,
-        "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
-        "or a pydantic model). This and the next three, of which one can be given, need the "
-        "`constraints` extra",
+        "the text must be a JSON document that fits this schema (in Python: a dict, JSON text "
+        "or a pydantic model). Only one of json_schema, regex, choices and grammar can be given; "
+        "all need the `constraints` extra",
         optional(SCHEMA), panel=FORM)]
     regex: Annotated[str | None, Option(None,
-        "the whole text is to match this regular expression (Rust's, without look-around)",
+        "the whole text must match this regular expression (Rust's syntax, no look-around)",
         TEXT, panel=FORM)]
     choices: Annotated[Sequence[str] | None, Option(None,
-        "the text is to be one of these",
+        "the text must be one of these",
         optional(CHOICES), flag="--choice", panel=FORM)]
     grammar: Annotated[str | None, Option(None,
-        "the text is to follow this grammar, in llguidance's variant of Lark's notation",
+        "the text must follow this grammar, in llguidance's variant of Lark's notation",
         TEXT, panel=FORM)]
     draft: Annotated[CausalLM | HasModel | Literal["prompt_lookup"] | None, Option(None,
-        "speculative decoding: a smaller model of the same vocabulary that guesses tokens for "
-        'this one to check, or "prompt_lookup", which guesses that the text repeats itself. The '
-        "text is the same, up to rounding: see `SpeculativeDecoder`",
+        "speculative decoding: a smaller model of the same vocabulary that drafts tokens for "
+        'this one to verify, or "prompt_lookup", which drafts from earlier repetitions in the '
+        "text. The text is the same, up to rounding: see `SpeculativeDecoder`",
         optional(Limit('a model, or "prompt_lookup"', _is_draft)), panel=SPEED)]
     max_draft_tokens: Annotated[int, Option(16,
-        "the most tokens to guess at once; fewer are tried where guesses fail",
+        "the maximum number of tokens to draft at once; fewer where drafts are rejected",
         integer(1, 32), flag=None)]
     cache: Annotated[str, Option("static",
-        'how keys and values are laid out: "static" (a buffer for each layer), "sliding" '
-        '(layers with a window keep little more than that) or "paged" (pages that beams and '
-        "equal prompts share)",
+        'layout of the KV cache: "static" (a buffer for each layer), "sliding" (layers with a '
+        'window keep little more than the window) or "paged" (pages, which beams and rows with '
+        "a common prompt share)",
         one_of(*LAYOUTS), panel=SPEED)]
     cache_dtype: Annotated[str | None, Option(None,
-        'what keys and values are stored in: a float dtype, "int8" or "int4", or one for each, '
-        'as in "int8/int4"; None is the model\'s dtype',
+        'dtype of the stored keys and values: a float dtype, "int8" or "int4"; "int8/int4" '
+        "means int8 keys and int4 values; None is the model's dtype",
         optional(Limit(
             f"one of {', '.join(CACHE_DTYPES)}, or two of them, for keys/values", is_cache_dtype)),
         panel=SPEED)]
     prompt_cache: Annotated[PromptCache | None, Option(None,
-        "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
-        "afterwards it holds this text. It brings its own kind of cache",
+        "a `PromptCache`: tokens at the start of the prompt that it holds are not computed again; "
+        "afterwards it holds this text. It has its own layout and dtype",
         optional(Limit("a PromptCache", lambda cache: isinstance(cache, PromptCache))),
         flag=None)]
     prefill_chunk: Annotated[int | None, Option(CHUNK,
-        "how many tokens of a prompt go through the model at once; None is all",
+        "how many tokens of a prompt go through the model at once; None: all",
         optional(integer(1)), flag=None)]
     use_cache: Annotated[bool, Option(True,
-        "False computes every token anew at every step",
+        "False: no KV cache, every step computes all tokens again",
         boolean, flag=None)]
     compile: Annotated[bool | None, Option(None,
-        "whether a step of decoding is recorded once and replayed without Python between its "
-        "operations, which gives the same text sooner; None: where the text may be long enough",
+        "record a decoding step once, then replay it without Python between its operations: the "
+        "same text, in less time. None: only where the text may be long enough to pay for it",
         optional(boolean), flag=None, panel=SPEED)]
     # fmt: on
 
@@ -288,17 +290,18 @@ class Options(StreamOptions, total=False):
 
     # fmt: off
     num_return_sequences: Annotated[int, Option(1,
-        "so many continuations of each prompt, side by side in the list that comes back. More "
-        "than one needs beams, or a temperature",
+        "number of continuations for each prompt, side by side in the returned list. More than "
+        "one needs num_beams, or a temperature above 0",
         integer(1))]
     # fmt: on
 
 
 @declared_by(Options)
 class GenerationOptions:
-    """The options of a generation, complete and checked.
+    """The options of `generate`, complete and checked.
 
-    Where values are out of range, or do not go together, one ArgumentError lists them all.
+    Raises:
+        ArgumentError: values are out of range, or cannot be combined; the message lists them all.
     """
 
     temperature: float
@@ -401,8 +404,8 @@ class GenerationOptions:
         """Return the options given by name.
 
         Raises:
-            TypeMismatch: there is no option of such a name; the message names the nearest.
-            ArgumentError: as of the class.
+            TypeMismatch: there is no option of this name; the message suggests a similar one.
+            ArgumentError: as in the class.
         """
         known = list(Options.__annotations__)
         for name in options:
@@ -431,8 +434,7 @@ class GenerationOptions:
 
     @property
     def reported_logprobs(self) -> int | None:
-        """Return how many of the most probable tokens to report; None: no log-probabilities at
-        all."""
+        """Return how many of the most probable tokens to report; None: no log-probabilities."""
         if self.logprobs is None or self.logprobs is False:
             return None
         return 0 if self.logprobs is True else int(self.logprobs)

@@ -1,10 +1,10 @@
-"""Constraints: text that a grammar allows, and no other, whatever the model would like to say.
+"""Constrained decoding: the text must follow a JSON schema, regex, list of choices or grammar.
 
-At each step the grammar says which tokens may follow; all others are forbidden. What follows from a
-grammar is worked out by the llguidance package, an extra that is imported when it is first needed.
+At each step all tokens that the grammar does not allow next are forbidden. The llguidance package
+computes which ones are allowed; it is an extra, imported when first needed.
 
-A `Constraint` is a logits processor like any other: its answer follows from the prefix alone. So it
-holds for each row of a ragged batch, each beam, and each position that speculation tries.
+A `Constraint` is a logits processor like any other: its result depends on the prefix alone. So it
+works for each row of a ragged batch, each beam, and each position of a draft.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gradient.generation.options import GenerationOptions
     from gradient.text import Tokenizer
 
-#: Between JSON's tokens: a blank, or a new line and its indentation. More could be allowed, but a
-#: model that is not sure what comes next would write blanks without end.
+#: Whitespace between JSON's tokens: a blank, or a new line with its indentation. JSON allows more,
+#: but a model that is unsure of the next token would then write blanks without end.
 WHITESPACE = r" ?|\n[ \t]{0,16}"
 
 #: The vocabulary in llguidance's form, which takes a second to make for a large one.

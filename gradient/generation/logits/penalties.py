@@ -25,7 +25,7 @@ __all__ = [
 
 
 def repetition_penalty(penalty: float) -> LogitsProcessor:
-    """Make tokens that already stand in the text less likely (penalty > 1), or more (< 1).
+    """Make tokens that are already in the text less likely (penalty > 1) or more likely (< 1).
 
     Positive logits are divided by it and negative ones multiplied (Keskar et al. 2019, "CTRL",
     section 4.1). The prompt counts, as in transformers.
@@ -99,7 +99,7 @@ def logit_bias(bias: Mapping[int, float]) -> LogitsProcessor:
 
 
 def no_repeat_ngram(size: int) -> LogitsProcessor:
-    """Forbid each token that would repeat a run of `size` tokens, of the prompt or of the text.
+    """Forbid tokens that would repeat an n-gram of `size` tokens of the prompt or the new text.
 
     (Paulus et al. 2017, "A Deep Reinforced Model for Abstractive Summarization", section 2.5.)
     """
@@ -122,7 +122,7 @@ def no_repeat_ngram(size: int) -> LogitsProcessor:
 
 
 def bad_words(sequences: Sequence[Sequence[int]]) -> LogitsProcessor:
-    """Forbid runs of tokens: the last of a run, where the text ends in all before it."""
+    """Forbid token sequences: the last token of one, where the text ends in all before it."""
     words = [list(sequence) for sequence in sequences]
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:

@@ -1,9 +1,9 @@
-"""Logits processors: functions of one type that change what may come next, and what they see.
+"""Logits processors: functions that change the logits of the next token, given the text so far.
 
 A processor takes logits (B, V), float32, and the `Prefixes` that they continue, and returns logits
-(B, V); -inf forbids a token. It is asked for several positions of one text at once where decoding
-is speculative, and out of order, so its answer must follow from its arguments alone. `compose`
-chains processors; those that come with gradient are in `penalties` and `truncation`.
+(B, V); -inf forbids a token. Speculative decoding calls it for several positions of one text, and
+not in order, so its result must depend on its arguments alone. `compose` chains processors; those
+of the options of `generate` are in `penalties` and `truncation`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["LogitsProcessor", "Prefixes", "UniformDraw", "compose"]
 class Prefixes:
     """The tokens so far: the `input_ids` of transformers' logits processors, in ragged rows.
 
-    One sequence, prompt and generated tokens, for each row of the logits that continue it.
+    There is one sequence (prompt and generated tokens) for each row of the logits.
 
     Attributes:
-        ids: the tokens of each sequence, its prompt included, on the host. Not to be changed.
-        prompt_lengths: how many tokens of each sequence are its prompt.
-        rows: the number of the generation's row (prompt) that each sequence belongs to. It stays
-            with the row when others end; several sequences may have the same one.
+        ids: the tokens of each sequence, its prompt included, on the host. Do not change them.
+        prompt_lengths: the number of prompt tokens of each sequence.
+        rows: the index of the prompt that each sequence continues. It does not change when other
+            rows end; several sequences may have the same index (beams).
 
     Example:
         >>> def no_token_twice_in_a_row(logits, prefixes):
@@ -47,7 +47,8 @@ class Prefixes:
         """Args:
         prompt_lengths: default: nothing was generated yet.
         rows: default: row i is sequence i.
-        tokens: `ids` as a tensor, where the caller has it already, or what gives that.
+        tokens: `ids` as a tensor (B, L), if the caller has it already, or a function that
+            returns it.
         """
         self.ids = ids
         self.prompt_lengths = (
@@ -81,13 +82,17 @@ class Prefixes:
 
 LogitsProcessor = Callable[[Tensor, Prefixes], Tensor]
 
-#: Gives a number in [0, 1), (B,), for each text on a device. It follows from the row's seed and the
-#: text's length, so that a processor that acts at random gives the same answer when asked again.
+#: Returns one number in [0, 1) for each text, (B,), on a device. It depends only on the row's seed
+#: and the text's length, so a processor that uses it returns the same logits when called again.
 UniformDraw = Callable[[Prefixes, Device | str | None], Tensor]
 
 
 def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
-    """Return the processor that applies those of `chain` one after another."""
+    """Return a processor that applies the processors of `chain` one after another.
+
+    Raises:
+        TypeMismatch: one of them returns something other than a tensor.
+    """
 
     def composed(logits: Tensor, prefixes: Prefixes) -> Tensor:
         for processor in chain:

@@ -1,4 +1,4 @@
-"""Logits processors that shape the distribution to draw from: temperature, and the tail cut off.
+"""Logits processors that choose what to sample from: temperature, and truncation of the tail.
 
 Dimensions:
     B  sequences     V  vocabulary
@@ -25,21 +25,22 @@ __all__ = [
     "xtc",
 ]
 
-#: How many tokens are looked at before all are.
+#: Tokens that `_fewest` sorts first, before it sorts the whole vocabulary.
 HEAD = 1024
 
 
 def temperature(value: float) -> LogitsProcessor:
     """Divide logits by `value`.
 
-    Below 1e-6 nothing but the likeliest token is ever drawn, and quotients would overflow.
+    Values below 1e-6 count as 1e-6: smaller ones would overflow, and only the most probable token
+    is drawn anyway.
     """
     divisor = max(value, 1e-6)
     return lambda logits, prefixes: logits / divisor
 
 
 def top_k(k: int) -> LogitsProcessor:
-    """Forbid all but the k likeliest tokens (and those that equal the k-th)."""
+    """Forbid all but the k most probable tokens, and those whose logits equal the k-th."""
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
         if k >= logits.shape[-1]:
@@ -51,10 +52,10 @@ def top_k(k: int) -> LogitsProcessor:
 
 
 def top_n_sigma(n: float) -> LogitsProcessor:
-    """Forbid tokens whose logit is more than n standard deviations below the greatest.
+    """Forbid tokens whose logit is more than n standard deviations below the largest.
 
-    What is kept does not depend on the temperature (Tang et al. 2024, "Top-n sigma: Not All Logits
-    Are You Need", arXiv:2411.07641, section 3). Tokens that are forbidden already do not count.
+    The choice does not depend on the temperature (Tang et al. 2024, "Top-n sigma: Not All Logits
+    Are You Need", arXiv:2411.07641, section 3). Already forbidden tokens do not count.
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
@@ -70,7 +71,7 @@ def top_n_sigma(n: float) -> LogitsProcessor:
 
 
 def top_p(p: float) -> LogitsProcessor:
-    """Forbid all but the fewest likeliest tokens whose probabilities sum to at least p.
+    """Forbid all but the fewest most probable tokens whose probabilities sum to at least p.
 
     (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.)
     """
@@ -82,9 +83,10 @@ def top_p(p: float) -> LogitsProcessor:
 
 
 def min_p(p: float) -> LogitsProcessor:
-    """Forbid tokens less than p times as probable as the likeliest (Nguyen et al. 2024).
+    """Forbid tokens whose probability is below p times that of the most probable token.
 
-    At 0 none is forbidden.
+    (Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082.) At 0 no token is
+    forbidden.
     """
     log_p = math.log(p) if p > 0 else -math.inf
 
@@ -98,8 +100,8 @@ def min_p(p: float) -> LogitsProcessor:
 def typical_p(p: float) -> LogitsProcessor:
     """Forbid all but the fewest most typical tokens whose probabilities sum to at least p.
 
-    A token is typical if its information, -log q, is close to the distribution's entropy: neither
-    too likely nor too unlikely (Meister et al. 2022, "Locally Typical Sampling", section 4).
+    A token is typical if its information, -log q, is close to the entropy of the distribution
+    (Meister et al. 2022, "Locally Typical Sampling", section 4).
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
@@ -110,7 +112,7 @@ def typical_p(p: float) -> LogitsProcessor:
 
 
 def epsilon_cutoff(epsilon: float) -> LogitsProcessor:
-    """Forbid tokens less probable than epsilon; the likeliest always stays.
+    """Forbid tokens less probable than epsilon; the most probable token always stays.
 
     (Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", section 3.)
     """
@@ -122,9 +124,9 @@ def epsilon_cutoff(epsilon: float) -> LogitsProcessor:
 
 
 def eta_cutoff(epsilon: float) -> LogitsProcessor:
-    """Forbid tokens less probable than eta, the less of epsilon and sqrt(epsilon) exp(-entropy).
+    """Forbid tokens less probable than eta = min(epsilon, sqrt(epsilon) * exp(-entropy)).
 
-    So the cutoff is lower where the distribution is flat; the likeliest always stays (Hewitt et
+    So the cutoff is lower for a flat distribution. The most probable token always stays (Hewitt et
     al. 2022, "Truncation Sampling as Language Model Desmoothing", section 4).
     """
 
@@ -137,10 +139,16 @@ def eta_cutoff(epsilon: float) -> LogitsProcessor:
 
 
 def xtc(probability: float, xtc_threshold: float, uniform: UniformDraw) -> LogitsProcessor:
-    """Now and then, forbid all tokens of a probability above the threshold but the least of them.
+    """With some probability, forbid the top choices: of the tokens with a probability of at least
+    `xtc_threshold`, only the least probable stays.
 
     "Exclude top choices" (p-e-w 2024, text-generation-webui, pull request 6335): where several
-    tokens would do, one that is not the usual is taken. `probability` says how often.
+    tokens are good, it prefers an unusual one. A single such token always stays.
+
+    Args:
+        probability: The probability of this at each step.
+        xtc_threshold: A probability.
+        uniform: Random numbers in [0, 1), one for each row.
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
@@ -153,7 +161,7 @@ def xtc(probability: float, xtc_threshold: float, uniform: UniformDraw) -> Logit
 
 
 def _information(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return each token's -log q and q, (B, V), and the entropy, (B, 1)."""
+    """Return -log q and q of each token's probability q, (B, V) each, and the entropy, (B, 1)."""
     information = -F.log_softmax(logits, dim=-1)  # inf for a forbidden token
     probabilities = gradient.exp(-information)
     terms = gradient.where(probabilities > 0, information * probabilities, 0.0)
@@ -161,26 +169,27 @@ def _information(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _probable(logits: Tensor, probabilities: Tensor, least: float | Tensor) -> Tensor:
-    """Forbid tokens of probabilities below `least`, but for the likeliest."""
-    likeliest = logits == logits.amax(dim=-1, keepdim=True)
-    return logits.masked_fill((probabilities < least) & ~likeliest, -math.inf)
+    """Forbid tokens with a probability below `least`, except the most probable token."""
+    most_probable = logits == logits.amax(dim=-1, keepdim=True)
+    return logits.masked_fill((probabilities < least) & ~most_probable, -math.inf)
 
 
 def _fewest(logits: Tensor, keys: Tensor, p: float) -> Tensor:
-    """Forbid all but the first tokens, those of the greatest keys, whose probabilities sum to p."""
+    """Forbid all but the smallest set of tokens, in falling order of `keys` (B, V), whose
+    probabilities sum to at least p."""
     V = logits.shape[-1]
     probabilities = F.softmax(logits, dim=-1)
 
     def keep(order: Tensor) -> tuple[Tensor, Tensor]:
         ordered = probabilities.gather(1, order)
         sums = ordered.cumsum(dim=-1)
-        # What stands before a token sums to less than p: so the first always stays.
+        # A token stays if those before it sum to less than p: so the first always stays.
         kept = logits.gather(1, order).masked_fill(sums - ordered >= p, -math.inf)
         return gradient.full_like(logits, -math.inf).scatter(1, order, kept), sums[:, -1]
 
-    # Sorting a large vocabulary takes longer than a small model's whole step, and hardly ever are
-    # more than a few tokens kept: so look at the first ones, and at all if they do not reach p. (A
-    # device would have to be waited for to know, which takes longer than it sorts.)
+    # Sorting a large vocabulary takes longer than a whole step of a small model, and rarely are
+    # more than a few tokens kept. So sort the first ones, and all only if these do not reach p.
+    # (On a GPU the host would have to wait for that answer, which takes longer than sorting all.)
     if V > 4 * HEAD and not logits.backend.reads_wait:
         result, sums = keep(keys.topk(HEAD, dim=-1).indices)
         if bool((sums >= p).all()):
