@@ -89,8 +89,8 @@ class ReLU(_InPlace):
 
 
 class RReLU(_InPlace):
-    """`x` above 0, else `x` times a slope drawn from [lower, upper); in evaluation times their mean
-    (Xu et al. 2015)."""
+    """`x` where `x > 0`, else `a * x` with a slope a drawn from [lower, upper) for each element; in
+    evaluation a is `(lower + upper) / 2` (Xu et al. 2015)."""
 
     _shown = ("lower", "upper")
 
@@ -220,7 +220,7 @@ class CELU(_WithAlpha):
 
 
 class Hardtanh(_InPlace):
-    """`x` cut off at `min_val` and `max_val`."""
+    """`min(max(x, min_val), max_val)`."""
 
     _shown = ("min_val", "max_val")
 
@@ -262,14 +262,14 @@ class Softplus(Module):
 
 
 class Softshrink(_Shrink):
-    """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
+    """`sign(x) * max(|x| - lambd, 0)`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softshrink(input, self.lambd)
 
 
 class Hardshrink(_Shrink):
-    """`x`, but 0 within `lambd` of 0."""
+    """`x` where `|x| > lambd`, else 0."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardshrink(input, self.lambd)
@@ -335,7 +335,7 @@ class PReLU(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """All slopes `init`."""
+        """Set all slopes to `init`."""
         initialization.constant_(self.weight, self.init)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""AdaptiveLogSoftmaxWithLoss: a softmax over many classes, of which some are frequent."""
+"""AdaptiveLogSoftmaxWithLoss: a softmax over many classes of very different frequency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AdaptiveLogSoftmaxWithLoss"]
 
 
 class ASMoutput(NamedTuple):
-    """What the module gives: each sample's log-probability of its target (N,), and the loss ()."""
+    """The result: the log-probability of each sample's target (N,), and the mean loss ()."""
 
     output: Tensor
     loss: Tensor
@@ -28,9 +28,10 @@ class ASMoutput(NamedTuple):
 class AdaptiveLogSoftmaxWithLoss(Module):
     """Log-probabilities of many classes, rare ones in clusters (Grave et al. 2017, section 4).
 
-    Classes are ordered by frequency: those below `cutoffs[0]` and one for each cluster are the
-    head's; a cluster, from one cutoff to the next, has `in_features / div_value**(i + 1)` features.
-    Input (N, in_features) or (in_features,), target (N,) or () of int64.
+    Classes are ordered by frequency, most frequent first. The head scores the classes below
+    `cutoffs[0]` and each cluster. Cluster i holds the classes from one cutoff to the next, and
+    projects the input to `in_features / div_value**(i + 1)` features. The input is
+    (N, in_features) or (in_features,), the target (N,) or (), int64.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             )
 
     def reset_parameters(self) -> None:
-        """New values for all layers, as `Linear` draws them."""
+        """Initialise all layers, as `Linear` does."""
         self.head.reset_parameters()
         for projection, output in self.tail:
             projection.reset_parameters()

@@ -23,8 +23,10 @@ __all__ = ["MultiheadAttention"]
 class MultiheadAttention(Module):
     """`concat(head_1, ...) W_o`, `head_i = softmax(q_i k_i^T / sqrt(d)) v_i` (Vaswani et al. 2017).
 
-    q, k and v are projections of query (L, N, E), key (S, N, kdim) and value (S, N, vdim), cut into
-    `num_heads` heads; with `batch_first` the batch N stands first; unbatched inputs have no N.
+    q, k and v are projections of query (L, N, E), key (S, N, kdim) and value (S, N, vdim), split
+    into `num_heads` heads. E is `embed_dim`, N the batch size, L and S are the numbers of queries
+    and keys. With `batch_first` the shapes are (N, L, E) and so on; inputs without a batch have no
+    N.
     """
 
     in_proj_weight: Parameter | None
@@ -93,7 +95,7 @@ class MultiheadAttention(Module):
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """Input projections Xavier uniform, biases zero, bias_k and bias_v Xavier normal."""
+        """Draw projections (Xavier uniform), bias_k and bias_v (Xavier normal); biases are zero."""
         for weight in (
             self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
         ):  # fmt: skip
@@ -117,13 +119,18 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """The result, of query's shape, and the attention weights (N, L, S) if `need_weights`.
+        """Return the result, of the query's shape, and the attention weights, or None.
 
-        In both masks True *forbids*, unlike in `scaled_dot_product_attention`; numbers are added.
-        `key_padding_mask` (N, S) hides keys, `attn_mask` (L, S) or (N * num_heads, L, S) hides
-        pairs. Weights are averaged over the heads, or (N, num_heads, L, S); with `add_bias_kv` and
-        `add_zero_attn` they have a column more for each. `is_causal` is a hint
-        that `attn_mask` is causal, and needs it.
+        A True in a mask *forbids* attention, unlike in `scaled_dot_product_attention`; numbers are
+        added to the scores.
+
+        Args:
+            key_padding_mask: (N, S), masks keys.
+            need_weights: return the attention weights (N, L, S), with one more column for
+                `add_bias_kv` and one for `add_zero_attn`.
+            attn_mask: (L, S) or (N * num_heads, L, S), masks pairs of query and key.
+            average_attn_weights: average the weights over heads; otherwise (N, num_heads, L, S).
+            is_causal: a hint that `attn_mask`, which must be given, is causal.
         """
         for label, tensor in {"query": query, "key": key, "value": value}.items():
             tensor_of("MultiheadAttention", tensor, label)

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class _NormBase(Module):
-    """What batch and instance norm share: affine parameters, and buffers of running statistics."""
+    """Base of batch and instance norm: affine parameters, and buffers of running statistics."""
 
     _shown = ("=num_features", "eps", "momentum", "affine", "bias", "track_running_stats")
     weight: Parameter  # or None
@@ -65,7 +65,7 @@ class _NormBase(Module):
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
-        """Running mean 0, variance 1, and no batches seen."""
+        """Set the running mean to 0, the running variance to 1, and the count of batches to 0."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
             self.running_var.fill_(1)
@@ -73,7 +73,7 @@ class _NormBase(Module):
             self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """weight 1, bias 0, and fresh running statistics."""
+        """Set weight to 1 and bias to 0, and reset the running statistics."""
         self.reset_running_stats()
         reset_affine(self)
 
@@ -88,8 +88,13 @@ class _NormBase(Module):
 class _BatchNorm(_NormBase):
     """`y = (x - mean) / sqrt(var + eps) * weight + bias` per channel (Ioffe and Szegedy 2015).
 
-    In training, mean and variance are the batch's; the running ones, which evaluation uses, follow
-    by `momentum` (None: the plain average over all batches).
+    In training, mean and variance are those of the batch, and update the running statistics:
+    `running = (1 - momentum) * running + momentum * batch` (`momentum=None`: the average over all
+    batches). Evaluation uses the running statistics; without them (`track_running_stats=False`),
+    the batch's. The result has the input's shape.
+
+    Raises:
+        ArgumentError: the input has another number of dimensions.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -125,8 +130,8 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch norm of (N, C, ...) with the statistics of all processes' batches, of which there is
-    one here: the same as `BatchNorm1d`, 2d and 3d."""
+    """Batch norm of (N, C, ...) over the batches of all processes. There is only one process here,
+    so it computes the same as `BatchNorm1d`, `BatchNorm2d` and `BatchNorm3d`."""
 
     def __init__(
         self,
@@ -154,7 +159,7 @@ class SyncBatchNorm(_BatchNorm):
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: object = None) -> Module:
-        """`module` with a SyncBatchNorm, of the same tensors, in place of every batch norm."""
+        """Replace every batch norm in `module` by a SyncBatchNorm with the same tensors."""
         converted = module
         if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
             converted = made = cls(
@@ -170,7 +175,14 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class _InstanceNorm(_NormBase):
-    """`y = (x - mean) / sqrt(var + eps)` per channel of each sample (Ulyanov et al. 2016)."""
+    """`y = (x - mean) / sqrt(var + eps)` per channel of each sample (Ulyanov et al. 2016).
+
+    With `affine`, the result is then `y * weight + bias`. With `track_running_stats`, running
+    statistics are updated in training and used in evaluation, as in batch norm.
+
+    Raises:
+        ArgumentError: the input has another number of dimensions.
+    """
 
     def __init__(
         self,

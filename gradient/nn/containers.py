@@ -35,7 +35,7 @@ M = TypeVar("M", bound=Module)
 
 
 class _ModuleSequence(Module, Generic[M]):
-    """What Sequential and ModuleList share: children named "0", "1", ... and list operations."""
+    """Base of Sequential and ModuleList: children named "0", "1", ... and list operations."""
 
     def _slice(self, index: slice) -> Self:
         raise NotImplementedError
@@ -81,7 +81,7 @@ class _ModuleSequence(Module, Generic[M]):
         return self
 
     def insert(self, index: int, module: M) -> Self:
-        """Put a module before position `index`; those behind it move one name up."""
+        """Insert a module before position `index`; later ones are renamed."""
         if not isinstance(module, Module):
             got = type(module).__name__
             raise TypeMismatch(sentence(f"{type(self).__name__}.insert", "an nn.Module", got))
@@ -144,7 +144,7 @@ class Sequential(_ModuleSequence[Module]):
 
 
 class ModuleList(_ModuleSequence[M]):
-    """A list of modules that are found as children; it has no forward of its own."""
+    """A list of modules, which are its children. It has no `forward`."""
 
     def __init__(self, modules: Iterable[M] | None = None) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class ModuleList(_ModuleSequence[M]):
         return type(self)(list(self)[index])
 
     def __repr__(self) -> str:
-        """Neighbours that print alike are one line: `(0-11): 12 x Block(...)`."""
+        """Print equal neighbours as one line: `(0-11): 12 x Block(...)`."""
         groups: list[tuple[int, int, str]] = []
         for place, text in enumerate(repr(module) for module in self):
             if groups and groups[-1][2] == text:
@@ -177,7 +177,7 @@ T = TypeVar("T")
 
 
 class _Dictionary(Module, Generic[T]):
-    """What ModuleDict and ParameterDict share: members under names that the user gives."""
+    """Base of ModuleDict and ParameterDict: members with names that the user gives."""
 
     def _names(self) -> list[str]:
         """The members' names, in order."""
@@ -249,9 +249,9 @@ class _Dictionary(Module, Generic[T]):
 
 
 class ModuleDict(_Dictionary[M]):
-    """A dict of modules that are found as children; it has no forward of its own.
+    """A dict of modules, which are its children. It has no `forward`.
 
-    Its members are all of its children, however they were added.
+    Children that were added in another way (as attributes) are members, too.
     """
 
     def __init__(
@@ -271,7 +271,8 @@ class ModuleDict(_Dictionary[M]):
 
 
 class ParameterDict(_Dictionary[Tensor]):
-    """A dict of parameters that are found as its own; a tensor becomes one, other values stay."""
+    """A dict of parameters, which belong to the module. Tensors become parameters; other values are
+    stored as they are."""
 
     def __init__(
         self,
@@ -304,7 +305,8 @@ class ParameterDict(_Dictionary[Tensor]):
 
 
 class ParameterList(Module):
-    """A list of parameters that are found as its own; a tensor becomes one, other values stay."""
+    """A list of parameters, which belong to the module. Tensors become parameters; other values are
+    stored as they are."""
 
     def __init__(self, values: Iterable[Tensor] | None = None) -> None:
         super().__init__()

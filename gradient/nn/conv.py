@@ -24,7 +24,7 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(SpatialModule):
-    """What all convolutions share: options, parameters and `repr`."""
+    """Base of all convolutions: options, parameters and `repr`."""
 
     transposed = False
     bias: Parameter  # or None
@@ -80,7 +80,7 @@ class _Conv(SpatialModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """weight and bias uniform within `1 / sqrt(fan_in)` of 0."""
+        """Draw weight and bias uniformly from [-b, b], b = `1 / sqrt(fan_in)`."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
         if self.bias is not None and fan_in:
@@ -88,7 +88,7 @@ class _Conv(SpatialModule):
             init.uniform_(self.bias, -bound, bound)
 
     def _padded(self, input: Tensor) -> tuple[Tensor, Padding]:
-        """The input padded as `padding_mode` says, and what padding with zeros is left to do."""
+        """The input padded by `padding_mode`, and the padding with zeros that `_op` has to do."""
         if self.padding_mode == "zeros":
             return input, self.padding
         if self.padding == "valid":
@@ -136,21 +136,32 @@ class _ForwardConv(_Conv):
 
 
 class Conv1d(_ForwardConv, spatial=1, op=F.conv1d):
-    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, L) to (N, O, L').
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, L) or (C, L) to (N, O, L').
 
-    * is a cross-correlation.
+    Here * is a cross-correlation, and the weight is (O, C / groups, K). See `Conv2d`.
     """
 
 
 class Conv2d(_ForwardConv, spatial=2, op=F.conv2d):
-    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, H, W) to (N, O, H', W').
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, H, W) or (C, H, W) to
+    (N, O, H', W').
 
-    * is a cross-correlation.
+    Here * is a cross-correlation, the weight is (O, C / groups, Kh, Kw), and
+    `H' = (H + 2 padding - dilation (Kh - 1) - 1) // stride + 1`.
+
+    Args:
+        padding: Elements added on both sides, "valid" (none) or "same" (keeps the size).
+        groups: The channels are split into this many groups, each convolved on its own.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+
+    Raises:
+        ArgumentError: `groups` does not divide the channels; an unknown padding or padding_mode;
+            "same" with a stride above 1.
     """
 
 
 class Conv3d(_ForwardConv, spatial=3, op=F.conv3d):
-    """A cross-correlation of (N, C, D, H, W): see `Conv2d`."""
+    """A cross-correlation of (N, C, D, H, W) or (C, D, H, W): see `Conv2d`."""
 
 
 class _TransposedConv(_Conv):
@@ -183,7 +194,7 @@ class _TransposedConv(_Conv):
         )  # fmt: skip
 
     def _output_padding(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
-        """What must be added on one side for a result of `output_size`."""
+        """The padding on one side that makes the result have `output_size`."""
         if output_size is None:
             return self.output_padding
         wanted = tuple(output_size)[-self.spatial :]
@@ -212,12 +223,22 @@ class _TransposedConv(_Conv):
 
 
 class ConvTranspose1d(_TransposedConv, spatial=1, op=F.conv_transpose1d):
-    """The transpose (gradient by the input) of `Conv1d`: (N, C, L) to (N, O, L')."""
+    """The transpose of `Conv1d`: (N, C, L) or (C, L) to (N, O, L'). See `ConvTranspose2d`."""
 
 
 class ConvTranspose2d(_TransposedConv, spatial=2, op=F.conv_transpose2d):
-    """The transpose (gradient by the input) of `Conv2d`: (N, C, H, W) to (N, O, H', W')."""
+    """The transpose of `Conv2d` (its gradient with respect to the input): (N, C, H, W) or
+    (C, H, W) to (N, O, H', W').
+
+    The weight is (C, O / groups, Kh, Kw), and
+    `H' = (H - 1) stride - 2 padding + dilation (Kh - 1) + output_padding + 1`. `forward` also takes
+    an `output_size`, one of the sizes that a convolution would reduce to the input's.
+
+    Raises:
+        ArgumentError: as `Conv2d`; a padding_mode other than "zeros"; an impossible output_size.
+    """
 
 
 class ConvTranspose3d(_TransposedConv, spatial=3, op=F.conv_transpose3d):
-    """The transpose (gradient by the input) of `Conv3d`: (N, C, D, H, W) to (N, O, D', H', W')."""
+    """The transpose of `Conv3d`: (N, C, D, H, W) or (C, D, H, W) to (N, O, D', H', W'). See
+    `ConvTranspose2d`."""

@@ -10,7 +10,7 @@ __all__ = ["CosineSimilarity", "PairwiseDistance"]
 
 
 class CosineSimilarity(Module):
-    """`x1 . x2 / (|x1| |x2|)` along `dim`, each norm at least `eps`."""
+    """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`, which the result lacks."""
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class CosineSimilarity(Module):
 
 
 class PairwiseDistance(Module):
-    """`|x1 - x2 + eps|_p` along the last dimension."""
+    """`|x1 - x2 + eps|_p` along the last dimension: (N, D) and (N, D) to (N,)."""
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Dropout layers: zeros at random places in training, nothing in evaluation."""
+"""Dropout layers: they set random elements to zero in training, and do nothing in evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """Each element is 0 with probability `p`, else times `1 / (1 - p)` (Srivastava et al. 2014)."""
+    """In training, sets each element to 0 with probability `p` and multiplies the others by
+    `1 / (1 - p)` (Srivastava et al. 2014)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout(input, self.p, self.training, self.inplace)

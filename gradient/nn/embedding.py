@@ -21,7 +21,7 @@ __all__ = ["Embedding", "EmbeddingBag"]
 
 
 class EmbeddingTable(Module):
-    """What `Embedding` and `EmbeddingBag` share: W (num_embeddings, embedding_dim)."""
+    """Base of `Embedding` and `EmbeddingBag`: the weight W (num_embeddings, embedding_dim)."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class EmbeddingTable(Module):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W standard normal, the padding row zero."""
+        """Draw W from the standard normal distribution; the row `padding_idx` is zero."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
             with no_grad():
@@ -71,9 +71,14 @@ class EmbeddingTable(Module):
 class Embedding(EmbeddingTable):
     """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).
 
-    The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down
-    to it, in place, when they are used; with `scale_grad_by_freq` a row's gradient is divided by
-    how often the input names it.
+    Args:
+        padding_idx: This row starts at zero and gets no gradient.
+        max_norm: Rows that are looked up are first scaled, in place, to at most this norm.
+        norm_type: The p of that norm.
+        scale_grad_by_freq: Divide the gradient of a row by its number of occurrences in the input.
+
+    Raises:
+        IndexOutOfRange: An index is not in [0, num_embeddings).
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class Embedding(EmbeddingTable):
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
     ) -> Self:
-        """An Embedding with the rows of a matrix, not trained unless `freeze=False`."""
+        """Make an Embedding with the weight `embeddings`, which is not trained if `freeze`."""
         if embeddings.ndim != 2:
             raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
         rows, columns = embeddings.shape
@@ -129,10 +134,10 @@ class Embedding(EmbeddingTable):
 
 
 class EmbeddingBag(EmbeddingTable):
-    """The "sum", "mean" or "max" of each bag's rows of W (num_embeddings, embedding_dim).
+    """The "sum", "mean" or "max" (`mode`) of the embeddings in each bag: (B, embedding_dim).
 
-    Bags are the rows of integers (B, N), or parts of (N,) that begin at `offsets` (B,): the result
-    is (B, embedding_dim). See `functional.embedding_bag`.
+    The bags are the rows of an input (B, N), or consecutive parts of an input (N,) that begin at
+    `offsets` (B,). The weight is (num_embeddings, embedding_dim). See `functional.embedding_bag`.
     """
 
     def __init__(
@@ -187,7 +192,7 @@ class EmbeddingBag(EmbeddingTable):
         include_last_offset: bool = False,
         padding_idx: int | None = None,
     ) -> Self:
-        """An EmbeddingBag with the rows of a matrix, not trained unless `freeze=False`."""
+        """Make an EmbeddingBag with the weight `embeddings`, which is not trained if `freeze`."""
         if embeddings.ndim != 2:
             raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
         rows, columns = embeddings.shape

@@ -26,11 +26,11 @@ __all__ = ["Transformer"]
 
 
 class Transformer(Module):
-    """An encoder of `src` (S, N, E) and a decoder of `tgt` (T, N, E) to (T, N, E), each of layers
-    with a norm behind the last (Vaswani et al. 2017).
+    """An encoder for `src` (S, N, E) and a decoder for `tgt` (T, N, E), whose result is (T, N, E);
+    each has a norm after its last layer (Vaswani et al. 2017).
 
-    With `batch_first` N stands first; unbatched inputs have no N. `custom_encoder` and
-    `custom_decoder` take the place of those that would be made.
+    With `batch_first` the shapes are (N, S, E) and (N, T, E); inputs without a batch have no N.
+    `custom_encoder` and `custom_decoder` replace the encoder and the decoder.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Transformer(Module):
         self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
 
     def _reset_parameters(self) -> None:
-        """Every matrix Xavier uniform."""
+        """Draw all matrices from the Xavier uniform distribution."""
         for parameter in self.parameters():
             if parameter.ndim > 1:
                 init.xavier_uniform_(parameter)
@@ -128,5 +128,5 @@ class Transformer(Module):
     def generate_square_subsequent_mask(
         sz: int, device: DeviceLike = None, dtype: DType | None = None
     ) -> Tensor:
-        """(sz, sz), -inf where a position would look ahead, else 0."""
+        """Return the causal mask (sz, sz): -inf above the diagonal, else 0."""
         return full((sz, sz), -math.inf, device=device, dtype=dtype).triu(1)

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""A context manager for evaluation mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from gradient.nn.module import Module
 
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
-    """Have a module in evaluation mode within (dropout off), and each part as it was afterwards."""
+    """Put a module in evaluation mode inside the context, and restore the mode of each submodule
+    afterwards."""
     if not module.training:
         yield
         return

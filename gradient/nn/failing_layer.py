@@ -1,8 +1,8 @@
-"""Which layer of a model an error came from: a note on the error, with the layer's path.
+"""A note on an error with the path of the layer that raised it.
 
-Nothing is kept for it while calls succeed, and no module knows its parents: when a call fails, the
-traceback says which modules were being called, and the outermost of them that holds the innermost
-knows its path.
+Calls that succeed record nothing, and no module knows its parents. When a call fails, the traceback
+has the modules that were being called; the path of the innermost is found in the outermost module
+that contains it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Attention whose scores and mask are functions of positions (Dong et al. 2024, "Flex Attention").
 
-It is composed: all scores exist at once. A function is called once, with all positions as tensors
-that broadcast to (B, H, Q, KV), where PyTorch calls it for each score: it is to compute with
-tensors, without `if`, as there.
+It is composed of other functions, so all scores are in memory at once. PyTorch calls `score_mod`
+and `mask_mod` for each score; here each is called once, with all positions as tensors that
+broadcast to (B, H, Q, KV). As in PyTorch, they must compute with tensors, without `if`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = [
     "or_masks",
 ]
 
-#: (batch, head, query position, key position) -> whether the query sees the key.
+#: (batch, head, query position, key position) -> whether the query attends to the key.
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-#: (score, batch, head, query position, key position) -> another score.
+#: (score, batch, head, query position, key position) -> modified score.
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -44,12 +44,12 @@ def flex_attention(
     return_lse: bool = False,
     kernel_options: dict[str, Any] | None = None,
 ) -> Any:
-    """softmax(score_mod(scale Q K^T)) V, where `block_mask` says which scores there are.
+    """softmax(score_mod(scale Q K^T)) V, over the pairs of query and key that `block_mask` allows.
 
-    query (B, Hq, Q, E), key (B, H, KV, E), value (B, H, KV, Ev) give (B, Hq, Q, Ev). H divides Hq
-    with `enable_gqa`, and is Hq without. With `return_lse` also the scores' logsumexp (B, Hq, Q).
-    A query that sees nothing gets zeros. `scale` is 1 / sqrt(E) unless given; `kernel_options` have
-    no meaning here.
+    query (B, Hq, Q, E), key (B, H, KV, E), value (B, H, KV, Ev) give (B, Hq, Q, Ev). H is Hq, or a
+    divisor of it with `enable_gqa`. With `return_lse`, the logsumexp of the scores (B, Hq, Q) is
+    returned as well. The result is zero for a query that attends to no key. `scale` is 1 / sqrt(E)
+    by default; `kernel_options` have no effect here.
     """
     name = "flex_attention"
     if not query.ndim == key.ndim == value.ndim == 4:
@@ -89,13 +89,13 @@ def _places(B: int, H: int, Q: int, KV: int, device: DeviceLike) -> list[Tensor]
 
 
 class BlockMask:
-    """Which keys each query sees, by a function of positions; `create_block_mask` makes it.
+    """The keys that each query attends to, as a function of positions. See `create_block_mask`.
 
     Attributes:
         mask_mod: the function.
-        seq_lengths: numbers of queries and of keys.
+        seq_lengths: the numbers of queries and of keys.
         shape: (B, H, Q, KV).
-        BLOCK_SIZE: numbers of queries and keys in a block, of which `to_dense` tells.
+        BLOCK_SIZE: the numbers of queries and keys in a block, for `to_dense` and `sparsity`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class BlockMask:
         self._device = device
 
     def to_dense(self) -> Tensor:
-        """For each block 1 if a query in it sees a key in it, else 0: (B, H, blocks, blocks)."""
+        """Return 1 for each block with an allowed pair, else 0: (B, H, blocks, blocks)."""
         mask = create_mask(self.mask_mod, *self.shape, self._device)
         rows, columns = self.BLOCK_SIZE
         below, right = (
@@ -117,11 +117,11 @@ class BlockMask:
         return mask.unflatten(3, (-1, columns)).unflatten(2, (-1, rows)).amax((3, 5))
 
     def sparsity(self) -> float:
-        """How many per cent of the blocks are empty."""
+        """Return the percentage of empty blocks."""
         return 100 * (1 - self.to_dense().double().mean().item())
 
     def to(self, device: DeviceLike) -> BlockMask:
-        """Itself for another device: positions are made where the queries are."""
+        """Return the mask itself, which works on any device."""
         return BlockMask(self.mask_mod, self.shape, self.BLOCK_SIZE, device)
 
     def __repr__(self) -> str:
@@ -138,7 +138,8 @@ def create_block_mask(
     BLOCK_SIZE: int | tuple[int, int] = 128,
     _compile: bool = False,
 ) -> BlockMask:
-    """The mask for `flex_attention`; B and H are None if it is the same for all of them."""
+    """Make the mask for `flex_attention`; B or H is None if it is the same for all batches or
+    heads."""
     block = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
     return BlockMask(mask_mod, (B or 1, H or 1, Q_LEN, KV_LEN), block, device)
 
@@ -147,18 +148,18 @@ def create_mask(
     mod_fn: MaskMod, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int,
     device: DeviceLike = None,
 ) -> Tensor:  # fmt: skip
-    """Which keys each query sees, (B, H, Q_LEN, KV_LEN) of bools."""
+    """Return the keys that each query attends to, as bools (B, H, Q_LEN, KV_LEN)."""
     shape = (B or 1, H or 1, Q_LEN, KV_LEN)
     return mod_fn(*_places(*shape, device)).expand(shape)
 
 
 def noop_mask(batch: Tensor, head: Tensor, token_q: Tensor, token_kv: Tensor) -> Tensor:
-    """Every query sees every key."""
+    """Allow all pairs."""
     return full((), True, device=batch.device)
 
 
 def and_masks(*mask_mods: MaskMod) -> MaskMod:
-    """What all of the masks let through."""
+    """Return a mask function that allows the pairs that all given ones allow."""
 
     def mask(*places: Tensor) -> Tensor:
         seen = noop_mask(*places)
@@ -170,7 +171,7 @@ def and_masks(*mask_mods: MaskMod) -> MaskMod:
 
 
 def or_masks(*mask_mods: MaskMod) -> MaskMod:
-    """What any of the masks lets through."""
+    """Return a mask function that allows the pairs that any given one allows."""
 
     def mask(*places: Tensor) -> Tensor:
         seen = noop_mask(*places).logical_not()

@@ -1,7 +1,7 @@
-"""Functions that a Module calls around its forward and its backward pass.
+"""Hooks: functions that a Module calls before and after its forward and its backward pass.
 
-A module without hooks holds None and pays one comparison per call. The first registration gives it
-a `Hooks`, whose `call` is then the module's whole calling sequence:
+In a module without hooks the attribute is None, which costs one comparison per call. The first
+registration sets it to a `Hooks`, whose `call` then runs the module:
 
     pre-hooks(module, args) -> forward(*args) -> hooks(module, args, output)
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Entry:
-    """One registered hook and how it wants to be called."""
+    """One registered hook and its options."""
 
     def __init__(self, function: Callable[..., Any], with_kwargs: bool, always: bool) -> None:
         self.function, self.with_kwargs, self.always = function, with_kwargs, always
@@ -75,7 +75,7 @@ class Hooks:
                 output = _forward_hook(entry, module, args, kwargs, output)
             return output if border is None else border.leave(output)
         except Exception:
-            # `always_call` hooks (timers, say) also see a forward that failed; its error goes on.
+            # `always_call` hooks (such as timers) also run after a failed forward.
             for entry in forward:
                 if entry.always and entry not in called:
                     _forward_hook(entry, module, args, kwargs, None)

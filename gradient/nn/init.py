@@ -1,7 +1,7 @@
-"""Filling a tensor, in place, with the first values of a weight.
+"""Initialisation of weights, in place.
 
-Every function returns its tensor and records no gradient. `skip_init()` makes them all do nothing:
-for a model whose weights are loaded at once, whose memory would otherwise be touched for nothing.
+Every function returns its tensor and records no gradient. Inside `skip_init()` they do nothing: for
+a model whose weights are loaded right after it is made, so that its memory is not written twice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _skipped: ContextVar[bool] = ContextVar("gradient_skip_init", default=False)
 
 @contextmanager
 def skip_init() -> Iterator[None]:
-    """Within this context all functions of this module leave their tensors as they are."""
+    """A context in which the functions of this module do not change their tensors."""
     token = _skipped.set(True)
     try:
         yield
@@ -69,9 +69,10 @@ def _check(name: str, tensor: Tensor, *, floating: bool = False, **numbers: floa
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor by which weights before `nonlinearity` should be larger to keep the variance.
+    """Return the factor for the standard deviation of weights that keeps the variance of
+    activations through `nonlinearity`, such as sqrt(2) for "relu".
 
-    `param` is the negative slope of "leaky_relu" (0.01).
+    `param` is the negative slope of "leaky_relu" (default 0.01).
     """
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
@@ -93,7 +94,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform between `a` and `b`."""
+    """Fill with numbers from the uniform distribution on [a, b)."""
     _check("uniform_", tensor)
     if _skipped.get():
         return tensor
@@ -104,7 +105,7 @@ def uniform_(
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with `mean` and `std`."""
+    """Fill with numbers from the normal distribution with `mean` and `std`."""
     _check("normal_", tensor)
     if _skipped.get():
         return tensor
@@ -120,7 +121,8 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal with `mean` and `std`, cut off at `a` and `b` (which are not multiples of `std`)."""
+    """Fill with numbers from the normal distribution with `mean` and `std`, truncated to [a, b].
+    (The bounds are values, not multiples of `std`.)"""
     _check("trunc_normal_", tensor, floating=True, mean=mean, std=std)
     if std <= 0:
         raise ArgumentError(sentence("trunc_normal_", "a std above 0", std))
@@ -142,7 +144,7 @@ def trunc_normal_(
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """All elements `val`."""
+    """Fill with `val`."""
     _check("constant_", tensor)
     if _skipped.get():
         return tensor
@@ -151,17 +153,17 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """All elements 1."""
+    """Fill with ones."""
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """All elements 0."""
+    """Fill with zeros."""
     return constant_(tensor, 0.0)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix: a linear layer with it passes its input on."""
+    """Fill a matrix with the identity: a linear layer with this weight returns its input."""
     _check("eye_", tensor)
     if tensor.ndim != 2:
         raise ArgumentError(f"eye_: expected a matrix, got {tuple(tensor.shape)}")
@@ -172,7 +174,8 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """The identity for convolution weights (O, C, ...): as many channels as can be pass through."""
+    """Fill a convolution weight (O, C, ...) with the identity: the first min(O, C) channels of each
+    group pass through unchanged."""
     _check("dirac_", tensor)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise ArgumentError(sentence("dirac_", "an integer of at least 1 as groups", repr(groups)))
@@ -194,7 +197,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
-    """How many inputs one output sees, and how many outputs one input reaches."""
+    """Return fan_in, the number of inputs of one output, and fan_out, the outputs of one input."""
     if tensor.ndim < 2:
         raise ArgumentError(
             f"fan in and fan out need 2 dimensions or more, got shape {tuple(tensor.shape)}"
@@ -206,7 +209,8 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform within `gain * sqrt(6 / (fan_in + fan_out))` of 0 (Glorot and Bengio 2010)."""
+    """Fill from the uniform distribution on [-b, b], `b = gain * sqrt(6 / (fan_in + fan_out))`
+    (Glorot and Bengio 2010, eq. 16)."""
     _check("xavier_uniform_", tensor, gain=gain)
     if gain < 0:
         raise ArgumentError(sentence("xavier_uniform_", "a gain of at least 0", gain))
@@ -215,7 +219,8 @@ def xavier_uniform_(
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Normal, `std = gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010)."""
+    """Fill from the normal distribution, mean 0, `std = gain * sqrt(2 / (fan_in + fan_out))`
+    (Glorot and Bengio 2010, eq. 12)."""
     _check("xavier_normal_", tensor, gain=gain)
     if gain < 0:
         raise ArgumentError(sentence("xavier_normal_", "a gain of at least 0", gain))
@@ -238,7 +243,12 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform within `gain * sqrt(3 / fan)` of 0 (He et al. 2015); `a` is leaky_relu's slope."""
+    """Fill from the uniform distribution on [-b, b], `b = gain * sqrt(3 / fan)` (He et al. 2015,
+    section 2.2).
+
+    `mode` chooses "fan_in" or "fan_out"; `gain` is that of `nonlinearity` (`calculate_gain`), and
+    `a` the negative slope of "leaky_relu".
+    """
     _check("kaiming_uniform_", tensor)
     if tensor.numel() == 0:
         return tensor
@@ -253,7 +263,8 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal, `std = gain / sqrt(fan)` (He et al. 2015); `a` is leaky_relu's slope."""
+    """Fill from the normal distribution, mean 0, `std = gain / sqrt(fan)` (He et al. 2015, section
+    2.2); arguments as in `kaiming_uniform_`."""
     _check("kaiming_normal_", tensor)
     if tensor.numel() == 0:
         return tensor
@@ -261,9 +272,10 @@ def kaiming_normal_(
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Rows (or columns, whichever are fewer) of length `gain`, at right angles (Saxe et al. 2013).
+    """Fill with an orthogonal matrix times `gain` (Saxe et al. 2013): its rows, or its columns if
+    these are fewer, are orthogonal.
 
-    Dimensions after the first are taken as one.
+    Dimensions after the first are flattened.
     """
     _check("orthogonal_", tensor, floating=True, gain=gain)
     if tensor.ndim < 2:
@@ -301,7 +313,8 @@ def _orthonormal_columns(matrix: Tensor) -> Tensor:
 def sparse_(
     tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with `std`, and the fraction `sparsity` of each column 0 (Martens 2010)."""
+    """Fill a matrix from the normal distribution with `std`, and set a fraction `sparsity` of each
+    column to 0 (Martens 2010)."""
     _check("sparse_", tensor, sparsity=sparsity)
     if not 0 <= sparsity <= 1:
         raise ArgumentError(sentence("sparse_", "a sparsity from 0 to 1", sparsity))

@@ -1,4 +1,4 @@
-"""Lazy layers: how many features come in they learn from their first input."""
+"""Lazy layers, which take their number of input features from their first input."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ __all__ = [
 
 
 class _Lazy(Module):
-    """What a lazy layer adds to the one that it becomes with its first input.
+    """The part of a lazy layer beside the layer that it becomes with its first input.
 
-    It is made for one feature; its tensors whose shape is not known yet are uninitialized.
+    The layer is made for one feature; tensors whose shape is not known yet are uninitialized.
     """
 
     cls_to_become: ClassVar[type[Any]]
@@ -64,10 +64,10 @@ class _Lazy(Module):
             cls.cls_to_become = layer
 
     def reset_parameters(self) -> None:
-        """Nothing: there are no parameters yet."""
+        """Do nothing: there are no parameters yet."""
 
     def _wait(self, *names: str) -> None:
-        """Forget the shapes of these parameters and buffers."""
+        """Make these parameters and buffers uninitialized."""
         setattr(self, self._features, 0)
         for name in names:
             value = getattr(self, name)
@@ -85,15 +85,15 @@ class _Lazy(Module):
         return any(is_uninitialized(value) for _, value in members)
 
     def _count(self, input: Tensor) -> int:
-        """The features of an input."""
+        """The number of features of an input."""
         raise NotImplementedError
 
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of the tensors that wait, for so many features."""
+        """The shapes of the uninitialized tensors for this number of features, by name."""
         raise NotImplementedError
 
     def initialize_parameters(self, input: Tensor) -> None:
-        """Give the tensors that wait the shapes that `input` asks for, and first values."""
+        """Give the uninitialized tensors the shapes that fit `input`, and initialise them."""
         count = self._count(input)
         waiting = self.has_uninitialized_params()
         setattr(self, self._features, count)

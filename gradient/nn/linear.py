@@ -21,7 +21,7 @@ __all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 class Identity(Module):
-    """Passes its input on: `y = x`. Takes any arguments, to stand in for other layers."""
+    """Returns its input: `y = x`. It takes any arguments when made, so it can replace any layer."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -31,7 +31,11 @@ class Identity(Module):
 
 
 class Linear(Module):
-    """`y = x W^T + b`: (..., in_features) to (..., out_features), W (out_features, in_features)."""
+    """`y = x W^T + b`: (..., in_features) to (..., out_features).
+
+    `weight` W is (out_features, in_features), or a quantised tensor of this shape; `bias` b is
+    (out_features,), or None with `bias=False`.
+    """
 
     _shown = ("in_features", "out_features", "bias")
     bias: Parameter  # or None
@@ -53,7 +57,7 @@ class Linear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W and b uniform within `1 / sqrt(in_features)` of 0."""
+        """Draw W and b uniformly from [-c, c], c = `1 / sqrt(in_features)`."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
@@ -64,7 +68,10 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out)."""
+    """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out_features).
+
+    `weight` W is (out_features, in1_features, in2_features), `bias` b is (out_features,).
+    """
 
     _shown = ("in1_features", "in2_features", "out_features", "bias")
     bias: Parameter  # or None
@@ -91,7 +98,7 @@ class Bilinear(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """W and b uniform within `1 / sqrt(in1_features)` of 0."""
+        """Draw W and b uniformly from [-c, c], c = `1 / sqrt(in1_features)`."""
         bound = 1 / math.sqrt(self.in1_features)
         init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
@@ -102,7 +109,7 @@ class Bilinear(Module):
 
 
 class Flatten(Module):
-    """Dimensions `start_dim` to `end_dim` become one; by default all but the first."""
+    """Merges dimensions `start_dim` to `end_dim` into one; by default all but the first."""
 
     _shown = ("start_dim", "end_dim")
 
@@ -115,7 +122,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Dimension `dim` becomes several, of sizes `unflattened_size`; one of them may be -1."""
+    """Splits dimension `dim` into several of sizes `unflattened_size`; one of these may be -1."""
 
     _shown = ("dim", "unflattened_size")
 

@@ -18,7 +18,7 @@ __all__ = ["LinearCrossEntropyLoss", "LinearCrossEntropyOptions"]
 
 @dataclass(frozen=True)
 class LinearCrossEntropyOptions:
-    """How PyTorch cuts a batch to save memory; here they change nothing."""
+    """PyTorch's options for splitting a batch to save memory; they have no effect here."""
 
     allow_retain_graph: bool = False
     batch_chunk_size: int | None = None
@@ -28,7 +28,7 @@ class LinearCrossEntropyOptions:
 
 
 class LinearCrossEntropyLoss(Module):
-    """`cross_entropy(linear(x), target)` with a `linear` of its own, (N, in_features) to a number.
+    """`cross_entropy(linear(x), target)` with its own `linear`: (N, in_features) to a number.
 
     With `out_features` (d1, ...) the logits are (N, num_classes, d1, ...). Other arguments are
     those of `CrossEntropyLoss`.

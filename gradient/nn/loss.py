@@ -1,4 +1,8 @@
-"""Loss layers: each calls the function of `gradient.functional` that its name means."""
+"""Loss layers: each calls the function of the same name in `gradient.functional`.
+
+In the formulas x is the input and t the target. `reduction` is "mean", "sum" or "none": the first
+two return a number (), "none" one loss for each element or sample.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ __all__ = [
 
 
 class _Loss(Module):
-    """A loss whose values are averaged ("mean"), added ("sum") or left alone ("none")."""
+    """Base of the losses: `reduction` is "mean", "sum" or "none"."""
 
     @takes_retired_arguments
     def __init__(self, reduction: str = "mean") -> None:
@@ -46,7 +50,7 @@ class _Loss(Module):
 
 
 class _WeightedLoss(_Loss):
-    """A loss with a weight for each class or element, which moves with the module."""
+    """Base of losses with a `weight` for each class or element; it is a buffer of the module."""
 
     weight: Tensor | None
 
@@ -56,28 +60,29 @@ class _WeightedLoss(_Loss):
 
 
 class MSELoss(_Loss):
-    """`(x - t)^2`."""
+    """`(x - t)^2`, elementwise, for x and t of one shape (...)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(_Loss):
-    """`|x - t|`."""
+    """`|x - t|`, elementwise, for x and t of one shape (...)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class SoftMarginLoss(_Loss):
-    """`log(1 + exp(-t x))` for t = 1 or -1."""
+    """`log(1 + exp(-t x))`, elementwise, for t = 1 or -1, of x's shape (...)."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
-    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
+    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2`, elementwise (Girshick
+    2015, "Fast R-CNN", section 2.3)."""
 
     @takes_retired_arguments
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
@@ -89,7 +94,8 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
+    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)`, elementwise (Huber
+    1964)."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -100,7 +106,21 @@ class HuberLoss(_Loss):
 
 
 class CrossEntropyLoss(_WeightedLoss):
-    """`-log softmax(x)[target]`; see `functional.cross_entropy`."""
+    """`-log softmax(x)[t]` for logits x (N, C), (C,) or (N, C, d1, ...).
+
+    The target t holds class indices of the input's shape without C, as int64; or probabilities of
+    the input's shape and a floating dtype.
+
+    Args:
+        weight: (C,), a factor for each class; "mean" divides by the sum of the targets' weights.
+        ignore_index: Targets of this value are left out, also of the mean.
+        label_smoothing: Share of the uniform distribution in the targets (Szegedy et al. 2015).
+
+    Raises:
+        ShapeError: input and target do not fit together.
+        DTypeError: the input is not floating, or class indices are neither int64 nor uint8.
+        IndexOutOfRange: a class is not in [0, C).
+    """
 
     @takes_retired_arguments
     def __init__(
@@ -122,7 +142,8 @@ class CrossEntropyLoss(_WeightedLoss):
 
 
 class NLLLoss(_WeightedLoss):
-    """`-x[target]` for log-probabilities; see `functional.nll_loss`."""
+    """`-x[t]` for log-probabilities x, such as those of `LogSoftmax`; arguments, shapes and errors
+    as in `CrossEntropyLoss`."""
 
     @takes_retired_arguments
     def __init__(
@@ -138,7 +159,10 @@ class NLLLoss(_WeightedLoss):
 
 
 class BCELoss(_WeightedLoss):
-    """`-(t log x + (1 - t) log(1 - x))` for probabilities."""
+    """`-(t log x + (1 - t) log(1 - x))`, elementwise, for probabilities x and t of one shape (...).
+
+    Logarithms are at least -100. `weight` broadcasts to the input and multiplies the losses.
+    """
 
     @takes_retired_arguments
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
@@ -149,7 +173,8 @@ class BCELoss(_WeightedLoss):
 
 
 class BCEWithLogitsLoss(_WeightedLoss):
-    """`BCELoss(sigmoid(x), t)` without overflow; `pos_weight` scales the term of t."""
+    """`BCELoss(sigmoid(x), t)` for logits x (...), without overflow; `pos_weight` multiplies the
+    term with t."""
 
     pos_weight: Tensor | None
 
@@ -171,7 +196,8 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
 
 class CTCLoss(_Loss):
-    """`-log p(target)` of all alignments (Graves et al. 2006); see `functional.ctc_loss`."""
+    """`-log p(target)`, summed over all alignments (Graves et al. 2006), for log-probabilities
+    (T, N, C); see `functional.ctc_loss`."""
 
     def __init__(
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
@@ -193,7 +219,11 @@ class CTCLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """`t * (log t - x)` for log-probabilities x; see `functional.kl_div`."""
+    """`t * (log t - x)`, elementwise, for log-probabilities x and probabilities t.
+
+    `reduction="batchmean"` divides the sum by the batch size, which is the mathematical definition.
+    With `log_target`, t holds log-probabilities too.
+    """
 
     @takes_retired_arguments
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
@@ -205,7 +235,8 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """`exp(x) - t x`, or `x - t log(x + eps)` for rates given directly."""
+    """`exp(x) - t x`, elementwise, for x the logarithm of the rate; with `log_input=False`,
+    `x - t log(x + eps)` for the rate x itself."""
 
     @takes_retired_arguments
     def __init__(
@@ -226,7 +257,7 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """`(log var + (x - t)^2 / var) / 2` for a predicted mean x and variance."""
+    """`(log var + (x - t)^2 / var) / 2`, elementwise, for a predicted mean x and variance `var`."""
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -237,7 +268,7 @@ class GaussianNLLLoss(_Loss):
 
 
 class HingeEmbeddingLoss(_Loss):
-    """`x` where t = 1, `max(0, margin - x)` where t = -1."""
+    """`x` where t = 1, `max(0, margin - x)` where t = -1, elementwise."""
 
     @takes_retired_arguments
     def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
@@ -249,7 +280,10 @@ class HingeEmbeddingLoss(_Loss):
 
 
 class MultiLabelMarginLoss(_Loss):
-    """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (N, C)."""
+    """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (N, C).
+
+    A row of the target (N, C) lists the target classes and ends with -1.
+    """
 
     @takes_retired_arguments
     def __init__(self, *, reduction: str = "mean") -> None:
@@ -260,7 +294,7 @@ class MultiLabelMarginLoss(_Loss):
 
 
 class MultiLabelSoftMarginLoss(_WeightedLoss):
-    """The mean over classes of `BCEWithLogitsLoss`, for (N, C)."""
+    """The mean over classes of `BCEWithLogitsLoss`, for logits and targets (N, C)."""
 
     @takes_retired_arguments
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
@@ -271,7 +305,7 @@ class MultiLabelSoftMarginLoss(_WeightedLoss):
 
 
 class MultiMarginLoss(_WeightedLoss):
-    """`sum over c != t of max(0, margin - x_t + x_c)^p / C`, for scores (N, C)."""
+    """`sum over c != t of max(0, margin - x_t + x_c)^p / C`; scores x (N, C), classes t (N,)."""
 
     @takes_retired_arguments
     def __init__(
@@ -297,7 +331,8 @@ class MultiMarginLoss(_WeightedLoss):
 
 
 class CosineEmbeddingLoss(_Loss):
-    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1."""
+    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1; cos is the cosine similarity of
+    input1 and input2 (N, D), and t is (N,)."""
 
     @takes_retired_arguments
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
@@ -311,7 +346,8 @@ class CosineEmbeddingLoss(_Loss):
 
 
 class MarginRankingLoss(_Loss):
-    """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
+    """`max(0, -t (x1 - x2) + margin)`, elementwise: x1 should be larger where t = 1, smaller where
+    t = -1."""
 
     @takes_retired_arguments
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
@@ -328,7 +364,14 @@ def _check_margin(name: str, margin: float) -> None:
 
 
 class TripletMarginLoss(_Loss):
-    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016)."""
+    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016).
+
+    The three inputs are (N, D) or (D,); d is the distance by the norm `p`. With `swap`, the smaller
+    of d(anchor, negative) and d(positive, negative) is used.
+
+    Raises:
+        ArgumentError: `margin` is not positive.
+    """
 
     @takes_retired_arguments
     def __init__(
@@ -352,7 +395,7 @@ class TripletMarginLoss(_Loss):
 
 
 class TripletMarginWithDistanceLoss(_Loss):
-    """`TripletMarginLoss` with a distance of one's own."""
+    """`TripletMarginLoss` with any `distance_function`, by default the Euclidean distance."""
 
     def __init__(
         self,

@@ -1,8 +1,7 @@
-"""What a module consists of: parameters, buffers and child modules, by name.
+"""The members of a module: parameters, buffers and child modules, by name.
 
-They are plain instance attributes, so that reading `self.weight` costs no more than reading any
-attribute. A registry beside them (`name -> kind`) says which attributes they are, in the order in
-which they were set.
+They are plain instance attributes, so reading `self.weight` costs no more than reading any
+attribute. A registry (`name -> kind`) lists these attributes, in the order in which they were set.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Members:
-    """What `nn.Module`, the one class that inherits it, has of a tree: members, walks, paths."""
+    """The methods of `nn.Module` for its tree: members, iteration, dotted paths."""
 
     _registry: dict[str, str]
     _non_persistent: set[str]
@@ -91,7 +90,7 @@ class Members:
         self._non_persistent.discard(name)
 
     def _add(self, name: str, kind: str, value: Any) -> None:
-        """What register_parameter, register_buffer and add_module share: check, then set."""
+        """Check and set a member: for register_parameter, register_buffer and add_module."""
         if "_registry" not in self.__dict__:
             raise self._too_early(name, kind)
         if not isinstance(name, str):
@@ -114,7 +113,7 @@ class Members:
         object.__setattr__(self, name, value)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Add a parameter; None keeps the name for one that this configuration does not have."""
+        """Add a parameter; None reserves the name for a parameter that this module lacks."""
         self._add(name, PARAMETER, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -219,7 +218,8 @@ class Members:
             yield buffer
 
     def get_submodule(self, target: str) -> Module:
-        """The module at a dotted path, "" this one. An AttributeError names the step that fails."""
+        """Return the module at a dotted path; "" is this one. Raises AttributeError if it does not
+        exist."""
         module: Any = self
         for step in target.split(".") if target else ():
             if not hasattr(module, step):
@@ -230,8 +230,7 @@ class Members:
         return module
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
-        """Put `module` at a dotted path, in place of the one that is there (which there must be, if
-        `strict`)."""
+        """Set the module at a dotted path, which must have a module already if `strict`."""
         path, _, name = target.rpartition(".")
         if not isinstance(module, Members):
             got = type(module).__name__
@@ -270,7 +269,7 @@ class Members:
 class OfKind(MutableMapping[str, Any]):
     """A module's own members of one kind, by name, to be read, set and deleted.
 
-    It stands for PyTorch's dict of them: what is set is not checked, and calls no hook.
+    It replaces PyTorch's dict: values that are set here are not checked and call no hook.
     """
 
     def __init__(self, module: Members, kind: str) -> None:

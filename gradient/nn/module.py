@@ -1,7 +1,7 @@
 """Module: the base of every layer and model, a tree of named parameters, buffers and children.
 
-`gradient.nn.members` has the tree, `gradient.nn.hooks` what is called around `forward`; here are
-the call itself, saving, loading, and what changes all tensors at once.
+The tree is in `gradient.nn.members`, the hooks in `gradient.nn.hooks`. This file has the call,
+saving and loading, and the methods that change all tensors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class HasForward(Protocol[P, R_co]):
-    """A module for type checkers: a call of it takes and returns what its `forward` does."""
+    """A module for type checkers: a call has the types of `forward`."""
 
     _hooks: Hooks | None
 
@@ -82,7 +82,7 @@ class Module(Hooked, StateDictHooked, Members):
         self.__dict__.update(training=True, _registry={}, _non_persistent=set())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes; each subclass says what of."""
+        """Compute the module's result; each subclass defines it."""
         raise NotImplementedError(f'{type(self).__name__} lacks the method "forward"')
 
     def __call__(self: HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -95,10 +95,11 @@ class Module(Hooked, StateDictHooked, Members):
             raise
 
     def compile(self, **options: Any) -> None:
-        """Have this module's calls recorded and replayed from now on, in place.
+        """Record and replay the calls of this module from now on, in place.
 
         Args:
-            options: of `gradient.compile`, which leaves the module as it is and gives another one.
+            options: those of `gradient.compile`, which returns a compiled module and leaves this
+                one unchanged.
         """
         plans = import_module("gradient.plan.compile")  # a higher rung, and rarely needed
         plans.compile_in_place(self, functools.partial(plans.compile, **options))
@@ -112,10 +113,11 @@ class Module(Hooked, StateDictHooked, Members):
         prefix: str = "",
         keep_vars: bool = False,
     ) -> dict[str, Any]:
-        """All parameters and persistent buffers by dotted name, a shared one under all its names.
+        """Return parameters and persistent buffers by dotted name, a shared one under each name.
 
-        The tensors share memory with the module's own; with `keep_vars` they are the module's own.
-        What `get_extra_state` gives, where a module defines it, is there as `_extra_state`.
+        The tensors share the memory of the module's tensors, but have no graph; with `keep_vars`
+        they are the module's tensors. The result of `get_extra_state`, if a module defines it, is
+        stored as `_extra_state`.
         """
         state = StateDict() if destination is None else destination
         metadata = getattr(state, "_metadata", None)
@@ -151,12 +153,12 @@ class Module(Hooked, StateDictHooked, Members):
             destination[prefix + EXTRA] = self.get_extra_state()
 
     def get_extra_state(self) -> object:
-        """What a module defines if its state dict shall hold more than tensors; with
-        `set_extra_state`, which is given it in loading."""
+        """Return further state for the state dict. A module that has some defines this method and
+        `set_extra_state`."""
         raise NotImplementedError(f"{type(self).__name__}.get_extra_state: not defined")
 
     def set_extra_state(self, state: Any) -> None:
-        """Take what `get_extra_state` gave."""
+        """Restore the state that `get_extra_state` returned."""
         raise NotImplementedError(f"{type(self).__name__}.set_extra_state: not defined")
 
     def _has_extra_state(self) -> bool:
@@ -198,19 +200,25 @@ class Module(Hooked, StateDictHooked, Members):
     ) -> IncompatibleKeys:
         """Copy tensors into the parameters and persistent buffers of the same names.
 
-        With `assign` the given tensors become the module's own (in their dtype, on their device)
-        and nothing is copied: so a memory-mapped file is read only when used. With `strict=False`
-        missing and unexpected names are returned instead of raised; wrong shapes are always an
-        error.
+        Args:
+            strict: False returns missing and unexpected names instead of raising an error for
+                them. A wrong shape is always an error.
+            assign: Make the given tensors the module's own, with their dtype and device, instead
+                of copying them. So a memory-mapped file is read only when it is used.
 
-        Raises StateDictError with every misfit in one message; then nothing was loaded.
+        Returns:
+            (missing_keys, unexpected_keys), two lists of names.
+
+        Raises:
+            StateDictError: some names or shapes do not fit; the message lists all of them. Nothing
+                was loaded.
         """
         return load(self, state_dict, strict, assign)
 
     # ---- changing all tensors ---------------------------------------------------------------
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
-        """Call `fn` on every module below, then on this one."""
+        """Call `fn` on every submodule, then on this module; return this module."""
         if not callable(fn):
             raise TypeMismatch(sentence("apply", "a function of a module", type(fn).__name__))
         for module in self.children():
@@ -219,11 +227,11 @@ class Module(Hooked, StateDictHooked, Members):
         return self
 
     def to_empty(self, *, device: DeviceLike, recurse: bool = True) -> Self:
-        """Move to a device without the values: every tensor is new memory, not yet written."""
+        """Move to a device without copying values: all tensors get new, uninitialised memory."""
         return self._apply(lambda tensor: empty_like(tensor, device=device), recurse)
 
     def share_memory(self) -> Self:
-        """Put all tensors into memory that processes share (`gradient.multiprocessing`)."""
+        """Move all tensors into memory shared between processes (`gradient.multiprocessing`)."""
         return self._apply(lambda tensor: tensor.share_memory_())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -254,8 +262,8 @@ class Module(Hooked, StateDictHooked, Members):
     ) -> Self:
         """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 
-        `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`. Packed weights keep theirs
-        too, but the rows that an embedding looks up in one come in the new dtype.
+        `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`. Quantised weights keep their
+        dtype too, but the rows that an embedding looks up in one have the new dtype.
         """
         if len(args) > 3:
             expected = "a device, a dtype or a tensor, then non_blocking"
@@ -286,23 +294,23 @@ class Module(Hooked, StateDictHooked, Members):
         return self._apply(move)
 
     def type(self, dst_type: DType | str) -> Self:
-        """All parameters and buffers to a dtype, integers too, as `Tensor.type` takes it."""
+        """Convert all parameters and buffers, also integers, to a dtype, as `Tensor.type` does."""
         return self._apply(lambda tensor: tensor.type(dst_type))
 
     def float(self) -> Self:
-        """All floating tensors to float32."""
+        """Convert all floating-point tensors to float32, in place."""
         return self.to(dtypes.float32)
 
     def double(self) -> Self:
-        """All floating tensors to float64."""
+        """Convert all floating-point tensors to float64, in place."""
         return self.to(dtypes.float64)
 
     def half(self) -> Self:
-        """All floating tensors to float16."""
+        """Convert all floating-point tensors to float16, in place."""
         return self.to(dtypes.float16)
 
     def bfloat16(self) -> Self:
-        """All floating tensors to bfloat16."""
+        """Convert all floating-point tensors to bfloat16, in place."""
         return self.to(dtypes.bfloat16)
 
     def cpu(self) -> Self:
@@ -314,7 +322,8 @@ class Module(Hooked, StateDictHooked, Members):
         return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode (dropout drops, batch norm uses the batch), here and below."""
+        """Set training mode for this module and its submodules: dropout is active, batch norm uses
+        the batch's statistics. Returns the module."""
         if not isinstance(mode, bool):
             raise ArgumentError(f"train: expected mode to be True or False, got {mode!r}")
         for module in self.modules():
@@ -322,11 +331,11 @@ class Module(Hooked, StateDictHooked, Members):
         return self
 
     def eval(self) -> Self:
-        """Evaluation mode, here and below."""
+        """Set evaluation mode for this module and its submodules. Returns the module."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Let every parameter be trained, or freeze it; packed ones are always frozen."""
+        """Set `requires_grad` of all parameters; quantised ones are always frozen."""
         if not isinstance(requires_grad, bool):
             raise TypeMismatch(sentence("requires_grad_", "True or False", repr(requires_grad)))
         for parameter in self.parameters():
@@ -334,7 +343,7 @@ class Module(Hooked, StateDictHooked, Members):
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters, or fill them with zeros."""
+        """Set the gradients of all parameters to None, or to zeros (`set_to_none=False`)."""
         for p in self.parameters():
             if p.grad is not None and set_to_none:
                 p.grad = None
@@ -346,7 +355,7 @@ class Module(Hooked, StateDictHooked, Members):
     # ---- printing ---------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What stands in the parentheses of `repr`: by default the options in `_shown`."""
+        """Return the text in the parentheses of `repr`: by default the options in `_shown`."""
         return ", ".join(shown(self, self._shown))
 
     def _get_name(self) -> str:

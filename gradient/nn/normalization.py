@@ -1,4 +1,4 @@
-"""LayerNorm, RMSNorm, GroupNorm, LocalResponseNorm: normalisation without running statistics."""
+"""LayerNorm, RMSNorm, GroupNorm, LocalResponseNorm: norms without running statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ __all__ = ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 class LayerNorm(Module):
-    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016).
+
+    The input is (..., *normalized_shape), and so is the result. `normalized_shape` holds the sizes
+    of the last dimensions (an int: one dimension). The variance has no Bessel correction.
+    """
 
     _shown = ("=normalized_shape", "eps", "elementwise_affine", "bias")
     weight: Parameter  # or None
@@ -43,7 +47,7 @@ class LayerNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """weight 1, bias 0."""
+        """Set weight to 1 and bias to 0."""
         reset_affine(self)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,7 +55,11 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019)."""
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019).
+
+    The input is (..., *normalized_shape), and so is the result. `eps=None` is the machine epsilon
+    of the dtype of the computation: float32 for 16-bit inputs.
+    """
 
     _shown = ("=normalized_shape", "eps", "elementwise_affine")
 
@@ -73,7 +81,7 @@ class RMSNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """weight 1."""
+        """Set weight to 1."""
         if self.weight is not None:
             init.ones_(self.weight)
 
@@ -82,7 +90,14 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
+    """Normalises each of `num_groups` groups of channels of (N, C, ...) (Wu and He 2018).
+
+    `y = (x - mean) / sqrt(var + eps) * weight + bias`, where mean and var are those of one group of
+    one sample, and weight and bias (C,) belong to channels.
+
+    Raises:
+        ArgumentError: `num_groups` does not divide `num_channels`.
+    """
 
     _shown = ("=num_groups", "=num_channels", "eps", "affine", "bias")
     weight: Parameter  # or None
@@ -114,7 +129,7 @@ class GroupNorm(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """weight 1, bias 0."""
+        """Set weight to 1 and bias to 0."""
         reset_affine(self)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -122,7 +137,8 @@ class GroupNorm(Module):
 
 
 class LocalResponseNorm(Module):
-    """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
+    """`x / (k + alpha * mean(x^2))^beta` for (N, C, ...); the mean is over `size` neighbouring
+    channels (Krizhevsky et al. 2012, section 3.3)."""
 
     _shown = ("=size", "alpha", "beta", "k")
 
@@ -135,7 +151,7 @@ class LocalResponseNorm(Module):
 
 
 def _sizes(layer: Module, shape: int | Sequence[int]) -> tuple[int, ...]:
-    """The sizes of the last dimensions, given as one number or as several."""
+    """`normalized_shape` as a tuple."""
     each = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
     name = type(layer).__name__
     return tuple(size_argument(name, "normalized_shape", size) for size in each)
@@ -149,14 +165,14 @@ def add_affine(
     device: DeviceLike,
     dtype: DType | None,
 ) -> None:
-    """Give a norm its weight and bias, or the names without values."""
+    """Register the weight and bias of a norm; one that is absent is None."""
     for name, present in (("weight", weight), ("bias", bias)):
         value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
         module.register_parameter(name, value)
 
 
 def reset_affine(module: Any) -> None:
-    """A norm's weight 1 and bias 0, where it has them."""
+    """Set the weight of a norm to 1 and its bias to 0, if it has them."""
     if module.weight is not None:
         init.ones_(module.weight)
     if module.bias is not None:

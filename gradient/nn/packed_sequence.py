@@ -1,4 +1,4 @@
-"""Sequences of different lengths, packed: the first steps of all, then the second ones ..."""
+"""Packed sequences of different lengths: step 1 of all sequences, then step 2, and so on."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class _Fields(NamedTuple):
 
 
 class PackedSequence(_Fields):
-    """N sequences, longest first, step by step. `pack_padded_sequence` makes one.
+    """N sequences, longest first, stored step by step. `pack_padded_sequence` makes one.
 
-    data              (sum of the lengths, ...): at each step, those sequences that have it
-    batch_sizes       (T,) int64 on the CPU: how many these are
-    sorted_indices    (N,) int64: the place of each among the sequences as they were given; None
-                      where they were given longest first
-    unsorted_indices  (N,) int64: the inverse of this order
+    data              (sum of the lengths, ...): for each step, the sequences that are long enough
+    batch_sizes       (T,) int64 on the CPU: their number at each step
+    sorted_indices    (N,) int64: the index of each sequence in the order in which they were given;
+                      None if that was longest first
+    unsorted_indices  (N,) int64: the inverse permutation
     """
 
     def __new__(
@@ -48,11 +48,11 @@ class PackedSequence(_Fields):
 
     @property
     def is_cuda(self) -> bool:
-        """Whether the data lie on a CUDA device."""
+        """Whether the data are on a CUDA device."""
         return self.data.is_cuda
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
-        """The data in another dtype or on another device, as `Tensor.to`; indices follow them."""
+        """Convert the data as `Tensor.to` does; the indices move to the same device."""
         data = self.data.to(*args, **kwargs)
         if data is self.data:
             return self
@@ -85,7 +85,7 @@ class PackedSequence(_Fields):
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
-    """The permutation (N,) that takes back another; of None (the given order), None."""
+    """Return the inverse of a permutation (N,); None for None (the identity)."""
     if permutation is None:
         return None
     return permutation.argsort()
@@ -97,8 +97,10 @@ def pack_padded_sequence(
     batch_first: bool = False,
     enforce_sorted: bool = True,
 ) -> PackedSequence:
-    """The sequences of a padded tensor (T, N, ...), or (N, T, ...) with `batch_first`, of so many
-    steps each. `enforce_sorted` takes them longest first only; else they are sorted here."""
+    """Pack the sequences of a padded tensor (T, N, ...), or (N, T, ...) with `batch_first`.
+
+    `lengths` holds the number of steps of each sequence. With `enforce_sorted` they must be given
+    longest first; otherwise they are sorted here."""
     name = "pack_padded_sequence"
     x = input.transpose(0, 1) if batch_first else input
     given = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
@@ -128,8 +130,8 @@ def pad_packed_sequence(
     padding_value: float = 0.0,
     total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What `pack_padded_sequence` took: (T, N, ...), or (N, T, ...) with `batch_first`, padded to
-    `total_length` steps where that is given, and the lengths (N,) int64."""
+    """The inverse of `pack_padded_sequence`: return a padded tensor (T, N, ...) (with `batch_first`
+    (N, T, ...)) and the lengths (N,) int64. T is the largest length, or `total_length`."""
     data, sizes = sequence.data, sequence.batch_sizes.tolist()
     steps, device = len(sizes), data.device
     if total_length is not None:
@@ -154,7 +156,7 @@ def pad_packed_sequence(
 
 
 def equal_steps(batch_sizes: Tensor) -> list[tuple[int, int]]:
-    """The steps that equally many sequences have, in order: (steps, sequences)."""
+    """Return runs of consecutive steps with the same batch size: pairs (steps, batch size)."""
     runs: list[tuple[int, int]] = []
     for size in batch_sizes.tolist():
         if runs and runs[-1][1] == size:

@@ -1,4 +1,4 @@
-"""Padding layers: widths in `functional.pad`'s order, or one for all sides."""
+"""Padding layers. The widths are in the order of `functional.pad`, or one number for all sides."""
 
 from __future__ import annotations
 
@@ -56,60 +56,60 @@ class _ConstantPad(_Pad):
 
 
 class ConstantPad1d(_ConstantPad, spatial=1):
-    """`value` around the last dimension."""
+    """Pads the last dimension with `value`: (..., L) to (..., L')."""
 
 
 class ConstantPad2d(_ConstantPad, spatial=2):
-    """`value` around the last two dimensions."""
+    """Pads the last two dimensions with `value`: (..., H, W) to (..., H', W')."""
 
 
 class ConstantPad3d(_ConstantPad, spatial=3):
-    """`value` around the last three dimensions."""
+    """Pads the last three dimensions with `value`: (..., D, H, W) to (..., D', H', W')."""
 
 
 class ZeroPad1d(_Pad, spatial=1):
-    """Zeros around the last dimension."""
+    """Pads the last dimension with zeros."""
 
 
 class ZeroPad2d(_Pad, spatial=2):
-    """Zeros around the last two dimensions."""
+    """Pads the last two dimensions with zeros."""
 
 
 class ZeroPad3d(_Pad, spatial=3):
-    """Zeros around the last three dimensions."""
+    """Pads the last three dimensions with zeros."""
 
 
 class ReflectionPad1d(_Pad, spatial=1, mode="reflect"):
-    """The last dimension mirrored at its edge elements."""
+    """Pads the last dimension with its mirror image; the edge element is not repeated."""
 
 
 class ReflectionPad2d(_Pad, spatial=2, mode="reflect"):
-    """The last two dimensions mirrored at their edge elements."""
+    """Pads the last two dimensions with mirror images; edge elements are not repeated."""
 
 
 class ReflectionPad3d(_Pad, spatial=3, mode="reflect"):
-    """The last three dimensions mirrored at their edge elements."""
+    """Pads the last three dimensions with mirror images; edge elements are not repeated."""
 
 
 class ReplicationPad1d(_Pad, spatial=1, mode="replicate"):
-    """The edge elements of the last dimension repeated."""
+    """Pads the last dimension with its edge elements."""
 
 
 class ReplicationPad2d(_Pad, spatial=2, mode="replicate"):
-    """The edge elements of the last two dimensions repeated."""
+    """Pads the last two dimensions with their edge elements."""
 
 
 class ReplicationPad3d(_Pad, spatial=3, mode="replicate"):
-    """The edge elements of the last three dimensions repeated."""
+    """Pads the last three dimensions with their edge elements."""
 
 
 class CircularPad1d(_Pad, spatial=1, mode="circular"):
-    """The last dimension continued from its other side."""
+    """Pads the last dimension with elements of its other side."""
 
 
 class CircularPad2d(_Pad, spatial=2, mode="circular"):
-    """The last two dimensions continued from their other sides."""
+    """Pads the last two dimensions with elements of their other sides."""
 
 
 class CircularPad3d(_Pad, spatial=3, mode="circular"):
-    """The last three dimensions continued from their other sides."""
+    """Pads the last three dimensions with elements of their other sides."""

@@ -1,5 +1,5 @@
-"""Parameter, a tensor that a module trains, and Buffer, one that it keeps beside; and those of a
-lazy layer, which have no shape yet."""
+"""Parameter, a tensor that is trained, Buffer, one that is not, and their uninitialized forms in
+lazy layers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = [
 class Parameter(Tensor):
     """A tensor that becomes one of a module's parameters when it is set as its attribute.
 
-    It shares the memory of `data` and is a leaf of the graph: `backward` accumulates in its `grad`.
-    Other attributes can be set on it, as marks for an optimiser, say.
+    It shares the memory of `data` and is a leaf of the graph: `backward` accumulates its gradient
+    in `grad`. You can set other attributes on it, for example as marks for an optimiser.
     """
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
@@ -83,7 +83,7 @@ class Buffer(Tensor):
 
 
 class _Uninitialized(Tensor):
-    """A tensor that `materialize` gives a shape, and then is one as any other."""
+    """A tensor without a shape, until `materialize` gives it one."""
 
     cls_to_become: type[Any]
 
@@ -97,7 +97,7 @@ class _Uninitialized(Tensor):
     def materialize(
         self, shape: tuple[int, ...], device: DeviceLike = None, dtype: DType | None = None
     ) -> None:
-        """Become a tensor of a shape, with any values, in place."""
+        """Become a tensor of this shape in place; its values are not initialised."""
         made = empty(shape, device=device or self.device, dtype=dtype or self.dtype)
         self.__class__ = self.cls_to_become
         self.data = made

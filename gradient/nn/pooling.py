@@ -61,19 +61,28 @@ class _MaxPool(SpatialModule):
 
 
 class MaxPool1d(_MaxPool, op=F.max_pool1d):
-    """The largest of each window of (N, C, L)."""
+    """The maximum of each window: (N, C, L) or (C, L) to (N, C, L'). See `MaxPool2d`."""
 
 
 class MaxPool2d(_MaxPool, op=F.max_pool2d):
-    """The largest of each window of (N, C, H, W)."""
+    """The maximum of each window: (N, C, H, W) or (C, H, W) to (N, C, H', W').
+
+    `H' = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1`; with `ceil_mode` the
+    division rounds up. `stride` is the kernel size by default. With `return_indices`, the index of
+    each maximum in the flattened (H, W) is returned as well, for `MaxUnpool2d`.
+
+    Raises:
+        ShapeError: wrong number of dimensions, a kernel larger than the padded input, or padding
+            of more than half the kernel size.
+    """
 
 
 class MaxPool3d(_MaxPool, op=F.max_pool3d):
-    """The largest of each window of (N, C, D, H, W)."""
+    """The maximum of each window: (N, C, D, H, W) or (C, D, H, W). See `MaxPool2d`."""
 
 
 class AvgPool1d(Module):
-    """The mean of each window of (N, C, L)."""
+    """The mean of each window: (N, C, L) or (C, L) to (N, C, L'). See `AvgPool2d`."""
 
     _shown = ("kernel_size", "stride", "padding")
 
@@ -101,7 +110,11 @@ class AvgPool1d(Module):
 
 
 class AvgPool2d(SpatialModule, op=F.avg_pool2d):
-    """The mean of each window of (N, C, H, W)."""
+    """The mean of each window: (N, C, H, W) or (C, H, W) to (N, C, H', W').
+
+    The sizes are those of `MaxPool2d`. `count_include_pad` counts the zeros of the padding as
+    elements; `divisor_override` divides the sum of a window by this number instead.
+    """
 
     _shown = ("kernel_size", "stride", "padding")
 
@@ -127,7 +140,7 @@ class AvgPool2d(SpatialModule, op=F.avg_pool2d):
 
 
 class AvgPool3d(AvgPool2d, op=F.avg_pool3d):
-    """The mean of each window of (N, C, D, H, W)."""
+    """The mean of each window: (N, C, D, H, W) or (C, D, H, W). See `AvgPool2d`."""
 
 
 class _AdaptivePool(SpatialModule):
@@ -142,15 +155,16 @@ class _AdaptivePool(SpatialModule):
 
 
 class AdaptiveAvgPool1d(_AdaptivePool, op=F.adaptive_avg_pool1d):
-    """The means of `output_size` windows that cover (N, C, L) evenly."""
+    """The means of `output_size` windows that cover (N, C, L) evenly: (N, C, output_size)."""
 
 
 class AdaptiveAvgPool2d(_AdaptivePool, op=F.adaptive_avg_pool2d):
-    """The means of h times w windows that cover (N, C, H, W) evenly; None keeps a size."""
+    """The means of h x w windows that cover (N, C, H, W) evenly: (N, C, h, w). `output_size` is
+    (h, w), or one number for both; None keeps the input's size."""
 
 
 class AdaptiveAvgPool3d(_AdaptivePool, op=F.adaptive_avg_pool3d):
-    """The means of d times h times w windows that cover (N, C, D, H, W) evenly."""
+    """The means of d x h x w windows that cover (N, C, D, H, W) evenly: (N, C, d, h, w)."""
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
@@ -165,15 +179,16 @@ class _AdaptiveMaxPool(_AdaptivePool):
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool, op=F.adaptive_max_pool1d):
-    """The largest of each of `output_size` windows that cover (N, C, L) evenly."""
+    """The maxima of `output_size` windows that cover (N, C, L) evenly: (N, C, output_size)."""
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool, op=F.adaptive_max_pool2d):
-    """The largest of each of h x w windows that cover (N, C, H, W) evenly; None keeps a size."""
+    """The maxima of h x w windows that cover (N, C, H, W) evenly: (N, C, h, w). `output_size` is
+    (h, w), or one number for both; None keeps the input's size."""
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool, op=F.adaptive_max_pool3d):
-    """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
+    """The maxima of d x h x w windows that cover (N, C, D, H, W) evenly: (N, C, d, h, w)."""
 
 
 class _LPPool(SpatialModule):
@@ -196,15 +211,15 @@ class _LPPool(SpatialModule):
 
 
 class LPPool1d(_LPPool, op=F.lp_pool1d):
-    """`(sum x^p)^(1/p)` of each window of (N, C, L)."""
+    """`(sum x^p)^(1/p)` of each window, p = `norm_type`: (N, C, L) to (N, C, L')."""
 
 
 class LPPool2d(_LPPool, op=F.lp_pool2d):
-    """`(sum x^p)^(1/p)` of each window of (N, C, H, W)."""
+    """`(sum x^p)^(1/p)` of each window, p = `norm_type`: (N, C, H, W) to (N, C, H', W')."""
 
 
 class LPPool3d(_LPPool, op=F.lp_pool3d):
-    """`(sum x^p)^(1/p)` of each window of (N, C, D, H, W)."""
+    """`(sum x^p)^(1/p)` of each window, p = `norm_type`: (N, C, D, H, W) to (N, C, D', H', W')."""
 
 
 class _FractionalMaxPool(SpatialModule):
@@ -239,11 +254,13 @@ class _FractionalMaxPool(SpatialModule):
 
 
 class FractionalMaxPool2d(_FractionalMaxPool, op=F.fractional_max_pool2d):
-    """The largest of each window of (N, C, H, W), at random places, to any size (Graham 2014)."""
+    """The maxima of windows at pseudo-random positions (Graham 2014): (N, C, H, W) to
+    (N, C, *output_size), or to `output_ratio` times the input's size."""
 
 
 class FractionalMaxPool3d(_FractionalMaxPool, op=F.fractional_max_pool3d):
-    """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
+    """The maxima of windows of (N, C, T, H, W) at pseudo-random positions; see
+    `FractionalMaxPool2d`."""
 
 
 class _MaxUnpool(SpatialModule):
@@ -263,12 +280,13 @@ class _MaxUnpool(SpatialModule):
 
 
 class MaxUnpool1d(_MaxUnpool, spatial=1, op=F.max_unpool1d):
-    """Maxima of (N, C, L) back at the indices of MaxPool1d; see `functional.max_unpool2d`."""
+    """Puts maxima (N, C, L) back at the indices of `MaxPool1d`; other elements are 0."""
 
 
 class MaxUnpool2d(_MaxUnpool, spatial=2, op=F.max_unpool2d):
-    """Maxima of (N, C, H, W) back at the indices of MaxPool2d; see `functional.max_unpool2d`."""
+    """Puts maxima (N, C, H, W) back at the indices of `MaxPool2d`; other elements are 0. See
+    `functional.max_unpool2d`."""
 
 
 class MaxUnpool3d(_MaxUnpool, spatial=3, op=F.max_unpool3d):
-    """Maxima of (N, C, D, H, W) back at MaxPool3d's indices; see `functional.max_unpool2d`."""
+    """Puts maxima (N, C, D, H, W) back at the indices of `MaxPool3d`; other elements are 0."""

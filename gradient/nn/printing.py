@@ -1,4 +1,4 @@
-"""How modules print."""
+"""The `repr` of modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def format_module(name: str, extra: str, children: list[str]) -> str:
-    """`Name(extra)` on one line, or, with children, one line for each."""
+    """Return `Name(extra)` on one line, or, with children, one line for each child."""
     lines = extra.splitlines()
     if not children and len(lines) <= 1:
         return f"{name}({extra})"
@@ -19,7 +19,7 @@ def indent(text: str) -> str:
 
 
 def shown(module: object, names: Sequence[str]) -> list[str]:
-    """`name=value` of each option; of "=name" the value alone, of a bias whether there is one."""
+    """Return `name=value` for each name, for "=name" the value alone, and bias=True or False."""
     values = {name: getattr(module, name.strip("=")) for name in names}
     if "bias" in values:
         values["bias"] = values["bias"] is not None
@@ -27,6 +27,6 @@ def shown(module: object, names: Sequence[str]) -> list[str]:
 
 
 def changed(module: object, **defaults: object) -> list[str]:
-    """`name=value` of each option that is not its default."""
+    """Return `name=value` for each option that differs from its default."""
     values = {name: getattr(module, name) for name in defaults}
     return [f"{name}={value}" for name, value in values.items() if value != defaults[name]]

@@ -1,7 +1,7 @@
-"""What recurrent layers and cells share: their weights, and a step of each.
+"""Base classes of recurrent layers and cells: their weights, and one step of each.
 
-A step takes the gates' share from the input (computed for all times in one product), their share
-from the hidden state, and the state, a tuple whose first entry is the hidden state h.
+A step takes the input's part of the gates (computed for all steps in one product), the hidden
+state's part, and the state, a tuple that begins with the hidden state h.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
 State = tuple[Tensor, ...]
-#: A state as users give and get it: h, or of an LSTM (h, c).
+#: A state in the user's form: h, or (h, c) for an LSTM.
 Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])
 
 
 class _Recurrent(Module, Generic[Given]):
-    """What sequences and cells share: weights for `gates` times the hidden size, and their init."""
+    """Base of layers and cells: weights for `gates` times the hidden size, and their init."""
 
     gates: int
     states = 1
@@ -56,7 +56,7 @@ class _Recurrent(Module, Generic[Given]):
         return weight_ih, weight_hh, bias_ih, bias_hh
 
     def reset_parameters(self) -> None:
-        """All parameters uniform within `1 / sqrt(hidden_size)` of 0."""
+        """Draw all parameters uniformly from [-b, b], b = `1 / sqrt(hidden_size)`."""
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
@@ -65,7 +65,7 @@ class _Recurrent(Module, Generic[Given]):
         raise NotImplementedError
 
     def _as_state(self, hx: Given) -> State:
-        """The state that was given: a tensor, of an LSTM two."""
+        """The user's state as a tuple: a tensor, or two for an LSTM."""
         name = type(self).__name__
         if self.states > 1 and not (isinstance(hx, (tuple, list)) and len(hx) == self.states):
             raise TypeMismatch(sentence(name, "a tuple (h, c) as hx", type(hx).__name__))

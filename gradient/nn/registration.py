@@ -1,4 +1,4 @@
-"""Functions that are called whenever any module is given a parameter, a buffer or a child."""
+"""Hooks that are called when any module registers a parameter, a buffer or a child."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HOOKS: dict[str, list[Callable[..., Any]]] = {PARAMETER: [], BUFFER: [], MODULE:
 
 
 def registered(kind: str, module: Any, name: str, value: Any) -> Any:
-    """What is to be registered: `value`, or what the last hook that returned something put in its
-    place. A parameter that is None is not shown to the hooks."""
+    """Call the hooks and return the value to register: `value`, or the last result of a hook that
+    is not None. Hooks do not see a parameter that is None."""
     if kind is PARAMETER and value is None:
         return value
     for hook in list(HOOKS[kind]):

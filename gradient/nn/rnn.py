@@ -28,7 +28,7 @@ def _sum(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
 
 
 class _Sequence(_Recurrent[Given]):
-    """Layers of steps over (T, N, input_size), or (N, T, input_size) with `batch_first`."""
+    """Recurrent layers over (T, N, input_size), or (N, T, input_size) with `batch_first`."""
 
     def __init__(
         self,
@@ -102,12 +102,13 @@ class _Sequence(_Recurrent[Given]):
     def forward(
         self, input: Tensor | PackedSequence, hx: Given | None = None
     ) -> tuple[Tensor | PackedSequence, Given]:
-        """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
+        """Return h of the last layer at all steps, (T, N, directions * hidden_size), and the final
+        state of each layer and direction.
 
-        Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a
-        batch N is absent everywhere. `hx` is zeros unless given. With `proj_size`, h has that size.
-        Of a packed sequence h is packed too, and each sequence's final state is that of its last
-        step.
+        `hx` is the initial state, zeros by default. States are
+        (num_layers * directions, N, hidden_size). For an input without a batch, (T, input_size), no
+        shape has an N. With `proj_size`, h has that size. For a `PackedSequence` h is packed too,
+        and the final state of a sequence is that of its own last step.
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
@@ -152,7 +153,7 @@ class _Sequence(_Recurrent[Given]):
         before: State,
         run: Callable[[Tensor, str, State], tuple[Tensor, State]],
     ) -> tuple[Tensor, State]:
-        """The last layer's h, and the final states of all layers and directions."""
+        """Return h of the last layer, and the final states of all layers and directions."""
         after: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0.0:
@@ -185,7 +186,7 @@ class _Sequence(_Recurrent[Given]):
         return state
 
     def _run(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
-        """One layer in one direction: all h in the order of the input, and the last state."""
+        """Run one layer in one direction: return all h in the input's order, and the last state."""
         backwards = suffix.endswith("_reverse")
         output, end = self._all_steps(x.flip(0) if backwards else x, suffix, state)
         return output.flip(0) if backwards else output, end
@@ -193,8 +194,8 @@ class _Sequence(_Recurrent[Given]):
     def _run_packed(
         self, x: Tensor, runs: list[tuple[int, int]], suffix: str, state: State
     ) -> tuple[Tensor, State]:
-        """`_run` over packed data (steps, input_size): the steps that equally many sequences have
-        go together. Forwards, a sequence that ends keeps its state; backwards, it joins then."""
+        """`_run` over packed data: steps with the same batch size run together. In the forward
+        direction a sequence keeps its state when it ends; backwards, it starts there."""
         backwards = suffix.endswith("_reverse")
         parts = x.split([steps * rows for steps, rows in runs])
         places = range(len(runs))[:: -1 if backwards else 1]
@@ -216,7 +217,7 @@ class _Sequence(_Recurrent[Given]):
         return cat(outputs[:: -1 if backwards else 1]), end
 
     def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
-        """All h of the steps in x (T, N, input_size), and the last state."""
+        """Return h of all steps of x (T, N, input_size), and the last state."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -228,7 +229,8 @@ class _Sequence(_Recurrent[Given]):
 
 
 class RNN(_RNN, _Sequence[Tensor]):
-    """`h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)` (Elman 1990); or relu for tanh."""
+    """`h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)` (Elman 1990); `nonlinearity="relu"`
+    replaces the tanh."""
 
     def __init__(
         self,
@@ -259,8 +261,8 @@ class RNN(_RNN, _Sequence[Tensor]):
 class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
 
-    i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
-    With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
+    The gates i, f and o are sigmoids, and g is a tanh, of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`.
+    The state `hx` is (h, c). With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
     """
 
     def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU for one step."""
+"""RNNCell, LSTMCell and GRUCell: one step of a recurrent layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
 
 class _Cell(_Recurrent[Given]):
-    """One step, from (N, input_size) or (input_size,)."""
+    """One step for an input (N, input_size) or (input_size,)."""
 
     def __init__(
         self,
@@ -35,7 +35,8 @@ class _Cell(_Recurrent[Given]):
         self.reset_parameters()
 
     def forward(self, input: Tensor, hx: Given | None = None) -> Given:
-        """The next state (h, or (h, c)), from `hx`, zeros unless given."""
+        """Return the next state: h (N, hidden_size), or (h, c) for an LSTM. `hx` is the present
+        state, zeros by default."""
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{type(self).__name__}: expected an input (N, {self.input_size}) or "

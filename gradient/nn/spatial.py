@@ -1,4 +1,4 @@
-"""What layers of one, two and three dimensions differ by."""
+"""Base class of layers that exist for one, two and three spatial dimensions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gradient.tensor import Tensor
 
 
 class SpatialModule(Module):
-    """A layer of some number of dimensions, by a function of that many.
+    """A layer with a number of spatial dimensions, and the function that computes it.
 
-    `class MaxUnpool2d(_MaxUnpool, spatial=2, op=F.max_unpool2d)` tells both to a subclass.
+    A subclass gives both: `class MaxUnpool2d(_MaxUnpool, spatial=2, op=F.max_unpool2d)`.
     """
 
     spatial: ClassVar[int]

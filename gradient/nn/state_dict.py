@@ -1,4 +1,4 @@
-"""Loading a state dict into a module: all misfits are told together, before anything is loaded."""
+"""Loading a state dict into a module. Everything is checked first: one error lists all misfits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` left aside."""
+    """The result of `load_state_dict`: names that were missing, and unexpected ones."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -35,7 +35,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 class StateDict(OrderedDict[str, Any]):
-    """What `Module.state_dict` gives: tensors by name, and in `_metadata` each module's version."""
+    """The result of `Module.state_dict`: tensors by name; `_metadata` has each module's version."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +48,7 @@ EXTRA = "_extra_state"
 
 @dataclass
 class Matches:
-    """What a state dict has for a module, gathered before any of it is loaded."""
+    """The tensors of a state dict that fit a module, collected before any is loaded."""
 
     own: dict[str, Tensor] = field(default_factory=dict)
     present: dict[str, Tensor] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Matches:
 
 
 class LocalMetadata(dict[str, Any]):
-    """What `_load_from_state_dict` is told of a module, such as the version that was saved."""
+    """The argument `local_metadata` of `_load_from_state_dict`, such as the saved version."""
 
     def __init__(self, metadata: Mapping[str, Any], matches: Matches) -> None:
         super().__init__(metadata)
@@ -70,7 +70,7 @@ class LocalMetadata(dict[str, Any]):
 def load(
     module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool
 ) -> IncompatibleKeys:
-    """Copy (or, with `assign`, put) tensors into `module`; see `Module.load_state_dict`."""
+    """Load tensors into `module`; see `Module.load_state_dict`."""
     if not isinstance(state_dict, Mapping):
         raise TypeMismatch(
             f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
@@ -106,7 +106,8 @@ def _match_tree(
     matches: Matches,
     after: list[Module],
 ) -> None:
-    """Ask `module` and those below; `after` gets those with hooks, children first."""
+    """Call `_load_from_state_dict` of `module` and its submodules. Modules with post-hooks are
+    collected in `after`, children first."""
     local = LocalMetadata(metadata.get(prefix[:-1], {}), matches)
     local["assign_to_params_buffers"] = assign
     lists = (matches.missing, matches.unexpected, matches.errors)
@@ -130,9 +131,9 @@ def match_own_tensors(
     unexpected_keys: list[str],
     error_msgs: list[str],
 ) -> None:
-    """What `Module._load_from_state_dict` does: find the own tensors of one module.
+    """Find the tensors of one module, without its children, in a state dict.
 
-    Within `load` they are noted, to be loaded once all have been found; else loaded at once.
+    During `load` they are collected, and loaded once all have been found; otherwise loaded at once.
     """
     matches = local_metadata.matches if isinstance(local_metadata, LocalMetadata) else Matches()
     assign = bool(local_metadata.get("assign_to_params_buffers", False))
@@ -169,7 +170,7 @@ def match_own_tensors(
 
 
 def _load_matches(module: Module, matches: Matches, assign: bool) -> None:
-    """Load what was found."""
+    """Load the collected tensors."""
     if assign:
         _assign(module, matches.own, matches.present)
     else:
@@ -205,7 +206,7 @@ def _problem(own: Tensor, value: Any, assign: bool) -> str | None:
 
 
 def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Make the given tensors themselves the module's; a parameter under two names stays one."""
+    """Replace the module's tensors by the given ones; tied parameters stay tied."""
     replaced: dict[int, Tensor] = {}
     for name, value in state.items():
         old = own[name]
@@ -237,9 +238,9 @@ def describe(
     wrong: Mapping[str, str],
     errors: Sequence[str] = (),
 ) -> str:
-    """One line per misfit, each misplaced name with the name it was probably meant to be.
+    """Return the error message: one line per misfit, with a suggestion for a wrong name.
 
-    `errors` are sentences of a module's own `_load_from_state_dict`.
+    `errors` are messages of a module's own `_load_from_state_dict`.
     """
     groups = (missing, "missing"), (unexpected, "unexpected"), ([*wrong, *errors], "wrong")
     counts = [f"{len(group)} {label}" for group, label in groups if group]
@@ -265,7 +266,7 @@ def describe(
 
 
 def _near(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """For each of `names` the most similar of `others`, if any is similar.
+    """Return, for each of `names`, the most similar of `others`, if any is similar.
 
     difflib costs about 30 microseconds a pair, so that two lists of a thousand names would take
     half a minute: then only names equal from some dot onwards (a wrong prefix) are paired.
@@ -292,14 +293,14 @@ def _near(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
 def _tails(name: str) -> list[str]:
     """The ends of a dotted name that have at least two words, longest first.
 
-    A stranger's name may have any number of words; twenty are more than a module's path has.
+    A name from a file may have any number of words; twenty are more than a module's path has.
     """
     words = name.split(".")[-20:]
     return [".".join(words[start:]) for start in range(len(words) - 1)]
 
 
 def _prefix_fix(missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
-    """What to do when all names lack, or all have too much, the same prefix."""
+    """Return the fix if all names lack the same prefix, or all have the same one too many."""
     if not missing or len(missing) != len(unexpected):
         return None
     for longer, shorter, advice in (

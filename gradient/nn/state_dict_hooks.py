@@ -1,4 +1,4 @@
-"""Functions that a Module calls when its state dict is made or loaded.
+"""Hooks that a Module calls when its state dict is made or loaded.
 
 pre-hooks -> own tensors -> the children's -> post-hooks          state_dict
 pre-hooks -> own tensors -> the children's -> post-hooks          load_state_dict
@@ -23,7 +23,7 @@ class StateDictHooks:
         self.load: list[Callable[..., Any]] = []
 
 
-#: What a module without such hooks has.
+#: Shared by all modules without such hooks.
 NONE = StateDictHooks()
 
 
@@ -53,7 +53,7 @@ class StateDictHooked:
         return self._state_dict_hook("save", checked)
 
     def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """The same; what `hook` returns, unless None, takes the place of the state dict."""
+        """The same, but a result of `hook` that is not None replaces the state dict."""
         return self._state_dict_hook("save", hook)
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
@@ -71,10 +71,10 @@ class StateDictHooked:
         return self._state_dict_hook("load_pre", lambda module, *args: hook(*args))
 
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """`hook(module, incompatible_keys)` after this module and those below were loaded.
+        """`hook(module, incompatible_keys)` after this module and its submodules were loaded.
 
-        Names that it takes off `incompatible_keys.missing_keys` and `unexpected_keys` are no error.
-        It returns None. With such a hook, what fits is loaded even if other names do not.
+        Names that it removes from `incompatible_keys.missing_keys` and `unexpected_keys` are no
+        error. It returns None. With such a hook, tensors that fit are loaded even if others do not.
         """
 
         def checked(*args: Any) -> None:

@@ -1,4 +1,4 @@
-"""Whether a module is what it was: its parts, their attributes and their hooks."""
+"""Detects changes of a module: its submodules, their attributes and their hooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Changes:
-    """How often an attribute of any module was set, or a hook registered."""
+    """Counts how often an attribute of any module was set, or a hook registered."""
 
     count = 0
 
@@ -21,10 +21,10 @@ EVERY_STEP = ("training",)
 
 
 class Structure:
-    """The attributes of all parts of a module, and how to see quickly that none has changed.
+    """The attributes of a module and its submodules, with a quick check that none has changed.
 
     Attributes:
-        hindrance: why what the module does is more than its operations, or None.
+        hindrance: why the module has effects beside its operations, or None if it has none.
     """
 
     def __init__(self, module: Module) -> None:
@@ -57,8 +57,8 @@ class Structure:
         return True
 
     def contents(self) -> list[Any]:
-        """What the attributes say, and the dicts, lists, tuples and sets among them, in which a
-        change is not noticed at once: plain values, and the identities of other objects."""
+        """Return the attributes and the content of the dicts, lists, tuples and sets among them
+        (whose changes are not counted): plain values, and the ids of other objects."""
         return [_content(_attributes_of(part)) for part, _, _ in self.parts]
 
 

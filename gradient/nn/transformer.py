@@ -41,7 +41,10 @@ def _activation(name: str, given: str | Callable[[Tensor], Tensor]) -> Callable[
 class TransformerEncoderLayer(Module):
     """`x = norm1(x + attention(x))`, then `x = norm2(x + linear2(activation(linear1(x))))`.
 
-    With `norm_first` the norms stand before attention and feed-forward instead: `x + f(norm(x))`.
+    With `norm_first`, the norms come before attention and feed-forward: `x + f(norm(x))`.
+
+    src and the result are (S, N, E), or (N, S, E) with `batch_first`; E is `d_model`. Masks are
+    those of `MultiheadAttention`: True forbids attention.
     """
 
     def __init__(
@@ -98,7 +101,11 @@ class TransformerEncoderLayer(Module):
 
 
 class TransformerDecoderLayer(Module):
-    """As the encoder layer, with attention to the encoder's output, `memory`, between its parts."""
+    """An encoder layer with cross-attention to the encoder's output, `memory`, before feed-forward.
+
+    tgt and the result are (T, N, E), memory is (S, N, E); `batch_first` and masks as in
+    `TransformerEncoderLayer`.
+    """
 
     def __init__(
         self,
@@ -167,7 +174,8 @@ class TransformerDecoderLayer(Module):
 
 
 class TransformerEncoder(Module):
-    """`num_layers` copies of an encoder layer, one after another, then `norm`."""
+    """`num_layers` copies of an encoder layer, one after another, then `norm`: (S, N, E) to
+    (S, N, E)."""
 
     def __init__(
         self,
@@ -194,7 +202,8 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """`num_layers` copies of a decoder layer, one after another, then `norm`."""
+    """`num_layers` copies of a decoder layer, one after another, then `norm`: (T, N, E) to
+    (T, N, E)."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()

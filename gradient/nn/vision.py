@@ -1,4 +1,4 @@
-"""Layers that move pixels: Upsample, PixelShuffle, ChannelShuffle, Unfold, Fold."""
+"""Layers that rearrange pixels: Upsample, PixelShuffle, ChannelShuffle, Unfold, Fold."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class UpsamplingNearest2d(Upsample):
 
 
 class UpsamplingBilinear2d(Upsample):
-    """`Upsample` of (N, C, H, W), bilinear, with corners on corners."""
+    """`Upsample` of (N, C, H, W), bilinear, with `align_corners=True`."""
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class PixelUnshuffle(Module):
 
 
 class ChannelShuffle(Module):
-    """Channels of (N, C, ...) dealt round the groups (Zhang et al. 2017)."""
+    """Shuffles the channels of (N, C, ...): split into (groups, C / groups), transposed and
+    flattened (Zhang et al. 2017, ShuffleNet)."""
 
     _shown = ("groups",)
 
@@ -114,7 +115,7 @@ class ChannelShuffle(Module):
 
 
 class Unfold(Module):
-    """Every window of (N, C, H, W) as a column: (N, C * Kh * Kw, L)."""
+    """Every window of (N, C, H, W) as a column: (N, C * Kh * Kw, L), L windows (im2col)."""
 
     _shown = ("kernel_size", "dilation", "padding", "stride")
 
@@ -130,7 +131,7 @@ class Unfold(Module):
 
 
 class Fold(Module):
-    """Columns (N, C * Kh * Kw, L) back at their places in (N, C, H, W); overlaps are added."""
+    """Puts columns (N, C * Kh * Kw, L) back into (N, C, H, W); overlapping elements are added."""
 
     _shown = ("output_size", "kernel_size", "dilation", "padding", "stride")
 
