@@ -16,20 +16,21 @@ __all__ = ["Adafactor"]
 
 
 class Adafactor(Optimizer):
-    """Adafactor (Shazeer and Stern 2018, algorithms 4 and 5): little memory beside the parameters.
+    """Adafactor (Shazeer and Stern 2018, algorithms 4 and 5): Adam with a factored second moment.
 
         r, c = running means of the rows and of the columns of grad², with decay 1 - t^beta2_decay
         v = r cᵀ / mean(r)
         u = grad / max(sqrt(v), eps1),   u = u / max(1, RMS(u) / d)
         p = (1 - lr * weight_decay) p - max(eps2, RMS(p)) * min(lr, 1 / sqrt(t)) * u
 
-    For a matrix (M, N) it keeps M + N numbers where Adam keeps 2 M N. A vector keeps v itself.
+    The state of a matrix (M, N) has M + N numbers, where Adam's has 2 M N. A vector's state is v.
 
     Args:
-        lr: the largest relative step.
-        beta2_decay: the exponent, at most 0, by which the decay of the means approaches 1.
-        eps: eps1, the least divisor (None: of the dtype), and eps2, the least scale of a parameter.
-        d: the largest root of the mean square of an update.
+        lr: the largest step relative to the parameter.
+        beta2_decay: the exponent, at most 0, of the step count in the decay of the means.
+        eps: eps1, the smallest divisor (None: that of the dtype), and eps2, the smallest scale of a
+            parameter.
+        d: the largest root mean square of an update.
         weight_decay: decoupled weight decay.
     """
 
@@ -87,7 +88,7 @@ class Adafactor(Optimizer):
 
 
 def _approach(mean: Tensor, value: Tensor, weight: float) -> Tensor:
-    """Move a running mean towards `value`, in place."""
+    """Update a running mean, in place: `mean + weight * (value - mean)`."""
     return mean.mul_(1 - weight).add_(value, alpha=weight)
 
 

@@ -15,7 +15,7 @@ __all__ = ["Adadelta", "Adagrad"]
 
 
 class Adagrad(Optimizer):
-    """Adagrad (Duchi et al. 2011): gradients divided by the root of the sum of all their squares.
+    """Adagrad (Duchi et al. 2011): divides gradients by the root of the sum of their past squares.
 
         g = grad + weight_decay * p
         s = s + g²
@@ -24,7 +24,7 @@ class Adagrad(Optimizer):
     Args:
         lr_decay: how fast the learning rate falls with the step count t.
         weight_decay: L2 penalty, added to the gradient.
-        initial_accumulator_value: what s starts from.
+        initial_accumulator_value: the initial value of s.
         eps: keeps the denominator from zero.
     """
 
@@ -68,7 +68,8 @@ def _step_size(state: dict[str, Any], group: Group) -> float:
 
 
 class Adadelta(Optimizer):
-    """Adadelta (Zeiler 2012, algorithm 1): steps as large as those before, in the gradient's units.
+    """Adadelta (Zeiler 2012, algorithm 1): steps scaled by the ratio of the root mean squares of
+    past updates and past gradients.
 
         g = grad + weight_decay * p
         v = rho * v + (1 - rho) * g²
@@ -79,7 +80,7 @@ class Adadelta(Optimizer):
     Args:
         lr: scales the step.
         rho: decay rate of both running means, in [0, 1].
-        eps: keeps the roots from zero, and the first step with them.
+        eps: keeps the roots from zero, and so sets the size of the first step.
         weight_decay: L2 penalty, added to the gradient.
     """
 

@@ -19,15 +19,15 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1): steps scaled by running moments of the gradient.
+    """Adam (Kingma and Ba 2015, algorithm 1): steps from running moments of the gradient.
 
         g = grad + weight_decay * p
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g²
         p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    All parameters of a group are updated by one call to the backend. The moments have the
-    parameter's dtype, or its master's.
+    All parameters of a group are updated by one call to the backend. The moments have the dtype of
+    the parameter, or of its float32 master.
 
     Args:
         betas: decay rates of the two moments, in [0, 1).
@@ -35,7 +35,7 @@ class Adam(Optimizer):
         weight_decay: L2 penalty, added to the gradient (see `AdamW` for the decoupled one).
         amsgrad: divide by the largest second moment so far (Reddi et al. 2018, section 5).
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
-        foreach, capturable, fused: accepted for PyTorch's sake; one fused update is always used.
+        foreach, capturable, fused: accepted as in PyTorch, without effect.
         master_weights: keep a float32 master of each 16-bit parameter, and float32 moments, in the
             state (`gradient.optim.masters`).
     """
@@ -93,7 +93,7 @@ class Adam(Optimizer):
             master = with_masters and has_master(p, group)
             return 0 if isinstance(step, Tensor) else step, p.dtype, master
 
-        # A parameter that had no gradient in some step is behind the others in its count.
+        # A parameter without a gradient in some step has a smaller count than the others.
         for backend, (step, _, masters), batch in batches(params, count):
             found_inf = self._found_inf_beside(batch[0])
             weights = [stepped(p, group, self.state[p]) for p in batch] if masters else batch

@@ -20,7 +20,7 @@ State = dict[str, Any]
 
 
 class Adamax(Optimizer):
-    """Adamax (Kingma and Ba 2015, algorithm 2): Adam with the largest gradient for the scale.
+    """Adamax (Kingma and Ba 2015, algorithm 2): Adam scaled by a decaying maximum of gradients.
 
         g = grad + weight_decay * p
         m = beta1 * m + (1 - beta1) * g
@@ -63,7 +63,7 @@ class Adamax(Optimizer):
 
 
 class NAdam(Optimizer):
-    """NAdam (Dozat 2016): Adam that looks ahead along the momentum, as Nesterov's method does.
+    """NAdam (Dozat 2016): Adam with Nesterov momentum.
 
         mu(t) = beta1 * (1 - 0.96^(t * momentum_decay) / 2)
         m, v as in Adam;  d = sqrt(v / (1 - beta2^t)) + eps
@@ -113,13 +113,14 @@ class NAdam(Optimizer):
 
 
 class RAdam(Optimizer):
-    """RAdam (Liu et al. 2020, algorithm 2): Adam's adaptive rate only once it can be trusted.
+    """RAdam (Liu et al. 2020, algorithm 2): Adam whose adaptive rate starts once its variance is
+    small enough.
 
         n = n_max - 2 t beta2^t / (1 - beta2^t)
         r = sqrt((n - 4) (n - 2) n_max / ((n_max - 4) (n_max - 2) n))
         p = p - lr * m / (1 - beta1^t) * (r * sqrt(1 - beta2^t) / (sqrt(v) + eps) if n > 5 else 1)
 
-    with the moments m and v of Adam: n says how many gradients v is the mean of.
+    with the moments m and v of Adam; n is the number of gradients that v is a mean of.
 
     Args:
         betas: decay rates of the two moments, in [0, 1).
@@ -191,7 +192,7 @@ def _momentum_rate(state: State, group: Group) -> float:
 
 
 def _length(state: State, beta2: float) -> tuple[float, float]:
-    """Of how many gradients the second moment is the mean, now and in the end."""
+    """Return the number of gradients that the second moment is a mean of: now, and in the limit."""
     n_max = 2 / (1 - beta2) - 1
     v_correction = _correction(state, beta2)
     return n_max - 2 * state["step"] * (1 - v_correction) / v_correction, n_max

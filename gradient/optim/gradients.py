@@ -1,4 +1,4 @@
-"""The gradient along which a rule descends: negated, or with weight decay, as its group says."""
+"""The gradient that an update rule uses: negated for `maximize`, with weight decay added."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from gradient.tensor.foreach import arrays
 
 
 def grad_of(p: Tensor) -> Tensor:
-    """The gradient of a parameter that is stepped, and so has one."""
+    """Return the gradient of a parameter, which must have one."""
     grad: Any = p.grad
     return grad
 
 
 def grads_of(params: list[Tensor]) -> list[Any]:
-    """The arrays of their gradients, for the backend."""
+    """Return the arrays of the gradients, for the backend."""
     grads: Any = [p.grad for p in params]
     return arrays(grads)
 
 
 def descent(p: Tensor, group: Group) -> Tensor:
-    """The gradient to descend along: negated for `maximize`."""
+    """Return the gradient, negated for `maximize`."""
     return -grad_of(p) if group["maximize"] else grad_of(p)
 
 
 def with_weight_decay(p: Tensor, group: Group, weight: Tensor | None = None) -> Tensor:
-    """The gradient to descend along, with the L2 penalty of `weight`: `p`, or its master, in whose
-    dtype it is; where the decay is decoupled, the weight is shrunk."""
+    """Return the gradient, negated for `maximize`, plus the L2 penalty of `weight` (`p` or its
+    master), in the dtype of `weight`. With decoupled decay, shrink `weight` in place instead."""
     grad = descent(p, group)
     if weight is None:
         weight = p

@@ -1,4 +1,4 @@
-"""Functions that an optimiser calls around a step, and around saving and loading its state."""
+"""Hooks that an optimiser calls around a step, and around saving and loading its state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Hooked:
         self._load_state_dict_post_hooks: list[Hook] = []
 
     def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
+        """Call `hook(optimizer, args, kwargs)` before each step; it may return new ones."""
         return RemovableHandle(self._step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Hook) -> RemovableHandle:

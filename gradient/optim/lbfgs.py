@@ -30,21 +30,19 @@ class Point(NamedTuple):
 
 
 class LBFGS(Optimizer):
-    """L-BFGS (Liu and Nocedal 1989): Newton steps, the curvature learned from the last gradients.
+    """L-BFGS (Liu and Nocedal 1989): Newton steps with the curvature estimated from past gradients.
 
-        optimizer.step(closure)
-
-    evaluates the closure several times. All parameters are one group, on one device; give it all of
-    the data at each step.
+    `optimizer.step(closure)` evaluates the closure several times, so the closure should use all of
+    the data. There is only one parameter group, on one device.
 
     Args:
         params: parameters or named parameters.
-        lr: size of a step; with a line search, where it begins.
-        max_iter: the most steps in one call of `step`.
-        max_eval: the most evaluations in one call; default 5 / 4 of max_iter.
-        tolerance_grad: ends where no gradient is larger.
-        tolerance_change: ends where loss and parameters change by no more.
-        history_size: how many differences of gradients are kept, each as large as all parameters.
+        lr: size of a step; with a line search, the first size that it tries.
+        max_iter: the maximum number of steps in one call of `step`.
+        max_eval: the maximum number of evaluations in one call; default 5 / 4 of max_iter.
+        tolerance_grad: stop if no gradient element is larger than this.
+        tolerance_change: stop if loss or parameters change by no more than this.
+        history_size: the number of past gradient differences, each as large as all parameters.
         line_search_fn: "strong_wolfe" (Nocedal and Wright 2006, algorithms 3.5 and 3.6), or None.
     """
 
@@ -78,7 +76,7 @@ class LBFGS(Optimizer):
                 sentence("LBFGS", "one parameter group", len(self.param_groups), "put all in one")
             )
 
-    # Unlike others' steps this one cannot be without a closure.
+    # Unlike in other optimisers, the closure is required.
     def step(self, closure: Callable[[], R]) -> R:  # type: ignore[override]
         """Take up to `max_iter` steps.
 
@@ -86,7 +84,7 @@ class LBFGS(Optimizer):
             closure: clears gradients, computes the loss, calls `backward`, returns the loss.
 
         Returns:
-            what the closure returned at first.
+            the result of the first call of the closure.
         """
         if not callable(closure):
             raise TypeMismatch(sentence("LBFGS.step", "a function as closure", repr(closure)))
@@ -97,7 +95,7 @@ class LBFGS(Optimizer):
         return result
 
     def _descend(self, closure: Callable[[], object], loss: float) -> None:
-        """Step until nothing changes any more, from where the closure was just evaluated."""
+        """Step until convergence, from the point where the closure was just evaluated."""
         group = self.param_groups[0]
         lr, change = float(group["lr"]), group["tolerance_change"]
         state = self.state[group["params"][0]]
@@ -145,7 +143,7 @@ class LBFGS(Optimizer):
                 return
 
     def _learn_curvature(self, state: dict[str, Any], grad: Tensor) -> None:
-        """Keep how the gradient changed over the last step, the oldest such pair no longer."""
+        """Store the change of gradient and parameters over the last step; drop the oldest pair."""
         if state["n_iter"] == 1:
             state.update(old_dirs=[], old_stps=[], ro=[], H_diag=1.0)
             return
@@ -162,7 +160,8 @@ class LBFGS(Optimizer):
     def _line_search(
         self, closure: Callable[[], object], start: Point, step: float, d: Tensor, most: int
     ) -> tuple[Point, int]:
-        """A point along `d` where the strong Wolfe conditions hold, and how many were evaluated."""
+        """Return a point along `d` that satisfies the strong Wolfe conditions, and the number of
+        evaluations."""
         params = self.param_groups[0]["params"]
         origin = [p.clone() for p in params]
         evaluated = 0
@@ -264,7 +263,7 @@ def _newton_direction(state: dict[str, Any], grad: Tensor, history_size: int) ->
 
 
 def _cubic_minimum(a: Point, b: Point, bounds: tuple[float, float]) -> float:
-    """Where the cubic through two points and slopes is least (the same, equation 3.59)."""
+    """The minimum of the cubic through two points with slopes (Nocedal and Wright, eq. 3.59)."""
     if a.step > b.step:
         a, b = b, a
     middle = (bounds[0] + bounds[1]) / 2

@@ -18,17 +18,17 @@ __all__ = ["Lion"]
 
 
 class Lion(Optimizer):
-    """Lion (Chen et al. 2023, algorithm 2): steps of one size, by the sign of an averaged gradient.
+    """Lion (Chen et al. 2023, algorithm 2): steps by the sign of an averaged gradient.
 
         p = p - lr * (sign(beta1 * m + (1 - beta1) * grad) + weight_decay * p)
         m = beta2 * m + (1 - beta2) * grad
 
-    It keeps one buffer where Adam keeps two. Its steps are larger than Adam's, so the authors
-    (section 5) advise a learning rate 3 to 10 times smaller and a weight decay as many times larger
-    than AdamW's.
+    It has one buffer, where Adam has two. Its steps are larger than Adam's, so the authors (section
+    5) recommend a learning rate 3 to 10 times smaller than AdamW's, and a weight decay larger by
+    the same factor.
 
     Args:
-        betas: how much of the buffer enters the step, and how fast the buffer decays; in [0, 1).
+        betas: the weight of the buffer in the step, and the decay rate of the buffer; in [0, 1).
         weight_decay: decoupled weight decay.
         master_weights: keep a float32 master of each 16-bit parameter, and float32 averages, in the
             state (`gradient.optim.masters`).

@@ -1,11 +1,11 @@
-"""Masters of 16-bit parameters: float32 tensors that an optimiser steps in their place.
+"""Master weights: float32 copies of 16-bit parameters, which an optimiser updates instead of them.
 
-A step of a bfloat16 weight is often less than half a unit of its last place, and is lost when it is
-rounded (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1). With `master_weights`
-the state of a parameter has a float32 copy of it, "master_param", and buffers of float32; the rule
-is applied to these, and the parameter gets the master's numbers, rounded. So what is written to the
-parameter by others between two steps is lost: who gives a model other weights gives the optimiser
-their state, too, or takes "master_param" out of it.
+A step of a bfloat16 weight is often smaller than half a unit in its last place, and then rounding
+loses it (Micikevicius et al. 2018, "Mixed Precision Training", section 3.1). With `master_weights`
+the state of a parameter holds a float32 copy of it, "master_param", and float32 buffers. The update
+rule works on these; then the master is rounded and written to the parameter. So a step overwrites
+any other change of the parameter. After loading new weights into a model, load the optimiser's
+state too, or delete "master_param" from it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ MASTER = "master_param"
 
 
 def has_master(p: Tensor, group: Group) -> bool:
-    """Whether a parameter is stepped by a master: it is of 16 bits, and the group says so."""
+    """Whether a parameter has a master: it has a 16-bit dtype, and the group asks for masters."""
     return bool(group.get("master_weights")) and p.dtype.itemsize == 2
 
 
 def kind_of(p: Tensor, group: Group) -> tuple[DType, bool]:
-    """What is alike of the parameters that one call to a backend steps."""
+    """A key that is equal for all parameters that one call to a backend can update."""
     return p.dtype, has_master(p, group)
 
 
 def state_dtype(p: Tensor, group: Group) -> DType:
-    """The dtype of what an optimiser remembers of a parameter."""
+    """The dtype of a parameter's state."""
     return float32 if has_master(p, group) else p.dtype
 
 
 def stepped(p: Tensor, group: Group, state: dict[str, Any]) -> Tensor:
-    """What the rule is applied to: the parameter, or its master, which begins as its copy."""
+    """Return the tensor that the rule updates: the parameter, or its master (made if absent)."""
     if not has_master(p, group):
         return p
     if MASTER not in state:
@@ -48,12 +48,12 @@ def stepped(p: Tensor, group: Group, state: dict[str, Any]) -> Tensor:
 
 
 @contextmanager
-def in_place_of(
+def masters_of(
     params: list[Tensor], group: Group, state: dict[Tensor, dict[str, Any]]
 ) -> Iterator[list[Tensor]]:
-    """The parameters with masters in place of those that have one, each with the gradient and the
-    state of its parameter, for a rule that knows nothing of them; after it the parameters get the
-    masters' numbers."""
+    """A context for a rule that does not support masters. It gives the list of parameters with
+    masters in place of those that have one; each master has the gradient and the state of its
+    parameter. At the end the masters are rounded and written to the parameters."""
     if not group.get("master_weights"):
         yield params
         return

@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalized."""
+"""Muon: momentum steps, orthogonalized."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def newton_schulz(
     steps: int = 5,
     eps: float = 1e-7,
 ) -> Tensor:
-    """Roughly the nearest orthogonal matrix: of matrix = U S Vᵀ, about U Vᵀ.
+    """Approximate the nearest orthogonal matrix: U Vᵀ for matrix = U S Vᵀ.
 
-    Each step applies the odd polynomial a x + b x³ + c x⁵ to all singular values by matrix products
-    alone. The default coefficients (Jordan et al. 2024) are chosen for a steep slope at zero rather
-    than for convergence: singular values end within about 0.7 and 1.2, which trains as well.
+    Each step applies the odd polynomial a x + b x³ + c x⁵ to all singular values, by matrix
+    products. The default coefficients (Jordan et al. 2024) have a steep slope at zero instead of
+    convergence to 1: singular values end between about 0.7 and 1.2, which trains as well.
 
-    It is computed in float32. PyTorch rounds to bfloat16 after each product, which moves the result
-    by 1 or 2 per cent.
+    It is computed in float32. PyTorch rounds to bfloat16 after each product, which changes the
+    result by 1 to 2 per cent.
 
     Args:
         matrix: (M, N).
         coefficients: a, b and c.
-        steps: how often the polynomial is applied.
-        eps: the least norm that is divided by.
+        steps: the number of times that the polynomial is applied.
+        eps: the smallest divisor for the norm.
 
     Returns:
         (M, N), float32.
@@ -57,18 +57,18 @@ class Muon(Optimizer):
         u = (1 - momentum) * grad + momentum * b if nesterov else b
         p = p - lr * weight_decay * p - lr * ratio(M, N) * newton_schulz(u)
 
-    Published at kellerjordan.github.io/posts/muon. Made for the two-dimensional weights of hidden
-    layers; give biases, gains, embeddings and the output layer to `AdamW`.
+    Published at kellerjordan.github.io/posts/muon. It is meant for the matrices of hidden layers;
+    use `AdamW` for biases, gains, embeddings and the output layer.
 
     Args:
         params: parameters, named parameters or group dicts; all of shape (M, N).
         weight_decay: decoupled weight decay.
         momentum: decay rate of the averaged gradient.
-        nesterov: look ahead along the momentum.
-        ns_coefficients, eps, ns_steps: of `newton_schulz`.
-        adjust_lr_fn: how the learning rate follows the shape. "original" (or None): sqrt(max(1, M /
-            N)); "match_rms_adamw": 0.2 sqrt(max(M, N)), which lets AdamW's learning rate and decay
-            be used unchanged (Liu et al. 2025, section 2.2).
+        nesterov: use Nesterov momentum.
+        ns_coefficients, eps, ns_steps: arguments of `newton_schulz`.
+        adjust_lr_fn: ratio(M, N). "original" (or None): sqrt(max(1, M / N)); "match_rms_adamw":
+            0.2 sqrt(max(M, N)), with which AdamW's learning rate and weight decay can be used (Liu
+            et al. 2025, section 2.2).
     """
 
     limits: ClassVar[Limits] = {

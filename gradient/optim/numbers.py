@@ -1,7 +1,7 @@
-"""Numbers that change from step to step: a learning rate, a correction by the count of steps.
+"""Numbers that change from step to step: the learning rate, a bias correction by the step count.
 
-An optimiser says how it computes them, by `changing`, rather than what they are. So whoever repeats
-a step without its Python (`gradient.plan`) can compute them anew.
+An optimiser computes them by `changing`, which records the function and its arguments. So
+`gradient.plan`, which repeats a step without its Python code, can compute them again.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ none, which would take longer than to compute the number."""
 
 
 def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
-    """`compute` of these arguments, which it can be asked for again in later steps.
+    """Return `compute(*args, **options)`; a plan can compute it again in later steps.
 
-    It may read the optimiser's state and groups, and `rate`. A float is to go to an op as it is:
-    what is computed from it in turn is another number. A bool decides what else is computed.
+    `compute` may read the optimiser's state and groups, and `rate`. Pass a float to an op without
+    changing it: a number computed from it would not be updated. A bool may choose what is done.
     """
     value = compute(*args, **options)
     if not _overheard or _local.listener is None:
@@ -48,7 +48,7 @@ def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
 
 
 def rate(group: Group) -> float:
-    """The learning rate of a group, which may be a tensor."""
+    """Return the learning rate of a group as a number; it may be stored as a tensor."""
     return changing(_lr, group) if _overheard else _lr(group)
 
 
@@ -57,7 +57,8 @@ def _lr(group: Group) -> float:
 
 
 def setting(group: Group, name: str, index: int | None = None) -> float:
-    """Another number of a group, or one of a pair, which a schedule may change: a momentum."""
+    """Return another option of a group (or item `index` of it) that a scheduler may change, such as
+    the momentum."""
     return changing(_setting, group, name, index) if _overheard else _setting(group, name, index)
 
 
@@ -77,7 +78,7 @@ def _has_momentum(group: Group) -> bool:
 
 
 def shrinking(group: Group) -> float:
-    """What a decoupled weight decay multiplies parameters by."""
+    """Return the factor by which decoupled weight decay multiplies parameters."""
     return changing(_shrinking, group)
 
 
@@ -87,7 +88,7 @@ def _shrinking(group: Group) -> float:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have `listener` told of each `changing` number of this thread."""
+    """A context in which `listener` is called for each `changing` number of this thread."""
     before, _local.listener = _local.listener, listener
     _overheard.append(None)
     try:
@@ -98,7 +99,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def settings_read(compute: Callable[[], Any]) -> list[tuple[Group, str]]:
-    """The groups, and the names of their numbers, that a computation reads by these functions."""
+    """Return the groups, and the option names, that `compute` reads by these functions."""
     listener, _local.listener = _local.listener, None
     found: list[tuple[Group, str]] = []
     _local.read = found

@@ -1,7 +1,7 @@
-"""The base of all optimisers: parameter groups, state, and the step that drives an update rule.
+"""The base of all optimisers: parameter groups, state, and the step that calls an update rule.
 
-An optimiser is its options, with defaults and limits, and one method, `update`, that changes a
-list of parameters in place:
+An optimiser consists of its options, with defaults and limits, and one method, `update`, which
+changes a list of parameters in place:
 
     class SignSGD(Optimizer):
         limits = {"lr": non_negative}
@@ -13,8 +13,8 @@ list of parameters in place:
             for p in params:
                 p.add_(p.grad.sign(), alpha=-group["lr"])
 
-Everything else (groups, closures, `no_grad`, hooks, `state_dict`) stands here. A class in PyTorch's
-style, which overrides `step` itself, works as well.
+Everything else (groups, closures, `no_grad`, hooks, `state_dict`) is in this base class. A class in
+PyTorch's style, which overrides `step` itself, works as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gradient.checks import Limits, Relation, check
 from gradient.dtypes import DType, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.optim.hooks import Hooked, with_hooks
-from gradient.optim.masters import in_place_of, state_dtype
+from gradient.optim.masters import masters_of, state_dtype
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 from gradient.tensor.foreach import arrays
@@ -47,7 +47,7 @@ class _Required:
         return "<required option>"
 
 
-#: Stands as the default of an option that every parameter group must give itself.
+#: The default of an option that every parameter group must give.
 required = _Required()
 
 
@@ -56,26 +56,25 @@ optimizers: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDicti
 
 
 class Optimizer(Hooked):
-    """Parameters in groups with options, and the state that an update rule keeps for each.
+    """Base class of optimisers: parameters in groups with options, and the state of each.
 
     Args:
         params: tensors, (name, tensor) pairs as from `Module.named_parameters()`, or dicts: one per
             parameter group, with the key "params" and any options that differ from the defaults.
         defaults: the options of groups that do not give their own.
 
-    Arguments of the rules that mean the same in all of them:
+    Arguments with the same meaning in all optimisers:
 
         params: parameters, named parameters or group dicts.
         lr: learning rate.
-        maximize: ascend instead of descend.
-        foreach, fused, capturable: accepted for PyTorch's sake; without effect.
-        master_weights: keep a float32 master of each 16-bit parameter in the state, and all else
-            there in float32 (`gradient.optim.masters`). (LBFGS has none.)
+        maximize: maximize the objective instead of minimizing it.
+        foreach, fused, capturable: accepted as in PyTorch, without effect.
+        master_weights: keep a float32 master of each 16-bit parameter in the state, and the rest of
+            the state in float32 (`gradient.optim.masters`). (LBFGS has no masters.)
 
     Attributes:
-        param_groups: list of dicts; options may be changed between steps (that is what schedulers
-            do).
-        state: for each parameter, a dict of what the update rule remembers (momentum buffers, step
+        param_groups: list of dicts; options may be changed between steps (schedulers do so).
+        state: for each parameter, a dict with the state of the update rule (momentum buffers, step
             counts).
 
     Raises:
@@ -84,23 +83,23 @@ class Optimizer(Hooked):
             bad option.
     """
 
-    #: What the options may be, and how they go together: a class gives its own.
+    #: The limits of the options, and relations between them; subclasses define their own.
     limits: ClassVar[Limits] = {}
     relations: ClassVar[Sequence[Relation]] = ()
 
-    #: What is a number in a parameter's state, and of which type: PyTorch saves it as a tensor.
+    #: The Python numbers in a parameter's state, and their types. (PyTorch saves them as tensors.)
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
 
-    #: Set by `GradScaler` around a step on a device whose values one waits for: not 0 where the
-    #: step is not to be taken.
+    #: Set by `GradScaler` during a step on a GPU, where reading it would wait: not 0 if the step
+    #: must be skipped.
     found_inf: Tensor | None = None
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether the rule looks at `found_inf`. (PyTorch's name.)"""
+        """Whether the rule skips a step by `found_inf` itself. (PyTorch's name.)"""
         return False
 
-    #: Whether `update` steps masters itself, and writes their numbers to the parameters.
+    #: Whether `update` itself updates master weights and writes them to the parameters.
     _steps_masters = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -135,7 +134,7 @@ class Optimizer(Hooked):
             self.add_param_group(group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy, or what was pickled: a class may add the options of a newer version."""
+        """Restore a copied or pickled optimiser; a class may add the options of a newer version."""
         self.__dict__.update(state)
         optimizers[id(self)] = self
 
@@ -223,13 +222,13 @@ class Optimizer(Hooked):
             )
 
     def check_options(self, group: Group) -> None:
-        """Raise ArgumentError if options of this (new) group are not allowed."""
+        """Raise ArgumentError if an option of this (new) group is out of its limits."""
         check(type(self).__name__, group, self.limits, self.relations)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients of all parameters, or fill them with zeros (`set_to_none=False`).
+        """Set the gradients of all parameters to None, or to zeros (`set_to_none=False`).
 
-        A dropped gradient frees its memory, and `step` skips a parameter without one.
+        None frees the memory, and `step` skips a parameter without a gradient.
         """
         for p in chain.from_iterable(group["params"] for group in self.param_groups):
             if p.grad is None:
@@ -252,11 +251,11 @@ class Optimizer(Hooked):
         """Update all parameters that have a gradient, in place.
 
         Args:
-            closure: called first, with gradients enabled: clears gradients, computes the loss,
-                calls `backward`, returns the loss.
+            closure: a function that clears gradients, computes the loss, calls `backward` and
+                returns the loss. It is called first, with gradients enabled.
 
         Returns:
-            what the closure returned, or None.
+            the result of the closure, or None.
         """
         if type(self).update is Optimizer.update:
             raise NotImplementedError(f"{type(self).__name__} implements neither update nor step")
@@ -276,15 +275,15 @@ class Optimizer(Hooked):
                 if self._steps_masters:
                     self.update(params, group)
                 else:
-                    with in_place_of(params, group, self.state) as stepped:
+                    with masters_of(params, group, self.state) as stepped:
                         self.update(stepped, group)
         return loss
 
     def counted(self, p: Tensor, *buffers: str, group: Group | None = None) -> dict[str, Any]:
-        """The state of `p`, this step counted; at the first the named buffers begin as zeros, of
-        its dtype, or its master's where `group` has them.
+        """Return the state of `p` with its step count increased. At the first step, make the named
+        buffers: zeros, in the dtype of `p`, or of its master if `group` has masters.
 
-        With a `found_inf` the backend counts, in a tensor beside `p`.
+        With `found_inf` the backend counts instead, in a tensor on the device of `p`.
         """
         state = self.state[p]
         if not state:
@@ -299,7 +298,7 @@ class Optimizer(Hooked):
         return state
 
     def _state_arrays(self, params: list[Tensor], name: str) -> list[Any]:
-        """The arrays of a state of each parameter, for a backend to change."""
+        """The arrays of one entry of the state of each parameter; the backend changes them."""
         return arrays([self.state[p][name] for p in params])
 
     def _found_inf_beside(self, p: Tensor) -> Any:
@@ -307,21 +306,21 @@ class Optimizer(Hooked):
         return None if self.found_inf is None else self.found_inf.to(p.device).array
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        """Change `params`, all of which have a gradient, in place by one step of the rule.
+        """Update `params`, all of which have a gradient, in place by one step of the rule.
 
-        Runs under `no_grad`. In-place changes are seen by tied weights and views.
+        It runs under `no_grad`. Tied weights and views see the in-place changes.
         """
         raise NotImplementedError(f"{type(self).__name__} implements neither update nor step")
 
     # -- saving --
 
     def state_dict(self) -> StateDict:
-        """All that is needed to continue.
+        """Return all that is needed to resume.
 
             {"state": {index: {...}}, "param_groups": [{..., "params": [index, ...]}]}
 
-        Parameters are replaced by their index in the order in which they were given. Tensors are
-        not copied.
+        Parameters are replaced by indices, in the order in which they were given. Tensors are not
+        copied.
         """
         for hook in list(self._state_dict_pre_hooks):
             hook(self)
@@ -343,14 +342,14 @@ class Optimizer(Hooked):
         return state_dict
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Take over options and state from `state_dict`, matching parameters by position.
+        """Load options and state from `state_dict`; parameters are matched by position.
 
-        Tensors are copied; floating-point ones are cast to the parameter's dtype (to float32 where
-        it has a master), all are moved to its device.
+        Tensors are copied to the parameter's device; floating-point ones are cast to its dtype (to
+        float32 if it has a master).
 
         Raises:
-            ArgumentError (ValueError): no optimiser's state; another number of groups, or of
-            parameters in a group.
+            ArgumentError (ValueError): not the state of an optimiser; another number of groups, or
+                of parameters in a group.
         """
         name = type(self).__name__
         state_dict = dict(state_dict)
@@ -422,7 +421,7 @@ class Optimizer(Hooked):
 
 
 def _like_parameter(value: Any, p: Tensor, dtype: DType) -> Any:
-    """A copy of a saved state on the device of `p`, in a dtype if it and `p` are of floats."""
+    """Copy a value of a saved state to the device of `p`, cast to `dtype` if both are floating."""
     if isinstance(value, dict):
         return {k: _like_parameter(v, p, dtype) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Options of optimisers: which arguments they are, and what many of them may be."""
+"""Options of optimisers: how they are collected, and limits that several optimisers share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Group = dict[str, Any]
 
 
 def options(arguments: Mapping[str, Any]) -> Group:
-    """The options among a constructor's `locals()`. One that PyTorch does not have is there where
-    it is on: groups, as they are saved and shown, are otherwise PyTorch's."""
+    """Return the options among a constructor's `locals()`. Options that PyTorch does not have are
+    included only if they are on, so that saved and printed groups are otherwise PyTorch's."""
     found = {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
     if not found.get("master_weights", True):
         del found["master_weights"]
@@ -22,7 +22,7 @@ def options(arguments: Mapping[str, Any]) -> Group:
 
 
 def _scalar(limit: Limit) -> Limit:
-    """What `limit` allows, or a Tensor with one such element."""
+    """A limit that allows what `limit` allows, or a Tensor with one such element."""
     return limit._replace(
         holds=lambda value: limit.holds(
             value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
@@ -30,7 +30,7 @@ def _scalar(limit: Limit) -> Limit:
     )
 
 
-#: What many options are.
+#: Limits of common options.
 non_negative = _scalar(number(0))
 decay_rate = number(0, below=1)
 decay_rates = Limit(

@@ -1,4 +1,4 @@
-"""RMSprop, and Rprop, which it comes from."""
+"""RMSprop, and Rprop, its predecessor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RMSprop", "Rprop"]
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Hinton 2012, lecture 6e): gradients divided by their running root mean square.
+    """RMSprop (Hinton 2012, lecture 6e): divides gradients by their running root mean square.
 
         g = grad + weight_decay * p
         v = alpha * v + (1 - alpha) * g²
@@ -31,7 +31,7 @@ class RMSprop(Optimizer):
         alpha: decay rate of the squared average.
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient.
-        momentum: decay of a velocity that collects the scaled gradients; 0 keeps none.
+        momentum: decay of a velocity, the running sum of scaled gradients; 0: no velocity.
         centered: divide by the standard deviation instead (Graves 2013, section 4.2).
         master_weights: keep a float32 master of each 16-bit parameter, and float32 averages, in the
             state (`gradient.optim.masters`).
@@ -96,17 +96,17 @@ class RMSprop(Optimizer):
 
 
 class Rprop(Optimizer):
-    """Resilient propagation (Riedmiller and Braun 1993): steps by the gradient's sign alone.
+    """Resilient propagation (Riedmiller and Braun 1993): steps by the sign of the gradient.
 
         s = s * (etas[1] where g keeps its sign, etas[0] where it changes), within step_sizes
-        p = p - s * sign(g), but where the sign has changed
+        p = p - s * sign(g), except where the sign has changed
 
-    For gradients of all the data: with batches the signs change by chance.
+    Use it with gradients of all the data: with batches, signs change by chance.
 
     Args:
-        lr: the first size of each parameter's steps.
-        etas: by what a step's size shrinks, in (0, 1), and grows, above 1.
-        step_sizes: the least and the largest size of a step.
+        lr: the initial step size of all elements.
+        etas: the factors by which a step size shrinks, in (0, 1), and grows, above 1.
+        step_sizes: the smallest and the largest step size.
     """
 
     limits: ClassVar[Limits] = {

@@ -25,15 +25,15 @@ class SGD(Optimizer):
         b = momentum * b + (1 - dampening) * g        (b = g at the first step)
         p = p - lr * (g + momentum * b if nesterov else b)
 
-    As in PyTorch (and unlike Sutskever et al. 2013), the learning rate scales the velocity when it
-    is applied, not when it is accumulated.
+    As in PyTorch (and unlike in Sutskever et al. 2013), the learning rate multiplies the velocity b
+    when it is applied, not the gradients when they are accumulated.
 
     Args:
-        momentum: decay of the velocity; 0 keeps none.
-        dampening: the part of each gradient that does not enter the velocity.
+        momentum: decay of the velocity; 0: no velocity.
+        dampening: the fraction of each gradient that is not added to the velocity.
         weight_decay: L2 penalty, added to the gradient.
-        nesterov: look ahead along the velocity; needs momentum and no dampening.
-        foreach, fused: accepted for PyTorch's sake; one fused update is always used.
+        nesterov: use Nesterov momentum; needs momentum and no dampening.
+        foreach, fused: accepted as in PyTorch, without effect.
         master_weights: keep a float32 master of each 16-bit parameter, and a float32 velocity, in
             the state (`gradient.optim.masters`).
     """
@@ -72,8 +72,8 @@ class SGD(Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Not with dampening: a first step that is left out leaves momentum at 0, to which the
-        next one's gradient is added, dampened."""
+        """False with dampening: if the first step is skipped, the velocity is 0 and not absent, and
+        the next gradient would be dampened."""
         return not any(group["momentum"] and group["dampening"] for group in self.param_groups)
 
     def update(self, params: list[Tensor], group: Group) -> None:
@@ -118,12 +118,12 @@ class ASGD(Optimizer):
         p = (1 - lambd * eta) * p - eta * g,   eta = lr / (1 + lambd * lr * t) ** alpha
         ax = ax + (p - ax) / max(1, t - t0)
 
-    `state[p]["ax"]` is the average: the parameters go on from their own place.
+    The average is in `state[p]["ax"]`; the parameters themselves are not averaged.
 
     Args:
         lambd: decay of the parameters.
-        alpha: how fast the rate falls with the step count t.
-        t0: the step from which on parameters are averaged.
+        alpha: exponent of the decay of the learning rate.
+        t0: the step at which averaging starts.
         weight_decay: L2 penalty, added to the gradient.
     """
 

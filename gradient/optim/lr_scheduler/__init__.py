@@ -1,8 +1,8 @@
 """Learning-rate schedules, with PyTorch's names and meaning.
 
-`factors` has those that multiply the first rate (LinearLR, which warms up, StepLR, cosines),
-`cyclic` those that go up and down, `plateau` what looks at a metric, `compose` what puts schedules
-one after another. Each module's `__all__` says what is public.
+`factors` has schedules that multiply the initial rate (LinearLR for a warm-up, StepLR, cosines),
+`cyclic` those that go up and down, `plateau` the one that follows a metric, and `compose` those
+that combine others. Each module's `__all__` lists what is public.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Schedules made of schedules: one after another, or all at once."""
+"""Schedules made of other schedules, one after another or together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ChainedScheduler", "SequentialLR"]
 
 
 class _Composite(LRScheduler):
-    """Several schedules of one optimiser, whose states are saved as a list."""
+    """Base of combined schedules of one optimiser; their states are saved as a list."""
 
     _schedulers: Sequence[LRScheduler]
 
@@ -53,7 +53,7 @@ class _Composite(LRScheduler):
         return {**super().state_dict(), "_schedulers": [s.state_dict() for s in self._schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Load a state that `state_dict` returned."""
         own = {key: value for key, value in state_dict.items() if key != "_schedulers"}
         super().load_state_dict(own)
         for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
@@ -68,7 +68,7 @@ class SequentialLR(_Composite):
         scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[100])
 
     Args:
-        schedulers: in their order; each starts with its own epoch 0.
+        schedulers: in the order in which they run; each starts with its own epoch 0.
         milestones: the epochs at which the second, third ... schedule starts.
     """
 
@@ -102,7 +102,7 @@ class SequentialLR(_Composite):
 
     # PyTorch's, too: its schedules know their epochs, and none is given.
     def step(self) -> None:  # type: ignore[override]
-        """Go to the next epoch of the schedule whose turn it is."""
+        """Go to the next epoch, of the active schedule."""
         self.last_epoch += 1
         turn = bisect_right(self._milestones, self.last_epoch)
         scheduler = self._schedulers[turn]
@@ -118,7 +118,7 @@ class ChainedScheduler(_Composite):
 
     Args:
         schedulers: stepped in this order.
-        optimizer: theirs; may be left out.
+        optimizer: the optimiser of all schedulers; optional.
     """
 
     def __init__(

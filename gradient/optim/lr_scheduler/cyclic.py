@@ -17,16 +17,17 @@ __all__ = ["CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Anneal along half cosines, each from the full rate again: SGDR (Loshchilov and Hutter 2017).
+    """Anneal along half cosines, with warm restarts at the full rate: SGDR (Loshchilov and Hutter
+    2017).
 
         lr(t) = eta_min + (initial_lr - eta_min) * (1 + cos(pi T_cur / T_i)) / 2
 
-    with T_cur epochs since the last restart, and T_i epochs between two.
+    with T_cur the epochs since the last restart, and T_i the length of the present period.
 
     Args:
         T_0: epochs until the first restart.
-        T_mult: by what each period is longer than the one before.
-        eta_min: the least rate.
+        T_mult: the factor by which each period is longer than the one before.
+        eta_min: the smallest rate.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 
 class _MomentumCycle(LRScheduler):
-    """Moves momentum (or beta1) against the learning rate: low where the rate is high."""
+    """Moves the momentum (or beta1) opposite to the learning rate: low while the rate is high."""
 
     cycle_momentum: bool
     use_beta1: bool
@@ -118,14 +119,14 @@ class OneCycleLR(_MomentumCycle):
 
     Args:
         max_lr: the peak; a list gives one per parameter group.
-        total_steps: steps of the cycle, or give epochs and steps_per_epoch.
-        pct_start: the part of the cycle in which the rate rises.
+        total_steps: the number of steps; alternatively give epochs and steps_per_epoch.
+        pct_start: the fraction of the steps in which the rate rises.
         anneal_strategy: "cos" or "linear".
-        cycle_momentum: move momentum (for Adam and its kin: beta1) between base_momentum and
-            max_momentum.
+        cycle_momentum: move the momentum (beta1 for Adam and its variants) between base_momentum
+            and max_momentum.
         div_factor: the initial rate is max_lr / div_factor.
         final_div_factor: the last rate is the initial one / final_div_factor.
-        three_phase: come down to the initial rate first, symmetrically, and to the last one in a
+        three_phase: fall to the initial rate first, as long as it rose, then to the last rate in a
             third phase.
     """
 
@@ -220,13 +221,13 @@ class CyclicLR(_MomentumCycle):
         base_lr: the lower bound, and the rate at the start; a list gives one per parameter group.
         max_lr: the upper bound.
         step_size_up: steps of the rising half.
-        step_size_down: steps of the falling half; as many, if None.
-        mode: "triangular"; "triangular2", each triangle half as high as the one before;
-            "exp_range", the height times gamma ** step.
-        gamma: of "exp_range".
-        scale_fn: a function for the height instead of mode, of what scale_mode says: the "cycle"
-            (1, 2, ...) or "iterations" (steps).
-        cycle_momentum: move momentum (for Adam and its kin: beta1) between max_momentum and
+        step_size_down: steps of the falling half; None: as many as step_size_up.
+        mode: "triangular"; "triangular2": each triangle is half as high as the one before;
+            "exp_range": the height is multiplied by gamma ** step.
+        gamma: for "exp_range".
+        scale_fn: a function for the height that replaces mode. Its argument is the number of the
+            "cycle" (1, 2, ...) or of "iterations" (steps), as scale_mode says.
+        cycle_momentum: move the momentum (beta1 for Adam and its variants) between max_momentum and
             base_momentum.
     """
 
@@ -274,7 +275,7 @@ class CyclicLR(_MomentumCycle):
         self.base_lrs = low
 
     def _height(self) -> float:
-        """How high the rate stands between its bounds, 0 to 1 (or what scale_fn makes of it)."""
+        """The position of the rate between its bounds, 0 to 1 (scaled by mode or scale_fn)."""
         cycle = math.floor(1 + self.last_epoch / self.total_size)
         x = 1 + self.last_epoch / self.total_size - cycle
         height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
@@ -298,14 +299,15 @@ class CyclicLR(_MomentumCycle):
         return [high - (high - low) * height for low, high in bounds]
 
     def state_dict(self) -> dict[str, Any]:
-        """All attributes except the optimiser; of scale_fn, the attributes if it is an object."""
+        """Return all attributes except the optimiser; for scale_fn, its attributes if it is an
+        object."""
         scale_fn = self._scale_fn_custom
         is_object = scale_fn is not None and not isinstance(scale_fn, types.FunctionType)
         kept = dict(scale_fn.__dict__) if is_object else None
         return {**super().state_dict(), "_scale_fn_custom": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; scale_fn stays, its attributes are set."""
+        """Load a state that `state_dict` returned; scale_fn stays, and its attributes are set."""
         kept = {**state_dict, "_scale_fn_custom": self._scale_fn_custom}
         super().load_state_dict(kept)
         if state_dict["_scale_fn_custom"] is not None:

@@ -48,7 +48,7 @@ class StepLR(FactorLR):
 
 
 class MultiStepLR(FactorLR):
-    """Multiply the rate by `gamma` at each epoch in `milestones` (twice where one stands twice).
+    """Multiply the rate by `gamma` at each epoch in `milestones` (twice for one listed twice).
 
     factor(t) = gamma ** (number of milestones <= t)
     """
@@ -103,12 +103,12 @@ class ConstantLR(FactorLR):
 
 
 class LinearLR(FactorLR):
-    """Move the rate's factor from `start_factor` to `end_factor` in `total_iters` equal steps.
+    """Change the factor of the rate linearly from `start_factor` to `end_factor`.
 
     Args:
         start_factor: factor at epoch 0, in (0, 1].
         end_factor: factor from epoch total_iters on, in [0, 1].
-        total_iters: length of the line; often a warm-up's.
+        total_iters: number of steps, often those of a warm-up.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class ExponentialLR(FactorLR):
 
 
 class PolynomialLR(FactorLR):
-    """Bring the rate to zero at epoch `total_iters`, along a polynomial.
+    """Decay the rate to zero at epoch `total_iters`, along a polynomial.
 
     factor(t) = (1 - t / total_iters) ** power
     """
@@ -197,7 +197,7 @@ class CosineAnnealingLR(FactorLR):
 
 
 class _LambdaBase(LRScheduler):
-    """A function of the user's for each group."""
+    """Base of schedules by a user's function for each group."""
 
     def __init__(
         self,
@@ -215,12 +215,14 @@ class _LambdaBase(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """All attributes except the optimiser; of functions that are objects, their attributes."""
+        """Return all attributes except the optimiser; for functions that are objects, their
+        attributes."""
         attributes = [getattr(f, "__dict__", None) or None for f in self.lr_lambdas]
         return {**super().state_dict(), "lr_lambdas": [a and dict(a) for a in attributes]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; the functions stay, their attributes are set."""
+        """Load a state that `state_dict` returned; the functions stay, and their attributes are
+        set."""
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "lr_lambdas"})
         for function, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
             if attributes is not None:
@@ -261,15 +263,15 @@ class WarmupCosineLR(LRScheduler):
         lr(t) = initial_lr * t / num_warmup_steps                            during the warm-up
         lr(t) = initial_lr * (r + (1 - r) * (1 + cos(2 pi num_cycles s)) / 2)     after it
 
-    where r is min_lr_rate, and s goes from 0 to 1 between num_warmup_steps and num_training_steps,
-    and stays. With r = 0 it is `get_cosine_schedule_with_warmup` of transformers. Call `step` after
-    every batch.
+    where r is min_lr_rate, and s goes from 0 at num_warmup_steps to 1 at num_training_steps, and
+    then stays 1. With r = 0 it is `get_cosine_schedule_with_warmup` of transformers. Call `step`
+    after every batch.
 
     Args:
-        num_warmup_steps: steps until the full rate; the first is made with rate 0.
-        num_training_steps: steps until the end of the cosine, warm-up included.
-        num_cycles: waves of the cosine; a half ends at its bottom.
-        min_lr_rate: the bottom, as a part of the initial rate.
+        num_warmup_steps: steps until the full rate; the rate of the first step is 0.
+        num_training_steps: steps until the end of the cosine, including the warm-up.
+        num_cycles: number of periods of the cosine; 0.5 ends at the minimum.
+        min_lr_rate: the minimum, as a fraction of the initial rate.
     """
 
     def __init__(
@@ -293,7 +295,7 @@ class WarmupCosineLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, step: int) -> float:
-        """The part of the initial rate that is used at this step, from 0 on."""
+        """Return the factor of the initial rate at this step, counted from 0."""
         if step < self.num_warmup_steps:
             return step / self.num_warmup_steps
         decay_steps = max(1, self.num_training_steps - self.num_warmup_steps)

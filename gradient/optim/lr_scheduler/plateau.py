@@ -26,14 +26,14 @@ class ReduceLROnPlateau(LRScheduler):
         scheduler.step(validation_loss)        # after each epoch
 
     Args:
-        mode: "min" where less is better, "max" where more is.
-        factor: what the rate is multiplied by, below 1.
-        patience: so many epochs without improvement are let pass.
-        threshold: the least change that counts as improvement.
-        threshold_mode: "rel", a part of the best value; "abs", a difference.
-        cooldown: epochs after a reduction in which nothing counts as bad.
-        min_lr: the least rate; a list gives one per parameter group.
-        eps: a reduction by no more than this is not made.
+        mode: "min" if a smaller metric is better, "max" if a larger one is.
+        factor: the factor of a reduction, below 1.
+        patience: number of epochs without improvement that are allowed before a reduction.
+        threshold: the smallest change that counts as improvement.
+        threshold_mode: "rel": threshold is a fraction of the best value; "abs": a difference.
+        cooldown: epochs after a reduction during which no epoch counts as bad.
+        min_lr: the smallest rate; a list gives one per parameter group.
+        eps: reductions of at most this size are not made.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class ReduceLROnPlateau(LRScheduler):
 
     @property
     def in_cooldown(self) -> bool:
-        """Whether bad epochs do not count at present."""
+        """Whether the cooldown after a reduction is active."""
         return self.cooldown_counter > 0
 
     # PyTorch's, too: unlike other schedules' steps this one needs a metric.
     def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
-        """Judge this epoch by its metric, and reduce the rates if too many have been bad.
+        """Take the metric of this epoch, and reduce the rates after too many bad epochs.
 
         Args:
             metrics: a number or a tensor with one element.
-            epoch: deprecated in PyTorch: the epoch to go to instead of the next.
+            epoch: the epoch to go to instead of the next one (deprecated in PyTorch).
         """
         if epoch is not None:
             warnings.warn(
@@ -139,5 +139,5 @@ class ReduceLROnPlateau(LRScheduler):
                 set_lr(group, reduced)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned. The optimiser's own state is loaded separately."""
+        """Load a state that `state_dict` returned. The optimiser's state is loaded separately."""
         self.__dict__.update(state_dict)

@@ -1,4 +1,4 @@
-"""What all schedules share: they count epochs and write rates into the optimiser's groups."""
+"""The base classes of schedules: they count epochs and set the rates of the optimiser's groups."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ __all__ = ["FactorLR", "LRScheduler"]
 class LRScheduler:
     """Sets the learning rate of each parameter group, once per call of `step`.
 
-    A subclass implements `get_lr`. Epochs are what the caller makes of them: `step` may be called
-    after every epoch or after every batch. Making a scheduler sets the rates of epoch 0 at once.
+    A subclass implements `get_lr`. An "epoch" is one call of `step`, which may be called after
+    every epoch or after every batch. Making a scheduler sets the rates of epoch 0 at once.
 
     Args:
-        optimizer: whose groups' "lr" is set; each group remembers the rate that it came with as
-            "initial_lr".
-        last_epoch: -1 starts. To go on from a checkpoint without the scheduler's own `state_dict`,
-            the last epoch done; the groups must then hold "initial_lr", as a loaded optimiser's
-            groups do.
+        optimizer: the "lr" of its groups is set; each group stores its first rate as "initial_lr".
+        last_epoch: -1 for a new run. To resume without the scheduler's `state_dict`, the last epoch
+            that was done; the groups must have "initial_lr", as those of a loaded optimiser do.
 
     Attributes:
-        base_lrs: the rate that each group started from.
-        last_epoch: the epoch that the current rates belong to.
+        base_lrs: the initial rate of each group.
+        last_epoch: the epoch of the current rates.
 
     Raises:
         TypeMismatch (TypeError): not an optimiser.
@@ -63,21 +61,21 @@ class LRScheduler:
             self._is_initial = False
 
     def get_lr(self) -> list[float]:
-        """The rate of each group at `last_epoch`, given the groups' present ones.
+        """Compute the rate of each group at `last_epoch`, from the groups' present rates.
 
-        Subclasses implement it, `step` calls it. To ask for the present rates use `get_last_lr`.
+        Subclasses implement it, and `step` calls it. Use `get_last_lr` to read the present rates.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement get_lr")
 
     def get_last_lr(self) -> list[float]:
-        """The rate of each group, as last set by this scheduler."""
+        """Return the rate of each group, as last set by this scheduler."""
         return self._last_lr
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch and set its rates. Call it after the optimiser's `step`.
 
         Args:
-            epoch: deprecated in PyTorch: the epoch to go to instead of the next.
+            epoch: the epoch to go to instead of the next one (deprecated in PyTorch).
         """
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(
@@ -124,16 +122,16 @@ class LRScheduler:
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned. The optimiser's own state is loaded separately."""
+        """Load a state that `state_dict` returned. The optimiser's state is loaded separately."""
         self.__dict__.update(state_dict)
 
 
 class FactorLR(LRScheduler):
-    """Base of schedules that are one function of the epoch: the factor of the initial rate.
+    """Base of schedules that multiply the initial rate by a function of the epoch.
 
-    A step multiplies the present rate by factor(t) / factor(t - 1) rather than set initial_lr *
-    factor(t). So several such schedules can run on one optimiser, and a rate that the user changed
-    on the way stays changed in proportion.
+    A step multiplies the present rate by factor(t) / factor(t - 1); it does not set initial_lr *
+    factor(t). So several such schedules can run on one optimiser, and a rate that the user has
+    changed keeps that change in proportion.
     """
 
     jumps_when_resumed = False
@@ -145,11 +143,11 @@ class FactorLR(LRScheduler):
 
     @property
     def floor(self) -> float:
-        """What the factor does not scale: rate = floor + (initial_lr - floor) * factor."""
+        """The part that the factor does not scale: rate = floor + (initial_lr - floor) * factor."""
         return 0.0
 
     def factor_at(self, epoch: int) -> float:
-        """The factor at this epoch, from 0 on."""
+        """Return the factor at this epoch, counted from 0."""
         raise NotImplementedError(f"{type(self).__name__} does not implement factor_at")
 
     def get_lr(self) -> list[float]:
@@ -174,7 +172,7 @@ class FactorLR(LRScheduler):
 
 
 def check_optimizer(scheduler: Any, optimizer: Any) -> Optimizer:
-    """`optimizer`, or TypeMismatch if it is none."""
+    """Return `optimizer`; raise TypeMismatch if it is not an optimiser."""
     if not isinstance(optimizer, Optimizer):
         raise TypeMismatch(
             f"{type(scheduler).__name__}: expected an Optimizer, but got {type(optimizer).__name__}"
@@ -183,7 +181,7 @@ def check_optimizer(scheduler: Any, optimizer: Any) -> Optimizer:
 
 
 def per_group(scheduler: Any, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
-    """One value for each parameter group, from a single one or a list of as many."""
+    """Return one value for each parameter group, given one value for all or a list."""
     count = len(optimizer.param_groups)
     if not isinstance(value, list | tuple):
         return [value] * count
@@ -201,7 +199,7 @@ def current_lrs(optimizer: Optimizer) -> list[float]:
 
 
 def set_lr(group: Group, lr: float) -> None:
-    """Set a group's rate; one that is held in a Tensor changes in place."""
+    """Set a group's rate; if it is a Tensor, change it in place."""
     if isinstance(group["lr"], Tensor):
         group["lr"].fill_(lr)
     else:
