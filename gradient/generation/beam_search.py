@@ -1,9 +1,9 @@
 """Beam search: keep the few most probable continuations at each step.
 
 For each prompt K beams are kept (Sutskever et al. 2014, "Sequence to Sequence Learning with Neural
-Networks", section 3.2). A step looks at all one-token extensions of the K, of which the best that
-have ended become hypotheses and the best K that have not go on. What is scored, compared and when a
-prompt is done follow transformers' `generate`, so that tokens and scores are the same.
+Networks", section 3.2). A step scores all one-token extensions of the K beams. The best ones that
+have ended become finished hypotheses, and the best K that have not ended are the next beams. Scores
+and stopping follow transformers' `generate`, so that tokens and scores are the same.
 
 Dimensions:
     P  prompts that are not done     K  num_beams     V  vocabulary     C  candidates, at least 2 K
@@ -24,7 +24,7 @@ from gradient.tensor import Tensor
 
 __all__ = ["BeamSearch"]
 
-#: A score that no real one falls below: of beams that do not exist yet.
+#: The score of beams that do not exist yet, below all real scores.
 NEVER = -1e9
 
 
@@ -69,13 +69,13 @@ class BeamSearch:
     ) -> None:
         """Args:
         decoder: at its prompts, none of them continued yet.
-        length_penalty: the power of a text's length that its score is divided by when it has
-            ended: above 0 favours long texts, as log-probabilities are negative.
+        length_penalty: the score of a finished text is divided by its length to this power: above
+            0 favours long texts, as log-probabilities are negative.
         early_stopping: when a prompt is done. True: once K texts have ended. False: once it is
             unlikely that a running beam will beat one of them, judged by its present length.
-            "never": once none can, judged by the greatest length it could reach.
-        ends: says of a prompt's number and generated tokens that they are a complete text, for
-            other reasons than an end-of-text token (a stop string).
+            "never": once none can, judged by the largest length that it could reach.
+        ends: a function of the prompt's index and the generated tokens: whether these are a
+            complete text without an end-of-text token (because of a stop string).
         """
         self.decoder = decoder
         self.num_beams = num_beams

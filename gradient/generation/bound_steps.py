@@ -1,8 +1,8 @@
 """Recorded steps that are bound to a cache's tensors, and reused for later caches.
 
-A step is bound to a cache by the addresses of its tensors, which takes as long as some tens of a
-small model's steps. So the memory of a cache that is gone is kept with what was bound to it, and
-the next cache of the same shape takes it over: that is one copy of what it holds.
+A step is bound to a cache by the addresses of the cache's tensors. This takes as long as some tens
+of steps of a small model. So when a cache is freed, its memory and the steps bound to it are kept.
+The next cache of the same shape takes over that memory, by one copy of its content.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from gradient.kv_cache import KVCache
 from gradient.plan.step import Replay
 
-#: The most bytes of arrays and bound steps that are kept for a model's next caches.
+#: The maximum number of bytes of arrays and bound steps that are kept for a model's next caches.
 KEPT_BYTES = 64 << 20
 
 

@@ -1,4 +1,4 @@
-"""The options of a generation that concern its key-value cache."""
+"""The options of `generate` for its KV cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient.models.causal_lm import CausalLM
 
 __all__ = ["CacheConfig"]
 
-#: Slots that buffers have beyond the prompts at first; they double when they are full.
+#: Initial slots of the buffers beyond the prompts; buffers double when they are full.
 RESERVED = 1024
 
 
@@ -23,11 +23,11 @@ class CacheConfig:
     """The kind of cache, and how prompts are prefilled into it.
 
     Attributes:
-        kind, dtype: as of `KVCache.for_model`.
-        prompt_cache: what is known of the prompts already; it brings its own kind and dtype.
-        chunk: tokens of a prompt that go through the model at once; None is all.
-        use: False is for a generation without a cache.
-        compile: whether steps are recorded and replayed; None is where it pays.
+        kind, dtype: arguments of `KVCache.for_model`.
+        prompt_cache: the cache of an earlier text, if given; it has its own kind and dtype.
+        chunk: tokens of a prompt that go through the model at once; None: all.
+        use: False: generate without a cache.
+        compile: whether steps are recorded and replayed; None: if it pays off.
     """
 
     kind: str = "static"
@@ -43,7 +43,7 @@ class CacheConfig:
         """Return a cache with a row for each prompt, which may already hold a prefix of it.
 
         Args:
-            limits: the most tokens that each row will hold, its prompt included.
+            limits: the maximum number of tokens in each row, including its prompt.
 
         Raises:
             ArgumentError: the prompt cache belongs to another model.

@@ -32,7 +32,7 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise ArgumentError(
                 f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
             )
-        # An assistant that calls tools says nothing; who asks, does.
+        # An assistant message that only calls tools has no content; a user message must have some.
         if message["role"] in ("user", "system") and not isinstance(
             message.get("content"), str | list
         ):
@@ -75,13 +75,13 @@ def trimmed(
 ) -> list[Message]:
     """Return the conversation without its oldest turns, so that it fits.
 
-    A turn is a user's message with the answer and the tool calls that follow it: so what is left
-    begins as a conversation does. Instructions (roles system and developer), messages with a true
-    "keep" and the last turn stay in any case.
+    A turn is a user's message with the answer and the tool calls that follow it, so the rest still
+    begins with a user's message. Messages of the roles system and developer, messages with a true
+    "keep", and the last turn are never dropped.
 
     Args:
-        length: the tokens of a conversation's prompt.
-        room: the most that it may have.
+        length: a function that returns the number of tokens in a conversation's prompt.
+        room: the maximum of this number.
     """
     messages = list(messages)
     while length(messages) > room:

@@ -1,9 +1,9 @@
 """Declarations of generation options: each option once, with its default, limits, help and flag.
 
-An option stands in a `TypedDict`, which type checkers and editors read as the keyword arguments of
-`generate`. What else is known of it is the `Option` in its `Annotated`, which the chain of logits
-processors, the command line and the documentation read. `declared_by` makes of the whole a
-dataclass that can check its values.
+An option is a key of a `TypedDict`, which type checkers and editors read as the keyword arguments
+of `generate`. The `Option` in its `Annotated` holds the rest; the chain of logits processors, the
+command line and the documentation are made from it. `declared_by` turns the `TypedDict` into a
+dataclass that checks its values.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ class Option(NamedTuple):
     """The metadata of an option, besides its name and type.
 
     Attributes:
-        default: its value where it is not given.
-        help: what it does, for the documentation and the command line.
-        limit: the values that it may have; None is any.
-        flag: the command line's names for it, such as "--beams"; "" is its own name, None is none.
+        default: the default value.
+        help: a description, for the documentation and the command line.
+        limit: the allowed values; None: any.
+        flag: its flags on the command line, such as "--beams"; "": made from its name; None: no
+            flag.
         panel: its heading in the command line's help.
-        processor: makes the logits processor from the option's value; further parameters are
-            other options, `eos_ids` or `uniform` (a `UniformDraw`), by their names.
-        neutral: the value, beside the default, for which there is no processor.
-        sampling: whether it says how tokens are drawn, and so means nothing at temperature 0.
+        processor: a function that makes the logits processor from the option's value; its further
+            parameters are other options, `eos_ids` or `uniform` (a `UniformDraw`), by name.
+        neutral: another value, beside the default, that needs no processor.
+        sampling: whether it changes how tokens are drawn, and so has no effect at temperature 0.
     """
 
     default: Any
@@ -52,11 +53,11 @@ def declared(options: type) -> dict[str, Option]:
 def declared_by(options: type) -> Callable[[type[T]], type[T]]:
     """Class decorator: make the options of a TypedDict the fields of a frozen dataclass.
 
-    Their help is added to the class's docstring. The class repeats the options' types as its
-    attributes', since no type checker makes them of a TypedDict.
+    Their help is added to the class's docstring. The class must repeat the types of the options as
+    annotations, because type checkers cannot derive them from a TypedDict.
 
     Raises:
-        TypeError: it does not.
+        TypeError: the annotations differ from the options.
     """
 
     def make(cls: type[T]) -> type[T]:

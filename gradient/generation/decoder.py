@@ -33,8 +33,8 @@ class Token(NamedTuple):
 class Decoder:
     """Continues a batch of token sequences by one token per row and step.
 
-    A row that is finished is dropped, and costs nothing from then on. Without a cache every step
-    computes all tokens anew: for tests, to which the cache must make no difference.
+    Finished rows are dropped and cost nothing afterwards. Without a cache every step computes all
+    tokens again; the tests check that the cache makes no difference.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Decoder:
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
-        limits: the most tokens that each row will hold, its prompt included.
-        logprobs: report each token's log-probability and this many of the likeliest.
-        cache_config: which cache, and what it may hold already; by default a static, empty one.
+        limits: the maximum number of tokens in each row, including its prompt.
+        logprobs: report the log-probability of each token and of this many most probable ones.
+        cache_config: the kind of cache; by default a static, empty one.
         """
         self.model = model
         self.sampler = sampler
@@ -60,10 +60,10 @@ class Decoder:
         self.ids = [list(prompt) for prompt in prompts]  # the text so far
         self.prompt_lengths = [len(prompt) for prompt in prompts]
         self.limits = list(limits)
-        # Whether keys and values stay the same however far the text may grow.
+        # Whether the keys and values of a token stay the same however long the text grows.
         self.chunkable = model.supports_chunked_prefill(max(limits))
-        # The same on the device, where a step finds its places without asking the host: as far as
-        # `tokens` was asked for. The buffer grows as the texts do: a limit may be far away.
+        # The texts on the device, for steps that do not wait for the host, up to the length at the
+        # last call of `tokens`. The buffer grows with the texts, as the limits may be large.
         length = min(max(limits), max(self.prompt_lengths) + RESERVED)
         self._tokens = padded(prompts, length, model.device)  # (B, length)
         self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
@@ -85,7 +85,7 @@ class Decoder:
 
     @property
     def prefixes(self) -> Prefixes:
-        """Return the tokens so far, as logits processors see them."""
+        """Return the tokens so far, for logits processors."""
         length = max(self.lengths)
         return Prefixes(
             self.ids,
@@ -99,8 +99,8 @@ class Decoder:
     def tokens(self) -> Tensor:
         """Return the tokens so far on the device, (B, length), padded on the right with -1.
 
-        Few ways to choose a token look at them. So what was chosen is written here when they are
-        asked for, in the same tensor as long as it has room.
+        Few samplers need them. So new tokens are written to this tensor only when it is requested;
+        it is the same tensor as long as it has room.
         """
         lengths = self.lengths
         if lengths != self._written:
@@ -131,7 +131,7 @@ class Decoder:
         """Choose the next token (or next tokens) of every running row.
 
         Raises:
-            GenerationError: in a row no token is possible.
+            GenerationError: a row has no possible token.
         """
         if self.steps is not None and self._chooses_in_steps():
             return self._several(self.steps)
@@ -143,8 +143,8 @@ class Decoder:
         return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
 
     def _chooses_in_steps(self) -> bool:
-        """Whether tokens are chosen in the recorded steps: so they are, several of them at once,
-        where nothing looks at a token before the next is chosen."""
+        """Whether tokens are chosen inside the recorded steps, several at once. This is possible if
+        nothing needs a token before the next one is chosen."""
         return (
             self.newest is not None
             and self.steps is not None
@@ -223,7 +223,7 @@ class Decoder:
         return kept if kept is not None and kept.cache is self.cache else None
 
     def record(self) -> None:
-        """Tell the prompt cache, if this text uses one, which tokens it holds now."""
+        """Update the tokens of the prompt cache, if there is one."""
         if self.prompt_cache is not None:
             self.prompt_cache.record(self.ids[0])
 

@@ -1,4 +1,4 @@
-"""Drafts: cheap guesses of the next tokens, which `SpeculativeDecoder` verifies."""
+"""Drafts of the next tokens, by a cheap method, which `SpeculativeDecoder` verifies."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def drafter_of(
     """Return the drafter that the options ask for, or None.
 
     Args:
-        limits: the most tokens that each row will hold, its prompt included.
+        limits: the maximum number of tokens in each row, including its prompt.
 
     Raises:
-        ArgumentError: the draft model's vocabulary is another one than the model's.
+        ArgumentError: the draft model and the model have different vocabularies.
     """
     draft = options.draft
     if draft is None:
@@ -47,7 +47,7 @@ def drafter_of(
     network = draft if isinstance(draft, CausalLM) else draft.model
     ours, theirs = model.config.vocab_size, network.config.vocab_size
     if isinstance(draft, CausalLM) or not draft.has_tokenizer or tokenizer is None:
-        # Sizes are all there is to compare.
+        # Without tokenizers, only the sizes can be compared.
         if ours != theirs:
             raise ArgumentError(
                 f"draft: expected a model with the same vocabulary, {ours} tokens, got {theirs}; "
@@ -71,7 +71,7 @@ def check_vocabularies(ours: Tokenizer, theirs: Tokenizer) -> None:
 
 
 class Draft(NamedTuple):
-    """Guessed next tokens of a text."""
+    """Drafted next tokens of a text."""
 
     token_ids: list[int]
     #: (tokens, V): the distribution that each was drawn from; None if none was drawn at random.
@@ -91,15 +91,15 @@ class Drafter(Protocol):
 
 
 class PromptLookup:
-    """Finds the text's last few tokens earlier in the text, and proposes what followed them there.
+    """Finds the last few tokens earlier in the text; drafts the tokens that followed them there.
 
-    That holds where a text repeats what it was given: summaries, edits of code, extraction, loops
-    (Saxena 2023, "Prompt Lookup Decoding"). It costs a look into a table.
+    This works for text that repeats its prompt: summaries, edits of code, extraction, loops (Saxena
+    2023, "Prompt Lookup Decoding"). It costs one look-up in a table.
     """
 
     def __init__(self, longest: int = 3, shortest: int = 2) -> None:
         """Args:
-        longest, shortest: how many last tokens to look for; a longer match is taken first.
+        longest, shortest: numbers of last tokens to search for; longer matches have priority.
         """
         self.sizes = range(longest, shortest - 1, -1)
         # For each row of the generation: where each run of tokens was last followed by something,
@@ -107,7 +107,7 @@ class PromptLookup:
         self._tables: dict[int, tuple[dict[tuple[int, ...], int], int]] = {}
 
     def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
-        """Return what followed the longest match, the most recent one."""
+        """Return the tokens after the longest match, or after the most recent of equal ones."""
         rows = zip(prefixes.rows, prefixes.ids, counts, strict=True)
         return [Draft(self._guess(row, ids, count)) for row, ids, count in rows]
 
@@ -135,9 +135,8 @@ class PromptLookup:
 class DraftModel:
     """A smaller model with the same vocabulary proposes tokens one at a time.
 
-    Where the tokens are drawn at random, so are the guesses, from the small model's distribution
-    after the same processors. Nothing is guessed where a text would exceed the small model's
-    context.
+    If tokens are sampled, so are the drafts, from the small model's distribution after the same
+    processors. A draft never exceeds the small model's context.
     """
 
     def __init__(
@@ -149,10 +148,10 @@ class DraftModel:
         compile: bool | None = None,
     ) -> None:
         """Args:
-        sampler: of the model whose text it is.
-        limits: the most tokens that each row will hold.
-        vocab_size: of that model. The small model's may be padded otherwise.
-        compile: whether passes are recorded and replayed; None is where it pays.
+        sampler: the sampler of the target model.
+        limits: the maximum number of tokens in each row.
+        vocab_size: that of the target model. The small model's may have another padding.
+        compile: whether passes are recorded and replayed; None: if it pays off.
         """
         self.model = model
         self.sampler = sampler
@@ -219,8 +218,8 @@ class DraftModel:
     def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the logits that follow each text, (B, V), in the target model's vocabulary."""
         known = self.model.config.vocab_size
-        # A token that the small model does not know is shown to it as token 0: its guesses get
-        # worse, and nothing else.
+        # A token that the small model does not have is replaced by token 0: only the drafts get
+        # worse.
         shown = texts
         if known < self.vocab_size:
             shown = [[token if token < known else 0 for token in text] for text in texts]
@@ -230,8 +229,8 @@ class DraftModel:
         ):
             self.cache.rewind([0] * len(texts))
         most = max(len(text) - held for held, text in zip(self.cache.counts, texts, strict=True))
-        # Once the prompt is read each pass is over a token of each row, or over two: where that is
-        # two of some, all read two.
+        # After the prompt, a pass reads one or two tokens of each row; if any row needs two, all
+        # rows read two.
         if most == 2 <= min(map(len, texts)):
             self.cache.rewind([len(text) - 2 for text in texts])
         new = [text[held:] for held, text in zip(self.cache.counts, shown, strict=True)]

@@ -76,26 +76,27 @@ def generate(
     attention_mask: Tensor | None = None,
     **options: Unpack[Options],
 ) -> Generation | list[Generation]:
-    """Let `model` continue a prompt, or several at once (of any lengths).
+    """Continue a prompt, or several prompts of any lengths, with `model`.
 
     Args:
         prompt: text (needs `tokenizer`), token ids, a list of either, or a tensor of token ids
-            (T,) or (B, T). An empty prompt begins with the beginning-of-text token.
-        tokenizer: turns text to ids and back; without one, `Generation.text` is empty.
-        attention_mask: (B, T), 0 where a prompt given as a tensor is padded, on the left or the
+            (T,) or (B, T). An empty prompt becomes the beginning-of-text token.
+        tokenizer: converts between text and ids; without one, `Generation.text` is empty.
+        attention_mask: (B, T), 0 at the padding of a prompt tensor, which may be on the left or the
             right.
         options: see `GenerationOptions`.
 
     Returns:
-        One Generation, or a list of them if a list or a (B, T) tensor was given or several
-        sequences of each prompt are to be returned: those of the first prompt, then the next's. An
-        empty list of prompts gives an empty list.
+        One Generation; or a list, if `prompt` is a list or a (B, T) tensor, or if
+        `num_return_sequences` is above 1: first all sequences of the first prompt, then those of
+        the next. An empty list of prompts gives an empty list.
 
     Raises:
-        ArgumentError: an option out of range, a prompt longer than the model's context, an empty
-            prompt for a model without a beginning-of-text token, text without a tokenizer.
-        TypeMismatch (TypeError): there is no such option.
-        GenerationError: no token is possible, as processors forbid all or the model computes NaN.
+        ArgumentError: an option is out of range, a prompt is longer than the model's context, a
+            prompt is empty and the model has no beginning-of-text token, or a prompt is text and
+            there is no tokenizer.
+        TypeMismatch (TypeError): there is no option of this name.
+        GenerationError: no token is possible: processors forbid all, or the logits are NaN.
     """
     chosen = GenerationOptions.of(options)
     many, prompts = read_prompts(prompt, tokenizer, attention_mask)
@@ -109,10 +110,10 @@ def generate(
 
 
 class TextStream(Iterator[str]):
-    """A generated text in pieces, as an iterator.
+    """An iterator over the pieces of a generated text.
 
     Attributes:
-        generation: all of it so far; once the stream has ended, what `generate` would return.
+        generation: the whole text so far; after the end, the same as `generate` returns.
     """
 
     def __init__(self, generation: Generation, pieces: Iterator[tuple[int, str]]) -> None:
@@ -142,14 +143,14 @@ def stream(
     tokenizer: Tokenizer | None,
     **options: Unpack[StreamOptions],
 ) -> TextStream:
-    """Let `model` continue a prompt; yield the text as it appears, never half a character.
+    """Continue a prompt with `model`; yield the text piece by piece, in whole characters.
 
     Args:
         options: see `GenerationOptions`.
 
     Raises:
-        ArgumentError, TypeMismatch, GenerationError: as `generate` does; the first two at once,
-            not with the first piece.
+        ArgumentError, TypeMismatch, GenerationError: as in `generate`. The first two are raised by
+            this call, not with the first piece.
     """
     if tokenizer is None:
         raise ArgumentError("stream: a text needs a tokenizer; use generate, which gives token ids")
@@ -253,7 +254,7 @@ def decode(
 ) -> Iterator[tuple[int, str]]:
     """Continue a decoder's prompts until every row has ended, filling `rows`; yield (row, text).
 
-    An exception, Ctrl-C included, leaves in `rows` all that was generated before it.
+    After an exception, such as Ctrl-C, `rows` hold all that was generated before it.
     """
     idle = {number for number, row in enumerate(rows) if row.budget == 0}
     for number in idle:
@@ -299,9 +300,10 @@ def search(
     eos_ids: frozenset[int],
     ends: Callable[[int, Sequence[int]], bool],
 ) -> Iterator[tuple[int, str]]:
-    """Continue a decoder's prompts by beams, fill the `each` rows of each; yield (row, its text).
+    """Continue a decoder's prompts by beam search, filling `each` rows for each prompt; yield
+    (row, text).
 
-    An exception, Ctrl-C included, leaves in `rows` the best that was found before it.
+    After an exception, such as Ctrl-C, `rows` hold the best texts that were found before it.
     """
     if options.max_new_tokens == 0:
         for row in rows:
@@ -360,9 +362,9 @@ def check_bias(options: GenerationOptions, vocab_size: int) -> None:
 
 
 def check_rows(options: GenerationOptions, prompts: int, vocab_size: int) -> None:
-    """Raise unless the memory can hold the logits of all rows: the least that they need.
+    """Raise unless the logits of all rows, the minimum that they need, fit into memory.
 
-    Before the rows are made, as lists of any length are made, or never ready.
+    This runs before the rows are made: making a list of any length might never end.
     """
     name = "num_beams" if options.num_beams > 1 else "num_return_sequences"
     each: int = getattr(options, name)

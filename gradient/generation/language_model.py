@@ -1,4 +1,4 @@
-"""A model and its tokenizer as one: text in, text out."""
+"""A language model together with its tokenizer: text in, text out."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class LanguageModel:
         ...     print(piece, end="")
 
     Attributes:
-        model: the network, a `CausalLM` module: token ids (B, T) to logits (B, T, V).
-        name: what it was loaded as.
+        model: a `CausalLM` module, from token ids (B, T) to logits (B, T, V).
+        name: the name by which it was loaded.
 
-    Without a tokenizer it takes and gives token ids alone.
+    Without a tokenizer it takes and returns token ids only.
     """
 
     def __init__(self, model: CausalLM, tokenizer: Tokenizer | None = None, name: str = "") -> None:
@@ -65,7 +65,7 @@ class LanguageModel:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Return whether the model came with a tokenizer."""
+        """Return whether there is a tokenizer."""
         return self._tokenizer is not None
 
     @property
@@ -73,7 +73,7 @@ class LanguageModel:
         """Return the tokenizer, which converts between text and token ids.
 
         Raises:
-            ArgumentError: the model came without one.
+            ArgumentError: the model has no tokenizer.
         """
         if self._tokenizer is None:
             raise ArgumentError(
@@ -91,8 +91,8 @@ class LanguageModel:
     def recommended(self) -> SamplingOptions:
         """Return the sampling options in the model's generation_config.json, for `generate`.
 
-        Without options `generate` takes the likeliest tokens, whatever the model; theirs are used
-        by asking for them:
+        `generate` does not use them by itself: without options it decodes greedily for every
+        model. To use them:
 
             lm.generate(prompt, **lm.recommended)
         """
@@ -117,16 +117,18 @@ class LanguageModel:
             options: see `gradient.generation.GenerationOptions`.
 
         Returns:
-            A Generation, whose `str` is the new text; one per prompt if a list of prompts was
-            given.
+            A Generation, whose `str` is the new text; for a list of prompts, a list of them.
+
+        Raises:
+            ArgumentError, TypeMismatch, GenerationError: see `gradient.generation.generate`.
         """
         return generate(self.model, prompt, tokenizer=self._tokenizer, **options)
 
     def stream(self, prompt: Prompt, **options: Unpack[StreamOptions]) -> TextStream:
-        """Continue a text, yielding it as it appears; see `GenerationOptions`.
+        """Continue a text; return an iterator over its pieces. See `GenerationOptions`.
 
         Raises:
-            ArgumentError: there is no tokenizer, so no text; or as of `generate`.
+            ArgumentError: there is no tokenizer; or as in `generate`.
         """
         return stream(self.model, prompt, tokenizer=self._tokenizer, **options)
 
@@ -171,30 +173,31 @@ class LanguageModel:
     ) -> Generation | list[Generation] | TextStream:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
-        A model with a chat template sees the messages as its template lays them out. One without,
-        which was never trained to converse, is shown a transcript ("User: ...", "Assistant:") to
-        continue, and stops where it would speak for the user. What a reasoning model thinks before
-        it answers is the result's `thinking`, not part of its `text`.
+        The model's chat template turns the messages into the prompt. A base model has no template;
+        its prompt is a transcript ("User: ...", "Assistant:"), and generation stops where the user
+        would speak next. The thinking of a reasoning model is the result's `thinking`, and not
+        part of its `text`.
 
         Args:
-            stream: yield the answer in pieces instead of returning it whole; thoughts come with
-                their tags (see `gradient.text.ThinkingStream`).
-            system: instructions that precede the conversation. For a model whose template knows no
-                system messages they stand at the head of the user's first.
-            tools: what the model may call: functions or JSON schemas (`gradient.text.render_chat`).
-            documents: texts to answer from, for models that take them.
-            enable_thinking: whether a model that can do both thinks; None leaves it to the model.
-            template_variables: whatever else the model's template reads.
+            stream: return an iterator over the pieces of the answer. Thinking is included, with its
+                tags (see `gradient.text.ThinkingStream`).
+            system: a system message before the conversation. If the template does not support
+                system messages, it is put before the user's first message.
+            tools: functions or JSON schemas of functions that the model may call
+                (`gradient.text.render_chat`).
+            documents: texts to answer from, for models that support them.
+            enable_thinking: switches thinking on or off in a model that supports both; None: the
+                model's default.
+            template_variables: further variables for the model's template.
             options: see `gradient.generation.GenerationOptions`.
 
         Returns:
-            The answer, a list of them if `num_return_sequences` asks for several, or the pieces of
-            a stream.
+            The answer; a list of answers if `num_return_sequences` is above 1; or an iterator.
 
         Raises:
-            ArgumentError: messages that are none, options that do not go together, or a
-                conversation that does not fit the context (see `trim_messages`).
-            ChatTemplateError: the template refuses the conversation; it says why.
+            ArgumentError: wrong messages, options that cannot be combined, or a conversation that
+                is longer than the context (see `trim_messages`).
+            ChatTemplateError: the template refuses the conversation; the message says why.
         """
         prompt, opened = self._chat_prompt(
             messages,
@@ -227,12 +230,13 @@ class LanguageModel:
             messages = lm.trim_messages(messages, max_new_tokens=200)
             answer = lm.chat(messages, max_new_tokens=200)
 
-        There is room for an answer, of a quarter of the context at most. A turn is a user's
-        message with all that answers it. Instructions stay (the roles system and developer), and
-        messages with "keep": True, and the last turn: if even these are too long, `chat` says so.
+        It leaves room for `max_new_tokens`, but at most a quarter of the context. A turn is a
+        user's message with the answers to it. Messages of the roles system and developer, messages
+        with "keep": True, and the last turn are never dropped. If these alone are too long, `chat`
+        raises an error.
 
         Args:
-            conversation: what else `chat` is given: system, tools, documents and the like.
+            conversation: further arguments of `chat`: system, tools, documents and so on.
         """
         check_messages(messages)
         limit = context_limit(self.model, beyond_context)
@@ -247,7 +251,7 @@ class LanguageModel:
 
     @property
     def has_chat_template(self) -> bool:
-        """Return whether the model was trained to converse: if not, it is a base model."""
+        """Return whether the model has a chat template; if not, it is a base model."""
         return self._tokenizer is not None and bool(self._tokenizer.chat_template)
 
     def _chat_prompt(
@@ -260,7 +264,7 @@ class LanguageModel:
         enable_thinking: bool | None = None,
         template_variables: Mapping[str, Any] | None = None,
     ) -> tuple[list[int], bool]:
-        """Return the tokens that ask for an answer, and whether they open a thought."""
+        """Return the tokens of the prompt, and whether they end inside the thinking."""
         check_messages(messages)
         tokenizer = self.tokenizer
         messages = [{k: v for k, v in message.items() if k != "keep"} for message in messages]
@@ -294,7 +298,7 @@ class LanguageModel:
                 raise refusal from None  # so it was not the system message that it minds
 
     def save(self, folder: str | Path) -> None:
-        """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
+        """Save model and tokenizer to a folder, for `gradient.hub.load` and transformers."""
         save_model(self.model, folder)
         if self._tokenizer is not None:
             self._tokenizer.save(folder)

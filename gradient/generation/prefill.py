@@ -1,9 +1,9 @@
-"""Prefill: run the prompt through the model in chunks, without what the cache already holds.
+"""Prefill: run the prompt through the model in chunks, except tokens that the cache already holds.
 
-A pass over T tokens at once needs memory for T rows of activations and, where attention is
-composed, for T x S scores a head. Chunks bound both, whatever the prompt's length; and every chunk
-but those in which a row ends is read for its keys and values alone (Agrawal et al. 2023, "Sarathi",
-section 4.1: chunked prefills lose little, as a few hundred tokens fill the machine).
+A pass over T tokens needs memory for T rows of activations and, if attention is composed, for T x S
+scores per head. Chunks bound both for prompts of any length. Logits are computed only for chunks in
+which a row ends. (Agrawal et al. 2023, "Sarathi", section 4.1: chunks cost little speed, as a few
+hundred tokens use the machine fully.)
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gradient.tensor import Tensor
 
 __all__ = ["prefill"]
 
-#: Tokens of a row that go through the model at once. At 32 heads and 8,192 tokens of context the
-#: scores of so many take half a gigabyte, and a matrix product gains little from more rows.
+#: Tokens of a row that go through the model at once. Their scores take half a gigabyte at 32 heads
+#: and a context of 8,192 tokens, and a matrix product gains little from more rows.
 CHUNK = 512
 
 
@@ -31,23 +31,23 @@ def prefill(
     prompts: Sequence[Sequence[int]],
     chunk: int | None = CHUNK,
 ) -> Tensor:
-    """Run the rest of each row's prompt, which the cache lacks; return the logits after its last
-    token.
+    """Run the tokens of each prompt that the cache does not hold yet; return the logits after the
+    last token of each.
 
-    The logits are those of one pass over the whole, but for the order in which sums are taken. Rows
-    that end in an earlier chunk bring nothing to the later ones.
+    The logits are those of one pass over the whole prompt, up to the order of sums. Rows that end
+    in an earlier chunk take no part in later ones.
 
     Args:
-        cache: its rows hold the beginnings of the prompts, at least a token less than all.
-        prompts: token ids of each row, from its very beginning.
-        chunk: tokens of a row at once; None is all.
+        cache: its rows hold prefixes of the prompts, each at least one token shorter.
+        prompts: all token ids of each row.
+        chunk: tokens of a row at once; None: all.
 
     Returns:
         Logits (B, V).
 
     Raises:
-        ArgumentError: the rows differ in number, or one holds its whole prompt already: then there
-            is nothing to compute logits from.
+        ArgumentError: the number of rows differs, or a row already holds its whole prompt, so that
+            there is no token left to compute logits from.
     """
     held = cache.counts
     if len(prompts) != len(held) or any(
@@ -77,9 +77,9 @@ def prefill(
 
 @gradient.no_grad()
 def feed(model: CausalLM, cache: KVCache, pieces: Sequence[Sequence[int]]) -> Tensor:
-    """Append tokens to each row in one pass; return the logits after each row's last, (B, V).
+    """Append tokens to each row in one pass; return the logits after each row's last one, (B, V).
 
-    A row that gets none has the logits of some other place.
+    The logits of a row without new tokens are meaningless.
     """
     lengths = [len(piece) for piece in pieces]
     T = max(lengths)

@@ -1,12 +1,12 @@
 """Decoding by plans: a step is recorded from the model's own modules, and replayed.
 
-Between the operations of a step stands Python, which takes as long as a small model's kernels. So
-the step for a batch and a block of cache slots is recorded once (`gradient.plan`), and from then on
-replayed without Python in between. Replays give what the modules give, bit for bit. What cannot be
-recorded, or may have changed since, runs as modules.
+Python between the operations of a step takes as long as a small model's kernels. So the step for a
+batch and a block of cache slots is recorded once (`gradient.plan`), and then replayed without
+Python. Replays give bit-identical results. A step that cannot be recorded, or that may have changed
+since, is run by the modules.
 
-Changed weights, attributes and hooks are noticed at the next token; what modules hold in dicts and
-lists, at the next text. What only a closure or a global variable says is not: `compile=False`.
+A change of weights, attributes or hooks is noticed at the next token, a change in a dict or list of
+a module at the next text. A change of a closure's or a global variable is not: use `compile=False`.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from gradient.plan.step import RecordedStep, Replay, has_kernels
 from gradient.tensor import Tensor
 from gradient.tensor.device import default_device
 
-#: Steps by the modules before one is recorded, which takes as long as some tens of them. Those of
-#: another number of tokens count: each number that comes often enough is recorded.
+#: Steps by the modules before one is recorded, as recording takes as long as some tens of steps.
+#: They are counted for each number of tokens in a step.
 PATIENCE = 12
-#: Recordings for one cache and key, after which what the modules do is taken to change each time.
+#: Recordings for one cache and key, after which the modules are taken to change at every step.
 MOST_RECORDINGS = 4
-#: Steps still to come, by how often such came before, below which one is not recorded.
+#: A step is recorded only if at least this many steps of its kind are expected to follow.
 WORTH_RECORDING = 32
-#: The most slots of a block: a step is recorded anew for each.
+#: The maximum number of slots in a block: a step is recorded again for each block.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
-#: Slots of a row up to which texts of any length share a recorded step, where rows are few: a pass
-#: over slots that nobody sees takes no longer, but their memory counts.
+#: With few rows, texts of any length share a recorded step up to this many slots in a row: a pass
+#: over masked slots takes no longer, but they take memory.
 USUAL_BLOCK = 256
 
-#: Seconds of the passes that are made at once, between which nobody sees what was chosen.
+#: Seconds of the passes that are made at once, before the host reads the chosen tokens.
 AT_ONCE = 0.02
-#: The most of them.
+#: The maximum number of these passes.
 MOST_AT_ONCE = 32
-#: Bytes of logits up to which those of passes are held that the host does not yet look at.
+#: The maximum number of bytes of logits of these passes that are kept.
 MOST_AHEAD = 64 << 20
 
 Run = Callable[..., tuple[Tensor, ...]]
@@ -123,9 +123,9 @@ class DecodingSteps:
     """Passes of new tokens through a model with a cache, replayed where possible.
 
     Attributes:
-        replayed: how many passes were replayed.
-        reason: why others were not, or None.
-        seconds: what a pass took when `choose` was last asked for several; 0 before.
+        replayed: the number of replayed passes.
+        reason: why other passes were not replayed, or None.
+        seconds: the time of a pass when `choose` last made several; 0 before.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class DecodingSteps:
         return steps
 
     def _hindrance(self) -> str | None:
-        """Why nothing can be recorded; None if something can."""
+        """The reason why nothing can be recorded, or None."""
         if self.allowed is False:
             return "compile=False"
         if not has_executor(str(self.model.device)):
@@ -178,7 +178,7 @@ class DecodingSteps:
 
         Args:
             left: about how many more passes are to come.
-            every: return those after every one of them, (B, T, V).
+            every: return the logits after each new token, (B, T, V).
         """
         run = self._every if every else self._last
         if self.reason is not None and (self.bound is None or not self.bound.replays):
@@ -194,7 +194,7 @@ class DecodingSteps:
         return logits
 
     def steps_at_once(self, left: int) -> int:
-        """Return for how many passes to call `choose`, with `left` still to come."""
+        """Return the number of passes for the next call of `choose`, with `left` still to come."""
         passes = AT_ONCE / self.seconds if self.seconds > 0 else MOST_AT_ONCE
         return self.cache.equal_steps(max(1, min(int(min(passes, MOST_AT_ONCE)), left)))
 
@@ -212,16 +212,16 @@ class DecodingSteps:
         previous one's tokens.
 
         Args:
-            choice: gives tokens (B,) for logits (B, V) and the numbers (B,) that are drawn.
-            choice_key: what decides its operations; nothing else may.
-            newest: (B,) int64, the tokens before.
-            uniform: (steps, B), the numbers; None where none are drawn.
-            steps: as `steps_at_once` says.
+            choice: a function of logits (B, V) and random numbers (B,) that returns tokens (B,).
+            choice_key: equal keys mean equal operations of `choice`.
+            newest: (B,) int64, the previous tokens.
+            uniform: (steps, B), the random numbers; None if none are drawn.
+            steps: the result of `steps_at_once`.
             left: about how many more passes are to come.
 
         Returns:
-            The tokens of each pass that was made, one at least; after a -1, which says that no
-            token is possible, there is none. And the logits (B, V) of the last pass.
+            The tokens of each pass that was made, at least one; the last pass if one of them is -1,
+            which means that no token is possible. And the logits (B, V) of the last pass.
         """
 
         def run(newest: Tensor, *uniform: Tensor) -> tuple[Tensor, Tensor]:

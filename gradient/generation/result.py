@@ -61,7 +61,7 @@ class Generation:
 
     Attributes:
         text: the text, without the prompt and without the stop string that ended it.
-        token_ids: the tokens generated, those of a stop string included, an end-of-text token not.
+        token_ids: the generated tokens, with those of a stop string, without an end-of-text token.
         finish_reason: "stop" (end-of-text token or stop string), "length" (max_new_tokens), or
             "context" (the model's context is full).
         logprobs: one entry per token if asked for.

@@ -1,5 +1,5 @@
-"""One continuation as it grows: takes tokens, returns text that can no longer change. It ends
-before the first stop string, across token boundaries."""
+"""One continuation as it grows: it takes tokens and returns text that can no longer change. It ends
+before the first stop string, which may begin and end inside tokens."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Row:
 
 
 class StopStrings:
-    """Passes text through until a stop string appears, holding back what may begin one.
+    """Passes text through until a stop string appears; holds back text that may be its beginning.
 
     Example:
         >>> stop = StopStrings(["\n\n"])
@@ -98,7 +98,7 @@ class StopStrings:
         return text[: len(text) - held]
 
     def flush(self) -> str:
-        """Return what was held back, at the end of the text."""
+        """Return the text that was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 

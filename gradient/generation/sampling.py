@@ -1,5 +1,5 @@
 """From logits to the next token: the requested logits processors in order, then one draw; and the
-options of both in a model's generation_config.json."""
+options for both in a model's generation_config.json."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def processors(
 ) -> list[LogitsProcessor]:
     """Return the logits processors that the options ask for, in the order of transformers.
 
-    At temperature 0 those are left out that say how tokens are drawn.
+    At temperature 0, processors that only change how tokens are drawn are left out.
 
     Args:
         eos_ids: the tokens that end a text.
-        extra: others, which come after all that look at the text and before the temperature.
-        uniform: draws the numbers of those that act at random; None is the default generator's.
+        extra: further processors; they run after the penalties and before the temperature.
+        uniform: draws the random numbers of processors that need some; None: the default generator.
     """
     values = vars(options) | {"eos_ids": eos_ids, "uniform": uniform or _rand}
     before: list[LogitsProcessor] = []
@@ -52,7 +52,7 @@ def processors(
 
 
 def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
-    """The options for which there are processors, by name."""
+    """The options that need a processor, by name."""
     for name, option in declared(Options).items():
         if option.processor is None or (option.sampling and options.temperature == 0):
             continue
@@ -61,14 +61,14 @@ def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
 
 
 def _others(option: Option) -> list[str]:
-    """What an option's processor is made of beside its value."""
+    """The names of the further parameters of an option's processor."""
     assert option.processor is not None
     return list(inspect.signature(option.processor).parameters)[1:]
 
 
 def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
-    """Return what determines the operations that choose tokens from logits; None if the choice
-    needs more than the logits and a random number, such as the text."""
+    """Return a key that is equal if the operations from logits to tokens are equal; None if they
+    need more than the logits and a random number, such as the text."""
     wanted = list(_wanted(options))
     if any(not option.sampling or _others(option) for _, option in wanted):
         return None
@@ -80,11 +80,11 @@ STREAM = 0x9E3779B97F4A7C15
 
 
 class Sampler:
-    """Chooses the next token of each row, with a random stream for each.
+    """Chooses the next token of each row, with a stream of random numbers for each row.
 
-    The number that a row draws depends on its own seed and on how many tokens it has, not on the
-    rows beside it, nor on how many of its tokens are chosen at once. (Its logits do, by rounding,
-    which in bfloat16 may be enough for another token.)
+    A row's random number depends only on its seed and its number of tokens. It does not depend on
+    other rows, or on how many tokens are chosen at once. (The logits do, by rounding, which may be
+    enough for another token in bfloat16.)
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Sampler:
         extra: Sequence[LogitsProcessor] = (),
     ) -> None:
         """Args:
-        seed: row i draws with seed + i, or with seed[i]; None takes seeds from the default
-            generator (where there is something to draw), so that `gradient.manual_seed` fixes
-            them. `self.seeds` holds what each row draws with.
+        seed: the seed of row i is seed + i, or seed[i]. None takes seeds from the default generator
+            (if tokens are sampled), so that `gradient.manual_seed` fixes them. `self.seeds` holds
+            the seed of each row.
         eos_ids, extra: see `processors`.
         """
         self.greedy = options.temperature == 0
@@ -115,16 +115,16 @@ class Sampler:
         self.process = compose(processors(options, eos_ids=eos_ids, extra=extra, uniform=uniform))
 
     def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
-        """Return the tokens chosen, (B,) int64; -1 where no token is possible.
+        """Return the chosen tokens, (B,) int64; -1 where no token is possible.
 
-        That is, where processors forbade all tokens, or the model's logits are not numbers. (It is
-        said in the tokens, which the caller reads anyway: asking here would wait for the device.)
+        This happens if processors forbid all tokens, or logits are NaN. (It is reported in the
+        tokens, which the caller reads anyway: to check it here, the host would wait for the GPU.)
 
         Args:
             logits: (B, V) float.
 
         Raises:
-            ShapeError: a processor gave logits of another shape.
+            ShapeError: a processor returned logits of another shape.
         """
         # By the same kernels as in a recorded step, where `choose` is: so the same token, too.
         with small_calls.repeated():
@@ -137,7 +137,7 @@ class Sampler:
         """Like a call, but only where `self.key` is not None, so that no processor needs the text.
 
         Args:
-            uniform: (B,), the numbers that the rows draw; None where they draw none.
+            uniform: (B,), the random numbers of the rows; None if none are needed.
         """
         scores = self.scores(logits, Prefixes([]))
         return greedy(scores) if uniform is None else sample(scores, uniform)
@@ -156,7 +156,7 @@ class Sampler:
     def stream(self, number: int) -> list[UniformNumbers]:
         """Return a stream of random numbers for each row, independent of other streams.
 
-        Tokens are drawn with stream 0. Others are for decisions that plain sampling does not take.
+        Tokens are drawn with stream 0. Other streams are for decisions beside plain sampling.
         """
         return [UniformNumbers((seed + number * STREAM) % 2**63) for seed in self.seeds]
 
@@ -179,7 +179,7 @@ class Sampler:
 class UniformNumbers:
     """The sequence of random numbers in [0, 1) of a seed.
 
-    They are drawn in blocks, as drawing one takes as long as drawing a hundred.
+    They are drawn in blocks, because drawing one takes as long as drawing a hundred.
     """
 
     def __init__(self, seed: int) -> None:
@@ -193,22 +193,22 @@ class UniformNumbers:
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """Return the likeliest token of each row: logits (B, V) to int64 (B,), -1 where none is."""
+    """Return the most probable token of each row: logits (B, V) to int64 (B,), or -1 for none."""
     return reduce.likeliest(logits)
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:
     """Draw one token per row: logits (B, V) and uniform numbers in [0, 1) (B,) to int64 (B,).
 
-    A row without any distribution (all -inf, or NaN among them) gives -1.
+    A row without a distribution (all logits -inf, or some NaN) gives -1.
     """
     return draw(F.softmax(logits, dim=-1), uniform)
 
 
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one token per row in proportion to `weights` (B, V), of at least 0; -1 if all are 0.
+    """Draw one token per row in proportion to `weights` (B, V) >= 0; -1 if all are 0.
 
-    Inverts the cumulative distribution, so that one number a row is enough.
+    It inverts the cumulative distribution, so one random number per row is enough.
     """
     return reduce.categorical(weights, uniform)
 
@@ -234,8 +234,8 @@ SAMPLING = tuple(name for name, option in declared(SamplingOptions).items() if o
 def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
     """Return the options in generation_config.json; empty if it has none.
 
-    Its `do_sample` says whether to draw at random; without it the other sampling options mean
-    nothing, as in transformers. Where it is set, a temperature that is not given is 1.
+    Without its `do_sample` the other sampling options have no effect, as in transformers. With it,
+    the temperature is 1 by default.
     """
     named: tuple[str, ...] = ALWAYS
     found: dict[str, Any] = {}

@@ -1,18 +1,16 @@
 """Speculative decoding: draft several tokens, verify them in one pass, keep the accepted ones.
 
 A pass over T tokens costs a large model little more than one over a single token, as both read all
-weights once. So a drafter guesses the next tokens, and the model's logits after each of them tell
-how far the guess was right (Leviathan et al. 2023, "Fast Inference from Transformers via
-Speculative Decoding"; Chen et al. 2023). Each step gives at least the token that a plain step would
-have given.
+weights once. So a drafter proposes the next tokens, and the model's logits after each of them show
+how many to accept (Leviathan et al. 2023, "Fast Inference from Transformers via Speculative
+Decoding"; Chen et al. 2023). Each step gives at least the token of a plain step.
 
-What is guaranteed. Logits processors see each position's own prefix, so every option means what it
-means without drafts. Where tokens are not drawn at random, or the drafter's guesses are not, the
-text is that of plain decoding with the same seed; where both are, it is another text of the same
-distribution. "The same" is up to rounding: a pass over several tokens sums in another order than
-one over a single token, by about 1e-6 of a logit in float32 and a unit of the last of 8 bits in
-bfloat16. Where two tokens are closer than that, either may be taken; as with batches of other
-sizes, both are then right.
+Guarantees: logits processors see the prefix of each position, so every option means the same as
+without drafts. If tokens or drafts are not sampled, the text is that of plain decoding with the
+same seed; if both are sampled, it is another text of the same distribution. "The same" means up to
+rounding: a pass over several tokens adds in another order than one over a single token. Logits then
+differ by about 1e-6 of their size in float32, and by a unit in the last of 8 bits in bfloat16. If
+two tokens are closer than this, either may be chosen; both are correct, as with other batch sizes.
 
 Dimensions:
     B  rows     T  tokens checked at once     N  places checked, of all rows     V  vocabulary
@@ -43,8 +41,8 @@ START = 4
 class SpeculativeDecoder(Decoder):
     """A `Decoder` that verifies drafts.
 
-    How long a draft may be is found by trying, for each row: twice as long after one that held as
-    a whole, else one token longer than what held.
+    The length of the next draft is adapted for each row: twice as long if the whole draft was
+    accepted, otherwise one token longer than its accepted part.
     """
 
     def __init__(
@@ -164,7 +162,7 @@ class SpeculativeDecoder(Decoder):
         return self.chunkable and after <= min(max(self.limits), context or after)
 
     def _prefixes(self, drafts: Sequence[Draft]) -> Prefixes:
-        """Return the texts that the logits of `_check` continue, N of them."""
+        """Return the N texts that the logits of `_check` continue."""
         texts, lengths, rows = [], [], []
         running = zip(self.ids, self.prompt_lengths, self.rows, drafts, strict=True)
         for ids, prompt, row, draft in running:
@@ -180,8 +178,8 @@ class SpeculativeDecoder(Decoder):
         """Choose at each position as plain decoding would, up to the first token that differs from
         the draft.
 
-        Of a guess that was not drawn at random this is what rejection comes to, too: it holds with
-        the probability that the model gives it, and else another token takes its place.
+        For a draft that was not sampled, rejection sampling comes to the same: its token is
+        accepted with the probability that the model gives it, else another one is chosen.
         """
         chosen = self.sampler(logits, prefixes).tolist()  # N
         taken = []
@@ -195,9 +193,9 @@ class SpeculativeDecoder(Decoder):
     def _by_rejection(
         self, logits: Tensor, prefixes: Prefixes, drafts: Sequence[Draft]
     ) -> list[list[int]]:
-        """Accept a token drawn from q with probability p / q, else draw from what p has above q.
+        """Accept a token drawn from q with probability p / q, else draw from max(0, p - q).
 
-        (Leviathan et al. 2023, section 2.3 and appendix A.1: so it comes from p.)
+        The result then has the distribution p (Leviathan et al. 2023, section 2.3, appendix A.1).
         """
         p = F.softmax(self.sampler.scores(logits, prefixes), dim=-1)  # (N, V)
         q = gradient.zeros_like(p)  # and 0 where a draft has ended

@@ -1,8 +1,7 @@
 """Finding a model by name and loading it: `gradient.hub.load("gpt2")`.
 
-A name is, in this order: a folder or a file; a model that comes with gradient ("tinyworld"); an id
-on the Hugging Face hub, perhaps with a file in it. What was downloaded once is used from then on
-without any network access.
+A name is, in this order: a folder or a file; the bundled model ("tinyworld"); an id on the Hugging
+Face hub, perhaps with a file in it. Downloaded files are cached; later loads use no network.
 """
 
 from __future__ import annotations
@@ -53,32 +52,33 @@ def load(
     quantize: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
-    """Load a language model and its tokenizer; an encoder is loaded by `load_text_encoder`.
+    """Load a language model and its tokenizer. (`load_text_encoder` loads an encoder.)
 
     Args:
-        model: a folder (config.json, *.safetensors or pytorch_model.bin, and a tokenizer; or a
-            training run's, which holds such a folder under the name model), a file (.gguf, a
-            llama2.c .bin, PyTorch's .pth beside a config.json), the id of a model that comes with
-            gradient, or a hub id such as "openai-community/gpt2" ("gpt2" for short).
-        file: the file of weights to load, where a folder or hub repository has several; a split
-            file is named by its first part.
-        tokenizer: the folder or file of the tokenizer, where it is not the model's own.
-        device: where to run; None is the CPU.
+        model: a folder (config.json, *.safetensors or pytorch_model.bin, and a tokenizer; or the
+            folder of a training run, which has such a folder named model), a file (.gguf, a
+            llama2.c .bin, PyTorch's .pth beside a config.json), the name of the bundled model, or a
+            hub id such as "openai-community/gpt2" ("gpt2" for short).
+        file: the file of weights to load, if a folder or hub repository has several; the first part
+            of a split file.
+        tokenizer: the folder or file of the tokenizer, if it is not the model's own.
+        device: where to run; None: the CPU.
         dtype: floating dtype to convert the weights to, or its name ("bfloat16", "bf16"); None
-            keeps them as stored. Packed weights stay packed.
+            keeps the stored dtype. Quantised weights stay quantised.
         revision: branch, tag or commit of a hub model.
-        offline: never use the network; what is not on this machine is not found.
-        quantize: pack the weights while they are loaded, one at a time: "q8_0", "q4_0", "q4_k_m",
+        offline: never use the network; only cached files are found.
+        quantize: quantise the weights while loading, one at a time: "q8_0", "q4_0", "q4_k_m",
             "q6_k", "int8", "int4" or another of `gradient.quantization.SCHEMES`. Weights that are
-            packed already stay as they are.
-        progress: called after each stored tensor, with the bytes read so far and those in all.
+            already quantised are not changed.
+        progress: a function that is called after each tensor with the bytes read so far and the
+            total number of bytes.
 
     Returns:
-        The model; where no tokenizer lies beside the weights it takes and gives token ids alone.
+        The model. If there is no tokenizer, it takes and returns token ids only.
 
     Raises:
-        ModelNotFound: nothing has that name, with all the places looked at.
-        UnsupportedModel: the model is an encoder, or of no known architecture.
+        ModelNotFound: no model has that name; the message lists all places that were searched.
+        UnsupportedModel: the model is an encoder, or its architecture is unknown.
         FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
     packing = None if quantize is None else quantization.quantizer(quantize)
@@ -102,7 +102,7 @@ def load_text_encoder(
     quantize: str | None = None,
     progress: Progress | None = None,
 ) -> TextEncoder:
-    """Load an encoder, such as BERT, which makes vectors of texts; arguments are those of `load`.
+    """Load a text encoder, such as BERT, for embeddings; the arguments are those of `load`.
 
     Raises:
         UnsupportedModel: the model is a language model; other errors are those of `load`.
@@ -126,7 +126,7 @@ _KINDS = {
 
 
 def _of_kind(kind: type[Model], network: PretrainedModel, name: str | Path) -> Model:
-    """Return `network`, which must be of that kind."""
+    """Return `network`, which must be an instance of `kind`."""
     if isinstance(network, kind):
         return network
     what = next(text for other, text in _KINDS.items() if isinstance(network, other))
@@ -134,7 +134,7 @@ def _of_kind(kind: type[Model], network: PretrainedModel, name: str | Path) -> M
 
 
 def embedded_models() -> list[str]:
-    """Return the ids of the models that come with gradient."""
+    """Return the names of the bundled models."""
     return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))
 
 
@@ -145,10 +145,10 @@ def find(
     revision: str | None = None,
     offline: bool = False,
 ) -> Path:
-    """Return the folder or file of a model, which is downloaded if it is on the hub and not here.
+    """Return the folder or file of a model; a hub model is downloaded if it is not cached.
 
     Raises:
-        ModelNotFound: nothing has that name, with all the places looked at.
+        ModelNotFound: no model has that name; the message lists all places that were searched.
     """
     if not isinstance(model, str | Path):
         raise TypeMismatch(f"model: expected a name or a path, got {model!r:.80}")

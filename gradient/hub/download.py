@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face hub: what of a repository is fetched, and when nothing is."""
+"""Downloads from the Hugging Face hub: the files of a model, if they are not cached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.sharded import read_index
 from gradient.text.files import has_tokenizer
 
-#: What is downloaded of a repository, whatever its weights' format: never code.
+#: The files to download beside the weights; never code.
 DESCRIPTION = [
     "config.json",
     "generation_config.json",
@@ -32,9 +32,9 @@ DESCRIPTION = [
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 ]
-#: The weights, in one file or in those that its index names; the second only where a repository
-#: lacks the first. Others beside them (consolidated.safetensors, original/, onnx/) are the same
-#: model once more, in other names.
+#: The weights, in one file or in those that an index names; the second format only if a repository
+#: lacks the first. Other weights (consolidated.safetensors, original/, onnx/) are copies of the
+#: same model under other names.
 SAFETENSORS = ["model.safetensors", "model.safetensors.index.json"]
 TORCH = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 
@@ -42,10 +42,10 @@ TORCH = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 def download(
     hub_id: str, *, file: str | None = None, revision: str | None = None, offline: bool = False
 ) -> Path:
-    """Return the folder of a hub repository's files, or one of them, from the local cache if there.
+    """Return the folder of a hub repository's files, or one file, downloaded if it is not cached.
 
-    An interrupted download is resumed. A branch that has moved since is not noticed: delete the
-    cached copy, or name a newer revision.
+    An interrupted download is resumed. If a branch has moved since the download, this is not
+    noticed: delete the cached copy, or give a newer revision.
 
     Args:
         file: the weights' file, such as "model.Q4_K_M.gguf" (of a split one, its first part); None

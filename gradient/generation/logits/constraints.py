@@ -74,12 +74,12 @@ def json_schema_grammar(schema: Any) -> str:
 
 
 def regex_grammar(pattern: str) -> str:
-    """Return the grammar of texts that match a regular expression as a whole."""
+    """Return the grammar of texts that match a regular expression completely."""
     return import_llguidance().LLMatcher.grammar_from_regex(pattern)
 
 
 def choices_grammar(choices: Sequence[str]) -> str:
-    """Return the grammar of some texts."""
+    """Return the grammar that allows only these texts."""
     literals = (json.dumps(choice, ensure_ascii=False) for choice in choices)
     return import_llguidance().LLMatcher.grammar_from_lark("start: " + " | ".join(literals))
 
@@ -95,7 +95,7 @@ def constraint_of(
     vocab_size: int,
     eos_ids: frozenset[int],
 ) -> Constraint | None:
-    """Return the constraint that the options ask for, if they do.
+    """Return the constraint that the options ask for, or None.
 
     Raises:
         ArgumentError: there is no tokenizer; see `Constraint` for more.
@@ -167,15 +167,15 @@ class Constraint:
         return gradient.where(allowed_on_device, logits, -float("inf"))
 
     def complete(self, row: int, token_ids: Sequence[int]) -> bool:
-        """Return whether these tokens are a text that the grammar allows and none that goes on."""
+        """Return whether these tokens are a complete text, which the grammar cannot continue."""
         matcher = self._matcher(row, token_ids)
         return matcher is not None and matcher.is_stopped() and matcher.is_accepting()
 
     def ends(self, row: int, token_ids: Sequence[int]) -> bool:
-        """Return the same of tokens that were chosen, all of which were allowed.
+        """Return the same for tokens that were chosen under this constraint.
 
         Raises:
-            GenerationError: they are no beginning of a text of the grammar nevertheless.
+            GenerationError: they are not the beginning of a text of the grammar.
         """
         if self.complete(row, token_ids):
             return True
@@ -187,10 +187,10 @@ class Constraint:
         return False
 
     def _after(self, row: int, token_ids: Sequence[int]) -> Any:
-        """Return the row's matcher after these tokens; None if nothing is to be forbidden there.
+        """Return the row's matcher after these tokens; None if no token must be forbidden there.
 
-        That is where the text is over, or impossible: speculation asks what would follow tokens
-        that are then refused.
+        This is so after the end of a text, and after impossible tokens: speculative decoding asks
+        for the logits after drafted tokens that are then rejected.
         """
         matcher = self._matcher(row, token_ids)
         return None if matcher is None or matcher.is_stopped() else matcher
@@ -236,15 +236,15 @@ def vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_ids: frozenset[int]) -
     return made[size, eos_ids]
 
 
-#: What some tokenizers change before they cut it into tokens.
+#: Texts that some tokenizers change before they tokenize them.
 PROBES = (" a ", "A\tb  c\n")
 
 
 class LiteralTokenizer:
-    """Cuts text into tokens as it is, for tokenizers that change it first (strip it, lower it).
+    """Tokenizes text without changing it, for tokenizers that normalise it (strip, lower-case).
 
-    Where a grammar allows a single text only, llguidance asks for that text's tokens, and takes
-    them for what is to be generated. It must be the same text.
+    If a grammar allows only one text, llguidance asks for the tokens of that text, and forces them.
+    So they must decode to exactly this text.
     """
 
     def __init__(self, vocabulary: Any, size: int, tokenizer: Tokenizer) -> None:
