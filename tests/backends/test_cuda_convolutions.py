@@ -113,6 +113,24 @@ def test_planes_at_odd_places_are_no_operands_of_cublas(
     assert be.runtime.launched[:2] == [way, way]
 
 
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 5)])
+def test_a_depthwise_gradient_for_the_weight_divides_one_image_too(
+    stride: int, kernel: int, be: CudaBackend
+) -> None:
+    """A block each for a few channels would leave most multiprocessors idle."""
+    options = ConvolutionOptions((stride, stride), ((1, 2), (2, 1)), (1, 1), 2)
+    shapes = (3, 2, 61 * stride, 73 * stride), (2, 1, kernel, kernel)
+    for dtype in ("float32", "bfloat16"):
+        got, expected = (each_way(each, dtype, *shapes, options) for each in (be, BARE))
+        agree(got, expected, dtype, "convolution")
+        assert f"convolution_join_{dtype}" in be.runtime.launched
+    alone = (1, *shapes[0][1:]), shapes[1]
+    be.runtime.launched.clear()
+    got, expected = (each_way(each, "float32", *alone, options) for each in (be, BARE))
+    agree(got, expected, "float32", "convolution")
+    assert be.runtime.launched[-1] == "convolution_join_float32"
+
+
 @pytest.mark.parametrize(
     ("x", "weight"), [((2, 6, 9, 8), (6, 1, 3, 3)), ((2, 6, 9, 8), (4, 6, 3, 3))], ids=str
 )

@@ -78,24 +78,28 @@ class DepthwiseKernels(KernelLauncher, ConvolutionDefaults[Array]):
         if named is None:
             threads = min(-(-math.prod(g.shape[2:]) // 32) * 32, EACH)
             grid = shape[0], -(-math.prod(shape[2:]) // TAPS)
-            kernel, after = "depthwise_weight_grad", list[np.ndarray]()
-        else:
-            name, rows = named
-            strips = strips_told(g.shape[-1], -(-g.shape[-2] // rows), images)
-            threads = -(-images * math.prod(g.shape[2:]) // (rows * STRIPS_OF_THREAD * 32)) * 32
-            threads, grid = min(threads, STRIP_THREADS), (shape[0], 1)
-            kernel, after = f"depthwise_{name}_weight_grad", [strips]
-        parts = FILLING * EACH // (math.prod(grid) * threads)
-        return self.in_parts(
-            "depthwise", kernel, grid, threads, g, x, gw, told, images, parts, after
+            parts = FILLING * EACH // (math.prod(grid) * threads)
+            return self.in_parts(
+                "depthwise", "depthwise_weight_grad", grid, threads, g, x, gw, told, images, parts
+            )
+        name, rows = named
+        of_image = -(-g.shape[-2] // rows)
+        all_strips = images * of_image * g.shape[-1]
+        threads = min(-(-all_strips // (STRIPS_OF_THREAD * 32)) * 32, STRIP_THREADS)
+        parts = min(
+            FILLING * EACH // (shape[0] * threads), all_strips // (STRIPS_OF_THREAD * threads)
         )
+        return self.in_parts(
+            "depthwise", f"depthwise_{name}_weight_grad", (shape[0], 1), threads, g, x, gw, told,
+            images * of_image, parts, [strips_told(g.shape[-1], of_image, images)],
+        )  # fmt: skip
 
     def in_parts(
         self, family: str, kernel: str, grid: tuple[int, ...], threads: int, g: Array, x: Array,
         gw: Array, told: np.ndarray, count: int, parts: int, after: Sequence[np.ndarray] = (),
     ) -> Array:  # fmt: skip
-        """The gradient for the weight: so many parts of `count` windows or images each launch
-        `grid` blocks, and a second kernel adds them up in their order."""
+        """The gradient for the weight: so many parts of `count` windows, images or rows of strips
+        each launch `grid` blocks, and a second kernel adds them up in their order."""
         of_part = -(-count // max(parts, 1))
         parts = -(-count // of_part)
         sums = self.empty((parts, gw.size), np.dtype(computed_in(g))) if parts > 1 else None

@@ -179,20 +179,21 @@ __device__ void add_strip(const T* g, int pitch, int rows, const Column<T, K>& c
     }
 }
 
-// Grid: (outputs, 1, parts of the images); part p of the gradient goes to parts[p], and out is null then.
+// Grid: (outputs, 1, parts of the rows of strips of all images); part p of the gradient goes to parts[p], and
+// out is null then.
 template <class T, int K, int S>
 __device__ void depthwise_strips_weight_grad(const T* g, const T* x, T* out, computed<T>* parts, const Slide& s,
-                                             Int images_of_part, const Strips& strips) {
+                                             Int strips_of_part, const Strips& strips) {
     const int output = blockIdx.x, channel = output / s.outputs_of_group(), windows = s.windows_of_image();
-    const int from = blockIdx.z * images_of_part, images = min(int(images_of_part), s.images - from);
-    const unsigned count = images * strips.strips.by * strips.columns.by;
+    const unsigned from = blockIdx.z * unsigned(strips_of_part);
+    const unsigned count = min(unsigned(strips_of_part), s.images * strips.strips.by - from) * strips.columns.by;
     computed<T> sums[K][K] = {};
     for (unsigned at = threadIdx.x; at < count; at += blockDim.x) {
         const unsigned of_column = strips.columns.divide(at), column = at - of_column * strips.columns.by;
-        const unsigned image = strips.strips.divide(of_column);
-        const int first = (of_column - image * strips.strips.by) * ROWS<S>, rows = s.windows[1] - first;
-        const T* const of_g = g + (Int(from + image) * s.outputs + output) * windows + first * s.windows[2] + column;
-        const Column<T, K> numbers(x + (Int(from + image) * s.channels + channel) * s.plane(), s.size,
+        const unsigned strip = from + of_column, image = strips.strips.divide(strip);
+        const int first = (strip - image * strips.strips.by) * ROWS<S>, rows = s.windows[1] - first;
+        const T* const of_g = g + (Int(image) * s.outputs + output) * windows + first * s.windows[2] + column;
+        const Column<T, K> numbers(x + (Int(image) * s.channels + channel) * s.plane(), s.size,
                                    first * S - s.before[1], int(column) * S - s.before[2]);
         if (rows >= ROWS<S>) add_strip<T, K, S, true>(of_g, s.windows[2], rows, numbers, sums);
         else add_strip<T, K, S, false>(of_g, s.windows[2], rows, numbers, sums);
@@ -369,8 +370,8 @@ FOR_EACH_FLOAT(EXPORT)
     }                                                                                                \
     extern "C" __global__ void STRIP_BOUNDS(K) depthwise_##K##_##S##_weight_grad_##NAME(   \
         const T* g, const T* x, T* out, computed<T>* parts, const __grid_constant__ Slide slide,     \
-        Int images_of_part, const __grid_constant__ Strips strips) {                                 \
-        depthwise_strips_weight_grad<T, K, S>(g, x, out, parts, slide, images_of_part, strips);      \
+        Int strips_of_part, const __grid_constant__ Strips strips) {                                 \
+        depthwise_strips_weight_grad<T, K, S>(g, x, out, parts, slide, strips_of_part, strips);      \
     }
 #define EXPORT_EACH_STRIPS(NAME, T) \
     EXPORT_STRIPS(NAME, T, 3, 1)    \
