@@ -99,6 +99,38 @@ def test_a_pointwise_convolution_with_a_bias_lays_out_no_columns(
     assert be.runtime.launched == ["cublasGemmStridedBatchedEx_64"]
 
 
+@pytest.mark.parametrize("side", [8, 9])
+def test_products_of_the_first_layer_are_of_whole_loads(
+    side: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """27 channels and taps of 16-bit floats are no sizes for the fast kernels of cuBLAS."""
+    monkeypatch.setattr(convolution_products, "LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(convolution_products, "LEAST_MULTIPLIED", 0)
+    options = ConvolutionOptions((1, 1), ((1, 1), (1, 1)), (1, 1))
+    sizes = []
+    run = be.runtime.blas.multiply
+
+    def multiply(dtype: Any, of: Any, *operands: Any) -> None:
+        sizes.append(of)
+        run(dtype, of, *operands)
+
+    monkeypatch.setattr(be.runtime.blas, "multiply", multiply)
+    for outputs in (1, 48):
+        shapes = (2, 3, side, side), (outputs, 3, 3, 3)
+        draw = Draw("bfloat16")
+        x, weight, g = draw(*shapes[0]), draw(*shapes[1]), draw(2, outputs, side, side)
+        x[0, 0, 0, 0] = np.inf  # and what is behind the last tap is no summand
+        for method, given in (
+            ("convolution", (x, weight, None)),
+            ("convolution_weight_grad", (g, x, shapes[1])),
+        ):
+            with np.errstate(invalid="ignore"):
+                got, expected = (getattr(each, method)(*given, options) for each in (be, BARE))
+            agree([got], [expected], "bfloat16", method)
+    forward, by_weight = sizes[-2:]
+    assert forward.k == 32 and by_weight.m == 32
+
+
 @pytest.mark.parametrize("side", [7, 8])
 def test_planes_at_odd_places_are_no_operands_of_cublas(
     side: int, be: CudaBackend, monkeypatch: pytest.MonkeyPatch

@@ -74,7 +74,8 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
     """Convolutions without groups, by products."""
 
     _multiply: Any
-    """`Products._multiply`."""
+    _padded: Any
+    """Those of `Products`."""
 
     def is_large_product(self, x: Shape, weight: Shape, options: ConvolutionOptions) -> bool:
         """Whether cuBLAS takes less time than a kernel that reads windows where they lie."""
@@ -88,6 +89,8 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
         windows = windows_of(x.shape, weight.shape, options)
         x, images, outputs = self.contiguous(x), x.shape[0], weight.shape[0]
         rows = self.contiguous(weight).reshape((outputs, -1))
+        if (depth := self._depth(x, weight.shape, options)) > rows.shape[1]:
+            rows = self._padded(rows, outputs, depth)
         out = self.empty((images, outputs, *windows), x.dtype)
         for some, lines, of_lines in _pieces(x, weight.shape, options):
             of_images, made = x[some], out[some, :, lines]
@@ -136,37 +139,44 @@ class ConvolutionProducts(KernelLauncher, ConvolutionDefaults[Array]):
             part = self.matmul(rows[:, :windows], columns[:, :windows].T)
             total = part if total is None else total + part
         assert total is not None
-        return total.reshape(shape)
+        return self.contiguous(total[:, : math.prod(shape[1:])]).reshape(shape)
+
+    def _depth(self, x: Array, weight: Shape, options: ConvolutionOptions) -> int:
+        """Rows of columns: channels and taps, and behind them zeros where tensor cores want
+        multiples of 16 bytes (`products.PADDING_PAYS`): the first layer of images has 27 or 147."""
+        rows, each = math.prod(weight[1:]), LOAD // x.itemsize
+        return rows if x.itemsize > 2 or is_pointwise(weight, options) else -(-rows // each) * each
 
     def _image_columns(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
         """The windows of each image: (images, channels and taps, windows)."""
         if is_pointwise(weight, options):
             return x.reshape((*x.shape[:2], -1))
-        rows, count = math.prod(weight[1:]), math.prod(windows_of(x.shape, weight, options))
+        rows = self._depth(x, weight, options)
+        count = math.prod(windows_of(x.shape, weight, options))
         out = self.empty((x.shape[0], rows, count), x.dtype)
-        self._lay_out(x, weight, options, out, count, rows * count)
+        self._lay_out(x, weight, options, out, rows, count, rows * count)
         return out
 
     def _columns_of_images(self, x: Array, weight: Shape, options: ConvolutionOptions) -> Array:
         """The windows of all images, image after image: (channels and taps, windows), with columns
         of zeros at the end, so that rows begin at 16 bytes."""
-        rows, count = math.prod(weight[1:]), math.prod(windows_of(x.shape, weight, options))
+        rows = self._depth(x, weight, options)
+        count = math.prod(windows_of(x.shape, weight, options))
         windows, each = x.shape[0] * count, max(1, LOAD // x.itemsize)
         pitch = -(-windows // each) * each
         out = self.empty((rows, pitch), x.dtype)
         if pitch > windows:
             self.assign(out, (slice(None), slice(windows, None)), 0)
-        self._lay_out(x, weight, options, out, pitch, count)
+        self._lay_out(x, weight, options, out, rows, pitch, count)
         return out
 
     def _lay_out(
-        self, x: Array, weight: Shape, options: ConvolutionOptions, out: Array, pitch: int,
-        image_step: int,
+        self, x: Array, weight: Shape, options: ConvolutionOptions, out: Array, rows: int,
+        pitch: int, image_step: int,
     ) -> None:  # fmt: skip
         packs = -(-math.prod(windows_of(x.shape, weight, options)) // (LOAD // x.itemsize))
-        rows = math.prod(weight[1:])
         grid = (-(-packs // EACH), min(rows, MAX_GRID), min(x.shape[0], MAX_GRID))
         self.launch(
             "columns", "columns", x, grid, EACH, x, out, slide_of(x.shape, weight, options),
-            pitch, image_step,
+            rows, pitch, image_step,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 //
 //     columns[(c, k) * pitch + n * image_step + q] = x[n, c, place of number k of window q]
 //
-// and 0 outside of the image. A thread lays out 16 bytes of a row, so that neighbouring lanes read
+// and 0 outside of the image; rows behind the last (c, k) are 0, too. A thread lays out 16 bytes of a row, so that neighbouring lanes read
 // neighbouring numbers (with a stride of 1) and write whole lines.
 //
 // Bytes: x is read once from memory and taps - 1 times from the cache, columns are written once.
@@ -49,19 +49,19 @@ __device__ inline Pack<T, N> numbers_of_row(const Slide& s, const T* image, cons
 }
 
 template <class T>
-__device__ void columns(const T* x, T* out, const Slide& s, Int pitch, Int image_step) {
+__device__ void columns(const T* x, T* out, const Slide& s, Int all_rows, Int pitch, Int image_step) {
     constexpr int N = 16 / sizeof(T);
     const unsigned count = s.windows_of_image(), taps = s.taps(), rows = s.channels * taps;
     const unsigned first = (blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (first >= count) return;
     const Place begin = place_of(first, s.windows);
-    for (unsigned row = blockIdx.y; row < rows; row += gridDim.y) {
+    for (unsigned row = blockIdx.y; row < all_rows; row += gridDim.y) {
         const Place tap = of_tap(s, row % taps);
         for (unsigned n = blockIdx.z; n < unsigned(s.images); n += gridDim.z) {
             const T* image = x + (Int(n) * s.channels + row / taps) * s.plane();
-            const Pack<T, N> made = begin.at[2] + N <= s.windows[2]
+            const Pack<T, N> made = row < rows && begin.at[2] + N <= s.windows[2]
                                         ? numbers_of_row<N>(s, image, begin, tap)
-                                        : numbers<N>(s, image, begin, tap, count - first);
+                                        : numbers<N>(s, image, begin, tap, row < rows ? count - first : 0);
             T* to = out + row * pitch + n * image_step + first;
             if (first + N <= count && is_aligned<N>(to)) {
                 *reinterpret_cast<Pack<T, N>*>(to) = made;
@@ -76,7 +76,8 @@ __device__ void columns(const T* x, T* out, const Slide& s, Int pitch, Int image
 
 #define EXPORT(NAME, T)                                                                          \
     extern "C" __global__ void __launch_bounds__(256) columns_##NAME(                            \
-        const T* x, T* out, const __grid_constant__ Slide slide, Int pitch, Int image_step) {    \
-        columns(x, out, slide, pitch, image_step);                                               \
+        const T* x, T* out, const __grid_constant__ Slide slide, Int all_rows, Int pitch,        \
+        Int image_step) {                                                                        \
+        columns(x, out, slide, all_rows, pitch, image_step);                                     \
     }
 FOR_EACH_FLOAT(EXPORT)
