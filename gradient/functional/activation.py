@@ -1,4 +1,4 @@
-"""Activation functions: each element on its own, or a dimension normalised (softmax and kin)."""
+"""Activation functions: elementwise ones, and softmax and its variants along a dimension."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 @autocasts("lower_precision")
 @composite
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """`leaky_relu` with a learned slope: one, or one per channel (dimension 1) (He et al. 2015)."""
+    """`leaky_relu` with a learned slope `weight`, elementwise: one slope, or one per channel
+    (dimension 1) (He et al. 2015, section 2.1)."""
     floats("prelu", input)
     one_dtype("prelu", input, weight=weight)
     if weight.ndim > 1:
@@ -142,8 +143,8 @@ def rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """`leaky_relu` with slopes drawn from [lower, upper), an own one for each element; if not
-    `training` their mean (Xu et al. 2015, section 2.4)."""
+    """`leaky_relu`, elementwise, with a slope drawn from [lower, upper) for each element; if not
+    `training`, the slope is (lower + upper) / 2 (Xu et al. 2015, section 2.4)."""
     if not lower <= upper:
         raise ArgumentError(sentence("rrelu", "lower <= upper", f"{lower} and {upper}"))
     if not training:
@@ -348,8 +349,8 @@ def gumbel_softmax(
 ) -> Tensor:
     """A categorical sample that has a gradient: `softmax((logits + gumbel) / tau)`.
 
-    With `hard`, one-hot in the forward pass, the soft sample's gradient in the backward pass
-    (Jang et al. 2016; Maddison et al. 2016). `eps` has no effect: it keeps PyTorch's order.
+    With `hard`, the result is one-hot, with the gradient of the soft sample (Jang et al. 2016;
+    Maddison et al. 2016). `eps` has no effect; it is there for PyTorch's order of arguments.
     """
     noise = empty_like(logits.detach()).exponential_(generator=generator)
     soft = ((logits - noise.log()) / tau).softmax(dim)

@@ -19,8 +19,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def composite(function: Function) -> Function:
-    """A function composed of ops: an error in one of them says the function's name and arguments,
-    not the op's, and if an argument should be a tensor and is none, which one."""
+    """Decorator of a function that is composed of ops: an error inside an op gets the function's
+    name and arguments; an argument that should be a tensor is named."""
     parameters = inspect.signature(function).parameters.values()
     annotated = {p.name: str(p.annotation) for p in parameters}
     required = [name for name, kind in annotated.items() if kind == "Tensor"]

@@ -33,29 +33,29 @@ def attention(
     dropout_p: float = 0.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al. 2017), with what language
-    models add to it.
+    """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al. 2017), with the options of
+    language models.
 
     Args:
         query: (..., H, L, E).
-        key: (..., Hkv, S, E). H is a multiple of Hkv: neighbouring queries share a key head.
+        key: (..., Hkv, S, E). H is a multiple of Hkv: neighbouring query heads share a key head.
         value: (..., Hkv, S, Ev).
-        mask: broadcasts to (..., L, S); bool, True where a query may look, or numbers to add.
-        is_causal: let query i look at keys 0 to i.
-        scale: of the scores; None is `1 / sqrt(E)`.
-        window: with `is_causal`, let query i look at the last `window` of its keys, itself counted:
-            i - window + 1 to i (Beltagy et al. 2020, section 3.1).
+        mask: broadcasts to (..., L, S); bool, True where a query may attend, or numbers to add.
+        is_causal: query i attends to keys 0 to i.
+        scale: factor of the scores; None: `1 / sqrt(E)`.
+        window: with `is_causal`, query i attends to keys i - window + 1 to i only (Beltagy et al.
+            2020, section 3.1).
         softcap: scores become `softcap * tanh(scores / softcap)`, before the mask (Gemma 2, 2024,
             section 2).
         dropout_p: probability of dropping an attention weight.
 
     Returns:
-        (..., H, L, Ev); 0 in a row that may look nowhere.
+        (..., H, L, Ev); 0 for a query that may not attend to any key.
 
     Raises:
         ArgumentError: a mask with `is_causal`, a window without it or below 1, a softcap of 0 or
             less.
-        ShapeError: sizes that do not fit.
+        ShapeError: the shapes do not fit together.
     """
     if not query.ndim == key.ndim == value.ndim:
         query, key, value = _one_rank(query, key, value)
@@ -91,10 +91,10 @@ def scaled_dot_product_attention(
     """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al. 2017).
 
     query (..., H, L, E), key (..., Hkv, S, E), value (..., Hkv, S, Ev); result (..., H, L, Ev).
-    `attn_mask` broadcasts to (..., L, S): bool, True where a query may look, or numbers to add.
-    `is_causal` lets query i look at keys 0 to i. `scale` is `1 / sqrt(E)` unless given. With
-    `enable_gqa`, H may be a multiple of Hkv: neighbouring queries share a key and value head.
-    A row whose mask forbids everything gives 0. `attention` has more options.
+    `attn_mask` broadcasts to (..., L, S): bool, True where a query may attend, or numbers to add.
+    With `is_causal`, query i attends to keys 0 to i. `scale` is `1 / sqrt(E)` by default. With
+    `enable_gqa`, H may be a multiple of Hkv: neighbouring query heads share a key and value head.
+    The result is 0 for a query that may not attend to any key. `attention` has more options.
     """
     if not query.ndim == key.ndim == value.ndim:
         query, key, value = _one_rank(query, key, value)
@@ -174,7 +174,7 @@ def attention_weights(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """`softmax(query @ key.T * scale + mask)`, (..., L, S); zeros in a row that may see nothing.
+    """`softmax(query @ key.T * scale + mask)`, (..., L, S); 0 for a query that attends to no key.
 
     `window` and `softcap` are as of `attention`.
     """

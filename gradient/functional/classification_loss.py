@@ -33,8 +33,8 @@ __all__ = [
 
 
 def _computes_in_float32(input: Any = None, target: Any = None, *args: Any, **options: Any) -> bool:
-    """Whether autocast asks for the loss in float32 of logits that may stay in 16 bits: kernels of
-    a GPU compute in float32 anyway. (Those of a CPU take float32 alone.)"""
+    """Whether autocast wants a float32 loss, and the logits may stay in 16 bits: the GPU's kernels
+    compute in float32 anyway. (Those of the CPU need float32 logits.)"""
     if not isinstance(input, Tensor) or input.array.dtype not in HALF_PRECISION:
         return False
     weight = args[0] if args else options.get("weight")
@@ -59,12 +59,21 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """`-log softmax(x)[target]`: logits (C,), (N, C) or (N, C, d1, ...), class indices without C.
+    """`-log softmax(x)[target]` for logits x (C,), (N, C) or (N, C, d1, ...).
 
-    Targets of a floating dtype are probabilities t, of the input's shape:
-    `-sum_c t_c log softmax(x)_c`. `weight` (C,) scales each class; "mean" then divides by the sum
-    of the targets' weights. Targets equal to `ignore_index` count nothing. `label_smoothing` mixes
-    the targets with the uniform distribution (Szegedy et al. 2015).
+    Args:
+        target: class indices, of the input's shape without C, int64 or uint8; or probabilities t of
+            the input's shape and a floating dtype, for `-sum_c t_c log softmax(x)_c`.
+        weight: (C,), a factor for each class; "mean" divides by the sum of the targets' weights.
+        ignore_index: targets of this value are left out, also of the mean.
+        reduction: "mean", "sum", or "none" for one loss per target.
+        label_smoothing: share of the uniform distribution in the targets (Szegedy et al. 2015).
+
+    Raises:
+        ShapeError: input and target do not fit together.
+        DTypeError: the input is not floating, or class indices are neither int64 nor uint8.
+        IndexOutOfRange: a class is not in [0, C).
+        ArgumentError: label_smoothing is not in [0, 1].
     """
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(
@@ -125,7 +134,8 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); as `cross_entropy`."""
+    """`-x[target]` for log-probabilities x (C,), (N, C) or (N, C, d1, ...) and class indices;
+    other arguments and errors as in `cross_entropy`."""
     ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
     class_dim = 0 if len(input.array.shape) == 1 else 1
     rows, classes = _rows("nll_loss", input, target, class_dim, weight)
@@ -181,7 +191,7 @@ def _rows(
 def _weighted_nll(
     op: str, log_probs: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Losses per row, and each row's weight (None: all 1); both 0 where the target is ignored."""
+    """Return the loss and the weight of each row (None: all 1); both are 0 for ignored targets."""
     at = constant(op, "target", classes, log_probs)
     losses = loss.nll(log_probs, target=at, ignore_index=ignore_index)
     if weight is None:
@@ -236,7 +246,10 @@ def _soft_cross_entropy(
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """`-(t log x + (1 - t) log(1 - x))` for probabilities; the logarithms are cut off at -100."""
+    """`-(t log x + (1 - t) log(1 - x))`, elementwise, for probabilities x and t of one shape.
+
+    Logarithms are at least -100. `weight` broadcasts to the input and multiplies the losses.
+    """
     op = "binary_cross_entropy"
     _one_size(op, input, target)
     floats(op, input)
@@ -263,7 +276,8 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """`binary_cross_entropy(sigmoid(x), t)` without overflow; `pos_weight` scales the term of t."""
+    """`binary_cross_entropy(sigmoid(x), t)` for logits x, without overflow; `pos_weight` multiplies
+    the term with t."""
     op = "binary_cross_entropy_with_logits"
     _one_size(op, input, target)
     floats(op, target)
@@ -291,7 +305,8 @@ def _one_size(op: str, input: Tensor, target: Tensor) -> None:
 def kl_div(
     input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
-    """`t * (log t - x)`: x log-probabilities, t probabilities (`log_target`: their logarithms).
+    """`t * (log t - x)`, elementwise, for log-probabilities x and probabilities t (with
+    `log_target`, log-probabilities).
 
     reduction="batchmean" divides the sum by the batch size, which is the mathematical definition.
     """
@@ -313,7 +328,7 @@ def kl_div(
 @takes_retired_arguments
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """`log(1 + exp(-t x))` for t = 1 or -1."""
+    """`log(1 + exp(-t x))`, elementwise, for t = 1 or -1, of x's shape."""
     product = tensor_of("soft_margin_loss", target) * input
     if product.shape != input.shape:
         expected = f"a target that broadcasts to the input's shape {tuple(input.shape)}"
@@ -327,7 +342,8 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """`x` where t = 1, `max(0, margin - x)` where t = -1 (for another t their sum, as PyTorch)."""
+    """`x` where t = 1, `max(0, margin - x)` where t = -1, elementwise. (For another t their sum, as
+    in PyTorch.)"""
     hinge = (margin - input).clamp(min=0.0)
     losses = where(target == -1, 0.0, input) + where(target == 1, 0.0, hinge)
     return reduced("hinge_embedding_loss", losses, reduction)
@@ -394,7 +410,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """The mean over classes of `binary_cross_entropy_with_logits`, for (N, C)."""
+    """The mean over classes of `binary_cross_entropy_with_logits`, for x and t (N, C)."""
     losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     losses = losses if weight is None else losses * weight
     classes = losses.sum(input.ndim - 1) / input.shape[-1]

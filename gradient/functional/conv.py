@@ -59,7 +59,7 @@ def conv2d(
     `y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, of size
     `(H + 2 padding - dilation (Kh - 1) - 1) // stride + 1`. `padding` is zeros on both sides;
     "valid" is none, "same" keeps the size (stride 1 only). With `groups`, the channels are cut into
-    groups that do not see each other.
+    groups, each convolved on its own.
     """
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
@@ -236,7 +236,7 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Tensor:
-    """Columns (N, C * Kh * Kw, L) back at their places in (N, C, H, W); overlaps are added."""
+    """Put columns (N, C * Kh * Kw, L) back into (N, C, H, W); overlapping elements are added."""
     out = sizes("fold", "output_size", output_size, 2)
     pads = sizes("fold", "padding", padding, 2, least=0)
     options = _options("fold", kernel_size, dilation, stride)
@@ -262,7 +262,7 @@ def fold(
 
 
 def _spans(kernel: tuple[int, ...], dilations: tuple[int, ...]) -> tuple[int, ...]:
-    """How far each window reaches."""
+    """The size of each window, including its dilation."""
     return tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
 
 
@@ -277,8 +277,8 @@ def _options(
 
 
 def sizes(op: str, name: str, value: Size, count: int, least: int | None = None) -> tuple[int, ...]:
-    """An option given once for all dimensions, or once for each, as a tuple of `count`; none of
-    them may be below `least`."""
+    """Return an option, given once for all dimensions or once for each, as a tuple of `count`
+    numbers; raise an error if one is below `least`."""
     if isinstance(value, (int, Integral)) and not isinstance(value, bool):
         each = (value,) * count
     elif isinstance(value, tuple | list) and all(

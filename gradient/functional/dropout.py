@@ -1,4 +1,4 @@
-"""Dropout: zeros at random places during training."""
+"""Dropout: sets random elements to zero during training."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def dropout(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Each element is 0 with probability `p`, else scaled by `1 / (1 - p)`.
+    """Set each element to 0 with probability `p`, and multiply the others by `1 / (1 - p)`.
 
-    Nothing is dropped if not `training` (Srivastava et al. 2014).
+    If not `training`, the input is returned unchanged (Srivastava et al. 2014).
     """
     return _drop("dropout", input, input.shape, p, training, inplace, generator)
 
@@ -47,7 +47,7 @@ def dropout1d(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Drops whole channels of (N, C, L) or (C, L)."""
+    """Set whole channels of (N, C, L) or (C, L) to 0, as `dropout` does with elements."""
     return _drop_channels("dropout1d", input, 1, p, training, inplace, generator)
 
 
@@ -59,7 +59,8 @@ def dropout2d(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Drops whole channels of (N, C, H, W) or (C, H, W) (Tompson et al. 2014)."""
+    """Set whole channels of (N, C, H, W) or (C, H, W) to 0, as `dropout` does with elements
+    (Tompson et al. 2014)."""
     return _drop_channels("dropout2d", input, 2, p, training, inplace, generator)
 
 
@@ -71,7 +72,8 @@ def dropout3d(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Drops whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    """Set whole channels of (N, C, D, H, W) or (C, D, H, W) to 0, as `dropout` does with
+    elements."""
     return _drop_channels("dropout3d", input, 3, p, training, inplace, generator)
 
 
@@ -83,9 +85,9 @@ def alpha_dropout(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Dropout for `selu`: keeps mean 0 and variance 1 (Klambauer et al. 2017).
+    """Dropout for `selu`, which keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
-    Dropped elements become `a'`, selu's limit at minus infinity, and all is then rescaled.
+    Dropped elements are set to the limit of selu at minus infinity; then all are rescaled.
     """
     return _alpha_drop("alpha_dropout", input, input.shape, p, training, inplace, generator)
 

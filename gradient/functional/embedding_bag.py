@@ -29,13 +29,14 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """The "sum", "mean" or "max" of the rows of `weight` (V, D) that a bag's integers name: (B, D).
+    """The "sum", "mean" or "max" (`mode`) of the rows of `weight` (V, D) in each bag: (B, D).
 
-    Bags are the rows of `input` (B, N), or parts of `input` (N,): each begins at its number of
-    `offsets` (B,), the last of which is where the last bag ends if `include_last_offset`. A bag of
-    nothing gives zeros; `padding_idx` counts as nothing. `per_sample_weights`, of the input's
-    shape, multiply rows of a "sum". With `scale_grad_by_freq` a row's gradient is divided by how
-    often `input` names it.
+    Bags are the rows of the integers `input` (B, N), or consecutive parts of `input` (N,). In the
+    second case `offsets` (B,) holds the start of each bag; with `include_last_offset` it is
+    (B + 1,), and its last number is the end of the last bag. An empty bag gives zeros, and
+    `padding_idx` is left out.
+    `per_sample_weights`, of the input's shape, multiply the rows of a "sum". With
+    `scale_grad_by_freq`, the gradient of a row is divided by its number of occurrences in `input`.
     """
     op = "embedding_bag"
     if sparse:

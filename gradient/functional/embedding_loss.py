@@ -34,7 +34,8 @@ def cosine_embedding_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1, for (N, D) or (D,)."""
+    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1: cos is the cosine similarity of
+    input1 and input2, (N, D) or (D,), and t is (N,) or ()."""
     if (input1.ndim, input2.ndim, target.ndim) not in ((1, 1, 0), (2, 2, 1)):
         expected = "inputs (N, D) with a target (N,), or (D,) with ()"
         got = f"{tuple(input1.shape)}, {tuple(input2.shape)} and {tuple(target.shape)}"
@@ -57,7 +58,8 @@ def cosine_embedding_loss(
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
+    """`max(0, -t (x1 - x2) + margin)`, elementwise: x1 should be larger where t = 1, smaller where
+    t = -1."""
     ranks = {input1.ndim, input2.ndim, target.ndim}
     if len(ranks) > 1:
         got = f"{input1.ndim}, {input2.ndim} and {target.ndim}"
@@ -109,7 +111,7 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """`triplet_margin_loss` with a distance of one's own."""
+    """`triplet_margin_loss` with any `distance_function`, by default `pairwise_distance`."""
     op = "triplet_margin_loss"
     if margin <= 0:
         raise ArgumentError(sentence(op, "margin greater than 0", margin))

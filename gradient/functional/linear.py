@@ -57,13 +57,13 @@ def _linear_of_vector(input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 
 def grouped_linear(input: Tensor, weights: Sequence[Tensor] | Tensor, counts: Tensor) -> Tensor:
-    """Each group of rows times the transpose of a weight of its own, as the experts of a mixture.
+    """Multiply each group of rows by the transpose of its own weight, as in a mixture of experts.
 
     Args:
         input: (M, in), rows sorted by group.
-        weights: E matrices (out, in), of one dtype, which is the input's, or packed; a list, or one
-            tensor (E, out, in).
-        counts: (E,) integers: how many rows each group has; they add up to M, and may be 0.
+        weights: E matrices (out, in), of the input's dtype or quantised; a list, or one tensor
+            (E, out, in).
+        counts: (E,) integers: the number of rows in each group, which may be 0. Their sum is M.
 
     Returns:
         (M, out).
@@ -103,11 +103,12 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """Rows of `weight` (V, D) chosen by the integers `input` (...): result (..., D).
+    """Look up the rows of `weight` (V, D) at the integers `input` (...): result (..., D).
 
-    The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is
-    greater are first scaled down to it, in place. With `scale_grad_by_freq` a row's gradient is
-    divided by how often `input` names it. `sparse` gradients are not available.
+    The row `padding_idx` gets no gradient. With `max_norm`, looked-up rows are first scaled, in
+    place, to at most this norm. With `scale_grad_by_freq`, the gradient of a row is divided by its
+    number of occurrences in `input`. `sparse` gradients are not available. Raises IndexOutOfRange
+    for an index that is not in [0, V).
     """
     if sparse:
         raise ArgumentError("embedding: sparse gradients are not available")
@@ -142,7 +143,8 @@ def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: floa
 
 @composite
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Integers (...) as int64 rows (..., C) with one 1; C is `num_classes`, or the largest + 1."""
+    """One-hot vectors of integers: (...) to (..., C), int64. C is `num_classes`, or by default the
+    largest integer + 1."""
     if tensor.dtype is not int64:
         raise DTypeError(sentence("one_hot", "classes of int64", tensor.dtype, "use .long()"))
     num_classes = int_of("one_hot", "num_classes", num_classes)

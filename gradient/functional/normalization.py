@@ -1,4 +1,4 @@
-"""Normalisation: subtract a mean, divide by a spread; they differ in what these are taken over."""
+"""Normalisation functions: they subtract a mean and divide by a standard deviation or norm."""
 
 from __future__ import annotations
 
@@ -150,11 +150,11 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalises each channel of (N, C, ...) over all else (Ioffe and Szegedy 2015).
+    """Normalises each channel of (N, C, ...) over all other dimensions (Ioffe and Szegedy 2015).
 
-    In `training` by the batch's own mean and variance, which also move the running ones in place:
-    `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's correction.
-    Otherwise by the running ones.
+    In `training` it uses the batch's mean and variance, and updates the running statistics (C,) in
+    place: `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's
+    correction. Otherwise it uses the running statistics.
     """
     if input.numel() == 0:  # nothing to normalise, and nothing to learn from: gradients of 0
         if training and input.ndim:
@@ -231,7 +231,8 @@ def _batch_norm(
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
+    """`x / (k + alpha * mean(x^2))^beta` for (N, C, ...); the mean is over `size` neighbouring
+    channels (Krizhevsky et al. 2012, section 3.3)."""
     if input.ndim < 3:
         raise ArgumentError(f"local_response_norm: expected (N, C, ...), got {tuple(input.shape)}")
     if int_of("local_response_norm", "size", size) < 1:

@@ -23,11 +23,11 @@ _SURROUNDED = {2: (2, 3), 4: (3, 4), 6: (4, 5)}
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: Number | None = None
 ) -> Tensor:
-    """Widen (or, by negative numbers, crop) the last dimensions.
+    """Pad the last dimensions, or crop them for negative numbers.
 
-    `pad` counts from the last dimension: (left, right), then (top, bottom), and so on. What fills
-    the new places: mode "constant" `value` (0), "reflect" the inside mirrored at the edge element,
-    "replicate" the edge element, "circular" the opposite side.
+    `pad` starts with the last dimension: (left, right), then (top, bottom), and so on. `mode` is
+    "constant" (pads with `value`, by default 0), "reflect" (the mirror image without the edge
+    element), "replicate" (the edge element) or "circular" (the opposite side).
     """
     if not isinstance(pad, tuple | list) or not all(isinstance(width, int) for width in pad):
         raise TypeMismatch(sentence("pad", "a tuple of ints as pad", repr(pad)))

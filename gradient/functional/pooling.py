@@ -49,7 +49,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest of each window of (N, C, L) or (C, L); see `max_pool2d`."""
+    """The maximum of each window of (N, C, L) or (C, L); see `max_pool2d`."""
     return _max_pool(
         "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
     )
@@ -65,10 +65,12 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest of each window of (N, C, H, W) or (C, H, W).
+    """The maximum of each window of (N, C, H, W) or (C, H, W): (N, C, H', W').
 
-    `stride` is the kernel size unless given. `ceil_mode` keeps a last window that sticks out.
-    `return_indices` also gives each maximum's place in the flattened (H, W).
+    `H' = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1`; with `ceil_mode` the
+    division rounds up. `stride` is the kernel size by default. With `return_indices`, the index of
+    each maximum in the flattened (H, W) is returned as well. Raises ShapeError for a kernel larger
+    than the padded input, or padding of more than half the kernel size.
     """
     return _max_pool(
         "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
@@ -85,7 +87,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest of each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
+    """The maximum of each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
     input = input if return_indices else float32_on_cpu(input)
     return _max_pool(
         "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
@@ -145,9 +147,10 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """The mean of each window of (N, C, H, W) or (C, H, W).
+    """The mean of each window of (N, C, H, W) or (C, H, W); sizes and errors as in `max_pool2d`.
 
-    `count_include_pad` counts the padding's zeros too; `divisor_override` divides by that number.
+    `count_include_pad` counts the zeros of the padding as elements; `divisor_override` divides the
+    sum of a window by this number instead.
     """
     return _avg_pool(
         "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,

@@ -1,4 +1,4 @@
-"""What becomes of a loss's values: their mean, their sum, or themselves."""
+"""The reduction of a loss: the mean, the sum, or no reduction."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def reduced(op: str, losses: Tensor, reduction: str) -> Tensor:
 
 
 def are_added_up(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> bool:
-    """Whether losses of `input` and `target` are but added up, so that an op may do it all: those
-    of some numbers of one shape, both of float32 or both of float64, without weights."""
+    """Whether one op can compute the loss and its reduction: input and target have one shape, with
+    some elements, are both float32 or both float64, and there are no weights."""
     dtype = input.array.dtype
     return (
         weight is None
@@ -38,7 +38,7 @@ def are_added_up(input: Tensor, target: Tensor, weight: Tensor | None, reduction
 
 
 def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
-    """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
+    """Warn if shapes differ: (N, 1) and (N,) broadcast to (N, N), a common mistake with losses."""
     if input.shape != target.shape:
         warn_user(
             f"{op}: target size {tuple(target.shape)} differs from input size "
@@ -47,8 +47,8 @@ def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
 
 
 def takes_retired_arguments(loss: Loss) -> Loss:
-    """Let a loss, or the `__init__` of its layer, take the keywords `size_average` and `reduce`,
-    which PyTorch had before `reduction` and still takes with a warning. They win over it."""
+    """Let a loss, or the `__init__` of its layer, accept the deprecated keywords `size_average` and
+    `reduce`, with PyTorch's warning. They override `reduction`."""
 
     @functools.wraps(loss)
     def call(*args: Any, **options: Any) -> Any:

@@ -37,7 +37,8 @@ __all__ = [
 def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
-    """`(x - t)^2`."""
+    """`(x - t)^2`, elementwise, for x and t of one shape (...). The result is a number (), or of
+    this shape with reduction="none"; `weight`, of this shape, multiplies the losses."""
     if are_added_up(input, target, weight, reduction):
         return loss.squared_error(input, target, count=input.numel() if reduction == "mean" else 1)
     return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
@@ -49,7 +50,7 @@ def mse_loss(
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
-    """`|x - t|`."""
+    """`|x - t|`, elementwise; shapes and arguments as in `mse_loss`."""
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
@@ -59,7 +60,8 @@ def l1_loss(
 def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
-    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
+    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2`, elementwise (Girshick
+    2015, "Fast R-CNN", section 2.3)."""
     beta = number_of("smooth_l1_loss", "beta", beta)
     if beta < 0:
         raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
@@ -81,7 +83,8 @@ def huber_loss(
     delta: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
+    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)`, elementwise (Huber
+    1964)."""
     delta = number_of("huber_loss", "delta", delta)
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
@@ -136,7 +139,8 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
 ) -> Tensor:
-    """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
+    """`exp(x) - t x`, elementwise, for x the logarithm of the rate; with `log_input=False`,
+    `x - t log(x + eps)` for the rate x. `full` adds Stirling's term."""
     log_input = flag_of("poisson_nll_loss", "log_input", log_input)
     full = flag_of("poisson_nll_loss", "full", full)
     rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
@@ -157,7 +161,7 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """`(log var + (x - t)^2 / var) / 2` for predicted mean and variance.
+    """`(log var + (x - t)^2 / var) / 2`, elementwise, for a predicted mean x and variance `var`.
 
     `full` adds `log(2 pi) / 2`.
     """

@@ -1,4 +1,4 @@
-"""Max unpooling: a partial inverse of max pooling, which puts maxima back where they were."""
+"""Max unpooling: a partial inverse of max pooling, which puts maxima back at their indices."""
 
 from __future__ import annotations
 

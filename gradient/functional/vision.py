@@ -49,9 +49,9 @@ def interpolate(
     """Resize the spatial dimensions of (N, C, ...) to `size`, or by `scale_factor`.
 
     Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" and "bicubic" (N, C, H, W),
-    "trilinear" (N, C, D, H, W), "area". `align_corners` (linear and cubic modes) makes the
-    corner pixels' centres keep their values. `antialias` ("bilinear", "bicubic" and "lanczos",
-    which needs it) weighs all pixels that a smaller image's pixel covers, as PIL does.
+    "trilinear" (N, C, D, H, W), "area". `align_corners` (linear and cubic modes) aligns the centres
+    of the corner pixels. `antialias` ("bilinear", "bicubic" and "lanczos", which needs it) averages
+    all pixels that a pixel of a smaller image covers, as PIL does.
     """
     spatial = input.ndim - 2
     if spatial < 1:
@@ -353,7 +353,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 @composite
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """Channels of (N, C, ...) dealt round the groups (Zhang et al. 2017)."""
+    """Shuffle the channels of (N, C, ...): split into (groups, C / groups), transpose and flatten
+    (Zhang et al. 2017, ShuffleNet)."""
     if int_of("channel_shuffle", "groups", groups) < 1:
         raise ArgumentError(sentence("channel_shuffle", "groups of at least 1", groups))
     if input.ndim < 3:
