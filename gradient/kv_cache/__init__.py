@@ -1,4 +1,4 @@
-"""Key-value caches: one `KVCache`, made of a layout (where) and a codec (how)."""
+"""KV caches: one class `KVCache`, with a layout (where a token is stored) and a codec (how)."""
 
 from typing import TYPE_CHECKING
 

@@ -1,16 +1,15 @@
-"""The key-value cache: what attention needs of tokens seen before, so that each is computed once.
+"""The KV cache: the keys and values of earlier tokens, so that each token is computed only once.
 
-A cache is made of three parts that know nothing of one another's business:
+A cache has three independent parts:
 
-    KVCache   which tokens the rows hold, and attention over them (this file)
-    Layout    where a token's keys and values lie, its slot: a buffer, a ring, pages of a pool
+    KVCache   counts the tokens of its rows, and computes attention over them (this file)
+    Layout    where a token's keys and values are stored, its slot: a buffer, a ring, pages
     Codec     how a slot is stored: in the model's dtype, or in 8 or 4 bits
 
-The lengths of the rows are an array on the device, and the host keeps a copy of the numbers (it
-knows them without asking the device) only to bound how much of the slots a step reads. A step of
-single tokens is a fixed list of operations but for that bound, and `block` fixes it too: with it a
-step reads whole blocks and masks what is not there yet, so that one recorded step serves all steps
-of a block, whatever the rows' lengths.
+The lengths of the rows are an array on the device. The host keeps a copy of them, to limit the
+number of slots that a step reads. Apart from this limit, a step of single tokens is a fixed list of
+operations. `block` fixes the limit too: a step then reads whole blocks and masks empty slots, so
+one recorded step works for all steps of a block and for rows of any lengths.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ class CacheOptions(LayoutOptions, total=False):
 
 
 class KVCache:
-    """Keys and values of every layer, for a batch of rows of their own lengths.
+    """The keys and values of all layers, for a batch of rows of different lengths.
 
-    Give it to a model's forward together with new tokens only:
+    Pass it to a model's forward together with the new tokens:
 
         cache = KVCache.for_model(model, batch_size=1)
         logits = model(prompt, cache)       # (1, T, V)
@@ -62,11 +61,10 @@ class KVCache:
     Attributes:
         lengths: (B,) int64 on the device: tokens held by each row.
         counts: the same numbers on the host.
-        kind: where a token's keys and values lie: "static", "sliding" or "paged"
-            (transformers' `cache_implementation`).
-        codecs: the dtypes that keys and values are stored in (llama.cpp's `type_k`, `type_v`).
-        layouts: the buffers, rings or pages; layers of one window share one in a sliding cache,
-            all layers in the others.
+        kind: the layout: "static", "sliding" or "paged" (transformers' `cache_implementation`).
+        codecs: the dtypes of stored keys and values (llama.cpp's `type_k`, `type_v`).
+        layouts: the buffers, rings or pages. In a sliding cache, layers with the same window share
+            one; in others all layers do.
     """
 
     def __init__(
@@ -86,14 +84,15 @@ class KVCache:
         shapes: heads, head size and perhaps window of each layer.
         kind: the layout: "static" (a buffer for each layer), "sliding" (layers with a window keep
             little more than that) or "paged" (pages of a pool, shared between rows).
-        dtype: of what is stored: a float dtype or its name, "int8" or "int4"; or that of
-            keys and that of values, as in "int8/int4".
-        capacity: slots to reserve for a row; more are made when they are needed.
+        dtype: the stored dtype: a float dtype or its name, "int8" or "int4"; or one for keys and
+            one for values, as in "int8/int4".
+        capacity: slots to reserve for each row; the cache grows if more are needed.
         limit: the model's context length, which no row may exceed.
-        block: attend to a multiple of so many slots. 1 reads least; more lets a decoding step
-            be recorded once and replayed for `block` steps.
-        options: the layout's own. Of "sliding": `max_rewind`, by how many tokens it can be rewound.
-            Of "paged": `page_size`, `pages` (the most there may be) or `pool` (of another cache).
+        block: a pass reads a multiple of this number of slots. 1 reads fewest; with more, a
+            decoding step can be recorded once and replayed for `block` steps.
+        options: those of the layout. "sliding": `max_rewind`, the number of tokens by which it can
+            be rewound. "paged": `page_size`, and `pages` (their maximum number) or `pool` (that of
+            another cache).
         """
         if block < 1:
             raise ArgumentError(f"cache: block must be at least 1 slot, got {block}")
@@ -146,19 +145,19 @@ class KVCache:
 
     @property
     def pool(self) -> PagePool | None:
-        """Return the pages of a paged cache, for others that are to share them."""
+        """Return the page pool of a paged cache, so that other caches can share it."""
         pools = [layout.pool for layout in self.layouts if isinstance(layout, paged.Paged)]
         return pools[0] if pools else None
 
     @property
     def max_rewind(self) -> int | None:
-        """Return by how many tokens rows can be rewound at any time; None is by all."""
+        """Return the number of tokens by which rows can always be rewound; None: any number."""
         bounds = [layout.max_rewind for layout in self.layouts if layout.max_rewind is not None]
         return min(bounds, default=None)
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes that keys and values take, reserved slots included."""
+        """Return the bytes of keys and values, including reserved slots."""
         return sum(layout.nbytes for layout in self.layouts)
 
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> CachedKeyValues:
@@ -180,7 +179,8 @@ class KVCache:
     # What `begin` and `commit` do on the host is left to these.
 
     def step_key(self, tokens: int) -> tuple[Any, ...]:
-        """Return what decides the operations of a pass over `tokens` real tokens of each row."""
+        """Return a key that is equal for passes of `tokens` real tokens per row with equal
+        operations."""
         return (
             tokens,
             self.batch_size,
@@ -190,8 +190,8 @@ class KVCache:
         )
 
     def equal_steps(self, most: int) -> int:
-        """Return how many of the next `most` passes over a token of each row have one `step_key`,
-        and can be undone by `rewind`: at least 1."""
+        """Return how many of the next `most` passes of one token per row have the same `step_key`
+        and can be undone by `rewind`; at least 1."""
         if self.max_rewind is not None:
             most = min(most, self.max_rewind)
         extents = self._extents(1, self.counts)
@@ -207,12 +207,12 @@ class KVCache:
 
     @property
     def room(self) -> tuple[Any, ...]:
-        """Return the sizes of `tensors`, which are others where these are."""
+        """Return the sizes of the layouts; if they are equal, so are the shapes of `tensors`."""
         return tuple(layout.room for layout in self.layouts)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Return the tensors that a pass reads or writes, in an order that stays."""
+        """Return the tensors that a pass reads or writes, always in the same order."""
         return [self.lengths, *(part for layout in self.layouts for part in layout.tensors)]
 
     def make_room(self, tokens: int) -> None:
@@ -223,7 +223,7 @@ class KVCache:
             layout.make_room(tokens, self.counts, new)
 
     def set_counts(self, counts: Sequence[int], on_device: bool = True) -> None:
-        """Note how many tokens the rows hold; on the host alone where the device has done so."""
+        """Set the number of tokens in each row; with `on_device=False` on the host only."""
         self.counts = list(counts)
         if on_device:
             # In place: a recorded step finds the lengths where they were when it was recorded.
@@ -255,8 +255,8 @@ class KVCache:
     def join(self, *others: KVCache) -> Self:
         """Return a cache of these rows and those of other caches, one after another.
 
-        With `select` it lets rows come and go in a running batch. Caches stay as they were; what
-        they hold is copied, but for paged ones, which must be of one pool.
+        With `select`, rows can join and leave a running batch. The caches do not change; their
+        content is copied, except for paged caches, which must have the same pool.
 
         Raises:
             ArgumentError: they differ in kind, dtype or shapes.
@@ -282,8 +282,8 @@ class KVCache:
         """Forget each row's last tokens, so that row b holds its first counts[b].
 
         Raises:
-            ArgumentError: a row does not hold so many; or its layout has dropped what the tokens
-                before would need (see `Sliding`). The cache is then as it was.
+            ArgumentError: a row has fewer tokens; or its layout has dropped slots that the next
+                token would need (see `gradient.kv_cache.sliding`). The cache is not changed.
         """
         counts = list(counts)
         if len(counts) != self.batch_size or not all(
@@ -300,10 +300,10 @@ class KVCache:
     def save(
         self, path: str | os.PathLike[str], model: CausalLM, tokens: Sequence[Sequence[int]]
     ) -> None:
-        """Write what the rows hold to a file, atomically.
+        """Write the content of the rows to a file, atomically.
 
         Args:
-            model: the one that filled the cache; the file is for it alone.
+            model: the model that filled the cache; only the same model can load the file.
             tokens: the token ids that each row holds.
 
         Raises:
@@ -324,8 +324,8 @@ class KVCache:
         """Return the cache that a file holds, and the tokens of its rows.
 
         Args:
-            kind, options: of the new cache; the layout of the one saved does not matter.
-            dtype: None is as it was saved. Another one rounds once more.
+            kind, options: those of the new cache; they may differ from the saved one's.
+            dtype: None: the saved one. Another dtype rounds once more.
 
         Raises:
             ModelNotFound: there is no such file.

@@ -1,7 +1,7 @@
-"""How a key or value vector is stored: as floats of some dtype (or, elsewhere, in fewer bits).
+"""How a key or value vector is stored: here as floats; `gradient.kv_cache.quantized` has integers.
 
-A codec turns vectors (..., D) into *parts*, tensors (..., w) with the same leading axes, and
-back. A layout keeps parts without knowing what they mean; so each codec works in each layout.
+A codec converts vectors (..., D) to *parts*, tensors (..., w) with the same leading dimensions, and
+back. A layout stores parts without knowing their meaning, so every codec works with every layout.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Parts = tuple[Tensor, ...]
 
 
 class Part(NamedTuple):
-    """One of the tensors that a codec makes: numbers a vector, and their dtype."""
+    """One of the tensors of a codec: its numbers per vector, and their dtype."""
 
     width: int
     dtype: gradient.DType
@@ -29,7 +29,7 @@ class Codec(Protocol):
     name: str
 
     def parts(self, head_size: int) -> list[Part]:
-        """Return what is kept of a vector of `head_size` numbers."""
+        """Return the parts of a vector of `head_size` numbers."""
         ...
 
     def encode(self, x: Tensor) -> Parts:

@@ -1,22 +1,21 @@
-"""The sliding layout: for layers with a window, a ring of little more slots than that.
+"""The sliding layout: for layers with a window, a ring buffer slightly larger than the window.
 
-Token n lies in slot n mod R, so that it takes the place of token n - R, which nobody will ask for
-again (Jiang et al. 2023, "Mistral 7B", section 2, "Rolling buffer cache"). R is the window and some
-tokens more, `max_rewind`. A layer then holds R slots, however long the text.
+Token n is in slot n mod R, where it replaces token n - R, which no later token attends to (Jiang et
+al. 2023, "Mistral 7B", section 2, "Rolling buffer cache"). R is the window plus `max_rewind`. So a
+layer has R slots for a text of any length.
 
-Three things are not plain about a ring:
+Three details of the ring:
 
-- Many new tokens at once would overwrite what the first of them still look back to. Up to
-  max_rewind + 1 are written and then the ring is read; of more (a chunk of a prompt) the queries
-  get the tokens before, in order, with the new ones behind them, and then the last R of these are
-  written.
-- Padding must not be written, as it would overwrite real tokens. It goes to slot 0, a bin that is
-  never read; the ring begins at slot 1.
-- A ring forgets, so it can be rewound only so far: by `max_rewind` tokens at least, and as long as
-  nothing has been overwritten to any length. Beyond that `rewind` raises, and the text has to be
-  computed anew. So has it after a pass of more than max_rewind + 1 tokens that was broken off
-  midway (Ctrl-C) and may have overwritten what its first tokens look back to: rewind the row to 0
-  first.
+- Many new tokens at once would overwrite slots that the first of them still attend to. Up to
+  max_rewind + 1 tokens are written before the ring is read. For more tokens (a chunk of a prompt)
+  the queries get the earlier tokens, in order, followed by the new ones; then the last R of these
+  are written.
+- Padding must not overwrite real tokens. It is written to slot 0, which is never read; the ring
+  begins at slot 1.
+- A ring can be rewound by at least `max_rewind` tokens, and by any number as long as nothing has
+  been overwritten. Beyond that `rewind` raises an error, and the text must be computed again. The
+  same holds after an interrupted pass (Ctrl-C) of more than max_rewind + 1 tokens, which may have
+  overwritten slots that its first tokens need: rewind the row to 0 first.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The static layout: one buffer per layer and stored part, (B, H, N, w), token n in slot n.
 
-Row b holds its tokens in slots 0 .. lengths[b] - 1, whatever the other rows hold. New tokens are
-written behind them; a row that brings fewer than the others writes its padding too, and what comes
-next overwrites it. Since a query attends only to slots up to its own, it sees neither padding nor
-what a slot held before: so forgetting tokens costs nothing.
+Row b holds its tokens in slots 0 .. lengths[b] - 1, independently of other rows. New tokens are
+written after them. A row with fewer new tokens than others also writes its padding, and the next
+tokens overwrite it. A query attends only to slots up to its own, so it attends neither to padding
+nor to old content of later slots. So removing tokens costs nothing.
 
-Every layer keeps every token, those with a sliding window too (which attend to a part of them).
-The buffers double when they are full, so that a token costs, over time, no more than one copy of
-itself; with the capacity given at the start they never move.
+Every layer keeps all tokens, even a layer with a sliding window (which attends to some of them).
+Full buffers double their size, so that on average a token is copied at most once. If the needed
+capacity is given at the start, the buffers never move.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Static(Buffers, Layout):
         return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
-        """Do nothing: what lies beyond a row's length is not seen, and overwritten."""
+        """Do nothing: slots beyond a row's length are never read, and will be overwritten."""
 
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         return self._of_row(layer, row, slice(start, stop))

@@ -1,8 +1,8 @@
 """The contract between a decoder-only language model and the code that generates with it.
 
-`forward` is given a cache and calls its `begin` once; the layers see the `PastKeyValues` that it
-returns. Attention over a cache is the cache's part, not the model's: no model file depends on
-whether keys lie in one buffer, in pages or in fewer bits.
+`forward` takes a cache and calls its `begin` once; the layers get the `PastKeyValues` that it
+returns. The cache computes attention, not the model: no model file depends on where and in which
+dtype keys are stored.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PastKeyValues(Protocol):
 
 
 class Cache(Protocol):
-    """What a model needs of a key-value cache: static, sliding, paged or quantised alike."""
+    """The interface of a KV cache for a model: static, sliding, paged or quantised."""
 
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> PastKeyValues:
         """Make room for `tokens` more columns, of which row i fills the first lengths[i]."""
@@ -68,7 +68,7 @@ class Cache(Protocol):
 
 
 class KVShape(NamedTuple):
-    """What a cache must hold of one layer."""
+    """The shape of a layer's keys and values in a cache."""
 
     heads: int  # key-value heads
     head_size: int
@@ -76,17 +76,18 @@ class KVShape(NamedTuple):
 
 
 class CausalLM(PretrainedModel):
-    """A language model that predicts each next token from those before it.
+    """A language model that predicts each token from the tokens before it.
 
-    A family sets `base_model_prefix` to the name of its decoder, a module that takes token ids
-    (B, T), their positions, the keys and values before them and `lengths`, and returns hidden
-    states (B, T, C).
+    A family sets `base_model_prefix` to the attribute name of its decoder: a module that takes
+    token ids (B, T), their positions, the keys and values before them and `lengths`, and returns
+    hidden states (B, T, C).
 
     Args:
-        decoder: makes it of the config; None: a subclass makes it and the head by itself.
+        decoder: a function that makes the decoder from the config; None: the subclass makes decoder
+            and head itself.
 
     Attributes:
-        generation_config: what generation_config.json says, where the model came with one.
+        generation_config: the content of generation_config.json, if the model has one.
     """
 
     config: Any
@@ -116,11 +117,11 @@ class CausalLM(PretrainedModel):
         """Token ids (B, T) -> logits (B, T, V).
 
         Args:
-            cache: what holds the tokens before these; None: there are none.
-            lengths: how many tokens of each row are real; None is all. A shorter row is padded on
-                the right with any valid token: what is computed for those is to be ignored, and no
-                real token sees them. A row may have none.
-            last_only: project only each row's last real token to the vocabulary: (B, 1, V).
+            cache: the KV cache of the earlier tokens; None: there are no earlier tokens.
+            lengths: the number of real tokens in each row, which may be 0; None: all. A shorter row
+                is padded on the right with any valid token. Real tokens do not attend to padding;
+                ignore its logits.
+            last_only: compute the logits of each row's last real token only: (B, 1, V).
         """
         check_input_ids(input_ids, lengths, self.context_length)
         T = input_ids.shape[1]
@@ -149,17 +150,17 @@ class CausalLM(PretrainedModel):
 
     @property
     def context_length(self) -> int | None:
-        """Return the most tokens the model can attend to; None if nothing limits them.
+        """Return the maximum number of tokens that the model can process; None: no limit.
 
-        Rotary positions do not: they go on beyond what a model was trained for, less well.
+        Rotary positions have no limit, but beyond the trained length they work less well.
         """
         return None
 
     @property
     def trained_length(self) -> int | None:
-        """Return the longest text that the model was made for, scaled rotary positions counted.
+        """Return the length in tokens that the model was trained for, including RoPE scaling.
 
-        One with rotary positions can go on beyond, but writes nonsense there.
+        A model with rotary positions can go beyond it, but writes nonsense there.
         """
         if self.context_length is not None:
             return self.context_length
@@ -170,13 +171,13 @@ class CausalLM(PretrainedModel):
 
     @property
     def kv_shapes(self) -> list[KVShape]:
-        """Return what a cache must hold of each layer."""
+        """Return the shape of each layer's keys and values in a cache."""
         heads, size = self.config.kv_heads, self.config.head_size
         return [KVShape(heads, size, window) for window in self.config.windows]
 
     @property
     def unreadable_tokens(self) -> dict[int, str]:
-        """Return the tokens that stand for what is no text and cannot be given, and for what."""
+        """Return {token id: what it stands for} of tokens that are not text (such as an image)."""
         return {}
 
     def same_rope_frequencies(self, length: int, longer: int) -> bool:
@@ -188,16 +189,16 @@ class CausalLM(PretrainedModel):
         return all(rotation.same_rope_frequencies(length, longer) for rotation in rotations)
 
     def supports_chunked_prefill(self, tokens: int) -> bool:
-        """Return whether a text of so many tokens may go through a cache in several passes.
+        """Return whether a text of this many tokens may be processed in several cached passes.
 
-        If not, it takes one pass, as without a cache.
+        If not, it needs a single pass, as without a cache.
         """
         return self.same_rope_frequencies(1, tokens)
 
     def must_recompute(self, held: int, tokens: int) -> bool:
         """Return whether a cache of `held` tokens must be emptied before it holds `tokens`.
 
-        That is where the keys of a short text do not fit a longer one.
+        This is so if a token's keys depend on the length of the text.
         """
         return False
 

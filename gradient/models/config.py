@@ -37,7 +37,7 @@ def limited(default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
 
 
 def size(default: Any) -> Any:
-    """Return a field for a number of things, of which there must be some."""
+    """Return a field for a size: an integer of at least 1."""
     return limited(default, "at least 1", lambda value: 1 <= value < 2**63)
 
 
@@ -68,7 +68,7 @@ def false(why: str) -> Any:
 
 
 def same_as(name: str) -> Any:
-    """Return a property that has the value of a field: what the family calls what modules ask."""
+    """Return a property with the value of another field, for a family's own name of a setting."""
     return property(attrgetter(name))
 
 
@@ -96,12 +96,12 @@ class _Dataclass:
 
 
 class ModelConfig(_Dataclass):
-    """What every architecture's configuration shares: tokens, tying, and reading config.json.
+    """Base of all model configs: token ids, tied embeddings, and reading config.json.
 
     A subclass is a dataclass. It sets `model_type` and adds its fields, each with its limit
-    (`size`, `probability` ...); `relations` say how they go together, beside those of its bases,
-    and `problems` what takes more than their values to say. Where published files of its family
-    disagree about a key, `from_hf` settles the dialect.
+    (`size`, `probability` ...). `relations` are conditions on several fields, added to those of its
+    bases, and `problems` returns further errors. If published files of the family use a key in
+    different ways, `from_hf` converts them to one.
     """
 
     #: The family's own name; a checkpoint that uses the same class under another ("mistral", read
@@ -139,9 +139,9 @@ class ModelConfig(_Dataclass):
         return getattr(self, field)
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each; empty if all do.
+        """Return the values that cannot be combined, one sentence for each problem.
 
-        It is asked when each is of its type and within its limits.
+        It is called after the types and limits of all values were checked.
         """
         return []
 
@@ -156,7 +156,7 @@ class ModelConfig(_Dataclass):
         """Build the config from config.json's content (a dict).
 
         Raises:
-            FileFormatError: all values of a wrong type or out of range, listed together.
+            FileFormatError: values have a wrong type or are out of range; the message lists all.
         """
         known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         values = {cls.aliases.get(key, key): value for key, value in values.items()}
@@ -173,7 +173,8 @@ class ModelConfig(_Dataclass):
 
 
 class DecoderConfig(ModelConfig):
-    """What a decoder's cache, its embedding and whoever forecasts its memory ask of a config.
+    """Base of decoders' configs: the properties that the KV cache, the embedding and the memory
+    estimate need.
 
     A subclass has the fields `hidden_size`, `num_hidden_layers` and `num_attention_heads`, or
     aliases of those names.
@@ -205,18 +206,18 @@ class DecoderConfig(ModelConfig):
 
     @property
     def windows(self) -> list[int | None]:
-        """Return how many tokens each layer sees, itself counted; None is all."""
+        """Return each layer's attention window, including the token itself; None: all tokens."""
         return [getattr(self, "sliding_window", None)] * self.num_hidden_layers
 
     @property
     def padding_idx(self) -> int | None:
-        """Return the token whose row of the embedding learns nothing, as in transformers."""
+        """Return the token whose embedding is not trained, as in transformers."""
         pad, V = self.pad_token_id, self.vocab_size
         return None if pad is None or not -V <= pad < V else pad
 
 
 class EncoderConfig(ModelConfig):
-    """What encoders' configurations share; fields or aliases as of `DecoderConfig`."""
+    """Base of encoders' configs; fields or aliases as in `DecoderConfig`."""
 
     pad_token_id: int | None = 0
 
