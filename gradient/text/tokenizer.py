@@ -31,7 +31,7 @@ _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class ChatTokens(NamedTuple):
-    """A conversation as token ids, and 1 for each that the assistant says, 0 for the others."""
+    """A conversation as token ids, and a mask: 1 for tokens of the assistant, 0 for others."""
 
     input_ids: list[int]
     assistant_mask: list[int]
@@ -45,11 +45,11 @@ class Tokenizer:
         tokenizer.decode(ids)                          # "Hello world"
 
     Args:
-        backend: the `tokenizers.Tokenizer` that does the work.
-        bos_token, eos_token, pad_token, unk_token: special tokens by their text, where there are
-            any.
-        add_bos, add_eos: put BOS first, EOS last when encoding; None leaves it to the backend's
-            post-processor.
+        backend: the underlying `tokenizers.Tokenizer`.
+        bos_token, eos_token, pad_token, unk_token: the texts of special tokens; None: there is
+            none.
+        add_bos, add_eos: add BOS at the start, or EOS at the end, when encoding; None: the
+            backend's post-processor decides.
         chat_template: Jinja source, or several by name ("default", "tool_use").
         charsmap: SentencePiece's table of replacements. The backend must have it too, as its first
             step (`Precompiled`); this one replaces that when encoding, since it is exact.

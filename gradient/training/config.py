@@ -22,7 +22,7 @@ __all__ = ["PRESETS", "TrainConfig"]
 #: The file in a run's folder that holds its config.
 CONFIG = "train.json"
 
-#: Options of `gradient train` that are not called as their fields are.
+#: Options of `gradient train` with another name than their field.
 OPTIONS = {"base_model": "from"}
 
 #: Model shapes by name. The parameter counts in the comments leave the embeddings out.
@@ -39,7 +39,7 @@ ARCHITECTURES = ("gpt2", "llama")
 PACKINGS = ("windows", "documents")
 EXPORT_DTYPES = TRAINING_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
 
-#: Settings whose defaults are others with a base model.
+#: Settings with other defaults for a base model.
 BASE_DEFAULTS = ("block_size", "learning_rate")
 
 
@@ -49,7 +49,7 @@ def _setting(
     """A field that is also an option of `gradient train`: its help text, limit and heading.
 
     Args:
-        fixed: a run in progress may not change it.
+        fixed: it cannot change when a run is resumed.
     """
     metadata = {"panel": panel, "help": text, "fixed": fixed}
     metadata |= {} if limit is None else {"limit": limit}
@@ -65,11 +65,11 @@ _run = partial(_setting, panel="The run")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All settings of a run; two runs of one config on one machine are bit-identical.
+    """All settings of a run; two runs with the same config on one machine are bit-identical.
 
-    Lengths are in tokens, `max_minutes` in minutes of training time (over all resumptions).
-    `max_minutes` makes the learning rate follow the clock when the steps would take too long,
-    and then two runs are no longer equal.
+    Lengths are in tokens, `max_minutes` in minutes of training time (including earlier parts of a
+    resumed run). If the steps would take longer than `max_minutes`, the learning rate depends on
+    the elapsed time, and two runs may differ.
     """
 
     # Data
@@ -232,13 +232,13 @@ class TrainConfig:
 
     @classmethod
     def from_base(cls, base_model: str | os.PathLike[str], **options: Any) -> TrainConfig:
-        """The config of a run that continues from the weights in a folder or file.
+        """Return the config of a run that fine-tunes the model in a folder or file.
 
-        Its shape is the model's; `block_size` is what that was made for, at most 1024, unless
-        given, and `learning_rate` 1e-4.
+        The shape is the model's. By default `block_size` is the model's context length, at most
+        1024, and `learning_rate` is 1e-4.
 
         Raises:
-            ArgumentError: `options` give the model another shape, or a longer context.
+            ArgumentError: `options` change the model's shape, or exceed its context length.
             ModelNotFound, UnsupportedModel, FileFormatError: see `gradient.checkpoints.load_model`.
         """
         from gradient.training.base_model import shape_of
@@ -266,11 +266,11 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
-        """How many tokens the gradient of an optimiser's step is of."""
+        """Return the number of tokens in an optimiser step."""
         return self.batch_size * self.accumulate * self.block_size
 
     def resumed_with(self, changes: Mapping[str, Any]) -> TrainConfig:
-        """This config with `changes`, if a run in progress can adopt them.
+        """Return this config with `changes`, if a resumed run may change these settings.
 
         Raises:
             ArgumentError: lists the changes that would need a new run.
@@ -322,7 +322,7 @@ class TrainConfig:
         """The inverse of `to_json`.
 
         Raises:
-            ArgumentError: names a key that is no field, and the field nearest to it.
+            ArgumentError: a key is not a field; the message suggests a similar field.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key in values:

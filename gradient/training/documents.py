@@ -243,9 +243,9 @@ def split(
 ) -> tuple[list[Document], list[Document]]:
     """Documents to train on, and documents held out.
 
-    They are held out by a hash of their file's name, or of their text where a file has several, so
-    that a document's side does not depend on the others. Where that would leave a side empty (few
-    documents), the end of the text is held out, from the beginning of a line.
+    A hash decides: of the file's name, or of the document's text if the file has several. So the
+    choice does not depend on other documents. If this would leave one side empty (few documents),
+    the end of the text is held out, from the beginning of a line.
     """
     if not val_fraction:
         return list(documents), []

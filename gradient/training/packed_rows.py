@@ -1,8 +1,8 @@
-"""Attention among the tokens of each document, where a row holds several.
+"""Attention within each document, for rows of several documents.
 
-A model asks a cache where its tokens stand and has it attend (`gradient.models.causal_lm.Cache`).
-This one holds nothing: it gives each token its position in its own document, and lets it look at
-that document alone. So no model has to know that its rows are packed.
+In a model, the cache gives the positions and computes attention
+(`gradient.models.causal_lm.Cache`). This cache stores nothing: it gives each token its position in
+its document, and limits attention to that document. So models need no code for packed rows.
 
 Dimensions:
     B  batch          T  tokens in a row      D  size of a head
@@ -27,7 +27,7 @@ class PackedRows:
         logits = model(inputs, PackedRows(positions))
 
     Args:
-        positions: (B, T) integers that begin again from 0 with each document.
+        positions: (B, T) integers that start at 0 in each document.
         dropout: probability of dropping an attention weight.
     """
 
@@ -59,7 +59,7 @@ class PackedRows:
         window: int | None = None,
         softcap: float | None = None,
     ) -> Tensor:
-        """(B, H, T, D) of queries (B, H, T, D), keys and values (B, H_kv, T, D)."""
+        """Queries (B, H, T, D), keys and values (B, H_kv, T, D) -> (B, H, T, D)."""
         return F.attention(
             query,
             key,

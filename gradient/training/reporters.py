@@ -1,7 +1,7 @@
-"""What watches a training run: each reporter is told of the same few events.
+"""Reporters of a training run: each receives the same few events.
 
-A record is a flat dict of numbers; its keys are those of metrics.jsonl. Every sink (terminal, log,
-JSON lines, metrics file, TensorBoard) is one small class, and the training loop knows none of them.
+A record is a flat dict of numbers with the keys of metrics.jsonl. Every output (terminal, log, JSON
+lines, metrics file, TensorBoard) is one small class; the training loop knows only `Reporter`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Reporter:
     """The events of a run; this class ignores them all.
 
     Attributes:
-        gone: set where somebody who was told has left; the run is to save, and to stop.
+        gone: set if the output pipe of a reporter is closed: the run must save and stop.
     """
 
     gone: BrokenPipeError | None = None
 
     def start(self, run: Record) -> None:
-        """The run begins, or goes on after `run["step"]` steps."""
+        """The run begins, or is resumed after `run["step"]` steps."""
 
     def step(self, record: Record) -> None:
         """Every `log_every` steps: loss, learning rate, gradient norm, speed, time left."""
@@ -38,27 +38,27 @@ class Reporter:
         """A validation loss."""
 
     def sample(self, step: int, prompt: str, text: str) -> None:
-        """What the model makes of a prompt at this step."""
+        """A text that the model generated from a prompt at this step."""
 
     def checkpoint(self, step: int, path: Path, is_best: bool) -> None:
         """A checkpoint is on the disk."""
 
     def note(self, message: str) -> None:
-        """A sentence for a person: what is going on, or what went wrong without ending the run."""
+        """A message for the user: progress, or a problem that did not end the run."""
 
     def finish(self, result: Record) -> None:
-        """The run ended in good order, at its end or at a stop."""
+        """The run ended normally: it is complete, or was stopped."""
 
     def close(self) -> None:
-        """No more events will come, whatever the reason."""
+        """There will be no more events, also after an error."""
 
 
 class Reporters(Reporter):
-    """Tells several reporters, in their order.
+    """Passes events to several reporters, in order.
 
-    One that cannot write any more (a full disk) is told nothing from then on, and the others are
-    told so: no log is worth the run. A closed pipe is another matter: the reader has gone, which
-    ends the work; at once, or, if `patient`, once the run has saved what it did (see `gone`).
+    A reporter that cannot write (a full disk) gets no further events, and the others are notified:
+    a log must not end the run. A closed pipe does end it: at once, or, if `patient`, after the run
+    has saved a checkpoint (see `gone`).
     """
 
     def __init__(self, reporters: Iterable[Reporter]) -> None:
@@ -115,8 +115,8 @@ def duration(seconds: float) -> str:
 def visible(text: str) -> str:
     """The text with its control characters made visible, for a terminal.
 
-    A model can produce any bytes, escape sequences among them, and a terminal would obey those.
-    Line breaks and tabs stay.
+    A model can produce any bytes, also escape sequences that would control the terminal. Line
+    breaks and tabs are kept.
     """
     return text.translate(_VISIBLE)
 

@@ -1,4 +1,4 @@
-"""`train`: a run from its folder and text to its exported model, from the start or resumed."""
+"""`train`: a whole run, new or resumed, from its text to the exported model."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = ["TrainResult", "train"]
 class TrainResult:
     """How a run ended.
 
-    `finished` is False if it was stopped before its end; `train(config, resume=True)` goes on.
-    Losses are in nats per token, `elapsed` in seconds.
+    `finished` is False if it was stopped before its end; `train(config, resume=True)` resumes it.
+    Losses are in nats per token, `elapsed` is in seconds.
     """
 
     out: Path
@@ -50,29 +50,29 @@ class TrainResult:
 def train(
     config: TrainConfig, *, resume: bool = False, reporter: Reporter | None = None
 ) -> TrainResult:
-    """Train a language model on text or chats, and export it as a Hugging Face style folder.
+    """Train a language model on text or chats, and export it as a folder in Hugging Face's layout.
 
     `config.out` receives train.json (the config), the tokenised text (data/), checkpoints/,
     metrics.jsonl, loss.png, TensorBoard's events (tensorboard/) and, when the run ends or is
     stopped, the best model by validation loss (model/), which `gradient.hub.load` and
     transformers read.
 
-    Ctrl-C (in the main thread) finishes the step and saves, and so does a reporter whose reader has
-    gone (BrokenPipeError, which is raised when all is saved).
+    After Ctrl-C (in the main thread) the step is finished and a checkpoint is saved. The same
+    happens if a reporter's output pipe is closed; then BrokenPipeError is raised at the end.
 
     Args:
-        config: of the run.
-        resume: go on from the latest checkpoint in `config.out`. A run of 2 N steps and one
-            stopped after N and resumed give the same weights bit for bit.
-        reporter: is told what happens; None: nobody is.
+        config: the config of the run.
+        resume: resume from the latest checkpoint in `config.out`. The weights of a resumed run are
+            bit-identical to those of an uninterrupted one.
+        reporter: receives the events of the run.
 
     Raises:
-        ArgumentError: there is no text; `config.out` holds a run and `resume` is False; or `resume`
-            is True and the config differs where it may not.
-        DeviceError: `config.device` is not there.
-        OutOfMemoryError: the model or a batch is larger than the memory that is free.
-        CheckpointError: there is nothing to resume, another process trains in the folder, or the
-            last checkpoint could not be written.
+        ArgumentError: there is no text; `config.out` has a run and `resume` is False; or `resume`
+            is True and a setting was changed that cannot change.
+        DeviceError: `config.device` is not available.
+        OutOfMemoryError: the model or a batch does not fit into the free memory.
+        CheckpointError: there is no checkpoint to resume from, another process trains in the
+            folder, or the last checkpoint could not be written.
         TrainingDiverged: the loss is not finite.
     """
     out = Path(config.out)
@@ -92,7 +92,7 @@ def train(
 
 
 def _train(config: TrainConfig, resume: bool, watched: Reporters) -> TrainResult:
-    """`train`, in a folder that is there and that no other run writes to."""
+    """`train`, in a folder that exists and that this process has locked."""
     out = Path(config.out)
     state = None
     if resume:
@@ -122,7 +122,7 @@ def _train(config: TrainConfig, resume: bool, watched: Reporters) -> TrainResult
 
 
 def _state_to_resume(checkpoints: Path, notes: Reporter) -> dict[str, Any]:
-    """The state of the newest checkpoint that is not damaged; those that are, are set aside."""
+    """Return the state of the newest undamaged checkpoint; rename damaged ones."""
     if not checkpoints.is_dir() or not any(checkpoints.glob("step-*")):
         raise CheckpointError(
             f"the run in {str(checkpoints.parent)!r} saved no checkpoint, so there is nothing to "

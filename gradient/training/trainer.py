@@ -69,10 +69,10 @@ class Trainer:
     """One run: model, optimiser, data and counters; `train` is the way to use it.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         corpus: its text, from `gradient.training.corpus.prepare`.
-        reporter: is told what happens.
-        state: of a checkpoint, to go on from.
+        reporter: receives the events of the run.
+        state: the state of a checkpoint to resume from.
     """
 
     def __init__(
@@ -211,8 +211,8 @@ class Trainer:
         return int(best["step"])
 
     def widen(self) -> None:
-        """Give the model its float32 masters, where the optimiser keeps them, in place of weights
-        of 16 bits. Training can not go on after it."""
+        """Replace the model's 16-bit weights by the optimiser's float32 masters, if it has them.
+        The trainer cannot continue after this."""
         state = self.optimizer.state
         masters = {
             name: state[p][MASTER]
@@ -229,7 +229,7 @@ class Trainer:
     # Work --------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> gradient.Tensor:
-        """Mean cross-entropy of the tokens to be learned in a batch; a scalar in nats per token."""
+        """Return the mean cross-entropy of a batch's target tokens: a scalar, in nats per token."""
         device = self.config.device
         rows = None
         if batch.positions is not None:
@@ -242,8 +242,8 @@ class Trainer:
         return F.cross_entropy(logits, targets, ignore_index=IGNORED)
 
     def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
-        """One optimiser step: its loss and the norm of its gradients, still on the device. In
-        float16 a step whose gradients overflow is left out, and the scale of the loss lowered."""
+        """Do one optimiser step; return its loss and gradient norm, both still on the device. In
+        float16, a step whose gradients overflow is skipped, and the loss scale is reduced."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.elapsed)
@@ -283,7 +283,7 @@ class Trainer:
         return total / count if count else None
 
     def show_samples(self) -> None:
-        """Report what the model makes of the prompts: each time with the same random numbers."""
+        """Generate from the sample prompts, always with the same seed, and report the texts."""
         config, tokenizer = self.config, self.corpus.tokenizer
         if not config.sample_tokens:
             return
@@ -305,7 +305,7 @@ class Trainer:
                 self.reporter.sample(self.step, tokenizer.decode(ids), str(sample))
 
     def _prompt(self, text: str) -> list[int]:
-        """A text to go on with; to a model that learns chats, what a user says."""
+        """Return the prompt for a sample: the text, or, in training on chats, a user message."""
         tokenizer = self.corpus.tokenizer
         if not self.corpus.chats:
             return encode_prompt(text, tokenizer)
@@ -353,7 +353,7 @@ class Trainer:
                 self.reporter.note("training goes on, and tries again at the next validation")
 
     def run(self) -> bool:
-        """Train until the end (True) or until asked to stop, or left by who reads (False)."""
+        """Train; return True at the end, False if stopped by Ctrl-C or by a closed output pipe."""
         config = self.config
         begun = self.step  # the first step compiles kernels, and there is nothing to save before
         with StopRequest(self._on_stop_request, at_once=lambda: self.step == begun) as stop:
