@@ -33,7 +33,7 @@ Device = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A model's folder or hub id; tinyworld comes with gradient."
+        "--model", "-m", help="A model's folder or hub id, or tinyworld, the bundled model."
     ),
 ]
 DType = Annotated[
@@ -43,7 +43,7 @@ DType = Annotated[
 Quantize = Annotated[
     str | None,
     typer.Option(
-        "--quantize", "-q", help="Pack the weights: q8_0, q4_k_m, q4_0, q6_k, int8, int4."
+        "--quantize", "-q", help="Quantise the weights: q8_0, q4_k_m, q4_0, q6_k, int8, int4."
     ),
 ]
 Tokenizer = Annotated[
@@ -54,7 +54,7 @@ Revision = Annotated[
     str | None, typer.Option("--revision", help="A branch, tag or commit of a hub model.")
 ]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Use what is on this machine; never the network.")
+    bool, typer.Option("--offline", help="Use cached files only, never the network.")
 ]
 
 Verbose = Annotated[

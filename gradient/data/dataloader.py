@@ -1,4 +1,4 @@
-"""DataLoader: batches of a dataset, made here or ahead of time by worker processes."""
+"""DataLoader: batches of a dataset, made in this process or ahead of time by worker processes."""
 
 from __future__ import annotations
 
@@ -146,44 +146,45 @@ _RELATIONS = (
 class DataLoader(Generic[B]):
     """Iterates over batches of a dataset; each `for` loop over it is one epoch.
 
-    Its type says what a batch is: what `collate_fn` returns, or what becomes of the samples.
+    Its type parameter is the type of a batch: the result of `collate_fn`, or of collating samples.
 
         loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=2)
         for inputs, targets in loader:
             ...
 
-    Two things go beyond PyTorch's. The batches of an epoch depend on the seed alone, random
-    augmentation included: not on `num_workers`, and not on what else draws random numbers (for
-    iterable datasets, which divide themselves among the workers, they do depend on `num_workers`).
-    And `state_dict` holds the position within an epoch, from which `load_state_dict` goes on
+    Two features go beyond PyTorch. First, the batches of an epoch, with random augmentation, depend
+    only on the seed: not on `num_workers`, and not on other random numbers of the program.
+    (Iterable datasets split themselves among the workers, so theirs do depend on `num_workers`.)
+    Second, `state_dict` holds the position within an epoch, and `load_state_dict` resumes from it
     exactly.
 
     Args:
         dataset: with `__getitem__` and `__len__`, or an `IterableDataset`.
-        batch_size: samples in a batch; None gives samples singly, not collated.
-        shuffle: a new random order every epoch.
+        batch_size: samples in a batch; None: single samples, not collated.
+        shuffle: use a new random order in every epoch.
         sampler: an iterable of indices, instead of `shuffle`.
         batch_sampler: an iterable of lists of indices, instead of `batch_size`, `shuffle`,
             `sampler` and `drop_last`.
-        num_workers: processes that make batches; 0 makes them in this one.
-        collate_fn: makes a batch of a list of samples; default `default_collate`.
-        pin_memory: give batches in page-locked memory, from which `to("cuda", non_blocking=True)`
-            copies while the program goes on; ordinary ones where no GPU can be used.
-        pin_memory_device: the GPU for which; default the first.
-        in_order: accepted for PyTorch's sake. Batches always come in order.
-        drop_last: leave out the last batch of an epoch where it is smaller.
-        timeout: seconds to wait for a worker's batch; 0 waits as long as the worker lives.
-        worker_init_fn: is called in each worker with its number, once.
-        multiprocessing_context: "spawn", "forkserver", "fork" or such a context. Default "spawn",
-            which is safe in a program with threads; on Linux "fork", as PyTorch's, where spawned
-            workers cannot be: for a dataset that is not picklable, and in a script that does not
-            begin its work under `if __name__ == "__main__":`.
-        generator: for the shuffle and the epochs' seeds; default the default generator.
-        prefetch_factor: batches that each worker prepares ahead; default 2.
+        num_workers: number of processes that make batches; 0: this process makes them.
+        collate_fn: a function that makes a batch from a list of samples; default `default_collate`.
+        pin_memory: put batches in page-locked memory, from which `to("cuda", non_blocking=True)`
+            copies asynchronously. Without a usable GPU it has no effect.
+        pin_memory_device: the GPU for pinned memory; default: the first.
+        in_order: accepted as in PyTorch; batches always come in order.
+        drop_last: leave out the last batch of an epoch if it is smaller.
+        timeout: seconds to wait for a worker's batch; 0: no limit while the worker lives.
+        worker_init_fn: a function that is called once in each worker, with the worker's number.
+        multiprocessing_context: "spawn", "forkserver", "fork" or such a context. The default is
+            "spawn", which is safe in a program with threads. On Linux it is "fork", as in PyTorch,
+            if workers cannot be spawned: the dataset cannot be pickled, or the script does not
+            start its work under `if __name__ == "__main__":`.
+        generator: the generator for shuffling and for the seeds of epochs; default: the default
+            generator.
+        prefetch_factor: number of batches that each worker prepares ahead; default 2.
         persistent_workers: keep the workers for the next epoch.
 
     Raises:
-        ArgumentError: arguments that exclude each other.
+        ArgumentError: arguments that cannot be combined.
         DataLoaderError: while iterating: a worker died, or did not answer in time.
     """
 
@@ -319,11 +320,11 @@ class DataLoader(Generic[B]):
         return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position: within the epoch that is being iterated over, or between two.
+        """Return the position in the present epoch, or between two epochs.
 
-        Taken after a batch has been received, it makes `load_state_dict` go on with the next one:
-        the same samples in the same order, with the same random numbers. It holds numbers and small
-        tensors only, which `gradient.save` and `save_checkpoint` take.
+        If it is saved after a batch was received, `load_state_dict` resumes with the next batch:
+        the same samples in the same order, with the same random numbers. It contains only numbers
+        and small tensors, for `gradient.save` and `save_checkpoint`.
         """
         epoch = self._epoch
         state: dict[str, Any] = {"version": 1, "epoch": None, "generator": None}
@@ -336,7 +337,7 @@ class DataLoader(Generic[B]):
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Have the next `for` loop go on from a saved position; epochs then follow as they would.
+        """Let the next `for` loop resume from a saved position; later epochs follow as usual.
 
         Raises:
             CheckpointError: `state` is not a loader's, or within an epoch of one with another batch
@@ -357,7 +358,7 @@ class DataLoader(Generic[B]):
         self._loaded = dict(state)
 
     def _extent(self) -> dict[str, int | None]:
-        """What a position within an epoch is counted in, and out of how many if that is known."""
+        """The unit of a position within an epoch, and the total number if it is known."""
         try:
             batches_in_epoch: int | None = len(self)
         except (TypeError, NotImplementedError):  # a sampler or dataset without a length

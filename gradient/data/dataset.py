@@ -1,4 +1,4 @@
-"""Datasets: samples by index, or samples as they come."""
+"""Datasets: map-style (samples by index) and iterable-style (a stream of samples)."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Dataset(Generic[T_co]):
 
 
 class IterableDataset(Dataset[T_co]):
-    """Samples as they come: subclasses define `__iter__`. For streams without random access.
+    """A stream of samples without random access: subclasses define `__iter__`.
 
-    With several workers each iterates over a copy of its own: `get_worker_info()` says which part
-    is whose. A subclass with `state_dict` and `load_state_dict` is asked for its position when the
-    loader's is saved; another is run forward to it.
+    With several workers, each iterates over its own copy, and must select its part by
+    `get_worker_info()`. If a subclass has `state_dict` and `load_state_dict`, they save and restore
+    the position; otherwise a resumed loader skips samples up to the position.
     """
 
     def __iter__(self) -> Iterator[T_co]:
@@ -89,7 +89,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
 
 class StackDataset(Dataset[Any]):
-    """Datasets side by side: sample i is the tuple (or the dict) of their i-th samples."""
+    """Combines datasets: sample i is the tuple (or the dict) of their i-th samples."""
 
     def __init__(self, *args: Dataset[Any], **kwargs: Dataset[Any]) -> None:
         if bool(args) == bool(kwargs):
@@ -114,7 +114,7 @@ class StackDataset(Dataset[Any]):
 
 
 class ConcatDataset(Dataset[T_co]):
-    """Datasets end to end."""
+    """Concatenates datasets: the samples of the first, then those of the next."""
 
     def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets: list[Any] = list(datasets)

@@ -1,14 +1,14 @@
-"""Checkpoints of a training run: whole or absent, the last few kept, and the best.
+"""Checkpoints of a training run. None is ever incomplete; the last few and the best are kept.
 
     folder/step-00000100/checkpoint.json   step, metrics, files with sizes and checksums, and all
                                            of the state but the tensors
                          model.safetensors     one file for each entry of the state with tensors
                          optimizer.safetensors
 
-A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
-after that: kill the process at any moment, or fill the disk, and the last whole one is still there.
-Loading compares the SHA-256 of every file with the one that was recorded: a disk may return other
-bytes than it was given.
+A checkpoint gets its name only when all of it is on disk, and older ones are deleted only after
+that. So if the process is killed at any moment, or the disk is full, the last complete one is still
+there. Loading compares the SHA-256 of every file with the recorded one, as a disk may return wrong
+data.
 """
 
 from __future__ import annotations
@@ -105,22 +105,23 @@ def save_checkpoint(
         }, keep_last=2, is_best=loss < best)
 
     Args:
-        folder: of the run's checkpoints; made if need be; one process writes to it at a time.
-        state: anything `gradient.save` takes, by name. An entry with tensors gets a safetensors
-            file of its own name.
-        keep_last: how many of the newest to keep, this one included; the best is kept beside them.
-            None keeps all.
-        is_best: from now on this is the best.
-        metrics: what to remember of it, such as the validation loss: JSON values; a tensor with one
-            element counts as its number.
-        extra: is called with the unfinished folder, to write more files into it (a config, a
-            tokenizer) that will appear with the rest. Not to be named as an entry of `state` is.
+        folder: the folder of the run's checkpoints; it is made if it does not exist. Only one
+            process may write to it at a time.
+        state: a dict of anything that `gradient.save` takes. An entry with tensors gets its own
+            safetensors file, with the entry's name.
+        keep_last: the number of newest checkpoints to keep, including this one; the best one is
+            kept in addition. None: keep all.
+        is_best: mark this checkpoint as the best one.
+        metrics: JSON values to store with it, such as the validation loss; a tensor with one
+            element is stored as a number.
+        extra: a function that is called with the unfinished folder, to write more files (a config,
+            a tokenizer). They must not have the name of an entry of `state`.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: the disk is full or failing. Nothing that was there is lost.
+        CheckpointError: the disk is full or failing. No older checkpoint is lost.
         TypeMismatch: `state` or `metrics` hold something that cannot be saved; the message says
             where.
     """
@@ -215,11 +216,11 @@ def list_checkpoints(folder: str | os.PathLike[str]) -> list[TrainingCheckpoint]
 def load_latest(
     folder: str | os.PathLike[str],
 ) -> tuple[TrainingCheckpoint, dict[str, Any], list[tuple[Path, CheckpointError]]]:
-    """The newest checkpoint that is not damaged, its state, and those that are: folder and reason.
+    """Return the newest undamaged checkpoint, its state, and the damaged ones: (folder, reason).
 
     Raises:
-        CheckpointError: none is undamaged (the message says what is wrong with each); or one was
-            written by a later gradient.
+        CheckpointError: all are damaged (the message has the reason for each), or one was written
+            by a later version of gradient.
     """
     whole, damaged = _listed(Path(folder))
     for _, error in damaged:
@@ -235,7 +236,7 @@ def load_latest(
 
 
 def rename_damaged(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint, so that it is no longer listed, but can be looked at."""
+    """Rename a damaged checkpoint, so that it is no longer listed but can still be examined."""
     number = 1
     while (target := checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")).exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Text from tokens as they come, never half a character.
+"""Streaming decoding: text from tokens as they arrive, in whole characters.
 
 A byte-level token is a run of bytes, and a character of several bytes may be spread over several
 tokens. So the text of the first n tokens is not a prefix of the text of the first n + 1: decoding
@@ -17,7 +17,7 @@ __all__ = ["StreamDecoder"]
 
 
 class StreamDecoder(Protocol):
-    """`push` each token, print what comes back, and `flush` at the end.
+    """Decodes a stream: `push` each token, print the returned text, and `flush` at the end.
 
     All pieces together are `Tokenizer.decode` of all tokens (of broken UTF-8, bytes that end in the
     middle of a character, as U+FFFD from `flush`).

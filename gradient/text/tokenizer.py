@@ -197,10 +197,10 @@ class Tokenizer:
         """Token ids of `text`.
 
         Args:
-            add_special_tokens: add BOS (and what else the model was trained with) where the
-                tokenizer does; a text that begins with BOS gets no second one.
-            parse_special: read special tokens, such as `<|endoftext|>`, in the text as such. False
-                for text from strangers: then they are ordinary characters.
+            add_special_tokens: add BOS (and other special tokens) if the tokenizer does so; a text
+                that begins with BOS gets no second one.
+            parse_special: encode special tokens in the text, such as `<|endoftext|>`, as one token.
+                Use False for untrusted text: then they are ordinary characters.
 
         Raises:
             TypeMismatch: `text` is not a str.
@@ -215,7 +215,7 @@ class Tokenizer:
         add_special_tokens: bool = True,
         parse_special: bool = True,
     ) -> list[list[int]]:
-        """Token ids of each text, on all cores; arguments as of `encode`."""
+        """Return the token ids of each text, on all cores; arguments as in `encode`."""
         return self._encoded(texts, add_special_tokens, parse_special)
 
     def _encoded(
@@ -263,7 +263,7 @@ class Tokenizer:
     def stream(
         self, context: Iterable[int] = (), *, skip_special_tokens: bool = True
     ) -> StreamDecoder:
-        """A decoder of tokens as they come: `push(id)` gives whole characters, `flush()` the rest.
+        """Return a streaming decoder: `push(id)` returns whole characters, `flush()` the rest.
 
         Args:
             context: ids before the stream, such as the prompt: some tokenizers drop the space

@@ -93,8 +93,8 @@ class Trainer:
         else:
             model = restored_model(model_config, corpus)
         dtype = floating_dtype(config.dtype)
-        # float16 has too few exponents for weights and gradients: they stay in float32, products
-        # are computed in it, and the loss is scaled (Micikevicius et al. 2018, section 3.2).
+        # The exponent range of float16 is too small for weights and gradients: they stay in
+        # float32, products use float16, the loss is scaled (Micikevicius et al. 2018, section 3.2).
         is_half = dtype is gradient.float16
         self.autocast = autocast(config.device, gradient.float16, enabled=is_half)
         self.scaler = GradScaler(self.autocast.device_type, enabled=is_half)
