@@ -10,6 +10,9 @@ EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9
 ROUGH = {"scaled_matmul": 2.0**-12}
 """What results of a method may differ by, of the largest number: tensor cores add up products of
 8-bit floats in some 14 bits. On a GPU it is twice that."""
+ROUNDED = frozenset({"layer_norm_grad", "rms_norm_grad"})
+"""Methods whose gradients for weights a kernel may round as it stores them, which the engine would
+do next."""
 
 
 def agree(
@@ -24,7 +27,8 @@ def agree(
     assert len(got) == len(expected)
     for i, (x, y) in enumerate(zip(got, expected, strict=True)):
         assert x.shape == y.shape, f"{method}: part {i} has shape {x.shape}, expected {y.shape}"
-        assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
+        if not (i and method in ROUNDED and x.dtype == dtype):
+            assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
         if x.dtype.kind in "biu":
             np.testing.assert_array_equal(x, y)
             continue

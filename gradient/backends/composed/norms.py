@@ -174,7 +174,8 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def layer_norm_grad(
         self, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
     ) -> tuple[Array, Array | None, Array]:
-        """Gradients for x, weight (None without weight) and bias (D,)."""
+        """Gradients for x, weight (None without weight) and bias (D,). Of 16 bits those for weight
+        and bias are float32, or, by a kernel, rounded already."""
         rows = tuple(range(len(x.shape) - 1))
         normed = (x - mean) * rstd
         gn = g if weight is None else g * weight
@@ -206,7 +207,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def rms_norm_grad(
         self, g: Array, x: Array, weight: Array | None, rstd: Array
     ) -> tuple[Array, Array | None]:
-        """Gradients for x and weight (None without weight)."""
+        """Gradients for x and weight (None without weight); the latter as of `layer_norm_grad`."""
         normed = x * rstd
         gn = g if weight is None else g * weight
         gx = rstd * (gn - normed * self.mean(gn * normed, -1, True))

@@ -20,6 +20,8 @@ ENOUGH_THREADS, LEAST_ROWS = 1 << 17, 8
 class NormKernels(KernelLauncher, NormDefaults[Array]):
     """Overrides of `composed.norms`."""
 
+    sums_of_parts: Any
+
     # Softmax -------------------------------------------------------------------------------------
 
     def softmax(self, x: Array, axis: Axis) -> Array:
@@ -77,8 +79,8 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         if sums is None:
             self.launch_held_rows("norms", "layer_norm_grad", x, g, x, weight, mean, rstd, gx)
             sums = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
-        # Each an array of its own, which a leaf keeps without a copy.
-        return gx, None if weight is None else self.sum(sums[0], 0), self.sum(sums[1], 0)
+        gw, gb = self.sums_of_parts(sums, x.dtype)
+        return gx, None if weight is None else gw, gb
 
     def rms_norm(
         self, x: Array, weight: Array | None, eps: float, round_first: bool = False
@@ -107,7 +109,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         if sums is None:
             self.launch_held_rows("norms", "rms_norm_grad", x, g, x, weight, rstd, gx)
             sums = self._column_sums("rms_norm_grad_weight", x, g, x, rstd)
-        return gx, self.sum(sums[0], 0)
+        return gx, self.sums_of_parts(sums[:1], x.dtype)[0]
 
     def _all_grads(
         self, kernel: str, g: Array, x: Array, weight: Array | None, mean: Array | None,

@@ -82,6 +82,18 @@ class SumKernels(KernelLauncher, ArrayAPIBackend):
         some = self._launch_run(name, x, run, between, parts, of_part)
         return self._over_run(name, some, Run(run.outer, parts, run.inner), dtype, between)
 
+    def sums_of_parts(self, parts: Array, dtype: np.dtype) -> list[Array]:
+        """What gradients for weights were added up to, (count, parts, columns), summed over the
+        parts: rounded once to a dtype, each an array of its own, which a leaf keeps uncopied."""
+        (count, reduced, inner), number = parts.shape, parts.dtype
+        run = Run(count, reduced, inner)
+        several, of_part = _parts(run, parts.itemsize)
+        if several > 1:
+            some = self._launch_run("sum", parts, run, number, several, of_part)
+            parts = some.reshape((count, several, inner))
+        one = Run(1, parts.shape[1], inner)
+        return [self._over_run("sum", parts[i], one, dtype, number) for i in range(count)]
+
     def _launch_run(
         self, name: str, x: Array, run: Run, dtype: np.dtype, parts: int, of_part: int
     ) -> Array:
