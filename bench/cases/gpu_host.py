@@ -36,6 +36,7 @@ DEVICE = "idlecuda"
 CALLS = 200  # a sample
 ADDRESSES, STEP = 1 << 40, 1 << 12
 """Where the memory of arrays begins, and from one array to the next; STEP is any handle, too."""
+NUMBERS = {int, np.float32, np.float64, np.int64}
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -164,7 +165,8 @@ class IdleRuntime(CupyRuntime):
 
 
 class IdleFunction:
-    """What CuPy's function does with its arguments, by parts of CuPy."""
+    """What CuPy's function does with its arguments, by parts of CuPy: of numbers it makes what
+    points to them, in some 0.25 us; what points already it takes in 0.02."""
 
     ptr = STEP
 
@@ -178,10 +180,8 @@ class IdleFunction:
     ) -> None:
         number = self._number
         for value in values:
-            if isinstance(value, (int, np.generic)):
+            if type(value) in NUMBERS:
                 number(value)
-            elif isinstance(value, np.ndarray):
-                value.__array_interface__["data"][0]  # noqa: B018
 
 
 def _idle(cupy: Any) -> Any:
