@@ -20,9 +20,9 @@ pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
 from gradient.backends.cuda import compilation
 
 pytestmark = pytest.mark.cpu_only
-KERNELS = ("packed_row_products",)
-LOAD, MULTIPLY, WAIT = 0x981, 0x23C, 0x82E
-"""Numbers of the instructions LDG, HMMA and ACQBULK, of an H100."""
+KERNELS = ("packed_row_products", "row_products")
+LOAD, MULTIPLY, BARRIER, WAIT = 0x981, 0x23C, 0xB1D, 0x82E
+"""Numbers of the instructions LDG, HMMA, BAR and ACQBULK, of an H100."""
 
 
 def code_of(cubin: bytes) -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -46,8 +46,14 @@ def test_what_comes_before_the_products_waits_for_no_weights(family: str, dtype:
     code = compilation.compile_verbosely(*compilation.source_of(family, dtype), "sm_90a")[0]
     checked = 0
     for name, instructions in code_of(code):
+        if "product_4_" in name:  # of several rows
+            continue
         numbers = [number for number, _ in instructions]
-        wait, first = numbers.index(WAIT), numbers.index(MULTIPLY)
+        wait = numbers.index(WAIT)
+        if MULTIPLY in numbers:
+            first = numbers.index(MULTIPLY)
+        else:  # behind the barrier after which all of x is there
+            first = max(i for i, number in enumerate(numbers) if number == BARRIER)
         assert wait < first, name
         weights, after = (
             [board for number, board in part if number == LOAD]

@@ -24,6 +24,21 @@
 
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 
+// A copy of 16 bytes to shared memory: in the background, where a GPU has such, for a use of loaded numbers
+// behind a branch would wait for the weights, too (packed_row_products.cu).
+template <class T> __device__ void begin_copy(T* to, const T* from) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+#else
+    cp_async(to, from);
+#endif
+}
+__device__ inline void wait_for_copies() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    cp_async_commit(), cp_async_wait<0>();
+#endif
+}
+
 template <int BATCH, bool GATED, class T>
 __device__ void row_product(const T* x, const T* norm, double eps, Int round_first, Int norm_threads,
                             const Matrix<T>& a, const Matrix<T>& b, const Matrix<T>& c,
@@ -56,8 +71,8 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
     Loads low, high;
     load(low, 0), load(high, HALF);
     const int first = threadIdx.x * N < columns ? threadIdx.x * N : 0;
-    Pack<T, N> first_times;
-    if (BATCH == 1 && norm) first_times = load_pack<N>(norm + first);
+    // In the place of those numbers of x that the thread puts there.
+    if (BATCH == 1 && norm && threadIdx.x * N < columns) begin_copy(of_x + first, norm + first);
     wait_for_the_one_before();  // which weights do not hang on
     let_the_next_begin();       // no sooner: its loads would be in the way of these
 
@@ -70,30 +85,21 @@ __device__ void row_product(const T* x, const T* norm, double eps, Int round_fir
         if (norm) {
             const auto first_pack = load_pack<N>(of_row + first);
             const A scale = norm_of<(BATCH > 1)>(of_row, first_pack, columns, A(eps), int(norm_threads));
+            if (BATCH == 1) wait_for_copies();
 #pragma unroll 1
             for (int from = 0; from < columns; from += THREADS * N) {
                 const int at = from + threadIdx.x * N, read = at < columns ? at : 0;
                 const auto pack = from ? load_pack<N>(of_row + read) : first_pack;
-                const auto times = BATCH > 1 || from ? load_pack<N>(norm + read) : first_times;
+                const auto times = load_pack<N>(BATCH > 1 || from ? norm + read : of_x + read);
                 put(at, normed(pack, times, scale, round_first));
             }
         } else {
-            constexpr int TOGETHER = BATCH == 1 ? 3 : 1;
 #pragma unroll 1
-            for (int from = 0; from < columns; from += TOGETHER * THREADS * N) {
-                Pack<T, N> packs[TOGETHER];
-#pragma unroll
-                for (int i = 0; i < TOGETHER; i++) {
-                    const int at = from + (i * THREADS + threadIdx.x) * N;
-                    if (from + i * THREADS * N < columns)  // for all of the block
-                        packs[i] = load_pack<N>(of_row + (at < columns ? at : 0));
-                }
-#pragma unroll
-                for (int i = 0; i < TOGETHER; i++)
-                    put(from + (i * THREADS + threadIdx.x) * N, packs[i]);
-            }
+            for (int at = threadIdx.x * N; at < columns; at += THREADS * N)
+                begin_copy(of_x + m * columns + at, of_row + at);
         }
     }
+    wait_for_copies();
     __syncthreads();
     if (place >= units) return;
 
