@@ -8,7 +8,7 @@ from gradient.autograd.autocast import autocasts
 from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
-from gradient.ops import activation, trigonometry
+from gradient.ops import activation, fused, trigonometry
 from gradient.random import rand_like
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
@@ -16,6 +16,7 @@ from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.generator import Generator
 from gradient.tensor.joining import where
+from gradient.tensor.reductions import softmax_along
 
 __all__ = [
     "celu",
@@ -309,7 +310,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -
     input = tensor_of("softmax", input)
     if dim is None:
         dim = _softmax_dim("softmax", input)
-    return input.softmax(dim, dtype)
+    return softmax_along(fused.softmax, input if dtype is None else input.to(dtype=dtype), dim)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
@@ -318,7 +319,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = Non
     input = tensor_of("log_softmax", input)
     if dim is None:
         dim = _softmax_dim("log_softmax", input)
-    return input.log_softmax(dim, dtype)
+    return softmax_along(fused.log_softmax, input if dtype is None else input.to(dtype=dtype), dim)
 
 
 @composite

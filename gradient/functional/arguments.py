@@ -55,6 +55,24 @@ def composite(function: Function) -> Function:
     return cast("Function", call)
 
 
+def tried_first(common: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Decorator: what `common` gives for a call is its result. Where that is None, or an error, the
+    function is called, which looks at all that may be, and says what is wrong."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                out = common(*args, **options)
+            except Exception:
+                out = None
+            return function(*args, **options) if out is None else out
+
+        return cast("Function", call)
+
+    return decorate
+
+
 def _forget_base(out: Tensor, given: tuple[Any, ...]) -> None:
     """Remove the view relation of `out` unless its base is one of the arguments: nobody can
     reach another base."""

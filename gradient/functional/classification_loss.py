@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.autograd.autocast import autocasts, wanted
+from gradient.autograd.modes import mode
 from gradient.dtypes import HALF_PRECISION, int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import composite, floats, integers, one_dtype
+from gradient.functional.arguments import composite, floats, integers, one_dtype, tried_first
 from gradient.functional.reduction import are_added_up, reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
@@ -47,6 +48,39 @@ def _computes_in_float32(input: Any = None, target: Any = None, *args: Any, **op
     )
 
 
+def _mean_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor | None:
+    """`cross_entropy` as most calls ask for it: the mean, of logits (N, C)."""
+    logits, classes = input.array, target.array
+    shape = logits.shape
+    if (
+        weight is None
+        and reduction == "mean"
+        and type(label_smoothing) is float
+        and 0.0 <= label_smoothing <= 1.0
+        and type(ignore_index) is int
+        and len(shape) == 2
+        and shape[:1] == classes.shape
+        and shape[1]
+        and logits.dtype.char in "fd"
+        and classes.dtype is INT64
+        and target.backend is input.backend
+        and mode.autocast is None
+    ):
+        return loss.mean_cross_entropy(
+            input, target=classes, ignore_index=ignore_index, label_smoothing=label_smoothing
+        )
+    return None
+
+
+@tried_first(_mean_cross_entropy)
 @autocasts("float32", unless=_computes_in_float32)
 @takes_retired_arguments
 @composite
@@ -103,7 +137,7 @@ def cross_entropy(
             target=constant("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
-            in_float32=input.array.dtype.itemsize == 2 and _computes_in_float32(input, target),
+            in_float32=_computes_in_float32(input, target),
         )
         if reduction == "mean":
             return losses

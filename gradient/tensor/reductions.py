@@ -203,13 +203,13 @@ class Reductions(Arithmetic):
         """e^x / sum(e^x) along `dim`, without overflow, in the shape of self; `dtype` converts self
         first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return _softmax(fused.softmax, x, dim)
+        return softmax_along(fused.softmax, x, dim)
 
     def log_softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """log(softmax(x)) along `dim`, computed as x - logsumexp(x), in the shape of self; `dtype`
         converts self first. Raises DTypeError for integers, bools and complex numbers."""
         x = self if dtype is None else self.to(dtype=dtype)
-        return _softmax(fused.log_softmax, x, dim)
+        return softmax_along(fused.log_softmax, x, dim)
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """The maximum; NaN where an element is. `dim` is an int, several, or None for all
@@ -365,7 +365,8 @@ def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Ten
     return real + imag
 
 
-def _softmax(op: Any, x: Any, dim: int) -> Tensor:
+def softmax_along(op: Any, x: Any, dim: int) -> Tensor:
+    """`softmax` or `log_softmax`, the op."""
     n = len(x.array.shape)
     try:
         return in_order(op(x, axis=axis_of(dim, n)) if n else _along(op, x, dim))

@@ -87,7 +87,11 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of a small array by one kernel, with the bits of the several."""
         kernel = MEAN_CROSS_ENTROPY.of(logits) if type(logits) is np.ndarray else None
-        if kernel is None or target.dtype is not INT64 or not target.flags.carray:
+        if kernel is None or not (
+            target.dtype is INT64
+            and (target.shape, 2) == (logits.shape[:1], logits.ndim)
+            and target.flags.carray
+        ):
             return super().mean_cross_entropy(logits, target, ignore_index, label_smoothing)
         rows, dtype = len(target), logits.dtype
         loss, high, log_sum = np.empty(rows, dtype), np.empty(rows, dtype), np.empty(rows, dtype)
@@ -177,10 +181,14 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         kernel = LAYER_NORM.of(x)
         if kernel is not None and _like_rows(weight, x) and _like_rows(bias, x):
-            y, of_rows = np.empty(x.shape, x.dtype), (*x.shape[:-1], 1)
-            mean, rstd = np.empty(of_rows, x.dtype), np.empty(of_rows, x.dtype)
-            parameters = _or_full(weight, 1, x), _or_full(bias, 0, x)
-            kernel(0, mean.size, _2d(x), *parameters, _2d(y), eps, mean.ravel(), rstd.ravel())
+            shape, dtype = x.shape, x.dtype
+            number: Any = dtype.type
+            y, of_rows = np.empty(shape, dtype), (*shape[:-1], 1)
+            mean, rstd = np.empty(of_rows, dtype), np.empty(of_rows, dtype)
+            weight = _full(shape[-1], 1, number) if weight is None else weight
+            bias = _full(shape[-1], 0, number) if bias is None else bias
+            rows, out = (x, y) if x.ndim == 2 else (_2d(x), _2d(y))
+            kernel(0, mean.size, rows, weight, bias, out, eps, mean.ravel(), rstd.ravel())
             return y, mean, rstd
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
@@ -262,7 +270,9 @@ def _last_of_rows(x: np.ndarray, axis: Axis) -> bool:
 
 def _like_rows(vector: np.ndarray | None, x: np.ndarray) -> bool:
     """Whether a weight or bias is one that `Direct` takes beside `x`."""
-    return vector is None or (vector.dtype is x.dtype and vector.flags.carray)
+    return vector is None or (
+        vector.dtype is x.dtype and vector.shape == x.shape[-1:] and vector.flags.carray
+    )
 
 
 def _rows_at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
