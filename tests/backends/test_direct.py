@@ -98,3 +98,27 @@ def test_mean_cross_entropy_of_a_target_that_is_no_class(wrong: int) -> None:
     with pytest.raises(IndexError, match=str(wrong)):
         be.mean_cross_entropy(logits, target, -100, 0.0)
     assert be.mean_cross_entropy(logits[:, :9], np.zeros(64, np.uint8), -100, 0.0)[1] == 64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(4097,), (64, 64), (1, 5000), (5000, 1), (7, 9, 65), (819, 5)])
+@pytest.mark.parametrize("method", ["softmax", "log_softmax", "layer_norm", "relu", "exp", "tanh"])
+def test_kernels_called_at_once_have_the_usual_bits(
+    method: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    be: Any = backends.get("cpu")
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    x.reshape(-1)[:6] = 0.0, -0.0, 1e-30, 80, -80, 3
+    weight, bias = (drawn(dtype, shape[-1]) for _ in range(2))
+    cases: dict[str, list[tuple[Any, ...]]] = {
+        "softmax": [(len(shape) - 1,)],
+        "log_softmax": [(len(shape) - 1,)],
+        "layer_norm": [(None, None, 1e-5), (weight, bias, 1e-5), (weight[::-1], None, 1e-5)],
+    }
+    for options in cases.get(method, [()]):
+        found = getattr(be, method)(x, *options)
+        with threads.listening(lambda *launch: None):  # nothing is called at once
+            expected = getattr(be, method)(x, *options)
+        pairs = zip(found, expected, strict=True) if method == "layer_norm" else [(found, expected)]
+        for a, b in pairs:
+            assert a.shape == b.shape and a.tobytes() == b.tobytes()
