@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["op"]
 
 Rule = Callable[..., Any]
+
+shape_of_array, dtype_of_array = attrgetter("shape"), attrgetter("dtype")
 
 registry: dict[str, Op] = {}
 """Every op by name, for tests and tools."""
@@ -220,8 +223,8 @@ class Op:
         node.sequence_nr = next_sequence_nr()
         if several:
             node.n_outputs = len(y)
-            node.shape = [each.shape for each in y]
-            node.dtype = [each.dtype for each in y]
+            node.shape = list(map(shape_of_array, y))
+            node.dtype = list(map(dtype_of_array, y))
         else:
             node.shape = y.shape
             node.dtype = y.dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.op import op
@@ -74,7 +75,7 @@ def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
 @op(lambda g, be, axis: be.stack(g, axis), moves="codes", takes_complex=True)
 def unbind(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
     """The slices along `axis`, without it, at their indices (`slice_indices`): views."""
-    return [be.getitem(x, at) for at in indices]
+    return list(map(partial(be.getitem, x), indices))
 
 
 def slices(be: Backend, x: Any, count: int, axis: int) -> list[Any]:
@@ -96,7 +97,7 @@ def _slice_indices(count: int, axis: int) -> Indices:
 @op(lambda g, be, axis: be.joined(g, axis), moves="codes", takes_complex=True)
 def split(be: Backend[Array], x: Array, /, *, indices: Indices, axis: int) -> list[Array]:
     """Consecutive pieces along `axis`, at their indices (`piece_indices`): views."""
-    return [be.getitem(x, at) for at in indices]
+    return list(map(partial(be.getitem, x), indices))
 
 
 def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
