@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -54,6 +55,9 @@ __all__ = [
 ]
 
 
+shape_of_array = attrgetter("array.shape")
+
+
 def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     """A sequence of tensors, as a list that is not empty."""
     if not isinstance(tensors, (list, tuple, Iterator)):
@@ -75,7 +79,7 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
-    shapes = [t.array.shape for t in tensors]
+    shapes = list(map(shape_of_array, tensors))
     if (0,) in shapes and any(len(size) != 1 for size in shapes):
         # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
         tensors = [t for t in tensors if t.array.shape != (0,)]
@@ -90,7 +94,7 @@ concat = concatenate = cat
 def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
-    shapes = [t.array.shape for t in tensors]
+    shapes = list(map(shape_of_array, tensors))
     first = shapes[0]
     axis = axis_of(dim, len(first) + 1)
     if shapes.count(first) < len(shapes):
