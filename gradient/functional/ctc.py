@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradient.autograd.autocast import autocasts
 from gradient.dtypes import int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
 from gradient.functional.reduction import reduced
@@ -35,7 +35,8 @@ def ctc_loss(
     log_probs (T, N, C), or (T, C), are logarithms of probabilities, such as `log_softmax` gives.
     targets (N, S), or all one after the other (sum of target_lengths,), are classes other than
     `blank`. Lengths are (N,), or one number for (T, C). "mean" divides each loss by its target's
-    length first. `zero_infinity` takes 0 for a target that no alignment of the input has.
+    length first. `zero_infinity` takes 0 for a target that no alignment of the input has, where the
+    loss is else infinite, its gradient NaN. Targets of floats lose their fractions.
 
     As PyTorch's, the gradient is that of normalised probabilities: `exp(log_probs)` less each
     class's share in the alignments. Behind a `log_softmax` the first part makes no difference.
@@ -56,9 +57,7 @@ def ctc_loss(
     lengths = _lengths(op, "input_lengths", input_lengths, batch, steps)
     sizes = _lengths(op, "target_lengths", target_lengths, batch, None)
     rows = _padded(op, targets, sizes, blank)
-    losses = _losses(log_probs, rows, lengths, sizes, blank)
-    if zero_infinity:
-        losses = where(losses == math.inf, 0, losses)
+    losses = _losses(log_probs, rows, lengths, sizes, blank, zero_infinity)
     if reduction == "mean":
         counts = losses.new_tensor(sizes).clamp(min=1)
         return (losses / counts).mean()
@@ -83,15 +82,13 @@ def _lengths(
 
 def _padded(op: str, targets: Tensor, sizes: list[int], blank: int) -> Tensor:
     """Targets as (N, S), blanks behind the shorter ones."""
-    if targets.dtype.is_floating_point:
-        raise DTypeError(sentence(op, "targets of integers", targets.dtype, "cast with .long()"))
     longest = max(sizes, default=0)
     if targets.ndim == 2:
         if targets.shape[0] != len(sizes) or targets.shape[1] < longest:
             expected = f"targets of at least ({len(sizes)}, {longest})"
             raise ShapeError(sentence(op, expected, tuple(targets.shape)))
         rows = targets[:, :longest].long()
-    elif targets.ndim == 1 and targets.shape[0] >= sum(sizes):
+    elif targets.ndim == 1 and targets.shape[0] == sum(sizes):
         rows = zeros(len(sizes), longest, dtype=int64, device=targets.device)
         first = 0
         for row, size in enumerate(sizes):
@@ -106,12 +103,18 @@ def _padded(op: str, targets: Tensor, sizes: list[int], blank: int) -> Tensor:
 
 
 def _losses(
-    log_probs: Tensor, rows: Tensor, lengths: list[int], sizes: list[int], blank: int
+    log_probs: Tensor,
+    rows: Tensor,
+    lengths: list[int],
+    sizes: list[int],
+    blank: int,
+    zero_infinity: bool,
 ) -> Tensor:
     """-log p of each row's target, (N,), by the forward variables alpha of section 4.1.
 
-    log_probs are (T, N, C), the rows of labels (N, S), of which `sizes` count; inf where a row's
-    target has no alignment with its `lengths` steps.
+    log_probs are (T, N, C), the rows of labels (N, S), of which `sizes` count; inf, with a
+    gradient of NaN, or 0 (`zero_infinity`) where a row's target has no alignment with its `lengths`
+    steps.
     """
     steps, batch, _ = log_probs.shape
     device, least = log_probs.device, -math.inf
@@ -143,7 +146,11 @@ def _losses(
     # A zero whose gradient is exp(log_probs): the first part of PyTorch's gradient.
     used = arange(steps, device=device).reshape(-1, 1) < ends.reshape(1, -1)
     total = log_probs.exp().sum(-1).masked_fill(~used, 0).sum(0)
-    return losses + (total - total.detach()).masked_fill(losses.detach() == math.inf, 0)
+    zero, impossible = total - total.detach(), losses.detach() == math.inf
+    if zero_infinity:
+        return (losses + zero).masked_fill(impossible, 0)
+    infinite = -(zero * 0).masked_fill(~impossible, 1).log()  # inf or 0
+    return losses + zero.masked_fill(impossible, 0) + infinite
 
 
 def _logsumexp(*parts: Tensor) -> Tensor:

@@ -44,6 +44,16 @@ def ctc(t: Any, targets: list[list[int]]) -> Any:
     return t.nn.functional.ctc_loss(scores, t.tensor(targets), (6,), (3,))
 
 
+def ctc_slopes(t: Any, targets: Any, steps: Any, sizes: Any, **options: Any) -> Any:
+    labels = t.tensor(targets)
+    labels = labels if labels.numel() else labels.long()
+    return slopes(
+        t,
+        lambda x: t.nn.functional.ctc_loss(x.log_softmax(-1), labels, steps, sizes, **options),
+        np.sin(np.arange(48.0)).reshape(6, 2, 4),
+    )
+
+
 def scattered(t: Any, size: Any, stride: Any, offset: int) -> Any:
     return t.zeros(3, 4).as_strided_scatter(t.ones(size), size, stride, offset)
 
@@ -88,6 +98,25 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "padding_idx too high": lambda t: bags(t, [[0, 1]], padding_idx=4),
     "padding_idx counted from the end": lambda t: bags(t, [[3, 1]], padding_idx=-1),
     "a blank among the targets": lambda t: ctc(t, [[1, 0, 2]]),
+    **{
+        f"ctc_loss, {name}, {reduction}, {zero=}": lambda t, case=case, r=reduction, z=zero: (
+            ctc_slopes(t, *case, reduction=r, zero_infinity=z)
+        )
+        for name, case in {
+            "targets of floats": ([[1.0, 2.9], [3.5, 1.0]], (6, 5), (2, 1)),
+            "a target longer than its input": ([[1, 2, 3, 1], [3, 1, 1, 1]], (3, 6), (4, 3)),
+            "a repeated label without room for a blank": ([[1, 1], [3, 3]], (2, 3), (2, 2)),
+            "no steps": ([[1, 2], [3, 1]], (0, 6), (2, 2)),
+            "no labels": ([[1, 2], [3, 1]], (6, 5), (0, 2)),
+            "no labels at all": ([[], []], (6, 5), (0, 0)),
+            "no labels and no steps": ([[1], [2]], (0, 5), (0, 1)),
+            "more labels than lengths": ([1, 2, 3, 1, 1], (6, 6), (2, 2)),
+            "fewer labels than lengths": ([1, 2, 3], (6, 6), (2, 2)),
+            "a length beyond the targets": ([[1, 2], [3, 1]], (6, 6), (3, 2)),
+        }.items()
+        for reduction in ("none", "mean", "sum")
+        for zero in (False, True)
+    },
     "one size for one dimension": lambda t: t.fft.fft2(t.tensor(Z), 3, 0),
     "one size for two dimensions": lambda t: t.fft.fft2(t.tensor(Z), 3),
     "a transform of a number": lambda t: t.fft.rfft(t.tensor(1.0)),
