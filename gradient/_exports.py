@@ -12,11 +12,8 @@ from collections.abc import Callable, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from gradient.locks import new_rlock
+from gradient.locks import import_lock
 from gradient.source_lines import inside
-
-_one_thread = new_rlock()
-"""Held by the thread that imports what was named."""
 
 
 def load(module: str) -> Any:
@@ -28,7 +25,7 @@ def load(module: str) -> Any:
     """
     if _is_importing():  # and so has locks of importlib's, for which the other thread may wait
         return importlib.import_module(module)
-    with _one_thread:
+    with import_lock:
         return importlib.import_module(module)
 
 

@@ -2,7 +2,8 @@
 
 A child process has the thread that forked and no other. A lock that another thread held at that
 moment would stay locked in it for ever. So the package's locks are made here, and renewed in every
-child; what they guard is made so that a change cut off in the middle does no harm.
+child; what they guard is made so that a change cut off in the middle does no harm. Of imports that
+cannot be said: a fork waits for them (`import_lock`).
 """
 
 from __future__ import annotations
@@ -29,10 +30,33 @@ def new_rlock() -> Any:
     return lock
 
 
+import_lock = new_rlock()
+"""Held by the thread that imports a module of this package because one of its names is asked for.
+importlib has a lock for each module, too, which in a child stays locked, the module half run."""
+FORK_TIMEOUT = 10.0
+"""Seconds that a fork waits for an import. An import takes less, unless it waits for the fork."""
+_held_for_fork = False
+
+
+def _lock_before_fork() -> None:
+    global _held_for_fork
+    _held_for_fork = False  # if Ctrl-C ends the wait
+    _held_for_fork = import_lock.acquire(timeout=FORK_TIMEOUT)
+
+
+def _unlock_after_fork() -> None:
+    if _held_for_fork:
+        import_lock.release()
+
+
 def _reinit_after_fork() -> None:
     for lock in _locks:
         lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_reinit_after_fork)
+    os.register_at_fork(
+        before=_lock_before_fork,
+        after_in_parent=_unlock_after_fork,
+        after_in_child=_reinit_after_fork,
+    )

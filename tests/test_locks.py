@@ -131,6 +131,26 @@ def test_a_child_finds_a_lock_free_that_another_thread_held(lock, work):
     )
 
 
+@pytest.mark.parametrize("name", ["linalg.inv", "nn.Linear", "compile"])
+def test_a_fork_waits_for_an_import_of_another_thread(name):
+    """In a child, importlib's lock of the module would stay locked, and the module half run."""
+    forked(
+        "import sys, time\n"
+        "begun = threading.Event()\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.startswith('gradient.') and not begun.is_set():\n"
+        "            begun.set()\n"
+        "            time.sleep(0.3)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        f"thread = threading.Thread(target=lambda: gradient.{name})\n"
+        "thread.start()\n"
+        "assert begun.wait(60)\n"
+        f"child(lambda: gradient.{name} is not None)\n"
+        "thread.join()\n"
+    )
+
+
 def test_a_child_has_the_threads_of_blas_that_another_thread_held_back():
     forked(
         "from gradient.backends.numpy import blas\n"
