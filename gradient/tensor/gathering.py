@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.autocast import autocasts
-from gradient.autograd.modes import no_grad
+from gradient.autograd.modes import is_grad_enabled, no_grad
 from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import bool_, iinfo, int64
@@ -36,7 +36,7 @@ from gradient.tensor.arguments import (
     vector_of,
 )
 from gradient.tensor.arithmetic import Arithmetic, same_dtype
-from gradient.tensor.joining import broadcast_shapes, cat, where
+from gradient.tensor.joining import broadcast_shapes, where
 from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
@@ -309,9 +309,10 @@ def _scatter_reduced(
 
 def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Tensor:
     """x with what is scattered to its places along `axis` reduced there."""
-    ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
-    none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
-    count = none.scatter_add(axis, index, ones)
+    if reduce == "mean" or not include_self:
+        ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
+        none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
+        count = none.scatter_add(axis, index, ones)
     own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
     if reduce in ("sum", "mean"):
         total = own.scatter_add(axis, index, src)
@@ -320,11 +321,10 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
         size = (count + 1 if include_self else count.clamp(min=1)).to(x.dtype)
         return total / size if x.is_floating_point() else total.div(size, rounding_mode="floor")
     if reduce == "prod":
-        return own * _combined(own, axis, index, src, reduce)
+        return _joined(own, axis, index, src, reduce)
     with no_grad():
-        combine = comparison.maximum if reduce == "amax" else comparison.minimum
-        extreme = combine(own, _combined(own, axis, index, src, reduce))
-    if not x.is_floating_point():
+        extreme = _joined(own, axis, index, src, reduce)
+    if not x.is_floating_point() or not _is_recorded(own, src):
         return extreme
     # The mean of those that attain the extreme, so that they share its gradient; NaN for NaN.
     at = extreme.gather(axis, index)
@@ -340,32 +340,20 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
 
 
-def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
-    """For each place of x along `axis`, what `src` has for it reduced: by doubling (Hillis and
-    Steele 1986) along `src` in the order of its places, in memory of the size of `src`."""
-    combine = {"prod": elementwise.mul, "amax": comparison.maximum, "amin": comparison.minimum}
-    n, length, step = index.shape[axis], x.shape[axis], 1
-    with no_grad():
-        order = index.argsort(axis, stable=True)
-        places = index.gather(axis, order)
-        last = places.narrow(axis, 0, 1) == places.narrow(axis, 0, 1)
-        if n > 1:
-            ends = places.narrow(axis, 1, n - 1) != places.narrow(axis, 0, n - 1)
-            last = cat([ends, last], axis)
-    values = src.gather(axis, order)
-    while step < n:
-        same = places.narrow(axis, step, n - step) == places.narrow(axis, 0, n - step)
-        if not same.any():
-            break
-        later, earlier = values.narrow(axis, step, n - step), values.narrow(axis, 0, n - step)
-        both = where(same, combine[reduce](later, earlier), later)
-        values, step = cat([values.narrow(axis, 0, step), both], axis), 2 * step
-    # What is no total yet goes to a place beyond the others.
-    room = [*x.shape]
-    room[axis] = length + 1
-    blank = src.detach().new_empty(*room).fill_(identity(reduce, src.dtype))
-    totals = blank.scatter(axis, where(last, places, length), values)
-    return totals.narrow(axis, 0, length)
+def _is_recorded(*inputs: Any) -> bool:
+    """Whether what is computed of the tensors has a gradient."""
+    return is_grad_enabled() and any(x.requires_grad for x in inputs)
+
+
+def _joined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Tensor:
+    """x joined, place by place along `axis`, with what `src` has for it."""
+    combine = {"prod": "multiply", "amax": "maximum", "amin": "minimum"}[reduce]
+    options = axis, combine, identity(reduce, x.dtype)
+    if reduce == "prod" and _is_recorded(x, src):
+        from gradient.tensor_backend import TensorBackend  # by whose composed definition it trains
+
+        return TensorBackend(x.backend).reduce_along(x, index, src, *options)
+    return wrap(x.backend.reduce_along(x.array, index.array, src.array, *options), x.backend)
 
 
 def identity(reduce: str, dtype: Any) -> float:

@@ -45,6 +45,21 @@ def exponent(t: Any, e: Any, kind: str, x: Any) -> Any:
     return t.full((1,) if "element" in kind else (), e, dtype=dtype)
 
 
+def products_beside(t: Any, special: float, own: bool) -> Any:
+    """Products of places that `special` does not go to, and the gradients of their factors."""
+    x, src = [2.0, 3.0, 4.0], [1.5, special, 2.0, 3.0, -2.0, 3.0]
+    y, _, dx, dsrc, *_ = slopes(
+        t,
+        lambda x, src: x.scatter_reduce(
+            0, t.tensor([0, 2, 0, 2, 1, 0]), src, "prod", include_self=own
+        ),
+        x,
+        src,
+    )
+    others = t.tensor([0, 2, 4, 5])
+    return y, dx[:2], dsrc[others]
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
     **{
         f"{name}, exponent {e!r}": lambda t, e=e, power=power: slopes(
@@ -119,6 +134,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t, lambda x: t.nn.functional.pdist(x, INF), POINTS
     ),
     "p of no norm": lambda t: t.cdist(t.zeros(2, 2), t.zeros(2, 2), NAN),
+    **{
+        f"products of what is scattered beside {special}, include_self={own}": (
+            lambda t, special=special, own=own: products_beside(t, special, own)
+        )
+        for special in (INF, NAN, -INF)
+        for own in (True, False)
+    },
     "gates of both signs": lambda t: slopes(
         t, lambda x: 3 * t.nn.functional.glu(t.stack([x, -x.flip(0)])), HUGE, dtype="float32"
     ),

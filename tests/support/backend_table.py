@@ -1301,6 +1301,13 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 67), a.integers(0, a.rows, 67), 0),
         *(lambda a: (a(9), a.integers(0, 9), 0), lambda a: (a(0, 9), a.integers(0, 9, 0), 1)),
     ],
+    "reduce_along": [
+        lambda a: (a(5, 70), a.integers(0, 5, 8, 70), a(8, 70, low=0.5), 0, "multiply", 1.0),
+        lambda a: (a(a.rows, 9), a.integers(0, 9, a.rows, 5), a(a.rows, 5), 1, "maximum", -np.inf),
+        lambda a: (a(4, 5, 99), a.integers(0, 5, 4, 40, 99), a(4, 40, 99), 1, "minimum", np.inf),
+        lambda a: (a(2, 5, 9), a.integers(0, 5, 2, 20, 6), a(2, 20, 6), 1, "minimum", np.inf),
+        lambda a: (a(11), a.integers(0, 11, 0), a(0), 0, "minimum", np.inf),
+    ],
     "put_along": [
         lambda a: (a(2, 5, 150), a.integers(0, 5, 2, 20, 150), a(2, 20, 150), 1, True),
         lambda a: (a(a.rows, 9, 4), a.integers(0, 9, a.rows, 20, 4), a(a.rows, 20, 4), 1, True),

@@ -50,6 +50,41 @@ class AlongKernels(ArrayAPIBackend):
             return super().take_along(x, index, axis)  # which says which index
         return out
 
+    def reduce_along(
+        self,
+        x: np.ndarray,
+        index: np.ndarray,
+        src: np.ndarray,
+        axis: int,
+        combine: str,
+        identity: float,
+    ) -> np.ndarray:
+        if type(index) is np.ndarray:
+            index = np.ascontiguousarray(index)  # one row for all columns, often
+        if not (
+            src.shape == index.shape
+            and _fits(x, index, axis)
+            and kernels.supports(x, src)
+            and x.dtype not in HALF_PRECISION
+            and are_within(index, x.shape[axis])
+        ):
+            return super().reduce_along(x, index, src, axis, combine, identity)
+        out = np.array(x, order="C")
+        family, size = kernels.load("along"), index.shape
+        outer, m, inner = math.prod(size[:axis]), size[axis], math.prod(size[axis + 1 :])
+        columns = min(inner, family.COLUMNS)
+        kernel, options = (
+            (family.scatter_product, ())
+            if combine == "multiply"
+            else (family.scatter_extreme, (combine == "maximum",))
+        )
+        threads.parallel_for(
+            *(kernel, outer * -(-inner // family.COLUMNS), max(1, CHUNK // (m * columns))),
+            *(out.ravel(), x.shape[axis], index.ravel(), m, inner),
+            *(kernels.contiguous(src).ravel(), *options),
+        )
+        return out
+
     def pick(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         if axis != x.ndim - 1 or index.size > ROWS or not x.flags.c_contiguous:
             return super().pick(x, index, axis)

@@ -98,3 +98,36 @@ def scatter_add(start, stop, x, n, index, m, inner, value):
             places, v = index[at : at + width], value[at : at + width]
             for i in range(v.size):
                 row[np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)] += v[i]
+
+
+@ordered_kernel
+def scatter_product(start, stop, x, n, index, m, inner, value):
+    """As `scatter_add`, the product."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    for item in range(start, stop):
+        o, left = item // blocks, item % blocks * COLUMNS
+        width = min(COLUMNS, inner - left)
+        row = x[o * n * inner + left :]
+        for j in range(m):
+            at = (o * m + j) * inner + left
+            places, v = index[at : at + width], value[at : at + width]
+            for i in range(v.size):
+                row[np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)] *= v[i]
+
+
+@ordered_kernel
+def scatter_extreme(start, stop, x, n, index, m, inner, value, largest):
+    """As `scatter_add`, the largest of all, or the smallest; NaN where there is one."""
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    for item in range(start, stop):
+        o, left = item // blocks, item % blocks * COLUMNS
+        width = min(COLUMNS, inner - left)
+        row = x[o * n * inner + left :]
+        for j in range(m):
+            at = (o * m + j) * inner + left
+            places, v = index[at : at + width], value[at : at + width]
+            for i in range(v.size):
+                place = np.uint64(places[i]) * np.uint64(inner) + np.uint64(i)
+                old, new = row[place], v[i]
+                stays = old >= new if largest else old <= new
+                row[place] = old if stays or old != old else new
