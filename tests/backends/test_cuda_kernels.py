@@ -68,6 +68,7 @@ FAMILIES = {
         "scaled_products",
         "sorting",
         "sums",
+        "tiled_attention",
     )
 }
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.cuda.attention_problem import (
+    BLOCK,
+    TILE,
+    Kernel,
+    Problem,
+    Result,
+    as_mask,
+    parts_of_keys,
+    strides,
+)
 from gradient.backends.cuda.launching import (
     EACH,
     FLOATS,
@@ -21,12 +31,9 @@ from gradient.backends.cuda.launching import (
 from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Shape
 
-ROWS, ROWS_OF_WARP, TILE, BLOCK = 16, 4, 32, 128
-"""Rows that a block and a warp work on, rows of a tile in shared memory, and threads
-(`attention.cuh`)."""
+ROWS, ROWS_OF_WARP = 16, 4
+"""Rows that a block and a warp work on (`attention.cuh`)."""
 MAX_WIDTH = 256
-ENOUGH_BLOCKS = 256
-"""Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
 DECODING_BLOCKS, SHORT = 3, 256
 """Blocks of few rows that a multiprocessor runs at a time, whose time is memory's; and keys up to
 which one of them has all, since joining parts takes as long as reading these."""
@@ -35,7 +42,8 @@ JOINING, MOST_PARTS = 256, 512
 
 
 class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
-    """Overrides of `composed.attention`."""
+    """Overrides of `composed.attention`. Subclasses have kernels for some of what these here take:
+    they override `_attend` and `_attend_grad`, and leave the rest to them."""
 
     def attention(
         self,
@@ -47,40 +55,48 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
     ) -> tuple[Array, Array, Array]:
         if not self._has_attention_kernel(q, k, v, mask):
             return super().attention(q, k, v, mask, options)
-        number = np.dtype(computed_in(q))
-        b, h, t = q.shape[:3]
-        out = self._empty_result(q, k, v)
-        high, log_sum = (self.empty((b, h, t, 1), number) for _ in range(2))
-        self._attend(q, k, v, as_mask(self, mask, q), options, out, high, log_sum)
-        return out, high, log_sum
+        p = Problem(q, k, v, as_mask(self, mask, q), options)
+        number, rows = np.dtype(computed_in(q)), (*q.shape[:3], 1)
+        made = Result(self._empty_result(p), self.empty(rows, number), self.empty(rows, number))
+        self._attend(p, made)
+        return made.out, made.high, made.log_sum
 
-    def _empty_result(self, q: Array, k: Array, v: Array) -> Array:
-        return self.empty((*q.shape[:3], v.shape[-1]), q.dtype)
+    def _empty_result(self, p: Problem) -> Array:
+        return self.empty((*p.q.shape[:3], p.v.shape[-1]), p.q.dtype)
 
-    def _attend(
+    def _attend(self, p: Problem, made: Result) -> None:
+        """Write the result of what kernels take."""
+        d, e = p.widths
+        shared = shared_bytes(made.high.dtype, d, e)
+        kernel = Kernel("attention", f"attention_{columns_of(e)}", ROWS, shared)
+        p = p._replace(q=self.contiguous(p.q), k=_with_rows(self, p.k), v=_with_rows(self, p.v))
+        self._launch_attention(kernel, parts_of_keys, p, (), made, ())
+
+    def _launch_attention(
         self,
-        q: Array,
-        k: Array,
-        v: Array,
-        mask: Array | None,
-        options: AttentionOptions,
-        out: Array,
-        high: Array,
-        log_sum: Array,
+        kernel: Kernel,
+        parts_of: Callable[[int, int], int],
+        p: Problem,
+        of_q: tuple[int, ...],
+        made: Result,
+        of_out: tuple[int, ...],
     ) -> None:
-        """Attention into the last three, of what kernels take, with a mask of `as_mask`."""
-        q, k, v = self.contiguous(q), _with_rows(self, k), _with_rows(self, v)
-        b, hk, s = k.shape[:3]
-        tiles = -(-(q.shape[1] // hk * q.shape[2]) // ROWS)
-        parts = parts_of_keys(tiles * b * hk, s)
-        partial = self._room_for_parts(parts, out, high.dtype)
+        """By a kernel that takes these strides of q and of the result, over keys in parts."""
+        grid = self._grid(kernel, parts_of, p.rows, p.groups, p.keys)
+        partial = self._room_for_parts(grid[2], made.out, made.high.dtype)
         self.launch(
-            "attention", f"attention_{columns_of(v.shape[-1])}", q, (tiles, b * hk, parts), BLOCK,
-            q, k, v, mask, out, high, log_sum, partial, parts,
-            *problem(q, k, v, mask, options),
-            shared=shared_bytes(high.dtype, q.shape[-1], v.shape[-1]),
+            kernel.family, kernel.name, p.q, grid, BLOCK,
+            p.q, *of_q, p.k, p.v, p.mask, made.out, *of_out, made.high, made.log_sum,
+            partial, grid[2], *p.parameters(), shared=kernel.shared,
         )  # fmt: skip
-        self._join(partial, out, high, log_sum)
+        self._join(partial, *made)
+
+    def _grid(
+        self, kernel: Kernel, parts_of: Callable[[int, int], int], rows: int, groups: int, keys: int
+    ) -> tuple[int, int, int]:
+        """A block for each tile of a group's rows, each group, and each part of the keys."""
+        blocks = kernel.blocks(rows)
+        return blocks, groups, parts_of(blocks * groups, keys)
 
     def attention_grad(
         self,
@@ -96,46 +112,33 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
     ) -> tuple[Array, Array, Array]:
         if not self._has_attention_kernel(q, k, v, mask, True) or not self.has_kernel(q, g, out):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
-        return self._attend_grad(
-            g, q, k, v, out, high, log_sum, as_mask(self, mask, q), options
-        )  # fmt: skip
+        number = computed_in(q)
+        made = Result(out, self.statistic(high, number), self.statistic(log_sum, number))
+        return self._attend_grad(g, Problem(q, k, v, as_mask(self, mask, q), options), made)
 
-    def _attend_grad(
-        self,
-        g: Array,
-        q: Array,
-        k: Array,
-        v: Array,
-        out: Array,
-        high: Array,
-        log_sum: Array,
-        mask: Array | None,
-        options: AttentionOptions,
-    ) -> tuple[Array, Array, Array]:
-        """`attention_grad` of what kernels take, with a mask of `as_mask`."""
-        number = np.dtype(computed_in(q))
-        g, q, out = self.contiguous(g), self.contiguous(q), self.contiguous(out)
-        k, v = _with_rows(self, k), _with_rows(self, v)
-        high, log_sum = self.statistic(high, number), self.statistic(log_sum, number)
-        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+    def _attend_grad(self, g: Array, p: Problem, made: Result) -> tuple[Array, Array, Array]:
+        """The gradients for q, k and v of what kernels take."""
+        number = made.high.dtype
+        g, out = self.contiguous(g), self.contiguous(made.out)
+        p = p._replace(q=self.contiguous(p.q), k=_with_rows(self, p.k), v=_with_rows(self, p.v))
+        (b, h, t, d), (hk, s), e = p.q.shape, p.k.shape[1:3], p.v.shape[-1]
         rows = b * h * t
         delta = self.empty((rows,), number)
         self.launch(
-            "attention_grad", "row_products", q, (-(-rows // 4),), BLOCK,
+            "attention_grad", "row_products", p.q, (-(-rows // 4),), BLOCK,
             g, out, delta, rows, e,
         )  # fmt: skip
-        sizes = problem(q, k, v, mask, options)
-        given = (g, q, k, v, mask, high, log_sum, delta)
-        shared = shared_bytes(number, d, e, True)
-        gq = self.empty(q.shape, q.dtype)
+        sizes, shared = p.parameters(), shared_bytes(number, d, e, True)
+        given = (g, p.q, p.k, p.v, p.mask, made.high, made.log_sum, delta)
+        gq = self.empty(p.q.shape, p.q.dtype)
         self.launch(
-            "attention_grad", f"attention_grad_query_{columns_of(d)}", q,
-            (-(-(h // hk * t) // ROWS), b * hk), BLOCK, *given, gq, *sizes, shared=shared,
+            "attention_grad", f"attention_grad_query_{columns_of(d)}", p.q,
+            (-(-p.rows // ROWS), p.groups), BLOCK, *given, gq, *sizes, shared=shared,
         )  # fmt: skip
         gk, gv = self.empty((b, hk, s, d), number), self.empty((b, hk, s, e), number)
         self.launch(
-            "attention_grad", f"attention_grad_key_{columns_of(max(d, e))}", q,
-            (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *sizes, shared=shared,
+            "attention_grad", f"attention_grad_key_{columns_of(max(d, e))}", p.q,
+            (-(-s // ROWS), p.groups), BLOCK, *given, gk, gv, *sizes, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -209,11 +212,6 @@ class AttentionKernels(KernelLauncher, AttentionDefaults[Array]):
         return max(1, min(at_once // blocks, -(-keys // (4 * TILE))))
 
 
-def parts_of_keys(blocks: int, keys: int) -> int:
-    """Into how many parts keys are divided where so many blocks attend to them."""
-    return max(1, min(ENOUGH_BLOCKS // blocks, -(-keys // (4 * TILE))))
-
-
 def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:
     return len(smaller) <= len(shape) and all(
         n in (1, whole) for n, whole in zip(smaller[::-1], shape[::-1], strict=False)
@@ -232,42 +230,6 @@ def _with_rows(be: Any, x: Array) -> Array:
     return x if x.strides[-1] == x.itemsize else be.contiguous(x)
 
 
-def as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
-    """The mask with four axes, of bools, float32 or q's dtype; its memory, however broadcast."""
-    if mask is None:
-        return None
-    if mask.dtype not in (bool, np.float32):  # which 16 bits would round, and -1e9 to infinity
-        mask = be.astype(mask, q.dtype)
-    return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-
-
 def columns_of(width: int) -> int:
     """The columns that a kernel was compiled for, of so many that are there."""
     return 64 if width <= 64 else 128 if width <= 128 else 256
-
-
-def strides(x: Array, axes: int) -> tuple[int, ...]:
-    """Strides in elements; 0 along an axis of 1, which is broadcast."""
-    return _strides(x.shape, x.strides, x.itemsize, axes)
-
-
-@functools.lru_cache(4096)
-def _strides(shape: Shape, steps: Shape, itemsize: int, axes: int) -> tuple[int, ...]:
-    both = zip(shape[:axes], steps[:axes], strict=True)
-    return tuple(0 if n == 1 else step // itemsize for n, step in both)
-
-
-def problem(
-    q: Array, k: Array, v: Array, mask: Array | None, o: AttentionOptions
-) -> tuple[Any, ...]:
-    """The kernels' `PROBLEM_PARAMETERS`."""
-    of_mask: tuple[int, ...] = (0, 0, 0, 0, 0)
-    if mask is not None:
-        kind = 1 if mask.dtype == bool else 2 if mask.dtype == q.dtype else 3
-        of_mask = (kind, *strides(mask, 4))
-    whole = (
-        *(q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
-        *strides(k, 3), *strides(v, 3), *of_mask,
-        int(o.is_causal), (o.window or 0) if o.is_causal else 0,
-    )  # fmt: skip
-    return *whole, np.float64(o.scale), np.float64(o.softcap or 0)

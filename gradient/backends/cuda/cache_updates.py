@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
-from gradient.backends.cuda.attention import strides
+from gradient.backends.cuda.attention_problem import strides
 from gradient.backends.cuda.launching import EACH, LOAD, MAX_GRID, KernelLauncher
 from gradient.dtypes import int64
 

@@ -6,15 +6,8 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
-from gradient.backends.cuda.attention import (
-    BLOCK,
-    MAX_WIDTH,
-    ROWS,
-    columns_of,
-    parts_of_keys,
-    shared_bytes,
-    strides,
-)
+from gradient.backends.cuda.attention import MAX_WIDTH, ROWS, columns_of, shared_bytes
+from gradient.backends.cuda.attention_problem import BLOCK, Kernel, parts_of_keys, strides
 from gradient.backends.cuda.flash_attention import (
     FlashAttentionKernels,
     head_of,
@@ -59,20 +52,14 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         if slots.see_all and window and not paged:
             first, window = max(0, slots.extent - window), 0
         see_all = slots.see_all and (not window or window >= slots.extent)
-        of_group, head, divide = h // key_heads * t, head_of(max(d, e)), self.parts_of_decoding
-        of_blocks = self._float32_cache_fits_blocks(q, keys, values)
-        rows, family = ROWS, "decode_cached_attention"
-        shared = tiles_bytes(head, rows_of_decoding(head))
-        if of_blocks:
-            rows = float32_rows_of(of_group)
-        elif of_group > FEW_ROWS:
-            family, (rows, of_tile) = "flash_cached_attention", tiles_of(head)
-            divide = parts_of_keys
-            shared = tiles_bytes(head, rows + 4 * of_tile) + 2 * of_tile * PLACE
-        tiles = -(-of_group // rows)
-        parts = divide(tiles * b * key_heads, slots.extent - first)
+        of_group = h // key_heads * t
+        in_pieces = self._cache_lies_in_pieces(q, keys, values)
+        kernel = self._cache_kernel(q, of_group, d, e, in_pieces)
+        many = kernel.family == "flash_cached_attention"
+        parts_of = parts_of_keys if many else self.parts_of_decoding
+        grid = self._grid(kernel, parts_of, of_group, b * key_heads, slots.extent - first)
         out = self.empty((b, h, t, e), q.dtype)
-        partial = self._room_for_parts(parts, out, number)
+        partial = self._room_for_parts(grid[2], out, number)
         table = None if slots.table is None else self.contiguous(slots.table)
         unit = unit_of(keys[0])
         of_batch, of_head, of_slot = (unit[0], unit[2], unit[1]) if paged else unit
@@ -83,31 +70,35 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
         given = (
             *_stored(keys), *_stored(values), self.contiguous(slots.positions),
             self.optional(slots.start), table, *map(np.int64, whole), out, partial,
-            *map(np.int64, (parts, h, key_heads, t, slots.extent, d, e)),
+            *map(np.int64, (grid[2], h, key_heads, t, slots.extent, d, e)),
             np.float64(options.scale), np.float64(options.softcap or 0),
         )  # fmt: skip
-        grid = (tiles, b * key_heads, parts)
-        if self._cache_fits_tensor_cores(q, keys, values):
-            q = self._in_pieces(q)
-            self.launch(
-                family, f"{family}_{head}", q, grid, BLOCK,
-                q, *map(np.int64, strides(q, 3)), *given, shared=shared,
-                early=family == "decode_cached_attention",
-            )  # fmt: skip
-        elif of_blocks:
-            q = self._in_pieces(q)
-            kernel = f"cached_attention_decode_{float32_head_of(d, e)}_{rows}"
-            self.launch(
-                "attention_decode_float32", kernel, q, grid, BLOCK,
-                q, *map(np.int64, strides(q, 3)), *given,
-            )  # fmt: skip
-        else:
-            self.launch(
-                "cached_attention", f"cached_attention_{columns_of(e)}", q, grid, BLOCK,
-                self.contiguous(q), *given, shared=shared_bytes(number, d, e),
-            )  # fmt: skip
+        q = self._in_pieces(q) if in_pieces else self.contiguous(q)
+        of_q = map(np.int64, strides(q, 3) if in_pieces else ())
+        self.launch(
+            kernel.family, kernel.name, q, grid, BLOCK, q, *of_q, *given, shared=kernel.shared,
+            early=kernel.family == "decode_cached_attention",
+        )  # fmt: skip
         self._join(partial, out, None, None)
         return out
+
+    def _cache_kernel(self, q: Array, rows: int, d: int, e: int, in_pieces: bool) -> Kernel:
+        """The kernel for so many rows of a group."""
+        if not in_pieces:
+            shared = shared_bytes(np.dtype(computed_in(q)), d, e)
+            return Kernel("cached_attention", f"cached_attention_{columns_of(e)}", ROWS, shared)
+        if q.dtype == np.float32:
+            head, of_block = float32_head_of(d, e), float32_rows_of(rows)
+            name = f"cached_attention_decode_{head}_{of_block}"
+            return Kernel("attention_decode_float32", name, of_block, 0)
+        head = head_of(max(d, e))
+        if rows <= FEW_ROWS:
+            family, of_block = "decode_cached_attention", ROWS
+            shared = tiles_bytes(head, rows_of_decoding(head))
+        else:
+            family, (of_block, of_tile) = "flash_cached_attention", tiles_of(head)
+            shared = tiles_bytes(head, of_block + 4 * of_tile) + 2 * of_tile * PLACE
+        return Kernel(family, f"{family}_{head}", of_block, shared)
 
     def _reads_cache(
         self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...], slots: SlotMap
@@ -125,7 +116,7 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             and q.shape[1] % key_heads == 0
             and (
                 q.shape[1] // key_heads * q.shape[2] <= FEW_ROWS
-                or self._cache_fits_tensor_cores(q, keys, values)
+                or (q.dtype in HALF_PRECISION and self._cache_lies_in_pieces(q, keys, values))
             )
             and self.fits_block(number, d, e)
             and q.shape[0] * key_heads <= MAX_GRID
@@ -134,32 +125,19 @@ class CachedAttentionKernels(FlashAttentionKernels, CachedAttentionDefaults[Arra
             and slots.positions.dtype == np.int64
         )
 
-    def _cache_fits_tensor_cores(
+    def _cache_lies_in_pieces(
         self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...]
     ) -> bool:
-        """16-bit floats, or codes, of which each piece of 8 lies together and has one scale."""
+        """Whether kernels with tiles read it: 16-bit floats, float32 of up to 128 columns, or
+        codes, of which as many as 16 bytes of q have numbers lie together and have one scale."""
+        piece = LOAD // q.itemsize
         return (
-            q.dtype in HALF_PRECISION
+            (q.dtype in HALF_PRECISION or q.dtype == np.float32)
             and self.runtime.has_tensor_cores
+            and (q.dtype != np.float32 or max(_width(keys), _width(values)) <= 128)
             and all(
-                _width(parts) % (16 if len(parts) == 3 else 8) == 0
-                and all(_width(parts) // scales.shape[-1] % 8 == 0 for scales in parts[1:])
-                and self.runtime.address(parts[0]) % 16 == 0
-                for parts in (keys, values)
-            )
-        )
-
-    def _float32_cache_fits_blocks(
-        self, q: Array, keys: tuple[Array, ...], values: tuple[Array, ...]
-    ) -> bool:
-        """Float32, or codes, of which each piece of 4 lies together and has one scale."""
-        return (
-            q.dtype == np.float32
-            and self.runtime.has_tensor_cores
-            and max(_width(keys), _width(values)) <= 128
-            and all(
-                _width(parts) % (8 if len(parts) == 3 else 4) == 0
-                and all(_width(parts) // scales.shape[-1] % 4 == 0 for scales in parts[1:])
+                _width(parts) % (2 * piece if len(parts) == 3 else piece) == 0
+                and all(_width(parts) // scales.shape[-1] % piece == 0 for scales in parts[1:])
                 and self.runtime.address(parts[0]) % LOAD == 0
                 for parts in (keys, values)
             )

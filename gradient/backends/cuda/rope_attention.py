@@ -5,18 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda.attention import strides
+from gradient.backends.cuda.attention_problem import BLOCK, strides
 from gradient.backends.cuda.cache_updates import CacheUpdateKernels
 from gradient.backends.cuda.cached_attention import CachedAttentionKernels, unit_of
-from gradient.backends.cuda.flash_attention import (
-    BLOCK,
-    FEW_ROWS,
-    HEADS,
-    rows_of_decoding,
-    tiles_bytes,
-)
+from gradient.backends.cuda.flash_attention import HEADS, rows_of_decoding, tiles_bytes
 from gradient.backends.cuda.launching import LOAD
+from gradient.backends.cuda.tiled_attention import FEW_ROWS
 from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.dtypes import HALF_PRECISION
 
 
 class RopeAttentionKernels(CacheUpdateKernels, CachedAttentionKernels):
@@ -87,7 +83,8 @@ class RopeAttentionKernels(CacheUpdateKernels, CachedAttentionKernels):
             and slots.table is None
             and slots.start is None
             and self._reads_cache(q, cache[:1], cache[1:], slots)
-            and self._cache_fits_tensor_cores(q, cache[:1], cache[1:])
+            and q.dtype in HALF_PRECISION
+            and self._cache_lies_in_pieces(q, cache[:1], cache[1:])
             and slots.positions.flags.c_contiguous
             and all(a.flags.c_contiguous for a in angles)
             and all(

@@ -66,6 +66,32 @@ __device__ void key_range(const Problem& p, I first, I last, Int& begin, Int& en
     if (p.window > 0 && earliest - p.window + 1 > 0) begin = earliest - p.window + 1;
 }
 
+// The rows of a group (or the keys) that a block has for itself, SIZE at most, from `first` on; and of
+// these the warp's, in as many equal shares as there are warps. Of the last block some are not there.
+template <int SIZE> struct RowsOfBlock {
+    static constexpr int OF_WARP = SIZE / WARPS;
+    int first, count;    // the block's
+    int of_warp, here;   // the warp's: where they begin in the block, and how many there are, if above 0
+    __device__ RowsOfBlock(int block, Int rows)
+        : first(block * SIZE), count(min(SIZE, int(rows) - first)), of_warp(threadIdx.x / 32 * OF_WARP),
+          here(min(OF_WARP, count - of_warp)) {}
+    __device__ int last() const { return first + count - 1; }
+    __device__ int row() const { return first + of_warp; }  // the warp's first
+};
+
+// Which tile of rows a block has: causal rows that come late see the most keys, and begin first.
+__device__ inline int tile_of_block(bool causal) {
+    return int(causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+}
+
+// Of the keys begin..end those of this block, one of `parts`, which are whole tiles of SIZE keys.
+template <int SIZE>
+__device__ void part_of_keys(Int begin, Int end, Int parts, int& from, int& until) {
+    const int tiles = (max(int(end - begin), 0) + SIZE - 1) / SIZE;
+    const int of_part = (tiles + int(parts) - 1) / int(parts) * SIZE;
+    from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+}
+
 // The score of a product q k^T: scaled and capped, before it is masked.
 template <class A> __device__ A capped(const Problem& p, A product) {
     product *= A(p.scale);
@@ -111,6 +137,11 @@ template <class T> struct Results {
     Int parts;
     Int batch, head, row;
 
+    // Where this block's part has what it found of a row of all (B, H, T).
+    __device__ computed<T>* of_part(const Problem& p, Int query) const {
+        const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
+        return partial + (blockIdx.z * all + query) * (p.value_width + 2);
+    }
     // Of a row: its largest score and the sum of e^(score - largest). A row that sees nothing has 0
     // and infinity, as the gradients need; one whose scores are not finite has 0 for the largest.
     __device__ void set_statistics(Int row, computed<T> largest, computed<T> sum) const {

@@ -126,10 +126,9 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
                                                   : make_float4(0, 0, 0, 0);
     }
     Int begin, end;
+    int from, until;
     source.narrow(first, first + count - 1, begin, end);
-    const int tiles = (max(int(end - begin), 0) + OF_BLOCK - 1) / OF_BLOCK, parts = int(results.parts);
-    const int of_part = (tiles + parts - 1) / parts * OF_BLOCK;
-    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    part_of_keys<OF_BLOCK>(begin, end, results.parts, from, until);
 
     // The lane's scores of rows 4 chunk .. + 3 are of value SCORES * of_key + i = 4 u + row.
     typename SOURCE::Row seen[R / 4][SCORES];
@@ -246,7 +245,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
         if (lane < LANES) sums[warp][r][lane] = make_float4(out[r][0], out[r][1], out[r][2], out[r][3]);
     }
     __syncthreads();  // all sums are there
-    const Int query = group.query(first), all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
+    const Int query = group.query(first);
     for (int i = threadIdx.x; i < count * HEAD; i += THREADS) {
         const int r = i / HEAD, c = i % HEAD;
         const float highest = high_of(r);
@@ -256,8 +255,8 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
             x += reinterpret_cast<const float*>(sums[w][r])[c];
             total += totals[w][r] * shrink(highs[w][r], highest);
         }
-        if (parts > 1) {
-            float* to = results.partial + (blockIdx.z * all + query + r) * (value_width + 2);
+        if (results.parts > 1) {
+            float* to = results.of_part(p, query + r);
             if (c < value_width) to[c] = x;
             if (c == 0) to[value_width] = highest, to[value_width + 1] = total;
         } else {

@@ -29,16 +29,13 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float* piece = v_tile + KEYS * float_pitch<HEAD> + warp * ROWS_OF_WARP * PIECE_PITCH;
     const Group group(p);
-    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
-    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
-    const int of_warp = warp * ROWS_OF_WARP, here = min(ROWS_OF_WARP, count - of_warp);
-    const int row = first + of_warp;
+    const RowsOfBlock<ROWS_OF_BLOCK> rows(tile_of_block(p.causal), p.group_rows());
+    const int first = rows.first, count = rows.count, here = rows.here, row = rows.row();
 
     Int begin, end;
-    key_range(p, first, first + count - 1, begin, end);
-    const int tiles = (max(int(end - begin), 0) + KEYS - 1) / KEYS, parts = int(results.parts);
-    const int of_part = (tiles + parts - 1) / parts * KEYS;
-    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    int from, until;
+    key_range(p, first, rows.last(), begin, end);
+    part_of_keys<KEYS>(begin, end, results.parts, from, until);
     int sees_from = 0, sees_until = 0;  // this warp
     if (here > 0) {
         key_range(p, row, row + here - 1, begin, end);
@@ -106,7 +103,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
         add_weighted_floats<HEAD>(out, score, v_tile, piece);
     }
 
-    const Int width = p.value_width, all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
+    const Int width = p.value_width, parts = results.parts;
 #pragma unroll
     for (int i = 0; i < R; i++) {
 #pragma unroll
@@ -116,8 +113,7 @@ __device__ void attend_floats(const float* q, Int q_batch, Int q_head, Int q_row
         const int r = lane / 8 + 4 * i;
         if (r >= here) continue;
         const Int query = group.query(row + r);
-        float* to = parts > 1 ? results.partial + (blockIdx.z * all + query) * (width + 2)
-                              : results.out + query * width;
+        float* to = parts > 1 ? results.of_part(p, query) : results.out + query * width;
         const float scale = parts > 1 ? 1.f : sum[i] == 0 ? 0.f : 1 / sum[i];
 #pragma unroll
         for (int n = 0; n < HEAD / 8; n++) out[i][n] *= scale;

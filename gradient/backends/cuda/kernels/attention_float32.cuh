@@ -135,31 +135,44 @@ __device__ inline void keys_of_row(const Problem& p, int row, int& begin, int& e
     if (p.window) begin = t - int(p.window) + 1;
 }
 
-// Scores of rows first_row + 4 i and keys first_key + 8 j become -inf where the row may not see the
-// key; a mask's numbers are added.
+// Scores of a row and of COUNT keys, first_key and those APART from one another behind it, become -inf
+// where the row may not see the key; a mask's numbers are added. score(i) is that of the i-th key.
+template <int COUNT, int APART, class F>
+__device__ void mask_row(F score, const Group& group, const void* mask, int row, int first_key) {
+    const Problem& p = group.problem;
+    const bool bools = p.mask_kind == 1;
+    int begin, end;
+    keys_of_row(p, row, begin, end);
+    begin -= first_key, end -= first_key;
+    if (p.mask_kind && begin < end) {
+        const Int at = mask_at(group, row, first_key);
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            if (APART * i < begin || APART * i >= end) continue;
+            const Int number = at + APART * i * p.mask_key;
+            if (bools && !static_cast<const unsigned char*>(mask)[number]) score(i) = -infinity<float>();
+            if (!bools) score(i) += static_cast<const float*>(mask)[number];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        if (APART * i < begin || APART * i >= end) score(i) = -infinity<float>();
+}
+
+// The same of rows first_row + 4 i and keys first_key + 8 j.
 template <int R, int J>
 __device__ void mask_floats(float (&score)[R][J], const Group& group, const void* mask, int first_row,
                             int first_key) {
-    const Problem& p = group.problem;
-    const bool bools = p.mask_kind == 1;
 #pragma unroll
-    for (int i = 0; i < R; i++) {
-        const int row = first_row + 4 * i;
-        int begin, end;
-        keys_of_row(p, row, begin, end);
-        begin -= first_key, end -= first_key;
-        if (p.mask_kind && begin < end) {
-            const Int at = mask_at(group, row, first_key);
+    for (int i = 0; i < R; i++)
+        mask_row<J, 8>([&](int j) -> float& { return score[i][j]; }, group, mask, first_row + 4 * i, first_key);
+}
+
+// The same of keys first_key + 4 i and rows first_row + 8 j.
+template <int R, int J>
+__device__ void mask_transposed_floats(float (&score)[R][J], const Group& group, const void* mask,
+                                       int first_row, int first_key) {
 #pragma unroll
-            for (int j = 0; j < J; j++) {
-                if (8 * j < begin || 8 * j >= end) continue;
-                const Int number = at + 8 * j * p.mask_key;
-                if (bools && !static_cast<const unsigned char*>(mask)[number]) score[i][j] = -infinity<float>();
-                if (!bools) score[i][j] += static_cast<const float*>(mask)[number];
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < J; j++)
-            if (8 * j < begin || 8 * j >= end) score[i][j] = -infinity<float>();
-    }
+    for (int j = 0; j < J; j++)
+        mask_row<R, 4>([&](int i) -> float& { return score[i][j]; }, group, mask, first_row + 8 * j, first_key);
 }

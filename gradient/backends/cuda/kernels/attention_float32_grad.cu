@@ -5,14 +5,14 @@
 //     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
 //     of q = scale ds k                     of k = scale ds^T q
 //
-// Three kernels, as in flash_attention_grad.cu: `attention_block_statistics` puts what belongs to a row
-// of queries into 16 bytes; that for q has 64 rows in its blocks and goes over the keys; that for k and
-// v has 64 keys in its blocks, goes over the rows of all heads that share them, and makes everything
-// transposed. Scores are made twice for it, 7 products of matrices instead of 5; but nothing is added up
+// Two kernels, as in flash_attention_grad.cu, of what attention_statistics.cu puts into 16 bytes for each
+// row of queries: that for q has 64 rows in its blocks and goes over the keys; that for k and v has 64
+// keys in its blocks, goes over the rows of all heads that share them, and makes everything transposed. Scores are made twice for it, 7 products of matrices instead of 5; but nothing is added up
 // atomically, and gradients are the same in every run. The bound is arithmetic, as of the forward kernel
 // (attention_float32.cu): a lane does 128 multiply-adds for each 12 loads of 16 bytes from shared memory.
 // Two blocks share a multiprocessor: one computes while the other's tiles come.
 #include "attention_float32.cuh"
+#include "attention_gradients.cuh"
 
 // Probabilities of scores, and what they and dots become: the gradient for q k^T, without `scale`.
 // `statistics(i, j)` of the row: high, log_sum to base 2, delta.
@@ -39,19 +39,20 @@ __device__ void differentiate(float (&score)[R][J], float (&dot)[R][J], const Pr
         }
 }
 
-// Writes the lane's rows of the warp, `here` of which are there, times `scale`.
-template <int HEAD, int R>
-__device__ void store_floats(float* to, int width, int here, const float (&values)[R][HEAD / 8], float scale) {
+// Writes the lane's rows of the warp, `here` of which are there, times `scale`, to row_at(0), row_at(1), ...
+template <int HEAD, int R, class F>
+__device__ void store_floats(F row_at, int width, int here, const float (&values)[R][HEAD / 8], float scale) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < R; i++) {
         const int r = lane / 8 + 4 * i;
         if (r >= here) continue;
+        float* to = row_at(r);
 #pragma unroll
         for (int n = 0; n < HEAD / 32; n++) {
             const int column = lane % 8 * 4 + 32 * n;
             if (column < width)
-                *reinterpret_cast<float4*>(to + Int(r) * width + column) =
+                *reinterpret_cast<float4*>(to + column) =
                     make_float4(values[i][4 * n] * scale, values[i][4 * n + 1] * scale,
                                 values[i][4 * n + 2] * scale, values[i][4 * n + 3] * scale);
         }
@@ -69,11 +70,12 @@ __device__ void load_statistics(float* tile, const float4* statistics, const Gro
                  statistics + group.query(row + min(int(threadIdx.x), count - 1)));
 }
 
-// gq (B, H, T, D), without gaps.
+// gq (B, H, T, D), of any strides.
 template <int HEAD, int R, int KEYS>
 __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, const float* q, Int q_batch,
                            Int q_head, Int q_row, const float* k, const float* v, const void* mask,
-                           const float4* statistics, float* gq, const Problem& p) {
+                           const float4* statistics, float* gq, Int gq_batch, Int gq_head, Int gq_row,
+                           const Problem& p) {
     constexpr int ROWS_OF_WARP = 4 * R, ROWS_OF_BLOCK = WARPS * ROWS_OF_WARP, J = KEYS / 8;
     constexpr int PITCH = float_pitch<HEAD>;
     extern __shared__ float4 memory[];
@@ -81,15 +83,14 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
     float* g_tile = q_tile + ROWS_OF_BLOCK * PITCH;
     float* k_tile = g_tile + ROWS_OF_BLOCK * PITCH;
     float* v_tile = k_tile + KEYS * PITCH;
-    const int of_warp = threadIdx.x / 32 * ROWS_OF_WARP, lane = threadIdx.x % 32;
-    float* piece = v_tile + KEYS * PITCH + of_warp * PIECE_PITCH;
+    const RowsOfBlock<ROWS_OF_BLOCK> rows(tile_of_block(p.causal), p.group_rows());
+    const int first = rows.first, count = rows.count, here = rows.here, row = rows.row();
+    const int lane = threadIdx.x % 32;
+    float* piece = v_tile + KEYS * PITCH + rows.of_warp * PIECE_PITCH;
     const Group group(p);
-    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
-    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
-    const int here = min(ROWS_OF_WARP, count - of_warp), row = first + of_warp;
 
     Int begin, end;
-    key_range(p, first, first + count - 1, begin, end);
+    key_range(p, first, rows.last(), begin, end);
     const int until = int(end);
     const float *keys = k + group.k_offset(), *values = v + group.v_offset();
     load_floats<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
@@ -123,45 +124,17 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
         add_weighted_floats<HEAD>(result, dot, k_tile, piece);
     }
     if (here > 0)
-        store_floats<HEAD>(gq + group.query(row) * p.width, int(p.width), here, result, float(p.scale));
+        store_floats<HEAD>(GroupRows<float>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
+                           result, float(p.scale));
     cp_async_wait<0>();  // where there was no key
 }
 
-// Scores of keys first_key + 4 i and rows first_row + 8 j become -inf where the row may not see the
-// key; a mask's numbers are added.
-template <int R, int J>
-__device__ void mask_transposed(float (&score)[R][J], const Group& group, const void* mask, int first_row,
-                                int first_key) {
-    const Problem& p = group.problem;
-    const bool bools = p.mask_kind == 1;
-#pragma unroll
-    for (int j = 0; j < J; j++) {
-        const int row = first_row + 8 * j;
-        int begin, end;
-        keys_of_row(p, row, begin, end);
-        begin -= first_key, end -= first_key;
-        if (p.mask_kind && begin < end) {
-            const Int at = mask_at(group, row, first_key);
-#pragma unroll
-            for (int i = 0; i < R; i++) {
-                if (4 * i < begin || 4 * i >= end) continue;
-                const Int number = at + 4 * i * p.mask_key;
-                if (bools && !static_cast<const unsigned char*>(mask)[number])
-                    score[i][j] = -infinity<float>();
-                if (!bools) score[i][j] += static_cast<const float*>(mask)[number];
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < R; i++)
-            if (4 * i < begin || 4 * i >= end) score[i][j] = -infinity<float>();
-    }
-}
-
-// gk (B, Hk, S, D) and gv (B, Hk, S, E), without gaps.
+// gk (B, Hk, S, D) and gv (B, Hk, S, E), of any strides.
 template <int HEAD, int R, int QUERIES>
 __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, const float* q, Int q_batch,
                          Int q_head, Int q_row, const float* k, const float* v, const void* mask,
-                         const float4* statistics, float* gk, float* gv, const Problem& p) {
+                         const float4* statistics, float* gk, Int gk_batch, Int gk_head, Int gk_row,
+                         float* gv, Int gv_batch, Int gv_head, Int gv_row, const Problem& p) {
     constexpr int KEYS_OF_WARP = 4 * R, KEYS_OF_BLOCK = WARPS * KEYS_OF_WARP, J = QUERIES / 8;
     constexpr int PITCH = float_pitch<HEAD>;
     extern __shared__ float4 memory[];
@@ -169,11 +142,11 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
     float* v_tile = k_tile + KEYS_OF_BLOCK * PITCH;
     float* q_tile = v_tile + KEYS_OF_BLOCK * PITCH;
     float* g_tile = q_tile + QUERIES * PITCH;
-    const int of_warp = threadIdx.x / 32 * KEYS_OF_WARP, lane = threadIdx.x % 32;
-    float* piece = g_tile + QUERIES * PITCH + of_warp * PIECE_PITCH;
+    const RowsOfBlock<KEYS_OF_BLOCK> own(blockIdx.x, p.keys);
+    const int first = own.first, count = own.count, here = own.here, key = own.row();
+    const int lane = threadIdx.x % 32, rows = int(p.group_rows());
+    float* piece = g_tile + QUERIES * PITCH + own.of_warp * PIECE_PITCH;
     const Group group(p);
-    const int first = int(blockIdx.x) * KEYS_OF_BLOCK, count = min(KEYS_OF_BLOCK, int(p.keys) - first);
-    const int here = min(KEYS_OF_WARP, count - of_warp), key = first + of_warp, rows = int(p.group_rows());
 
     const float *keys = k + group.k_offset(), *values = v + group.v_offset();
     load_floats<HEAD, KEYS_OF_BLOCK>(k_tile, count, int(p.width),
@@ -183,7 +156,7 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
 
     float of_key[R][HEAD / 8] = {}, of_value[R][HEAD / 8] = {};
     const float* columns = lane_columns<HEAD>(q_tile);
-    int row = next_tile<QUERIES>(p, 0, first, first + count - 1);
+    int row = next_tile<QUERIES>(p, 0, first, own.last());
     while (row < rows) {
         const int there = min(QUERIES, rows - row);
         __syncthreads();  // the tiles before were read
@@ -204,41 +177,31 @@ __device__ void key_grad(const float* g, Int g_batch, Int g_head, Int g_row, con
                 score, dot, p, [&](int, int j) { return behind<HEAD>(columns + 8 * j * PITCH); },
                 [&] {
                     if (!sees_all(p, row, row + QUERIES - 1, key, key + KEYS_OF_WARP - 1))
-                        mask_transposed(score, group, mask, row + lane % 8, key + lane / 8);
+                        mask_transposed_floats(score, group, mask, row + lane % 8, key + lane / 8);
                 });
             add_weighted_floats<HEAD>(of_value, score, g_tile, piece);
             add_weighted_floats<HEAD>(of_key, dot, q_tile, piece);
         }
-        row = next_tile<QUERIES>(p, row + QUERIES, first, first + count - 1);
+        row = next_tile<QUERIES>(p, row + QUERIES, first, own.last());
     }
     cp_async_wait<0>();  // where there was no row
     if (here <= 0) return;
-    const Int at = Int(blockIdx.y) * p.keys + key;
-    store_floats<HEAD>(gk + at * p.width, int(p.width), here, of_key, float(p.scale));
-    store_floats<HEAD>(gv + at * p.value_width, int(p.value_width), here, of_value, 1.f);
+    gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
+    store_floats<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here, of_key, float(p.scale));
+    gv += group.batch * gv_batch + group.key_head * gv_head + key * gv_row;
+    store_floats<HEAD>([=](int i) { return gv + i * gv_row; }, int(p.value_width), here, of_value, 1.f);
 }
 
-#define GIVEN                                                                                      \
-    const float *g, Int g_batch, Int g_head, Int g_row, const float *q, Int q_batch, Int q_head,   \
-        Int q_row, const float *k, const float *v, const void *mask, const float4 *statistics
-#define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
-#define GRADIENTS(HEAD, R, OTHERS, NAME)                                                            \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                            \
-        attention_block_grad_query_##HEAD##_##NAME(GIVEN, float* gq, PROBLEM_PARAMETERS) {          \
-        query_grad<HEAD, R, OTHERS>(GIVE, gq, PROBLEM);                                             \
-    }                                                                                               \
-    extern "C" __global__ void __launch_bounds__(128, 2)                                            \
-        attention_block_grad_key_##HEAD##_##NAME(GIVEN, float* gk, float* gv, PROBLEM_PARAMETERS) { \
-        key_grad<HEAD, R, OTHERS>(GIVE, gk, gv, PROBLEM);                                           \
+#define GRADIENTS(HEAD, R, OTHERS, NAME)                                                             \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_block_grad_query_##HEAD##_##NAME( \
+        GIVEN(float), OF_QUERIES(float), PROBLEM_PARAMETERS) {                                       \
+        query_grad<HEAD, R, OTHERS>(GIVE, GIVE_QUERIES, PROBLEM);                                    \
+    }                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_block_grad_key_##HEAD##_##NAME(   \
+        GIVEN(float), OF_KEYS(float), PROBLEM_PARAMETERS) {                                          \
+        key_grad<HEAD, R, OTHERS>(GIVE, GIVE_KEYS, PROBLEM);                                         \
     }
-#define EXPORT(NAME, T)                                                                            \
-    GRADIENTS(64, 4, 64, NAME)                                                                     \
-    GRADIENTS(128, 4, 32, NAME)                                                                    \
-    extern "C" __global__ void attention_block_statistics_##NAME(                                  \
-        const T* g, Int g_batch, Int g_head, Int g_row, const T* out, const float* high,           \
-        const float* log_sum, float4* statistics, Int heads, Int queries, Int rows, Int width) {   \
-        const Int of_head = queries * width;                                                       \
-        row_statistics(g, g_batch, g_head, g_row, out, heads * of_head, of_head, width, high,      \
-                       log_sum, statistics, heads, queries, rows, width);                          \
-    }
+#define EXPORT(NAME, T)         \
+    GRADIENTS(64, 4, 64, NAME)  \
+    GRADIENTS(128, 4, 32, NAME)
 FOR_FLOAT32(EXPORT)

@@ -1,4 +1,5 @@
-// What the gradients of attention make of scores, in the kernels of warps and of warpgroups.
+// What the gradients of attention make of scores, in the kernels of warps and of warpgroups, and the
+// parameters of these and of attention_float32_grad.cu.
 #pragma once
 #include "attention_tiles.cuh"
 
@@ -22,6 +23,28 @@ __device__ void differentiate_cap(float (&dot)[M][N][4], const float (&score)[M]
                 const float of_cap = score[m][n][i] * inverse, less = delta(m, n, i);
                 dot[m][n][i] = (dot[m][n][i] - less) * (1 - of_cap * of_cap) + less;
             }
+}
+
+// Scores become probabilities, of(m, n, i) being what belongs to the row.
+template <int M, int N, class F>
+__device__ void probabilities(float (&score)[M][N][4], float later, F of) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) score[m][n][i] = probability(score[m][n][i], later, of(m, n, i));
+}
+
+// Dots become the gradients of scores: p (dot - delta).
+template <int M, int N, class F>
+__device__ void differentiate_softmax(float (&dot)[M][N][4], const float (&p)[M][N][4], F of) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) dot[m][n][i] = p[m][n][i] * (dot[m][n][i] - of(m, n, i).z);
 }
 
 // The rows of queries that see some of the keys first..last, in tiles of SIZE rows of one head each.
@@ -84,6 +107,8 @@ __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, con
     const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
         const T *k, const T *v, const void *mask, const float4 *statistics
 #define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
+#define OF_QUERIES(T) T *gq, Int gq_batch, Int gq_head, Int gq_row
+#define GIVE_QUERIES gq, gq_batch, gq_head, gq_row
 #define OF_KEYS(T) \
     T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
 #define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row

@@ -57,8 +57,7 @@ __device__ void attend(const T* q, const SOURCE& source, const Group& group, Int
         if (row >= count) continue;
         Int query = group.query(first + row);
         if (results.parts > 1) {
-            Int rows = Int(gridDim.y) * p.group_rows();
-            A* to = results.partial + (blockIdx.z * rows + query) * (p.value_width + 2);
+            A* to = results.of_part(p, query);
             for (int c = 0; c < COLUMNS; c++)
                 if (lane + 32 * c < p.value_width) to[lane + 32 * c] = result[r][c];
             if (lane == 0) to[p.value_width] = high[r], to[p.value_width + 1] = sum[r];

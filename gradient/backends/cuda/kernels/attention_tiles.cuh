@@ -323,31 +323,3 @@ __device__ int next_tile(const Problem& p, int row, int first, int last) {
     }
     return row;
 }
-
-// What the gradients need of each row of queries, one float4 each: high, log_sum to base 2, delta (the
-// sum of g * out), 0. 8 lanes a row, each of which loads 16 bytes of it at a time; g and out have any
-// strides.
-template <class T>
-__device__ void row_statistics(const T* g, Int g_batch, Int g_head, Int g_row, const T* out,
-                               Int out_batch, Int out_head, Int out_row, const float* high,
-                               const float* log_sum, float4* statistics, Int heads, Int queries,
-                               Int rows, Int width) {
-    constexpr int N = 16 / sizeof(T);
-    const int row = int(blockIdx.x) * (THREADS / 8) + threadIdx.x / 8, lane = threadIdx.x % 8;
-    float delta = 0;
-    if (row < rows) {
-        const int head = row / int(queries), batch = head / int(heads);
-        const int of_batch = head - batch * int(heads), query = row - head * int(queries);
-        const T* of_g = g + batch * g_batch + of_batch * g_head + query * g_row;
-        const T* of_out = out + batch * out_batch + of_batch * out_head + query * out_row;
-        for (int c = N * lane; c < width; c += 8 * N) {
-            const auto a = *reinterpret_cast<const Pack<T, N>*>(of_g + c);
-            const auto b = *reinterpret_cast<const Pack<T, N>*>(of_out + c);
-#pragma unroll
-            for (int i = 0; i < N; i++) delta += float(a.values[i]) * float(b.values[i]);
-        }
-    }
-#pragma unroll
-    for (int distance = 4; distance > 0; distance /= 2) delta += __shfl_xor_sync(0xffffffffu, delta, distance);
-    if (row < rows && lane == 0) statistics[row] = make_float4(high[row], log_sum[row] * LOG2_E, delta, 0);
-}

@@ -81,8 +81,7 @@ __device__ void join_warps(Softmax<1, HEAD>& of, const Results<T>& results, cons
         const float high = joined[row], total = joined[16 + row];
         const Int of_row = query + row;
         if (results.parts > 1) {  // which need not lie at multiples of 16 bytes
-            const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
-            float* to = results.partial + (blockIdx.z * all + of_row) * (width + 2);
+            float* to = results.of_part(p, of_row);
             if (column < width)
                 to[column] = sum.x, to[column + 1] = sum.y, to[column + 2] = sum.z, to[column + 3] = sum.w;
             if (column == 0) to[width] = high, to[width + 1] = total;
@@ -125,10 +124,9 @@ __device__ void decode(const QUERIES& queries, SOURCE source, const Group& group
     cp_async_commit();
 
     Int begin, end;
+    int from, until;
     source.narrow(first, first + count - 1, begin, end);
-    const int tiles = (max(int(end - begin), 0) + KEYS_OF_BLOCK - 1) / KEYS_OF_BLOCK;
-    const int of_part = (tiles + int(results.parts) - 1) / int(results.parts) * KEYS_OF_BLOCK;
-    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    part_of_keys<KEYS_OF_BLOCK>(begin, end, results.parts, from, until);
     auto load = [&](int key, int place) {  // two groups of copies, of nothing behind the last key
         T* k_tile = tiles_of_warp + 2 * TILE_SIZE * place;
         const int here = min(KEYS_OF_WARP, until - key);

@@ -22,8 +22,7 @@ __device__ void write(Softmax<M, HEAD>& of, const Results<T>& results, const Gro
             const float high = of.high[m][half], sum = of.sum[m][half];
             if (results.parts > 1) {
                 if (row >= count) continue;
-                const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
-                float* to = results.partial + (blockIdx.z * all + query + row) * (width + 2);
+                float* to = results.of_part(p, query + row);
 #pragma unroll
                 for (int n = 0; n < HEAD / 8; n++)
 #pragma unroll
@@ -52,18 +51,14 @@ __device__ void flash_attention(const T* q, Int q_batch, Int q_head, Int q_row, 
     T* tiles_of_keys = q_tile + ROWS_OF_BLOCK * pitch<HEAD>;  // keys and values, of this tile and the next
     // Where keys lie in a cache: of the next tile and of the one after it.
     Int* places = reinterpret_cast<Int*>(tiles_of_keys + 4 * KEYS * pitch<HEAD>);
-    // Causal rows that come late see the most keys: their blocks begin first.
-    const int tile = int(SOURCE::in_order(p) ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
-    const int first = tile * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
-    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
-    const int row = first + of_warp;
-    T* own_rows = q_tile + of_warp * pitch<HEAD>;
+    const RowsOfBlock<ROWS_OF_BLOCK> rows(tile_of_block(SOURCE::in_order(p)), p.group_rows());
+    const int first = rows.first, count = rows.count, here = rows.here, row = rows.row();
+    T* own_rows = q_tile + rows.of_warp * pitch<HEAD>;
 
     Int begin, end;
-    source.narrow(first, first + count - 1, begin, end);
-    const int tiles = (max(int(end - begin), 0) + KEYS - 1) / KEYS, parts = int(results.parts);
-    const int of_part = (tiles + parts - 1) / parts * KEYS;
-    const int from = int(begin) + int(blockIdx.z) * of_part, until = min(int(end), from + of_part);
+    int from, until;
+    source.narrow(first, rows.last(), begin, end);
+    part_of_keys<KEYS>(begin, end, results.parts, from, until);
     int sees_from = 0, sees_until = 0;  // this warp
     if (here > 0) {
         source.narrow(row, row + here - 1, begin, end);

@@ -5,9 +5,9 @@
 //     delta = sum(g * out) of a row         ds = p (g v^T - delta) (1 - (score / softcap)^2)
 //     of q = scale ds k                     of k = scale ds^T q
 //
-// Three kernels. `row_statistics` puts what belongs to a row of queries into 16 bytes. That for q has
-// rows in its blocks and goes over the keys, as the forward kernel; that for k and v has keys in its
-// blocks, goes over the rows of all heads that share them, and makes everything transposed, so that
+// Two kernels, of what attention_statistics.cu puts into 16 bytes for each row of queries. That for q has
+// rows in its blocks and goes over the keys, as the forward kernel; that for k and v has keys in its blocks,
+// goes over the rows of all heads that share them, and makes everything transposed, so that
 // probabilities are in the registers of who needs them. Scores are made twice for it, 7 products of
 // matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
 // Beside the products a score costs two multiply-adds, an exponential, a multiplication and, for k and v,
@@ -27,13 +27,12 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     T* k_tiles = g_tile + ROWS_OF_BLOCK * pitch<HEAD>;
     T* v_tiles = k_tiles + 2 * TILE_SIZE;
     const Group group(p);
-    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_BLOCK;
-    const int count = min(ROWS_OF_BLOCK, int(p.group_rows()) - first);
-    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
-    const int row = first + of_warp, lane = threadIdx.x % 32;
+    const RowsOfBlock<ROWS_OF_BLOCK> rows(tile_of_block(p.causal), p.group_rows());
+    const int first = rows.first, count = rows.count, of_warp = rows.of_warp, here = rows.here;
+    const int row = rows.row(), lane = threadIdx.x % 32;
 
     Int begin, end;
-    key_range(p, first, first + count - 1, begin, end);
+    key_range(p, first, rows.last(), begin, end);
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
         load_rows_apart<HEAD, KEYS>(k_tiles + place * TILE_SIZE, int(end) - key, int(p.width),
@@ -112,9 +111,9 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     T* q_tiles = v_tile + ROWS_OF_BLOCK * pitch<HEAD>;
     T* g_tiles = q_tiles + 2 * TILE_SIZE;
     const Group group(p);
-    const int first = int(blockIdx.x) * ROWS_OF_BLOCK, count = min(ROWS_OF_BLOCK, int(p.keys) - first);
-    const int of_warp = threadIdx.x / 32 * 16 * M, here = min(16 * M, count - of_warp);
-    const int lane = threadIdx.x % 32;
+    const RowsOfBlock<ROWS_OF_BLOCK> own(blockIdx.x, p.keys);
+    const int first = own.first, count = own.count, of_warp = own.of_warp, here = own.here;
+    const int key = own.row(), lane = threadIdx.x % 32;
 
     auto load = [&](const RowTiles<QUERIES>& rows, int place) {
         T* to = q_tiles + place * TILE_SIZE;
@@ -132,7 +131,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
                                    [&](int i) { return keys + (first + i) * p.k_row; });
     load_tile<HEAD, ROWS_OF_BLOCK>(v_tile, count, int(p.value_width),
                                    [&](int i) { return values + (first + i) * p.v_row; });
-    RowTiles<QUERIES> tile(p, first, first + count - 1);
+    RowTiles<QUERIES> tile(p, first, own.last());
     int place = 0;
     if (tile.there()) load(tile, 0);
     cp_async_commit();
@@ -160,25 +159,16 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         if constexpr (KEYS)
             differentiate_cap(dot, score, scaling.softcap,
                               [&](int m, int n, int i) { return of_row(m, n, i).z; });
-        const int key = first + of_warp;
         if (!tile.see_all(key, key + 16 * M - 1))
             mask_transposed<T>(score, group, mask, tile, key);
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int n = 0; n < QUERIES / 8; n++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    score[m][n][i] = probability(score[m][n][i], scaling.later, of_row(m, n, i));
-                    if constexpr (KEYS) dot[m][n][i] = score[m][n][i] * (dot[m][n][i] - of_row(m, n, i).z);
-                }
+        probabilities(score, scaling.later, of_row);
+        if constexpr (KEYS) differentiate_softmax(dot, score, of_row);
         if constexpr (VALUES) add_weighted<HEAD>(of_value, score, g_tile);
         if constexpr (KEYS) add_weighted<HEAD>(of_key, dot, q_tile);
     }
     cp_async_wait<0>();
     __syncthreads();  // the keys came, where no row did
     if (here <= 0) return;
-    const int key = first + of_warp;
     if constexpr (KEYS) {
         gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
         store_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here, of_key,
@@ -193,9 +183,8 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
 
 #define GRADIENT_OF_QUERIES(HEAD, M, KEYS, NAME, T)                                            \
     extern "C" __global__ void __launch_bounds__(128, 2)                                       \
-        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
-                                                   Int gq_row, PROBLEM_PARAMETERS) {           \
-        query_grad<T, HEAD, M, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);            \
+        flash_attention_grad_query_##HEAD##_##NAME(GIVEN(T), OF_QUERIES(T), PROBLEM_PARAMETERS) { \
+        query_grad<T, HEAD, M, KEYS>(GIVE, GIVE_QUERIES, PROBLEM);                             \
     }
 // Of wide heads blocks with blockIdx.z 0 make gk, those with 1 gv.
 #define GRADIENTS_OF_KEYS(HEAD, M, QUERIES, NAME, T)                                         \
@@ -220,12 +209,5 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     GRADIENTS_OF_KEYS(96, 1, 32, NAME, T)                                                          \
     GRADIENTS_OF_KEYS(128, 1, 32, NAME, T)                                                         \
     GRADIENTS_OF_KEYS(192, 1, 16, NAME, T)                                                         \
-    GRADIENTS_OF_KEYS(256, 1, 16, NAME, T)                                                         \
-    extern "C" __global__ void row_statistics_##NAME(                                              \
-        const T* g, Int g_batch, Int g_head, Int g_row, const T* out, Int out_batch, Int out_head, \
-        Int out_row, const float* high, const float* log_sum, float4* statistics, Int heads,       \
-        Int queries, Int rows, Int width) {                                                        \
-        row_statistics(g, g_batch, g_head, g_row, out, out_batch, out_head, out_row, high,         \
-                       log_sum, statistics, heads, queries, rows, width);                          \
-    }
+    GRADIENTS_OF_KEYS(256, 1, 16, NAME, T)
 FOR_EACH_HALF(EXPORT)

@@ -23,19 +23,13 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
     const Problem& p = group.problem;
     T* q_tile = static_cast<T*>(memory);
     T* tiles_of_keys = q_tile + ROWS_OF_GROUP * HEAD;  // keys and values, of this tile and the next
-    // Causal rows that come late see the most keys: their blocks begin first.
-    const int tile = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
-    const int first = tile * ROWS_OF_GROUP, count = min(ROWS_OF_GROUP, int(p.group_rows()) - first);
-    const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp), row = first + of_warp;
+    const RowsOfBlock<ROWS_OF_GROUP> rows(tile_of_block(p.causal), p.group_rows());
+    const int first = rows.first, count = rows.count, here = rows.here, row = rows.row();
 
     Int begin, end;
-    source.narrow(first, first + count - 1, begin, end);
+    source.narrow(first, rows.last(), begin, end);
     int from = int(begin), until = int(end);
-    if (results.parts > 1) {
-        const int tiles = (max(until - from, 0) + KEYS - 1) / KEYS, parts = int(results.parts);
-        const int of_part = (tiles + parts - 1) / parts * KEYS;
-        from += int(blockIdx.z) * of_part, until = min(until, from + of_part);
-    }
+    if (results.parts > 1) part_of_keys<KEYS>(begin, end, results.parts, from, until);
     auto load = [&](int key, int place) {
         T* to = tiles_of_keys + 2 * KEYS * HEAD * place;
         load_panels<HEAD, KEYS>(to, until - key, int(p.width), source.keys + key * p.k_row, p.k_row);
@@ -82,7 +76,7 @@ __device__ void warpgroup_attention(const T* q, Int q_batch, Int q_head, Int q_r
         write(softmax, results, group, row, here, scaling.later, [&] {
             store_panel_rows<HEAD>(
                 GroupRows<T>(results.out, results.batch, results.head, results.row, group, row),
-                int(p.value_width), here, softmax.out[0], 1.f, q_tile, of_warp);
+                int(p.value_width), here, softmax.out[0], 1.f, q_tile, rows.of_warp);
         });
 }
 

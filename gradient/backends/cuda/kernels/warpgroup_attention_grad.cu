@@ -1,5 +1,5 @@
 // The gradients of attention of 16-bit floats by the tensor cores of an H100: the formulas and kernels
-// of flash_attention_grad.cu, whose `row_statistics` makes what they read, with products by warpgroups
+// of flash_attention_grad.cu, with products by warpgroups
 // (warpgroups.cuh).
 //
 // A block is a warpgroup with 64 rows of queries (for the gradient of q) or of keys (for those of k and
@@ -11,6 +11,26 @@
 // the other side once for each 64 rows, mostly from the L2 cache.
 #include "attention_gradients.cuh"
 #include "warpgroup_tiles.cuh"
+
+// score = a b^T, scaled and capped, and dot = c d^T, which is still on its way (but with a cap, by which it
+// is differentiated); of(m, n, i) is what belongs to the row.
+template <int HEAD, class T, int N, class F>
+__device__ void scores_and_dots(float (&score)[1][N][4], float (&dot)[1][N][4], const T* a, const T* b,
+                                const T* c, const T* d, const Scaling& scaling, F of) {
+    warpgroup_begin();
+    begin_row_products<HEAD>(score[0], a, b);
+    warpgroup_commit();
+    begin_row_products<HEAD>(dot[0], c, d);
+    warpgroup_commit();
+    warpgroup_wait<1>();
+    arrived(score[0]);
+    scaling.apply(score);
+    if (scaling.softcap > 0) {
+        warpgroup_wait<0>();
+        arrived(dot[0]);
+        differentiate_cap(dot, score, scaling.softcap, [&](int m, int n, int i) { return of(m, n, i).z; });
+    }
+}
 
 // gq (B, H, T, D), of any strides.
 template <class T, int HEAD, int KEYS>
@@ -24,13 +44,12 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     T* g_tile = q_tile + ROWS_OF_GROUP * HEAD;
     T* tiles_of_keys = g_tile + ROWS_OF_GROUP * HEAD;  // keys and values, of this tile and the next
     const Group group(p);
-    const int first = int(p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * ROWS_OF_GROUP;
-    const int count = min(ROWS_OF_GROUP, int(p.group_rows()) - first);
-    const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
-    const int row = first + of_warp, lane = threadIdx.x % 32;
+    const RowsOfBlock<ROWS_OF_GROUP> rows(tile_of_block(p.causal), p.group_rows());
+    const int first = rows.first, count = rows.count, of_warp = rows.of_warp, here = rows.here;
+    const int row = rows.row(), lane = threadIdx.x % 32;
 
     Int begin, end;
-    key_range(p, first, first + count - 1, begin, end);
+    key_range(p, first, rows.last(), begin, end);
     const int from = int(begin), until = int(end);
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
@@ -62,33 +81,14 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
         __syncthreads();  // this tile came; the one before was read
         if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
+        auto of = [&](int, int, int i) -> const float4& { return of_row[i / 2]; };
         float score[1][KEYS / 8][4], dot[1][KEYS / 8][4];
-        warpgroup_begin();
-        begin_row_products<HEAD>(score[0], q_tile, k_tile);
-        warpgroup_commit();
-        begin_row_products<HEAD>(dot[0], g_tile, v_tile);
-        warpgroup_commit();
-        warpgroup_wait<1>();
-        arrived(score[0]);
-        scaling.apply(score);
-        if (scaling.softcap > 0) {
-            warpgroup_wait<0>();
-            arrived(dot[0]);
-            differentiate_cap(dot, score, scaling.softcap,
-                              [&](int, int, int i) { return of_row[i / 2].z; });
-        }
+        scores_and_dots<HEAD>(score, dot, q_tile, k_tile, g_tile, v_tile, scaling, of);
         if (key < clear_from || key + KEYS > clear_until) mask_scores<T>(score, group, mask, row, key);
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                score[0][n][i] = probability(score[0][n][i], scaling.later, of_row[i / 2]);
+        probabilities(score, scaling.later, of);
         warpgroup_wait<0>();
         arrived(dot[0]);
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) dot[0][n][i] = score[0][n][i] * (dot[0][n][i] - of_row[i / 2].z);
+        differentiate_softmax(dot, score, of);
         unsigned weights[KEYS / 16][4];
         rounded<T>(weights, dot[0]);
         warpgroup_begin();
@@ -118,9 +118,9 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     T* tiles_of_rows = v_tile + ROWS_OF_GROUP * HEAD;  // of q and g, this tile and the next
     float4* statistics_of_tiles = reinterpret_cast<float4*>(tiles_of_rows + 4 * TILE_SIZE);
     const Group group(p);
-    const int first = int(blockIdx.x) * ROWS_OF_GROUP, count = min(ROWS_OF_GROUP, int(p.keys) - first);
-    const int of_warp = threadIdx.x / 32 * 16, here = min(16, count - of_warp);
-    const int lane = threadIdx.x % 32;
+    const RowsOfBlock<ROWS_OF_GROUP> own(blockIdx.x, p.keys);
+    const int first = own.first, count = own.count, of_warp = own.of_warp, here = own.here;
+    const int key = own.row(), lane = threadIdx.x % 32;
 
     auto load = [&](const RowTiles<QUERIES>& rows, int place) {
         T* to = tiles_of_rows + 2 * TILE_SIZE * place;
@@ -137,7 +137,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
                                      k + group.k_offset() + first * p.k_row, p.k_row);
     load_panels<HEAD, ROWS_OF_GROUP>(v_tile, count, int(p.value_width),
                                      v + group.v_offset() + first * p.v_row, p.v_row);
-    RowTiles<QUERIES> tile(p, first, first + count - 1);
+    RowTiles<QUERIES> tile(p, first, own.last());
     int place = 0;
     if (tile.there()) load(tile, 0);
     cp_async_commit();
@@ -154,29 +154,11 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         if (next.there()) load(next, place ^ 1);
         cp_async_commit();
         const float4* of_tile = statistics_of_tiles + place * QUERIES + lane % 4 * 2;
-        auto of_row = [&](int n, int i) -> const float4& { return of_tile[8 * n + i % 2]; };
+        auto of = [&](int, int n, int i) -> const float4& { return of_tile[8 * n + i % 2]; };
         float score[1][QUERIES / 8][4], dot[1][QUERIES / 8][4];
-        warpgroup_begin();
-        begin_row_products<HEAD>(score[0], k_tile, q_tile);
-        warpgroup_commit();
-        begin_row_products<HEAD>(dot[0], v_tile, g_tile);
-        warpgroup_commit();
-        warpgroup_wait<1>();
-        arrived(score[0]);
-        scaling.apply(score);
-        if (scaling.softcap > 0) {
-            warpgroup_wait<0>();
-            arrived(dot[0]);
-            differentiate_cap(dot, score, scaling.softcap,
-                              [&](int, int n, int i) { return of_row(n, i).z; });
-        }
-        const int key = first + of_warp;
+        scores_and_dots<HEAD>(score, dot, k_tile, q_tile, v_tile, g_tile, scaling, of);
         if (!tile.see_all(key, key + 15)) mask_transposed<T>(score, group, mask, tile, key);
-#pragma unroll
-        for (int n = 0; n < QUERIES / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                score[0][n][i] = probability(score[0][n][i], scaling.later, of_row(n, i));
+        probabilities(score, scaling.later, of);
         unsigned of_v[QUERIES / 16][4], of_k[QUERIES / 16][4];
         rounded<T>(of_v, score[0]);
         warpgroup_wait<0>();
@@ -184,10 +166,7 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
         warpgroup_begin();
         begin_add_weighted<HEAD, T, QUERIES / 8>(of_value, of_v, g_tile);
         warpgroup_commit();
-#pragma unroll
-        for (int n = 0; n < QUERIES / 8; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) dot[0][n][i] = score[0][n][i] * (dot[0][n][i] - of_row(n, i).z);
+        differentiate_softmax(dot, score, of);
         rounded<T>(of_k, dot[0]);
         warpgroup_begin();
         begin_add_weighted<HEAD, T, QUERIES / 8>(of_key, of_k, q_tile);
@@ -199,7 +178,6 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
     cp_async_wait<0>();
     __syncthreads();  // the keys came, where no row did, and were read
     if (here <= 0) return;
-    const int key = first + of_warp;
     gk += group.batch * gk_batch + group.key_head * gk_head + key * gk_row;
     store_panel_rows<HEAD>([=](int i) { return gk + i * gk_row; }, int(p.width), here,
                            of_key, float(p.scale), k_tile, of_warp);
@@ -211,9 +189,8 @@ __device__ void key_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T
 // QUERIES_GRAD(columns, keys of a tile, blocks that share a multiprocessor, ...).
 #define QUERIES_GRAD(HEAD, KEYS, BLOCKS, NAME, T)                                                  \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                      \
-        warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), T* gq, Int gq_batch, Int gq_head, \
-                                                       Int gq_row, PROBLEM_PARAMETERS) {           \
-        query_grad<T, HEAD, KEYS>(GIVE, gq, gq_batch, gq_head, gq_row, PROBLEM);                   \
+        warpgroup_attention_grad_query_##HEAD##_##NAME(GIVEN(T), OF_QUERIES(T), PROBLEM_PARAMETERS) { \
+        query_grad<T, HEAD, KEYS>(GIVE, GIVE_QUERIES, PROBLEM);                                    \
     }
 #define KEYS_GRAD(HEAD, QUERIES, BLOCKS, NAME, T)                                                \
     extern "C" __global__ void __launch_bounds__(128, BLOCKS)                                    \
