@@ -23,20 +23,28 @@ from gradient.backends.cuda.row_products import PACKED
 from gradient.errors import DeviceError
 
 pytestmark = pytest.mark.cpu_only
-ARCHITECTURES = ("sm_80", "sm_90a")
-"""Of an A100, and of an H100 with the instructions that no later GPU has."""
+NEWER = {"sm_80": "sm_89", "sm_90a": "sm_120"}
+"""An A100, and an H100 with the instructions that no later GPU has; behind each the one of GPUs for
+desktops (RTX 40, RTX 50) that is most like it."""
+NEAR = 2
+"""Of a family the dtype whose kernels leave fewest registers is compiled for the newer GPU, too, if
+that is so few: another order of instructions may spill then. (All dtypes of all families would take
+each of them as long as the older one.)"""
 MAX_REGISTERS, OF_THREE, OF_TWO = 255, 168, 128
 """Of a thread, as in two blocks of 128, or in three; and of a thread in two blocks of 256, or four
 of 128, that fit a multiprocessor together."""
 OF_ROWS = 64
 """Of a thread in a block of 1024 (`ROW_KERNEL`), which could not be launched with more. (Those of
 `HELD_ROW_KERNEL` have 512.)"""
+OF_PACKED = {kind: 65536 // (2 * 32 * warps) // 8 * 8 for kind, (_, warps) in PACKED.items()}
+"""Of a thread in two blocks of a packed product, which share the registers of a multiprocessor."""
 OF_DECODING = (
     *("row_products", "packed_row_products", "rope", "rope_attention"),
     "decode_cached_attention",
 )
 """Whose time is that of a few loads one after the other: none of them keeps an array in memory of
 its own, which is no spill, but written and read like one."""
+BOUNDS = (OF_ROWS, OF_TWO, OF_THREE, MAX_REGISTERS, *OF_PACKED.values())
 ROW_FAMILIES = ("argmax", "softmax", "norms", "batch_norm", "scans")
 
 
@@ -47,21 +55,18 @@ def is_whole(code: bytes) -> bool:
     return code[:4] == b"\x7fELF" and max(ends) == len(code)
 
 
-def most_registers(family: str, name: str) -> int:
+def most_registers(family: str, name: str, architecture: str) -> int:
     if family in ROW_FAMILIES and "_held_" not in name:
         return OF_ROWS
     if "depthwise_7" in name:
-        return OF_THREE
-    if family == "packed_row_products":  # of two blocks, which a multiprocessor's 65,536 are for
-        [(_, warps)] = [of for kind, of in PACKED.items() if f"_product_{kind}_" in name]
-        return 65536 // (2 * 32 * warps) // 8 * 8
+        return MAX_REGISTERS if architecture == "sm_120" else OF_THREE  # `STRIP_BOUNDS`
+    if family == "packed_row_products":
+        return next(most for kind, most in OF_PACKED.items() if f"_product_{kind}_" in name)
     return MAX_REGISTERS if "attention" in name or "_wide_" in name else OF_TWO
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", compilation.C_TYPES)
-@pytest.mark.parametrize("family", kernels.FAMILIES)
-def test_a_family_compiles_without_spills(family: str, dtype: str, architecture: str) -> None:
+def registers_left(family: str, dtype: str, architecture: str) -> int:
+    """By the kernel that is nearest to the next of `BOUNDS`, in a family without spills."""
     source = compilation.source_of(family, dtype)
     code, log = compilation.compile_verbosely(*source, architecture)
     assert is_whole(code)
@@ -78,7 +83,20 @@ def test_a_family_compiles_without_spills(family: str, dtype: str, architecture:
     assert len(names) == len(registers)
     for name, used in zip(names, registers, strict=True):
         assert name.endswith(f"_{dtype}")
-        assert used <= most_registers(family, name), name
+        assert used <= most_registers(family, name, architecture), name
+    return min(
+        (min(bound - used for bound in BOUNDS if bound >= used) for used in registers),
+        default=MAX_REGISTERS,
+    )
+
+
+@pytest.mark.parametrize("architecture", NEWER)
+@pytest.mark.parametrize("family", kernels.FAMILIES)
+def test_a_family_compiles_without_spills(family: str, architecture: str) -> None:
+    left = {dtype: registers_left(family, dtype, architecture) for dtype in compilation.C_TYPES}
+    fewest = min(left, key=left.__getitem__)
+    if left[fewest] <= NEAR:
+        registers_left(family, fewest, NEWER[architecture])
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,12 @@ struct FloatArrays {
     __device__ void narrow(int first, int last, Int& begin, Int& end) const {
         key_range(group.problem, first, last, begin, end);
     }
-    __device__ Int at(int key) const { return key; }
-    __device__ float4 key(Int at, int column) const {
+    typedef int Place;
+    __device__ Place at(int key) const { return key; }
+    __device__ float4 key(Place at, int column) const {
         return *reinterpret_cast<const float4*>(keys + at * group.problem.k_row + column);
     }
-    __device__ float4 value(Int at, int column) const {
+    __device__ float4 value(Place at, int column) const {
         return *reinterpret_cast<const float4*>(values + at * group.problem.v_row + column);
     }
 };
@@ -69,7 +70,8 @@ struct FloatCache {
     __device__ void narrow(int first, int last, Int& begin, Int& end) const {
         cache.narrow(first, last, begin, end);
     }
-    __device__ Int at(int slot) const { return cache.at(slot); }
+    typedef Int Place;
+    __device__ Place at(int slot) const { return cache.at(slot); }
     // 4 neighbouring numbers of a vector, whose codes have one scale.
     __device__ float4 numbers(const Stored& from, Int at, int column, int width) const {
         if (!from.scales)
@@ -85,10 +87,10 @@ struct FloatCache {
         return make_float4(code_at(codes, 0) * scale + lowest, code_at(codes, 1) * scale + lowest,
                            code_at(codes, 2) * scale + lowest, code_at(codes, 3) * scale + lowest);
     }
-    __device__ float4 key(Int at, int column) const {
+    __device__ float4 key(Place at, int column) const {
         return numbers(cache.keys, at, column, int(cache.group.problem.width));
     }
-    __device__ float4 value(Int at, int column) const {
+    __device__ float4 value(Place at, int column) const {
         return numbers(cache.values, at, column, int(cache.group.problem.value_width));
     }
 };
@@ -144,14 +146,14 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
 
     // Keys are on their way while the ones before are weighed, and values while products are made.
     float4 of_keys[AT_A_TIME], of_values[AT_A_TIME];
-    Int of_lane = 0;
+    typename SOURCE::Place of_lane = 0;
     auto load_keys = [&](int key) {
         if (key >= until) return;
         of_lane = source.at(min(key + lane % STEP, until - 1));
 #pragma unroll
         for (int u = 0; u < AT_A_TIME; u++) {
             const int i = BESIDE * u + lane / LANES;
-            const Int at = __shfl_sync(ALL, of_lane, i);
+            const auto at = __shfl_sync(ALL, of_lane, i);
             of_keys[u] = key + i < until && column < width ? source.key(at, column) : make_float4(0, 0, 0, 0);
         }
     };
@@ -161,7 +163,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
 #pragma unroll
         for (int u = 0; u < AT_A_TIME; u++) {
             const int i = BESIDE * u + lane / LANES;
-            const Int at = __shfl_sync(ALL, of_lane, i);
+            const auto at = __shfl_sync(ALL, of_lane, i);
             of_values[u] = key + i < until && column < value_width ? source.value(at, column)
                                                                    : make_float4(0, 0, 0, 0);
         }
@@ -285,7 +287,7 @@ __device__ void decode_floats(const float* q, Int q_batch, Int q_head, Int q_row
                                Results<float>{out, nullptr, nullptr, partial, parts});                \
     }
 #define EXPORT(NAME, T)       \
-    DECODE(64, 4, 3, NAME)    \
+    DECODE(64, 4, (AFTER_HOPPER ? 2 : 3), NAME) \
     DECODE(64, 8, 2, NAME)    \
     DECODE(128, 4, 3, NAME)   \
     DECODE(128, 8, 2, NAME)

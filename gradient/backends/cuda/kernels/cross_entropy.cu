@@ -24,17 +24,18 @@ __device__ inline double larger_number(double a, double b) { return fmax(a, b); 
 template <class T, class Taker> __device__ inline void take_row(const T* x, Int columns, Taker& taker) {
     typedef computed<T> A;
     constexpr int N = 16 / sizeof(T), MANY = sizeof(T) == 8 ? 1 : 4;
-    const Int before = min(before_load(x), columns), packs = (columns - before) / N;
+    const Int before = min(before_load(x), columns);
+    const unsigned packs = unsigned((columns - before) / N);
     if (threadIdx.x < before) {
         const A one[1] = {A(x[threadIdx.x])};
         taker.take(one);
     }
     const T* in_packs = x + before;
-    for (Int first = threadIdx.x; first < packs; first += MANY * blockDim.x) {
+    for (unsigned first = threadIdx.x; first < packs; first += MANY * blockDim.x) {
         Pack<T, N> held[MANY];
 #pragma unroll
         for (int i = 0; i < MANY; i++)
-            if (first + i * blockDim.x < packs) held[i] = load_pack<N>(in_packs + (first + i * blockDim.x) * N);
+            if (first + i * blockDim.x < packs) held[i] = load_pack<N>(in_packs + Int(first + i * blockDim.x) * N);
 #pragma unroll
         for (int i = 0; i < MANY; i++) {
             if (first + i * blockDim.x >= packs) break;
@@ -44,7 +45,7 @@ template <class T, class Taker> __device__ inline void take_row(const T* x, Int 
             taker.take(numbers);
         }
     }
-    for (Int i = before + packs * N + threadIdx.x; i < columns; i += blockDim.x) {
+    for (Int i = before + Int(packs) * N + threadIdx.x; i < columns; i += blockDim.x) {
         const A one[1] = {A(x[i])};
         taker.take(one);
     }

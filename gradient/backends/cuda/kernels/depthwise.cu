@@ -356,7 +356,7 @@ __device__ void depthwise_weight_grad(const T* g, const T* x, T* out, computed<T
     }
 FOR_EACH_FLOAT(EXPORT)
 
-#define STRIP_BOUNDS(K) __launch_bounds__(STRIP_THREADS, K == 7 ? 3 : 4)
+#define STRIP_BOUNDS(K) __launch_bounds__(STRIP_THREADS, K < 7 ? 4 : AFTER_HOPPER ? 2 : 3)
 #define EXPORT_STRIPS(NAME, T, K, S)                                                                 \
     extern "C" __global__ void STRIP_BOUNDS(K) depthwise_##K##_##S##_##NAME(               \
         const T* x, const T* weight, const T* bias, T* out, const __grid_constant__ Slide slide,     \

@@ -14,6 +14,13 @@ template <class A> __device__ A infinity();
 template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
 template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }
 
+// Whether it is compiled for GPUs after the H100, of whose registers the same text takes a few more.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr bool AFTER_HOPPER = true;
+#else
+constexpr bool AFTER_HOPPER = false;
+#endif
+
 // A number that the host gives, or that lies on the device, where it changes from one launch of a graph
 // to the next.
 template <class V> struct Given {

@@ -132,8 +132,8 @@ struct HalfCodes {
 // scale * (q - 8), taken apart: codes; scale.
 struct q4_0_tile {
     static constexpr bool IN_ORDER = false;
-    static constexpr int DEPTH = 2, WARPS = 16;  // tiles on their way; the most warps of a block, of which
-                                                 // a multiprocessor has registers for two
+    static constexpr int DEPTH = AFTER_HOPPER ? 1 : 2;  // tiles on their way: of one 64 KB a multiprocessor are, too
+    static constexpr int WARPS = 16;  // the most of a block, of which a multiprocessor has registers for two
     struct Load {
         HalfCodes codes;
         unsigned scales[2];

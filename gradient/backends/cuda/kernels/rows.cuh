@@ -68,7 +68,7 @@ __device__ void each_element(Int first, Int step, Int count, F f, const T* x, Mo
         done = head + (count - head) / N * N;
         Int i = head + first * N;
         if constexpr (sizeof...(More) == 0) {
-            constexpr int MANY = sizeof(T) > 4 ? 2 : 4;
+            constexpr int MANY = sizeof(T) <= 4 ? 4 : AFTER_HOPPER ? 1 : 2;
             for (; i + (MANY - 1) * step * N < done; i += MANY * step * N) {
                 Pack<T, N> packs[MANY];
 #pragma unroll
@@ -96,7 +96,7 @@ __device__ void map_elements(Int first, Int step, Int count, T* out, F f, const 
             out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
         done = head + (count - head) / N * N;
         Int i = head + first * N;
-        if constexpr (sizeof...(More) == 0) {
+        if constexpr (sizeof...(More) == 0 && !(AFTER_HOPPER && sizeof(T) > 4)) {
             for (; i + step * N < done; i += 2 * step * N) {
                 const Pack<T, N> a = load_pack<N>(x + i), b = load_pack<N>(x + i + step * N);
                 *reinterpret_cast<Pack<T, N>*>(out + i) = map_packs<T, N>(i, f, a);

@@ -212,7 +212,8 @@ __device__ void top_rows(const T* x, Int* places, Int columns, Int of_part, Int 
     extern __shared__ uint4 memory[];
     Item<Word>* best = reinterpret_cast<Item<Word>*>(memory);
     __shared__ unsigned counts[DIGITS], digit, before, taken;
-    const Int parts = (columns + of_part - 1) / of_part, start = blockIdx.x % parts * of_part;
+    const unsigned parts = unsigned((columns + of_part - 1) / of_part);
+    const Int start = blockIdx.x % parts * of_part;
     x += blockIdx.x / parts * columns + start, places += blockIdx.x * k;
     columns = min(of_part, columns - start);
 

@@ -200,9 +200,11 @@ template <class T> struct AcrossDepth {
         PackOf<T> pack = no_numbers<T>();
         k += part * PACK<T>;
         if (!row) return pack;
+        const int there = int(min(last - k, Int(PACK<T>)));
+        const T* at = row + k * stride;  // one address that goes on: eight would be registers
 #pragma unroll
-        for (int i = 0; i < PACK<T>; i++)
-            if (k + i < last) pack.values[i] = row[(k + i) * stride];
+        for (int i = 0; i < PACK<T>; i++, at += stride)
+            if (i < there) pack.values[i] = *at;
         return pack;
     }
 };
