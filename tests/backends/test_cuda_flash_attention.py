@@ -52,7 +52,7 @@ def check(be: CudaBackend, dtype: str, x: Given) -> None:
         kind = "warpgroup" if has_warpgroups and head in WARPGROUP_HEADS else "flash"
         forward = f"{kind}_attention" if rows > 16 else "decode_attention"
         gradients = {f"{kind}_attention_grad_query", f"{kind}_attention_grad_key"}
-        assert names - {"join_parts"} == {forward, "row_statistics", *gradients}
+        assert names - {"join_parts", "columns_sum"} == {forward, "row_statistics", *gradients}
 
 
 LENGTHS = [(1, 1), (1, 129), (15, 17), (16, 16), (17, 15), (63, 65), (64, 64), (65, 63), (129, 1),
@@ -104,6 +104,53 @@ def test_heads_that_share_keys(heads: tuple[int, int], width: int, cuda: CudaBac
     """Of few queries several heads come into one tile, some of them in part."""
     for options in ({}, {"is_causal": True}, {"mask": "heads"}):
         check(cuda, "bfloat16", given("bfloat16", 27, 50, width, heads=heads, **options))
+
+
+FEW: list[tuple[int, dict[str, Any]]] = [
+    (1, {}),
+    (1, {"mask": "heads"}),
+    (1, {"mask": "added", "softcap": 1.5}),
+    (2, {}),
+    (2, {"mask": "heads"}),
+    (2, {"is_causal": True, "window": 1}),
+]
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, "float32"])
+@pytest.mark.parametrize("has_warpgroups", [False, True])
+@pytest.mark.parametrize(("queries", "options"), FEW, ids=str)
+def test_gradients_of_few_queries(
+    queries: int,
+    options: dict[str, Any],
+    has_warpgroups: bool,
+    dtype: str,
+    cuda: CudaBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tile has the rows of several heads, if they see the same; and several blocks share out the
+    keys of a group for the gradient of q."""
+    x = given(dtype, queries, 300, 64, heads=(6, 2), **options)
+    launched: dict[str, tuple[Any, ...]] = {}
+    launch = cuda.runtime.launch
+
+    def noted(family: str, kernel: str, *arguments: Any, **more: Any) -> None:
+        launched[kernel.rpartition("_")[0].rpartition("_")[2]] = arguments
+        launch(family, kernel, *arguments, **more)
+
+    monkeypatch.setattr(cuda.runtime, "has_warpgroups", has_warpgroups)
+    monkeypatch.setattr(cuda.runtime, "launch", noted)
+    agree(with_gradients(cuda, x), with_gradients(BARE, x), dtype, "attention")
+    assert launched["query"][1] == (1, 4, 3)
+    heads = launched["key"][3 + 20]  # the first of PROBLEM_PARAMETERS
+    assert heads == (6 if queries == 2 and options else 2)
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "part of a cache"])
+def test_layouts_of_few_queries(layout: str, queries: int, one: CudaBackend) -> None:
+    x = given("bfloat16", queries, 33, 64, heads=(4, 2))
+    moved = [LAYOUTS[layout](a) for a in (x.q, x.k, x.v, x.g)]
+    check(one, "bfloat16", Given(*moved, None, x.options))
 
 
 @pytest.mark.parametrize("width", [64, 128, 256])

@@ -54,6 +54,20 @@ class Problem(NamedTuple):
         """The same of arrays that lie as a kernel takes them."""
         return self._replace(q=place(self.q), k=place(self.k), v=place(self.v))
 
+    def with_one_head(self) -> Problem | None:
+        """The same with a group's rows as the queries of one head: kernels that take tiles of one
+        head's rows then take as few as there can be. None where a row sees what its place among its
+        head's queries says, or where rows do not lie evenly apart."""
+        (b, h, t, d), hk, mask = self.q.shape, self.k.shape[1], self.mask
+        of_head, of_row = self.q.strides[1:3]
+        if self.options.is_causal or (t > 1 and of_head != t * of_row):
+            return None
+        if mask is not None and mask.shape[1:3] != (1, 1):
+            if t > 1:
+                return None
+            mask = mask.reshape(mask.shape[0], hk, h // hk, mask.shape[-1])
+        return self._replace(q=self.q.reshape(b, hk, h // hk * t, d), mask=mask)
+
     def parameters(self) -> tuple[Any, ...]:
         """The kernels' `PROBLEM_PARAMETERS`."""
         q, k, v, mask, o = self

@@ -25,6 +25,9 @@ FEW_ROWS = 16
 """Rows of a group up to which blocks have few of them, and their warps share out the keys."""
 MOST = 1 << 30
 """Of rows and of keys, which kernels count in 32 bits."""
+ONE_TILE = 64
+"""Rows of a group that the largest tile has, of one head. Of so few, those of all heads are taken
+for one head's, if they can be; and for the gradient of q the keys are divided."""
 ROWS_AT_ONCE = 16
 """Of which a block makes statistics (`attention_statistics.cu`)."""
 
@@ -57,19 +60,28 @@ class TiledAttentionKernels(AttentionKernels):
         of_query, of_key = kernels
         gq, gk, gv = self._empty_gradients(p)
         g, p = self._in_pieces(g), p.placed(self._in_pieces)
-        statistics = self._row_statistics(g, p, made)
+        statistics, shape = self._row_statistics(g, p, made), p.q.shape
+        joined = p.with_one_head() if p.rows <= ONE_TILE and p.rows > shape[2] else None
+        if joined is not None and (shape[2] == 1 or g.strides[1] == shape[2] * g.strides[2]):
+            p, g, gq = joined, g.reshape(*joined.q.shape[:3], -1), gq.reshape(joined.q.shape)
         given = (g, *strides(g, 3), p.q, *strides(p.q, 3), p.k, p.v, p.mask, statistics)
         sizes = p.parameters()
+        blocks, parts = of_query.blocks(p.rows), 1
+        if p.rows <= ONE_TILE:
+            parts = parts_of_keys(blocks * p.groups, p.keys)
+        partial = None if parts == 1 else self.empty((parts, *p.q.shape), np.dtype(np.float32))
         self.launch(
-            of_query.family, of_query.name, p.q, (of_query.blocks(p.rows), p.groups), BLOCK,
-            *given, gq, *strides(gq, 3), *sizes, shared=of_query.shared,
+            of_query.family, of_query.name, p.q, (blocks, p.groups, parts), BLOCK,
+            *given, gq, *strides(gq, 3), partial, *sizes, shared=of_query.shared,
         )  # fmt: skip
+        if partial is not None:
+            gq = self.astype(self.sum(partial, (0,)), p.q.dtype)
         self.launch(
             of_key.family, of_key.name, p.q,
             (of_key.blocks(p.keys), p.groups, of_key.sharing), BLOCK,
             *given, gk, *strides(gk, 3), gv, *strides(gv, 3), *sizes, shared=of_key.shared,
         )  # fmt: skip
-        return gq, gk, gv
+        return gq.reshape(shape), gk, gv
 
     def _row_statistics(self, g: Array, p: Problem, made: Result) -> Array:
         """What gradients need of each row of queries, 16 bytes each."""

@@ -70,12 +70,12 @@ __device__ void load_statistics(float* tile, const float4* statistics, const Gro
                  statistics + group.query(row + min(int(threadIdx.x), count - 1)));
 }
 
-// gq (B, H, T, D), of any strides.
+// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
 template <int HEAD, int R, int KEYS>
 __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, const float* q, Int q_batch,
                            Int q_head, Int q_row, const float* k, const float* v, const void* mask,
                            const float4* statistics, float* gq, Int gq_batch, Int gq_head, Int gq_row,
-                           const Problem& p) {
+                           float* partial, const Problem& p) {
     constexpr int ROWS_OF_WARP = 4 * R, ROWS_OF_BLOCK = WARPS * ROWS_OF_WARP, J = KEYS / 8;
     constexpr int PITCH = float_pitch<HEAD>;
     extern __shared__ float4 memory[];
@@ -90,8 +90,9 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
     const Group group(p);
 
     Int begin, end;
+    int from, until;
     key_range(p, first, rows.last(), begin, end);
-    const int until = int(end);
+    part_of_keys<KEYS>(begin, end, gridDim.z, from, until);
     const float *keys = k + group.k_offset(), *values = v + group.v_offset();
     load_floats<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
                                      GroupRows<const float>(q, q_batch, q_head, q_row, group, first));
@@ -101,7 +102,7 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
 
     float result[R][HEAD / 8] = {};
     const float* own_rows = lane_rows<HEAD, R>(q_tile);
-    for (int key = int(begin); key < until; key += KEYS) {
+    for (int key = from; key < until; key += KEYS) {
         __syncthreads();  // the tiles before were read
         load_floats<HEAD, KEYS>(k_tile, until - key, int(p.width),
                                 [&](int i) { return keys + (key + i) * p.k_row; });
@@ -123,7 +124,10 @@ __device__ void query_grad(const float* g, Int g_batch, Int g_head, Int g_row, c
             });
         add_weighted_floats<HEAD>(result, dot, k_tile, piece);
     }
-    if (here > 0)
+    if (here > 0 && gridDim.z > 1)
+        store_floats<HEAD>([&](int i) { return of_part(partial, group, row + i); }, int(p.width), here,
+                           result, float(p.scale));
+    else if (here > 0)
         store_floats<HEAD>(GroupRows<float>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
                            result, float(p.scale));
     cp_async_wait<0>();  // where there was no key

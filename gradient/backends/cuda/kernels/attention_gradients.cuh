@@ -47,6 +47,34 @@ __device__ void differentiate_softmax(float (&dot)[M][N][4], const float (&p)[M]
             for (int i = 0; i < 4; i++) dot[m][n][i] = p[m][n][i] * (dot[m][n][i] - of(m, n, i).z);
 }
 
+// Where the block's part of the keys has its gradient for row `row` of the group: (parts, B, H, T, D),
+// gridDim.z of them, to be added up.
+__device__ inline float* of_part(float* partial, const Group& group, int row) {
+    const Problem& p = group.problem;
+    const Int all = p.heads * p.queries * (gridDim.y / unsigned(p.key_heads));
+    return partial + (blockIdx.z * all + group.query(row)) * p.width;
+}
+
+// Writes `count` of the warp's rows times `scale` there, from row `first` of the group on.
+template <int M, int N>
+__device__ void store_part(float* partial, const Group& group, int first, int count,
+                           const float (&values)[M][N][4], float scale) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = 16 * m + 8 * half + lane / 4;
+            if (row >= count) continue;
+            float* to = of_part(partial, group, first + row) + lane % 4 * 2;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+                if (8 * n < int(group.problem.width))
+                    *reinterpret_cast<float2*>(to + 8 * n) =
+                        make_float2(values[m][n][2 * half] * scale, values[m][n][2 * half + 1] * scale);
+        }
+}
+
 // The rows of queries that see some of the keys first..last, in tiles of SIZE rows of one head each.
 template <int SIZE> struct RowTiles {
     const Problem& p;
@@ -107,8 +135,8 @@ __device__ void mask_transposed(float (&score)[M][N][4], const Group& group, con
     const T *g, Int g_batch, Int g_head, Int g_row, const T *q, Int q_batch, Int q_head, Int q_row, \
         const T *k, const T *v, const void *mask, const float4 *statistics
 #define GIVE g, g_batch, g_head, g_row, q, q_batch, q_head, q_row, k, v, mask, statistics
-#define OF_QUERIES(T) T *gq, Int gq_batch, Int gq_head, Int gq_row
-#define GIVE_QUERIES gq, gq_batch, gq_head, gq_row
+#define OF_QUERIES(T) T *gq, Int gq_batch, Int gq_head, Int gq_row, float *partial
+#define GIVE_QUERIES gq, gq_batch, gq_head, gq_row, partial
 #define OF_KEYS(T) \
     T *gk, Int gk_batch, Int gk_head, Int gk_row, T *gv, Int gv_batch, Int gv_head, Int gv_row
 #define GIVE_KEYS gk, gk_batch, gk_head, gk_row, gv, gv_batch, gv_head, gv_row

@@ -10,16 +10,18 @@
 // goes over the rows of all heads that share them, and makes everything transposed, so that
 // probabilities are in the registers of who needs them. Scores are made twice for it, 7 products of
 // matrices instead of 5; but nothing is added up atomically, and gradients are the same in every run.
+// Of few rows, as of one query a head, the first has the keys divided into parts (gridDim.z), whose
+// gradients for q in float32 are added up: one block to a group would read all of its keys by itself.
 // Beside the products a score costs two multiply-adds, an exponential, a multiplication and, for k and v,
 // a subtraction. Tiles of the other side come one ahead, into the second of two places.
 #include "attention_gradients.cuh"
 
-// gq (B, H, T, D), of any strides.
+// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
 template <class T, int HEAD, int M, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
                            const float4* statistics, T* gq, Int gq_batch, Int gq_head, Int gq_row,
-                           const Problem& p) {
+                           float* partial, const Problem& p) {
     constexpr int ROWS_OF_BLOCK = WARPS * 16 * M, TILE_SIZE = KEYS * pitch<HEAD>;
     extern __shared__ uint4 memory[];
     T* q_tile = reinterpret_cast<T*>(memory);
@@ -32,19 +34,21 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     const int row = rows.row(), lane = threadIdx.x % 32;
 
     Int begin, end;
+    int from, until;
     key_range(p, first, rows.last(), begin, end);
+    part_of_keys<KEYS>(begin, end, gridDim.z, from, until);
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
-        load_rows_apart<HEAD, KEYS>(k_tiles + place * TILE_SIZE, int(end) - key, int(p.width),
+        load_rows_apart<HEAD, KEYS>(k_tiles + place * TILE_SIZE, until - key, int(p.width),
                                     keys + key * p.k_row, p.k_row);
-        load_rows_apart<HEAD, KEYS>(v_tiles + place * TILE_SIZE, int(end) - key, int(p.value_width),
+        load_rows_apart<HEAD, KEYS>(v_tiles + place * TILE_SIZE, until - key, int(p.value_width),
                                     values + key * p.v_row, p.v_row);
     };
     load_tile<HEAD, ROWS_OF_BLOCK>(q_tile, count, int(p.width),
                                    GroupRows<const T>(q, q_batch, q_head, q_row, group, first));
     load_tile<HEAD, ROWS_OF_BLOCK>(g_tile, count, int(p.value_width),
                                    GroupRows<const T>(g, g_batch, g_head, g_row, group, first));
-    if (begin < end) load(int(begin), 0);
+    if (from < until) load(from, 0);
     cp_async_commit();
 
     const Scaling scaling(p);
@@ -60,10 +64,10 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     int clear_from = 0, clear_until = 0;  // what all rows of this warp see
     if (here > 0) seen_by_all(p, row, row + here - 1, clear_from, clear_until);
     int place = 0;
-    for (int key = int(begin); key < int(end); key += KEYS, place ^= 1) {
+    for (int key = from; key < until; key += KEYS, place ^= 1) {
         cp_async_wait<0>();
         __syncthreads();  // this tile came; the one before was read
-        if (key + KEYS < int(end)) load(key + KEYS, place ^ 1);
+        if (key + KEYS < until) load(key + KEYS, place ^ 1);
         cp_async_commit();
         if (here <= 0) continue;
         float score[M][KEYS / 8][4], dot[M][KEYS / 8][4];
@@ -92,7 +96,10 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     }
     cp_async_wait<0>();
     __syncthreads();  // the queries came, where no key did
-    if (here > 0)
+    if (here <= 0) return;
+    if (gridDim.z > 1)
+        store_part(partial, group, row, here, result, float(p.scale));
+    else
         store_rows<HEAD>(GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here,
                          result, float(p.scale), q_tile + of_warp * pitch<HEAD>);
 }

@@ -32,12 +32,12 @@ __device__ void scores_and_dots(float (&score)[1][N][4], float (&dot)[1][N][4], 
     }
 }
 
-// gq (B, H, T, D), of any strides.
+// gq (B, H, T, D), of any strides; or `partial`, of several parts of the keys.
 template <class T, int HEAD, int KEYS>
 __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const T* q, Int q_batch,
                            Int q_head, Int q_row, const T* k, const T* v, const void* mask,
                            const float4* statistics, T* gq, Int gq_batch, Int gq_head, Int gq_row,
-                           const Problem& p) {
+                           float* partial, const Problem& p) {
     constexpr int TILE_SIZE = KEYS * HEAD;
     extern __shared__ Panel memory[];
     T* q_tile = reinterpret_cast<T*>(memory);
@@ -49,8 +49,9 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     const int row = rows.row(), lane = threadIdx.x % 32;
 
     Int begin, end;
+    int from, until;
     key_range(p, first, rows.last(), begin, end);
-    const int from = int(begin), until = int(end);
+    part_of_keys<KEYS>(begin, end, gridDim.z, from, until);
     const T *keys = k + group.k_offset(), *values = v + group.v_offset();
     auto load = [&](int key, int place) {
         T* to = tiles_of_keys + 2 * TILE_SIZE * place;
@@ -99,7 +100,11 @@ __device__ void query_grad(const T* g, Int g_batch, Int g_head, Int g_row, const
     }
     cp_async_wait<0>();
     __syncthreads();  // the queries came, where no key did, and were read
-    if (here > 0)
+    if (here <= 0) return;
+    if (gridDim.z > 1)
+        store_part(partial, group, row, here, reinterpret_cast<const float(&)[1][HEAD / 8][4]>(result),
+                   float(p.scale));
+    else
         store_panel_rows<HEAD>(
             GroupRows<T>(gq, gq_batch, gq_head, gq_row, group, row), int(p.width), here, result,
             float(p.scale), q_tile, of_warp);
