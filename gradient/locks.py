@@ -35,21 +35,24 @@ import_lock = new_rlock()
 importlib has a lock for each module, too, which in a child stays locked, the module half run."""
 FORK_TIMEOUT = 10.0
 """Seconds that a fork waits for an import. An import takes less, unless it waits for the fork."""
-_held_for_fork = False
+_held_for_fork: set[int] = set()
+"""The threads that hold it for a fork of theirs: not those that waited in vain."""
 
 
 def _lock_before_fork() -> None:
-    global _held_for_fork
-    _held_for_fork = False  # if Ctrl-C ends the wait
-    _held_for_fork = import_lock.acquire(timeout=FORK_TIMEOUT)
+    if import_lock.acquire(timeout=FORK_TIMEOUT):
+        _held_for_fork.add(threading.get_ident())
 
 
 def _unlock_after_fork() -> None:
-    if _held_for_fork:
+    thread = threading.get_ident()
+    if thread in _held_for_fork:
+        _held_for_fork.remove(thread)
         import_lock.release()
 
 
 def _reinit_after_fork() -> None:
+    _held_for_fork.clear()
     for lock in _locks:
         lock._at_fork_reinit()
 

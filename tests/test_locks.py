@@ -151,6 +151,33 @@ def test_a_fork_waits_for_an_import_of_another_thread(name):
     )
 
 
+def test_a_fork_that_waits_leaves_the_import_lock_to_the_one_that_holds_it(monkeypatch):
+    """Where a second thread forks during the fork of a first, which then still lets go of it."""
+    monkeypatch.setattr(locks, "FORK_TIMEOUT", 0.05)
+
+    def fork() -> None:
+        locks._lock_before_fork()
+        locks._unlock_after_fork()
+
+    def one_thread_after_the_other(work: Any) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    def is_free() -> bool:
+        got: bool = locks.import_lock.acquire(timeout=0.05)
+        if got:
+            locks.import_lock.release()
+        return got
+
+    free: list[bool] = []
+    locks._lock_before_fork()
+    one_thread_after_the_other(fork)
+    locks._unlock_after_fork()
+    one_thread_after_the_other(lambda: free.append(is_free()))
+    assert free == [True]
+
+
 def test_a_child_has_the_threads_of_blas_that_another_thread_held_back():
     forked(
         "from gradient.backends.numpy import blas\n"
