@@ -231,6 +231,24 @@ def as_tasks(method: Any) -> tuple[list[Step], list[np.ndarray], np.ndarray]:
     return steps, operands, place
 
 
+@pytest.mark.parametrize("reduce", ["prod", "amax", "amin"])
+def test_what_is_reduced_along_an_index_is_tried_with_no_other_index(reduce: str) -> None:
+    """Memory of a plan that holds no index yet."""
+    generator = np.random.default_rng(0)
+    x = gradient.tensor(generator.standard_normal((64, 70)).astype(np.float32))
+
+    def reduced(x: gradient.Tensor, index: gradient.Tensor) -> gradient.Tensor:
+        return x.index_reduce(0, index[:, 0], x * 2, reduce)
+
+    step = gradient.compile(reduced)
+    for _ in range(4):
+        index = gradient.tensor(generator.integers(0, 64, (64, 70)))
+        assert step(x, index).numpy().tobytes() == reduced(x, index).numpy().tobytes()
+    index[0, 0] = 64
+    with pytest.raises(IndexError, match="index 64 is out of bounds"):
+        step(x, index)
+
+
 def test_memory_between_kernels_is_that_of_all_calls() -> None:
     def twice(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return chosen(condition, chosen(condition, b, a), b)

@@ -109,6 +109,7 @@ class NumpyBackend(
             "nll_grad",
             "normal",
             "philox",
+            "reduce_along",
             "std",
             "topk",
             "uniform",
