@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from gradient.backends.registry import canonical, check
 from gradient.errors import DeviceError, TypeMismatch, sentence
@@ -45,8 +45,17 @@ class Device:
             device = f"{device}:{index}"
         check(device)
         name = canonical(device)
-        self.type, _, number = name.partition(":")
-        self.index = int(number) if number.isdigit() else None
+        kind, _, number = name.partition(":")
+        object.__setattr__(self, "type", kind)
+        object.__setattr__(self, "index", int(number) if number.isdigit() else None)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """One object is that of all tensors of a device."""
+        raise AttributeError(f"device: {name} cannot be changed; make another device")
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, value in state[1].items():  # of a pickle or a copy
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -90,3 +92,15 @@ def test_a_device_that_is_not_known():
     with pytest.raises(RuntimeError, match="device 'nowhere' is not known"):
         gradient.set_default_device("nowhere")
     assert gradient.get_default_device() == "cpu"
+
+
+def test_the_device_of_tensors_cannot_be_changed():
+    x = gradient.ones(1)
+    with pytest.raises(AttributeError, match="type cannot be changed"):
+        x.device.type = "cuda"
+    with pytest.raises(AttributeError, match="index cannot be changed"):
+        x.device.index = 1
+    assert x.device == gradient.device("cpu") == gradient.zeros(1).device
+    for device in (x.device, gradient.device("cuda:1")):
+        assert device == pickle.loads(pickle.dumps(device)) == copy.deepcopy(device)
+        assert (device.type, device.index) == (copy.copy(device).type, copy.copy(device).index)
