@@ -102,7 +102,7 @@ def test_mean_cross_entropy_of_a_target_that_is_no_class(wrong: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(4097,), (64, 64), (1, 5000), (5000, 1), (7, 9, 65), (819, 5)])
-@pytest.mark.parametrize("method", ["softmax", "log_softmax", "layer_norm", "relu", "exp", "tanh"])
+@pytest.mark.parametrize("method", ["softmax", "log_softmax", "layer_norm", "relu", "exp"])
 def test_kernels_called_at_once_have_the_usual_bits(
     method: str, shape: tuple[int, ...], dtype: str
 ) -> None:

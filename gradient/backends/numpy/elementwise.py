@@ -13,8 +13,9 @@ from gradient.backends.composed.activation import ActivationDefaults
 from gradient.backends.numpy import direct, kernels, threads, workspace
 from gradient.backends.numpy.kernels import contiguous
 
-MANY = kernels.MIN_SIZE
-"""Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy."""
+MANY_EXP, MANY_TANH = kernels.MIN_SIZE, 1 << 14
+"""Elements from which kernels compute `exp` and `tanh` of float32 quicker than NumPy, whose `tanh`
+takes 0.7 of a kernel's time in one thread."""
 
 FUNCTIONS = {"exp": "exp_of", "tanh": "tanh_of"}
 """Their kernels."""
@@ -26,7 +27,6 @@ FEW = 4
 
 
 EXP = direct.Direct("elementwise", "exp_of", lambda x: (x, x))
-TANH = direct.Direct("elementwise", "tanh_of", lambda x: (x, x))
 RELU = direct.Direct("elementwise", "relu", lambda x: (x, x))
 
 
@@ -61,18 +61,16 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
     # Each small array comes here, too: it is told from large ones before anything else.
 
     def exp(self, x: np.ndarray) -> np.ndarray:
-        if x.size < MANY:
+        if x.size < MANY_EXP:
             return exp(x)
         if x.dtype.char == "f" and (kernel := EXP.of(x)) is not None:
             return _at_once(kernel, x)
-        return _function("exp", x) if takes_function(x) else super().exp(x)
+        return _function("exp", x) if takes_function("exp", x) else super().exp(x)
 
     def tanh(self, x: np.ndarray) -> np.ndarray:
-        if x.size < MANY:
+        if x.size < MANY_TANH:
             return tanh(x)
-        if x.dtype.char == "f" and (kernel := TANH.of(x)) is not None:
-            return _at_once(kernel, x)
-        return _function("tanh", x) if takes_function(x) else super().tanh(x)
+        return _function("tanh", x) if takes_function("tanh", x) else super().tanh(x)
 
     def where(self, condition: np.ndarray, a: Any, b: Any) -> np.ndarray:
         if type(condition) is not np.ndarray or condition.size < kernels.MIN_SIZE:
@@ -178,10 +176,11 @@ def gelu_grad_launch(
     return getattr(family, name), out.size, family.CHUNK, g.ravel(), x.ravel(), out.ravel()
 
 
-def takes_function(x: Any) -> bool:
-    """Whether kernels of FUNCTIONS take an array: a large one of float32, of which they give
-    numbers at most one from the nearest."""
-    return x.size >= MANY and x.dtype.char == "f" and kernels.supports(x)
+def takes_function(name: str, x: Any) -> bool:
+    """Whether the kernel of one of FUNCTIONS takes an array: a large one of float32, of which they
+    give numbers at most one from the nearest."""
+    many = MANY_EXP if name == "exp" else MANY_TANH
+    return x.size >= many and x.dtype.char == "f" and kernels.supports(x)
 
 
 def function_launch(name: str, x: np.ndarray, out: np.ndarray) -> tuple[Any, ...]:

@@ -47,15 +47,18 @@ class ReductionKernels(ArrayAPIBackend):
                 return INT64.type(np.count_nonzero(x))
             return _add(x, axis, INT64, None, keepdims)
         if x.size < MANY:
-            if keepdims or x.size < kernels.MIN_SIZE or (sums := NUMPY_SUMS.of(x)) is None:
+            if (
+                keepdims
+                or x.size < kernels.MIN_SIZE
+                or not (axis is None or axis == x.ndim - 1 > 0)
+                or (sums := NUMPY_SUMS.of(x)) is None
+            ):
                 return _add(x, axis, None, None, keepdims)
             # What NumPy gives, in half of the time.
             if axis is None:
                 out = np.empty(1, x.dtype)
                 sums(0, 1, x.ravel(), x.size, out)
                 return out[0]
-            if axis != x.ndim - 1 or axis == 0:
-                return _add(x, axis, None, None, keepdims)
             out = np.empty(x.shape[:-1], x.dtype)
             sums(0, out.size, x.ravel(), x.shape[-1], out.ravel())
             return out

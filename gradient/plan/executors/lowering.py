@@ -125,7 +125,7 @@ def _function(name: str) -> Lowering:
 
     def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
         (x,) = args
-        if out.flags.c_contiguous and elementwise.takes_function(x):
+        if out.flags.c_contiguous and elementwise.takes_function(name, x):
             return [(task, elementwise.function_launch(name, x, out))]
         return by_numpy(args, options, out)
 
