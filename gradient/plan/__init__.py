@@ -1,7 +1,7 @@
 """Plans: a step recorded once and replayed, without Python between its kernels.
 
-`record` runs a function and gives the plan of what it did (`gradient.plan.plan` says what a plan
-is, for whoever writes a pass).
+`record` runs a function and returns the plan of its calls. `gradient.plan.plan` describes plans,
+for authors of passes.
 """
 
 from typing import TYPE_CHECKING

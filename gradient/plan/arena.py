@@ -28,8 +28,7 @@ TRIES = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """The offset in the block of every buffer's root that calls make, and the size of the block
-    in bytes."""
+    """The offset in the block of each root that calls make, and the size of the block in bytes."""
 
     offsets: dict[Ref, int]
     nbytes: int
@@ -55,8 +54,8 @@ def lifetimes(
 def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
     """A layout with little waste: the best of several, if there is time for more than one.
 
-    The largest buffers first, or those first that are alive when most is: where one of them ends at
-    the layout's end, it takes part in a crowd that was not seen, and goes before the others.
+    Two orders of placement are tried: the largest buffers first, and the buffers first that are
+    alive at the peak. After each trial, the buffer at the layout's end moves to the front.
     """
     best = _by_birth(lives, buffers)
     if not lives or len(lives) > MANY:
@@ -75,7 +74,7 @@ def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layo
 
 
 def _held(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> list[int]:
-    """The bytes of the buffers that are alive at each call: no layout has less than the most."""
+    """The bytes of the buffers alive at each call; their maximum is a lower bound of any layout."""
     held = [0] * (2 + max(dies for _, dies in lives.values()))
     for root, (born, dies) in lives.items():
         held[born] += _size(buffers[root])
@@ -90,7 +89,7 @@ def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> li
 def _by_crowd(
     lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer], held: Sequence[int]
 ) -> list[Ref]:
-    """Those that are alive at the call that holds most come first, among them the largest."""
+    """Buffers in order: those alive at the call with most bytes come first, largest first."""
     most = {root: max(held[born : dies + 1]) for root, (born, dies) in lives.items()}
     return sorted(lives, key=lambda root: (-most[root], -buffers[root].nbytes))
 
@@ -98,8 +97,8 @@ def _by_crowd(
 def _first_fit(
     order: Sequence[Ref], lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]
 ) -> tuple[Layout, Ref]:
-    """A layout in which each buffer has the first place that is free while it lives, and the buffer
-    at its end."""
+    """Place each buffer at the first offset that is free during its life; return the layout, and
+    the buffer at its end."""
     offsets: dict[Ref, int] = {}
     total, topmost = 0, order[0]
     placed: list[tuple[int, int, int, int]] = []  # (offset, end, first use, last use), in order
@@ -126,8 +125,8 @@ def place_during(
     lives: dict[Ref, tuple[int, int]],
     buffers: Sequence[Buffer],
 ) -> int:
-    """The first offset, perhaps past the layout's end, of that many bytes that no buffer uses
-    during a call."""
+    """The first offset of `nbytes` bytes that no buffer uses during a call; it may lie past the
+    layout's end."""
     at = 0
     for offset, root in sorted((offset, root) for root, offset in layout.offsets.items()):
         if lives[root][0] <= call <= lives[root][1]:
@@ -182,8 +181,7 @@ def has_gaps(x: np.ndarray) -> bool:
 
 
 def copied(x: np.ndarray) -> np.ndarray:
-    """A copy with the strides of `x`, which decide the order of later sums; it has the extent of
-    x in memory."""
+    """A copy with the strides of `x`, gaps included: strides decide the order of later sums."""
     extent = sum((n - 1) * step for n, step in zip(x.shape, x.strides, strict=True))
     made: np.ndarray = np.ndarray(
         x.shape, x.dtype, np.empty(extent + x.itemsize, np.uint8), 0, x.strides

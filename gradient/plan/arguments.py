@@ -17,12 +17,12 @@ from gradient.tensor.device import default_device
 
 
 class Arguments:
-    """Arguments taken apart.
+    """The arguments of a call, split into a key and inputs.
 
     key      equal for calls that can share a plan: device, shapes, dtypes, strides, modes, all else
-    inputs   the tensors whose values go into the plan, each once
-    held     what the key names by id, to be kept as long as the key
-    device   of the tensors among them; None where these are on several
+    inputs   the tensors whose values are copied into the plan, without repeats
+    held     the objects whose ids are in the key; they must live as long as the key
+    device   the device of the tensors; None if there are several
     """
 
     def __init__(self, args: tuple[Any, ...], options: dict[str, Any]):
@@ -42,7 +42,7 @@ class Arguments:
         return next(iter(self._devices), "cpu")
 
     def without_inputs(self, *trees: Any) -> Any:
-        """The arguments without their inputs: the key says all of these that has to stay."""
+        """The arguments with the input tensors removed; the key has all else about them."""
         inputs = {id(t) for t in self.inputs}
         return mapped_tensors(trees, lambda t: None if id(t) in inputs else t)
 
@@ -65,7 +65,7 @@ class Arguments:
         self._devices.add(t.backend.device)
         leaf = t.node is not None and t.node.op is None
         if type(t) is not Tensor or leaf or not is_array(t.array):
-            self.held.append(t)  # a parameter: bound where it lies
+            self.held.append(t)  # a parameter: read in its own memory
             return Tensor, id(t)
         number = self._numbers.get(id(t))
         if number is None:
@@ -81,8 +81,8 @@ def is_array(array: Any) -> bool:
 
 
 class Aliased:
-    """Arguments in which each input is replaced by a new tensor: if the function reaches the
-    same tensor in another way, that is not an input."""
+    """Arguments with a new tensor in place of each input. So if the function also finds the same
+    tensor elsewhere (a global), that is not an input."""
 
     def __init__(self, args: tuple[Any, ...], options: dict[str, Any], inputs: list[Tensor]):
         self.aliases = [_alias(t) for t in inputs]
@@ -113,8 +113,8 @@ class Aliased:
         return mapped_tensors(tree, lambda t: self._input_of.get(id(t), t))
 
     def hand_back(self) -> str | None:
-        """Copy changes that the function made to lists and dicts into the originals; return
-        whether there were any."""
+        """Copy the function's changes of lists and dicts to the originals; describe the change, or
+        return None if there was none."""
         changed = [(given, copy) for given, copy, was in self._copies if _contents(copy) != was]
         for given, copy in changed:
             own = self.original(copy)

@@ -1,8 +1,8 @@
 """Compiled functions whose results are differentiated outside of them.
 
-Where a result still has its graph when the function returns, its backward pass is recorded too,
-behind the function's own calls, with a `BOUNDARY` in between: one plan, in one arena, of which a
-replay runs the first part at once and the second when the engine comes to the result's node.
+If a result still has its graph when the function returns, its backward pass is recorded too, after
+the function's own calls, with a `BOUNDARY` between them. Both parts are one plan with one arena. A
+replay runs the first part at once, and the second when the engine reaches the result's node.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Backward:
     """The recorded backward pass of the results.
 
     roots    positions of the results that are differentiated, among the result's tensors
-    given    the buffers of their gradients, inputs of the plan; None for one that nobody uses
-    parents  what the function was given that requires a gradient: a leaf, or the number of an input
-    grads    the buffers of their gradients; None where none arrives
+    given    the buffers of their gradients, which are inputs of the plan; None if it is unused
+    parents  the arguments that require a gradient: a leaf, or the number of an input
+    grads    the buffers of the parents' gradients; None if a parent gets none
     """
 
     roots: list[int]
@@ -55,10 +55,10 @@ class Backward:
 
 
 class WithBackward:
-    """A function that, if its results have a graph, also runs their backward pass.
+    """A function that also runs the backward pass of its results, if these have a graph.
 
-    `backward` says how, after a recorded call, or is None; `reason` why it cannot. `used` are the
-    results that are known to get a gradient; if none is, all of them are taken to.
+    After a recorded call, `backward` describes that pass, or is None and `reason` says why.
+    `used` are the results known to get a gradient; if it is empty, all results are assumed to.
     """
 
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor], used: set[int]):
@@ -119,7 +119,7 @@ class WithBackward:
 
 
 class CompiledCall:
-    """The op of the results' node: to the engine, a replayed call."""
+    """The op of the results' node: for the engine, the whole replayed call is one op."""
 
     name = public_name = "the compiled function"
 
@@ -140,7 +140,7 @@ class CompiledCall:
             return self._eagerly("a gradient of other results than before", grads, False, parents)
         try:
             found = self.plan.finish(executor, [each for each in grads if each is not None])
-        finally:  # until then nobody else may run in its arena
+        finally:  # until here no other call may use its arena
             self.executor = None
         return [None if p is None else g for p, g in zip(parents, found, strict=True)]
 
@@ -165,8 +165,8 @@ class CompiledCall:
 
 
 class Again:
-    """A call that can be repeated exactly: with its random numbers, its autocast, and the
-    previous values of what it overwrites."""
+    """A call that can be repeated exactly: with the same random numbers and autocast mode, and the
+    previous values of the tensors that it overwrites."""
 
     def __init__(
         self,
@@ -197,10 +197,10 @@ class Again:
 
 
 class DifferentiablePlan:
-    """A plan in two parts, and the executors whose second part is still to come.
+    """A plan in two parts, and the executors whose second part has not run yet.
 
-    A result's gradient needs what lies in the arena until the backward pass has run or nobody can
-    ask for it any more: meanwhile another call takes another executor, `EXECUTORS` at most.
+    The backward pass of a result reads the arena. So until it has run, or can no longer run, other
+    calls use another executor; there are at most `EXECUTORS`.
     """
 
     EXECUTORS = 4
@@ -214,7 +214,7 @@ class DifferentiablePlan:
     def free(
         self, is_free: Callable[[CpuExecutor], bool], make: Callable[[], CpuExecutor]
     ) -> CpuExecutor | None:
-        """An executor whose gradient nobody needs any more; None if too many others are in use."""
+        """An executor without a pending backward pass; None if too many are in use."""
         for each in [*self.executors]:
             executor, user = each
             call = user()
@@ -238,7 +238,7 @@ class DifferentiablePlan:
         parents = tuple(
             inputs[p].node if isinstance(p, int) else p.node for p in self.backward.parents
         )
-        # Never empty: the engine marks a node as freed by what it has saved.
+        # Never empty: the engine marks a node as freed by clearing what it saved.
         saved = (*(executor.value(ref) for ref in self.kept), ())
         backend = backends.get("cpu")
         single = len(arrays) == 1
@@ -247,14 +247,15 @@ class DifferentiablePlan:
         return [wrap(made, backend, node)] if single else outputs(arrays, backend, node)
 
     def finish(self, executor: CpuExecutor, grads: list[Any]) -> list[Any]:
-        """The gradients for the parents, from those of the results."""
+        """Run the second part: from the gradients of the results to those of the parents."""
         wanted = sum(ref is not None for ref in self.backward.grads)
         found = iter(executor.finish(grads, wanted))
         return [None if ref is None else next(found) for ref in self.backward.grads]
 
 
 def seen_in_use(result: Any, used: set[int]) -> Any:
-    """`result`, of whose tensors `used` comes to hold those that get a gradient."""
+    """Return `result`; hooks on its tensors add the numbers of those that get a gradient to
+    `used`."""
     for i, t in enumerate(tensors_in(result)):
         if t.node is not None and t.node.op is not None:
             t.node.register_tensor_hook(lambda g, i=i: used.add(i))
@@ -262,7 +263,7 @@ def seen_in_use(result: Any, used: set[int]) -> Any:
 
 
 def _read_in_backward(plan: Plan) -> list[Ref]:
-    """The external memory that the backward part reads, which must not change before it has run."""
+    """The external buffers that the backward part reads: they must not change before it runs."""
     found: dict[Ref, None] = {}
     behind = False
     for call in plan.calls:
@@ -281,8 +282,8 @@ def is_live(node: Any) -> bool:
 
 
 def _is_hooked(roots: Sequence[Any], border: Sequence[Node]) -> bool:
-    """Whether a backward pass to the border calls a hook: it would be called while it is recorded,
-    beside the pass that the program makes."""
+    """Whether a backward pass to the border calls a hook: recording would call it once more than
+    the program does."""
     return any(
         node.hooks
         or node.own_hooks is not None

@@ -26,7 +26,7 @@ asked to. It is given the results of the first, and does nothing; no call is mov
 
 
 class Ref(int):
-    """The number of a buffer, in place of an array of a call."""
+    """The number of a buffer; it replaces an array in a call."""
 
     __slots__ = ()
 
@@ -36,8 +36,8 @@ class Ref(int):
 
 @dataclass(frozen=True)
 class HostNumber:
-    """A Python number of a call that is read again before each replay, such as a step count or an
-    offset. `value` is its value at recording."""
+    """A Python number in a call that is read again before each replay, such as a step count or an
+    offset. `value` is its value when it was recorded."""
 
     name: str
     value: float | int = field(compare=False)
@@ -48,9 +48,9 @@ class HostNumber:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """An array of a plan: its layout, where its memory comes from, and the root that owns it.
+    """An array of a plan: its layout, the origin of its memory, and the root that owns it.
 
-    `nbytes` are those from its first element to its last.
+    `nbytes` counts from its first element to its last, gaps included.
     """
 
     shape: tuple[int, ...]
@@ -77,11 +77,11 @@ class Call:
     writes    roots whose memory it changes
     view      whether its result is a view of its first array
     location  the user's line
-    asked     the public function that asked for it, by the name that errors give it
-    pieces    the calls that it was composed of; none where the backend did it in one
-    inputs    the buffers that it is given, each as often as it is
-    outputs   the buffers that it makes
-    numbers   those that are read anew before each replay
+    asked     the public function that made the call, by its name in errors
+    pieces    the calls that a composed default made; empty if the backend has a kernel for it
+    inputs    the buffers among its arguments, with repeats
+    outputs   the buffers of its results
+    numbers   the arguments that are read again before each replay
     """
 
     op: str
@@ -110,7 +110,7 @@ class Call:
 
     @property
     def place(self) -> str:
-        """What was asked for and where, for errors."""
+        """The public function and the user's line, for errors."""
         return f"{self.asked or self.op} at {self.line}"
 
 

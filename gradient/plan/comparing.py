@@ -1,7 +1,7 @@
 """Compare two recordings of one function: are they the same plan?
 
-What differs from one run to the next is a number or an array that the program makes on the host. A
-plan would repeat that of one run for ever, so it is refused, by name and line.
+If two runs differ, the program made a number or an array on the host that changes. A plan would
+repeat the value of one run for ever, so it is refused; the error has the name and line.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def difference(first: Recording, second: Recording) -> str | None:
 
 
 def with_constants(first: Recording, second: Recording) -> Plan:
-    """The second plan, in which arrays that both runs made on the host with equal values are
-    constants."""
+    """The second plan, with constants in place of arrays that both runs made on the host with equal
+    values."""
     buffers = [
         replace(after, kind="constant")
         if after.kind == "external"

@@ -44,7 +44,7 @@ WORTH = 16
 
 
 class Signature:
-    """The plans for calls with arguments of one kind, and what is known of such calls."""
+    """The plans for calls with one key of arguments, and notes on such calls."""
 
     def __init__(self, held: list[Any]):
         self.held = held
@@ -80,7 +80,7 @@ class Signature:
 
 
 class Compiled(Transparent, Generic[P, R]):
-    """A function that is replayed from plans. `explain()` says what was recorded."""
+    """A function whose calls replay plans. `explain()` describes what was recorded."""
 
     def __init__(self, function: Callable[P, R], fullgraph: bool, fuse: bool):
         self.function, self.fullgraph, self.fuse = function, fullgraph, fuse
@@ -100,7 +100,7 @@ class Compiled(Transparent, Generic[P, R]):
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         if is_recording() or mode.anomaly or mode.saved_hooks is not None:
             return self.function(*args, **options)
-        if not self._lock.acquire(blocking=False):  # another thread is in it
+        if not self._lock.acquire(blocking=False):  # another thread is calling it
             return self.function(*args, **options)
         try:
             return self._call(args, options)
@@ -141,8 +141,8 @@ class Compiled(Transparent, Generic[P, R]):
                 signature.drop(variant)
             if what is not None and what not in signature.changes[-VARIANTS:]:
                 signature.changes.append(what)
-        if signature.calls == 1:  # what is born in a first call is no part of a step
-            with memory.exact():  # or what is born would lie between holes that the others left
+        if signature.calls == 1:  # a first call also makes state, which is no part of a step
+            with memory.exact():  # else lasting state would lie between holes of freed memory
                 return seen_in_use(self.function(*args, **options), signature.used)
         return self._record(signature, arguments, args, options)
 
@@ -173,7 +173,7 @@ class Compiled(Transparent, Generic[P, R]):
         function = functools.partial(self.function, **aliased.options)
         run = WithBackward(function, aliases, signature.used)
         try:
-            with memory.exact():  # what a recording holds comes on top
+            with memory.exact():  # a recording holds additional memory
                 recording = record(
                     run, *aliased.args, inputs=aliases, strict=self.fullgraph, device=device
                 )
@@ -198,7 +198,7 @@ class Compiled(Transparent, Generic[P, R]):
     def _compare(
         self, signature: Signature, recording: Recording, watch: Watch, device: str
     ) -> None:
-        """Make a plan of this recording and an earlier one of the same state, if they are equal."""
+        """Make a plan if this recording equals an earlier one of the same state."""
         for first, watched in signature.pending:
             if _same_state(first, recording):
                 what = watched.changed(frozenset(first.readers.live))
@@ -233,7 +233,7 @@ class Compiled(Transparent, Generic[P, R]):
         self._tell(reason)
 
     def _tell(self, reason: str) -> None:
-        """Warn, once, that a call runs eagerly."""
+        """Warn once that calls run eagerly, and why."""
         if not self._warned:
             self._warned = True
             name = getattr(self.function, "__qualname__", type(self.function).__name__)
@@ -241,13 +241,13 @@ class Compiled(Transparent, Generic[P, R]):
 
     @property
     def recompiles(self) -> int:
-        """How many plans were made beyond the first."""
+        """The number of plans made after the first."""
         return max(0, sum(s.plans for s in self.signatures.values()) - 1)
 
     def explain(self, calls: bool = False) -> str:
-        """What was recorded for each signature, its memory, and what broke a plan, and where; with
-        `calls`, a line for each call of each plan: shapes, bytes, what computes it, source line.
-        How long each takes is the profiler's to say (`gradient.profiler`)."""
+        """Describe the plans of each signature: calls, memory, and why and where recording failed.
+        With `calls`, add a line for each call: shapes, bytes, its kernel, the source line. For
+        times, see `gradient.profiler`."""
         lines = [f"{len(self.signatures)} signatures, {self.recompiles} recompiles"]
         for signature in self.signatures.values():
             lines.append(
@@ -324,31 +324,33 @@ def compile(
 ) -> Callable[..., Any]:
     """Record a function or module in its first calls, and replay it in later ones.
 
-    As `torch.compile` is used: `model = gradient.compile(model)`, or `@gradient.compile` on a
+    Use it like `torch.compile`: `model = gradient.compile(model)`, or `@gradient.compile` on a
     function. A whole training step can be one function: forward, backward, clipping, the
-    optimiser's `step()`. Results are those of eager execution, bit for bit, without `fuse`. For
-    each signature of the arguments (shapes, dtypes, strides, modes) the first call is eager, two
-    are recorded and compared, all later ones replayed. A plan is recorded anew where an attribute,
-    a closure variable or a global that it depends on changes. What reads a value on the host
-    (`item()`, `print`, `if tensor:`) cannot be recorded. Under hooks on saved tensors, and while
-    anomalies are looked for, calls are eager. What is not Python's is not looked at: a file or the
-    clock is read in the first three calls alone, and output written (`print("...")`) in these.
+    optimiser's `step()`. Without `fuse`, results equal those of eager execution, bit for bit.
+
+    For each signature of the arguments (shapes, dtypes, strides, modes) the first call runs
+    eagerly, two calls are recorded and compared, and all later calls are replayed. If an attribute,
+    a closure variable or a global changes that a plan depends on, a new plan is recorded. Code that
+    reads a value on the host (`item()`, `print(tensor)`, `if tensor:`) cannot be recorded. Calls
+    run eagerly under hooks on saved tensors and under anomaly detection. Other side effects happen
+    in the first three calls only: reads of a file or the clock, and output (`print("...")`).
 
     Args:
         model: a function or an nn.Module; without it, a decorator is returned.
-        fullgraph: raise where the function cannot be recorded, rather than run it eagerly with one
-            warning.
-        dynamic: accepted for PyTorch's sake. Plans are made for shapes that come again; others run
-            eagerly.
-        backend, mode, options: accepted for PyTorch's sake. There is one compiler.
-        disable: leave the model as it is.
-        fuse: compute chains of elementwise calls in one pass over memory each, and small calls by
-            kernels, too. Results then differ from eager execution's by rounding (1e-6 relative in
-            float32); each new chain takes a second to compile, once for good.
+        fullgraph: raise an error if the function cannot be recorded. By default it then runs
+            eagerly, with one warning.
+        dynamic: accepted as in PyTorch, without effect. Plans are made for shapes that recur; calls
+            with other shapes run eagerly.
+        backend, mode, options: accepted as in PyTorch, without effect: there is one compiler.
+        disable: return the model unchanged.
+        fuse: compute each chain of elementwise calls in one pass over memory, and small calls by
+            kernels. Results then differ from eager execution by rounding (1e-6 relative in
+            float32). Each new chain takes a second to compile; the result is cached on disk.
 
     Raises:
-        ArgumentError: a mode that is none of PyTorch's.
-        PlanError (RuntimeError): with `fullgraph`, naming what was read and the line.
+        ArgumentError: `mode` is not one of PyTorch's.
+        PlanError (RuntimeError): with `fullgraph`, if a value is read on the host; the message has
+            the function that read it, and the line.
     """
     check_arguments("compile", mode=(mode, optional(one_of(*MODES))))
     if model is None:
@@ -364,8 +366,8 @@ def compile(
 
 
 def _same_state(a: Recording, b: Recording) -> bool:
-    """Whether two states are equal where a plan depends on it: which leaves have a gradient and
-    are given one, and what the optimisers decided. (A leaf that was just frozen loses its
+    """Whether two recordings agree in the state that a plan depends on: which leaves have a
+    gradient and get one, and what the optimisers decided. (A leaf that was just frozen loses its
     gradient once.)"""
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
     return (
@@ -376,8 +378,8 @@ def _same_state(a: Recording, b: Recording) -> bool:
 
 
 def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:
-    """An effect of the run, besides tensors, that a replay would not repeat; None if there was
-    none."""
+    """A side effect of the run that a replay would not repeat, such as a changed attribute; None if
+    there was none."""
     for before, after in zip(states, watch.random_states(), strict=True):
         if before != after:
             return f"it draws {before[0]}, which a replay would not"

@@ -1,4 +1,4 @@
-"""A module whose calls replay plans, and which is still a module."""
+"""A module whose calls replay plans."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ OF_THE_COMPILER = ("explain", "recompiles", "signatures")
 
 
 class CompiledModule(Transparent):
-    """What `gradient.compile` gives for a module: a call of it is a call of the compiled function.
+    """The result of `gradient.compile` for a module: its calls go to the compiled function.
 
-    Everything else is the module's own. It has the same `__dict__`, so that parameters, children,
-    hooks and modes are the same ones by either name, and is of a class of its own that inherits the
-    module's: it can be a part of other modules, and its state dict has the module's names.
+    All else is shared with the module. Both have the same `__dict__`, so the same parameters,
+    children, hooks and modes. The compiled module's class inherits from the module's class, so it
+    can be part of other modules, and its state dict has the module's names.
     """
 
     _compiled: Callable[..., Any]
@@ -41,15 +41,15 @@ class CompiledModule(Transparent):
 
 
 def compiled_module(module: Module, compiled: Callable[..., Any]) -> Any:
-    """The module, with `compiled` as its call."""
+    """Return a `CompiledModule` of the module, whose calls are calls of `compiled`."""
     made: Any = object.__new__(_class(type(module), f"Compiled{type(module).__name__}", compiled))
     object.__setattr__(made, "__dict__", module.__dict__)
     return made
 
 
 def compile_in_place(module: Module, compiler: Callable[[Module], Any]) -> None:
-    """Make calls of the module itself, in every model that contains it, calls of the compiled
-    function that `compiler` makes."""
+    """Replace calls of the module itself, in every model that contains it, by calls of the function
+    that `compiler` makes."""
     if isinstance(module, CompiledModule):
         own = module._orig_mod
     else:

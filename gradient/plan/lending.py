@@ -1,9 +1,9 @@
 """Gradients that a replay returns in its arena, without a copy.
 
-They are lent until the next replay. By then a training loop has dropped them, as `zero_grad()`
-does; where only a tensor's `grad` still shows one, it is moved to memory of its own. Where somebody
-else holds one, or a view of it, the arena stays theirs, and a new one, which lends nothing, takes
-its place. So a gradient takes its memory once, as in eager execution.
+They are lent until the next replay. By then a training loop usually has dropped them, by
+`zero_grad()`. If only a tensor's `grad` still refers to one, it is moved to its own memory. If the
+program holds other references, or views, the arena is left to them and replaced by a new one that
+lends nothing. So a gradient is stored once, as in eager execution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ LARGE = 1 << 16
 
 
 class Loans:
-    """The arrays that an arena has lent to the gradients of `holders`; `lender` gives the plan."""
+    """The arrays that an arena has lent to the gradients of `holders`, the tensors of the
+    plan that `lender` returns."""
 
     def __init__(self) -> None:
         self.holders: Sequence[Any] = ()
@@ -30,14 +31,14 @@ class Loans:
         self._given: list[weakref.ref[Any]] = []
 
     def lend(self, x: np.ndarray) -> np.ndarray:
-        """The array `x` of the arena, for use outside."""
+        """Return the array `x` of the arena for use outside, and note it."""
         made, loan = memory.borrowed(x)
         self._given.append(loan)
         return made
 
     def take_back(self) -> bool:
-        """Whether nobody has anything of the arena any more, once the gradients of its holders
-        have moved out, of which nobody else has a view."""
+        """Move gradients that only their tensors hold to their own memory; return whether nothing
+        outside refers to the arena then."""
         if not self._given:
             return True
         if any(loan() is not None for loan in self._given):

@@ -1,10 +1,10 @@
 """Tensors as the recording thread sees them: with recorded arrays instead of their own.
 
-For the time of a run `Variable.array` is no slot but a descriptor. It asks a `Lifting` what the
-thread that records is to have; all others, and the slot itself, have the real array at any time. So
-nothing that another thread does meets a recorded array, and nothing has to be put back afterwards.
-`Variable._grad` and `Node.saved` are looked after likewise: which gradients the run replaces, and
-which nodes keep recorded arrays.
+During a run a descriptor replaces the slot `Variable.array`. For the recording thread, it takes
+the array from a `Lifting`; for all other threads, from the slot, which always has the real array.
+So other threads never see a recorded array, and nothing has to be restored afterwards.
+`Variable._grad` and `Node.saved` have such descriptors too, to note which gradients the run
+replaces, and which nodes save recorded arrays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAVED: Any = vars(Node)["saved"]
 
 
 class _Attribute:
-    """Replaces a slot: the thread that made it uses `read` and `write`, other threads the slot."""
+    """Replaces a slot: for the thread that made it by `read` and `write`, for others by itself."""
 
     def __init__(
         self, slot: Any, read: Callable[[Any], Any], write: Callable[[Any, Any], None]
@@ -52,9 +52,9 @@ class _Attribute:
 class _Seen:
     """A tensor that the run has used.
 
-    made    by the run itself
-    given   the recorded array that it has instead of `real`, or a packed one with recorded parts
-    before  what it had before the run gave it another array
+    made    whether the run made it
+    given   the recorded array that replaces `real`, or a packed one with recorded parts
+    before  its array before the run assigned another
     """
 
     __slots__ = ("before", "given", "made", "real", "tensor")
@@ -67,8 +67,8 @@ class _Seen:
 
 
 class Met(NamedTuple):
-    """A tensor from before the run that it has read, and its recorded array. If the run drops
-    both, their memory is free, as in eager execution."""
+    """A tensor from before the run that the run has read, and its recorded array. If the run drops
+    both, their memory is freed, as in eager execution."""
 
     key: int
     tensor: weakref.ref[Any]
@@ -91,8 +91,8 @@ class Gradient(NamedTuple):
 class Lifting:
     """The tensors of a recorded run.
 
-    `met` and `grads` are tensors from before, in the order in which the run came to them. Tensors
-    that are in `host`, by their ids, are read on the host, here as in eager execution.
+    `met` and `grads` are tensors from before the run, in the order of their first use. `host` has
+    the ids of tensors that are read on the host, as in eager execution.
     """
 
     def __init__(self, recorder: Recorder, host: set[int]) -> None:
@@ -104,7 +104,7 @@ class Lifting:
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Context: this thread sees recorded arrays. One thread at a time."""
+        """Context in which this thread sees recorded arrays; one thread at a time."""
         slots = [(Variable, ARRAY, self._array, self._set_array),
                  (Variable, GRAD, self._grad, self._set_grad),
                  (Node, SAVED, SAVED.__get__, self._set_saved)]  # fmt: skip
@@ -117,7 +117,7 @@ class Lifting:
                 setattr(owner, slot.__name__, slot)
 
     def input(self, t: Any) -> Any:
-        """The buffer of a tensor from before the run that becomes an input."""
+        """Make a tensor from before the run an input; return its buffer."""
         return self._lift(t, self.recorder.input(_real_array(t))).ref
 
     def _lift(self, t: Any, given: RecordedArray) -> RecordedArray:
@@ -209,12 +209,12 @@ class Lifting:
         return {each.key for each in self.met}.union(self.grads)
 
     def forget(self) -> None:
-        """Drop all notes on tensors, which would delay their deallocation."""
+        """Drop all references to tensors, so that they can be freed."""
         self._seen.clear()
 
     def open_nodes(self) -> None:
-        """Put real arrays into what nodes of the run have saved, for a backward pass outside of
-        it."""
+        """Replace recorded arrays that nodes saved by real ones, for a backward pass after the
+        run."""
         for ref in self._nodes:
             node = ref()
             for name in ("saved", "options"):
@@ -226,7 +226,7 @@ class Lifting:
 def _real_array(t: Any) -> Any:
     array = ARRAY.__get__(t)
     if isinstance(array, np.generic):
-        array = np.array(array)  # an array of its own, which can be bound
+        array = np.array(array)  # a NumPy scalar: an array has an address
         ARRAY.__set__(t, array)
     return array
 

@@ -21,8 +21,8 @@ def listing(
     pieces: bool = False,
     kernels: Mapping[int, str] | None = None,
 ) -> str:
-    """All calls of a plan; with `pieces` also the calls that they were composed of, indented;
-    with `kernels`, by number of the call, what computes it."""
+    """All calls of a plan, a line each. With `pieces`, also the calls that they were composed of,
+    indented; `kernels` gives the kernel of a call, by its number."""
     lines = [summary(calls, buffers)]
     for i, call in enumerate(calls):
         lines += _lines(buffers, call, 0, pieces, (kernels or {}).get(i))

@@ -2,10 +2,11 @@
 
     ["plan", {"buffers": [[shape, dtype], ...], "inputs": [...], "outputs": [...], "calls": [...]}]
 
-Each call is [op, arguments, options, result]. What is no number, string, bool or None is a list
-that begins with its kind: ["ref", 3] a buffer, ["number", name] one that comes with each run,
-["dtype", "float32"], ["slice", start, stop, step], ["..."], ["list", ...], ["tuple", ...], and
-["options", name, ...] for the options of a method that has many (`gradient.backends.options`).
+Each call is [op, arguments, options, result]. Numbers, strings, bools and None stand for
+themselves; other values are lists that begin with their kind: ["ref", 3] is a buffer,
+["number", name] a number sent with each run; then ["dtype", "float32"], ["slice", start, stop,
+step], ["..."], ["list", ...], ["tuple", ...], and ["options", name, ...] for the named tuples of
+`gradient.backends.options`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gradient.plan.plan import Plan
 
 
 def encode(plan: Plan) -> list[Any]:
-    """The message that describes a plan. Calls are whole: who reads it has every method."""
+    """The message that describes a plan. Calls are not split: the reader has every method."""
     return [
         "plan",
         {
@@ -61,7 +62,7 @@ def _value(value: Any) -> Any:
 
 
 def decode(value: Any, arrays: dict[int, Any], numbers: Any) -> Any:
-    """A value of a message, with arrays and numbers in their places."""
+    """A value of a message, with arrays for buffers and values for numbers."""
     if not isinstance(value, list):
         return value
     kind, *rest = value

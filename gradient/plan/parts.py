@@ -54,8 +54,8 @@ class Part:
         return False
 
     def difference(self, now: list[Any], live: frozenset[tuple[int, str]]) -> str | None:
-        """The name of a value that has changed, and not only as an object; None if there is
-        none."""
+        """The name of a value that has changed; None if all are equal, though perhaps other
+        objects."""
         if len(now) != len(self.values):
             return f"{self.path} (of length {self.length(self.values)}, now {self.length(now)})"
         for name, was, value in zip(self.names(), self.values, now, strict=True):
@@ -97,8 +97,8 @@ class StatePart(Part):
 
 
 class OwnedPart(Part):
-    """An optimiser's groups and the states of its parameters, in which a plan reads and writes:
-    `load_state_dict` gives it others, whatever these hold. States may be born."""
+    """The identity of an optimiser's groups and its parameters' states: a plan reads and writes
+    these objects, and `load_state_dict` replaces them. New states may appear."""
 
     final = True
 
@@ -161,7 +161,7 @@ class NamePart(Part):
 
 
 class BytesPart(Part):
-    """The values of an array that is not a tensor: a read on the host, which no plan contains."""
+    """The values of an array that is not a tensor: a plan does not contain reads of it."""
 
     def __init__(self, path: str, x: Any, read: Callable[[Any], bytes]):
         self.x, self.read = x, read
@@ -189,7 +189,7 @@ class AskedPart(Part):
 
 
 class WeakPart(Part):
-    """A weak reference, which is not made strong."""
+    """A weak reference, compared without keeping its object alive."""
 
     def __init__(self, path: str, ref: weakref.ref[Any]):
         self.ref = ref
@@ -269,7 +269,7 @@ def all_bytes(x: np.ndarray) -> bytes:
 
 
 def sample(x: np.ndarray) -> bytes:
-    """The values of a large array at places all over it, the first and the last among them."""
+    """The values of a large array at evenly spread places, the first and the last included."""
     along = max(1, round(PLACES ** (1 / x.ndim)))
     some = x[tuple([slice(None, None, max(1, n // along)) for n in x.shape])]
     return some.tobytes() + x[(-1,) * x.ndim].tobytes()

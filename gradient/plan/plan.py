@@ -1,13 +1,13 @@
 """A plan: buffers, and calls that read and write them. Immutable data.
 
-A *call* is what the program asked of the backend: a method (`layer_norm`) or an operator ("add").
-Where an argument or a result was an array there stands a `Ref`, the number of a *buffer*; where it
-was a number that changes from one replay to the next there stands a `HostNumber`; all else (an
-axis, a shape, a factor) is what it was. A call that was composed has its *pieces* beneath it, calls
-of the same kind, so that an executor or a pass chooses the level: the whole, where it has a kernel
-for it, or the pieces. Either gives the same results, bit for bit.
+A *call* is a call of a backend's method (`layer_norm`) or of an operator ("add"). In its arguments
+and results, a `Ref`, the number of a *buffer*, replaces each array, and a `HostNumber` each number
+that changes from one replay to the next. All else (an axis, a shape, a factor) is kept as it was.
+If a composed default made other calls, these are its *pieces*. An executor or a pass chooses the
+level: the whole call, if it has a kernel for it, or the pieces. Both give the same results, bit for
+bit.
 
-A *pass* is a function from plan to plan, which makes a new one by `dataclasses.replace`:
+A *pass* is a function from plan to plan. It makes a new plan by `dataclasses.replace`:
 
     def without_copies(plan: Plan) -> Plan:
         kept = [call for call in plan.calls if call.op != "copy"]
@@ -15,17 +15,17 @@ A *pass* is a function from plan to plan, which makes a new one by `dataclasses.
 
 What a pass may rely on:
 
-- Calls are in the order in which they ran. A buffer is the result of one call at most, which comes
-  before all that read it; inputs, externals and constants are the result of none.
+- Calls are in the order in which they ran. A buffer is the result of at most one call, which comes
+  before all its readers; inputs, externals and constants are the result of none.
 - Buffers that share memory have the same `root`: the buffer that owns it. A call with `view` takes
   a view of its first array and computes nothing. A call's `writes` are the *roots* whose memory it
-  changes; every call after it that reads a buffer of such a root sees the new values, so the order
-  of a write and of other calls on that root must be kept.
+  changes. Later reads of such a root see the new values, so a pass must keep the order of a write
+  and other calls on that root.
 - A call with neither results nor writes is a check (`check_indices`): it raises where eager
   execution would, and is kept.
-- What is seen after the plan: `outputs`, and the memory of inputs and externals that calls write.
-- `strides` of a buffer matter: the order in which a sum adds, and whether a reshape copies, hang
-  on them.
+- The results of a plan are its `outputs`, and the inputs and externals that its calls write.
+- `strides` of a buffer matter: the order of additions in a sum, and whether a reshape copies,
+  depend on them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def numbers(self) -> tuple[HostNumber, ...]:
-        """Every number that is read before a replay, once each."""
+        """The numbers that are read before a replay, without repeats."""
         return tuple(dict.fromkeys(n for call in self.calls for n in call.numbers))
 
     @property

@@ -1,9 +1,9 @@
 """Numbers of a plan that are read again before each replay, and owners to update after it.
 
-A recorded call holds Python numbers. Most are part of what was asked (an axis, an epsilon). Some
-belong to someone who changes them: a generator its offset, an optimiser its learning rate and its
-count of steps. `Readers` gives these a name in the plan, and afterwards moves their owners on as
-the recorded run did.
+A recorded call holds Python numbers. Most are constants (an axis, an epsilon). Some have an owner
+that changes them: a generator its offset, an optimiser its learning rate and step count. `Readers`
+gives these a name in the plan, and after each replay it updates their owners as the recorded run
+did.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ DRAWS = ("philox", "uniform", "normal", "integers", "dropout")
 class Computed:
     """A number that an optimiser computes (`gradient.optim.numbers`), and how to compute it again.
 
-    `name` is its name in the plan, where a call has it: `kind` and a number. `settings` are the
-    parameter groups, and the names in them, that it depends on; `keeps` is the state, and the key
-    in it, that it becomes the value of.
+    `name` is its name in the plan, if a call uses it: `kind` and a number. `settings` are the
+    parameter groups, and names in them, that it depends on. `keeps` is the state, and the key in
+    it, where it is stored.
     """
 
     kind: str
@@ -80,12 +80,16 @@ class Readers:
         self.live: set[tuple[int, str]] = set()
         """(id of a parameter group, option) that replays read anew."""
 
-    # While it is recorded ------------------------------------------------------------------------
+    # During recording ----------------------------------------------------------------------------
 
     def named(
         self, op: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a call, with a `HostNumber` for each number that has an owner."""
+        """The arguments of a call, with a `HostNumber` for each number that has an owner.
+
+        Raises:
+            PlanError: the generator of a random number is unknown or ambiguous.
+        """
         if op in DRAWS and len(args) > 1:
             return (*self._place(op, *args[:2]), *args[2:]), options
         if op == "adamw_step" and args[0]:
@@ -97,12 +101,13 @@ class Readers:
         return args, options
 
     def listen(self, kind: str, value: Any, compute: Callable[[], Any]) -> Any:
-        """Note a number that an optimiser has computed; it is recognised later by identity."""
+        """Note a number that an optimiser has computed; calls with this object are found by
+        identity."""
         read = settings_read(compute)
         if not self._on_host and any(name != "lr" for _, name in read):
-            return value  # kernels of graphs take no others: the plan is recorded anew for them
+            return value  # graphs cannot take other numbers: a change records a new plan
         if isinstance(value, float):
-            value *= 1.0  # an object of its own
+            value *= 1.0  # make a new object
         made = Computed(kind, value, compute, read)
         self.computed.append(made)
         self._by_id[id(value)] = made
@@ -121,14 +126,15 @@ class Readers:
         self.live.update((id(group), name) for group, name in found.settings)
 
     def _place(self, op: str, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
-        """Whose numbers at (key, offset) are drawn, and how far from where that one began."""
+        """Find the generator of the numbers at (key, offset); return its key, and its offset plus
+        the distance drawn so far."""
         found = [
             (generator, start)
             for generator, start in self.starts
             if generator.key == key and start <= offset <= generator.offset
         ]
         latest = [each for each in found if each[0] is generators.drawing]
-        if op == "dropout":  # perhaps of a gradient, which draws again what was drawn long before
+        if op == "dropout":  # in a gradient it repeats the draw of the forward pass
             moved = [each for each in found if each[0].offset > offset]
             if len(moved) > 1:
                 raise PlanError(
@@ -151,7 +157,7 @@ class Readers:
         optimizer, _, p = found
         state = optimizer.state[p]
         if not isinstance(state.get("step"), int) or state["step"] != o.step:
-            return o  # counted on the device, or not at all
+            return o  # the count is on the device, or there is none
         owners = (self.by_param.get(id(value_of(x))) for x in batch)
         self.together.append([each[0].state[each[2]] for each in owners if each is not None])
         name = f"step {len(self.read)} of {self._shown(optimizer)}"
@@ -163,18 +169,18 @@ class Readers:
         return f"{type(optimizer).__name__} {self._number(optimizer)}"
 
     def _number(self, owner: Generator | Optimizer) -> int:
-        """Which of those that are used it is."""
+        """The owner's number among those that the run uses."""
         if not any(owner is each for each in self.owners):
             self.owners.append(owner)
         return next(i for i, each in enumerate(self.owners) if each is owner)
 
-    # Afterwards ----------------------------------------------------------------------------------
+    # After recording -----------------------------------------------------------------------------
 
     def finish(self, touched: set[int]) -> str | None:
-        """Note how far the owners moved; say where one did so in a way that is not repeated.
+        """Note how far the owners moved; return a reason if a replay could not repeat the change.
 
-        `touched` are the ids of tensors that the run has asked for something. An optimiser of
-        others is another thread's, and so is a generator that no call has drawn from.
+        `touched` are the ids of tensors that the run has used. An optimiser of other tensors
+        belongs to another thread, and so does a generator that no call has drawn from.
         """
         if self._seeded != generators.seeded.times:
             return "it seeds a generator, which a replay would not"
@@ -186,7 +192,7 @@ class Readers:
         for generator, start in self.starts:
             if generator.offset != start and any(generator is each for each in self.owners):
                 self.drawn.append((generator, generator.offset - start))
-        states, self._states = self._states, {}  # tensors, which are not to be held
+        states, self._states = self._states, {}  # so that these tensors can be freed
         own = [o for o, _, p in self.by_param.values() if id(p) in touched]
         for optimizer in {id(o): o for o in own}.values():
             before = states[id(optimizer)]
@@ -220,21 +226,21 @@ class Readers:
 
     @property
     def decisions(self) -> list[bool]:
-        """What the optimisers of the recorded run decided by their numbers."""
+        """The branches that the optimisers of the recorded run took by their numbers."""
         return [each.value for each in self.computed if isinstance(each.value, bool)]
 
     def decides_otherwise(self) -> bool:
-        """Whether an optimiser would decide otherwise in the next step."""
+        """Whether an optimiser would take another branch in the next step."""
         if any(len({state["step"] for state in states}) > 1 for states in self.together):
-            return True  # one was without a gradient for a while
+            return True  # a parameter had no gradient for some steps
         decisions = self.decisions
         return bool(decisions) and decisions != [
             value for value in self._computed_now() if isinstance(value, bool)
         ]
 
     def _computed_now(self) -> list[Any]:
-        """The computed numbers of the step to come: with its count, and what it keeps kept for
-        those that follow, which is then taken back."""
+        """The computed numbers of the next step. Step counts are raised and results stored while
+        the later ones are computed; then both are restored."""
         if not self.computed:
             return []
         found = []

@@ -1,4 +1,4 @@
-"""The recorder: receives the calls of a recording backend, and makes a plan of them."""
+"""The recorder: receives the calls of a recording backend, and makes a plan from them."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def unnamed(
 
 
 class Recorder:
-    """Notes the calls of the thread that made it, while it is `active`.
+    """Records the calls of the thread that made it, while it is `active`.
 
-    `strict` has a value that is read on the host raise `PlanError`; else the run goes on, with the
-    value, and `broken` says what was read, and where.
+    If a value is read on the host, it raises `PlanError` if `strict`; otherwise the run continues
+    with the value, and `broken` says what was read, and where.
     """
 
     def __init__(self, backend: Backend[Any], strict: bool = True, naming: Naming = unnamed):
@@ -63,26 +63,26 @@ class Recorder:
         self.calls: list[Call] = []
         self._levels = [self.calls]
         self._makers: dict[Ref, str] = {}
-        # By the id of an array from before: each that is used, which buffers hold, or still held.
+        # By the id of an array from before the run: those in use, held by buffers or elsewhere.
         self._known: weakref.WeakValueDictionary[int, RecordedArray] = weakref.WeakValueDictionary()
         self._used: list[RecordedArray] = []
         self._owners: dict[int, tuple[Any, Ref]] = {}  # by the id of the memory's owner
         self.held: dict[Ref, int] = {}
-        self._computed = [0]  # calls and pieces without pieces of their own
+        self._computed = [0]  # number of calls and pieces that have no pieces themselves
         self._results: list[weakref.ref[RecordedArray]] = []
 
     # Arrays ------------------------------------------------------------------------------------
 
     def lift(self, array: Any) -> RecordedArray:
-        """The recorded array for an array from before the recording: the same one at each call."""
+        """The recorded array for an array from before the recording; always the same object."""
         known = self._known.get(id(array))
         if known is None:
             known = self._known[id(array)] = RecordedArray(array, self)
         return known
 
     def input(self, array: Any) -> RecordedArray:
-        """A recorded array for an input: read from its own memory now, and copied in for a
-        replay."""
+        """A recorded array for an input. Recording reads the array itself; a replay copies the new
+        values in."""
         made = RecordedArray(array, self)
         made.ref = self._buffer(array, "input", None)
         return made
@@ -92,7 +92,7 @@ class Recorder:
         self._append(BOUNDARY, (results,), {}, None)
 
     def ref(self, x: RecordedArray) -> Ref:
-        """The buffer of an array, made when it is first used."""
+        """The buffer of an array, made at its first use."""
         if x.ref is None:
             owner = self.real.backend.storage(x.value)
             root = self._owners.get(id(owner), (owner, None))[1]
@@ -117,7 +117,7 @@ class Recorder:
             return made
         return self.lift(x)
 
-    # What `gradient.backends.recording_backend` asks --------------------------------------------
+    # Used by `gradient.backends.recording_backend` ----------------------------------------------
 
     def operator(self, name: str, args: tuple[Any, ...]) -> Any:
         if not self._mine():
@@ -177,7 +177,7 @@ class Recorder:
             given = {self.buffers[self.ref(x)].root for x in leaves((args, options), RecordedArray)}
             made = {self.buffers[self.ref(x)].root for x in leaves(out, RecordedArray)}
             if made & given or given & {root for piece in pieces for root in piece.writes}:
-                self._levels[-1].extend(pieces)  # a view of what it was given, or a write to it
+                self._levels[-1].extend(pieces)  # it returns a view of an argument, or writes to it
             else:
                 self._append(name, args, options, out, pieces=tuple(pieces))
         return out
@@ -185,7 +185,7 @@ class Recorder:
     def _note(self, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Any) -> Any:
         given = list(leaves((args, options), RecordedArray))
         for x in given:
-            self.ref(x)  # buffers are numbered in the order in which they are met
+            self.ref(x)  # buffers are numbered in the order of their first use
         writes = tuple(
             dict.fromkeys(
                 self.buffers[self.ref(x)].root
@@ -230,10 +230,10 @@ class Recorder:
         return out
 
     def _watch(self, made: RecordedArray) -> None:
-        """Note in `held` when the program holds a result no more."""
+        """Note in `held` when the program drops a result."""
         root = self.buffers[self.ref(made)].root
 
-        held, computed = self.held, self._computed  # not this recorder: it would be a cycle
+        held, computed = self.held, self._computed  # `self` would make a reference cycle
 
         def dropped(_: object) -> None:
             held[root] = max(held.get(root, 0), computed[0] - 1)
@@ -266,16 +266,16 @@ class Recorder:
 
 
 def opened(x: Any) -> Any:
-    """The value of a recorded array, or of a packed one with recorded parts; anything else
-    unchanged, with what kernels derived from it."""
+    """The value of a recorded array, or of a packed one with recorded parts; anything else as it
+    is, so that arrays cached with it are found."""
     if isinstance(x, PackedArray) and any(isinstance(part, RecordedArray) for part in x.parts):
         return x.map(value_of)
     return value_of(x)
 
 
 def _public_name() -> str:
-    """The function or method of tensors that a call is part of, or else the op, by the name that
-    errors in eager execution give it."""
+    """The function or method of tensors that a call is part of, or else the op, named as in errors
+    of eager execution."""
     name = ""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and inside[frame.f_code.co_filename]:
@@ -293,8 +293,8 @@ def _public_name() -> str:
 
 
 def _asked_by() -> str | None:
-    """The function of this package, called by the user's program, that reads a value; a method is
-    named by the class of its object, whichever base defines it."""
+    """The function of this package that reads a value, as called by the user's program. A method is
+    named by the class of its object, not by the base class that defines it."""
     name = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and inside[frame.f_code.co_filename]:

@@ -1,7 +1,7 @@
-"""Record what a function does: run it once, for real, and have a plan of it.
+"""Record a function: run it once, with real values, and make a plan of its calls.
 
-Tensors of the backend have a recorded array in place of their own meanwhile, for the thread that
-records (`gradient.plan.lifting`), so that nothing is computed past the recorder.
+During the run, the recording thread sees tensors with recorded arrays instead of their own
+(`gradient.plan.lifting`), so that the recorder receives every computation.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ _recording_threads: set[int] = set()
 
 
 def is_recording() -> bool:
-    """Whether this thread is recording: what is compiled inside is part of that."""
+    """Whether this thread is recording; calls of compiled functions are then part of that."""
     return threading.get_ident() in _recording_threads
 
 
 @dataclass
 class Recording:
-    """A plan, and what of the run is not in it.
+    """A plan, and the effects of the run that are not in it.
 
     result      what the function returned
-    broken      why the run is no plan, or None: a value was read on the host
+    broken      why the run cannot be a plan (a value was read on the host), or None
     readers     the numbers that are read before a replay
     inputs      the tensors that were given as inputs, as the function saw them
-    tensors     for each external buffer the tensors that had its array
-    gradients   of these the ones that were the `grad` of a tensor: that tensor
-    survivors   tensors that were made in the run and are still held, with their buffers
-    rebound     tensors from before that have another array now
-    grads       tensors whose `grad` is another one than before: (tensor, its new one)
-    grads_before   all leaves that it met, and others that require a gradient and can be reached by
-                the function, and whether they had no gradient before
-    owners      the ids of what owns the memory of external buffers
+    tensors     for each external buffer, the tensors that had its array
+    gradients   for each external buffer that was the `grad` of a tensor: that tensor
+    survivors   tensors that were made in the run and are still alive, with their buffers
+    rebound     tensors from before the run that have another array now
+    grads       tensors whose `grad` was replaced: (tensor, its new gradient)
+    grads_before   leaves that the run used, and others that require a gradient and can be reached
+                from the function: (leaf, whether it had no gradient before the run)
+    owners      the ids of the owners of the external buffers' memory
     held        by root, the last call of `plan.expanded()` at which the program still held a buffer
-                that a call made: what eager execution frees, and when
-    backward    of the results that are still to be differentiated, where that was recorded too
+                that a call made: eager execution frees it then
+    backward    the recorded backward pass of the results, if they are differentiated after the run
     """
 
     plan: Plan
@@ -86,7 +86,7 @@ class Recording:
 
     @cached_property
     def outcome(self) -> Outcome:
-        """What two runs are compared by, which outlives the tensors that this one made."""
+        """The facts by which two runs are compared, without the tensors that this one made."""
         made = {id(t): ref for t, ref in self.survivors}
         given = {id(t): -1 - i for i, t in enumerate(self.inputs)}
         return Outcome(
@@ -96,27 +96,26 @@ class Recording:
         )
 
     def add_leaves(self, absent: list[tuple[Tensor, bool]]) -> None:
-        """Note of leaves that the run may have looked at, too, whether they had no gradient."""
+        """Add leaves that the run may have examined: (leaf, whether it had no gradient)."""
         known = {id(t) for t, _ in self.grads_before}
         self.grads_before += [each for each in absent if id(each[0]) not in known]
 
     def forget_tensors(self) -> None:
-        """Let go of what the run was given and has made, once it is only to be compared with
-        another."""
+        """Drop the arguments and results of the run, if it will only be compared with another."""
         assert self.outcome
         self.result, self.survivors, self.grads, self.inputs = None, [], [], ()
 
     def forget_calls(self) -> None:
-        """Let go of the calls, once a plan was made of them."""
+        """Drop the calls, after a plan was made of them."""
         self.plan = self.plan.with_calls([])
 
 
 class Outcome(NamedTuple):
-    """What a run left behind.
+    """The effects of a run, for comparison with another run.
 
-    places      where the tensors of its result come from: a buffer, an input below 0, or None
-    others      its result without these
-    gradients   of which tensors it set the gradient, and to what: None, or a result of its calls
+    places      the origin of each tensor of the result: a buffer, an input below 0, or None
+    others      the result without these tensors
+    gradients   the tensors whose gradient it set, and to what: None, or a result of its calls
     """
 
     places: list[int | None]
@@ -131,21 +130,21 @@ def record(
     strict: bool = True,
     device: str = "cpu",
 ) -> Recording:
-    """Run `function(*args)` once and record what it asks of a device's backend: the CPU's, or one
-    in another process.
+    """Run `function(*args)` once, and record its calls of a device's backend.
 
     `inputs` are tensors whose values differ from one replay to the next: the plan's `inputs`, in
-    that order. Every other tensor that the function meets is an external buffer of the plan, used
-    where it lies. Its first call should have been made before, so that what is born once (an
-    optimiser's state, a table) is there.
+    that order. Every other tensor that the function uses is an external buffer of the plan, read in
+    its own memory. Call the function once before, so that lasting state (an optimiser's state, a
+    table) exists.
 
     Args:
-        device: whose backend.
-        strict: raise where a value is read on the host; else go on, and say so in `broken`.
+        device: the device whose backend is recorded.
+        strict: raise an error if a value is read on the host; otherwise continue, and say so in
+            `broken`.
 
     Raises:
-        PlanError (RuntimeError): naming the function that read a value, and the line that called
-        it; the run ends there.
+        PlanError (RuntimeError): a value was read on the host. The message has the function that
+            read it and the line that called it; the run ends there.
     """
     thread = threading.get_ident()
     with recording_lock:
@@ -157,8 +156,8 @@ def record(
 
 
 def are_held(recording: Recording, known: set[int]) -> bool:
-    """Whether tensors that the run made live on, other than those with the ids that are known. The
-    recording itself lets go of them."""
+    """Whether the program still holds tensors that the run made, except those whose ids are in
+    `known`. The recording drops its own references to them."""
     left = [weakref.ref(t) for t, _ in recording.survivors if id(t) not in known]
     if not left:
         return False
@@ -170,7 +169,7 @@ def are_held(recording: Recording, known: set[int]) -> bool:
 
 
 def _living(objects: weakref.WeakValueDictionary[int, T]) -> list[T]:
-    """What is in a dictionary that other threads may add to meanwhile."""
+    """The living values of a dictionary that other threads may change meanwhile."""
     return [x for ref in objects.valuerefs() if (x := ref()) is not None]
 
 
@@ -242,7 +241,7 @@ class _Run:
         )
 
     def _grads_before(self) -> list[tuple[Tensor, bool]]:
-        """The leaves that the run met, and whether they had no gradient."""
+        """The leaves that the run used, and whether they had no gradient."""
         grads = self.lifting.grads
         refs = [*(each.tensor for each in self.lifting.met), *(g.tensor for g in grads.values())]
         met = [t for ref in refs if (t := ref()) is not None]

@@ -1,4 +1,4 @@
-"""The tensors that a compiled function returns, made again of what a replay gives."""
+"""The tensors that a compiled function returns, made from the arrays of a replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradient.tensor import Tensor
 
 
 class Freed:
-    """The op of a result whose graph a backward pass inside the function has freed."""
+    """The op of a result whose graph was freed by a backward pass inside the function."""
 
     name = public_name = "the compiled function"
     saved_names = ()
@@ -31,10 +31,10 @@ class Freed:
 class Output:
     """A tensor of the result: a buffer, one of the inputs, or a tensor that was there before.
 
-    source   which of the arrays that a replay gives has its memory
-    part     its buffer, where tensors of the result share that memory
-    same     which tensor of the result it is, where one is returned twice
-    live     whether it can be differentiated; `requires_grad` alone, that it could have been
+    source   the number of the replay's array that has its memory
+    part     its buffer, if several tensors of the result share that memory
+    same     the number of the equal tensor of the result, if one is returned twice
+    live     whether it can be differentiated; if only `requires_grad` is set, its graph was freed
     """
 
     source: int | None = None
@@ -47,10 +47,10 @@ class Output:
 
 
 class Results:
-    """The tensors of a recorded run's result, and `sources`, the buffers that their memory is of.
+    """The tensors of a recorded run's result, and `sources`, the buffers that hold their memory.
 
     Raises:
-        PlanError: they cannot be made again.
+        PlanError: a replay cannot make these tensors.
     """
 
     def __init__(self, recording: Recording, backend: Any):
@@ -96,7 +96,7 @@ class Results:
     def _shared(
         self, tensors: Sequence[Any], refs: dict[int, Ref], roots: Sequence[int]
     ) -> set[Ref]:
-        """The roots whose memory is seen by several tensors of the result."""
+        """The roots whose memory several tensors of the result share."""
         by_root: dict[Ref, dict[int, Any]] = {}
         for t in tensors:
             if id(t) in refs and is_array(t.array):
@@ -117,8 +117,8 @@ class Results:
         return found
 
     def tensors(self, arrays: Sequence[Any], inputs: Sequence[Tensor], executor: Any) -> list[Any]:
-        """The tensors of a replay that gave `arrays` for the sources; None where one is the `same`
-        as another."""
+        """The tensors of a replay that gave `arrays` for the sources; None for one that is the
+        `same` as another."""
         memory: dict[int, np.ndarray] = {}
         made: list[Any] = []
         for output in self.outputs:
@@ -146,7 +146,7 @@ class Results:
 def _copied(
     array: np.ndarray, buffers: Sequence[Buffer], sources: Sequence[Ref], output: Output
 ) -> np.ndarray:
-    """The bytes of a source, in the order in which they lie in the executor's memory."""
+    """A copy of a source's bytes, in the order of the executor's memory."""
     buffer = buffers[sources[output.source or 0]]
     memory = np.empty(buffer.nbytes, np.uint8)
     np.copyto(arena.array_at(memory, buffer), array)
@@ -155,7 +155,7 @@ def _copied(
 
 def _overlap(a: Any, b: Any) -> bool:
     if not isinstance(a.array, np.ndarray) or not isinstance(b.array, np.ndarray):
-        return True  # as far as one can see: their memory is elsewhere
+        return True  # their memory is on another device
     try:
         return np.shares_memory(a.array, b.array, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:

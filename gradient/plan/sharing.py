@@ -1,8 +1,8 @@
 """One arena for all plans of a compiled function, which run one after the other.
 
-Nothing in an arena outlives a run but gradients that are lent (`gradient.plan.lending`), and what a
-backward pass that is still to come will read. So the plans of other shapes, as of the last batch of
-an epoch, and of other modes need no memory of their own.
+Only lent gradients (`gradient.plan.lending`) and the saved arrays of a pending backward pass must
+outlive a run. So plans for other shapes (the last batch of an epoch) or other modes need no memory
+of their own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gradient.plan.lending import Loans
 class Arena:
     """Memory that plans run in, one at a time.
 
-    call     gives the replayed call, if it is alive, whose backward pass reads what is here
-    retired  whether plans are to take other memory from now on
+    call     returns the replayed call whose backward pass reads this memory, if it is alive
+    retired  whether plans must take other memory from now on
     """
 
     def __init__(self, memory: np.ndarray):
@@ -30,7 +30,7 @@ class Arena:
         self.retired = False
 
     def is_busy(self) -> bool:
-        """Whether a backward pass may still read it."""
+        """Whether a pending backward pass may read it."""
         call = self.call()
         return call is not None and call.executor is not None
 
@@ -40,12 +40,12 @@ class Arena:
 
 
 def own_arena(nbytes: int) -> Arena:
-    """Memory for one plan, with room for scratch memory, which takes none before it is used."""
+    """Memory for one plan, with address space for scratch memory, which is only paged in on use."""
     return Arena(memory.pages(2 * nbytes))
 
 
 class SharedArena:
-    """Gives plans the same arena where it is free, and large enough or can be replaced."""
+    """Gives plans the same arena if it is free, and large enough or replaceable."""
 
     def __init__(self) -> None:
         self._current: Callable[[], Arena | None] = lambda: None

@@ -1,4 +1,4 @@
-"""A step of decoding as a plan: recorded once, then replayed on whatever cache it is given."""
+"""A decoding step as a plan: recorded once, then replayed on any cache of the same layout."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from gradient.tensor.views import with_bases
 
 
 def has_kernels() -> bool:
-    """Whether there are kernels on the CPU, without which a replay has Python between its calls."""
+    """Whether the CPU has numba kernels; without them, a replay runs Python between its calls."""
     return kernels.available()
 
 
 class RecordedStep:
-    """A function of tensors to a tuple of them, which reads and writes others, as a plan.
+    """The plan of a function that maps tensors to a tuple of tensors, and reads and writes others.
 
     Attributes:
-        plan: with no arrays in the place of the tensors that `Replay` binds.
-        checked: whether a replay was found to give what the function gives.
-        watched: the other tensors that it uses, with their arrays: while they have these, it is
-            what it was.
+        plan: the plan, without the arrays of the tensors that `Replay` binds.
+        checked: whether a replay was compared with the function and gave the same results.
+        watched: the other tensors that it uses, with their arrays: the plan is valid while the
+            tensors have these arrays.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class RecordedStep:
         given: Sequence[Tensor],
         bound: Sequence[Tensor],
     ) -> None:
-        """Run function(*given) once, for real, and record it; `result` is what it gave.
+        """Run function(*given) once and record it; `result` is its result.
 
         Args:
-            bound: tensors that other replays have others for, of the same layout.
+            bound: tensors that a replay may replace by others of the same layout.
 
         Raises:
             PlanError: it cannot be recorded.
@@ -101,13 +101,13 @@ class RecordedStep:
 
 
 def _are_kept(recording: Recording) -> bool:
-    """Whether tensors of the run are still held, beside its result."""
+    """Whether tensors of the run other than its result are still alive."""
     own = {id(t) for result in recording.result for t in with_bases(result)}
     return are_held(recording, own)
 
 
 class Replay:
-    """A step with memory of its own, bound to tensors in the place of those of its recording."""
+    """A step with its own memory, bound to other tensors than those of its recording."""
 
     def __init__(self, step: RecordedStep, bound: Sequence[Tensor]) -> None:
         externals = {ref: bound[i].array for ref, i in step.places.items()}
@@ -121,7 +121,7 @@ class Replay:
         return self.executor.nbytes
 
     def __call__(self, *given: Array) -> tuple[Tensor, ...]:
-        """Return what the function would."""
-        with small_calls.repeated():  # for what runs as the backend has it
+        """Replay the step; return what the function would return."""
+        with small_calls.repeated():  # for calls that run by the backend's methods
             found = self.executor.run(given, {})
         return tuple([wrap(array, self.backend) for array in found])

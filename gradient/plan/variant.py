@@ -1,8 +1,8 @@
-"""A plan of a compiled function, with what makes its replay a call of that function.
+"""A plan of a compiled function, and all that makes its replay equal to a call of that function.
 
-A plan knows arrays and numbers. What a call leaves behind in Python is here: the tensors that it
-returns, gradients in `grad`, counts of steps, marks on memory that was overwritten. And so is what
-must not have changed since the plan was recorded.
+A plan consists of arrays and numbers. This file has the effects of a call in Python: the tensors
+that it returns, gradients in `grad`, step counts, version counters of memory that was overwritten.
+It also checks what must not have changed since the plan was recorded.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ from gradient.tensor.views import with_bases
 class Variant:
     """One plan of a compiled function.
 
-    Made of two recordings of the same calls, the second of which holds; PlanError says why they
-    cannot be replayed.
+    It is made from two recordings of the same calls; the second one becomes the plan.
+
+    Raises:
+        PlanError: the recording cannot be replayed; the message says why.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Variant:
         first.forget_calls()
         second.forget_calls()
         empty = wrap(np.empty(0, np.float32), backends.get("cpu"))
-        # Without the tensors, whose graphs would live as long.
+        # Drop the tensors, which would keep their graphs alive.
         self.result = mapped_tensors(second.result, lambda t: empty)
         self._gradients(second)
         self._returned_gradients(second)
@@ -95,7 +97,7 @@ class Variant:
             )
         self.recorded_calls, self.numbers_read = len(plan.calls), len(plan.numbers)
         self.written_roots = plan.written
-        # Without the calls as they were recorded, which take as much memory as those of a replay.
+        # Drop the recorded calls, which take as much memory as those of a replay.
         self.plan = replace(plan, calls=())
         fusing = getattr(backends.get(device), "fusing", None)
         if fuse and fusing is not None:
@@ -156,12 +158,12 @@ class Variant:
         self.written_owners = {id(owner): owner for owner in map(backend.storage, arrays)}
 
     def _ready(self, executor: Any) -> Any:
-        """The executor, which gives gradients as they lie in its arena, if it is to."""
+        """Let the executor lend its gradients, if this plan does, and return it."""
         if self.lends:
             executor.lend(range(len(self.results.sources), len(self.plan.outputs)))
         return executor
 
-    # What a run left behind ----------------------------------------------------------------------
+    # Effects of a run ----------------------------------------------------------------------------
 
     def _gradients(self, recording: Recording) -> None:
         refs = {id(t): ref for t, ref in recording.survivors}
@@ -176,7 +178,7 @@ class Variant:
                 raise PlanError("it leaves a gradient that has a graph, or was there before")
 
     def _returned_gradients(self, recording: Recording) -> None:
-        """Note which results are the `grad` of a tensor: another one after each call."""
+        """Note which results are the `grad` of a tensor, which is a new one after each call."""
         watched = self.watch.tensors
         owners = {id(t._grad): t for t in watched.values() if t._grad is not None}
         self.returned_grads: list[tuple[int, Tensor]] = []
@@ -208,7 +210,7 @@ class Variant:
             raise PlanError("it writes to an argument in place")
 
     def _check_gradients(self, plan: Plan) -> None:
-        """Refuse new gradients in memory that others are to see, which a replay gives copies of."""
+        """Refuse new gradients that share memory with other results: a replay would copy them."""
         left = {plan.root(ref) for _, ref in self.new_grads}
         if left & {plan.root(ref) for _, ref in self.accumulated}:
             raise PlanError("it leaves a gradient in the memory of the one before")
@@ -223,7 +225,7 @@ class Variant:
     # Replaying -----------------------------------------------------------------------------------
 
     def changed(self) -> str | None:
-        """What is not as it was when the plan was recorded, or None."""
+        """The name of something that has changed since the plan was recorded, or None."""
         for t, was_none in self.grad_states:
             if (t._grad is None) is not was_none:
                 return "whether parameters have a gradient"
@@ -235,13 +237,13 @@ class Variant:
         return what
 
     def takes(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether the inputs lie apart from what the plan writes."""
+        """Whether the inputs share no memory with what the plan writes."""
         if not self.written_owners:
             return True
         return all(id(self.backend.storage(t.array)) not in self.written_owners for t in inputs)
 
     def rebind(self) -> None:
-        """Take up arrays that tensors have got since."""
+        """Bind the arrays that tensors have been given since."""
         moved = {ref: t.array for t, ref, array in self.bound if t.array is not array}
         if not moved:
             return
@@ -260,8 +262,8 @@ class Variant:
         self._bind({**self.externals, **moved})
 
     def free_executor(self) -> tuple[CpuExecutor, list[Tensor]] | None:
-        """The executor that can run now, and the gradients that it is to add to; None where results
-        of too many calls may still be differentiated."""
+        """An executor that can run now, and the gradients that it adds to; None if the results of
+        too many calls can still be differentiated."""
         grads: list[Any] = [t._grad for t, _ in self.accumulated]
         executor: CpuExecutor = self.executor
         if self.differentiable is not None:
@@ -277,16 +279,16 @@ class Variant:
         return executor, grads
 
     def _is_free(self, executor: Any) -> bool:
-        """Whether nobody needs what lies in its memory: gradients that were lent, above all."""
+        """Whether its memory can be overwritten: no lent gradient in it is still in use."""
         if not self.on_cpu:
-            if self.lends and not executor.is_free():  # somebody keeps gradients
+            if self.lends and not executor.is_free():  # the program keeps gradients
                 self.lends = False
                 return False
             return True
         arena = executor.arena
         if arena.is_free():
             return True
-        if not arena.retired and not arena.is_busy():  # somebody keeps gradients
+        if not arena.retired and not arena.is_busy():  # the program keeps gradients
             arena.retired = True
             if (lender := arena.loans.lender()) is not None:
                 lender.lends = False
@@ -303,8 +305,8 @@ class Variant:
         inputs: Sequence[Tensor],
         function: Callable[[], Any],
     ) -> Any:
-        """What the function returns for these inputs, by what `free_executor` has given; `function`
-        makes the same call eagerly."""
+        """Replay with the executor and gradients from `free_executor`; return the function's
+        result. `function` makes the same call eagerly."""
         arrays: list[Any] = [t.array for t in (*inputs, *grads)]
         if self.lends and self.on_cpu:
             loans = executor.arena.loans
@@ -346,8 +348,8 @@ class Variant:
 
 
 def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
-    """Leaves of which a plan expects to have, or not to have, a gradient, as they had: a call whose
-    results are differentiated outside has nothing to do with them."""
+    """The leaves that must have a gradient, or none, as at recording: (leaf, whether it had none).
+    There are none for calls whose results are differentiated outside."""
     left = recording.outcome.gradients or recording.gradients
     if recording.backward is not None and not left:
         return []
@@ -361,7 +363,7 @@ def _same_backward(a: Backward | None, b: Backward | None) -> bool:
 def _with_grads_copied(
     plan: Plan, gradients: dict[Ref, Tensor]
 ) -> tuple[Plan, list[tuple[Tensor, Ref]]]:
-    """The plan with gradients from before as inputs: they lie elsewhere in each step."""
+    """The plan with gradients from before the run as inputs: their address changes in each step."""
     accumulated = [(t, ref) for ref, t in gradients.items() if plan.buffers[ref].array is not None]
     for _, ref in accumulated:
         shared = [i for i, b in enumerate(plan.buffers) if b.root == plan.root(ref)]

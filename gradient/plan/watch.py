@@ -1,9 +1,9 @@
-"""What a function reads of Python's objects, and whether it is still what it was.
+"""The Python values that a function depends on, and whether they have changed.
 
-A plan holds no attribute, closure variable or global of the program: what these said when it was
-recorded is settled in its calls. So they are walked once, from the function and its arguments
-(modules, optimisers, hooks, the user's own objects, what functions close over and name), and
-compared before each replay. Tensors are compared by identity; what they hold, the plan reads.
+The attributes, closure variables and globals of the program are fixed in a plan's calls when it is
+recorded. So all of them are collected once, starting at the function and its arguments (modules,
+optimisers, hooks, the user's objects, closures and globals of functions), and compared before each
+replay. Tensors are compared by identity, as the plan reads their values.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ LIBRARY = (os.path.dirname(os.__file__), *site.getsitepackages())
 
 
 def users(filename: str | None) -> bool:
-    """Whether a source file is the program's own: no library's, nor this package's."""
+    """Whether a source file belongs to the user's program, not to a library or this package."""
     return bool(filename) and not str(filename).startswith((PACKAGE, *LIBRARY, "<frozen"))
 
 
 class Transparent:
-    """Something callable that stands for a function of the program, which is what is looked at."""
+    """A callable wrapper of a function of the program; the watch examines that function."""
 
     @property
     def _original(self) -> Callable[..., Any]:
@@ -78,11 +78,11 @@ class Transparent:
 
 
 class Watch:
-    """Everything that was found, and how to look at it again.
+    """All values that were found, and how to read them again.
 
-    tensors  those that were found, by id: what the program can change behind a plan's back is
-             among them. They are on `device`, or it is refused
-    outdated it was found that what was there has been replaced for good
+    tensors  the tensors that were found, by id; all must be on `device`. They include all tensors
+             that the program can change without the plan's knowledge
+    outdated whether a value was replaced for good, so that the plan is useless
     """
 
     def __init__(self, *starts: Any, device: str = "cpu"):
@@ -93,7 +93,7 @@ class Watch:
         self._values: list[Any] = []
         """The values of all parts, one after the other, as `changed` last found them."""
         self._seen: dict[int, Any] = {}
-        # The hidden states of random.random() and np.random.rand().
+        # The global states of random.random() and np.random.rand().
         self._add(RandomStatePart("Python's random numbers", random._inst))
         self._add(RandomStatePart("NumPy's random numbers", np.random.mtrand._rand))
         waiting = [*((start, "") for start in starts), (EVERY_MODULE, "the hooks of every module")]
@@ -102,12 +102,12 @@ class Watch:
             waiting.extend(self._look(value, path))
             if len(self._seen) > LIMIT:
                 raise PlanError(f"the function reaches more than {LIMIT} Python objects")
-        self._seen.clear()  # what is only weakly held may die
+        self._seen.clear()  # objects with only weak references may be freed
 
     # Walking -------------------------------------------------------------------------------------
 
     def _look(self, value: Any, path: str) -> list[tuple[Any, str]]:
-        """Note what of a value is to be compared; the values to look at next."""
+        """Note the parts of a value to compare; return the values to examine next."""
         kind = type(value)
         if (
             kind in IMMUTABLE_TYPES
@@ -176,7 +176,7 @@ class Watch:
     def _function(self, function: types.FunctionType, path: str) -> list[tuple[Any, str]]:
         found: list[tuple[Any, str]] = []
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        if not users(function.__code__.co_filename):  # a decorator, perhaps, of a user's function
+        if not users(function.__code__.co_filename):  # it may be a wrapper of a user's function
             inner = [part.children() for name, cell in cells if (part := CellPart(name, cell))]
             return [each for part in inner for each in part if type(each[0]) is types.FunctionType]
         for name, cell in cells:
@@ -187,7 +187,7 @@ class Watch:
         return [*found, (function.__defaults__ or (), path), (function.__kwdefaults__ or {}, path)]
 
     def _names(self, code: types.CodeType, scope: dict[str, Any]) -> list[tuple[Any, str]]:
-        """What code names: globals, attributes of modules, and what reads either by a string."""
+        """The values that code names: globals, attributes of modules, and dicts that hold them."""
         found: list[tuple[Any, str]] = []
         modules: list[types.ModuleType] = []
         read = _globals_of(code)
@@ -196,10 +196,10 @@ class Watch:
                 found += self._add(NamePart(name, scope))
                 value = scope[name]
             else:
-                value = sys.modules.get(name)  # which may be imported there
+                value = sys.modules.get(name)  # the code may import it
             if isinstance(value, types.ModuleType):
                 modules.append(value)
-        for module in modules:  # of a library's what is named, but not what that holds
+        for module in modules:  # of a library: the named values, but not their contents
             own = users(getattr(module, "__file__", None))
             if own:
                 found.append((module, module.__name__))
@@ -238,7 +238,7 @@ class Watch:
         return found if type(cls) is type else [*found, (type(cls), path)]
 
     def _attributes(self, value: Any, path: str) -> list[tuple[Any, str]]:
-        """Of a container those that its class gives it."""
+        """The attributes of a container whose class the user defined."""
         return self._object(value, path) if _users_class(type(value)) else []
 
     def _object(self, value: Any, path: str) -> list[tuple[Any, str]]:
@@ -257,12 +257,13 @@ class Watch:
         return found
 
     def random_states(self) -> list[tuple[str, str]]:
-        """Where Python's and NumPy's random generators are: a run that draws moves them."""
+        """The states of Python's and NumPy's random generators: a run that draws changes them."""
         parts = [part for part in self._parts if isinstance(part, RandomStatePart)]
         return [(part.path, part.state()) for part in parts]
 
     def leave_out(self, owners: set[int]) -> None:
-        """Compare no values of arrays whose memory, by the ids of its owners, the plan reads."""
+        """Do not compare values of arrays that the plan reads; `owners` are the ids of the owners
+        of their memory."""
         self._parts = [
             part
             for part in self._parts
@@ -271,16 +272,16 @@ class Watch:
         self._lengths = []
 
     def gradients_absent(self) -> list[tuple[Any, bool]]:
-        """The leaves, and whether they have no gradient now: one that was frozen may have its old
-        one, which an optimiser uses and `zero_grad()` drops."""
+        """The leaves, and whether they have no gradient now. A frozen leaf may still have an old
+        gradient, which an optimiser uses and `zero_grad()` drops."""
         leaves = (t for t in self.tensors.values() if t.node is None or t.node.op is None)
         return [(t, t._grad is None) for t in leaves]
 
     # Comparing -----------------------------------------------------------------------------------
 
     def changed(self, live: frozenset[tuple[int, str]] = frozenset()) -> str | None:
-        """The name of something that is not what it was, or None. `live` are (id of a dict, key)
-        whose values the plan reads anew."""
+        """The name of a value that has changed, or None. `live` are pairs (id of a dict, key) whose
+        values the plan reads before each replay, so that they may change."""
         found = [part.now() for part in self._parts]
         lengths = [*map(len, found)]
         if lengths == self._lengths and all(map(is_, chain.from_iterable(found), self._values)):

@@ -1,4 +1,4 @@
-"""What runs plans: each executor makes a plan ready for one kind of device."""
+"""Executors: each prepares and runs plans on one kind of device."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What runs a plan: the interface of all executors."""
+"""The interface of executors, which run plans."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Executor"]
 
 
 class Executor(Protocol):
-    """A plan made ready for a device: kernels chosen, memory laid out, addresses fixed.
+    """A plan prepared for a device: kernels chosen, memory laid out, addresses fixed.
 
-    One is made for a plan and the memory of its external buffers; where one of those lies elsewhere
-    from now on, another executor is made. Each `run` reads the externals as they are, and writes
-    those that the plan writes.
+    It is made for a plan and the memory of its external buffers. If one of these moves to other
+    memory, a new executor is made. Each `run` reads the current values of the externals, and
+    changes those that the plan writes.
     """
 
     nbytes: int
     """Of the memory that it holds beside the externals."""
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[Any]:
-        """Replay: arrays for the plan's inputs, and its host numbers by name, to arrays of its
-        outputs, which nobody else holds (save those that lie in external memory)."""
+        """Replay the plan on arrays for its inputs, and values of its host numbers by name. The
+        returned arrays of its outputs are new, except those in external memory."""

@@ -29,9 +29,9 @@ def executor_for(
     arena_of: Callable[[int], Arena] = own_arena,
     repeated: bool = False,
 ) -> Executor:
-    """A plan made ready on its backend: the CPU's, in the memory that `arena_of` gives (if it is
-    `repeated`, small calls are kernels, too), one that captures graphs, or one in another process.
-    """
+    """Return an executor of the plan: for the CPU, for a backend that captures graphs, or for one
+    in another process. On the CPU, `arena_of` gives the memory, and if `repeated`, kernels compute
+    small calls too."""
     if hasattr(backend, "graph_recorder"):
         from gradient.plan.executors.graph import GraphExecutor
 

@@ -1,4 +1,4 @@
-"""Losses of class indices as tasks: what a plan is given is checked before anything is computed."""
+"""Losses of class indices as tasks; indices that are inputs are checked before all tasks run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gradient.plan.executors.program import Step, early, task
 
 
 def lower(call: Call, args: Any, out: Any, given: Callable[[Ref], bool]) -> list[Step] | None:
-    """The tasks of a call on these arrays and places; None where it is none of these. `given` says
-    whether a buffer is what the plan is given, so that its check can be made early."""
+    """The tasks of a call on these arrays and places; None if it is no such loss. `given` says
+    whether a buffer is an input of the plan, so that it can be checked early."""
     if call.op not in ("cross_entropy", "cross_entropy_grad") or call.options or call.numbers:
         return None
     is_grad = call.op == "cross_entropy_grad"

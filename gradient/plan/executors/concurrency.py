@@ -1,7 +1,7 @@
-"""Tasks that need not wait for the one before them: neither writes what the other reads or writes.
+"""Tasks that can run beside the one before: neither writes what the other reads or writes.
 
-Threads then go from one to the next without waiting for each other, so that the last chunk of a
-product leaves nobody idle, and small tasks fill what is left of a large one's time.
+Threads go from one such task to the next without a barrier. So no thread is idle during the last
+chunk of a product, and small tasks fill the rest of a large task's time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST = 64
 
 
 class Accesses(NamedTuple):
-    """The arrays that a call reads alone, and those that it writes."""
+    """The arrays that a call only reads, and those that it writes."""
 
     read: Sequence[np.ndarray]
     written: Sequence[np.ndarray]
@@ -40,13 +40,13 @@ class _Span(NamedTuple):
 
 
 def with_concurrency(steps: Sequence[Step], touched: Sequence[Accesses]) -> list[Step]:
-    """The steps, with `concurrent_task` for each task that may run beside those before it, since
-    the last one that waits. `touched` says of each step what its call reads and writes; any
-    other array of a task is taken to be written. Of a plan in two parts each is given by itself:
-    its tasks are another list, in which nothing follows on the other's thread."""
+    """Return the steps, with `concurrent_task` for each task that may run beside those before it,
+    back to the last one with a barrier. `touched` has the reads and writes of each step's call; any
+    other array of a task counts as written. The two parts of a plan are passed separately: their
+    tasks are separate lists."""
     found: list[Step] = []
     group: list[_Span] = []
-    items = 0  # of the group: one thread draws each
+    items = 0  # of the group: each is run by one thread
     for step, arrays in zip(steps, touched, strict=True):
         function, given = step
         if function is not task:
@@ -55,11 +55,11 @@ def with_concurrency(steps: Sequence[Step], touched: Sequence[Accesses]) -> list
             found.append(step)
             continue
         spans, chunks = _spans(given, arrays), -(-given[1] // given[2])
-        if not chunks:  # nothing is run, so nobody waits for who came before
+        if not chunks:  # nothing to run, so no barrier
             found.append((concurrent_task, given))
             continue
         few = chunks == 1 and sum(each.stop - each.start for each in spans) < LARGE
-        follows = chunks == 1 and items == 1  # where it waits, on the same thread
+        follows = chunks == 1 and items == 1  # if it must wait: it runs on the same thread
         if not group or len(group) > MOST or (few and follows) or _conflict(group, spans):
             # What runs beside the follower of a task runs beside that task, too.
             group = [*group, *spans] if follows else spans

@@ -1,7 +1,7 @@
-"""Calls that kernels take once an operand lies otherwise: it is copied first, into scratch memory.
+"""Calls whose operands must be copied to another layout, in scratch memory, before a kernel runs.
 
-A method whose kernels want rows without gaps copies an operand that has some, and Python does. In a
-plan that copy is a step of its own, and the rest is tasks.
+If kernels need contiguous rows, the backend's method copies other operands in Python. In a plan the
+copy is a separate step, and the rest of the method becomes tasks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def lower_on_copies(
     out: Any,
     kind: Any,
 ) -> list[Step] | None:
-    """The tasks that do what a call does, after copies of operands; None where these do not.
+    """The tasks of a call, after copies of operands; None if copies do not help.
 
-    `function_on` gives the call with other arrays for its operands.
+    `function_on` returns the call on other arrays for its operands.
     """
     for laid_out in (_as_the_last, _first_without_gaps, _without_gaps):
         copies = laid_out(operands) if operands else {}
@@ -50,7 +50,7 @@ def lower_on_copies(
 def _or_one_of(
     copies: Iterable[np.ndarray], own: Callable[[np.ndarray], bool]
 ) -> Callable[[np.ndarray], bool]:
-    """What says of an array whether it is one of the copies, or one's own."""
+    """A function that says whether an array is one of the copies, or `own` to the plan."""
     made = set(map(id, copies))
     return lambda x: id(x) in made or own(x)
 
@@ -68,8 +68,8 @@ def _without_gaps(operands: Operands) -> dict[Ref, np.ndarray]:
 
 
 def _as_the_last(operands: Operands) -> dict[Ref, np.ndarray]:
-    """The first operand, which is the gradient where there is one, as the last of its shape: the
-    result that it is the gradient of."""
+    """A copy of the first operand (in gradient methods, the output's gradient), with the strides of
+    the last operand of its shape (the output)."""
     ref, x = next(iter(operands.items()))
     alike = [y for y in operands.values() if (y.shape, y.dtype) == (x.shape, x.dtype)]
     made = np.empty_like(alike[-1], subok=False)
@@ -82,7 +82,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _with_copies(steps: Sequence[Step], operands: Operands, copies: Operands) -> list[Step]:
-    """The steps on scratch memory in the place of the copies, which is filled before."""
+    """The steps, with the copies in scratch memory, and steps before them that fill it."""
     end = scratch_of(steps)
     offsets: dict[Ref, int] = {}
     for ref, x in copies.items():

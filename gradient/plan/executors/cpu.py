@@ -1,8 +1,8 @@
 """Plans on the CPU: NumPy calls and kernels that write to fixed places in one arena.
 
-Every buffer has one address for the executor's whole life, so that views are made once, here, and a
-replay is a loop over functions whose arguments are bound. How a call writes to its place is said in
-`lowering`; one that has no such way runs as the backend has it, and its result is copied there.
+Every buffer keeps its address for the executor's whole life. So views are made once, when the
+executor is built, and a replay is a loop over functions with bound arguments. `lowering` makes
+calls write to their places. Other calls run by the backend's method, and the result is copied.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
 class CpuExecutor:
-    """A plan with its memory. `poison` fills the arena with NaN before each run, for tests.
+    """A plan with its memory.
 
-    `externals` gives arrays for external buffers that lie elsewhere than when they were recorded;
-    `arena_of` gives the memory, of so many bytes, where it is large. If it is `repeated`, small
-    calls go to kernels, too, which round otherwise.
+    Args:
+        externals: arrays for external buffers that have moved since they were recorded.
+        poison: fill the arena with NaN before each run, for tests.
+        arena_of: returns memory of so many bytes; it is used if that is large.
+        repeated: run small calls by kernels too, whose rounding differs.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class CpuExecutor:
         layout = arena.packed(lives, buffers)
         self._trims = layout.nbytes > TRIMMED
         if self._trims:
-            memory.trim()  # eager runs before have freed as much
+            memory.trim()  # earlier eager runs have freed as much
             self.arena = arena_of(layout.nbytes)
         else:
             self.arena = Arena(arena.block(layout.nbytes))
@@ -107,7 +109,7 @@ class CpuExecutor:
         self._places, self._externals = places, dict(externals or {})
         with self._kernels():
             steps, boundary, needed = self._lowered_calls(layout, lives)
-        if self.nbytes > layout.nbytes + SPARED:  # scratch memory found no room: lay it out, too
+        if self.nbytes > layout.nbytes + SPARED:  # no room for scratch memory: lay it out, too
             lives, buffers = _with_scratch_buffers(lives, buffers, needed)
             better = arena.packed(lives, buffers)
             if better.nbytes + SPARED < self.nbytes:
@@ -146,9 +148,9 @@ class CpuExecutor:
         lives: dict[Ref, tuple[int, int]],
         scratch: Mapping[int, int] | None = None,
     ) -> tuple[list[Step], int, dict[int, int]]:
-        """What the calls are in this layout: their steps, at which of them the second part of a
-        plan begins, and how much scratch memory each call needs. `scratch` says that, where the
-        layout has places for it: they are behind those of the plan's buffers, in order."""
+        """Lower the calls in this layout: their steps, the step at which a plan's second part
+        begins, and the bytes of scratch memory of each call. If the layout has places for scratch
+        memory, after the plan's buffers in order, `scratch` has these bytes."""
         buffers = self.plan.buffers
         self.nbytes = layout.nbytes
         self._arrays = dict(self._externals)
@@ -196,7 +198,7 @@ class CpuExecutor:
         return steps, boundary, found
 
     def _forget_trial(self, call: Call) -> None:
-        """Give back the memory of what a call was tried with."""
+        """Free the memory that was used to try a call."""
         if not self._trims:
             return
         memory.release(self._memory)
@@ -225,7 +227,7 @@ class CpuExecutor:
     def _function(
         self, call: Call, others: Mapping[Ref, np.ndarray] = NO_OTHERS
     ) -> Callable[[], Any]:
-        """The call as the backend has it, on the arrays of its buffers or others for them."""
+        """The backend's method for a call, on the arrays of its buffers or on `others`."""
 
         def array(ref: Ref) -> np.ndarray:
             return others[ref] if ref in others else self._array(ref)
@@ -242,7 +244,7 @@ class CpuExecutor:
         return run
 
     def _lower(self, call: Call) -> list[Step]:
-        """The call as functions that write to the places of its results."""
+        """Lower a call to functions that write to the places of its results."""
         args, options = mapped((call.args, call.options), Ref, self._array)
         out = mapped(call.out, Ref, self._array)
         tasks = small.lower(call, args, out, self._bound)
@@ -280,33 +282,33 @@ class CpuExecutor:
         return method(function, out, _of_copies(map(self._array, (*call.inputs, *call.outputs))))
 
     def _output(self, ref: Ref) -> Callable[[], np.ndarray]:
-        """What gives an output: a copy, but of memory that is the plan's own alone."""
+        """A function that returns an output: a copy, unless it lies in external memory."""
         x, buffers = self._array(ref), self.plan.buffers
         if buffers[buffers[ref].root].kind == "external":
             return lambda: x
         return functools.partial(arena.copied, x) if arena.has_gaps(x) else lambda: x.copy("K")
 
     def _now(self, tree: Any) -> Any:
-        """Arguments, with the numbers that this run is given."""
+        """The arguments, with the numbers of this run."""
         return mapped(tree, HostNumber, lambda number: self.numbers[number.name])
 
     def _is_given(self, ref: Ref) -> bool:
-        """Whether a buffer is an input's, which no call writes."""
+        """Whether a buffer is an input that no call writes."""
         return self.plan.buffers[self.plan.root(ref)].kind == "input"
 
     def _touched(self, call: Call) -> Accesses:
-        """What a call reads and writes."""
+        """The arrays that a call reads and writes."""
         written = [*call.outputs, *call.writes]
         roots = set(map(self.plan.root, written))
         read = [ref for ref in call.inputs if self.plan.root(ref) not in roots]
         return Accesses(list(map(self._array, read)), list(map(self._array, written)))
 
     def _bound(self, x: Any) -> int | None:
-        """Of the integers in a buffer, if they are known to be from 0 to below it."""
+        """The known bound of a buffer's integers (from 0 to below it), or None."""
         return self._bounds.get(self.plan.buffers[x].root) if isinstance(x, Ref) else None
 
     def _cell(self, name: str, dtype: str) -> np.ndarray:
-        """A number that is read before each run, as an array beside arrays of this dtype."""
+        """The 0-d array, of the given dtype, of a number that is read before each run."""
         return self._cells.setdefault((name, dtype), np.zeros((), dtype))
 
     def _is_own(self, x: np.ndarray) -> bool:
@@ -319,8 +321,8 @@ class CpuExecutor:
     # Replaying -----------------------------------------------------------------------------------
 
     def lend(self, outputs: range) -> None:
-        """Give these outputs, where they are large, as they lie in the arena: who runs the plan
-        again has its arena's `loans` taken back before."""
+        """Return these outputs, if they are large, without a copy in the arena. The caller must
+        take back the arena's `loans` before the next run."""
         roots = Counter(self.plan.root(self.plan.outputs[i]) for i in outputs)
         for i in outputs:
             ref = self.plan.outputs[i]
@@ -336,20 +338,21 @@ class CpuExecutor:
     def start(
         self, inputs: Sequence[Any], numbers: Mapping[str, float | int], outputs: int
     ) -> list[np.ndarray]:
-        """Run the first part of a plan that has two, on its first inputs, for the first `outputs`
-        of its outputs."""
+        """Run the first part of a plan in two parts on its first inputs; return the first `outputs`
+        outputs."""
         self._begin(numbers)
         places = self._inputs[: len(inputs)]
         return self._run(slice(self._second), places, inputs, self._outputs[:outputs])
 
     def finish(self, inputs: Sequence[Any], outputs: int) -> list[np.ndarray]:
-        """Run the second part, once after a `start`, on its last inputs, for its last outputs."""
+        """Run the second part, once after each `start`, on the last inputs; return the last
+        `outputs` outputs."""
         places = self._inputs[len(self._inputs) - len(inputs) :]
         wanted = self._outputs[len(self._outputs) - outputs :]
         return self._run(slice(self._second, None), places, inputs, wanted)
 
     def _begin(self, numbers: Mapping[str, float | int]) -> None:
-        if self._untouched:  # now that what the recorded runs have left behind is free, too
+        if self._untouched:  # the memory of the recorded runs is free by now
             self._untouched = False
             memory.trim()
         if self.poison:
@@ -386,7 +389,7 @@ class CpuExecutor:
                 function(*args)
         except IndexOutOfRange:
             raise
-        except IndexError as error:  # an index that is none, which only a run can tell
+        except IndexError as error:  # an index out of range, found during the run
             pairs = zip(self._calls_of, self._steps, strict=True)
             found = [call for call, step in pairs if step[0] is function and step[1] is args]
             name = found[0].place if found else "compiled function"
@@ -396,20 +399,20 @@ class CpuExecutor:
         return by_call(self._calls_of[part], self._steps[part], self.plan.buffers)
 
     def __str__(self) -> str:
-        """The plan's listing, with what computes each call."""
+        """The plan's listing, with the kernel of each call."""
         plan = self.plan
         return listing(self.calls, plan.buffers, plan.outputs, kernels=self.kernels)
 
     def value(self, ref: Ref) -> np.ndarray:
-        """The array of a buffer: what it holds, until the next run or until its place is used by
-        another one."""
+        """The array of a buffer; valid until the next run, or until another buffer uses its place.
+        """
         return self._array(ref)
 
 
 def _with_scratch_buffers(
     lives: dict[Ref, tuple[int, int]], buffers: tuple[Buffer, ...], needed: Mapping[int, int]
 ) -> tuple[dict[Ref, tuple[int, int]], tuple[Buffer, ...]]:
-    """The buffers, and when they live, with one of so many bytes for each call that needs them."""
+    """The buffers and their lifetimes, with a scratch buffer for each call that needs one."""
     first = len(buffers)
     added = [
         Buffer((nbytes,), np.dtype(np.uint8), (1,), "internal", Ref(first + n), None)
@@ -420,8 +423,8 @@ def _with_scratch_buffers(
 
 
 def _of_copies(arrays: Iterable[np.ndarray]) -> int:
-    """The bytes that a method takes, which is not run to see it, if it has contiguous copies of
-    what it is given and of its results."""
+    """An estimate, without a run, of the bytes that a method uses for contiguous copies of its
+    arguments and results."""
     others = (x.nbytes for x in arrays if x.nbytes >= COPIED and not x.flags.c_contiguous)
     return sum(-(-nbytes // arena.ALIGNMENT) * arena.ALIGNMENT for nbytes in others)
 
@@ -431,12 +434,12 @@ def _is_ufunc(call: Call) -> bool:
 
 
 def _kind(call: Call) -> str:
-    """What is asked of a call, but for the buffers."""
+    """A key of a call: its op, arguments and options, without the buffers."""
     return repr(mapped((call.op, call.args, call.options), Ref, lambda ref: None))
 
 
 def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:
-    """The buffers that a call makes of no array and nobody writes: made once."""
+    """The buffers made by calls without arrays and written by no call: they are made once."""
     written = {root for call in calls for root in call.writes}
     return frozenset(
         call.outputs[0]

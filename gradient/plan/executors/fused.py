@@ -14,14 +14,14 @@ FUSED = "fused"
 
 
 def runs(call: Call) -> bool:
-    """Whether a call is to be run whole, where there are kernels."""
+    """Whether a call should not be split into its pieces, if there are kernels."""
     return call.op == FUSED and kernels.available()
 
 
 def lowering(
     args: tuple[Any, ...], options: dict[str, Any], out: Any
 ) -> list[tuple[Any, tuple[Any, ...]]]:
-    """One task, whose arguments are settled now."""
+    """One task, with fixed arguments."""
     found = fused.bound(options["expression"], args, out, options["exact"])
     if found is None:
         raise PlanError("a chain was fused whose arrays cannot be walked together")

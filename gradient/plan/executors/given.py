@@ -1,7 +1,7 @@
-"""Inputs that a plan's tasks read where they lie, rather than in a copy.
+"""Inputs that a plan's tasks read in place, without a copy.
 
-Tasks are bound to addresses. Where tasks alone read an input, those are set anew before each run:
-quicker than to copy a large array, and it takes no memory.
+Tasks are bound to addresses. If only tasks read an input, the addresses are replaced before each
+run: this is faster than copying a large array, and needs no memory.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ LARGE = 1 << 16
 
 
 def read_by_tasks(plan: Plan, calls: Sequence[Call], steps: Sequence[Step]) -> frozenset[Ref]:
-    """The large inputs that tasks alone read: `calls` has the call of each of the steps. Of a plan
-    in two parts there are none, as what is given to the first may have changed when the second is
-    run."""
+    """The large inputs that only tasks read; `calls` has the call of each step. A plan in two parts
+    has none, as its inputs may change before the second part runs."""
     if any(call.op == BOUNDARY for call in plan.calls):
         return frozenset()
     by_python = [
@@ -40,7 +39,7 @@ def read_by_tasks(plan: Plan, calls: Sequence[Call], steps: Sequence[Step]) -> f
 
 
 class Given:
-    """An input in the place where the tasks of these lists were bound to it."""
+    """An input, and the arguments of tasks that hold its address."""
 
     def __init__(self, place: np.ndarray, lists: Iterable[threads.Tasks]):
         self.place = place
@@ -49,7 +48,7 @@ class Given:
         self._slots = [slot for each in lists for slot in each.addresses(self._first, last)]
 
     def bind(self, x: np.ndarray) -> None:
-        """Have the tasks read `x`, which is to be held until they are done."""
+        """Let the tasks read `x`; the caller must keep it alive until they are done."""
         fits = (
             isinstance(x, np.ndarray)
             and x.flags.aligned

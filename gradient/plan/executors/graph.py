@@ -1,15 +1,15 @@
-"""Plans as graphs that the device captures: a replay is one launch for each.
+"""Plans as captured graphs (CUDA graphs): a replay is one launch for each graph.
 
-The first run goes call by call. It shows which calls move values between host and device. Those
-stay calls; what lies between them is captured as a graph. A call that cannot be captured is found
-when that is tried, and stays one too. Numbers that change from run to run lie on the device, where
-the backend's kernels take them so: one copy before the graphs brings all. Other calls that are
-given such numbers are in no graph.
+The first run makes each call. It shows which calls move values between host and device: these stay
+calls, and the calls between them are captured as graphs. A call that cannot be captured stays a
+call, too. Numbers that change from run to run are kept on the device, if the backend's kernels can
+read them there; one copy before the graphs updates them all. Other calls with such numbers are in
+no graph.
 
-Outputs are copied, save those that are lent: gradients, which the next step replaces.
+Outputs are copied, except lent ones: gradients, which the next step replaces.
 
-Where a capture is refused, the next run tries each call by itself: so that one more run finds all
-that cannot be captured, however many these are.
+If a capture fails, the next run tries to capture each call by itself. So one more run finds all
+calls that cannot be captured.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Numbers = Mapping[str, Any]
 
 
 class Refused(Exception):  # noqa: N818
-    """The number of a call that cannot be captured, and why."""
+    """A call cannot be captured: its number, and the reason."""
 
 
 class GraphExecutor:
     """A plan on a backend with `graph_recorder`, `launch_graph`, `refill` and `holders`.
 
-    Inputs are copied to places of their own. Arrays that calls make are dropped where they were
-    used last, so that in the recorder's memory they take as much as in a run call by call.
+    Inputs are copied to their own memory. The arrays of results are dropped after their last use,
+    so graphs use as much memory as a run of single calls.
     """
 
     def __init__(self, plan: Plan, backend: Any, externals: Mapping[Ref, Any] | None = None):
@@ -82,12 +82,13 @@ class GraphExecutor:
 
     @property
     def program(self) -> Sequence[Any]:
-        """What a replay does: graphs, and runs of calls that are in none."""
+        """The parts of a replay: graphs, and ranges of calls outside of graphs."""
         return self.calls if self._parts is None else self._parts
 
     def lend(self, outputs: Iterable[int]) -> None:
-        """Give these outputs as they lie in the graph's memory: a run may only begin while nobody
-        has what the one before gave (`is_free`). Those that share memory are copied still."""
+        """Return these outputs in the graph's memory, without a copy. The next run may only begin
+        when the program has dropped them (`is_free`). Outputs that share memory are still copied.
+        """
         buffers = self.plan.buffers
         roots = Counter(buffers[ref].root for ref in self.plan.outputs)
         for i in outputs:
@@ -99,7 +100,7 @@ class GraphExecutor:
                 self._lent.add(i)
 
     def is_free(self) -> bool:
-        """Whether nobody has what was lent."""
+        """Whether the program has dropped all lent arrays."""
         return self._counts is None or self._counts == self._held_by()
 
     def _held_by(self) -> list[int]:
@@ -126,7 +127,7 @@ class GraphExecutor:
         return self._fresh(self._outputs, self._lent)
 
     def _first_run(self, numbers: Numbers) -> list[Any]:
-        """Call by call; what calls outside of graphs have made is kept, for it is their place."""
+        """Run each call. The results of calls outside of graphs are kept as their places."""
         made: dict[Ref, Any] = {}
         masks: Masks = {}
         self._places.clear()
@@ -145,7 +146,7 @@ class GraphExecutor:
         return self._fresh([self._array(ref, made) for ref in self.plan.outputs])
 
     def _try(self, i: int, made: Mapping[Ref, Any], masks: Masks) -> None:
-        """Capture a call for nothing but to see whether that is refused."""
+        """Capture a call only to see whether that fails; drop the graph."""
         part, others = range(i, i + 1), {key: dict(each) for key, each in masks.items()}
         try:
             self.recorder.capture(lambda: self._calls(part, dict(made), self._cells.arrays, others))
@@ -153,8 +154,8 @@ class GraphExecutor:
             self._refuse(error, part)
 
     def _refuse(self, error: Exception, part: range) -> None:
-        """Have the call that cannot be captured stay alone; or all of a part, if only its end
-        showed that it cannot be."""
+        """Note that a call cannot be captured; or all calls of a part, if the capture failed only
+        at its end."""
         if isinstance(error, Refused):
             i, error = error.args
             part = range(i, i + 1)
@@ -162,8 +163,8 @@ class GraphExecutor:
         self.alone.update(dict.fromkeys(part, reason))
 
     def _capture(self) -> None:
-        """Make the graphs. A call that cannot be captured stays alone, and the next run is again
-        call by call, to have its results; so it is until all that is left can be captured."""
+        """Make the graphs. If a call cannot be captured, it is noted, and the next run makes each
+        call again, to get its results; this repeats until all the rest can be captured."""
         parts: list[Any] = []
         made: dict[Ref, Any] = dict(self._places)
         masks: Masks = {}
@@ -182,7 +183,7 @@ class GraphExecutor:
                 self._doubtful = True
                 return
             parts.append(graph)
-            # Now: a later graph, which uses it last, would drop what a call between them reads.
+            # At once: a later graph with its last use would drop it before a call between them.
             self._places.update((ref, made[ref]) for ref in read if ref in made)
         self._outputs = [self._array(ref, made) for ref in self.plan.outputs]
         self._holders = [x for i in self._lent for x in self.backend.holders(self._outputs[i])]
@@ -190,7 +191,7 @@ class GraphExecutor:
         self._parts = parts
 
     def _divided(self) -> list[range]:
-        """The calls in runs: of those that are captured together, and of those that stay alone."""
+        """Ranges of calls: those captured together, and those that run outside of graphs."""
         ends = [i for i in range(1, len(self.calls))
                 if (i in self.alone) != (i - 1 in self.alone)]  # fmt: skip
         bounds = [0, *ends, len(self.calls)]
@@ -205,7 +206,7 @@ class GraphExecutor:
             self._drop(i, made)
 
     def _run_alone(self, part: range, numbers: Numbers) -> None:
-        """What the calls give goes to where the graphs after them read it."""
+        """Run the calls, and copy their results to where later graphs read them."""
         made: dict[Ref, Any] = dict(self._places)
         for i in part:
             self._call(i, made, numbers, {})
@@ -235,12 +236,12 @@ class GraphExecutor:
             made.pop(ref, None)
 
     def _fresh(self, outputs: Sequence[Any], lent: Iterable[int] = ()) -> list[Any]:
-        """Arrays that nobody else holds, save what is lent and what lies in external memory."""
+        """Copies of the outputs, except those that are lent or in external memory."""
         given = self._external.union(lent)
         return [x if i in given else self.backend.clone(x) for i, x in enumerate(outputs)]
 
     def __str__(self) -> str:
-        """The plan's listing, and which calls are in no graph."""
+        """The plan's listing, which marks calls outside of graphs."""
         lines = [str(listing(self.calls, self.plan.buffers, self.plan.outputs))]
         if self._parts is None:
             lines.append("not captured yet")
@@ -250,7 +251,7 @@ class GraphExecutor:
 
 
 class Cells:
-    """Numbers on the device, in float64 and int64: 0-d arrays, by name. They lie side by side."""
+    """Numbers on the device by name: 0-d float64 and int64 views of one contiguous array."""
 
     def __init__(self, backend: Any, numbers: Sequence[HostNumber]):
         self.backend = backend
@@ -267,20 +268,20 @@ class Cells:
             self.arrays[name] = (cell.view(FLOAT64) if i < len(floats) else cell).reshape(())
 
     def tell(self, numbers: Numbers) -> None:
-        """Have them be what the host says; the copy is queued."""
+        """Copy the host's numbers to the device, asynchronously."""
         if not self._names:
             return
         values = [numbers[name] for name in self._names]
         told = np.empty(len(values), INT64)
         told[: self._floats].view(FLOAT64)[...] = values[: self._floats]
-        # Keys of generators have 64 bits without a sign.
+        # Keys of generators are unsigned 64-bit integers.
         told[self._floats :].view(np.uint64)[...] = [x % 2**64 for x in values[self._floats :]]
         self.backend.refill(self._table, told)
 
 
 def _last_uses(calls: Sequence[Call], plan: Plan) -> dict[int, list[Ref]]:
-    """By a call's number, the buffers that no call after it reads and that do not come out. (A view
-    of a buffer keeps its memory alive by itself.)"""
+    """By a call's number, the buffers that no later call reads and that are no outputs. (A view
+    keeps the memory of its buffer alive.)"""
     last: dict[Ref, int] = {}
     for i, call in enumerate(calls):
         last.update(dict.fromkeys((*call.inputs, *call.outputs), i))

@@ -1,8 +1,8 @@
-"""How a call writes its result to a given place: by NumPy's `out=`, for the calls that have it.
+"""Lowerings: calls as functions that write their results to given places, by NumPy's `out=`.
 
-A lowering is given the arguments, options and places of a call, arrays all of them, and gives the
-functions to run with their arguments; or None, where this case has no way but the backend's own.
-Each computes exactly what the backend's method does: same loops, same order.
+A lowering takes the arguments, options and result places of a call, with arrays for buffers. It
+returns functions and their arguments, or None for cases that only the backend's method computes.
+The functions compute exactly what the method does: same loops, same order.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _ufunc(name: str) -> Lowering:
         if name in ARITHMETIC and (found := _in_one_pass(name, args, out)) is not None:
             return found
         numbers = tuple(_number(x, args) for x in args)
-        if ufunc in (np.maximum, np.minimum):  # which may one day reduce more than two
+        if ufunc in (np.maximum, np.minimum):  # in case NumPy makes these take more than two
             return [(functools.partial(ufunc, out=out), numbers)]
         return [(ufunc, (*numbers, out))]
 
@@ -76,7 +76,7 @@ def _ufunc(name: str) -> Lowering:
 
 
 def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step] | None:
-    """Arithmetic of large arrays of one dtype, none of which is to be overwritten, as a kernel."""
+    """A kernel for arithmetic on large arrays of one dtype, none of which may be overwritten."""
     char = out.dtype.char
     if out.size < LARGE or char not in "fd" or not kernels.available():
         return None
@@ -95,7 +95,7 @@ def _in_one_pass(name: str, args: tuple[Any, ...], out: np.ndarray) -> list[Step
 
 
 def _number(x: Any, others: tuple[Any, ...]) -> Any:
-    """A Python number as the array that NumPy would make of it at each call."""
+    """A Python number as the array that NumPy would convert it to at each call."""
     if type(x) not in (int, float):
         return x
     dtypes = {y.dtype for y in others if isinstance(y, np.ndarray)}
@@ -170,7 +170,7 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
         return None
     rows, places = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
     views = np.may_share_memory(rows, x) and np.may_share_memory(places, out)
-    if linear.takes(weight, x, bias):  # a kernel, whose bits are not BLAS's
+    if linear.takes(weight, x, bias):  # a kernel, which rounds differently from BLAS
         return None
     if gemm.takes_linear(x, weight, bias) and places.flags.c_contiguous and views:
         return [(task, gemm.linear_launch(x, weight, bias, out))]
@@ -271,7 +271,7 @@ def _assign(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
 
 
 def _repeated(*arrays: Any) -> bool:
-    """Whether a kernel is to be had for an operation on these, however small."""
+    """Whether a kernel should compute an operation on these arrays, even if they are small."""
     return (
         small_calls.are_repeated()
         and all(isinstance(x, np.ndarray) and x.flags.carray and x.size > 0 for x in arrays)
@@ -305,7 +305,7 @@ def _put_rows(x: np.ndarray, index: tuple[Any, ...], value: np.ndarray) -> list[
 
 
 def _without_lead(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without its first axes of length 1, by which it broadcasts."""
+    """A shape without leading axes of length 1."""
     first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
     return shape[first:]
 
@@ -324,7 +324,7 @@ def _embedding(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list
 
 
 def _dropout(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
-    """Key and offset are arrays of no axes where they are read before each run."""
+    """The key and offset are 0-d arrays if they are read before each run."""
     key, offset, x, p = args
     place, _ = out
     if options or not kernels.available() or x.dtype != np.float32 or x.size == 0:

@@ -1,5 +1,5 @@
-"""Gradients that are written over an operand which nothing reads any more: at the peak of a
-training step, which is early in its backward pass, there is a large array less."""
+"""Gradients written over an operand at its last use. At the peak of a training step, early in the
+backward pass, this saves a large array."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def written_over(
     elsewhere: Collection[Ref],
     given: Callable[[Ref], bool],
 ) -> dict[Ref, Ref]:
-    """For results that may lie where an operand lies, which one: it is all of its memory, and no
-    later call reads it. Buffers that lie `elsewhere` stay there; `given` says of a buffer whether
-    it is what the plan is given. The operand's memory then lives (`lives`) as long as the result.
+    """Map each result that can be written over an operand to that operand, which must own all of
+    its memory and have its last use there. Buffers in `elsewhere` are not moved. `given` says
+    whether a buffer is an input of the plan. The lifetimes `lives` are updated: the operand's
+    memory lives as long as the result.
     """
     places: dict[Ref, Ref] = {}
     for i, call in enumerate(calls):
@@ -54,7 +55,7 @@ def written_over(
 
 
 def lower_gelu_grad(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
-    """The task of GELU's gradient, wherever its result lies; None if a kernel does not take it."""
+    """The task of GELU's gradient, for any place of its result; None if no kernel takes it."""
     g, x = args[:2]
     approximate = args[2] if len(args) > 2 else "none"
     arrays = (g, x, out)

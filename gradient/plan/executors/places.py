@@ -1,5 +1,5 @@
-"""Results that lie from the beginning where they are assigned to a moment later: `x.mul_(y)` is a
-product and an assignment in a plan, and one pass over memory on a device."""
+"""Results computed directly in the buffer to which the next call assigns them: `x.mul_(y)` is a
+product and an assignment in a plan, but one pass over memory on a device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def assigned_in_place(
     outputs: Sequence[Ref],
     elementwise: Callable[[Call], bool],
 ) -> tuple[dict[Ref, Ref], frozenset[int]]:
-    """For results that may lie in another buffer, which one; and which calls, assignments, then
-    have nothing left to do.
+    """Map each result that can be computed in another buffer to that buffer; also return the
+    numbers of the assignments that become unnecessary.
 
-    `elementwise` says of a call that it may write to where its operands lie. A result qualifies
-    that only the assignment reads, while nothing between the two touches what is assigned to.
+    `elementwise` says whether a call may write over its operands. A result qualifies if only the
+    assignment reads it, and no call between the two uses the target of the assignment.
     """
     uses = Counter(buffers[ref].root for call in calls for ref in call.inputs)
     uses.update(buffers[ref].root for ref in outputs)

@@ -17,9 +17,9 @@ from gradient.plan.plan import Plan
 
 
 class ProcessExecutor:
-    """A plan of calls of a `ProcessBackend`, held by the plugin as a graph.
+    """A plan of calls of a `ProcessBackend`, stored by the plugin as a graph.
 
-    Calls are whole: the backend composes what the plugin lacks, once, when the graph is made.
+    Calls are not split here: the backend composes what the plugin lacks when it makes the graph.
     """
 
     nbytes = 0

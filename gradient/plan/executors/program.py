@@ -21,8 +21,8 @@ _NOTHING = np.empty(0, np.uint8)
 
 
 class Scratch(NamedTuple):
-    """Stands among the arguments of a task for memory that nothing outlives its call in, until
-    `with_scratch`: a part of the arena that is free during the call, or some that calls share."""
+    """A placeholder for temporary memory in a task's arguments. `with_scratch` replaces it by a
+    part of the arena that is free during the call, or by memory that calls share."""
 
     offset: int
     shape: tuple[int, ...]
@@ -40,8 +40,7 @@ def scratch_of(steps: Sequence[Step]) -> int:
 def with_scratch(
     steps: Sequence[Step], memory: np.ndarray | None = None
 ) -> tuple[list[Step], np.ndarray]:
-    """The steps with memory for their scratch arrays, and this memory: that which is given, or
-    some of their own."""
+    """The steps with memory for their scratch arrays, and this memory: `memory`, or a new block."""
     if memory is None:
         memory = arena.block(scratch_of(steps))
 
@@ -54,7 +53,7 @@ def with_scratch(
 
 
 def workspace_of(function: Callable[[], Any], out: Any) -> int:
-    """The bytes that a method takes for itself (`gradient.backends.numpy.workspace`), by a run."""
+    """Run a method to measure the bytes of its workspace (`gradient.backends.numpy.workspace`)."""
     counted = Workspace(_place(out))
     with working_in(counted):
         function()
@@ -62,8 +61,8 @@ def workspace_of(function: Callable[[], Any], out: Any) -> int:
 
 
 def method(function: Callable[[], Any], out: Any, needed: int = 0) -> list[Step]:
-    """A call by the backend's method, with scratch memory for what it takes for itself. What it
-    does not make in its place is copied there."""
+    """A call by the backend's method, with scratch memory for its workspace. A result that is not
+    made in its place is copied there."""
     if needed:
         scratch = Scratch(0, (needed,), np.dtype(np.uint8), (1,), needed)
         return [(lambda block: _run_in(block, function, out), (scratch,))]
@@ -76,7 +75,7 @@ def method(function: Callable[[], Any], out: Any, needed: int = 0) -> list[Step]
 
 
 def _place(out: Any) -> np.ndarray | None:
-    """The place of the one array that a method gives."""
+    """The place of a method's result, if it returns a single array."""
     places = list(leaves(out, np.ndarray))
     return places[0] if len(places) == 1 else None
 
@@ -98,30 +97,31 @@ def _copy_to(places: Any, results: Any) -> None:
 
 
 def task(*arguments: Any) -> None:
-    """Stands in a program for a kernel, with the arguments of `Tasks.append`, until `joined`."""
+    """A placeholder for a kernel in a program, with the arguments of `Tasks.append`, until
+    `joined`."""
     raise NotImplementedError
 
 
 def concurrent_task(*arguments: Any) -> None:
-    """As `task`, for one that may begin before the task before it is done."""
+    """As `task`, for a kernel that may start before the previous task is done."""
     raise NotImplementedError
 
 
 def early(function: Callable[..., Any], *arguments: Any) -> None:
-    """Stands in a program for what needs the plan's inputs and numbers alone: `joined` puts it
-    before everything else, so that tasks around it are one list."""
+    """A function that needs only the plan's inputs and numbers: `joined` moves it to the beginning,
+    so that the tasks around it form one list."""
     function(*arguments)
 
 
 def named(call: Call, steps: Sequence[Step]) -> str:
-    """What computes a call: a kernel of the pool, a function of NumPy's, or the backend's method,
-    whose result is copied to its place."""
+    """Name what computes a call: a kernel of the pool, a function of NumPy, or the backend's
+    method, whose result is copied."""
     names = dict.fromkeys(step_name(call, *step) for step in steps if step[0] is not early)
     return ", ".join(names) or "nothing"
 
 
 def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
-    """What computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
+    """Name what computes a step of a call: "the kernel layer_norm_rows", "numpy.add"."""
     if function in (task, concurrent_task):
         return f"the kernel {arguments[0].__name__}"
     if function is early:
@@ -136,8 +136,8 @@ def step_name(call: Call, function: Callable[..., Any], arguments: tuple[Any, ..
 
 
 def joined(steps: Sequence[Step]) -> list[Step]:
-    """The program with each run of consecutive tasks as one call of the pool's driver, behind what
-    is `early`, each of that once."""
+    """The program with consecutive tasks joined to one call of the pool's driver. `early` functions
+    come first, without repeats."""
     first = [step for step in steps if step[0] is early]
     keys = [tuple(x if isinstance(x, int) else id(x) for x in given[1:]) for _, given in first]
     program: list[Step] = list(

@@ -1,8 +1,8 @@
-"""Plans as messages: the plan is sent once, each replay is one message more.
+"""Plans as messages: the plan is sent once, and each replay is one more message.
 
-`RemoteExecutor` is this side, `PlanRunner` the other: it runs what comes on any backend, call for
-call. Between them is whatever carries messages and arrays; in the tests a function call, and a
-backend of opaque handles.
+`RemoteExecutor` sends; `PlanRunner`, on the other side, runs each call on any backend. The
+transport of messages and arrays is exchangeable; in the tests it is a function call, and a backend
+of opaque handles.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Send = Callable[[list[Any]], Any]
 
 
 class RemoteExecutor:
-    """Runs a plan on the other side of `send`. External memory goes over with the plan, and stays
-    there: `read` fetches it."""
+    """Runs a plan on the other side of `send`. External arrays are sent with the plan and stay on
+    the other side: `read` fetches them."""
 
     nbytes = 0
 
@@ -40,7 +40,7 @@ class RemoteExecutor:
         return answer
 
     def read(self, ref: Ref) -> Any:
-        """The values of a buffer that the other side holds: a parameter after a step."""
+        """Fetch the values of a buffer of the other side, such as a parameter after a step."""
         return self.send(["read", self.number, int(ref)])
 
 
@@ -72,12 +72,12 @@ class PlanRunner:
             given = [decode(arg, arrays, numbers) for arg in args]
             named = {name: decode(value, arrays, numbers) for name, value in options.items()}
             result = (OPERATORS.get(op) or getattr(self.backend, op))(*given, **named)
-            _keep(out, result, arrays)  # of what only writes, nothing
+            _keep(out, result, arrays)  # none if the call only writes
         return [self.backend.to_numpy(arrays[ref]) for ref in plan["outputs"]]
 
 
 def _keep(out: Any, result: Any, arrays: dict[int, Any]) -> None:
-    """Put the arrays of a result in their places."""
+    """Store the arrays of a result by the numbers of their buffers."""
     if isinstance(out, list) and out[0] == "ref":
         arrays[out[1]] = result
     elif isinstance(out, list):

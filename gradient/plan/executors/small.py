@@ -1,9 +1,9 @@
-"""Small arrays as tasks: integers and indices, as a router has them between two products of a
-mixture, and single numbers, as a mean or a clipped gradient needs.
+"""Calls on small arrays as tasks: integers and indices, as in the router of a mixture of experts,
+and single numbers, as for a mean or gradient clipping.
 
-NumPy would do each in a microsecond or two, and Python between two lists of tasks. Kernels do what
-NumPy does; they check no index, so they take only those that are within bounds by how they were
-made: `topk` and `argsort` give positions of their axis.
+NumPy would compute each in a microsecond or two, but needs Python between two lists of tasks. The
+kernels compute what NumPy does, without checking indices. So they take only indices that are within
+bounds by construction: `topk` and `argsort` return positions on their axis.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SUMMED = 7
 
 
 def index_bounds(calls: Sequence[Call], buffers: Sequence[Buffer]) -> dict[Ref, int]:
-    """By their roots, the buffers of integers that are from 0 to below a bound, whatever the plan
-    is given."""
+    """For each root of integers that lie, for any inputs of the plan, from 0 to below a bound: the
+    bound."""
     found: dict[Ref, int] = {}
     written = {root for call in calls for root in call.writes}
     for call in calls:
@@ -48,8 +48,8 @@ def index_bounds(calls: Sequence[Call], buffers: Sequence[Buffer]) -> dict[Ref, 
 
 
 def lower(call: Call, args: Any, out: Any, bound: Callable[[Any], int | None]) -> Any:
-    """The tasks of a call on these arrays and the place of its result; None where it is not one of
-    these. `bound` gives the bound of an argument's integers, or None."""
+    """The tasks of a call on these arrays and the place of its result; None if no kernel is here
+    for it. `bound` returns the bound of an argument's integers, or None."""
     lowering = _BY_OP.get(call.op)
     if lowering is None or call.options or call.numbers or not small_calls.are_repeated():
         return None
@@ -61,7 +61,7 @@ def _positive(x: Any) -> bool:
 
 
 def _small(*arrays: Any) -> bool:
-    """Whether these are small arrays of the usual layout."""
+    """Whether these are small arrays in row-major order."""
     return all(isinstance(x, np.ndarray) and x.flags.carray and 0 < x.size <= SMALL for x in arrays)
 
 
@@ -136,7 +136,7 @@ def _put_along(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None
 
 
 def _getitem(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
-    """Rows by their numbers."""
+    """Rows at integer indices."""
     x, where = args
     if not (isinstance(where, tuple) and len(where) == 1 and _indices(where[0])):
         return None
@@ -190,7 +190,7 @@ def _mean_of_counted(call: Call, args: Any, out: Any, bound: Any) -> list[Step] 
 
 
 def _arithmetic(name: str) -> Callable[..., list[Step] | None]:
-    """Of arrays of one shape, or one of which is a number, of one dtype."""
+    """Lower arithmetic on arrays of one dtype and one shape, or an array and a number."""
 
     def lowering(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
         if len(args) != 2 or not _small(out) or out.size > FEW or out.dtype.char not in "fd":

@@ -1,11 +1,11 @@
-"""Kernels of the CPU as tasks: calls that kernels compute alone, without Python in between.
+"""CPU kernels as tasks, for calls that only kernels compute, without Python between them.
 
-Which kernels a method of the backend starts, and with what, is seen by watching it once, on the
-places that the plan has for its arguments. They become tasks, which write to the places of the
-results, where that is all there is to the method: its operands are read by kernels alone, and its
-results are what kernels wrote. Arrays that it hands from one kernel to the next are kept for the
-tasks; of large floats that these write before they read them, the memory is that of all calls. All
-this is tried: with other operands the tasks must give the bytes that the method gives.
+Each method of the backend runs once, on the plan's places for its arguments, and its kernel
+launches are noted with their arguments. They become tasks that write to the places of the results,
+if the method does nothing else: only kernels read its operands and write its results. Arrays passed
+from one kernel to the next are kept for the tasks. Large float arrays among them that are written
+before they are read become scratch memory, which all calls share. All this is tested: on other
+operands, the tasks must give the same bytes as the method.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ memory."""
 
 
 class _Tried(NamedTuple):
-    """The kernels that a call starts, and by launch and argument which arrays are scratch."""
+    """The kernels that a call launches, and which arrays, by launch and argument, are scratch."""
 
     started: tuple[Any, ...]
     scratch: frozenset[tuple[int, int]]
@@ -47,10 +47,10 @@ def lower(
     function: Callable[[], Any], operands: list[np.ndarray], own: Callable[[np.ndarray], bool],
     out: Any, kind: Any, kept: frozenset[tuple[int, int]] = frozenset(),
 ) -> list[Step] | None:  # fmt: skip
-    """The tasks that do what `function` does, on these operands and places of results; None where
-    tasks alone do not. `own` says which operands may be filled, to try it; calls of one `kind`,
-    such as those of a model's layers, are tried once. `kept` arguments, by launch and number, are
-    known to be no scratch."""
+    """The tasks that compute `function` on these operands and places of results; None if tasks
+    alone cannot. `own` says which operands may be filled for a trial. Calls of one `kind`, such as
+    those of a model's layers, are tried once. `kept` arguments, by launch and number, are known not
+    to be scratch."""
     places = list(leaves(out, np.ndarray))
     key = (kind, *map(_layout, (*operands, *places)), *map(own, operands))
     filled = list(filter(own, operands))
@@ -68,14 +68,14 @@ def lower(
     scratch = _scratch(seen, known) - kept
     owners = {at: weakref.ref(_owner(_argument(seen, at))) for at in scratch}
     steps = _with_shared(steps, seen, scratch, ())
-    del seen, known  # to hold them beside others would be a plan's peak of memory
+    del seen, known  # holding them beside others would raise a plan's peak of memory
     alive = {at for at, owner in owners.items() if owner() is not None}
     if alive:  # the method keeps them
         return lower(function, operands, own, out, kind, kept | alive)
     for x in filled:
         _fill(x, 1.125, 0.375)
     again = _watched(function, operands)
-    if [kernel for kernel, *_ in again.launches] != list(started):  # at first it prepared something
+    if [kernel for kernel, *_ in again.launches] != list(started):  # the first run prepared a cache
         return lower(function, operands, own, out, kind, kept)
     expected = list(leaves(again.result, np.ndarray))
     del again
@@ -88,8 +88,8 @@ def lower(
 
 
 def _steps(seen: _Seen, operands: list[np.ndarray], places: list[np.ndarray]) -> list[Step] | None:
-    """The kernels as tasks that write to the places of the results; None where they do not, or are
-    not all that there is to it."""
+    """The kernels as tasks that write to the places of the results; None if the method also does
+    something else."""
     results = list(leaves(seen.result, np.ndarray))
     used = [x for given in seen.launches for x in given if _is_array(x)]
     if seen.copies or not used or len(results) != len(places):
@@ -107,8 +107,8 @@ def _steps(seen: _Seen, operands: list[np.ndarray], places: list[np.ndarray]) ->
 
 
 def _write(steps: list[Step], places: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    """Whether the tasks write these bytes to the places, whatever was there before, and in their
-    scratch memory."""
+    """Whether the tasks write the expected bytes to the places, whatever the places and the scratch
+    memory held before."""
     steps, scratch = with_scratch(steps)
     for x in (*places, scratch):
         _poison(x)
@@ -133,7 +133,7 @@ def _poison(x: np.ndarray) -> None:
 
 
 def _owner(x: np.ndarray) -> np.ndarray:
-    """The array whose memory a view shows."""
+    """The array that owns the memory of a view."""
     while isinstance(x.base, np.ndarray):
         x = x.base
     return x
@@ -146,14 +146,14 @@ def _argument(seen: _Seen, at: tuple[int, int]) -> np.ndarray:
 
 
 def _scratch(seen: _Seen, known: Sequence[np.ndarray]) -> frozenset[tuple[int, int]]:
-    """Which arguments are large arrays of floats that are none of the `known` ones."""
+    """The arguments that are large float arrays and share no memory with the `known` arrays."""
     found = set()
     for launch, arguments in enumerate(seen.launches):
         for number, x in enumerate(arguments):
             if not _is_array(x):
                 continue
             owner = _owner(x)
-            if (  # of the owner, so that all that shows its memory is found
+            if (  # of the owner, so that all views of its memory are found
                 owner.nbytes >= SHARED
                 and owner.dtype.kind == "f"
                 and owner.flags.carray
@@ -170,8 +170,8 @@ def _with_shared(
     scratch: frozenset[tuple[int, int]],
     known: Sequence[np.ndarray],
 ) -> list[Step]:
-    """The tasks with places in scratch memory instead of these arguments; none where one of them
-    is among the `known` this time, as with another number of threads it may be."""
+    """The tasks with scratch memory instead of these arguments. They are unchanged if an argument
+    is one of the `known` arrays this time, as may be with another number of threads."""
     for each in scratch:
         x = _argument(seen, each)
         if not _is_array(x) or any(np.may_share_memory(x, y) for y in known):
@@ -198,8 +198,8 @@ def _with_shared(
 
 
 def _room_before(owner: np.ndarray, arguments: list[np.ndarray]) -> int:
-    """How far from a line of the cache an owner's memory is to begin for its arguments to lie in
-    lines as they do now: 0 where they fill it, so that there is no room."""
+    """The offset from a cache line at which an owner's scratch memory must start, so that its
+    arguments keep their positions in cache lines; 0 if they leave no room for that."""
     room = owner.ctypes.data % ALIGNMENT
     ends = (x.ctypes.data - owner.ctypes.data + x.nbytes for x in arguments if x.flags.forc)
     stays = all(x.flags.forc for x in arguments) and room + max(ends) <= owner.nbytes
@@ -207,8 +207,8 @@ def _room_before(owner: np.ndarray, arguments: list[np.ndarray]) -> int:
 
 
 class _Seen(NamedTuple):
-    """What a function gave, the kernels that it started with what, and whether these were given
-    copies of its operands."""
+    """The result of a function, the kernels it launched with their arguments, and whether these
+    were copies of its operands."""
 
     result: Any
     launches: list[tuple[Any, ...]]
@@ -225,7 +225,7 @@ def _watched(function: Callable[[], Any], operands: list[np.ndarray]) -> _Seen:
 
     with threads.listening(launch):
         result = function()
-    # A result may be given memory in which such values were left.
+    # A result may get memory that still holds such values.
     made = list(leaves(result, np.ndarray))
     copied = any(not any(np.may_share_memory(x, y) for y in made) for x in copies)
     return _Seen(result, launches, copied)
@@ -236,8 +236,7 @@ def _layout(x: np.ndarray) -> tuple[Any, ...]:
 
 
 def _is_copy(x: np.ndarray, operands: list[np.ndarray]) -> bool:
-    """Whether an array that is none of the operands holds what one of them does: it would be old
-    in the next replay."""
+    """Whether an array is a copy of an operand: it would be out of date in the next replay."""
     if not 0 < x.nbytes <= SMALL or any(np.may_share_memory(x, operand) for operand in operands):
         return False
     pieces = [slice(i, i + PIECE) for i in range(0, x.size, PIECE)]
@@ -256,8 +255,7 @@ def _is_array(x: Any) -> bool:
 
 
 def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
-    """An argument of a kernel with the place of a result instead of the result; None where there
-    is no such place."""
+    """An argument of a kernel, with a result replaced by its place; None if it has no place."""
     if not _is_array(x) or x.size == 0:
         return x
     for result, place in zip(results, places, strict=True):
@@ -274,13 +272,13 @@ def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
 
 
 def _fill(x: np.ndarray, first: float, last: float) -> None:
-    """Numbers to try a kernel on: neither alike nor out of range."""
+    """Fill x with numbers to try a kernel on: all different, and within its range."""
     if x.dtype.kind in "fV" and x.dtype.itemsize > 1:
         flat = x.ravel("K")
         if not np.may_share_memory(flat, x):  # it has gaps
             flat = np.empty_like(flat)
         step = (last - first) / max(1, x.size - 1)
-        for i in range(0, x.size, PIECE):  # not all at once, in eight bytes each
+        for i in range(0, x.size, PIECE):  # in pieces, as temporaries take 8 bytes a number
             flat[i : i + PIECE] = first + step * np.arange(i, min(i + PIECE, x.size))
         if not np.may_share_memory(flat, x):
             x[...] = flat.reshape(x.shape)

@@ -1,5 +1,5 @@
-"""Optimiser steps as tasks, whose numbers are computed anew before each run, and the norm and the
-scaling of gradients before them."""
+"""Optimiser steps as tasks, whose numbers are computed before each run, and the norm and scaling of
+gradients before them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ Numbers = Callable[[Any], tuple[float, ...]]
 
 
 def lower(call: Call, args: Any, out: Any, now: Callable[[Any], Any]) -> list[Step] | None:
-    """The tasks of a call that updates arrays in place, or of a norm; None where it is none, or a
-    kernel does not take all of the arrays. `now` gives a call's options with the numbers of this
-    run."""
+    """The tasks of a call that updates arrays in place, or of a norm; None for other calls, or if a
+    kernel does not take all arrays. `now` returns a call's options with the numbers of this run."""
     if call.options or call.op not in _BY_OP:
         return None
     return _BY_OP[call.op](args, out, now)
@@ -75,12 +74,13 @@ def _steps(
     now: Callable[[Any], Any],
     flags: tuple[bool, ...] = (),
 ) -> list[Step] | None:
-    """A kernel over each parameter, if the `rest` of the method's arguments is not given."""
+    """A kernel for each parameter; None if no kernel takes one of them, or the method has further
+    arguments (`rest`)."""
     groups, others = optimizers.with_kernel(*lists)
     if others or any(x is not None for x in rest):
         return None
     first = numbers_of(_recorded(options))
-    # A row for each parameter: tasks that have no array in common may run side by side.
+    # A row for each parameter, so that tasks share no array and may run concurrently.
     tables = {p.dtype: np.tile(np.array(first, p.dtype), (len(groups), 1)) for p, *_ in groups}
     steps: list[Step] = []
     for row, group in enumerate(groups):
@@ -96,7 +96,7 @@ def _steps(
 
 
 def _recorded(options: Any) -> Any:
-    """Options with the numbers as they were when they were recorded."""
+    """Options with the recorded values of host numbers."""
     return mapped(options, HostNumber, lambda number: number.value)
 
 

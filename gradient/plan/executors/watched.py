@@ -1,4 +1,4 @@
-"""Replays while a profiler watches: call by call, so that each has its time."""
+"""Replays under a profiler: call by call, so that each is timed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.plan.executors.program import Step, joined, step_name
 
 
 class WatchedCall(NamedTuple):
-    """A call of a plan, and what computes it, in steps of their own with their names."""
+    """A call of a plan, and the named steps that compute it, not joined with others."""
 
     call: Call
     steps: list[tuple[str, Callable[..., Any], tuple[Any, ...]]]
@@ -19,7 +19,7 @@ class WatchedCall(NamedTuple):
 
 
 def watching() -> Any:
-    """What notes times in this thread (`gradient.profiler`), or None."""
+    """The timer of this thread's profiler (`gradient.profiler`), or None."""
     profiler = sys.modules.get("gradient.profiler.profile")
     return None if profiler is None else profiler.running.watch
 
@@ -27,7 +27,8 @@ def watching() -> Any:
 def by_call(
     calls: Sequence[Call], steps: Sequence[Step], buffers: Sequence[Buffer]
 ) -> list[WatchedCall]:
-    """The steps of a program, of which `calls` has the call of each, not joined across them."""
+    """Group a program's steps by call, without joining tasks of different calls; `calls` has the
+    call of each step."""
     found: list[WatchedCall] = []
     for call, step in zip(calls, steps, strict=True):
         if not found or found[-1].call is not call:
@@ -38,7 +39,7 @@ def by_call(
 
 
 def run_watched(calls: Iterable[WatchedCall], watch: Any) -> None:
-    """Run calls one by one; `watch` notes when each begins and ends, and what computes it."""
+    """Run calls one by one; `watch` notes the start and end of each, and what computes it."""
     for call, steps, shapes in calls:
         owner = object()
         event = watch.begin(owner, call.op)

@@ -1,4 +1,4 @@
-"""Calls of a plan as methods of a backend, whole: for backends that choose their kernels alone."""
+"""Calls of a plan by a backend's methods, not split: for backends that choose their kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_call(
     masks: Masks,
     made: dict[Ref, Any],
 ) -> None:
-    """Have the backend do a call, given what its buffers and numbers are; its results go into
+    """Make a call on the backend, with the values of its buffers and numbers; store the results in
     `made`."""
     if call.op == BOUNDARY:
         return
@@ -31,16 +31,16 @@ def run_call(
         layout = x._replace(positions=None, table=None, start=None, masks={})
         return x._replace(masks=masks.setdefault((arrays, repr(layout)), {}))
 
-    # Masks that were made in a call are no arguments of it.
+    # Masks made within a call are not among its arguments.
     given = mapped((call.args, call.options), SlotMap, lambda x: x._replace(masks={}))
     given = mapped(mapped(given, Ref, array), HostNumber, number)
     args, options = mapped(given, SlotMap, shared)
     result = (OPERATORS.get(call.op) or getattr(backend, call.op))(*args, **options)
-    _keep(call.out, result, made)  # of what only writes, nothing
+    _keep(call.out, result, made)  # none if the call only writes
 
 
 def _keep(out: Any, result: Any, made: dict[Ref, Any]) -> None:
-    """Put the arrays of a result in their places."""
+    """Store the arrays of a result by the numbers of their buffers."""
     if isinstance(out, Ref):
         made[out] = result
     elif isinstance(out, (tuple, list)):

@@ -1,7 +1,7 @@
-"""Passes: small pure functions from plan to plan, one a file.
+"""Passes: small pure functions from plan to plan, one per file.
 
-Results stay the same, bit for bit; those of `with_fused_chains` and `with_activations` differ by
-rounding.
+They keep results bit-identical, except `with_fused_chains` and `with_activations`, which change
+the rounding.
 """
 
 from typing import TYPE_CHECKING

@@ -14,16 +14,16 @@ LINEAR, WITH_ACTIVATION = "linear", "linear_activation"
 
 
 def with_activations(plan: Plan, activations: frozenset[str]) -> Plan:
-    """Let a product of a linear layer end in the activation, where that alone reads its result.
+    """Join a linear layer and its activation, if nothing else reads the layer's result.
 
-    `activations` are those of `Backend.linear_activation` that the backend has. Theirs is then the
-    one rounding, so 16-bit results differ from eager's by it.
+    `activations` are those of `Backend.linear_activation` that the backend has. Only the activation
+    is then rounded, so 16-bit results differ from eager ones by a rounding.
     """
     uses = Counter(ref for call in plan.calls for ref in call.inputs)
     uses.update(plan.outputs)
     made = [ref for call in plan.calls for ref in call.outputs]
     uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)  # by a view
-    layers: dict[Ref, int] = {}  # by their results, the linear layers that may end in one
+    layers: dict[Ref, int] = {}  # by result: linear layers that may end in an activation
     kept: list[Call] = []
     for call in plan.calls:
         name = _activation(call)
@@ -43,7 +43,7 @@ def with_activations(plan: Plan, activations: frozenset[str]) -> Plan:
 
 
 def _activation(call: Call) -> str:
-    """The name of an activation, as `Backend.linear_activation` takes it; "" of other calls."""
+    """The name of an activation for `Backend.linear_activation`; "" for other calls."""
     if call.numbers or call.options or not call.args or type(call.args[0]) is not Ref:
         return ""
     if call.op == "relu" and len(call.args) == 1:

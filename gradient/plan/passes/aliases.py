@@ -1,4 +1,4 @@
-"""Putting one buffer in the place of another, for passes that find two to be the same."""
+"""Replace a buffer by another one, for passes that find two to be equal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gradient.plan.plan import Plan
 
 
 def with_aliases(plan: Plan, aliases: Mapping[Ref, Ref]) -> Plan:
-    """The plan with each buffer that is a key gone: its value, of the same layout, stands for it.
+    """Replace each buffer that is a key of `aliases` by its value, a buffer of the same layout.
 
-    Views of such a buffer become views of what stands for it.
+    Views of such a buffer become views of its replacement.
     """
     if not aliases:
         return plan
@@ -45,5 +45,5 @@ def _mapped(call: Call, of: Callable[[Ref], Ref], root: Callable[[Ref], Ref]) ->
 
 
 def writes_of(plan: Plan) -> Counter[Ref]:
-    """How many calls write to each root."""
+    """The number of calls that write to each root."""
     return Counter(root for call in plan.calls for root in call.writes)

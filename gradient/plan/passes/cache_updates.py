@@ -3,7 +3,7 @@
     q, k = rope(q, cos, sin), rope(k, cos, sin)
     keys[rows, :, slots], values[rows, :, slots] = k, v       (q, _, _) = rope_update(q, k, v, ...)
 
-The call gives what these give, bit for bit.
+The results of the call are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ HEADS_INWARD = (0, 2, 1, 3)
 
 
 def with_cache_updates(plan: Plan) -> Plan:
-    """Have a layer's rotations and its two writes to the cache be one call, where nothing reads
-    the cache or what is rotated in between."""
+    """Join a layer's rotations and its two writes to the cache to one call, if no other call reads
+    the cache or the rotated keys in between."""
     readers: dict[Ref, list[int]] = {}
     for i, call in enumerate(plan.calls):
         for ref in call.inputs:
@@ -56,7 +56,8 @@ def with_cache_updates(plan: Plan) -> Plan:
 
 
 class _Write(NamedTuple):
-    """Vectors (B, H, T, w), the array that they go to, where in it, and the views between."""
+    """Vectors (B, H, T, w), the array that they are written to, the index, and the views between.
+    """
 
     vectors: Ref
     cache: Ref
@@ -70,7 +71,8 @@ class _Calls(NamedTuple):
     maker: dict[Ref, int]
 
     def write(self, call: Call) -> _Write | None:
-        """What a call writes to a cache: x[rows, :, slots] = vectors with their heads inward."""
+        """The write of a call to a cache, x[rows, :, slots] = vectors; None if it is no such call.
+        """
         if call.op != "assign" or call.options or len(call.args) != 3:
             return None
         x, index, value = call.args
@@ -99,7 +101,7 @@ class _Calls(NamedTuple):
     def update(
         self, first: tuple[int, _Write], second: tuple[int, _Write], rotations: list[int]
     ) -> tuple[set[int], Call] | None:
-        """The calls that one stands for, and that one: in the place of the second write."""
+        """The numbers of the joined calls, and the new call, which replaces the second write."""
         (i, keys), (j, values) = first, second
         calls, root = self.plan.calls, self.plan.root
         of_k = self.maker.get(keys.vectors)

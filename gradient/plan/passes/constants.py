@@ -24,7 +24,7 @@ CREATIONS = ("arange", "full", "ones", "zeros")
 
 
 def with_folded_constants(plan: Plan, limit: int = LIMIT) -> Plan:
-    """Compute now what depends on constants alone, and is not written to."""
+    """Compute now the results that depend only on constants and are not written to."""
     written = writes_of(plan)
     buffers = list(plan.buffers)
     kept = []

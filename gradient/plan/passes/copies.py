@@ -1,4 +1,4 @@
-"""Copies that nobody could tell from the original."""
+"""Remove copies that cannot be distinguished from the original."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COPIES = ("copy", "clone")
 
 
 def without_copies(plan: Plan) -> Plan:
-    """Let the original stand for a copy of the same layout where it dies with the copying, or where
+    """Replace a copy by its original of the same layout, if the copy is the original's last use, or
     neither is written afterwards."""
     last_use: dict[Ref, int] = {plan.root(ref): len(plan.calls) for ref in plan.outputs}
     last_write: dict[Ref, int] = {}
@@ -23,7 +23,7 @@ def without_copies(plan: Plan) -> Plan:
     leaving = {plan.root(ref) for ref in plan.outputs}
 
     aliases: dict[Ref, Ref] = {}
-    merged: set[Ref] = set()  # roots that stand for others: their last use is another one now
+    merged: set[Ref] = set()  # roots that replace others: their last use has changed
     kept = []
     for i, call in enumerate(plan.calls):
         if call.op in COPIES and call.inputs and len(call.outputs) == 1:
@@ -32,10 +32,10 @@ def without_copies(plan: Plan) -> Plan:
             old, new = plan.buffers[copied], plan.buffers[copy]
             alike = (old.shape, old.strides, old.dtype) == (new.shape, new.strides, new.dtype)
             dies = plan.buffers[root].kind == "internal" and last_use[root] == i
-            if plan.buffers[root].kind == "internal":  # never a small part that keeps a large whole
+            if plan.buffers[root].kind == "internal":  # a small view must not keep a large array
                 lasts = plan.buffers[root].nbytes == new.nbytes
             else:
-                lasts = copy not in leaving  # what comes out is nobody else's
+                lasts = copy not in leaving  # outputs must not share memory
             stays = lasts and all(last_write.get(each, -1) < i for each in (root, copy))
             if alike and (dies or stays) and plan.root(copy) == copy and not {root, copy} & merged:
                 aliases[copy] = copied

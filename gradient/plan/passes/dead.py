@@ -1,4 +1,4 @@
-"""Calls that nobody needs."""
+"""Remove calls without effect."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["without_dead_calls"]
 
 
 def without_dead_calls(plan: Plan) -> Plan:
-    """Drop the calls on which neither an output nor memory from before the plan depends.
+    """Remove the calls on which neither an output nor memory from before the plan depends.
 
-    A check, which has neither results nor writes, stays: it may raise.
+    A check, which has neither results nor writes, is kept: it may raise.
     """
     live = {plan.root(ref) for ref in plan.outputs}
     kept = []

@@ -1,5 +1,5 @@
-"""Chains of elementwise calls as one: each array is read once, and what only the chain needs never
-reaches memory."""
+"""Fuse chains of elementwise calls to one call: each array is read once, and intermediate results
+are not written to memory."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ EXACT = {
 
 
 def is_fusible(call: Call, fusing: Fusing = FUSING) -> bool:
-    """Whether a call may be a step or the end of a chain whole, rather than by its pieces."""
+    """Whether a whole call, not its pieces, may be a step or the end of a chain."""
     return call.op in (fusing.calls | fusing.reductions) and not call.numbers
 
 
 def with_fused_chains(
     plan: Plan, least: int = 2, exact: bool = False, fusing: Fusing = FUSING
 ) -> Plan:
-    """Put calls of one shape, `least` or more, in the place of the last of them as a fused call; or
-    one, where it would be run by its pieces.
+    """Replace `least` or more calls of one shape by a fused call in the place of the last; or a
+    single call, if it would otherwise run by its pieces.
 
-    Results differ by rounding alone: a product and a sum may be rounded once, and exponentials are
-    the kernels'. With `exact` they do not differ: chains are of the calls that allow it. A chain
-    ends where another call reads one of its results, or writes what it reads. `fusing` is what the
-    backend makes kernels of.
+    Results differ only by rounding: a product and a sum may be rounded once, and exponentials are
+    computed by the kernels. With `exact`, results do not differ: chains contain only calls that
+    allow this. A chain ends where another call reads one of its results, or writes what it reads.
+    `fusing` describes what the backend can fuse.
     """
     return _Fusion(plan, least, exact, fusing).run()
 
 
 @dataclass
 class _Chain:
-    """Calls of one shape that are to be one."""
+    """Calls of one shape that become one fused call."""
 
     shape: tuple[int, ...]
     calls: list[Call] = field(default_factory=list)
@@ -74,7 +74,7 @@ class _Fusion:
         self.steps = EXACT if exact else {*fusing.calls, "pow", "astype"}
         self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
         self.uses.update(plan.outputs)
-        # Views of a buffer are uses of it that do not go by its name.
+        # A view of a buffer is also a use of the buffer.
         made = [ref for call in plan.calls for ref in call.outputs]
         self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)
         self.written = {root for call in plan.calls for root in call.writes}
@@ -109,9 +109,9 @@ class _Fusion:
             self.close(chain)
 
     def settle(self, call: Call, own: _Chain | None) -> None:
-        """Close the chains that must have run before this call does."""
+        """Close the chains that must run before this call."""
         reads = {self.plan.root(ref) for ref in call.inputs}
-        # What is no result itself but a view of one has to be read from memory.
+        # A view of a result must be read from memory.
         names = set(call.inputs)
         for chain in list(self.open.values()):
             made_here = reads & chain.made
@@ -140,7 +140,7 @@ class _Fusion:
         return self.fusing.walks(shape, layouts)
 
     def close(self, chain: _Chain) -> None:
-        """Emit a chain's calls, as one where that pays."""
+        """Emit a chain: as one fused call if that pays, else as its calls."""
         del self.open[chain.shape]
         if len(chain.calls) < self.least and not any(call.pieces for call in chain.calls):
             self.calls += chain.calls
@@ -151,9 +151,9 @@ class _Fusion:
             for call in chain.calls
             if self.uses[call.outputs[0]] > inside[call.outputs[0]]
         ]
-        if not kept:  # nobody needs any of it
+        if not kept:  # no result is used
             return
-        kept.sort(key=chain.ends.__contains__)  # what is reduced comes last
+        kept.sort(key=chain.ends.__contains__)  # results of reductions come last
         expression, inputs = self.expression(chain, kept)
         self.calls.append(
             Call(
@@ -169,7 +169,7 @@ class _Fusion:
     # Calls as steps ------------------------------------------------------------------------------
 
     def fits(self, call: Call) -> bool:
-        """Whether a call is a step of an expression."""
+        """Whether a call can be a step of an expression."""
         plan = self.plan
         if call.op not in self.steps:
             return False
@@ -210,7 +210,7 @@ class _Fusion:
         return char != "?" and {COMPUTED.get(d, d) for d in own} <= {COMPUTED.get(char, char)}
 
     def reduction(self, call: Call) -> tuple[Ref, str, bool, bool] | None:
-        """What a call reduces, and how, if it may end the chain that makes it."""
+        """The operand of a reduction that may end the chain of this operand, and how it reduces."""
         if self.exact or call.op not in self.fusing.reductions or call.numbers:
             return None
         given = dict(zip(("x", "axis", "keepdims"), call.args, strict=False)) | call.options
@@ -265,7 +265,7 @@ class _Fusion:
         return str(self.plan.buffers[ref].dtype.char)
 
     def number(self, ref: Ref) -> float | None:
-        """A constant that is one number, and so a part of the expression."""
+        """The number of a constant of one element, which becomes part of the expression."""
         buffer = self.plan.buffers[ref]
         if buffer.kind != "constant" or math.prod(buffer.shape) != 1 or buffer.dtype.char == "?":
             return None
@@ -273,7 +273,7 @@ class _Fusion:
 
 
 def _is_contiguous(buffer: Buffer) -> bool:
-    """Whether its elements lie in row-major order, one after the other."""
+    """Whether the buffer is in row-major order, without gaps."""
     step = buffer.dtype.itemsize
     for n, stride in zip(buffer.shape[::-1], buffer.strides[::-1], strict=True):
         if n != 1 and stride != step:
@@ -283,6 +283,6 @@ def _is_contiguous(buffer: Buffer) -> bool:
 
 
 def _operands(call: Call) -> tuple[Any, ...]:
-    """The arguments that are operands, of a call that is a step."""
+    """The arguments of a step that are its operands."""
     count = 1 if call.op == "astype" else LAST_ARGUMENT.get(call.op, (len(call.args),))[0]
     return call.args[:count]

@@ -1,4 +1,4 @@
-"""Calls in an order that holds less memory."""
+"""Reorder calls so that less memory is in use at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ __all__ = ["with_less_held"]
 
 
 def with_less_held(plan: Plan) -> Plan:
-    """Let calls that free more than they make go before calls that make more than they free, where
-    neither needs the other.
+    """Move calls that free more bytes than they make before calls that make more than they free, if
+    neither depends on the other.
 
-    So a weight's gradient, after which its layer's input is needed no more, is computed before the
-    gradient of that input takes memory. No call moves across a check, or the boundary of two parts.
+    For example, a weight's gradient is the last use of the layer's input: it is computed before the
+    gradient of that input allocates memory. No call moves across a check, or the boundary of two
+    parts.
     """
     order = _Order(plan)
     for call in plan.calls:
@@ -26,8 +27,8 @@ def with_less_held(plan: Plan) -> Plan:
 class _Order:
     """The calls so far, in their new order.
 
-    last   by root, of those that calls make and that do not leave the plan: the last call, in the
-           order that is known, that uses it
+    last   by root, if a call makes it and it is no output: the last call, in the old order, that
+           uses it
     """
 
     def __init__(self, plan: Plan):
@@ -40,10 +41,10 @@ class _Order:
             self.last.pop(plan.root(ref), None)
 
     def add(self, call: Call) -> None:
-        """Put a call behind the others, or before those that it had better go before."""
+        """Append a call, or insert it before calls that it should precede."""
         crossed: list[int] = []
         views: list[int] = []  # that the call needs
-        before = 0  # of these, how many stand behind the first that is crossed
+        before = 0  # the number of these views after the first call that is crossed
         if call.outputs and not call.writes and not call.view:
             needs = set(call.inputs)
             reads = {self.buffers[ref].root for ref in needs}
@@ -76,13 +77,13 @@ class _Order:
         self.calls[crossed[-1] : crossed[-1]] = [*reversed(moved), call]
 
     def used(self, call: Call) -> set[Ref]:
-        """The roots made by calls that this one reads, makes or writes."""
+        """The roots made by calls that this call reads, makes or writes."""
         refs = (*call.inputs, *call.outputs, *call.writes)
         roots = {self.buffers[ref].root for ref in refs}
         return {root for root in roots if self.buffers[root].kind == "internal"}
 
     def freed(self, call: Call) -> set[Ref]:
-        """The roots, but its own, that nobody uses after it."""
+        """The roots, other than its results, whose last use is this call."""
         return {r for r in self.used(call) if self.last.get(r) is call}.difference(call.outputs)
 
     def made(self, call: Call) -> int:
@@ -93,5 +94,5 @@ class _Order:
 
 
 def _stays(call: Call) -> bool:
-    """Whether nothing moves across it: what comes after a check may rely on it."""
+    """Whether no call may move across it: calls after a check may rely on the check."""
     return call.op == BOUNDARY or not (call.outputs or call.writes)

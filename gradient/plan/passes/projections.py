@@ -1,4 +1,4 @@
-"""Linear layers of one input, and what a decoder has around them, as one call.
+"""Join linear layers of one input, and the calls around them in a decoder, to one call.
 
 A decoder's layer multiplies a normalised row by the weights of queries, keys and values, adds a
 product to the residual stream, and gates one product by another:
@@ -8,7 +8,7 @@ product to the residual stream, and gates one product by another:
     z = linear(v, O); r = x + z                (r,) = projections(v, (O,), residual=x)
     s = silu(linear(y, G)) * linear(y, U)      (s,) = projections(y, (G, U), gated=True)
 
-The call gives what these give, bit for bit.
+The results of the call are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MOST = 3
 
 
 def with_projections(plan: Plan) -> Plan:
-    """Have the linear layers of each input be one call, with its norm before and the gate or the
-    sum after it, where nothing else reads what lies between."""
+    """Join the linear layers of each input to one call, with the norm before and the gate or the
+    sum after them, if nothing else reads the results between."""
     found = _Layers(plan)
     groups: dict[Ref, list[int]] = {}
     for i, call in enumerate(plan.calls):
         if found.is_linear(call):
             groups.setdefault(call.args[0], []).append(i)
-    made: dict[int, Call] = {}  # by the number of the call in whose place they stand
+    made: dict[int, Call] = {}  # by the number of the call that they replace
     gone: set[int] = set()
     for x, numbers in groups.items():
         for some in found.side_by_side(numbers):
@@ -55,7 +55,7 @@ def with_projections(plan: Plan) -> Plan:
 
 @dataclass
 class _Group:
-    """The calls that one stands for, the place where it stands, and what it says."""
+    """The joined calls, the place of the new call, and its arguments and options."""
 
     at: int
     calls: set[int]
@@ -73,7 +73,7 @@ class _Group:
 
 
 class _Layers:
-    """The linear layers of a plan, and who reads and writes what."""
+    """The linear layers of a plan, and the readers and writers of each buffer."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -92,7 +92,7 @@ class _Layers:
         """Buffers that calls make or write."""
 
     def is_linear(self, call: Call) -> bool:
-        """Whether it is a linear layer without a bias."""
+        """Whether a call is a linear layer without a bias."""
         return (
             call.op == "linear"
             and not call.options
@@ -102,8 +102,8 @@ class _Layers:
         )
 
     def side_by_side(self, numbers: list[int]) -> list[list[int]]:
-        """The layers of an input in groups of at most three, of which each stands in the place of
-        its first: a layer whose weight is made after that begins another."""
+        """Split the layers of an input into groups of at most three. A group runs in the place of
+        its first layer; a layer whose weight is made after that starts a new group."""
         groups: list[list[int]] = []
         for i in numbers:
             weight = leaves(self.plan.calls[i].args[1], Ref)
@@ -115,7 +115,8 @@ class _Layers:
         return groups
 
     def group(self, x: Ref, numbers: list[int], whole: bool) -> _Group | None:
-        """What these layers of x are one call with; None where something is written between."""
+        """The group of these layers of x and the calls around them; None if a call between them
+        writes what they read."""
         calls = [self.plan.calls[i] for i in numbers]
         group = _Group(
             numbers[0], set(numbers), x,
@@ -131,19 +132,19 @@ class _Layers:
         return group if with_norm is None or self._has_hazard(with_norm) else with_norm
 
     def _has_hazard(self, group: _Group) -> bool:
-        """Whether something that the call reads is written among those that it stands for, or a
-        weight anywhere in the plan."""
+        """Whether an operand of the new call is written among the joined calls, or a weight
+        anywhere in the plan."""
         if any(
             self.plan.root(ref) in self.changes for ref in leaves((group.weights, group.norm), Ref)
         ):
-            return True  # of what kernels read early
+            return True  # kernels may read weights early
         given = leaves((group.x, group.weights, group.norm, group.residual), Ref)
         read = {self.plan.root(ref) for ref in given}
         first, last = min(group.calls), max(group.calls)
         return any(first <= i <= last and root in read for i, root in self.writes)
 
     def _only_reader(self, ref: Ref) -> int | None:
-        """The number of the one call that reads a buffer, if nothing else does."""
+        """The number of the only call that reads a buffer; None if there are several or none."""
         if self.uses[ref] != 1 or len(self.readers.get(ref, ())) != 1:
             return None
         return self.readers[ref][0]
@@ -187,7 +188,7 @@ class _Layers:
             return None
         if not self._alike(others[0], product, call.out):
             return None
-        # In the place of the sum, for the other may have been made after the product.
+        # In the place of the sum, as the other term may be made after the product.
         return replace(group, at=at, calls={*group.calls, at}, outs=(call.out,), residual=others[0])
 
     def _normed(self, group: _Group) -> _Group | None:

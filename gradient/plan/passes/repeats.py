@@ -1,4 +1,4 @@
-"""Calls that were made before (common subexpressions)."""
+"""Common-subexpression elimination: remove repeated calls."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["without_repeats"]
 
 
 def without_repeats(plan: Plan) -> Plan:
-    """Make each call once: the results of the same one on the same values stand for those of later
-    ones. What is written in place stays apart."""
+    """Make each call once: its results replace those of later equal calls on equal values. Buffers
+    that are written in place are kept apart."""
     written = writes_of(plan)
     versions: Counter[Ref] = Counter()
     first: dict[Hashable, Call] = {}
@@ -31,7 +31,7 @@ def without_repeats(plan: Plan) -> Plan:
                 try:
                     key = _key(plan, call, aliases, versions)
                     earlier = first.setdefault(key, call)
-                except TypeError:  # an argument that cannot be compared
+                except TypeError:  # an argument that cannot be hashed
                     pass
         if earlier is None or earlier is call:
             kept.append(call)
@@ -44,7 +44,7 @@ def without_repeats(plan: Plan) -> Plan:
 def _key(
     plan: Plan, call: Call, aliases: dict[Ref, Ref], versions: Counter[Ref]
 ) -> tuple[Hashable, ...]:
-    """What a call asks for: alike of two calls that give the same results."""
+    """A key of a call, equal for calls that give the same results."""
 
     def of(x: Any) -> Hashable:
         if isinstance(x, Ref):

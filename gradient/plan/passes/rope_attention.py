@@ -1,9 +1,9 @@
-"""A decoder's write to its cache, and the attention that reads it, as one call.
+"""Join a decoder's write to its cache, and the attention that reads it, to one call.
 
     q, keys, values = rope_update(q, k, v, ...)               (out, _, _) = rope_attention(
     out = cached_attention(q, (keys,), (values,), slots)          q, k, v, ..., slots)
 
-The call gives what these give, bit for bit.
+The results of the call are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["with_rope_attention"]
 
 
 def with_rope_attention(plan: Plan) -> Plan:
-    """Have an attention be one call with the update before it, where nothing else reads the rotated
-    queries and nothing lies between the two but views."""
+    """Join an attention with the update before it, if nothing else reads the rotated queries, and
+    there are only views between the two."""
     uses = Counter(ref for call in plan.calls for ref in call.inputs)
     uses.update(plan.outputs)
     uses.update(
@@ -43,7 +43,7 @@ def with_rope_attention(plan: Plan) -> Plan:
 
 
 def _together(update: Call, attention: Call, uses: Counter[Ref]) -> Call | None:
-    """One call in the place of the second."""
+    """The joined call, which replaces the attention; None if they do not match."""
     if type(update.out) is not tuple or attention.options or attention.numbers or update.numbers:
         return None
     rotated, cache = update.out[0], update.args[5]

@@ -1,4 +1,4 @@
-"""The passes that make a plan shorter, one after another."""
+"""Apply all passes that make a plan shorter."""
 
 from gradient.plan.passes.constants import with_folded_constants
 from gradient.plan.passes.copies import without_copies
@@ -10,7 +10,7 @@ __all__ = ["simplified"]
 
 
 def simplified(plan: Plan) -> Plan:
-    """The plan after the passes that make it shorter, in an order in which each finds most."""
+    """Apply the passes that make a plan shorter, in the order that removes most calls."""
     for one_pass in (
         without_dead_calls,
         with_folded_constants,
