@@ -17,8 +17,8 @@ __all__ = ["detect_anomaly", "set_detect_anomaly"]
 
 
 class set_detect_anomaly:  # noqa: N801
-    """Remember each op's stack in the forward pass, and have the backward pass stop at the first
-    NaN gradient with the stack of the op that made it. Slow: for debugging."""
+    """Store the stack of each op in the forward pass. The backward pass stops at the first NaN
+    gradient, and its error shows the stack of the op's forward call. Slow: for debugging."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
         if mode is not True and mode is not False:
@@ -39,14 +39,14 @@ class set_detect_anomaly:  # noqa: N801
 
 
 class detect_anomaly(set_detect_anomaly):  # noqa: N801
-    """`with detect_anomaly():` as `set_detect_anomaly(True)`, until the end of the block."""
+    """Turn anomaly detection on in a `with` block, as `set_detect_anomaly(True)` does."""
 
     def __init__(self, check_nan: bool = True):
         super().__init__(True, check_nan)
 
 
 def check_nan(node: Node, results: Sequence[Any]) -> None:
-    """Refuse NaN among the gradients that a node gave."""
+    """Raise if one of the gradients that a node computed has a NaN."""
     for i, result in enumerate(results or ()):
         if result is None or isinstance(result, (OutputGrad, list)):
             continue
@@ -57,11 +57,11 @@ def check_nan(node: Node, results: Sequence[Any]) -> None:
 
 
 def with_trace(node: Node, error: AutogradError) -> AutogradError:
-    """The error, with the stack that made the node (under anomaly detection)."""
+    """Add the stack of the node's forward call to the error (under anomaly detection)."""
     return type(error)(f"{error}\n{trace_of(node)}")
 
 
 def trace_of(node: Node) -> str:
-    """The stack that made the node."""
+    """Return the stack of the node's forward call, as text."""
     lines = "".join(reversed(node.stack.format()))
     return f"The op was called here (innermost last):\n{lines}"

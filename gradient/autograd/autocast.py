@@ -1,19 +1,19 @@
 """Mixed precision: the dtypes in which ops compute while `gradient.amp.autocast` is on.
 
-An op declares its policy, `@op(..., autocast="float32")`; a function that is composed of ops has
-it by a decorator, `@autocasts("float32")`:
+An op declares its policy as an argument, `@op(..., autocast="float32")`; a function composed of ops
+declares it with a decorator, `@autocasts("float32")`:
 
-    lower_precision   inputs in autocast's 16-bit dtype: products are fast in it and lose little
-    float32           16-bit inputs in float32: what sums, or scales, what is small or large
-    widest            16-bit inputs in float32 if another one is of it
+    lower_precision   cast inputs to autocast's 16-bit dtype: matrix products are faster in it
+    float32           cast 16-bit inputs to float32: sums, exp, pow, which need range or precision
+    widest            cast 16-bit inputs to float32 if another input is float32
 
-All others take their inputs as they come, and so do on the CPU those whose policy ends in
-`_on_gpu`, and elsewhere those whose ends in `_on_cpu`: the lists are PyTorch's, but for softmax and
-norms, which are in float32 on the CPU, too. float64 is left alone.
+Ops without a policy do not cast. A policy that ends in `_on_gpu` does nothing on the CPU, and one
+that ends in `_on_cpu` nothing on other devices. The lists of ops are PyTorch's, except that softmax
+and norms compute in float32 on the CPU too. float64 inputs are never cast.
 
-For an op, this is a type promotion: `promote` casts, and the engine casts the gradient back. An op
-looks at dtypes anyway, whether they are among those to be looked at (`checked_chars`). Autocast's
-are added to these sets while it is on, in any thread: while it is off nothing asks for it.
+For an op this is type promotion: `promote` casts the inputs, and the engine casts the gradient
+back. Ops check the dtypes of their inputs against a set in any case (`checked_chars`). Autocast's
+dtypes are in these sets while it is on in any thread, so it costs nothing while it is off.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _threads_in_autocast = 0
 
 
 def _chars(policy: Policy) -> str:
-    """The `np.dtype.char` of the dtypes that a policy casts."""
+    """Return the `np.dtype.char` of all dtypes that a policy casts."""
     return _HALF_CHARS + FLOAT32.char if policy.startswith("lower_precision") else _HALF_CHARS
 
 
 def looked_at(chars: set[str], policy: Policy) -> None:
-    """Register a set of dtype chars, which holds those that `policy` casts while autocast is on."""
+    """Register a set of dtype chars: under autocast it also has those that `policy` casts."""
     _sets.append((chars, policy))
     if _threads_in_autocast:
         chars.update(_chars(policy))
@@ -74,8 +74,8 @@ def set_autocast(dtypes: dict[str, DType] | None) -> dict[str, DType] | None:
 
 
 def wanted(policy: Policy, backend: Backend, dtypes: Iterable[Any]) -> np.dtype | None:
-    """The dtype to which `policy` casts inputs of these dtypes; None if autocast is off for the
-    device, or the policy leaves them alone."""
+    """Return the dtype to which `policy` casts inputs of these dtypes; None if autocast is off for
+    the device, or the policy does not cast them."""
     kind = backend.device.partition(":")[0]
     dtype = (mode.autocast or {}).get(kind)
     if dtype is None or policy.endswith("_on_gpu" if kind == "cpu" else "_on_cpu"):
@@ -91,7 +91,7 @@ def casts(dtype: Any, target: np.dtype) -> bool:
 
 
 def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
-    """An op's inputs, with the arrays among them cast as `policy` asks."""
+    """Return an op's inputs, with the arrays cast according to `policy`."""
     dtypes = [getattr(a, "dtype", None) for a in arrays]
     target = wanted(policy, backend, dtypes)
     if target is None:
@@ -105,9 +105,9 @@ def autocast(policy: Policy, backend: Backend, arrays: list[Any]) -> list[Any]:
 def autocasts(
     *policies: Policy, unless: Callable[..., bool] | None = None
 ) -> Callable[[Function], Function]:
-    """Decorator: declare the policy of a function composed of ops, or its policies on the CPU and
-    elsewhere. While one applies, autocast is off inside, as in PyTorch. A call for whose arguments
-    `unless` is true is made as it is: autocast stays on for the ops inside."""
+    """Decorate a function composed of ops with its autocast policy, or with one for the CPU and one
+    for other devices. If it applies, autocast is off inside the function, as in PyTorch. If
+    `unless(...)` is true for the arguments, nothing is cast and autocast stays on inside."""
 
     def declare(function: Function) -> Function:
         @functools.wraps(function)
@@ -125,7 +125,7 @@ def autocasts(
 
 @autocasts("float32_on_cpu")
 def float32_on_cpu(x: Any) -> Any:
-    """A tensor as functions take it that the CPU's autocast has in float32."""
+    """Cast a tensor to float32 if autocast is on and the tensor is on the CPU."""
     return x
 
 

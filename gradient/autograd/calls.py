@@ -1,8 +1,8 @@
 """The wrappers that the op decorator returns, one for each arity.
 
-Each runs the op's function on raw arrays and makes a node where a gradient is wanted. They are the
-hot path of eager execution: whatever can be settled before the call is settled here, once, when the
-op is defined. Nothing is validated (a failing call is explained afterwards), no arguments merged.
+Each runs the op's function on raw arrays, and makes a node if an input requires a gradient. They
+are the hot path of eager execution, so as much as possible is computed once, when the op is
+defined. Arguments are not validated or merged: an error message is composed after a call fails.
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def of_two(made: Op) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=64)
 def another_of_two(made: Op) -> Callable[..., Any]:
-    """What `of_two` gives, kept for calls that begin anew: one that named itself would close over
-    one variable more."""
+    """Return the wrapper that `of_two` makes, cached, for calls that start again. If the wrapper
+    called itself by name, its closure would have one variable more."""
     return of_two(made)
 
 

@@ -1,4 +1,4 @@
-"""Trade time for memory: keep a segment's inputs, and run it again when its gradient is wanted."""
+"""Activation checkpointing: keep a segment's inputs only, and run it again in the backward pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def _generator() -> Any:
-    """The default generator of random numbers, which is of a higher rung."""
+    """Return the default random generator; imported late, as it is on a higher rung."""
     return importlib.import_module("gradient.tensor.generator").default_generator
 
 
@@ -36,14 +36,14 @@ def checkpoint(
     preserve_rng_state: bool = True,
     **kwargs: Any,
 ) -> T:
-    """`function(*args, **kwargs)`, keeping none of its activations (Chen et al. 2016).
+    """Call `function(*args, **kwargs)` without keeping its activations (Chen et al. 2016).
 
-    In the backward pass the function is run again, with the same random numbers of the default
-    generator: as in PyTorch, one that draws from another generator draws others then, and its
-    gradients are not those of its result. Its parameters and whatever else it refers to get their
-    gradients as without checkpointing. It may return nested dicts, lists and tuples, of tensors and
-    of other things. `use_reentrant` is accepted for PyTorch's sake; there is one implementation,
-    which is differentiable.
+    The backward pass runs the function again, with the same random numbers of the default
+    generator. As in PyTorch, a function that uses another generator draws other numbers in the
+    second run, so that its gradients do not match its result. Parameters and other tensors that the
+    function uses get their gradients as without checkpointing. The result may be nested dicts,
+    lists and tuples of tensors and other values. `use_reentrant` has no effect: there is one
+    implementation, which is differentiable.
     """
     if not mode.grad:
         return function(*args, **kwargs)
@@ -58,12 +58,12 @@ def checkpoint(
         return result
     backend = tracked[0].backend
     op = _Segment(function, args, kwargs, state)
-    # Not kept for their values, but to notice if they are overwritten before the second run.
+    # Saved only so that `check_saved` finds in-place changes before the second run.
     saved = tuple(t.array for t in given if isinstance(t, Variable))
     arrays = [r.array for r in tracked]
     made: Any = arrays[0] if len(arrays) == 1 else arrays
     node = make_node(op, backend, tuple(border), saved, made, location_of(user_frame()))
-    # The segment's own nodes, and with them its activations, die with `result` and `leaves`.
+    # The segment's own nodes, and so its activations, are freed with `result` and `leaves`.
     new = iter([wrap(made, backend, node)] if len(arrays) == 1 else outputs(arrays, backend, node))
     wrapped = [next(new) if isinstance(r, Variable) and r.node is not None else r for r in leaves]
     return cast("T", rebuilt(result, wrapped))
@@ -77,8 +77,8 @@ def checkpoint_sequential(
     *,
     preserve_rng_state: bool = True,
 ) -> Tensor:
-    """`input` through `functions` (or a Sequential) in turn, cut into `segments` of which each but
-    the last is a `checkpoint`."""
+    """Apply `functions` (or a Sequential) to `input` in turn, in `segments` parts. Each part except
+    the last runs under `checkpoint`."""
     each = list(functions)
     length = len(each) // segments
     cuts = [*range(0, length * segments, length)] if length else [0] * segments
@@ -95,7 +95,7 @@ def checkpoint_sequential(
 
 
 def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
-    """The nodes that a segment depends on: those older than its first one, number `start`."""
+    """Return the nodes that a segment depends on: those with a number below `start`, its first."""
     seen, stack, border = set(nodes), list(nodes), []
     while stack:
         node = stack.pop()
@@ -110,7 +110,7 @@ def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
 
 
 class _Segment:
-    """A checkpointed call, to the engine."""
+    """The op of a checkpointed call's node."""
 
     name = public_name = "checkpoint"
 

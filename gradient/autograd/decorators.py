@@ -14,7 +14,8 @@ P = ParamSpec("P")
 
 
 class Decorator(Protocol):
-    """What `op` returns: it takes the backend off a function of arrays, which are Tensors to it."""
+    """The decorator that `op` returns: the decorated function has no parameter for the backend, and
+    takes and returns Tensors."""
 
     @overload
     def __call__(
@@ -32,13 +33,13 @@ class Decorator(Protocol):
 
 
 class BoundBinary(Protocol[P]):
-    """A method of a tensor, of another."""
+    """A tensor's method with another operand."""
 
     def __call__(self, other: Variable | Number, *args: P.args, **options: P.kwargs) -> Tensor: ...
 
 
 class Binary(Protocol[P]):
-    """A function of two tensors, of which a class makes a method."""
+    """A function of two tensors, which is a method in the body of a class."""
 
     def __call__(
         self, input: Variable | Number, other: Variable | Number, *args: P.args, **options: P.kwargs
@@ -51,7 +52,7 @@ class Binary(Protocol[P]):
 
 
 class BinaryDecorator(Protocol):
-    """What `binary_op` returns."""
+    """The decorator that `binary_op` returns."""
 
     def __call__(
         self, function: Callable[Concatenate[Backend[Variable], Variable, Variable, P], Variable]

@@ -1,13 +1,13 @@
 """The backward pass: one loop over the nodes of the graph, newest first.
 
-Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
-along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and
-passed to hooks. Ops know nothing of this. With `create_graph` the same loop runs on Tensors.
+The engine does the steps common to all ops: it sums a gradient over the axes along which the input
+was broadcast, casts it to the input's dtype, adds it in place to a sum that the engine owns, and
+calls hooks. Ops do none of this. With `create_graph` the same loop runs on Tensors.
 
-Of a complex z = x + i y, a gradient has the parts dL/dx and dL/dy, as in PyTorch: what users and
-their hooks see. What nodes pass to each other is its conjugate, the plain derivative dL/dx - i
-dL/dy, by which the chain rule of a function of complex numbers is that of real ones: the rule of
-`a * b` is `g * b` for both. A real input that met a complex one gets the real part.
+The gradient of a complex z = x + i y is dL/dx + i dL/dy, as in PyTorch; users and their hooks see
+this. Nodes pass its conjugate to each other, the plain derivative dL/dx - i dL/dy. With it the
+chain rule is the same as for real numbers: the rule of `a * b` is `g * b` for both. A real input
+of an op with complex inputs gets the real part.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def _count_of_one_reference() -> int:
 
 
 ONLY_REFERENCE = _count_of_one_reference()
-"""sys.getrefcount of a local variable that holds the only reference to an object: Python's versions
-differ in whether the call's own argument counts."""
+"""What `sys.getrefcount` returns for a local variable with the only reference to an object: Python
+versions differ in whether the argument of the call counts."""
 
 grad_lock = new_lock()
-"""Held while a leaf's `grad` is changed, so that threads with a leaf in common lose nothing."""
+"""Locked while a leaf's `grad` changes, so that no gradient is lost if threads share a leaf."""
 
 
 class Accumulation:
-    """The hooks of a leaf's node, before and after its gradient is added to `grad`; `node_hooks`
-    registers them, which knows the engine."""
+    """The hooks of a leaf's node that run before and after its gradient is added to `grad`;
+    `node_hooks`, which imports the engine, registers them."""
 
     before: Callable[[Any, Any, bool], Any]
     after: Callable[[Any, Any], None]
@@ -61,10 +61,10 @@ def backward(
     create_graph: bool = False,
     inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Accumulate the gradients of `tensors` in the `grad` of the leaves (or of `inputs` alone).
+    """Add the gradients of `tensors` to the `grad` of the leaves (or of `inputs` only).
 
-    `grad_tensors` holds a gradient for each tensor, and may be None for scalars. The graph is freed
-    unless `retain_graph` (by default: `create_graph`).
+    `grad_tensors` has a gradient of the same shape for each tensor; None means 1, for scalars only.
+    The graph is freed unless `retain_graph` is true (default: the value of `create_graph`).
     """
     roots = root_grads("backward", "tensors", tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
@@ -90,11 +90,11 @@ def grad(
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Tensor, ...]:
-    """The gradients of `outputs` with respect to `inputs`, as new tensors; no `grad` is touched.
+    """Return the gradients of `outputs` with respect to `inputs`, as new tensors; change no `grad`.
 
-    `allow_unused` gives None for an input that the outputs do not depend on, and otherwise that is
-    an error; `materialize_grads` gives zeros instead. `only_inputs`, of old scripts, can only be
-    True.
+    If the outputs do not depend on an input, its gradient is None with `allow_unused`, zeros with
+    `materialize_grads`, and otherwise an error is raised. `only_inputs` exists for old scripts and
+    must be True.
     """
     if not only_inputs:
         expected = "only_inputs=True"
@@ -123,7 +123,7 @@ def grad(
             )
         whole: Any = g if g is None or isinstance(g, Variable) else wrap(g, tensor.backend)
         if whole is not None and tensor.is_contiguous():
-            whole = whole.contiguous()  # so that it can be viewed, as PyTorch's can
+            whole = whole.contiguous()  # so that `view` works on it, as in PyTorch
         result.append(whole)
     return tuple(result)
 
@@ -132,7 +132,7 @@ by_sequence_nr = attrgetter("sequence_nr")
 
 
 def all_under(roots: Iterable[Node]) -> list[Node]:
-    """All nodes under the roots, newest first."""
+    """Return all nodes reachable from the roots, newest first."""
     seen = set(roots)
     stack = list(seen)
     while stack:
@@ -146,10 +146,10 @@ def all_under(roots: Iterable[Node]) -> list[Node]:
 def leading_to(
     wanted: Sequence[Node], roots: Iterable[Node], borders: frozenset[Node]
 ) -> list[Node]:
-    """The nodes under the roots that lead to one of `wanted`, newest first.
+    """Return the nodes on paths from the roots to one of `wanted`, newest first.
 
-    Nothing older than the oldest wanted node can lead to it, so the search stops there; and it does
-    not go past `borders`.
+    The search stops at nodes older than the oldest wanted one, which cannot depend on it, and at
+    `borders`.
     """
     floor = min((n.sequence_nr for n in wanted), default=0)
     seen = set(roots)
@@ -178,11 +178,11 @@ def run_backward(
     create_graph: bool,
     within: bool = False,
 ) -> dict[Node, Any]:
-    """Propagate from the roots; return the gradients of the `wanted` nodes, or without any, add to
+    """Propagate from the roots. Return the gradients of the `wanted` nodes; if it is None, add to
     the leaves' `grad`.
 
-    `keep` keeps the saved values for another pass. A pass `within` another one, for the inputs of
-    one of its ops, ends at them: what they depend on in turn, and their hooks, are the other's.
+    `keep` keeps the saved values for another pass. A pass `within` another one computes gradients
+    for the inputs of one op and stops there: the outer pass goes on and calls their hooks.
     """
     captured = frozenset(wanted or ())
     begin = [node for node, _ in roots]
@@ -218,8 +218,8 @@ def run_backward(
                 found[node] = g if within else conjugate(node, g, create_graph)
             if node.op is None:
                 if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
-                    # Passed on, not copied, if nobody else holds it. (Asked apart: a call that is
-                    # being made holds the arguments that stand before.)
+                    # Not copied if this is the only reference. (The count is taken before the call
+                    # below, because evaluated arguments hold references, too.)
                     own = sys.getrefcount(g) <= ONLY_REFERENCE
                     if node.dtype.kind == "c":
                         g = conjugate(node, g, create_graph)
@@ -255,16 +255,16 @@ def run_backward(
                 node.saved = None
             elif packed is not None:
                 node.saved = packed
-            packed = None  # so that what was saved has no other holder
+            packed = None  # drop the reference, so that saved arrays can be freed
             g = None
             for parent, result in zip(parents, results, strict=False):
                 if parent is not None and result is not None:
                     add(grads, owned, parent, result, create_graph)
-            results = result = None  # so that the gradients in `grads` have no other holder
+            results = result = None  # drop references: `grads` must have the only ones
     except Exception as error:
         if node.stack is None:
             raise
-        from gradient.autograd.anomaly import trace_of, with_trace  # of anomaly detection alone
+        from gradient.autograd.anomaly import trace_of, with_trace  # only for anomaly detection
 
         if isinstance(error, AutogradError):
             raise with_trace(node, error) from error
@@ -276,8 +276,8 @@ def run_backward(
 
 
 def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors: bool) -> None:
-    """Add `g`, in the shape and dtype of `node`, to its gradient so far: in place where that sum is
-    the engine's own."""
+    """Add `g`, in the shape and dtype of `node`, to its gradient so far: in place if the engine
+    owns that sum."""
     if node.n_outputs:
         parts = grads.setdefault(node, [None] * node.n_outputs)
         before = parts[g.index]
@@ -315,12 +315,12 @@ def _vjp(backend: Backend, node: Node, g: Any, parents: Sequence[Node | None]) -
 
 
 def in_dtype(backend: Backend, g: Any, given: Any, dtype: Any) -> Any:
-    """`g` in another dtype; the real part of a complex one for an input that is real."""
+    """Cast `g` to a dtype; take the real part of a complex one for a real input."""
     return backend.astype(backend.real(g) if given.kind == "c" and dtype.kind != "c" else g, dtype)
 
 
 def unbroadcast(backend: Backend, g: Any, shape: tuple[int, ...]) -> Any:
-    """Sum `g` over the axes along which something of `shape` was broadcast."""
+    """Sum `g` over the axes along which an array of `shape` was broadcast."""
     extra = len(g.shape) - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise ShapeError(
@@ -335,7 +335,7 @@ def unbroadcast(backend: Backend, g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
-    """Add a finished gradient to `leaf.grad`. `own`: nobody else holds the array `g`."""
+    """Add a complete gradient to `leaf.grad`. `own`: there is no other reference to `g`."""
     backend = leaf.backend
     hooks, hooked = leaf.node.post_hooks, None
     if hooks is not None and leaf.node.own_hooks is not None:
@@ -346,7 +346,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
     with grad_lock:
         before = leaf.grad
         if create_graph:
-            # A copy, in the graph: other leaves may have the same gradient, or it may be a view.
+            # A copy, in the graph: other leaves may share this gradient, or it may be a view.
             with enable_grad():
                 leaf._grad = g.clone() if before is None else before + g
         elif before is None:
@@ -370,7 +370,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
 
 
 def misfit(before: Any, g: Any, error: ValueError) -> AutogradError | ShapeError:
-    """The error where a gradient cannot be added to that which a leaf has."""
+    """Return the error for a gradient that cannot be added to a leaf's `grad`."""
     if tuple(before.shape) != tuple(g.shape):
         return ShapeError(
             f"backward: a leaf's .grad has shape {tuple(before.shape)} but its gradient has shape "
@@ -385,17 +385,17 @@ def misfit(before: Any, g: Any, error: ValueError) -> AutogradError | ShapeError
 
 
 def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
-    """The gradients of Tensor `y` for those of `inputs` that are not None, on Tensors."""
+    """Return the gradients of Tensor `y` for the `inputs` that are not None, as Tensors."""
     nodes = [t.node for t in inputs if t is not None]
     if y.node is None:
         return [None] * len(inputs)
     found = run_backward([(y.node, g)], nodes, True, True, within=True)
-    # A node that stands for several inputs has the sum of their gradients, to be given once.
+    # If several inputs share a node, it has the sum of their gradients: return that once.
     return [None if t is None else found.pop(t.node, None) for t in inputs]
 
 
 def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
-    if isinstance(g, list):  # a node of several results: its outputs' hooks have run
+    if isinstance(g, list):  # a node of several results: the hooks of its outputs have run already
         return g
     g = conjugate(node, g, create_graph)
     tensor = g if create_graph else wrap(g, node.backend)

@@ -1,5 +1,5 @@
-"""Turn an array library's exception into one of ours, which names the function, what was
-expected and what came. Runs only when an op fails."""
+"""Translate an array library's exception into one of ours, which names the function, the expected
+value and the actual one. Runs only when an op fails."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from gradient.errors import (
 if TYPE_CHECKING:
     from gradient.autograd.op import Op
 
-# Patterns are compiled when one is first looked for, which `re` then remembers: seven of them would
-# be a fiftieth of `import gradient`.
-#: NumPy's and CuPy's words for a matrix product whose factors do not fit.
+# `re` compiles a pattern at its first use and caches it: to compile all seven here would take 2 %
+# of the time of `import gradient`.
+#: NumPy's and CuPy's messages for a matrix product of factors that do not fit.
 _PRODUCT = r"core dimension .*\(size (?P<b>\d+) is different from (?P<a>\d+)\)"
 _DOT = r"not aligned: (?P<a>\d+) \(dim \d+\) != (?P<b>\d+) \(dim"
 _BROADCAST = r"could not be broadcast together|shape mismatch"
@@ -40,15 +40,15 @@ _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
 MAX_LISTED = 8  # inputs that a message lists
 
 TAKE_PACKED: list[str] = []
-"""The ops that take packed tensors, as they are defined."""
+"""The names of the ops that take packed tensors; each op adds itself when it is defined."""
 
-#: The names under which users know an op's inputs, where they are others.
+#: The public names of an op's inputs, if they differ from the names in the op.
 PUBLIC_INPUTS = {"a": "input", "b": "other", "x": "input", "logits": "input",
                  "q": "query", "k": "key", "v": "value"}  # fmt: skip
 
 
 def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
-    """The exception to raise for `error`, which `op` met on `inputs`."""
+    """Return the exception to raise for `error`, which `op` raised on `inputs`."""
     name, tensors = op.public_name, [t for t in inputs if isinstance(t, Variable)]
     for at, value in enumerate(inputs):
         packed = isinstance(value, Variable) and isinstance(value.array.dtype, PackedDType)
@@ -89,8 +89,8 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
 def translated(
     op: Op, error: Exception, name: str, inputs: str, shapes: list[tuple[int, ...]]
 ) -> GradientError:
-    """The error for an array library's exception, named after the op that failed, or after a
-    function that called it."""
+    """Translate an array library's exception. `name` is the function that the message names: the op
+    that failed, or a function that called it."""
     line = first_line(error)
     if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
         return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
@@ -124,7 +124,8 @@ def translated(
 
 
 def error_for_any_caller(kind: type[GradientError], caller: str, problem: str) -> GradientError:
-    """An error that names `caller`; `error_of_caller` makes it name the function above."""
+    """Return an error that names `caller`; `error_of_caller` can change the name to that of the
+    function that called it."""
     error = kind(f"{caller}: {problem}")
     error.for_caller = lambda name, inputs: error_for_any_caller(kind, name, problem)
     return error
@@ -133,11 +134,11 @@ def error_for_any_caller(kind: type[GradientError], caller: str, problem: str) -
 def error_of_caller(
     caller: str, arguments: dict[str, Any], error: Exception
 ) -> GradientError | None:
-    """The error that `caller` raises for `error`, whose message names a function that it called;
-    None if the message names `caller` already, or no function.
+    """Return a copy of `error` that names `caller` instead of a function that `caller` called; None
+    if the message names `caller` already, or no function.
 
     Args:
-        arguments: of the call of `caller`, by name.
+        arguments: the arguments of the call of `caller`, by name.
     """
     tensors = {name: value for name, value in arguments.items() if isinstance(value, Variable)}
     for_caller = getattr(error, "for_caller", None)
@@ -146,7 +147,7 @@ def error_of_caller(
     if not isinstance(error, GradientError) or not error.args:
         return None
     said = error.args[0]
-    # What begins with an argument's name ("dim: expected an int") says enough.
+    # A message that begins with an argument's name ("dim: expected an int") is clear already.
     if not isinstance(said, Sentence) or said.caller in (caller, *arguments):
         return None
     if not said.caller.isidentifier():
@@ -155,15 +156,15 @@ def error_of_caller(
 
 
 def index_error(name: str, error: IndexError) -> IndexOutOfRange:
-    """Ours for an array library's, of the call of that name."""
+    """Return our error for an array library's IndexError in the function `name`."""
     line = first_line(error)
     found = re.search(_INDEX, line)
     return IndexOutOfRange(f"{name}: {out_of_bounds(*map(int, found.groups())) if found else line}")
 
 
 def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
-    """Why shapes do not broadcast: the last dimension in which two of them differ, without the
-    last `trailing` ones (those of matrices)."""
+    """Say why shapes do not broadcast: name the last dimension in which two of them differ. The
+    last `trailing` dimensions (those of matrices) are skipped."""
     for back in range(1 + trailing, max(map(len, shapes), default=0) + 1):
         sizes = [s[-back] for s in shapes if len(s) >= back and s[-back] != 1]
         if len(set(sizes)) > 1:
@@ -175,7 +176,7 @@ def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
 
 
 def packed_refused(name: str, array: Any) -> DTypeError:
-    """The error for a packed tensor given to an op that does not take one."""
+    """Return the error for a packed tensor as input of an op that does not take one."""
     if array.dtype.elementwise:
         got = f"{array.dtype.name} {tuple(array.shape)}"
         return DTypeError(f"{name}: not defined for 8-bit floats, got {got}; cast it with .to()")
@@ -187,7 +188,7 @@ def packed_refused(name: str, array: Any) -> DTypeError:
 
 
 def listed(names: list[str], inputs: tuple[Any, ...]) -> str:
-    """The inputs, except None, with their shapes and dtypes."""
+    """List the inputs, except None, with their shapes and dtypes."""
     shown = [
         f"{name} {describe(value)}"
         for name, value in zip(names, inputs[:MAX_LISTED], strict=False)

@@ -1,10 +1,10 @@
-"""Gradients beside finite differences, along a random direction, in float64.
+"""Compare gradients with finite differences along a random direction, in float64.
 
 For f and its inputs x, a direction v and weights w for the results, the derivative of
 w . f(x + t v) at t = 0 is measured by a central difference with one step of Richardson's
-extrapolation and compared with v . (the gradient of w . f). One number a check: quick for any size
-of input, and a mistake in any element shows with probability one. Inputs are also tried with memory
-that is not contiguous. Complex numbers are taken as the two real ones that they are made of.
+extrapolation and compared with v . (the gradient of w . f). A check compares one number: this is
+fast for inputs of any size, and finds an error in any element with probability one. Inputs are also
+tested with memory that is not contiguous. A complex number is treated as two real ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradient.autograd.variable import Variable, wrap
 
 
 class Checks(NamedTuple):
-    """What is compared, and how closely: the arguments of `gradcheck`."""
+    """What is compared, and the tolerances: the arguments of `gradcheck`."""
 
     eps: float
     atol: float
@@ -32,12 +32,12 @@ class Checks(NamedTuple):
     backward: bool
 
     def alike(self, a: float, b: float, scale: float = 0.0) -> bool:
-        """Whether two numbers are equal but for rounding; a NaN is like nothing."""
+        """Whether two numbers are equal within the tolerances; NaN equals nothing."""
         return abs(a - b) <= self.atol + self.rtol * max(abs(a), abs(b), scale)
 
 
 def results_of(value: Any) -> list[Any]:
-    """The floating-point tensors of a result."""
+    """Return the floating-point tensors of a result."""
     values = [value] if isinstance(value, Variable) else list(value)
     return [v for v in values if isinstance(v, Variable) and v.array.dtype.kind in "fVc"]
 
@@ -56,7 +56,7 @@ def _wide(values: Any) -> type:
 
 
 def normal_like(rng: np.random.Generator, tensor: Any) -> np.ndarray:
-    """Normal numbers of the shape of a tensor, complex ones for a complex one."""
+    """Draw normal numbers of a tensor's shape, complex ones for a complex tensor."""
     shape = tuple(tensor.array.shape)
     values = rng.standard_normal(shape)
     if tensor.array.dtype.kind == "c":
@@ -65,13 +65,13 @@ def normal_like(rng: np.random.Generator, tensor: Any) -> np.ndarray:
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    """The sum of products of real numbers, of the parts of complex ones."""
+    """Return the dot product; complex numbers count as pairs of real ones."""
     return float((np.conj(a) * b).real.sum())
 
 
 def _placed(values: np.ndarray, tensor: Any, layout: str) -> Any:
-    """A leaf with these values, on the tensor's backend; every second element of a wider array
-    where the memory is not to be contiguous."""
+    """Make a leaf with these values on the tensor's backend. If its memory is not to be contiguous,
+    it is every second element of a larger array."""
     if layout == "not contiguous" and values.ndim:
         wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]), values.dtype)
         wide[..., ::2] = values
@@ -92,7 +92,7 @@ def compare(
     rng: np.random.Generator,
     checks: Checks,
 ) -> str | None:
-    """A report, or None if the derivative along a random direction is right."""
+    """Check the derivative along a random direction. Return None if it is right, else a report."""
     points = {i: _host(args[i]) for i in checked}
     with enable_grad():
         leaves = [_placed(points[i], a, layout) if i in points else a for i, a in enumerate(args)]
@@ -142,13 +142,13 @@ def compare(
 
 
 class Graph:
-    """Results that are in the graph, the inputs to differentiate by, and the results' weights w."""
+    """Results in the graph, the inputs to differentiate with respect to, and the weights w."""
 
     def __init__(self, outs: list[Any], inputs: list[Any], weights: list[np.ndarray]) -> None:
         self.outs, self.inputs, self.weights = outs, inputs, weights
 
     def gradients(self) -> Sequence[Any]:
-        """Of w . f by each input, None for zeros."""
+        """Return the gradient of w . f for each input; None stands for zeros."""
         return self._gradients(range(len(self.outs)))
 
     def _gradients(self, chosen: Sequence[int]) -> Sequence[Any]:
@@ -163,7 +163,7 @@ class Graph:
         )
 
     def inconsistency(self, grads: Sequence[Any], checks: Checks) -> str | None:
-        """What is wrong with gradients, whatever the differences are; None if nothing is."""
+        """Report gradients that are wrong without a look at the differences; None if none are."""
         again = self.gradients()
         several = checks.undefined and len(self.outs) > 1
         alone = [self._gradients([k]) for k in range(len(self.outs))] if several else []
@@ -187,8 +187,8 @@ class Graph:
         return None
 
     def tangent(self, x: Any, direction: np.ndarray) -> float:
-        """w . (the Jacobian by x times a direction): the gradient is linear in the results' own
-        gradients, and its derivative by those is the transpose."""
+        """Return w . (the Jacobian for x, times a direction). The gradient is linear in the
+        results' gradients; its derivative with respect to these is the transpose."""
         if not self.outs:
             return 0.0
         cotangents = [
@@ -214,7 +214,7 @@ def _report(
     value: Callable[[int, np.ndarray, float], float],
     eps: float,
 ) -> str:
-    """Which input, and its worst elements one by one."""
+    """Report the input and its worst elements, one by one."""
     flat = list(np.ndindex(point.shape))
     rng = np.random.default_rng(0)
     if len(flat) > 64:

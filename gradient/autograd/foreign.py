@@ -1,6 +1,6 @@
-"""Operands of other classes, such as sparse matrices, which may know what the result is.
+"""Operands of other classes, such as sparse matrices, which may define the operation.
 
-Asked only where a call has failed: tensors among themselves pay nothing.
+They are asked only after a call has failed, so calls with tensors alone cost nothing more.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ EXCHANGED = {"__lt__": "__gt__", "__le__": "__ge__", "__gt__": "__lt__", "__ge__
 
 
 def reflected(operator: Callable[[Any, Any], Any] | None) -> str:
-    """The method that Python asks the right operand for, where the left one gives up."""
+    """Return the name of the reflected method, such as `__radd__`, which Python calls on the right
+    operand if the left one returns NotImplemented."""
     name = "" if operator is None else operator.__name__
     return EXCHANGED.get(f"__{name}__", f"__r{name}__")
 
 
 def by_operand(method: str, left: Any, right: Any) -> Any:
-    """What the right operand's own class makes of two operands; NotImplemented if nothing.
+    """Return the result of the right operand's method, or NotImplemented if its class has none.
 
-    Numbers, arrays and Python's containers have such methods, too, and are not asked.
+    Numbers, arrays and Python's containers have such methods too; theirs are not called.
     """
     kind = type(right)
     if isinstance(right, Variable) or kind.__module__ == "builtins" or hasattr(kind, "__array__"):
@@ -32,13 +33,15 @@ def by_operand(method: str, left: Any, right: Any) -> Any:
 
 
 class Operand:
-    """A class of values that functions of tensors take: `functions` has its own, by their names."""
+    """Base class of values with their own versions of tensor functions: `functions` maps a
+    function's name to its version."""
 
     functions: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 
 def by_argument(name: str, args: Sequence[Any]) -> Callable[..., Any] | None:
-    """The function of that name which an `Operand` has, an argument or in a list of them."""
+    """Return the function `name` of the first `Operand` among the arguments or in a list of them;
+    None if there is none."""
     for argument in args:
         for each in argument if type(argument) in (list, tuple) else (argument,):
             if isinstance(each, Operand) and name in each.functions:

@@ -1,8 +1,8 @@
 """Functions and methods that also take NumPy's argument names: `x.sum(axis=0, keepdims=True)`.
 
-PyTorch takes these beside its own. Python looks up keywords before it enters a function, so that
-another has to stand in front of it: with the same parameters, which it hands on by position. It
-looks at nothing else unless the call fails. So it takes `out=`, too.
+PyTorch takes these names beside its own. Python binds keywords before it enters a function, so
+this needs a wrapper: it has the same parameters and passes them on by position. It looks at other
+keywords only if the call fails. `out=` is handled in the same way.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 NUMPY = {"axis": "dim", "keepdims": "keepdim", "a": "input", "x": "input", "x1": "input",
          "x2": "other"}  # fmt: skip
-"""NumPy's names of arguments, and PyTorch's."""
+"""NumPy's argument names, with PyTorch's."""
 
 
 class _Missing:
-    """Stands for an argument that was not passed."""
+    """The class of the default value that marks an argument as not passed."""
 
 
 MISSING = _Missing()
 
 
 def unwrapped(function: Any) -> Any:
-    """The function that decorators stand around: `inspect.unwrap`, which takes ten times as long
-    for it looks out for circles."""
+    """Return the function inside decorators. `inspect.unwrap` does the same, but takes ten times as
+    long, because it checks for cycles."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return function
 
 
 def parameters(function: Any) -> tuple[str, ...]:
-    """The names of a function's parameters."""
+    """Return the names of a function's parameters."""
     code = unwrapped(function).__code__
     names: tuple[str, ...] = code.co_varnames
     return names[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def can_be_forwarded(function: Any) -> bool:
-    """Whether all parameters have names, and there are not too many. (An op's call may take any
-    keywords, though the op has no options.)"""
+    """Whether all parameters have names, and there is a wrapper for their number. (An op's wrapper
+    may have `**options` although the op has none.)"""
     if not isinstance(function, FunctionType):
         return False
     own: Any = unwrapped(function)
@@ -86,8 +86,8 @@ def forwarded(function: Function) -> Function:
 def corrected(
     function: Any, args: tuple[Any, ...], named: dict[str, Any], error: Exception
 ) -> Callable[[], Any] | None:
-    """A failed call with its arguments under the function's own names, or by a function that one
-    of them has for it; None if the names were right."""
+    """Return a corrected call for one that failed: with the function's own argument names, or by an
+    `Operand`'s version of the function. None if the names were right."""
     own, caller = unwrapped(function), function.__qualname__
     if other := by_argument(own.__name__, args):
         return partial(other, *(value for value in args if value is not MISSING), **named)
@@ -106,7 +106,7 @@ def corrected(
     defaults = dict(zip(names[len(args) - len(last) :], last, strict=False))
     for name, value in named.items():
         if name == "out":
-            continue  # of which `result_or_out` has care
+            continue  # `result_or_out` handles it
         target = name if name in names else NUMPY.get(name, name)
         if target not in names:
             known = ", ".join(n for n in names if n != "self")
@@ -117,7 +117,7 @@ def corrected(
     return partial(function, **given)
 
 
-# One a number of parameters: a tuple of arguments would cost several times as much ---------------
+# One wrapper for each number of parameters: `*args` would cost several times as much -------------
 
 
 def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,7 +192,7 @@ def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# Of ops: the node of the result says the user's line, instead of this file's.
+# For ops: they make the node of the result record the user's line instead of a line of this file.
 
 
 def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:

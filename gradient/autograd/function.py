@@ -1,4 +1,4 @@
-"""`Function`: an op of the user's own, with a forward and a backward on Tensors."""
+"""`Function`: an op that a user defines, with a forward and a backward on Tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
 
 class FunctionCtx:
-    """What `forward` leaves for `backward`."""
+    """The context of a call: it holds what `forward` saves for `backward`."""
 
     def __init__(self, needs: tuple[bool, ...]):
         self.needs_input_grad = needs
@@ -31,50 +31,50 @@ class FunctionCtx:
         self._materialize = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep arguments or results (or None) for `saved_tensors` until `backward` has run; checked
-        for later in-place changes."""
+        """Save arguments or results (or None) until `backward` has run; it reads them from
+        `saved_tensors`. A later in-place change of one makes the backward pass raise an error."""
         self._saved = tensors
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
-        """What `save_for_backward` kept."""
+        """The tensors that were passed to `save_for_backward`."""
         return self._saved
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
-        """These results get no gradient."""
+        """Mark results that have no gradient."""
         self._constant = tensors
 
     def mark_dirty(self, *tensors: Tensor) -> None:
-        """These arguments were written in place, and are returned: they stay the same tensors, with
-        this call in their graph."""
+        """Mark arguments that `forward` changes in place and returns. The call returns the same
+        tensor objects, with this call as their `grad_fn`."""
         self._dirty = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Whether results that nobody used come to `backward` as zeros (True) or as None."""
+        """Set whether the gradient of an unused result is zeros (True, the default) or None."""
         self._materialize = value
 
 
 class Function:
-    """Subclass it with static methods `forward(ctx, *args)` and `backward(ctx, *grads)`.
+    """Base class of user-defined ops. Define the static methods `forward(ctx, *args)` and
+    `backward(ctx, *grads)` in a subclass, and call its `apply`.
 
-    `forward` may leave out `ctx` where `setup_context(ctx, inputs, output)` is defined. `backward`
-    returns a gradient, or None, for each argument of `forward`; it works on Tensors, so it is
-    differentiable itself where its operations are. Call it by `apply`.
+    `forward` has no `ctx` if `setup_context(ctx, inputs, output)` is defined. `backward` returns a
+    gradient, or None, for each argument of `forward`. It computes with Tensors, so it can itself be
+    differentiated if its operations can.
     """
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
-        """Compute the result of (ctx, *inputs); or of the inputs alone, with `setup_context`."""
+        """Compute the result from (ctx, *inputs), or from the inputs alone with `setup_context`."""
         raise NotImplementedError("Function: define the static method forward")
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Any) -> None:
-        """Save what backward needs (only with a `forward` that takes no ctx)."""
+        """Save what `backward` needs, if `forward` has no `ctx`."""
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Any, **kwargs: Any) -> Any:
-        """The gradient of each of `forward`'s inputs, None where there is none, of those of its
-        results."""
+        """Return the gradient of each input of `forward`, or None, from those of its results."""
         raise NotImplementedError("Function: define the static method backward")
 
     @classmethod
@@ -119,7 +119,7 @@ def _record(
         watch(node)
     constant = {id(t) for t in ctx._constant}
     dirty = {id(t) for t in ctx._dirty}
-    # A result that is an argument itself gets a tensor of its own, unless it was written in place.
+    # A result that is also an argument becomes a new tensor, unless it was changed in place.
     tensors = [wrap(made, backend, node)] if single else outputs(arrays, backend, node)
     for i, (result, tensor) in enumerate(zip(results, tensors, strict=True)):
         if id(result) in constant or result.array.dtype.kind in "biu":
@@ -135,21 +135,21 @@ def _record(
                     f"{cls.__name__}.forward: a view was marked dirty; give it a clone"
                 )
             result.node, tensors[i] = tensor.node, result
-    ctx._constant = ctx._dirty = ()  # they would live as long as the graph, which is theirs, too
+    ctx._constant = ctx._dirty = ()  # no reference cycle with the graph
     return tensors
 
 
 class _FunctionOp:
-    """A call of a Function, to the engine."""
+    """The op of a Function call's node."""
 
     def __init__(self, cls: type[Function], ctx: FunctionCtx, single: bool, own: dict[int, int]):
         self.cls, self.ctx, self.single = cls, ctx, single
-        self.own = own  # which saved tensors are which results: kept here without their nodes
+        self.own = own  # index of saved tensor -> of result; results are saved without their nodes
         self.name = self.public_name = cls.__name__
         self.saved_names = tuple(f"saved_tensors[{i}]" for i in range(len(ctx._saved)))
 
     def _saved(self, node: Node, on_tensors: bool) -> tuple[Any, ...]:
-        """The saved tensors; a result is on its node, for it depends on the arguments."""
+        """Return the saved tensors; a result is on its node, as it depends on the arguments."""
         saved = list(node.saved or ())
         for k, i in self.own.items():
             array = saved[k].array
@@ -179,7 +179,7 @@ class _FunctionOp:
             elif value is not None and not isinstance(value, Variable):
                 value = wrap(value, node.backend)
             if value is not None and value.array.dtype.kind == "c":
-                value = value.conj()  # as users see gradients: see the engine
+                value = value.conj()  # users see the conjugate: see the engine
             grads.append(value)
         self.ctx._saved = self._saved(node, on_tensors)
         try:
@@ -208,7 +208,7 @@ class _FunctionOp:
 
 
 def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a backward as not differentiable itself: differentiating its gradients is an error."""
+    """Decorate a `backward` that cannot be differentiated: a second derivative raises an error."""
 
     def run(ctx: FunctionCtx, *grads: Any) -> Any:
         with no_grad():
@@ -226,7 +226,7 @@ def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Once(Function):
-    """A gradient that was computed once and for all."""
+    """A gradient that cannot be differentiated again."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, value: Any, *grads: Any) -> Any:

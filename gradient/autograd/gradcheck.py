@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
 STEP = 1e-4
-"""The step t of the difference quotients; inputs are taken to be of the order of one."""
+"""The step t of the finite differences, for inputs of magnitude about 1."""
 
 
 class GradcheckError(GradientError, RuntimeError):
@@ -46,23 +46,28 @@ def gradcheck(
     directions: int = 2,
     seed: int = 0,
 ) -> bool:
-    """Whether the gradients of `func(*inputs)` are right for every input that requires one.
-
-    `inputs` are float64 or complex128 tensors (others pass through unchecked); `func` gives a
-    tensor or a tuple of them. A mismatch raises GradcheckError with a report, or returns False.
+    """Check the gradients of `func(*inputs)` for every input that requires one.
 
     Args:
-        nondet_tol: by so much a second backward pass may differ from the first.
-        check_undefined_grad: of several results, look at the gradient of each without a gradient
-            of the others, too.
-        check_grad_dtypes: a gradient has its input's dtype.
-        check_forward_ad: look at derivatives in a direction, too, as `func.jvp` takes them.
-        check_backward_ad: look at gradients.
-        check_batched_grad, check_batched_forward_grad, fast_mode, masked: PyTorch's, and change
-            nothing: batches are loops, every check is along a direction, gradients are dense.
-        check_non_contiguous: try memory that is not contiguous, too.
-        directions: so many random ones are tried, of each layout.
-        seed: of the directions.
+        func: returns a tensor or a tuple of tensors.
+        inputs: float64 or complex128 tensors; inputs without a gradient can be anything.
+        eps: the step of the finite differences.
+        atol, rtol: the tolerances of the comparison.
+        raise_exception: on a mismatch raise GradcheckError, instead of returning False.
+        nondet_tol: the largest allowed difference between two backward passes.
+        check_undefined_grad: with several results, also check the gradient of each one alone.
+        check_grad_dtypes: also check that a gradient has its input's dtype.
+        check_forward_ad: also check directional derivatives, as `func.jvp` computes them.
+        check_backward_ad: check gradients.
+        check_batched_grad, check_batched_forward_grad, fast_mode, masked: PyTorch's, without
+            effect: batches are loops, every check is along a direction, gradients are dense.
+        check_non_contiguous: also check inputs with memory that is not contiguous.
+        directions: the number of random directions for each memory layout.
+        seed: the seed of the random directions.
+
+    Raises:
+        GradcheckError: a gradient is wrong; the message is a report.
+        ArgumentError: no input requires a gradient, or one has another dtype.
     """
     from gradient.autograd.finite_differences import Checks, compare  # rarely needed
 
@@ -116,12 +121,12 @@ def gradgradcheck(
     check_non_contiguous: bool = True,
     seed: int = 0,
 ) -> bool:
-    """Whether the second derivatives of `func(*inputs)` are right: gradcheck of its gradient.
+    """Check the second derivatives of `func(*inputs)`: call `gradcheck` on its gradient.
 
-    The gradient of w . f is checked as a function of the inputs and of w (`grad_outputs`, random
-    if not given). `check_fwd_over_rev` and `check_rev_over_rev` are the check_forward_ad and
-    check_backward_ad of that; other arguments are as in `gradcheck`. The memory of w is not
-    contiguous, either, under `check_non_contiguous`: `gen_non_contig_grad_outputs` changes nothing.
+    This checks the gradient of w . f as a function of the inputs and of w (`grad_outputs`, random
+    by default). `check_fwd_over_rev` and `check_rev_over_rev` are its `check_forward_ad` and
+    `check_backward_ad`; other arguments are the same as in `gradcheck`. `check_non_contiguous`
+    applies to w too, so `gen_non_contig_grad_outputs` has no effect.
     """
     from gradient.autograd.finite_differences import normal_like, results_of, tensor_like
 

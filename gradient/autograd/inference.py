@@ -1,8 +1,8 @@
-"""Tensors made under `inference_mode`, which no graph may keep.
+"""Tensors made under `inference_mode`, which no graph may save.
 
-Nothing notes what is written to them there, so outside of it they are not written, nor saved for a
-backward pass, as in PyTorch. Ops on them give ordinary tensors, views of them share the mark. Until
-`inference_mode` is first used none of this is looked at.
+In-place changes of them are not tracked. So, as in PyTorch, they cannot be changed in place outside
+of the mode, nor saved for a backward pass. Ops on them return ordinary tensors; their views are
+inference tensors too. Before the first use of `inference_mode` none of this is checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_inference(tensor: Any) -> bool:
 
 
 def alias(tensor: Any, array: Any) -> Any:
-    """A tensor around `array`, which is memory of `tensor`, outside the graph."""
+    """Make a tensor outside the graph of `array`, which is memory of `tensor`."""
     out = wrap(array, tensor.backend)
     if inference_used:
         out.inference = is_inference(tensor)
@@ -30,7 +30,7 @@ def alias(tensor: Any, array: Any) -> Any:
 
 
 def refuse_write(tensor: Any, name: str) -> None:
-    """Raise if `name` is about to write to a tensor made under inference_mode, outside of it."""
+    """Raise if `name` would write, outside inference_mode, to a tensor made under it."""
     if is_inference(tensor) and not mode.inference:
         raise AutogradError(
             f"{name}: a tensor made under inference_mode cannot be written outside of it; {FIX}"
@@ -38,7 +38,7 @@ def refuse_write(tensor: Any, name: str) -> None:
 
 
 def refuse_leaf(tensor: Any) -> None:
-    """Raise if a tensor made under inference_mode is about to require a gradient outside of it."""
+    """Raise if a tensor made under inference_mode would require a gradient outside of it."""
     if is_inference(tensor) and not mode.inference:
         raise AutogradError(
             "requires_grad: a tensor made under inference_mode cannot require a gradient outside "
@@ -47,7 +47,7 @@ def refuse_leaf(tensor: Any) -> None:
 
 
 def refuse_saved(saved: Iterable[Any], name: str, inputs: tuple[Any, ...]) -> None:
-    """Raise if the values that `name` saves hold one of `inputs`, or its array, that was made under
+    """Raise if `name` would save one of `inputs`, or its array, that was made under
     inference_mode."""
     made = [t for t in inputs if isinstance(t, Variable) and is_inference(t)]
     if not made:

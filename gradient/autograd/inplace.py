@@ -1,10 +1,10 @@
 """Track in-place writes, so that a backward pass that needs overwritten values raises an error.
 
-PyTorch counts versions on every tensor. Here the forward pass pays nothing: a write in place marks
-the memory's owner with the next of the nodes' sequence numbers. A saved array was overwritten if
-its owner's mark is later than its node. The backward pass compares each node's number with that of
-the last write anywhere, and looks at the saved arrays of those alone that are older: in an ordinary
-training step, whose graph is made after the optimiser has written, of none.
+PyTorch has a version counter in every tensor. Here the forward pass has no such cost: an in-place
+write takes a number from the counter that numbers the nodes, and stores it for the owner of the
+memory. A saved array was overwritten if this number is larger than its node's. The backward pass
+checks the saved arrays of a node only if the node is older than the last write to any tensor. An
+ordinary training step makes its graph after the optimiser's writes, so it checks none.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from gradient.source_lines import PACKAGE, Location, source_line, user_frame
 
 
 class Overwrite:
-    """The last time an array's memory was written in place: (sequence number, op, location)."""
+    """The last in-place write to an array's memory: (sequence number, op, location)."""
 
     __slots__ = ("last", "owner")
 
     last: tuple[int, str, Location]
 
     def __init__(self, owner: Any):
-        self.owner = owner  # what keeps the mark's key valid: see _new_mark
+        self.owner = owner  # keeps the key of the mark valid: see _new_mark
 
 
 marks: dict[int, Overwrite] = {}
-"""By the id of the memory's owner; removed when the owner dies."""
+"""The marks by the id of the memory's owner; removed when the owner is freed."""
 
 
 class _LastWrite:
@@ -43,7 +43,7 @@ last_write = _LastWrite()
 
 
 by_data: set[weakref.ref[Any]] = set()
-"""The tensors there are that `x.data` gave, by which, and by whose views, writes are not noted."""
+"""The tensors that `x.data` returned; writes to them and to their views are not recorded."""
 
 
 def mark_overwritten(backend: Any, array: Any, op: str, depth: int = 3) -> None:
@@ -72,16 +72,15 @@ def _new_mark(owner: Any, write: Any) -> Overwrite:
     try:
         held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
     except TypeError:
-        held = owner  # no weak references to it: keep it, so that its id stays its own
+        held = owner  # it allows no weak references: keep it, so that its id is not used again
     mark = Overwrite(held)
-    mark.last = write  # before another thread may find it
+    mark.last = write  # before another thread can find the mark
     marks[key] = mark
     return mark
 
 
 def version(backend: Any, array: Any) -> int:
-    """The sequence number of the last in-place write to the memory of `array`; 0 if there was
-    none."""
+    """Return the sequence number of the last in-place write to the memory of `array`, or 0."""
     mark = marks.get(id(backend.storage(array)))
     return mark.last[0] if mark else 0
 
@@ -90,7 +89,7 @@ def check_saved(node: Node) -> None:
     """Raise if a value that `node` saved has been overwritten since."""
     for name, value in _kept(node):
         mark = marks.get(id(node.backend.storage(value)))
-        if mark is None or 0 in value.shape:  # of nothing, nothing is overwritten
+        if mark is None or 0 in value.shape:  # an empty array cannot be overwritten
             continue
         number, op, location = mark.last
         if number > node.sequence_nr:
@@ -103,21 +102,21 @@ def check_saved(node: Node) -> None:
 
 
 def _kept(node: Node) -> Iterator[tuple[str, Any]]:
-    """The arrays that `node` holds, by name: saved values, and options such as an index or a
-    mask."""
+    """Yield the arrays that `node` holds, with their names: saved values, and options such as an
+    index or a mask."""
     options = getattr(node, "options", None) or {}
     saved = zip(node.op.saved_names, node.saved or (), strict=False)
     for name, value in (*saved, *options.items()):
         for part in value if type(value) is tuple else (value,):
-            if isinstance(part, Variable):  # of a user's Function
+            if isinstance(part, Variable):  # saved by a user's Function
                 yield name, part.array
             elif hasattr(part, "dtype"):
                 yield from ((name, array) for array in parts_of(part))
 
 
 def place_of(node: Node) -> str:
-    """The source line that called the node's op; for a line inside this package, how to find the
-    user's line."""
+    """Return the source line that called the node's op; for a line inside this package, add how to
+    find the user's line."""
     line = source_line(node.location)
     if line.startswith(PACKAGE):
         line += "; run under gradient.autograd.detect_anomaly() for the line of your program"

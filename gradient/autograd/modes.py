@@ -28,13 +28,13 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 WATCHED = 2
-"""The value of `mode.grad` where nodes are looked at when they are made (`node.watch`): they
-remember the stack that made them, or hooks pack what they save."""
+"""The value of `mode.grad` if `node.watch` is called for each new node: it stores the stack of the
+call, or hooks pack the saved values."""
 
 
 switched: set[int] = set()
-"""The threads whose `mode.grad` is not True. While there are none, which is most of the time, no op
-asks for its thread's mode, which takes longer than to look whether this is empty."""
+"""The threads whose `mode.grad` is not True. Mostly there are none, and ops do not read their
+thread's mode: to check that this set is empty is faster."""
 
 
 class _Mode(threading.local):
@@ -43,24 +43,24 @@ class _Mode(threading.local):
     check_nan: bool = True
     saved_hooks: SavedHooks | None = None
     outer_saved_hooks: list[tuple[SavedHooks | None, int]]
-    """What `saved_hooks` and `grad` are again at the end of each block of such hooks."""
+    """The values of `saved_hooks` and `grad` to restore at the end of each enclosing block."""
     saved_hooks_refused: str | None = None
-    """What to say to who wants such hooks, where they are not allowed."""
+    """The message of the error for such hooks while they are disabled; None if they are allowed."""
     nodes: Any = None
-    """The nodes that the running backward pass goes through."""
+    """The nodes of the running backward pass."""
     inference: bool = False
     autocast: dict[str, DType] | None = None
-    """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
+    """The 16-bit dtype of `amp.autocast` for each device type; None while it is off."""
     outer_autocasts: list[dict[str, DType] | None]
-    """What `autocast` is again at the end of each block of it."""
+    """The values of `autocast` to restore at the end of each enclosing block."""
 
     def __init__(self) -> None:
         self.outer_saved_hooks, self.outer_autocasts = [], []  # in each thread
-        switched.discard(get_ident())  # of an earlier thread of this number
+        switched.discard(get_ident())  # left by an earlier thread with the same number
 
     @property
     def grad(self) -> int:
-        """0: nothing is recorded; 1: nodes are; WATCHED: nodes are, and are looked at."""
+        """0: operations are not recorded; 1: they are; WATCHED: `watch` is called for each node."""
         return self._grad
 
     @grad.setter
@@ -76,12 +76,12 @@ mode = _Mode()
 
 
 def recording() -> int:
-    """The value of `mode.grad` that turns recording on."""
+    """Return the value of `mode.grad` that turns recording on in this thread."""
     return WATCHED if mode.anomaly or mode.saved_hooks is not None else True
 
 
 inference_used: list[bool] = []
-"""Empty until `inference_mode` is first entered; till then no op asks whether it is on."""
+"""Empty until the first use of `inference_mode`; before it no op checks whether the mode is on."""
 
 
 class _GradMode:
@@ -91,7 +91,7 @@ class _GradMode:
     _previous: list[Any]
 
     def __enter__(self) -> None:
-        # The previous value lies on a stack, so that one object can be entered several times.
+        # A stack of previous values, so that one object can be entered several times.
         self._previous.append(mode._grad)
         mode.grad = recording() if self.enabled else False
 
@@ -99,7 +99,7 @@ class _GradMode:
         mode.grad = self._previous.pop()
 
     def _again(self) -> _GradMode:
-        """A copy: calls of a decorated function share no state among threads."""
+        """Return a copy, so that calls of a decorated function in two threads share no state."""
         return type(self)()
 
     def __call__(self, function: F) -> F:
@@ -107,7 +107,7 @@ class _GradMode:
 
             @functools.wraps(function)
             def run_generator(*args: Any, **kwargs: Any) -> Any:
-                # The mode holds while the generator runs, not while its consumer does.
+                # The mode is on while the generator's own code runs, not between its items.
                 generator = function(*args, **kwargs)
 
                 def resume(step: Callable[..., Any], *values: Any) -> Any:
@@ -140,7 +140,7 @@ class _GradMode:
 
 
 class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
-    """Record nothing: `with no_grad():` or `@no_grad()`."""
+    """Turn the recording of operations off: `with no_grad():` or `@no_grad()`."""
 
     enabled = False
 
@@ -155,15 +155,15 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
 
 
 class enable_grad(no_grad):  # noqa: N801
-    """Record again, inside a no_grad."""
+    """Turn the recording of operations on, inside a `no_grad`."""
 
     enabled = True
 
 
 class inference_mode(no_grad):  # noqa: N801
-    """Record nothing, and mark new tensors: they may not be written outside of the mode, nor
-    saved for a backward pass. `inference_mode(False)` turns it off and recording on, as in
-    PyTorch."""
+    """Turn recording off, and mark new tensors: they cannot be changed in place outside of the
+    mode, nor saved for a backward pass. As in PyTorch, `inference_mode(False)` turns the mode off
+    and recording on."""
 
     inference = True
 
@@ -190,7 +190,7 @@ class inference_mode(no_grad):  # noqa: N801
 
 
 class set_grad_enabled(_GradMode):  # noqa: N801
-    """Record or not, at once and for good; as a context manager, until its end."""
+    """Turn recording on or off: by the call itself, and as a context manager until its end."""
 
     def __init__(self, mode: bool):
         if mode is not True and mode is not False:

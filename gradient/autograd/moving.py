@@ -1,7 +1,7 @@
-"""Ops that move elements, of packed tensors: they run on the arrays that hold these.
+"""Ops that move elements of packed tensors: they run on the arrays that hold the elements.
 
-No array library knows packed arrays, so a call with them fails. Only then is it asked whether the
-op says (`moves`) that it works on their parts: other calls pay nothing for it.
+An array library cannot handle packed arrays, so a call with them fails. Only then is the op's
+`moves` checked, which says whether it works on their parts: other calls cost nothing more.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from gradient.errors import DTypeError, sentence
 
 
 def moved(op: Any, inputs: tuple[Any, ...], options: dict[str, Any], error: Exception) -> Any:
-    """The result of an op that failed by `error` as its inputs are packed; else raises the error
-    that says why it failed."""
+    """Return the result of an op that failed because its inputs are packed. Otherwise raise the
+    error that explains `error`."""
     tensors: list[Any] = [each for each in inputs if isinstance(each, Variable)]
     first = next((each.array for each in tensors if is_packed(each.array)), None)
     if op.moves is None or first is None:

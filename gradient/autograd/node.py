@@ -1,4 +1,4 @@
-"""The graph's nodes: which op made a tensor, from what, and what its gradient needs."""
+"""The nodes of the graph: the op that made a tensor, its inputs' nodes and its saved values."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 next_sequence_nr = itertools.count(1).__next__
-"""Increasing numbers for nodes, and for writes in place."""
+"""Returns increasing numbers, for nodes and for in-place writes."""
 
 
 class Node:
-    """One step of the graph. Creation order is topological order. Who makes one fills its slots: it
-    has no constructor, which would cost more than all of them.
+    """One op call in the graph. Creation order is a topological order. The caller sets the slots
+    of a new node, as a constructor would cost more than setting them all.
 
-    op       what made it (`Op`, or a like object with `vjp` and `vjp_tensors`); None for a leaf
+    op       the op (`Op`, or another object with `vjp` and `vjp_tensors`); None for a leaf
     parents  the nodes of the inputs, None for each input that needs no gradient
     saved    the values named by `op.saved_names`; None once freed
-    options  the keyword arguments of the call, for ops that have any
-    shape, dtype, backend   of the result
-    sequence_nr  larger than that of any node made before
-    location     where the op was called
+    options  the keyword arguments of the call, if the op has any
+    shape, dtype, backend   those of the result
+    sequence_nr  larger than that of every earlier node
+    location     the place of the op's call
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class Node:
     parents: tuple[Node | None, ...]
     saved: tuple[Any, ...] | None
     options: dict[str, Any]
-    shape: Any  # a tuple; of a node of several results a list of theirs, as `dtype` then is
+    shape: Any  # a tuple; for several results a list of tuples, and `dtype` is a list too
     dtype: Any
     backend: Backend
     sequence_nr: int
@@ -60,7 +60,8 @@ class Node:
     n_outputs: int = 0
 
     def name(self) -> str:
-        """As PyTorch prints a grad_fn: that of a `Function` has no 0."""
+        """Return the name that PyTorch prints for a grad_fn: `MulBackward0`; a `Function`'s has no
+        0 at its end."""
         if self.op is None:
             return "AccumulateGrad"
         words = self.op.public_name.split("_")
@@ -68,44 +69,45 @@ class Node:
         return "".join(w[:1].upper() + w[1:] for w in words) + ending
 
     def register_tensor_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `hook(grad)` with the gradient of the result; a returned value replaces it."""
+        """Register `hook(grad)`: it gets the gradient of the result, and may return another."""
         if self.hooks is None:
             self.hooks = []
         return RemovableHandle(self.hooks, hook)
 
     def register_hook(self, fn: Callable[[Any, Any], Any]) -> RemovableHandle:
-        """Call `fn(grad_inputs, grad_outputs)` when this node has run in a backward pass: with a
-        tuple of the gradients of the op's inputs (None for each that needs none), and one of those
-        of its results. A returned tuple replaces the first one.
+        """Register `fn(grad_inputs, grad_outputs)`, called after this node has run in a backward
+        pass. `grad_inputs` is a tuple of the gradients of the op's inputs (None for each that needs
+        none), `grad_outputs` one of those of its results. A returned tuple replaces `grad_inputs`.
 
-        Of a leaf's node `grad_inputs` is (), and `grad` has the gradient by then.
+        For a leaf's node `grad_inputs` is (), and the leaf's `grad` already has the gradient.
         """
         return RemovableHandle(self._own_hooks().after, fn)
 
     def register_prehook(self, fn: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `fn(grad_outputs)` before this node runs in a backward pass, with a tuple of the
-        gradients of its results; a returned tuple replaces it."""
+        """Register `fn(grad_outputs)`, called before this node runs in a backward pass, with a
+        tuple of the gradients of its results. A returned tuple replaces it."""
         return RemovableHandle(self._own_hooks().before, fn)
 
     def _own_hooks(self) -> NodeHooks:
         if self.own_hooks is None:
-            importlib.import_module("gradient.autograd.node_hooks")  # which knows the engine
+            importlib.import_module("gradient.autograd.node_hooks")  # late: it imports the engine
             self.own_hooks = NodeHooks(self.op)
             if self.op is not None:
                 self.op = self.own_hooks
             elif self.post_hooks is None:
-                self.post_hooks = []  # where there are such, the engine looks for `own_hooks`, too
+                self.post_hooks = []  # the engine reads `own_hooks` only if there is such a list
         return self.own_hooks
 
     @property
     def metadata(self) -> dict[Any, Any]:
-        """A dict for whoever goes through the graph."""
+        """A dict for the user's own data on this node."""
         found: dict[Any, Any] = self.__dict__.setdefault("_metadata", {})
         return found
 
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
-        """The nodes of the op's inputs, each with the number of which of its results that is."""
+        """A pair for each input of the op: the node that made it, and its index among that node's
+        results."""
         return tuple(edge_of(parent) for parent in self.parents)
 
     def __repr__(self) -> str:
@@ -113,7 +115,8 @@ class Node:
 
 
 def edge_of(node: Node | None) -> tuple[Node | None, int]:
-    """The node of the call that made a tensor, of the tensor's, and which of its results it is."""
+    """Return the node of the call that made a tensor, and the tensor's index among its results,
+    from the tensor's own node."""
     call = node.parents[0] if node is not None and len(node.parents) == 1 else None
     if node is not None and call is not None and call.n_outputs and node.op.name == "output":
         return call, node.saved[0] if node.saved else 0
@@ -121,10 +124,10 @@ def edge_of(node: Node | None) -> tuple[Node | None, int]:
 
 
 class GradientEdge(NamedTuple):
-    """Where a tensor's gradient goes: the node that made it, and which of its results it is. It
-    stands for the tensor in `autograd.grad` and `backward`, and does not hold its memory.
+    """A tensor's place in the graph: the node that made it, and its index among the results. It can
+    replace the tensor in `autograd.grad` and `backward`, and does not keep the tensor's memory.
 
-    `ownership_token` is the tensor's own node, where that is another one.
+    `ownership_token` is the tensor's own node, if that is another one than `node`.
     """
 
     node: Node
@@ -133,9 +136,9 @@ class GradientEdge(NamedTuple):
 
 
 class NodeHooks:
-    """The hooks of a node: an op that stands in the place of its own, and calls them.
+    """The hooks of a node. This object replaces the node's op, runs it and calls the hooks.
 
-    So a node without hooks costs the engine nothing. `gradient.autograd.node_hooks` has `run`.
+    So a node without hooks costs the engine nothing. `gradient.autograd.node_hooks` sets `run`.
     """
 
     run: Callable[..., Any]
@@ -156,14 +159,15 @@ class NodeHooks:
 
 
 class RemovableHandle:
-    """Registers a hook, of a tensor, module or optimiser, as the last of its kind or the first.
+    """The handle of a registered hook of a tensor, module or optimiser. The constructor appends the
+    hook to `hooks`, or puts it first with `prepend`.
 
-    `handle.remove()` takes it away, or the end of a `with` block.
+    `handle.remove()` removes the hook; so does the end of a `with handle:` block.
     """
 
     def __init__(self, hooks: list[Any], hook: Any, prepend: bool = False) -> None:
         if any(each is hook for each in hooks):
-            hook = functools.partial(hook)  # an object of its own, which `remove` can tell apart
+            hook = functools.partial(hook)  # a new object, so that `remove` finds the right one
         self.hooks: list[Any] = hooks
         self.hook: Any = hook
         hooks.insert(0 if prepend else len(hooks), hook)
@@ -173,7 +177,7 @@ class RemovableHandle:
             if hook is self.hook:
                 del self.hooks[i]
                 break
-        self.hooks = []  # a second call finds nothing, not a later registration of the function
+        self.hooks = []  # a second call must not remove a later registration of the function
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -190,7 +194,7 @@ def make_node(
     result: Any,
     location: Location | None = None,
 ) -> Node:
-    """The next node, of a call whose result is the array `result` (of several: their list)."""
+    """Make the node of a call; `result` is its result array, or a list of several."""
     node = Node()
     node.op, node.backend, node.parents, node.saved = op, backend, parents, saved
     node.sequence_nr = next_sequence_nr()
@@ -206,19 +210,19 @@ def make_node(
 
 
 def leaf_node(tensor: Any) -> Node:
-    """The node of a tensor whose gradient is to be accumulated in its `grad`."""
+    """Make the node of a leaf tensor: its gradient is added to its `grad`."""
     node = make_node(None, tensor.backend, (), (), tensor.array)
     node.leaf = weakref.ref(tensor)
     return node
 
 
 packing_used: list[bool] = []
-"""Empty until hooks on saved tensors are first used; till then no backward pass asks for them."""
+"""Empty until the first use of saved-tensor hooks; before it no backward pass checks for them."""
 
 
 def watch(node: Node) -> None:
-    """Store the stack that made `node`, for anomaly detection, and apply saved-tensor hooks to
-    what it saves; whichever is on."""
+    """Apply saved-tensor hooks to the saved values of a new node, if there are hooks; store the
+    stack of its call, if anomaly detection is on."""
     if mode.saved_hooks is not None:
         mode.saved_hooks.pack(node)
     if not mode.anomaly:

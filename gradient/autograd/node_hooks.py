@@ -1,7 +1,7 @@
-"""What `register_hook` and `register_prehook` of a node are called with, and what they replace.
+"""Run the hooks that `register_hook` and `register_prehook` of a node registered.
 
-Hooks see gradients as users do: tensors, of the inputs' shapes and dtypes, and the conjugates of
-what nodes pass to each other where numbers are complex (`gradient.autograd.engine`).
+Hooks get gradients in the form for users: tensors of the inputs' shapes and dtypes; complex ones
+are the conjugates of the gradients that nodes pass to each other (`gradient.autograd.engine`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def run(
     parents: Sequence[Node | None],
     *others: Any,
 ) -> Sequence[Any]:
-    """The gradients of a node's inputs, between its hooks."""
+    """Call the hooks before a node, its gradient rule and the hooks after it; return the gradients
+    of its inputs."""
     arrived = tuple(_shown(node, each, on_tensors) for each in (g if node.n_outputs else [g]))
     given = _replaced(hooks.before, node, arrived)
     back = [_passed_on(each, on_tensors) for each in given]
@@ -48,7 +49,7 @@ def run(
 
 
 def before_accumulation(leaf: Any, g: Any, on_tensors: bool) -> Any:
-    """The gradient that a leaf is to accumulate, after the hooks before; None for none."""
+    """Call a leaf's hooks before accumulation; return the gradient to accumulate, or None."""
     tensor = g if on_tensors else wrap(g, leaf.backend)
     (tensor,) = _replaced(leaf.node.own_hooks.before, leaf.node, (tensor,))
     return tensor
@@ -73,14 +74,14 @@ def _passed_on(tensor: Any, on_tensors: bool) -> Any:
 
 
 def _fitted(backend: Any, node: Node, g: Any) -> Any:
-    """In the shape and the dtype of the input, to which the engine would bring it."""
+    """Convert the gradient of an input, whose node is `node`, to the input's shape and dtype."""
     g = g if g.shape == node.shape else unbroadcast(backend, g, node.shape)
     given = g.array.dtype if isinstance(g, Variable) else g.dtype
     return g if given == node.dtype else in_dtype(backend, g, given, node.dtype)
 
 
 def _replaced(hooks: list[Any], node: Node, grads: Grads, *others: Grads) -> Grads:
-    """`grads` after each hook, which is called with these and `others`."""
+    """Call each hook with `grads` and `others`; return the gradients, with the hooks' changes."""
     for hook in list(hooks):
         found = hook(grads, *others)
         if found is None:
@@ -90,7 +91,7 @@ def _replaced(hooks: list[Any], node: Node, grads: Grads, *others: Grads) -> Gra
             raise TypeMismatch(
                 f"backward: a hook of {node.name()} is to return None or a tuple, got {got}"
             )
-        # Of more ops than in PyTorch numbers are inputs: what has no gradient may be left out.
+        # More ops have numbers as inputs than in PyTorch, so trailing Nones may be left out.
         if found and all(each is None for each in grads[len(found) :]):
             found = (*found, *grads[len(found) :])
         if len(found) != len(grads):
@@ -103,7 +104,7 @@ def _replaced(hooks: list[Any], node: Node, grads: Grads, *others: Grads) -> Gra
 
 
 def _checked(node: Node, before: Any, after: Any) -> Any:
-    """What a hook returned in place of a gradient."""
+    """Check and return what a hook returned instead of the gradient `before`."""
     if after is None:
         return None
     if not isinstance(after, Variable):

@@ -1,4 +1,4 @@
-"""0-d tensors of the CPU beside tensors of another device: they count as numbers, as in PyTorch."""
+"""Ops of 0-d CPU tensors and tensors on another device: the former count as numbers (PyTorch)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["apart", "on_one_device", "placed_apart"]
 
 
 def on_one_device(inputs: Sequence[Any]) -> list[Any] | None:
-    """The inputs of a call that failed, with 0-d tensors of the CPU copied to the one device of the
-    others; None if it failed for another reason. The copies' gradients go back to the CPU."""
+    """Return the inputs of a failed call, with 0-d CPU tensors copied to the other tensors' device;
+    None if it failed for another reason. The gradients of the copies go back to the CPU."""
     tensors: list[Any] = [each for each in inputs if isinstance(each, Variable)]
     others = {each.backend for each in tensors if each.backend.device != "cpu"}
     numbers = [each for each in tensors if each.backend.device == "cpu"]
@@ -25,8 +25,8 @@ def on_one_device(inputs: Sequence[Any]) -> list[Any] | None:
 
 
 def placed_apart(caller: str, condition: Any, input: Any, other: Any) -> list[Any] | None:
-    """The three of `where` if their tensors are on several devices, with 0-d tensors of the CPU
-    copied to that of the others; None if they are on one. Raises DeviceError for others."""
+    """Return the arguments of `where`, with 0-d CPU tensors copied to the other tensors' device;
+    None if all are on one device. Other mixed devices raise DeviceError."""
     backend = condition.backend
     if (not isinstance(input, Variable) or input.backend is backend) and (
         not isinstance(other, Variable) or other.backend is backend
@@ -38,6 +38,6 @@ def placed_apart(caller: str, condition: Any, input: Any, other: Any) -> list[An
 
 
 def apart(caller: str, inputs: Sequence[Any]) -> DeviceError:
-    """The error for tensors on several devices."""
+    """Return the error for tensors on several devices."""
     got = " and ".join(sorted({x.backend.device for x in inputs if isinstance(x, Variable)}))
     return DeviceError(sentence(caller, "all tensors on one device", got, "move one with .to()"))

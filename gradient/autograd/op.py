@@ -1,4 +1,4 @@
-"""The op decorator: forward and gradient side by side, and names say what is kept.
+"""The op decorator: forward and gradient rules side by side; parameter names say what is saved.
 
     @op(lambda g, b: g * b,
         lambda g, a: g * a)
@@ -16,8 +16,9 @@ the graph keeps:
     x_shape           only x's shape        be           the backend
     an option's name  the option            mean, rstd   extra values, from `return y, {"mean": ..}`
 
-Nothing else is held, and a rule whose input needs no gradient is neither called nor kept for. The
-engine, not the rule, sums a gradient over broadcast axes and casts it to its input's dtype.
+Nothing else is kept. If an input needs no gradient, its rule is not called, and values that only
+this rule uses are not kept. The engine, not the rule, sums a gradient over broadcast axes and casts
+it to its input's dtype.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ registry: dict[str, Op] = {}
 
 
 class Op:
-    """An operation and its gradient rules. What the decorator returns runs it."""
+    """An operation and its gradient rules. The function that the decorator returns runs it."""
 
     def __init__(
         self,
@@ -88,16 +89,16 @@ class Op:
         if packed:
             TAKE_PACKED.append(self.name)
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
-        # The code object tells the same as `inspect.signature`, in a tenth of the time.
+        # `inspect.signature` would give the same, but take ten times as long.
         code = function.__code__
-        # Of those of this package, ops with options or more inputs are called by our functions.
+        # Our functions call our ops with options or more inputs: the user is one more frame up.
         self.user_depth = 2 if inside[code.co_filename] else 1
         self.inputs = code.co_varnames[1 : code.co_posonlyargcount]
         named = code.co_argcount + code.co_kwonlyargcount
         self.options = code.co_varnames[code.co_posonlyargcount : named]
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.varargs = code.co_varnames[named] if self.variadic else None
-        # Typed `Array | None`: one that may be left out.
+        # An input of type `Array | None` may be left out.
         types = function.__annotations__
         self.takes_none = any(
             "None" in str(types[name]) for name in (*self.inputs, self.varargs) if name in types
@@ -116,7 +117,7 @@ class Op:
         self.pullbacks: list[Callable[[Any, Node], Any]] = []
 
     def _sort_names(self, options: set[str]) -> None:
-        """Find, for every name that a rule uses, the source of its value."""
+        """Find the source of the value for every name that a rule uses."""
         self.sources: dict[str, tuple[str, Any]] = {}
         for name in [name for need in self.needs for name in need]:
             if name in self.sources:
@@ -134,15 +135,16 @@ class Op:
             elif name not in options and name != "be":
                 self.sources[name] = ("extra", name)
         if len(self.inputs) == 2 and set(self.sources) <= {*self.inputs, "out"} and not options:
-            # The wrapper of two inputs keeps these three, or nothing.
+            # The wrapper for two inputs always saves these three in this order, or nothing.
             order = [*self.inputs, "out"] if self.sources else []
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
-        self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs are wanted
+        self.savers: dict[bool | tuple[bool, ...], Saver] = {}  # True: all inputs need gradients
 
     def _make_pullbacks(self) -> list[Callable[[Any, Node], Any]]:
-        """What `vjp` calls, made at the first backward pass: most programs need few ops'."""
+        """Make the functions that `vjp` calls, at the op's first backward pass: most programs use
+        few of the ops."""
         if self.has_rules_of_operators:
             self.rules_of_operators = [_behind_backend(rule) for rule in self.rules]
         self.pullbacks = [
@@ -151,7 +153,7 @@ class Op:
         return self.pullbacks
 
     def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Any], Any]:
-        """The rule as a function of (g, node), with the common cases unrolled."""
+        """Return the rule as a function of (g, node), with the common cases unrolled."""
         if all(name in self.sources for name in names):
             at = [self.saved_names.index(name) for name in names]
             if not at:
@@ -178,10 +180,10 @@ class Op:
                 values.append(self.defaults.get(name))
         return values
 
-    # Forward: keep what the rules of the inputs that need a gradient name ----------------------
+    # Forward: save the values that the needed rules name -------------------------------------
 
     def _wanted(self, nodes: Sequence[Node | None]) -> tuple[bool, ...]:
-        """For each input, whether it needs a gradient; a variadic op's many are one."""
+        """Return, for each input, whether it needs a gradient; `*arrays` count as one input."""
         wanted = tuple(map(bool, nodes))
         if not self.variadic:
             return wanted
@@ -189,7 +191,7 @@ class Op:
         return (*wanted[:n], True in wanted[n:])
 
     def plan(self, wanted: tuple[bool, ...]) -> list[tuple[str, Any]]:
-        """For each saved name its source, or ("none", None) if no rule that is needed uses it."""
+        """Return each saved name's source, or ("none", None) if no needed rule uses it."""
         if self.single_rule:
             used = {name for need in self.needs for name in need}
         else:
@@ -205,8 +207,8 @@ class Op:
         extras: dict[str, Any] | None,
         options: dict[str, Any],
     ) -> Node | None:
-        """The node of a call that returned `y`; None if the result is of integers or bools. (Ops
-        of one and two inputs inline this.)"""
+        """Make the node of a call that returned `y`; return None if `y` has integers or bools.
+        (The wrappers for one and two inputs have their own, inlined copies.)"""
         several = type(y) is list
         if not several and y.dtype.kind in "biu":
             return None
@@ -237,14 +239,14 @@ class Op:
     # Backward ------------------------------------------------------------------------------------
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
-        """The gradients for the inputs whose parent is not None, from that of the result."""
+        """Return the gradients of the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
             g = with_zeros(node, g, node.backend)
         pullbacks = self.pullbacks or self._make_pullbacks()
         if (
             self.rules_of_operators
             and (least := node.backend.one_pass_from)
-            and getattr(g, "size", 0) >= least  # it may be a number, where a user walks the graph
+            and getattr(g, "size", 0) >= least  # g may be a number if a user calls the node
         ):
             return [
                 None
@@ -269,7 +271,7 @@ class Op:
         ]
 
     def _each(self, parents: Sequence[Node | None], rule: Callable[[int], Any]) -> Sequence[Any]:
-        """The gradients by the rules of a variadic op's inputs, the last of which has many."""
+        """Return the gradients of a variadic op's inputs; the last rule gives several of them."""
         n = len(self.inputs)
         own = [None if parent is None else rule(i) for i, parent in enumerate(parents[:n])]
         rest = parents[n:]
@@ -278,12 +280,11 @@ class Op:
     def vjp_tensors(
         self, node: Node, g: Any, parents: Sequence[Node | None], be: Any, grad: Any
     ) -> Sequence[Any]:
-        """As `vjp`, on Tensors, so that the gradients can be differentiated again.
+        """Do the same as `vjp` on Tensors, so that the gradients can be differentiated again.
 
-        Saved inputs become Tensors on their parents' nodes and `out` one on this node; `be` is the
-        backend whose arrays are Tensors. Where a rule uses extra values, the op's function is
-        run again on Tensors, which gives the composed definition, and that is differentiated by
-        `grad(y, inputs, g)`.
+        Saved inputs become Tensors on their parents' nodes, and `out` one on this node; `be` is the
+        backend whose arrays are Tensors. If a rule uses extra values, the op's function runs again
+        on Tensors, that is, by its composed definition, and `grad(y, inputs, g)` differentiates it.
         """
         if node.n_outputs:
             g = with_zeros(node, g, be)
@@ -327,34 +328,34 @@ class Op:
 
 
 def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorator:
-    """Make an op of a function on arrays and its gradient rules (none: it has no gradient).
+    """Decorate a function on arrays as an op, with its gradient rules (none: it has no gradient).
 
-    What it gives is called without `be`, on Tensors and numbers, and returns a Tensor (or, where
-    the function returns a list, a list of them).
+    The decorated function has no `be`: it takes Tensors and numbers, and returns a Tensor, or a
+    list of Tensors if the function returns a list.
 
     `promotion` says how inputs of different dtypes are treated (see `gradient.autograd.promotion`).
-    What else is particular to an op stands with it, too:
+    Other properties of the op are keyword arguments:
 
-        public_name         under which users know it, where that is another
-        packed              the input that may be a packed tensor
-        moves               elements, without changing them: "codes" of 8-bit floats likewise, or
-                            the "parts" of any packed tensor, each by itself
-        only_strides        change: where arrays have them, the result shows the input's memory
-        scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
-                            type): rounded to 16 bits first, 1e6 would be infinite in float16
-        keeps_number        the input whose numbers stay as they are, an exponent: unsigned integers
-                            do not wrap it round, bfloat16 does not round it
-        takes_complex       complex numbers are no error; the rule is then that of the plain
+        public_name         the name for users, if it differs from the function's
+        packed              the name of the input that may be a packed tensor
+        moves               set if the op only moves elements: "codes" if it can also move those of
+                            8-bit floats, "parts" if it can run on each part of any packed tensor
+        only_strides        true if the op only changes shape and strides: the result then shares
+                            the input's memory, on backends whose arrays have strides
+        scalars_in_float32  Python numbers are float32 beside 16-bit floats, as in PyTorch (its
+                            "opmath" type): 1e6, rounded to float16 first, would be infinite
+        keeps_number        the name of an input (an exponent) that is not cast if it is a number:
+                            unsigned integers do not wrap it, bfloat16 does not round it
+        takes_complex       complex inputs are allowed; the rule is then that of the plain
                             derivative, as for real numbers (see `gradient.autograd.engine`)
-        core_dims           trailing dimensions that do not broadcast, such as those of matrices
-        expected_shapes     what the shapes of its inputs must be, for its error
-        bool_fix            what to do instead, where it refuses bools
-        operator            Python's, that its function is: those of large arrays, and its rules,
-                            are computed by `Backend.in_one_pass`
-        rules_of_operators  whether its rules are made of operators on elements alone, and so
-                            computed, too
-        autocast            which dtype its inputs are given in where `amp.autocast` is on (see
-                            `gradient.autograd.autocast`)
+        core_dims           the number of trailing dimensions that do not broadcast, as in matmul
+        expected_shapes     the shapes that the inputs must have, for the error message
+        bool_fix            for an op that refuses bools: the alternative, for the error message
+        operator            Python's operator that the function applies: on large arrays it is
+                            computed by `Backend.in_one_pass`
+        rules_of_operators  true if the rules use only elementwise operators: they are then computed
+                            by `Backend.in_one_pass` too
+        autocast            the dtype policy under `amp.autocast` (see `gradient.autograd.autocast`)
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -377,24 +378,24 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
 
 
 def binary_op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> BinaryDecorator:
-    """As `op`, of two inputs, either of which may be a Python number."""
+    """Like `op`, for two inputs, either of which may be a Python number."""
     decorate: Any = op(*rules, promotion=promotion, **facts)
     return decorate
 
 
 def _behind_backend(rule: Rule) -> Rule:
-    """A rule as `Backend.in_one_pass` takes functions."""
+    """Give a rule the signature that `Backend.in_one_pass` expects: the backend first."""
     return lambda be, *values: rule(*values)
 
 
 def parameter_names(rule: Rule) -> tuple[str, ...]:
-    """The names of all parameters of a gradient rule."""
+    """Return the names of all parameters of a gradient rule."""
     if isinstance(rule, FunctionType):
         return rule.__code__.co_varnames[: rule.__code__.co_argcount]
     return tuple(inspect.signature(rule).parameters)
 
 
 def op_of(call: Any) -> Op:
-    """The op that a decorated function runs."""
+    """Return the op that a decorated function runs."""
     found: Op = call.op
     return found

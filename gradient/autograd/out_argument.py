@@ -1,7 +1,7 @@
 """PyTorch's `out=`, `layout=`, `memory_format=` and `pin_memory=`, for functions without them.
 
-A function is called first without them. Only if that fails, for a keyword that it does not know,
-are they handled: so a call without them costs nothing more.
+They are handled only after a call has failed because of an unknown keyword. So calls without them
+cost nothing more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gradient.source_lines import warn_user
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ASKED_TOO_MUCH = MemoryError, ValueError, OverflowError
-"""What NumPy raises of an array for which there is no memory, or which none could hold."""
+"""NumPy's exceptions for an array larger than the free memory, or than any memory."""
 
 LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
 """Keywords of creation ops that have no effect: tensors are strided and row-major, and only
@@ -38,7 +38,8 @@ LAYOUTS = frozenset(("layout", "memory_format", "pin_memory"))
 def beyond_memory(
     function: Any, args: tuple[Any, ...], named: Mapping[str, Any], error: Exception
 ) -> GradientError | None:
-    """The error of a call of `function` that asked for more memory than there is, or could be."""
+    """Return the error for a call that needed more memory than there is or can be; None for other
+    failures."""
     if isinstance(error, GradientError) or not isinstance(error, ASKED_TOO_MUCH):
         return None
     from gradient.autograd.out_of_memory import beyond_memory as explained  # rarely needed
@@ -62,7 +63,7 @@ def result_or_out(result: Any, named: Mapping[str, Any], caller: str) -> Any:
 
 def _copied_to(out: Any, result: Any, caller: str) -> Any:
     """Copy `result` to `out`, resizing `out` to its shape, and return `out`."""
-    if not issubclass(type(out), Variable):  # a check that keeps `Any`: Tensor is not known here
+    if not issubclass(type(out), Variable):  # not isinstance: type checkers must keep `Any`
         raise TypeMismatch(sentence(caller, "a Tensor as out", type(out).__name__))
     if result.requires_grad or (out.requires_grad and mode.grad):
         raise AutogradError(
@@ -92,8 +93,8 @@ def takes_out(function: Function) -> Function:
 
 
 def creation_op(function: Function) -> Function:
-    """Decorate a creation op, such as `zeros`, to accept `out=`, which then gives the dtype and the
-    device, and the keywords of `LAYOUTS`."""
+    """Decorate a creation op, such as `zeros`, to accept the keywords of `LAYOUTS`, and `out=`,
+    which then sets the dtype and the device."""
     return _accepting(function, LAYOUTS | {"out"})
 
 

@@ -1,4 +1,4 @@
-"""Errors of sizes: a device has no memory for one, or none could have. What holds the memory."""
+"""Errors for sizes larger than a device's memory, or than any memory, with the largest tensors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gradient.source_lines import source_line
 LISTED = 6
 UNITS = ("bytes", "KiB", "MiB", "GiB")
 LARGEST = 2**63 - 1
-"""The largest size, and the most bytes, that an array has."""
+"""The largest size of an array, and the largest number of its bytes."""
 
 
 def beyond_memory(
     caller: str, function: Any, args: tuple[Any, ...], named: Mapping[str, Any], error: Exception
 ) -> GradientError | None:
-    """The error of a call that asked for more than there is: of memory, or than an array can have
-    at all. None if `error` says something else.
+    """Return the error for a call that needed more memory than there is, or than an array can have.
+    None if `error` has another reason.
 
     Args:
-        function: that which was called, with `args` and `named`.
+        function: the called function; `args` and `named` are its arguments.
     """
     if isinstance(error, GradientError):
         return None
@@ -50,16 +50,15 @@ def beyond_memory(
 
 
 def _numbers(value: Any) -> list[float]:
-    """The numbers in an argument, such as the sizes of a shape."""
+    """Return the numbers in an argument, such as the sizes of a shape."""
     if isinstance(value, (tuple, list)):
         return [number for item in value for number in _numbers(item)]
     return [value] if isinstance(value, (int, float)) else []
 
 
 def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError:
-    """The error that an op ends with: what was asked for, and the largest tensors that are alive on
-    its device, with the op and the line that made each. (CuPy has emptied its cache and tried again
-    by then.)"""
+    """Return an error with the requested size and the largest tensors on the device, with the op
+    and the source line that made each. (CuPy has already emptied its cache and tried again.)"""
     found = _largest(backend)
     held = sum(size for size, _ in found)
     lines = [f"{name}: no memory left on {backend.device}: {_asked(error)}"]
@@ -70,7 +69,7 @@ def out_of_memory(name: str, backend: Any, error: Exception) -> OutOfMemoryError
 
 
 def _asked(error: Exception) -> str:
-    """What was asked for: in GiB if the error is NumPy's, which has the shape and the dtype."""
+    """Say how much memory was requested: in GiB for NumPy's error, which has shape and dtype."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
     if not isinstance(shape, tuple) or dtype is None:
         return str(error) or "it was asked for more than there is"
@@ -78,11 +77,11 @@ def _asked(error: Exception) -> str:
 
 
 def _largest(on: Any) -> list[tuple[int, Variable]]:
-    """The tensors on a device with the bytes of the memory that they show, the largest first; one
-    for each memory, its owner where that is alive."""
+    """Return the tensors on a device with their sizes in bytes, the largest first. Of tensors that
+    share memory only one is listed: the owner if it is alive."""
     of_memory: dict[int, tuple[int, bool, Variable]] = {}
     for tensor in gc.get_objects():
-        # Its type is asked, not isinstance: that would ask a weak proxy, whose object may be gone.
+        # Not isinstance: for a weak proxy it raises an error if the object was freed.
         if not issubclass(type(tensor), Variable) or id(getattr(tensor, "backend", None)) != id(on):
             continue
         parts = parts_of(tensor.array)
@@ -95,7 +94,7 @@ def _largest(on: Any) -> list[tuple[int, Variable]]:
 
 
 def _size(part: Any, storage: Any) -> int:
-    """Bytes of an array: no more than its memory has, of one that shows an element many times."""
+    """Return the bytes of an array; for an expanded one at most those of its memory."""
     size: int = part.dtype.itemsize * math.prod(part.shape)
     return min(size, getattr(storage, "nbytes", size))
 

@@ -36,7 +36,7 @@ OUTPUT = _Output()
 
 
 def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
-    """Tensors for the several results of one node; those of integers have no gradient."""
+    """Make the tensors for the results of one node; results of integers or bools have no node."""
     outs, parents = [], (node,)
     marked = inference_used and mode.inference
     for i, array in enumerate(arrays):
@@ -63,7 +63,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
 
 
 def output_node(node: Node, index: int, array: Any) -> Node:
-    """The node of result `index` of `node`."""
+    """Make the node of result `index` of `node`."""
     made = Node()
     made.op, made.backend, made.parents, made.saved = OUTPUT, node.backend, (node,), (index,)
     made.sequence_nr, made.location = next_sequence_nr(), node.location
@@ -72,7 +72,7 @@ def output_node(node: Node, index: int, array: Any) -> Node:
 
 
 def with_zeros(node: Node, grads: list[Any], backend: Any) -> list[Any]:
-    """The gradients of all results of a node: zeros for results without one."""
+    """Return the gradients of all results of a node, with zeros for results without one."""
     return [
         backend.zeros(shape, dtype) if g is None else g
         for g, shape, dtype in zip(grads, node.shape, node.dtype, strict=True)

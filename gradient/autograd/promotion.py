@@ -32,42 +32,42 @@ Promotion = Literal[
 ]
 """The kinds of type promotion:
 
-    default       to a common dtype, by PyTorch's rules
-    int_to_float  the same, and integers and bools become the default float dtype
-    no_bool       as default, but bools are an error
-    float_only    as default, but integers and bools are an error
-    same_dtype    different dtypes are an error (a packed weight apart)
-    same_float    the same, and so are integers and bools
-    none          inputs are taken as they are
+    default       inputs are cast to a common dtype, by PyTorch's rules
+    int_to_float  like default; integers and bools become the default float dtype
+    no_bool       like default, but bools are an error
+    float_only    like default, but integers and bools are an error
+    same_dtype    different dtypes are an error (except for a packed weight)
+    same_float    like same_dtype, and integers and bools are an error
+    none          inputs are not cast
 """
 
 PYTHON_NUMBERS = (bool, int, float, complex)
 
-#: Kinds of dtypes (of `np.dtype.kind`) at which an op's inputs have to be looked at: integers and
-#: bools where it computes in floats or takes floats alone, bools where it takes numbers alone; and
-#: complex numbers, "c", where it does not take them (`Op.checked_kinds`).
+#: The kinds of dtypes (`np.dtype.kind`) that an op must cast or refuse: integers and bools if it
+#: computes in floats or takes only floats, bools if it takes only numbers. `Op.checked_kinds` adds
+#: "c", complex numbers, if the op does not take them.
 CHECKED_KINDS: dict[Promotion, str] = {
     "int_to_float": "biu", "float_only": "biu", "same_float": "biu", "no_bool": "b",
 }  # fmt: skip
 _CHARS = {"b": "?", "i": np.typecodes["Integer"], "u": np.typecodes["UnsignedInteger"],
           "c": np.typecodes["Complex"]}  # fmt: skip
-"""What `np.dtype.char` is of the dtypes of a kind."""
+"""The values of `np.dtype.char` for each kind of dtype."""
 REFUSED: dict[Promotion, tuple[str, ...]] = {
     "float_only": ("integers", "bools"), "same_float": ("integers", "bools"), "no_bool": ("bools",),
 }  # fmt: skip
-"""What an op refuses, in words."""
+"""The inputs that an op refuses, for its docstring."""
 
 FLOAT32 = float32.numpy
 WIDE_FLOATS = FLOAT32, float64.numpy
 MIXED = FLOAT32, float16.numpy, bfloat16.numpy
 MIXING = operator.add, operator.sub, operator.mul
-"""The dtypes and the operators of which `Backend.mixes_floats` speaks."""
+"""The dtypes and the operators that `Backend.mixes_floats` is about."""
 
 
 @functools.cache
 def checked_chars(kinds: str, policy: Policy | None) -> set[str]:
-    """The `np.dtype.char` of all dtypes that an op has to check its inputs for: those of the
-    kinds and, while autocast is on, those that it casts. Ops with the same kinds share one set."""
+    """Return the `np.dtype.char` of all dtypes that an op must cast or refuse: those of `kinds`
+    and, while autocast is on, those that it casts. Ops with the same arguments share one set."""
     chars = {char for kind in kinds for char in _CHARS[kind]}
     if policy is not None:
         looked_at(chars, policy)
@@ -75,7 +75,7 @@ def checked_chars(kinds: str, policy: Policy | None) -> set[str]:
 
 
 def documented(op: Op) -> list[str]:
-    """Sentences for the docstring of `op`: what `promote` does with its inputs."""
+    """Return sentences for the docstring of `op`: what `promote` does with its inputs."""
     facts = []
     if len(op.inputs) == 2 and op.promotion in ("default", "int_to_float", "no_bool", "float_only"):
         facts.append("The inputs broadcast and are converted to one dtype (see `result_type`).")
@@ -90,7 +90,7 @@ def documented(op: Op) -> list[str]:
 
 
 def dtypes_by_name(op: Op, arrays: list[Any]) -> str:
-    """`float64 as input, float32 as weight`; the dtypes alone of an op of any number of inputs."""
+    """List the dtypes: `float64 as input, float32 as weight`; without names for variadic ops."""
     from gradient.autograd.explain import PUBLIC_INPUTS
 
     if len(op.inputs) < len(arrays):
@@ -101,8 +101,8 @@ def dtypes_by_name(op: Op, arrays: list[Any]) -> str:
 
 
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
-    """The inputs of `op`, cast as its `autocast` and its `promotion` ask. None stands for an
-    input left out."""
+    """Cast the inputs of `op` according to its `autocast` and `promotion`. None stands for an
+    omitted input."""
     checked = op.checked
     shared, python_numbers = None, False
     for a in arrays:
@@ -149,7 +149,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     target = result_type(*(a for a in arrays if a is not None))
     if target.is_packed:
         return [int(a) if type(a) is bool else a for a in arrays]
-    if target.kind == "int":  # which wraps what has no more than 64 bits
+    if target.kind == "int":  # numbers of up to 64 bits wrap
         for number in numbers:
             if not -(1 << 63) <= number < 1 << 64:
                 raise NumberOverflow(sentence(op.public_name, "a number of 64 bits", number))
@@ -173,21 +173,21 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
 
 
 def _mixable(arrays: list[Any]) -> bool:
-    """Whether operators may take arrays as they are: all of float32 or 16-bit floats, be they of
-    one dtype, and none of one number alone."""
+    """Whether an operator can take the arrays without a cast: all are float32 or 16-bit floats
+    (mixed or not), and none is 0-d."""
     dtypes = [getattr(a, "dtype", None) for a in arrays if getattr(a, "shape", ())]
     return len(dtypes) == len(arrays) and all(d in MIXED for d in dtypes)
 
 
 def python_number(value: Any) -> Any:
-    """An operand that is not a tensor; NumPy scalars become Python numbers, which decide no
-    dtype, as in PyTorch: a float32 loss times np.float64(2) stays float32."""
+    """Convert a NumPy scalar to a Python number; return other values unchanged. As in PyTorch, it
+    then does not promote: a float32 loss times np.float64(2) stays float32."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
-    """The result of an op, in the dtype of its 16-bit input where a number was float32 beside it
-    (see `scalars_in_float32`)."""
+    """Cast an op's result to the dtype of its 16-bit input, if a number beside it was float32 (see
+    `scalars_in_float32`)."""
     if out.dtype == FLOAT32 and not _mixable(list(inputs)):
         for a in inputs:
             if getattr(a, "dtype", None) in HALF_PRECISION:
@@ -196,7 +196,7 @@ def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
 
 
 def refuse_kinds(op: Op, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:
-    """Raise if one of the inputs is of a kind of dtype that the op does not take."""
+    """Raise if the op does not take an input's kind of dtype."""
     kinds = kinds.replace("c", "")
     wrong = [str(d) for d in dtypes if d.kind in kinds]
     wrong += [type(n).__name__ for n in numbers if isinstance(n, bool) and "b" in kinds]
@@ -218,15 +218,15 @@ def refuse_complex(caller: str, dtypes: Iterable[Any], numbers: Iterable[Any] = 
 
 
 def asarray(backend: Backend, value: Any) -> Any:
-    """A NumPy array or scalar as an array of the backend."""
+    """Convert a NumPy array or scalar to an array of the backend."""
     if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeMismatch(f"expected a Tensor or a number, got {type(value).__name__}")
     return backend.asarray(value)
 
 
 def cast(backend: Backend, value: Any, dtype: DType) -> Any:
-    """`value` in `dtype`. Python numbers stay numbers where the array library's promotion gives
-    the right dtype, and become arrays where it does not (bfloat16)."""
+    """Cast `value` to `dtype`. Python numbers stay numbers if the array library then promotes to
+    the right dtype; otherwise (bfloat16, bool) they become 0-d arrays."""
     if hasattr(value, "dtype"):
         return value if value.dtype == dtype.numpy else backend.astype(value, dtype.numpy)
     if dtype.numpy.kind == "V" or dtype.kind == "bool":

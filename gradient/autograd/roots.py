@@ -1,4 +1,4 @@
-"""Where a backward pass begins: the tensors it is asked for, and the gradients they start with."""
+"""The roots of a backward pass: the tensors that it starts from, and their initial gradients."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 
 @functools.cache
 def backend_of_tensors(backend: Backend) -> Backend:
-    """The backend whose arrays are Tensors of `backend`. It is of a higher rung, which knows the
-    ops, and few programs need it."""
+    """Return the backend whose arrays are Tensors of `backend`. It is on a higher rung, above the
+    ops, and few programs need it, so it is imported late."""
     found: Backend = importlib.import_module("gradient.tensor_backend").tensor_backend(backend)
     return found
 
 
 def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
-    """A Tensor, or those of a sequence; some of them None if they may be `absent`."""
+    """Return the Tensors of an argument that is a Tensor or a sequence of them; some may be None if
+    `absent` is true."""
     if isinstance(value, Variable):
         return (value,)
     if isinstance(value, GradientEdge):  # a tuple, too
         value = (value,)
-    if type(value) is tuple:  # an isinstance of an abstract class takes ten times as long
+    if type(value) is tuple:  # isinstance with an abstract class takes ten times as long
         given = value
     else:
         given = tuple(value) if isinstance(value, Iterable) else (value,)
@@ -44,14 +45,15 @@ def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequ
 
 
 class _Kind:
-    """What the engine asks of the array of a tensor that is known by its edge alone."""
+    """Shape and dtype of a tensor of which only the edge is known, in place of its array."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape, self.dtype = shape, dtype
 
 
 def _end_of(caller: str, edge: Any) -> Any:
-    """The tensor whose edge it is, or what has its node, its shape and dtype; no edge as it is."""
+    """Return an object with the node, shape and dtype of the edge's tensor; return a value that is
+    not an edge unchanged."""
     if not isinstance(edge, GradientEdge):
         return edge
     node = edge.ownership_token or edge.node
@@ -65,7 +67,8 @@ def _end_of(caller: str, edge: Any) -> Any:
 def root_grads(
     caller: str, name: str, tensors: Any, grads: Any, create_graph: bool
 ) -> list[tuple[Node, Any]]:
-    """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
+    """Return each root node with its initial gradient: a raw array, or with `create_graph` a
+    Tensor."""
     tensors = tensors_of(caller, name, tensors)
     grads = () if grads is None else tensors_of(caller, f"grad_{name}", grads, absent=True)
     if grads and len(grads) != len(tensors):
@@ -111,7 +114,7 @@ def root_grads(
 
 
 def conjugate(node: Node, g: Any, on_tensors: bool) -> Any:
-    """The gradient of `node` as users see it, of that which nodes pass on; or the other way."""
+    """Convert between a gradient for users and one that nodes pass on: conjugate complex ones."""
     if node.n_outputs or node.dtype.kind != "c":
         return g
     return (backend_of_tensors(node.backend) if on_tensors else node.backend).conj(g)

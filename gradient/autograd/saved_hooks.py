@@ -1,8 +1,8 @@
-"""Hooks on what the graph keeps: pack it when a node saves it, unpack it when `backward` asks.
+"""Saved-tensor hooks: pack a tensor when a node saves it, unpack it in the backward pass.
 
-A node that is made under such hooks has, in place of each array that its gradient rules name, a
-`Packed` one. What nodes save differs from what PyTorch's save (see `gradient.autograd.op`): the
-hooks may be called for fewer tensors, or for others.
+A node that is made under such hooks has a `Packed` object instead of each saved array. Our nodes
+save other tensors than PyTorch's (see `gradient.autograd.op`), so the hooks may be called for fewer
+or other ones.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["disable_saved_tensors_hooks", "save_on_cpu", "saved_tensors_hooks"]
 
 
 class SavedHooks(NamedTuple):
-    """A pair of hooks, to a node."""
+    """A pair of hooks, which packs and unpacks the saved values of nodes."""
 
     pack_hook: Callable[[Any], Any]
     unpack_hook: Callable[[Any], Any]
 
     def pack(self, node: Node) -> None:
-        """Put what the hook makes of them in place of the arrays that `node` saves."""
+        """Replace the arrays that `node` saves by the results of the pack hook."""
         packed = []
         for value in node.saved or ():
             array = value.array if isinstance(value, Variable) else value
@@ -43,7 +43,7 @@ class SavedHooks(NamedTuple):
             node.saved, node.unpack = tuple(packed), self.unpack
 
     def unpack(self, node: Node) -> tuple[Any, ...]:
-        """What `node` saves, as it was."""
+        """Return the saved values of `node`, unpacked."""
         values = []
         for value in node.saved or ():
             if type(value) is Packed:
@@ -64,12 +64,14 @@ class Packed(NamedTuple):
 
 
 class saved_tensors_hooks:  # noqa: N801
-    """`with saved_tensors_hooks(pack_hook, unpack_hook):` the tensors that operations save for
-    their gradients are kept as what `pack_hook(tensor)` returns, and are what
-    `unpack_hook(packed)` returns when `backward` asks for them. The innermost pair counts.
+    """Set hooks on saved tensors: `with saved_tensors_hooks(pack_hook, unpack_hook):`.
+
+    Operations in the block store `pack_hook(tensor)` instead of each tensor that they save for the
+    backward pass. The backward pass then calls `unpack_hook(packed)` to get a tensor. Of nested
+    blocks only the innermost one's hooks are called.
 
     Raises:
-        AutogradError: `disable_saved_tensors_hooks` is in force.
+        AutogradError: the block is inside `disable_saved_tensors_hooks`.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class saved_tensors_hooks:  # noqa: N801
             raise AutogradError(mode.saved_hooks_refused)
         if not packing_used:
             packing_used.append(True)
-        # A stack of the thread's, so that one object can be entered several times.
+        # A stack for each thread, so that one object can be entered several times.
         mode.outer_saved_hooks.append((mode.saved_hooks, mode.grad))
         mode.saved_hooks = self.hooks
         if mode.grad:
@@ -93,9 +95,9 @@ class saved_tensors_hooks:  # noqa: N801
 
 
 class save_on_cpu(saved_tensors_hooks):  # noqa: N801
-    """`with save_on_cpu():` saved tensors wait for `backward` in the host's memory.
+    """Keep saved tensors in CPU memory until the backward pass: `with save_on_cpu():`.
 
-    `pin_memory` and `device_type` are PyTorch's, and change nothing.
+    `pin_memory` and `device_type` are PyTorch's and have no effect.
     """
 
     def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
@@ -103,7 +105,7 @@ class save_on_cpu(saved_tensors_hooks):  # noqa: N801
 
 
 class disable_saved_tensors_hooks:  # noqa: N801
-    """`with disable_saved_tensors_hooks(message):` hooks on saved tensors raise `message`."""
+    """Forbid saved-tensor hooks in a block: they raise AutogradError with this message."""
 
     def __init__(self, error_message: str) -> None:
         self.error_message = error_message

@@ -1,4 +1,4 @@
-"""What a node saves of a call: the values that its gradient rules use, and nothing else."""
+"""The values that a node saves of a call: only those that its gradient rules use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = 
 
 
 def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
-    """A function that saves what a plan lists (see `Op.plan`), with the common cases unrolled."""
+    """Return a function that saves the values of a plan (see `Op.plan`), with common cases
+    unrolled."""
     values = [GETTERS[kind](key) for kind, key in plan]
     if not values:
         return lambda arrays, y, extras: ()
@@ -52,7 +53,7 @@ def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
 
 
 def shapes_of(values: Sequence[Any]) -> list[tuple[int, ...]]:
-    """`shape_of` each."""
+    """Return `shape_of` for each value."""
     try:
         return list(map(_shape, values))
     except AttributeError:
@@ -63,5 +64,5 @@ _shape = attrgetter("shape")
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of an array or a Python number."""
+    """Return the shape of an array or a Python number."""
     return getattr(value, "shape", ())

@@ -9,7 +9,7 @@ __all__ = ["leaves_of", "mapped", "rebuilt"]
 
 
 def leaves_of(tree: Any) -> list[Any]:
-    """What stands at the ends, in order."""
+    """Return the leaves of a tree, in order."""
     if isinstance(tree, dict):
         return [leaf for value in tree.values() for leaf in leaves_of(value)]
     if isinstance(tree, (list, tuple)) and type(tree).__name__ != "Size":
@@ -18,7 +18,7 @@ def leaves_of(tree: Any) -> list[Any]:
 
 
 def rebuilt(tree: Any, leaves: Iterable[Any]) -> Any:
-    """A tree of the same form with other leaves."""
+    """Return a tree of the same structure with other leaves."""
     return _rebuilt(tree, iter(leaves))
 
 
@@ -32,5 +32,5 @@ def _rebuilt(tree: Any, leaves: Any) -> Any:
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree with `function` of each leaf."""
+    """Apply `function` to each leaf; return the tree of the results."""
     return rebuilt(tree, [function(leaf) for leaf in leaves_of(tree)])

@@ -1,4 +1,4 @@
-"""What the engine knows of a tensor: an array, its backend, and the node that made it."""
+"""The part of a tensor that the engine uses: an array, its backend and its node in the graph."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ else:
     ArrayOperators = object
 
 Number = bool | int | float | complex
-"""A Python number, which ops take beside tensors."""
+"""A Python number; ops take it like a tensor."""
 
 
 ViewInfo: TypeAlias = "tuple[Variable, Op | None, dict[str, Any]]"
-"""How a view was taken: (base, op, options), by `op.function(backend, base.array, **options)`; the
-op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
+"""How a view was made: (base, op, options) for `op.function(backend, base.array, **options)`. The
+op is None if that was not recorded. (A plain tuple, because each view makes one.)"""
 
 
 class Variable(ArrayOperators):
-    """Base of `Tensor`. `node` is None where no gradient is wanted.
+    """Base class of `Tensor`. `node` is None if the tensor requires no gradient.
 
-    `view_info` and `views` are None but where tensors share memory (`gradient.tensor.views`);
-    `inference` is set where memory was made under `inference_mode` alone (see
-    `gradient.autograd.inference`), and `unnoted` of what `x.data` gives, by which writes are not
-    noted for backward passes. Who makes a tensor sets all others: to read a slot that is not set
-    takes as long as to make the tensor.
+    `view_info` and `views` are None unless tensors share memory (`gradient.tensor.views`).
+    `inference` is set only on tensors made under `inference_mode` (`gradient.autograd.inference`),
+    and `unnoted` only on results of `x.data`, whose in-place changes are not tracked. The creator
+    of a tensor sets all other slots, as a read of an unset slot takes as long as a new tensor.
     """
 
     __slots__ = (
@@ -52,13 +51,14 @@ class Variable(ArrayOperators):
     node: Node | None
     views: list[Any] | None
 
-    if TYPE_CHECKING:  # of the codes of packed weights, which are never Tensors
+    if TYPE_CHECKING:  # for the codes of packed weights, which are never Tensors
 
         def __lshift__(self, other: Any, /) -> Self: ...
         def __rshift__(self, other: Any, /) -> Self: ...
 
     def _set_grad(self, value: Any) -> None:
-        """Assign a gradient, which must be like the tensor. (The engine sets `_grad`.)"""
+        """Set the gradient; it must have the tensor's shape, dtype and device. (The engine sets
+        `_grad`.)"""
         if value is not None:
             if not isinstance(value, Variable):
                 raise TypeMismatch(sentence("grad", "a Tensor or None", type(value).__name__))
@@ -79,23 +79,25 @@ class Variable(ArrayOperators):
         @grad.setter
         def grad(self, value: Tensor | None) -> None: ...
     else:
-        grad = property(attrgetter("_grad"), _set_grad, doc="What `backward` accumulated, or None.")
+        grad = property(
+            attrgetter("_grad"), _set_grad, doc="The gradient that `backward` accumulated, or None."
+        )
 
 
-# What ops give: the subclass of Variable that a higher rung sets here, `Tensor`. (Variables of a
-# module, `variable.new_tensor`, are found sooner than those of a class.)
+# The class of ops' results: `gradient.tensor` sets it to `Tensor`, a subclass of Variable. (Module
+# variables, `variable.new_tensor`, are faster to read than class attributes.)
 tensor_class: type[Any] = Variable
 new_tensor: Callable[[], Any] = functools.partial(object.__new__, tensor_class)
-"""Makes a tensor, whose slots are to be set."""
+"""Makes a tensor; the caller sets its slots."""
 
 
 def default_device() -> str:
-    """The name of the device on which tensors are made, unless an argument says it."""
+    """Return the name of the device for new tensors without a `device` argument."""
     return "cpu"
 
 
 def wrap(array: Any, backend: Backend, node: Node | None = None) -> Tensor:
-    """A tensor around an array, without copying."""
+    """Make a tensor of an array, without a copy."""
     out = new_tensor()
     out.array = array
     out.backend = backend
