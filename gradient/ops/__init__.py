@@ -1,7 +1,7 @@
-"""Every differentiable op, forward and gradient formula side by side, by family.
+"""All differentiable ops by family, with forward and gradient formulas side by side.
 
-What layers and losses alone use (convolution, loss, pooling, recurrent), and what `linalg`, `fft`
-and `special` do (decompositions, fourier, special), is imported with them.
+Families that only layers and losses use (convolution, loss, pooling, recurrent), or only `linalg`,
+`fft` and `special` (decompositions, fourier, special), are imported with these.
 """
 
 from gradient.ops import activation as activation

@@ -1,4 +1,4 @@
-"""Activation functions of one element at a time, each with its derivative beside it.
+"""Elementwise activation functions, each with its derivative beside it.
 
 Softmax is in `gradient.ops.fused`.
 """
@@ -22,7 +22,7 @@ def sigmoid(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, be, x, eps: logit_grad(be, g, x, eps), promotion="int_to_float")
 def logit(be: Backend[Array], x: Array, /, *, eps: float | None = None) -> Array:
-    """log(x / (1 - x)), the inverse of sigmoid, of x held between `eps` and 1 - eps."""
+    """log(x / (1 - x)), the inverse of sigmoid, with x clamped to [eps, 1 - eps]."""
     if eps is not None:
         low, high = be.full((), eps, x.dtype), be.full((), 1 - eps, x.dtype)
         x = be.minimum(be.maximum(x, low), high)
@@ -30,7 +30,7 @@ def logit(be: Backend[Array], x: Array, /, *, eps: float | None = None) -> Array
 
 
 def logit_grad(be: Backend, g: Any, x: Any, eps: float | None) -> Any:
-    """g / (x (1 - x)); beyond the bounds 0, and NaN where there are none, as the value is."""
+    """g / (x (1 - x)). Outside [eps, 1 - eps] it is 0; without eps, outside [0, 1], NaN."""
     low, outside = (0.0, math.nan) if eps is None else (eps, 0.0)
     within = (x >= low) & (x <= 1 - low)
     inner = be.where(within, x, be.full((), 0.5, x.dtype))
@@ -61,7 +61,7 @@ def softplus(
 def softplus_slope(be: Backend, x: Any, beta: float, threshold: float) -> Any:
     z = x * beta
     slope = be.sigmoid(z)
-    slope = be.where(z < threshold, slope, be.detach(slope))  # at the threshold, linear from here
+    slope = be.where(z < threshold, slope, be.detach(slope))  # linear from the threshold on
     return be.where(z > threshold, be.full((), 1, slope.dtype), slope)
 
 
@@ -78,8 +78,8 @@ def mish(be: Backend[Array], x: Array, /) -> Array:
 
 
 def mish_slope(be: Backend, x: Any) -> Any:
-    """tanh(softplus(x)) + x sigmoid(x) (1 - tanh(softplus(x))^2), each factor of which is finite
-    before it meets the gradient: of large x the product is 0, not inf times 0."""
+    """tanh(softplus(x)) + x sigmoid(x) (1 - tanh(softplus(x))^2). Each factor is finite, so for
+    large x the product is 0, not inf times 0."""
     t = be.tanh(be.softplus(x))
     return t + x * be.sigmoid(x) * (1 - t * t)
 
@@ -93,13 +93,13 @@ def glu(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @op(lambda g, be, x, low, high: be.hardtanh_grad(g, x, low, high), promotion="float_only")
 def hardtanh(be: Backend[Array], x: Array, /, *, low: float, high: float) -> Array:
-    """x held between `low` and `high`"""
+    """x clamped to [low, high]"""
     return be.hardtanh(x, low, high)
 
 
 @op(lambda g, be, x, slope: be.leaky_relu_grad(g, x, slope), promotion="float_only")
 def leaky_relu(be: Backend[Array], x: Array, /, *, slope: float) -> Array:
-    """x where it is above 0, else slope x"""
+    """x if x > 0, else slope x"""
     return be.leaky_relu(x, slope)
 
 
@@ -110,7 +110,7 @@ def leaky_relu(be: Backend[Array], x: Array, /, *, slope: float) -> Array:
 def elu(
     be: Backend[Array], x: Array, /, *, alpha: float = 1.0, stretch: float = 1.0, scale: float = 1.0
 ) -> Array:
-    """scale x, or where x is below 0, scale alpha (e^(x / stretch) - 1)"""
+    """scale x if x >= 0, else scale alpha (e^(x / stretch) - 1)"""
     return be.elu(x, alpha, stretch, scale)
 
 
@@ -128,12 +128,13 @@ def hardswish(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate), promotion="float_only")
 def gelu(be: Backend[Array], x: Array, /, *, approximate: str = "none") -> Array:
-    """x times the normal distribution function, or its "tanh" approximation."""
+    """x times the normal distribution function, or its "tanh" approximation (Hendrycks and Gimpel
+    2016)."""
     return be.gelu(x, approximate)
 
 
 @op(lambda g, be, key, offset, p: be.dropout(key, offset, g, p)[0])
 def dropout(be: Backend[Array], x: Array, /, *, key: int, offset: int, p: float) -> Array:
-    """x times 0 with probability p, else times 1 / (1 - p). The mask is no array but a place in a
-    stream of random numbers: the gradient draws it again."""
+    """x times 0 with probability p, else times 1 / (1 - p). The graph saves no mask, only its
+    position in a stream of random numbers: the gradient draws the mask again."""
     return be.dropout(key, offset, x, p)[0]

@@ -1,5 +1,5 @@
-"""Ops that compare, or compute bit by bit, which have no gradient; and those that choose by
-comparing: the larger of two, an element where a condition holds, a bound."""
+"""Comparisons and bitwise ops, without gradients; and ops that select elements by a comparison:
+`maximum`, `minimum`, `where`, `clamp`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def logical_not(be: Backend[Array], x: Array, /) -> Array:
 
 @op(takes_complex=True)
 def isnan(be: Backend[Array], x: Array, /) -> Array:
-    """Whether input is NaN, elementwise, as a bool tensor; of complex numbers, either part."""
+    """Whether input, or a part of a complex input, is NaN, elementwise, as a bool tensor."""
     return be.isnan(x)
 
 
@@ -115,7 +115,7 @@ def isinf(be: Backend[Array], x: Array, /) -> Array:
     return be.abs(x) == float("inf")
 
 
-# Choosing -----------------------------------------------------------------------------------------
+# Selection ----------------------------------------------------------------------------------------
 
 
 @binary_op(lambda g, be, a, b: split_at_ties(be, g, a < b, a == b),
@@ -140,7 +140,7 @@ def split_at_ties(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
     lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g),
     takes_complex=True)  # fmt: skip
 def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array:
-    """a where `condition` (a bool array) holds, else b."""
+    """a where `condition` (a bool array) is true, else b."""
     return be.where(condition, a, b)
 
 
@@ -148,7 +148,7 @@ def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array
 def clamp(
     be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
 ) -> Array:
-    """x held between two numbers; both are inside, and where they cross, `max` is the result."""
+    """x clamped to [min, max]; if min > max, the result is `max`. At a bound g goes through."""
     if min is not None:
         x = at_least(be, x, min)
     return x if max is None else at_most(be, x, max)
@@ -160,14 +160,14 @@ def clamp(
 def clamp_between(
     be: Backend[Array], x: Array, min: Array | None = None, max: Array | None = None, /
 ) -> Array:
-    """`clamp` by bounds that are tensors; the gradient goes to the one that is the result."""
+    """`clamp` with tensors as bounds; the gradient goes to the input that is the result."""
     if min is not None:
         x = be.maximum(x, min)
     return x if max is None else be.minimum(x, max)
 
 
 def masked(be: Backend, g: Any, condition: Any) -> Any:
-    """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
+    """g where `condition` is true, else 0. (A product with 0 would be NaN if g is infinite.)"""
     return be.where(condition, g, be.full((), 0, g.dtype))
 
 

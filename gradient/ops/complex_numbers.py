@@ -1,7 +1,7 @@
-"""Ops that take complex numbers apart and put them together.
+"""Ops that convert between complex numbers and their real and imaginary parts.
 
-A gradient inside the engine is the plain derivative: for z = x + i y that of the result by x, less
-i times that by y. (What users see is its conjugate, as in PyTorch; `gradient.autograd.engine`.)
+A gradient inside the engine is the plain derivative: dL/dx - i dL/dy for z = x + i y. (Users see
+its conjugate, as in PyTorch; see `gradient.autograd.engine`.)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def from_parts(be: Backend[Array], real: Array, imag: Array, /) -> Array:
 
 @op(lambda g, be: be.conj(g), takes_complex=True)
 def conj(be: Backend[Array], x: Array, /) -> Array:
-    """The conjugate."""
+    """The complex conjugate."""
     if not is_complex(x):
         raise TypeError("expected complex numbers")
     return be.conj(x)

@@ -47,5 +47,5 @@ def transposed_convolution(
     shape: tuple[int, ...],
     options: ConvolutionOptions,
 ) -> Array:
-    """The transpose of `convolution`: x (N, O, *windows) to an input of it, of that `shape`."""
+    """The transpose of `convolution`: from x (N, O, *windows) to (N, C, *S), given as `shape`."""
     return be.convolution_input_grad(x, weight, shape, options)

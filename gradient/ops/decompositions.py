@@ -3,17 +3,17 @@
 Giles 2008, "An extended collection of matrix derivative results for forward and reverse mode
 algorithmic differentiation"; pseudo-inverse: Golub and Pereyra 1973, "The Differentiation of
 Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate"; QR: Liao et al.
-2019, "Differentiable Programming Tensor Networks", section III. Results that are several matrices
-are one below the other: see `gradient.backends.composed.decompositions`.
+2019, "Differentiable Programming Tensor Networks", section III. Several result matrices are stacked
+in one array, one below the other: see `gradient.backends.composed.decompositions`.
 
 Eigenvalues: Boeddeker et al. 2017, "On the Computation of Complex-valued Gradients with Application
 to Statistically Optimum Beamforming", section 4.
 
-Of complex matrices, `inv`, `solve`, `lu` and determinants have the rules of real ones, for what
-nodes pass to each other (`gradient.autograd.engine`). The others are no functions of a complex
-matrix alone: their rules conjugate what comes in, follow the same papers with adjoints for
-transposes, and conjugate what goes out. The phases of complex vectors are free: a loss is not to
-depend on them.
+For complex matrices, `inv`, `solve`, `lu` and determinants have the same rules as for real ones,
+with gradients as nodes pass them to each other (`gradient.autograd.engine`). The other functions
+are not holomorphic: their rules conjugate the incoming gradient, follow the same papers with
+adjoints instead of transposes, and conjugate the result. The phases of complex vectors are
+arbitrary, so a loss must not depend on them.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _mask(be: Be, mask: np.ndarray, x: Any) -> Any:
 
 
 def _diagonal(be: Be, row: Any) -> Any:
-    """(..., 1, N) -> (..., N, N), zeros beside the diagonal."""
+    """A row (..., 1, N) as the diagonal of (..., N, N)."""
     return row * _mask(be, np.eye(row.shape[-1]), row)
 
 
 def _over(be: Be, x: Any, gap: Any) -> Any:
-    """x / gap, of which 0 / 0 is 0: what no loss depends on has no gradient, at ties either."""
+    """x / gap with 0 / 0 = 0: if a loss does not use the vectors, ties give no NaN."""
     neither = (x == 0) & (gap == 0)
     return x / be.where(neither, be.full((), np.inf, gap.dtype), gap)
 
@@ -111,7 +111,7 @@ def _lu_grad(g: Any, be: Be, x_shape: Any, out: Any) -> Any:
     lower, upper = be.triangle(square, -1, True) + unit, be.triangle(square, 0, False)
     g_square = _columns(be, _rows(be, g, 0, k), 0, k)
     g_lower, g_upper = be.triangle(g_square, -1, True), be.triangle(g_square, 0, False)
-    parts = []  # what lies beside the square, or below it
+    parts = []  # the part to the right of the square, or below it
     if n > m:
         beside = be.solve(_t(be, lower), _columns(be, g, k, None))
         g_lower = g_lower - be.matmul(beside, _t(be, _columns(be, out, k, None)))
@@ -128,26 +128,26 @@ def _lu_grad(g: Any, be: Be, x_shape: Any, out: Any) -> Any:
 
 @op(_lu_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def lu(be: Backend[Array], x: Array, /) -> Array:
-    """L below the diagonal and U from it on, of x (..., M, N) = L U, whose rows are in an order in
-    which elimination succeeds."""
+    """L (below the diagonal) and U (the rest) of x (..., M, N) = L U, without pivoting: the rows of
+    x must be in a suitable order."""
     return be.lu(x)
 
 
 @op(promotion="none", takes_complex=True)
 def lu_pivots(be: Backend[Array], x: Array, /) -> Array:
-    """With which row, from 0, each is to be exchanged in elimination: int32 (..., K)."""
+    """The row, counted from 0, with which elimination exchanges each row: int32 (..., K)."""
     return be.lu_pivots(x)
 
 
 def _matrix(be: Be, g: Any) -> Any:
-    """A number for each matrix (...) as (..., 1, 1)."""
+    """Reshape one number for each matrix, (...), to (..., 1, 1)."""
     return be.reshape(g, (*g.shape, 1, 1))
 
 
 @op(lambda g, be, x: _matrix(be, g) * _t(be, be.inv(x)),
     promotion="same_float", core_dims=2, takes_complex=True)  # fmt: skip
 def logabsdet(be: Backend[Array], x: Array, /) -> Array:
-    """log |det x|, for x (..., N, N); of a complex x log det x, its imaginary part an angle."""
+    """log |det x| for x (..., N, N); for complex x log det x, whose imaginary part is an angle."""
     return be.logabsdet(x)
 
 
@@ -166,7 +166,7 @@ def _cofactor_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
 
 @op(_cofactor_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def cofactor(be: Backend[Array], x: Array, /) -> Array:
-    """The cofactors of x (..., N, N). The gradient is that of matrices that have an inverse."""
+    """The cofactors of x (..., N, N). The gradient is for invertible matrices only."""
     return be.cofactor(x)
 
 
@@ -183,7 +183,7 @@ def _eigh_grad(g: Any, be: Be, out: Any) -> Any:
 @op(_eigh_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def eigh(be: Backend[Array], x: Array, /) -> Array:
     """The eigenvectors of a symmetric or Hermitian x (..., N, N), and below them the eigenvalues.
-    The gradient of the vectors is infinite where two values are equal, that of the values not."""
+    If two values are equal, the gradient of the vectors is infinite, that of the values finite."""
     return be.eigh(x)
 
 
@@ -193,7 +193,7 @@ def _eig_grad(g: Any, be: Be, out: Any) -> Any:
     g, across = be.conj(g), _h(be, vectors)
     along = be.matmul(across, _rows(be, g, 0, n))
     one = _mask(be, np.eye(n), out)
-    lengths = be.sum(along * one, -2, True)  # the vectors keep theirs
+    lengths = be.sum(along * one, -2, True)  # the vectors always have norm 1
     lengths = (lengths + be.conj(lengths)) * 0.5
     inner = along - be.matmul(across, vectors) * lengths
     inner = _over_differences(be, inner, be.conj(values)) + _diagonal(be, _rows(be, g, n, n + 1))
@@ -203,7 +203,7 @@ def _eig_grad(g: Any, be: Be, out: Any) -> Any:
 @op(_eig_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def eig(be: Backend[Array], x: Array, /) -> Array:
     """The eigenvectors of x (..., N, N), of norm 1, and below them the eigenvalues, complex both.
-    The gradient of the vectors is infinite where two values are equal."""
+    If two values are equal, the gradient of the vectors is infinite."""
     return be.eig(x)
 
 
@@ -233,7 +233,7 @@ def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
     inner = inner + _t(be, s) * _over_differences(be, right - _h(be, right), s * s)
     if out.dtype.kind[:1] == "c":
         gs = (gs + be.conj(gs)) * 0.5  # the values are real
-        # The phases, of which U's are taken to be free.
+        # The phases: those of U are taken as arbitrary.
         inner = inner + _over(be, skew * _mask(be, np.eye(s.shape[-1]), s), s + s)
     inner = inner + _diagonal(be, gs)
     found = be.matmul(u, be.matmul(inner, _h(be, v)))
@@ -248,8 +248,8 @@ def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
 
 @op(_svd_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def svd(be: Backend[Array], x: Array, /) -> Array:
-    """U, the singular values and V of x (..., M, N), one below the other. The gradient of U and V
-    is infinite where two singular values are equal, that of the values is not."""
+    """U, the singular values and V of x (..., M, N), one below the other. If two singular values
+    are equal, the gradient of U and V is infinite, that of the values finite."""
     return be.svd(x)
 
 
@@ -277,7 +277,7 @@ def _qr_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
 
 @op(_qr_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def qr(be: Backend[Array], x: Array, /) -> Array:
-    """Q and below it R^T of x (..., M, N), which is differentiable for M of at least N."""
+    """Q of x (..., M, N), and R^T below it; differentiable if M >= N."""
     return be.qr(x)
 
 
@@ -293,5 +293,5 @@ def _pinv_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
 
 @op(_pinv_grad, promotion="same_float", core_dims=2, takes_complex=True)
 def pinv(be: Backend[Array], x: Array, /, *, atol: float, rtol: float) -> Array:
-    """The pseudo-inverse (..., N, M) of x (..., M, N), of a rank that does not change nearby."""
+    """The pseudo-inverse (..., N, M) of x (..., M, N). Its gradient assumes a constant rank."""
     return be.pinv(x, atol, rtol)

@@ -1,4 +1,4 @@
-"""Ops on one element at a time, each with its derivative beside it."""
+"""Elementwise ops, each with its derivative beside it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 
 @binary_op(lambda g, b: g / b,
-    lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
+    lambda g, a, b: -(g * (a / b)) / b,  # without `out`, so that it may be overwritten
     promotion="int_to_float", scalars_in_float32=True, takes_complex=True,
     operator=operator.truediv)  # fmt: skip
 def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
@@ -72,12 +72,12 @@ def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
         if isinstance(b, int):
             raise
         base = be.full((), a, b.dtype) if isinstance(a, int) else a
-        return be.reciprocal_power(base, b)  # of integers, as PyTorch computes it
+        return be.reciprocal_power(base, b)  # for integers, as in PyTorch
 
 
 def power(be: Backend, a: Any, b: Any) -> Any:
-    """a ** b, by roots where b is the number 0.5 or -0.5, as in PyTorch: -0 has the root -0, and
-    -inf none, but for float16. Of a Tensor it is `pow`, whose derivatives are powers."""
+    """a ** b. As in PyTorch, it uses sqrt if b is the number 0.5 or -0.5, except in float16: the
+    root of -0 is -0, of -inf NaN. For a Tensor it is `pow`, whose derivatives are powers."""
     if isinstance(a, Variable):
         return a**b
     if type(b) is not float:
@@ -95,7 +95,7 @@ def _bools(*values: Any) -> bool:
 
 
 def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
-    """g b a^(b-1), and 0 where b is 0, whatever a is."""
+    """g b a^(b-1); 0 where b is 0, for any a."""
     if isinstance(b, (int, float, complex)):
         return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * power(be, a, b - 1))
     none = b == 0
@@ -104,7 +104,7 @@ def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
 
 
 def power_exponent_grad(be: Backend, g: Any, a: Any, b: Any, out: Any) -> Any:
-    """g a^b log a, and 0 at a = 0 where b is not negative: there the power stays 0 (or is 1)."""
+    """g a^b log a; 0 where a = 0 and b >= 0, as the power is constant there (0, or 1 for b = 0)."""
     if isinstance(a, (int, float, complex)):
         if a:
             return g * (out * _log_of_base(a, out))
@@ -141,7 +141,7 @@ def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: compl
     lambda g, weight: g * weight,
     lambda g, x, end: g * (end - x), takes_complex=True)  # fmt: skip
 def lerp(be: Backend[Array], x: Array, end: Array, weight: Array, /) -> Array:
-    """x + weight (end - x), from the nearer end."""
+    """x + weight (end - x), computed from the nearer of x and end."""
     gap = end - x
     return be.where(be.abs(weight) < 0.5, x + gap * weight, end - gap * (1 - weight))
 
@@ -181,14 +181,14 @@ def floor_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 
 def divisor(be: Backend, name: str, a: Any, b: Any) -> Any:
-    """`b`, which may hold a 0 where numbers are floats alone."""
-    kind = (a if hasattr(a, "dtype") else b).dtype.kind  # NumPy's float64 is a Python float, too
+    """Return the divisor `b`; raise if it has a 0 and the division is one of integers."""
+    kind = (a if hasattr(a, "dtype") else b).dtype.kind  # not isinstance: np.float64 is a float
     if kind in "fV":
         return b
     if kind == "b":
         raise DTypeError(sentence(name, "numbers", "bool", "cast with .to()"))
     if 0 in getattr(a, "shape", ()) or 0 in getattr(b, "shape", ()):
-        return b  # nothing is divided
+        return b  # no elements: no division
     if b == 0 if isinstance(b, int) else be.has_zero(b):
         raise ArgumentError(sentence(name, "a divisor of integers that is not 0", 0))
     return b
@@ -197,7 +197,7 @@ def divisor(be: Backend, name: str, a: Any, b: Any) -> Any:
 @binary_op(lambda g, be: be.zeros_like(g),
     lambda g, be: be.zeros_like(g), promotion="int_to_float")  # fmt: skip
 def trunc_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a / b without its fraction."""
+    """trunc(a / b): the quotient rounded towards 0."""
     return be.trunc(a / b)
 
 
@@ -218,8 +218,8 @@ def copysign(be: Backend[Array], a: Array, b: Array, /) -> Array:
 @binary_op(lambda g, be, a, b: masked(be, g, a != b),
     lambda g, be: be.zeros_like(g))  # fmt: skip
 def nextafter(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """The floating-point number next to a, towards b. Derivatives are PyTorch's: 1 by a, but 0
-    where b is no step away."""
+    """The next floating-point number after a in the direction of b. As in PyTorch, the derivative
+    with respect to a is 1, or 0 where a = b."""
     return be.nextafter(a, b)
 
 
@@ -269,7 +269,7 @@ def round(be: Backend[Array], x: Array, /) -> Array:
 
 @op(lambda g: g, public_name="to", takes_complex=True)
 def astype(be: Backend[Array], x: Array, /, *, dtype: np.dtype) -> Array:
-    """x with another dtype (an np.dtype); of complex numbers, real ones are the real part."""
+    """x cast to `dtype`; a cast from complex to real numbers takes the real part."""
     if x.dtype.kind == "c" and dtype.kind not in "cb":
         x = be.real(x)
     return be.astype(x, dtype)
@@ -277,7 +277,7 @@ def astype(be: Backend[Array], x: Array, /, *, dtype: np.dtype) -> Array:
 
 @op(lambda g: g, moves="parts", takes_complex=True)
 def clone(be: Backend[Array], x: Array, /) -> Array:
-    """A copy with the order of x's dimensions in memory."""
+    """A copy with the same order of dimensions in memory."""
     return be.clone(x)
 
 
@@ -360,7 +360,7 @@ def sqrt(be: Backend[Array], x: Array, /) -> Array:
     rules_of_operators=True)  # fmt: skip
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(input), elementwise: inf at 0, NaN below."""
-    if x.dtype in HALF_PRECISION:  # rounded once
+    if x.dtype in HALF_PRECISION:  # to round only once
         return be.astype(1 / be.sqrt(be.astype(x, float32.numpy)), x.dtype)
     return 1 / be.sqrt(x)
 

@@ -1,5 +1,5 @@
-"""Discrete Fourier transforms. The matrix of one is its own transpose, so the gradient of each is
-another; `norm` says which direction is divided by the number of elements (see `composed.scale_of`).
+"""Discrete Fourier transforms. Their matrices are symmetric, so the gradient is a transform too.
+`norm` says which direction is divided by the number of elements (see `composed.scale_of`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from gradient.backends import Array, Backend
 
 OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
-"""By which the other direction has the same factor."""
+"""The `norm` that gives the opposite direction the same factor."""
 
 
 @op(lambda g, be, axes, inverse, norm: be.fft(g, axes, inverse, norm), takes_complex=True)
 def fft(
     be: Backend[Array], x: Array, /, *, axes: tuple[int, ...], inverse: bool, norm: str
 ) -> Array:
-    """The transform of complex numbers along `axes`, or its inverse."""
+    """The Fourier transform of complex numbers along `axes`, or its inverse."""
     return be.fft(x, axes, inverse, norm)
 
 
@@ -38,8 +38,8 @@ def irfft(be: Backend[Array], x: Array, /, *, axis: int, n: int, norm: str) -> A
 
 
 def rfft_grad(be: Backend, g: Any, n: int, axis: int, norm: str) -> Any:
-    """The real part of the transform of g. By a transform to real numbers, in which each of the
-    terms that stand for two counts twice: so it is halved."""
+    """The real part of the transform of g, by `irfft`. It counts each term that stands for two
+    twice, so these are halved first."""
     halved = be.conj(g) / _times(be, g, n, axis)
     return be.irfft(halved, axis, n, OPPOSITE[norm])
 
@@ -50,7 +50,7 @@ def irfft_grad(be: Backend, g: Any, axis: int, n: int, norm: str) -> Any:
 
 
 def _times(be: Backend, x: Any, n: int, axis: int) -> Any:
-    """How often each term comes in the whole transform, along `axis` of arrays like x."""
+    """How often each term of `rfft` occurs in the whole transform, as an array along `axis`."""
     shape = [1] * len(x.shape)
     shape[axis] = n // 2 + 1
     return be.asarray(mirrored(n).astype(parts_dtype(x.dtype)).reshape(shape))

@@ -1,6 +1,6 @@
 """Ops that a backend may fuse: softmax, normalisation, attention, rotary positions.
 
-The formulas and their sources stand with the composed definitions in `gradient.backends.composed`.
+For formulas and their sources see the composed definitions in `gradient.backends.composed`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def cached_attention(
     slots: SlotMap,
     options: AttentionOptions,
 ) -> Array:
-    """Attention of q (B, H, T, D) over the slots of a key-value cache, which has no gradient."""
+    """Attention of q (B, H, T, D) over the slots of a KV cache, without gradients for the cache."""
     return be.cached_attention(q, keys, values, slots, options)
 
 
@@ -140,7 +140,7 @@ def cached_attention(
 def stored_vectors(
     be: Backend[Array], codes: Array, /, *, scales: tuple[Any, ...], dtype: Any
 ) -> Array:
-    """The vectors that a key-value cache holds as codes and scales."""
+    """The vectors of a quantised KV cache, from its codes and scales."""
     return be.stored_vectors((codes, *scales), dtype)
 
 
@@ -148,5 +148,5 @@ def stored_vectors(
 def rope(
     be: Backend[Array], x: Array, /, *, cos: Any, sin: Any, interleaved: bool = False
 ) -> Array:
-    """Pairs of x's last axis, or of its first part, rotated by the angles of its position."""
+    """Rotate pairs of elements of x's last axis, or of its first part, by the position's angles."""
     return be.rope(x, cos, sin, interleaved)

@@ -1,4 +1,4 @@
-"""Ops that pick and place elements. An index is a tuple as `Backend.getitem` takes it."""
+"""Indexing, gather and scatter. An index is a tuple in the form that `Backend.getitem` takes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     lambda g, be, x_shape, index: be.place(g, x_shape, index),
     public_name="index",
     moves="codes",
-    only_strides=True,  # of a view: an index of arrays makes none
+    only_strides=True,  # for views: an index with arrays makes a copy
     takes_complex=True,
 )
 def getitem(be: Backend[Array], x: Array, /, index: Any) -> Array:
-    """x[index]; a view where the index has no arrays."""
+    """x[index]; a view if the index has no arrays."""
     return be.getitem(x, index)
 
 
@@ -38,13 +38,13 @@ def setitem(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Arr
 
 
 def cleared(be: Backend, g: Any, index: Any) -> Any:
-    if isinstance(index, tuple) and all(map(_takes_all, index)):  # nothing depends on g
+    if isinstance(index, tuple) and all(map(_takes_all, index)):  # all elements were overwritten
         return be.zeros_like(g)
     return be.assign(be.copy(g), index, be.full((), 0, g.dtype))
 
 
 def _takes_all(item: Any) -> bool:
-    """Whether an item of an index takes whole axes: `:`, `...` or a new axis."""
+    """Whether an item of an index takes all of an axis, or adds one: `:`, `...` or None."""
     return item is None or item is Ellipsis or (isinstance(item, slice) and item == slice(None))
 
 
@@ -73,8 +73,8 @@ def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Arr
 @op(lambda g, be, x_shape, index, axis: picked_grad(be, g, x_shape, index, axis),
     public_name="gather", takes_complex=True)  # fmt: skip
 def pick(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
-    """x at one index along `axis` for each place of the others, such as that of the largest.
-    `index` has the axis with size 1, or lacks it; so does the result."""
+    """Pick one element along `axis` at each position of the other axes, such as the argmax.
+    `index` has the axis with size 1 or does not have it; the result has the same shape."""
     return be.pick(x, index, axis)
 
 
@@ -98,7 +98,7 @@ def put_along(
     axis: int,
     add: bool,
 ) -> Array:
-    """PyTorch's scatter and, where `add`, scatter_add; `value` has the index's shape."""
+    """PyTorch's scatter, or with `add` scatter_add; `value` has the shape of `index`."""
     return be.put_along(be.copy(x), index, value, axis, add)
 
 
@@ -123,7 +123,7 @@ def embedding_grad(
 ) -> Any:
     if not by_freq:
         gw = be.embedding_grad(g, indices, rows)
-    else:  # each row's gradients over how often it was looked up
+    else:  # divide the gradient of each row by the number of times it was used
         wide = float32.numpy if g.dtype in HALF_PRECISION else g.dtype
         counts = be.embedding_grad(be.full((*indices.shape, 1), 1, wide), indices, rows)
         g_over = be.astype(g, wide) / be.embedding(counts, indices)

@@ -34,22 +34,22 @@ def linear(be: Backend[Array], x: Array, weight: Array, bias: Array | None = Non
     lambda g, be, x, counts: be.grouped_linear_weight_grad(g, x, counts),
     promotion="same_dtype", packed="weights", autocast="lower_precision")  # fmt: skip
 def grouped_linear(be: Backend[Array], x: Array, /, *weights: Array, counts: Any) -> Array:
-    """The first counts[0] rows of x (M, K) by weights[0] (N, K).T, the next by weights[1].T, and
-    so on: (M, N). `counts` (E,) int64, one a weight; they add up to M."""
+    """Multiply the first counts[0] rows of x (M, K) by weights[0] (N, K).T, the next counts[1] by
+    weights[1].T, and so on: (M, N). `counts` is int64 (E,), for E weights, with the sum M."""
     return be.grouped_linear(x, weights, counts)
 
 
-# Products with a packed weight, which is an option: it has no gradient. `linear` calls these where
-# its gradient is differentiated again; each is the transpose of the other.
+# Products with a packed weight, which is an option, because it has no gradient. `linear` uses these
+# for higher derivatives; each is the transpose of the other.
 
 
 @op(lambda g, be, weight: be.quantized_matmul_grad(g, weight))
 def quantized_matmul(be: Backend[Array], x: Array, /, *, weight: PackedArray) -> Array:
-    """x (..., K) @ weight (N, K).T -> (..., N), where the weight is a `PackedArray`."""
+    """x (..., K) @ weight (N, K).T -> (..., N) for a `PackedArray` as weight."""
     return be.quantized_matmul(x, weight)
 
 
 @op(lambda g, be, weight: be.quantized_matmul(g, weight))
 def quantized_matmul_grad(be: Backend[Array], x: Array, /, *, weight: PackedArray) -> Array:
-    """x (..., N) @ weight (N, K) -> (..., K), where the weight is a `PackedArray`."""
+    """x (..., N) @ weight (N, K) -> (..., K) for a `PackedArray` as weight."""
     return be.quantized_matmul_grad(x, weight)

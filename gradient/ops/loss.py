@@ -14,36 +14,39 @@ if TYPE_CHECKING:
 @op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
     lambda g, be, x: g * (be.log1p(-x) - be.log(x)), promotion="float_only")  # fmt: skip
 def binary_cross_entropy(be: Backend[Array], x: Array, target: Array, /) -> Array:
-    """-(t log x + (1 - t) log(1 - x)), the logarithms cut off at -100."""
+    """-(t log x + (1 - t) log(1 - x)), with logarithms of at least -100."""
     least = be.full((), -100, x.dtype)
     log, other = be.maximum(be.log(x), least), be.maximum(be.log1p(-x), least)
     return (target - 1) * other - target * log
 
 
 def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
-    """(x - t) / v with v = x (1 - x) held from 0, where a saturated sigmoid brings it. The bound is
-    for stability only: in the derivative (v - (x - t) (1 - 2 x)) / v^2 it holds the divisor."""
-    if x.dtype in HALF_PRECISION:  # that hold no such bound
+    """(x - t) / v with v = x (1 - x), where the divisor has a lower bound above 0, because v is 0
+    for a saturated sigmoid. In the derivative (v - (x - t) (1 - 2 x)) / v^2 only the divisor is
+    bounded."""
+    if x.dtype in HALF_PRECISION:  # the bound is too small for these
         x, target = (be.astype(a, float32.numpy) for a in (x, target))
     variance = x * (1 - x)
     detached = be.detach(variance)
     held = be.maximum(detached, be.full((), 1e-12, x.dtype))
     slope = (x - target) / (variance + (held - detached))
-    return slope + (detached - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
+    # This adds 0, and corrects the derivative.
+    return slope + (detached - held) / (held * held) * (x - be.detach(x))
 
 
 @op(lambda g, be, x, target, count: be.scaled_gap(g / count * 2, x, target),
     lambda g, be, x, target, count: be.scaled_gap(g / count * 2, target, x),
     promotion="float_only")  # fmt: skip
 def squared_error(be: Backend[Array], x: Array, target: Array, /, *, count: int) -> Array:
-    """The sum of (x - t)^2, for arrays of one shape, over `count`."""
+    """The sum of (x - t)^2, for arrays of one shape, divided by `count`."""
     return be.squared_error(x, target) / count
 
 
 @op(lambda g, be, x, target, count: be.logistic_error_grad(g / count, x, target),
     lambda g, x, count: -((g / count) * x), promotion="float_only")  # fmt: skip
 def logistic_error(be: Backend[Array], x: Array, target: Array, /, *, count: int) -> Array:
-    """The sum of `binary_cross_entropy(sigmoid(x), t)`, for arrays of one shape, over `count`."""
+    """The sum of `binary_cross_entropy(sigmoid(x), t)`, for arrays of one shape, divided by
+    `count`."""
     return be.logistic_error(x, target) / count
 
 
@@ -61,8 +64,8 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     in_float32: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
-    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored. `in_float32`: of that
-    dtype, for logits of 16 bits, whose gradient is rounded once."""
+    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored. With `in_float32` the
+    losses of 16-bit logits are float32, and the gradient is rounded only once."""
     method = be.cross_entropy_in_float32 if in_float32 else be.cross_entropy
     losses, high, log_sum = method(logits, target, ignore_index, label_smoothing)
     return losses, {"high": high, "log_sum": log_sum}
@@ -83,7 +86,7 @@ def mean_cross_entropy(
     label_smoothing: float = 0.0,
     in_float32: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
-    """`mean_of_counted` of `cross_entropy`."""
+    """The mean of `cross_entropy` over targets that are not ignored (`mean_of_counted`)."""
     given = logits, target, ignore_index, label_smoothing
     if in_float32:
         losses, high, log_sum = be.cross_entropy_in_float32(*given)
@@ -106,7 +109,7 @@ def nll(be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int) -> A
 def mean_nll(
     be: Backend[Array], x: Array, /, *, target: Any, ignore_index: int
 ) -> tuple[Array, dict[str, Array]]:
-    """The sum of `nll` over how many targets (N,) are not `ignore_index`."""
+    """The sum of `nll`, divided by the number of targets (N,) that are not `ignore_index`."""
     losses = be.nll(x, target, ignore_index)
     mean, count = be.mean_of_counted(losses, target, ignore_index)
     return mean, {"count": count}

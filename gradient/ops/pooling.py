@@ -1,4 +1,4 @@
-"""The largest number of every window, or the mean, and resizing."""
+"""Max pooling, average pooling and resizing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from gradient.backends.options import PoolingOptions, WindowRanges
 
 
-# The rule takes x, not its shape alone: what is differentiated twice runs anew, from what is saved.
+# The rule takes x, not only its shape: a second derivative runs the forward function again on x.
 @op(lambda g, be, x, indices, options: be.max_pool_grad(g, indices, x.shape, options))
 def max_pool(
     be: Backend[Array], x: Array, /, *, options: PoolingOptions
 ) -> tuple[Array, dict[str, Array]]:
-    """The largest number of each window of x (..., *S)."""
+    """The maximum of each window of x (..., *S)."""
     y, indices = be.max_pool(x, options)
     return y, {"indices": indices}
 
@@ -32,7 +32,7 @@ def max_pool_indices(be: Backend[Array], x: Array, /, *, options: PoolingOptions
 def adaptive_max_pool(
     be: Backend[Array], x: Array, /, *, out_sizes: tuple[int, ...]
 ) -> tuple[Array, dict[str, Array]]:
-    """The largest number of each of so many windows that cover x (..., *S) evenly."""
+    """The maximum of each of `out_sizes` windows, which divide x (..., *S) evenly."""
     y, indices = be.adaptive_max_pool(x, out_sizes)
     return y, {"indices": indices}
 
@@ -81,5 +81,5 @@ def weighted_taps(
     places: tuple[Array, ...],
     axis: int,
 ) -> Array:
-    """The sums of weights[t] x[places[t]] along `axis`, for weights (T, n)."""
+    """The sum over t of weights[t] x[places[t]] along `axis`, for weights (T, n)."""
     return be.weighted_taps(x, weights, places, axis)

@@ -1,8 +1,8 @@
 """All steps of a recurrent layer in one direction.
 
-The formulas and their sources stand in `gradient.backends.composed.recurrent`. T is the number of
-steps, N of sequences, H the hidden size. The rules name all operands on which saved gates and
-states depend: what differentiates a rule needs them.
+For formulas and their sources see `gradient.backends.composed.recurrent`. T is the number of steps,
+N the number of sequences, H the hidden size. The rules name all inputs of the saved gates and
+states, because higher derivatives need them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @op(lambda g, be, x, h, weight, out, relu: be.rnn_grad(g, out, weight, relu),
     promotion="same_float", autocast="lower_precision")  # fmt: skip
 def rnn(be: Backend[Array], x: Array, h: Array, weight: Array, /, *, relu: bool = False) -> Array:
-    """h before and after each step (T + 1, N, H), of x (T, N, H) and weight (H, H)."""
+    """h before and after each step (T + 1, N, H), for x (T, N, H) and weight (H, H)."""
     return be.rnn(x, h, weight, relu)
 
 
@@ -27,7 +27,7 @@ def rnn(be: Backend[Array], x: Array, h: Array, weight: Array, /, *, relu: bool 
 def lstm(
     be: Backend[Array], x: Array, h: Array, c: Array, weight: Array, /
 ) -> tuple[Array, dict[str, Array]]:
-    """h and c before and after each step (2, T + 1, N, H), of x (T, N, 4 H) and weight (4 H, H)."""
+    """h and c before and after each step (2, T + 1, N, H); x (T, N, 4 H), weight (4 H, H)."""
     states, gates = be.lstm(x, h, c, weight)
     return states, {"gates": gates}
 
@@ -37,6 +37,6 @@ def lstm(
 def gru(
     be: Backend[Array], x: Array, h: Array, weight: Array, bias: Array, /
 ) -> tuple[Array, dict[str, Array]]:
-    """h before and after each step (T + 1, N, H), of x (T, N, 3 H), weight (3 H, H), bias (3 H)."""
+    """h before and after each step (T + 1, N, H); x (T, N, 3 H), weight (3 H, H), bias (3 H)."""
     states, gates = be.gru(x, h, weight, bias)
     return states, {"gates": gates}

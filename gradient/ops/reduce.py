@@ -18,7 +18,7 @@ Axis = int | tuple[int, ...] | None
 
 
 def expand_reduced(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
-    """A reduced array over the reduced axes again."""
+    """Broadcast a reduced array along its reduced axes, to `shape`."""
     if axis is not None and not keepdims:
         dropped = axis if isinstance(axis, tuple) else (axis,)
         y = be.reshape(y, tuple(1 if i in dropped else n for i, n in enumerate(shape)))
@@ -26,7 +26,7 @@ def expand_reduced(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepd
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:
-    """How many elements each sum has."""
+    """The number of elements in each reduction."""
     n = 1
     for i in range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,):
         n *= shape[i]
@@ -42,13 +42,13 @@ def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = 
 
 @op(lambda g, x: x * (g * 2), promotion="float_only")
 def sum_of_squares(be: Backend[Array], x: Array, /) -> Array:
-    """The sum of the squares of all."""
+    """The sum of the squares of all elements."""
     return be.sum_of_squares(x)
 
 
 @op(promotion="none")
 def total_norm(be: Backend[Array], /, *arrays: Array) -> Array:
-    """The Euclidean norm of all arrays, of one dtype, as one vector. It has no gradient."""
+    """The Euclidean norm of all elements of arrays of one dtype. It has no gradient."""
     return be.total_norm(list(arrays))
 
 
@@ -71,16 +71,16 @@ def var(
     correction: float = 1,
     keepdims: bool = False,
 ) -> Array:
-    """The variance: the sum of squared distances from the mean over count - correction."""
+    """The variance: sum (x - mean)^2 / (count - correction)."""
     return be.var(x, axis, correction, keepdims)
 
 
 def var_grad(be: Backend, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     freedom = count(x.shape, axis) - correction
     if freedom <= 0 and (axis is None or not x.shape):
-        gap = be.abs(x - be.mean(x))  # NaN where that is 0, else infinite, as in PyTorch
+        gap = be.abs(x - be.mean(x))  # the gradient is NaN where it is 0, else inf, as in PyTorch
         return expand_reduced(be, g, x.shape, axis, keepdims) * (gap * math.inf)
-    scale = 2 / freedom if freedom else math.inf  # below 0 where there are too few, as there
+    scale = 2 / freedom if freedom else math.inf  # negative for too few elements, as in PyTorch
     return expand_reduced(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
 
 
@@ -96,12 +96,12 @@ def std(
     correction: float = 1,
     keepdims: bool = False,
 ) -> Array:
-    """The square root of the variance, with derivative 0 where all are equal."""
+    """The square root of the variance, with derivative 0 if all elements are equal."""
     return be.std(x, axis, correction, keepdims)
 
 
 def std_grad(be: Backend, g: Any, out: Any) -> Any:
-    """The gradient for the variance."""
+    """The gradient with respect to the variance."""
     flat = out == 0
     safe = be.where(flat, be.full((), 1, out.dtype), out)
     return be.where(flat, be.full((), 0, out.dtype), g / (safe * 2))
@@ -129,8 +129,8 @@ def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool =
 
 @op(lambda g, be, x, out: chebyshev_norm_grad(be, g, x, out), promotion="float_only")
 def chebyshev_norm(be: Backend[Array], x: Array, /) -> Array:
-    """The largest |x| along the last axis; each at a tie has all of the gradient, as in PyTorch's
-    cdist, and beside NaN all are NaN."""
+    """The maximum of |x| along the last axis. As in PyTorch's cdist, each element of a tie gets the
+    whole gradient; if there is a NaN, all gradients are NaN."""
     return be.max(be.abs(x), len(x.shape) - 1)
 
 
@@ -144,19 +144,19 @@ def chebyshev_norm_grad(be: Backend, g: Any, x: Any, out: Any) -> Any:
 
 @op(lambda g, be, x, out: max_grad(be, g, x, out))
 def max(be: Backend[Array], x: Array, /) -> Array:
-    """The maximum of all; ties, and NaNs where it is NaN, share the gradient equally."""
+    """The maximum of all elements; ties, or all NaNs if it is NaN, share the gradient equally."""
     return be.max(x)
 
 
 @op(lambda g, be, x, out: max_grad(be, g, x, out))
 def min(be: Backend[Array], x: Array, /) -> Array:
-    """The minimum of all; ties, and NaNs where it is NaN, share the gradient equally."""
+    """The minimum of all elements; ties, or all NaNs if it is NaN, share the gradient equally."""
     return be.min(x)
 
 
 @op(lambda g, be, x, out: max_grad(be, g, x, out))
 def median(be: Backend[Array], x: Array, /) -> Array:
-    """The lower median of all, NaN where there is one; ties share the gradient equally."""
+    """The lower median of all elements, or NaN if there is one; ties share the gradient equally."""
     return be.median(x)
 
 
@@ -182,7 +182,7 @@ def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = F
 
 
 def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
-    """g softmax(x); beside an infinity, where that is NaN, 0."""
+    """g softmax(x); if there is an inf, 0 for smaller elements, whose softmax is NaN."""
     beside = (expand_reduced(be, out, x.shape, axis, keepdims) == math.inf) & (x < math.inf)
     slope = be.where(beside, be.full((), 0, g.dtype), be.softmax(x, axis))
     return expand_reduced(be, g, x.shape, axis, keepdims) * slope
@@ -206,15 +206,15 @@ def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
 
 
 def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
-    """The product of the elements before, times r, where r_i = g_i + x_(i+1) r_(i+1). No division:
-    right where elements are 0, and so are its own derivatives."""
+    """The product of the earlier elements, times r, where r_i = g_i + x_(i+1) r_(i+1). Without a
+    division, so it and its own derivatives are right for elements that are 0."""
     factors = sliced(be, x, axis, 1, x.shape[axis] or 1)
     return prod_before(be, x, axis) * recurrent_sum(be, g, factors, axis)
 
 
 def recurrent_sum(be: Backend, g: Any, factors: Any, axis: int) -> Any:
     """r, where r_i = g_i + factors_i r_(i+1), by doubling (Hillis and Steele 1986): after the step
-    of length s, r_i has its first 2 s terms, and `factors` the products of the s behind i."""
+    of length s, r_i has its first 2 s terms, and `factors` holds products of 2 s factors from i."""
     n, step = g.shape[axis], 1
     while step < n:
         added = factors * sliced(be, g, axis, step, n)
@@ -239,7 +239,7 @@ def logcumsumexp(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
 
 def logcumsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: int) -> Any:
     """e^(x_i - out_i) r_i, where r_i = g_i + e^(out_i - out_(i+1)) r_(i+1), as in `cumprod_grad`.
-    As in PyTorch, a result of inf gives smaller elements nothing, and inf itself NaN."""
+    As in PyTorch, if a result is inf, the gradient of smaller elements is 0, that of inf NaN."""
     n = x.shape[axis]
     later = sliced(be, out, axis, 1, n or 1)
     factors = be.exp(sliced(be, out, axis, 0, n - 1 if n else 0) - later)
@@ -268,7 +268,7 @@ def argmin(
 
 @op()
 def argsort(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
-    """The indices that sort, stable."""
+    """The indices of a stable sort."""
     return be.argsort(x, axis)
 
 
@@ -280,25 +280,26 @@ def topk(be: Backend[Array], x: Array, /, *, k: int, axis: int, largest: bool = 
 
 @op()
 def categorical(be: Backend[Array], weights: Array, uniform: Array, /) -> Array:
-    """A column of each row, drawn in proportion to its weights by a uniform number."""
+    """A random column of each row, with probabilities proportional to `weights`, by inversion of a
+    `uniform` number."""
     return be.categorical(weights, uniform)
 
 
 @op()
 def likeliest(be: Backend[Array], x: Array, /) -> Array:
-    """The column of each row's largest number; -1 where that is -inf, or NaN."""
+    """The argmax of each row; -1 if the maximum is -inf or NaN."""
     return be.likeliest(x)
 
 
 @op(takes_complex=True)
 def all(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Whether no element is zero; of uint8, as a uint8."""
+    """Whether no element is zero; the result is bool, or uint8 for uint8."""
     return in_bytes(be, be.all(x, axis, keepdims), x)
 
 
 @op(takes_complex=True)
 def any(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Whether some element is not zero; of uint8, as a uint8."""
+    """Whether some element is not zero; the result is bool, or uint8 for uint8."""
     return in_bytes(be, be.any(x, axis, keepdims), x)
 
 

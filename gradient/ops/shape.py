@@ -1,4 +1,4 @@
-"""Ops that move elements without changing them. The engine sums over what was broadcast."""
+"""Ops that move elements without changing them. The engine sums gradients over broadcast axes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from gradient.backends import Array, Backend
 
 Indices = list[tuple[Any, ...]]
-"""Those of several views."""
+"""The indices of several views."""
 
 FEW = 256
-"""Views whose indices are kept: a model asks for the same ones at each step."""
+"""Up to this number of views, indices are cached: a model needs the same ones in each step."""
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape), moves="codes", takes_complex=True)
 def reshape(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
-    """The same elements in another shape; a view where memory allows."""
+    """The same elements in another shape; a view if the strides allow it."""
     return be.reshape(x, shape)
 
 
@@ -39,13 +39,13 @@ def permute(be: Backend[Array], x: Array, /, axes: tuple[int, ...]) -> Array:
 
 
 def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes `axes`."""
+    """The inverse of the permutation `axes`."""
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 @op(lambda g: g, public_name="expand", moves="codes", only_strides=True, takes_complex=True)
 def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Array:
-    """Repeated along new or single axes; a view."""
+    """Repeat x along new axes and axes of size 1; a view."""
     return be.broadcast_to(x, shape)
 
 
@@ -57,7 +57,7 @@ def broadcast_to(be: Backend[Array], x: Array, /, shape: tuple[int, ...]) -> Arr
     takes_complex=True,
 )
 def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
-    """Arrays one after the other along `axis`."""
+    """Join arrays along `axis`."""
     return be.concatenate(list(arrays), axis)
 
 
@@ -68,7 +68,7 @@ def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
     takes_complex=True,
 )
 def stack(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
-    """Arrays of one shape along a new axis `axis`."""
+    """Join arrays of one shape along a new axis `axis`."""
     return be.stack(list(arrays), axis)
 
 
@@ -83,8 +83,8 @@ def slices(be: Backend, x: Any, count: int, axis: int) -> list[Any]:
 
 
 def slice_indices(count: int, axis: int) -> Indices:
-    """The indices of views that are one slice each: shared, where there are few, and not to be
-    written to."""
+    """The indices of views of one slice each. If there are few, the list is cached and shared: do
+    not change it."""
     return _slice_indices(count, axis) if count <= FEW else _slice_indices.__wrapped__(count, axis)
 
 
@@ -105,13 +105,13 @@ def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
 
 
 def piece_indices(sizes: Sequence[int], axis: int) -> Indices:
-    """The indices of consecutive pieces of the given sizes, as those of `slice_indices`."""
+    """The indices of consecutive pieces of given sizes; cached like those of `slice_indices`."""
     of_few = _piece_indices if len(sizes) <= FEW else _piece_indices.__wrapped__
     return of_few(tuple(sizes), axis)
 
 
 def even_indices(n: int, each: int, axis: int) -> Indices:
-    """Those of n elements in pieces of `each`, the last of which may be smaller."""
+    """The indices of pieces of `each` of n elements; the last piece may be smaller."""
     of_few = _even_indices if n <= FEW * each else _even_indices.__wrapped__
     return of_few(n, each, axis)
 
@@ -141,7 +141,7 @@ def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
 def pad(
     be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], value: complex = 0
 ) -> Array:
-    """Surrounded by `value`: `widths` is (before, after) for each axis."""
+    """Pad x with `value`: `widths` is (before, after) for each axis."""
     return be.pad(x, widths, value)
 
 
@@ -154,7 +154,7 @@ def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
     takes_complex=True,
 )
 def diagonal(be: Backend[Array], x: Array, /, *, offset: int = 0) -> Array:
-    """The diagonal of the last two axes, put last; a view where the library has one."""
+    """The diagonal of the last two axes, as the last axis; a view on backends with strides."""
     return be.diagonal(x, offset)
 
 
@@ -172,8 +172,8 @@ def triangle(be: Backend[Array], x: Array, /, *, diagonal: int = 0, lower: bool 
     be.place(be.permute(g, last_axis_after(g.shape, axis)), x_shape,
              sliding_window_at(be, x_shape, axis, size, step)), takes_complex=True)  # fmt: skip
 def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, step: int) -> Array:
-    """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
-    library has one."""
+    """The windows of `size` along `axis`, `step` elements apart; the elements of a window are the
+    last axis. A view on backends with strides."""
     return be.sliding_window(x, axis, size, step)
 
 
@@ -190,13 +190,13 @@ def as_strided(
     stride: tuple[int, ...],
     offset: int,
 ) -> Array:
-    """Element offset + i * stride[0] + j * stride[1] ... of x in row-major order at (i, j, ...); a
-    view where the library has strides, and x lies in that order."""
+    """At (i, j, ...) element offset + i * stride[0] + j * stride[1] ... of x in row-major order; a
+    view if x is row-major in memory and the backend has strides."""
     return be.as_strided(x, size, stride, offset)
 
 
 def last_axis_after(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The axes in the order that puts the last one behind `axis`."""
+    """The order of axes that moves the last one behind `axis`."""
     *rest, last = range(len(shape))
     return (*rest[: axis + 1], last, *rest[axis + 1 :])
 
@@ -227,5 +227,5 @@ def fold(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Array:
-    """Windows summed back to `shape` (N, C, *spatial) (col2im)."""
+    """Add windows up to an array of `shape` (N, C, *spatial) (col2im)."""
     return be.fold(x, shape, kernel, stride, dilation)

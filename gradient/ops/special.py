@@ -1,6 +1,5 @@
-"""Special functions, each with its derivative beside it: of the gamma function (two of which are
-among the elementwise ones), Bessel functions, the normal distribution, and products with
-logarithms."""
+"""Special functions, each with its derivative beside it: gamma functions (two more are in
+`elementwise`), Bessel functions, the normal distribution, and products with logarithms."""
 
 from __future__ import annotations
 
@@ -110,7 +109,7 @@ def log_ndtr(be: Backend[Array], x: Array, /) -> Array:
 
 
 def log_ndtr_slope(be: Backend, x: Any) -> Any:
-    """The density over ndtr(x); below 0, where both vanish, by erfcx."""
+    """The density divided by ndtr(x); below 0, where both underflow, by erfcx."""
     zero = be.full((), 0, x.dtype)
     low, high = be.where(x < 0, x, zero), be.where(x < 0, zero, x)
     tail = math.sqrt(2 / math.pi) / be.erfcx(-math.sqrt(0.5) * low)
@@ -140,7 +139,7 @@ def entr(be: Backend[Array], x: Array, /) -> Array:
     lambda g, a, b: g * a / b,
     promotion="int_to_float")  # fmt: skip
 def xlogy(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a log(b), and 0 where a is 0 and b no NaN."""
+    """a log(b); 0 where a is 0 and b is not NaN."""
     return be.xlogy(*arrays(be, a, b))
 
 
@@ -148,20 +147,20 @@ def xlogy(be: Backend[Array], a: Array, b: Array, /) -> Array:
     lambda g, a, b: g * a / (b + 1),
     promotion="int_to_float")  # fmt: skip
 def xlog1py(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """a log(1 + b), and 0 where a is 0 and b no NaN."""
+    """a log(1 + b); 0 where a is 0 and b is not NaN."""
     return be.xlog1py(*arrays(be, a, b))
 
 
 def product_grad(be: Backend, g: Any, product: Any, a: Any, b: Any, low: float) -> Any:
-    """g log(b), and 0 where a is 0 and b not above `low`, the pole of the logarithm; as in PyTorch
-    a number that is NaN is not above it, either."""
+    """g log(b); 0 where a is 0 and not b > `low`, the pole of the logarithm. As in PyTorch, this
+    includes a b that is NaN."""
     undefined = b <= low if hasattr(b, "dtype") else not b > low
     value = product(*arrays(be, g, b))
     return be.where((a == 0) & undefined, be.full((), 0, value.dtype), value)
 
 
 def arrays(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
-    """Two operands, one of which may be a Python number, as arrays."""
+    """Return two operands, one of which may be a Python number, as arrays."""
     if not hasattr(a, "dtype"):
         return be.full((), a, b.dtype), b
     return a, b if hasattr(b, "dtype") else be.full((), b, a.dtype)

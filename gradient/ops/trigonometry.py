@@ -59,7 +59,7 @@ def atan2(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 
 def inverse_square(be: Backend, a: Any, b: Any) -> Any:
-    """1 / (a^2 + b^2), and 0 at the origin."""
+    """1 / (a^2 + b^2); 0 at the origin."""
     square = a * a + b * b
     origin = square == 0
     one, zero = be.full((), 1, square.dtype), be.full((), 0, square.dtype)
@@ -100,9 +100,9 @@ def acosh(be: Backend[Array], x: Array, /) -> Array:
 
 
 def acosh_grad(be: Backend, g: Any, x: Any) -> Any:
-    if is_complex(x):  # each root by itself: that of their product lies on another branch
+    if is_complex(x):  # two roots: the root of the product is on another branch
         return g / (be.sqrt(x - 1) * be.sqrt(x + 1))
-    # The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
+    # + 0 turns the product at x = -1, which is -0, into 0, whose root is not -0.
     return g / be.sqrt((x - 1) * (x + 1) + 0)
 
 
