@@ -1,1 +1,1 @@
-"""Measures gradient beside its peers: `python -m bench` (bench/README.md says what and how)."""
+"""Benchmarks of gradient and its peers: `python -m bench` (described in bench/README.md)."""

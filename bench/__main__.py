@@ -51,8 +51,8 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(name: str, options: Options) -> Iterator[Result]:
-    """The results of one case as they come, from a process with pools of `options.threads`, which
-    is ended after as many seconds as the case may take."""
+    """Yield the results of one case as they come, from a process with pools of `options.threads`
+    threads, which is ended after the case's time limit."""
     limit, ended = CASES[name].seconds, threading.Event()
     with subprocess.Popen(
         [sys.executable, "-m", "bench.worker", name, json.dumps(dataclasses.asdict(options))],
@@ -84,7 +84,7 @@ def measure(name: str, options: Options) -> Iterator[Result]:
 
 
 def default_file(chosen: argparse.Namespace, description: dict[str, Any]) -> Path | None:
-    """Where figures of a GPU are kept that are not told where: they are few, and worth it."""
+    """The file for figures of a GPU if none is given: they are rare, so they are always kept."""
     if chosen.cases != ["gpu"] or chosen.tiny or "gpu" not in description:
         return None
     return ROOT / "bench" / "results" / f"{description['date'].split()[0]}-gpu.jsonl"

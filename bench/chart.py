@@ -1,7 +1,7 @@
 """`python -m bench.chart RESULTS.jsonl PICTURE.png`: the `llama.cpp` case as a table and as bars.
 
-The table, in Markdown, goes to standard output. The picture takes matplotlib, which comes with
-`pip install -e ".[train]"`. That of the README:
+The table, in Markdown, is printed. The picture needs matplotlib, which comes with
+`pip install -e ".[train]"`. The command for the README's picture:
 
     python -m bench.chart bench/results/2026-11-23-icelake-two-threads.jsonl docs/llama_cpp.png
 """
@@ -15,7 +15,7 @@ from bench.result import Result
 
 
 def ratios(path: Path) -> dict[str, Result]:
-    """Our results beside llama.cpp's, by what was measured; of several, the last."""
+    """Our results with a ratio to llama.cpp's, by what was measured; the last of several."""
     lines = path.read_text(encoding="utf-8").splitlines()
     results = [Result.from_json(line) for line in lines if line.startswith('{"kind": "result"')]
     return {r.what: r for r in results if r.case == r.peer == "llama.cpp"}
@@ -29,7 +29,7 @@ def table(results: dict[str, Result]) -> str:
 
 
 def draw(results: dict[str, Result], picture: Path) -> None:
-    """A bar for each ratio, and a line at 1, where both are as fast."""
+    """Draw a bar for each ratio, and a line at 1, where both are equally fast."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1 + 0.3 * len(results)), layout="constrained")

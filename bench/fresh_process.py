@@ -1,4 +1,4 @@
-"""Runs code in a fresh process, which finds the same gradient as this one, and says its cost."""
+"""Runs code in a fresh process that imports the same gradient as this one, and measures it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 def environment(threads: int | None = None) -> dict[str, str]:
     """The environment of a measured process.
 
-    Bytecode may be written: under PYTHONDONTWRITEBYTECODE every process compiles what it imports
-    anew, and that would be measured. The variables limit the libraries' thread pools, which read
+    Bytecode may be written: under PYTHONDONTWRITEBYTECODE every process would compile its imports
+    again, within the measured time. The variables limit the libraries' thread pools, which read
     them once, when they are loaded.
     """
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -27,7 +27,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def run(code: str, *arguments: str, threads: int | None = 1) -> str:
-    """The standard output of `python -c CODE ARGUMENTS`; raises with its errors if it fails."""
+    """Return the output of `python -c CODE ARGUMENTS`; raise with its errors if it fails."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, *arguments],
         env=environment(threads),
@@ -41,7 +41,7 @@ def run(code: str, *arguments: str, threads: int | None = 1) -> str:
 
 
 def cpu_seconds(code: str) -> float:
-    """User and system time that `python -c CODE` takes in all its threads, start-up included."""
+    """Return the user and system time of `python -c CODE` in all its threads, with start-up."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code],
         env=environment(threads=1),

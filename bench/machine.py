@@ -1,4 +1,4 @@
-"""What was measured on, and with which versions: the first line of every result file."""
+"""The measured machine and the versions on it: the first line of every result file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cpus() -> int:
 
 
 def largest_cache() -> int:
-    """The bytes of the last cache, where Linux tells; else 0."""
+    """The size of the last-level cache in bytes, as Linux reports it; else 0."""
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
@@ -70,7 +70,7 @@ def describe() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, Any]:
-    """The first GPU, its driver, and the CUDA that this supports; nothing where there is none."""
+    """The first GPU, its driver, and the CUDA version that this supports; {} without a GPU."""
     version = driver.cuda_version()
     if version is None:
         return {}
@@ -83,7 +83,7 @@ def _gpu() -> dict[str, Any]:
 
 
 def driver_version(file: Path) -> str | None:
-    """The version in what NVIDIA's kernel module says of itself: "... Module  550.54.15  ..."."""
+    """The version in the text of NVIDIA's kernel module: "... Module  550.54.15  ..."."""
     with contextlib.suppress(OSError):
         if found := re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", file.read_text()):
             return found[0]

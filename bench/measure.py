@@ -1,4 +1,4 @@
-"""Timing of several contenders side by side, so that what disturbs one disturbs all.
+"""Timing of several contenders in turn, so that a disturbance affects all of them.
 
 A machine's speed drifts: other processes, turbo, temperature. So the contenders take turns within
 each round, and two of them are compared round by round: the figure is the median over rounds of the
@@ -26,7 +26,7 @@ class Samples:
 
     @property
     def best(self) -> float:
-        """The least disturbed round: what the code costs when the machine is its own."""
+        """The fastest round: the cost of the code on an otherwise idle machine."""
         return min(self.seconds)
 
     def ratio(self, peer: Samples) -> float:
@@ -50,13 +50,13 @@ def interleave(
 
     Args:
         contenders: a label and a call without arguments for each.
-        rounds: how often each is timed; the order is turned by one place from round to round.
+        rounds: how often each is timed; each round begins with the next contender.
         sample_seconds: repeat the call within a sample until it takes about this long; 0 means
             one call a sample. Microsecond calls need some milliseconds.
-        settle: seconds to sleep before each sample, so that the worker threads that the contender
-            before left spinning (OpenMP's, OpenBLAS's) are asleep; a call that is not timed then
-            wakes the contender's own.
-        within: seconds, after which no other round is begun; one is made in any case.
+        settle: seconds to sleep before each sample, so that worker threads that the previous
+            contender left spinning (OpenMP's, OpenBLAS's) are asleep; then an untimed call wakes
+            the contender's own threads.
+        within: seconds after which no further round begins; one round is always made.
     """
     begun = time.monotonic()
     calls = {label: _calls_for(run, sample_seconds) for label, run in contenders.items()}
@@ -64,7 +64,7 @@ def interleave(
     labels = list(contenders)
     collecting = gc.isenabled()
     gc.collect()
-    gc.disable()  # a collection would strike one contender's sample for all contenders' objects
+    gc.disable()  # a collection of all contenders' objects would slow down one sample
     try:
         for made in range(rounds):
             if made and within is not None and time.monotonic() - begun > within:

@@ -21,7 +21,7 @@ GPT2_124M = GPT2Config()
 
 
 def write(config: GPT2Config, folder: Path) -> int:
-    """Write such a model as transformers lays it out; the bytes of its weights' file."""
+    """Write such a model in transformers' layout; return the bytes of its weights' file."""
     gradient.manual_seed(0)
     save_model(GPT2LMHeadModel(config), folder)
     return (folder / "model.safetensors").stat().st_size

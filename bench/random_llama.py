@@ -67,9 +67,9 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
 
 def write(config: Any, folder: Path, name: str) -> Path:
-    """A file in a format: bf16, or what `gradient quantize --to` and `convert --dtype` take.
+    """Write a file in a format: bf16, or a format of `gradient quantize --to` or `convert --dtype`.
 
-    A file that is there already is taken as it is.
+    An existing file is used as it is.
     """
     shape = f"{config.model_type}-{config.hidden_size}"
     base, file = (folder / f"{shape}-{each}.gguf" for each in ("bf16", name))
@@ -95,7 +95,7 @@ def _gradient(*arguments: str) -> None:
 
 
 def _vocabulary(size: int) -> dict[str, object]:
-    """Metadata of a SentencePiece vocabulary with bytes, and words that nobody writes."""
+    """Metadata of a SentencePiece vocabulary with bytes, and words that occur in no text."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(BYTES))]
     kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * BYTES]
     words = size - len(tokens)

@@ -1,4 +1,4 @@
-"""Kernels that only read memory: the bandwidth of a machine, with few instructions in the way."""
+"""Kernels that only read memory: they measure a machine's bandwidth with few instructions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUMBERS = 1 << 16
 
 @ordered_subroutine
 def _read(data, at, count, step, apart, out, to):
-    """Read vectors `apart` numbers apart, four at a time, `step` further each of `count` times."""
+    """Read `count` times four vectors that lie `apart` numbers apart, and then go on by `step`."""
     a, b, c, d = load(data, at), load(data, at), load(data, at), load(data, at)
     for _ in range(count):
         a = larger(a, load(data, at))
@@ -26,7 +26,7 @@ def _read(data, at, count, step, apart, out, to):
 def one_stream(start, stop, data, out):
     """Read the parts start to stop of data, float32, each from its beginning to its end.
 
-    Some numbers of each are left in `out`, so that they have to be read.
+    Some numbers of each part are written to `out`, so that the compiler keeps the reads.
     """
     width = lanes(data)
     for part in range(start, stop):
@@ -35,7 +35,7 @@ def one_stream(start, stop, data, out):
 
 @ordered_kernel
 def four_streams(start, stop, data, out):
-    """As `one_stream`, the four quarters of a part together."""
+    """Like `one_stream`, but read the four quarters of a part in parallel."""
     width = lanes(data)
     for part in range(start, stop):
         _read(data, part * NUMBERS, NUMBERS // (4 * width), width, NUMBERS // 4, out, part * width)

@@ -1,4 +1,4 @@
-"""One measured figure, and how a list of them is written: JSON lines and a table."""
+"""One measured figure, and how a list of them is written: as JSON lines and as a table."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def _figure(value: float) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, cut to a line; "" where it says nothing."""
+    """The first line of an exception's message; "" if it has none."""
     return next(iter(str(error).splitlines()), "")[:200]

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured in the same run: the yardstick beside each figure.
+"""The limits of this machine, measured in the same run, as a scale for each figure.
 
 After Williams, Waterman and Patterson 2009, "Roofline: An Insightful Visual Performance Model for
 Multicore Architectures": a computation that does F operations and moves B bytes takes at least
@@ -25,18 +25,18 @@ class Roofline:
     """The machine's measured limits with the number of threads given."""
 
     threads: int
-    read_bandwidth: float  # bytes per second, reading alone: what decoding can reach
-    stream_bandwidth: float  # bytes per second, two arrays read and one written: what updates reach
+    read_bandwidth: float  # bytes per second, reading only: the limit of decoding
+    stream_bandwidth: float  # bytes per second, two arrays read, one written: the limit of updates
     peak_flops: float  # float32 operations per second in a large matrix product
 
 
 def measure(threads: int, size: int | None = None, matrix: int = 2048) -> Roofline:
-    """Probe this machine for about two seconds; the best of several tries counts.
+    """Measure this machine for about two seconds; the best of several tries counts.
 
     Args:
-        threads: how many threads the bandwidth probes use. The matrix product, and kernels, use
-            what their libraries were started with (OMP_NUM_THREADS and its like).
-        size: bytes that are read; by default well beyond the last cache.
+        threads: number of threads of the bandwidth probes. The matrix product and the kernels use
+            the threads that their libraries were started with (OMP_NUM_THREADS and similar).
+        size: bytes to read; by default much more than the last-level cache.
         matrix: rows and columns of the square matrices.
     """
     size = size or max(256 * MEBIBYTE, 2 * machine.largest_cache())
@@ -57,7 +57,7 @@ def measure(threads: int, size: int | None = None, matrix: int = 2048) -> Roofli
 
 
 def _kernels(memory: np.ndarray) -> list[Callable[[], object]]:
-    """Reading by kernels, where there are any: they need fewer instructions than NumPy."""
+    """Reading by kernels, if numba is installed: they need fewer instructions than NumPy."""
     from gradient.backends.numpy import kernels, threads
 
     if not kernels.available():
@@ -73,7 +73,7 @@ def _kernels(memory: np.ndarray) -> list[Callable[[], object]]:
 
 
 def _matrix_products(size: int) -> list[Callable[[], object]]:
-    """The square product by each library at hand: the fastest is the peak, whoever owns it."""
+    """The square product by each installed library: the fastest is the peak."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
     out = np.empty_like(a)

@@ -1,7 +1,7 @@
-"""The models whose training steps are measured, made of whichever package's modules are asked for.
+"""The models whose training steps are measured, built from the modules of either package.
 
-Each function takes the package, `gradient` or `torch`, and gives a model, its loss as a function of
-inputs and targets, and arrays for these.
+Each function takes the package, `gradient` or `torch`, and returns a model, its loss as a function
+of inputs and targets, and arrays for these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DRAWS = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class TrainingModel:
-    """A model, and of PyTorch eager's time how much a step may take, eager and compiled."""
+    """A model, and the targets for its step (eager, compiled) as shares of PyTorch eager's time."""
 
     name: str
     build: Callable[[Any], Built]
@@ -106,8 +106,8 @@ def mobilenet(package: Any, images: int = 16, side: int = 32) -> Built:
 
 
 def unet(package: Any) -> Built:
-    """Down by max pooling and up by transposed convolutions, with the maps of the way down
-    concatenated on the way up (Ronneberger et al. 2015); a class for each pixel."""
+    """Down by max pooling and up by transposed convolutions; the feature maps of the way down are
+    concatenated on the way up (Ronneberger et al. 2015). A class for each pixel."""
     nn = package.nn
 
     def pair(inputs: int, outputs: int) -> Any:
@@ -139,8 +139,8 @@ def unet(package: Any) -> Built:
 
 
 def vit(package: Any) -> Built:
-    """ViT-Ti (Dosovitskiy et al. 2021; Touvron et al. 2021) for patches of 4 x 4 of images of 32 x
-    32: 65 tokens."""
+    """ViT-Ti (Dosovitskiy et al. 2021; Touvron et al. 2021) for images of 32 x 32 in patches of
+    4 x 4: 65 tokens."""
     nn = package.nn
 
     class ViT(nn.Module):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""`python -m bench.worker CASE OPTIONS`: runs one case, its results as JSON lines on stdout."""
+"""`python -m bench.worker CASE OPTIONS`: runs one case, and prints its results as JSON lines."""
 
 from __future__ import annotations
 

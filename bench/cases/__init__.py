@@ -1,7 +1,7 @@
 """The cases that `python -m bench` can run: one module each.
 
-A case module has `run(options) -> Iterator[Result]`. It runs in a process of its own, whose thread
-pools were limited before NumPy was imported, so that no case inherits another's state.
+A case module has `run(options) -> Iterator[Result]`. It runs in its own process, whose thread
+pools are limited before NumPy is imported, so that cases do not affect each other.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Options:
     only: str | None = None
 
     def wants(self, what: str) -> bool:
-        """Whether to measure this: all is, unless some is asked for by a part of its name."""
+        """Whether to measure this: always, unless names are given and none is a part of `what`."""
         return self.only is None or self.only.lower() in what.lower()
 
     def peer(self, module: str) -> bool:
-        """Whether to measure against this peer: it is wanted, and installed."""
+        """Whether to measure this peer: it is wanted, and installed."""
         return self.peers and installed(module)
 
     def rounds(self, usual: int) -> int:
@@ -38,7 +38,7 @@ class Options:
         return max(3, usual // 5) if self.quick else usual
 
     def roofline(self) -> Roofline:
-        """The machine's limits; from probes that say nothing where all is tiny."""
+        """The machine's limits; at --tiny from probes too small to be meaningful."""
         return roofline.measure(self.threads, *((1 << 20, 64) if self.tiny else ()))
 
 
@@ -49,7 +49,7 @@ class Case:
     module: str
     summary: str
     threads: int | None = None  # None: as many as the machine has
-    seconds: float | None = None  # then its process is ended, what it has told by then kept
+    seconds: float | None = None  # then its process is ended; earlier results are kept
 
 
 CASES = {

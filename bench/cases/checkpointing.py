@@ -1,7 +1,7 @@
 """Activation checkpointing: a training step whose layers run their forward passes twice.
 
 The step of 4 TransformerEncoder layers of width 256 (8 x 128 tokens), each layer's activations kept
-or computed anew in the backward pass. A layer's forward pass is a third of its step.
+or recomputed in the backward pass. A layer's forward pass is a third of its step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.result import Result
 
 
 def training_step(name: str, again: bool) -> Callable[[], object]:
-    """A forward and backward pass under the package of this name, `again` with checkpoints."""
+    """A forward and backward pass in the package of this name; `again`: with checkpoints."""
     package = importlib.import_module(name)
     checkpoint = importlib.import_module(f"{name}.utils.checkpoint").checkpoint
     layers = package.nn.ModuleList(

@@ -1,9 +1,9 @@
-"""What a first text, or a first training step, costs before its kernels are on disk, and after.
+"""The cost of a first text and a first training step, without and with kernels on disk.
 
-CPU seconds of all threads beyond `import gradient`, each in a fresh process: with an empty cache of
-kernels, then with the one that it filled. At --tiny the machine's own cache stands for both. With
---large also the first token of 1.1 billion weights in Q4_0, whose file is in memory, and beside it
-what the system takes for as much new memory, which loading needs for weights in panels.
+CPU seconds of all threads beyond `import gradient`, each in a fresh process: with an empty kernel
+cache, then with the one that it filled. At --tiny both use the machine's own cache. With
+--large also the first token of 1.1 billion weights in Q4_0, with the file in memory, and the
+system's time for as much new memory as loading needs for the weights' panels.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def training_step(
     package: ModuleType, sizes: tuple[int, ...], wrap: Callable[..., Callable[..., object]]
 ) -> Callable[[], object]:
     """Forward, backward, clipping and AdamW of a perceptron with GELU and dropout; `sizes` is the
-    batch and then the widths."""
+    batch size, then the widths."""
     batch, *widths = sizes
     layers: list[object] = []
     for before, after in zip(widths, widths[1:], strict=False):

@@ -1,8 +1,8 @@
 """An epoch of batches from `DataLoader`, beside PyTorch's: images of MNIST's shape, and windows of
 a file of tokens.
 
-Both packages read the same numbers through the same classes, which are written once for either; the
-windows are ours (`TokenFile.windows`) and, for PyTorch, a user's usual class over `np.memmap`.
+Both packages read the same numbers through the same dataset classes. The windows are ours
+(`TokenFile.windows`) and, for PyTorch, the usual class over `np.memmap` that users write.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENS, WINDOW, ROWS = 1 << 20, 256, 32
 
 
 class Images:
-    """Images (1, 28, 28) of uint8, each scaled to float32 numbers when it is asked for."""
+    """Images (1, 28, 28) of uint8, each scaled to float32 numbers when it is read."""
 
     def __init__(self, package: str) -> None:
         draws = np.random.default_rng(0)
@@ -47,7 +47,7 @@ class Images:
 
 
 class Windows:
-    """A token file's windows and the same one token later, as scripts for PyTorch read them."""
+    """A token file's windows, and the same shifted by one token, as in scripts for PyTorch."""
 
     def __init__(self, path: str) -> None:
         self.tokens = np.memmap(path, np.uint16, "r")
@@ -99,7 +99,7 @@ LOADS = [
 
 
 def epoch(package: Any, load: Load, path: str) -> Callable[[], int]:
-    """A call that goes through the batches, in a new random order."""
+    """A function that iterates over the batches, in a new random order."""
     workers = {"persistent_workers": True} if load.workers else {}
     loader = package.utils.data.DataLoader(
         load.dataset(package, path), load.batch, shuffle=True, num_workers=load.workers, **workers

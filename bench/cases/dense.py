@@ -1,7 +1,7 @@
-"""Float weights and the key-value cache, as a language model reads them: `linear` for one row, a
-few and a prompt's, and attention of one token and of a prompt over a cache of some length.
+"""Float weights and the KV cache, as a language model reads them: `linear` for one row, a
+few rows and a prompt's, and attention of one token and of a prompt over a filled cache.
 
-At the shapes of TinyLlama 1.1B. The peer is PyTorch eager where it is installed; "composed" is the
+At the shapes of TinyLlama 1.1B. The peer is PyTorch eager if it is installed; "composed" is the
 definition that runs on every backend.
 """
 
@@ -51,7 +51,7 @@ def run(options: Options) -> Iterator[Result]:
 def _linear(
     rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, int, int], options: Options
 ) -> tuple[Calls, int]:
-    """The contenders, and the bytes that each has to read."""
+    """The contenders, and the bytes that each must read."""
     be = backends.get("cpu")
     rows, n, k = shape
     x, weight = (
@@ -124,7 +124,7 @@ def _torch(x: np.ndarray) -> Any:
 def _results(
     what: str, calls: Calls, read: int, limits: Roofline, options: Options
 ) -> Iterator[Result]:
-    """Each contender's time, and what share of the read bandwidth it reaches with `read` bytes."""
+    """Each contender's time, and its share of the read bandwidth, for `read` bytes."""
     for call in calls.values():
         call()
     samples = interleave(calls, rounds=options.rounds(15), settle=0.05)

@@ -1,12 +1,12 @@
 """An NVIDIA GPU: whole models, and kernels beside PyTorch's on the same GPU and beside a copy.
 
-A kernel's figure is the time of a call when many are queued one after the other, so many that what
-the host needs to begin does not count. What is bound by memory says which share of a copy's bytes a
-second it makes of the bytes that it must read and write. Shapes are those of GPT-2's training (16 x
-1,024 tokens) and of LLaMA's decoding. What promises are about comes first. A case ends early, with
-the rounds that it has, when its time is over (`Limits`); after eight minutes, two with `--quick`,
-nothing more is begun, and what is left is named; after `Case.seconds` the process is ended, for a
-call that does not come back.
+A kernel's figure is the time of a call when so many are queued that the host's time for the first
+does not count. For a kernel that is limited by memory, the bytes that it must read and write per
+second are given as a share of a copy's. Shapes are those of GPT-2's training (16 x
+1,024 tokens) and of LLaMA's decoding. Figures with targets come first. A kernel's measurement ends
+early, with the rounds so far, when its time is over (`Limits`). After eight minutes, two with
+`--quick`, nothing new begins, and what is left is named. After `Case.seconds` the process is ended,
+in case that a call does not return.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ QUEUED, ROUND_SECONDS = 20, 0.02
 
 class Limits(NamedTuple):
     """Seconds for the rounds of one kernel, of which there are some 100; by when a training step,
-    and a model that decodes, must have begun; and after how many nothing more is begun."""
+    and a model that decodes, must have begun; and after how many seconds nothing new begins."""
 
     case: float
     training: float
@@ -75,16 +75,16 @@ ELEMENTWISE = ("exp", "gelu", "silu", "relu")
 
 
 class Measured(NamedTuple):
-    """A call, and the bytes or the operations that it cannot do without."""
+    """A call, and the bytes or operations that it needs at least."""
 
     what: str
-    run: Callable[[Any, Any], Callable[[], object]]  # of a library and the device's name
+    run: Callable[[Any, Any], Callable[[], object]]  # takes a library and the device's name
     bytes: float = 0.0
     operations: float = 0.0
-    only_here: bool = False  # there is no such call in the other library
-    by_cublas: Callable[[str], Callable[[], object]] | None = None  # of the device's name
-    of_copy: float | None = None  # the share of a copy's bandwidth that is promised
-    of_peer: float | None = None  # and of the other's speed
+    only_here: bool = False  # the other library has no such call
+    by_cublas: Callable[[str], Callable[[], object]] | None = None  # takes the device's name
+    of_copy: float | None = None  # the target, as a share of a copy's bandwidth
+    of_peer: float | None = None  # the target, as a share of the peer's speed
     products: str | None = None  # the dtype of products by cuBLAS whose speed limits `operations`
     told: Callable[[bool], Callable[[Any, str], Callable[[], object]]] | None = None
     """The same where float32 factors are rounded to TF32, or are not."""
@@ -138,8 +138,8 @@ def run(options: Options) -> Iterator[Result]:
 
 
 def unless_failed(what: str, results: Iterator[Result], failed: list[str]) -> Iterator[Result]:
-    """The results of a case; where it fails, those before. The others still run, for a machine with
-    a GPU may not be there again, and `failed` names it."""
+    """Yield the results of a case; if it fails, those before, and add its name to `failed`. The
+    other cases still run, as a machine with a GPU may not be available again."""
     try:
         yield from results
     except Exception as error:
@@ -151,8 +151,8 @@ def kernel(
     measured: Measured, peers: dict[str, Any], place: str, options: Options, copied: float,
     rate: Callable[[str], float] = lambda dtype: 0.0,
 ) -> Iterator[Result]:  # fmt: skip
-    """One call by each that has it; `copied`: a copy's bytes a second, if they are known; `rate`:
-    operations a second of products of a dtype."""
+    """One call in each library that has it; `copied`: a copy's bytes per second, if known; `rate`:
+    operations per second of products of a dtype."""
     calls = {
         name: (measured.run(library, place), waiter(library, place))
         for name, library in peers.items()
@@ -213,7 +213,7 @@ def kernel(
 
 
 def rate_of_products(dtype: str, place: str, scale: float) -> float:
-    """Operations a second of a large product by cuBLAS alone; 0 where there is none."""
+    """Operations per second of a large product by cuBLAS alone; 0 without cuBLAS."""
     if place == "cpu":
         return 0.0
     n, is_tf32 = max(64, int(4096 * scale)), dtype == "TF32"
@@ -226,14 +226,14 @@ def rate_of_products(dtype: str, place: str, scale: float) -> float:
 
 
 def waiter(library: Any, place: str) -> Callable[[], object]:
-    """What waits for a library's work."""
+    """A function that waits for a library's work."""
     if library is gradient:
         return backends.get(place).synchronize
     return (lambda: None) if place == "cpu" else library.cuda.synchronize
 
 
 def count_of(call: Callable[[], object], wait: Callable[[], object]) -> int:
-    """How often to queue a call in a round; it has been made by then."""
+    """How often to queue a call in a round; also warms it up."""
     queued(call, wait, 2)()
     begun = time.perf_counter()
     queued(call, wait, 3)()
@@ -243,7 +243,7 @@ def count_of(call: Callable[[], object], wait: Callable[[], object]) -> int:
 def queued(
     call: Callable[[], object], wait: Callable[[], object], times: int
 ) -> Callable[[], object]:
-    """The call, so many times, and a wait for the last."""
+    """A function that makes the call so many times, and waits for the last."""
 
     def all_of_them() -> None:
         for _ in range(times):
@@ -254,7 +254,7 @@ def queued(
 
 
 def cases(scale: float) -> Iterator[Measured]:
-    """The copy first, by which the others are measured; then what promises are about."""
+    """The copy first, the scale for the others; then those with targets."""
     rows = max(4, int(16384 * scale))
     wide = rows * 4096 * 4
     yield Measured("copy", of_one(lambda lib, x: x.clone(), rows, 4096, "float32"), 2 * wide)
@@ -278,7 +278,7 @@ def cases(scale: float) -> Iterator[Measured]:
 
 
 def products(scale: float) -> Iterator[Measured]:
-    """A square one, and those of GPT-2's training: what a linear layer does forwards."""
+    """A square product, and the forward products of GPT-2's linear layers in training."""
     square = max(64, int(4096 * scale))
     tokens, width, inner = (max(16, int(n * scale)) for n in (16384, 768, 3072))
     shapes = [(square,) * 3, (tokens, width, inner), (tokens, inner, width)]
@@ -298,7 +298,7 @@ def attentions(scale: float, dtype: str, models: tuple[Heads, ...]) -> Iterator[
         what = "attention" if of is GPT2 else "attention of LLaMA's heads"
         b, t = max(1, int(of.batch * scale)), max(16, int(of.length * scale))
         for grad in (False, True):
-            # Two products forwards and five backwards, of half of the scores.
+            # Two forward products and five backward ones, of half of the scores.
             flops = 2 * b * of.heads * t * t * of.width * (1 if not grad else 3.5)
             called = f"{what} {'and gradient ' if grad else ''}{dtype}"
             promised = BACKWARD_SHARE if grad else FORWARD_SHARE
@@ -307,7 +307,7 @@ def attentions(scale: float, dtype: str, models: tuple[Heads, ...]) -> Iterator[
 
 
 def of_rows(rows: int, dtype: str, size: int) -> Iterator[Measured]:
-    """Functions of each element, softmax and norms, of 4096 columns."""
+    """Elementwise functions, softmax and norms, of 4096 columns."""
     wide = rows * 4096 * size
     functions = {name: of_one(function_of(name), rows, 4096, dtype) for name in ELEMENTWISE}
     functions["softmax"] = of_one(lambda lib, x: functional(lib).softmax(x, -1), rows, 4096, dtype)
@@ -340,7 +340,7 @@ def others(scale: float, rows: int, dtype: str, size: int) -> Iterator[Measured]
 
 
 def convolutions(scale: float, dtype: str, size: int, grad: bool) -> Iterator[Measured]:
-    """Layers forwards, or with their gradients."""
+    """Layers, forward only or with their gradients."""
     for named in LAYERS:
         layer, times = named.scaled(scale), 3 if grad else 1
         call = partial(call_of, layer, dtype, grad)

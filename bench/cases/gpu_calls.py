@@ -1,4 +1,4 @@
-"""The calls that `bench gpu` measures, each for a library: what it is given is made beforehand."""
+"""The calls that `bench gpu` measures, each for a library; their inputs are made beforehand."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def product(m: int, k: int, n: int, dtype: str) -> Callable[[Any, str], Callable
 
 
 def product_of_cublas(m: int, k: int, n: int, dtype: str) -> Callable[[str], Callable[[], object]]:
-    """`cublasGemmEx` alone, into an array that is made for it, as ours and PyTorch's are: memory
-    that was just written lies in the cache. By columns, so that factors change places."""
+    """`cublasGemmEx` alone, into a new array, as ours and PyTorch's are: memory that was just
+    written is in the cache. cuBLAS is column-major, so the factors are exchanged."""
 
     def prepare(place: str) -> Callable[[], object]:
         be: Any = backends.get(place)
@@ -94,7 +94,7 @@ def product_of_cublas(m: int, k: int, n: int, dtype: str) -> Callable[[str], Cal
             out = be.empty((m, n), a.dtype)
             result = Operand(be.runtime.address(out), False, n)
             blas.multiply(a.dtype, sizes, right, left, result)
-            return a, b, out  # whose memory it is
+            return a, b, out  # keeps the memory alive
 
         return call
 
@@ -135,7 +135,7 @@ def attention(
 
 
 def decode(keys: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
-    """32 heads of one query, in groups of 4 that share keys."""
+    """32 heads of one query, in groups of 4 with shared keys."""
 
     def prepare(library: Any, place: str) -> Callable[[], object]:
         q = made(library, place, dtype, 1, 32, 1, 128)
@@ -161,8 +161,8 @@ def max_pool(images: int, dtype: str) -> Callable[[Any, str], Callable[[], objec
 
 
 def experts(size: int, rows: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
-    """Rows that are spread evenly over 8 matrices, sorted; a few without gradients. PyTorch is told
-    on the host how many each has."""
+    """Rows spread evenly over 8 matrices, sorted; few rows have no gradients. PyTorch gets the
+    number of rows of each on the host."""
 
     def prepare(library: Any, place: str) -> Callable[[], object]:
         train = rows > 8
@@ -203,8 +203,8 @@ def packed_product(name: str, size: int, rows: int) -> Callable[[Any, str], Call
 
 
 def decode_pages(slots: int, stored: str) -> Callable[[Any, str], Callable[[], object]]:
-    """A step of 8 rows, 32 heads in groups of 4, over pages of 16 slots; PyTorch, which has no
-    pages, attends to arrays of bfloat16."""
+    """A step of 8 rows, 32 heads in groups of 4, over pages of 16 slots. PyTorch has no pages, and
+    attends to arrays of bfloat16."""
     rows, heads, width, page = 8, 8, 128, 16
 
     def prepare(library: Any, place: str) -> Callable[[], object]:

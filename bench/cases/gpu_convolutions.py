@@ -1,7 +1,7 @@
 """Convolutions that `bench gpu` measures: layers of common networks, and training steps of two.
 
-PyTorch's cuDNN rounds the factors of float32 convolutions to TF32 unless it is told otherwise,
-and ours does if it is told to: both are measured both ways.
+By default, PyTorch's cuDNN rounds the factors of float32 convolutions to TF32, and ours does not:
+both are measured in both ways.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.training_models import Built, mobilenet, resnet
 
 
 class Layer(NamedTuple):
-    """A convolution that keeps the size but for its stride."""
+    """A convolution that keeps the image size except for its stride."""
 
     what: str
     channels: tuple[int, int]
@@ -47,7 +47,7 @@ class Layer(NamedTuple):
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the input, the weight and the output."""
+        """The shapes of the input, the weight and the output."""
         (inputs, outputs), windows = self.channels, -(-self.side // self.stride)
         return (
             (self.images, inputs, self.side, self.side),
@@ -57,13 +57,13 @@ class Layer(NamedTuple):
 
     @property
     def operations(self) -> float:
-        """Forwards; each gradient takes as many."""
+        """Operations of the forward pass; each gradient needs as many."""
         _, (_, inputs, *kernel), out = self.shapes
         return 2.0 * inputs * kernel[0] * kernel[1] * math.prod(out)
 
     @property
     def numbers(self) -> float:
-        """That are read and written forwards; for each gradient they are as many."""
+        """Numbers read and written in the forward pass; each gradient needs as many."""
         return float(sum(map(math.prod, self.shapes)))
 
 
@@ -83,7 +83,7 @@ LAYERS = (
 def call_of(
     layer: Layer, dtype: str, grad: bool, tf32: bool | None = None
 ) -> Callable[[Any, str], Callable[[], object]]:
-    """The convolution, and its gradients; `tf32` as the library has it unless told."""
+    """The convolution, and its gradients; `tf32`: None for the library's default."""
 
     def prepare(library: Any, place: str) -> Callable[[], object]:
         x, weight, g = (made(library, place, dtype, *shape) for shape in layer.shapes)
@@ -111,7 +111,7 @@ def call_of(
 
 @contextlib.contextmanager
 def of_precision(library: Any, tf32: bool | None) -> Iterator[None]:
-    """Whether float32 factors are rounded to TF32; None: as the library has it."""
+    """Set whether float32 factors are rounded to TF32; None: the library's default."""
     if tf32 is None:
         yield
         return
@@ -132,7 +132,7 @@ def of_precision(library: Any, tf32: bool | None) -> Iterator[None]:
 
 
 class Network(NamedTuple):
-    """A model, and how it is made of a package."""
+    """A model, and a function that makes it from a package."""
 
     name: str
     build: Callable[[Any], Built]
@@ -174,7 +174,7 @@ def training(
     options: Options, place: str, copied: float, rate: Callable[[str], float], until: float
 ) -> Iterator[Result]:
     """Training steps of networks, with SGD; bfloat16 by autocast. No contender begins after
-    `until`. The limit is that of the convolutions alone, by their operations or their bytes."""
+    `until`. The limit is the time of the convolutions alone, by their operations or bytes."""
     networks = TINY if options.tiny else NETWORKS
     for network, dtype in itertools.product(networks, ("bfloat16", "float32")):
         what = f"step of convolutions, {network.name} {dtype}"
@@ -215,7 +215,7 @@ def training(
 
 
 class Needed(NamedTuple):
-    """What the convolutions of a step cannot do without, gradients included."""
+    """The least work of the convolutions of a step, including gradients."""
 
     images: int
     numbers: float
@@ -231,8 +231,8 @@ class Needed(NamedTuple):
 def least_seconds(
     bytes: float, copied: float, operations: float, rate: float
 ) -> tuple[float, str] | None:
-    """The least time by bytes or operations, whichever takes longer, and what limits it: a copy's
-    bytes, or the operations of a product by cuBLAS, a second. None if neither is known."""
+    """The least time by bytes or operations, whichever takes longer, and the name of the limit: a
+    copy's bytes per second, or operations per second of cuBLAS. None if neither is known."""
     found = []
     if bytes and copied:
         found.append((bytes / copied, f"a copy's {copied / 1e9:.0f} GB/s"))
@@ -244,7 +244,7 @@ def least_seconds(
 def training_step(
     library: Any, network: Network, contender: Contender, place: str, dtype: str
 ) -> tuple[Callable[[], float], Needed]:
-    """A call that makes a step and returns its loss; and what its convolutions need."""
+    """A function that makes a step and returns its loss; and the work of its convolutions."""
     library.manual_seed(0)
     module, loss_of, arrays = network.build(library)
     module.to(place)
@@ -266,7 +266,7 @@ def training_step(
 
 
 def needed_by(library: Any, module: Any, x: Any) -> Needed:
-    """Counted in a forward pass: three products of each layer, and of the first one two."""
+    """Count it in a forward pass: three products for each layer, two for the first one."""
     numbers, operations = [], []
 
     def count(layer: Any, given: Any, out: Any) -> None:

@@ -1,10 +1,10 @@
-"""What a call on a GPU costs the host, measured where no GPU is.
+"""The host's time for calls on a GPU, measured without a GPU.
 
-CuPy's own arrays, which it makes without a driver, over memory that nothing reads; in place of the
-driver's and cuBLAS's functions such of Python and C as do nothing. So what is timed is what the
-host does by itself: ops and graph, choice of kernels, arrays, packed arguments, calls of ctypes.
-The driver's own time, and that of CuPy's pool, are not in it: on an H100 some 2 to 3 microseconds a
-launch and 1 an array. What runs CuPy's kernels (`x + y`, copies) cannot be measured so.
+CuPy's own arrays, which it makes without a driver, over memory that nothing reads; functions of
+Python and C that do nothing replace the driver's and cuBLAS's. So the timed work is the host's own:
+ops and graph, choice of kernels, arrays, packed arguments, calls of ctypes. It does not include
+the time of the driver and of CuPy's memory pool: on an H100 some 2 to 3 microseconds a
+launch and 1 an array. Calls that run CuPy's kernels (`x + y`, copies) cannot be measured so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(options: Options) -> Iterator[Result]:
     for what, call in calls().items():
         if not options.wants(what):
             continue
-        call()  # what is done once does not count
+        call()  # work that is done only once does not count
         note = f"{counted(runtime, call)}; {steps(call):,} instructions of Python"
         samples = []
         for _ in range(options.rounds(30)):
@@ -139,7 +139,7 @@ def calls() -> dict[str, Callable[[], object]]:
 
 
 class IdleRuntime(CupyRuntime):
-    """CuPy's arrays, for a GPU on which nothing is ever done."""
+    """CuPy's arrays, for a GPU that does nothing."""
 
     def __init__(self) -> None:
         import cupy
@@ -185,7 +185,7 @@ class IdleFunction:
 
 
 def _idle(cupy: Any) -> Any:
-    """The module, but for what needs a driver."""
+    """The module, with replacements for functions that need a driver."""
     stream = SimpleNamespace(ptr=0)
     cuda = SimpleNamespace(
         function=cupy.cuda.function,
@@ -200,7 +200,7 @@ def _idle(cupy: Any) -> Any:
 
 
 class IdleLibrary:
-    """cuBLAS and cuBLASLt. (`isascii` gives 0, success, of a handle.)"""
+    """Replaces cuBLAS and cuBLASLt. (`isascii` of a handle returns 0, success.)"""
 
     def __getattr__(self, name: str) -> Any:
         if "Create" in name:
@@ -211,13 +211,13 @@ class IdleLibrary:
 
 
 def _put(where: Any, value: int) -> int:
-    """Write where a pointer of ctypes points; 0, success."""
+    """Write to the target of a ctypes pointer; return 0, success."""
     where._obj.value = value
     return 0
 
 
 def steps(call: Callable[[], object]) -> int:
-    """Instructions of the interpreter that a call takes, but those of this file."""
+    """Interpreter instructions of a call, without those of this file."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -235,7 +235,7 @@ def steps(call: Callable[[], object]) -> int:
 
 
 def counted(runtime: Any, call: Callable[[], object]) -> str:
-    """How many kernels and products a call queues, and how many arrays it makes."""
+    """The number of kernels and products that a call queues, and of arrays that it makes."""
     counts = dict.fromkeys(("kernels", "products", "arrays"), 0)
 
     def counting(of: Any, method: str, what: str) -> Callable[[], None]:

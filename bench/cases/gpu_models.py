@@ -1,7 +1,7 @@
 """Whole models on a GPU: GPT-2's training step beside PyTorch's, and LLaMA's decoding.
 
-A contender runs alone: four training steps with all that they keep would not fit side by side, and
-nothing else disturbs a GPU.
+Contenders run one after the other: the memory of four training steps does not fit side by side,
+and nothing else uses the GPU.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ CONTENDERS = {
 
 
 def training(options: Options, place: str, until: float) -> Iterator[Result]:
-    """A step in bfloat16 by autocast, with clipping and AdamW; and the most memory it takes. No
-    contender begins after `until`."""
+    """A step in bfloat16 by autocast, with clipping and AdamW; and its peak memory. No contender
+    begins after `until`."""
     shape = TINY if options.tiny else GPT2_124M
     peer: Samples | None = None
     peer_bytes = 0
@@ -69,7 +69,7 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
             _reset_peak(library, place)
             losses = [first, *(step() for _ in range(4))]  # a graph is captured in the fourth
         except Exception as error:
-            if name != "torch compile":  # which needs a C compiler, among much else
+            if name != "torch compile":  # which may fail, for example without a C compiler
                 raise
             yield _absent(shape, name, error)
             continue
@@ -89,7 +89,7 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
             f"{shape.step_flops / sample.median / 1e12:.1f} Tflop/s",
             **judged(name, place, ratio, 1.0, "at most PyTorch eager's time"),
         )  # fmt: skip
-        if used and not compiled:  # a graph has memory of its own, which the peak is not told
+        if used and not compiled:  # the peak does not include a graph's own memory
             share = used / peer_bytes if peer_bytes and name == "gradient" else None
             yield Result(
                 case="gpu", what=f"memory of a training step, {shape.name}", contender=name,
@@ -102,8 +102,8 @@ def training(options: Options, place: str, until: float) -> Iterator[Result]:
 
 
 def decoding(options: Options, place: str, copied: float, until: float) -> Iterator[Result]:
-    """Greedy tokens of one row: each reads every weight but the embedding's other rows. One model,
-    made on the GPU, whose weights are then packed. No format begins after `until`."""
+    """Greedy tokens of one row: each reads all weights, of the embedding one row. One model,
+    made on the GPU; its weights are then packed. No format begins after `until`."""
     config = TINY_LLAMA if options.tiny else random_llama.LLAMA_1B
     few, many = (1, 3) if options.tiny else (32, 160)
     model: Any = None
@@ -148,7 +148,7 @@ def decoding(options: Options, place: str, copied: float, until: float) -> Itera
 def judged(
     contender: str, place: str, ratio: float | None, limit: float, target: str
 ) -> dict[str, Any]:
-    """A target and whether it was met, of ours on a GPU where there is something to compare."""
+    """A target and whether it was met, for our figure on a GPU if there is a peer."""
     ours = contender in ("gradient", "gradient compile")
     if not ours or place == "cpu" or ratio is None:
         return {}
@@ -170,7 +170,7 @@ def torch_has(place: str) -> bool:
 
 
 def free(library: Any, place: str) -> None:
-    """Give back the memory that nothing holds."""
+    """Release all unused memory."""
     gc.collect()
     if place != "cpu":
         library.cuda.empty_cache()

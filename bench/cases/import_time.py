@@ -1,4 +1,4 @@
-"""CPU time of `import gradient` beyond that of `import numpy`, which every user of NumPy pays."""
+"""CPU time of `import gradient` beyond `import numpy`, which NumPy's users pay anyway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = 100.0  # milliseconds
 def cpu_milliseconds(modules: list[str], rounds: int) -> dict[str, list[float]]:
     """CPU ms of a fresh `python -c "import MODULE"`, the modules in turn; one entry a round.
 
-    Each is imported once before, so that its bytecode is there and its files are in memory.
+    Each is imported once before, so that its bytecode exists and its files are in memory.
     """
     for module in modules:
         fresh_process.cpu_seconds(f"import {module}")

@@ -1,7 +1,7 @@
-"""The CPU's kernels, each beside the composed default that it overrides and PyTorch eager.
+"""The CPU kernels, each beside the composed default that it overrides and PyTorch eager.
 
-On arrays, below the graph, at the shapes of a small GPT's training step (--large: GPT-2 124M's).
-Each side allocates its results, as in training. PyTorch's backward runs in its autograd engine.
+On arrays, without a graph, at the shapes of a small GPT's training step (--large: GPT-2 124M's).
+Both sides allocate their results, as in training. PyTorch's backward runs in its autograd engine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gradient.dtypes import bfloat16
 
 @dataclass(frozen=True)
 class Shape:
-    """A GPT's step, by the sizes of the arrays that kernels see."""
+    """A GPT's step, by the sizes of the kernels' arrays."""
 
     name: str
     batch: int
@@ -42,7 +42,7 @@ class Shape:
 
     @property
     def window(self) -> int:
-        """How many keys a query sees where attention has a window."""
+        """The number of keys that a query sees in attention with a window."""
         return self.time // 4
 
 
@@ -54,7 +54,7 @@ Calls = dict[str, Callable[[Any], object]]
 
 
 def calls(shape: Shape) -> tuple[Calls, Calls]:
-    """The kernels' calls on a backend, and the same by torch, under the same names."""
+    """The kernels' calls on a backend, and the same in torch, under the same names."""
     rng = np.random.default_rng(0)
 
     def draw(*size: int) -> np.ndarray:

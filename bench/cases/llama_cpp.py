@@ -1,10 +1,10 @@
 """The same GGUF file under gradient and llama.cpp: decoding one row and several, after a short
 prompt and a long one, and reading a prompt.
 
-Each contender has a process of its own, since two thread pools in one process spoil both, and they
-take turns. llama.cpp is llama-cpp-python's, through its C functions; build it for the machine:
-`CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python`. Where it
-has an environment of its own, LLAMA_CPP_PYTHON names that environment's interpreter.
+Contenders take turns, each in its own process, because two thread pools in one process slow down
+both. llama.cpp is that of llama-cpp-python, by its C functions; build it for the machine:
+`CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python`. If it is
+installed in another environment, LLAMA_CPP_PYTHON names that environment's interpreter.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ STORIES, STORIES_TARGET = "stories260K", 3.0
 TOGETHER = 2.5
 """Times one sequence's tokens a second when ROWS are decoded together."""
 
-# A contender reads lines "PROMPT NEW ROWS KEEP": the tokens to read and to generate, of so many
-# rows at once, and whether what it has read may be kept from the line before. It answers each with
-# the seconds of both: until the first token is there, and after it.
+# A contender reads lines "PROMPT NEW ROWS KEEP": the number of tokens to read and to generate, the
+# number of rows, and whether the cache of the previous line may be kept. It answers each with
+# two times in seconds: until the first token, and after it.
 BY_GRADIENT = """
 import sys
 import gradient
@@ -113,9 +113,9 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Task:
-    """What contenders are timed at: reading a prompt, or the tokens after the first one.
+    """A measured task: reading a prompt, or generating the tokens after the first one.
 
-    `keep`: the prompt is read once, not in each round.
+    `keep`: read the prompt once, not in each round.
     """
 
     what: str
@@ -126,7 +126,7 @@ class Task:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are timed, in all rows."""
+        """The number of timed tokens, in all rows."""
         return self.rows * (self.new - 1) if self.new > 1 else self.prompt
 
 
@@ -144,7 +144,7 @@ TINY = (
 
 
 class Contender:
-    """A process that holds a model and runs it on request."""
+    """A process that loads a model and runs tasks on request."""
 
     def __init__(self, python: str, code: str, file: Path, threads: int) -> None:
         self._process = subprocess.Popen(
@@ -156,7 +156,7 @@ class Contender:
         )
 
     def run(self, task: Task) -> float:
-        """The seconds of what a task times."""
+        """Run a task and return its seconds."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{task.prompt} {task.new} {task.rows} {int(task.keep)}\n")
         self._process.stdin.flush()
@@ -196,7 +196,7 @@ def run(options: Options) -> Iterator[Result]:
 
 
 def _shapes(options: Options) -> dict[str, tuple[Any, tuple[str, ...]]]:
-    """The models, and their formats; all of them where some are asked for by name."""
+    """The models and their formats; all of them if some are selected by name."""
     formats = FORMATS if options.quick and not options.only else FORMATS + MORE_FORMATS
     if not options.large:
         return {"LLaMA, small": (random_llama.SMALL, formats[:1] if options.tiny else formats)}
@@ -233,7 +233,7 @@ def compare(
             samples = _take_turns(contenders, task, options.rounds(8))
             what = f"{shape}, {name}, {size / 1e6:,.0f} MB: {task.what}"
             target = _target(shape, name, task) if options.large or shape == STORIES else None
-            read = None if shape == "8 experts" else size  # of which a token reads two
+            read = None if shape == "8 experts" else size  # a token reads only two of them
             yield from _results(what, task, target, samples, read, roofline)
             if task == DECODE:
                 one = samples["gradient"]
@@ -242,7 +242,7 @@ def compare(
 
 
 def _target(shape: str, name: str, task: Task) -> float | None:
-    """Times llama.cpp's tokens a second."""
+    """The target, as a multiple of llama.cpp's tokens per second."""
     if shape == STORIES:
         return STORIES_TARGET
     decodes, own = task.new > 1, shape == "LLaMA 1.1B"
@@ -259,7 +259,7 @@ def _results(
     read: int | None,
     roofline: Roofline,
 ) -> Iterator[Result]:
-    """The figures of one task; `read` are the bytes of weights that a token needs."""
+    """The figures of one task; `read`: bytes of weights that a token needs."""
     for label, sample in samples.items():
         faster = None
         if label == "gradient" and "llama.cpp" in samples:
@@ -284,7 +284,7 @@ def _results(
 
 
 def _together(what: str, several: Samples, one: Samples) -> Result:
-    """How many times one sequence's tokens a second several give."""
+    """The tokens per second of several sequences, as a multiple of one sequence's."""
     times = ROWS / several.ratio(one)
     return Result(
         case="llama.cpp",
@@ -300,7 +300,7 @@ def _together(what: str, several: Samples, one: Samples) -> Result:
 
 
 def _take_turns(contenders: dict[str, Contender], task: Task, rounds: int) -> dict[str, Samples]:
-    """As `interleave`, by the seconds that the contenders themselves give."""
+    """Like `interleave`, with the seconds that the contenders themselves report."""
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
     order = list(contenders)
     for contender in contenders.values():  # warm up: pages, compilations, recorded steps

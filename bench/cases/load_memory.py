@@ -1,9 +1,9 @@
 """Time and peak memory of loading a model file, in a fresh process for each measurement.
 
-Memory is the growth of the process's peak resident set (VmHWM) from just before the load, all
-modules and kernels imported, to just after it, and again to after one forward pass, which reads the
-weights. Pages of the memory-mapped file count once they are touched, so a loader that copied what
-it maps would show twice the file. ru_maxrss would not do on Linux: a child inherits its parent's.
+Memory is the growth of the process's peak resident set (VmHWM) from just before the load, with all
+modules and kernels imported, to just after it, and to after a first forward pass, which reads the
+weights. Pages of the memory-mapped file count once they are touched, so a loader that copies
+the mapped weights shows twice the file. ru_maxrss is unusable on Linux: a child inherits it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from bench.result import Result
 
 TARGET = 1.1  # times the file
 
-# Defines peak(): the most bytes of memory that the process has had resident so far; and
-# forget_peak(): from now on (Linux), where importing and compiling took memory that is free again.
+# Defines peak(): the peak resident memory of the process so far, in bytes; and forget_peak(), which
+# resets it (Linux), because importing and compiling used memory that is free again.
 PEAK = """
 import contextlib, pathlib, resource, sys
 def forget_peak():
@@ -67,7 +67,7 @@ print(json.dumps({"seconds": seconds, "load": loaded - before, "forward": peak()
 
 
 def load_in_fresh_process(code: str, folder: Path) -> dict[str, Any]:
-    """Seconds of the load, and bytes that the peak grew by: to the load's and the forward's end."""
+    """Seconds of the load, and the growth of the peak in bytes: after load and forward pass."""
     return json.loads(fresh_process.run(PEAK + code, str(folder)))
 
 

@@ -1,9 +1,9 @@
-"""The logits of one GGUF file under gradient and llama.cpp, and how far both are from exact ones.
+"""The logits of a GGUF file under gradient and llama.cpp, and their distance from exact ones.
 
-Both round what they multiply packed weights with to int8. How far that takes llama.cpp from its own
-float32 paths, such as its BLAS backend, is seen on a file of the same weights in float32: there it
-rounds nothing. Ours may be no further from those logits than its own. (Of bfloat16 there is nothing
-to compare: a model computes in it throughout, as in PyTorch, and llama.cpp in float32 in between.)
+Both round the inputs of products with packed weights to int8. The error of llama.cpp is measured
+against its own float32 path, on a file of the same weights in float32, where it
+rounds nothing. Our distance from those logits may not be larger than its own. (bfloat16 cannot be
+compared: a model computes in it throughout, as in PyTorch, llama.cpp in float32 in between.)
 
 Needs llama-cpp-python, as the case `llama.cpp` does.
 """

@@ -1,8 +1,8 @@
 """The float32 matrix products of training steps, beside NumPy's and PyTorch's, and the peak.
 
-Of each layer (rows, inputs, outputs) the forward product x @ W.T, the gradient for its input g @ W
-and for its weight g.T @ x. The peak is what the threads' multiply-adds reach together with operands
-that stay in the nearest cache and sums that stay in registers.
+For each layer (rows, inputs, outputs): the forward product x @ W.T, the gradient for the input
+g @ W, and for the weight g.T @ x. The peak is the rate of all threads' multiply-adds with operands
+in the nearest cache and sums in registers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _products(
 
 
 def _peak(workers: int, times: int) -> float:
-    """Float operations a second of tiles of a product, again and again."""
+    """Float operations per second of repeated tiles of a product."""
     import numba
 
     tiles = kernels.load("tiles")

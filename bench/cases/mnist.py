@@ -1,8 +1,8 @@
 """The default run of examples/digits_cnn.py on MNIST, in both packages: its time and test accuracy.
 
-The folder that `GRADIENT_BENCH_MNIST` names has MNIST's four idx files, gzipped or not. Each run is
-a process of its own, from the reading of the files to the accuracy of the saved model; the imports
-are not in its time. The packages take turns, with another seed each turn.
+`GRADIENT_BENCH_MNIST` is the folder with MNIST's four idx files, gzipped or not. Each run is
+a separate process, timed from reading the files to the accuracy of the saved model, without
+the imports. The packages take turns, with another seed each turn.
 """
 
 from __future__ import annotations

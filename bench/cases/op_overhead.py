@@ -1,7 +1,7 @@
-"""What one op on small tensors costs beyond NumPy's own time, with and without a graph.
+"""The cost of one op on small tensors beyond NumPy's own time, with and without a graph.
 
-Both sides compute on the same arrays. Small sizes, because there the overhead is all there is; the
-time of PyTorch eager's whole op stands beside it.
+Both sides compute on the same arrays. They are small, so that the overhead is most of the time; the
+time of PyTorch eager's whole op is shown beside it.
 """
 
 from __future__ import annotations

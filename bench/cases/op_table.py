@@ -25,11 +25,11 @@ class Op:
     """A call of an operation.
 
     Args:
-        name: what the table shows.
-        call: takes the package and its tensors.
+        name: the name in the table.
+        call: a function of the package and its tensors.
         floats: shapes of normally distributed inputs.
-        indices: shape of an input of integers, which comes after them, and their limit.
-        differentiable: whether the gradients of all floats are measured as well.
+        indices: shape of an integer input, which follows them, and its limit.
+        differentiable: whether the gradients of all floats are measured too.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Op:
 
 
 def of_f(name: str, *given: object, **keywords: object) -> Callable[..., Any]:
-    """A call of a function of nn.functional with these arguments behind the tensors."""
+    """A call of a function of nn.functional, with these arguments after the tensors."""
     return lambda p, *x: getattr(p.nn.functional, name)(*x, *given, **keywords)
 
 
@@ -156,7 +156,7 @@ OPS = [
 
 
 def contender(package: Any, op: Op, backward: bool) -> Callable[[], object]:
-    """A call of the operation, from the same numbers in every package."""
+    """A call of the operation, with the same numbers in every package."""
     draws = np.random.default_rng(0)
     floats = [
         package.tensor(draws.standard_normal(shape, dtype=np.float32), requires_grad=backward)

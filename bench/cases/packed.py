@@ -1,11 +1,11 @@
 """Packed weights: unpacking them, packing them, and a product with one beside the float32 product.
 
 At the shape of a layer of TinyLlama 1.1B (--large: of LLaMA 7B), for one row, as in decoding, and
-for many, as in reading a prompt. "gradient" rounds x to int8, as products do where no gradient is
-recorded; "exact" does not; "composed" is the definition that runs on every backend.
+for many, as in reading a prompt. "gradient" rounds x to int8, as products without a recorded
+graph do; "exact" does not; "composed" is the definition that runs on every backend.
 
-A row by weights that no cache holds should take as long as reading their bytes: both are measured
-in turn.
+The product of one row with weights larger than the caches should take as long as reading their
+bytes: both are measured in turn.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _pack(be: backends.Backend, dtype: PackedDType, values: np.ndarray) -> Calla
 def _rates(
     what: str, calls: dict[str, Callable[[], object]], options: Options, k: int
 ) -> Iterator[Result]:
-    """GB/s of float32 that a call takes or gives, on one thread."""
+    """GB/s of float32 that a call reads or writes, on one thread."""
     for call in calls.values():
         call()
     gigabytes = 4e-9 * AT_ONCE * k
@@ -90,7 +90,7 @@ def _rates(
 def _streamed(
     be: backends.Backend, x: np.ndarray, name: str, packed: PackedArray, options: Options
 ) -> Result:
-    """One row by many weights, in turn with reading as many bytes."""
+    """One row times many weights, in turn with reading as many bytes."""
     many = 1 if options.tiny else -(-STREAMED // packed.nbytes)
     weights = [packed.map(np.copy) for _ in range(many)]
     size = sum(weight.nbytes for weight in weights)

@@ -1,9 +1,9 @@
-"""What a device in another process costs: a queued op, a replayed step, a copy there and back, and
-how soon a fault is told.
+"""The costs of a device in another process: a queued op, a replayed step, a copy to the device and
+back, and the time until a fault is reported.
 
-A queued op is the time that the client's thread computes, whatever the plugin does meanwhile.
-Copies stand beside one of NumPy's of as many bytes, to memory that is in use already. The client
-and the plugin copy at the same time where two cores are free; else twice as long is the least.
+The time of a queued op is that of the client's thread, whatever the plugin does meanwhile.
+Copies are compared with NumPy's copies of as many bytes, to memory that is already mapped. The
+client and the plugin copy in parallel if two cores are free; else twice the time is the minimum.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from gradient.backends import process
 from gradient.generation import generate
 from gradient.models.registry import model_class
 
-OPS = 1000  # between two waits
+OPS = 1000  # ops between two waits
 TARGET_OP = 3.0  # microseconds
 TARGET_FAULT = 100.0  # milliseconds
-TARGET_COPY = 0.5  # of the bytes a second that NumPy copies
+TARGET_COPY = 0.5  # of NumPy's bytes per second
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -114,7 +114,7 @@ def copies(place: str, backend: Any, options: Options) -> Iterator[Result]:
 
 
 def faults(place: str, backend: Any) -> Iterator[Result]:
-    """From what goes wrong to the error."""
+    """The time from a fault to the error."""
     rows = gradient.arange(8).to(place)
     beyond = (rows + 8).array
     weight = gradient.randn(8, 4).to(place).array
@@ -160,7 +160,7 @@ def faults(place: str, backend: Any) -> Iterator[Result]:
 
 
 def step(place: str, backend: Any) -> Result:
-    """A compiled training step: messages of a replay."""
+    """A compiled training step: the number of messages of a replay."""
     layers = nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 10)
     model = nn.Sequential(*layers).to(place)
     optimizer = optim.AdamW(model.parameters())

@@ -1,7 +1,7 @@
-"""The Python of a replayed step of decoding, whatever the number of layers, and recording it.
+"""The Python of a replayed decoding step, for several numbers of layers, and recording it.
 
-The step is that of `Decoder.step` of a greedy text: the model, the choice, and the bookkeeping of
-both, of which AT_ONCE are made by a call. Its Python is what is left of it where the lists of
+The step is `Decoder.step` of a greedy text: the model, the choice of the token, and the bookkeeping
+of both; a call makes AT_ONCE of them. Its Python is the time that remains if the lists of
 kernels are empty.
 """
 
@@ -31,7 +31,7 @@ AT_ONCE = 8
 
 
 class Steps:
-    """Steps of decoding without end: a text that is full begins anew."""
+    """Endless decoding steps: a text that is full starts again."""
 
     def __init__(self, layers: int) -> None:
         gradient.manual_seed(0)
@@ -44,7 +44,7 @@ class Steps:
         self.recording = self.begin()
 
     def begin(self) -> float:
-        """Begin a text, and record its step if there is none; seconds of the longest step."""
+        """Begin a text, and record its step if needed; return the seconds of the longest step."""
         options = GenerationOptions()
         cache_config = CacheConfig(compile=True)
         sampler = Sampler(options, 1)

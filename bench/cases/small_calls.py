@@ -1,9 +1,9 @@
-"""What common calls on small tensors cost, beside PyTorch eager's: where Python's share is felt.
+"""The cost of common calls on small tensors, beside PyTorch eager's: most of it is Python's.
 
 Small models, the bookkeeping of a decoding loop and data loading are made of such calls. The table
-shows which of them deserve work; no target is set on them. NumPy's line is what the arrays alone
-take: no tensor on them takes less. Beyond that a call has no less than its pieces, which are
-measured, too (`--only piece`).
+shows which of them deserve work; they have no target. NumPy's line is the time for the arrays
+alone, the minimum for tensors on them. The minimum overhead is that of a call's pieces, which are
+measured too (`--only piece`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
     "F.mse_loss(w, x)": lambda p, x, w: p.nn.functional.mse_loss(w, x),
 }
 
-# name -> prepare(p, x, w), which gives what is timed
+# name -> prepare(p, x, w), which returns the timed function
 PREPARED: dict[str, Callable[[Any, Any, Any], Callable[[], object]]] = {
     "x.copy_(y)": lambda p, x, w: _copy(p, x),
     "F.embedding(ids, w)": lambda p, x, w: _embedding(p, w),
@@ -108,7 +108,7 @@ PREPARED: dict[str, Callable[[Any, Any, Any], Callable[[], object]]] = {
 }
 
 
-# name -> call(x, w, ids), on arrays: what NumPy takes for the same, without a tensor or a graph
+# name -> call(x, w, ids), on arrays: the same in NumPy, without a tensor or a graph
 NUMPY: dict[str, Callable[[Any, Any, Any], object]] = {
     "zeros(4, 4)": lambda x, w, ids: np.zeros((4, 4), np.float32),
     "zeros_like(x)": lambda x, w, ids: np.zeros(x.shape, x.dtype),
@@ -192,7 +192,7 @@ def _linear(p: Any, x: Any) -> Callable[[], object]:
 
 
 def _optimizer(p: Any) -> Any:
-    """Of a small perceptron's four parameters, with gradients that it keeps."""
+    """An optimiser of a small perceptron's four parameters, which keep their gradients."""
     layers = p.nn.Linear(16, 32), p.nn.Linear(32, 4)
     parameters = [each for layer in layers for each in layer.parameters()]
     optimizer = p.optim.SGD(parameters, lr=0.0)
@@ -202,7 +202,7 @@ def _optimizer(p: Any) -> Any:
 
 
 def arguments(package: ModuleType) -> tuple[Any, Any, Any]:
-    """The package and its two tensors, of the same numbers in every package."""
+    """The package and its two tensors, with the same numbers in every package."""
     values = np.random.default_rng(0).standard_normal((2, 64, 64), dtype=np.float32)
     return package, package.tensor(values[0]), package.tensor(values[1], requires_grad=True)
 
@@ -223,9 +223,9 @@ def contenders(name: str, packages: dict[str, ModuleType]) -> dict[str, Callable
 
 
 def pieces() -> dict[str, Callable[[], object]]:
-    """What calls are made of, by name, and an empty function, which is to be taken off."""
+    """The parts of calls, by name, and an empty function, whose time is to be subtracted."""
     x = gradient.ones(64, 64)
-    x[0]  # it has a list of views
+    x[0]  # gives it a list of views
     array, backend = x.array, x.backend
     reduce = kernels.load("reductions").sum_of_short_rows
     row = np.ones(64, np.float32)

@@ -1,8 +1,8 @@
 """Speculative decoding by prompt lookup: against plain decoding of the same tokens, one row.
 
-Two texts that repeat themselves, by the model that comes with gradient and by a random one that has
-fallen into a loop; one that does so here and there; and one drawn at random, which hardly does, to
-show what vain guesses cost. In float32, where both contenders must give the same tokens.
+The texts: two that repeat themselves, one by the bundled model and one by a random model in a
+loop; one that repeats itself in places; and a random one, which hardly does, to
+show the cost of wrong drafts. In float32, where both contenders must give the same tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def texts() -> Iterator[Text]:
     gradient.manual_seed(0)
     model = GPT2LMHeadModel(random_gpt2.SMALL).eval()
     with gradient.no_grad():
-        model.transformer.wpe.weight.zero_()  # without positions it says the same for ever
+        model.transformer.wpe.weight.zero_()  # without positions it repeats one token for ever
     millions = model.num_parameters() / 1e6
     yield Text(f"GPT-2 of {millions:.0f} M, a loop", model, list(range(100, 116)))
     drawn = {"temperature": 1.0, "seed": 0}

@@ -1,8 +1,8 @@
-"""What it costs to give work to threads: empty kernels, so that nothing but the hand-over is timed.
+"""The cost of passing work to threads: kernels are empty, so only the hand-over is timed.
 
-A call from Python on two threads by our pool, by a ThreadPoolExecutor (how `threads.run` hands over
-what is no kernel) and by numba's `prange`; then a task within a list, with nothing to wait for
-(tasks of one chunk) and with a wait of all threads for one another after each.
+A call from Python on two threads by our pool, by a ThreadPoolExecutor (which `threads.run` uses for
+functions other than kernels) and by numba's `prange`; then a task within a list, without waits
+(tasks of one chunk) and with a barrier of all threads after each.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(options: Options) -> Iterator[Result]:
     }
     for call in calls.values():
         call()
-    # Threads that still spin after the contender before would disturb the next.
+    # Threads that still spin after one contender would disturb the next.
     samples = interleave(calls, rounds=options.rounds(40), sample_seconds=0.005, settle=0.01)
     for contender, sample in samples.items():
         yield Result(

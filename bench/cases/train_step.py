@@ -1,7 +1,7 @@
 """One training step of a GPT: forward, backward, clipping, AdamW.
 
-The model is examples/char_gpt.py's, at GPT-2's proportions; the PyTorch peer runs the same file
-with its import lines exchanged, so the two do the same work, parameter for parameter.
+The model is that of examples/char_gpt.py, at GPT-2's proportions; PyTorch runs the same file
+with other import lines, so both do the same work, parameter for parameter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from examples import under_torch
 
 @dataclass(frozen=True)
 class Shape:
-    """A GPT and the batch it is fed with."""
+    """A GPT and its batch."""
 
     name: str
     vocab: int
@@ -37,7 +37,7 @@ class Shape:
 
     @property
     def matrix_parameters(self) -> int:
-        """Weights that a token is multiplied with: the blocks' and the (tied) output layer's."""
+        """The weights that multiply a token: the blocks' and the (tied) output layer's."""
         return self.layers * 12 * self.width**2 + self.vocab * self.width
 
     @property
@@ -71,12 +71,12 @@ def training_step(
     place: str = "cpu",
     autocast: str | None = None,
 ) -> Callable[[], float]:
-    """A call that makes one step of examples/char_gpt.py under `package`, and returns its loss.
+    """Return a function that makes one step of examples/char_gpt.py and returns its loss.
 
     Args:
-        compile: of PyTorch the loss is compiled, of `gradient` the whole step.
+        compile: compile the loss in PyTorch, the whole step in `gradient`.
         place: the device.
-        autocast: the dtype of its products, "bfloat16"; None: all are float32's.
+        autocast: the dtype of the products, "bfloat16"; None: float32.
     """
     script = under_torch.load("char_gpt", package)
     framework = script.gradient
@@ -120,7 +120,7 @@ def run(options: Options) -> Iterator[Result]:
         for contender in list(steps):
             try:
                 first, second = steps[contender](), steps[contender]()
-            except Exception as error:  # torch.compile needs a C++ compiler, among much else
+            except Exception as error:  # for example, torch.compile needs a C++ compiler
                 if contender != "torch compile":
                     raise
                 yield _absent(shape, contender, error)

@@ -21,7 +21,7 @@ EAGER, COMPILED, PEER = "gradient", "gradient compile", "torch eager"
 def training_step(
     package: Any, model: TrainingModel, compile: Callable[[Any], Any] | None = None
 ) -> Callable[[], float]:
-    """A call that makes a step and returns its loss."""
+    """Return a function that makes a step and returns its loss."""
     package.manual_seed(0)
     module, loss_of, arrays = model.build(package)
     fused = {"fused": True} if package is not gradient else {}

@@ -1,7 +1,7 @@
 """Peak memory of training steps beside PyTorch's, each contender in a fresh process.
 
-The peak resident set (VmHWM) of the process in six steps, its libraries and kernels included, and
-how much of it came after the imports. (PyTorch's kernels come with its import.)
+The peak resident set (VmHWM) of the process in six steps, with its libraries and kernels, and
+the part of it after the imports. (PyTorch's kernels are loaded by its import.)
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A row by weights of each format: what holds the kernels, instructions or memory.
+"""One row times weights of each format, and the limit of the kernels: instructions or memory.
 
-Each kernel is timed on weights that a core's cache holds, where its instructions are all, and on
-weights that come from memory, in turn with kernels that only read: a format whose bytes come from
-the cache much faster than memory can give them has instructions to spare. One thread.
+Each kernel is timed on weights in a core's cache, where only its instructions count, and on
+weights in memory, in turn with kernels that only read. If a format's bytes are processed much
+faster from the cache than memory can supply them, its instructions are not the limit. One thread.
 
-Pieces take less than a millisecond, and of their times the least tenth counts: so other processes
-disturb some of them, not the figures.
+Pieces take less than a millisecond, and the fastest tenth of their times counts, so other processes
+disturb some of them, but not the figures.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _seconds(call: Call) -> float:
 
 
 def _tenth(seconds: list[float]) -> float:
-    """The time that a tenth of the calls stayed below."""
+    """The 10th percentile of the times."""
     return float(np.quantile(seconds, 0.1))
 
 
