@@ -1,5 +1,5 @@
 """Activation functions under the names that config.json uses (transformers' `ACT2FN`), and the MLP
-of decoders without a gate, whose two layers each family has other names for."""
+of decoders without a gate, whose two layers have different names in each family."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class MLP(nn.Module):
     """Two linear layers with an activation between, for each token on its own.
 
     Args:
-        width: C, of a token's vector.
+        width: C, the size of a token's vector.
         inner: the width between the layers.
         act: the activation's name in config.json.
-        names: what checkpoints call the first layer and the second.
-        bias: whether they add one.
+        names: the checkpoint's names of the first and the second layer.
+        bias: whether both layers have a bias.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Attention as every decoder calls it: over a cache where there is one, else causally in place.
+"""Causal attention for all decoders: over a cache if there is one, else among the new tokens.
 
 Dimensions:
     B  batch      T  new tokens       D  size of a head      C  hidden_size
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class CausalAttention(nn.Module):
-    """What the attention of one decoder layer is made on: `attend`, and its options.
+    """Base of the attention of one decoder layer: `attend`, and its options.
 
     A subclass adds the projections, whose names are the checkpoint's.
 
     Args:
-        layer: whose keys and values these are, for the cache.
-        scale: of the scores; None is 1 / sqrt(D).
-        window: a token sees itself and the window - 1 before it; None is all (Beltagy et al. 2020,
-            section 3.1; Jiang et al. 2023, "Mistral 7B", section 2).
+        layer: the layer's index in the cache.
+        scale: the factor of the scores; None: 1 / sqrt(D).
+        window: a token sees itself and the window - 1 tokens before it; None: all (Beltagy et al.
+            2020, section 3.1; Jiang et al. 2023, "Mistral 7B", section 2).
         softcap: scores become softcap * tanh(scores / softcap) (Gemma 2, section 2).
         dropout: probability of dropping an attention weight, in training.
     """
@@ -51,10 +51,10 @@ class CausalAttention(nn.Module):
     def attend(
         self, past: PastKeyValues | None, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
-        """Return the attention output: each token attends to itself and to those before it.
+        """Return the attention output: each token attends to itself and to the tokens before it.
 
         Args:
-            past: the keys and values before these; None attends among the new tokens only.
+            past: the keys and values of earlier tokens; None: attend among the new tokens only.
             query: (B, H, T, D).
             key, value: (B, H_kv, T, D).
 
@@ -73,11 +73,11 @@ class CausalAttention(nn.Module):
 class ProjectedAttention(CausalAttention):
     """Causal self-attention of H heads (Vaswani et al. 2017, section 3.2.2).
 
-    Queries, keys, values and the output have a linear layer each.
+    Queries, keys, values and the output each have a linear layer.
 
     Args:
-        bias, out_bias: whether the first three, and the last, add one.
-        options: as of `CausalAttention`.
+        bias, out_bias: whether the first three, and the last, have a bias.
+        options: arguments of `CausalAttention`.
     """
 
     def __init__(

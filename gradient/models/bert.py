@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805), and MiniLM, which is a small one.
 
-Modules and config fields have the names of transformers' `BertForMaskedLM`. A checkpoint may lack
-the pooler or the masked-language-model head; then so does the model.
+Modules and config fields have the names of transformers' `BertForMaskedLM`. If a checkpoint lacks
+the pooler or the masked-language-model head, the model has none either.
 
 Dimensions:
     B  batch           T  tokens
@@ -36,7 +36,7 @@ __all__ = ["BertConfig", "BertForMaskedLM"]
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Count the types of tokens, for which there is no key."""
+    """Set the number of token types from a weight's shape, as GGUF has no key for it."""
     values["type_vocab_size"] = shapes.get("token_types.weight", (2,))[0]
 
 
@@ -95,7 +95,7 @@ class BertConfig(EncoderConfig):
 
 
 class BertEmbeddings(nn.Module):
-    """What a token is, where it stands and which of two texts it is of, added and normalised."""
+    """Embeddings of a token, its position and its text (first or second), added and normalised."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def positions(self, input_ids: Tensor) -> Tensor:
-        """Return where the tokens (B, T) stand: (T,), or (B, T) if it is not the same for all."""
+        """Return the positions of the tokens (B, T): (T,), or (B, T) if rows differ."""
         return gradient.arange(input_ids.shape[1], device=input_ids.device)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
@@ -145,7 +145,7 @@ class BertSelfAttention(nn.Module):
 
 
 class BertResidual(nn.Module):
-    """A linear layer whose result is added to the residual stream and normalised."""
+    """A linear layer; its result is added to the residual stream, and the sum is normalised."""
 
     def __init__(self, config: BertConfig, size: int) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class BertResidual(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """What is to be added (B, T, size) and the stream (B, T, C) -> (B, T, C)."""
+        """Input (B, T, size) of the layer and residual stream (B, T, C) -> (B, T, C)."""
         return self.LayerNorm(self.dropout(self.dense(y)) + x)
 
 
@@ -214,7 +214,7 @@ class BertEncoder(nn.Module):
 
 
 class BertPooler(nn.Module):
-    """One vector for a text: the first token's, through a linear layer and tanh."""
+    """One vector for a text: the first token's hidden state, through a linear layer and tanh."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class BertModel(nn.Module):
     def forward(
         self, input_ids: Tensor, real: Tensor | None, token_type_ids: Tensor | None
     ) -> Tensor:
-        """Token ids, which of them are real and types, each (B, T) -> (B, T, C)."""
+        """Token ids, a mask of real tokens and token types, each (B, T) -> (B, T, C)."""
         mask = None if real is None else real.unsqueeze(1).unsqueeze(1)  # (B, 1, 1, T)
         return self.encoder(self.embeddings(input_ids, token_type_ids), mask)
 
@@ -257,7 +257,7 @@ class BertPredictionTransform(BertTransform):
 
 
 class BertPredictions(nn.Module):
-    """The masked-language-model head: which token stands where (Devlin et al. 2018, 3.1)."""
+    """The masked-language-model head: predicts each token (Devlin et al. 2018, 3.1)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class BertPredictions(nn.Module):
 
 
 class BertHeads(nn.Module):
-    """The heads of pretraining, of which one is of use later."""
+    """The heads of pretraining; only the masked-language-model head is used here."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -279,11 +279,11 @@ class BertHeads(nn.Module):
 
 
 class BertPreTrainedModel(EncoderModel):
-    """What BERT and RoBERTa share: how they are called."""
+    """The methods that BERT and RoBERTa share."""
 
     @property
     def context_length(self) -> int:
-        """Return the most tokens of a row: beyond them there are no position embeddings."""
+        """Return the maximum number of tokens in a row: the number of position embeddings."""
         return self.config.max_position_embeddings - self.config.first_position
 
     def forward(
@@ -297,7 +297,7 @@ class BertPreTrainedModel(EncoderModel):
         """Token ids (B, T) -> hidden states (B, T, C); see `EncoderModel`.
 
         Args:
-            token_type_ids: (B, T), 1 for the tokens of the second of two texts; None is 0 for all.
+            token_type_ids: (B, T), 1 for the tokens of the second of two texts; None: 0 for all.
         """
         real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
         return self.base_model(input_ids, real, token_type_ids)
@@ -325,7 +325,7 @@ class BertForMaskedLM(BertPreTrainedModel):
 
     config_class = BertConfig
     base_model_prefix = "bert"
-    renamed = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # TensorFlow's names of old
+    renamed = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # old TensorFlow names
     ignored = (
         r"\.embeddings\.position_ids$",
         r"^\.(bert\.)?(cls\.seq_relationship|classifier|qa_outputs)\.",  # other tasks' heads

@@ -63,7 +63,7 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
 
     @property
     def head_size(self) -> int:
-        """Return L + R: what the cache holds of a token."""
+        """Return L + R: the numbers that the cache holds for a token."""
         return self.kv_lora_rank + self.qk_rope_head_dim
 
     rotary_size = same_as("qk_rope_head_dim")
@@ -117,7 +117,7 @@ class DeepseekV2Attention(CausalAttention):
 
 
 class DeepseekV2Moe(SparseMoe):
-    """A mixture of experts, and shared experts that every token goes through (section 2.2)."""
+    """A mixture of experts, and shared experts that process every token (section 2.2)."""
 
     def __init__(self, config: DeepseekV2Config) -> None:
         C, E, I = config.hidden_size, config.n_routed_experts, config.moe_intermediate_size  # noqa: E741

@@ -25,7 +25,7 @@ from gradient.tensor import Tensor
 
 __all__ = ["DistilBertConfig", "DistilBertForMaskedLM"]
 
-EPS = 1e-12  # of every norm; config.json has no word for it
+EPS = 1e-12  # the epsilon of every norm; config.json has no key for it
 
 
 class DistilBertConfig(EncoderConfig):
@@ -50,7 +50,7 @@ class DistilBertConfig(EncoderConfig):
 
 
 class DistilBertEmbeddings(nn.Module):
-    """What a token is and where it stands, added and normalised."""
+    """Embeddings of a token and its position, added and normalised."""
 
     def __init__(self, config: DistilBertConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class DistilBertModel(nn.Module):
         self.transformer = BertEncoder(config, DistilBertBlock)
 
     def forward(self, input_ids: Tensor, real: Tensor | None) -> Tensor:
-        """Token ids and which of them are real, each (B, T) -> (B, T, C)."""
+        """Token ids and a mask of real tokens, each (B, T) -> (B, T, C)."""
         mask = None if real is None else real.unsqueeze(1).unsqueeze(1)  # (B, 1, 1, T)
         return self.transformer(self.embeddings(input_ids), mask)
 
@@ -159,7 +159,7 @@ class DistilBertForMaskedLM(EncoderModel):
         """Token ids (B, T) -> hidden states (B, T, C); see `EncoderModel`.
 
         Raises:
-            ArgumentError: there are `token_type_ids`, which this model knows nothing of.
+        ArgumentError: `token_type_ids` are given, which this model does not support.
         """
         if token_type_ids is not None:
             raise ArgumentError("token_type_ids: expected None, as DistilBERT has no token types")

@@ -19,10 +19,9 @@ class EncoderModel(PretrainedModel):
     """A model in which every token sees all others: token ids to hidden states.
 
     `forward(input_ids, *, lengths=None, attention_mask=None, token_type_ids=None)` takes token ids
-    (B, T) and returns hidden states (B, T, C). Rows may be shorter than T: `lengths` says how many
-    tokens of each row are real, the others being on the right; or `attention_mask` (B, T), 1 where
-    a token is real, says which. No real token sees the others, and what is computed for those is to
-    be ignored.
+    (B, T) and returns hidden states (B, T, C). Rows may be shorter than T: `lengths` gives the
+    number of real tokens in each row, with padding on the right; or `attention_mask` (B, T) is 1
+    for real tokens. Real tokens do not attend to padding; ignore its hidden states.
     """
 
     @property
@@ -38,7 +37,7 @@ class EncoderModel(PretrainedModel):
 
     @property
     def context_length(self) -> int | None:
-        """Return the most tokens of a row: beyond them there are no position embeddings."""
+        """Return the maximum number of tokens in a row: the number of position embeddings."""
         return self.config.max_position_embeddings
 
     @property
@@ -50,7 +49,7 @@ class EncoderModel(PretrainedModel):
         """Return the model's own vector for each text: hidden states (B, T, C) -> (B, C).
 
         Raises:
-            ArgumentError: the model has no layers for it.
+            ArgumentError: the model has no pooler.
         """
         raise without(self, "pooler")
 
@@ -58,7 +57,7 @@ class EncoderModel(PretrainedModel):
         """Return logits of the tokens (B, T, V) from hidden states (B, T, C).
 
         Raises:
-            ArgumentError: the model has no layers for it.
+            ArgumentError: the model has no masked-language-model head.
         """
         raise without(self, "masked-language-model head")
 
@@ -78,7 +77,7 @@ class EncoderModel(PretrainedModel):
 
 
 def without(model: EncoderModel, part: str) -> ArgumentError:
-    """Return the error of a model that lacks a part."""
+    """Return the error for a part that a model does not have."""
     return ArgumentError(
         f"{type(model).__name__} has no {part}: its checkpoint has no weights for one"
     )
@@ -90,7 +89,7 @@ def real_tokens(
     attention_mask: Tensor | None,
     limit: int | None,
 ) -> Tensor | None:
-    """Return which tokens are real, (B, T) bool; None if all are.
+    """Return a mask of real tokens, (B, T) bool; None if all are real.
 
     Raises:
         ArgumentError: the ids are no batch within the context length `limit`, or the lengths or the

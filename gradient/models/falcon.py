@@ -77,7 +77,7 @@ class FalconConfig(RotaryConfig):
     eos_token_id: int | list[int] | None = 11
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, sizes written out."""
+        """Return config.json's content, with explicit sizes."""
         inner = self.ffn_hidden_size or 4 * self.hidden_size
         return super().to_hf() | {"num_kv_heads": self.kv_heads, "ffn_hidden_size": inner}
 
@@ -96,7 +96,7 @@ class FalconConfig(RotaryConfig):
 
     @property
     def norms(self) -> tuple[str, ...]:
-        """Return what checkpoints call attention's norm, and the MLP's if that has its own."""
+        """Return the checkpoint's name of attention's norm, and of the MLP's if it has its own."""
         if self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2):
             return "ln_attn", "ln_mlp"
         return ("input_layernorm", "post_attention_layernorm")[: 1 if self.parallel else 2]

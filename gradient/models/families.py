@@ -1,4 +1,4 @@
-"""Every family of models: the classes that build it, and what other programs call it."""
+"""Every family of models: its classes, and its names in other programs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Entry(NamedTuple):
     Attributes:
         model, config: "<file in gradient.models>.<name>".
         architecture: transformers' name of the model's class, as in config.json's `architectures`.
-        gguf: llama.cpp's name of the architecture, as in a file's `general.architecture`, where the
-            config has its words (`ModelConfig.gguf`). Several types may share one: the first reads
-            it.
+        gguf: llama.cpp's name of the architecture, as in a file's `general.architecture`, if the
+            config supports GGUF (`ModelConfig.gguf`). If several types share one name, the first
+            reads it.
     """
 
     model: str

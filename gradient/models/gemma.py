@@ -2,14 +2,14 @@
 
 Modules have the names of transformers' `GemmaForCausalLM`, `Gemma2ForCausalLM` and
 `Gemma3ForCausalLM`; `gradient.models.gemma_config` holds their options. All have norms that
-multiply by 1 + weight, scaled embeddings, and a gated MLP with GELU. To the first,
+multiply by 1 + weight, scaled embeddings, and a gated MLP with GELU. Compared with Gemma 1,
 
-    Gemma 2 adds norms behind attention and MLP, bounded scores and logits, and windows in every
-            other layer;
-    Gemma 3 takes norms of queries and keys in place of the bounds, five layers with a window to
-            each without, and for these two kinds rotary positions of their own.
+    Gemma 2 adds norms after attention and MLP, bounded scores and logits, and windows in every
+            second layer;
+    Gemma 3 has norms of queries and keys instead of the bounds, five layers with a window for
+            each without one, and separate rotary positions for these two kinds.
 
-Of a multimodal Gemma 3 the language model is loaded, which reads text; images are refused.
+Of a multimodal Gemma 3 only the language model is loaded, which reads text; images are refused.
 
 Dimensions:
     B  batch          T  new tokens
@@ -76,7 +76,7 @@ class GemmaForCausalLM(LlamaForCausalLM):
         super().__init__(config, attention=attention, norm=GemmaRMSNorm, embedding=ScaledEmbedding)
 
     def reset_parameters(self) -> None:
-        """Set the initial weights: matrices normal, biases 0, norms 0, which stands for 1."""
+        """Set the initial weights: matrices normal, biases 0, norms 0 (a factor of 1)."""
         super().reset_parameters()
         for module in self.modules():
             if isinstance(module, GemmaRMSNorm):
@@ -84,11 +84,11 @@ class GemmaForCausalLM(LlamaForCausalLM):
 
 
 class Gemma3ForCausalLM(GemmaForCausalLM):
-    """Gemma 3, of a text model's files or a multimodal one's; see its config."""
+    """Gemma 3, from the files of a text model or a multimodal one; see its config."""
 
     config_class = Gemma3Config
-    # A multimodal model's files hold the language model under one of two names (transformers up to
-    # 4.51, and what 4.52 and 5 have in memory), and beside it what reads images.
+    # In files of a multimodal model the language model has one of two prefixes (of transformers up
+    # to 4.51, and of 4.52 and 5 in memory); beside it are the modules for images.
     renamed = {
         r"^language_model\.lm_head\.": "lm_head.",
         r"^(language_model\.model|model\.language_model)\.": "model.",
@@ -97,7 +97,7 @@ class Gemma3ForCausalLM(GemmaForCausalLM):
 
     @property
     def unreadable_tokens(self) -> dict[int, str]:
-        """Return the tokens of images."""
+        """Return the tokens that stand for images."""
         config = self.config
         tokens = {config.boi_token_index: "an image", config.image_token_index: "part of an image"}
         return {token: what for token, what in tokens.items() if token is not None}

@@ -1,6 +1,6 @@
 """The configurations of Gemma 1, 2 and 3, with the defaults of transformers' classes.
 
-As in `gradient.models.llama_config`, what distinguishes the three is a property that modules ask.
+As in `gradient.models.llama_config`, modules read their differences from properties.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gradient.models.rotary_config import FULL, SLIDING
 
 
 def cap(default: float | None) -> Any:
-    """Return a field for the bound of some scores; None is none."""
+    """Return a field for the bound of some scores; None: no bound."""
     return limited(default, "null or positive", lambda value: value > 0)
 
 
@@ -45,12 +45,12 @@ _NORMS = Norms(
     behind_mlp="post_feedforward_layernorm",
 )
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-#: By their depth llama.cpp tells the 27B models, whose attention is scaled by their width.
+#: llama.cpp recognises the 27B models by their depth; the width determines their scale of scores.
 _DEPTH_OF_27B = {"gemma2": 46, "gemma3_text": 62}
 
 
 def usual_scalar(values: Mapping[str, Any]) -> int:
-    """Return the query_pre_attn_scalar that llama.cpp takes for granted."""
+    """Return the query_pre_attn_scalar that llama.cpp assumes."""
     if values["num_hidden_layers"] == _DEPTH_OF_27B[values["model_type"]]:
         return values["hidden_size"] // values["num_attention_heads"]
     return values["head_dim"]
@@ -61,20 +61,20 @@ def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> Non
     gguf = GEMMA2_GGUF if values["model_type"] == "gemma2" else GEMMA3_GGUF
     read_windows(values, metadata, gguf.window_period)
     if scale := metadata.get("attention.scale", None):
-        divisor = scale**-2  # an integer that float32 has blurred, or the number itself
+        divisor = scale**-2  # an integer with float32's rounding error, or the exact number
         whole = round(divisor)
         values["query_pre_attn_scalar"] = (
             whole if abs(divisor - whole) < 1e-4 * divisor else divisor
         )
     else:
         values["query_pre_attn_scalar"] = usual_scalar(values)
-    values |= {name: values.get(name) or None for name in _CAPS}  # 0 stands for none
+    values |= {name: values.get(name) or None for name in _CAPS}  # 0 means no bound
     if values["model_type"] == "gemma3_text":
         values["rope_local_base_freq"] = metadata.get("rope.freq_base_swa", 10_000.0)
 
 
 def write_gemma2(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add the scale of the scores, and 0 for bounds that there are none of."""
+    """Add the scale of the scores, and 0 for missing bounds."""
     if values["query_pre_attn_scalar"] != usual_scalar(values):
         keys["attention.scale"] = float(values["query_pre_attn_scalar"]) ** -0.5
     keys |= {name: 0.0 for name in _CAPS if not values.get(name)}
@@ -170,9 +170,9 @@ class GemmaConfig(LlamaFamilyConfig):
 
     @classmethod
     def activation(cls, values: dict[str, Any]) -> Any:
-        """Return what config.json's content says of the activation; None if nothing.
+        """Return the activation in config.json's content; None if it has none.
 
-        The first files said hidden_act "gelu" and meant the tanh formula; with the correction came
+        The first files had hidden_act "gelu" but meant the tanh formula; the correction introduced
         the key hidden_activation.
         """
         stated = [values.get(key) for key in ("hidden_act", "hidden_activation")]
@@ -182,7 +182,7 @@ class GemmaConfig(LlamaFamilyConfig):
         return stated[0] if stated else None
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, for old readers too."""
+        """Return config.json's content, with the keys for old readers."""
         return super().to_hf() | {"hidden_activation": self.hidden_act}
 
 
@@ -206,7 +206,7 @@ class Gemma2Config(GemmaConfig):
 
     @classmethod
     def activation(cls, values: dict[str, Any]) -> Any:
-        """Return hidden_activation: many files repeat it as hidden_act, which is not looked at."""
+        """Return hidden_activation; hidden_act, which often repeats it, is ignored."""
         return values.get("hidden_activation")
 
     relations: ClassVar[tuple[Relation, ...]] = (
@@ -217,7 +217,7 @@ class Gemma2Config(GemmaConfig):
         ),
     )
 
-    #: Of how many layers one has no window, where layer_types does not say which.
+    #: If layer_types is not given, the last of so many layers has no window.
     pattern = constant(2)
 
     @property
@@ -234,16 +234,16 @@ class Gemma2Config(GemmaConfig):
 
 
 class Gemma3Config(Gemma2Config):
-    """The shape of a Gemma 3's language model; the defaults are the 4B model's, where it says none.
+    """The shape of a Gemma 3's language model; the defaults are the 4B model's, if it gives one.
 
-    `rope_parameters` holds those of either kind of layer: {"full_attention": {...},
+    `rope_parameters` has those of both kinds of layers: {"full_attention": {...},
     "sliding_attention": {...}}.
     """
 
     model_type = "gemma3_text"
     gguf = GEMMA3_GGUF
     qk_norm = "head"
-    #: The bases of rotary frequencies where config.json has none.
+    #: The default bases of rotary frequencies.
     default_thetas: ClassVar[dict[str, float]] = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
     vocab_size: int = 262208
@@ -251,35 +251,35 @@ class Gemma3Config(Gemma2Config):
     sliding_window_pattern: int = size(6)
     final_logit_softcapping: float | None = None
     attn_logit_softcapping: float | None = None
-    image_token_index: int | None = None  # a multimodal model's: stands for part of an image
-    boi_token_index: int | None = None  # and this one announces an image
+    image_token_index: int | None = None  # of a multimodal model: the token for a part of an image
+    boi_token_index: int | None = None  # the token before an image
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content: a text model's, or a multimodal one's."""
+        """Build the config from config.json's content, of a text model or a multimodal one."""
         if values.get("model_type") == "gemma3":
             values = of_text_model(values)
         return super().from_hf(nested_ropes(values))
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content as that of a text model, for old readers too."""
+        """Return config.json's content as that of a text model, with the keys for old readers."""
         local = self.rope_parameters[SLIDING]["rope_theta"]
         old = old_dialect(self.rope_parameters[FULL]) | {"rope_local_base_freq": local}
         return super().to_hf() | old
 
     def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return the rope parameters of both kinds with nothing left to defaults."""
+        """Return the rope parameters of both kinds with defaults filled in."""
         found = dict(parameters)
         for kind, theta in self.default_thetas.items():
             given = {} if found.get(kind) is None else found[kind]
             if isinstance(given, dict):
                 settled = super().settled_rope({"rope_theta": theta, **given})
-                settled.pop("truncate", None)  # yarn's: transformers, too, passes over it here
+                settled.pop("truncate", None)  # of yarn; transformers ignores it here too
                 found[kind] = settled
         return found
 
     def rotary_problems(self) -> list[str]:
-        """Return what is wrong with the settled rope parameters of both kinds."""
+        """Return the errors in the settled rope parameters of both kinds."""
         kinds = list(self.default_thetas)
         if sorted(self.rope_parameters) != kinds or not all(
             isinstance(given, dict) for given in self.rope_parameters.values()
@@ -296,7 +296,7 @@ class Gemma3Config(Gemma2Config):
 
     @property
     def original_context(self) -> None:
-        """Return None: what stands beside parameters by kind is of neither."""
+        """Return None: a value beside parameters by kind would belong to neither kind."""
         return None
 
     pattern = same_as("sliding_window_pattern")
@@ -309,11 +309,11 @@ class Gemma3Config(Gemma2Config):
     def ropes(self) -> dict[str, dict[str, Any]]:
         return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.layer_kinds)}
 
-    softcap = constant(None)  # transformers, too, passes over attn_logit_softcapping here
+    softcap = constant(None)  # transformers ignores attn_logit_softcapping here too
 
 
 def of_text_model(values: dict[str, Any]) -> dict[str, Any]:
-    """Return from a multimodal Gemma 3's config.json what concerns its language model."""
+    """Return the language model's part of a multimodal Gemma 3's config.json."""
     text = values.get("text_config")
     if not isinstance(text, dict):
         raise FileFormatError(
@@ -326,17 +326,17 @@ def of_text_model(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def nested_ropes(values: dict[str, Any]) -> dict[str, Any]:
-    """Return Gemma 3's config.json with all it says of positions in `rope_parameters`, by kind.
+    """Return Gemma 3's config.json with all keys for positions in `rope_parameters`, by kind.
 
-    Before transformers 5, `rope_theta` and `rope_scaling` were of the layers without a window, and
-    `rope_local_base_freq` of the others.
+    Before transformers 5, `rope_theta` and `rope_scaling` were for layers without a window, and
+    `rope_local_base_freq` for the others.
     """
     keys = ("rope_theta", "rope_local_base_freq", "rope_scaling")
     theta, local, scaling = (values.get(key) for key in keys)
     values = {key: value for key, value in values.items() if key not in keys}
     given = values.get("rope_parameters") or {}
     if not isinstance(given, dict):
-        return values  # the config's type check will say so
+        return values  # the config's type check reports it
     given = dict(given)
     for kind, base in ((FULL, theta), (SLIDING, local)):
         before = {} if base is None else {"rope_theta": base}

@@ -1,9 +1,9 @@
-"""What llama.cpp calls the parts of a model and its hyperparameters: how a family says so.
+"""llama.cpp's names of a model's parts and hyperparameters, and how a family declares them.
 
 A configuration class has an `Architecture` in its attribute `gguf`, whose rows serve both
 directions. The conventions are those of llama.cpp's convert_hf_to_gguf.py and of its loader
 (src/llama-model.cpp): names of tensors from gguf's `tensor_mapping.py`, names of hyperparameters
-from the GGUF specification, and for a key that a file lacks the value that llama.cpp assumes.
+from the GGUF specification, and for missing keys the values that llama.cpp assumes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-#: Marks a key without which a file describes no model.
+#: Marks a key that every file must have.
 REQUIRED = object()
-#: The key that says which layers have a window: every how manieth has none, or a flag for each.
+#: The key for layers with a window: the period of layers without one, or a flag for each layer.
 WINDOW_PATTERN = "attention.sliding_window_pattern"
 
 
@@ -22,8 +22,8 @@ WINDOW_PATTERN = "attention.sliding_window_pattern"
 class Key:
     """A hyperparameter: `<architecture>.<gguf>` in a file, `hf` in config.json.
 
-    `default` is what an absent key means: a value, a function of the values before it that returns
-    one, None for no such field, or `REQUIRED`.
+    `default` is the meaning of a missing key: a value, a function from the values read before to a
+    value, None for no such field, or `REQUIRED`.
     """
 
     gguf: str
@@ -35,11 +35,11 @@ class Metadata(Protocol):
     """A file's metadata as one architecture's hyperparameters."""
 
     def get(self, key: str, default: Any) -> Any:
-        """Return the number or string under `<architecture>.<key>`."""
+        """Return the number or string of `<architecture>.<key>`, or the default."""
         ...
 
     def raw(self, key: str) -> Any:
-        """Return what lies under `<architecture>.<key>`, of any type; None if nothing does."""
+        """Return the value of `<architecture>.<key>`, of any type; None if there is none."""
         ...
 
 
@@ -56,10 +56,10 @@ def _nothing_to_write(values: Mapping[str, Any], keys: dict[str, Any]) -> list[s
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose matrices lie in one tensor of three dimensions for each layer.
+    """A mixture of experts; each layer's matrices of one kind are one tensor of three dimensions.
 
-    `stems` are the experts' matrices: what GGUF calls the stack, and the Hugging Face name of one
-    of it, with {} for the expert's number.
+    `stems` are the experts' matrices: GGUF's name of the stack, and the Hugging Face name of one
+    matrix in it, with {} for the expert's number.
     """
 
     stems: Mapping[str, str]
@@ -68,53 +68,53 @@ class Experts:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How one architecture looks in both worlds."""
+    """The description of one architecture in Hugging Face's and in GGUF's terms."""
 
     #: `general.architecture`.
     name: str
     keys: tuple[Key, ...] = ()
-    #: Tensors outside of layers, and modules in one: names without `.weight` or `.bias`.
+    #: Modules outside of layers, and modules of a layer: names without `.weight` or `.bias`.
     top: Mapping[str, str] = field(default_factory=dict)
     block: Mapping[str, str] = field(default_factory=dict)
-    #: What a layer's modules begin with in Hugging Face's names.
+    #: The prefix of layers in Hugging Face's names.
     layers: str = "model.layers"
     experts: Experts | None = None
-    #: What config.json must say for the model to be this architecture: the value, or several that
-    #: mean the same, of which the first is written into config.json.
+    #: Required values in config.json: one value, or several with the same meaning, of which the
+    #: first is written to config.json.
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    #: Keys that every file of the architecture has, and their values.
+    #: Keys with the same value in every file of the architecture.
     constants: Mapping[str, Any] = field(default_factory=dict)
-    #: Modules whose rows are in LLaMA's own order, in pairs.
+    #: Modules whose rows GGUF has in LLaMA's original order, in pairs.
     paired: tuple[str, ...] = ()
-    #: Modules whose rows Hugging Face has by key-value heads: the queries that share one, its key,
-    #: its value; GGUF has all queries, all keys, all values.
+    #: Modules whose rows Hugging Face has grouped by key-value head: the queries that share it, its
+    #: key, its value. GGUF has all queries, then all keys, then all values.
     grouped: tuple[str, ...] = ()
     #: Modules whose matrices Hugging Face stores transposed, as (in, out).
     transposed: tuple[str, ...] = ()
-    #: RMSNorm's weights are stored with 1 added.
+    #: Whether weights of RMSNorms are stored with 1 added.
     norms_plus_one: bool = False
     rope: bool = True
-    #: rope.freq_base where a file has none.
+    #: The default of rope.freq_base.
     rope_theta: float = 10_000.0
-    #: Of so many layers the last has no rotary positions; None: all layers have them.
+    #: The last of so many layers has no rotary positions; None: all layers have them.
     no_rope_period: int | None = None
-    #: Of so many layers the last has no window, where a file does not say which have one.
+    #: The last of so many layers has no window, if a file does not list layers with a window.
     window_period: int | None = None
-    #: Whether llama.cpp gives every layer the window that the metadata name.
+    #: Whether llama.cpp gives every layer the window in the metadata.
     one_window: bool = False
-    #: Tensors of a checkpoint that the architecture has no place for, and no use: patterns.
+    #: Patterns of a checkpoint's tensors that are not written.
     dropped: tuple[str, ...] = ()
-    #: Settle in config.json's content what takes more than a key.
+    #: Change config.json's content in ways that `keys` cannot express.
     read: Callable[[dict[str, Any], Metadata, Shapes], None] = _nothing_to_read
-    #: Add to the keys what takes more than one of them; returns what cannot be said.
+    #: Change the GGUF keys in such ways; returns values that cannot be expressed.
     write: Callable[[Mapping[str, Any], dict[str, Any]], list[str]] = _nothing_to_write
 
 
 def read_windows(values: dict[str, Any], metadata: Metadata, period: int | None = None) -> None:
-    """Set `layer_types`, where the metadata or the architecture's period say which have a window.
+    """Set `layer_types` if the metadata or the architecture's period list layers with a window.
 
     Args:
-        period: as of `Architecture.window_period`.
+        period: see `Architecture.window_period`.
     """
     pattern = metadata.raw(WINDOW_PATTERN)
     pattern = period if pattern is None else pattern
@@ -165,7 +165,7 @@ def decoder_keys(norm_eps: str, *more: Key) -> tuple[Key, ...]:
     """Return the keys of every decoder like LLaMA, and `more`.
 
     Args:
-        norm_eps: the field with the epsilon of its norms, RMSNorms if its name says so.
+        norm_eps: the field with the epsilon of its norms; if its name begins with rms, RMSNorms.
     """
     kind = "layer_norm_rms_epsilon" if "rms" in norm_eps else "layer_norm_epsilon"
     return CONTEXT, *SIZES, KV_HEADS, Key(f"attention.{kind}", norm_eps), HEAD_DIM, *more
@@ -197,10 +197,10 @@ QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"
 
 
 def fused_block(attention: str) -> dict[str, str]:
-    """Return the modules of a GPT-NeoX's layer and of its relatives', but for a norm of its MLP.
+    """Return the modules of a layer of GPT-NeoX and its relatives, without the MLP's norm.
 
     Args:
-        attention: what checkpoints call its attention.
+        attention: the checkpoint's name of attention.
     """
     return {
         "attn_norm": "input_layernorm",
@@ -218,8 +218,8 @@ GATE_UP = {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
 SILU = {"hidden_act": ("silu", "swish")}
 GELU = ("gelu", "gelu_python")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
-#: The same, to be written in words that all versions of transformers read.
+#: The same, written under the name that all versions of transformers read.
 PYTORCH_TANH_GELU = ("gelu_pytorch_tanh", *TANH_GELU)
 
-#: A decoder like LLaMA, for families to begin from: `replace(LLAMA_LIKE, name=...)`.
+#: A decoder like LLaMA, the base for other families: `replace(LLAMA_LIKE, name=...)`.
 LLAMA_LIKE = Architecture("", DECODER, TOP, BLOCK, fixed=SILU)

@@ -26,13 +26,13 @@ __all__ = ["GPT2Config", "GPT2LMHeadModel"]
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Leave the usual width of the MLP unsaid, as config.json does."""
+    """Remove the MLP's width if it is the default, as in config.json."""
     if values["n_inner"] == 4 * values["n_embd"]:
         values["n_inner"] = None
 
 
 def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add the width of the MLP, where config.json leaves it unsaid."""
+    """Add the MLP's width if config.json does not give it."""
     keys["feed_forward_length"] = values.get("n_inner") or 4 * values["n_embd"]
     return []
 

@@ -25,7 +25,7 @@ class GPTNeoConfig(DecoderConfig):
     """The shape of a GPT-Neo; the defaults are the 1.3B model's."""
 
     model_type = "gpt_neo"
-    # The second half are GPT-2's names, by which its modules ask.
+    # The second half are GPT-2's names, which its modules use.
     aliases = {
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
@@ -43,7 +43,7 @@ class GPTNeoConfig(DecoderConfig):
     num_layers: int = size(24)
     num_heads: int = size(16)
     intermediate_size: int | None = size(None)  # None: 4 * hidden_size
-    #: [[["global", "local"], 12]]: these two, twelve times.
+    #: [[["global", "local"], 12]]: these two, repeated twelve times.
     attention_types: list[Any] | None = None
     window_size: int = size(256)
     activation_function: str = activation("gelu_new")
@@ -67,8 +67,8 @@ class GPTNeoConfig(DecoderConfig):
 
     @property
     def kinds(self) -> list[str]:
-        """Return "global" or "local" for each layer; none where `attention_types` is no list of
-        such names and counts."""
+        """Return "global" or "local" for each layer; [] if `attention_types` is not a list of such
+        names and counts."""
         types = self.attention_types or [[["global", "local"], self.num_layers // 2]]
         try:
             return [kind for kinds, times in types for kind in list(kinds) * min(times, 10_000)]
@@ -81,7 +81,7 @@ class GPTNeoConfig(DecoderConfig):
 
 
 class GPTNeoSelfAttention(ProjectedAttention):
-    """Attention whose scores are not scaled, in some layers over a window."""
+    """Attention with unscaled scores, in some layers over a window."""
 
     def __init__(self, config: GPTNeoConfig, layer: int) -> None:
         options = {"scale": 1.0, "window": config.windows[layer]}
@@ -95,7 +95,7 @@ class GPTNeoSelfAttention(ProjectedAttention):
 
 
 class GPTNeoAttention(nn.Module):
-    """The attention under the name that files have for it."""
+    """Contains the attention, for the name that it has in files."""
 
     def __init__(self, config: GPTNeoConfig, layer: int) -> None:
         super().__init__()

@@ -73,12 +73,12 @@ class GPTNeoXConfig(RotaryConfig):
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content, in which rotary options had other names."""
+        """Build the config from config.json's content, with old names of rotary options."""
         old = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
         return super().from_hf({old.get(key, key): value for key, value in values.items()})
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, for old readers too."""
+        """Return config.json's content, with the keys for old readers."""
         rope = self.rope_parameters
         old = {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": rope["rope_theta"]}
         return super().to_hf() | old
@@ -88,7 +88,7 @@ class GPTNeoXConfig(RotaryConfig):
 
 
 class GPTNeoXAttention(CausalAttention):
-    """Causal self-attention, whose one matrix holds query, key and value head by head."""
+    """Causal self-attention; one matrix holds query, key and value of each head in turn."""
 
     def __init__(self, config: GPTNeoXConfig, layer: int) -> None:
         super().__init__(layer, dropout=config.attention_dropout)
@@ -106,7 +106,7 @@ class GPTNeoXAttention(CausalAttention):
 
 
 class GPTNeoXLayer(nn.Module):
-    """Attention and MLP, each on a norm of its own, side by side or one after the other."""
+    """Attention and MLP, each with its own norm, in parallel or in sequence."""
 
     def __init__(self, config: GPTNeoXConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """LLaMA (Touvron et al. 2023, arXiv:2302.13971, section 2.2) and the models built like it.
 
-Mistral, Qwen2, Qwen3 and ERNIE 4.5 are the same decoder with other options, which
-`gradient.models.llama_config` holds. Others exchange a part: `LlamaModel` and `LlamaDecoderLayer`
-take the classes that they are made of.
+Mistral, Qwen2, Qwen3 and ERNIE 4.5 are the same decoder with other options, see
+`gradient.models.llama_config`. Other families replace a part: `LlamaModel` and `LlamaDecoderLayer`
+take the classes of their parts as arguments.
 
 Dimensions:
     B  batch          T  new tokens
@@ -47,9 +47,9 @@ __all__ = [
 class LlamaRMSNorm(nn.Module):
     """`round(x / sqrt(mean(x^2) + eps)) * weight` over the last axis (Zhang and Sennrich 2019).
 
-    The quotient is rounded to x's dtype before it is multiplied, as when the models were trained.
-    In 16 bits `nn.RMSNorm`, which rounds once, is another function, and weights near 100, which
-    models do have, turn the difference into another text.
+    The quotient is rounded to x's dtype before it is multiplied, as in the models' training.
+    `nn.RMSNorm`, which rounds once, gives other results in 16 bits. With weights near 100, which
+    some models have, the difference changes the generated text.
     """
 
     def __init__(self, size: int, eps: float) -> None:
@@ -65,7 +65,7 @@ class LlamaRMSNorm(nn.Module):
 
 
 class LayerNormPerHead(nn.Module):
-    """LayerNorm of each head, with weights of its own: (B, T, heads * D) -> the same."""
+    """LayerNorm of each head, with separate weights: (B, T, heads * D) -> the same."""
 
     def __init__(self, D: int, size: int, eps: float) -> None:
         super().__init__()
@@ -76,24 +76,24 @@ class LayerNormPerHead(nn.Module):
         return gradient.cat([norm(y) for norm, y in zip(self.norms, heads, strict=True)], dim=-1)
 
 
-#: Makes a norm of its size and epsilon.
+#: Makes a norm from its size and epsilon.
 MakeNorm = Callable[[int, float], nn.Module]
 
 
 def norm_of(config: RotaryConfig) -> MakeNorm:
-    """Return the norm that the config asks for."""
+    """Return the class of norms that the config selects."""
     if config.layer_norm_eps_field:
         return nn.LayerNorm
     return nn.RMSNorm if config.rms_norm_rounds_once else LlamaRMSNorm
 
 
 class LlamaAttention(CausalAttention):
-    """Causal self-attention whose key-value heads serve several query heads each.
+    """Causal self-attention in which several query heads share a key-value head.
 
     Grouped queries: Ainslie et al. 2023 (arXiv:2305.13245), section 2.2.
 
     Args:
-        norm: what normalises queries and keys, where the config says so; None: as other norms.
+        norm: makes the norms of queries and keys, if the config has them; None: as other norms.
     """
 
     def __init__(self, config: LlamaFamilyConfig, layer: int, norm: MakeNorm | None = None) -> None:
@@ -136,16 +136,16 @@ class LlamaAttention(CausalAttention):
         return getattr(self, self.out_name)(self.attend(past, rotate(q), rotate(k), v))
 
     def normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys, normalised."""
+        """Return queries and keys, normalised if the config says so."""
         q_norm, k_norm = self.qk_norm_names
         return getattr(self, q_norm)(q), getattr(self, k_norm)(k)
 
 
 class LlamaMLP(nn.Module):
-    """`down(act(gate(x)) * up(x))`: SwiGLU, or its like for another act (Shazeer 2020).
+    """`down(act(gate(x)) * up(x))`: SwiGLU, or a variant with another act (Shazeer 2020).
 
     Args:
-        intermediate_size: I, if it is not the config's.
+        intermediate_size: I; None: the config's.
     """
 
     def __init__(self, config: LlamaFamilyConfig, intermediate_size: int | None = None) -> None:
@@ -178,7 +178,7 @@ class StackedMLP(nn.Module):
 
 
 def mlp_of(config: LlamaFamilyConfig) -> nn.Module:
-    """Return a layer's MLP, with a gate or without."""
+    """Return a layer's MLP, with or without a gate."""
     if config.mlp_names is None:
         return StackedMLP(config) if config.stacked_gate else LlamaMLP(config)
     C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
@@ -186,14 +186,14 @@ def mlp_of(config: LlamaFamilyConfig) -> nn.Module:
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Attention, then the MLP, each added to the residual stream; or both of one input.
+    """Attention, then the MLP, each added to the residual stream; or both in parallel.
 
-    What they read is normalised, or what they give, or both, as `config.norms` says.
+    `config.norms` determines whether their inputs, their outputs or both are normalised.
 
     Args:
-        attention: makes `self_attn` of the config and the number of the layer.
-        mlp: makes `mlp` of the config.
-        norm: makes a norm; None: the one that the config asks for.
+        attention: makes `self_attn` from the config and the layer's number.
+        mlp: makes `mlp` from the config.
+        norm: makes a norm; None: the one that the config selects.
     """
 
     def __init__(
@@ -227,11 +227,11 @@ class LlamaDecoderLayer(nn.Module):
         return x + self.scaled(self.normed(self.norms.behind_mlp, y))
 
     def normed(self, name: str, x: Tensor) -> Tensor:
-        """Return x by the norm of this name, or as it is."""
+        """Return x after the norm of this name; "": x itself."""
         return getattr(self, name)(x) if name else x
 
     def scaled(self, y: Tensor) -> Tensor:
-        """Return what is added to the residual stream."""
+        """Return y as it is added to the residual stream: with dropout and multiplier."""
         y = self.dropout(y)
         return y if self.multiplier == 1 else y * self.multiplier
 
@@ -240,10 +240,10 @@ class LlamaModel(nn.Module):
     """A decoder with rotary positions, without its head: token ids to hidden states.
 
     Args:
-        layer: makes a layer of the config, its number, `norm` and `parts`.
-        norm: makes a norm; None: the one that the config asks for.
-        embedding: makes the embedding of V, C and `padding_idx`.
-        parts: what a layer is made of, as of `LlamaDecoderLayer`.
+        layer: makes a layer from the config, its number, `norm` and `parts`.
+        norm: makes a norm; None: the one that the config selects.
+        embedding: makes the embedding from V, C and `padding_idx`.
+        parts: the parts of a layer, see `LlamaDecoderLayer`.
     """
 
     def __init__(
@@ -307,8 +307,8 @@ class LlamaForCausalLM(CausalLM):
     """LLaMA with its language-model head.
 
     Args:
-        decoder: makes `model` of the config and `parts`.
-        parts: what the decoder is made of, as of `LlamaModel`.
+        decoder: makes `model` from the config and `parts`.
+        parts: the parts of the decoder, see `LlamaModel`.
 
     Example:
         >>> config = LlamaConfig(vocab_size=256, hidden_size=64, intermediate_size=96,
@@ -318,7 +318,7 @@ class LlamaForCausalLM(CausalLM):
     """
 
     config_class: ClassVar[type[LlamaFamilyConfig]] = LlamaConfig
-    ignored: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)  # of old transformers
+    ignored: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)  # old transformers
     tied = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(
@@ -330,14 +330,14 @@ class LlamaForCausalLM(CausalLM):
         super().__init__(config, partial(decoder, **parts))
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as the config says."""
+        """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as in the config."""
         logits, cap = super().compute_logits(hidden), self.config.logit_softcap
         if self.config.logits_scaling != 1:
             logits = logits / self.config.logits_scaling
         return logits if cap is None else cap * (logits / cap).tanh()
 
     def must_recompute(self, held: int, tokens: int) -> bool:
-        """Return whether the rotary angles change, in models that then recompute the text."""
+        """Return whether the rotary angles change, for models that then recompute the text."""
         return self.config.recomputes_when_angles_change and not self.same_rope_frequencies(
             held, tokens
         )

@@ -1,8 +1,8 @@
-"""The configurations of LLaMA and of the models that differ from it in few places.
+"""The configurations of LLaMA and of models that differ from it in few places.
 
 Each class has the fields and defaults of transformers' class for its `model_type`, so that a sparse
-config.json means here what it means there. What is no matter of choice in an architecture, but
-distinguishes it from its relatives, is a property: modules ask these and never for the model type.
+config.json has the same meaning. A fixed property of an architecture, which
+distinguishes it from its relatives, is a property here: modules read these, never the model type.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gradient.models.rotary_config import FULL, SLIDING, RotaryConfig
 
 
 class Biases(NamedTuple):
-    """Which of a layer's projections add a bias: those in attention, its output's, the MLP's."""
+    """Which projections of a layer have a bias: attention's inputs, its output, and the MLP's."""
 
     qkv: bool
     out: bool
@@ -40,7 +40,7 @@ class Biases(NamedTuple):
 
 
 class BiasFields(NamedTuple):
-    """What says so: a field of the config; True is always, False never."""
+    """The sources of `Biases`: a field of the config; True: always; False: never."""
 
     qkv: str | bool = False
     out: str | bool = False
@@ -48,7 +48,7 @@ class BiasFields(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """What checkpoints call a layer's norms; "" where there is none."""
+    """The checkpoint's names of a layer's norms; "": no such norm."""
 
     before_attention: str = "input_layernorm"
     behind_attention: str = ""
@@ -57,59 +57,59 @@ class Norms(NamedTuple):
 
     @property
     def gguf(self) -> dict[str, str]:
-        """Return them by llama.cpp's names."""
+        """Return {llama.cpp's name: the checkpoint's name} of the norms."""
         names = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
         return {gguf: name for gguf, name in zip(names, self, strict=True) if name}
 
 
 def _others(kinds: list[str]) -> str:
-    """Return what a list of layers holds beside `FULL` and `SLIDING`, how often, and where."""
+    """Return the layer kinds other than `FULL` and `SLIDING`, how often they occur, and where."""
     at = [layer for layer, kind in enumerate(kinds) if kind not in (FULL, SLIDING)]
     found = ", ".join(dict.fromkeys(repr(kinds[layer]) for layer in at))
     return f"{found:.80} for {len(at)} of {len(kinds)} layers, the first of them layer {at[0]}"
 
 
 class LlamaFamilyConfig(RotaryConfig):
-    """What every model of the family has.
+    """The fields and properties that all models of the family have.
 
-    A subclass adds the epsilon of its norms: `rms_norm_eps`, or what `layer_norm_eps_field` names.
-    Its `gguf`, if that names no modules, has the modules and keys that the class speaks of.
+    A subclass adds the epsilon of its norms: `rms_norm_eps`, or the field named by
+    `layer_norm_eps_field`. If its `gguf` has no modules, the class's modules and keys are added.
     """
 
-    #: What of queries and keys is normalised: "head", each head by itself, "own", the same with
-    #: weights of its own for each, "all" heads together, or "", nothing.
+    #: How queries and keys are normalised: "head": each head; "own": each head with its own
+    #: weights; "all": all heads together; "": not at all.
     qk_norm = constant("")
-    #: Whether it is; a field, in families that leave it open.
+    #: Whether they are normalised; a field in families with a choice.
     qk_layernorm = constant(True)
-    #: What checkpoints call these norms, attention's projection of its output, and the MLP.
+    #: The checkpoint's names of these norms, of attention's output projection, and of the MLP.
     qk_norm_names: ClassVar[tuple[str, str]] = ("q_norm", "k_norm")
     out_name: ClassVar[str] = "o_proj"
     mlp_name: ClassVar[str] = "mlp"
-    #: What checkpoints call the norms around attention and MLP.
+    #: The checkpoint's names of the norms around attention and MLP.
     norms = constant(Norms())
-    #: Whether the MLP reads what attention reads, by the same norm, and not what it gives.
+    #: Whether the MLP has the same normalised input as attention, instead of attention's output.
     parallel = constant(False)
     bias_fields: ClassVar[BiasFields] = BiasFields()
-    #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.
+    #: The checkpoint's names of the two layers of an MLP without a gate; None: it has a gate.
     mlp_names: ClassVar[tuple[str, str] | None] = None
-    #: Whether one matrix, gate_up_proj, holds an MLP's gate and what it opens.
+    #: Whether the MLP's gate and up projection are one matrix, gate_up_proj.
     stacked_gate: ClassVar[bool] = False
-    #: The bounds of scores and logits; None is none.
+    #: The bounds of scores and of logits; None: no bound.
     softcap = constant(None)
     logit_softcap = constant(None)
     heads_divide_hidden_size = False
-    #: What a layer adds is multiplied by, and logits divided.
+    #: The factor of each layer's addition to the residual stream, and the divisor of logits.
     residual_multiplier = constant(1.0)
     logits_scaling = constant(1.0)
-    #: The probability of dropping a number of what a layer adds, in training.
+    #: The probability of dropping a number that a layer adds, in training.
     residual_dropout = constant(0.0)
-    #: How many tokens a layer with a window sees, whether there are any, and config.json's list of
-    #: which they are: `SLIDING` or `FULL` for each layer.
+    #: The number of tokens that a layer with a window sees; whether there are any such layers; and
+    #: config.json's list of `SLIDING` or `FULL` for each layer.
     sliding_window = constant(None)
     use_sliding_window = constant(True)
     layer_types = constant(None)
-    #: Which layers know no positions (NoPE, Kazemnejad et al. 2023, arXiv:2305.19466): 0 for each
-    #: that rotates nothing, 1 for others; or, without a list, the last of so many; None: no layer.
+    #: The layers without positions (NoPE, Kazemnejad et al. 2023, arXiv:2305.19466): a list with 0
+    #: for each of them and 1 for others; or, without a list, the last of so many; None: no layer.
     no_rope_layers = constant(None)
     no_rope_layer_interval = constant(None)
 
@@ -125,7 +125,7 @@ class LlamaFamilyConfig(RotaryConfig):
             cls.gguf = completed(cls.gguf, cls)
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, sizes written out."""
+        """Return config.json's content, with explicit sizes."""
         return super().to_hf() | {"head_dim": self.head_size, "num_key_value_heads": self.kv_heads}
 
     relations: ClassVar[tuple[Relation, ...]] = (
@@ -152,7 +152,7 @@ class LlamaFamilyConfig(RotaryConfig):
         ),
     )
 
-    # What modules ask.
+    # Read by modules.
 
     @property
     def rotary_kinds(self) -> list[str | None]:
@@ -163,12 +163,12 @@ class LlamaFamilyConfig(RotaryConfig):
 
     @property
     def layer_kinds(self) -> list[str]:
-        """Return `SLIDING` for each layer that has a window if any has, `FULL` for others."""
+        """Return `SLIDING` for each layer with a window, `FULL` for the others."""
         return self.usual_layer_kinds if self.layer_types is None else self.layer_types
 
     @property
     def usual_layer_kinds(self) -> list[str]:
-        """Return what `layer_types` would be, where config.json does not say."""
+        """Return the default of `layer_types`."""
         return [SLIDING] * self.num_hidden_layers
 
     @property
@@ -186,7 +186,7 @@ class LlamaFamilyConfig(RotaryConfig):
 
     @property
     def biases(self) -> Biases:
-        """Return which projections add a bias."""
+        """Return which projections have a bias."""
         named = (
             getattr(self, each) if isinstance(each, str) else each for each in self.bias_fields
         )
@@ -194,12 +194,12 @@ class LlamaFamilyConfig(RotaryConfig):
 
     @property
     def scale(self) -> float | None:
-        """Return what scores are multiplied by; None is 1 / sqrt(D)."""
+        """Return the factor of the scores; None: 1 / sqrt(D)."""
         return None
 
 
 def completed(gguf: Architecture, config: type[LlamaFamilyConfig]) -> Architecture:
-    """Return an architecture with the modules and keys of which a relative's config speaks."""
+    """Return an architecture with the modules and keys that a config class declares."""
     embedding, _, norm = config.decoder_names
     block = QKVO | {"attn_output": f"self_attn.{config.out_name}"} | config.norms.gguf
     if config.qk_norm and config.qk_layernorm:
@@ -219,7 +219,7 @@ def completed(gguf: Architecture, config: type[LlamaFamilyConfig]) -> Architectu
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Tell LLaMA, Mistral and Mixtral apart, which are one architecture to llama.cpp."""
+    """Set the model type: LLaMA, Mistral and Mixtral are one architecture in llama.cpp."""
     experts = {name: values.pop(name, 0) for name in ("num_local_experts", "num_experts_per_tok")}
     if experts["num_local_experts"]:
         values |= {"model_type": "mixtral"} | experts
@@ -243,7 +243,7 @@ LLAMA_GGUF = Architecture(
 
 
 class LlamaConfig(LlamaFamilyConfig):
-    """LLaMA 1 to 3.3, TinyLlama and all that call themselves so (Touvron et al. 2023).
+    """LLaMA 1 to 3.3, TinyLlama and other models of this type (Touvron et al. 2023).
 
     The defaults are LLaMA-7B's.
     """
@@ -271,7 +271,7 @@ class MistralConfig(LlamaFamilyConfig):
 
 
 class QwenConfig(LlamaFamilyConfig):
-    """What Qwen2 and Qwen3 share: windows in the upper layers, if `use_sliding_window`."""
+    """The base of Qwen2 and Qwen3: windows in the upper layers, if `use_sliding_window`."""
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
@@ -280,7 +280,7 @@ class QwenConfig(LlamaFamilyConfig):
     rms_norm_eps: float = positive(1e-6)
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
-    max_window_layers: int = 28  # the first layer that has a window, if layer_types does not say
+    max_window_layers: int = 28  # the first layer with a window, if layer_types is None
     layer_types: list[str] | None = None  # "full_attention" or "sliding_attention" for each layer
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -300,7 +300,7 @@ class QwenConfig(LlamaFamilyConfig):
 
 
 def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Read which layers have a window, of which llama.cpp knows nothing."""
+    """Set which layers have a window, as llama.cpp has no keys for it."""
     read_windows(values, metadata)
     window = values.setdefault("sliding_window", None)
     if "layer_types" in values:

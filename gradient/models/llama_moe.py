@@ -1,8 +1,8 @@
 """Mixtral, Qwen2-MoE and Qwen3-MoE: decoders like LLaMA whose MLPs are mixtures of experts.
 
-Modules have the names of published checkpoints, in which each expert's matrices are tensors of
-their own. transformers 5 keeps the experts of a layer stacked in memory (`experts.gate_up_proj`);
-files with its stacks are read too.
+Modules have the names of published checkpoints, in which each expert's matrices are separate
+tensors. transformers 5 stacks the experts of a layer in memory (`experts.gate_up_proj`);
+files with such stacks are read too.
 
 Dimensions:
     C  hidden_size    I  the width of an expert
@@ -54,11 +54,11 @@ __all__ = [
 
 @dataclass(kw_only=True)
 class MoeFields:
-    """What the configurations of all mixtures have."""
+    """The config fields of all mixtures."""
 
     num_experts_per_tok: int = 2
     output_router_logits: bool = False
-    #: What `record_routing(model).load_balancing_loss()` is multiplied by in the loss.
+    #: The weight of `record_routing(model).load_balancing_loss()` in the loss.
     router_aux_loss_coef: float = limited(
         0.001, "a finite number", lambda value: abs(value) < float("inf")
     )
@@ -108,7 +108,7 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
 
 
 class MixtralExpert(nn.Module):
-    """One expert: LLaMA's MLP under the names that Mixtral has for its layers."""
+    """One expert: LLaMA's MLP with Mixtral's names of its layers."""
 
     def __init__(self, C: int, I: int, hidden_act: str) -> None:  # noqa: E741
         super().__init__()
@@ -123,7 +123,7 @@ class MixtralExpert(nn.Module):
 
 
 class MixtralMoe(SparseMoe):
-    """A mixture whose router weighs the chosen experts by the softmax over them alone."""
+    """A mixture whose router uses the softmax over the chosen experts only."""
 
     projections = ("w1", "w3", "w2")
 
@@ -154,7 +154,7 @@ class MixtralForCausalLM(LlamaForCausalLM):
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Read which layers have a mixture, and which a window."""
+    """Set which layers have a mixture, and which a window."""
     read_qwen_gguf(values, metadata, shapes)
     layers = range(values["num_hidden_layers"])
     dense = [layer for layer in layers if f"blk.{layer}.ffn_gate_inp.weight" not in shapes]
@@ -165,7 +165,7 @@ QWEN_MOE_KEYS = (
     *DECODER,
     Key("expert_count", "num_experts"),
     Key("expert_used_count", "num_experts_per_tok"),
-    # Files of early 2024 lack this, and the size of shared experts.
+    # Files of early 2024 lack this key, and the size of shared experts.
     Key(
         "expert_feed_forward_length",
         "moe_intermediate_size",
@@ -191,22 +191,22 @@ QWEN_MOE_GGUF = Architecture(
 
 
 class QwenMoeConfig(MoeFields, QwenConfig):
-    """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
+    """The base of Qwen2-MoE and Qwen3-MoE: which layers have a mixture, and of what size."""
 
     aliases = {"num_local_experts": "num_experts"}
-    #: Whether each mixture has an expert besides, which sees every token.
+    #: Whether each mixture has an additional expert for every token.
     shared_expert: ClassVar[bool] = False
 
     hidden_size: int = 2048
     num_hidden_layers: int = 24
-    decoder_sparse_step: int = size(1)  # of so many layers, the last has a mixture
-    mlp_only_layers: list[int] | None = None  # that have none even so
+    decoder_sparse_step: int = size(1)  # the last of so many layers has a mixture
+    mlp_only_layers: list[int] | None = None  # layers without a mixture in any case
     moe_intermediate_size: int = size(768)
     num_experts: int = limited(128, "at least 0", lambda value: value >= 0)
     norm_topk_prob: bool = False
 
     def is_sparse(self, layer: int) -> bool:
-        """Return whether a layer has a mixture of experts in the place of its MLP."""
+        """Return whether a layer has a mixture of experts instead of its MLP."""
         return (
             self.num_experts > 0
             and layer not in (self.mlp_only_layers or ())
@@ -252,7 +252,7 @@ class Qwen2MoeConfig(QwenMoeConfig):
 
     @property
     def usual_layer_kinds(self) -> list[str]:
-        # As transformers settles it for this model: every other one of the first layers.
+        # transformers' rule for this model: every second one of the first layers.
         first, layers = self.max_window_layers, range(self.num_hidden_layers)
         return [SLIDING if layer % 2 == 0 and layer < first else FULL for layer in layers]
 
@@ -285,12 +285,12 @@ class QwenMoe(SparseMoe):
         super().__init__(gate, experts, ACTIVATIONS[config.hidden_act])
 
     def mix(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """As every mixture, but with weights rounded to x's dtype, as these were trained."""
+        """Like every mixture, but with weights rounded to x's dtype, as in training."""
         return super().mix(x, weights.to(x.dtype), experts)
 
 
 class Qwen2Moe(QwenMoe):
-    """A mixture with an expert that sees every token, as much as a gate of its own lets through."""
+    """A mixture with an additional expert for every token, whose result is scaled by a gate."""
 
     def __init__(self, config: Qwen2MoeConfig) -> None:
         super().__init__(config)

@@ -1,13 +1,13 @@
-"""Mixtures of experts: each token goes to the few of many MLPs that a router chooses for it.
+"""Mixtures of experts: a router chooses a few of many MLPs for each token.
 
 Shazeer et al. 2017, "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts
 Layer"; Fedus et al. 2022, "Switch Transformers"; Jiang et al. 2024, "Mixtral of Experts".
 
 The tokens' rows are sorted by expert, so that each expert is one matrix product over its own rows;
-experts that no token has chosen compute nothing. Every expert is a module with weights of its own.
+experts without tokens compute nothing. Every expert is a module with its own weights.
 
-Training needs more than the result: a router left alone sends ever more tokens to ever fewer
-experts. `record_routing` collects what the routers say, for the loss that holds against it:
+Training needs an additional loss: otherwise the router sends ever more tokens to ever fewer
+experts. `record_routing` collects the routers' logits for this loss:
 
 >>> with record_routing(model) as routing:
 ...     logits = model(input_ids)
@@ -36,9 +36,9 @@ class Router(nn.Linear):
     """Scores every expert for each token: a linear layer (N, C) -> (N, E) without a bias.
 
     Args:
-        top_k: K, how many experts a token goes to.
-        normalize: make the K weights of a token sum to 1, as they are the softmax over those K
-            alone (Jiang et al. 2024, section 2.1); else they keep their parts of the softmax over
+        top_k: K, the number of experts for each token.
+        normalize: make the K weights of a token sum to 1, which is the softmax over these K
+            only (Jiang et al. 2024, section 2.1); else they are their parts of the softmax over
             all E.
     """
 
@@ -63,13 +63,13 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 class SparseMoe(nn.Module):
-    """A router and its experts, in the place of a decoder layer's MLP.
+    """A router and its experts, instead of a decoder layer's MLP.
 
     Args:
         gate: the router.
-        experts: E modules, each with three linear layers without biases: what
-            `down_proj(act(gate_proj(x)) * up_proj(x))` would be made of (Shazeer 2020, "GLU
-            Variants"). A subclass whose checkpoints name them otherwise says so in `projections`.
+        experts: E modules, each with three linear layers without biases, the parts of
+            `down_proj(act(gate_proj(x)) * up_proj(x))` (Shazeer 2020, "GLU
+            Variants"). A subclass whose checkpoints have other names sets `projections`.
         act: the activation.
         jitter: in training, inputs are multiplied by random numbers from 1 - jitter to 1 + jitter
             (Fedus et al. 2022, section 2.2).
@@ -104,7 +104,7 @@ class SparseMoe(nn.Module):
         """Tokens (N, C), the weights and indices (N, K) of their experts -> (N, C)."""
         N, K = experts.shape
         by_token = experts.flatten()  # (N K,)
-        by_expert = by_token.argsort(stable=True)  # which of those N K each row below is
+        by_expert = by_token.argsort(stable=True)  # the index in by_token of each row below
         counts = gradient.zeros(len(self.experts), dtype=gradient.int64, device=x.device)
         counts = counts.scatter_add(0, by_token, gradient.ones_like(by_token))  # (E,)
         gate, up, down = (
@@ -113,7 +113,7 @@ class SparseMoe(nn.Module):
         y = x[by_expert // K]  # (N K, C), sorted by expert
         y = self.act(F.grouped_linear(y, gate, counts)) * F.grouped_linear(y, up, counts)
         y = F.grouped_linear(y, down, counts)  # (N K, C)
-        y = y[by_expert.argsort()].view(N, K, x.shape[-1])  # each token's again
+        y = y[by_expert.argsort()].view(N, K, x.shape[-1])  # back in the order of tokens
         return (y * weights.unsqueeze(-1)).sum(1).to(x.dtype)
 
 
@@ -121,13 +121,13 @@ class SparseMoe(nn.Module):
 
 
 class record_routing:  # noqa: N801 (a context manager, named like no_grad)
-    """Collect what a model's routers say of the tokens that pass them while the context is open.
+    """Collect the logits of a model's routers while the context is open.
 
     Args:
         model: any module with `Router`s inside.
 
-    Several forward passes add up. What was collected holds on to the graph of those passes: let it
-    go with the losses.
+    Several forward passes are added up. The collected logits keep the graph of those passes alive:
+    drop the object with the losses.
 
     Example:
         >>> with record_routing(model) as routing:
@@ -141,7 +141,7 @@ class record_routing:  # noqa: N801 (a context manager, named like no_grad)
             raise ArgumentError(
                 f"record_routing: {type(model).__name__} has no mixture of experts in it"
             )
-        #: Of each router, in the model's order: the logits (N, E) of each pass.
+        #: For each router, in the model's order: the logits (N, E) of each pass.
         self.logits: list[list[Tensor]] = [[] for _ in self.routers]
         self._hooks: list[Any] = []
 
@@ -159,23 +159,23 @@ class record_routing:  # noqa: N801 (a context manager, named like no_grad)
             self._hooks.pop().remove()
 
     def tokens_per_expert(self, mask: Tensor | None = None) -> Tensor:
-        """Return how many tokens went to each expert of each router: (L, E), int64.
+        """Return the number of tokens of each expert of each router: (L, E), int64.
 
         Args:
-            mask: which tokens count, as of `load_balancing_loss`.
+            mask: as in `load_balancing_loss`.
         """
         loads = [self._loads(i, mask)[0] for i in range(len(self.routers))]
         return gradient.stack(loads).long()
 
     def load_balancing_loss(self, mask: Tensor | None = None) -> Tensor:
-        """Return E * sum_e f_e P_e, least where all experts are chosen equally often: a scalar.
+        """Return E * sum_e f_e P_e, smallest if all experts are chosen equally often: a scalar.
 
         f_e is the share of tokens that go to expert e, P_e its mean probability, both over the
         tokens of all layers (Fedus et al. 2022, equations 4 to 6). As a token goes to K experts,
-        the f_e sum to K, and K is the least value.
+        the f_e sum to K, and K is the minimum.
 
         Args:
-            mask: (B, T) of the recorded tokens, True or 1 where they are real; None is all.
+            mask: (B, T) of the recorded tokens, True or 1 for real ones; None: all.
         """
         sums = [self._loads(i, mask) for i in range(len(self.routers))]
         tokens = sum(rows for _, _, rows in sums)
@@ -192,7 +192,7 @@ class record_routing:  # noqa: N801 (a context manager, named like no_grad)
         return logits.logsumexp(-1).square().mean()
 
     def _loads(self, router: int, mask: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-        """Of one router: tokens (E,) and summed probabilities (E,) of its experts, and tokens."""
+        """For one router: its experts' tokens (E,) and summed probabilities (E,); all tokens."""
         if not self.logits[router]:
             raise ArgumentError("record_routing: no tokens have passed the model in the context")
         logits = gradient.cat(self.logits[router])  # (N, E)

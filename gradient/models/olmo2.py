@@ -1,6 +1,6 @@
 """OLMo 2 (OLMo Team 2024, arXiv:2501.00656): LLaMA with norms behind attention and MLP.
 
-All heads' queries are normalised together, and all keys (section 3.3.2).
+All heads' queries are normalised together, and so are all keys (section 3.3.2).
 """
 
 from __future__ import annotations

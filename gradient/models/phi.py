@@ -1,7 +1,7 @@
 """Phi-1, Phi-1.5 and Phi-2 (Gunasekar et al. 2023, arXiv:2306.11644; Li et al. 2023).
 
-LLaMA with LayerNorm, as GPT-J had it: attention and an MLP without a gate read one norm side by
-side, rotary positions rotate a part of each head, and all layers have biases, the head as well.
+LLaMA with GPT-J's variants: LayerNorm; attention and an MLP without a gate in parallel after one
+norm; rotary positions for a part of each head; biases in all layers, including the head.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PhiConfig(LlamaFamilyConfig):
     embd_pdrop: float = probability(0.0)
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together; no odd column is rotated here."""
+        """Return the values that do not fit together; an odd column cannot be rotated here."""
         found = super().problems()
         if not found and (dim := rotary_dim(self.rope_parameters, self.head_size)) % 2:
             found = [

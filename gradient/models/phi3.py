@@ -60,7 +60,7 @@ class Phi3Config(LlamaFamilyConfig):
     pad_token_id: int | None = 32000
 
     def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return rope parameters, in which "yarn" is what the first Phi-3s called LongRoPE."""
+        """Return rope parameters; "yarn" in the first Phi-3s means LongRoPE."""
         if "yarn" in (parameters.get("rope_type"), parameters.get("type")):
             parameters = parameters | {"rope_type": "longrope"}
         return super().settled_rope(parameters)
@@ -70,7 +70,7 @@ class Phi3Config(LlamaFamilyConfig):
 
 
 class Phi3Attention(CausalAttention):
-    """LLaMA's attention, whose queries, keys and values come from one matrix, stacked."""
+    """LLaMA's attention, with queries, keys and values from one stacked matrix."""
 
     def __init__(self, config: Phi3Config, layer: int) -> None:
         super().__init__(layer, window=config.windows[layer], dropout=config.attention_dropout)

@@ -1,7 +1,7 @@
 """The contract between a model and its checkpoints.
 
-A model file subclasses `CausalLM` or `EncoderModel`, which are `PretrainedModel`s, and states, as
-data, how its checkpoints differ from its modules.
+A model file subclasses `CausalLM` or `EncoderModel`, which are `PretrainedModel`s, and declares, as
+data, the differences between its checkpoints and its modules.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ __all__ = ["PretrainedModel"]
 
 
 class PretrainedModel(nn.Module):
-    """A module that `load_model` makes of a checkpoint and `save_model` writes as one."""
+    """A module that `load_model` makes from a checkpoint and `save_model` writes as one."""
 
     config_class: ClassVar[type[ModelConfig]]
 
-    # How checkpoints differ from `state_dict()`. Patterns are regular expressions, searched for in
-    # whole names.
-    #: The attribute that holds the model without its head ("model", "transformer"), whose name
-    #: files that were saved from that alone lack in their weights' names.
+    # Differences between checkpoints and `state_dict()`. Patterns are regular expressions, searched
+    # for in whole names.
+    #: The attribute of the model without its head ("model", "transformer"). Weights in files saved
+    #: from that part alone lack this prefix.
     base_model_prefix: ClassVar[str] = "model"
-    #: What stands in names of some files in place of a module's: {pattern: replacement}.
+    #: Names in some files that differ from the module's: {pattern in the file's: replacement}.
     renamed: ClassVar[dict[str, str]] = {}
     #: Matrices stored (in, out) in files and (out, in) in modules.
     transposed: ClassVar[tuple[str, ...]] = ()
-    #: Tensors that files may hold in one piece and modules have apart: {pattern: names in place of
-    #: the match}. Several names share the rows equally; a name with {} in it stands for many, one
-    #: for each matrix of a stack (the experts of a mixture, say). Files are written with the parts.
+    #: Tensors that some files have in one piece: {pattern: names of the module's tensors, in place
+    #: of the match}. Several names share the rows equally; a name with {} stands for many, one
+    #: for each matrix of a stack (such as the experts of a mixture). Files are written in parts.
     split: ClassVar[dict[str, tuple[str, ...]]] = {}
-    #: Tensors in files that are no weights (masks, rotary tables), or not of this model.
+    #: Tensors in files that are not weights (masks, rotary tables), or not of this model.
     ignored: ClassVar[tuple[str, ...]] = ()
     #: {name: the name it shares a parameter with} when `config.tie_word_embeddings`.
     tied: ClassVar[dict[str, str]] = {}
-    #: Modules that some checkpoints are without: they are None in the model of such a one.
+    #: Modules that some checkpoints lack; they are None in the model.
     optional: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
@@ -48,7 +48,7 @@ class PretrainedModel(nn.Module):
 
     @property
     def architecture(self) -> str:
-        """Return transformers' class for what this model is, for config.json."""
+        """Return transformers' class name for this model, for config.json."""
         return registry.architecture(self)
 
     @property
@@ -57,7 +57,7 @@ class PretrainedModel(nn.Module):
         return getattr(self, self.base_model_prefix)
 
     def post_init(self) -> None:
-        """Tie weights as the config says, and set their initial values: the end of `__init__`."""
+        """Tie weights if configured, and set initial values; call at the end of `__init__`."""
         if self.config.tie_word_embeddings:
             for name, source in self.tied.items():
                 path, _, attribute = name.rpartition(".")
@@ -80,9 +80,9 @@ class PretrainedModel(nn.Module):
         return next(self.parameters()).device
 
     def num_parameters(self) -> int:
-        """Return the number of weights, tied ones counted once."""
+        """Return the number of weights; tied ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def summary(self) -> str:
-        """Return how large the model is, and where: "124.4 M parameters, float32 on cpu"."""
+        """Return the model's size, dtype and device: "124.4 M parameters, float32 on cpu"."""
         return f"{self.num_parameters() / 1e6:.1f} M parameters, {self.dtype.name} on {self.device}"

@@ -1,4 +1,4 @@
-"""Which classes build which `model_type` of config.json.
+"""The table of model classes by config.json's `model_type`.
 
 A model file is imported when its first model is loaded. To add a family: write its file, and its
 row and import in `gradient.models.families`; or, outside the package, decorate the class with
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["config_class", "model_class", "register_model", "supported_models"]
 
-#: What `register_model` was given, which comes before `MODELS`.
+#: Classes given to `register_model`; they precede `MODELS`.
 _registered: dict[str, type[PretrainedModel]] = {}
 
 
 def register_model(*model_types: str) -> Callable[[type[PretrainedModel]], type[PretrainedModel]]:
-    """Make a `PretrainedModel` subclass the one that loads these model types; a class decorator."""
+    """Class decorator: load these model types with this `PretrainedModel` subclass."""
 
     def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
         for model_type in model_types:
@@ -45,10 +45,10 @@ def model_class(model_type: object, *, multimodal: bool = False) -> type[Pretrai
     """Return the class for a config.json's `model_type`.
 
     Args:
-        multimodal: the config describes more than text, which the error then says.
+        multimodal: the config describes more than text, which the error then mentions.
 
     Raises:
-        UnsupportedModel: there is none; the message lists those there are.
+        UnsupportedModel: the type is unknown; the message lists the known ones.
     """
     supported = supported_models()
     if model_type is None:
@@ -57,7 +57,7 @@ def model_class(model_type: object, *, multimodal: bool = False) -> type[Pretrai
             f"(supported: {', '.join(supported)})"
         )
     if not isinstance(model_type, str) or model_type not in supported:
-        # Only what looks like a slip: mamba is no llama.
+        # Only probable typing errors: mamba is not a slip for llama.
         near = difflib.get_close_matches(str(model_type), supported, n=1, cutoff=0.75)
         raise UnsupportedModel(
             f"model_type {model_type!r} is not supported"
@@ -78,7 +78,7 @@ def config_class(model_type: str) -> type[ModelConfig]:
 
 
 def architecture(model: PretrainedModel) -> str:
-    """Return transformers' name of the class that a model is."""
+    """Return transformers' name of a model's class."""
     model_type = model.config.model_type
     if model_type in _registered or model_type not in MODELS:
         return type(model).__name__
@@ -91,8 +91,8 @@ def imported(path: str) -> Any:
     return getattr(import_module(f"gradient.models.{file}"), name)
 
 
-#: {public class: where it is}, imported when first named. A model has the names of transformers'
-#: classes that it stands for beside its own.
+#: {public class: its place}, imported at first use. A model also has the names of the
+#: transformers classes that it implements.
 LATE = {
     public: path
     for entry in MODELS.values()

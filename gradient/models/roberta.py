@@ -22,8 +22,8 @@ __all__ = ["RobertaConfig", "RobertaForMaskedLM", "XLMRobertaConfig"]
 class RobertaConfig(BertConfig):
     """The shape of a RoBERTa.
 
-    The defaults are those of transformers' class. Positions are counted from beyond the padding
-    token's id, as the code that it was trained with had it.
+    The defaults are those of transformers' class. Positions are counted from the padding token's
+    id + 1, as in the code of its training.
     """
 
     model_type = "roberta"
@@ -49,7 +49,7 @@ class RobertaConfig(BertConfig):
 
 
 class XLMRobertaConfig(RobertaConfig):
-    """XLM-RoBERTa: RoBERTa in many languages (Conneau et al. 2019, arXiv:1911.02116)."""
+    """XLM-RoBERTa: RoBERTa for many languages (Conneau et al. 2019, arXiv:1911.02116)."""
 
     model_type = "xlm-roberta"
 
@@ -57,10 +57,10 @@ class XLMRobertaConfig(RobertaConfig):
 
 
 class RobertaEmbeddings(BertEmbeddings):
-    """BERT's, with positions that count the tokens that are not padding.
+    """BERT's embeddings, with positions that count only real tokens.
 
-    Padding tokens have a position of their own, which learns nothing, wherever they stand: a text
-    means the same with padding on its left.
+    All padding tokens have one position, which is not trained, wherever they are: a text gives
+    the same result with padding on its left.
     """
 
     def __init__(self, config: RobertaConfig) -> None:

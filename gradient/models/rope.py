@@ -1,10 +1,10 @@
-"""Rotary positions (Su et al. 2021, "RoFormer", section 3.4), and the ways to stretch them.
+"""Rotary positions (Su et al. 2021, "RoFormer", section 3.4), and the ways to extend them.
 
 A head's columns are taken in pairs, and each pair is rotated by an angle that grows with the
-token's position: pair i by `position * inv_freq[i]`. A model trained on short texts reads longer
-ones when its frequencies are lowered; the rope types of config.json say how. They follow
-transformers' `modeling_rope_utils`, also in computing with float32: far into a text an angle is the
-product of a large number and a rounded one.
+token's position: pair i by `position * inv_freq[i]`. With lower frequencies, a model trained on
+short texts can read longer ones; the rope types of config.json select how. They follow
+transformers' `modeling_rope_utils`, also in computing with float32, because late in a text an angle
+is the product of a large number and a rounded one.
 
 Dimensions:
     B  batch      T  new tokens     H  heads
@@ -38,7 +38,7 @@ class Rotation(NamedTuple):
 
 
 class ApplyRotary(Protocol):
-    """Gives queries or keys (B, H, T, D) their rotary positions: a `Rotation`, or `no_rotation`."""
+    """Applies rotary positions to queries or keys (B, H, T, D): a `Rotation`, or `no_rotation`."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -51,11 +51,11 @@ def no_rotation(x: Tensor) -> Tensor:
 class RotaryEmbedding(nn.Module):
     """The rotation of heads by fixed frequencies; `rotary_embedding` makes one from a config.
 
-    The frequencies are neither weights nor buffers: they stay float32 whatever the model is
-    converted to, and are copied once to each device that positions are on.
+    The frequencies are neither weights nor buffers: they stay float32 when the model is
+    converted, and are copied once to each device that positions are on.
     """
 
-    #: Up to this length of a text, an angle depends on the position alone.
+    #: Up to this length of a text, angles depend on positions only.
     original_max_seq_len: float = math.inf
 
     def __init__(
@@ -68,8 +68,8 @@ class RotaryEmbedding(nn.Module):
     ) -> None:
         """Args:
         inv_freq: (R/2,) float32, radians per token.
-        attention_factor: what cos and sin, and so queries and keys, are multiplied by.
-        interleaved: pairs are neighbours, as in the paper; else a column and the one R/2 further.
+        attention_factor: the factor of cos and sin, and so of queries and keys.
+        interleaved: pairs are neighbouring columns, as in the paper; else columns i and i + R/2.
         keep_float32: do not round cos and sin to the queries' dtype.
         """
         super().__init__()
@@ -85,13 +85,13 @@ class RotaryEmbedding(nn.Module):
         """Return the rotation of tokens at integer positions (B, T) or (T,).
 
         Args:
-            dtype: the queries' and keys', to which cos and sin are rounded, like transformers' are.
-            lengths: how many tokens of each row are real; None is all.
+            dtype: the dtype of queries and keys; cos and sin are rounded to it, as in transformers.
+            lengths: the number of real tokens in each row; None: all.
         """
         ends = None if self.original_max_seq_len == math.inf else text_ends(positions, lengths)
         inv_freq = self.frequencies(positions.device, ends)
         angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
-        angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): alike for all heads
+        angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): the same for all heads
         cos, sin = angles.cos(), angles.sin()
         if self.attention_factor != 1:
             cos, sin = cos * self.attention_factor, sin * self.attention_factor
@@ -100,7 +100,7 @@ class RotaryEmbedding(nn.Module):
         return Rotation(cos, sin, self.interleaved)
 
     def same_rope_frequencies(self, length: int, longer: int) -> bool:
-        """Return whether texts of both lengths have the same angles where both have tokens."""
+        """Return whether texts of both lengths have the same angles at their common positions."""
         return length == longer or longer <= self.original_max_seq_len
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
@@ -108,7 +108,7 @@ class RotaryEmbedding(nn.Module):
         return self.constant("inv_freq", device)
 
     def constant(self, name: str, device: Any) -> Tensor:
-        """Return an array attribute as a Tensor on `device`, the same one each time."""
+        """Return an array attribute as a Tensor on `device`, cached."""
         key = (name, str(device))
         if key not in self._on_device:
             self._on_device[key] = gradient.tensor(getattr(self, name), device=device)
@@ -119,9 +119,9 @@ class RotaryEmbedding(nn.Module):
 
 
 def text_ends(positions: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Return each text's length with the new tokens, (B, 1) or (1,).
+    """Return each text's length including the new tokens, (B, 1) or (1,).
 
-    Padding does not count: a row gets the angles that it would get alone.
+    Padding does not count, so a row gets the same angles as alone.
     """
     if lengths is None:
         return positions[..., -1:] + 1
@@ -133,9 +133,9 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
     """NTK scaling by the text's length: the base grows once a text exceeds the trained context.
 
     The source is a post of u/emozilla on r/LocalLLaMA (2023), "Dynamically scaled RoPE". Each pass
-    rotates its new tokens by the length reached; keys that a cache holds stay as they were rotated,
-    here as in transformers. So a text that is read in several passes, or written token by token,
-    differs beyond the trained context from the same text in one pass.
+    rotates its new tokens for the current length; cached keys keep their rotation, as in
+    transformers. So beyond the trained context, a text in several passes, or generated token by
+    token, differs from the same text in one pass.
     """
 
     def __init__(self, theta: float, factor: float, R: int, context: int, **options: Any) -> None:
@@ -158,8 +158,8 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
 class LongRotaryEmbedding(RotaryEmbedding):
     """LongRoPE: a searched factor for each frequency, one set for short texts and one for long.
 
-    Ding et al. 2024 (arXiv:2402.13753), section 3.3. The source is Phi-3's use of it: a pass that
-    ends beyond the original context rotates all its new tokens by the long set.
+    Ding et al. 2024 (arXiv:2402.13753), section 3.3. As in Phi-3, a pass that ends beyond the
+    original context rotates all its new tokens by the long set.
     """
 
     def __init__(
@@ -196,8 +196,8 @@ def _exponents(dim: int) -> np.ndarray:
 def _powers(theta: float, dim: int) -> np.ndarray:
     """Return theta^(2i / dim) for each pair, in float32.
 
-    Rounded from float64: NumPy's power of float32 numbers is often off by the last bit, PyTorch's
-    hardly ever, and at token 10,000 that bit is a thousandth of a radian.
+    Rounded from float64: NumPy's power of float32 numbers is often wrong in the last bit, PyTorch's
+    rarely, and at token 10,000 that bit is a thousandth of a radian.
     """
     return np.power(np.float64(np.float32(theta)), _exponents(dim), dtype=np.float64).astype("f4")
 
@@ -212,7 +212,7 @@ def _default(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rotar
 
 
 def _linear(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
-    """Positions are pressed together by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
+    """Positions are divided by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
     inv_freq = _inverse_frequencies(p["rope_theta"], dim) / np.float32(p["factor"])
     return RotaryEmbedding(inv_freq, **options)
 
@@ -222,10 +222,10 @@ def _dynamic(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rotar
 
 
 def _llama3(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
-    """Low frequencies are divided by `factor`, high ones kept, and those between blended.
+    """Low frequencies are divided by `factor`, high ones kept, and those between interpolated.
 
     The source is the reference code of Llama 3.1 (llama-models, models/llama3/model.py). A
-    frequency is called high that turns more than high_freq_factor times in the original context.
+    frequency is high if it turns more than high_freq_factor times in the original context.
     """
     inv_freq = _inverse_frequencies(p["rope_theta"], dim)
     wavelength = np.float32(1) / inv_freq * np.float32(2 * math.pi)  # tokens a turn
@@ -237,7 +237,7 @@ def _llama3(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rotary
 
 
 def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
-    """Like llama3 with a ramp over the pairs, and warmer attention (Peng et al. 2023, YaRN, 3.2-4).
+    """Like llama3 with a ramp over the pairs, and scaled attention (Peng et al. 2023, YaRN, 3.2-4).
 
     A frequency that turns more than beta_fast times in the original context is kept, one that turns
     less than beta_slow times is divided by `factor`.
@@ -245,7 +245,7 @@ def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEm
     theta, original = p["rope_theta"], p["original_max_position_embeddings"]
     factor = p.get("factor") or context / original
 
-    def pair_with(turns: float) -> float:  # the (broken) number of the pair that turns so often
+    def pair_with(turns: float) -> float:  # the (fractional) index of the pair with so many turns
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = pair_with(p.get("beta_fast") or 32), pair_with(p.get("beta_slow") or 1)
@@ -262,7 +262,7 @@ def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEm
 
 
 def _yarn_attention_factor(p: dict[str, Any], factor: float) -> float:
-    """Return the root of YaRN's temperature 1/t (section 4); mscale is DeepSeek-V2's addition."""
+    """Return the root of YaRN's 1/t (section 4); mscale is DeepSeek-V2's addition."""
     if p.get("attention_factor") is not None:
         return p["attention_factor"]
     if p.get("mscale") and p.get("mscale_all_dim"):
@@ -271,7 +271,7 @@ def _yarn_attention_factor(p: dict[str, Any], factor: float) -> float:
 
 
 def yarn_mscale(factor: float, weight: float = 1.0) -> float:
-    """Return what YaRN multiplies queries and keys by (Peng et al. 2023, section 3.4)."""
+    """Return YaRN's factor of queries and keys (Peng et al. 2023, section 3.4)."""
     return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
@@ -285,12 +285,12 @@ def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rota
         np.float32(1) / (np.asarray(p[name], dtype=np.float32) * _powers(p["rope_theta"], dim))
         for name in ("short_factor", "long_factor")
     )
-    if np.array_equal(short, long):  # then the length of a text makes no difference
+    if np.array_equal(short, long):  # then the length of a text does not matter
         return RotaryEmbedding(short, attention_factor, **options)
     return LongRotaryEmbedding(short, long, attention_factor, original, **options)
 
 
-#: What builds each `rope_type`.
+#: The function that makes each `rope_type`.
 ROPE_TYPES: dict[str, Callable[..., RotaryEmbedding]] = {
     "default": _default,
     "linear": _linear,
@@ -312,17 +312,17 @@ def rotary_embedding(
     """Return the rotation that a config describes.
 
     Args:
-        parameters: `rope_parameters` as `gradient.models.rope_parameters.settled` returns them, in
-            which `rope_problems` finds nothing.
+        parameters: `rope_parameters` as `gradient.models.rope_parameters.settled` returns them;
+            `rope_problems` must find no errors in them.
         interleaved, keep_float32: see `RotaryEmbedding`.
     """
     make = ROPE_TYPES[parameters["rope_type"]]
     dim = rotary_dim(parameters, head_dim)
     options = {"interleaved": interleaved, "keep_float32": keep_float32}
-    with np.errstate(all="ignore"):  # an absurd base may leave float32's range: as in torch, inf
+    with np.errstate(all="ignore"):  # an extreme base may exceed float32's range: inf, as in torch
         return make(parameters, dim, max_position_embeddings, **options)
 
 
 def rotary_dim(parameters: dict[str, Any], head_dim: int) -> int:
-    """Return how many columns of a head are rotated; where it is odd, the next one is too."""
+    """Return the number of rotated columns of a head; if it is odd, the next one is rotated too."""
     return int(head_dim * parameters.get("partial_rotary_factor", 1.0))

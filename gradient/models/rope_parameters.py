@@ -1,9 +1,9 @@
-"""What config.json says of rotary positions: its two dialects made one, and its mistakes found.
+"""config.json's keys for rotary positions: two dialects are converted to one, and checked.
 
 transformers 5 writes {"rope_parameters": {"rope_type", "rope_theta", ...}}. Earlier versions wrote
 "rope_theta", "partial_rotary_factor" and, beside them, "rope_scaling": null or {"type" or
-"rope_type", ...}. Configs here hold the first form; `old_dialect` makes the second of it, for other
-readers.
+"rope_type", ...}. Configs here have the first form; `old_dialect` converts it to the second, for
+other readers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from gradient.checks import Limit, Limits, Relation, one_of, optional, problems
 from gradient.models.rope import ROPE_TYPES, rotary_dim
 
-#: Keys that stood beside `rope_scaling`.
+#: Keys beside `rope_scaling`.
 _OUTER = ("rope_theta", "partial_rotary_factor")
-#: Types whose frequencies depend on the context that the model was first trained for.
+#: Types whose frequencies depend on the context of the model's first training.
 _WITH_ORIGINAL_CONTEXT = ("llama3", "longrope", "yarn")
-#: What must be given, and what may be, beyond the base; all are positive numbers.
+#: Required and optional keys beyond the base; all are positive numbers.
 _REQUIRED = {
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -32,14 +32,14 @@ _OPTIONAL = {
 
 
 def gathered(values: dict[str, Any]) -> dict[str, Any]:
-    """Return config.json's content with all that it says of positions under `rope_parameters`.
+    """Return config.json's content with all keys for positions in `rope_parameters`.
 
-    What stands inside the dict comes before what stands beside it.
+    Keys inside the dict precede those beside it.
     """
     values = dict(values)
     outer = {key: values.pop(key, None) for key in _OUTER}
     inner = values.pop("rope_scaling", None) or values.get("rope_parameters") or {}
-    if isinstance(inner, dict):  # if not, the config's type check will say so
+    if isinstance(inner, dict):  # if not, the config's type check reports it
         inner = {**{key: value for key, value in outer.items() if value is not None}, **inner}
     return values | {"rope_parameters": inner}
 
@@ -70,14 +70,14 @@ def settled(
 
 
 def scaled_context_length(max_position_embeddings: int, parameters: Any) -> int:
-    """Return the tokens that a rotary model was made for, its scaling of positions counted.
+    """Return the context length of a rotary model, including its scaling of positions.
 
-    With "linear" and "dynamic" scaling `max_position_embeddings` is what was trained first, and
-    with "yarn" the parameters name that; the factor says how far it was stretched. Others give
-    what was reached.
+    With "linear" and "dynamic" scaling `max_position_embeddings` is the first training's length,
+    with "yarn" it is in the parameters; it is multiplied by the factor. Others give
+    the final length.
     """
     if not isinstance(parameters, dict) or any(isinstance(p, dict) for p in parameters.values()):
-        return max_position_embeddings  # some layers are scaled: the number is of all
+        return max_position_embeddings  # only some layers are scaled; the number is for all
     rope_type, factor = parameters.get("rope_type"), parameters.get("factor") or 1
     first = {
         "linear": max_position_embeddings,
@@ -85,19 +85,19 @@ def scaled_context_length(max_position_embeddings: int, parameters: Any) -> int:
         "yarn": parameters.get("original_max_position_embeddings") or 0,
     }.get(rope_type if isinstance(rope_type, str) else "", 0)
     if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in (first, factor)):
-        return max_position_embeddings  # `rope_problems` says what is wrong
+        return max_position_embeddings  # `rope_problems` reports the error
     return max(max_position_embeddings, int(first * factor))
 
 
 def old_dialect(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys by which transformers before 5, and others, read settled parameters."""
+    """Return the keys for readers of the old dialect, such as transformers before 5."""
     outer = {key: parameters[key] for key in _OUTER if key in parameters}
     inner = {key: value for key, value in parameters.items() if key not in _OUTER}
     return outer | {"rope_scaling": None if inner == {"rope_type": "default"} else inner}
 
 
 def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
-    """Return what is wrong with settled parameters, one sentence each; empty if nothing is."""
+    """Return the errors in settled parameters, one sentence each; [] if there are none."""
     rope_type = parameters["rope_type"]
     if found := problems(parameters, {"rope_type": one_of(*ROPE_TYPES)}):
         return found
@@ -116,7 +116,7 @@ def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
 
 
 def _misfits(p: dict[str, Any], head_dim: int) -> list[str]:
-    """Return which numbers, each good by itself, do not fit together."""
+    """Return errors of numbers that are valid alone, but not together."""
     rope_type, dim = p["rope_type"], rotary_dim(p, head_dim)
     pairs = (dim + 1) // 2
     if not 1 <= dim <= 2 * pairs <= head_dim:
@@ -140,7 +140,7 @@ def _wrong(p: dict[str, Any], limits: Limits, relations: Sequence[Relation] = ()
 
 
 def _is_positive(value: Any) -> bool:
-    """Return whether a JSON value is a number above 0, and one that float32 can hold."""
+    """Return whether a JSON value is a positive number within float32's range."""
     return isinstance(value, int | float) and value is not True and 1e-30 < value < 1e30
 
 
@@ -150,7 +150,7 @@ def _are_positive(values: Any, count: int) -> bool:
 
 _POSITIVE = Limit("a positive number", _is_positive)
 _POSITIVE_OR_0 = Limit("a number of at least 0", lambda value: value == 0 or _is_positive(value))
-#: Something is divided by the logarithm of these.
+#: For numbers whose logarithm is a divisor.
 _LOGARITHM = Limit("a positive number other than 1", lambda n: _is_positive(n) and n != 1)
 _RELATIONS = {
     "llama3": [

@@ -1,4 +1,4 @@
-"""The configuration of a decoder with rotary positions, in either dialect of config.json."""
+"""The configuration of a decoder with rotary positions, from either dialect of config.json."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, ClassVar, Self
 from gradient.models.config import DecoderConfig, constant, size
 from gradient.models.rope_parameters import gathered, old_dialect, rope_problems, settled
 
-#: The kinds of layers: one sees all tokens before, the other a window of them.
+#: The kinds of layers: one sees all earlier tokens, the other a window of them.
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 class RotaryConfig(DecoderConfig):
-    """Sizes, and what config.json says of rotary positions; the defaults are LLaMA-7B's."""
+    """Sizes, and config.json's rotary parameters; the defaults are LLaMA-7B's."""
 
-    #: The base of rotary frequencies where config.json has none.
+    #: The default base of rotary frequencies.
     default_rope_theta: ClassVar[float] = 10_000.0
-    #: The part of each head that is rotated where config.json does not say; None: whole heads are,
-    #: and a `partial_rotary_factor` is passed over where transformers passes over it.
+    #: The default part of each head that is rotated; None: whole heads, and a
+    #: `partial_rotary_factor` is ignored where transformers ignores it.
     default_partial_rotary_factor: ClassVar[float | None] = None
     #: Whether rotary pairs are neighbouring columns.
     interleaved_rotary: ClassVar[bool] = False
-    #: Whether cos and sin stay in float32 where the model computes in 16 bits.
+    #: Whether cos and sin stay in float32 if the model computes in 16 bits.
     float32_rotary: ClassVar[bool] = False
-    #: Whether a text is recomputed when it grows so long that its rotary angles change.
+    #: Whether a text is recomputed if it grows so long that its rotary angles change.
     recomputes_when_angles_change: ClassVar[bool] = False
 
-    #: What checkpoints call the embedding, the layers and the last norm.
+    #: The checkpoint's names of the embedding, the layers and the last norm.
     decoder_names: ClassVar[tuple[str, str, str]] = ("embed_tokens", "layers", "norm")
     #: The field with the epsilon of the LayerNorms; "": norms are RMSNorms, of `rms_norm_eps`.
     layer_norm_eps_field: ClassVar[str] = ""
-    #: Whether an RMSNorm multiplies before it rounds to 16 bits, and not after as LLaMA's.
+    #: Whether an RMSNorm multiplies before it rounds to 16 bits; LLaMA's multiplies after it.
     rms_norm_rounds_once: ClassVar[bool] = False
-    #: What embeddings are multiplied by, and the probability of dropping a number of one, in
+    #: The factor of embeddings, and the probability of dropping a number of one, in
     #: training.
     embedding_multiplier = constant(1.0)
     embedding_dropout = constant(0.0)
@@ -54,7 +54,7 @@ class RotaryConfig(DecoderConfig):
         super().__post_init__()
 
     def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return rope parameters with nothing left to defaults."""
+        """Return rope parameters with defaults filled in."""
         parameters = settled(
             parameters,
             theta=self.default_rope_theta,
@@ -68,36 +68,36 @@ class RotaryConfig(DecoderConfig):
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content, in either dialect of rotary positions."""
+        """Build the config from config.json's content, in either dialect of rotary parameters."""
         return super().from_hf(gathered(values))
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, rotary positions in both dialects."""
+        """Return config.json's content, with rotary parameters in both dialects."""
         return super().to_hf() | old_dialect(self.rope_parameters)
 
     def problems(self) -> list[str]:
         return super().problems() or self.rotary_problems()
 
     def rotary_problems(self) -> list[str]:
-        """Return what is wrong with the settled rope parameters."""
+        """Return the errors in the settled rope parameters."""
         return rope_problems(self.rope_parameters, self.rotary_size)
 
-    # What modules ask.
+    # Read by modules.
 
     @property
     def original_context(self) -> int | None:
-        """Return the context of the first training, where it stands beside `rope_parameters`."""
+        """Return the context of the first training, if it is given beside `rope_parameters`."""
         value = self.extra.get("original_max_position_embeddings")
         return value if isinstance(value, int) else None
 
     @property
     def norm_eps(self) -> float:
-        """Return what norms add to the mean square, or to the variance."""
+        """Return the epsilon of norms, added to the mean square or the variance."""
         return getattr(self, self.layer_norm_eps_field or "rms_norm_eps")
 
     @property
     def rotary_size(self) -> int:
-        """Return the columns of a head, or of its part for positions."""
+        """Return the number of columns of a head, or of its part with positions."""
         return self.head_size
 
     @property
@@ -107,5 +107,5 @@ class RotaryConfig(DecoderConfig):
 
     @property
     def rotary_kinds(self) -> list[str | None]:
-        """Return by which of `ropes` each layer rotates queries and keys; None: by none."""
+        """Return each layer's key in `ropes` for queries and keys; None: no rotation."""
         return [FULL] * self.num_hidden_layers

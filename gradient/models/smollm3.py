@@ -25,8 +25,8 @@ class SmolLM3Config(LlamaConfig):
     num_attention_heads: int = 16
     num_key_value_heads: int | None = 4
     max_position_embeddings: int = 32768
-    no_rope_layers: list[int] | None = None  # 0 for each layer that rotates nothing, 1 for others
-    no_rope_layer_interval: int = size(4)  # of so many the last, if no_rope_layers does not say
+    no_rope_layers: list[int] | None = None  # 0 for each layer without rotation, 1 for others
+    no_rope_layer_interval: int = size(4)  # the last of so many layers, if no_rope_layers is None
     use_sliding_window: bool = False
     sliding_window: int | None = size(None)
     layer_types: list[str] | None = None
