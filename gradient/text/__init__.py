@@ -11,6 +11,6 @@ from gradient.text.tokenizer import *
 from gradient.text.tool_schema import *
 from gradient.text.train import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -1,8 +1,8 @@
-"""Tokens that a model's folder adds to its vocabulary, and which of its tokens are special.
+"""Tokens that a model's folder adds to its vocabulary, and the special ones among its tokens.
 
-Several files say it, by age: added_tokens.json and special_tokens_map.json, tokenizer_config.json,
-and the tokenizer.json itself. All are read; a token gets the id that the files give it, or loading
-fails.
+They are in several files, by age: added_tokens.json and special_tokens_map.json,
+tokenizer_config.json, and tokenizer.json. All are read. A token gets the id in the files, or
+loading fails.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_tokens(folder: Path, backend: tokenizers.Tokenizer, config: dict[str, An
     """Add the tokens of tokenizer_config.json and added_tokens.json that the vocabulary lacks.
 
     Raises:
-        FileFormatError: one cannot get the id that its file gives it.
+        FileFormatError: a token cannot get the id in its file.
     """
     wanted: dict[int, Any] = {}
     for token, number in read_optional(folder / "added_tokens.json").items():
@@ -67,12 +67,12 @@ def special_tokens(
     backend: tokenizers.Tokenizer,
     defaults: Mapping[str, object],
 ) -> dict[str, str | None]:
-    """Special tokens by name: as the tokenizer's files say, else as the model's config says.
+    """Special tokens by name: those in the tokenizer's files, else those in the model's config.
 
-    `defaults` are what the vocabulary's own file says, which all others overrule.
+    `defaults` are those of the vocabulary's own file, which all other files override.
 
-    Those that files name, these and others, are made special in `backend`: a text is searched for
-    them before anything else.
+    All special tokens that files name are made special in `backend`: a text is searched for
+    them first.
     """
     named = {**defaults, **read_optional(folder / "special_tokens_map.json"), **config}
     specials = {name: text_of(named.get(name)) for name in SPECIAL_NAMES}

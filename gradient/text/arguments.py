@@ -1,4 +1,4 @@
-"""What readers of vocabulary files find out: the arguments of `Tokenizer`."""
+"""The result of readers of vocabulary files: the arguments of `Tokenizer`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class SpecialTokens(TypedDict, total=False):
-    """Those of `TokenizerArguments` that name a token."""
+    """The fields of `TokenizerArguments` that name a token."""
 
     bos_token: str | None
     eos_token: str | None
@@ -19,7 +19,7 @@ class SpecialTokens(TypedDict, total=False):
 
 
 class TokenizerArguments(SpecialTokens, total=False):
-    """The arguments of `Tokenizer`, where they are explained."""
+    """The arguments of `Tokenizer`; see there."""
 
     backend: Required[tokenizers.Tokenizer]
     add_bos: bool | None

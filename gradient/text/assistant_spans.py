@@ -1,9 +1,9 @@
-"""What the assistant says in a conversation, by a template that does not mark it.
+"""The assistant's part of a conversation, for templates that do not mark it.
 
 Few chat templates have `{% generation %}` blocks. With the others, an assistant's turn begins where
-a prompt for it would end, and ends where the conversation up to it would. Templates that show an
-earlier turn otherwise than the last one (Qwen3 leaves out its thoughts) are rendered with a mark at
-the end of what is said.
+a prompt for it would end, and ends where the conversation up to it would. Templates that render an
+earlier turn differently from the last one (Qwen3 leaves out its thoughts) are rendered with a mark
+at the end of the turn.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from gradient.text.chat_template import ChatTemplateError, RenderedChat
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 Message = Mapping[str, Any]
-#: The text of messages; with True, and of the beginning of an answer.
+#: Renders messages as text; with True, followed by the beginning of an answer.
 Render = Callable[[Sequence[Message], bool], str]
 
 
 def marks_assistant(template: str) -> bool:
-    """Whether a template says by `{% generation %}` blocks what the assistant's words are."""
+    """Whether a template marks the assistant's words by `{% generation %}` blocks."""
     return _GENERATION.search(template) is not None
 
 
 def find_assistant_spans(
     messages: Sequence[Message], render: Render, special_tokens: Iterable[str]
 ) -> RenderedChat:
-    """The text of a conversation, and (begin, end) of each of the assistant's turns in it.
+    """Return the text of a conversation, and (begin, end) of each of the assistant's turns in it.
 
-    A turn includes the special token that ends it, and no white space behind that.
+    A turn includes the special token that ends it, but no white space after that.
 
     Args:
         render: applies the template.
-        special_tokens: of the tokenizer, by their text.
+        special_tokens: the texts of the tokenizer's special tokens.
 
     Raises:
-        ChatTemplateError: the template shows a turn in a way that does not let it be found.
+        ChatTemplateError: the template's text of a turn does not show where it is.
     """
     text = render(messages, False)
     spans: list[tuple[int, int]] = []

@@ -22,9 +22,9 @@ def byte_level_bpe(
     """A byte-level BPE tokenizer, as GPT-2's (Radford et al. 2019, section 2.2).
 
     Args:
-        vocab: id of every piece, in the byte alphabet (see `stream.byte_alphabet`).
-        merges: pairs of pieces, first learned first.
-        special_tokens: found as a whole in any text; those not in `vocab` are added at its end.
+        vocab: the id of every piece, in the byte alphabet (see `stream.byte_alphabet`).
+        merges: pairs of pieces, in the order in which they were learned.
+        special_tokens: never split in a text; those not in `vocab` are added at its end.
 
     Raises:
         FileFormatError: a merge names a piece that the vocabulary lacks.
@@ -45,7 +45,7 @@ def add_byte_level_steps(made: tokenizers.Tokenizer, pre_tokenization: PreTokeni
     tk = import_tokenizers()
     if pre_tokenization.nfc:
         made.normalizer = tk.normalizers.NFC()
-    if pre_tokenization.patterns == (GPT2_PATTERN,):  # built in, and four times as fast
+    if pre_tokenization.patterns == (GPT2_PATTERN,):  # built in, and four times faster
         made.pre_tokenizer = tk.pre_tokenizers.ByteLevel(
             add_prefix_space=pre_tokenization.add_prefix_space
         )
@@ -61,10 +61,10 @@ def add_byte_level_steps(made: tokenizers.Tokenizer, pre_tokenization: PreTokeni
 
 
 def special(token: str) -> tokenizers.AddedToken:
-    """A token that text is searched for before anything else, and that is never split.
+    """A token that text is searched for first, and that is never split.
 
     Raises:
-        FileFormatError: it holds half a surrogate pair, which JSON can say and no text can hold.
+        FileFormatError: it contains an unpaired surrogate, which JSON allows but UTF-8 does not.
     """
     try:
         return import_tokenizers().AddedToken(token, special=True, normalized=False)
@@ -77,7 +77,7 @@ def add_bos_eos(made: tokenizers.Tokenizer, begin: str | None, end: str | None) 
     tk = import_tokenizers()
     tokens = [token for token in dict.fromkeys((begin, end)) if token is not None]
     if not tokens or any(token.startswith("$") or ":" in token for token in tokens):
-        return  # a template cannot say such a token; `Tokenizer` then adds it itself
+        return  # a template cannot express such a token, so `Tokenizer` adds it
     before, after = [begin] if begin else [], [end] if end else []
     ends = tk.processors.TemplateProcessing(
         single=[*before, "$A", *after],
@@ -92,9 +92,9 @@ def add_bos_eos(made: tokenizers.Tokenizer, begin: str | None, end: str | None) 
 
 @contextlib.contextmanager
 def panics_as(what: str) -> Iterator[None]:
-    """Turn whatever the `tokenizers` package raises within into a FileFormatError about `what`.
+    """Turn any exception of the `tokenizers` package within into a FileFormatError about `what`.
 
-    It raises plain Exception, and BaseException where its Rust code panics.
+    It raises plain Exception, and BaseException if its Rust code panics.
     """
     try:
         yield

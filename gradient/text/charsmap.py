@@ -1,8 +1,8 @@
 """SentencePiece's table of character replacements, such as NFKC with its own changes ("nmt_nfkc").
 
-The table is a trie of UTF-8 strings, laid out as Darts-clone's double array, and the replacements
-that its leaves point to. At each place of a text the longest string of the trie is replaced, else
-one character stays as it is. The `tokenizers` package has a step `Precompiled` that replaces by
+The table is a trie of UTF-8 strings, stored as Darts-clone's double array, and the replacements
+that its leaves point to. At each place of a text the longest string of the trie is replaced; if
+there is none, one character is kept. The step `Precompiled` of the `tokenizers` package replaces by
 grapheme instead, and so misses some combinations of marks; this one is exact.
 """
 
@@ -17,12 +17,12 @@ import numpy as np
 from gradient.errors import FileFormatError
 from gradient.text.build import import_tokenizers
 
-#: Of one unit: its label, whether it has a value, and where its children begin.
+#: The bit fields of one unit: its label, whether it has a value, and the place of its children.
 _IS_VALUE = 1 << 31
 _HAS_LEAF = 1 << 8
 _LABEL = _IS_VALUE | 0xFF
-#: Bytes of a string that is replaced. Those of SentencePiece's own tables have up to 12; a damaged
-#: trie may go in circles.
+#: The maximum bytes of a replaced string. SentencePiece's own tables have up to 12; a damaged
+#: trie may contain cycles.
 _LONGEST = 256
 
 
@@ -31,11 +31,11 @@ def _offset(unit: int) -> int:
 
 
 class Charsmap:
-    """A table of replacements, checked: no step through its trie leads out of it.
+    """A table of replacements, validated: no step through its trie leaves it.
 
     Args:
         data: the trie's size in bytes, its units (one uint32 each), then the replacements, each
-            ended by a zero byte.
+            terminated by a zero byte.
 
     Raises:
         FileFormatError: it is cut short or damaged.
@@ -54,7 +54,7 @@ class Charsmap:
         _check(units.astype(np.int64), texts)
         self._units: list[int] = units.tolist()
         self._texts = texts.tobytes()
-        # Most text is ASCII that stays as it is, and need not be walked byte by byte.
+        # Most text is ASCII that does not change, and is skipped quickly.
         unmapped = bytes(byte for byte in range(0x20, 0x7F) if not self._begins_ascii(byte))
         run = b"[" + re.escape(unmapped) + rb"]+(?![\x80-\xff])" if unmapped else rb"(?!)"
         self._unmapped_ascii = re.compile(run)
@@ -79,7 +79,7 @@ class Charsmap:
         return b"".join(parts).decode("utf-8", "replace")
 
     def _begins_ascii(self, byte: int) -> bool:
-        """Whether some string of the trie is this byte, or begins with it and another of ASCII."""
+        """Whether a string of the trie is this byte, or begins with it and another ASCII byte."""
         node = _offset(self._units[0]) ^ byte
         unit = self._units[node]
         if unit & _LABEL != byte:
@@ -90,7 +90,7 @@ class Charsmap:
         )
 
     def _longest(self, raw: bytes, at: int) -> tuple[int, int]:
-        """The size of the longest string of the trie at `at`, and its replacement's place."""
+        """The size of the longest string of the trie at `at`, and the place of its replacement."""
         units, found = self._units, (0, 0)
         node = _offset(units[0])
         for size in range(1, min(len(raw) - at, _LONGEST) + 1):
@@ -118,7 +118,7 @@ def _check(units: np.ndarray, texts: np.ndarray) -> None:
 
 
 def check_charsmap(data: bytes) -> None:
-    """Raise FileFormatError unless `data` is empty or a sound table."""
+    """Raise FileFormatError unless `data` is empty or a valid table."""
     if data:
         Charsmap(data)
 
@@ -126,7 +126,7 @@ def check_charsmap(data: bytes) -> None:
 class CharsmapStep:
     """The table as a step of a `tokenizers` normaliser, by `Normalizer.custom`.
 
-    Such a step cannot be saved; a tokenizer.json has `Precompiled` in its place.
+    Such a step cannot be saved; a tokenizer.json has `Precompiled` instead.
     """
 
     def __init__(self, data: bytes):

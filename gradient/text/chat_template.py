@@ -1,9 +1,9 @@
-"""Conversations as the text a chat model was trained on, by the template that comes with it.
+"""Conversations as the text that a chat model was trained on, by the template in its files.
 
 A template is a program in a model file, written by anyone. It runs in Jinja's immutable sandbox: it
-sees the values given to it, may change none of them, and reaches neither Python's internals nor
-files (`gradient.text.template_environment`). What it may take of time and memory is bounded by
-`gradient.text.template_work`.
+reads the values given to it, cannot change them, and cannot reach Python's internals or
+files (`gradient.text.template_environment`). `gradient.text.template_work` limits its time and
+memory.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from gradient.text.tool_schema import tool_schemas
 
 __all__ = ["ChatTemplateError", "render_chat"]
 
-#: Characters of the longest template that is compiled, which takes 2 s and 200 MB at the most; the
+#: The maximum length of a template in characters; compiling it takes 2 s and 200 MB at most. The
 #: longest published ones have 50,000.
 MAX_TEMPLATE = 200_000
 
-#: Names under which a message's reasoning is given; templates read the first.
+#: Keys for a message's reasoning; templates read the first.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class ChatTemplateError(ArgumentError):
-    """A template that does not compile, or that refuses the conversation (in its own words)."""
+    """A template that does not compile, or that refuses the conversation (with its own message)."""
 
 
 class RenderedChat(NamedTuple):
-    """A conversation as text, and where in it the assistant speaks."""
+    """A conversation as text, and the assistant's spans in it."""
 
     text: str
     #: (begin, end) in characters, of each `{% generation %}` block of the template.
@@ -52,24 +52,24 @@ def render_chat(
     continue_final_message: bool | str = False,
     **variables: Any,
 ) -> str:
-    """The text of a conversation.
+    """Return the text of a conversation.
 
         render_chat(template, [{"role": "user", "content": "Hi"}], add_generation_prompt=True)
 
     Args:
         template: Jinja source.
         messages: dicts with "role" ("system", "user", "assistant", "tool") and "content".
-        tools: what the model may call: functions (see `get_json_schema`) or JSON schemas.
-        documents: dicts to answer from ("title", "text"), for models that take them.
+        tools: the tools of the model: functions (see `get_json_schema`) or JSON schemas.
+        documents: dicts ("title", "text") for models that answer from documents.
         add_generation_prompt: end with the beginning of an answer.
-        continue_final_message: end within the last message, so that the model goes on with it; a
-            text names the field to go on with, if that is not "content".
-        variables: anything else that the template reads (`bos_token`, `enable_thinking`, ...).
+        continue_final_message: end within the last message, so that the model continues it; a
+            str: the field to continue, if not "content".
+        variables: further variables of the template (`bos_token`, `enable_thinking`, ...).
 
     Raises:
         ArgumentError: a message, tool or document is of the wrong kind.
         ChatTemplateError: the template does not compile, fails, or refuses the messages by
-            `raise_exception`, whose text is then in the message; so are the template's line and
+            `raise_exception`, whose text is then in the message, with the template's line and
             its number.
         MissingDependency: jinja2 is not installed.
     """
@@ -95,8 +95,8 @@ def render_chat(
             f"continue_final_message: the chat template does not show the last message's {field} "
             "as it is, so it cannot be continued"
         )
-    # A template that trims messages has taken the space after the mark. Then it would have taken
-    # those before it as well.
+    # A template that trims messages removed the space after the mark. Then it would also have
+    # removed those before it.
     return text[:end] if text[end + len(cut) :].startswith(" ") else text[:end].rstrip()
 
 
@@ -109,7 +109,7 @@ def render_with_spans(
     add_generation_prompt: bool = False,
     **variables: Any,
 ) -> RenderedChat:
-    """As `render_chat`, and where the template says that the assistant speaks."""
+    """As `render_chat`, and the spans that the template marks as the assistant's."""
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise ArgumentError(
@@ -164,7 +164,7 @@ def _mark_end(
 
 
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
-    """Give a message's reasoning the names that templates know it by."""
+    """Add a message's reasoning under all keys that templates use."""
     given = next((message[name] for name in _REASONING if message.get(name) is not None), None)
     if given is None:
         return message
@@ -172,7 +172,7 @@ def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_builtin(value: Any) -> Any:
-    """The same in values that JSON has: a template gets no object with methods of its own."""
+    """Convert to JSON's types: a template gets no object with methods of its own."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     for kind in (str, int, float):
@@ -187,11 +187,11 @@ def _to_builtin(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (each.name for each in dataclasses.fields(value))
         return {name: _to_builtin(getattr(value, name)) for name in names}
-    return f"<{type(value).__name__}>"  # an image, say: templates ask only whether there is one
+    return f"<{type(value).__name__}>"  # such as an image: templates only test whether there is one
 
 
 def _render(template: str, context: dict[str, Any], marks: tuple[str, str]) -> str:
-    """The template's text; `marks` stand around its `{% generation %}` blocks."""
+    """The template's text; `marks` are put around its `{% generation %}` blocks."""
     jinja2 = _jinja2()
     from gradient.text.template_environment import MARKS
 
@@ -212,9 +212,9 @@ def _render(template: str, context: dict[str, Any], marks: tuple[str, str]) -> s
         what, reason = "was stopped by the sandbox", error
     except jinja2.TemplateError as error:
         what, reason = "refuses this conversation", error
-    except SyntaxError as error:  # Python's: what Jinja made of it is no program
+    except SyntaxError as error:  # Python's: Jinja compiled it to an invalid program
         raise ChatTemplateError(f"the chat template does not compile: {error.msg}") from None
-    except Exception as error:  # whatever a program by anyone can raise
+    except Exception as error:  # a template can raise anything
         what, reason = "failed", error
     words = str(reason) if what != "failed" else f"{type(reason).__name__}: {reason}"
     where = _where(template, reason)
@@ -222,7 +222,7 @@ def _render(template: str, context: dict[str, Any], marks: tuple[str, str]) -> s
 
 
 def _where(template: str, error: BaseException) -> str:
-    """The innermost line of the template that an error passed through; Jinja keeps count."""
+    """The innermost line of the template in the traceback, as Jinja records it."""
     number, frame = None, error.__traceback__
     while frame is not None:
         if frame.tb_frame.f_code.co_filename == "<template>":
@@ -244,7 +244,7 @@ def _jinja2() -> Any:
         import jinja2
         import jinja2.exceptions
     except ImportError:
-        # Older ones let a template out of the sandbox.
+        # Templates can escape the sandbox of older versions.
         raise MissingDependency('chat templates need jinja2: pip install "jinja2>=3.1.6"') from None
     return jinja2
 

@@ -1,7 +1,7 @@
 """Token ids to text, whole or as they come, for any tokenizer.
 
-Pieces of byte-level and of byte-fallback vocabularies are runs of bytes. For these, text is the
-bytes of all tokens, joined and then read as UTF-8, so a stream needs no look back. Others
+Pieces of byte-level and of byte-fallback vocabularies are runs of bytes. Their text is the joined
+bytes of all tokens, decoded as UTF-8, so a stream needs no earlier tokens. Others
 (WordPiece, whose decoder joins "##ing" to the word before it) are decoded by the `tokenizers`
 package.
 """
@@ -26,7 +26,7 @@ _DROPS_FIRST_SPACE = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
 class TokenDecoder:
-    """Gives the text of token ids; see `Tokenizer.decode`, `stream` and `token_bytes`.
+    """Converts token ids to text; see `Tokenizer.decode`, `stream` and `token_bytes`.
 
     Args:
         backend: the tokenizer, complete with its added tokens.
@@ -60,7 +60,7 @@ class TokenDecoder:
         return ByteStreamDecoder(shown, drop_first_space=begins)
 
     def token_bytes(self, token_id: int, skip_special_tokens: bool = True) -> bytes:
-        """The bytes that one token stands for; of none for ids beyond the vocabulary."""
+        """The bytes of one token; b"" for ids beyond the vocabulary."""
         if not 0 <= token_id < 1 << 32:
             raise IndexOutOfRange(f"decode: {token_id} is no token id")
         if skip_special_tokens and token_id in self.special_ids:
@@ -74,10 +74,10 @@ class TokenDecoder:
 
 
 def token_list(ids: Any) -> list[int]:
-    """Token ids given as a list, an array, a tensor or one number.
+    """Return token ids that are a list, an array, a tensor or one number as a list.
 
     Raises:
-        TypeMismatch: they are no row of integers.
+        TypeMismatch: they are not a row of integers.
     """
     if hasattr(ids, "tolist"):
         ids = ids.tolist()
@@ -94,7 +94,7 @@ def token_list(ids: Any) -> list[int]:
 
 
 def _byte_rule(decoder: Any) -> tuple[Callable[[str], bytes] | None, bool]:
-    """How a piece becomes bytes, and whether a text's first space goes; None where it does not."""
+    """How a piece becomes bytes, if it does, and whether a text's first space is dropped."""
     if decoder is None:
         return None, False
     state = json.loads(decoder.__getstate__())

@@ -1,4 +1,4 @@
-"""Text to token ids, by a `tokenizers.Tokenizer` and what it has no exact part for."""
+"""Text to token ids, by a `tokenizers.Tokenizer` and replacements of its inexact parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TokenEncoder:
-    """Gives the token ids of texts; see `Tokenizer.encode`.
+    """Converts texts to token ids; see `Tokenizer.encode`.
 
     Args:
         backend: the tokenizer, complete with its added tokens.
@@ -34,7 +34,7 @@ class TokenEncoder:
     def encode(
         self, texts: Sequence[str], add_special_tokens: bool, parse_special: bool
     ) -> list[list[int]]:
-        """The ids of each text, with what the backend puts around it; errors as of `Tokenizer`."""
+        """The ids of each text, with the backend's special tokens; errors as in `Tokenizer`."""
         for text in texts:
             if not isinstance(text, str):
                 raise TypeMismatch(f"encode: expected a str, got {type(text).__name__}")
@@ -67,7 +67,7 @@ class TokenEncoder:
 
     @functools.cached_property
     def _ids_are_bytes(self) -> bool:
-        """Whether ids are the bytes of UTF-8: then the package's way round is 100 times slower."""
+        """Whether ids are the UTF-8 bytes: then the package would be 100 times slower."""
         backend, sample = self._backend, " a  é\n€\t'll 12"
         return (
             not self._slow
@@ -83,7 +83,7 @@ class TokenEncoder:
 
     @functools.cached_property
     def parsing(self) -> tokenizers.Tokenizer | GuardedEncoder:
-        """The backend, or a copy with an exact first step of its normaliser, or one that ends."""
+        """The backend, or a copy with an exact first normalisation, or one with a time limit."""
         if self._slow:
             return GuardedEncoder(self._backend, self._slow)
         if not self.charsmap:
@@ -92,12 +92,12 @@ class TokenEncoder:
 
     @functools.cached_property
     def literal(self) -> tokenizers.Tokenizer | GuardedEncoder:
-        """The same tokenizer, for which special tokens in a text are ordinary characters."""
+        """The same tokenizer, but special tokens in a text are ordinary characters."""
         state = json.loads(self._backend.to_str())
         added = self._backend.get_added_tokens_decoder()
         special_ids = [number for number, token in added.items() if token.special]
         if state["model"]["type"] == "Unigram":
-            # Its model finds any piece in a text, special ones as well: give those other names.
+            # Its model finds every piece in a text, even special ones: rename those.
             for number in special_ids:
                 if number < len(state["model"]["vocab"]) and number != state["model"]["unk_id"]:
                     state["model"]["vocab"][number][0] = f"\0{secrets.token_hex(16)}"

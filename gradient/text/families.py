@@ -1,9 +1,9 @@
-"""How families of byte-level BPE tokenizers cut text into words before they merge bytes.
+"""How families of byte-level BPE tokenizers split text into words before they merge bytes.
 
-Merges never cross a cut, so the cuts are part of a vocabulary, though its files need not say which
-they are: vocab.json and merges.txt leave them to the code, GGUF files name them. The patterns are
+Merges never cross a split, so the splits are part of a vocabulary, but its files may not define
+them: vocab.json and merges.txt leave them to the code, GGUF files name them. The patterns are
 those of the models' own tokenizer.json files, in the syntax of the `tokenizers` package's regular
-expressions (Oniguruma). Of several patterns, each cuts what the ones before left whole.
+expressions (Oniguruma). Each of several patterns splits the words left by the ones before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def _gpt4(digits: str) -> str:
-    """The pattern of GPT-4 and its many followers; they differ in how digits are grouped."""
+    """The pattern of GPT-4 and its many successors, which differ in how digits are grouped."""
     return (
         rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
         rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
@@ -26,14 +26,14 @@ def _gpt4(digits: str) -> str:
 
 @dataclass(frozen=True)
 class PreTokenization:
-    """What a family does to text before it merges bytes.
+    """A family's processing of text before it merges bytes.
 
     Attributes:
-        patterns: what becomes a word of its own; between matches lie words too.
+        patterns: a match becomes a word, and so does the text between matches.
         nfc: compose accents first (Unicode normal form C).
-        ignore_merges: a word that is in the vocabulary is one token, whatever the merges make.
-        add_prefix_space: begin with a space, so that a first word is like any other (for GPT-2's
-            pattern alone).
+        ignore_merges: a word that is in the vocabulary is one token, whatever the merges give.
+        add_prefix_space: begin with a space, so that the first word is encoded like any other (only
+            for GPT-2's pattern).
         add_bos: texts begin with BOS unless the files say otherwise.
     """
 
@@ -47,7 +47,7 @@ class PreTokenization:
 _upper = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _lower = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _cjk = r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
-#: Letters with case, as of the Unicode version that DeepSeek-LLM's tokenizer was made with.
+#: Letters with case, in the Unicode version of DeepSeek-LLM's tokenizer.
 _cased = (
     r"A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽ"
     r"ᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥ"
@@ -56,7 +56,7 @@ _cased = (
 )
 
 GPT2 = PreTokenization()
-#: Digits stand alone.
+#: Each digit is a word.
 STARCODER = PreTokenization((r"\p{N}", GPT2_PATTERN))
 QWEN2 = PreTokenization((_gpt4(r"\p{N}"),), nfc=True)
 STABLELM2 = PreTokenization(QWEN2.patterns)
@@ -106,11 +106,11 @@ SEED_CODER = PreTokenization(
     )
 )
 VIKING = PreTokenization((r" ?[^(\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+", r"\p{N}"))
-#: What llama.cpp does where a file does not name its family.
+#: llama.cpp's rule for a file that does not name its family.
 UNNAMED = PreTokenization((r"[\p{P}\$\+<=>\^~\|]+", GPT2_PATTERN, r"\p{N}+", r"[0-9]{3}"))
 
 _ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer")
-#: Classes that put <s> and </s> around a text.
+#: Classes whose tokenizers put <s> and </s> around a text.
 ROBERTA_CLASSES = frozenset(name + fast for name in _ROBERTA for fast in ("", "Fast"))
 #: By the `tokenizer_class` of tokenizer_config.json, for folders with vocab.json and merges.txt.
 BY_CLASS = {
@@ -125,10 +125,10 @@ BY_CLASS = {
     }.items()
     for fast in ("", "Fast")
 }
-#: By the `model_type` of config.json, where no class is named; others are taken for GPT-2's.
+#: By the `model_type` of config.json, if no class is named; others are assumed to be GPT-2's.
 BY_MODEL_TYPE = dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), QWEN2)
 
-#: By GGUF's `tokenizer.ggml.pre`. Where several names mean one family, `metadata_of` in
+#: By GGUF's `tokenizer.ggml.pre`. If several names mean one family, `metadata_of` in
 #: text/gguf writes the first.
 BY_GGUF_NAME = {
     "gpt-2": GPT2,

@@ -42,7 +42,7 @@ Config = dict[str, Any]
 #: Vocabulary and merges, under Hugging Face's and under OpenAI's names.
 _BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model")
-#: `tokenizer_class`es, without "Tokenizer" and "Fast", whose ids are the numbers of the pieces.
+#: `tokenizer_class`es, without "Tokenizer" and "Fast", whose ids are the pieces' indices.
 _LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma", "Baichuan", "InternLM", "InternLM2", "Ernie4_5_")
 _BERT_CLASSES = ("Bert", "DistilBert", "Electra", "MobileBert", "LayoutLM", "")
 _ANY_CLASS = ("PreTrained", "Tokenizers", "PreTrainedTokenizers", "")
@@ -50,7 +50,7 @@ _ANY_CLASS = ("PreTrained", "Tokenizers", "PreTrainedTokenizers", "")
 
 @dataclass
 class _Found:
-    """A tokenizer as its own files have it, and what is known of its class."""
+    """A tokenizer as read from its own files, and its class, if known."""
 
     backend: tokenizers.Tokenizer
     specials: SpecialTokens = field(default_factory=SpecialTokens)
@@ -80,7 +80,7 @@ def read_folder(folder: Path) -> TokenizerArguments:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether there are files of a tokenizer in a folder, which are not read."""
+    """Whether a folder has files of a tokenizer; they are not read."""
     known = any(all((folder / name).is_file() for name in names) for names, _ in _READERS)
     return known or any(folder.glob("*.model"))
 
@@ -101,7 +101,7 @@ def read_file(path: Path) -> TokenizerArguments:
 
 @contextlib.contextmanager
 def errors_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Let errors of these kinds be FileFormatErrors that name the file or folder."""
+    """Convert errors of these kinds to FileFormatErrors that name the file or folder."""
     try:
         yield
     except kinds as error:
@@ -137,7 +137,7 @@ def _from_json(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
 
 
 def _set_prefix_space(backend: tokenizers.Tokenizer, prefix: bool) -> None:
-    """Let tokenizer_config.json overrule tokenizer.json, as transformers does."""
+    """Apply tokenizer_config.json's setting, which overrides tokenizer.json, as in transformers."""
     tk = import_tokenizers()
     state = json.loads(backend.pre_tokenizer.__getstate__())
     if state["type"] == "ByteLevel" and state["add_prefix_space"] != prefix:
@@ -197,7 +197,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def _known_specials(config: Config, vocab: dict[str, int]) -> list[str]:
-    """Special tokens that the vocabulary itself holds; GPT-2's holds one and does not say so."""
+    """Special tokens in the vocabulary itself; GPT-2's has one that no file declares."""
     named = [END_OF_TEXT, *(text_of(config.get(name)) for name in SPECIAL_NAMES)]
     return [token for token in dict.fromkeys(named) if token is not None and token in vocab]
 
@@ -222,7 +222,7 @@ def _from_sentencepiece(folder: Path, names: tuple[str, ...], config: Config) ->
         raise FileFormatError(f"{path}: {error}") from None
     specials = model.specials()
     charsmap = model.vocabulary.normalizer.charsmap
-    if kind == "T5":  # ends texts and does not begin them; its <extra_id_0> is the last token
+    if kind == "T5":  # has EOS but no BOS; its <extra_id_0> is the last token
         if "added_tokens_decoder" not in config:
             count = config.get("extra_ids", 100)
             count = count if type(count) is int and 0 <= count <= 1000 else 100
@@ -316,7 +316,7 @@ def _chat_template(folder: Path, config: Config) -> str | dict[str, str] | None:
 
 
 def _read_text(path: Path) -> str:
-    """The text of a file of someone else's making, bounded in size as `read_json` is."""
+    """The text of an untrusted file, with the size limit of `read_json`."""
     check_regular(path)
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:

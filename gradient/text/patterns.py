@@ -1,9 +1,9 @@
-"""Regular expressions of tokenizer.json: which are known to be quick, and encoding by all others.
+"""Regular expressions of tokenizer.json: which are known to be fast, and encoding by the others.
 
-A tokenizer.json may bring any pattern, and the `tokenizers` package matches it by backtracking
-(Oniguruma). A single match is given up after ten million steps, but a text has as many matches to
-try as it has characters: a bad pattern can take hours, inside a call that nothing interrupts. So
-patterns that are none of the published ones, nor plainly linear, run in a process of their own,
+A tokenizer.json may contain any pattern, and the `tokenizers` package matches it by backtracking
+(Oniguruma). It gives up a single match after ten million steps, but tries one at each
+character of a text: a bad pattern can take hours, inside a call that cannot be interrupted. So
+patterns that are neither published ones nor obviously linear run in a separate process,
 which is ended when it takes too long (`GuardedEncoder`).
 """
 
@@ -25,11 +25,11 @@ from gradient.text.families import BY_CLASS, BY_GGUF_NAME, BY_MODEL_TYPE, GPT2, 
 if TYPE_CHECKING:
     import tokenizers
 
-#: Seconds that a text may take, and those for each of its characters. A good pattern needs a
-#: millionth of a second for one.
+#: The time limit in seconds for a text, plus that for each of its characters. A good pattern takes
+#: a microsecond per character.
 SECONDS, PER_CHARACTER = 10.0, 1e-5
 
-#: Of published tokenizers, beside those that `families` has for vocabularies without patterns.
+#: Patterns of published tokenizers, beside those in `families`.
 _PUBLISHED = (
     # GPT-4 (cl100k_base), as tiktoken has it and as it was converted
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
@@ -42,22 +42,22 @@ _PUBLISHED = (
 _FAMILIES = (*BY_CLASS.values(), *BY_MODEL_TYPE.values(), *BY_GGUF_NAME.values(), GPT2, UNNAMED)
 KNOWN = frozenset([*_PUBLISHED, *(p for family in _FAMILIES for p in family.patterns)])
 
-#: One character or class, perhaps repeated, and nothing behind it (one alone perhaps at the text's
-#: end): it fails at the first character that does not fit, so a text is gone through once.
+#: One character or class, perhaps repeated, with nothing after it (or the text's end after a single
+#: one): it fails at the first character that does not fit, so a text is scanned once.
 _ATOM = (
     r"(?:\\[pP]\{\^?\w+\}|\\[^\w]|\\[sSdDwWrnt]|\[\^?(?:\\.|[^\[\]\\&])+\]|[^\\\[\](){}.*+?|^$])"
 )
 _LINEAR = re.compile(rf"{_ATOM}(?:\\z|(?:[+*?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?\+?)")
 
 
-#: What sentencepiece does with spaces, as `pieces` and `charsmap` write it.
+#: sentencepiece's treatment of spaces, as `pieces` and `charsmap` write it.
 _SPACES = frozenset([r"\A +| +\z", r"\A +|[ ▁]+\z", r"(?m:(?<=.))\z", r"(?m)\A.+\z"])
-#: Of those, the one that leaves out some literal texts.
+#: A similar one, which excludes some literal texts.
 _BUT_FOR_LITERALS = re.compile(r"\\A\(\?!\(\?:(?:\\\W|[^\\()\[\]{}.*+?^$])*\)\\z\)")
 
 
 def is_quick(pattern: str) -> bool:
-    """Whether the time of a pattern is known to grow as the text does, and no faster."""
+    """Whether a pattern's time is known to grow linearly with the text."""
     return (
         pattern in KNOWN
         or pattern in _SPACES
@@ -70,7 +70,7 @@ def slow_patterns(backend: tokenizers.Tokenizer) -> list[str]:
     """The patterns of a tokenizer that may take long on some text.
 
     Raises:
-        FileFormatError: its decoder has one: token by token, no process is asked.
+        FileFormatError: its decoder has one; single tokens are not decoded in another process.
     """
     found = [
         pattern
@@ -88,7 +88,7 @@ def slow_patterns(backend: tokenizers.Tokenizer) -> list[str]:
 
 
 def _state(part: Any) -> Any:
-    """What tokenizer.json says of a part; nothing of one that is made of Python functions."""
+    """A part's content in tokenizer.json; None for a part made of Python functions."""
     try:
         return None if part is None else json.loads(part.__getstate__())
     except Exception:
@@ -107,7 +107,7 @@ def _patterns(state: Any) -> Iterator[str]:
 
 
 class Encoded(NamedTuple):
-    """What of a `tokenizers.Encoding` is used."""
+    """The fields of `tokenizers.Encoding` that are used."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -138,11 +138,11 @@ for line in sys.stdin:
 
 
 class GuardedEncoder:
-    """Encodes as a tokenizer does, in a process that is ended when a text takes too long.
+    """Encodes like a tokenizer, in a process that is ended when a text takes too long.
 
     Args:
         backend: the tokenizer.
-        patterns: why; for the error.
+        patterns: its slow patterns, for the error message.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, patterns: Sequence[str]) -> None:
@@ -164,11 +164,11 @@ class GuardedEncoder:
 
         Raises:
             ArgumentError: it took too long.
-            FileFormatError: the tokenizer fails, or brings its process down.
+            FileFormatError: the tokenizer fails, or its process crashes.
         """
         for text in texts:
-            text.encode("utf-8")  # raises as the package does, for half a surrogate pair
-        if os.getpid() != self._owner:  # a process that was forked since has a pipe of its own
+            text.encode("utf-8")  # raises like the package for an unpaired surrogate
+        if os.getpid() != self._owner:  # after a fork, the child needs its own pipe
             self._lock = threading.Lock()
             self._process, self._owner = None, os.getpid()
         with self._lock:
@@ -202,7 +202,7 @@ class GuardedEncoder:
             pass
         finally:
             alarm.cancel()
-            if not line:  # it was ended; or Ctrl-C came, and its answer would be the next one's
+            if not line:  # ended, or Ctrl-C came: its answer would be read as the next one's
                 _end(process)
                 self._process = None
         if not line and expired.is_set():
@@ -226,14 +226,14 @@ class GuardedEncoder:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C at the terminal is not meant for it
+            start_new_session=True,  # Ctrl-C at the terminal must not reach it
         )
         assert process.stdin is not None
         process.stdin.write(json.dumps(self._source) + "\n" + json.dumps(self._special_as_text))
         process.stdin.write("\n")
         process.stdin.flush()
         assert process.stdout is not None
-        process.stdout.readline()  # it is ready: starting does not count
+        process.stdout.readline()  # waits until it is ready: starting does not count
         return process
 
     def __del__(self) -> None:
@@ -246,6 +246,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # what was not yet written cannot be
+        with contextlib.suppress(OSError):  # unwritten data is lost
             if pipe is not None:
                 pipe.close()

@@ -1,10 +1,10 @@
 """Vocabularies of scored pieces, SentencePiece's, as `tokenizers` objects.
 
-SentencePiece (Kudo and Richardson 2018) looks at a text as one row of characters, its spaces
+SentencePiece (Kudo and Richardson 2018) treats a text as one row of characters, with spaces
 written as ▁. A *BPE* vocabulary joins the two neighbours whose union has the best score, the
-leftmost of equals, until no union is a piece. A *unigram* vocabulary (Kudo 2018) takes the cut of
-the whole text with the greatest sum of scores. Such a vocabulary comes in a `.model` file, in a
-GGUF file's metadata, or in llama2.c's format: `text/sentencepiece.py`, `text/gguf`.
+leftmost of equals, until no union is a piece. A *unigram* vocabulary (Kudo 2018) chooses the
+segmentation of the text with the largest sum of scores. Such a vocabulary comes in a `.model` file,
+a GGUF file's metadata, or llama2.c's format: `text/sentencepiece.py`, `text/gguf`.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ from gradient.text.charsmap import check_charsmap
 if TYPE_CHECKING:
     import tokenizers
 
-SPACE = "▁"  # U+2581, what a space is written as
-#: Longer ones are no pieces; all ways to cut a piece in two are tried, so this bounds work.
+SPACE = "▁"  # U+2581, the sign for a space
+#: The maximum length of a piece. All ways to split a piece in two are tried, so this bounds work.
 MAX_PIECE_CHARACTERS = 512
-#: Ways to cut all pieces in two, beyond 16 a piece; LLaMA's 32,000 pieces have 61,249.
+#: The maximum number of splits of all pieces in two, beyond 16 a piece; LLaMA's 32,000 pieces have
+#: 61,249.
 MAX_MERGES = 1 << 20
-#: Each user-defined piece is held against all others: their number times their characters. Models
-#: have up to some thousands, of ten characters or so.
+#: Each user-defined piece is compared with all others: the limit of their number times their
+#: characters. Models have up to some thousands, of about ten characters.
 MAX_USER_DEFINED = 1 << 32
 
 
 class PieceType(enum.IntEnum):
-    """What a piece is for; the numbers are those of .model files and of GGUF's token_type."""
+    """The purpose of a piece; the numbers are those of .model files and of GGUF's token_type."""
 
     NORMAL = 1
-    UNKNOWN = 2  # stands for all characters that no piece has
+    UNKNOWN = 2  # for characters that no piece has
     CONTROL = 3  # never made from text: <s>, </s>
-    USER_DEFINED = 4  # wherever the text holds it, one piece
+    USER_DEFINED = 4  # always one piece in a text
     UNUSED = 5  # has an id and is never made
     BYTE = 6  # <0x0A>: spells characters that no piece has, byte by byte
 
 
 @dataclass(frozen=True)
 class PieceNormalizer:
-    """What happens to a text before it is cut into pieces, in this order.
+    """The processing of a text before it is split into pieces, in this order.
 
     Attributes:
-        charsmap: replacements of characters, compiled to a trie by SentencePiece; b"" for none.
-        remove_extra_whitespaces: none at the ends, and one where there are several.
-        add_dummy_prefix: begin with a space, so that a first word is like any other.
+        charsmap: replacements of characters, compiled to a trie by SentencePiece; b"": none.
+        remove_extra_whitespaces: strip spaces at both ends, and merge repeated ones.
+        add_dummy_prefix: begin with a space, so that the first word is encoded like any other.
         escape_whitespaces: write spaces as ▁.
-        whitespace_as_suffix: the dummy space goes to the end.
+        whitespace_as_suffix: add the dummy space at the end instead.
     """
 
     charsmap: bytes = b""
@@ -65,7 +66,7 @@ class PieceNormalizer:
 
 @dataclass
 class PieceVocabulary:
-    """Pieces by id, with scores and types, and how text is prepared for them."""
+    """Pieces by id, with scores and types, and the processing of texts for them."""
 
     pieces: list[str]
     scores: list[float]
@@ -83,16 +84,16 @@ class PieceVocabulary:
 def tokenizer_of_pieces(
     vocabulary: PieceVocabulary, *, prefix_first_only: bool = False
 ) -> tokenizers.Tokenizer:
-    """The tokenizer that gives SentencePiece's ids for a vocabulary.
+    """Return a tokenizer with SentencePiece's ids for a vocabulary.
 
     Args:
-        prefix_first_only: what transformers makes of `"legacy": false` in a LLaMA's
-            tokenizer_config.json: the dummy space stands before the text alone, if that does not
-            begin with a space, and not also after each special token; no spaces are removed.
+        prefix_first_only: transformers' meaning of `"legacy": false` in a LLaMA's
+            tokenizer_config.json: the dummy space is added only to the text, if that does not
+            begin with a space, and not after each special token; no spaces are removed.
 
     Raises:
-        FileFormatError: numbers of pieces, scores and types differ, a piece comes twice or is
-            absurdly long, a score is no number, or the charsmap is damaged.
+        FileFormatError: the numbers of pieces, scores and types differ, a piece occurs twice or is
+            too long, a score is no number, or the charsmap is damaged.
     """
     _check(vocabulary)
     tk = import_tokenizers()
@@ -158,10 +159,10 @@ def _bpe(vocabulary: PieceVocabulary) -> tokenizers.models.BPE:
 
 
 def merges_of(vocabulary: PieceVocabulary) -> list[tuple[str, str]]:
-    """The pairs of pieces that make another piece, best score first.
+    """Return the pairs of pieces whose union is a piece, best score first.
 
-    SentencePiece stores no merges: any two neighbours merge whose union is a piece, and what
-    counts is the union's score. So each piece gives a merge for each way to cut it into two pieces.
+    SentencePiece stores no merges: any two neighbours whose union is a piece can merge, by the
+    union's score. So each piece gives a merge for each way to split it into two pieces.
     """
     normal = vocabulary.ids_of(PieceType.NORMAL)
     parts = {piece: piece for piece in (vocabulary.pieces[number] for number in normal)}
@@ -195,7 +196,7 @@ def _dress(
         steps.append(tk.normalizers.Precompiled(spec.charsmap))
     prefix_first_only &= spec.add_dummy_prefix and spec.escape_whitespaces
     if spec.remove_extra_whitespaces and not prefix_first_only:
-        # At the end SentencePiece removes what it would write as a space, ▁ itself included.
+        # At the end SentencePiece removes everything that it writes as a space, even ▁ itself.
         ends = rf"\A +|[ {SPACE}]+\z" if spec.escape_whitespaces else r"\A +| +\z"
         steps.append(tk.normalizers.Replace(tk.Regex(ends), ""))
         steps.append(tk.normalizers.Replace(tk.Regex(" {2,}"), " "))
@@ -224,8 +225,8 @@ def _prefix(
     """Adds the dummy space to a text that is not empty.
 
     User-defined pieces are searched for after normalisation, and the `tokenizers` package
-    normalises the pieces themselves in the same way. They must come through unchanged; so a text
-    that is one such piece and nothing else gets no space.
+    normalises the pieces themselves in the same way. This must not change them, so a text
+    that equals such a piece gets no space.
     """
     tk = import_tokenizers()
     if at_end:
@@ -237,6 +238,6 @@ def _prefix(
 
 
 def _user_defined(piece: str, normalizer: Any) -> Any:
-    """Found in the normalised text, as SentencePiece does, if normalising leaves it as it is."""
+    """Search the piece in the normalised text, as SentencePiece does, if normalising keeps it."""
     unchanged = normalizer is None or normalizer.normalize_str(piece) == piece
     return import_tokenizers().AddedToken(piece, special=False, normalized=unchanged)

@@ -1,8 +1,8 @@
 """Vocabulary files of SentencePiece (`.model`) and of llama2.c (`tokenizer.bin`).
 
 A `.model` file is a Protocol Buffers message. Its schema is SentencePiece's
-`sentencepiece_model.proto`, of which three messages matter: the pieces, the trainer's settings (the
-kind of model, ids of special pieces) and the normaliser's.
+`sentencepiece_model.proto`, of which three messages are read: the pieces, the trainer's settings
+(the kind of model, ids of special pieces) and the normaliser's.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _CHARSMAP = 2
 
 @dataclass
 class SentencePieceModel:
-    """What a `.model` file says: the vocabulary, and which pieces begin, end and fill texts."""
+    """A `.model` file's content: the vocabulary, and the pieces for BOS, EOS and padding."""
 
     vocabulary: PieceVocabulary
     bos_id: int = 1
     eos_id: int = 2
-    pad_id: int = -1  # -1: there is none
+    pad_id: int = -1  # -1: none
 
     def piece(self, number: int) -> str | None:
         """The text of a special piece, or None if the model has none."""
@@ -57,7 +57,7 @@ class SentencePieceModel:
         return pieces[number] if 0 <= number < len(pieces) else None
 
     def specials(self) -> SpecialTokens:
-        """Special tokens by the names that `Tokenizer` gives them."""
+        """Special tokens by their names in `Tokenizer`."""
         unk = self.vocabulary.unk_id
         return {
             "bos_token": self.piece(self.bos_id),
@@ -72,7 +72,7 @@ def read_sentencepiece(path: str | os.PathLike[str]) -> SentencePieceModel:
 
     Raises:
         ModelNotFound: there is no such file.
-        FileFormatError: it is damaged, absurdly large, or a model of words or characters.
+        FileFormatError: it is damaged, too large, or a model of words or characters.
     """
     data = _read(Path(path))
     if data.startswith(b"IQ== 0\n"):  # "!" in base64, the first token, and its rank
@@ -93,7 +93,7 @@ def parse_sentencepiece(data: bytes) -> SentencePieceModel:
     types: list[int] = []
     settings: dict[str, int] = {"model_type": _UNIGRAM}
     ids = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1}
-    # The schema's defaults, for what the file leaves out.
+    # The schema's defaults, for missing fields.
     spec: dict[str, Any] = {name: True for name in _NORMALIZER_FIELDS.values()}
     for number, value in fields(data):
         if number == _PIECES:
@@ -145,7 +145,7 @@ def _piece(message: memoryview) -> tuple[str, float, int]:
 def read_llama2c(path: str | os.PathLike[str]) -> SentencePieceModel:
     """The vocabulary of a llama2.c `tokenizer.bin`: scores, lengths and pieces in turn.
 
-    The format keeps no types: they follow from where a LLaMA has its special and byte pieces.
+    The format stores no types: they follow from LLaMA's order of special and byte pieces.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -183,7 +183,7 @@ def read_llama2c(path: str | os.PathLike[str]) -> SentencePieceModel:
 
 
 def arguments_of(model: SentencePieceModel) -> TokenizerArguments:
-    """The tokenizer of a `.model` file: BOS in front if the model has one, as LLaMA's code does.
+    """The tokenizer of a `.model` file: with BOS if the model has one, as in LLaMA's code.
 
     Raises:
         FileFormatError: see `tokenizer_of_pieces`.

@@ -1,9 +1,9 @@
 """Streaming decoding: text from tokens as they arrive, in whole characters.
 
 A byte-level token is a run of bytes, and a character of several bytes may be spread over several
-tokens. So the text of the first n tokens is not a prefix of the text of the first n + 1: decoding
-each prefix and printing what is new shows U+FFFD, the sign for broken UTF-8, where nothing is
-broken.
+tokens. So the text of the first n tokens is not a prefix of the text of the first n + 1: a
+program that decodes each prefix and prints the new part shows U+FFFD, the sign for broken UTF-8,
+though nothing is broken.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class StreamDecoder(Protocol):
     """
 
     def push(self, token: int) -> str:
-        """The text that token `token` completes; "" while a character is incomplete."""
+        """Return the text that `token` completes; "" while a character is incomplete."""
         ...
 
     def flush(self) -> str:
-        """The rest, once no more tokens come."""
+        """Return the rest after the last token."""
         ...
 
 
@@ -36,8 +36,8 @@ class ByteStreamDecoder:
     """For tokens that are runs of bytes: bytes in, characters out as soon as they are whole.
 
     Args:
-        token_bytes: the bytes of a token; b"" for one that is not to be shown.
-        drop_first_space: of the first text there is, which some tokenizers add when encoding.
+        token_bytes: returns the bytes of a token; b"": the token is not shown.
+        drop_first_space: drop the space at the start, which some tokenizers add when encoding.
     """
 
     def __init__(self, token_bytes: Callable[[int], bytes], *, drop_first_space: bool = False):
@@ -57,24 +57,24 @@ class ByteStreamDecoder:
 
 
 class PrefixStreamDecoder:
-    """For every other kind of tokenizer: decodes the last few tokens again with each new one.
+    """For all other tokenizers: decodes the last few tokens again with each new one.
 
-    Text is held back while it ends in U+FFFD. The tokens of the piece before stay in the window,
-    since many decoders treat the first token of a text unlike the others (they drop its leading
+    Text is held back while it ends in U+FFFD. The tokens of the previous piece stay in the window,
+    since many decoders treat the first token of a text differently (they drop its leading
     space).
 
     Args:
         decode: text of a list of tokens.
-        context: tokens that stand before those of the stream, such as the prompt.
+        context: tokens before those of the stream, such as the prompt.
     """
 
-    #: More tokens than any character has bytes: then what was held back is broken, not incomplete.
+    #: More tokens than a character has bytes: then the held-back text is broken, not incomplete.
     MAX_HELD = 8
 
     def __init__(self, decode: Callable[[list[int]], str], context: Sequence[int] = ()):
         self._decode = decode
         self._window = list(context)[-self.MAX_HELD :]
-        self._shown = len(self._window)  # tokens of the window whose text has been given out
+        self._shown = len(self._window)  # tokens of the window whose text was returned
 
     def push(self, token: int) -> str:
         self._window.append(token)
@@ -96,10 +96,10 @@ class PrefixStreamDecoder:
 
 @functools.cache
 def byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in byte-level vocabularies, to the byte.
+    """Return {character: byte} of byte-level vocabularies.
 
-    Printable Latin-1 stands for itself; the other 68 bytes, in order, are the characters from
-    U+0100 on, so that a vocabulary file has no spaces or control characters (GPT-2's
+    A printable Latin-1 character is its own byte; the other 68 bytes, in order, are the characters
+    from U+0100 on, so that a vocabulary file has no spaces or control characters (GPT-2's
     `bytes_to_unicode`).
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -108,7 +108,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 def bytes_of(piece: str) -> bytes:
-    """The bytes that an entry of a byte-level vocabulary stands for (added tokens: their UTF-8)."""
+    """The bytes of an entry of a byte-level vocabulary (added tokens: their UTF-8)."""
     alphabet = byte_alphabet()
     try:
         return bytes([alphabet[character] for character in piece])

@@ -1,4 +1,4 @@
-"""The Jinja environment in which chat templates run: Hugging Face's, in a sandbox that counts.
+"""The Jinja environment of chat templates: Hugging Face's, in a sandbox that counts work.
 
 Imported with the first template that is compiled, as it needs jinja2.
 """
@@ -28,7 +28,7 @@ from gradient.text.template_work import (
     spend,
 )
 
-#: The variable by which `{% generation %}` learns of its marks; no template can spell it.
+#: The variable with the marks for `{% generation %}`; a template cannot write this name.
 MARKS = "generation marks"
 
 
@@ -49,7 +49,7 @@ class Generation(jinja2.ext.Extension):
 
 
 class Counting(jinja2.ext.Extension, Counter):
-    """Counts what the template does."""
+    """Counts a template's work."""
 
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -74,7 +74,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if not isinstance(argument, str | int):  # Jinja hashes it, and writes it as a text
+        if not isinstance(argument, str | int):  # Jinja hashes it and converts it to text
             spend(size(argument))
         return super().getitem(obj, argument)
 
@@ -86,7 +86,7 @@ def count_output(_: Any, value: Any) -> Any:
 
 
 class Namespace(jinja2.utils.Namespace):
-    """As Jinja's, but without names that begin with an underscore: those are Python's doors."""
+    """Like Jinja's, but without leading underscores, which give access to Python's internals."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         # No named parameters, so that a template may use any name: namespace(self=1).
@@ -116,7 +116,7 @@ def _refuse_underscore(name: Any) -> None:
 
 @functools.cache
 def environment() -> Sandbox:
-    """The one environment of all templates: options, filters, functions."""
+    """The common environment of all templates: options, filters, functions."""
     made = Sandbox(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -143,7 +143,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # Jinja's own filter escapes < > & ' for HTML, which no model has seen.
+    # Jinja's own filter escapes < > & ' for HTML, unlike the models' training data.
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

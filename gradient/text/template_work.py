@@ -1,19 +1,19 @@
-"""How much a chat template may do: everything that can take long is counted before it is done.
+"""A limit on the work of chat templates: long operations are counted before they run.
 
-A template is a program by anyone, and Jinja's sandbox bounds what it reaches, not what it takes:
-`"x" | center(10 ** 9)`, a string doubled 60 times, or three loops within one another are all
-allowed. A time limit would not interrupt one long call of C code, and would answer differently on a
+Anyone can write a template. Jinja's sandbox limits access, not time and memory:
+`"x" | center(10 ** 9)`, a string doubled 60 times, or three nested loops are all
+allowed. A time limit could not interrupt one long call of C code, and would give other results on a
 busy machine. So work is counted, in characters, items and steps, and each render has an allowance
-of it (`Work`). Where the work of an operation follows from its operands, it is counted by these:
+of it (`Work`). The work of these operations is computed from their operands:
 
     a loop's round, a macro's call      the nodes and the text in its body
-    {{ x }}, x ~ y, x == y, x in y      what x and y hold, nested values as often as they come
+    {{ x }}, x ~ y, x == y, x in y      the size of x and y, nested values as often as they occur
     x + y, x * y, x ** y, x[1:], x % y  the size of the result, before it is made
-    filters, tests, methods             a rule each; others the product of what they are given,
-                                        an integer counting as many
+    filters, tests, methods             a rule for each; others the product of their arguments,
+                                        where an integer counts as its value
 
-Compiled templates get these counts by `counted`, which changes their syntax tree; operators, calls
-and filters are met by the environment (`gradient.text.chat_template`).
+`counted` adds these counts to the syntax trees of compiled templates; the environment handles
+operators, calls and filters (`gradient.text.template_environment`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from contextvars import ContextVar
 from types import BuiltinMethodType
 from typing import Any
 
-#: What every render may do, in characters and steps: half a second of work.
+#: The allowance of every render, in characters and steps: half a second of work.
 ALLOWANCE = 2_000_000
-#: And so much more for each character of the conversation.
+#: The additional allowance for each character of the conversation.
 PER_CHARACTER = 50
 _COLLECTIONS: Any = (
     list,
@@ -40,9 +40,9 @@ _COLLECTIONS: Any = (
     type({}.values()),
     type({}.items()),
 )
-#: What a round of a loop takes by itself, in steps.
+#: The work of a loop's round itself, in steps.
 _ROUND = 5
-#: A list of single characters or words takes so many times the memory of the text.
+#: A list of single characters or words takes this many times the memory of the text.
 _LISTED = 8
 
 
@@ -51,7 +51,7 @@ class TooMuchWork(Exception):
 
 
 class Work:
-    """What is left of a render's allowance."""
+    """The rest of a render's allowance."""
 
     def __init__(self, given: Any) -> None:
         self.allowance = ALLOWANCE + PER_CHARACTER * _tree(given, math.inf)[0]
@@ -71,7 +71,7 @@ _work: ContextVar[Work | None] = ContextVar("work of the template that is render
 
 @contextmanager
 def allowed(given: Any) -> Iterator[None]:
-    """Give what is rendered within an allowance, by the size of the conversation."""
+    """Limit the work within to an allowance, by the size of the conversation."""
     token = _work.set(Work(given))
     try:
         yield
@@ -83,7 +83,7 @@ def spend(amount: float) -> None:
     """Count some work.
 
     Raises:
-        TooMuchWork: there is no more allowance.
+        TooMuchWork: the allowance is used up.
     """
     work = _work.get()
     if work is not None:
@@ -94,7 +94,7 @@ def spend(amount: float) -> None:
 
 
 def size(value: Any) -> int:
-    """What a value holds, in characters and items."""
+    """The size of a value, in characters and items."""
     if type(value) is str:
         return 1 + len(value)
     work = _work.get()
@@ -121,10 +121,10 @@ def _tree(value: Any, limit: float) -> tuple[int, int]:
                 below.extend(item)
             elif isinstance(item, range):
                 total += len(item)
-            else:  # a namespace: what it was given
+            else:  # a namespace: its values
                 held = getattr(item, "_Namespace__attrs", None)
                 if isinstance(held, dict):
-                    total += _ROUND  # it is slow to look into
+                    total += _ROUND  # slow to inspect
                     below.extend(held.values())
             if total + len(below) > limit:
                 return total + len(below), depth
@@ -140,7 +140,7 @@ def _length(value: Any) -> int:
 
 
 def _weight(value: Any) -> int:
-    """How much an argument can make of others: its size, or the integer that it is or spells."""
+    """How much an argument can enlarge others: its size, or the integer that it is or spells."""
     if isinstance(value, bool) or value is None:
         return 1
     if isinstance(value, int):
@@ -205,8 +205,8 @@ _EACH = (
 )  # fmt: skip
 _SORTED = ("sort", "unique", "dictsort", "groupby", "max", "min")
 _PRODUCT = ("center", "indent", "batch", "slice", "format", "round")
-#: Of Jinja's filters; others, which use regular expressions or cut texts again and again, take the
-#: square of what they are given.
+#: Jinja's filters; others, which use regular expressions or split texts repeatedly, count as the
+#: square of their arguments.
 _FILTERS: dict[str, Callable[..., int]] = {
     **dict.fromkeys(_CHEAP, lambda *_, **__: 1),
     **dict.fromkeys(_PER_ITEM, _per_item),
@@ -219,12 +219,12 @@ _FILTERS: dict[str, Callable[..., int]] = {
     "replace": _replaced,
     "tojson": _written,
 }
-#: Tests that compare, or look through a text; all others look at a value's type.
+#: Tests that compare, or search a text; all others test a value's type.
 _COMPARING = {
     "eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=", "gt", ">", "greaterthan",
     "ge", ">=", "in", "lower", "upper",
 }  # fmt: skip
-#: Methods whose work is that of reading the text and the arguments.
+#: Methods whose work is reading the text and the arguments.
 _READING = {
     "strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "title", "capitalize",
     "find", "rfind", "index", "rindex", "count", "removeprefix", "removesuffix", "casefold",
@@ -236,9 +236,9 @@ _OF_DICTS = {"get", "items", "keys", "values"}
 
 
 def of_call(function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> int:
-    """The work of calling a function, a macro or a method; that of a macro's body is counted there.
+    """The work of calling a function, a macro or a method; a macro's body counts its own.
 
-    `format` comes wrapped by Jinja.
+    `format` is wrapped by Jinja.
     """
     method = getattr(function, "__wrapped__", function)
     if not isinstance(method, BuiltinMethodType):
@@ -278,13 +278,13 @@ def of_operator(operator: str, left: Any, right: Any) -> int:
 
 
 def counting_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter of Jinja's that counts its work first."""
+    """A Jinja filter that first counts its work."""
     work = _FILTERS.get(name, _square)
     skipped = int(hasattr(function, "jinja_pass_arg"))  # the environment or the context
 
     @functools.wraps(function)
     def run(*args: Any, **named: Any) -> Any:
-        if len(args) > skipped and isinstance(args[skipped], Iterator):  # what `map` gives
+        if len(args) > skipped and isinstance(args[skipped], Iterator):  # from `map`
             whole = list(args[skipped])
             args = (*args[:skipped], whole, *args[skipped + 1 :])
         spend(work(*args[skipped:], **named))
@@ -294,7 +294,7 @@ def counting_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
 
 def counting_test(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A test of Jinja's (`x is eq(y)`) that counts its work first."""
+    """A Jinja test (`x is eq(y)`) that first counts its work."""
     if name not in _COMPARING:
         return function
     skipped = int(hasattr(function, "jinja_pass_arg"))
@@ -311,7 +311,7 @@ def counting_test(name: str, function: Callable[..., Any]) -> Callable[..., Any]
 
 
 def counted(tree: Any, call: Callable[[str, list[Any]], Any]) -> Any:
-    """Put counts into a template's syntax tree.
+    """Add counts to a template's syntax tree.
 
     Args:
         call: (method, arguments as nodes) -> the node that calls that method of `Counter`.
@@ -372,14 +372,14 @@ def _static(node: Any) -> int:
 
 
 class Counter:
-    """What counted templates call."""
+    """The methods that counted templates call."""
 
     def step(self, amount: int) -> None:
         """Count one round of a loop, or one call of a macro."""
         spend(amount)
 
     def measured(self, value: Any) -> Any:
-        """Count all that a value holds; return it."""
+        """Count the whole size of a value; return it."""
         spend(size(value))
         return value
 

@@ -1,7 +1,7 @@
-"""What a reasoning model thinks, apart from what it answers: `<think>` ... `</think>` ...
+"""Separates a reasoning model's thinking from its answer: `<think>` ... `</think>` ...
 
 Some chat templates write `<think>` themselves, at the end of the prompt; then the model's text
-begins with a thought that no tag opens.
+begins with a thought without an opening tag.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 class Thought(NamedTuple):
-    """A text in two parts: what comes first and is not for the user, and the answer."""
+    """A text in two parts: the thinking, which is not for the user, and the answer."""
 
     thinking: str
     answer: str
@@ -25,11 +25,11 @@ def split_thinking(text: str, *, opened: bool = False) -> Thought:
 
         split_thinking("<think>2 and 2 is 4.</think>\\n\\nFour.")     # ("2 and 2 is 4.", "Four.")
 
-    Text without tags is an answer. A thought that is not ended (the tokens ran out) is thinking.
+    Text without tags is an answer. A thought without its end (no tokens were left) is thinking.
 
     Args:
-        opened: the prompt ended in `<think>`. A text that ends a thought which it does not begin
-            shows that by itself.
+        opened: the prompt ended in `<think>`. A text with only the closing tag
+            implies it.
     """
     head, closed, tail = text.partition(CLOSE)
     begins = text.lstrip().startswith(OPEN)
@@ -40,7 +40,7 @@ def split_thinking(text: str, *, opened: bool = False) -> Thought:
 
 
 def ends_in_open_thought(prompt: str) -> bool:
-    """Whether a prompt ends by opening a thought, so that the model goes on within it."""
+    """Whether a prompt ends by opening a thought, which the model then continues."""
     return prompt.rstrip().endswith(OPEN)
 
 
@@ -54,18 +54,18 @@ class ThinkingStream:
         print(stream.flush().answer)
 
     Args:
-        opened: see `split_thinking`. Here it must be said: an answer's first words cannot wait for
-            a `</think>` that may come.
+        opened: see `split_thinking`. It is required here, because an answer's first words cannot
+            wait for a `</think>` that may come.
     """
 
     def __init__(self, *, opened: bool = False):
         self._state = "start"
-        self._untagged = "thinking" if opened else "answer"  # what a text that begins otherwise is
+        self._untagged = "thinking" if opened else "answer"  # if no tag begins the text
         self._held = ""  # may be the beginning of a tag, or space at a part's end
-        self._started = False  # this part has shown something
+        self._started = False  # this part has returned some text
 
     def push(self, piece: str) -> Thought:
-        """The text that is now known to be thinking, and to be answer."""
+        """Return the new text of each part, as far as it is certain."""
         self._held += piece
         thinking = answer = ""
         if self._state == "start":
@@ -90,7 +90,7 @@ class ThinkingStream:
         return Thought(thinking, answer)
 
     def flush(self) -> Thought:
-        """The rest, once no more text comes."""
+        """Return the rest after the last piece."""
         rest, self._held = self._held, ""
         if (self._untagged if self._state == "start" else self._state) == "thinking":
             return Thought(self._shown(rest).rstrip(), "")
@@ -105,7 +105,7 @@ class ThinkingStream:
 
 
 def _tag_begun(text: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `</think>`."""
+    """The number of characters at the end of `text` that may be the beginning of `</think>`."""
     for size in range(min(len(CLOSE) - 1, len(text)), 0, -1):
         if CLOSE.startswith(text[-size:]):
             return size

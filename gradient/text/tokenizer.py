@@ -52,7 +52,7 @@ class Tokenizer:
             backend's post-processor decides.
         chat_template: Jinja source, or several by name ("default", "tool_use").
         charsmap: SentencePiece's table of replacements. The backend must have it too, as its first
-            step (`Precompiled`); this one replaces that when encoding, since it is exact.
+            step (`Precompiled`); the exact table here replaces that step when encoding.
 
     Raises:
         ArgumentError: a special token is not in the vocabulary.
@@ -71,7 +71,7 @@ class Tokenizer:
         chat_template: str | Mapping[str, str] | None = None,
         charsmap: bytes = b"",
     ):
-        # A file may ask for cut or padded output; both belong to batches, not to text.
+        # A file may configure truncation or padding; both are for batches, not for text.
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
@@ -98,16 +98,16 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Self:
-        """The tokenizer in a model's folder.
+        """Load the tokenizer in a model's folder.
 
         Reads tokenizer.json; else vocab.json and merges.txt, or OpenAI's encoder.json and
         vocab.bpe; else SentencePiece's tokenizer.model or spiece.model; else BERT's vocab.txt; else
         llama2.c's tokenizer.bin. Special tokens and chat template come from tokenizer_config.json,
-        special_tokens_map.json, added_tokens.json, chat_template.jinja and config.json, as far as
-        they are there.
+        special_tokens_map.json, added_tokens.json, chat_template.jinja and config.json, if
+        they exist.
 
         Raises:
-            ModelNotFound: there is none; the message lists what was looked for and what is there.
+            ModelNotFound: there is none; the message lists the expected and the existing files.
             FileFormatError: a file is damaged.
         """
         folder = Path(folder)
@@ -116,8 +116,9 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """The tokenizer in one file: a tokenizer.json, SentencePiece's `.model`, BERT's vocab.txt,
-        llama2.c's `.bin`, or a `.gguf` with a model or a vocabulary; `options` as for `Tokenizer`.
+        """Load the tokenizer in one file: a tokenizer.json, SentencePiece's `.model`, BERT's
+        vocab.txt, llama2.c's `.bin`, or a `.gguf` with a model or a vocabulary; `options` as for
+        `Tokenizer`.
 
         Raises:
             ModelNotFound: there is no such file.
@@ -130,13 +131,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The tokenizer in a folder or a file; see `from_folder` and `from_file`."""
+        """Load the tokenizer in a folder or a file; see `from_folder` and `from_file`."""
         path = Path(path).expanduser()
         return cls.from_folder(path) if path.is_dir() else cls.from_file(path)
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
-        """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
+        """Return the tokenizer in a GGUF file's metadata, with special tokens and chat template.
 
             Tokenizer.from_gguf(gradient.io.gguf.GGUFFile("model.gguf").metadata)
 
@@ -146,14 +147,14 @@ class Tokenizer:
         return cls(**read_vocabulary(metadata))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write tokenizer.json and tokenizer_config.json into `folder`, as transformers reads them.
+        """Write tokenizer.json and tokenizer_config.json to `folder`, in transformers' format.
 
         Raises:
-            CheckpointError: the disk is full or failing.
+            CheckpointError: the disk is full or has an error.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # Written where it is None too: a reader would otherwise look further for one.
+        # Written even if None: a reader would otherwise look elsewhere for one.
         config: dict[str, Any] = {name: getattr(self, name) for name in _SPECIAL_NAMES}
         if self.add_bos != self._backend_adds_bos:
             config["add_bos_token"] = self.add_bos
@@ -173,13 +174,13 @@ class Tokenizer:
         write_text(folder / "tokenizer_config.json", text + "\n")
 
     def add_special_tokens(self, tokens: Iterable[str]) -> int:
-        """Add special tokens that the vocabulary lacks, at its end; return how many those were.
+        """Add special tokens that the vocabulary lacks, at its end; return their number.
 
-        A model's embeddings need a row for each before it sees one.
+        Enlarge the model's embeddings before you use them.
         """
         new = [each for each in dict.fromkeys(tokens) if self.token_to_id(each) is None]
         self.backend.add_special_tokens([special(token) for token in new])
-        # These were made of the backend as it was.
+        # These were made from the old backend.
         self._encoder = TokenEncoder(self.backend, self._encoder.charsmap)
         self.__dict__.pop("_decoder", None)
         return len(new)
@@ -194,7 +195,7 @@ class Tokenizer:
     def encode(
         self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[int]:
-        """Token ids of `text`.
+        """Return the token ids of `text`.
 
         Args:
             add_special_tokens: add BOS (and other special tokens) if the tokenizer does so; a text
@@ -202,9 +203,9 @@ class Tokenizer:
             parse_special: encode special tokens in the text, such as `<|endoftext|>`, as one token.
                 Use False for untrusted text: then they are ordinary characters.
 
-        Raises:
+            Raises:
             TypeMismatch: `text` is not a str.
-            ArgumentError: it holds half a surrogate pair, which no UTF-8 can say.
+            ArgumentError: it contains an unpaired surrogate, which UTF-8 cannot encode.
         """
         return self._encoded([text], add_special_tokens, parse_special)[0]
 
@@ -227,7 +228,7 @@ class Tokenizer:
         return [self._with_bos_eos(row) for row in ids] if add_special_tokens else ids
 
     def _with_bos_eos(self, ids: list[int]) -> list[int]:
-        """Exactly one BOS in front where there should be one, whoever put it there; EOS alike."""
+        """Ensure exactly one BOS at the start, if there should be one; likewise EOS at the end."""
         bos, eos = self.bos_id, self.eos_id
         if self.add_bos and bos is not None and ids[:1] != [bos]:
             ids = [bos, *ids]
@@ -240,22 +241,22 @@ class Tokenizer:
         return ids
 
     def token_to_id(self, token: str) -> int | None:
-        """The id of one token by its exact text in the vocabulary, or None."""
+        """Return the id of a token by its exact text in the vocabulary, or None."""
         return self.backend.token_to_id(token)
 
     def id_to_token(self, token_id: int) -> str | None:
-        """The vocabulary's text of an id, or None; in byte-level ones a space shows as Ġ."""
+        """Return the vocabulary's text of an id, or None; byte-level ones write a space as Ġ."""
         return self.backend.id_to_token(token_id)
 
     # Ids to text ---------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of token ids (a list, array or 1-D tensor); broken UTF-8 becomes U+FFFD.
+        """Return the text of token ids (a list, array or 1-D tensor); broken UTF-8 becomes U+FFFD.
 
-        Ids beyond the vocabulary, which models with a padded vocabulary can produce, have no text.
+        Ids beyond the vocabulary, which models with a padded vocabulary can generate, have no text.
 
         Raises:
-            TypeMismatch: they are no row of integers.
+            TypeMismatch: they are not a row of integers.
             IndexOutOfRange: an id is negative.
         """
         return self._decoder.decode(token_list(ids), skip_special_tokens)
@@ -266,8 +267,8 @@ class Tokenizer:
         """Return a streaming decoder: `push(id)` returns whole characters, `flush()` the rest.
 
         Args:
-            context: ids before the stream, such as the prompt: some tokenizers drop the space
-                before a text's first word, and must know that this is not the first.
+            context: ids before the stream, such as the prompt. Some tokenizers drop the space
+                before a text's first word; with a context they keep it.
         """
         return self._decoder.stream(token_list(context), skip_special_tokens)
 
@@ -277,7 +278,7 @@ class Tokenizer:
         return self._decoder.special_ids
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; b"" for special and unknown ones."""
+        """Return the bytes of a token; b"" for special and unknown ones."""
         return self._decoder.token_bytes(token_id)
 
     @functools.cached_property
@@ -297,15 +298,15 @@ class Tokenizer:
         chat_template: str | None = None,
         **variables: Any,
     ) -> str:
-        """The text of a conversation as this model wants it; see `render_chat`.
+        """Return the text of a conversation for this model; see `render_chat`.
 
         Encode it with `add_special_tokens=False`: a template writes BOS itself.
 
         Args:
             add_generation_prompt: end with the beginning of an answer; default True unless
                 `continue_final_message`.
-            chat_template: use this one (Jinja source, or the name of one of the model's); default
-                the model's, and "tool_use" if there are tools and it has one of that name.
+            chat_template: the template (Jinja source, or the name of one of the model's); default:
+                the model's, or its "tool_use" template, if it has one and tools are given.
 
         Raises:
             ArgumentError: the tokenizer has no template (a base model), and none was given.
@@ -332,12 +333,12 @@ class Tokenizer:
         chat_template: str | None = None,
         **variables: Any,
     ) -> ChatTokens:
-        """A whole conversation as token ids, with a mask of the assistant's own, to train on.
+        """Return a conversation as token ids, with a mask of the assistant's tokens, for training.
 
-        Which text is the assistant's, the template says by `{% generation %}` blocks; a token that
-        lies in one even in part counts. Of a template without such blocks, a turn is what comes
+        The assistant's text is in the template's `{% generation %}` blocks; tokens partly
+        inside a block count. If a template has no such blocks, a turn is the text
         between the prompt for it and its end (see `gradient.text.assistant_spans`). Arguments and
-        errors as of `apply_chat_template`.
+        errors as in `apply_chat_template`.
         """
         template = self._template_for(tools, chat_template)
         options = {"tools": tools, "documents": documents, **self._special_texts(), **variables}
@@ -360,7 +361,7 @@ class Tokenizer:
         return ChatTokens(encoding.ids, mask.astype(int).tolist())
 
     def _special_texts(self) -> dict[str, str]:
-        """The special tokens that there are, as variables of a template."""
+        """The existing special tokens, as variables of a template."""
         named = {name: getattr(self, name) for name in _SPECIAL_NAMES}
         return {name: text for name, text in named.items() if text is not None}
 

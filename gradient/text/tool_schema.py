@@ -1,8 +1,8 @@
-"""The JSON schema of a Python function, by which a chat template tells a model that it may call it.
+"""The JSON schema of a Python function, by which a chat template describes it to a model.
 
 Types come from the annotations, descriptions from the docstring in Google's style ("Args:", with a
-line for each argument). The schema is the one that `transformers.utils.get_json_schema` makes, for
-which the templates of models that use tools are written.
+line for each argument). The schema is that of `transformers.utils.get_json_schema`, for
+which the templates of models with tools are written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHOICES = re.compile(r"\(choices:\s*(.*?)\)\s*$", re.IGNORECASE)
 
 
 def get_json_schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """The schema of a function, as a chat template's `tools` want it.
+    """Return the schema of a function, for a chat template's `tools`.
 
         def weather(place: str, unit: Literal["C", "F"] = "C") -> float:
             '''The temperature at a place.
@@ -46,11 +46,11 @@ def get_json_schema(function: Callable[..., Any]) -> dict[str, Any]:
 
         get_json_schema(weather)["function"]["parameters"]["required"]      # ["place"]
 
-    An argument's description may end in `(choices: ["a", "b"])`, which allows these values alone.
+    An argument's description may end in `(choices: ["a", "b"])`, which allows only these values.
 
     Raises:
-        ArgumentError: there is no docstring, or an argument lacks its annotation or description, or
-            has a type that JSON does not know.
+        ArgumentError: there is no docstring, or an argument has no annotation or description, or
+            has a type that JSON does not have.
     """
     name = getattr(function, "__name__", "operation")
     doc = inspect.getdoc(function)
@@ -84,10 +84,10 @@ def get_json_schema(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def tool_schemas(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Each tool as a schema: dicts as they are, functions by `get_json_schema`.
+    """Return each tool as a schema: dicts unchanged, functions by `get_json_schema`.
 
     Raises:
-        ArgumentError: one is neither.
+        ArgumentError: a tool is neither.
     """
     schemas = []
     for number, tool in enumerate(tools):
@@ -109,19 +109,19 @@ def _returned(hints: dict[str, Any], sections: dict[str, str]) -> dict[str, Any]
     try:
         schema = _schema_of(hints["return"], "return")
     except ArgumentError:
-        return None  # the model never writes it, so it need not be known
+        return None  # the model never writes it, so any type is allowed
     text = _joined(sections.get("Returns", ""))
     return schema | {"description": text} if text else schema
 
 
 def _sections(doc: str) -> dict[str, str]:
-    """The parts of a docstring by their headings; what comes before the first is ""."""
+    """The parts of a docstring by their headings; the text before the first has the key ""."""
     parts = _SECTION.split(doc)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 
 def _arguments(section: str) -> dict[str, str]:
-    """Descriptions by argument. Lines that are indented further belong to the argument before."""
+    """Descriptions by argument. Lines with more indentation belong to the argument before."""
     described: dict[str, str] = {}
     indent = None
     starts = []
@@ -180,7 +180,7 @@ def _one_of(values: list[Any], where: str) -> dict[str, Any]:
 
 
 def _union(arguments: tuple[Any, ...], where: str) -> dict[str, Any]:
-    """Plain types become a list of names, others "anyOf"; None says that null is allowed, too."""
+    """Plain types become a list of names, others "anyOf"; None becomes "nullable"."""
     schemas = [_schema_of(each, where) for each in arguments if each is not type(None)]
     if len(schemas) == 1:
         schema = schemas[0]

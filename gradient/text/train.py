@@ -1,4 +1,4 @@
-"""Tokenizers of one's own: bytes as they are, or byte pairs learned from text."""
+"""New tokenizers: bytes as tokens, or byte pairs learned from text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["byte_tokenizer", "train_bpe"]
 
 END_OF_TEXT = "<|endoftext|>"
 
-#: The trainer makes room for all of a vocabulary at once, and ends the process if it can not.
+#: The trainer allocates the whole vocabulary at once, and ends the process if this fails.
 LARGEST_VOCABULARY = 2**24
 
 
 def byte_tokenizer() -> Tokenizer:
-    """One token a byte: ids 0 to 255 are the bytes of the text's UTF-8, 256 is `<|endoftext|>`."""
+    """Return a tokenizer of bytes: ids 0 to 255 are the UTF-8 bytes, 256 is `<|endoftext|>`."""
     made = byte_level_bpe(byte_alphabet(), [], [END_OF_TEXT])
     return Tokenizer(made, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
 
@@ -39,15 +39,15 @@ def train_bpe(
     be encoded, since all 256 bytes are in the vocabulary. The same texts give the same tokenizer.
 
     Args:
-        texts: read once, in order; never held together.
-        vocab_size: at most; fewer where the text has no more pairs that occur `min_frequency`
+        texts: read once, in order; they are not kept in memory together.
+        vocab_size: the maximum; smaller if the text has no more pairs that occur `min_frequency`
             times.
         special_tokens: get the first ids; the first of them is also BOS and EOS.
-        split_digits: every digit stays a token of its own, which makes sums easier to learn.
+        split_digits: every digit is a token, which makes arithmetic easier to learn.
         progress: show the package's own progress bar.
 
     Raises:
-        ArgumentError: `vocab_size` leaves no room for the 256 bytes and the special tokens, or is
+        ArgumentError: `vocab_size` is too small for the 256 bytes and the special tokens, or is
             above 2**24.
     """
     smallest = 256 + len(special_tokens)

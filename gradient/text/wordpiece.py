@@ -1,7 +1,7 @@
 """WordPiece, the vocabularies of BERT and its relatives (Devlin et al. 2019; Wu et al. 2016).
 
-Text is cut at spaces and punctuation, and each word is spelled from the left with the longest
-pieces there are; a piece that continues a word is written with "##" before it.
+Text is split at spaces and punctuation, and each word into pieces from the left, the longest
+possible first; a piece that continues a word is written with "##" before it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def wordpiece(
     strip_accents: bool | None = None,
     chinese_characters: bool = True,
 ) -> tokenizers.Tokenizer:
-    """A tokenizer that gives `[CLS] text [SEP]`.
+    """Return a tokenizer that gives `[CLS] text [SEP]`.
 
     Args:
-        vocab: id of every piece.
-        lowercase: fold case first; None does where no piece has a capital letter.
-        strip_accents: drop them; None does where case is folded.
+        vocab: the id of every piece.
+        lowercase: convert to lower case first; None: if no piece has a capital letter.
+        strip_accents: remove them; None: if text is lowercased.
         chinese_characters: each is a word.
 
     Raises:
@@ -66,7 +66,7 @@ def wordpiece(
 
 
 def is_uncased(vocab: dict[str, int], specials: list[str]) -> bool:
-    """Whether no piece but special ones (and [unused7]) has a capital letter."""
+    """Whether no piece except special ones (and [unused7]) has a capital letter."""
     left_out = set(specials)
     return not any(
         piece != piece.lower()

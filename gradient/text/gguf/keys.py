@@ -14,5 +14,5 @@ SPECIAL_IDS = {
     "unk_token": "unknown_token_id",
 }
 OTHER_IDS = ("eot_token_id", "eom_token_id", "cls_token_id", "mask_token_id")
-#: The first is how files spell it.
+#: Files have the first spelling.
 SEPARATOR_IDS = ("seperator_token_id", "separator_token_id")

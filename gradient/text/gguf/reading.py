@@ -49,7 +49,7 @@ def read_vocabulary(metadata: Metadata) -> TokenizerArguments:
 
 
 def _llama(metadata: Metadata) -> TokenizerArguments:
-    """LLaMA's kind of vocabulary, as llama.cpp reads it: a space before text after each special."""
+    """LLaMA's kind of vocabulary, as in llama.cpp: a space follows each special token."""
     vocabulary = _scored(metadata, unigram=False, dummy_prefix=True)
     flags = {"add_bos": True, "add_eos": False}
     return _finished_pieces(vocabulary, metadata, flags)
@@ -188,8 +188,8 @@ def _finished(
 def _take_space_after_specials(backend: tokenizers.Tokenizer) -> None:
     """Let special tokens take the white space that follows, as Phi-3's do.
 
-    Its tokenizer.json says so token by token. GGUF has no place for it, and llama.cpp goes by the
-    model's name too.
+    Its tokenizer.json declares it for each token. GGUF has no key for it; llama.cpp also
+    decides by the model's name.
     """
     tk = import_tokenizers()
     added = backend.get_added_tokens_decoder().values()
@@ -220,7 +220,7 @@ def _from_json(text: str) -> tokenizers.Tokenizer:
 
 
 def _add_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
-    """Tokens that are looked for in a text before anything else, in the order of their ids."""
+    """Add tokens that are searched for in a text first, in the order of their ids."""
     tk = import_tokenizers()
     control = (PieceType.CONTROL, PieceType.UNKNOWN)
     found = [
@@ -228,7 +228,7 @@ def _add_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[in
         for token, kind in zip(tokens, types, strict=True)
         if kind in control or kind == PieceType.USER_DEFINED
     ]
-    backend.add_tokens(found)  # at once: each call sorts all of them anew
+    backend.add_tokens(found)  # in one call, as each call sorts all of them
 
 
 # Reading single keys ---------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def _array(metadata: Metadata, key: str, size: int | None = None) -> list[Any]:
 
 
 def _tokens(metadata: Metadata) -> list[str]:
-    """Texts of the tokens. No two may be equal, nor any empty: later ones get a name instead."""
+    """Texts of the tokens. Duplicates and empty texts get a generated name instead."""
     tokens = _array(metadata, "tokens")
     seen: set[str] = set()
     for number, token in enumerate(tokens):
@@ -274,7 +274,7 @@ def _numbers(metadata: Metadata, key: str, size: int) -> list[float]:
 
 
 def _id(metadata: Metadata, key: str, size: int) -> int | None:
-    """A special token's id; one outside the vocabulary means that there is none."""
+    """A special token's id; None if it is outside the vocabulary."""
     number = metadata.get(PREFIX + key)
     if isinstance(number, Integral) and 0 <= int(number) < size:
         return int(number)

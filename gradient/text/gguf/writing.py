@@ -1,4 +1,4 @@
-"""The metadata by which a GGUF file says what a tokenizer is: the way back from `reading`."""
+"""A tokenizer's metadata for a GGUF file: the inverse of `reading`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["metadata_of"]
 
-#: A text that every two families of text/families.py cut differently.
+#: A text that any two families of text/families.py split differently.
 PROBE = (
     "Ab's HTMLPage e\u0301tude 1 23 4567 x12 … don'T «a-b»: $5^2 `c` <=> \t\t d\r\n\r\n e  \n "
     "中文字ab, (f).g!\n/h ２３ #word/\n🙂 ok؟ a。b ƻˈʰ  "
@@ -34,10 +34,10 @@ PROBE = (
 def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
     """The `tokenizer.*` metadata of a tokenizer: the inverse of `Tokenizer.from_gguf`.
 
-    Scores of a BPE vocabulary are made up from the order of its merges, which is all they mean.
+    Scores of a BPE vocabulary are made from the order of its merges, which is their only meaning.
 
     Raises:
-        UnsupportedModel: it is of a kind that GGUF has no name for.
+        UnsupportedModel: GGUF has no name for its kind.
     """
     backend = tokenizer.backend
     state = json.loads(backend.to_str())
@@ -97,7 +97,7 @@ def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any
 
 
 def _family_name(backend: tokenizers.Tokenizer, state: dict[str, Any]) -> str:
-    """The name of the family that cuts a probe as this tokenizer does, whatever its steps."""
+    """The name of the family that splits a probe like this tokenizer, whatever its steps."""
     ignore_merges = bool(state["model"].get("ignore_merges"))
     cut = words_of_probe(backend)
     names = []
@@ -133,7 +133,7 @@ def _llama_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, An
 
 
 def _spaces(tokenizer: Tokenizer) -> dict[str, bool]:
-    """What the tokenizer does to spaces, seen from outside: several settings come to the same."""
+    """The treatment of spaces, found by encoding, as several settings have one effect."""
 
     def pieces(text: str) -> list[str]:
         return tokenizer.backend.encode(text, add_special_tokens=False).tokens
@@ -177,8 +177,8 @@ def _bert_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any
     for name, key in (("[CLS]", "cls"), ("[SEP]", "seperator"), ("[MASK]", "mask")):
         if ids[name] is not None:
             made[f"{key}_token_id"] = ids[name]
-    # Readers put these two where BOS and EOS go. A BERT's files may name neither as such, and
-    # have them added all the same.
+    # Readers put these two in the places of BOS and EOS. A BERT's files may declare neither, and
+    # still have them added.
     ends = tokenizer.encode("")
     made["add_bos_token"] = ends[:1] == [ids["[CLS]"]]
     made["add_eos_token"] = ends[-1:] == [ids["[SEP]"]]
@@ -194,7 +194,7 @@ _METADATA_OF = {
 
 
 def _pairs(state: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Merges, which older files write as one string."""
+    """Merges as pairs; older files write each as one string."""
     for merge in state["model"]["merges"]:
         left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
         yield left, right
