@@ -1,4 +1,4 @@
-"""The command line: `gradient generate`, `chat`, `train`, `convert`, `quantize` and the rest."""
+"""The command line: `gradient generate`, `chat`, `train`, `convert`, `quantize` and others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradient.cli.warning_lines import show_as_lines
 
 
 def main() -> None:
-    """Run the command line; the console script `gradient` and `python -m gradient` are this."""
+    """Run the command line, for the console script `gradient` and `python -m gradient`."""
     _open_streams()
     show_as_lines()
     try:
@@ -20,13 +20,13 @@ def main() -> None:
         from gradient.cli.app import app
 
         app(prog_name="gradient")
-    except KeyboardInterrupt:  # before a command has begun: from there on it is seen to
+    except KeyboardInterrupt:  # before a command begins; later, commands handle it
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
 def _open_streams() -> None:
-    """Python has None for a stream that is closed from the start (`gradient ... >&-`)."""
+    """Replace streams that are None because they are closed from the start (`gradient ... >&-`)."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as we run)

@@ -1,4 +1,4 @@
-"""The commands by name. Importing this loads no weights, tokenizer or kernel: help stays fast."""
+"""The commands by name. This module imports no weights, tokenizer or kernel, so help is fast."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Command(TyperCommand):
 
 
 def without_types_of_flags(params: list[Any]) -> list[Any]:
-    """Have the help say no type of a flag, which takes no value."""
+    """Remove the type from the help of flags without a value."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -52,12 +52,12 @@ def without_types_of_flags(params: list[Any]) -> list[Any]:
 
 
 def unwrapped(text: str) -> str:
-    """Each paragraph as one line, which the terminal's width breaks; Typer keeps the source's."""
+    """Each paragraph as one line, for the terminal to break; Typer keeps line breaks."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 class Commands(UserDict[str, Any]):
-    """The commands, each imported when it is asked for: `gradient memory` loads no sampler."""
+    """The commands, each imported at first use: `gradient memory` loads no sampler."""
 
     def __getitem__(self, name: str) -> Any:
         one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -77,7 +77,7 @@ class Group(TyperGroup):
         return without_types_of_flags(super().get_params(ctx))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name, or of its earlier one, with a word about it."""
+        """The command of this name; for an earlier name, with a note about the new one."""
         if cmd_name in RENAMED:
             new = RENAMED[cmd_name]
             typer.echo(f"gradient {cmd_name} is now called gradient {new}", err=True)

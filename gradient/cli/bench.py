@@ -1,4 +1,4 @@
-"""`gradient bench`: a minute's measurement of this machine, next to what its hardware can do."""
+"""`gradient bench`: a minute's measurement of this machine, beside its hardware's limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(device: opt.Device = "cpu", as_json: opt.Json = False, debug: opt.Debu
 
 
 def measure(device: str) -> list[dict[str, Any]]:
-    """The figures, each with its name, value, unit and what was done to get it."""
+    """The figures, each with its name, value, unit and a description."""
     return [
         *_op_overhead(device),
         *_matmul(device),
@@ -67,7 +67,7 @@ def best_time(
 
 
 def _finish(device: str) -> Callable[[], None]:
-    """A function that waits until the device has done all that was asked of it."""
+    """A function that waits until the device has finished all work."""
     import gradient
 
     marker = gradient.ones(1, device=device)

@@ -39,11 +39,11 @@ def chat(
     debug: opt.Debug = False,
     **given: Any,
 ) -> None:
-    """Talk with a model; /help lists what can be typed beside the conversation.
+    """Talk with a model; /help lists the commands inside a conversation.
 
-    Ctrl-C ends an answer; at the prompt, it leaves. When the context is full the oldest turns are
-    dropped, and it is said. In a pipe every line of standard input is one turn, and only the
-    answers are printed; with --json each answer is one JSON line {"role", "content"}.
+    Ctrl-C ends an answer; at the prompt, it ends the program. When the context is full, the oldest
+    turns are dropped, with a notice. In a pipe every line of standard input is one turn, and only
+    the answers are printed; with --json each answer is one JSON line {"role", "content"}.
     """
     from gradient.generation import PromptCache
 
@@ -51,7 +51,7 @@ def chat(
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
-    _ = language_model.tokenizer  # without one it fails here
+    _ = language_model.tokenizer  # fails here if there is none
     if not language_model.has_chat_template:
         typer.echo(
             f"note: {model} has no chat template: it is a base model, not trained to converse. It "
@@ -60,7 +60,7 @@ def chat(
         )
     given = sampling.with_draft(given, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
-    # A turn's prompt is the whole conversation; this way only what is new in it is computed.
+    # A turn's prompt is the whole conversation; with the cache only the new part is computed.
     options["prompt_cache"] = PromptCache(language_model.model)
     talk = Conversation(language_model, options, system, as_json=as_json, verbose=verbose)
     for text in turns():
@@ -73,7 +73,7 @@ def chat(
             talk.answer(text.strip())
 
 
-#: What only makes sense for a single text, or is for a cache of another kind than chat's own.
+#: Options for a single text, or for another kind of cache than chat's own.
 _NOT_IN_CHAT = (
     "cache",
     "cache_dtype",
@@ -87,10 +87,10 @@ spell_out(chat, sampling.generation_flags(without=_NOT_IN_CHAT, max_new_tokens=5
 
 
 class Conversation:
-    """A conversation, its model, and how answers are shown.
+    """A conversation, its model, and the display of answers.
 
     Attributes:
-        messages: all that the model is still shown.
+        messages: the messages that the model still gets.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class Conversation:
         self.begin(system)
 
     def begin(self, system: str | None) -> None:
-        """Forget everything, and begin with these instructions."""
+        """Drop all messages, and begin with these instructions."""
         self.system = system or None
         self.messages = []
 
     def run_command(self, name: str, rest: str) -> None:
-        """Carry out a command."""
+        """Run a command."""
         asked = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
         if name in ("reset", "clear"):
             self.begin(self.system)
@@ -134,10 +134,10 @@ class Conversation:
             typer.echo(f"there is no command /{name}; /help lists them", err=True)
 
     def answer(self, text: str) -> None:
-        """Let the model answer.
+        """Generate and show the model's answer.
 
         Raises:
-            GradientError: it cannot. At a terminal that is said instead, and the turn taken back.
+            GradientError: it failed. At a terminal it is printed instead, and the turn is removed.
         """
         terminal = sys.stdin.isatty()
         asked = [*self.messages, {"role": "user", "content": text}]
@@ -151,7 +151,7 @@ class Conversation:
                     beyond_context=self.options.get("beyond_context", False),
                     system=self.system,
                 )
-                # `system` goes into the first turn where the template knows no such role.
+                # `system` is put into the first turn if the template has no such role.
                 stream = self.language_model.chat(
                     shown, system=self.system, stream=True, **self.options
                 )
@@ -163,7 +163,7 @@ class Conversation:
                         write(piece)
         except KeyboardInterrupt:
             if not terminal:
-                raise  # at a terminal, Ctrl-C ends the answer and not the conversation
+                raise  # at a terminal, Ctrl-C ends only the answer
         except GradientError as error:  # the last turn is too long, or the template refuses it
             if not terminal:
                 raise
@@ -178,7 +178,7 @@ class Conversation:
 
 
 def report_dropped_turns(asked: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
-    """Say how many of the turns asked for are not shown to the model, as the context is full."""
+    """Print how many of the turns were dropped from the model's input, as the context is full."""
     turns = [message["role"] for message in asked].count("user")
     turns -= [message["role"] for message in shown].count("user")
     if len(shown) < len(asked):

@@ -1,4 +1,4 @@
-"""`gradient check`: do values and gradients hold on this machine?"""
+"""`gradient check`: are values and gradients correct on this machine?"""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def check(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Hold every op's values to a reference, and its gradient to finite differences.
+    """Compare every op's values with a reference, and its gradient with finite differences.
 
-    In float64, on the op table that the tests use; rows of complex numbers where the device has
+    In float64, on the op table of the tests; rows of complex numbers if the device supports
     them. The exit code is 1 if one fails.
     """
     from gradient import backends
 
-    backends.get(device)  # one error if it is not there, rather than one for each op
+    backends.get(device)  # one error if it is missing, rather than one for each op
     chosen = choose(ops or [])
     rows = chosen if _has_complex(device) else [row for row in chosen if not _is_complex(row)]
     results = [checked(row, device, second) for row in rows]
@@ -53,7 +53,7 @@ def check(
 
 
 def _is_complex(row: Row) -> bool:
-    """Whether a row takes or gives complex numbers."""
+    """Whether a row has complex inputs or results."""
     return row.kind in ("complex", "double")
 
 
@@ -69,10 +69,10 @@ def _has_complex(device: str) -> bool:
 
 
 def choose(names: list[str]) -> list[Row]:
-    """The rows of the op table for these ops, all if there are no names.
+    """The rows of the op table for these ops; all if there are no names.
 
     Raises:
-        ArgumentError: a name is none of an op, with the nearest that is.
+        ArgumentError: there is no op of this name; the message has the nearest one.
     """
     from gradient.testing import TABLE
 
@@ -88,7 +88,7 @@ def choose(names: list[str]) -> list[Row]:
 
 
 def checked(row: Row, device: str, second: bool) -> dict[str, Any]:
-    """Which checks of one row were made, and the report of each that failed."""
+    """The checks that were made for one row, and the report of each that failed."""
     import numpy as np
 
     import gradient
@@ -115,7 +115,7 @@ def checked(row: Row, device: str, second: bool) -> dict[str, Any]:
     for name, run in work.items():
         try:
             run()
-        except Exception as error:  # whatever breaks on this machine is what is looked for
+        except Exception as error:  # any failure on this machine is reported
             failures[name] = f"{type(error).__name__}: {error}"
     return {
         "op": row.op,

@@ -1,4 +1,4 @@
-"""`gradient convert`: a model in another format, its weights as they are or in another dtype."""
+"""`gradient convert`: writes a model in another format, with its weights' dtype or another one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def convert(
 ) -> None:
     """Convert a model to GGUF, or to a Hugging Face style folder.
 
-    Weights are streamed from mapped files; what is written appears when it is whole.
+    Weights are streamed from mapped files; the output appears when it is complete.
     """
     wanted = None if dtype is None else floating_dtype(dtype)
     check_free(destination)
@@ -81,7 +81,7 @@ def convert(
 
 
 class Opened:
-    """A model to be converted: its weights, its tokenizer, and what its file says besides."""
+    """A model to convert: its weights, its tokenizer, and its file's other metadata."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Opened:
         )
 
     def write_folder(self, folder: Path) -> dict[str, int]:
-        """Write the model as Hugging Face's folder of one; return each dtype's bytes."""
+        """Write the model as a Hugging Face style folder; return each dtype's bytes."""
         from gradient.checkpoints import save_model
         from gradient.checkpoints.generation_config import write_generation_config
         from gradient.checkpoints.weight_names import to_checkpoint
@@ -154,22 +154,22 @@ class Opened:
 
 
 def _unpacked(dtype: gradient.DType | None) -> Callable[[str, Tensor], Tensor]:
-    """What unpacks packed weights as they are loaded."""
+    """Return a function that unpacks packed weights while they are loaded."""
     from gradient.dtypes import float16
 
     wide = dtype or float16
     return lambda name, weight: weight.dequantize(wide) if weight.dtype.is_packed else weight
 
 
-#: Names of files of weights. A folder of such a name was not meant.
+#: Suffixes of weight files. A folder of such a name is probably a mistake.
 _FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".ggml", ".onnx")
 
 
 def check_free(destination: Path) -> None:
-    """Refuse to overwrite anything, and to make a folder where the name is a file's.
+    """Refuse to overwrite anything, and to make a folder with a weight file's name.
 
     Raises:
-        ArgumentError: there is something of that name, or it is one of a format not written.
+        ArgumentError: the name exists, or its suffix is that of a format that is not written.
     """
     from gradient.errors import ArgumentError
 
@@ -190,7 +190,7 @@ def report(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Say what was written."""
+    """Print what was written."""
     total = sum(sizes.values())
     if as_json:
         print_json(

@@ -1,4 +1,4 @@
-"""`--device auto`: the GPU where it can be used, else the CPU."""
+"""`--device auto`: the GPU if it is usable, else the CPU."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ AUTO = "auto"
 
 
 def chosen_device(device: str | None) -> str | None:
-    """The device that is meant: for "auto" cuda if it can be used, else cpu, which is said on
-    standard error with the reason. Any other, and None, stays what it is."""
+    """The device to use: for "auto", cuda if it is usable, else cpu, with the reason on
+    standard error. Any other value, and None, is returned unchanged."""
     if device != AUTO:
         return device
     from gradient import backends

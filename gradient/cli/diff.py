@@ -1,4 +1,4 @@
-"""`gradient diff`: the first module, and the first op, at which two runs of a model part."""
+"""`gradient diff`: the first module, and the first op, at which two runs of a model differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps."
 
 @dataclass
 class Side:
-    """One of the two runs: a model, and how it is to run."""
+    """One of the two runs: a model, and its settings."""
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def diff(
     tokens = read_tokens(first if not first.transformers else second, text, offline)
     wide = tolerance
     sides = (first, second)
-    if text == TEXT:  # which nobody chose: as much of it as both can read
+    if text == TEXT:  # the default: cut to what both can read
         tokens = tokens[: min(context_of(side, offline) or len(tokens) for side in sides)]
     if wide is None:
         same = first.model == second.model
@@ -94,7 +94,7 @@ def read_side(text: str, default: str | None) -> Side:
     """Read "MODEL@dtype=bfloat16,cached".
 
     Raises:
-        ArgumentError: there is no model, or no such setting.
+        ArgumentError: the model is missing, or the setting is unknown.
     """
     from gradient.errors import ArgumentError
 
@@ -114,9 +114,9 @@ def read_side(text: str, default: str | None) -> Side:
 
 
 def rounded(side: Side, same: bool, offline: bool) -> bool:
-    """Whether a side computes with fewer bits than float32 has: so asked, or so stored.
+    """Whether a side computes with fewer bits than float32, by its settings or its weights.
 
-    Where both sides have the `same` packed weights they compute with the same numbers, in float32.
+    If both sides have the `same` packed weights, they compute with the same numbers, in float32.
     """
     from gradient import hub
     from gradient.checkpoints import open_checkpoint
@@ -141,7 +141,7 @@ def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
 
 
 def context_of(side: Side, offline: bool) -> int | None:
-    """How many tokens a side's model reads, by its config; None where that does not say."""
+    """The context length of a side's model by its config; None if the config has none."""
     from gradient import hub
     from gradient.checkpoints import open_checkpoint
 
@@ -174,7 +174,7 @@ def described(difference: Difference | None) -> dict[str, Any] | None:
 
 
 def report(found: Divergence, tokens: int, all_ops: bool) -> dict[str, Any]:
-    """The comparison as a document."""
+    """The comparison as a JSON document."""
     return {
         "tokens": tokens,
         "tolerance": found.tolerance,
@@ -187,7 +187,7 @@ def report(found: Divergence, tokens: int, all_ops: bool) -> dict[str, Any]:
 
 
 def show(found: Divergence, a: str, b: str, tokens: int, all_ops: bool) -> None:
-    """The comparison for a person."""
+    """Print the comparison."""
     rows = [
         (each.name or "(the model)", f"{each.error:.2e}", mark(each.error, found.tolerance))
         for each in found.modules

@@ -1,4 +1,4 @@
-"""`gradient doctor`: what this machine has, what is missing or slow, and what mends it."""
+"""`gradient doctor`: what this machine has, what is missing or slow, and how to fix it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from gradient.cli.slowness import print_slowness, slowness
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution that gradient can use: what for, and whether it cannot do without."""
+    """A distribution that gradient can use: its purpose, and whether it is required."""
 
     name: str
     purpose: str
     required: bool = False
-    #: The extra of gradient's that brings it, in a version that fits.
+    #: The extra of gradient that installs it, in a supported version.
     extra: str | None = None
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement for pip."""
         return self.name if self.extra is None else f'"gradient-dl[{self.extra}]"'
 
     @property
@@ -64,8 +64,8 @@ NVRTC = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 def doctor(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """Show what is installed, the devices, threads and caches, and how to mend what is missing or
-    makes it slow.
+    """Show what is installed, the devices, threads and caches, and how to fix what is missing or
+    slow.
 
     The exit code is 1 if something that gradient needs is missing.
     """
@@ -79,7 +79,7 @@ def doctor(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything that doctor shows, as plain values; nothing heavy is imported for it."""
+    """Everything that doctor shows, as plain values; slow modules are not imported for it."""
     problems = [
         {
             "what": f"{package.name} is not installed ({package.purpose})",
@@ -218,13 +218,13 @@ def _caches() -> dict[str, dict[str, Any]]:
 
 
 def _home() -> Path:
-    return Path(os.path.expanduser("~"))  # Path.home() raises where there is none
+    return Path(os.path.expanduser("~"))  # Path.home() raises if there is none
 
 
 def _kernel_cache() -> Path | None:
-    """Where numba keeps compiled kernels, by its rules: the first folder that can be written.
+    """numba's folder for compiled kernels, by its rules: the first one that can be written.
 
-    Numba is not asked, as importing it takes a second.
+    numba itself is not used, as importing it takes a second.
     """
     import gradient
 
@@ -240,7 +240,7 @@ def _kernel_cache() -> Path | None:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, or in the one in which it would be made."""
+    """Whether files can be made in a folder, or in its first existing parent."""
     try:
         with tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())):
             return True
@@ -249,7 +249,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _folder_bytes(folder: Path, suffixes: tuple[str, ...] = ()) -> int:
-    """Bytes in the files below whose names end so; symbolic links (the hub's) are not followed."""
+    """Total bytes of files with these suffixes; symbolic links (the hub's) are not followed."""
     return sum(
         os.lstat(os.path.join(root, name)).st_size
         for root, _, names in os.walk(folder)

@@ -1,4 +1,4 @@
-"""How a command fails: a message and an exit code, never a traceback unless asked for.
+"""How a command fails: with a message and an exit code; a traceback only with --debug.
 
 Exit codes: 1 for an error, 2 for wrong usage (Typer's own), 130 for Ctrl-C.
 """
@@ -22,8 +22,8 @@ from gradient.errors import FileFormatError, GradientError
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a command function: its exceptions become a message on standard error and a code.
 
-    With `--json` the error goes to standard output as `{"error": {"type", "message"}}`, since
-    that is where a program reads. `--debug` lets every exception through.
+    With `--json` the error goes to standard output as `{"error": {"type", "message"}}`, because
+    programs read that. `--debug` lets every exception through.
     """
 
     @functools.wraps(function)
@@ -33,7 +33,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **options)
         except BrokenPipeError:
-            # The reader has seen enough (as in `gradient generate | head -1`). Python flushes
+            # The reader closed the pipe (as in `gradient generate | head -1`). Python flushes
             # stdout once more at exit, which must not raise again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
@@ -42,7 +42,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(130) from None
         except (GradientError, OSError) as error:
             message = str(error)
-            if not isinstance(error, FileFormatError | OSError):  # a file's words are its own
+            if not isinstance(error, FileFormatError | OSError):  # a file's own text is not changed
                 message = by_flags(message, function)
             fail(error, message, as_json=bool(options.get("as_json")))
         except MemoryError as error:
@@ -63,15 +63,15 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def by_flags(message: str, function: Callable[..., Any]) -> str:
-    """Return the message with the command's flags in place of Python's names of the options.
+    """Return the message with the command's flags instead of Python's names of the options.
 
     So "num_beams=2 searches" becomes "--beams 2 searches", "max_new_tokens" "--max-new-tokens".
-    A name without an underscore may be a word, unless "=" follows it. Of a flag that takes no
-    value, "beyond_context=True" is "--beyond-context".
+    A name without an underscore may be an ordinary word, unless "=" follows it. For a flag without
+    a value, "beyond_context=True" becomes "--beyond-context".
     """
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
         declared = getattr(parameter.annotation, "__metadata__", ())
-        # Within Annotated, the first name stands where Typer otherwise has the default.
+        # Within Annotated, Typer has the first name in the place of the default.
         names = [str(n) for info in declared for n in (info.default, *(info.param_decls or ()))]
         flag = next((each for each in names if each.startswith("--")), "--" + name)
         flag = flag.partition("/")[0].replace("_", "-")

@@ -1,4 +1,4 @@
-"""`gradient eval`: how well a model predicts a text."""
+"""`gradient eval`: a model's perplexity on a text."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def score(
     """Perplexity of texts, with a progress bar on a terminal.
 
     Raises:
-        ArgumentError: there is no text of two tokens.
+        ArgumentError: no text has two tokens.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -126,7 +126,7 @@ def read_texts(paths: list[Path]) -> list[str]:
 
     Raises:
         ArgumentError: a path does not exist, or there is no text.
-        FileFormatError: a .json or .jsonl file does not hold texts.
+        FileFormatError: a .json or .jsonl file has no texts.
     """
     from gradient.errors import ArgumentError
     from gradient.training.documents import find_files

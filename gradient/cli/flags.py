@@ -1,4 +1,4 @@
-"""Flags that a command takes from a list of declared settings instead of its own parameters."""
+"""Flags of a command that are made from declared settings instead of its own parameters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 def flag(
     name: str, kind: Any, *names: str, default: Any = None, **options: Any
 ) -> inspect.Parameter:
-    """Return the parameter of a command that is a flag; it is None where it is not given.
+    """Return the parameter of a command for a flag; its value is None if the flag is not given.
 
     Args:
-        name: what the command calls it.
+        name: the parameter's name.
         kind: the type of its value.
         names: the flag's own names; default: that of the parameter.
-        default: its value where it is not given.
-        options: as of `typer.Option`.
+        default: the default value.
+        options: arguments of `typer.Option`.
     """
     return inspect.Parameter(
         name,

@@ -51,7 +51,7 @@ def generate(
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
-    _ = language_model.tokenizer  # without one it fails here
+    _ = language_model.tokenizer  # fails here if there is none
     given = sampling.with_draft(given, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
     if as_json:
@@ -66,7 +66,7 @@ def generate(
         print_json({"model": model, "prompt": text, **whole})
         return
     pieces = language_model.stream(text, **options)  # wrong options fail here, before any output
-    first = next(filter(None, pieces), "")  # before it a line may say that kernels are compiled
+    first = next(filter(None, pieces), "")  # before it a line may report that kernels are compiled
     if echo:
         show_prompt(text)
     write(first)
@@ -81,7 +81,7 @@ spell_out(generate, sampling.generation_flags(max_new_tokens=200))
 
 
 def report(generation: Generation) -> None:
-    """Say on standard error what a text took, and why it ended."""
+    """Print the text's timings, and why it ended, on standard error."""
     reason = generation.finish_reason or "interrupted"
     if generation.stop_string is not None:
         reason += f" at {generation.stop_string!r}"
@@ -89,10 +89,10 @@ def report(generation: Generation) -> None:
 
 
 def read_prompt(argument: str | None, name: str = "PROMPT") -> str:
-    """The prompt given as argument, else standard input if it is a pipe or a file.
+    """The prompt argument, else standard input if it is a pipe or a file.
 
     Args:
-        name: what the command calls the argument.
+        name: the argument's name in the command.
 
     Raises:
         typer.BadParameter: there is neither.
@@ -103,12 +103,12 @@ def read_prompt(argument: str | None, name: str = "PROMPT") -> str:
         raise typer.BadParameter(f"give a {name}, or pipe one in", param_hint=name)
     take_any_bytes()
     text = sys.stdin.read()
-    # An editor's or echo's last newline is not part of what is to be continued.
+    # The last newline, of an editor or echo, is not part of the prompt.
     return valid_unicode(text.removesuffix("\n"))
 
 
 def write(text: str) -> None:
-    """Show a model's text at once; on a terminal, none of it may act as an escape sequence."""
+    """Print a model's text at once; on a terminal, its escape sequences have no effect."""
     sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 

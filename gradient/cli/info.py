@@ -1,4 +1,4 @@
-"""`gradient info`: what a model, a checkpoint or a weight file is, without running it."""
+"""`gradient info`: describes a model, a checkpoint or a weight file, without running it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq", "position_ids")
 """What is no parameter, by the last part of its name, which is all that a file says."""
 
-#: A tensor: its name, how many numbers, bytes, dtype, shape.
+#: A tensor: its name, numbers, bytes, dtype, shape.
 Weight = tuple[str, int, int, str, tuple[int, ...]]
 
 
@@ -45,9 +45,9 @@ def info(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show a model's architecture, parameters, memory and config, or what a file of weights holds.
+    """Show a model's architecture, parameters, memory and config, or the content of a weight file.
 
-    Weights are memory-mapped, not read. `gradient memory` forecasts all memory.
+    Weights are memory-mapped, not read. `gradient memory` estimates the total memory.
     """
     from gradient.checkpoints import open_checkpoint
     from gradient.io.regular_file import file_format
@@ -82,8 +82,8 @@ def describe_model(
     """A model by id, folder or file; sizes in bytes, shared weights counted once.
 
     Args:
-        context: tokens of a row in the forecast of the cache; None is the model's context.
-        batch: rows in it.
+        context: tokens of a row in the estimate of the cache; None: the model's context.
+        batch: rows in the cache.
     """
     from gradient import hub
     from gradient.checkpoints import load_model, open_checkpoint
@@ -122,10 +122,10 @@ def describe_model(
 
 
 def describe_bare(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The tensors of a file or folder of weights that need be no model.
+    """The tensors of a file or folder of weights that need not be a model.
 
     Raises:
-        FileFormatError: it is of no format that is read here.
+        FileFormatError: its format is unknown.
     """
     weights = [(name, *_described(checkpoint.tensors[name])) for name in checkpoint.tensors]
     found = {"model": str(checkpoint.path), **_sizes(weights), "tensors": _tensors(weights)}
@@ -133,7 +133,7 @@ def describe_bare(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says beside its weights; of long arrays how many items they have."""
+    """A file's metadata; of long arrays only the length."""
     found = {}
     for key, value in metadata.items():
         if hasattr(value, "__len__") and not isinstance(value, str):
@@ -160,7 +160,7 @@ def _tensors(weights: Iterable[Weight]) -> list[dict[str, Any]]:
 
 
 def model_settings(model: Any) -> dict[str, Any]:
-    """A model's config as config.json has it, and the tokens it was trained to read."""
+    """A model's config as in config.json, and the context length of its training."""
     config = model.config.to_hf()
     lengths = ("max_position_embeddings", "n_positions", "n_ctx")
     return {
@@ -183,7 +183,7 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """The tensors of a safetensors file, from its header alone.
+    """The tensors of a safetensors file, by its header only.
 
     Raises:
         FileFormatError: it is truncated or malformed.
@@ -200,7 +200,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def _sizes(weights: Iterable[Weight]) -> dict[str, Any]:
-    """Totals, and those of each part, of weights; numbers in buffers are no parameters."""
+    """Totals of weights, and those of each part; numbers in buffers are not parameters."""
     parts: dict[str, dict[str, int]] = defaultdict(lambda: {"parameters": 0, "bytes": 0})
     dtypes, buffers = set(), 0
     for name, count, size, dtype, _ in weights:
@@ -227,7 +227,7 @@ def _part(name: str) -> str:
 
 
 def _training(folder: Path) -> dict[str, Any] | None:
-    """What `gradient train` wrote of how the model came to be, if it did."""
+    """The record of the training run by `gradient train`, if there is one."""
     from gradient.io.json_file import read_json
 
     try:

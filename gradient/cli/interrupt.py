@@ -1,4 +1,4 @@
-"""Ctrl-C where the program goes on after it, as between two turns of a chat."""
+"""Ctrl-C in programs that continue after it, such as between two turns of a chat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: Seconds until a Ctrl-C that met an import is tried again.
+#: Seconds until a Ctrl-C during an import is tried again.
 AGAIN = 0.02
 
 
@@ -16,9 +16,9 @@ AGAIN = 0.02
 def whole_imports() -> Iterator[None]:
     """A context in which Ctrl-C waits for the end of imports.
 
-    A module whose import was broken off stays half made, and what needs it fails ever after; and
-    much is imported when it is first needed, such as Jinja and the kernels in a chat's first turn.
-    In other threads than the main one, which signals do not reach, it does nothing.
+    A module with an interrupted import stays incomplete, and all that need it fail afterwards. Much
+    is imported at first use, such as Jinja and the kernels in a chat's first turn.
+    In threads other than the main one, which signals do not reach, it does nothing.
     """
     earlier = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(earlier):
@@ -30,7 +30,7 @@ def whole_imports() -> Iterator[None]:
         if not importing(frame):
             earlier(number, frame)
             return
-        # To this thread, which may be waiting for something.
+        # To this thread, which may be waiting.
         again = threading.Timer(AGAIN, signal.pthread_kill, (threading.get_ident(), number))
         again.daemon = True
         waiting[:] = [again]

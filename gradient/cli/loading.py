@@ -1,4 +1,4 @@
-"""A language model for a command, with the progress of what is converted on the way."""
+"""Loads a language model for a command, with the progress of conversions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load_language_model(model: str, *, quiet: bool = False, **options: Any) -> L
     """See `gradient.hub.load`.
 
     Args:
-        quiet: show nothing. Nor is anything shown where weights stay as they are: mapping them
+        quiet: show nothing. Without a conversion nothing is shown either: mapping weights
             takes no time.
     """
     from gradient import hub

@@ -1,4 +1,4 @@
-"""`gradient memory`: whether a model fits into memory, before it is loaded."""
+"""`gradient memory`: whether a model fits into memory, without loading it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def memory(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Forecast the peak memory of generating, and compare it with what this machine has.
+    """Estimate the peak memory of generation, and compare it with this machine's memory.
 
     The exit code is 1 if it does not fit.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read and mean the same everywhere."""
+"""Options that several commands share, with the same names and meaning everywhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,10 @@ from gradient.cli.device import chosen_device
 
 
 def named_path(text: str) -> Path:
-    """The path that a flag or an argument names.
+    """The path of a flag or an argument.
 
-    Nothing, as an unset variable of the shell gives it, is refused: `Path("")` is the current
-    folder, which nobody asked to read or to write to.
+    An empty text, as from an unset variable of the shell, is refused: `Path("")` is the current
+    folder, which the user did not mean.
     """
     if not text:
         raise typer.BadParameter('is empty; expected a path ("." is the current folder)')

@@ -1,4 +1,4 @@
-"""Tables and documents: rich on a terminal, plain in a pipe, JSON if asked."""
+"""Tables and documents: rich on a terminal, plain in a pipe, JSON on request."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import typer
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, which loses nothing in any locale.
+    """Print one JSON document, which is correct in any locale.
 
-    JSON has no word for infinities and what is not a number: they are null.
+    JSON has no infinities or NaN: they become null.
     """
     escaped = (sys.stdout.encoding or "").lower() != "utf-8"
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=escaped, allow_nan=False))
@@ -43,7 +43,7 @@ def print_table(
 
         table = Table(title=title, title_justify="left", title_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")  # nothing is lost on a narrow screen
+            table.add_column(column, overflow="fold")  # nothing is cut on a narrow screen
         for row in rows:
             table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
         Console().print(table)

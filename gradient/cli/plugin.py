@@ -1,4 +1,4 @@
-"""`gradient plugin check COMMAND`: does a program serve a device as the protocol has it?"""
+"""`gradient plugin check COMMAND`: does a program follow the plugin protocol?"""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def plugin(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Hold a device that another program serves (docs/plugin-protocol.md) to the op table.
+    """Check a device of another program (docs/plugin-protocol.md) by the op table.
 
-    Every op's values against a reference, and its gradient against finite differences, in float64,
-    as `gradient check` does. The exit code is 1 if one fails.
+    Compares every op's values with a reference, and its gradient with finite differences, in
+    float64, like `gradient check`. The exit code is 1 if one fails.
     """
     from gradient.backends import process
 

@@ -1,4 +1,4 @@
-"""How far work on many bytes has come: a bar on a terminal, now and then a line in a log."""
+"""Progress of work on many bytes: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import typer
 
 from gradient.cli.output import byte_size
 
-#: Seconds between two lines where there is no terminal.
+#: Seconds between two lines if there is no terminal.
 LINE_EVERY = 10.0
 
 
 @contextmanager
 def byte_progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to be called with (bytes done, bytes in all); it shows rate and time left.
+    """Yield a function of (bytes done, total bytes) that shows progress, rate and remaining time.
 
-    On standard error, so that a pipe gets results alone.
+    It writes to standard error, so that a pipe gets only results.
 
     Args:
         quiet: show nothing.

@@ -52,9 +52,9 @@ def quantize(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Pack a model's matrices, each weight rounded to the nearest that fits the format.
+    """Pack a model's matrices, with each weight rounded to the nearest value of the format.
 
-    Norms, biases and other small tensors stay as they are.
+    Norms, biases and other small tensors are not changed.
     """
     from gradient.quantization.schemes import scheme_of
 
@@ -100,11 +100,11 @@ def _check_gguf(scheme: Scheme) -> None:
 
 
 def _check_packed(scheme: Scheme, opened: Opened) -> None:
-    """Refuse to write a folder whose packed weights are still those of the source, in a format
-    that nobody asked for.
+    """Refuse to write a folder whose packed weights are unchanged ones of the source, in a format
+    that was not requested.
 
     Raises:
-        ArgumentError: says which formats they have.
+        ArgumentError: with the formats that they have.
     """
     from gradient.errors import ArgumentError
 
@@ -121,8 +121,8 @@ def _check_packed(scheme: Scheme, opened: Opened) -> None:
 
 
 def _chooser(scheme: Scheme, opened: Opened, wanted: gradient.DType | None) -> Any:
-    """The dtype of each matrix: the scheme's; where the scheme leaves it as it is its own, or, if
-    it is not packed, the one that is wanted."""
+    """The dtype of each matrix: the scheme's, if it has one; else its own, or, if it is not
+    packed, the wanted one."""
     from gradient.quantization.schemes import layer_of
 
     model = opened.model
@@ -143,7 +143,7 @@ def _chooser(scheme: Scheme, opened: Opened, wanted: gradient.DType | None) -> A
 
 
 def _expert(name: str) -> str:
-    """The number of the expert that a weight belongs to, as text; empty if it belongs to none."""
+    """The number of a weight's expert, as text; "" if it has none."""
     _, found, rest = name.partition(".experts.")
     return rest.split(".")[0] if found else ""
 

@@ -1,4 +1,4 @@
-"""The flags of `generate` and `chat` that are options of a generation, and their defaults."""
+"""The flags of `generate` and `chat` for options of generation, and their defaults."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gradient.cli.loading import load_language_model
 from gradient.generation.declared import declared
 from gradient.generation.options import Options
 
-#: For models whose makers recommend nothing. The penalty keeps small ones from going in circles.
+#: For models without recommended options. The penalty keeps small models from repeating themselves.
 DEFAULTS = {"temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.1}
-#: Options whose outcome a stream of text cannot show.
+#: Options whose results a stream of text cannot show.
 NEED_JSON = ("num_return_sequences", "logprobs")
 
 
@@ -25,8 +25,8 @@ def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[in
     """Return a flag for each option of `generate` that names one.
 
     Args:
-        without: options that the command decides itself.
-        defaults: values of options that are not given. Where there is none, see `with_defaults`.
+        without: options that the command sets itself.
+        defaults: values of options that are not given; for others see `with_defaults`.
     """
     hints = typing.get_type_hints(Options)
     flags = []
@@ -61,10 +61,10 @@ def flag_names(name: str) -> list[str]:
 
 
 def with_defaults(given: Mapping[str, Any], recommended: Mapping[str, Any]) -> dict[str, Any]:
-    """The options given, over what the model's makers recommend, over `DEFAULTS`.
+    """The given options; for others those recommended by the model's authors, then `DEFAULTS`.
 
-    At temperature 0, and with beams, there are no defaults: that means the likeliest tokens, as
-    the model has them.
+    At temperature 0, and with beams, there are no defaults: these modes choose the most probable
+    tokens of the model.
     """
     chosen = dict(given)
     if chosen.get("num_beams", 1) > 1:
@@ -77,10 +77,10 @@ def with_defaults(given: Mapping[str, Any], recommended: Mapping[str, Any]) -> d
 
 
 def read(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as `generate` takes them, but for the draft model's name.
+    """The given options as arguments of `generate`, with the draft model still as a name.
 
     Raises:
-        typer.BadParameter: one is out of its limits, or names a file that cannot be read.
+        typer.BadParameter: an option is out of its limits, or names a file that cannot be read.
     """
     values = {name: value for name, value in given.items() if value not in (None, [])}
     for name, value in values.items():
@@ -98,17 +98,17 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_draft(given: Mapping[str, Any], **place: Any) -> dict[str, Any]:
-    """The options given, with the draft model loaded that is named there."""
+    """The given options, with the draft model loaded."""
     if given.get("draft") in (None, "prompt_lookup"):
         return dict(given)
     return {**given, "draft": load_language_model(given["draft"], **place)}
 
 
 def parse_logit_bias(pairs: list[str]) -> dict[int, float]:
-    """["50256=-inf", ...] as {50256: -inf, ...}.
+    """Convert ["50256=-inf", ...] to {50256: -inf, ...}.
 
     Raises:
-        typer.BadParameter: one is not of that form.
+        typer.BadParameter: an item does not have this form.
     """
     bias = {}
     for pair in pairs:
@@ -137,11 +137,11 @@ def read_text(path: Path) -> str:
 
 
 def read_schema(given: str) -> str:
-    """A JSON schema that is given as such, or as the name of a file that holds it."""
+    """A JSON schema, given itself or as the name of a file."""
     return given if given.lstrip().startswith("{") else read_text(Path(given))
 
 
-#: The types of flags for which the options themselves say too little.
+#: The types of flags that do not follow from the options.
 _KINDS: dict[str, Any] = {
     "logit_bias": list[str],
     "stop": list[str],
@@ -154,12 +154,12 @@ _METAVARS = {"logit_bias": "ID=V", "json_schema": "FILE|JSON", "grammar": "FILE"
 
 
 def _kind(hint: Any) -> type:
-    """The type that a flag's value has, of those that the option may have."""
+    """The type of a flag's value, one of those of the option."""
     kinds = typing.get_args(hint) or (hint,)
     return next(kind for kind in (int, float, str, bool) if kind in kinds)
 
 
-#: What makes an option of what the command line is given in another form.
+#: Functions that convert values of the command line to an option's value.
 _READERS: dict[str, Callable[[Any], Any]] = {
     "logit_bias": parse_logit_bias,
     "json_schema": read_schema,

@@ -1,4 +1,4 @@
-"""What makes gradient slow on this machine or in this shell, for `gradient doctor`."""
+"""Causes of slowness on this machine or in this shell, for `gradient doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-#: Variables that an earlier session or a batch system may have set, and what each one costs.
+#: Variables that an earlier session or a batch system may have set, and their cost.
 SLOW_SETTINGS = {
     "NUMBA_DISABLE_JIT": "kernels are not compiled: the CPU runs compositions of NumPy functions, "
     "several times slower",
@@ -18,11 +18,11 @@ SLOW_SETTINGS = {
 
 
 def slowness(kernel_cache: Path | None, cached_bytes: int) -> list[dict[str, str]]:
-    """Each thing that costs speed, under "what", and what mends it, under "fix".
+    """Each cause of slowness, under "what", and its remedy, under "fix".
 
     Args:
-        kernel_cache: where compiled kernels are kept; None if nowhere.
-        cached_bytes: what is there.
+        kernel_cache: the folder of compiled kernels; None: there is none.
+        cached_bytes: the size of its content.
     """
     found = [
         (f"{name} is set: {costs}", f"unset {name}")
@@ -56,7 +56,7 @@ def slowness(kernel_cache: Path | None, cached_bytes: int) -> list[dict[str, str
 
 
 def _threads() -> list[tuple[str, str]]:
-    """Cores of this machine that stand idle."""
+    """Idle cores of this machine."""
     from gradient.backends.numpy.cpu_count import cpu_quota, usable_cpus
     from gradient.backends.numpy.threads import get_num_threads
 
@@ -87,7 +87,7 @@ def _installed(name: str) -> bool:
 
 
 def print_slowness(found: list[dict[str, Any]]) -> None:
-    """Show what `slowness` found, one item and its remedy after another."""
+    """Print the results of `slowness`, each with its remedy."""
     import typer
 
     for each in found:

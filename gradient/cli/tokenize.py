@@ -55,10 +55,10 @@ def tokenize(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show how a model's tokenizer cuts a text: ids, pieces and the text of each.
+    """Show how a model's tokenizer splits a text: ids, pieces and the text of each.
 
-    Weights are not read, nor fetched. With --json one document is printed: ids, pieces, special,
-    count, characters.
+    Weights are neither read nor downloaded. With --json one document is printed: ids, pieces,
+    special, count, characters.
     """
     if decode is not None:
         if text is not None or file is not None:
@@ -95,9 +95,9 @@ def _find(name: str, *, revision: str | None, offline: bool) -> Tokenizer:
         except FileFormatError:
             if path.suffix not in (".bin", ".txt"):
                 raise
-            # A model's weights: the tokenizer lies beside them.
+            # A model's weights: the tokenizer is beside them.
             return open_checkpoint(path).load_tokenizer()
-    # Of a model on the hub, its config stands for all that is not weights.
+    # For a model on the hub, naming its config fetches all files except weights.
     remote = not path.exists() and name not in hub.embedded_models() and ".gguf" not in name
     file = "config.json" if remote else None
     found = hub.find(name, file=file, revision=revision, offline=offline)
@@ -115,7 +115,7 @@ def _decode(tokenizer: Tokenizer, ids: str, *, skip_special_tokens: bool, as_jso
             f"expected token ids below 2**31, got {beyond}", param_hint="--decode"
         )
     unknown = [str(number) for number in tokens if tokenizer.id_to_token(number) is None]
-    if unknown:  # no error: a model with a padded vocabulary may have said so
+    if unknown:  # no error: a model with a padded vocabulary may generate them
         typer.echo(f"note: no token has the id {', '.join(dict.fromkeys(unknown))}", err=True)
     text = tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
     if as_json:

@@ -1,4 +1,4 @@
-"""`gradient train`: a language model from text or chats, new or from another's weights."""
+"""`gradient train`: trains a language model on text or chats, new or from existing weights."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def train(
 ) -> None:
     """Train a language model on text or chats, and export it as a Hugging Face style folder.
 
-    A .jsonl file holds a document a line: {"text": "..."}, or a chat, {"messages": [{"role":
-    "user", "content": "..."}, ...]}, of which the assistant's words are learned.
+    A .jsonl file has a document in each line: {"text": "..."}, or a chat, {"messages": [{"role":
+    "user", "content": "..."}, ...]}, of which only the assistant's words are learned.
 
-    Ctrl-C finishes the step, saves, and says how to resume. A resumed run keeps its settings; give
+    Ctrl-C finishes the step, saves, and shows how to resume. A resumed run keeps its settings; give
     only those that change, such as --steps. With --json every event is one JSON line.
     """
-    # What was not given is None or an empty list: a resumed run keeps its own value then.
+    # Settings not given are None or an empty list: a resumed run keeps its own values.
     given = {name: value for name, value in settings.items() if value not in (None, [])}
     if "sample_prompts" in given:
         given["sample_prompts"] = tuple(given["sample_prompts"])

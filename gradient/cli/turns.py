@@ -1,4 +1,4 @@
-"""What the user of `gradient chat` types: turns of one or several lines, and commands."""
+"""The input of `gradient chat`: turns of one or several lines, and commands."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _QUOTES = '"""'
 
 
 def take_any_bytes() -> None:
-    """Have standard input keep bytes that are no UTF-8 for `valid_unicode`, rather than raise."""
-    with contextlib.suppress(AttributeError):  # a stream of another kind
+    """Let standard input keep bytes that are not UTF-8 for `valid_unicode`, instead of raising."""
+    with contextlib.suppress(AttributeError):  # another kind of stream
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
 
 
 def valid_unicode(text: str) -> str:
-    """The text, where U+FFFD stands for what came in bytes that are no UTF-8.
+    """The text, with U+FFFD for bytes that are not UTF-8.
 
-    In a locale of ASCII alone (LANG=C), the bytes of other characters come as surrogates.
+    In an ASCII-only locale (LANG=C), the bytes of other characters come as surrogates.
     """
     readable = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
     return readable.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def turns() -> Iterator[str]:
-    """What the user says, with a prompt if there is somebody to read it.
+    """Yield the user's turns, with a prompt on a terminal.
 
     In a pipe each line is a turn.
     """
@@ -67,10 +67,10 @@ def turns() -> Iterator[str]:
 
 
 def read_turn(read_line: Callable[[str], str]) -> str:
-    r"""One turn: a line, lines that end in a backslash and the one after, or a block in quotes.
+    r"""One turn: a line, lines that end in a backslash with the one after, or a block in quotes.
 
     Args:
-        read_line: given a prompt, returns a line without its end.
+        read_line: takes a prompt, returns a line without its end.
     """
     line = read_line("> ")
     if line.lstrip().startswith(_QUOTES):
@@ -88,11 +88,11 @@ def read_turn(read_line: Callable[[str], str]) -> str:
 
 
 def command_of(text: str, *, strict: bool) -> tuple[str, str] | None:
-    """The name and the rest of a command; None of what is to be sent to the model.
+    """The name and the rest of a command; None for text that is sent to the model.
 
     Args:
-        strict: take an unknown "/name" that is followed by a text for a command, too: somebody may
-            have mistyped. One by itself is always taken for one.
+        strict: treat an unknown "/name" with text after it as a command, too, as it may be a typing
+            error. One without text is always treated as a command.
     """
     found = re.match(r"/([a-z]+)(?:\s+(.*))?$", text, re.DOTALL)
     if found is None or (not strict and found[2] and found[1] not in NAMES):

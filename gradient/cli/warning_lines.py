@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 def show_as_lines() -> None:
-    """Have this process show its warnings so, from now on."""
+    """Show this process's warnings in this way from now on."""
     warnings.showwarning = _show
 
 

@@ -12,6 +12,6 @@ from gradient.io.serialization import *
 from gradient.io.sharded import *
 from gradient.io.torch_file import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -1,4 +1,4 @@
-"""Between tensors and the NumPy arrays that files hold."""
+"""Conversion between tensors and the NumPy arrays in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLOAT8 = {dtype.element: dtype for dtype in (float8_e4m3fn, float8_e5m2)}
 
 
 def to_numpy(value: Tensor | np.ndarray) -> np.ndarray:
-    """The numbers of a tensor (any device) as an array; shares memory where they are on the CPU."""
+    """Return a tensor (on any device) as an array, which shares memory with a tensor on the CPU."""
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value.dtype, Float8):
@@ -26,14 +26,14 @@ def to_numpy(value: Tensor | np.ndarray) -> np.ndarray:
 
 
 def stored_dtype(value: Tensor | np.ndarray) -> np.dtype:
-    """The dtype of the array that `to_numpy` gives."""
+    """The dtype of the array from `to_numpy`."""
     if isinstance(value, np.ndarray):
         return value.dtype
     return value.dtype.element if isinstance(value.dtype, Float8) else value.dtype.numpy
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
-    """A CPU tensor on the array's memory."""
+    """Return a CPU tensor that shares the array's memory."""
     from gradient.backends import get
 
     if array.dtype in _FLOAT8:
@@ -43,10 +43,10 @@ def tensor_of(array: np.ndarray) -> Tensor:
 
 
 def has_room(shape: Sequence[int], itemsize: int) -> bool:
-    """Whether an array of this shape can exist; NumPy asks that of one without elements, too."""
+    """Whether an array of this shape can exist; NumPy requires it even without elements."""
     return prod(max(size, 1) for size in shape) * itemsize < 1 << 62
 
 
 def nbytes(value: Tensor | np.ndarray) -> int:
-    """Bytes of a tensor's elements, or of its blocks."""
+    """Bytes of a tensor's elements, or of its packed blocks."""
     return value.nbytes

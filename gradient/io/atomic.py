@@ -1,9 +1,9 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that are written completely or not at all.
 
-The data goes to a hidden neighbour of the target, reaches the disk (fsync), and only then takes the
-target's name by `os.replace`, which POSIX and Windows do in one step; last, the folder is fsynced,
-so that the new name survives a power cut too. A process killed at any moment, or a full disk,
-leaves the old file as it was, and beside it at most a stray neighbour.
+The data is written to a hidden file beside the target, synced to the disk (fsync), and only then
+renamed to the target by `os.replace`, which POSIX and Windows do in one step. Last, the folder is
+synced, so that the new name survives a power cut. If the process is killed at any moment, or the
+disk is full, the old file is unchanged, with at most a stray hidden file beside it.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from gradient.errors import CheckpointError
 
 __all__ = ["atomic_folder", "atomic_write"]
 
-#: What a disk answers when it has no room, no permission or no health; all other errors raised
-#: while a file is being written come from elsewhere, and pass through unchanged.
+#: Errors of a full, read-only or failing disk. All other errors while a file is written have other
+#: causes, and are raised unchanged.
 _DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 )
-#: Part of the name of everything that is being written, or deleted.
+#: Part of the names of all files and folders that are being written or deleted.
 UNFINISHED = ".unfinished-"
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, size: int | None = None) -> Iterator[IO[bytes]]:
-    """Open `path` for writing bytes; it gets its new content when the block ends without error.
+    """Open `path` for writing bytes; it gets the new content if the block ends without an error.
 
         with atomic_write("model.safetensors") as file:
             file.write(data)
 
-    A symbolic link stays a link: the file that it points to is replaced. An existing file's
+    A symbolic link stays a link: its target is replaced. An existing file's
     permissions are kept.
 
     Args:
-        size: bytes that will be written, where known: a disk without room is then refused before
-            the first byte.
+        size: the number of bytes to write, if known: without enough free space, the error is raised
+            before the first byte.
 
     Raises:
-        CheckpointError: the disk is full, read-only or failing. The old file is untouched.
+        CheckpointError: the disk is full, read-only or failing. The old file is unchanged.
     """
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name[:200]}{UNFINISHED}{secrets.token_hex(4)}")
@@ -84,10 +84,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new folder to be filled, which takes the name `path` when the block ends without error.
+    """Yield a new folder to fill, which is renamed to `path` if the block ends without an error.
 
-    Every file in it reaches the disk before the name does. `path` must not exist: a folder, unlike
-    a file, can not be replaced in one step.
+    Every file in it is synced to the disk before the rename. `path` must not exist: a folder,
+    unlike a file, cannot be replaced in one step.
 
     Raises:
         CheckpointError: `path` exists, or the disk is full, read-only or failing.
@@ -111,7 +111,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
-    """Delete a folder; killed on the way, it leaves no half-empty folder under the good name."""
+    """Delete a folder; if the process is killed, no incomplete folder keeps the name."""
     target = Path(path)
     doomed = target.with_name(f".{target.name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
@@ -122,7 +122,7 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:
-    """Delete what killed writers left in `folder`. Only for a folder with a single writer."""
+    """Delete what killed writers left in `folder`, which must have only one writer."""
     for entry in Path(folder).glob(f".*{UNFINISHED}*"):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
@@ -132,7 +132,7 @@ def remove_unfinished(folder: str | os.PathLike[str]) -> None:
 
 
 def check_free_space(folder: str | os.PathLike[str], size: int) -> None:
-    """Refuse at once a file of `size` bytes for which the disk under `folder` has no room.
+    """Raise an error if the disk of `folder` has no room for a file of `size` bytes.
 
     Raises:
         CheckpointError: with both figures. (Quotas and other writers can still fill the disk
@@ -140,9 +140,7 @@ def check_free_space(folder: str | os.PathLike[str], size: int) -> None:
     """
     try:
         free = shutil.disk_usage(folder).free
-    except (
-        OSError
-    ):  # no such folder, or a file system that does not say: the write itself will tell
+    except OSError:  # no folder, or the file system does not report it: the write itself will fail
         return
     if size > free:
         error = OSError(
@@ -153,7 +151,7 @@ def check_free_space(folder: str | os.PathLike[str], size: int) -> None:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make the names in `folder` survive a power cut (where the system can; Windows can not)."""
+    """Make the names in `folder` survive a power cut (not possible on Windows)."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -168,7 +166,7 @@ _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 def _sync_tree(folder: Path) -> None:
     for root, _, files in os.walk(folder):
         for name in files:
-            # Opened for reading: enough to fsync on POSIX, while Windows asks for writing.
+            # For fsync, POSIX needs only reading, Windows writing.
             descriptor = os.open(os.path.join(root, name), os.O_RDWR | _BINARY)
             try:
                 _sync_file(descriptor)
@@ -181,7 +179,7 @@ def _sync_file(descriptor: int) -> None:
     """Wait until the file is on the disk."""
     os.fsync(descriptor)
     if sys.platform == "darwin":
-        # There fsync stops at the drive's own cache; a file system without this answers an error.
+        # On macOS, fsync stops at the drive's cache; file systems without F_FULLFSYNC raise.
         import fcntl
 
         with suppress(OSError):
@@ -189,7 +187,7 @@ def _sync_file(descriptor: int) -> None:
 
 
 def _explained(error: OSError, target: Path, beside: Path | None) -> OSError:
-    """The error to raise for `error`: ours if the disk refused, else the very same."""
+    """The error to raise for `error`: ours if the disk failed, else the same one."""
     if error.errno not in _DISK_ERRORS and error.filename != str(beside):
         return error
     reason = error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run. None is ever incomplete; the last few and the best are kept.
+"""Checkpoints of a training run, always complete; the last few and the best are kept.
 
     folder/step-00000100/checkpoint.json   step, metrics, files with sizes and checksums, and all
                                            of the state but the tensors
@@ -62,12 +62,12 @@ _SHARED_FILE = "state.safetensors"
 
 
 class UnknownVersion(CheckpointError):
-    """A checkpoint of a later gradient: not damaged, and not to be passed over."""
+    """A checkpoint of a later version: it is not damaged, and must not be skipped."""
 
 
 @dataclass(frozen=True)
 class TrainingCheckpoint:
-    """A whole checkpoint on the disk."""
+    """A complete checkpoint on the disk."""
 
     path: Path
     step: int
@@ -75,9 +75,10 @@ class TrainingCheckpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> dict[str, Any]:
-        """The state, as it was given to `save_checkpoint`.
+        """Return the state that was given to `save_checkpoint`.
 
         Every file is read once, to verify its checksum. Tensors are views of the mapped files; they
+        stay valid if the checkpoint is deleted.
         stay valid when the checkpoint is deleted.
 
         Raises:
@@ -165,7 +166,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest") -> dict[str, Any]:
-    """The state of a run's latest checkpoint, its best, or that of a step.
+    """Return the state of a run's latest checkpoint, its best, or that of a step.
 
     Args:
         folder: the run's checkpoints, or one checkpoint.
@@ -209,7 +210,7 @@ def find_checkpoint(
 
 
 def list_checkpoints(folder: str | os.PathLike[str]) -> list[TrainingCheckpoint]:
-    """All whole checkpoints in `folder`, oldest first. A folder that does not exist has none."""
+    """All complete checkpoints in `folder`, oldest first; [] if the folder does not exist."""
     return _listed(Path(folder))[0]
 
 
@@ -245,7 +246,7 @@ def rename_damaged(checkpoint: Path) -> Path:
 
 
 def _listed(folder: Path) -> tuple[list[TrainingCheckpoint], list[tuple[Path, CheckpointError]]]:
-    """Checkpoints that look whole, and the others with what is wrong; files are not read."""
+    """Checkpoints that seem complete, and the others with the reason; files are not read."""
     whole, damaged = [], []
     for path in _named(folder):
         try:
@@ -278,9 +279,9 @@ def _free_name(folder: Path, step: int) -> Path:
 
 
 def _delete_old(folder: Path, keep_last: int, saved: Path) -> None:
-    """Delete all but the last few and the best. Damaged ones stay: a person may want them.
+    """Delete all but the last few and the best. Damaged ones are kept for the user.
 
-    The one just saved stays too: if a run has gone back, older ones have a higher step.
+    The one just saved is kept too: after a run has gone back, older ones have higher steps.
     """
     whole = list_checkpoints(folder)
     best = [checkpoint for checkpoint in whole if checkpoint.is_best][-1:]
@@ -291,7 +292,7 @@ def _delete_old(folder: Path, keep_last: int, saved: Path) -> None:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> Any:
-    """The JSON form of the metrics, which have no file for tensors."""
+    """The JSON form of the metrics, which may not contain tensors."""
     numbers = {
         name: value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
         for name, value in metrics.items()
@@ -307,7 +308,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Any:
 
 
 def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The tensors of each file, and the JSON form of all else with the files' names in it."""
+    """The tensors of each file, and the JSON form of the rest with the files' names in it."""
     files: dict[str, dict[str, Any]] = {}
     structure: dict[str, Any] = {}
     shared = Encoder()
@@ -338,7 +339,7 @@ def _read(path: Path) -> TrainingCheckpoint:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all there, with the sizes that it lists."""
+    """The manifest of a checkpoint, if all its files exist with the listed sizes."""
     try:
         manifest = read_json(path / MANIFEST)
     except (ModelNotFound, FileFormatError, OSError) as error:
@@ -370,7 +371,7 @@ def _recorded_checksums(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sha256_of_manifest(manifest: dict[str, Any]) -> str:
-    """Of all that a manifest says, but for its own checksum."""
+    """The checksum of a manifest without its own entry."""
     checksums = {
         name: each for name, each in _recorded_checksums(manifest).items() if name != MANIFEST
     }
@@ -384,7 +385,7 @@ def _sha256_of_file(path: Path) -> str:
 
 
 def _verify(path: Path, manifest: dict[str, Any]) -> None:
-    """Raise unless every file has the checksum that was recorded when it was written."""
+    """Raise unless every file has its recorded checksum."""
     checksums = _recorded_checksums(manifest)
     for name in manifest["files"]:
         if manifest["version"] > 1 and _sha256_of_file(path / name) != checksums.get(name):
@@ -397,7 +398,7 @@ def _load_state(path: Path) -> dict[str, Any]:
         _verify(path, manifest)
     except CheckpointError:
         raise
-    except OSError as error:  # a disk that fails, or no permission
+    except OSError as error:  # a failing disk, or no permission
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     opened: dict[str, Mapping[str, Tensor]] = {}
     state = {}

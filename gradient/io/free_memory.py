@@ -1,4 +1,4 @@
-"""How much memory a process can still have, and a warning before more of it is asked for."""
+"""The memory that a process can still use, and a warning before more is needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ _GIB = 1 << 30
 
 
 def warn_if_larger(what: str, *, made: int, mapped: int = 0) -> None:
-    """Warn if weights are larger than the memory that is free, before they are loaded.
+    """Warn if weights are larger than the free memory, before they are loaded.
 
     Args:
         what: the model's name.
-        made: bytes that conversion, packing or another device's copy makes: they must fit.
+        made: bytes of new arrays (by conversion, packing or a copy to another device), which must
+            fit.
         mapped: bytes that stay in mapped files: pages that do not fit are read again and again.
     """
     free = available()
@@ -35,8 +36,8 @@ def warn_if_larger(what: str, *, made: int, mapped: int = 0) -> None:
 
 
 def available() -> int | None:
-    """Bytes that a new process can have without swapping: of the machine, or of the container if
-    that has less; None where the system does not say."""
+    """Bytes that a new process can use without swapping: of the machine, or of the container if
+    that has less; None if the system does not report it."""
     info = Path("/proc/meminfo")
     if not info.exists():
         return None
@@ -47,12 +48,12 @@ def available() -> int | None:
 
 
 def left_in(group: Path) -> int | None:
-    """Bytes left to a control group of Linux (version 2); None if it has no limit."""
+    """The free bytes of a Linux control group (version 2); None if it has no limit."""
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
         pairs = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
     except (OSError, ValueError):  # no such file; or "max"
         return None
-    cached = next((int(n) for name, n in pairs if name == "inactive_file"), 0)  # is given back
+    cached = next((int(n) for name, n in pairs if name == "inactive_file"), 0)  # can be reclaimed
     return max(limit - used + cached, 0)

@@ -1,4 +1,4 @@
-"""Reading a JSON file of someone else's making: bounded in size, with errors that name the file."""
+"""Reading an untrusted JSON file: with a size limit, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.regular_file import open_regular
 from gradient.io.signatures import SIGNATURE_BYTES, describe
 
-#: A tokenizer's JSON may have 30 MB, a config 10 KB; beyond this it is something else.
+#: A tokenizer's JSON may have 30 MB, a config 10 KB; a larger file is something else.
 MAX_JSON_BYTES = 500_000_000
 
 

@@ -1,4 +1,4 @@
-"""A lock on a folder that one process writes to; it is gone with the process, however that ends."""
+"""A lock on a folder with one writing process; it ends with the process, however that ends."""
 
 from __future__ import annotations
 

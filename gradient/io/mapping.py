@@ -1,4 +1,4 @@
-"""Files mapped into memory: arrays on them take no memory until they are read."""
+"""Memory-mapped files: arrays on them take no memory until they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mapped = mmap.mmap | bytearray
 def map_file(file: IO[bytes]) -> Mapped:
     """Map an open file of at least one byte: readable, and writable in memory only.
 
-    Of a `BytesIO`, its bytes are copied.
+    The bytes of a `BytesIO` are copied.
     """
     if isinstance(file, BytesIO):
         return bytearray(file.getbuffer())

@@ -1,11 +1,11 @@
 """Packed tensors in a safetensors file: their parts as plain tensors, and an entry in the header.
 
-The format knows one number an element, so a packed tensor `w` is stored as its parts, `w.blocks`,
-say, and the header's metadata says under `gradient.packed` what they are together:
+The format has one number per element, so a packed tensor `w` is stored as its parts, such as
+`w.blocks`, and the header's metadata describes the whole under `gradient.packed`:
 
     {"w": {"dtype": "q4_k", "shape": [4096, 11008]}}
 
-Other readers see arrays of bytes (and of scales, where a format keeps those apart).
+Other readers see arrays of bytes (and of scales, if a format stores those separately).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from gradient.dtypes import PackedDType, dtype_of
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.tensor import Tensor
 
-#: The key of the header's metadata that has the entries of packed tensors.
+#: The key of the header's metadata for the entries of packed tensors.
 METADATA_KEY = "gradient.packed"
-#: More dimensions than this no weight has.
+#: The limit of dimensions of a weight.
 MAX_DIMS = 8
 
 
 class PackedEntry(NamedTuple):
-    """What a file says of one packed tensor."""
+    """A file's description of one packed tensor."""
 
     dtype: PackedDType
     shape: tuple[int, ...]
 
     def parts(self, name: str) -> list[str]:
-        """The names under which the parts of `name` are stored."""
+        """The names of the stored parts of `name`."""
         return [f"{name}.{part}" for part in self.dtype.part_names]
 
     def tensor(self, parts: list[np.ndarray]) -> Tensor:

@@ -1,10 +1,10 @@
-"""A pickle read as data: what it would build, without building anything.
+"""A pickle read as data: a description of its objects, without making them.
 
 A pickle is a program for a small stack machine, and two of its instructions call any function that
-it names: that is why unpickling a stranger's file runs the stranger's code. Here the same
-instructions are followed with containers and numbers alone. A function's name becomes a `Symbol`, a
-call a `Call` that remembers its arguments; whoever reads the result decides which of them mean
-something. Nothing is imported, looked up or called.
+it names; so unpickling an untrusted file runs its code. Here the same
+instructions are executed with containers and numbers only. A function's name becomes a `Symbol`, a
+call becomes a `Call` with its arguments; the caller decides which of them have a
+meaning. Nothing is imported, looked up or called.
 
 The instructions are those of Python's `pickletools`, where each is documented.
 """
@@ -32,7 +32,7 @@ class Symbol:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call that the pickle asks for. `state` is what it would then set on the result."""
+    """A call in the pickle. `state` is what it would then set on the result."""
 
     function: Any
     args: Any
@@ -50,10 +50,10 @@ class Persistent:
     id: Any
 
 
-#: Classes whose objects are plain dicts for every purpose here.
+#: Classes whose objects are treated as plain dicts.
 _DICTS = {Symbol("collections", "OrderedDict"), Symbol("builtins", "dict")}
 _MARK = object()
-#: What may be a key: only types whose hash takes a bounded time (nested tuples' does not).
+#: Types of keys: only those whose hash takes a bounded time (nested tuples' does not).
 _KEYS = (str, int, float, bytes, type(None))
 _KEY_BITS = 64  # of integers; writing a longer one out takes time that is quadratic in its length
 _CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -74,7 +74,7 @@ _LITERALS = {
 
 
 def read_program(data: bytes, where: str) -> Any:
-    """Return what a pickle describes: dicts, lists, tuples, numbers, texts; `Call`s for the rest.
+    """Return a pickle's content: dicts, lists, tuples, numbers, texts; `Call`s for the rest.
 
     Args:
         data: the pickle.
@@ -118,10 +118,10 @@ class _Machine:
     # Each method below is an instruction, named as in pickletools ---------------------------
 
     def do_proto(self, version: int) -> None:
-        """Every version's instructions are known."""
+        """Nothing to do: instructions of all versions are supported."""
 
     def do_frame(self, size: int) -> None:
-        """A frame is a hint for reading ahead."""
+        """Nothing to do: a frame is a hint for reading ahead."""
 
     def do_put(self, slot: int) -> None:
         self.memo[int(slot)] = self.stack[-1]
@@ -224,7 +224,7 @@ class _Machine:
         return self.stack[-count:]
 
     def marked(self) -> list[Any]:
-        """Take off everything above the last mark, and the mark."""
+        """Remove and return everything above the last mark, and remove the mark."""
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1
@@ -243,7 +243,7 @@ def _extend(container: Any, values: list[Any]) -> None:
 
 
 def _set_items(container: Any, flat: list[Any]) -> None:
-    """Set key, value, key, value, ... in a dict; in an object that is not built, remember them."""
+    """Set key, value, key, value, ... in a dict; for an object that is not made, store them."""
     if len(flat) % 2:
         raise ValueError("a key has no value")
     if isinstance(container, Call):

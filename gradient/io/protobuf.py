@@ -1,9 +1,9 @@
-"""Reading Protocol Buffers messages without their schema compiler: a walk over numbered fields.
+"""Reading Protocol Buffers messages without a schema compiler, by their numbered fields.
 
-A message on the wire is a row of fields. Each begins with a varint, `number << 3 | wire type`; the
-wire type says how long the value is (https://protobuf.dev/programming-guides/encoding/). A reader
-that knows the few numbers it wants needs nothing else. Values are views into the message, and every
-length is checked against it, so a damaged file costs no memory.
+A message is a sequence of fields. Each begins with a varint, `number << 3 | wire type`; the
+wire type determines the length of the value (https://protobuf.dev/programming-guides/encoding/). A
+reader needs only the numbers of the fields that it uses. Values are views of the message, and every
+length is validated against it, so a damaged file costs no memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
     (`float_of`).
 
     Raises:
-        FileFormatError: the message ends within a field, or has a wire type that is not in use.
+        FileFormatError: the message ends within a field, or has an unused wire type.
     """
     view = memoryview(message)
     at = 0
@@ -54,7 +54,7 @@ def fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
 
 
 def text_of(value: Value) -> str:
-    """A string field's text. Raises FileFormatError where it is not UTF-8, or no string."""
+    """Return a string field's text. Raises FileFormatError if it is no string or not UTF-8."""
     try:
         return bytes(_raw(value)).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -62,7 +62,7 @@ def text_of(value: Value) -> str:
 
 
 def float_of(value: Value) -> float:
-    """A float field's number. Raises FileFormatError where it is no fixed 32 bits."""
+    """Return a float field's number. Raises FileFormatError if it is not a fixed 32-bit value."""
     raw = _raw(value)
     if len(raw) != 4:
         raise FileFormatError(f"protobuf: a float has 4 bytes, got {len(raw)}")
@@ -88,7 +88,7 @@ def _raw(value: Value) -> memoryview:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """The number that begins at `at`, low seven bits first, and where it ends."""
+    """The number that begins at `at` (seven bits per byte, low ones first), and its end."""
     number = 0
     for shift, byte in enumerate(view[at : at + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << 7 * shift

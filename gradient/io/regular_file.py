@@ -1,6 +1,6 @@
-"""Opening files to read, and nothing but files: a pipe or device may hang its reader for ever.
+"""Opening regular files only: reading a pipe or device may block for ever.
 
-A stream of bytes, such as `io.BytesIO`, stands for a file as well: all that it has left is read.
+A stream of bytes, such as `io.BytesIO`, is accepted as well: the rest of it is read.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _KINDS = (
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Refuse what is no file. A folder passes: opening it says what it is.
+    """Raise unless this is a regular file or a folder, for which opening gives a good error.
 
     Raises:
         FileFormatError: it is a named pipe, a socket or a device.
-        OSError: there is nothing, or it cannot be looked at.
+        OSError: it does not exist, or is not accessible.
     """
     mode = os.stat(path).st_mode
     for holds, kind in _KINDS:
@@ -55,11 +55,11 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 @contextmanager
 def opened(source: Source) -> Iterator[IO[bytes]]:
-    """Open a file for a `with` block, or what a stream has left as a `BytesIO`.
+    """Open a file for a `with` block, or the rest of a stream as a `BytesIO`.
 
     Raises:
         TypeMismatch: it is neither, or a stream of text.
-        FileFormatError, OSError: as of `open_regular`.
+        FileFormatError, OSError: as in `open_regular`.
     """
     if isinstance(source, str | os.PathLike):
         with open_regular(source) as file:
@@ -82,7 +82,7 @@ def _rest(stream: Any) -> bytes:
 
 
 def name_of(source: Source) -> str:
-    """Return the path of a file, what a stream calls itself, or its type."""
+    """Return the path of a file, a stream's own name, or its type."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     name = getattr(source, "name", None)
@@ -90,7 +90,7 @@ def name_of(source: Source) -> str:
 
 
 def not_found(path: str, error: OSError) -> ModelNotFound:
-    """Return the error where there is no file; of a folder it says what reads one."""
+    """Return the error for a missing file; for a folder it names the function that reads one."""
     if isinstance(error, IsADirectoryError):
         return ModelNotFound(
             f"{path} is a folder, expected a file; gradient.hub.load reads a model's folder, "
@@ -100,16 +100,16 @@ def not_found(path: str, error: OSError) -> ModelNotFound:
 
 
 def size_of(file: IO[bytes]) -> int:
-    """Return the bytes of an open file, which is left at its beginning."""
+    """Return the size of an open file in bytes; its position is then 0."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
 
 
 def file_format(source: Source) -> str | None:
-    """Return the name of a file's binary format ("gguf", "zip"), if there is a file of a known one.
+    """Return the name of a file's binary format ("gguf", "zip"); None if it is unknown or missing.
 
-    A stream is left where it was.
+    A stream's position does not change.
     """
     if isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):
@@ -125,6 +125,6 @@ def file_format(source: Source) -> str | None:
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file; errors as of `open_regular`."""
+    """The content of a file; errors as in `open_regular`."""
     with open_regular(path) as file:
         return file.read()

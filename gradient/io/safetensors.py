@@ -1,9 +1,9 @@
 """The safetensors format: an 8-byte length, a JSON header, and the tensors' bytes end to end.
 
-A reader of our own, for three reasons: tensors are views of the mapped file (nothing is copied
-until it is touched, whatever the dtype), every malformed file gets an error that names what is
-wrong with which tensor, and one tensor can be had without the others. The writer streams: it never
-holds a second copy of the weights.
+There are three reasons for our own reader: tensors are views of the mapped file (nothing is copied
+before its use, for all dtypes), the error for a malformed file names the fault and the
+tensor, and single tensors can be read. The writer streams: it never has a second copy of the
+weights.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -36,12 +36,12 @@ from gradient.tensor.device import DeviceLike
 
 __all__ = ["SafetensorsFile", "load_file", "save_file"]
 
-#: The format's own bound on the header, which keeps a broken length from claiming all memory.
+#: The format's own limit of the header, which keeps a wrong length from allocating all memory.
 MAX_HEADER_BYTES = 100_000_000
-#: NumPy's bound on the number of dimensions.
+#: NumPy's limit of the number of dimensions.
 MAX_DIMS = 64
 
-#: Every dtype of the format: bits an element. Those without a NumPy twin below can be listed, not
+#: Every dtype of the format: bits per element. Those without a NumPy dtype below can be listed, not
 #: read.
 _BITS = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
@@ -60,30 +60,30 @@ _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """What the header says of one tensor."""
+    """The header's description of one tensor."""
 
     #: The format's name of the dtype, such as "BF16".
     dtype: str
     shape: tuple[int, ...]
-    #: Where its bytes begin and end, counted from the end of the header.
+    #: The offsets of its bytes from the end of the header.
     start: int
     stop: int
 
 
 class SafetensorsFile(TensorFile):
-    """An open safetensors file: a mapping from names to tensors, each made when asked for.
+    """An open safetensors file: a mapping from names to tensors, each made at access.
 
-    Opening reads and checks the header only. A tensor is a view of the mapped file: writable, but
-    what is written to it stays in memory (copy on write). The mapping lives as long as any view.
+    Opening reads and validates only the header. A tensor is a view of the mapped file: writable,
+    but writes to it stay in memory (copy on write). The mapping lives as long as any view.
 
-    A packed tensor is stored as its parts (`gradient.io.packed`): the mapping has the tensor, and
-    `entries` the parts.
+    A packed tensor is stored as its parts (`gradient.io.packed`): the mapping has the tensor,
+    `entries` its parts.
 
     Attributes:
         path: the file's path.
         metadata: the header's `__metadata__`, a dict of strings.
         entries: `TensorEntry` of everything stored, in the file's order.
-        packed: what the file says of each packed tensor, by name.
+        packed: the description of each packed tensor, by name.
         whole: the packed tensor that a part belongs to, by the part's name.
 
     Raises:
@@ -119,7 +119,7 @@ class SafetensorsFile(TensorFile):
         return tensor_of(self.array(name))
 
     def array(self, name: str) -> np.ndarray:
-        """What is stored under `name`, a tensor or a part of a packed one, as a NumPy array
+        """The stored tensor `name`, which may be a part of a packed one, as a NumPy array
         (bfloat16 through ml_dtypes), without a copy."""
         entry = self.entries[name]
         dtype = _NUMPY.get(entry.dtype)
@@ -132,7 +132,7 @@ class SafetensorsFile(TensorFile):
         if count == 0:
             return np.empty(entry.shape, dtype)
         array = np.frombuffer(self._map, dtype, count, self._data_start + entry.start)
-        if not array.flags.aligned:  # written by others: legal, but kernels want aligned numbers
+        if not array.flags.aligned:  # allowed in the format, but kernels need aligned numbers
             array = array.copy()
         return array.reshape(entry.shape)
 
@@ -149,10 +149,10 @@ class SafetensorsFile(TensorFile):
 
 
 def load_file(path: Source, device: DeviceLike = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file, by name.
+    """Return all tensors of a safetensors file, by name.
 
     On the CPU they are views of the mapped file, so loading takes no time and no memory until they
-    are read; on another device each is copied there.
+    are read; for another device each is copied.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -172,16 +172,16 @@ def save_file(
     """Write tensors to a safetensors file, atomically, without a second copy in memory.
 
     Tensors on another device and non-contiguous ones are copied one at a time. Tensors that share
-    memory (tied weights) are each written in full; `gradient.save` writes them once. Packed tensors
-    are written as they are (`gradient.io.packed`).
+    memory (tied weights) are written several times; `gradient.save` writes them once. Packed
+    tensors are written without unpacking (`gradient.io.packed`).
 
     Args:
         tensors: by name; any device, dtype and layout.
-        path: where to; or a stream, such as `io.BytesIO`, to which the bytes are written.
-        metadata: strings to keep in the header, such as `{"format": "pt"}`.
+        path: the file; or a stream, such as `io.BytesIO`.
+        metadata: strings to store in the header, such as `{"format": "pt"}`.
 
     Raises:
-        CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+        CheckpointError: the disk is full or failing; an older file at `path` is unchanged.
         TypeMismatch: a value is not a tensor, or its dtype is not one of the format's.
     """
     if not isinstance(path, str | os.PathLike) and not hasattr(path, "write"):
@@ -201,14 +201,14 @@ def save_file(
 
 
 def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, TensorEntry], int]:
-    """Metadata, entries and the position of the first tensor byte; everything checked."""
+    """Metadata, entries and the position of the first tensor byte, all validated."""
     wrong = functools.partial(_malformed, path)
     file_bytes = size_of(file)
     prefix = file.read(8)
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
-    # A length that is possible is believed: that of a header of 640 bytes begins like a pickle.
+    # A possible length is accepted first: that of a header of 640 bytes begins like a pickle.
     possible = 0 < header_bytes <= min(MAX_HEADER_BYTES, file_bytes - 8)
     if not possible and (other := instead_of_weights(prefix + file.read(SIGNATURE_BYTES))):
         raise wrong(f"it is {other}")
@@ -225,7 +225,7 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
         raise wrong(f"its header is not UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise wrong("its header is nested too deeply") from None
-    except ValueError as error:  # malformed JSON, duplicate keys, numbers of absurd length
+    except ValueError as error:  # malformed JSON, duplicate keys, far too long numbers
         raise wrong(f"its header is not proper JSON: {error}") from None
     if not isinstance(header, dict):
         raise wrong(f"its header is a JSON {type(header).__name__}, not an object")
@@ -308,7 +308,7 @@ def _short(value: Any) -> str:
 def _make_header(
     tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None
 ) -> tuple[bytes, list[str], int]:
-    """The header after its length, the order in which to write the tensors, their bytes."""
+    """The header after its length, the order in which to write the tensors, their total bytes."""
     specs: dict[str, tuple[str, tuple[int, ...], int]] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or name == "__metadata__":

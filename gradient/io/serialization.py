@@ -16,7 +16,7 @@ from gradient.tensor.device import DeviceLike
 
 __all__ = ["load", "save"]
 
-#: The header field that holds the structure around the tensors.
+#: The header field for the structure around the tensors.
 STRUCTURE = "gradient.structure"
 
 
@@ -28,13 +28,13 @@ def save(obj: Any, f: Source) -> None:
 
     The file is in the safetensors format, so other programs read its tensors; the structure around
     them is JSON in its header. A flat dict of tensors is written as such. The write is atomic: a
-    crash or a full disk leaves an older file as it was. A tensor that occurs twice (tied weights)
-    is stored once. As with PyTorch, values are stored, not graphs: tensors come back without
-    history. Of a whole module, or another object with a `state_dict`, that is written, with a
-    warning: a file names no classes, but a run that ends with `save(model)` loses nothing.
+    crash or a full disk leaves an older file unchanged. A tensor that occurs twice (tied weights)
+    is stored once. As in PyTorch, values are stored, not graphs. For a module or another object
+    with a `state_dict`, the `state_dict` is written, with a warning, because a file stores no
+    classes. So a run that ends with `save(model)` loses nothing.
 
     Raises:
-        TypeMismatch: `obj` holds something else (an object, a function).
+        TypeMismatch: `obj` contains something else (an object, a function).
         CheckpointError: the disk is full or failing.
     """
     encoder = Encoder()
@@ -42,23 +42,23 @@ def save(obj: Any, f: Source) -> None:
     flat = isinstance(obj, Mapping) and structure == {
         name: {"$tensor": name} for name in encoder.tensors
     }
-    metadata = {"format": "pt"}  # which libraries ask for; it only says how tensors are laid out
+    metadata = {"format": "pt"}  # some libraries require it; it means only the layout of tensors
     if not flat:
         metadata[STRUCTURE] = json.dumps(structure, ensure_ascii=False, separators=(",", ":"))
     save_file(encoder.tensors, f, metadata)
 
 
 def load(f: Source, map_location: DeviceLike = None, *, weights_only: bool = True) -> Any:
-    """What `gradient.save` wrote; from any other safetensors file, the dict of its tensors.
+    """Return what `gradient.save` wrote; for any other safetensors file, the dict of its tensors.
 
-    A file that PyTorch saved (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. What
-    else it holds is not built but described, see `gradient.io.torch_file`.
+    A file saved by PyTorch (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. Other
+    objects in it are described, not made, see `gradient.io.torch_file`.
 
     Args:
         f: a path; or a stream of bytes, such as `io.BytesIO`, of which the rest is read.
-        map_location: device to put the tensors on; default the CPU, where they are views of the
-            mapped file (nothing is read before it is used; writing to them leaves the file alone).
-        weights_only: for PyTorch's sake. Nothing is unpickled either way.
+        map_location: the device of the tensors; default: the CPU, where they are views of the
+            mapped file (nothing is read before its use; writes do not change the file).
+        weights_only: for compatibility with PyTorch. Nothing is unpickled in either case.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -80,7 +80,7 @@ def load(f: Source, map_location: DeviceLike = None, *, weights_only: bool = Tru
 
 
 def _moved(value: Any, device: DeviceLike) -> Any:
-    """Nested values with all tensors on a device."""
+    """Nested values with all tensors moved to a device."""
     if device is None or str(device) == "cpu":
         return value
     if isinstance(value, dict):

@@ -28,7 +28,7 @@ File = TypeVar("File", bound=TensorFile)
 
 
 class ShardedFiles(TensorFile):
-    """The tensors of several files as one mapping; each is made when asked for.
+    """The tensors of several files as one mapping; each is made at access.
 
     Attributes:
         files: the open file by shard name.
@@ -49,7 +49,7 @@ class ShardedFiles(TensorFile):
                 "Was the download interrupted?"
             )
         self.files = {name: open_file(folder / name) for name in names}
-        # The index names what the files store: of a packed tensor, its parts.
+        # The index has the stored names: for a packed tensor, those of its parts.
         self.names: dict[str, str] = {}
         for stored, name in weight_map.items():
             self.names[_whole(self.files[name], stored)] = name
@@ -63,7 +63,7 @@ class ShardedFiles(TensorFile):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The header strings of all safetensors shards together."""
+        """The header strings of all safetensors shards, merged."""
         headers = [f.metadata for f in self.files.values() if isinstance(f, SafetensorsFile)]
         return {key: value for header in headers for key, value in header.items()}
 
@@ -96,7 +96,7 @@ def open_sharded(
 
 
 def open_sharded_torch(folder: str | os.PathLike[str]) -> TorchFile | ShardedFiles:
-    """As `open_sharded`, of `pytorch_model.bin` or its shards."""
+    """Like `open_sharded`, for `pytorch_model.bin` or its shards."""
     return _open(Path(folder), "pytorch_model.bin", TorchFile)
 
 
@@ -163,22 +163,22 @@ def save_sharded(
 
 
 def _whole(file: TensorFile, stored: str) -> str:
-    """The tensor that what is stored under this name is, or is a part of."""
+    """The tensor of a stored name, which may be that of a packed tensor's part."""
     return file.whole.get(stored, stored) if isinstance(file, SafetensorsFile) else stored
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """The file of each tensor, by an index; the files lie beside it.
+    """Return the file of each tensor from an index; the files are in its folder.
 
     Raises:
-        FileFormatError: it is damaged, or points out of its folder.
+        FileFormatError: it is damaged, or names a file outside its folder.
     """
     index: Any = read_json(path)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise FileFormatError(f"{path}: expected an object with a 'weight_map' that is not empty")
     for tensor, name in weight_map.items():
-        # A name with a folder in it could lead anywhere; shards lie beside their index.
+        # A name with a folder could point anywhere; shards are in the folder of their index.
         proper = isinstance(name, str) and name not in {"", ".", ".."} and len(name) < 256
         if not proper or set(name) & set("/\\\0:"):
             raise FileFormatError(

@@ -1,15 +1,15 @@
-"""What a file is by its signature, its first bytes: a format of weights, or what took its place."""
+"""Recognises a file by its signature, its first bytes: weights of some format, or another kind."""
 
 from __future__ import annotations
 
 import re
 
-#: As many bytes as are needed to tell; a text may begin with white space, a zip with a long name.
+#: The bytes needed; a text may begin with white space, a zip with a long name.
 SIGNATURE_BYTES = 512
 
 _PAGE = "a web page; was a link to the file's page downloaded?"
-#: How files begin, what their format is called here, if it is one that something asks for, and
-#: what to say of such a file: what it is, and what opens it. The first that matches counts.
+#: First bytes; the format's name here, if it is used; and the description for errors: the kind of
+#: file, and what opens it. The first match counts.
 _BINARY: list[tuple[bytes, str | None, str]] = [
     (
         rb"GGUF",
@@ -18,7 +18,7 @@ _BINARY: list[tuple[bytes, str | None, str]] = [
     ),
     (rb"lmgg", "ggml", "in GGML's format of before 2023; download a GGUF of the model"),
     (rb"tjgg", "ggjt", "in the GGJT format, which GGUF replaced in 2023; download a GGUF"),
-    # A zip begins with its first member: 26 bytes on, the lengths of its name and of what follows.
+    # A zip begins with its first member: at byte 26, the lengths of its name and extra field.
     (
         rb"PK\x03\x04.{26}[^\0]{0,400}?\.npy",
         "npz",
@@ -36,7 +36,7 @@ _BINARY: list[tuple[bytes, str | None, str]] = [
         "an HDF5 file (.h5), as Keras writes them; h5py.File opens it, gradient.from_numpy takes "
         "its arrays",
     ),
-    # No pickle goes on with a zero: it would be a number, such as the width of llama2.c's models.
+    # A pickle has no zero next: that would be a number, such as the width of llama2.c's models.
     (
         rb"\x80[\x02-\x05][^\0]",
         "pickle",
@@ -53,7 +53,7 @@ _BINARY: list[tuple[bytes, str | None, str]] = [
     (rb"%PDF", "pdf", "a PDF"),
     (rb"\xff\xd8\xff", "jpeg", "a JPEG picture"),
     (rb"\x89PNG", "png", "a PNG picture"),
-    # Most often these come of a failed download.
+    # Usually results of a failed download.
     (
         rb"\s*(?i:version https://git-lfs)",
         None,
@@ -67,23 +67,23 @@ _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def format_of(beginning: bytes) -> str | None:
-    """The name of the binary format that begins with these bytes ("gguf", "zip"), if known."""
-    # Safetensors begins with the length of a header, below 2^27, which is an object of JSON. The
-    # length comes first here, as that of a header of 640 bytes begins like a pickle.
+    """The name of the binary format with these first bytes ("gguf", "zip"), if known."""
+    # Safetensors begins with the length of the header, below 2^27, then the header, JSON. The
+    # length is tested first, as that of a header of 640 bytes begins like a pickle.
     if beginning[4:9] == b"\0\0\0\0{":
         return "safetensors"
     return next((name for start, name, _ in _SIGNATURES if start.match(beginning)), None)
 
 
 def describe(beginning: bytes) -> str | None:
-    """What a file is that begins with these bytes, in words; None if that is not to be seen."""
+    """Describe a file by its first bytes, in words; None if they are unknown."""
     if not beginning:
         return "empty"
     return next((words for start, _, words in _SIGNATURES if start.match(beginning)), None)
 
 
 def instead_of_weights(beginning: bytes) -> str | None:
-    """What a file is of which weights were expected: `describe`, or a text, or zeros."""
+    """Describe a file that has no weights: by `describe`, or as a text, or zeros."""
     if found := describe(beginning):
         return found
     if not beginning.strip(b"\0"):

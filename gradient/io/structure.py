@@ -1,6 +1,6 @@
 """Nested Python values with tensors in them, as JSON and a flat dict of tensors; and back.
 
-What JSON can not say is an object with one key that begins with "$":
+What JSON cannot express is an object with one key that begins with "$":
 
     {"$tensor": name}   the tensor stored under that name        {"$tuple": [...]}
     {"$array": name}    the same, to come back as a NumPy array   {"$bytes": base64}
@@ -27,24 +27,24 @@ from gradient.io.arrays import to_numpy
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 
-#: Deeper nesting than this is a cycle, or an attack on the stack.
+#: Deeper nesting is a cycle, or an attack on the stack.
 MAX_DEPTH = 100
 
 
 class Encoder:
-    """Turns values into JSON, collecting their tensors in `tensors` under unique names."""
+    """Converts values to JSON, and collects their tensors in `tensors` under unique names."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor | np.ndarray] = {}
         self._names: dict[int, str] = {}
 
     def encode(self, value: Any, path: str = "") -> Any:
-        """The JSON form of `value`; its tensors are named after their place, `a.b.0`. Of an object
-        with a `state_dict`, such as a module, it is that, with a warning.
+        """Return the JSON form of `value`; its tensors are named after their place, `a.b.0`. For an
+        object with a `state_dict`, such as a module, its `state_dict` is used, with a warning.
 
         Raises:
             TypeMismatch: something in it is neither tensor, array, dict, list, tuple, str, bytes,
-                number, bool, None nor dtype, and has no state_dict; the message says where.
+                number, bool, None nor dtype, and has no state_dict; the message gives the place.
         """
         return self._encode(value, path, 0)
 
@@ -104,7 +104,7 @@ class Encoder:
         }
 
     def _name(self, value: Tensor | np.ndarray, identity: int, path: str) -> str:
-        # NumPy shares the one True among all scalars: only arrays can be told apart by identity.
+        # NumPy has one True for all scalars, so only arrays can be identified by `id`.
         if identity in self._names and len(value.shape):
             return self._names[identity]
         base = path or "tensor"
@@ -112,19 +112,20 @@ class Encoder:
         while name in self.tensors or name == "__metadata__":
             name, number = f"{base}#{number}", number + 1
         self._names[identity] = name
-        self.tensors[name] = value  # kept alive, so that no other tensor gets its id
+        self.tensors[name] = value  # kept alive, so that its id stays unique
         return name
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
-    """The value whose JSON form is `value`.
+    """Return the value of a JSON form.
 
     Args:
-        tensors: what `{"$tensor": name}` refers to.
+        value: the JSON form.
+        tensors: the tensors for `{"$tensor": name}`.
         source: the file, for error messages.
 
     Raises:
-        FileFormatError: a form that `Encoder` never writes, or a tensor that is not there.
+        FileFormatError: a form that `Encoder` never writes, or a missing tensor.
     """
     made: dict[str, Tensor] = {}  # so that a tensor named twice is one object
 

@@ -1,4 +1,4 @@
-"""What every file of tensors is here: a mapping from names to tensors, each made when asked for."""
+"""The interface of all tensor files: a mapping from names to tensors, each made at access."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gradient.tensor import Tensor
 class TensorFile(Mapping[str, Tensor]):
     """The tensors of one file or of several, by name.
 
-    A subclass makes a tensor in `__getitem__`, where it can as a view of the mapped file.
+    A subclass makes a tensor in `__getitem__`, if possible as a view of the mapped file.
 
     Attributes:
         path: the file, or the folder of several.
-        names: their names, as the keys of whatever they are made of, in the file's order.
+        names: the names of the tensors, in the file's order.
     """
 
     path: str
@@ -28,9 +28,9 @@ class TensorFile(Mapping[str, Tensor]):
 
     @abstractmethod
     def release(self, name: str) -> None:
-        """Give back the memory that reading a tensor took, for one converted or copied.
+        """Release the memory of a tensor that was read, after it was converted or copied.
 
-        Its views read the file again when they are used; what was written to them is lost.
+        Its views read the file again when they are used; writes to it are lost.
         """
 
     def __iter__(self) -> Iterator[str]:

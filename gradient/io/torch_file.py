@@ -1,7 +1,7 @@
 """PyTorch's .pt, .pth and .bin files (a zip of one pickle and the tensors' bytes), not unpickled.
 
-The pickle is read as data (`pickle_program`): of all the calls in it, those that make a tensor, a
-parameter or a `torch.Size` mean something here; others stay descriptions of themselves. Tensors are
+The pickle is read as data (`pickle_program`). Of its calls, only those that make a tensor, a
+parameter or a `torch.Size` are evaluated; others remain descriptions. Tensors are
 views of the mapped file, as with safetensors.
 """
 
@@ -28,12 +28,12 @@ from gradient.tensor import Tensor
 
 __all__ = ["TorchFile"]
 
-#: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
+#: The limit of the pickle's size. A large optimiser state's has some MB.
 MAX_PICKLE_BYTES = 32 << 20
 MAX_DEPTH = 64
 MAX_NAME_CHARACTERS = 500
-#: Several tensors may be views of the same bytes, as tied weights are; but a small file must not
-#: stand for a model that fills the memory when it is converted.
+#: Several tensors may be views of the same bytes, like tied weights; but a small file must not
+#: contain a model that fills the memory when it is converted.
 MAX_SHARING = 16
 
 _DTYPES = {
@@ -57,18 +57,18 @@ _PARAMETERS = {
     Symbol("torch._utils", "_rebuild_parameter"),
     Symbol("torch._utils", "_rebuild_parameter_with_state"),
 }
-_MAKES = "_rebuild_"  # what the names of such functions begin with, those of other tensors too
+_MAKES = "_rebuild_"  # the prefix of functions that make tensors, also of other kinds
 _SUBCLASS = Symbol("torch._tensor", "_rebuild_from_type_v2")
 _SIZE = Symbol("torch", "Size")
 _ORDERED_DICT = Symbol("collections", "OrderedDict")
 _SAVE_WEIGHTS = "save its weights: torch.save(module.state_dict(), path)"
-#: Under these names, training scripts keep the weights beside other state.
+#: Keys of the weights in files of training scripts with other state.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights", "params")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies in the file: its storage, and a strided view of that."""
+    """A tensor's place in the file: its storage, and a strided view of that."""
 
     storage: str
     dtype: np.dtype
@@ -78,10 +78,10 @@ class TensorEntry:
 
 
 class TorchFile(TensorFile):
-    """An open PyTorch file: a mapping from names to its weights, each made when asked for.
+    """An open PyTorch file: a mapping from names to its weights, each made at access.
 
-    Names of nested dicts are joined by dots. Where the file holds the weights beside other things,
-    under one of the usual names ("state_dict", "model_state_dict", ...), the mapping is of those.
+    Names of nested dicts are joined by dots. If the file has the weights beside other state,
+    under one of the usual names ("state_dict", "model_state_dict", ...), the mapping has these.
 
     Attributes:
         path: the file's path.
@@ -90,14 +90,14 @@ class TorchFile(TensorFile):
 
     Raises:
         ModelNotFound: there is no such file.
-        FileFormatError: it is truncated, malformed, of PyTorch's format before 1.6, or holds no
-            tensors, or some of a kind that is not read (sparse, quantised, complex).
+        FileFormatError: it is truncated, malformed, in PyTorch's format before 1.6, or has no
+            tensors, or some of an unsupported kind (sparse, quantised, complex).
     """
 
     def __init__(self, path: Source, key: str | None = None):
         """Args:
         path: a path, or a stream of bytes.
-        key: the dict to take the weights from, such as "model_ema"; dots go deeper.
+        key: the dict with the weights, such as "model_ema"; dots select nested ones.
         """
         self.path = name_of(path)
         try:
@@ -110,7 +110,7 @@ class TorchFile(TensorFile):
         if self._text("byteorder") not in ("", "little"):
             raise self._wrong("it was written on a big-endian machine, which is not supported")
         program = read_program(bytes(self._map[start:stop]), f"{self.path}: data.pkl")
-        # A value may be used twice, but a few bytes must not stand for millions of values.
+        # A value may be used twice, but a few bytes must not expand to millions of values.
         self._values_left = 100_000 + 2 * (stop - start)
         self.content = self._to_values(program, "", 0)
         self.entries = self._select(key)
@@ -120,7 +120,7 @@ class TorchFile(TensorFile):
         return self.tensor(self.entries[name])
 
     def tensor(self, entry: TensorEntry) -> Tensor:
-        """The tensor that an entry describes: a view of the mapped file."""
+        """Return the tensor of an entry: a view of the mapped file."""
         if prod(entry.shape) == 0:
             return tensor_of(np.empty(entry.shape, entry.dtype))
         start, stop = self._record(f"data/{entry.storage}")
@@ -128,7 +128,7 @@ class TorchFile(TensorFile):
         whole = np.frombuffer(self._map, entry.dtype, (stop - start) // size, start)
         if not whole.flags.aligned:
             whole = whole.copy()
-        # Of an axis of one element, the file may say any stride.
+        # An axis of one element may have any stride in the file.
         steps = zip(entry.shape, entry.stride, strict=True)
         strides = tuple(step * size if n > 1 else size for n, step in steps)
         view = np.lib.stride_tricks.as_strided(whole[entry.offset :], entry.shape, strides)
@@ -137,9 +137,9 @@ class TorchFile(TensorFile):
         return tensor_of(view)
 
     def structure(self) -> Any:
-        """What was saved, nested as it was: dicts, lists, tensors, numbers, texts.
+        """Return the saved object: nested dicts, lists, tensors, numbers, texts.
 
-        Objects of other classes, which are not built, stay descriptions of themselves.
+        Objects of other classes are not made; their descriptions are returned.
         """
         return self._with_tensors(self.content)
 
@@ -166,7 +166,7 @@ class TorchFile(TensorFile):
         return FileFormatError(f"{self.path} is not a PyTorch file that gradient reads: {what}")
 
     def _record(self, name: str, limit: int | None = None) -> tuple[int, int]:
-        """Where a record's bytes begin and end in the file."""
+        """The offsets of a record's first and last byte in the file."""
         if name not in self._records:
             raise self._wrong(f"it has no record {name!r}")
         start, stop = self._records[name]
@@ -196,7 +196,7 @@ class TorchFile(TensorFile):
         return value
 
     def _call_result(self, call: Call, path: str, depth: int) -> Any:
-        """What a call stands for: a tensor's entry, a size, a dict; else itself."""
+        """The value of a call: a tensor's entry, a size, a dict; else the call itself."""
         function, args = call.function, call.args
         if not isinstance(function, Symbol) or not isinstance(args, tuple):
             return call
@@ -215,7 +215,7 @@ class TorchFile(TensorFile):
         return call
 
     def _entry(self, args: tuple[Any, ...], path: str, typed: bool) -> TensorEntry:
-        """Check a tensor's storage, shape and strides against the file."""
+        """Make a tensor's entry; validate its storage, shape and strides against the file."""
 
         def wrong(what: str) -> FileFormatError:
             return self._wrong(f"tensor {path!r} {what}")
@@ -295,7 +295,7 @@ class TorchFile(TensorFile):
 
 
 def _joined(path: str, key: Any) -> str:
-    """The name of what is under `key`; where it is too long for one, the beginning of it."""
+    """The name for `key` in `path`, cut if it is too long."""
     name = key if isinstance(key, str) else repr(key)
     return (f"{path}.{name}" if path else name)[: MAX_NAME_CHARACTERS + 1]
 
@@ -314,7 +314,7 @@ def _tensors(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether a call would make a tensor, of a kind that is not read."""
+    """Whether a call would make a tensor of an unsupported kind."""
     function = value.function if isinstance(value, Call) else None
     return (
         isinstance(function, Symbol)
@@ -324,7 +324,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _instead(value: Any) -> str:
-    """For an error: that a file holds an object with a module's parts, if it does."""
+    """A note for an error if a file contains a whole module instead of weights; else ""."""
     values = value.values() if isinstance(value, dict) else (value,)
     for held in values:
         if isinstance(held, Call) and isinstance(held.state, dict) and "_modules" in held.state:
@@ -343,7 +343,7 @@ def _counts(value: Any) -> bool:
 
 
 def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
-    """Each record's first and last byte, by its name without the archive's folder."""
+    """The range of each record's bytes, by its name without the archive's folder."""
     size = size_of(file)
     beginning = file.read(SIGNATURE_BYTES)
     if format_of(beginning) != "zip":

@@ -14,5 +14,5 @@ from gradient.io.gguf.header import *
 from gradient.io.gguf.reader import *
 from gradient.io.gguf.writer import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())

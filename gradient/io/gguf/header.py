@@ -1,7 +1,7 @@
-"""The head of a GGUF file: version, metadata, and where each tensor lies. Everything is checked.
+"""The header of a GGUF file: version, metadata, and the place of each tensor, all validated.
 
-Counts, lengths and offsets are a stranger's numbers: each is held against the bytes that the file
-has left before anything is allocated or looped over. Format:
+Counts, lengths and offsets in a file are untrusted: each is compared with the bytes left in the
+file before anything is allocated or looped over. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -34,34 +34,34 @@ from gradient.io.signatures import SIGNATURE_BYTES, instead_of_weights
 
 __all__ = ["TensorEntry"]
 
-#: Elements of all metadata arrays together; the largest vocabularies have some 800,000 tokens,
-#: scores and merges. As Python objects an element takes up to 32 times its bytes in the file.
+#: The limit of the elements of all metadata arrays; the largest vocabularies have some 800,000
+#: tokens, scores and merges. A Python object takes up to 32 times an element's bytes in the file.
 MAX_ARRAY_ELEMENTS = 1 << 24
-#: Arrays may hold arrays. None does that is known to be used for anything.
+#: The limit of nested arrays, which no known file uses.
 MAX_DEPTH = 4
-_KEY_BYTES = 8 + 4 + 1  # the least that a key, its type and its value take
-_INFO_BYTES = 8 + 4 + 8 + 4 + 8  # the least that a tensor's description takes
+_KEY_BYTES = 8 + 4 + 1  # the minimum of a key, its type and its value
+_INFO_BYTES = 8 + 4 + 8 + 4 + 8  # the minimum of a tensor's description
 
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """What the head says of one tensor."""
+    """The header's description of one tensor."""
 
-    #: None for a number that no known version of ggml uses.
+    #: None for a type number unknown to ggml.
     type: TensorType | None
-    #: Which number the file has for the type.
+    #: The type's number in the file.
     type_number: int
-    #: As PyTorch orders it: rows before columns. (The file has it the other way round.)
+    #: In PyTorch's order: rows before columns. (The file has the reverse order.)
     shape: tuple[int, ...]
-    #: Where its bytes begin, counted from the beginning of the file.
+    #: The offset of its bytes from the beginning of the file.
     start: int
-    #: None where the type is unknown.
+    #: None if the type is unknown.
     nbytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The head of one file."""
+    """The header of one file."""
 
     version: int
     #: Little-endian or big-endian, as NumPy writes it.
@@ -73,16 +73,16 @@ class Header:
 
 
 def read_header(data: Mapped, path: str) -> Header:
-    """Read and check a file's head.
+    """Read and validate a file's header.
 
     Raises:
-        FileFormatError: it is truncated or malformed, with the byte where that shows.
+        FileFormatError: it is truncated or malformed; the message has the byte offset.
     """
     return _Reader(data, path).header()
 
 
 class _Reader:
-    """A place in the file, and how numbers are read there."""
+    """A position in the file, and functions to read numbers there."""
 
     def __init__(self, data: Mapped, path: str):
         self.data, self.path, self.size = data, path, len(data)
@@ -138,7 +138,7 @@ class _Reader:
             self.wrong(f"{what} is not UTF-8 (its byte {error.start})", begin)
 
     def strings(self, count: int, what: str) -> list[str]:
-        """Many strings; the loop of `string` with nothing in it but what takes the time."""
+        """Many strings; like `string` in a loop, but optimised."""
         data, at, size, texts = self.data, self.at, self.size, []
         unpack = struct.Struct(self.order + "Q").unpack_from
         try:
@@ -157,7 +157,7 @@ class _Reader:
         self.at = at
         return texts
 
-    # The parts of the head -------------------------------------------------------------------
+    # The parts of the header -----------------------------------------------------------------
 
     def _version(self) -> int:
         magic = self.data[:4]
@@ -167,7 +167,7 @@ class _Reader:
             self.wrong(f"it begins with {magic!r}, not with {MAGIC!r}")
         self.at = 4
         version = self.number("I", "the version")
-        if version & 0xFFFF == 0 and version:  # the byte order shows in the version alone
+        if version & 0xFFFF == 0 and version:  # only the version shows the byte order
             self.order = ">"
             self.at = 4
             version = self.number("I", "the version")
@@ -225,7 +225,7 @@ class _Reader:
         if inner in SCALARS:
             return self._numbers(inner, count, key)
         if inner == STRING:
-            # An array keeps its type when it is empty; a list would not.
+            # Unlike a list, an empty array keeps its type.
             return self.strings(count, repr(key)) if count else np.empty(0, "U1")
         if inner != ARRAY:
             self.wrong(f"{key!r} has the unknown element type {inner}", begin)
@@ -240,7 +240,7 @@ class _Reader:
             if (stored > 1).any():
                 self.wrong(f"{key!r} holds a bool that is neither 0 nor 1")
         self.at += nbytes
-        # A copy in the machine's byte order: nothing then keeps the mapping, or its alignment.
+        # A copy in the machine's byte order, so that the mapping is not kept alive.
         return np.frombuffer(self.data, dtype, count, begin).astype(dtype.newbyteorder("="))
 
     def _alignment(self, metadata: dict[str, Any]) -> int:
@@ -251,7 +251,7 @@ class _Reader:
         return alignment
 
     def _tensor_info(self) -> tuple[int, str, tuple[int, ...], int, int]:
-        """Where the description stands, then name, shape, type and offset."""
+        """The description's offset, then name, shape, type and offset of the tensor."""
         begin = self.at
         name = self.string("a tensor's name")
         dims = self.number("I", f"the dimensions of {name!r}")
@@ -303,7 +303,7 @@ class _Reader:
         return TensorEntry(kind, number, shape, start + offset, nbytes)
 
     def _check_layout(self, entries: dict[str, TensorEntry]) -> None:
-        """No two tensors share bytes: what is written to one must not change another."""
+        """Check that no two tensors share bytes: a write to one must not change another."""
         end, before = 0, ""
         for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
             if entry.nbytes == 0:

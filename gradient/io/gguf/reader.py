@@ -28,22 +28,22 @@ _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
 class GGUFFile(TensorFile):
-    """An open GGUF file: its metadata, and a mapping from names to tensors, made when asked for.
+    """An open GGUF file: its metadata, and a mapping from names to tensors, made at access.
 
         file = GGUFFile("model-q4_k_m.gguf")
         file.metadata["general.architecture"]          # "llama"
         file["blk.0.attn_q.weight"].dtype              # gradient.q4_k
 
-    Opening reads and checks the head only. Unpacked tensors (F32, F16, BF16, F64, I8 ... I64) are
-    views of the mapped file, packed ones (Q4_0, Q4_K, ...) are Tensors of a packed dtype whose
-    blocks are; nothing is copied or unpacked. What is written to them stays in memory (copy on
-    write). Shapes are PyTorch's: (out, in) for a matrix.
+    Opening reads and validates only the header. Unpacked tensors (F32, F16, BF16, F64, I8 ... I64)
+    are views of the mapped file; for packed ones (Q4_0, Q4_K, ...), the blocks are. Nothing is
+    copied or unpacked. Writes to them stay in memory (copy on write). Shapes are PyTorch's:
+    (out, in) for a matrix.
 
-    Of a model split into `name-00001-of-00003.gguf` and so on, any one opens them all.
+    For a model split into `name-00001-of-00003.gguf` and so on, any file opens all of them.
 
     Args:
         path: the file.
-        mapped: its content (`io.mapping.map_file`), of a file that was opened before.
+        mapped: the content (`io.mapping.map_file`) of a file that is already open.
 
     Attributes:
         path: the file's path, as given.
@@ -54,7 +54,7 @@ class GGUFFile(TensorFile):
         version: 2 or 3, of the format.
 
     Raises:
-        ModelNotFound: there is no such file, or a part of a split one is absent.
+        ModelNotFound: there is no such file, or a part of a split one is missing.
         FileFormatError: it is truncated or malformed; the message says where.
     """
 
@@ -92,7 +92,7 @@ class GGUFFile(TensorFile):
             raise self._unread(name, "unpacked numbers", ", ".join(NUMPY_TYPE_NAMES.values()))
         order = part.header.byte_order
         array = part.bytes_of(entry).view(dtype.newbyteorder(order)).reshape(entry.shape)
-        if order == ">" or not array.flags.aligned:  # kernels want neither
+        if order == ">" or not array.flags.aligned:  # kernels support neither
             array = array.astype(dtype.newbyteorder("="))
         return array
 
@@ -159,7 +159,7 @@ def _mapped(path: str) -> Mapped:
 
 
 def _open_parts(path: str, mapped: Mapped | None) -> list[_Part]:
-    """The file and, where it is a part of a split model, all others, in their order."""
+    """The file and, for a part of a split model, all others, in their order."""
     part = _Part(path, mapped)
     count = part.split("count")
     if count is None or count < 2:

@@ -1,6 +1,6 @@
 """The value types of GGUF's metadata and the element types of its tensors, as tables.
 
-What the blocks of a packed type (Q4_K ...) hold, and how they are read, says `dtypes.packed`.
+`dtypes.packed` describes the blocks of packed types (Q4_K ...).
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the block sizes are those of
 ggml's `ggml_type` (ggml/src/ggml-common.h).
@@ -18,14 +18,14 @@ from gradient import dtypes
 from gradient.dtypes import BlockDType
 
 MAGIC = b"GGUF"
-#: Where a file does not say otherwise, the tensors begin at multiples of this many bytes.
+#: The default: tensors begin at multiples of this many bytes.
 ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 20  # far beyond any disk's or page's
 MAX_DIMS = 4  # ggml's GGML_MAX_DIMS
 MAX_NAME_BYTES = 63  # ggml's GGML_MAX_NAME, less the zero at the end
 
 STRING, ARRAY, BOOL = 8, 9, 7
-#: Metadata of a fixed size, by the number that stands for its type.
+#: Metadata types of a fixed size, by the type's number.
 SCALARS: dict[int, np.dtype] = {
     0: np.dtype("u1"), 1: np.dtype("i1"), 2: np.dtype("u2"), 3: np.dtype("i2"),
     4: np.dtype("u4"), 5: np.dtype("i4"), 6: np.dtype("f4"), BOOL: np.dtype("?"),
@@ -36,14 +36,14 @@ SCALAR_TYPES = {dtype: number for number, dtype in SCALARS.items()}
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """How the elements of a tensor are stored."""
+    """The storage of a tensor's elements."""
 
     #: ggml's name, such as "F16" or "Q4_K".
     name: str
-    #: Elements a block along the last axis, and bytes a block; (1, itemsize) for unpacked numbers.
+    #: Elements in a block along the last axis, and its bytes; (1, itemsize) for unpacked numbers.
     block_size: int
     block_bytes: int
-    #: What NumPy calls it, for unpacked numbers.
+    #: NumPy's dtype of unpacked numbers.
     numpy: np.dtype | None = None
 
 
@@ -52,7 +52,7 @@ def _unquantized(name: str, dtype: DTypeLike) -> TensorType:
     return TensorType(name, 1, numpy.itemsize, numpy)
 
 
-#: By the number that stands for the type in a file. Types that are neither unpacked nor among
+#: By the type's number in a file. Types that are neither unpacked nor among
 #: gradient's packed dtypes have their sizes here, so that a file's layout can be checked.
 TENSOR_TYPES: dict[int, TensorType] = {
     0: _unquantized("F32", "<f4"),
@@ -97,5 +97,5 @@ NUMPY_TYPE_NAMES = {
     for kind in TENSOR_TYPES.values()
     if kind.numpy is not None
 }
-#: Types with blocks that gradient has a packed dtype for: `gradient.q4_k` is Q4_K.
+#: Block types with a packed dtype in gradient: `gradient.q4_k` is Q4_K.
 PACKED_NAMES = tuple(d.name.upper() for d in dtypes.PACKED if isinstance(d, BlockDType))

@@ -1,4 +1,4 @@
-"""Writing GGUF version 3: the head first, then one tensor after another, never two in memory."""
+"""Writing GGUF version 3: first the header, then the tensors one by one, never two in memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PIECE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
-    """A tensor that is made when its turn to be written comes, and dropped after it."""
+    """A tensor that is made just before it is written, and dropped after it."""
 
     shape: tuple[int, ...]
     dtype: DType
@@ -60,19 +60,19 @@ def write(
 
     Args:
         metadata: by key. Python's bool, str and float become BOOL, STRING and FLOAT32; an int
-            UINT32, or INT32, INT64, UINT64 where it is negative or large; a list an ARRAY of what
-            suits all of its elements. NumPy scalars and arrays keep their own types.
+            becomes UINT32, or INT32, INT64, UINT64 if it is negative or large; a list an ARRAY of
+            a type for all its elements. NumPy scalars and arrays keep their own types.
         tensors: by name, with 1 to 4 dimensions; float and signed integer dtypes, and the packed
-            dtypes of GGUF, whose blocks are written as they are. A `LazyTensor` is made when its
-            turn comes.
-        progress: called with (bytes written, bytes in all) as the tensors are written.
+            dtypes of GGUF, whose blocks are written unchanged. A `LazyTensor` is made just before
+            it is written.
+        progress: called with (bytes written, total bytes) as the tensors are written.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        ArgumentError, ShapeError, TypeMismatch: something that GGUF cannot say.
-        CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+        ArgumentError, ShapeError, TypeMismatch: a value that GGUF cannot store.
+        CheckpointError: the disk is full or failing; an older file at `path` is unchanged.
     """
     align = _alignment(metadata)
     sizes = {name: _check(name, tensor) for name, tensor in tensors.items()}
@@ -106,7 +106,7 @@ def write(
 
 
 def _check(name: str, tensor: Tensor | LazyTensor) -> int:
-    """How many bytes a tensor takes; an error for one that GGUF cannot hold."""
+    """Return the bytes of a tensor; raise if GGUF cannot store it."""
     if not isinstance(tensor, Tensor | LazyTensor):
         raise TypeMismatch(f"write: expected a Tensor as {name!r}, got {type(tensor).__name__}")
     if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
@@ -129,10 +129,10 @@ def _check(name: str, tensor: Tensor | LazyTensor) -> int:
 
 
 def ggml_type(dtype: DType, name: str = "") -> int:
-    """The number by which GGUF knows a dtype.
+    """Return GGUF's number of a dtype.
 
     Raises:
-        TypeMismatch: it has none; the message lists those that do.
+        TypeMismatch: it has none; the message lists the supported ones.
     """
     kind = dtype.name.upper()
     if kind not in PACKED_NAMES:
@@ -243,7 +243,7 @@ def _array(key: str, values: list[Any] | tuple[Any, ...] | np.ndarray) -> bytes:
 
 
 def _scalar_dtype(key: str, values: Any) -> np.dtype:
-    """What stores all of these numbers; NumPy scalars keep their own dtype."""
+    """A dtype for all of these numbers; NumPy scalars keep their own dtype."""
     kinds = {type(value) for value in values}
     own = {value.dtype for value in values if isinstance(value, np.generic)}
     if len(kinds) == len(own) == 1 and own <= SCALAR_TYPES.keys():
