@@ -1,6 +1,6 @@
 """Datasets, samplers and loaders, and token files for language models (PyTorch's `utils.data`).
 
-Each module's `__all__` says what is public.
+Each module's `__all__` lists its public names.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,6 @@ from gradient.data.sampler import *
 from gradient.data.token_file import *
 from gradient.data.worker import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -1,4 +1,4 @@
-"""From a list of samples to a batch."""
+"""Makes a batch from a list of samples."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["default_collate", "default_convert"]
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """Stack the samples of a batch along a new first dimension, whatever structure they have.
+    """Stack the samples of a batch along a new first dimension, in any nested structure.
 
     Tensors and NumPy arrays of shape S become a tensor of shape (B, *S); numbers a tensor of shape
     (B,), float64 for floats, int64 for ints; strings and bytes stay a list. Tuples and lists are
     collated element by element, dicts key by key.
 
     Raises:
-        ShapeError: tensors of different shapes; pad them in a `collate_fn` of your own.
+        ShapeError: tensors of different shapes; pad them in your own `collate_fn`.
         TypeMismatch: a type that cannot be collated.
     """
     if not isinstance(batch, Sequence) or not batch:
@@ -52,7 +52,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 
 def default_convert(data: Any) -> Any:
-    """NumPy arrays in a sample become tensors; all else stays. For loaders without batching."""
+    """Convert NumPy arrays in a sample to tensors; keep the rest. For loaders without batching."""
     return each_leaf(_converted, data)
 
 
@@ -63,7 +63,7 @@ def _converted(item: Any) -> Any:
 
 
 def each_leaf(function: Callable[[Any], Any], data: Any) -> Any:
-    """`function` of all that is in dicts, lists and tuples, however deep; tuples become lists."""
+    """Apply `function` to all leaves of nested dicts, lists and tuples; tuples become lists."""
     if isinstance(data, Mapping):
         return _like(data, {key: each_leaf(function, value) for key, value in data.items()})
     if isinstance(data, tuple) and hasattr(data, "_fields"):
@@ -98,7 +98,7 @@ def _stack(batch: Sequence[Any]) -> Tensor:
         return stack([item if isinstance(item, Tensor) else _as_tensor(item) for item in batch], 0)
     # The usual case, without one differentiable op for each sample.
     (shape,) = shapes
-    joined = np.concatenate(arrays) if shape else np.stack(arrays)  # it is the quicker one
+    joined = np.concatenate(arrays) if shape else np.stack(arrays)  # the faster one
     return _as_tensor(joined.reshape(len(arrays), *shape))
 
 
@@ -122,5 +122,5 @@ def _like(example: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
     kind: Any = type(example)
     try:
         return kind(values)
-    except TypeError:  # a mapping type with a constructor of its own
+    except TypeError:  # a mapping type with another constructor
         return values

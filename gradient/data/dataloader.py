@@ -36,13 +36,13 @@ B = TypeVar("B")
 
 
 class Samples(Protocol[T_co]):
-    """What has samples by index: a `Dataset`, or a list."""
+    """An object with samples by index: a `Dataset`, or a list."""
 
     def __getitem__(self, index: Any, /) -> T_co: ...
 
 
 class _Options(TypedDict, total=False):
-    """The arguments of a `DataLoader` that say nothing of its batches' type."""
+    """The arguments of a `DataLoader` that do not affect its batches' type."""
 
     sampler: Sampler[Any] | Iterable[Any] | None
     batch_sampler: Sampler[list[Any]] | Iterable[list[Any]] | None
@@ -296,7 +296,7 @@ class DataLoader(Generic[B]):
 
     @property
     def multiprocessing_context(self) -> str | BaseContext | None:
-        """How workers are started."""
+        """The start method of workers."""
         return self._context
 
     @multiprocessing_context.setter
@@ -311,7 +311,7 @@ class DataLoader(Generic[B]):
         return self._epoch
 
     def __len__(self) -> int:
-        """Batches in an epoch (of an iterable dataset with a length: as it would be batched)."""
+        """The number of batches in an epoch (for an iterable dataset: computed from its length)."""
         if not self.is_iterable:
             return len(self.batch_sampler if self.is_batched else self.sampler)
         size = len(self.dataset)
@@ -346,7 +346,7 @@ class DataLoader(Generic[B]):
         if not isinstance(state, dict) or state.get("version") != 1:
             raise CheckpointError("DataLoader.load_state_dict: not the state of a DataLoader")
         if state["epoch"] is not None:
-            # It counts batches: of another size, or of other data, they would be others.
+            # A position counts batches, so their size and the data must be the same.
             for name, here in self._extent().items():
                 there = state["epoch"].get(name)
                 if there != here:
@@ -366,13 +366,13 @@ class DataLoader(Generic[B]):
         return {"batch_size": self.batch_size, "batches_in_epoch": batches_in_epoch}
 
     def recipe(self) -> Recipe:
-        """How samples become batches, here or in a worker."""
+        """The settings for making batches, here or in a worker."""
         return Recipe(
             self.dataset, self.collate_fn, self.batch_size, self.drop_last, self.is_batched
         )
 
     def start_workers(self) -> WorkerPool:
-        """Running workers; kept for later epochs if they are persistent."""
+        """Return running workers; persistent ones are kept for later epochs."""
         if self._pool is not None:
             if not self._pool.is_closed:
                 self._pool.drain()

@@ -52,7 +52,7 @@ class IterableDataset(Dataset[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__")
 
-    # PyTorch's, too: the sum of streams is no `ConcatDataset`, which the base's is.
+    # As in PyTorch: the sum of streams is a `ChainDataset`, the base's a `ConcatDataset`.
     def __add__(self, other: Dataset[T_co]) -> ChainDataset[T_co]:  # type: ignore[override]
         return ChainDataset([self, other])
 
@@ -61,8 +61,8 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Sample i is the tuple of the i-th rows of the given tensors.
 
     Args:
-        tensors: of shape (N, ...) each, with the same N. Without any there is no length, either:
-            `len` is then an IndexError, as in PyTorch.
+        tensors: of shape (N, ...) each, with the same N. Without tensors there is no length:
+            `len` raises IndexError, as in PyTorch.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -81,7 +81,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         return tuple(tensor[index] for tensor in self.tensors)
 
     def collated(self, indices: Sequence[int]) -> list[Tensor]:
-        """What `default_collate` makes of these samples, without making the samples."""
+        """Return `default_collate`'s result for these samples, without making the samples."""
         return [tensor[list(indices)] for tensor in self.tensors]
 
     def __len__(self) -> int:
@@ -180,16 +180,16 @@ def random_split(
     lengths: Sequence[int | float],
     generator: Generator | None = None,
 ) -> list[Subset[T_co]]:
-    """Disjoint random subsets of a dataset, which together are all of it.
+    """Split a dataset into disjoint random subsets.
 
         train, val = random_split(dataset, [0.9, 0.1], gradient.Generator().manual_seed(42))
 
     Args:
-        lengths: sizes that add up to the dataset's, or fractions that add up to 1; what rounding
-            leaves over goes to the first subsets, one sample each.
-        generator: for the shuffle; default the default generator.
+        lengths: sizes that add up to the dataset's, or fractions that add up to 1; the remainder
+            of rounding goes to the first subsets, one sample each.
+        generator: for the shuffle; default: the default generator.
 
-    Raises:
+        Raises:
         ArgumentError: the lengths do not add up.
     """
     size = len(cast("Sized", dataset))

@@ -20,7 +20,7 @@ def permutation(count: int, generator: Generator | None) -> list[int]:
 
 
 def integers(bound: int, count: int, generator: Generator | None) -> list[int]:
-    """`count` integers from 0 to bound - 1, each as likely."""
+    """`count` integers from 0 to bound - 1, with equal probability."""
     return randint(0, bound, (count,), generator=generator).tolist()
 
 
@@ -35,7 +35,7 @@ def seed(generator: Generator | None) -> int:
 
 
 def start_all(number: int) -> None:
-    """Seed all that a dataset may draw from: Python's, NumPy's and gradient's generators."""
+    """Seed all generators that a dataset may use: Python's, NumPy's and gradient's."""
     random.seed(number)
     np.random.seed(number % 2**32)
     default_generator.manual_seed(number)
@@ -43,7 +43,7 @@ def start_all(number: int) -> None:
 
 @contextmanager
 def numbers_from(number: int) -> Iterator[None]:
-    """Within the block these generators start from seed `number`; after it they go on as before."""
+    """Within the block these generators start from seed `number`; then they continue as before."""
     python, ours = random.getstate(), default_generator.get_state()
     with _numpy.lent():
         start_all(number)
@@ -55,11 +55,11 @@ def numbers_from(number: int) -> Iterator[None]:
 
 
 class _GlobalNumPy:
-    """The generator of `np.random.rand` and its kin, lent without a copy of its state, which takes
-    longer than all else that a small batch needs: another bit generator stands in its place.
+    """The generator of `np.random.rand` and similar functions, replaced without a copy of its
+    state. (A copy takes longer than the rest of the work for a small batch.)
 
-    That drops the second one of a pair of normal numbers, if only the first was drawn. So the state
-    is copied nevertheless if anything was drawn since it was known that there is none.
+    The replacement drops the second of a pair of normal numbers, if only the first was drawn. So
+    the state is still copied if anything was drawn since it was last known that there is none.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class _GlobalNumPy:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Within the block it draws from a generator which is to be seeded first."""
+        """Within the block, `np.random` uses a replaced generator, which must be seeded first."""
         theirs, state = mtrand.get_bit_generator(), None
         lent = theirs is self._instead  # already, by a loader in a dataset or in another thread
         if lent or self._without_second is None or _words(theirs) != self._without_second:
@@ -87,7 +87,7 @@ class _GlobalNumPy:
 
 
 def _words(generator: np.random.BitGenerator) -> bytes | None:
-    """The state of a Mersenne Twister: 624 words of 32 bits and how many are used."""
+    """The state of a Mersenne Twister: 624 words of 32 bits, and how many of them are used."""
     if type(generator) is not np.random.MT19937:
         return None
     return ctypes.string_at(generator.ctypes.state_address, 4 * 625)

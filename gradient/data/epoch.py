@@ -1,4 +1,4 @@
-"""One pass over a loader's batches, from its beginning or from a saved position."""
+"""One pass over a loader's batches, from the beginning or from a saved position."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class Epoch:
     """One pass over a loader's batches.
 
-    A position is kept as the generators' states when the epoch began and the number of batches
-    since: going back there means drawing that many requests again (indices only, no samples).
+    A position is stored as the generators' states at the beginning of the epoch and the number of
+    batches since. To restore it, that many requests are drawn again (only indices, no samples).
     """
 
     def __init__(self, loader: DataLoader[Any], loaded: dict[str, Any] | None) -> None:
-        # The loader is not kept: it keeps the epoch, and a cycle would keep the workers alive.
+        # No reference to the loader, which refers to the epoch: a cycle would keep workers alive.
         self.finished = False
         self.batches = 0
         self._num_workers = loader.num_workers
@@ -44,7 +44,7 @@ class Epoch:
             self.batches = state["batches"]
             for _ in range(self.batches):
                 next(requests, None)
-            # The default generator is the program's: it draws on as if nothing had been replayed.
+            # The default generator is the program's: it continues as if nothing had been replayed.
             default_generator.set_state(current)
         make = Parallel if loader.num_workers else Local
         self._source: Parallel | Local = make(loader, requests, seed, state)
@@ -59,7 +59,7 @@ class Epoch:
             batch = self._source.next()
         except StopIteration as error:
             self._finish()
-            # Passed on, it would end the loop as if there were no more data.
+            # If passed on, it would end the loop as if there were no more data.
             raise DataLoaderError(
                 f"the dataset or collate_fn raised StopIteration {error}"
             ) from error
@@ -93,7 +93,7 @@ def _requests(loader: DataLoader[Any]) -> Iterator[tuple[int, Any]]:
 
 
 def _generators(loader: DataLoader[Any]) -> dict[str, Generator]:
-    """All that an epoch's order may be drawn from, by name, each once."""
+    """All generators that an epoch's order may depend on, by name, each once."""
     inner = getattr(loader.batch_sampler, "sampler", None)
     candidates = {
         "default": default_generator,
@@ -110,7 +110,7 @@ def _generators(loader: DataLoader[Any]) -> dict[str, Generator]:
 
 
 class Local:
-    """Batches made in this process, when they are asked for."""
+    """Batches made in this process, on request."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Local:
 
 
 class Parallel:
-    """Batches made ahead by workers, taken from one after the other in a fixed turn."""
+    """Batches made ahead by workers, which take turns in a fixed order."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Parallel:
             own_seed = seed + (worker << 40 if self._iterable else 0)
             skip = stream.get("batches", 0) if stream.get("state") is None else 0
             self._pool.send(worker, ("epoch", own_seed, stream.get("state"), skip))
-        #: Workers that have more to give; the first is next.
+        #: Workers with more batches; the first is next.
         self._order = sorted(workers, key=lambda worker: self._streams[worker].get("turn", worker))
         for _ in range(loader.prefetch_factor or 0):
             for worker in self._order:
@@ -173,7 +173,7 @@ class Parallel:
     def next(self) -> Any:
         while self._order:
             worker = self._order[0]
-            if not self._pool.outstanding[worker]:  # nothing was left to ask it for
+            if not self._pool.outstanding[worker]:  # it has no more requests
                 return END
             answer = self._pool.receive(worker, self._timeout)
             if answer[0] == "end":

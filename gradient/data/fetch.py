@@ -1,4 +1,4 @@
-"""Making one batch after another from a dataset: the same code in this process and in a worker."""
+"""Makes one batch after another from a dataset, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.data import draw
 from gradient.data.collate import default_collate
 from gradient.data.dataset import IterableDataset
 
-#: The batches of an iterable dataset have come to their end.
+#: The end of an iterable dataset's batches.
 END = object()
 
 
@@ -20,7 +20,7 @@ class Recipe:
     """How a loader turns samples into batches.
 
     Attributes:
-        batch_size: samples in a batch of an iterable dataset; None passes samples on singly.
+        batch_size: samples in a batch of an iterable dataset; None: single samples.
         batched: whether a request is a list of indices, or one index.
     """
 
@@ -32,16 +32,16 @@ class Recipe:
 
 
 class Fetcher:
-    """Serves one epoch's requests, each with random numbers of its own.
+    """Serves one epoch's requests, each with its own random numbers.
 
-    Batch k of an epoch always meets generators in the same state, whichever process makes it and
-    whatever was made before. So augmented data do not depend on the number of workers, and a
-    resumed epoch goes on as if it had never stopped.
+    For batch k of an epoch the generators always have the same state, in any process and
+    after any other batches. So augmented data do not depend on the number of workers, and a
+    resumed epoch continues as if it had never stopped.
 
     Args:
-        seed: of the epoch (and, for an iterable dataset, of this worker's part).
-        state: the iterable dataset's `state_dict` to go on from.
-        restore: leave the process's own generators as they are; a worker need not.
+        seed: the seed of the epoch (and, for an iterable dataset, of this worker's part).
+        state: the iterable dataset's `state_dict` to resume from.
+        restore: restore the process's own generators afterwards; workers do not need it.
     """
 
     def __init__(self, recipe: Recipe, seed: int, state: Any = None, *, restore: bool) -> None:
@@ -68,13 +68,13 @@ class Fetcher:
         return self._seeded(self.count - 1, self._next)
 
     def skip(self, batches: int) -> None:
-        """Run an iterable dataset forward."""
+        """Skip batches of an iterable dataset."""
         for _ in range(batches):
             if self.following() is END:
                 return
 
     def position(self) -> dict[str, Any] | None:
-        """What `state` takes, for an iterable dataset that knows its position."""
+        """The `state` to resume from, for an iterable dataset with `state_dict`."""
         if not is_stateful(self.recipe.dataset):
             return None
         return {"batches": self.count, "dataset": self.recipe.dataset.state_dict()}
@@ -108,8 +108,8 @@ class Fetcher:
 
 
 def _collated(recipe: Recipe) -> Callable[[Any], Any] | None:
-    """The dataset's own way to what `default_collate` makes of a list of indices, where it has one
-    for just the samples that it gives singly: a subclass with other samples has not."""
+    """The dataset's own method to make a batch of a list of indices, equal to `default_collate`'s,
+    if it has one for exactly its own samples: a subclass with other samples has none."""
     kind = type(recipe.dataset)
     if recipe.collate_fn is not default_collate or hasattr(kind, "__getitems__"):
         return None
@@ -118,5 +118,5 @@ def _collated(recipe: Recipe) -> Callable[[Any], Any] | None:
 
 
 def is_stateful(dataset: Any) -> bool:
-    """Whether an iterable dataset can say and restore its position."""
+    """Whether an iterable dataset can save and restore its position."""
     return hasattr(dataset, "state_dict") and hasattr(dataset, "load_state_dict")

@@ -1,4 +1,4 @@
-"""Batches in page-locked memory, from which a GPU copies while the host goes on."""
+"""Batches in page-locked memory, which a GPU copies asynchronously."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.tensor import Tensor
 
 
 def can_pin(device: str) -> bool:
-    """Whether there is a GPU for which memory can be pinned: "" is the first."""
+    """Whether memory can be pinned for this GPU; "": the first one."""
     try:
         return hasattr(backends.get(device or "cuda"), "pin")
     except DeviceError:
@@ -19,8 +19,8 @@ def can_pin(device: str) -> bool:
 
 
 def pinned(batch: Any, device: str) -> Any:
-    """A batch with its tensors of the CPU in pinned memory. What is no tensor and has a method
-    `pin_memory`, such as a batch of a class of one's own, is asked for what it returns."""
+    """Return a batch with its CPU tensors in pinned memory. For other objects with a method
+    `pin_memory`, such as batches of a user's class, it returns that method's result."""
 
     def pin(item: Any) -> Any:
         if isinstance(item, Tensor):

@@ -1,7 +1,7 @@
 """Messages between a program and its worker processes.
 
-Tensors and arrays cross as raw bytes beside the pickled structure, without being copied into it.
-(Pickle is used between a program and its own children only, never for files.)
+Tensors and arrays are sent as raw bytes beside the pickled structure, without a copy in it.
+(Pickle is used only between a program and its own children, never for files.)
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from gradient.io.arrays import tensor_of, to_numpy
 from gradient.tensor import Tensor
 
-#: A pickle, and the memory that it refers to.
+#: A pickle, and the memory buffers that it refers to.
 Packed = tuple[bytes, list[memoryview]]
 
 
 def pack(message: Any) -> Packed:
-    """Make a message ready to be sent, once or to several processes."""
+    """Prepare a message for sending, once or to several processes."""
     buffers: list[pickle.PickleBuffer] = []
     stream = io.BytesIO()
     _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(message)

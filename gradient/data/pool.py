@@ -1,4 +1,4 @@
-"""A loader's worker processes, seen from the main process."""
+"""A loader's worker processes, as the main process uses them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gradient.errors import ArgumentError, DataLoaderError
 class WorkerPool:
     """Workers that serve one loader, epoch after epoch.
 
-    Each has a pipe of its own: no lock is shared, so a worker that is killed harms no other, and
-    its death is seen at once. They end with the last reference to the pool.
+    Each has its own pipe and they share no lock, so a worker that is killed does not affect the
+    others, and its death is noticed at once. They end with the last reference to the pool.
 
     Attributes:
         outstanding: for each worker, the number of requests that it has not answered.
@@ -42,7 +42,7 @@ class WorkerPool:
         self._connections: list[Any] = []
         self._processes: list[Any] = []
         payload = (recipe, worker_init_fn)
-        # A forked child has the objects already; others get them through the pipe.
+        # A forked child inherits the objects; others get them through the pipe.
         packed = None
         if context is None:
             context, packed = _chosen_context(payload)
@@ -58,7 +58,7 @@ class WorkerPool:
                 daemon=True,
             )
             with warnings.catch_warnings():
-                # Python 3.12 warns of threads where a process forks; ours wait for work meanwhile.
+                # Python 3.12 warns of threads in a process that forks; ours only wait for work.
                 warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
                 process.start()
             theirs.close()
@@ -66,7 +66,7 @@ class WorkerPool:
             self._processes.append(process)
         self._finalizer = weakref.finalize(self, _stop, self._connections, self._processes)
         if packed is not None:
-            # Only now: all of them start up at the same time.
+            # Only now, so that all of them start at the same time.
             for number in range(num_workers):
                 self._send(number, packed)
 
@@ -74,15 +74,15 @@ class WorkerPool:
         return len(self._processes)
 
     def send(self, number: int, message: tuple[Any, ...]) -> None:
-        """Ask worker `number` for something; see `Worker` for what there is."""
+        """Send a request to worker `number`; see `Worker` for the messages."""
         self._send(number, pipe.pack(message))
         self.outstanding[number] += message[0] != "epoch"
 
     def receive(self, number: int, timeout: float = 0) -> Any:
-        """The next answer of worker `number`; exceptions in it are raised here.
+        """Return the next answer of worker `number`; exceptions in it are raised here.
 
         Args:
-            timeout: seconds to wait; 0 waits as long as the worker lives.
+            timeout: seconds to wait; 0: as long as the worker lives.
 
         Raises:
             DataLoaderError: the worker died, or did not answer in time.
@@ -90,16 +90,16 @@ class WorkerPool:
         connection, process = self._connections[number], self._processes[number]
         ready = multiprocessing.connection.wait([connection, process.sentinel], timeout or None)
         if not ready:
-            self.close()  # nobody knows when it would have answered
+            self.close()  # a late answer would be read as another's
             raise DataLoaderError(f"DataLoader: no batch from worker {number} in {timeout} s")
         answer = self._receive(number)
         if isinstance(answer, worker.Failure):
-            # Not held in a variable: it would hold this frame, and so the workers, in a cycle.
+            # No variable for it: it would keep this frame, and so the workers, alive in a cycle.
             raise answer.exception() from None
         return answer
 
     def drain(self) -> None:
-        """Throw away answers of an epoch that was not finished."""
+        """Discard the answers of an epoch that was not finished."""
         for number in range(len(self)):
             while self.outstanding[number]:
                 self._receive(number)
@@ -121,7 +121,7 @@ class WorkerPool:
 
     def _receive(self, number: int) -> Any:
         try:
-            # Of a worker that has died, what it had answered before can still be read.
+            # Earlier answers of a worker that died can still be read.
             answer = pipe.receive(self._connections[number])
         except (EOFError, OSError):
             raise self._died(number) from None
@@ -146,7 +146,7 @@ class WorkerPool:
 
 
 def _chosen_context(payload: Any) -> tuple[Any, pipe.Packed | None]:
-    """The way to start workers if nobody chose one, and what they are sent."""
+    """The default start method of workers, and the message that they get."""
     can_fork = sys.platform == "linux"
     if can_fork and _would_run_again():
         return multiprocessing.get_context("fork"), None
@@ -159,9 +159,9 @@ def _chosen_context(payload: Any) -> tuple[Any, pipe.Packed | None]:
 
 
 def _would_run_again() -> bool:
-    """Whether a spawned worker, which imports the script that is running, would begin its work
-    once more: it does not ask whether its `__name__` is that of a main program. Or would not find
-    its classes, as those of an interactive session."""
+    """Whether a spawned worker, which imports the running script, would run its work again, because
+    the script does not test `__name__`; or would not find its classes, as in an interactive
+    session."""
     script = sys.modules["__main__"]
     if getattr(script, "__spec__", None) is not None:  # python -m
         return False
@@ -170,7 +170,7 @@ def _would_run_again() -> bool:
         return True
     try:
         tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError):  # "<stdin>", or no text of Python's
+    except (OSError, SyntaxError, ValueError):  # "<stdin>", or not a Python file
         return True
     asked = (node.test for node in tree.body if isinstance(node, ast.If))
     names = (part for test in asked for part in ast.walk(test) if isinstance(part, ast.Name))

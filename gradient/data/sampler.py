@@ -1,4 +1,4 @@
-"""Samplers: which samples, in which order, and which together."""
+"""Samplers: the order of samples, and their division into batches."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Sampler(Generic[T_co]):
     """Indices of a dataset, one by one: subclasses define `__iter__` and, if known, `__len__`.
 
     A loader's position is saved as the number of batches drawn, and restored by drawing as many
-    again: so a sampler of your own should draw its random numbers from `self.generator`, or from
-    gradient's default generator where that is None.
+    again. So your own sampler should draw its random numbers from `self.generator`, or from
+    gradient's default generator if that is None.
     """
 
     def __iter__(self) -> Iterator[T_co]:
@@ -55,9 +55,9 @@ class RandomSampler(Sampler[int]):
 
     Args:
         replacement: draw each sample independently of the others.
-        num_samples: how many to draw; default the dataset's length. Without replacement a larger
-            number goes through the dataset again, in another order.
-        generator: default, one that is seeded from the default generator at each pass.
+        num_samples: number of samples to draw; default: the dataset's length. Without replacement,
+            a larger number goes through the dataset again, in another order.
+        generator: default: a new one in each pass, seeded from the default generator.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class RandomSampler(Sampler[int]):
 
     @property
     def num_samples(self) -> int:
-        """Samples in a pass; follows a dataset whose length changes."""
+        """The number of samples in a pass; by default the dataset's present length."""
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
     def __iter__(self) -> Iterator[int]:
-        # Not a generator function: the seed is drawn now, not when the first sample is asked for.
+        # Not a generator function: the seed is drawn now, not at the first sample.
         generator = self.generator
         if generator is None:
             generator = Generator().manual_seed(draw.seed(None))
@@ -133,7 +133,7 @@ _WEIGHTS = Limit(
 
 
 def _numbers(values: Any) -> Any:
-    """A sequence or a tensor as an array of float64; what is none of numbers unchanged."""
+    """A sequence or a tensor as an array of float64; unchanged if it is not of numbers."""
     try:
         listed = values.tolist() if hasattr(values, "tolist") else list(values)
         return np.asarray(listed, np.float64)
@@ -146,9 +146,9 @@ class WeightedRandomSampler(Sampler[int]):
 
     Args:
         weights: one for each sample, >= 0; they need not add up to 1.
-        num_samples: how many to draw.
-        replacement: whether an index may come twice. Without, successive draws as by Efraimidis and
-            Spirakis (2006): the largest of u ** (1 / weight).
+        num_samples: number of indices to draw.
+        replacement: whether an index may occur twice. If not, successive draws by the method of
+            Efraimidis and Spirakis (2006): the largest of u ** (1 / weight).
     """
 
     def __init__(
@@ -179,9 +179,9 @@ class WeightedRandomSampler(Sampler[int]):
         if self.replacement:
             total = np.cumsum(self.weights)
             points = draw.uniforms(self.num_samples, self.generator) * total[-1]
-            # side="right": a sample without weight has no width, and is never met.
+            # side="right": a sample without weight has no width, and is never drawn.
             chosen = np.searchsorted(total, points, side="right")
-            last = int(np.flatnonzero(self.weights)[-1])  # where rounding put a point at the end
+            last = int(np.flatnonzero(self.weights)[-1])  # if rounding puts a point at the end
             return iter(np.minimum(chosen, last).tolist())
         uniform = draw.uniforms(len(self.weights), self.generator)
         with np.errstate(divide="ignore"):
@@ -197,7 +197,7 @@ class BatchSampler(Sampler[list[int]]):
     """Lists of `batch_size` indices of another sampler.
 
     Args:
-        drop_last: leave out the last batch where it is smaller.
+        drop_last: leave out the last batch if it is smaller.
     """
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool) -> None:
@@ -209,7 +209,7 @@ class BatchSampler(Sampler[list[int]]):
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[int]]:
-        # As in RandomSampler: the inner sampler begins, and draws its seed, now.
+        # As in RandomSampler: the inner sampler starts, and draws its seed, now.
         return self._batches(iter(self.sampler))
 
     def _batches(self, indices: Iterator[int]) -> Iterator[list[int]]:

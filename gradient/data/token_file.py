@@ -1,7 +1,7 @@
 """Token ids in a memory-mapped file: a corpus of any size, read without loading it.
 
-The file is a plain row of little-endian uint16 or uint32 numbers, and `<file>.json` beside it says
-which, and how many. Files without that neighbour, as nanoGPT's train.bin, open with `dtype=`.
+The file has only little-endian uint16 or uint32 numbers; `<file>.json` beside it has their dtype
+and number. Files without it, such as nanoGPT's train.bin, are opened with `dtype=`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class TokenFile:
         loader = DataLoader(train.windows(256), batch_size=32, shuffle=True)  # an epoch
 
     Args:
-        path: of the tokens.
+        path: the file.
         dtype: "uint16" or "uint32", for a file without a `.json` beside it.
-        start, stop: the part of the file to see; default all.
+        start, stop: the part of the file to use; default: all.
 
-    Attributes:
-        array: the tokens, 1-D, read-only, mapped.
-        vocab_size: ids are below it; None where the file does not say.
-        metadata: what else the `.json` holds.
+        Attributes:
+        array: the tokens, 1-D, read-only, memory-mapped.
+        vocab_size: all ids are smaller; None if the file does not have it.
+        metadata: the other values in the `.json`.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -89,14 +89,14 @@ class TokenFile:
         return self.stop - self.start
 
     def __getitem__(self, index: Any) -> Any:
-        """Tokens by position, as of a NumPy array."""
+        """Return tokens by position, like a NumPy array."""
         return self.array[index]
 
     def verify(self) -> None:
-        """Compare the whole file with the checksum in its `.json`, where there is one.
+        """Compare the whole file with the checksum in its `.json`, if there is one.
 
         Raises:
-            FileFormatError: it is not what was written.
+            FileFormatError: the file has changed.
         """
         expected = self.metadata.get("sha256")
         if expected is None:
@@ -110,7 +110,7 @@ class TokenFile:
             )
 
     def split(self, val_fraction: float) -> tuple[TokenFile, TokenFile]:
-        """The beginning to train on, and the last `val_fraction` of the tokens to validate on."""
+        """Return the first tokens for training, and the last `val_fraction` for validation."""
         check_arguments("split", val_fraction=(val_fraction, number(0, below=1)))
         middle = self.stop - int(len(self) * val_fraction)
         return (
@@ -125,13 +125,13 @@ class TokenFile:
     def random_batch(
         self, batch_size: int, block_size: int, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Windows from random places, for training a language model without epochs.
+        """Return windows from random places, for training a language model without epochs.
 
         Args:
-            generator: its state is all that the next batch depends on.
+            generator: the batch depends only on its state.
 
         Returns:
-            x and y, (batch_size, block_size) int64 each; y is x one token later.
+            x and y, (batch_size, block_size) int64 each; y is x shifted by one token.
         """
         _check_block(self, block_size)
         starts = draw.integers(len(self) - block_size, batch_size, generator)
@@ -146,11 +146,11 @@ class TokenFile:
 
 
 class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
-    """Sample i is (x, y): `block_size` tokens from i * stride on, and the same one token later.
+    """Sample i is (x, y): `block_size` tokens from i * stride on, and the same shifted by one.
 
     Args:
-        stride: tokens between the beginnings of neighbours; default `block_size`, so that every
-            token is a target once.
+        stride: tokens between the beginnings of neighbouring windows; default: `block_size`, so
+            that every token is a target once.
 
     Raises:
         ArgumentError: there are too few tokens for one window.
@@ -172,7 +172,7 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
         return tensor_of(window[:-1]), tensor_of(window[1:])
 
     def collated(self, indices: Sequence[int]) -> list[Tensor]:
-        """What `default_collate` makes of these samples, without making the samples."""
+        """Return `default_collate`'s result for these samples, without making the samples."""
         starts = np.array([self._start(index) for index in indices])
         windows = self.tokens.array[starts[:, None] + np.arange(self.block_size + 1)]
         parts = windows[:, :-1], windows[:, 1:]
@@ -186,18 +186,18 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 class TokenWriter:
-    """Writes a token file piece by piece; it appears, whole, when the block ends without error.
+    """Writes a token file piece by piece; it appears, complete, if the block ends without an error.
 
         with TokenWriter("corpus.bin", tokenizer.vocab_size) as writer:
             for text in texts:
                 writer.write(tokenizer.encode(text))
 
     Args:
-        vocab_size: every id must be below it; up to 65,536 a token takes two bytes, else four.
-        metadata: JSON values to keep in `<path>.json`.
+        vocab_size: every id must be smaller; up to 65,536 a token takes two bytes, else four.
+        metadata: JSON values to store in `<path>.json`.
 
-    Raises:
-        CheckpointError: the disk is full or failing; an older file is untouched.
+        Raises:
+        CheckpointError: the disk is full or failing; an older file is unchanged.
         IndexOutOfRange: an id is not in the vocabulary.
     """
 
@@ -245,7 +245,7 @@ class TokenWriter:
 
     def __exit__(self, *error: Any) -> bool | None:
         self._file = None
-        # The old description goes first: a description of other tokens must never stand beside
+        # The old description is deleted first: a description of other tokens must never be beside
         # these.
         if error[0] is None:
             _description(self.path).unlink(missing_ok=True)
@@ -271,17 +271,17 @@ def encode_corpus(
     progress: Callable[[int, int], None] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> TokenFile:
-    """Tokenise documents into a token file, each followed by EOS where the tokenizer has one.
+    """Tokenise documents into a token file, each followed by EOS if the tokenizer has one.
 
     Memory does not grow with the corpus: documents are encoded a megabyte at a time, on all cores,
     and a long one in pieces.
 
     Args:
-        texts: documents; `read_texts` gives those of files.
-        progress: is called with (characters, tokens) so far, after each megabyte.
+        texts: documents, such as those of files by `read_texts`.
+        progress: called with (characters, tokens) so far, after each megabyte.
 
     Raises:
-        CheckpointError: the disk is full or failing; an older file is untouched.
+        CheckpointError: the disk is full or failing; an older file is unchanged.
     """
     if isinstance(texts, str):
         raise TypeMismatch("encode_corpus: expected an iterable of texts, got one str; give [text]")
@@ -303,7 +303,7 @@ def encode_corpus(
 
 
 def read_texts(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The text of each file, in order; one that is not UTF-8 text is left out."""
+    """Yield the text of each file, in order; files that are not UTF-8 text are left out."""
     for path in paths:
         try:
             text = read_regular(path).decode("utf-8")
@@ -343,9 +343,9 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _safe_cut(text: str, low: int, high: int) -> int:
-    """A place in low..high where encoding the two sides apart gives the same tokens.
+    """A position in low..high where encoding both sides separately gives the same tokens.
 
-    Between a letter or digit and white space: no byte-level pre-tokenizer joins those.
+    It is between a letter or digit and white space: no byte-level pre-tokenizer joins those.
     """
     for cut in range(high, low, -1):
         if text[cut].isspace() and text[cut - 1].isalnum():

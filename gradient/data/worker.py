@@ -1,4 +1,4 @@
-"""What runs in a loader's worker process."""
+"""The code of a loader's worker process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STOP = ("stop",)
 
 @dataclass
 class WorkerInfo:
-    """What `get_worker_info()` says inside a worker.
+    """The result of `get_worker_info()` in a worker.
 
     Attributes:
         id: 0 to num_workers - 1.
@@ -51,7 +51,7 @@ _worker_info: WorkerInfo | None = None
 
 
 def get_worker_info() -> WorkerInfo | None:
-    """Which worker this is, of how many; None in the main process.
+    """Return this worker's number and the number of workers; None in the main process.
 
     An IterableDataset uses it to give each worker its own part of the stream.
     """
@@ -60,7 +60,7 @@ def get_worker_info() -> WorkerInfo | None:
 
 @dataclass
 class Failure:
-    """An exception in a worker, as it can be raised again in the main process."""
+    """An exception in a worker, to be raised again in the main process."""
 
     kind: type[BaseException] | None
     text: str
@@ -71,7 +71,7 @@ class Failure:
         try:
             pickle.dumps(type(error))
             kind = type(error)
-        except Exception:  # a class that exists in the worker alone
+        except Exception:  # a class that exists only in the worker
             kind = None
         return cls(kind, "".join(traceback.format_exception(error)), where)
 
@@ -83,12 +83,12 @@ class Failure:
             message = _Verbatim(message)
         try:
             return kind(message)
-        except Exception:  # a constructor that wants other arguments
+        except Exception:  # a constructor with other arguments
             return DataLoaderError(message)
 
 
 class _Verbatim(str):
-    """A KeyError shows the repr of its message, in which a traceback would be one line."""
+    """A KeyError shows the repr of its message; this class's repr keeps a traceback's lines."""
 
     __repr__ = str.__str__
 
@@ -97,8 +97,8 @@ class Worker:
     """Serves messages: ("epoch", seed, state, skip), ("index", number, indices) and ("next",).
 
     "epoch" begins an epoch and has no answer. "index" (a batch by its indices) and "next" (the next
-    of an iterable dataset) are answered by ("batch", batch, position), ("end",) or a Failure. What
-    failed at the beginning fails every request.
+    of an iterable dataset) are answered by ("batch", batch, position), ("end",) or a Failure. A
+    failure at the beginning is the answer to every request.
     """
 
     def __init__(self, number: int, count: int) -> None:
@@ -110,7 +110,7 @@ class Worker:
         self._failure: Failure | None = None
 
     def start(self, connection: Any, payload: tuple[Recipe, Any] | None) -> None:
-        """Take the recipe and worker_init_fn: inherited by a fork, else the first message."""
+        """Get the recipe and worker_init_fn: inherited by a fork, else in the first message."""
         try:
             self._recipe, self._init = pipe.receive(connection) if payload is None else payload
         except EOFError:
@@ -122,7 +122,7 @@ class Worker:
                 self._failure.text += IMPORTABLE
 
     def serve(self, message: tuple[Any, ...]) -> Any:
-        """The answer to a message; None to one that has none."""
+        """Return the answer to a message; None for "epoch"."""
         kind, *arguments = message
         try:
             if kind == "epoch":
@@ -161,15 +161,15 @@ class Worker:
 
 
 def main(connection: Any, number: int, count: int, payload: tuple[Recipe, Any] | None) -> None:
-    """Serve until the main process has enough, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    set_num_threads(1)  # the workers share the cores among them
+    """Serve until the main process closes the connection, or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    set_num_threads(1)  # the workers share the cores
     worker = Worker(number, count)
     try:
         worker.start(connection, payload)
     except EOFError:
         return
-    # Requests are read in a thread, so that the main process never waits for us to take one: it
+    # Requests are read in a thread, so that the main process never waits for us to read one: it
     # might be writing to us while we write to it.
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read_messages, args=(connection, messages), daemon=True).start()
@@ -193,7 +193,7 @@ def _read_messages(connection: Any, messages: queue.SimpleQueue[Any]) -> None:
             messages.put(message)
     except (EOFError, OSError):  # the main process died
         pass
-    # Nobody wants what the main thread is doing: it is not asked.
+    # The main thread's present work is not needed any more: end without it.
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What a model is worth and what it needs: perplexity, memory, and where two runs part."""
+"""Evaluation of models: perplexity, memory, and the first difference between two runs."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,6 @@ from gradient._exports import shown as _shown
 from gradient.evaluation.divergence import *
 from gradient.evaluation.perplexity import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -1,11 +1,11 @@
-"""Where two runs of a model part: the first module, and the first op, whose results differ.
+"""The difference between two runs of a model: the first module, and the first op, that differ.
 
-A run is one forward pass over the same tokens, by a model of ours in some dtype, packing, device,
-whole or token by token through a cache; or by transformers. Since our modules have the names of
+A run is one forward pass over the same tokens, by our model in some dtype, packing, device,
+in one pass or token by token with a cache; or by transformers. Since our modules have the names of
 its checkpoints, results are compared by name.
 
 Errors are relative to the largest result of the module: max |a - b| / max |b|. They grow along a
-model even where nothing is wrong, as roundings add up; what is wrong shows as a jump.
+correct model too, as rounding errors add up; a fault shows as a jump.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Difference", "Divergence", "activations", "compare"]
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one result differs between two runs; infinite where one is not a number."""
+    """The error of one result between two runs; infinite if only one of them is a number."""
 
     name: str
     error: float
@@ -44,7 +44,7 @@ class Divergence:
     Attributes:
         modules: every module that both ran, in order of its completion.
         ops: every op that both ran, in order; empty unless both runs noted their ops.
-        tolerance: the largest error that is no difference.
+        tolerance: the largest error that does not count as a difference.
     """
 
     modules: list[Difference]
@@ -53,7 +53,7 @@ class Divergence:
 
     @property
     def first_module(self) -> Difference | None:
-        """The first module that differs: the innermost, as it is complete before what holds it."""
+        """The first module that differs: the innermost, as it finishes before outer ones."""
         return self._first(self.modules)
 
     @property
@@ -102,7 +102,7 @@ def activations(
 
 
 def _joined(events: Sequence[Event]) -> Event:
-    """One module's results for single tokens, as its result for all of them."""
+    """Join one module's results for single tokens to its result for all of them."""
     first = events[0]
     value = first.value
     if value.ndim >= 2 and value.shape[1] == 1:
@@ -114,10 +114,10 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
     """Compare two runs, the second being the reference.
 
     Args:
-        tolerance: the largest relative error that is no difference; None is 1e-3.
+        tolerance: the largest relative error that does not count as a difference; None: 1e-3.
 
-    Raises:
-        ArgumentError: they have no module in common, or most give results of other shapes.
+        Raises:
+        ArgumentError: they have no module in common, or most results differ in shape.
     """
     reference = {event.key: event for event in b}
     modules: list[Difference] = []
@@ -128,7 +128,7 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
         errors = [] if other is None else errors_of(event.value, other.value)
         if other is not None and not errors and not event.op:
             unlike.append(f"{event} gives {event.value.shape} and {other.value.shape}")
-        if not errors:  # only one of them ran it, or ran it on another shape
+        if not errors:  # only one of them ran it, or with another shape
             continue
         error = min(errors)
         (ops if event.op else modules).append(Difference(str(event), error, event))
@@ -145,7 +145,7 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
 def errors_of(a: np.ndarray, b: np.ndarray) -> list[float]:
     """Return the error for each way in which `a` and `b` can be the same result.
 
-    Axes of length 1 may be left out, and heads (B, H, T, D) may stand behind tokens (B, T, H, D).
+    Axes of length 1 may be missing, and heads (B, H, T, D) may come after tokens (B, T, H, D).
     """
     ways = [a.squeeze()]
     if a.ndim == b.ndim == 4:
@@ -155,7 +155,7 @@ def errors_of(a: np.ndarray, b: np.ndarray) -> list[float]:
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Return max |a - b| / max |b|: infinite where only one of them is a number."""
+    """Return max |a - b| / max |b|: infinite if only one of them is a number."""
     if not b.size:
         return 0.0
     finite_a, finite_b = np.isfinite(a), np.isfinite(b)

@@ -1,12 +1,12 @@
-"""How much memory generating will take, before a model is loaded.
+"""Estimates the memory of generation, before a model is loaded.
 
-Weights and cache are counted from shapes. For activations a chunk of the prompt and a step are
-recorded as plans, in passes of few tokens (`planned_memory`). What kernels take for themselves
-(keys and values in 32 bits, a weight cast to them) no plan shows: two terms fitted to measurements
-stand for it. With `measure` a process of its own reads the last chunk of a prompt of that length.
+Weights and cache are counted from shapes. For activations, a chunk of the prompt and a step are
+recorded as plans, in passes of few tokens (`planned_memory`). Plans do not show the scratch memory
+of kernels (keys and values in 32 bits, a weight cast to them): two fitted terms estimate it.
+With `measure`, a separate process runs the last chunk of a prompt of that length.
 
-Either runs a model of those layers that differ from one another, without values: layers come one
-after another and reuse the memory, so a few tell for all.
+Both run a model with only those layers that differ from one another, without values: layers run
+one after another and reuse memory, so a few are enough.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from gradient.generation.prefill import CHUNK, feed
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM, KVShape
 
-#: Tokens of a row if nobody asks for more; a model of today may take 100 times as many.
+#: The default number of tokens in a row; present models may take 100 times as many.
 USUAL_CONTEXT = 2048
 
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes that a process holds at most while it generates.
+    """The peak memory of a process that generates, in bytes.
 
     Attributes:
         program: Python, its libraries, the compiled kernels and the tokenizer.
-        weights: of the model, as they will lie in memory. A row of an embedding that is not also
-            the output layer counts once it is looked up: such a mapped matrix is left out.
+        weights: the model's, as they are in memory. Rows of an embedding count only when they are
+            looked up, so a mapped embedding that is not the output layer is left out.
         cache: keys and values of `context` tokens for `batch` rows.
-        working: what is needed for a moment beside these.
+        working: temporary memory beside these.
     """
 
     context: int
@@ -60,12 +60,12 @@ class MemoryForecast:
 
     @property
     def total(self) -> int:
-        """All of it: the peak."""
+        """The sum: the peak."""
         return self.program + self.weights + self.cache + self.working
 
 
 class _Settings(NamedTuple):
-    """What `forecast` is asked."""
+    """The arguments of `forecast`."""
 
     path: str
     context: int | None
@@ -87,23 +87,23 @@ def forecast(
     cache_dtype: str | None = None,
     measure: bool = False,
 ) -> MemoryForecast:
-    """Forecast the peak memory of generating with the model in a folder or file, on the CPU.
+    """Estimate the peak memory of generating with the model in a folder or file, on the CPU.
 
-    The very first use of a kernel on a machine compiles it, which takes some 50 MB more, once.
+    The first use of a kernel on a machine compiles it, which takes some 50 MB more, once.
 
     Args:
-        context: tokens of each row, those of the prompt and those generated; None is what the
-            model was made for, or 2048 if that is more.
+        context: tokens of each row, prompt and generated ones; None: the model's trained length,
+            or 2048 if that is larger.
         batch: rows.
-        dtype, quantize: as of `gradient.hub.load`.
-        cache, cache_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
-        measure: run some layers on as many tokens instead of planning: that takes some seconds, and
-            comes within 5 % of the peak; plans come within 10 % of that.
+        dtype, quantize: as in `gradient.hub.load`.
+        cache, cache_dtype: the cache's kind and dtype, as in `KVCache.for_model`.
+        measure: run some layers on as many tokens instead of planning. This takes some seconds, and
+            is within 5 % of the peak; plans are within 10 % of that.
 
-    Raises:
-        ArgumentError: a context of less than two tokens, or of more than the model can attend to;
-            no rows; or what a model refuses.
-        BackendError: the measuring process failed; its words are in the message.
+        Raises:
+        ArgumentError: a context of less than two tokens, or of more than the model's limit;
+            no rows; or an argument that the model refuses.
+        BackendError: the measuring process failed; the message has its output.
     """
     if (context is not None and context < 2) or batch < 1:
         raise ArgumentError(
@@ -113,23 +113,23 @@ def forecast(
     settings = _Settings(str(path), context, batch, dtype, quantize, cache, cache_dtype)
     if not measure:
         return _planned(settings)
-    # The first process compiles kernels that no one has used yet, which takes memory of its own.
+    # The first process compiles kernels that were never used, which takes additional memory.
     _measured(settings)
     return _measured(settings)
 
 
-#: Python, its libraries and the kernels of a generation (Python 3.11 and numba on Linux).
+#: Python, its libraries and the kernels of generation (Python 3.11 and numba on Linux).
 PROGRAM = 163_000_000
-#: Of a tokenizer, for each of its pieces.
+#: Bytes of a tokenizer for each of its pieces.
 PIECE = 335
 #: Rows of activations beyond which 16-bit weights are cast to float32, one at a time.
 CAST_ROWS = 512
 
 
 def _planned(settings: _Settings) -> MemoryForecast:
-    """The forecast by plans: no weight is read.
+    """The estimate by plans, which reads no weights.
 
-    What kernels take for themselves is fitted to what `_measure` gives for models of 50 to 150
+    The scratch memory of kernels is fitted to the results of `_measure` for models of 50 to 150
     million weights, in 32 and 16 bits and packed, of 64 to 2,048 tokens, in one to four rows.
     """
     checkpoint = open_checkpoint(settings.path)
@@ -193,7 +193,7 @@ def cache_bytes(
 
 
 def _mapped(checkpoint: Checkpoint) -> CausalLM:
-    """The model, its weights mapped and not read; it may well be larger than memory."""
+    """The model with mapped weights that are not read; it may be larger than memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = load_model(checkpoint)
@@ -206,7 +206,7 @@ def _mapped(checkpoint: Checkpoint) -> CausalLM:
 
 
 def _context(model: CausalLM, settings: _Settings) -> int:
-    """The tokens of a row that are asked for, or the usual number."""
+    """The requested tokens of a row, or the default."""
     context, limit = settings.context, model.context_length
     if context is None:
         return min(USUAL_CONTEXT, model.trained_length or USUAL_CONTEXT)
@@ -218,7 +218,7 @@ def _context(model: CausalLM, settings: _Settings) -> int:
 
 
 def _choice(model: CausalLM, settings: _Settings) -> tuple[dict[str, PackedDType], gradient.DType]:
-    """The packed dtypes of weights by name, and the dtype of the others and of computing."""
+    """The packed dtypes of weights by name, and the dtype of other weights and of computing."""
     dtype = None if settings.dtype is None else floating_dtype(settings.dtype)
     packed: dict[str, PackedDType] = {}
     if settings.quantize is not None:
@@ -227,8 +227,8 @@ def _choice(model: CausalLM, settings: _Settings) -> tuple[dict[str, PackedDType
 
 
 def _measured(settings: _Settings) -> MemoryForecast:
-    """Let a process of its own do `_measure`."""
-    # The same modules as here, whatever lies in the current folder.
+    """Run `_measure` in a separate process."""
+    # The same modules as here, whatever is in the current folder.
     program = f"import sys; sys.path[:] = {sys.path!r}\n"
     program += "from gradient.evaluation.memory import _main; _main()"
     done = subprocess.run(
@@ -249,11 +249,11 @@ def _measured(settings: _Settings) -> MemoryForecast:
 
 
 def _main() -> None:
-    """Read settings from standard input; print a forecast, or an error, as JSON."""
+    """Read settings from standard input; print an estimate, or an error, as JSON."""
     try:
         answer: dict[str, Any] = asdict(_measure(_Settings(**json.loads(sys.stdin.read()))))
     except BackendError:
-        raise  # of the measurement, not of what was asked
+        raise  # an error of the measurement, not of the settings
     except gradient.errors.GradientError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))
@@ -264,9 +264,9 @@ def _measure(settings: _Settings) -> MemoryForecast:
     batch = settings.batch
     checkpoint = open_checkpoint(settings.path)
     model = _mapped(checkpoint)
-    with contextlib.suppress(gradient.errors.GradientError):  # it may have none that can be read
+    with contextlib.suppress(gradient.errors.GradientError):  # it may have no readable tokenizer
         tokenizer = checkpoint.load_tokenizer()
-        # What it keeps of its vocabulary from the first use on.
+        # The memory for its vocabulary, from the first use on.
         tokenizer.decode(tokenizer.encode("Once upon a time"))
         tokenizer.stream().push(0)
     forget_peak()  # reading a vocabulary takes more for a moment, before the weights are there
@@ -313,7 +313,7 @@ def _measure(settings: _Settings) -> MemoryForecast:
 
 
 def weight_bytes(model: CausalLM, packed: dict[str, PackedDType], dtype: gradient.DType) -> int:
-    """Bytes of a model's weights once they are packed or converted."""
+    """Bytes of a model's weights after packing or conversion."""
     total = 0
     looked_up = _only_looked_up(model)
     for name, parameter in model.named_parameters():
@@ -323,7 +323,7 @@ def weight_bytes(model: CausalLM, packed: dict[str, PackedDType], dtype: gradien
         elif name in packed:
             size = packed[name].nbytes(shape)
             if name not in looked_up:
-                size *= 2  # as it was packed, and in the panels that products are made of
+                size *= 2  # the packed blocks, and the panels for products
         else:
             size = parameter.numel() * dtype.itemsize
         mapped = name not in packed and (parameter.dtype is dtype or parameter.dtype.is_packed)
@@ -333,13 +333,13 @@ def weight_bytes(model: CausalLM, packed: dict[str, PackedDType], dtype: gradien
 
 
 def panel_bytes(model: CausalLM) -> int:
-    """About the bytes of the panels in which the CPU multiplies by a model's packed weights."""
+    """The approximate bytes of the panels for products with a model's packed weights on the CPU."""
     weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear)}
     return sum(weight.nbytes for weight in weights.values() if weight.dtype.is_packed)
 
 
 def _only_looked_up(model: nn.Module) -> set[str]:
-    """Names of the matrices that are embeddings and nothing else."""
+    """Names of the matrices that are only embeddings."""
     linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     return {
         f"{path}.weight"
@@ -355,9 +355,9 @@ def empty_weights(
     *,
     unpacked: bool = False,
 ) -> None:
-    """Give a model weights of the right dtypes that take no memory, in place of its own.
+    """Replace a model's weights by ones of the right dtypes that take no memory.
 
-    With `unpacked`, those that are packed become unpacked ones: products would make panels of them.
+    With `unpacked`, packed weights become unpacked ones, as products would make panels of them.
     """
     made: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules():
@@ -382,7 +382,7 @@ def _empty(
 
 
 def _untouched(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros that take no memory: the system shows one page of them wherever nobody has written."""
+    """Zeros that take no memory: the system maps one page of zeros until something is written."""
     size = math.prod(shape) * dtype.itemsize
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return np.zeros(shape, dtype)
@@ -392,10 +392,10 @@ def _untouched(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def keep_distinct_layers(model: CausalLM) -> int:
-    """Leave of a model's layers only the first ones, until every kind of layer has come once.
+    """Keep only the first layers of a model, until every kind of layer has occurred once.
 
     Returns:
-        How many they are.
+        The number of kept layers.
     """
     for module in model.modules():
         for name, layers in list(module.named_children()):
@@ -411,12 +411,12 @@ def keep_distinct_layers(model: CausalLM) -> int:
 
 
 def resident(field: str) -> int:
-    """Bytes of this process in memory: now ("VmRSS"), or at the most so far ("VmHWM").
+    """Bytes of this process in memory: now ("VmRSS"), or the peak so far ("VmHWM").
 
-    Where there is no /proc, both are the most so far.
+    Without /proc, both are the peak.
 
     Raises:
-        BackendError: the system does not say.
+        BackendError: the system does not report it.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -433,6 +433,6 @@ def resident(field: str) -> int:
 
 
 def forget_peak() -> None:
-    """Let "VmHWM" begin anew from what is in memory now, where the system allows it."""
+    """Reset "VmHWM" to the present memory, if the system allows it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

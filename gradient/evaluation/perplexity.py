@@ -1,9 +1,9 @@
-"""How well a model predicts a text: the mean negative log-likelihood of its tokens.
+"""Perplexity: the mean negative log-likelihood of a text's tokens under a model.
 
-A text longer than the context is read in windows. Each begins `stride` tokens after the one before,
-and scores only the tokens that no earlier window has scored: so every token is scored once, with at
-least `context - stride` tokens before it (but for the text's own beginning). A smaller stride gives
-more context and costs more: the usual trade-off, at which perplexities must be compared.
+A text longer than the context is read in windows. Each begins `stride` tokens after the previous
+one, and scores only the tokens that no earlier window has scored: so every token is scored once,
+with at least `context - stride` tokens before it (except at the text's beginning). A smaller stride
+gives more context and costs more. Compare perplexities only at the same stride.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from gradient.nn.evaluating import evaluating
 
 __all__ = ["Perplexity", "perplexity"]
 
-#: Tokens that go through the model at once: their logits must fit in memory.
+#: Tokens of one pass through the model, whose logits must fit in memory.
 CHUNK = 256
-#: The longest window that is chosen by itself.
+#: The longest default window.
 LONGEST = 4096
 
 
@@ -32,10 +32,10 @@ class Perplexity:
     """The likelihood of texts under a model.
 
     Attributes:
-        tokens: how many were predicted.
+        tokens: the number of predicted tokens.
         nll: their mean negative log-likelihood, in nats.
         context: tokens in a window.
-        stride: tokens from one window's beginning to the next one's.
+        stride: tokens between the beginnings of neighbouring windows.
     """
 
     tokens: int
@@ -45,11 +45,11 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """e^nll: the size of a choice among equals that is as hard."""
+        """e^nll: the number of equally probable tokens with the same uncertainty."""
         return math.exp(self.nll) if self.nll < 700 else math.inf
 
     def bits_per_byte(self, size: int) -> float:
-        """Bits per byte of a text of `size` bytes in all: comparable between tokenizers."""
+        """Bits per byte of texts of `size` bytes in total: comparable between tokenizers."""
         return self.tokens * self.nll / math.log(2) / size
 
 
@@ -62,11 +62,11 @@ def perplexity(
     stride: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Perplexity:
-    """Score texts given as token ids; of each, all tokens but the first (BOS, where it has one).
+    """Score texts given as token ids; all tokens of a text except the first (BOS, if it has one).
 
     Args:
-        context: tokens in a window; None is the model's context, 4096 at most.
-        stride: tokens between windows; None is half of the context.
+        context: tokens in a window; None: the model's context, at most 4096.
+        stride: tokens between windows; None: half of the context.
         progress: called with the tokens scored since its last call.
 
     Raises:
@@ -115,7 +115,7 @@ def windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, 
 def _window_nll(model: CausalLM, tokens: Sequence[int], first: int) -> float:
     """Return the summed negative log-likelihood of tokens[first:], each given all before it."""
     ids = gradient.tensor([list(tokens)], dtype=gradient.int64, device=model.device)
-    # The last token predicts nothing here. A cache lets the window go through in pieces.
+    # The last token predicts nothing here. With a cache, the window is read in pieces.
     read = len(tokens) - 1
     cache = KVCache.for_model(model, 1, read)
     total = 0.0

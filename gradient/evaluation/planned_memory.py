@@ -1,9 +1,9 @@
-"""What a pass through a model holds beside its weights and its cache, from plans of short passes.
+"""The memory of a pass through a model beside its weights and cache, from plans of short passes.
 
 A pass is recorded as a plan (`gradient.plan`) for two small numbers of tokens. The same calls make
-the same buffers for any number, each of a size that grows evenly with it: so sizes at a prompt's
-length follow, and no such pass is run. Buffers live for as long as the program held them, which is
-longer than a plan needs them: prompts are read by the modules.
+the same buffers for any number, and the size of each grows linearly with it: so sizes for a
+prompt's length follow, and no such pass is run. Buffers live as long as the program held them,
+which is longer than a plan needs them, because modules read prompts, not plans.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from gradient.plan.calls import Buffer
 from gradient.plan.recording import Recording, record
 from gradient.tensor import Tensor
 
-#: Tokens of the passes that are recorded: enough for the kernels of a prompt.
+#: Tokens of the recorded passes: enough to use a prompt's kernels.
 SHORT, LONGER = 32, 48
 
 
 @gradient.no_grad()
 def pass_bytes(model: CausalLM, cache: Callable[[], KVCache], batch: int, tokens: int) -> int:
-    """Bytes that a pass of `tokens` new tokens in each of `batch` rows holds at its peak.
+    """Return the peak bytes of a pass of `tokens` new tokens in each of `batch` rows.
 
-    What a kernel takes for itself while it runs is not among them.
+    The scratch memory of kernels is not included.
 
     Args:
         model: with weights of any values.
-        cache: makes an empty one, with room for the tokens.
+        cache: makes an empty cache, with room for the tokens.
     """
-    _recorded(model, cache(), batch, min(tokens, SHORT))  # what is born in a first pass is there
+    _recorded(model, cache(), batch, min(tokens, SHORT))  # for objects of the first pass
     if tokens <= LONGER:
         made = _recorded(model, cache(), batch, tokens)
         return _peak(made, made.plan.buffers)
@@ -55,7 +55,7 @@ def _recorded(model: CausalLM, cache: KVCache, batch: int, tokens: int) -> Recor
         return model(ids, cache, last_only=True)[:, -1]
 
     with evaluating(model):
-        # A value that is read on the host makes no difference to what the pass holds.
+        # Values that the host reads make no difference to the memory of the pass.
         return record(last_logits, ids, inputs=[ids], strict=False)
 
 
@@ -64,7 +64,7 @@ def _calls(made: Recording) -> list[tuple[object, ...]]:
 
 
 def _extended(short: Buffer, longer: Buffer, tokens: int) -> Buffer:
-    """A buffer of as many bytes as it has in a pass of `tokens`."""
+    """A buffer with the bytes that it has in a pass of `tokens`."""
     step = (longer.nbytes - short.nbytes) / (LONGER - SHORT)
     size = math.ceil(short.nbytes + step * (tokens - SHORT))
     return replace(longer, shape=(size,), dtype=gradient.uint8.numpy, strides=(1,))

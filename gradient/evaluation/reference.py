@@ -1,6 +1,6 @@
-"""The yardstick: the same forward pass by transformers, for whoever has it installed.
+"""The reference: the same forward pass by transformers, if it is installed.
 
-Nothing else in gradient uses it. A model's modules have the same names there as here.
+Nothing else in gradient uses it. Its modules have the same names as ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def run_transformers(
     """Return the results of every module of a folder's or hub id's model over a text.
 
     Args:
-        dtype: "float32", "bfloat16", ...; None is the stored one.
+        dtype: "float32", "bfloat16", ...; None: the stored one.
 
     Raises:
         MissingDependency: torch or transformers is not installed.

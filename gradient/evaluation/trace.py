@@ -1,7 +1,7 @@
-"""What a forward pass computed on the way: the result of every module, and of every op in it.
+"""The intermediate results of a forward pass: of every module, and of every op in it.
 
-Nothing is built into modules or ops for this, and they pay nothing when no one looks: modules have
-hooks, and the ops' few wrapper functions are watched as a profiler would watch them.
+Modules and ops have no code for this and no cost without it: modules have hooks, and the few
+wrapper functions of ops are watched like by a profiler.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradient.dtypes import float64
 from gradient.tensor import Tensor
 
 _PACKAGE = Path(gradient.__file__).parent
-#: Where an op's own code and the functions and methods around it lie: not the line asked for.
+#: Folders of an op's own code and the functions and methods around it, whose lines do not count.
 _WITHIN = tuple(str(_PACKAGE / name) for name in ("autograd", "ops", "tensor", "functional"))
 
 
@@ -33,11 +33,11 @@ class Event:
     """One result.
 
     Attributes:
-        module: the module's path; of an op, of the innermost module that called it.
+        module: the module's path; for an op, of the innermost module that called it.
         op: the op's name; "" for a module's own result.
-        number: how many times that module had called that op before.
+        number: how often that module had called that op before.
         where: the line that called the op, as "file:line".
-        value: the result, as numbers of a precision that no dtype here exceeds.
+        value: the result, in a precision that no dtype here exceeds.
     """
 
     module: str
@@ -48,7 +48,7 @@ class Event:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What names the same result in another run."""
+        """The key of the same result in another run."""
         return self.module, self.op, self.number
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class Event:
 
 
 def trace(module: nn.Module, run: Callable[[], Any], *, ops: bool = True) -> list[Event]:
-    """Call `run`, which calls `module`; return results in the order in which they were ready.
+    """Call `run`, which calls `module`; return results in the order of their completion.
 
     Args:
-        ops: note every op's result, too.
+        ops: record every op's result, too.
     """
     events: list[Event] = []
     inside: list[str] = []  # paths of the modules that are running, the innermost last
@@ -104,7 +104,7 @@ def trace(module: nn.Module, run: Callable[[], Any], *, ops: bool = True) -> lis
 def watched_ops(callback: Callable[[str, str, Any], None]) -> Iterator[None]:
     """Call `callback(op's name, "file:line" of its caller, result)` after each op, in this thread.
 
-    A profiler that is active takes no note of what happens within.
+    An active profiler does not see what happens within.
     """
     wrappers = _wrapper_codes()
 
@@ -133,7 +133,7 @@ def watched_ops(callback: Callable[[str, str, Any], None]) -> Iterator[None]:
 
 
 def _wrapper_codes() -> set[types.CodeType]:
-    """The code of the functions that the op decorator returns, of which there is one an arity."""
+    """The code objects of the functions that the op decorator returns, one for each arity."""
     return {
         constant
         for make in (calls.of_one, calls.of_two, calls.of_n)

@@ -5,8 +5,8 @@
 >>> quantization.quantize_(model, "q4_k_m")                        # a model, in place
 
 A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.linear`,
-`F.embedding` and `F.grouped_linear` take it, so no module has a quantised twin. `schemes` says
-which weight of a model gets which dtype.
+`F.embedding` and `F.grouped_linear` take it, so no module has a quantised variant. `schemes`
+chooses the dtype of each weight of a model.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +17,6 @@ from gradient.quantization.model import *
 from gradient.quantization.quantize import *
 from gradient.quantization.schemes import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -25,13 +25,13 @@ def quantize_(
 ) -> M:
     """Pack the weights of a model's linear layers, embeddings and experts, in place.
 
-    One weight is packed at a time and takes the old one's place at once, in every module that
-    shares it: tied weights stay tied. Packed weights are not trained; what the scheme leaves as it
-    is (norms, biases, routers) can be. Weights that are packed already stay.
+    One weight is packed at a time and replaces the old one at once, in every module that
+    shares it: tied weights stay tied. Packed weights are not trained; weights that the scheme does
+    not pack (norms, biases, routers) can be. Weights that are already packed are kept.
 
     Args:
         scheme: "q8_0", "q4_0", "q4_k_m", "q6_k", "int8", "int4" or another of `SCHEMES`.
-        progress: is called with each weight's name and dtype when it is packed.
+        progress: called with each weight's name and dtype after it is packed.
 
     Returns:
         The model.
@@ -54,9 +54,9 @@ def quantize_(
 
 
 def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[str, PackedDType]:
-    """Return which weights of a model `quantize_` would pack, by name, and in which dtype.
+    """Return the weights of a model that `quantize_` would pack, by name, with their dtypes.
 
-    Only names and shapes count: the model may be one whose weights are yet to be loaded.
+    Only names and shapes count, so the weights need not be loaded yet.
     """
     chosen = scheme_of(scheme)
     weights = _shared_weights(model)
@@ -84,10 +84,10 @@ def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[
 def quantizer(
     scheme: Scheme | PackedDType | str,
 ) -> Callable[[nn.Module], Callable[[str, Tensor], Tensor]]:
-    """The `converter` of `load_model` that packs each weight as it is read, by `scheme`.
+    """Return the `converter` of `load_model` that packs each weight as it is read, by `scheme`.
 
     Called with the model, before its weights are loaded, it returns a function from a weight's name
-    and values to the packed weight. Weights that are packed already stay as they are.
+    and values to the packed weight. Weights that are already packed are kept.
     """
     chosen = scheme_of(scheme)
 
@@ -113,11 +113,11 @@ def quantizer(
 
 
 def _shared_weights(model: nn.Module) -> list[list[tuple[str, nn.Linear | nn.Embedding]]]:
-    """Return the weights that could be packed: for each, every name and module that has it."""
+    """Return the weights that can be packed: for each, every name and module that has it."""
     places: dict[int, list[tuple[str, nn.Linear | nn.Embedding]]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Linear | nn.Embedding):
-            if getattr(module, "max_norm", None) is not None:  # looking a row up changes it
+            if getattr(module, "max_norm", None) is not None:  # a look-up changes the row
                 continue
             name = f"{path}.weight" if path else "weight"
             places.setdefault(id(module.weight), []).append((name, module))
@@ -125,6 +125,6 @@ def _shared_weights(model: nn.Module) -> list[list[tuple[str, nn.Linear | nn.Emb
 
 
 def _experts(model: nn.Module) -> int:
-    """How many experts a layer of the model has."""
+    """The number of experts in a layer of the model."""
     lists = [m for path, m in model.named_modules() if path.endswith("experts")]
     return max((len(m) for m in lists if isinstance(m, nn.ModuleList)), default=0)

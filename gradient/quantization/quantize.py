@@ -1,4 +1,4 @@
-"""Make packed tensors: of numbers, by rounding to nearest, or of parts that are there already."""
+"""Make packed tensors: from numbers, by rounding to nearest, or from existing parts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CHUNK = 1 << 16
 
 
 def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
-    """A packed copy of a tensor of floats, each weight rounded to the nearest that `dtype` has.
+    """Return a packed copy of a float tensor, each weight rounded to the nearest value of `dtype`.
 
-    The scales are those that lose least by the weights alone (see `gradient.dtypes.packed`). The
-    result has no gradient; `F.embedding` gives its rows in the dtype that the tensor had.
+    The scales minimise the error of the weights alone (see `gradient.dtypes.packed`). The
+    result has no gradient; `F.embedding` returns its rows in the dtype that the tensor had.
 
     Args:
-        tensor: (..., N, K) on any device, K a multiple of `dtype.block_size`. A packed one is
-            packed anew, from the numbers that it stands for.
+        tensor: (..., N, K) on any device, K a multiple of `dtype.block_size`. A packed tensor is
+            packed again, from its unpacked values.
         dtype: a packed dtype, or its name, such as "q4_k".
 
     Raises:
@@ -66,7 +66,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
         for matrix, part in zip(matrices, cpu.pack(values, kind), strict=True):
             matrix[rows] = part
 
-    if n:  # the first rows here, for a kernel must not be compiled by a thread of the pool
+    if n:  # the first rows here, as the pool's threads must not compile kernels
         pack(0)
     threads.run(-(-n // step) - 1, lambda i: pack(i + 1))
     backend = tensor.backend
@@ -90,14 +90,14 @@ def _reader(tensor: Tensor, n: int, k: int) -> Callable[[slice], np.ndarray]:
 def packed_tensor(
     parts: Any, dtype: PackedDType | str, shape: Sequence[int], device: Any = None
 ) -> Tensor:
-    """A packed tensor of parts that are there already, as those of a file: nothing is copied.
+    """Return a packed tensor of existing parts, such as those of a file: nothing is copied.
 
     Args:
-        parts: tensors or NumPy arrays as `dtype.parts_of(shape)` lists them; a single one need not
-            stand in a tuple. GGUF's formats have one, uint8 (..., N, K / block_size, block_bytes).
+        parts: tensors or NumPy arrays in the order of `dtype.parts_of(shape)`; a single one may be
+            without a tuple. GGUF's formats have one, uint8 (..., N, K / block_size, block_bytes).
         dtype: a packed dtype, or its name.
         shape: the logical shape (..., N, K).
-        device: where to put it; by default it stays where its parts are.
+        device: the device of the result; default: that of the parts.
 
     Raises:
         ShapeError: the parts are not those of the shape; both are listed.

@@ -1,20 +1,20 @@
-"""Quantization schemes: which packed dtype each weight of a model gets.
+"""Quantization schemes: the choice of a packed dtype for each weight of a model.
 
 A scheme (`SCHEMES` has them by name) is one format for all, or one of llama.cpp's mixes.
 
-A scheme is asked tensor by tensor, by the weight's name, so a model can be packed while it is
-loaded and never be whole in memory in a wider dtype:
+A scheme chooses by a weight's name, so a model can be packed while it is
+loaded and is never as a whole in memory in a wider dtype:
 
 >>> scheme = scheme_of("q4_k_m")
 >>> scheme("model.layers.0.mlp.down_proj.weight", (2048, 5632), n_layers=22)
 gradient.q6_k
->>> scheme("model.norm.weight", (2048,), n_layers=22)        # None: it stays as it is
+>>> scheme("model.norm.weight", (2048,), n_layers=22)        # None: it is not packed
 
-What is packed are matrices that a product or a look-up takes: those of linear layers, embeddings
-and experts. Norms, biases, convolutions, embeddings of positions and of token types, and the
-routers of mixtures (a small matrix that decides much) stay.
+It packs the matrices of linear layers, embeddings and experts. Norms, biases, convolutions,
+embeddings of positions and of token types, and the routers of mixtures (small matrices with a
+large effect) are not packed.
 
-Not all weights are equally sensitive. The output layer, whose errors nothing averages out, gets
+Not all weights are equally sensitive. The output layer, whose errors are not averaged out, gets
 about six bits or more, and so does an embedding tied to it. The mixes (`q4_k_m`, `q5_k_m`) give
 more bits to the value projections and the second matrices of MLPs too: in the first and last
 eighth of the layers, and in every third between. (llama.cpp, src/llama-quant.cpp, found these by
@@ -44,7 +44,7 @@ from gradient.errors import ArgumentError
 
 __all__ = ["SCHEMES", "Scheme", "scheme_of"]
 
-#: What a weight does, by the end of its name without ".weight"; the first that fits decides.
+#: The role of a weight, by the end of its name without ".weight"; the first match counts.
 ROLES: tuple[tuple[str, str], ...] = (
     ("fixed", "wpe position_embeddings token_type_embeddings position_embd token_types"),
     ("fixed", "mlp.gate block_sparse_moe.gate router shared_expert_gate"),
@@ -63,7 +63,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blk|blocks)\.(\d+)\.")
 
 
 def role_of(name: str) -> str:
-    """What the weight of this name does: a role of `ROLES`, of which "fixed" stays, or "other"."""
+    """The role of the weight in `ROLES`; "fixed" is not packed; "other" for unknown names."""
     stem = name.removesuffix(".weight")
     # Transformers 5 stores experts together, in parameters without that ending.
     if stem == name and name != "weight" and not re.search(r"experts\.\w+_proj$", name):
@@ -75,7 +75,7 @@ def role_of(name: str) -> str:
 
 
 def layer_of(name: str) -> int | None:
-    """The number of the layer that a weight belongs to; None if it belongs to none."""
+    """The number of a weight's layer; None if it is in no layer."""
     found = _LAYER.search(name)
     return int(found[1]) if found else None
 
@@ -84,7 +84,7 @@ def layer_of(name: str) -> int | None:
 class Scheme:
     """The dtype of each weight of a model; see the module's docstring.
 
-    name    as users ask for it
+    name    its public name
     dtype   of most weights
     output  of the output layer, and of an embedding tied to it
     more_bits  of value projections and second MLP matrices, in the layers that get more bits
@@ -106,14 +106,14 @@ class Scheme:
         tied: bool = False,
         n_experts: int = 0,
     ) -> PackedDType | None:
-        """The dtype for a weight; None if it stays as it is.
+        """Return the dtype for a weight; None: it is not packed.
 
         Args:
-            name: in the model, or in a GGUF file.
-            shape: (N, K), or (E, N, K) of experts that are stored together.
-            n_layers: how many layers the model has; unknown (0), all are treated alike.
-            tied: whether the embedding is the output layer too.
-            n_experts: how many experts a layer has.
+            name: the name in the model, or in a GGUF file.
+            shape: (N, K), or (E, N, K) for experts that are stored together.
+            n_layers: number of the model's layers; 0: unknown, all layers are treated alike.
+            tied: whether the embedding is also the output layer.
+            n_experts: number of experts in a layer.
         """
         role = role_of(name)
         experts = len(shape) == 3 and re.search(r"experts\.|_exps\.", name)
@@ -144,7 +144,7 @@ class Scheme:
 
 
 def uses_more_bits(layer: int, n_layers: int) -> bool:
-    """Whether a mix gives this layer more bits: the outer eighths, and every third between."""
+    """Whether a mix gives this layer more bits: the outer eighths, and every third in between."""
     eighth = n_layers // 8
     return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
 
@@ -154,7 +154,7 @@ def _bits(dtype: PackedDType) -> float:
 
 
 def _one_format(dtype: PackedDType) -> Scheme:
-    """One format for all, with an output layer of about six bits or more."""
+    """One format for all weights, with about six bits or more for the output layer."""
     fine = int8_channel if dtype.name.startswith("int") or dtype is nf4 else q6_k
     return Scheme(dtype.name, dtype, max(dtype, fine, key=_bits))
 
@@ -172,10 +172,10 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def scheme_of(scheme: Scheme | PackedDType | str) -> Scheme:
-    """The scheme meant by one, its name (in any case), or a packed dtype.
+    """Return the scheme for a scheme, its name (in any case), or a packed dtype.
 
     Raises:
-        ArgumentError: there is no such scheme; all are listed.
+        ArgumentError: there is no such scheme; the message lists all.
     """
     if isinstance(scheme, Scheme):
         return scheme

@@ -1,4 +1,4 @@
-"""PyTorch's `utils`: its names for `gradient.data` and for activation checkpointing."""
+"""PyTorch's `utils`: its names of `gradient.data` and of activation checkpointing."""
 
 from typing import TYPE_CHECKING
 

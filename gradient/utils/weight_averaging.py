@@ -56,7 +56,7 @@ def get_ema_avg_fn(decay: float = 0.999) -> Average:
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> MultiAverage:
-    """`get_ema_avg_fn`, in place; tensors of integers take the new value."""
+    """`get_ema_avg_fn`, in place; integer tensors take the new value."""
     _check_decay(decay)
 
     def average(
@@ -99,9 +99,9 @@ class AveragedModel(Module):
     """A copy of a model, in `module`, whose weights are averages of the model's.
 
     Args:
-        avg_fn, multi_avg_fn: how to average, one tensor or lists in place; by default the plain
+        avg_fn, multi_avg_fn: how to average, one tensor or lists in place; default: the plain
             mean (stochastic weight averaging).
-        use_buffers: average buffers, too; else they are copied.
+        use_buffers: average buffers too; else they are copied.
     """
 
     n_averaged: Tensor
@@ -127,7 +127,7 @@ class AveragedModel(Module):
         return self.module(*args, **kwargs)
 
     def update_parameters(self, model: Module) -> None:
-        """Take the model's present weights into the averages."""
+        """Add the model's present weights to the averages."""
         with no_grad():
             pairs = [
                 (own.detach(), weight.detach().to(device=own.device))
@@ -157,8 +157,8 @@ class AveragedModel(Module):
 
 
 def update_bn(loader: Iterable[Any], model: Module, device: DeviceLike = None) -> None:
-    """Compute the running statistics of a model's batch norms anew, over the loader's batches (the
-    first of each, if they are tuples), as they belong to other weights."""
+    """Recompute the running statistics of a model's batch norms over the loader's batches (the
+    first element of each, if they are tuples), because they are those of other weights."""
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
@@ -180,7 +180,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: DeviceLike = None) -
 
 
 class SWALR(LRScheduler):
-    """From each group's rate to `swa_lr` in `anneal_epochs` steps, and constant from there on.
+    """Change each group's rate to `swa_lr` in `anneal_epochs` steps, then keep it constant.
 
     Args:
         swa_lr: a rate, or one for each parameter group.
@@ -211,7 +211,7 @@ class SWALR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def _share(self, step: int) -> float:
-        """How far from the first rate to `swa_lr`, 0 to 1."""
+        """The fraction of the way from the first rate to `swa_lr`, 0 to 1."""
         t = max(0.0, min(1.0, step / max(1, self.anneal_epochs)))
         return t if self._anneal_strategy == "linear" else (1 - math.cos(math.pi * t)) / 2
 
