@@ -5,7 +5,8 @@
 >>> action = policy.sample()
 >>> loss = -policy.log_prob(action) * reward
 
-Draws come from the default generator (`manual_seed`). Each module's `__all__` says what is public.
+Draws come from the default generator (`manual_seed`). Each module's `__all__` lists its public
+names.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Distributions that are given by probabilities or by their logarithms."""
+"""Distributions with probabilities, or their logarithms, as parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["clamp_probs", "logits_to_probs", "probs_to_logits"]
 
 
 def clamp_probs(probs: Tensor) -> Tensor:
-    """Probabilities kept away from 0 and 1 by the dtype's epsilon."""
+    """Probabilities, clamped away from 0 and 1 by the dtype's epsilon."""
     eps = finfo(probs.dtype).eps
     return probs.clamp(eps, 1 - eps)
 
@@ -32,12 +32,12 @@ def probs_to_logits(probs: Tensor, is_binary: bool = False) -> Tensor:
 
 
 class ByProbability(Distribution):
-    """A distribution with `probs` and `logits`, of which one is given and the other follows."""
+    """A distribution with `probs` and `logits`: one is given, the other computed from it."""
 
     _binary: ClassVar[bool] = True
 
     def _set_probs_or_logits(self, probs: Any, logits: Any) -> None:
-        """Keep what is given, as a tensor; probabilities of classes are made to sum to 1."""
+        """Store the given one as a tensor; probabilities of classes are normalised to sum to 1."""
         name = type(self).__name__
         if (probs is None) == (logits is None):
             got = "neither" if probs is None else "both"
@@ -63,12 +63,12 @@ class ByProbability(Distribution):
 
     @functools.cached_property
     def logits(self) -> Tensor:
-        """Their logarithms, or of a binary outcome those of the odds."""
+        """The logarithms of the probabilities; for binary outcomes, of the odds."""
         return probs_to_logits(self.probs, self._binary)
 
     @property
     def _param(self) -> Tensor:
-        """What was given."""
+        """The given parameter."""
         name = "probs" if "probs" in vars(self) else "logits"
         return vars(self)[name]
 

@@ -1,4 +1,4 @@
-"""Choices among K classes: their numbers, one-hot vectors, and how often each is chosen."""
+"""Distributions over K classes: class indices, one-hot vectors, and counts of each class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Categorical", "Multinomial", "OneHotCategorical", "OneHotCategorical
 
 
 class Categorical(ByProbability):
-    """Numbers 0 to K - 1, with probabilities in proportion to `probs` (..., K), or to `exp` of
+    """Class indices 0 to K - 1, with probabilities proportional to `probs` (..., K), or to `exp` of
     `logits`."""
 
     _binary = False
@@ -82,7 +82,7 @@ def _broadcast(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class OneHotCategorical(Distribution):
-    """Vectors (K,) with a 1 at the place that a `Categorical` draws."""
+    """One-hot vectors (K,) of the classes that a `Categorical` draws."""
 
     has_enumerate_support = True
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
@@ -137,7 +137,7 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
 
 
 class Multinomial(Distribution):
-    """How often each of K classes comes in `total_count` draws of a `Categorical`: (K,)."""
+    """The counts (K,) of each of K classes in `total_count` draws of a `Categorical`."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     total_count: int

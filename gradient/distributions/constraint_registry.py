@@ -1,5 +1,5 @@
-"""From constraints to transforms of real numbers to them, for optimisers and samplers that know of
-no constraints.
+"""Maps constraints to transforms of unconstrained real numbers, for optimisers and samplers
+without constraints.
 
 >>> scale = transform_to(constraints.positive)(unconstrained)
 """
@@ -39,14 +39,14 @@ Factory = Callable[[Any], Transform]
 
 
 class ConstraintRegistry:
-    """Which transform leads to a constraint, by the constraint's class."""
+    """The transforms to constraints, by the constraint's class."""
 
     def __init__(self) -> None:
         self._factories: dict[type, Factory] = {}
 
     def register(self, constraint: Any, factory: Factory | None = None) -> Any:
-        """Have `factory(constraint)` make the transform to a class of constraints (or to that of
-        one); without `factory`, as a decorator."""
+        """Register `factory(constraint)`, which makes the transform, for a class of constraints (or
+        that of an instance); without `factory`, return a decorator."""
         if factory is None:
             return lambda function: self.register(constraint, function)
         kind = type(constraint) if isinstance(constraint, Constraint) else constraint
@@ -57,7 +57,7 @@ class ConstraintRegistry:
         return factory
 
     def __call__(self, constraint: Constraint) -> Transform:
-        """The transform.
+        """Return the transform to a constraint.
 
         Raises:
             NotImplementedError: none is registered for such a constraint.

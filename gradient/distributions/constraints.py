@@ -1,4 +1,4 @@
-"""What a parameter, or an outcome, of a distribution may be, with PyTorch's names.
+"""Constraints of a distribution's parameters and outcomes, with PyTorch's names.
 
 `constraint.check(value)` is True for each element, or for each event of `event_dim` dimensions,
 that satisfies it.
@@ -52,8 +52,8 @@ class Constraint:
     """A region of values.
 
     Attributes:
-        is_discrete: whether the region is of separate points.
-        event_dim: how many last dimensions are looked at together.
+        is_discrete: whether the region consists of separate points.
+        event_dim: the number of last dimensions that are checked together.
     """
 
     is_discrete = False
@@ -67,7 +67,7 @@ class Constraint:
 
 
 class _Dependent(Constraint):
-    """Depends on other parameters: asked for, it says so."""
+    """A constraint that depends on other parameters, and cannot be checked alone."""
 
     def __init__(self, is_discrete: bool = False, event_dim: int = 0) -> None:
         self.is_discrete, self.event_dim = is_discrete, event_dim
@@ -96,7 +96,7 @@ class _OneHot(Constraint):
 
 
 class _Bounded(Constraint):
-    """Between two bounds, numbers or tensors; None is no bound."""
+    """Between two bounds, numbers or tensors; None: no bound."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class _PositiveSemidefinite(_Symmetric):
 
 
 class _Independent(Constraint):
-    """Holds for an event if `base_constraint` does for all of its parts."""
+    """True for an event if `base_constraint` is true for all of its parts."""
 
     def __init__(self, base_constraint: Constraint, reinterpreted_batch_ndims: int) -> None:
         self.base_constraint = base_constraint
@@ -262,7 +262,7 @@ class _Independent(Constraint):
 
 
 class MixtureSameFamilyConstraint(Constraint):
-    """Holds for an outcome of a mixture if `base_constraint` does for it in every component."""
+    """True for an outcome of a mixture if `base_constraint` is true for it in every component."""
 
     def __init__(self, base_constraint: Constraint) -> None:
         self.base_constraint = base_constraint
@@ -279,7 +279,7 @@ class MixtureSameFamilyConstraint(Constraint):
 
 
 class _Cat(Constraint):
-    """Constraints of the pieces along a dimension, `lengths` of each."""
+    """Constraints of pieces of `lengths` along a dimension."""
 
     def __init__(self, cseq: Any, dim: int = 0, lengths: Any = None) -> None:
         self.cseq, self.dim = list(cseq), dim
@@ -312,7 +312,7 @@ class _Stack(Constraint):
 
 
 class dependent_property(property, _Dependent):
-    """Makes a property of a constraint that depends on parameters: `@dependent_property`, or
+    """Turns a property into a constraint that depends on parameters: `@dependent_property`, or
     `@dependent_property(is_discrete=False, event_dim=1)`."""
 
     def __init__(self, fn: Any = None, *, is_discrete: bool = False, event_dim: int = 0) -> None:
@@ -324,7 +324,7 @@ class dependent_property(property, _Dependent):
 
 
 def is_dependent(constraint: Any) -> bool:
-    """Whether a constraint depends on parameters, and has no check of its own."""
+    """Whether a constraint depends on parameters, and cannot be checked alone."""
     return isinstance(constraint, _Dependent)
 
 

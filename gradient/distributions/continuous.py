@@ -24,18 +24,18 @@ EULER = 0.57721566490153286060
 
 
 class _Continuous(Distribution):
-    """Drawn by `icdf` of uniform numbers."""
+    """Base of distributions that are drawn by `icdf` of uniform numbers."""
 
     has_rsample = True
 
     def _uniform(self, sample_shape: Sequence[int], like: Tensor) -> Tensor:
-        """Numbers between 0 and 1, both left out."""
+        """Uniform numbers in (0, 1), without both ends."""
         u = rand(self._extended_shape(sample_shape), dtype=like.dtype, device=like.device)
         return u.clamp(min=finfo(u.dtype).tiny)
 
 
 class Uniform(_Continuous):
-    """Between `low` and `high`, which is left out."""
+    """The uniform distribution on [low, high)."""
 
     arg_constraints = {"low": constraints.dependent, "high": constraints.dependent}
 
@@ -86,7 +86,7 @@ class Uniform(_Continuous):
 
 
 class Exponential(_Continuous):
-    """Density `rate exp(-rate x)`."""
+    """The exponential distribution, with density `rate exp(-rate x)` for x >= 0."""
 
     arg_constraints = {"rate": constraints.positive}
     support = constraints.nonnegative
@@ -131,7 +131,7 @@ class Exponential(_Continuous):
 
 
 class LocationScale(_Continuous):
-    """Of `loc + scale z`, where z has a distribution without parameters."""
+    """The distribution of `loc + scale z`, where z has a distribution without parameters."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
@@ -148,7 +148,7 @@ class LocationScale(_Continuous):
 
 
 class Laplace(LocationScale):
-    """Density in proportion to `exp(-|x - loc| / scale)`."""
+    """The Laplace distribution, with density proportional to `exp(-|x - loc| / scale)`."""
 
     @property
     def variance(self) -> Tensor:
@@ -181,7 +181,7 @@ class Laplace(LocationScale):
 
 
 class Gumbel(LocationScale):
-    """`loc - scale log(-log(u))`, u uniform: the distribution of a largest element."""
+    """The Gumbel distribution of maxima: `loc - scale log(-log(u))`, u uniform."""
 
     @property
     def mean(self) -> Tensor:
@@ -216,7 +216,7 @@ class Gumbel(LocationScale):
 
 
 class Cauchy(LocationScale):
-    """`loc + scale tan(pi (u - 1/2))`, u uniform; it has no mean."""
+    """The Cauchy distribution: `loc + scale tan(pi (u - 1/2))`, u uniform; it has no mean."""
 
     @property
     def mean(self) -> Tensor:
@@ -246,8 +246,8 @@ class Cauchy(LocationScale):
 
 
 class GeneralizedPareto(Distribution):
-    """Beyond x, with z = (x - loc) / scale, lies a part `(1 + concentration z)^(-1 /
-    concentration)`, or `exp(-z)` if the concentration is 0 (Pickands 1975)."""
+    """The generalized Pareto distribution (Pickands 1975). With z = (x - loc) / scale, P(X > x) is
+    `(1 + concentration z)^(-1 / concentration)`, or `exp(-z)` if the concentration is 0."""
 
     has_rsample = True
     arg_constraints = {
@@ -269,7 +269,7 @@ class GeneralizedPareto(Distribution):
         return constraints.interval(self.loc, end)
 
     def _exponential(self) -> tuple[Tensor, Tensor]:
-        """Where the concentration is 0 (to 1e-8, as PyTorch has it), and the concentration, 1
+        """Where the concentration is 0 (within 1e-8, as in PyTorch), and the concentration with 1
         there."""
         zero = self.concentration.detach().abs() <= 1e-8
         return zero, self.concentration.masked_fill(zero, 1.0)
@@ -304,7 +304,7 @@ class GeneralizedPareto(Distribution):
         return -self.scale.log() - where(zero, z, tail)
 
     def log_survival_function(self, value: Tensor) -> Tensor:
-        """The logarithm of the probability of more than `value`."""
+        """The logarithm of the probability of a larger outcome than `value`."""
         self._validate_sample(value)
         z = self._z(value)
         zero, k = self._exponential()
@@ -331,10 +331,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class VonMises(Distribution):
-    """Of angles in radians, around `loc`: the normal distribution's like on a circle.
+    """The von Mises distribution of angles in radians around `loc`: normal, on a circle.
 
-    exp(concentration * cos(x - loc)) / (2 pi I_0(concentration)), with draws from -pi to pi. The
-    variance is the circular one, 1 - I_1(concentration) / I_0(concentration).
+    The density is exp(concentration * cos(x - loc)) / (2 pi I_0(concentration)); draws are from -pi
+    to pi. The variance is the circular one, 1 - I_1(concentration) / I_0(concentration).
     """
 
     arg_constraints = {"loc": constraints.real, "concentration": constraints.positive}
@@ -369,7 +369,7 @@ class VonMises(Distribution):
             r = where(k < 1e-5, 1 / k + k, (1 + rho**2) / (2 * rho))
             waiting = k == k
             cosine = ones_like(k)
-            for _ in range(200):  # accepted with probability 0.65 and more
+            for _ in range(200):  # the probability of acceptance is at least 0.65
                 u = rand((2, *shape), dtype=k.dtype, device=k.device)
                 z = (math.pi * u[0]).cos()
                 f = (1 + r * z) / (r + z)

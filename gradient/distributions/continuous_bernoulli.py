@@ -17,11 +17,11 @@ __all__ = ["ContinuousBernoulli"]
 
 
 class ContinuousBernoulli(ByProbability):
-    """Numbers from 0 to 1, with density in proportion to `probs^x (1 - probs)^(1 - x)`
+    """Numbers from 0 to 1, with density proportional to `probs^x (1 - probs)^(1 - x)`
     (Loaiza-Ganem and Cunningham 2019).
 
     Between the two `lims`, near 1/2 where the formulas divide 0 by 0, their Taylor series are
-    taken.
+    used.
     """
 
     has_rsample = True
@@ -41,7 +41,7 @@ class ContinuousBernoulli(ByProbability):
         self.probs = clamp_probs(self.probs)
 
     def _formula(self) -> tuple[Tensor, Tensor]:
-        """Where the formulas hold, and the probabilities; elsewhere one for which they do."""
+        """Where the formulas are valid, and the probabilities, elsewhere a valid one."""
         low, high = self._lims
         holds = (self.probs <= low) | (self.probs > high)
         return holds, where(holds, self.probs, low)

@@ -1,9 +1,9 @@
-"""Draws of Poisson's and the binomial distribution, for any rate and count.
+"""Draws of the Poisson and the binomial distribution, for any rate and count.
 
-Small means by inversion: the least n for which the cdf is above a uniform number (Devroye 1986,
+Small means by inversion: the smallest n whose cdf is above a uniform number (Devroye 1986,
 section X.3.3). Large ones by transformed rejection (Hoermann 1993: PTRS in "The transformed
 rejection method for generating Poisson random variables", BTRS in "The generation of binomial
-random variates"), which takes the same work for every mean. All in float64.
+random variates"), whose work does not depend on the mean. All in float64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 400
 
 
 def poisson(rate: Tensor, generator: Generator | None = None) -> Tensor:
-    """A draw for each rate (..., finite and at least 0), in its dtype."""
+    """Return a draw for each rate (finite and at least 0), in its dtype and shape."""
     with no_grad():
         mean = rate.detach().double()
         small = _inverted(
@@ -45,11 +45,12 @@ def poisson(rate: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
-    """How many of `count` coins of probability `prob` fall on 1; both of one shape and dtype."""
+    """Return the number of successes in `count` trials of probability `prob`, both of one shape and
+    dtype."""
     with no_grad():
         n = count.detach().double().floor().clamp(min=0)
         given = prob.detach().double().clamp(0, 1)
-        p = where(given > 0.5, 1 - given, given)  # of the rarer side
+        p = where(given > 0.5, 1 - given, given)  # of the rarer outcome
         q, mean = 1 - p, n * p
         odds = p / q
         few = where(mean < LARGE, n, 0.0)
@@ -82,8 +83,8 @@ def _inverted(
     following: Callable[[Tensor, int], Tensor],
     generator: Generator | None,
 ) -> Tensor:
-    """The least n for which the sum of probabilities up to n is above a uniform number; `first` is
-    that of 0, `following(probability of n - 1, n)` that of n. Where the mean is large, 0."""
+    """The smallest n for which the sum of probabilities up to n is above a uniform number; `first`
+    is the probability of 0, `following(probability of n - 1, n)` that of n. 0 for large means."""
     u = rand(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
     total = term = first
     count = mean * 0
@@ -94,7 +95,7 @@ def _inverted(
         count = count + beyond.to(count.dtype)
         term = following(term, n)
         total = total + term
-        if not bool((term > 0).any()):  # what is left is rounding
+        if not bool((term > 0).any()):  # the rest is rounding error
             break
     return count
 

@@ -1,4 +1,4 @@
-"""Coins and counts: Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson."""
+"""Distributions of trials and counts: Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 
 class Bernoulli(ByProbability):
-    """1 with probability `probs`, whose log odds are `logits`, else 0."""
+    """The Bernoulli distribution: 1 with probability `probs`, else 0; `logits` are the log odds."""
 
     has_enumerate_support = True
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -66,7 +66,7 @@ class Bernoulli(ByProbability):
 
 
 class _Counted(ByProbability):
-    """Of `total_count` coins."""
+    """Base of distributions with `total_count` trials."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class _Counted(ByProbability):
 
 
 class Binomial(_Counted):
-    """How many of `total_count` coins of probability `probs` fall on 1."""
+    """The number of successes in `total_count` trials with probability `probs`."""
 
     has_enumerate_support = True
     arg_constraints = {
@@ -147,7 +147,7 @@ _WIDE = 100.0
 
 
 class Geometric(ByProbability):
-    """How many coins of probability `probs` fall on 0 before the first that falls on 1."""
+    """The number of failures before the first success, with probability `probs` of success."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.nonnegative_integer
@@ -190,7 +190,7 @@ class Geometric(ByProbability):
 
 
 class NegativeBinomial(_Counted):
-    """How many coins of probability `probs` fall on 1 before `total_count` have fallen on 0."""
+    """The number of successes, with probability `probs`, before `total_count` failures."""
 
     arg_constraints = {
         "total_count": constraints.nonnegative,
@@ -226,7 +226,7 @@ class NegativeBinomial(_Counted):
 
 
 class Poisson(Distribution):
-    """How many events happen where `rate` are expected."""
+    """The Poisson distribution: the number of events if `rate` are expected."""
 
     arg_constraints = {"rate": constraints.nonnegative}
     support = constraints.nonnegative_integer

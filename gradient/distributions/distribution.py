@@ -1,4 +1,4 @@
-"""Distribution: what all probability distributions have in common."""
+"""Distribution: the base of all probability distributions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Distribution"]
 
 
 def same_as(path: str) -> Any:
-    """A property that has what another has, or that of a part: `loc = same_as("base_dist.loc")`."""
+    """A property with the value of another, or of a part's: `loc = same_as("base_dist.loc")`."""
     value_of = attrgetter(path)
-    return property(lambda self: value_of(self))  # whose help is the base class's
+    return property(lambda self: value_of(self))  # the help is the base class's
 
 
 class Distribution:
@@ -30,9 +30,9 @@ class Distribution:
     distributions of the batch, and the parts of one outcome.
 
     Args:
-        batch_shape: of the parameters, one distribution each.
-        event_shape: of one outcome.
-        validate_args: check parameters and values; None is what `set_default_validate_args` says.
+        batch_shape: the shape of the parameters, one distribution for each element.
+        event_shape: the shape of one outcome.
+        validate_args: check parameters and values; None: as `set_default_validate_args` says.
 
     Raises:
         ArgumentError: a parameter is outside of its constraint, or a value outside of the support.
@@ -65,7 +65,7 @@ class Distribution:
 
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
-        """Whether distributions check their arguments unless told otherwise; at first they do."""
+        """Set whether distributions check their arguments by default; initially they do."""
         if value not in (True, False):
             raise ArgumentError(sentence("set_default_validate_args", "True or False", value))
         Distribution._validate_args = value
@@ -79,7 +79,7 @@ class Distribution:
 
     @property
     def batch_shape(self) -> Size:
-        """The shape of the parameters, less what belongs to one distribution."""
+        """The shape of the parameters without the dimensions of one distribution."""
         return self._batch_shape
 
     @property
@@ -88,7 +88,7 @@ class Distribution:
         return self._event_shape
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        """The same distribution, its parameters expanded to a batch shape, as `Tensor.expand`."""
+        """Return the distribution with parameters expanded to a batch shape."""
         new, own = Size(batch_shape), len(self._batch_shape)
         made = copy.copy(self)
         for name, value in vars(self).items():
@@ -103,12 +103,12 @@ class Distribution:
     # ---- drawing ----------------------------------------------------------------------------
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draws, without a gradient."""
+        """Return draws, without a gradient."""
         with no_grad():
             return self.rsample(sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draws that differentiate by the parameters, where there is such a way."""
+        """Return draws with gradients for the parameters, if the distribution supports it."""
         raise NotImplementedError(
             f"{type(self).__name__} has no rsample: its draws do not differentiate by its "
             "parameters; use sample() and the gradient of log_prob"
@@ -124,7 +124,7 @@ class Distribution:
     # ---- densities --------------------------------------------------------------------------
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The logarithm of the density or probability at `value`, without its event dimensions."""
+        """The logarithm of the density or probability at `value`, without the event dimensions."""
         raise NotImplementedError(f"{type(self).__name__} has no log_prob")
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Distribution:
         raise NotImplementedError(f"{type(self).__name__} has no icdf")
 
     def entropy(self) -> Tensor:
-        """`-E[log p(x)]`, of `batch_shape`, in nats."""
+        """`-E[log p(x)]` in nats, of shape `batch_shape`."""
         raise NotImplementedError(f"{type(self).__name__} has no entropy")
 
     def perplexity(self) -> Tensor:
@@ -156,7 +156,7 @@ class Distribution:
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest outcome."""
+        """The most probable outcome."""
         raise NotImplementedError(f"{type(self).__name__} has no mode")
 
     @property
@@ -166,13 +166,13 @@ class Distribution:
 
     @property
     def stddev(self) -> Tensor:
-        """The root of the variance."""
+        """The standard deviation: the square root of the variance."""
         return self.variance.sqrt()
 
     # ---- checks -----------------------------------------------------------------------------
 
     def _validate_sample(self, value: Tensor) -> None:
-        """Raise where `value` can be no outcome; does nothing without `validate_args`."""
+        """Raise if `value` is outside the support; do nothing without `validate_args`."""
         if not self._validate_args:
             return
         name = type(self).__name__
@@ -212,7 +212,7 @@ class _NotATensor(TypeMismatch, ArgumentError):
 
 
 def broadcast_all(name: str, *values: Any) -> tuple[Tensor, ...]:
-    """Parameters, each a Tensor or a number, as tensors of one shape."""
+    """Return parameters, each a Tensor or a number, as tensors of one shape."""
     given = [value for value in values if isinstance(value, Tensor)]
     for value in values:
         if not isinstance(value, Tensor) and (
@@ -233,7 +233,7 @@ def sum_rightmost(value: Tensor, dims: int) -> Tensor:
 
 
 def listed(values: Tensor, distribution: Distribution, expand: bool) -> Tensor:
-    """All outcomes in a first dimension before those of the batch."""
+    """All outcomes, in a first dimension before those of the batch."""
     batch = distribution.batch_shape
     values = values.reshape((-1, *(1,) * len(batch)))
     return values.expand((-1, *batch)) if expand else values

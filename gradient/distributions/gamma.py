@@ -1,4 +1,4 @@
-"""The gamma distribution and those that are made of it."""
+"""The gamma distribution and those made of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Beta", "Chi2", "Dirichlet", "FisherSnedecor", "Gamma", "StudentT"]
 
 
 class Gamma(Distribution):
-    """Density in proportion to `x^(concentration - 1) exp(-rate x)`."""
+    """The gamma distribution, with density proportional to `x^(concentration - 1) exp(-rate x)`."""
 
     has_rsample = True
     arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
@@ -57,7 +57,7 @@ class Gamma(Distribution):
         return a * rate.log() + power - rate * value - lgamma(a)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """The regularized incomplete gamma function, which has a gradient for `value` alone."""
+        """The regularized incomplete gamma function, with a gradient only for `value`."""
         self._validate_sample(value)
         return gammainc(self.concentration, self.rate * value)
 
@@ -67,7 +67,7 @@ class Gamma(Distribution):
 
 
 class Chi2(Gamma):
-    """The sum of the squares of `df` standard normal numbers."""
+    """The chi-squared distribution: the sum of the squares of `df` standard normal numbers."""
 
     arg_constraints = {"df": constraints.positive}
 
@@ -83,7 +83,7 @@ class Chi2(Gamma):
 
 
 class Dirichlet(Distribution):
-    """Vectors (K,) of sum 1, with density in proportion to `prod x_k^(concentration_k - 1)`."""
+    """Vectors (K,) with sum 1, with density proportional to `prod x_k^(concentration_k - 1)`."""
 
     has_rsample = True
     arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}
@@ -105,7 +105,7 @@ class Dirichlet(Distribution):
     def mode(self) -> Tensor:
         less = (self.concentration - 1).clamp(min=0.0)
         mode = less / less.sum(-1, keepdim=True)
-        # All below 1: the density is infinite in every corner, of which PyTorch takes the first.
+        # All below 1: the density is infinite in every corner; PyTorch returns the first.
         corners = (self.concentration < 1).all(-1, keepdim=True)
         first = arange(mode.shape[-1], device=mode.device) == 0
         return where(corners, first.to(mode.dtype), mode)
@@ -140,7 +140,7 @@ class Dirichlet(Distribution):
 
 
 class Beta(Distribution):
-    """Numbers from 0 to 1, with density in proportion to `x^(a - 1) (1 - x)^(b - 1)`, a =
+    """Numbers from 0 to 1, with density proportional to `x^(a - 1) (1 - x)^(b - 1)`, a =
     `concentration1` and b = `concentration0`."""
 
     has_rsample = True
@@ -196,7 +196,7 @@ class Beta(Distribution):
 
 
 class StudentT(Distribution):
-    """`loc + scale z / sqrt(c / df)`, z normal and c of `Chi2(df)`."""
+    """Student's t distribution: `loc + scale z / sqrt(c / df)`, z normal and c of `Chi2(df)`."""
 
     has_rsample = True
     arg_constraints = {
@@ -248,7 +248,7 @@ class StudentT(Distribution):
 
 
 class FisherSnedecor(Distribution):
-    """`(a / df1) / (b / df2)`, a of `Chi2(df1)` and b of `Chi2(df2)`: the F distribution."""
+    """The F distribution: `(a / df1) / (b / df2)`, a of `Chi2(df1)` and b of `Chi2(df2)`."""
 
     has_rsample = True
     arg_constraints = {"df1": constraints.positive, "df2": constraints.positive}

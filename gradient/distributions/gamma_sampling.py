@@ -1,4 +1,4 @@
-"""Draws from the gamma distribution, and their gradient by its concentration."""
+"""Draws from the gamma distribution, and their gradient for its concentration."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class _StandardGamma(Function):
 
 
 def standard_gamma(concentration: Tensor) -> Tensor:
-    """A draw of rate 1 for each concentration, which differentiates by it."""
+    """Return a draw of rate 1 for each concentration, with a gradient for it."""
     result: Tensor = _StandardGamma.apply(concentration)
     return result
 
 
 def draw(concentration: Tensor) -> Tensor:
-    """By rejection (Marsaglia and Tsang 2000); below 1 a draw for a + 1 times u^(1 / a)."""
+    """Draw by rejection (Marsaglia and Tsang 2000); for a < 1, a draw for a + 1 times u^(1 / a)."""
     with no_grad():
         a = concentration.detach().double()
         boosted = a < 1
@@ -49,7 +49,7 @@ def draw(concentration: Tensor) -> Tensor:
         d = shifted - 1 / 3
         c = 1 / (9 * d).sqrt()
         result, waiting = d, a == a
-        for _ in range(200):  # accepted with probability 0.95 and more
+        for _ in range(200):  # the probability of acceptance is at least 0.95
             x = randn(a.shape, dtype=a.dtype, device=a.device)
             u = rand(a.shape, dtype=a.dtype, device=a.device)
             v = (1 + c * x) ** 3
@@ -84,7 +84,7 @@ def implicit_gradient(concentration: Tensor, drawn: Tensor) -> Tensor:
         term = term * small_z / (small_a + n)
         psi = psi + 1 / (small_a + n)
         total = total + term * (log_z - psi)
-    # z = a (1 - 1 / (9 a) + e / (3 sqrt(a)))^3 for a normal e, which is kept
+    # z = a (1 - 1 / (9 a) + e / (3 sqrt(a)))^3 for a normal e, which is constant
     root = (z / a) ** (1 / 3)
     slope = 3 * root**2 * (1 / (9 * a) - (root - 1 + 1 / (9 * a)) / 2)
     approximate = root**3 + slope

@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergences: E_p[log p(x) - log q(x)], where there is a formula."""
+"""Kullback-Leibler divergences: E_p[log p(x) - log q(x)], if there is a formula."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMULAS: dict[tuple[type, type], Callable[..., Tensor]] = {}
 
 
 def register_kl(type_p: type, type_q: type) -> Callable[[Formula], Formula]:
-    """Make a function (p, q) the formula for two classes, and for those that inherit them."""
+    """Register a function (p, q) as the formula for two classes and their subclasses."""
 
     def register(function: Formula) -> Formula:
         FORMULAS[type_p, type_q] = function
@@ -38,10 +38,10 @@ def register_kl(type_p: type, type_q: type) -> Callable[[Formula], Formula]:
 
 
 def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
-    """KL(p || q), of the batch shape.
+    """Return KL(p || q), of the batch shape.
 
     Raises:
-        NotImplementedError: no formula for two such distributions is known; `register_kl` adds one.
+        NotImplementedError: there is no formula for these distributions; `register_kl` adds one.
     """
     nearest: tuple[tuple[int, int], Callable[..., Tensor]] | None = None
     for (type_p, type_q), function in FORMULAS.items():
@@ -69,7 +69,7 @@ def _multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tensor
 
 
 def between_normals(p: Any, q: Any, own: Tensor, other: Tensor) -> Tensor:
-    """Of two normal distributions of vectors, with the Cholesky factors of their covariances."""
+    """For two normal distributions of vectors, given the Cholesky factors of their covariances."""
     if p.event_shape != q.event_shape:
         raise ValueError("kl_divergence: the event shapes of two normal distributions differ")
     trace = (solve_triangular(other, own, upper=False) ** 2).sum((-2, -1))

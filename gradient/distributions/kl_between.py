@@ -1,7 +1,7 @@
-"""Kullback-Leibler divergences between different families, and of some that follow alike.
+"""Kullback-Leibler divergences between different families, and some similar ones.
 
-Each is -H(p) - E_p[log q(x)]: the density of q says of which functions of x the expectation is
-needed, p what it is. Where q is 0 and p is not, the divergence is infinite.
+Each is -H(p) - E_p[log q(x)]: the density of q determines the functions of x whose expectation
+under p is needed. If q is 0 where p is not, the divergence is infinite.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ def _always(p: Any, q: Any) -> Tensor | None:
 
 
 def _wider(p: Uniform, q: Any) -> Tensor:
-    """Where p reaches beyond the numbers from 0 to 1."""
+    """Where p exceeds the range from 0 to 1."""
     return (p.low < 0) | (p.high > 1)
 
 
 def _not_within(p: Uniform, q: Any) -> Tensor:
-    """As in PyTorch, 0 and 1 themselves count as beyond."""
+    """Like `_wider`, but as in PyTorch, 0 and 1 themselves count as outside."""
     return (p.low <= 0) | (p.high >= 1)
 
 
@@ -125,7 +125,7 @@ def _not_covered(p: Any, q: Uniform) -> Tensor:
 
 
 def _not_beyond(p: Any, q: Uniform) -> Tensor:
-    """As in PyTorch, a q that ends at 0 or 1 counts as one that does not reach there."""
+    """As in PyTorch, a q that ends at 0 or 1 counts as one that does not reach it."""
     return (q.low >= 0) | (q.high <= 1)
 
 

@@ -27,10 +27,10 @@ __all__ = ["LKJCholesky", "Wishart"]
 
 
 class LKJCholesky(Distribution):
-    """The Cholesky factors (dim, dim) of correlation matrices R, with a density of R in proportion
+    """The Cholesky factors (dim, dim) of correlation matrices R; the density of R is proportional
     to `det(R)^(concentration - 1)` (Lewandowski, Kurowicka and Joe 2009).
 
-    Draws are made by rows (the paper's section 3.2, the onion method).
+    Draws are made row by row (the paper's section 3.2, the onion method).
     """
 
     arg_constraints = {"concentration": constraints.positive}
@@ -52,9 +52,9 @@ class LKJCholesky(Distribution):
                 "device": self.concentration.device,
             }
             half = 0.5 * arange(self.dim - 1, **like)
-            half = cat([half.new_zeros((1,)), half])  # of the first row nothing is drawn
+            half = cat([half.new_zeros((1,)), half])  # nothing is drawn for the first row
             most = (self.concentration + 0.5 * (self.dim - 2)).unsqueeze(-1)
-            # (PyTorch's have half + half + 0.5 here, and are not distributed as log_prob says.)
+            # (PyTorch has half + half + 0.5 here, and its draws do not agree with its log_prob.)
             lengths = Beta(half + 0.5, most - half).sample(sample_shape).unsqueeze(-1)
             sides = randn(self._extended_shape(sample_shape), **like).tril(-1)
             tiny = finfo(sides.dtype).tiny
@@ -74,8 +74,9 @@ class LKJCholesky(Distribution):
 
 
 class Wishart(Distribution):
-    """Matrices (n, n): for a whole `df` the sum of x x^T over so many normal vectors x (n,), of
-    mean 0, with one of: their covariance, its inverse, or its Cholesky factor `scale_tril`."""
+    """The Wishart distribution of matrices (n, n): for an integer `df`, the sum of x x^T over `df`
+    normal vectors x (n,) of mean 0. Give one of: their covariance, its inverse, or its Cholesky
+    factor `scale_tril`."""
 
     has_rsample = True
     support = constraints.positive_definite
@@ -97,7 +98,7 @@ class Wishart(Distribution):
         super().__init__(batch, events, validate_args)
         self.scale_tril = factor_of(key, vars(self)[key])
 
-    # Not of the class, as others' are: how many degrees of freedom it needs depends on the matrix.
+    # Not a class attribute: the minimum degrees of freedom depend on the matrix.
     @property
     def arg_constraints(self) -> Any:  # type: ignore[override]
         return {

@@ -1,4 +1,4 @@
-"""The normal distribution of vectors, of any covariance and of one of low rank."""
+"""The normal distribution of vectors, with any covariance or one of low rank."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["LowRankMultivariateNormal", "MultivariateNormal"]
 
 
 class MultivariateNormal(Distribution):
-    """Vectors (n,) of mean `loc`, with one of: their covariance, its inverse, or the lower
-    triangular `scale_tril` whose product with its transpose it is (which is the fastest)."""
+    """Normal vectors (n,) of mean `loc`. Give one of: their covariance, its inverse, or the
+    covariance's lower triangular Cholesky factor `scale_tril` (the fastest)."""
 
     has_rsample = True
     arg_constraints = {
@@ -113,7 +113,7 @@ def one_matrix(
     precision_matrix: Tensor | None,
     scale_tril: Tensor | None,
 ) -> tuple[str, Tensor]:
-    """The one of the three that is given, and what it is called."""
+    """The one of the three matrices that is given, and its name."""
     given = {
         "covariance_matrix": covariance_matrix,
         "precision_matrix": precision_matrix,
@@ -131,7 +131,7 @@ def one_matrix(
 
 
 def factor_of(key: str, matrix: Tensor) -> Tensor:
-    """The Cholesky factor of the covariance, from what `one_matrix` found."""
+    """The Cholesky factor of the covariance, from the result of `one_matrix`."""
     if key == "scale_tril":
         return matrix
     if key == "covariance_matrix":
@@ -146,8 +146,8 @@ def half_log_det(factor: Tensor) -> Tensor:
 
 
 def mahalanobis(factor: Tensor, offset: Tensor) -> Tensor:
-    """The square of `factor^-1 offset`, over the last dimension."""
-    if factor.ndim == 2:  # one system, however many vectors there are
+    """The squared norm of `factor^-1 offset`, over the last dimension."""
+    if factor.ndim == 2:  # one system for all vectors
         flat = offset.reshape(math.prod(offset.shape[:-1]), offset.shape[-1])
         found = (solve_triangular(factor, flat.mT, upper=False) ** 2).sum(0)
         return found.reshape(offset.shape[:-1])
@@ -162,11 +162,11 @@ def inverse_of_triangle(factor: Tensor) -> Tensor:
 
 
 class LowRankMultivariateNormal(Distribution):
-    """Vectors (n,) of mean `loc` and covariance `cov_factor cov_factor^T + diag(cov_diag)`, with
-    `cov_factor` (n, rank) and `cov_diag` (n,).
+    """Normal vectors (n,) of mean `loc` and covariance `cov_factor cov_factor^T + diag(cov_diag)`,
+    with `cov_factor` (n, rank) and `cov_diag` (n,).
 
-    What is factored is 1 + W^T D^-1 W (rank, rank), by Woodbury's identity and the lemma of the
-    determinant of matrices.
+    Only 1 + W^T D^-1 W (rank, rank) is factored, by Woodbury's identity and the matrix determinant
+    lemma.
     """
 
     has_rsample = True
@@ -226,7 +226,7 @@ class LowRankMultivariateNormal(Distribution):
         made = super().expand(batch_shape)
         names = ("_weighted", "_capacitance_tril", "covariance_matrix", "precision_matrix",
                  "scale_tril")  # fmt: skip
-        for name in names:  # what was computed follows from the parameters again
+        for name in names:  # cached values are recomputed from the parameters
             vars(made).pop(name, None)
         return made
 

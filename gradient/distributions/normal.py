@@ -20,7 +20,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Normal(LocationScale):
-    """Of mean `loc` and standard deviation `scale`."""
+    """The normal distribution of mean `loc` and standard deviation `scale`."""
 
     stddev: Tensor = same_as("scale")
 
@@ -50,7 +50,7 @@ class Normal(LocationScale):
 
 
 class LogNormal(TransformedDistribution):
-    """`exp` of a `Normal(loc, scale)`."""
+    """The distribution of `exp(x)`, x of `Normal(loc, scale)`."""
 
     has_rsample = True
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}

@@ -1,4 +1,4 @@
-"""Distributions of one number, or of shares, that are a simpler one's outcomes transformed."""
+"""Distributions of one number, or of shares, that transform a simpler one's outcomes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class _Half(TransformedDistribution):
-    """`|x|` of a distribution around 0."""
+    """The distribution of `|x|`, for a distribution around 0."""
 
     has_rsample = True
     arg_constraints = {"scale": constraints.positive}
@@ -66,7 +66,7 @@ class _Half(TransformedDistribution):
 
 
 class HalfCauchy(_Half):
-    """`|x|` of a `Cauchy(0, scale)`; its mean is infinite."""
+    """The distribution of `|x|`, x of `Cauchy(0, scale)`; its mean is infinite."""
 
     def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
         super().__init__(Cauchy(0, scale, validate_args), validate_args)
@@ -76,7 +76,7 @@ class HalfCauchy(_Half):
 
 
 class HalfNormal(_Half):
-    """`|x|` of a `Normal(0, scale)`."""
+    """The distribution of `|x|`, x of `Normal(0, scale)`."""
 
     def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
         super().__init__(Normal(0, scale, validate_args), validate_args)
@@ -91,7 +91,7 @@ class HalfNormal(_Half):
 
 
 class InverseGamma(TransformedDistribution):
-    """`1 / x` of a `Gamma(concentration, rate)`."""
+    """The distribution of `1 / x`, x of `Gamma(concentration, rate)`."""
 
     has_rsample = True
     arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
@@ -125,8 +125,8 @@ class InverseGamma(TransformedDistribution):
 
 
 class Pareto(TransformedDistribution):
-    """`scale exp(x)` of an `Exponential(alpha)`: density in proportion to `x^-(alpha + 1)` from
-    `scale` on."""
+    """The Pareto distribution: `scale exp(x)`, x of `Exponential(alpha)`. Its density is
+    proportional to `x^-(alpha + 1)` for x >= scale."""
 
     arg_constraints = {"alpha": constraints.positive, "scale": constraints.positive}
 
@@ -157,7 +157,7 @@ class Pareto(TransformedDistribution):
 
 
 class Weibull(TransformedDistribution):
-    """`scale x^(1 / concentration)` of an `Exponential(1)`."""
+    """The Weibull distribution: `scale x^(1 / concentration)`, x of `Exponential(1)`."""
 
     arg_constraints = {"scale": constraints.positive, "concentration": constraints.positive}
     support = constraints.positive
@@ -241,7 +241,7 @@ class Kumaraswamy(TransformedDistribution):
 
 
 class LogisticNormal(TransformedDistribution):
-    """Shares (K + 1,) of sum 1: the `StickBreakingTransform` of K numbers of a `Normal`."""
+    """Shares (K + 1,) with sum 1: the `StickBreakingTransform` of K numbers of a `Normal`."""
 
     has_rsample = True
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}

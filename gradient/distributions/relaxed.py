@@ -1,4 +1,4 @@
-"""Bernoulli and OneHotCategorical made continuous, so that draws have gradients."""
+"""Continuous versions of Bernoulli and OneHotCategorical, whose draws have gradients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LogitRelaxedBernoulli(ByProbability):
 
 
 class RelaxedBernoulli(TransformedDistribution):
-    """Numbers from 0 to 1, at temperature 0 a `Bernoulli` (Maddison et al. 2017)."""
+    """Numbers from 0 to 1; at temperature 0 a `Bernoulli` (Maddison et al. 2017)."""
 
     has_rsample = True
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -120,7 +120,7 @@ class ExpRelaxedCategorical(ByProbability):
 
 
 class RelaxedOneHotCategorical(TransformedDistribution):
-    """Vectors (K,) of sum 1, at temperature 0 a `OneHotCategorical` (Jang et al. 2017)."""
+    """Vectors (K,) with sum 1; at temperature 0 a `OneHotCategorical` (Jang et al. 2017)."""
 
     has_rsample = True
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}

@@ -1,4 +1,4 @@
-"""Distributions made of others: of functions of outcomes, of batches as one outcome, mixtures."""
+"""Distributions made of others: transformed, with batch dimensions as events, and mixtures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Independent(Distribution):
 
 
 class TransformedDistribution(Distribution):
-    """Of `transforms` applied to the outcomes of `base_distribution`, the first one first."""
+    """The outcomes of `base_distribution` after `transforms`, the first one applied first."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class TransformedDistribution(Distribution):
         return total + sum_rightmost(base, dims - len(self.base_dist.event_shape))
 
     def _through_sign(self, probability: Tensor) -> Tensor:
-        """1 - p where the transforms together fall."""
+        """p, or 1 - p if the composed transform is decreasing."""
         sign: Any = 1
         for transform in self.transforms:
             sign = sign * transform.sign
@@ -158,8 +158,8 @@ class TransformedDistribution(Distribution):
 
 
 class MixtureSameFamily(Distribution):
-    """One of the K distributions along the last batch dimension of `component_distribution`, as the
-    `Categorical` `mixture_distribution` chooses."""
+    """A mixture: the `Categorical` `mixture_distribution` chooses one of the K distributions along
+    the last batch dimension of `component_distribution`."""
 
     def __init__(
         self,

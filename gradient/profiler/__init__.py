@@ -1,4 +1,4 @@
-"""Where the time goes: how often each op ran, and for how long.
+"""A profiler: how often each op ran, and for how long.
 
 >>> from gradient.profiler import profile, record_function
 >>> with profile() as prof:
@@ -8,13 +8,13 @@ tensor(173.9700)
 >>> [(row.key, row.count) for row in prof.key_averages()]
 [('step', 1), ('exp', 1), ('sum', 1)]
 
-`prof.key_averages().table(sort_by="cpu_time_total", row_limit=10)` is the table that one prints,
-`prof.export_chrome_trace("trace.json")` a file for chrome://tracing or ui.perfetto.dev.
+`prof.key_averages().table(sort_by="cpu_time_total", row_limit=10)` returns a table to print,
+`prof.export_chrome_trace("trace.json")` writes a file for chrome://tracing or ui.perfetto.dev.
 
-Ops are watched from outside, as a debugger would: they pay nothing while no one looks, and small
-ones take several times as long while someone does. On a GPU the times are the host's: ops are
-queued there, and go on. A plan that `gradient.compile` replays on the CPU is run call by call
-meanwhile: each has its time, and within it that of the kernel which computes it.
+Ops are watched from outside, like by a debugger: without a profiler they have no cost, with one
+small ops take several times as long. On a GPU the times are those of the host, which only queues
+ops. A plan that `gradient.compile` replays on the CPU is run call by call
+meanwhile: each call has its time, which contains that of its kernel.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a profiler noted: calls, their averages by name, and both as a table or a file."""
+"""The records of a profiler: calls, and their averages by name, as a table or a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Row = TypeVar("Row", bound="Timed")
 
 
 class Timed:
-    """Times of one call, or of all of one name, in microseconds. Those of a device are the host's
-    to know when it waits: they are 0."""
+    """Times of one call, or of all calls of one name, in microseconds. Times of a device are 0,
+    because the host does not wait for it."""
 
-    # What an average counts up, and a single call works out of what it is: that is why properties
-    # stand for three of these there.
+    # An average sums these up, and a single call computes three of them: those are properties
+    # there.
     key: str
     count: int
     cpu_time_total: float
@@ -33,7 +33,7 @@ class Timed:
 
     @property
     def cpu_time(self) -> float:
-        """The mean of a call."""
+        """The mean time of a call."""
         return self.cpu_time_total / self.count if self.count else 0.0
 
     @property
@@ -54,12 +54,12 @@ class FunctionEvent(Timed):
     """One call.
 
     Attributes:
-        name: the op's, as "matmul"; in a backward pass its node's, as "MatmulBackward0"; or what
-            `record_function` said.
+        name: the op's, such as "matmul"; in a backward pass the node's, such as "MatmulBackward0";
+            or that of `record_function`.
         start, end: microseconds since the profiler started.
         cpu_parent, cpu_children: the call around it, and those within.
-        input_shapes: of the tensors that it was given, where shapes were asked for.
-        stack: the line of the program that called it, where stacks were.
+        input_shapes: the shapes of its tensors, with `record_shapes`.
+        stack: the line of the program that called it, with `with_stack`.
     """
 
     name: str
@@ -83,13 +83,13 @@ class FunctionEvent(Timed):
 
     @property
     def self_cpu_time_total(self) -> float:  # type: ignore[override]
-        """Without the calls within."""
+        """The time without the calls within."""
         return self.cpu_time_total - sum(child.cpu_time_total for child in self.cpu_children)
 
 
 @dataclass(eq=False)
 class FunctionEventAvg(Timed):
-    """All calls of one name (and of the same shapes, if grouped by these)."""
+    """All calls of one name (and of the same shapes, if they are grouped by shape)."""
 
     key: str
     count: int = 0
@@ -105,7 +105,7 @@ class FunctionEventAvg(Timed):
         around, own = event.cpu_parent, row_of(event)
         while around is not None and row_of(around) != own:
             around = around.cpu_parent
-        if around is None:  # a call within one of the same row is counted with that
+        if around is None:  # a call within one of the same row is included in that
             self.cpu_time_total += event.cpu_time_total
 
 
@@ -114,13 +114,13 @@ class EventList(list[Row], Generic[Row]):
 
     @property
     def self_cpu_time_total(self) -> float:
-        """The time of all, in microseconds."""
+        """The time of all calls, in microseconds."""
         return sum(event.self_cpu_time_total for event in self)
 
     def key_averages(
         self, group_by_input_shape: bool = False, group_by_stack_n: int = 0
     ) -> EventList[FunctionEventAvg]:
-        """One row a name, in the order in which they came first."""
+        """Return one row for each name, in the order of their first calls."""
 
         def row_of(event: FunctionEvent) -> tuple[str, ...]:
             shapes = repr(event.input_shapes) if group_by_input_shape else ""
@@ -143,7 +143,7 @@ class EventList(list[Row], Generic[Row]):
         return EventList(found.values())
 
     def total_average(self) -> FunctionEventAvg:
-        """All in one row."""
+        """Return the sum of all in one row."""
         total = FunctionEventAvg("Total")
         for event in self:
             total.count += event.count
@@ -162,13 +162,13 @@ class EventList(list[Row], Generic[Row]):
         top_level_events_only: bool = False,
         time_unit: str | None = None,
     ) -> str:
-        """The rows as text, each with its part of the whole time.
+        """Return the rows as text, each with its share of the whole time.
 
         Args:
             sort_by: "cpu_time_total", "self_cpu_time_total", "cpu_time" or "count", largest first;
-                times of a device stand for the host's.
-            row_limit: how many rows; all, where it is negative.
-            time_unit: "us", "ms" or "s" for all times; by default each has what suits it.
+                the names of device times mean the host's.
+            row_limit: number of rows; negative: all.
+            time_unit: "us", "ms" or "s" for all times; default: a suitable one for each.
         """
         rows: list[Any] = list(self)
         if top_level_events_only:
@@ -205,7 +205,7 @@ class EventList(list[Row], Generic[Row]):
         return self.table()
 
     def export_chrome_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write the calls into a JSON file that chrome://tracing and ui.perfetto.dev show."""
+        """Write the calls to a JSON file for chrome://tracing and ui.perfetto.dev."""
         process = os.getpid()
         events = [
             {
@@ -240,7 +240,7 @@ def _columns(unit: str | None, whole: float) -> dict[str, Callable[[Any], str]]:
 
 
 def shown_time(us: float, unit: str | None = None) -> str:
-    """Microseconds in the unit that suits them."""
+    """Microseconds in a suitable unit."""
     if unit == "s" or (unit is None and us >= 1e6):
         return f"{us / 1e6:.3f}s"
     if unit == "ms" or (unit is None and us >= 1e3):
@@ -249,5 +249,5 @@ def shown_time(us: float, unit: str | None = None) -> str:
 
 
 def in_order(events: Iterable[FunctionEvent]) -> EventList[FunctionEvent]:
-    """By their starts: a call stands before those within."""
+    """Sort by start: a call comes before those within."""
     return EventList(sorted(events, key=lambda event: event.start))

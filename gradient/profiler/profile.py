@@ -34,7 +34,7 @@ __all__ = [
 
 
 class ProfilerActivity(enum.Enum):
-    """What to time. Everything is timed on the host, whichever is asked for."""
+    """PyTorch's activities. All are timed on the host, whichever is requested."""
 
     CPU = 0
     CUDA = 1
@@ -42,7 +42,7 @@ class ProfilerActivity(enum.Enum):
 
 
 class ProfilerAction(enum.Enum):
-    """What a profiler does in a step."""
+    """The action of a profiler in a step."""
 
     NONE = 0
     WARMUP = 1
@@ -51,7 +51,7 @@ class ProfilerAction(enum.Enum):
 
 
 def supported_activities() -> set[ProfilerActivity]:
-    """What `profile` can record here: the work of the CPU."""
+    """The activities that `profile` can record here: those of the CPU."""
     return {ProfilerActivity.CPU}
 
 
@@ -64,9 +64,12 @@ def schedule(
     skip_first: int = 0,
     skip_first_wait: int = 0,
 ) -> Callable[[int], ProfilerAction]:
-    """What to do in each step: after `skip_first`, again and again `wait` steps without, `warmup`
-    steps without (for what is done once), then `active` steps that are recorded; `repeat` times,
-    or for ever. With `skip_first_wait` the first `wait` is left out."""
+    """Return a function from a step's number to the profiler's action.
+
+    After `skip_first` steps, it repeats cycles of `wait` idle steps, `warmup` steps that are not
+    recorded (for work that is done only once), and `active` recorded steps; `repeat` times, or for
+    ever. `skip_first_wait` leaves out the first `wait`.
+    """
     cycle = wait + warmup + active
     if min(wait, warmup, repeat, skip_first) < 0 or active <= 0:
         got = f"wait {wait}, warmup {warmup}, active {active}, repeat {repeat}"
@@ -91,7 +94,7 @@ def schedule(
 
 
 class _Watch:
-    """Times of calls in this thread, from `start` to `stop`."""
+    """Records times of calls in this thread, from `start` to `stop`."""
 
     def __init__(self, shapes: bool, stacks: bool) -> None:
         self.shapes, self.stacks = shapes, stacks
@@ -129,7 +132,7 @@ class _Watch:
         return event
 
     def end(self, owner: Any) -> FunctionEvent | None:
-        """The end of the call that `owner` began, and of what it left open."""
+        """End the call that `owner` began, and the unfinished ones within it."""
         now = self.now()
         if not any(each is owner for each, _ in self.open):
             return None
@@ -140,7 +143,7 @@ class _Watch:
                 return event
 
     def noted(self, frame: types.FrameType, happened: str, argument: Any) -> None:
-        """What Python calls at each call and return."""
+        """Python calls this at each call and return."""
         kind = WATCHED.get(frame.f_code)
         if kind is None:
             return
@@ -170,8 +173,8 @@ class _Watch:
 
 
 def _watched() -> dict[types.CodeType, str]:
-    """The code of the functions that the op decorator returns, one an arity, and of what computes
-    gradients."""
+    """The code objects of the functions that the op decorator returns, one for each arity, and of
+    those that compute gradients."""
     ops = {
         constant: "op"
         for make in (calls.of_one, calls.of_two, calls.of_n)
@@ -196,14 +199,14 @@ class profile:  # noqa: N801 (PyTorch's name)
     """`with profile() as prof:` times each op and node of a backward pass in this thread.
 
     Args:
-        activities: PyTorch's; the host's time is what is measured.
-        schedule: which steps to record, as `schedule(wait=1, warmup=1, active=3)`; the program says
-            where a step ends, by `prof.step()`. Without one all is recorded.
-        on_trace_ready: called with the profiler after the last of the steps to be recorded, and at
-            the end of the block if some were.
-        record_shapes: note the shapes of what ops are given.
-        with_stack: note the line of the program that called an op.
-        profile_memory, with_flops, with_modules, use_cuda: PyTorch's; nothing is counted for them.
+        activities: accepted as in PyTorch; always the host's time is measured.
+        schedule: which steps to record, such as `schedule(wait=1, warmup=1, active=3)`; the program
+            marks the end of a step by `prof.step()`. Default: everything is recorded.
+        on_trace_ready: called with the profiler after the last recorded step of a cycle, and at
+            the end of the block if steps were recorded.
+        record_shapes: record the shapes of the ops' inputs.
+        with_stack: record the line of the program that called an op.
+        profile_memory, with_flops, with_modules, use_cuda: accepted as in PyTorch, without effect.
     """
 
     def __init__(
@@ -243,19 +246,19 @@ class profile:  # noqa: N801 (PyTorch's name)
         self.stop()
 
     def start(self) -> None:
-        """As the begin of the block."""
+        """Start, like the beginning of the block."""
         self.current_action = self._action()
         self._record(self.current_action)
 
     def stop(self) -> None:
-        """As the end of the block."""
+        """Stop, like the end of the block."""
         recorded = self._watch is not None
         self._record(ProfilerAction.NONE)
         if recorded and self.on_trace_ready is not None:
             self.on_trace_ready(self)
 
     def step(self) -> None:
-        """The end of a step, for a `schedule`."""
+        """Mark the end of a step, for a `schedule`."""
         before = self.current_action
         self.step_num += 1
         self.current_action = self._action()
@@ -266,7 +269,7 @@ class profile:  # noqa: N801 (PyTorch's name)
         self._record(self.current_action)
 
     def _record(self, action: ProfilerAction) -> None:
-        """Watch, or do not."""
+        """Start or stop watching, by the action."""
         wanted = action in (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
         if wanted and self._watch is None:
             if running.watch is not None:
@@ -281,17 +284,17 @@ class profile:  # noqa: N801 (PyTorch's name)
             self._watch = running.watch = None
 
     def events(self) -> EventList[FunctionEvent]:
-        """All calls, in the order in which they began."""
+        """Return all calls, in the order of their starts."""
         return in_order(self._events)
 
     def key_averages(
         self, group_by_input_shape: bool = False, group_by_stack_n: int = 0
     ) -> EventList[FunctionEventAvg]:
-        """How often each op was called, and for how long: `prof.key_averages().table()`."""
+        """Return how often each op was called, and for how long: `prof.key_averages().table()`."""
         return self.events().key_averages(group_by_input_shape, group_by_stack_n)
 
     def export_chrome_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write the calls into a file that chrome://tracing and ui.perfetto.dev show."""
+        """Write the calls to a file for chrome://tracing and ui.perfetto.dev."""
         self.events().export_chrome_trace(path)
 
     def export_stacks(
@@ -305,14 +308,14 @@ class profile:  # noqa: N801 (PyTorch's name)
         Path(path).write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def add_metadata(self, key: str, value: str) -> None:
-        """PyTorch's: nothing is kept of it."""
+        """Does nothing; exists as in PyTorch."""
 
     add_metadata_json = add_metadata
 
 
 class record_function(contextlib.ContextDecorator):  # noqa: N801 (PyTorch's name)
-    """`with record_function("loss"):` is a row of its own in what a profiler notes; it decorates
-    functions, too. Without a profiler it does nothing."""
+    """`with record_function("loss"):` adds a row of this name to a profiler's records; it also
+    decorates functions. Without a profiler it does nothing."""
 
     def __init__(self, name: str, args: str | None = None) -> None:
         self.name, self.args = name, args
@@ -334,7 +337,7 @@ class record_function(contextlib.ContextDecorator):  # noqa: N801 (PyTorch's nam
 def tensorboard_trace_handler(
     dir_name: str | os.PathLike[str], worker_name: str | None = None, use_gzip: bool = False
 ) -> Callable[[profile], None]:
-    """An `on_trace_ready` that writes each trace into a file of a folder, for TensorBoard."""
+    """Return an `on_trace_ready` that writes each trace to a file of a folder, for TensorBoard."""
     folder = Path(dir_name)
     worker = worker_name or f"{socket.gethostname()}_{os.getpid()}"
 

@@ -1,4 +1,4 @@
-"""Checks for those who write ops, backends and models: closeness, gradients, the op table."""
+"""Checks for authors of ops, backends and models: closeness, gradients, the op table."""
 
 from typing import TYPE_CHECKING
 

@@ -39,14 +39,14 @@ def assert_close(
 ) -> None:
     """Raise AssertionError unless shapes, dtypes and values agree: |a - e| <= atol + rtol |e|.
 
-    Tensors, arrays, numbers and None, in lists, tuples and dicts of one structure, too; the
-    tolerances' defaults depend on the dtype, as PyTorch's.
+    Accepts tensors, arrays, numbers and None, also in lists, tuples and dicts of the same
+    structure. The default tolerances depend on the dtype, as in PyTorch.
 
     Args:
-        check_device: of two tensors, the device has to be the same, too.
-        check_stride: and the strides.
-        msg: what the error says first; a function makes its text of ours.
-        allow_subclasses, check_layout: as PyTorch's; there is one class and one layout.
+        check_device: two tensors must also have the same device.
+        check_stride: two tensors must also have the same strides.
+        msg: the beginning of the error message; or a function from our message to the whole one.
+        allow_subclasses, check_layout: as in PyTorch; there is only one class and one layout.
     """
     try:
         for place, a, e in _pairs(actual, expected, ""):
@@ -60,7 +60,7 @@ def assert_close(
 
 
 def _pairs(actual: Any, expected: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """What is to be compared in two structures, with the place where it stands."""
+    """Yield the values to compare in two structures, with their places."""
     if isinstance(actual, Mapping) and isinstance(expected, Mapping):
         if actual.keys() != expected.keys():
             missing = sorted(map(repr, expected.keys() - actual.keys()))
@@ -112,7 +112,7 @@ def _compare(
     wide: Any = np.complex128 if "c" in (a.dtype.kind, e.dtype.kind) else np.float64
     a64, e64 = a.astype(wide), e.astype(wide)
     whole = a.dtype.kind in "biu" and e.dtype.kind in "biu"
-    shown = (a, e) if whole else (a64, e64)  # float64 has not every int64
+    shown = (a, e) if whole else (a64, e64)  # float64 cannot represent every int64
     close = np.asarray(shown[0] == shown[1])
     if rtol or atol:
         with np.errstate(all="ignore"):
@@ -151,7 +151,7 @@ def assert_allclose(
     equal_nan: bool = True,
     msg: str = "",
 ) -> None:
-    """`assert_close` of old, which takes values of other dtypes, and NaN beside NaN."""
+    """The older `assert_close`: dtypes may differ, and NaN equals NaN."""
     assert_close(
         actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan,
         check_dtype=False, check_device=False, msg=msg or None,

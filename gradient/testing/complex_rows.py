@@ -1,5 +1,5 @@
-"""Rows of the op table on complex numbers: ops that take them apart, and those of real numbers that
-take them too."""
+"""Rows of the op table for complex numbers: ops on their parts, and ops of real numbers that
+accept them too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gradient.testing.samples import EMPTIES, EMPTY, ONE, PAIR
 
 
 def unary(op: str, reference: Any, low: float = 0.2, high: float = 0.9, **more: Any) -> Row:
-    """An elementwise op of a complex input. (The first quadrant has none of the branch cuts.)"""
+    """An elementwise op of a complex input. (There are no branch cuts in the first quadrant.)"""
     options = {"note": "complex", "empty": EMPTY, "scalar": True, **more}
     run = elementwise_op(op)
     return Row(op, run, reference, ONE, low=low, high=high, kind="complex", **options)

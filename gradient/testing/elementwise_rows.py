@@ -1,4 +1,4 @@
-"""Rows of the op table for ops of one element at a time."""
+"""Rows of the op table for elementwise ops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient.testing.samples import EMPTIES, EMPTY, MASK, ONE, PAIR, constant
 
 
 def elementwise_op(name: str) -> Any:
-    """An op of one element at a time, by its name."""
+    """The elementwise op of this name."""
     families = (elementwise, trigonometry, activation, comparison, loss)
     return next(getattr(family, name) for family in families if hasattr(family, name))
 

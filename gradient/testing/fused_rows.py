@@ -72,7 +72,7 @@ def rope_interleaved(x: Any) -> Any:
 
 
 def cached(q: Any) -> Any:
-    """Attention over a cache of five slots, whose queries are the last three."""
+    """Attention over a cache of five slots; the queries are those of the last three."""
     positions = constant(q, np.array([[2, 3, 4], [2, 3, 4]]))
     return fused.cached_attention(
         q,
@@ -84,7 +84,7 @@ def cached(q: Any) -> Any:
 
 
 def attention_row(note: str, options: dict[str, Any], seen: Any = None, added: Any = None) -> Row:
-    """Attention with an added mask, of keys that are seen by these options."""
+    """Attention with an added mask, over the keys that these options allow."""
     own = AttentionOptions(0.5, **options)
     bias, cap = 0.0 if added is None else added, options.get("softcap")
     return Row(
@@ -99,7 +99,7 @@ def attention_row(note: str, options: dict[str, Any], seen: Any = None, added: A
 
 
 def rope_row(note: str, reference: Any, width: int, **options: bool) -> Row:
-    """Rotary embedding of vectors of a width, with `COS` and `SIN`."""
+    """Rotary embedding of vectors of this width, by `COS` and `SIN`."""
     return Row(
         "rope",
         lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN), **options),

@@ -22,7 +22,7 @@ from gradient.testing.samples import constant
 
 
 def uniform_numbers(n: int) -> Any:
-    """Those of key 3 from block 2**40 on (`Backend.uniform`)."""
+    """The numbers of key 3 from block 2**40 on (`Backend.uniform`)."""
     generator = Generator().manual_seed(3)
     generator.offset = 2**40
     return rand(n, generator=generator, dtype=float32).numpy()
@@ -39,7 +39,7 @@ def channel_moments(x: Any) -> Any:
 
 
 def group_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
-    """In two groups."""
+    """Group norm with two groups."""
     rows = x.reshape(len(x), 2, -1)
     rows = (rows - rows.mean(-1, keepdims=True)) / np.sqrt(rows.var(-1, keepdims=True) + 1e-5)
     normal = rows.reshape(x.shape)
@@ -78,7 +78,7 @@ SLIDE = ConvolutionOptions(stride=(2, 1), padding=((1, 0), (1, 1)), dilation=(1,
 
 
 def convolve(x: Any, weight: Any, bias: Any = None) -> Any:
-    """Group by group and tap by tap, of an input (N, 4, 5, 6)."""
+    """Convolution by groups and taps, of an input (N, 4, 5, 6)."""
     x = np.pad(x, ((0, 0), (0, 0), *SLIDE.padding))
     out = np.zeros((len(x), 6, 2, 6))
     for i, j in np.ndindex(3, 2):
@@ -90,7 +90,7 @@ def convolve(x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def transposed_convolve(x: Any, weight: Any) -> Any:
-    """What gives the same product with an input as x with its convolution."""
+    """Transposed convolution: the adjoint of a convolution, <y, conv(x)> = <conv_t(y), x>."""
     out = np.zeros((len(x), 4, 6, 8))
     for i, j in np.ndindex(3, 2):
         for group in range(2):
@@ -107,7 +107,7 @@ WINDOWS = PoolingOptions(
 
 
 def windows(x: Any) -> Any:
-    """The numbers of x (2, 5, 4) under each window and where they are, -1 in the padding."""
+    """The numbers of x (2, 5, 4) in each window and their places, -1 in the padding."""
     places = np.broadcast_to(np.arange(20).reshape(5, 4), x.shape)
     taps = []
     for array, padding in ((x, -math.inf), (places, -1)):
@@ -123,7 +123,7 @@ def max_pool_indices(x: Any) -> Any:
 
 
 def parts(x: Any, windows: WindowRanges, fill: float) -> Any:
-    """The numbers of x (2, 5, 4) under each window, `fill` outside of it."""
+    """The numbers of x (2, 5, 4) in each window, and `fill` outside of it."""
     inside = [
         (np.arange(size) >= np.array(starts)[:, None])
         & (np.arange(size) < np.array(stops)[:, None])

@@ -1,4 +1,4 @@
-"""Tensors to test with: random values in a range that suits their dtype."""
+"""Tensors for tests: random values in a suitable range for their dtype."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def make_tensor(
     exclude_zero: bool = False,
     memory_format: object = None,
 ) -> Tensor:
-    """A tensor of values drawn evenly from `low` to below `high`: [0, 2) for bools, [0, 10) for
-    uint8, [-9, 10) for other integers and [-9, 9) for floats and both parts of complex numbers,
-    unless told.
+    """Return a tensor of uniform random values in [low, high).
+
+    The default ranges are [0, 2) for bools, [0, 10) for uint8, [-9, 10) for other integers, and
+    [-9, 9) for floats and for both parts of complex numbers.
 
     Args:
-        noncontiguous: every second element of memory along the last dimension is left out.
-        exclude_zero: 1, or the smallest normal number, stands in the place of 0.
+        noncontiguous: leave a gap of one element between neighbours in the last dimension.
+        exclude_zero: replace 0 by 1, or by the smallest normal number.
 
     Raises:
-        ArgumentError: `low` is not below `high`, or one of them is NaN; integers are to require a
-            gradient; `noncontiguous` and `memory_format` are both given.
+        ArgumentError: `low` is not below `high`, or one of them is NaN; integers with
+            `requires_grad`; `noncontiguous` and `memory_format` are both given.
     """
     kind, size = dtype_of(dtype), size_of(shape or ((),))
     if noncontiguous and memory_format is not None:
@@ -104,7 +105,7 @@ def _drawn(
 
 
 def _below(most: float, kind: DType) -> float:
-    """The number of the dtype next below: rounding up must not give the limit itself."""
+    """The next smaller number of the dtype, so that rounding up cannot give the limit itself."""
     limit = empty((), dtype=dtypes.float32 if kind in dtypes.HALF_PRECISION else kind)
     limit.fill_(most)
     if kind in dtypes.HALF_PRECISION:

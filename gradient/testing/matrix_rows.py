@@ -29,7 +29,7 @@ def svd_rows(x: Any) -> Any:
 
 
 def dominant(x: Any) -> Any:
-    """With a diagonal so large that no rows are exchanged in elimination."""
+    """A matrix with a large diagonal, so that elimination exchanges no rows."""
     return x + 6 * np.eye(*x.shape[-2:]) if isinstance(x, np.ndarray) else x + _diagonal(x)
 
 
@@ -42,7 +42,7 @@ def constant_tensor(x: Any, value: np.ndarray) -> Any:
 
 
 def eliminated(x: Any) -> Any:
-    """L below the diagonal and U from it on, by inner products (Crout)."""
+    """L below the diagonal and U on and above it, by inner products (Crout)."""
     out = dominant(x)
     for k in range(min(out.shape[-2:])):
         done = out[..., :k]
@@ -61,12 +61,12 @@ def qr_rows(x: Any) -> Any:
 
 
 def thirds(rows: int) -> np.ndarray:
-    """Counts of three groups that have `rows` rows together; the second has none."""
+    """Sizes of three groups with `rows` rows in total; the second is empty."""
     return np.array([rows - rows // 3, 0, rows // 3])
 
 
 def last(rows: int) -> np.ndarray:
-    """Counts of three groups, of which the last has all rows."""
+    """Sizes of three groups; the last has all rows."""
     return np.array([0, 0, rows])
 
 
@@ -75,7 +75,7 @@ def grouped_linear(x: Any, weights: Any, counts: np.ndarray) -> Any:
     return np.einsum("mk,mnk->mn", x, np.stack(weights)[which])
 
 
-# A packed weight, of numbers that q8_0 holds exactly: 127 is the largest of each block
+# A packed weight, of numbers that q8_0 represents exactly: 127 is the largest of each block
 
 PACKED = np.linspace(-126, 126, 5 * 64).round().reshape(5, 64) / 64
 PACKED[:, ::32] = 127 / 64

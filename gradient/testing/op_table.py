@@ -1,8 +1,8 @@
-"""The op table: at least one row for every op. A new op adds its row to the file of its family, and
-nothing else.
+"""The op table, with at least one row for every op. A new op needs only its row in the file of its
+family.
 
-The tests run each row forward against its reference, and its gradient and second gradient against
-differences, on every backend, dtype and layout; `gradient check` runs the gradients.
+The tests compare each row's values with its reference, and its gradient and second gradient with
+finite differences, on every backend, dtype and layout; `gradient check` checks the gradients.
 """
 
 from gradient.testing import (

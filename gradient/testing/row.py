@@ -1,4 +1,4 @@
-"""A row of the op table: an op, inputs to try it on, and what it should give."""
+"""A row of the op table: an op, sample inputs, and the expected result."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Row:
     """One way to call an op.
 
     op         its name in `gradient.autograd.op.registry`
-    run        the call, on Tensors; gives one Tensor
+    run        the call, on Tensors; returns one Tensor
     reference  the same on NumPy arrays (float64), independent of gradient's own code
     shapes     of the differentiable inputs
-    note       tells rows of one op apart
-    low, high  where the samples lie (uniform)
-    kind       "float", "double" (of rows that 16-bit floats do not fit), "complex", "int" or
+    note       distinguishes rows of one op
+    low, high  the range of the samples (uniform)
+    kind       "float", "double" (rows that are unsuitable for 16-bit floats), "complex", "int" or
                "bool": the dtype of the samples
-    empty      shapes with an axis of size 0 to try too, None where the op cannot take one
-    scalar     whether 0-d inputs are tried too
-    tolerance  relative error allowed in float32, in units of its eps
+    empty      shapes with an axis of size 0 to test too; None if the op does not accept them
+    scalar     whether 0-d inputs are tested too
+    tolerance  allowed relative error in float32, in units of its eps
     """
 
     op: str
@@ -49,7 +49,7 @@ class Row:
         return f"{self.op}[{self.note}]" if self.note else self.op
 
     def samples(self, shapes: Sequence[Shape] | None = None) -> list[np.ndarray]:
-        """NumPy inputs, the same at every call; distinct, so that no maximum is a tie."""
+        """NumPy inputs, the same at every call; distinct, so that there are no ties."""
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
         result: list[np.ndarray] = []
         for shape in self.shapes if shapes is None else shapes:

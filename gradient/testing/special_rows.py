@@ -1,6 +1,6 @@
-"""Rows of the op table for special functions. Their references are sums and integrals, which the
-trapezoidal rule gives to the last digits where it converges exponentially: over a period, or where
-a substitution has the integrand vanish double exponentially (Trefethen and Weideman 2014)."""
+"""Rows of the op table for special functions. Their references are sums and integrals by the
+trapezoidal rule, which is exact to the last digits where it converges exponentially: over a period,
+or after a substitution with double exponential decay (Trefethen and Weideman 2014)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SHAPE = (3, 4)
 
 
 def elementwise_row(op: str, run: Any, reference: Any, low: float, high: float, **more: Any) -> Row:
-    """An op of one input, element by element."""
+    """An elementwise op of one input."""
     return Row(
         op, run, reference, (SHAPE,), low=low, high=high, empty=((0, 4),), scalar=True, **more
     )
 
 
 def over_positive(integrand: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:
-    """The integral of a function of t over t > 0 that decays as exp(-t); the function takes t with
-    an axis more than the result, the last."""
+    """The integral over t > 0 of a function that decays as exp(-t). The function's argument t has
+    one axis more than the result, the last."""
     step = 1 / 32
     u = np.arange(-4.5, 4.5, step)
     t = np.exp(u - np.exp(-u))  # to 0 as exp(-exp), and to infinity as exp
@@ -35,7 +35,7 @@ def over_positive(integrand: Callable[[Any], Any], shape: tuple[int, ...]) -> An
 
 
 def polygamma(n: int, x: Any) -> Any:
-    """DLMF 5.9.12 and 5.9.15's kin: (-1)^(n+1) times the integral of t^n e^-xt / (1 - e^-t)."""
+    """DLMF 5.9.12 and similar: (-1)^(n+1) times the integral of t^n e^-xt / (1 - e^-t)."""
     x = np.asarray(x)
     value = over_positive(lambda t: t**n * np.exp(-x[..., None] * t) / -np.expm1(-t), x.shape)
     return (-1) ** (n + 1) * value
@@ -92,7 +92,7 @@ def ndtr(x: float) -> float:
 
 
 def ndtri(p: float) -> float:
-    """By bisection."""
+    """The normal quantile, by bisection."""
     low, high = -9.0, 9.0
     for _ in range(80):
         middle = (low + high) / 2

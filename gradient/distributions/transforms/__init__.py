@@ -1,5 +1,5 @@
-"""Transforms of outcomes, by PyTorch's name of their module. Each module's `__all__` says what is
-public."""
+"""Transforms of outcomes, under PyTorch's module name. Each module's `__all__` lists its public
+names."""
 
 from gradient.distributions.transforms.base import *
 from gradient.distributions.transforms.elementwise import *

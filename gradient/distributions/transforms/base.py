@@ -1,4 +1,4 @@
-"""Transforms of outcomes: invertible functions that know the logarithm of their Jacobian."""
+"""Transforms of outcomes: invertible functions with the logarithm of their Jacobian."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Transform:
 
     Attributes:
         domain, codomain: the constraints of x and of y.
-        bijective: whether each y comes from one x.
-        sign: 1 or -1, whether it rises or falls, where that is so.
+        bijective: whether each y has exactly one x.
+        sign: 1 if it is increasing, -1 if decreasing, if either holds.
 
-    `cache_size` is PyTorch's: 1 keeps the last x and y, so that `inv` of that y is exact.
+        `cache_size` is as in PyTorch: 1 keeps the last x and y, so that `inv` of that y is exact.
     """
 
     domain: Constraint
@@ -52,7 +52,7 @@ class Transform:
         return self.domain.event_dim
 
     def with_cache(self, cache_size: int = 1) -> Transform:
-        """The same transform, with such a cache."""
+        """Return the same transform with such a cache."""
         made = copy.copy(self)
         Transform.__init__(made, cache_size)
         return made
@@ -88,15 +88,15 @@ class Transform:
         raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """log |dy/dx|, with the shape of x less its event dimensions."""
+        """log |dy/dx|, with the shape of x without its event dimensions."""
         raise NotImplementedError(f"{type(self).__name__} has no log_abs_det_jacobian")
 
     def forward_shape(self, shape: Sequence[int]) -> Size:
-        """The shape of y for one of x."""
+        """The shape of y for a shape of x."""
         return Size(shape)
 
     def inverse_shape(self, shape: Sequence[int]) -> Size:
-        """The shape of x for one of y."""
+        """The shape of x for a shape of y."""
         return Size(shape)
 
     def __eq__(self, other: object) -> bool:
@@ -106,7 +106,7 @@ class Transform:
         return hash(type(self))
 
     def _key(self) -> tuple[Any, ...]:
-        """What tells transforms of one class from each other."""
+        """The values that distinguish transforms of one class."""
         return ()
 
     def __repr__(self) -> str:
@@ -233,7 +233,7 @@ identity_transform = ComposeTransform([])
 
 
 def _with_event_dim(constraint: Constraint, dims: int) -> Constraint:
-    """The constraint as one on events of `dims` dimensions."""
+    """The constraint for events of `dims` dimensions."""
     extra = dims - constraint.event_dim
     return constraints.independent(constraint, extra) if extra else constraint
 
@@ -268,7 +268,7 @@ class IndependentTransform(Transform):
 
 
 class ReshapeTransform(Transform):
-    """Events of shape `in_shape` to such of `out_shape`."""
+    """Reshapes events from `in_shape` to `out_shape`."""
 
     bijective = True
 
@@ -310,7 +310,7 @@ class ReshapeTransform(Transform):
 
 
 def composed(transforms: Transform | Iterable[Transform]) -> list[Transform]:
-    """One transform or several, as a list."""
+    """Return one transform or several as a list."""
     found = [transforms] if isinstance(transforms, Transform) else list(transforms)
     if not all(isinstance(t, Transform) for t in found):
         expected = "a Transform, or a list of such"

@@ -1,4 +1,4 @@
-"""Transforms of each number by itself."""
+"""Elementwise transforms."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class PowerTransform(Transform):
 
 
 class SigmoidTransform(Transform):
-    """`sigmoid(x)`; its inverse cuts y to the numbers between 0 and 1."""
+    """`sigmoid(x)`; its inverse clamps y to the open interval from 0 to 1."""
 
     domain, codomain = constraints.real, constraints.unit_interval
     bijective, sign = True, 1
@@ -92,7 +92,7 @@ def inside_unit(y: Tensor) -> Tensor:
 
 
 class TanhTransform(Transform):
-    """`tanh(x)`; more exact than an affine transform and a sigmoid."""
+    """`tanh(x)`; more exact than an affine transform with a sigmoid."""
 
     domain, codomain = constraints.real, constraints.interval(-1, 1)
     bijective, sign = True, 1
@@ -104,7 +104,7 @@ class TanhTransform(Transform):
         return y.atanh()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        # log(1 - tanh(x)^2), without its loss of digits
+        # log(1 - tanh(x)^2), without cancellation
         return 2 * (math.log(2) - x - F.softplus(-2 * x))
 
 
@@ -125,7 +125,7 @@ class SoftplusTransform(Transform):
 
 
 class AbsTransform(Transform):
-    """`|x|`, which has no inverse: `inv` gives the one that is not negative."""
+    """`|x|`, which has no inverse: `inv` returns the non-negative value."""
 
     domain, codomain = constraints.real, constraints.positive
 
@@ -173,7 +173,7 @@ class AffineTransform(Transform):
 
 
 class CumulativeDistributionTransform(Transform):
-    """The `cdf` of a distribution of one number, to the numbers from 0 to 1."""
+    """The `cdf` of a distribution of one number, with values from 0 to 1."""
 
     codomain = constraints.unit_interval
     bijective, sign = True, 1

@@ -1,4 +1,4 @@
-"""Transforms of the parts of a tensor, each by its own."""
+"""Transforms of a tensor's parts, a different one for each."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class _Joined(Transform):
 
 
 class CatTransform(_Joined):
-    """Transforms of pieces of `lengths` (1 each, if not given) along `dim`, put together as `cat`
-    does."""
+    """Transforms pieces of `lengths` (default: 1 each) along `dim`, and joins them like `cat`."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class CatTransform(_Joined):
         dim = (self.dim - x.ndim if self.dim >= 0 else self.dim) + self.event_dim
         if dim < 0:
             return cat(found, dim)
-        total = found[0]  # the pieces lie within one event
+        total = found[0]  # the pieces are parts of one event
         for part in found[1:]:
             total = total + part
         return total
@@ -101,7 +100,7 @@ class CatTransform(_Joined):
 
 
 class StackTransform(_Joined):
-    """Transforms of the slices along `dim`, put together as `stack` does."""
+    """Transforms the slices along `dim`, and joins them like `stack`."""
 
     def __init__(self, tseq: Sequence[Transform], dim: int = 0, cache_size: int = 0) -> None:
         super().__init__(tseq, dim, cache_size)

@@ -1,4 +1,4 @@
-"""Transforms of vectors to simplices, and to matrices of a form."""
+"""Transforms of vectors to simplices and to matrices of a special form."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SoftmaxTransform(Transform):
 
 
 class StickBreakingTransform(Transform):
-    """K - 1 numbers to K of sum 1: each takes its share of what the ones before it left."""
+    """K - 1 numbers to K with sum 1: each takes its share of the rest left by those before it."""
 
     domain, codomain = constraints.real_vector, constraints.simplex
     bijective = True
@@ -68,7 +68,7 @@ class StickBreakingTransform(Transform):
 
 
 class LowerCholeskyTransform(Transform):
-    """Of a square matrix the lower triangle, and on the diagonal the exponentials."""
+    """The lower triangle of a square matrix, with the exponentials of the diagonal."""
 
     domain = constraints.independent(constraints.real, 2)
     codomain = constraints.lower_cholesky
@@ -81,7 +81,7 @@ class LowerCholeskyTransform(Transform):
 
 
 class PositiveDefiniteTransform(Transform):
-    """L L^T of the `LowerCholeskyTransform` L of a square matrix."""
+    """L L^T, where L is the `LowerCholeskyTransform` of a square matrix."""
 
     domain = constraints.independent(constraints.real, 2)
     codomain = constraints.positive_definite
@@ -97,8 +97,8 @@ class PositiveDefiniteTransform(Transform):
 class CorrCholeskyTransform(Transform):
     """D (D - 1) / 2 numbers to the Cholesky factor (D, D) of a correlation matrix.
 
-    Row by row below the diagonal, tanh of each number is its share, with a sign, of the root of
-    what those before it left of the row's length 1; the diagonal takes what is left at the end.
+    Row by row below the diagonal, tanh of each number is its signed share of the root of the rest
+    of the row's squared length 1; the diagonal takes the remainder.
     """
 
     domain, codomain = constraints.real_vector, constraints.corr_cholesky
@@ -142,13 +142,13 @@ def _size(count: int) -> int:
 
 
 def _places(n: int, offset: int = -1) -> tuple[Tensor, Tensor]:
-    """The rows and columns of what is below the diagonal of an (n, n) matrix, in row order."""
+    """The rows and columns of the entries below the diagonal of an (n, n) matrix, row by row."""
     rows, columns = tril_indices(n, n, offset)
     return rows, columns
 
 
 def _below_diagonal(x: Tensor) -> Tensor:
-    """(..., D (D - 1) / 2) -> (..., D, D), in row order."""
+    """(..., D (D - 1) / 2) -> (..., D, D), row by row."""
     n = _size(x.shape[-1])
     rows, columns = _places(n)
     out = x.new_zeros((*x.shape[:-1], n, n))
