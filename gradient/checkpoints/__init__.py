@@ -13,6 +13,6 @@ from gradient.checkpoints.formats import *
 from gradient.checkpoints.gguf.save import *
 from gradient.checkpoints.loading import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -19,18 +19,18 @@ from gradient.text.files import has_tokenizer
 
 __all__ = ["Checkpoint"]
 
-MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
+MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB; a larger file is something else
 
 
 class Checkpoint:
     """A stored model. Each part is read once, on first use.
 
-    This class reads what lies beside the weights in Hugging Face's layout; a format whose file
-    holds more is a subclass.
+    This class reads the files beside the weights in Hugging Face's layout; a format whose file
+    contains more is a subclass.
 
     Args:
         path: the folder or file of the weights.
-        open_weights: opens it; only headers are read.
+        open_weights: a function that opens it; only headers are read.
     """
 
     def __init__(self, path: Path, open_weights: Callable[[Path], TensorFile]) -> None:
@@ -47,7 +47,7 @@ class Checkpoint:
         """config.json's content.
 
         Raises:
-            ModelNotFound: there is none: these are weights, but no model.
+            ModelNotFound: there is none: these are weights without a model.
             FileFormatError: it is malformed, or there is none and the weights are.
         """
         try:
@@ -55,7 +55,7 @@ class Checkpoint:
         except ModelNotFound as error:
             if not self.path.is_file():
                 raise
-            _ = self.tensors  # of a damaged file it is said what is wrong with it
+            _ = self.tensors  # a damaged file raises its own error
             raise ModelNotFound(
                 f"{error}. The tensors of {self.path.name} alone are read by gradient.load"
             ) from None
@@ -65,7 +65,7 @@ class Checkpoint:
         """The tensors under the names in the file: views of the mapped file.
 
         Raises:
-            ModelNotFound: there are none, or a file of several is absent.
+            ModelNotFound: there are none, or one of several files is missing.
             FileFormatError: a file is truncated or malformed.
         """
         return self._open_weights(self.path)
@@ -75,10 +75,10 @@ class Checkpoint:
         """The tensors under their Hugging Face names, each made on first use; errors as of
         `tensors`.
 
-        What GPTQ or AWQ has quantised is packed as `int4_group`.
+        Weights quantised by GPTQ or AWQ are packed as `int4_group`.
 
         Raises:
-            UnsupportedModel: it has other than 4 bits, or another layout than those that are read.
+            UnsupportedModel: they do not have 4 bits, or have an unsupported layout.
         """
         if is_quantized(self.tensors):
             settings = self.config.get("quantization_config")
@@ -93,9 +93,9 @@ class Checkpoint:
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        """generation_config.json's content; empty where there is none, or no config.json.
+        """generation_config.json's content; {} without this file, or without a config.json.
 
-        Without a config.json beside it, nothing says that it is about these weights.
+        Without a config.json it may belong to other weights.
 
         Raises:
             FileFormatError: it is malformed.
@@ -120,7 +120,7 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer; None where there is none. A damaged one raises FileFormatError."""
+        """The tokenizer; None if there is none. A damaged one raises FileFormatError."""
         try:
             return self.load_tokenizer()
         except ModelNotFound:
@@ -133,7 +133,7 @@ class Checkpoint:
 
     @property
     def chat_template(self) -> str | Mapping[str, str] | None:
-        """The tokenizer's chat template, or several by name; None where there is none."""
+        """The tokenizer's chat template, or several by name; None if there is none."""
         return None if self.tokenizer is None else self.tokenizer.chat_template
 
     def __repr__(self) -> str:
@@ -173,7 +173,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
-    if not (folder / CONFIG_NAME).exists():  # what is there and no file, read_json refuses
+    if not (folder / CONFIG_NAME).exists():  # read_json refuses other things than files
         if (folder / "adapter_config.json").is_file():
             raise ModelNotFound(
                 f"{folder}: holds an adapter (LoRA and the like), no model; merge it into its base "

@@ -2,7 +2,7 @@
 
 folder        config.json beside *.safetensors, or else pytorch_model.bin (sharded or not);
               without a config.json, the one .gguf file in it
-.gguf         GGUF, with all that llama.cpp writes into it
+.gguf         GGUF, with everything that llama.cpp writes to it
 .bin          llama2.c, version 0 or 1; or PyTorch's
 .pt .pth      PyTorch's zip format, with config.json beside it
 .safetensors  with config.json beside it, under this ending or another (`gradient.save` takes any)
@@ -27,13 +27,13 @@ __all__ = ["open_checkpoint"]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a model's folder or file; only what identifies the format is read yet.
+    """Open a model's folder or file; at first only its format is read.
 
-    It may hold weights that are no model's: then it has no `config`.
+    It may be weights without a model: then it has no `config`.
 
     Raises:
-        ModelNotFound: there is no such path, or it is a folder of several GGUF files.
-        FileFormatError: a file of no format that is read here.
+        ModelNotFound: there is no such path, or it is a folder with several GGUF files.
+        FileFormatError: a file of an unsupported format.
     """
     path = Path(path)
     if path.is_dir():
@@ -51,7 +51,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if path.suffix == ".bin" and not describe(beginning):
         return Llama2cCheckpoint(path)
     if path.suffix in (".pt", ".pth", ".ckpt"):
-        TorchFile(path)  # raises: its error tells what the file is instead
+        TorchFile(path)  # raises, and describes the file
     what = instead_of_weights(beginning)
     raise FileFormatError(
         f"{path}: not a format that gradient reads{f' (it is {what})' if what else ''}; expected a "

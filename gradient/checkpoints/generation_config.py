@@ -1,4 +1,4 @@
-"""generation_config.json: the generation options that a model's makers recommend."""
+"""generation_config.json: the generation options that a model's authors recommend."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gradient.io import atomic
 from gradient.io.json_file import read_json
 
 NAME = "generation_config.json"
-MAX_BYTES = 1024 * 1024  # there are a few hundred in one
+MAX_BYTES = 1024 * 1024  # a usual file has a few hundred
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:
-    """Return the file's content; an empty dict where there is none.
+    """Return the file's content; {} if there is no such file.
 
     Raises:
-        FileFormatError: it is not a JSON object, or its token ids are none.
+        FileFormatError: it is not a JSON object, or its token ids are invalid.
     """
     path = folder / NAME
     if not path.is_file():

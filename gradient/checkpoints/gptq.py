@@ -11,9 +11,10 @@ Each linear layer has, in place of `weight` (N, K), for groups of neighbours alo
     weight = scale * (code - zero)
 
 GPTQ's zeros are stored less 1, unless "checkpoint_format" is "gptq_v2". Codes, scales and zeros are
-taken as they are: nothing is rounded. "group_size" -1 is one group of all K; the last group of a
-row may be shorter than the others. Where columns were sorted by size before they were quantised
-("desc_act"), a group's are no neighbours. Weights in groups that `int4_group` lacks become float16.
+used unchanged: nothing is rounded. "group_size" -1 is one group of all K; the last group of a
+row may be shorter than the others. If columns were sorted by size before quantisation
+("desc_act"), those of a group are not neighbours. Weights in groups that `int4_group` lacks become
+float16.
 
 Frantar et al. 2022, "GPTQ"; Lin et al. 2023, "AWQ". Layouts: AutoGPTQ's and AutoAWQ's `pack`.
 """
@@ -49,11 +50,11 @@ def is_quantized(tensors: TensorFile) -> bool:
 
 
 class GPTQWeights(TensorFile):
-    """A folder's tensors, with `weight` in place of those from which it is made.
+    """A folder's tensors, with `weight` instead of the tensors that it is made from.
 
     Raises:
-        UnsupportedModel: `settings`, config.json's "quantization_config", has other than 4 bits, a
-            size of groups that is none, or another of AWQ's layouts.
+        UnsupportedModel: `settings`, config.json's "quantization_config", does not have 4 bits, has
+            an invalid group size, or another of AWQ's layouts.
     """
 
     def __init__(self, file: TensorFile, settings: Mapping[str, Any]) -> None:
@@ -146,7 +147,7 @@ class GPTQWeights(TensorFile):
 
 
 def _of_one_layer(words: np.ndarray, zeros: np.ndarray, scales: np.ndarray, awq: bool) -> bool:
-    """Whether the three are a layer's."""
+    """Whether the three arrays have the shapes of one layer."""
     if any(x.ndim != 2 for x in (words, zeros, scales)) or not scales.size:
         return False
     groups, n = scales.shape
@@ -184,7 +185,7 @@ def _nibbles(words: np.ndarray, awq: bool) -> np.ndarray:
 def _dequantized(
     codes: np.ndarray, scales: np.ndarray, zeros: np.ndarray, index: np.ndarray
 ) -> Tensor:
-    """The weight (N, K) in float16, for groups that no packed format has."""
+    """The weight (N, K) in float16, for groups that no packed format supports."""
     wide = np.empty((len(codes), 2 * codes.shape[1]), np.float32)
     wide[:, ::2], wide[:, 1::2] = codes & 15, codes >> 4
     wide -= zeros.T[:, index]

@@ -1,10 +1,10 @@
-"""The .bin checkpoints of llama2.c: a header of a few integers, and float32 weights end to end.
+"""The .bin checkpoints of llama2.c: a header of a few integers, and consecutive float32 weights.
 
-Version 0 begins with seven int32: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size (below
-0 where the output matrix is not the embedding) and the context length. Version 1 begins with the
-magic number "ak42", the version, the same seven, and a byte that says whether the embedding is
+Version 0 begins with seven int32: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size
+(negative if the output matrix is not the embedding) and the context length. Version 1 begins with
+the magic number "ak42", the version, the same seven, and a byte for whether the embedding is
 shared; its weights begin at byte 256, in another order. A matrix is (out, in), and all layers'
-matrices of a kind follow one another.
+matrices of one kind are consecutive.
 
 Format: https://github.com/karpathy/llama2.c, run.c and export.py
 """
@@ -34,7 +34,7 @@ _FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size
 
 
 class Llama2cCheckpoint(Checkpoint):
-    """A llama2.c checkpoint, whose header is its configuration; a tokenizer may lie beside it."""
+    """A llama2.c checkpoint, with its configuration in the header; a tokenizer may be beside it."""
 
     tensors: Llama2cFile
 
@@ -55,9 +55,9 @@ class Llama2cCheckpoint(Checkpoint):
 class Llama2cFile(TensorFile):
     """An open llama2.c checkpoint: its weights under Hugging Face names, in their layout.
 
-    They are views of the mapped file, but for the query and key matrices: llama2.c rotates pairs of
-    neighbouring rows, Hugging Face's LLaMA a head's first half against its second, so their rows
-    are put in that order.
+    They are views of the mapped file, except the query and key matrices: llama2.c rotates pairs of
+    neighbouring rows, Hugging Face's LLaMA a head's first half with its second, so their rows
+    are reordered.
 
     Attributes:
         config: config.json's content for the model.
@@ -94,7 +94,7 @@ class Llama2cFile(TensorFile):
             "rope_theta": 10000.0,
             "tie_word_embeddings": self.shared,
             "bos_token_id": 1,
-            # Texts in the training data are divided by BOS; the tokenizer's own EOS is never seen.
+            # Texts in the training data are divided by BOS; the tokenizer's own EOS does not occur.
             "eos_token_id": [1, 2],
         }
 
@@ -119,7 +119,7 @@ class Llama2cFile(TensorFile):
         return FileFormatError(f"{self.path} is not a llama2.c checkpoint: {what}")
 
     def _read_header(self, header: bytes) -> tuple[int, dict[str, int], bool, int]:
-        """Version, fields, whether the embedding is shared, and where the weights begin."""
+        """Version, fields, whether the embedding is shared, and the offset of the weights."""
         if len(header) < 28:
             raise self._wrong(f"it has {self._bytes} bytes, too few for a header")
         numbers = np.frombuffer(header[: len(header) // 4 * 4], "<i4").tolist()

@@ -1,8 +1,8 @@
 """Load stored models into modules, and save modules as transformers' config.json and safetensors.
 
-Weights are memory-mapped and become the module's parameters where they lie: nothing is initialised
+Weights are memory-mapped and become the module's parameters without a copy: nothing is initialised
 or copied, so loading takes milliseconds, and memory grows as pages are used, at most to the file's
-size. Training works too: the pages are copied when first written, and the file stays as it is.
+size. Training works too: pages are copied at their first write, and the file does not change.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from gradient.tensor.device import DeviceLike
 
 __all__ = ["load_model", "save_model"]
 
-#: Far more than any model has; to build them takes seconds.
+#: Far more than any model has; building them takes seconds.
 MAX_LAYERS = 4096
 Convert = Callable[[str, Tensor], Tensor]
-#: What is told of the bytes that are done, and of those there are.
+#: Called with the bytes that are done, and the total.
 Progress = Callable[[int, int], None]
 
 
@@ -67,18 +67,18 @@ def load_model(
     Args:
         source: the folder or file, or a checkpoint that is open.
         dtype: floating dtype to convert the weights to, or its name ("bf16"); None keeps them as
-            stored. Packed weights stay packed either way: their products are computed in `dtype`,
-            None is float32.
-        device: where the weights go; None is the CPU.
+            stored. Packed weights stay packed in any case; their products are computed in `dtype`,
+            or float32 for None.
+            device: the device of the weights; None: the CPU.
         converter: called with the model before its weights are loaded; returns a function from a
             weight's name and values to the tensor to load, such as a packed one
             (`quantization.quantizer`).
-        progress: called after each stored tensor, with the bytes read so far and those in all.
+        progress: called after each stored tensor, with the bytes read so far and the total.
 
     Raises:
-        ModelNotFound: no such folder or file, or a file it must hold is absent.
-        UnsupportedModel: a `model_type` that gradient does not know, or weights quantised in a way
-            that it does not know.
+        ModelNotFound: no such folder or file, or a required file is missing.
+        UnsupportedModel: an unknown `model_type`, or weights quantised in an unsupported
+            way.
         FileFormatError: a malformed config.json or generation_config.json, or a truncated or
             malformed file of weights.
         StateDictError: weights that do not fit the configuration, all misfits listed together.
@@ -118,7 +118,7 @@ def load_model(
 
 
 def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: DeviceLike) -> None:
-    """Warn before loading if the weights are larger than the memory that is free."""
+    """Warn before loading if the weights are larger than the free memory."""
     stored = checkpoint.weights.nbytes
     if 8 * stored <= (available() or 8 * stored):
         return  # it fits in any dtype
@@ -148,13 +148,13 @@ def check_quantization(checkpoint: Checkpoint) -> None:
 def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint) -> PretrainedModel:
     """Build the module tree without values; raise if the weights cannot fill it.
 
-    Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a
-    million layers, or for more memory than there is, must end in an error and not in a busy
+    Memory for uninitialised tensors is reserved, not used. But a config.json with a
+    million layers, or for more memory than there is, must cause an error and not a busy
     machine.
     """
     layers = getattr(config, "num_hidden_layers", 0)
     tensors = len(checkpoint.weights)
-    if layers > min(tensors // 4, MAX_LAYERS):  # the fewest that a layer has, in any family
+    if layers > min(tensors // 4, MAX_LAYERS):  # the minimum of a layer, in any family
         raise StateDictError(
             f"{checkpoint.path}: its configuration says {layers} layers, but there are only "
             f"{tensors} tensors"
@@ -169,7 +169,7 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
     try:
         with init.skip_init():
             return cls(config)
-    except (MemoryError, ValueError) as error:  # too large; NumPy's word for far too large
+    except (MemoryError, ValueError) as error:  # NumPy raises ValueError if far too large
         if isinstance(error, GradientError) and not isinstance(error, MemoryError):
             raise
         why = str(error).partition("\n")[0]
@@ -188,7 +188,7 @@ def load_weights(
 ) -> None:
     """Make checkpoint tensors the parameters of `model`, by name, after `convert`.
 
-    One stored tensor is in work at a time, so that memory holds what was made and one of the old.
+    One stored tensor is converted at a time, so memory holds the results and one old tensor.
 
     Raises:
         StateDictError: missing, unexpected or wrongly shaped tensors, listed together.
@@ -207,7 +207,7 @@ def load_weights(
             name = module_name(model, part, shapes)
             if name is None:
                 continue
-            if name in state:  # the file has it with and without the prefix: one is unexpected
+            if name in state:  # in the file with and without the prefix: one is unexpected
                 name = part if part != name else f"{model.base_model_prefix}.{part}"
             if is_transposed(model, name, value):
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
@@ -265,8 +265,7 @@ def tie_weights(model: PretrainedModel, state: dict[str, Tensor]) -> None:
     """Give tied parameters both names in `state`; untie those that the checkpoint stores
     separately.
 
-    Like transformers, a file that holds two different matrices beside a config that ties them is
-    believed over the config.
+    As in transformers, two different matrices in a file override a config that ties them.
     """
     if not model.config.tie_word_embeddings:
         return
@@ -290,15 +289,14 @@ def save_model(
 ) -> None:
     """Write config.json and safetensors into `folder`, for `load_model` and for transformers.
 
-    Every file is written beside its place and renamed. A tied matrix is written once.
+    Every file is written to a temporary file and renamed. A tied matrix is written once.
 
     Args:
         max_shard_bytes: split larger models into shards of at most this size, with an index.
 
     Raises:
-        ArgumentError: the folder's name is that of a file of weights, which was hardly meant.
-        CheckpointError: the disk is full, read-only or failing; the files there are left as they
-            were.
+        ArgumentError: the folder's name is that of a weight file, probably by mistake.
+        CheckpointError: the disk is full, read-only or failing; existing files are unchanged.
     """
     folder = Path(folder)
     if folder.suffix in (".gguf", ".safetensors", ".bin", ".pt", ".pth"):
@@ -315,8 +313,7 @@ def save_model(
         "dtype": model.dtype.name,
     }
     atomic.write_text(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
-    # What an earlier save in another number of shards has left would be loaded in place of this
-    # one.
+    # Files of an earlier save with another number of shards would be loaded instead of these.
     for path in {*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")}:
         if path not in written:
             path.unlink()

@@ -28,6 +28,6 @@ from gradient.functional.regression_loss import *
 from gradient.functional.unpooling import *
 from gradient.functional.vision import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -8,6 +8,6 @@ from gradient.kv_cache.cache import *
 from gradient.kv_cache.dtypes import *
 from gradient.kv_cache.paged import *
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())
     __dir__ = _shown(globals())

@@ -1,9 +1,9 @@
-"""Models in GGUF files, in the terms of Hugging Face's: configuration, names and layouts both ways.
+"""Models in GGUF files, converted to and from Hugging Face's configuration, names and layouts.
 
     checkpoint = GGUFCheckpoint(Path("model.gguf"))    # .config, .weights, .tokenizer
     save_gguf(model, "model.gguf", tokenizer=tokenizer)
 
-A family says what the two call each part beside its config: `gradient.models.gguf`.
+A family declares both names of its parts beside its config: `gradient.models.gguf`.
 """
 
 from typing import TYPE_CHECKING
@@ -14,5 +14,5 @@ from gradient.checkpoints.gguf.config import *
 from gradient.checkpoints.gguf.save import *
 from gradient.checkpoints.gguf.save import to_gguf as to_gguf
 
-if not TYPE_CHECKING:  # checkers follow the stars
+if not TYPE_CHECKING:  # type checkers follow the star imports
     __all__ = _public(globals())

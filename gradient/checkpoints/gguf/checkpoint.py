@@ -1,4 +1,4 @@
-"""A GGUF file as a `Checkpoint`, in the terms of Hugging Face: configuration, names and layout."""
+"""A GGUF file as a `Checkpoint`, with Hugging Face's configuration, names and layouts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["GGUFCheckpoint"]
 
 
 class GGUFCheckpoint(Checkpoint):
-    """A GGUF file, whole or split, which holds the configuration and the tokenizer too.
+    """A GGUF file, whole or split, which also contains the configuration and the tokenizer.
 
-    Its weights are views of the mapped file where nothing but their name differs from Hugging
-    Face's; packed ones stay packed.
+    Its weights are views of the mapped file if they differ from Hugging Face's only in their
+    names; packed ones stay packed.
 
     Args:
         path: the file.
-        mapped: its content, of a file that was opened before.
+        mapped: the content of a file that is already open.
 
-    Raises, beside what `Checkpoint` does:
-        UnsupportedModel: an architecture that gradient does not know (`config`, `weights`).
+    Raises, beside the errors of `Checkpoint`:
+        UnsupportedModel: an unknown architecture (`config`, `weights`).
     """
 
     tensors: GGUFFile
@@ -60,7 +60,7 @@ class GGUFCheckpoint(Checkpoint):
 
     @property
     def generation_config(self) -> dict[str, Any]:
-        """Empty: `config` has the file's end-of-text tokens. What lies beside it is another's."""
+        """Empty: `config` has the end-of-text tokens, and files beside it are of other models."""
         return {}
 
     def load_tokenizer(self) -> Tokenizer:
@@ -72,5 +72,5 @@ class GGUFCheckpoint(Checkpoint):
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether there is a tokenizer, which is not read."""
+        """Whether there is a tokenizer; it is not read."""
         return has_vocabulary(self.tensors.metadata)

@@ -1,4 +1,4 @@
-"""Hyperparameters: GGUF's metadata to config.json's content, and back."""
+"""Converts hyperparameters: GGUF's metadata to config.json's content, and back."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gradient.models.registry import config_class
 __all__ = ["supported_architectures"]
 
 _FULL = "full_attention"
-#: llama.cpp's names for the ids that end a text: of the text, of a turn, of a message.
+#: llama.cpp's names of the ids that end a text, a turn or a message.
 _ENDS = ("eos", "eot", "eom")
-#: Keys that the specification has as floats, though a value may be a round number.
+#: Keys that are floats in the specification, even if the value is a whole number.
 _REAL = re.compile(r"(epsilon|softcapping|freq_base|freq_base_swa|factor|scale|linear|beta_\w+)$")
 
 
 def _kinds(key: str) -> Any:
-    """What Python has for the type that the specification gives a key."""
+    """The Python types for the type of a key in the specification."""
     if key.endswith(".type"):
         return str
     if key.endswith(("_norm", "_residual")):
@@ -54,7 +54,7 @@ class Metadata:
         self.architecture = architecture_of({"model_type": first})
 
     def get(self, key: str, default: Any) -> Any:
-        """The number or string under `<architecture>.<key>`."""
+        """The number or string of `<architecture>.<key>`, or the default."""
         value = self.all.get(f"{self.architecture.name}.{key}")
         if value is None:
             return default
@@ -71,7 +71,7 @@ class Metadata:
         return value
 
     def raw(self, key: str) -> Any:
-        """What lies under `<architecture>.<key>`, of any type."""
+        """The value of `<architecture>.<key>`, of any type."""
         return self.all.get(f"{self.architecture.name}.{key}")
 
     def wrong(self, key: str, got: str) -> FileFormatError:
@@ -88,13 +88,13 @@ def read_config(
     """Return config.json's content for a GGUF file.
 
     Args:
-        shapes: of all tensors in the file, by name: which there are decides over biases, tied
-            embeddings and the like, for which the metadata have no keys.
+        shapes: the shapes of all tensors in the file, by name. They determine biases, tied
+            embeddings and similar options, for which the metadata have no keys.
         factors: its tensors of rotary factors.
 
-    Raises:
-        UnsupportedModel: an architecture that gradient does not know.
-        FileFormatError: keys that are missing or make no sense, all missing ones listed.
+        Raises:
+        UnsupportedModel: an unknown architecture.
+        FileFormatError: keys that are missing or invalid; all missing ones are listed.
     """
     source = Metadata(metadata, path)
     arch = source.architecture
@@ -142,7 +142,7 @@ def _first(value: Any) -> Any:
 
 
 def _tokens(source: Metadata, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The vocabulary's size, and the ids of special tokens that lie in it."""
+    """The vocabulary's size, and the ids of special tokens within it."""
     tokens = source.all.get("tokenizer.ggml.tokens")
     rows = shapes.get("token_embd.weight", (0,))[0]
     size = rows or source.get("vocab_size", 0) or (len(tokens) if isinstance(tokens, list) else 0)
@@ -178,7 +178,7 @@ def _rope(
         )
     except FileFormatError as error:
         raise FileFormatError(f"{source.path}: {error}") from None
-    # Whole heads are rotated where a file names no part; config.json would mean its default part.
+    # A file without this key rotates whole heads; config.json without it, its default part.
     part = getattr(config_class(source.model_type), "default_partial_rotary_factor", None)
     return found if part in (None, 1.0) else {"partial_rotary_factor": 1.0} | found
 
@@ -191,10 +191,10 @@ def _head_dim(values: Mapping[str, Any]) -> int:
 
 
 def architecture_of(values: Mapping[str, Any]) -> Architecture:
-    """Return the architecture that a config.json is written as.
+    """Return the architecture for a config.json.
 
     Raises:
-        UnsupportedModel: llama.cpp has none for the model type, with those there are.
+        UnsupportedModel: llama.cpp has none for the model type; the message lists the known ones.
     """
     kind = values.get("model_type")
     entry = MODELS.get(kind) if isinstance(kind, str) else None
@@ -208,7 +208,7 @@ def architecture_of(values: Mapping[str, Any]) -> Architecture:
 
 
 def supported_architectures() -> list[str]:
-    """Return the names of the architectures that are read and written, sorted."""
+    """Return the names of the supported architectures, sorted."""
     return sorted({entry.gguf for entry in MODELS.values() if entry.gguf})
 
 
@@ -217,15 +217,15 @@ def write_config(
     windows: Sequence[int | None],
     rotary_kinds: Sequence[str | None] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the metadata that say what a complete config.json says, and tensors of rotary factors.
+    """Return the metadata for a complete config.json, and tensors of rotary factors.
 
     Args:
-        values: config.json's content with all defaults filled in, as `ModelConfig.to_hf` gives it.
-        windows: how many tokens each layer sees, None for all.
-        rotary_kinds: by which rotary positions each layer knows its tokens, None for none.
+        values: config.json's content with all defaults filled in, from `ModelConfig.to_hf`.
+        windows: each layer's window in tokens; None: all tokens.
+        rotary_kinds: each layer's kind of rotary positions; None: no positions.
 
     Raises:
-        UnsupportedModel: a model type, or settings, that GGUF has no words for; all listed.
+        UnsupportedModel: a model type, or settings, that GGUF cannot express; all are listed.
     """
     arch = architecture_of(values)
     problems = [
@@ -268,11 +268,11 @@ def write_config(
 
 
 def special_ids(config: Mapping[str, Any], tokenizer_eos: int | None = None) -> dict[str, int]:
-    """Return the metadata of special tokens that config.json names.
+    """Return the metadata of the special tokens in config.json.
 
     Args:
-        tokenizer_eos: what the tokenizer ends a text with, which comes first then. In models that
-            chat it may be another than the config's.
+        tokenizer_eos: the tokenizer's EOS, which then comes first. In chat models it may differ
+            from the config's.
     """
     ends = config.get("eos_token_id")
     ends = [tokenizer_eos, *(ends if isinstance(ends, list) else [ends])]
@@ -291,7 +291,7 @@ def _allowed(value: Any, allowed: Any) -> bool:
 
 
 def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the rotary parameters of Gemma 3's global layers as the only ones."""
+    """The values with only the rotary parameters of Gemma 3's global layers."""
     nested = (values.get("rope_parameters") or {}).get(_FULL)
     if nested is None:
         return dict(values)
@@ -300,7 +300,7 @@ def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_rope_problems(arch: Architecture, rotary_kinds: Sequence[str | None]) -> list[str]:
-    """Return what is wrong where other layers lack rotary positions than llama.cpp takes it."""
+    """Return the errors if other layers lack rotary positions than llama.cpp assumes."""
     bare = [layer for layer, kind in enumerate(rotary_kinds) if kind is None]
     period = arch.no_rope_period or len(rotary_kinds) + 1
     usual = [layer for layer in range(len(rotary_kinds)) if (layer + 1) % period == 0]
@@ -312,9 +312,9 @@ def _no_rope_problems(arch: Architecture, rotary_kinds: Sequence[str | None]) ->
 def _write_windows(
     arch: Architecture, windows: Sequence[int | None], keys: dict[str, Any]
 ) -> list[str]:
-    """Add which layers have a window, and of what size; return what cannot be said.
+    """Add the layers with a window, and its size; return settings that GGUF cannot express.
 
-    llama.cpp reads this of Gemma's and Phi-3's, and takes all layers of the others as global.
+    llama.cpp reads this for Gemma and Phi-3, and assumes global layers for all others.
     """
     keys.pop("attention.sliding_window", None)
     sizes = {size for size in windows if size is not None}

@@ -1,7 +1,7 @@
-"""Rotary positions in GGUF's terms, and back: keys of the metadata, and tensors of factors.
+"""Converts rotary positions to GGUF's metadata and tensors of factors, and back.
 
-llama.cpp knows three ways to stretch positions by keys alone (none, linear, yarn). For LLaMA 3.1's
-and LongRoPE it takes a factor for each frequency, by which the angle is divided, from a tensor:
+llama.cpp has three ways to extend positions by keys alone (none, linear, yarn). For LLaMA 3.1's
+and LongRoPE it reads a divisor of each frequency's angle from a tensor:
 `rope_freqs.weight`, or `rope_factors_short.weight` and `rope_factors_long.weight`.
 """
 
@@ -32,12 +32,12 @@ def read_rope(
     head_dim: int,
     context: int,
 ) -> dict[str, Any]:
-    """Return what config.json says of positions: rope_theta, rope_scaling, partial_rotary_factor.
+    """Return config.json's keys for positions: rope_theta, rope_scaling, partial_rotary_factor.
 
     Args:
-        get: `get(key, default)` is the architecture's metadata.
-        factors: the tensors of factors that the file has, in float32.
-        theta: the base where the file has none.
+        get: `get(key, default)` reads the architecture's metadata.
+        factors: the file's tensors of factors, in float32.
+        theta: the default base.
     """
     theta = get("rope.freq_base", theta)
     values: dict[str, Any] = {"rope_theta": theta}
@@ -62,7 +62,7 @@ def read_rope(
         if attention is not None and not _same(attention, longrope_attention(context, original)):
             scaling["attention_factor"] = attention
     elif FREQS in factors and (factors[FREQS] != 1).any():
-        # LongRoPE with one set of factors says just that, to transformers too.
+        # LongRoPE with one set of factors is the same, in transformers too.
         scaling = {
             "rope_type": "longrope",
             "short_factor": _numbers(factors[FREQS]),
@@ -98,10 +98,10 @@ def write_rope(
 
     Args:
         values: config.json's content, in either dialect.
-        theta: the architecture's base where `values` have none.
+        theta: the architecture's default base.
 
-    Raises:
-        UnsupportedModel: a rope type that GGUF has no words for.
+        Raises:
+        UnsupportedModel: a rope type that GGUF cannot express.
     """
     p = settled(
         gathered(dict(values))["rope_parameters"],
@@ -150,7 +150,7 @@ def write_rope(
 
 
 def llama3_factors(p: Mapping[str, Any], theta: float, dim: int) -> np.ndarray:
-    """Return what LLaMA 3.1's scaling divides each frequency by: (dim / 2,) float32."""
+    """Return the divisor of each frequency in LLaMA 3.1's scaling: (dim / 2,) float32."""
     frequencies = 1.0 / theta ** (np.arange(0, dim, 2) / dim)
     turns = p[_ORIGINAL] * frequencies / (2 * math.pi)
     low, high = p["low_freq_factor"], p["high_freq_factor"]
@@ -172,7 +172,7 @@ def _yarn_keys(p: Mapping[str, Any], context: int) -> dict[str, Any]:
         attention = yarn_attention(factor, p["mscale"]) / yarn_attention(
             factor, p["mscale_all_dim"]
         )
-    if attention is not None:  # llama.cpp multiplies by YaRN's own all the same
+    if attention is not None:  # llama.cpp multiplies by YaRN's own in any case
         keys["rope.scaling.attn_factor"] = float(attention / yarn_attention(factor))
     for name in ("beta_fast", "beta_slow"):
         if p.get(name) is not None:
@@ -189,13 +189,13 @@ def yarn_attention(factor: float, weight: float = 1.0) -> float:
 
 
 def longrope_attention(context: float, original: float) -> float:
-    """Return LongRoPE's factor of queries and keys, as Phi-3's reference code has it."""
+    """Return LongRoPE's factor of queries and keys, as in Phi-3's reference code."""
     grown = context / original
     return math.sqrt(1 + math.log(grown) / math.log(original)) if grown > 1 else 1.0
 
 
 def shortest(value: float) -> float:
-    """Return the shortest decimal that is this float32: what was meant before it was rounded."""
+    """Return the shortest decimal that rounds to this float32: probably the original value."""
     narrow = np.float32(value)
     return float(str(narrow)) if narrow == value else value
 
@@ -209,6 +209,6 @@ def _same(a: float, b: float) -> bool:
 
 
 def _ratio(part: int, whole: int) -> float:
-    """Return a float that gives back `part` when multiplied by `whole` and cut to an integer."""
+    """Return a float that gives `part` when multiplied by `whole` and truncated to an integer."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, 1.0)

@@ -1,4 +1,4 @@
-"""A model and its tokenizer as one GGUF file, for gradient and for llama.cpp."""
+"""Writes a model and its tokenizer to one GGUF file, for gradient and llama.cpp."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["save_gguf"]
 #: llama.cpp's `llama_ftype` of unpacked dtypes; a packed one has its `file_type`.
 _FILE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 32}
 _UNUSED = 5  # the token type of ids without a text
-#: Metadata that say something of another file than the one to be written.
+#: Metadata that describe the original file, not the one to be written.
 _OF_THE_FILE = (
     "general.architecture",
     "general.type",
@@ -53,23 +53,23 @@ def save_gguf(
 ) -> dict[str, int]:
     """Write a model to a GGUF file, atomically and one tensor at a time.
 
-    Vectors are stored in float32, whatever the matrices are; packed weights as they are.
+    Vectors are stored in float32, for any dtype of the matrices; packed weights are not changed.
 
     Args:
-        tokenizer: goes into the file too; None leaves it out.
-        metadata: more keys, such as general.name; a vocabulary among them is taken in place of the
+        tokenizer: the tokenizer to write into the file; None: none.
+        metadata: more keys, such as general.name; a vocabulary among them replaces the
             tokenizer's.
-        dtype: floating dtype of matrices; None keeps each as it is.
-        choose, cast: the dtype of each matrix and what makes it so; see `to_gguf`.
-        progress: called with (bytes written, bytes in all).
+        dtype: floating dtype of matrices; None: keep each dtype.
+        choose, cast: the dtype of each matrix, and the conversion; see `to_gguf`.
+        progress: called with (bytes written, total bytes).
 
     Returns:
-        How many bytes the tensors of each dtype take, by its name.
+        The bytes of the tensors of each dtype, by its name.
 
     Raises:
-        UnsupportedModel: a model, or a tokenizer, that GGUF has no words for.
+        UnsupportedModel: a model, or a tokenizer, that GGUF cannot express.
         ArgumentError: the tokenizer has more tokens than the model.
-        CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+        CheckpointError: the disk is full or failing; an older file at `path` is unchanged.
     """
     if choose is None and dtype is not None:
         wanted = dtype
@@ -97,19 +97,19 @@ def save_gguf(
 def to_gguf(
     model: PretrainedModel, *, choose: Choose | None = None, cast: Cast | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor | gguf.LazyTensor]]:
-    """Return the metadata and tensors that `gradient.io.gguf.write` makes a GGUF file of.
+    """Return the metadata and tensors of a GGUF file, for `gradient.io.gguf.write`.
 
-    The metadata say nothing of the tokenizer but the ids of special tokens.
+    Of the tokenizer, the metadata have only the ids of special tokens.
 
     Args:
-        choose: the dtype of a matrix by its GGUF name, shape and dtype; default as it is. Vectors
+        choose: the dtype of a matrix by its GGUF name, shape and dtype; default: unchanged. Vectors
             are stored in float32.
-        cast: makes a tensor one of the dtype chosen; default `Tensor.to`, which knows no packed
-            dtypes (`gradient.quantization.quantize` does).
+        cast: converts a tensor to the chosen dtype; default: `Tensor.to`, which does not support
+            packed dtypes (`gradient.quantization.quantize` does).
 
     Raises:
-        UnsupportedModel: a model type or settings that GGUF has no words for, all listed.
-        StateDictError: tensors that the architecture has no place for, all listed.
+        UnsupportedModel: a model type or settings that GGUF cannot express; all are listed.
+        StateDictError: tensors that the architecture does not have; all are listed.
     """
     config = model.config.to_hf()
     windows = [shape.window for shape in getattr(model, "kv_shapes", ())]
@@ -128,7 +128,7 @@ def to_gguf(
 
 
 def _with_ends(model: PretrainedModel) -> dict[str, Any]:
-    """The model's config with the ends of a text that generation_config.json adds to it, which
+    """The model's config with the end-of-text tokens that its generation_config.json adds, which
     models that generate have."""
     config = model.config.to_hf()
     recommended = getattr(model, "generation_config", {})
@@ -147,14 +147,14 @@ def to_dtype(x: Tensor, dtype: gradient.DType) -> Tensor:
 
 
 def bytes_of(tensor: Tensor | gguf.LazyTensor) -> int:
-    """Return how many bytes a tensor takes in a file, also one that is still to be made."""
+    """Return the bytes of a tensor in a file, also of one that is not made yet."""
     if isinstance(tensor.dtype, PackedDType):
         return tensor.dtype.nbytes(tuple(tensor.shape))
     return prod(tensor.shape) * tensor.dtype.itemsize
 
 
 def _file_type(dtype: gradient.DType) -> int:
-    """Return the `llama_ftype` of a file most of whose bytes are in this dtype."""
+    """Return the `llama_ftype` of a file with most bytes in this dtype."""
     return dtype.file_type if isinstance(dtype, BlockDType) else _FILE_TYPES.get(dtype.name, 0)
 
 

@@ -1,13 +1,13 @@
-"""Tensors by GGUF's names and by Hugging Face's, and what differs between them but the name.
+"""Converts tensors between GGUF's and Hugging Face's names and layouts.
 
-What lies otherwise in a GGUF file:
+Layouts that differ in a GGUF file:
     LLaMA's query and key rows     in pairs, as the original code has them (`rotary_rows`)
     experts                        stacked, one tensor for all of a layer's
     Gemma's norms                  with 1 added
-    GPT-2's matrices               (out, in) as everything else, not (in, out)
+    GPT-2's matrices               (out, in) like all others, not (in, out)
     the gate of a shared expert    (in,), not (1, in)
 
-Packed tensors take all of this by rows and whole matrices; nothing is unpacked.
+Packed tensors are rearranged by rows and whole matrices; nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ONE_EXPERT = re.compile(r"(ffn_gate|ffn_down|ffn_up)\.(\d+)")
 _FUSED_EXPERTS, _GATE, _UP = "ffn_gate_up_exps", "ffn_gate_exps", "ffn_up_exps"
 _ROUTER, _SHARED_GATE = "ffn_gate_inp", "ffn_gate_inp_shexp"
 _MAX_EXPERTS = 1 << 16
-#: Kept in float32 whatever the matrices are: small, and llama.cpp computes with them so.
+#: Stored in float32 for any dtype of the matrices: they are small, and llama.cpp requires it.
 _FLOAT32 = ("ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types")
 
 
@@ -53,11 +53,11 @@ _FLOAT32 = ("ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types"
 
 
 class GGUFWeights(TensorFile):
-    """A GGUF file's weights by Hugging Face's names and in its layout, made when asked for.
+    """A GGUF file's weights with Hugging Face's names and layout, made at access.
 
-    Packed ones are always (out, in), as modules have them; others that Hugging Face stores
-    transposed are views. A tensor that the architecture has no place for keeps its GGUF name, so
-    that whoever loads the weights reports it.
+    Packed ones are always (out, in), as in modules; others that Hugging Face stores
+    transposed are views. A tensor that the architecture does not have keeps its GGUF name, so
+    that the loader reports it.
     """
 
     def __init__(self, file: GGUFFile, architecture: Architecture, config: Mapping[str, Any]):
@@ -72,7 +72,7 @@ class GGUFWeights(TensorFile):
         if transform is None:
             return tensor
         changed = transform(tensor)
-        if isinstance(transform, _ReorderRows):  # a copy: the file's own pages have done their part
+        if isinstance(transform, _ReorderRows):  # a copy: the file's pages are no longer needed
             self.file.release(stored)
         return changed
 
@@ -88,7 +88,7 @@ class GGUFWeights(TensorFile):
 def _sources(
     file: GGUFFile, arch: Architecture, config: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, Transform | None]]]:
-    """Each Hugging Face name, the tensor it comes from, and what is done to that."""
+    """Each Hugging Face name, with the tensor that it comes from, and its conversion."""
     experts = arch.experts
     for stored, entry in file.entries.items():
         if stored in ROPE_TENSORS:
@@ -144,12 +144,12 @@ def _grouped(
     order: Callable[[int, int, int], np.ndarray],
     config: Mapping[str, Any],
 ) -> Callable[[int, int], np.ndarray]:
-    """An order of queries, keys and values in one matrix, as one of so many heads of a size."""
+    """An order of queries, keys and values in one matrix, as if all were heads of one size."""
     keys = {key.gguf: config.get(key.hf) for key in arch.keys}
     kv_heads = keys.get("attention.head_count_kv")
 
     def rows(heads: int, size: int) -> np.ndarray:
-        # As many heads as rows make: the file is not trusted to have those of its metadata.
+        # The number of heads follows from the rows, as the file may not agree with its metadata.
         count = max(kv_heads or heads // 3, 1)
         if heads <= 2 * count or (heads - 2 * count) % count:
             raise StateDictError(f"{heads} heads are no queries, keys and values of {count} groups")
@@ -160,7 +160,7 @@ def _grouped(
 
 @dataclass(frozen=True)
 class _ReorderRows:
-    """Puts the rows of a matrix, or of a bias, into another order."""
+    """Reorders the rows of a matrix, or of a bias."""
 
     order: Callable[[int, int], np.ndarray]
     size: int  # of a head
@@ -178,7 +178,7 @@ class _ReorderRows:
 def _expert_names(
     experts: Experts, stem: str, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, Transform | None]]:
-    """Names of the experts' matrices in one tensor; none if it holds none."""
+    """Names of the experts' matrices in one tensor; empty if it has none."""
     if stem == _ROUTER:
         yield experts.router, None
     elif one := _ONE_EXPERT.fullmatch(stem):
@@ -196,7 +196,7 @@ def _expert_names(
 
 
 def _qkv_rows(config: Mapping[str, Any]) -> dict[str, slice]:
-    """Which rows of a fused matrix are the queries', the keys' and the values'."""
+    """The rows of the queries, the keys and the values in a fused matrix."""
     size = config["hidden_size"] // config["num_attention_heads"]
     queries, keys = (config[f"num_{name}_heads"] * size for name in ("attention", "key_value"))
     ends = (queries, queries + keys)
@@ -218,9 +218,9 @@ def _select(*indices: int | slice) -> Transform:
 
 # Writing -----------------------------------------------------------------------------------------
 
-#: Makes a tensor one of another dtype; `gradient.quantization` has those for packed dtypes.
+#: Converts a tensor to another dtype; `gradient.quantization` has functions for packed dtypes.
 Cast = Callable[[Tensor, gradient.DType], Tensor]
-#: Chooses the dtype that a tensor is stored in, by its GGUF name, shape and dtype.
+#: Chooses the stored dtype of a tensor, by its GGUF name, shape and dtype.
 Choose = Callable[[str, tuple[int, ...], gradient.DType], gradient.DType]
 
 
@@ -231,16 +231,16 @@ def to_tensors(
     choose: Choose,
     cast: Cast,
 ) -> dict[str, LazyTensor]:
-    """Return the tensors of a GGUF file, each made of a checkpoint's when its turn comes.
+    """Return the tensors of a GGUF file, each made from a checkpoint's just before it is written.
 
     Args:
         state: by Hugging Face's names, experts one by one.
         config: config.json's content.
         choose: the dtype of each matrix; vectors are stored in float32.
-        cast: converts a tensor to the dtype chosen.
+        cast: converts a tensor to the chosen dtype.
 
     Raises:
-        StateDictError: tensors that the architecture has no place for, all listed; an incomplete
+        StateDictError: tensors that the architecture does not have, all listed; an incomplete
             set of experts.
     """
     names, stacks, unknown = _gguf_names(state, architecture, config)
@@ -289,7 +289,7 @@ def _made(x: Tensor, transform: Transform | None, dtype: gradient.DType, cast: C
 def _gguf_names(
     state: Mapping[str, Tensor], arch: Architecture, config: Mapping[str, Any]
 ) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
-    """{GGUF name: Hugging Face's}, {GGUF name: the experts'}, and names without a place."""
+    """{GGUF name: Hugging Face's}, {GGUF name: the experts'}, and names without a GGUF name."""
     top = {hf: stem for stem, hf in arch.top.items()}
     block = {hf: stem for stem, hf in arch.block.items()}
     experts = arch.experts
