@@ -1,6 +1,6 @@
 """The functions of PyTorch's `torch.nn.functional`, composed of differentiable ops.
 
-Also importable as `gradient.nn.functional`. Each module's `__all__` says what is public.
+Also importable as `gradient.nn.functional`. Each module's `__all__` lists its public names.
 """
 
 from typing import TYPE_CHECKING

@@ -176,7 +176,7 @@ def attention_weights(
 ) -> Tensor:
     """`softmax(query @ key.T * scale + mask)`, (..., L, S); 0 for a query that attends to no key.
 
-    `window` and `softcap` are as of `attention`.
+    `window` and `softcap` are as in `attention`.
     """
     scores = (query * scale) @ key.mT
     if softcap is not None:

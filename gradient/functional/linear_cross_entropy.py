@@ -31,8 +31,8 @@ def linear_cross_entropy(
     Args:
         input: (N, in_features) or (in_features,).
         linear_weight: (C, in_features), or (C, d1, ..., in_features) for logits (N, C, d1, ...).
-        target: as of `cross_entropy`, whose other arguments these are, too.
-        ignore_index: None is -100; not to be given with probabilities as targets.
+        target, and other arguments: as in `cross_entropy`.
+        ignore_index: None: -100; do not give it with probabilities as targets.
         options: a `nn.LinearCrossEntropyOptions`: how PyTorch cuts the batch, which changes nothing
             here.
     """

@@ -54,7 +54,7 @@ def multi_head_attention_forward(
     in_proj_weight (3 E, E), or with `use_separate_proj_weight` the three of q, k and v;
     in_proj_bias (3 E,); bias_k and bias_v (1, 1, E); out_proj_weight (E, E). `static_k` and
     `static_v` (N * num_heads, S, E / num_heads) take the places of projected keys and values.
-    Masks and what is given back are those of the layer.
+    Masks and results are those of the layer.
     """
     separate = (None, q_proj_weight, k_proj_weight, v_proj_weight)
     weights = separate if use_separate_proj_weight else (in_proj_weight, None, None, None)

@@ -35,7 +35,7 @@ __all__ = ["CacheOptions", "CachedKeyValues", "KVCache", "LAYOUTS"]
 
 
 class LayoutOptions(TypedDict, total=False):
-    """The options of the layouts; `KVCache` says which has which."""
+    """The options of all layouts; `KVCache` describes them."""
 
     max_rewind: int
     page_size: int
@@ -175,8 +175,8 @@ class KVCache:
         self._check_limit(new)
         return CachedKeyValues(self, tokens, new)
 
-    # A pass that is replayed (`gradient.plan`) does on the device what it did when it was recorded.
-    # What `begin` and `commit` do on the host is left to these.
+    # A replayed pass (`gradient.plan`) repeats the device's work of the recorded one.
+    # The host's work in `begin` and `commit` is left to these methods.
 
     def step_key(self, tokens: int) -> tuple[Any, ...]:
         """Return a key that is equal for passes of `tokens` real tokens per row with equal
@@ -239,9 +239,9 @@ class KVCache:
 
     @gradient.no_grad()
     def select(self, rows: Sequence[int]) -> Self:
-        """Return a cache of these rows, in this order; a row may come twice, or not at all.
+        """Return a cache of these rows, in this order; a row may occur several times or not at all.
 
-        The two are independent from then on.
+        The two caches are independent afterwards.
         """
         self._check_rows(rows)
         chosen = type(self).__new__(type(self))
@@ -307,7 +307,7 @@ class KVCache:
             tokens: the token ids that each row holds.
 
         Raises:
-            CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+            CheckpointError: the disk is full or failing; an older file at `path` is unchanged.
         """
         file.save(self, path, model, tokens)
 
@@ -321,7 +321,7 @@ class KVCache:
         dtype: gradient.DType | str | None = None,
         **options: Unpack[CacheOptions],
     ) -> tuple[Self, list[list[int]]]:
-        """Return the cache that a file holds, and the tokens of its rows.
+        """Return the cache in a file, and the tokens of its rows.
 
         Args:
             kind, options: those of the new cache; they may differ from the saved one's.
@@ -399,8 +399,8 @@ class CachedKeyValues:
         codecs = self.cache.codecs
         slots = self.slots[self.cache.layout_of[layer]]
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        # What is read is what was stored, also of the new tokens: so it makes no difference in how
-        # many passes a text came.
+        # Attention reads stored values, also those of the new tokens: so the number of
+        # passes for a text makes no difference.
         new = KeyValues(codecs.keys.encode(key), codecs.values.encode(value))
         keys, values = slots.update(layer, new, window)
         return fused.cached_attention(
@@ -414,7 +414,7 @@ class CachedKeyValues:
     def commit(self) -> None:
         """Count the tokens as held.
 
-        Until then a step that failed has changed nothing. In a sliding cache that holds for up to
+        Until then, a failed step has changed nothing. In a sliding cache this is true for up to
         max_rewind + 1 tokens: after more, `begin` may raise until the rows are rewound to 0.
         """
         cache, batch = self.cache, self.batch
@@ -426,7 +426,7 @@ class CachedKeyValues:
         cache.lengths += new_lengths.squeeze(1) if isinstance(new_lengths, Tensor) else new_lengths
 
 
-#: The layouts by the names that options give them.
+#: The layouts by their names in options.
 LAYOUTS: dict[str, Callable[..., list[Layout]]] = {
     "static": static.make_layouts,
     "sliding": sliding.make_layouts,
@@ -435,7 +435,7 @@ LAYOUTS: dict[str, Callable[..., list[Layout]]] = {
 
 
 def layout_maker(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Layout]]:
-    """Return what makes the layouts of a kind of cache, which must have these options."""
+    """Return the function that makes the layouts of a kind of cache; check its options."""
     if kind not in LAYOUTS:
         raise ArgumentError(f"cache: expected one of {', '.join(LAYOUTS)}, got {kind!r}")
     known = list(inspect.signature(LAYOUTS[kind]).parameters)[2:]

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import gradient
 from gradient.tensor import Device, Tensor
 
-#: The tensors that a codec makes of one: alike in all axes but the last.
+#: The tensors that a codec makes from one: equal in all axes except the last.
 Parts = tuple[Tensor, ...]
 
 
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 class Codec(Protocol):
     """A way to store vectors of numbers."""
 
-    #: What `codecs_of` calls it, and a saved cache.
+    #: Its name for `codecs_of` and in saved caches.
     name: str
 
     def parts(self, head_size: int) -> list[Part]:
@@ -64,7 +64,7 @@ class FloatCodec:
 def empty_parts(
     codec: Codec, lead: tuple[int, ...], head_size: int, device: Device | str | None
 ) -> Parts:
-    """Return parts for vectors (*lead, D) that hold nothing yet."""
+    """Return parts for vectors (*lead, D), filled with zeros."""
     # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
     return tuple(
         gradient.zeros((*lead, width), dtype=dtype, device=device)
@@ -73,13 +73,13 @@ def empty_parts(
 
 
 class Codecs(NamedTuple):
-    """How keys are stored, and how values are."""
+    """The codecs of keys and of values."""
 
     keys: Codec
     values: Codec
 
     @property
     def name(self) -> str:
-        """Return the name that `codecs_of` reads: one for both, or "keys/values"."""
+        """Return the name for `codecs_of`: one for both, or "keys/values"."""
         keys, values = self.keys.name, self.values.name
         return keys if keys == values else f"{keys}/{values}"

@@ -12,7 +12,7 @@ from gradient.kv_cache.quantized import Int4Codec, Int8Codec
 
 __all__ = ["CACHE_DTYPES", "is_cache_dtype"]
 
-#: Names of what keys and values can be stored in; floating dtypes have short names, too ("f16").
+#: Dtypes of stored keys and values; floating dtypes also have short names ("f16").
 CACHE_DTYPES = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 
 
@@ -20,7 +20,7 @@ def codecs_of(dtype: gradient.DType | str) -> Codecs:
     """Return the codecs for a dtype, its name, or two names as in "int8/int4".
 
     Raises:
-        ArgumentError: keys or values are not stored in it.
+        ArgumentError: keys or values cannot be stored in it.
     """
     names = dtype.split("/") if isinstance(dtype, str) else [dtype]
     if len(names) > 2:
@@ -41,7 +41,7 @@ def codec_of(dtype: gradient.DType | str) -> Codec:
     """Return the codec for a dtype, or for its name.
 
     Raises:
-        ArgumentError: keys and values are not stored in it.
+        ArgumentError: keys and values cannot be stored in it.
     """
     name = dtype if isinstance(dtype, str) else dtype.name
     if name in FLOATING:

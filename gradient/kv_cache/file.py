@@ -1,11 +1,11 @@
-"""A key-value cache in a file: what its rows hold, the tokens it came from, and whose it is.
+"""A KV cache in a file: the content of its rows, their tokens, and the model's fingerprint.
 
-The file is safetensors. Of each row it holds the token ids and, for each layer, keys and values as
-they are stored (codes and scales, if they are quantised). The layout is not part of it: what a
-sliding cache wrote, a paged one can read.
+The file is safetensors. For each row it has the token ids and, for each layer, the stored keys and
+values (codes and scales, if they are quantised). It does not depend on the layout: a
+paged cache can read the file of a sliding one.
 
-Keys and values mean nothing to any other model. So the header names the model, by a digest of a
-few numbers of each weight: another dtype, or a step of training, gives another.
+Keys and values are useless for any other model. So the header identifies the model, by a digest of
+a few numbers of each weight, which changes with the dtype and with every step of training.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from gradient.kv_cache.cache import KVCache
 
 FORMAT = "gradient-kv-cache-1"
-#: Numbers of each weight that the fingerprint looks at.
+#: Numbers of each weight in the fingerprint.
 SAMPLED = 64
-#: A batch is padded to its longest row; a file whose rows would make it so many times larger than
-#: they are is refused, as it asks for more memory than it has bytes for.
+#: A batch is padded to its longest row. A file whose padded rows would be this many times larger
+#: than the real ones is refused, as it would need far more memory than it has bytes.
 MOST_PADDING = 64
 
 
 def fingerprint(model: CausalLM) -> str:
-    """Return a digest that tells this model's caches from those of others."""
+    """Return a digest that distinguishes this model's caches from those of others."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
         digest.update(f"{name} {weight.dtype.name} {tuple(weight.shape)}\n".encode())
@@ -75,7 +75,7 @@ def save(
 
 
 class Saved(NamedTuple):
-    """What a file holds of a cache, mapped but not read yet."""
+    """The content of a cache file, mapped but not read yet."""
 
     tokens: list[list[int]]
     codecs: Codecs
@@ -83,7 +83,7 @@ class Saved(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
-    """Check a file, and return what it holds; see `KVCache.load`."""
+    """Check a file, and return its content; see `KVCache.load`."""
     file = SafetensorsFile(path)
     rows, codecs = _read_header(file, path, model)
     tokens = [_tokens(file, path, row, model.config.vocab_size) for row in range(rows)]
@@ -100,7 +100,7 @@ def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
 
 @gradient.no_grad()
 def fill(cache: KVCache, saved: Saved) -> None:
-    """Give an empty cache what a file holds, as one pass of the model would have."""
+    """Fill an empty cache with a file's content, like one pass of the model."""
     counts = [len(ids) for ids in saved.tokens]
     longest = max(counts)
     if not longest:
@@ -127,7 +127,7 @@ def _sample(weight: Tensor) -> Any:
         part = weight.array.as_stored(weight.backend).parts[0]
         weight = gradient.tensor(weight.backend.to_numpy(part).reshape(-1)[:SAMPLED])
     flat = weight.reshape(-1)
-    # Spread over the whole of it: training on little text leaves most rows of an embedding alone.
+    # Spread over all of it: training on little text does not change most rows of an embedding.
     places = gradient.arange(SAMPLED, device=flat.device) * (flat.shape[0] - 1) // (SAMPLED - 1)
     return flat[places].cpu().float().numpy()
 
@@ -137,7 +137,7 @@ def _wrong(path: Any, what: str) -> FileFormatError:
 
 
 def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Codecs]:
-    """Return the number of rows and the codecs, once the file is known to be this model's."""
+    """Return the number of rows and the codecs, after checking that the file is this model's."""
     header = file.metadata
     if header.get("format") != FORMAT:
         raise _wrong(path, f"its format is {header.get('format')!r}, expected {FORMAT!r}")
@@ -175,7 +175,7 @@ def _key_values(
     count: int,
     codecs: Codecs,
 ) -> KeyValues:
-    """Return the keys and values that the file has of a row and layer, all alike in length."""
+    """Return the keys and values in the file for a row and layer, all of one length."""
     names = [
         [f"{row}.{layer}.{name}.{number}" for number in range(len(codec.parts(shape.head_size)))]
         for name, codec in codecs._asdict().items()
@@ -185,7 +185,7 @@ def _key_values(
         raise _wrong(path, f"it lacks {', '.join(missing)}")
     first = file.entries[names[0][0]].shape
     held = first[1] if len(first) == 3 else -1
-    # A layer with a window need not have more than what the next token sees.
+    # A layer with a window needs only what the next token sees.
     least = count if shape.window is None else min(count, shape.window - 1)
     for side, codec in zip(names, codecs, strict=True):
         for name, part in zip(side, codec.parts(shape.head_size), strict=True):

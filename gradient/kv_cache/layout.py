@@ -1,13 +1,13 @@
-"""The contract of a layout: where the slots of some layers' keys and values lie.
+"""The interface of layouts, which store the keys and values of some layers in slots.
 
 Dimensions, here and in the layouts:
     B  rows (sequences)     T  new tokens          S  slots attended to
     H  key-value heads      D  size of a head      w  width of a codec's part
 
-A layout keeps the parts that a codec makes of keys and values, for one or several layers. It
-does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s. For every
-forward pass the cache has it allocate `Slots` for the new tokens; each layer updates these with its
-new slots and gets the parts to attend to, as they lie: the backend reads them there.
+A layout stores the parts that a codec makes of keys and values, for one or several layers. It does
+not compute attention or count tokens; `KVCache` does. For every forward pass it allocates `Slots`
+for the new tokens; each layer updates these with its new slots and gets the parts to attend to,
+without a copy: the backend reads them in place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gradient.tensor import Device, Tensor
 
 
 class KeyValues(NamedTuple):
-    """What codecs make of keys, and of values."""
+    """The parts of keys, and those of values."""
 
     keys: Parts
     values: Parts
@@ -33,12 +33,12 @@ class KeyValues(NamedTuple):
 
 @dataclass(frozen=True)
 class KVCacheSpec:
-    """What a layout must hold: of which layers, in which codecs, and where."""
+    """The specification of a layout: its layers, its codecs, its device."""
 
     shapes: dict[int, KVShape]  # by the layer's number
     codecs: Codecs
     device: Device | str | None
-    block: int  # attention reads a multiple of so many slots
+    block: int  # attention reads a multiple of this number of slots
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Batch:
 
     tokens: int  # T
     counts: list[int]  # tokens that each row held before
-    new_counts: list[int]  # real tokens that each row brings; its others are padding, on the right
+    new_counts: list[int]  # new real tokens of each row; the others are padding, on the right
     lengths: Tensor  # (B,) int64: `counts` on the device
     positions: Tensor  # (B, T) int64: the new tokens' positions in their rows
     rows: Tensor  # (B, 1) int64: 0 .. B - 1
-    new_lengths: Tensor | int  # (B, 1) int64: the same on the device; just T without padding
-    real: Tensor | None  # (B, T) bool: what is no padding; None if there is none
+    new_lengths: Tensor | int  # (B, 1) int64: the same on the device; T if there is no padding
+    real: Tensor | None  # (B, T) bool: False for padding; None if there is none
 
     @property
     def end(self) -> int:
@@ -61,64 +61,64 @@ class Batch:
 
     @property
     def fresh(self) -> bool:
-        """Whether no row held anything: then the new tokens see one another, and that is all."""
+        """Whether all rows were empty: then the new tokens attend only to each other."""
         return not any(self.counts)
 
     def fresh_map(self) -> SlotMap:
-        """Return where the slots of a fresh batch lie: the new ones side by side."""
+        """Return the slots of a fresh batch: the new ones side by side."""
         return SlotMap(self.positions.array, self.tokens, self.tokens, {}, fresh=True)
 
     @property
     def equal_lengths(self) -> bool:
-        """Whether all rows held as many tokens."""
+        """Whether all rows held the same number of tokens."""
         return len(set(self.counts)) == 1
 
 
 class Slots(ABC):
-    """Where the new slots of one batch go in a layout, and which are attended to."""
+    """The places of one batch's new slots in a layout, and the slots to attend to."""
 
-    #: Where the slots lie that `update` returns, and which of them queries see.
+    #: The places of the slots that `update` returns, and which of them queries see.
     map: SlotMap
 
     @abstractmethod
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """Store a layer's new slots (B, H, T, w); return the parts to attend to, as they lie."""
+        """Store a layer's new slots (B, H, T, w); return the parts to attend to, without a copy."""
 
 
 class Layout(ABC):
     """Slots of keys and values for B rows of some layers."""
 
     spec: KVCacheSpec
-    #: By how many tokens rows can be rewound at any time; None is by all.
+    #: The number of tokens by which rows can always be rewound; None: any number.
     max_rewind: int | None = None
 
     @abstractmethod
     def extent(self, tokens: int, counts: Sequence[int]) -> int:
-        """Return how many slots a pass over `tokens` more of rows that hold `counts` reads."""
+        """Return the slots that a pass over `tokens` more reads, if the rows hold `counts`."""
 
     @property
     @abstractmethod
     def room(self) -> tuple[int, ...]:
-        """Return the sizes of `tensors`, which are others where these are."""
+        """Return the sizes of `tensors`; equal sizes mean equal shapes."""
 
     @property
     @abstractmethod
     def tensors(self) -> list[Tensor]:
-        """Return the tensors that a pass reads or writes, in an order that stays."""
+        """Return the tensors that a pass reads or writes, always in the same order."""
 
     @abstractmethod
     def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
-        """Have slots for `tokens` more of rows that hold `counts`; new_counts[row] are real.
+        """Allocate slots for `tokens` more, if the rows hold `counts`; new_counts[row] are real.
 
-        This is all of `allocate_slots` that the host does. Done twice it changes nothing more.
+        This is the host's part of `allocate_slots`. A second call changes nothing more.
         """
 
     @abstractmethod
     def allocate_slots(self, batch: Batch) -> Slots:
         """Make room for a batch's slots.
 
-        A pass that is not completed has changed nothing, but for a ring's (`sliding`) of more than
-        max_rewind + 1 tokens: what it may have overwritten counts as dropped.
+        A pass that is not completed has changed nothing, except in a ring (`sliding`) with more
+        than max_rewind + 1 tokens: slots that it may have overwritten count as dropped.
         """
 
     @abstractmethod
@@ -127,39 +127,39 @@ class Layout(ABC):
 
     @abstractmethod
     def join(self, others: Sequence[Any], counts: Sequence[Sequence[int]]) -> Layout:
-        """Return a layout of these rows and those of `others`, which are alike but for the rows.
+        """Return a layout of these rows and those of `others`, which differ only in their rows.
 
         Args:
-            counts: tokens that the rows hold, of this layout and of each other.
+            counts: tokens of the rows, for this layout and each other one.
         """
 
     @abstractmethod
     def rewind(self, counts: Sequence[int]) -> None:
-        """Forget each row's tokens beyond counts[row], which the rows are known to hold.
+        """Drop each row's tokens beyond counts[row]; the rows must have that many.
 
         Raises:
-            ArgumentError: what the tokens before would attend to is no longer there.
+            ArgumentError: slots that the remaining tokens need were dropped.
         """
 
     @abstractmethod
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """Return what a row holds of the tokens `start` to `stop` - 1: (H, stop - start, w)."""
+        """Return a row's stored parts of the tokens `start` to `stop` - 1: (H, stop - start, w)."""
 
     def first(self, row: int, count: int) -> int:
-        """Return the first token that is still held of a row with `count` tokens."""
+        """Return the first stored token of a row with `count` tokens."""
         return 0
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Return the bytes that the layout's tensors take."""
+        """Return the bytes of the layout's tensors."""
 
 
 class Buffers:
     """Every layer's keys and values in tensors that grow along one axis.
 
     Attributes:
-        capacity: places along that axis which can be used.
+        capacity: usable places along that axis.
         keys, values: each layer's parts, by its number.
     """
 
@@ -169,7 +169,7 @@ class Buffers:
     capacity: int
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
-        """Return the axes of a layer's tensors but the last."""
+        """Return the shape of a layer's tensors without the last axis."""
         raise NotImplementedError
 
     def _allocate(self, capacity: int) -> None:
@@ -183,7 +183,7 @@ class Buffers:
         return empty_parts(codec, self._shape(heads, capacity), size, self.spec.device)
 
     def _copy_rows(self, sources: Sequence[Buffers], ends: Sequence[int]) -> None:
-        """Copy the rows of other buffers, one after another, up to a slot of each."""
+        """Copy the rows of other buffers, one after another, each up to a given slot."""
         first = 0
         for source, end in zip(sources, ends, strict=True):
             for name in ("keys", "values"):
@@ -193,7 +193,7 @@ class Buffers:
             first += len(old)
 
     def _of_row(self, layer: int, row: int, slots: Any) -> KeyValues:
-        """Return what a row has in these slots, (H, n, w)."""
+        """Return a row's parts in these slots, (H, n, w)."""
         buffers = (self.keys[layer], self.values[layer])
         return KeyValues(*(tuple(part[row][:, slots] for part in parts) for parts in buffers))
 

@@ -1,16 +1,16 @@
 """The paged layout: slots in pages of a pool, and for each row a table of its pages.
 
-As an operating system gives processes memory (Kwon et al. 2023, "Efficient Memory Management for
-Large Language Model Serving with PagedAttention", sections 4.1 to 4.4): a row takes a page of the
-pool when it needs one, so nothing is reserved for tokens that may never come; rows share the pages
-of what they have in common, and copy one only when they write to it. Beams and prompts with a
-common beginning cost no copy and no second memory: `select` counts references.
+Like the memory pages of an operating system (Kwon et al. 2023, "Efficient Memory Management for
+Large Language Model Serving with PagedAttention", sections 4.1 to 4.4): a row takes a page from the
+pool when it needs one, so nothing is reserved for tokens that may never come. Rows share the pages
+of their common beginning, and copy a page only when they write to it. So beams and prompts with a
+common beginning need no copy and no additional memory: `select` counts references.
 
 Dimensions: P pages of the pool, p slots of a page, n pages of the longest row.
 
-Pages lie as (P, p, H, w), so that a row's pages, taken one behind the other, are its slots
-without another move. Page 0 belongs to nobody and holds zeros: padding is written there, as zeros,
-and table entries for which a row has no page point there.
+Pages have the shape (P, p, H, w), so that a row's pages, one after another, are its slots
+without a transpose. Page 0 belongs to no row and holds zeros: padding is written there, as zeros,
+and table entries without a page point there.
 
 One pool may serve several caches of a model (`KVCache.pool`), whose rows come and go.
 """
@@ -43,8 +43,8 @@ class PagePool(Buffers):
 
     Attributes:
         page_size: p, slots of a page.
-        pages: the most pages that may be in use; None is as many as memory has.
-        references: how many tables name each page; page 0 is the common one of zeros.
+        pages: the maximum number of pages in use; None: limited by memory.
+        references: the number of tables with each page; page 0 is the common one of zeros.
     """
 
     axis = 0
@@ -59,7 +59,7 @@ class PagePool(Buffers):
         self.pages = pages
         self.references = [1]
         self.free: list[int] = []
-        self._allocate(1 if pages is None else 1 + pages)  # with a bound, all memory is taken now
+        self._allocate(1 if pages is None else 1 + pages)  # with a limit, all of it now
 
     @property
     def used(self) -> int:
@@ -70,7 +70,7 @@ class PagePool(Buffers):
         """Return `count` pages of zeros, each with one reference.
 
         Raises:
-            CacheFull: there are not so many left; none is taken then.
+            CacheFull: fewer pages are left; then none is taken.
         """
         if self.pages is not None and self.used + count > self.pages:
             raise CacheFull(
@@ -78,13 +78,13 @@ class PagePool(Buffers):
                 f"{self.pages - self.used} of {self.pages} are free: end or drop some rows, or "
                 f"give the pool more pages"
             )
-        # Off the list at once: the garbage collector may find a dropped cache anywhere below, and
-        # its pages go to the list's end.
+        # Taken at once: the garbage collector may free a dropped cache anywhere below, and
+        # append its pages to the list.
         taken = [self.free.pop() for _ in range(min(count, len(self.free)))]
         new = range(len(self.references), len(self.references) + count - len(taken))
         try:
             self._reserve(new.stop)
-            if taken:  # what an earlier row left must not be seen, were it only nan times 0
+            if taken:  # old content must not be read, as nan times 0 is nan
                 index = index_of(taken, self.spec.device)
                 for part in self._parts():
                     part[index] = 0
@@ -103,14 +103,14 @@ class PagePool(Buffers):
             self.references[page] += 1
 
     def release(self, pages: Sequence[int]) -> None:
-        """Count one reference less; a page that nobody names is free."""
+        """Count one reference less; a page without references is free."""
         for page in pages:
             self.references[page] -= 1
             if self.references[page] == 0:
                 self.free.append(page)
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
-        """Write what pages hold to others."""
+        """Copy pages to other pages."""
         old, new = (index_of(pages, self.spec.device) for pages in (sources, targets))
         for part in self._parts():
             part[new] = part[old]
@@ -131,19 +131,19 @@ class Paged(Layout):
     """Rows as tables of pages.
 
     Attributes:
-        tables: each row's pages, on the host, where they are given out.
-        table: the same on the device, (B, n), 0 where a row has no page.
+        tables: each row's pages, on the host.
+        table: the same on the device, (B, n), 0 for no page.
     """
 
     def __init__(self, pool: PagePool, tables: list[list[int]], table: Tensor) -> None:
         """Args:
-        tables: each row's pages; the references to them become this layout's.
+        tables: each row's pages; their references now belong to this layout.
         """
         self.pool = pool
         self.spec = pool.spec
         self.tables = tables
         self.table = table
-        # Who drops a cache gives its pages back.
+        # A dropped cache returns its pages.
         weakref.finalize(self, _release, pool, tables).atexit = False
 
     def allocate_slots(self, batch: Batch) -> PagedSlots:
@@ -165,7 +165,7 @@ class Paged(Layout):
 
     @property
     def room(self) -> tuple[int, ...]:
-        """Return the pages of the pool, and the entries of a row's table."""
+        """Return the number of the pool's pages, and of a table's entries for a row."""
         return (self.pool.capacity, self.table.shape[1])
 
     @property
@@ -220,9 +220,9 @@ class Paged(Layout):
         return self.pool.nbytes
 
     def _allocate_pages(self, counts: Sequence[int], new_counts: Sequence[int]) -> None:
-        """Give every row the pages it will write to, for itself alone."""
+        """Give every row its own copy of the pages that it will write to."""
         size = self.pool.page_size
-        references: dict[int, int] = {}  # as they will be once rows above have made copies
+        references: dict[int, int] = {}  # the counts after the copies of earlier rows
         places: list[tuple[int, int]] = []  # (row, entry of its table)
         shared: list[tuple[int, int]] = []
         for row, (held, new) in enumerate(zip(counts, new_counts, strict=True)):
@@ -243,7 +243,7 @@ class Paged(Layout):
             old = [self.tables[row][entry] for row, entry in shared]
             try:
                 self.pool.copy(old, taken[: len(shared)])
-            except BaseException:  # Ctrl-C, or no memory: nobody would give them back
+            except BaseException:  # Ctrl-C, or no memory: they would be lost
                 self.pool.release(taken)
                 raise
             self.pool.release(old)
@@ -274,9 +274,9 @@ def make_layouts(
     pages: int | None = None,
     pool: PagePool | None = None,
 ) -> list[Layout]:
-    """Return the layouts of a paged cache: one for all layers, whose pool is its own or `pool`.
+    """Return the layouts of a paged cache: one for all layers, with `pool` or its own pool.
 
-    Nothing is reserved: `capacity` is for layouts that must.
+    Nothing is reserved: `capacity` has no effect.
     """
     if pool is None:
         pool = PagePool(spec, page_size, pages)

@@ -1,17 +1,17 @@
 """Keys and values in 8 or 4 bits, with a scale for every few numbers.
 
-A token's vector of a head is cut into groups, and each group is rounded to nearest on a grid of its
-own: symmetric in 8 bits (code * scale), from the group's minimum in 4 bits (low + code * scale).
-Attention reads the vectors back in its own dtype; the products are not done in integers.
+A head's vector of a token is split into groups, and each group is rounded to the nearest point of
+its own grid: symmetric in 8 bits (code * scale), from the group's minimum in 4 bits (low + code *
+scale). Attention converts the vectors back to its dtype; products are not computed in integers.
 
-The scales belong to one token. So a token's column never changes once it is written, whatever
-tokens come later: a property that paging, rewinding and sharing prefixes rest on. KIVI (Liu et al.
+Each token has its own scales. So its column never changes after it is written, whatever
+tokens come later; paging, rewinding and sharing of prefixes need this. KIVI (Liu et al.
 2024, "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", section 3) and KVQuant
-(Hooper et al. 2024, section 3.1) measured that keys have outliers in a few channels, and so round
-them with scales per channel and not per token, which costs them a block of recent tokens kept in
-full. Here groups are small instead, which 8 bits need not, while 4 bits are enough for values and
-coarse for keys: on stories260K, whose heads have 8 numbers, a token costs 1.3815 nats, with int8
-1.3847, with int8 keys and int4 values ("int8/int4") 1.3860, with int4 for both 1.7689.
+(Hooper et al. 2024, section 3.1) found that keys have outliers in a few channels. So they round
+keys with scales per channel instead of per token, and must keep a block of recent tokens
+unquantised. Here groups are small instead. 8 bits would not need this; 4 bits are enough for values
+and coarse for keys: on stories260K, whose heads have 8 numbers, a token costs 1.3815 nats, with
+int8 1.3847, with int8 keys and int4 values ("int8/int4") 1.3860, with int4 for both 1.7689.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gradient.kv_cache.codec import Part, Parts
 from gradient.ops import fused
 from gradient.tensor import Tensor
 
-#: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.
+#: Numbers in a group, if the head size is a multiple of it; else the whole head is a group.
 GROUP = 32
-#: What scales and minima are stored as, and its largest number.
+#: The dtype of scales and minima, and its largest number.
 SCALE = gradient.float16
 LARGEST = 65504.0
 
 
 class Int8Codec:
-    """8 bits a number and a scale per group: of 64 numbers 68 bytes, where float16 takes 128.
+    """8 bits per number and a scale per group: 68 bytes for 64 numbers; float16 needs 128.
 
-    The error is at most 1/254 of the largest magnitude in the group (half a step), and what the
-    scale's own rounding to float16 adds, 2^-11 of the number.
+    The error is at most 1/254 of the largest magnitude in the group (half a step), plus the error
+    of the scale's rounding to float16, 2^-11 of the number.
     """
 
     name = "int8"
@@ -56,12 +56,12 @@ class Int8Codec:
 
 
 class Int4Codec:
-    """4 bits a number, a scale and a minimum per group: of 64 numbers 40 bytes.
+    """4 bits per number, a scale and a minimum per group: 40 bytes for 64 numbers.
 
-    The error is at most 1/30 of the group's range (half a step), and what the rounding of scale and
-    minimum to float16 adds, 2^-10 of the group's largest magnitude.
+    The error is at most 1/30 of the group's range (half a step), plus the error of the rounding of
+    scale and minimum to float16, 2^-10 of the group's largest magnitude.
 
-    A byte holds number i of the first half of the vector and number i of the second.
+    A byte holds number i of the vector's first half and number i of its second half.
     """
 
     name = "int4"
@@ -96,14 +96,14 @@ class Int4Codec:
 
 
 def decoded(parts: Parts, dtype: gradient.DType) -> Tensor:
-    """Return the vectors of codes, scales and perhaps minimums."""
+    """Return the vectors from codes, scales and perhaps minima."""
     codes, *scales = parts
     arrays = tuple(scale.array for scale in scales)
     return fused.stored_vectors(codes, scales=arrays, dtype=dtype.numpy)
 
 
 def group_size(head_size: int) -> int:
-    """Return how many of a head's numbers share a scale."""
+    """Return how many numbers of a head share a scale."""
     return head_size if head_size % GROUP else GROUP
 
 

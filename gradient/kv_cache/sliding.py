@@ -44,11 +44,11 @@ SMALL_BLOCK = 32
 
 
 class Ring(Buffers, Layout):
-    """Rings of R slots for layers of one window; they grow by doubling until they have them.
+    """Rings of R slots for layers of one window; they grow by doubling up to this size.
 
     Attributes:
-        size: R, window + max_rewind, in whole blocks where these are small.
-        capacity: slots that there are, R at most.
+        size: R, window + max_rewind, rounded up to whole blocks if these are small.
+        capacity: present slots, at most R.
         keys, values: each layer's parts (B, H, 1 + capacity, w), by its number.
         kept_from: each row's first token that has not been overwritten.
     """
@@ -60,8 +60,8 @@ class Ring(Buffers, Layout):
         self, spec: KVCacheSpec, batch_size: int, window: int, max_rewind: int, capacity: int = 0
     ) -> None:
         """Args:
-        window: how many tokens a query sees, itself counted.
-        max_rewind: how many tokens more are kept, to rewind by.
+        window: the number of tokens that a query sees, including itself.
+        max_rewind: additional tokens to keep, for `rewind`.
         capacity: slots to reserve.
         """
         self.spec = spec
@@ -82,7 +82,7 @@ class Ring(Buffers, Layout):
         return RingSlots(self, batch)
 
     def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
-        """See `Layout.make_room`. What is overwritten counts as dropped from now on."""
+        """See `Layout.make_room`. Slots that will be overwritten count as dropped from now on."""
         self._check(counts, "the last pass was broken off midway: ")
         self._reserve(self.extent(tokens, counts))
         self.kept_from = [
@@ -91,7 +91,7 @@ class Ring(Buffers, Layout):
         ]
 
     def extent(self, tokens: int, counts: Sequence[int]) -> int:
-        """Return how many slots a pass reads: whole blocks, and no more than there are."""
+        """Return how many slots a pass reads: whole blocks, and at most the present ones."""
         return min(self.size, round_up(max(counts) + tokens, self.spec.block))
 
     @property
@@ -138,7 +138,7 @@ class Ring(Buffers, Layout):
         return self.batch_size, heads, 1 + capacity
 
     def _check(self, counts: Sequence[int], reason: str) -> None:
-        """Raise unless what the token after `counts` looks back to is there."""
+        """Raise unless all tokens that the token after `counts` attends to are stored."""
         for row, (count, first) in enumerate(zip(counts, self.kept_from, strict=True)):
             if count and first > max(0, count + 1 - self.window):
                 raise ArgumentError(
@@ -189,7 +189,7 @@ class RingSlots(Slots):
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         ring = self.ring
-        if window != ring.window:  # what is read is one thing for all layers of the ring
+        if window != ring.window:  # all layers of the ring read the same slots
             raise ArgumentError(
                 f"sliding cache: layer {layer} attends with window={window}, but the model's "
                 f"kv_shapes announced {ring.window}"
@@ -216,7 +216,7 @@ class RingSlots(Slots):
             return batch.fresh_map()
         positions = batch.positions.array
         if not self.writes_first:
-            # The tokens that the first new one sees, in order, and the new ones behind them.
+            # The tokens that the first new one sees, in order, followed by the new ones.
             held = min(ring.window - 1, max(batch.counts))
             first = batch.lengths - held  # (B,)
             before = first.unsqueeze(1) + gradient.arange(held, device=ring.spec.device)
@@ -224,7 +224,7 @@ class RingSlots(Slots):
             extent = held + batch.tokens
             return SlotMap(positions, extent, extent, {}, start=first.array)
         block = ring.spec.block
-        # No query looks past its window, no slot is empty or overwritten: all see all they read.
+        # No query exceeds its window, no slot is empty or overwritten: all see all they read.
         single = batch.tokens == 1 and batch.equal_lengths and block == 1
         return SlotMap(
             positions,
@@ -243,7 +243,7 @@ class RingSlots(Slots):
 
 
 def _kept(batch: Batch, size: int) -> Tensor | None:
-    """Return which of the new slots belong into the ring, (B or 1, T) bool; None if all do."""
+    """Return which of the new slots go into the ring, (B or 1, T) bool; None: all."""
     if batch.tokens <= size:
         return batch.real
     offsets = gradient.arange(batch.tokens, device=batch.positions.device).unsqueeze(0)

@@ -87,7 +87,7 @@ class Static(Buffers, Layout):
         return self.batch_size, heads, capacity
 
     def _reserve(self, slots: int) -> None:
-        """Let the buffers have at least `slots` slots, at least doubling them if they grow."""
+        """Grow the buffers to at least `slots` slots, at least doubling them."""
         if slots <= self.capacity:
             return
         self._grow(round_up(max(slots, 2 * self.capacity), self.spec.block))
@@ -103,7 +103,7 @@ class StaticSlots(Slots):
 
     def __init__(self, layout: Static, batch: Batch, extent: int) -> None:
         """Args:
-        extent: slots that are read, at least those in use.
+        extent: slots to read, at least those in use.
         """
         self.layout = layout
         self.batch = batch

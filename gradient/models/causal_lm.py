@@ -72,7 +72,7 @@ class KVShape(NamedTuple):
 
     heads: int  # key-value heads
     head_size: int
-    window: int | None = None  # how many tokens back a query sees, itself counted; None is all
+    window: int | None = None  # the number of tokens that a query sees, including itself; None: all
 
 
 class CausalLM(PretrainedModel):

@@ -40,8 +40,8 @@ def shape_of(path: Path) -> tuple[dict[str, Any], int | None]:
 def with_vocabulary(model: CausalLM, size: int) -> CausalLM:
     """`model`, or one like it with rows for `size` tokens if it has fewer.
 
-    A new row is the mean of the old ones: the new token begins as likely as an average one, and no
-    likelier than all (Hewitt 2021, "Initializing New Word Embeddings").
+    A new row is the mean of the old ones: at first the new token is as likely as an average one,
+    and the others hardly change (Hewitt 2021, "Initializing New Word Embeddings").
     """
     if size <= model.config.vocab_size:
         return model

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: The target of a token whose successor is not learned: cross-entropy leaves it out.
+#: The target of a token whose successor is not learned; cross-entropy ignores it.
 IGNORED = -100
 
 
 class Batch(NamedTuple):
-    """Inputs and targets, both (B, T) int64; a target is `IGNORED` where nothing is learned.
+    """Inputs and targets, both (B, T) int64; a target is `IGNORED` if it is not learned.
 
-    `positions`, (B, T) int64, counts the tokens of each document from 0 where a row holds several
-    documents that do not see one another; None where a row is one text.
+    `positions`, (B, T) int64, counts the tokens of each document from 0, for rows of several
+    documents that do not see one another; None if a row is one text.
     """
 
     inputs: np.ndarray
@@ -83,8 +83,8 @@ class Batches:
 class TokenBatches(Batches):
     """Batches of windows over one long sequence of tokens; each token once per epoch.
 
-    An epoch cuts the tokens into windows of `block_size` (from an offset of its own, so that
-    the cuts differ between epochs) and shuffles the windows; a row is known by its start.
+    An epoch splits the tokens into windows of `block_size` (from another offset in each epoch)
+    and shuffles the windows; a row is identified by its start.
     """
 
     def __init__(self, tokens: np.ndarray, block_size: int, batch_size: int, seed: int) -> None:
@@ -111,15 +111,15 @@ class TokenBatches(Batches):
 class DocumentBatches(Batches):
     """Batches of rows that hold whole documents, as many as fit, each learned once per epoch.
 
-    Documents are packed into rows once, by best fit, the longest first (as bins are; the same rows
-    in every epoch), and an epoch shuffles the rows. A document of more than `block_size` + 1
-    tokens is cut into pieces.
+    Documents are packed into rows once, by best fit, the longest first (as in bin packing; the same
+    rows in every epoch), and an epoch shuffles the rows. A document of more than `block_size` + 1
+    tokens is split into pieces.
 
     Args:
-        tokens: 1-D integer array of all documents, end to end.
-        lengths: of the documents, in tokens.
-        learned: 1-D, as long as `tokens`: whether a token is to be predicted.
-        block_size, batch_size, seed: as of `Batches`.
+        tokens: 1-D integer array of all documents, concatenated.
+        lengths: the documents' lengths in tokens.
+        learned: 1-D, as long as `tokens`: whether a token is predicted.
+        block_size, batch_size, seed: as in `Batches`.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class DocumentBatches(Batches):
         return [i * len(self.rows) // count for i in range(count)]
 
     def _gather(self, rows: list[int]) -> Batch:
-        # What is left of a row is filled with tokens that see themselves alone and teach nothing.
+        # The rest of a row is filled with tokens that see only themselves and are not learned.
         shape = len(rows), self.block_size
         inputs = np.zeros(shape, np.int64)
         targets = np.full(shape, IGNORED, np.int64)
@@ -160,7 +160,7 @@ class DocumentBatches(Batches):
 
 
 def _pieces(lengths: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where pieces of documents start, and how many inputs each has (its targets reach one on)."""
+    """The starts of pieces of documents, and their numbers of inputs (targets: one further)."""
     ends = np.cumsum(lengths)
     inputs = np.maximum(lengths - 1, 0)
     counts = -(-inputs // block_size)
@@ -175,7 +175,7 @@ def _packed(
 ) -> list[list[tuple[int, int]]]:
     """Rows of at most `block_size` tokens, as lists of (start, length), filled by best fit."""
     rows: list[list[tuple[int, int]]] = []
-    with_room: dict[int, list[int]] = {}  # rows by the room that they have left
+    with_room: dict[int, list[int]] = {}  # rows by their free room
     rooms: list[int] = []  # its keys, in order
     for number in np.argsort(-lengths, kind="stable").tolist():
         start, length = int(starts[number]), int(lengths[number])

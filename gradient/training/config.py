@@ -56,7 +56,7 @@ def _setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-# The tokens, the model and the order of the batches stay what they were.
+# The tokens, the model and the order of the batches cannot change.
 _data = partial(_setting, panel="Data", fixed=True)
 _model = partial(_setting, panel="Model", fixed=True)
 _optimisation = partial(_setting, panel="Optimisation")
@@ -297,7 +297,7 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             usual = value == field.default
-            if self.base_model is not None:  # which decides the shape, and has defaults of its own
+            if self.base_model is not None:  # it determines the shape, and other defaults
                 usual = field.name in SHAPE or (usual and field.name not in BASE_DEFAULTS)
             if "panel" not in field.metadata or usual:
                 continue
@@ -361,7 +361,7 @@ class TrainConfig:
         return cls.from_json(values)
 
 
-#: What a base model decides.
+#: Settings that a base model determines.
 SHAPE = [
     field.name
     for field in dataclasses.fields(TrainConfig)

@@ -34,8 +34,8 @@ class Tokens:
 
     Attributes:
         ids: 1-D.
-        lengths: of the documents; None where their borders do not matter.
-        learned: as long as `ids`, 0 where a token is not to be predicted; None beside no `lengths`.
+        lengths: the documents' lengths; None if their borders do not matter.
+        learned: as long as `ids`, 0 for a token that is not predicted; None without `lengths`.
     """
 
     ids: np.ndarray
@@ -50,7 +50,7 @@ class Tokens:
         """Map the files that `gradient.training.encoding` wrote.
 
         Raises:
-            FileFormatError: a file is damaged, or another one.
+            FileFormatError: a file is damaged, or does not match the others.
         """
         stems = (name, f"{name}.lengths", f"{name}.learned")[: 3 if packed else 1]
         files = [TokenFile(folder / f"{stem}.bin") for stem in stems]
@@ -70,22 +70,22 @@ class Corpus:
     tokenizer: Tokenizer
     train: Tokens
     val: Tokens
-    source: str  # where the text came from, for people
+    source: str  # the origin of the text, for users
     documents: int
     characters: int
-    val_bytes_per_token: float  # of those tokens that are to be predicted
-    fingerprint: str  # of the text and of all that decides its tokens
+    val_bytes_per_token: float  # of the predicted tokens
+    fingerprint: str  # of the text and of all settings that affect its tokens
     packing: str = "windows"
     chats: int = 0
-    #: Tokens that end what the assistant says.
+    #: Tokens that end the assistant's turns.
     end_of_turn: list[int] = field(default_factory=list)
-    #: What generation_config.json says beside the tokenizer, where it does.
+    #: The content of generation_config.json beside the tokenizer, if there is one.
     generation_config: dict[str, Any] = field(default_factory=dict)
 
 
-#: Fields of the record: those of a corpus that are not files of their own.
+#: Fields of the record: those of a corpus that are not stored in other files.
 _KNOWN = {each.name for each in dataclasses.fields(Corpus)} - {"tokenizer", "train", "val"}
-#: Those that every version wrote.
+#: Fields that every version wrote.
 _NEEDED = _KNOWN - {"packing", "chats", "end_of_turn", "generation_config"}
 
 
@@ -98,13 +98,13 @@ def prepare(
 ) -> Corpus:
     """Read, tokenise and map the text of `config`; a second call reuses the files in `folder`.
 
-    The text is read one file at a time and never held together.
+    The text is read one file at a time and is never in memory as a whole.
 
     Args:
-        folder: receives the tokens of both sides, the tokenizer's files and corpus.json.
-        note: told what is being done, one sentence at a time.
-        reuse: take what is in `folder`, if it is whole, without looking at the text again: a run
-            goes on with the tokens it began with, though its text may have changed since.
+        folder: receives the tokens of both parts, the tokenizer's files and corpus.json.
+        note: called with a sentence for each piece of work.
+        reuse: use the content of `folder`, if it is complete, without reading the text again: a
+            resumed run keeps its tokens, though its text may have changed.
 
     Raises:
         ArgumentError: no text, or too little for one sequence.

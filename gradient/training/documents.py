@@ -98,14 +98,14 @@ def find_files(
     glob: str = "*",
     without: str | os.PathLike[str] | None = None,
 ) -> list[File]:
-    """All files under `paths`, in an order that depends on their names alone.
+    """All files under `paths`, in an order that depends only on their names.
 
     Hidden files and `__pycache__` are left out. No paths: the sources of the Python standard
     library that runs this program, without its tests, tables and installed packages.
 
     Args:
         glob: names of the files to take from folders.
-        without: a folder that is left out of others, such as the run's own.
+        without: a folder that is left out, such as the run's own.
 
     Raises:
         ArgumentError: a path does not exist, or nothing was found.

@@ -15,7 +15,7 @@ from gradient.training.documents import Chat, Document, read_in_turn
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
-#: Characters that are encoded at a time.
+#: Characters that are encoded together.
 _GROUP_CHARS = 1_000_000
 
 
@@ -23,10 +23,10 @@ _GROUP_CHARS = 1_000_000
 class Encoded:
     """Statistics of an encoded part of a corpus."""
 
-    learned: int = 0  # tokens that are to be predicted
-    learned_bytes: int = 0  # of text that these stand for
-    cut: int = 0  # conversations that were too long
-    silent: int = 0  # conversations in which the assistant says nothing
+    learned: int = 0  # predicted tokens
+    learned_bytes: int = 0  # bytes of their text
+    cut: int = 0  # conversations that were cut, as too long
+    silent: int = 0  # conversations without words of the assistant
     end_of_turn: set[int] = field(default_factory=set)
 
     @property
@@ -55,8 +55,8 @@ def encode_documents(
     """Write three token files: the documents' tokens, their lengths, and 1 for each token in the
     loss.
 
-    A text has BOS in front if the tokenizer puts it there, and EOS behind; all of it is learned. Of
-    a conversation only what the assistant says is, and what is beyond a row's length is cut.
+    A text begins with BOS if the tokenizer adds it, and ends with EOS; all of it is learned. Of
+    a conversation only the assistant's words are learned, and it is cut after a row's length.
     """
     about = Encoded()
     sizes = _bytes_of_tokens(tokenizer)
@@ -109,7 +109,7 @@ def _groups(documents: Sequence[Document]) -> Iterator[list[str | Chat]]:
 
 
 def _ends(ids: list[int], learned: list[int], specials: frozenset[int]) -> set[int]:
-    """The special tokens that end what the assistant says: the last of each of its spans."""
+    """The special tokens that end the assistant's turns: the last of each of its spans."""
     found = set()
     last = None
     for token, is_learned in zip([*ids, -1], [*learned, 0], strict=True):

@@ -19,7 +19,7 @@ class StopRequest:
 
     Args:
         on_request: called in the signal handler, to tell the user what happens next.
-        at_once: whether the first signal, too, is to break off, as there is nothing to save yet.
+        at_once: the first signal interrupts too, as there is nothing to save yet.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Whether a run's shape fits the memory, before any work."""
+"""Checks whether a run fits into memory, before any work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _GIB = 1 << 30
 
 
 def check_memory(config: TrainConfig) -> None:
-    """Refuse a run that needs more memory than is free, however small its vocabulary is.
+    """Raise if a run needs more memory than is free, even with the smallest vocabulary.
 
-    A lower bound is compared: what is refused can not run, what passes may still be too large.
-    Without it the system would end the process, or never come to an end of swapping.
+    The check uses a lower bound: a refused run cannot work, an accepted one may still be too large.
+    Without the check the system would end the process, or swap without end.
 
     Raises:
-        OutOfMemoryError: says what needs how much.
+        OutOfMemoryError: the message has the needed and the free memory.
     """
     free = available()
     if config.device != "cpu" or free is None:
@@ -35,7 +35,7 @@ def check_memory(config: TrainConfig) -> None:
 
 
 def state_bytes(config: TrainConfig) -> int:
-    """Bytes of the matrices of a model of this shape, their gradients and AdamW's two means."""
+    """Bytes of the matrices of a model of this shape, their gradients and AdamW's two moments."""
     width, inner = config.n_embd, config.intermediate_size or 8 * config.n_embd // 3
     kv_width = width * (config.n_kv_head or config.n_head) // config.n_head
     layer = 2 * width * (width + kv_width) + 2 * width * inner
@@ -45,6 +45,6 @@ def state_bytes(config: TrainConfig) -> int:
 
 
 def batch_bytes(config: TrainConfig) -> int:
-    """Bytes of a step's tokens, and of one hidden state of 16 bits a layer."""
+    """Bytes of a step's tokens, and of one 16-bit hidden state for each layer."""
     tokens = config.batch_size * config.block_size
     return config.accumulate * tokens * 16 + tokens * config.n_layer * config.n_embd * 2

@@ -87,7 +87,7 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> CausalLM:
 
 
 def generation_config(corpus: Corpus) -> dict[str, Any]:
-    """generation_config.json: what lay beside the tokenizer, and all tokens that end a text."""
+    """generation_config.json: the content of the tokenizer's, and all tokens that end a text."""
     values, tokenizer = dict(corpus.generation_config), corpus.tokenizer
     ends = eos_token_ids(values) | set(corpus.end_of_turn)
     if tokenizer.eos_id is not None:
@@ -109,7 +109,7 @@ def export_model(
     Args:
         model: in any floating dtype; it is not changed.
         dtype: of the stored weights, by name: float32, bfloat16 or float16.
-        record: what training.json says of how the model came to be.
+        record: the origin of the model, for training.json.
 
     Raises:
         CheckpointError: the disk is full, read-only or failing.

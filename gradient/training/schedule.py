@@ -1,4 +1,4 @@
-"""The learning rate of a run, as a function of how far the run has come."""
+"""The learning rate of a run, as a function of its progress."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gradient.training.config import TrainConfig
 
 
 def progress(config: TrainConfig, step: int, elapsed: float) -> float:
-    """How much of the run is done after `step` steps and `elapsed` seconds: from 0 to 1.
+    """The fraction of the run that is done after `step` steps and `elapsed` seconds: 0 to 1.
 
-    Steps decide. With `max_minutes` the clock decides instead as soon as it is ahead, so that a
-    run on a slow machine still ends on time and with its learning rate brought down.
+    Steps determine it. With `max_minutes`, time determines it as soon as it is ahead, so that a
+    run on a slow machine still ends on time and with a reduced learning rate.
     """
     by_steps = step / config.steps
     by_clock = elapsed / (60 * config.max_minutes) if config.max_minutes else 0.0

@@ -16,7 +16,7 @@ from gradient.text.train import END_OF_TEXT
 from gradient.training.config import TrainConfig
 from gradient.training.documents import Chat, Document, read_in_turn
 
-#: ChatML (OpenAI 2023), as Qwen and many others have it, with the assistant's words marked.
+#: ChatML (OpenAI 2023), as in Qwen and many other models, with marks for the assistant's words.
 CHATML = """\
 {%- for message in messages -%}
     {{- '<|im_start|>' + message.role + '\\n' -}}
@@ -34,16 +34,16 @@ CHATML = """\
 {%- endif -%}
 """
 
-#: How templates write the special tokens that stand for no text.
+#: The form of special tokens in templates.
 _MARK = re.compile(r"<\|\w+\|>")
 
 
 def existing_tokenizer(
     config: TrainConfig, *, with_chats: bool
 ) -> tuple[Tokenizer | None, dict[str, Any]]:
-    """The tokenizer that need not be trained, if the config asks for such a one.
+    """The tokenizer that need not be trained, if the config has one.
 
-    Also what generation_config.json says, where it lies beside the tokenizer or the base model. To
+    Also the content of the generation_config.json beside the tokenizer or the base model. To
     learn chats, a tokenizer without a chat template gets one, and the special tokens that it uses.
 
     Raises:
@@ -57,7 +57,7 @@ def existing_tokenizer(
         tokenizer = byte_tokenizer()
     else:
         path = Path(origin)
-        if path.suffix != ".gguf":  # that holds all of its model: what lies beside is another's
+        if path.suffix != ".gguf":  # complete in itself: files beside it belong to other models
             generation_config = read_generation_config(path if path.is_dir() else path.parent)
         tokenizer = _read(path)
     if tokenizer.eos_token is None:
@@ -81,9 +81,9 @@ def _read(path: Path) -> Tokenizer:
 
 
 def changed_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:
-    """How many of a base model's tokens a tokenizer gives another id or none, and how many it has.
+    """Count a base model's tokens that have another id or none in a tokenizer, and all its tokens.
 
-    Both are 0 where no tokenizer lies beside the model.
+    Both are 0 if there is no tokenizer beside the model.
     """
     try:
         known = _read(Path(base_model)).backend.get_vocab()

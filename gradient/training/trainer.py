@@ -66,7 +66,7 @@ class Stopwatch:
 
 
 class Trainer:
-    """One run: model, optimiser, data and counters; `train` is the way to use it.
+    """One run: model, optimiser, data and counters; use it through `train`.
 
     Args:
         config: the config of the run.
@@ -132,7 +132,7 @@ class Trainer:
     # State -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on (the data position is a function of `step`)."""
+        """Everything that the next step depends on (the data position is a function of `step`)."""
         return {
             "model": self.model.state_dict(),
             "model_config": self.model.config.to_hf(),
@@ -256,7 +256,7 @@ class Trainer:
                 continue
             loss = self.loss(batch)
             if config.accumulate > 1:
-                loss = loss * (count / sum(learned))  # a token counts alike in every part
+                loss = loss * (count / sum(learned))  # all tokens have the same weight
             self.scaler.scale(loss).backward()
             total = total + loss.detach()
         limit = config.grad_clip or math.inf
@@ -313,7 +313,7 @@ class Trainer:
         return tokenizer.encode(asked, add_special_tokens=False)
 
     def _held_out_prompt(self) -> list[int]:
-        """The beginning of what is held out: up to the assistant's first words in a chat."""
+        """The beginning of the held-out text; in a chat up to the assistant's first words."""
         side = self.corpus.val if len(self.corpus.val) else self.corpus.train
         length = self.config.block_size // 4
         if side.lengths is not None and side.learned is not None:
@@ -394,7 +394,7 @@ class Trainer:
             "step": self.step,
             "loss": self.train_loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "grad_norm": norm if math.isfinite(norm) else None,  # of a step that was left out
+            "grad_norm": norm if math.isfinite(norm) else None,  # of a skipped step
             "tokens": self.step * self.config.tokens_per_step,
             "tokens_per_second": steps * self.config.tokens_per_step / max(seconds, 1e-9),
             "elapsed": self.elapsed,
