@@ -15,7 +15,7 @@ from gradient.backends.registry import *
 
 __all__ = ["Array", "Backend", "available", "get", "register"]
 
-if TYPE_CHECKING:  # at run time they are imported with the first backend, or when named
+if TYPE_CHECKING:  # at run time they are imported with the first backend, or on first use
     from gradient.backends.base import *
     from gradient.backends.required import *
 else:
@@ -25,6 +25,6 @@ else:
     def __getattr__(name: str) -> _Any:
         if name in ("Array", "Backend"):
             return getattr(_load("gradient.backends.base"), name)
-        if name == "cuda":  # scripts begin by `backends.cuda.matmul.allow_tf32 = True`
+        if name == "cuda":  # for scripts that set `backends.cuda.matmul.allow_tf32 = True`
             return _load("gradient.backends.cuda")
         return _elsewhere(name)

@@ -1,4 +1,4 @@
-"""What NumPy and CuPy share: every required method, in terms of a module with NumPy's functions."""
+"""The required methods for NumPy and CuPy, in terms of a module with NumPy's functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ArrayAPIBackend(Backend[Array]):
         if x.dtype == dtype:
             return x
         if dtype.char == "B" and x.dtype.char == "d":
-            x = x.astype(np.int64)  # numbers beyond uint8 wrap; C leaves open what becomes of them
+            x = x.astype(np.int64)  # numbers beyond uint8 wrap; in C this is undefined
         return x.astype(dtype)
 
     def bitcast(self, x: Array, dtype: np.dtype) -> Array:
@@ -63,7 +63,7 @@ class ArrayAPIBackend(Backend[Array]):
     def clone(self, x: Array) -> Array:
         return self.xp.array(x, order="K")
 
-    # Elementwise: NumPy's own where it has the function, the composed default where not ---------
+    # Elementwise: NumPy's function if it has one, else the composed default ----------------------
 
     def exp(self, x: Array) -> Array:
         return self.xp.exp(x)
@@ -153,7 +153,7 @@ class ArrayAPIBackend(Backend[Array]):
         return self.xp.rint(x)
 
     def abs(self, x: Array) -> Array:
-        return abs(x)  # the operator, which 8-bit floats have, too
+        return abs(x)  # the operator, because 8-bit floats have it, too
 
     def maximum(self, a: Array, b: Array) -> Array:
         return self.xp.maximum(a, b)
@@ -167,13 +167,13 @@ class ArrayAPIBackend(Backend[Array]):
     # Complex numbers ------------------------------------------------------------------------------
 
     def view_as_real(self, x: Array) -> Array:
-        """A view. (Of `real` as it is, which has its strides: bytes of a last axis alone can be
-        read as others.)"""
-        real = self.xp.asarray(x).real  # of a NumPy scalar, too
+        """A view. (It is made from `real`, which keeps the strides: a change of dtype needs a
+        contiguous last axis.)"""
+        real = self.xp.asarray(x).real  # x may be a NumPy scalar
         return self.strided_view(real, (*real.shape, 2), (*real.strides, real.dtype.itemsize))
 
     def view_as_complex(self, x: Array) -> Array:
-        """A view where the parts of each number lie side by side."""
+        """A view, if the parts of each number are adjacent in memory."""
         width = x.dtype.itemsize
         if x.strides[-1] != width or any(s % (2 * width) for s in x.strides[:-1]):
             x = self.xp.ascontiguousarray(x)
@@ -238,7 +238,7 @@ class ArrayAPIBackend(Backend[Array]):
         return self.xp.cumprod(x, axis, INT64 if x.dtype.kind in "biu" else None)
 
     def argsort(self, x: Array, axis: int) -> Array:
-        if x.dtype in HALF_PRECISION:  # NumPy's order of bfloat16 does not know NaN
+        if x.dtype in HALF_PRECISION:  # NumPy does not sort NaN of bfloat16 to the end
             x = x.astype(FLOAT32)
         return self.xp.argsort(x, axis, kind="stable")
 
@@ -260,7 +260,7 @@ class ArrayAPIBackend(Backend[Array]):
     def broadcast_to(self, x: Array, shape: Shape) -> Array:
         new = len(shape) - x.ndim
         if new >= 0 and tuple(shape) == (1,) * new + x.shape:
-            # Nothing is repeated: a view that can be written, unlike NumPy's.
+            # Nothing is repeated: unlike NumPy's, the view is writable.
             return x[(None,) * new + (...,)]
         return self.xp.broadcast_to(x, shape)
 
@@ -283,7 +283,7 @@ class ArrayAPIBackend(Backend[Array]):
     def as_strided(
         self, x: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int
     ) -> Array:
-        """A view of an array in row-major order; what shows an element twice is read-only."""
+        """A view of an array in row-major order; it is read-only if it shows an element twice."""
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if not x.flags.c_contiguous or 0 in size or last >= x.size:
             return super().as_strided(x, size, stride, offset)
@@ -314,12 +314,12 @@ class ArrayAPIBackend(Backend[Array]):
     def put_along(self, x: Array, index: Array, value: Array, axis: int, add: bool) -> Array:
         where = self._along(index, axis)
         value = value[tuple(map(slice, index.shape))]
-        if add and index.shape[axis] == 1:  # no place comes twice: add.at, slower, is not needed
+        if add and index.shape[axis] == 1:  # no index repeats, so the slower add.at is not needed
             return self.assign(x, where, x[where] + value)
         return self.index_add(x, where, value) if add else self.assign(x, where, value)
 
     def _along(self, index: Array, axis: int) -> Index:
-        """The full index whose `axis` is `index` and whose other axes are their own positions."""
+        """The full index: `index` for `axis`, and the element's own position for other axes."""
         n = index.ndim
         axis %= n or 1
         return tuple(

@@ -2,13 +2,13 @@
 
 `Backend` has two kinds of methods:
 
-* required ones (`gradient.backends.required`), which an array library supplies in a line each;
-* composed defaults (`gradient.backends.composed`), written in operators and `be` methods alone.
-  They run on every backend, opaque handles and Tensors included, so each op works everywhere and
-  differentiates to any order. A fast kernel is an *override* of such a default, held to it by the
-  tests.
+* required methods (`gradient.backends.required`), for which an array library needs a line each;
+* composed defaults (`gradient.backends.composed`), which use only operators and `be` methods. They
+  run on every backend, also on opaque handles and Tensors, so each op works everywhere and can be
+  differentiated to any order. A fast kernel is an *override* of such a default; the tests compare
+  the two.
 
-16-bit floats are storage: composed defaults compute in float32 and round once, at the end.
+16-bit floats are for storage: composed defaults compute in float32 and round once, at the end.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ class Backend(
     before anything is written: they need not be looked at before."""
 
     def in_one_pass(self, function: Callable[..., Any], *operands: Any) -> Any:
-        """function(self, *operands), a composition of operators alone, on arrays (of at least
-        `one_pass_from` elements) and numbers: a backend may compute it without results between."""
+        """Return function(self, *operands), where `function` uses only operators. Operands are
+        arrays of at least `one_pass_from` elements, and numbers. A backend may fuse the operators
+        to one pass over memory."""
         return function(self, *operands)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Input(int):
-    """An operand that is the array of this number among the expression's inputs."""
+    """An operand: the expression's input with this number."""
 
     __slots__ = ()
 
@@ -16,7 +16,7 @@ class Input(int):
 
 
 class Result(int):
-    """An operand that is the result of the earlier step of this number."""
+    """An operand: the result of the earlier step with this number."""
 
     __slots__ = ()
 
@@ -28,7 +28,7 @@ class ElementwiseCall(NamedTuple):
     """One elementwise call: its name in a plan, its operands, and the dtype of its result.
 
     An operand is an `Input`, a `Result` or a Python number. dtypes are NumPy's characters: f, d or
-    ?, and on a GPU e or E, the 16-bit floats.
+    ?, and on a GPU also e or E, the 16-bit floats.
     """
 
     op: str
@@ -37,7 +37,7 @@ class ElementwiseCall(NamedTuple):
 
 
 class End(NamedTuple):
-    """A reduction of a step's results, by its name in plans: over the last axis, or over `all`."""
+    """A reduction of a step's result, by its name in plans: over the last axis, or over `all`."""
 
     op: str
     step: Result
@@ -49,9 +49,9 @@ class Expression(NamedTuple):
     """A fused kernel's computation.
 
     steps   the calls, in order
-    inputs  the dtypes of the arrays that they read
-    kept    the steps whose results are written
-    ends    reductions of results: all over the last axis, or all over all axes
+    inputs  the dtypes of the input arrays
+    kept    the steps whose results are written to memory
+    ends    reductions of results: all of them over the last axis, or all over all axes
     """
 
     steps: tuple[ElementwiseCall, ...]
@@ -73,10 +73,10 @@ class Fusing(NamedTuple):
 
     calls       names of elementwise calls
     dtypes      characters of their dtypes
-    walks       called with a shape and layouts that broadcast to it: whether one loop can read them
-    contiguous  whether results have to be in row-major order
+    walks       a function of a shape and of layouts that broadcast to it: can one loop read them?
+    contiguous  whether results must be in row-major order
     reductions  names of the reductions that may end an expression
-    activations those in which a product with a bias may end (`Backend.linear_activation`)
+    activations names of the activations that may end a linear layer (`Backend.linear_activation`)
     """
 
     calls: frozenset[str]

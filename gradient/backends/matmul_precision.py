@@ -1,4 +1,4 @@
-"""How products are computed: float32 ones on a GPU, and those with packed weights."""
+"""The precision of matrix products: of float32 on a GPU, and with packed weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ is_recording: Callable[[], bool] = bool
 
 
 def get_float32_matmul_precision() -> str:
-    """What `set_float32_matmul_precision` was last given: at first "highest"."""
+    """Return the value of `set_float32_matmul_precision`; the default is "highest"."""
     return _float32_precision
 
 
@@ -27,8 +27,8 @@ def set_float32_matmul_precision(precision: str) -> None:
 
     Args:
         precision: "highest": in float32. "high" or "medium": a CUDA GPU's tensor cores round each
-            factor to TF32, which has 10 bits of mantissa, and add up in float32: an output is off
-            by about 1e-3 of the size of its terms. On the CPU products are always in float32.
+            factor to TF32, which has 10 bits of mantissa, and accumulate in float32: the error of
+            an output is about 1e-3 of the size of its terms. The CPU always computes in float32.
     """
     global _float32_precision
     if precision not in FLOAT32_CHOICES:
@@ -43,7 +43,7 @@ def allows_tf32() -> bool:
 
 
 def get_quantized_matmul_precision() -> str:
-    """What `set_quantized_matmul_precision` was last given: at first "default"."""
+    """Return the value of `set_quantized_matmul_precision`; the default is "default"."""
     return _precision
 
 
@@ -51,15 +51,14 @@ def set_quantized_matmul_precision(precision: str) -> None:
     """Choose how `F.linear` multiplies with a packed weight (q4_k, q8_0, ...).
 
     Args:
-        precision: "default": where the backend has kernels for it, and under `no_grad` or
-            `inference_mode`, the input is rounded to int8, each 32 numbers of a row to multiples of
-            a 127th of the largest magnitude among them, and multiplied with the codes of the
-            weight in integers. An output is off by at most the sum over these blocks of
-            max |x| / 254 * sum |w|: about 0.5 % of a typical output, which is less than
-            what packing in 4 to 6 bits does to the weights. A block with NaN or infinity makes all
-            outputs of its row NaN.
-            "exact": in float32, several times slower. Where gradients are recorded, as in
-            training, products are exact whatever is chosen here, and so are all gradients.
+        precision: "default": under `no_grad` or `inference_mode`, if the backend has kernels for
+            it, the input is rounded to int8 and multiplied with the weight's codes in integers.
+            Each block of 32 numbers of a row is rounded to multiples of max |x| / 127. The error
+            of an output is at most the sum over blocks of max |x| / 254 * sum |w|: about 0.5 % of a
+            typical output, less than the error of weights in 4 to 6 bits. A block with NaN or
+            infinity makes all outputs of its row NaN.
+            "exact": in float32, several times slower. If gradients are recorded, as in training,
+            products and gradients are always exact.
     """
     global _precision
     if precision not in CHOICES:
@@ -71,5 +70,5 @@ def set_quantized_matmul_precision(precision: str) -> None:
 
 
 def rounds_inputs() -> bool:
-    """Whether the input of a product with a packed weight may be rounded to int8 now."""
+    """Whether a product with a packed weight may now round its input to int8."""
     return _precision == "default" and not is_recording()

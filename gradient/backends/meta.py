@@ -1,11 +1,11 @@
-"""The device "meta": arrays that have a shape and a dtype, and no numbers.
+"""The device "meta": arrays with a shape and a dtype, but no values.
 
     with gradient.device("meta"):
         model = Model(config)          # takes no memory, whatever its size
     model.to_empty(device="cpu")
 
-They are the arrays of a plugin (`process`) that is not there: shapes and dtypes are settled on this
-side of it, so every op has them, and its messages go nowhere. What needs a number is an error.
+They are arrays of a plugin (`process`) that does not exist. The client computes all shapes and
+dtypes, so every op works, and its messages are dropped. An op that needs a value raises an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradient.errors import NoNumbers
 
 
 class Nobody:
-    """A client (`process.client.Client`) whose messages nobody gets."""
+    """A client (`process.client.Client`) that drops its messages."""
 
     dtypes = frozenset(NAMES.values())
 
@@ -34,10 +34,10 @@ class Nobody:
         self.freed: deque[int] = deque(maxlen=0)
 
     def op(self, *message: Any) -> None:
-        """Nothing: the array that it makes is a handle."""
+        """Do nothing: the result is only a handle."""
 
     def put(self, array: np.ndarray) -> int:
-        """An array whose numbers are forgotten."""
+        """Return a handle; the values are dropped."""
         return self.new_id()
 
     def get(self, *asked: Any) -> NoReturn:
@@ -47,13 +47,13 @@ class Nobody:
         )
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: no messages are queued."""
 
     synchronize = close = flush
 
 
 def open_backend(index: int = 0) -> ProcessBackend:
-    """The backend of the device "meta"."""
+    """Return the backend of the device "meta"."""
     client: Any = Nobody()
     backend = type("MetaBackend", (with_overrides(frozenset(OVERRIDES)),), {"address": _nowhere})
     made: ProcessBackend = backend("meta", (), client)
@@ -61,5 +61,5 @@ def open_backend(index: int = 0) -> ProcessBackend:
 
 
 def _nowhere(self: ProcessBackend, x: Any) -> int:
-    """Where an array lies (`Tensor.data_ptr`): 0."""
+    """The address of an array (`Tensor.data_ptr`): 0."""
     return 0

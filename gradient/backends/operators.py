@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self, overload
 
 
 class ArrayOperators(Protocol):
-    """An array of any backend. The other operand is an array, too, or a Python number."""
+    """An array of any backend. The other operand is an array or a Python number."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -1,9 +1,9 @@
-"""The options of methods that have many: one value that definitions, kernels and ops hand on.
+"""The options of methods that have many: one value that definitions, kernels and ops pass on.
 
-Named tuples, which are as frozen: a frozen dataclass with slots takes 0.8 microseconds to make
-where `AdamWOptions` takes 0.24 (0.46 and 0.22 for `AttentionOptions`), which is 2.6 % of a step of
-one small parameter, and `import gradient` does without the module `dataclasses`, which takes 0.8 ms
-(Python 3.11, one thread of a Xeon with AMX).
+They are named tuples, immutable like frozen dataclasses but faster to make: `AdamWOptions` takes
+0.24 microseconds, a frozen dataclass with slots 0.8 (`AttentionOptions`: 0.22 and 0.46). This saves
+2.6 % of a step of one small parameter. And `import gradient` does not load the module
+`dataclasses`, which takes 0.8 ms (Python 3.11, one thread of a Xeon with AMX).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 
 class AttentionOptions(NamedTuple):
-    """How `Backend.attention` scores.
+    """The options of `Backend.attention`.
 
-    scale      by which q k^T is multiplied
-    is_causal  whether row i sees columns up to i alone
-    window     of these the last so many, from i - window + 1 (Beltagy et al. 2020, 3.1); without
-               `is_causal` it says nothing
-    softcap    scores become softcap tanh(scores / softcap) before they are masked (Gemma 2, 2024,
+    scale      the factor of q k^T
+    is_causal  whether row i sees only columns up to i
+    window     with `is_causal`, row i sees only columns from i - window + 1 (Beltagy et al. 2020,
+               3.1); otherwise ignored
+    softcap    replace scores by softcap tanh(scores / softcap) before masking (Gemma 2, 2024,
                section 2)
     """
 
@@ -30,10 +30,10 @@ class AttentionOptions(NamedTuple):
 
 
 class ConvolutionOptions(NamedTuple):
-    """How `Backend.convolution` slides a weight over an input; a number for each dimension.
+    """The options of `Backend.convolution`; each has a number for each dimension of the input.
 
-    padding    zeros before the input and after it; a negative number after it cuts it off
-    groups     into which the channels are divided, that do not see each other
+    padding    zeros before and after the input; a negative number after it crops it
+    groups     number of groups of channels; outputs of a group depend only on its inputs
     """
 
     stride: tuple[int, ...]
@@ -51,7 +51,7 @@ class ConvolutionOptions(NamedTuple):
         )
 
     def reach(self, windows: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ...]:
-        """From the first number of the first of so many windows up to the last of the last."""
+        """The extent of so many windows in the input, from the first to the last element."""
         return tuple(
             (n - 1) * s + d * (k - 1) + 1
             for n, k, s, d in zip(windows, kernel, self.stride, self.dilation, strict=True)
@@ -59,10 +59,10 @@ class ConvolutionOptions(NamedTuple):
 
 
 class PoolingOptions(NamedTuple):
-    """How `Backend.max_pool` moves a window over an input; a number for each dimension of it.
+    """The options of `Backend.max_pool`; each but `least` has a number for each dimension.
 
-    padding    before the input and after it, which must be less than a window reaches
-    least      what the padding is taken for: no more than any number of the input's dtype
+    padding    before and after the input; it must be less than the extent of a window
+    least      the value of the padding, at most the smallest value of the input's dtype
     """
 
     kernel: tuple[int, ...]
@@ -72,7 +72,7 @@ class PoolingOptions(NamedTuple):
     least: float
 
     def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The sizes that windows do not move along, and those that they do."""
+        """Split a shape into leading axes and the axes that windows move along."""
         lead = len(shape) - len(self.kernel)
         return tuple(shape[:lead]), tuple(shape[lead:])
 
@@ -83,11 +83,11 @@ class PoolingOptions(NamedTuple):
 
 
 class WindowRanges(NamedTuple):
-    """Which windows `Backend.avg_pool` takes means of; in each dimension a number for each window.
+    """The windows of `Backend.avg_pool`: for each dimension, a number for each window.
 
-    starts  its first place; before the input there are zeros, as behind it
-    stops   the place behind its last; neither falls from a window to the next
-    counts  by what its sum is divided, with those of the other dimensions
+    starts  the first position of a window; outside of the input there are zeros
+    stops   the position after its last; starts and stops never decrease
+    counts  divisors of the window's sum: it is divided by their product over the dimensions
     """
 
     starts: tuple[tuple[int, ...], ...]
@@ -95,20 +95,20 @@ class WindowRanges(NamedTuple):
     counts: tuple[tuple[int, ...], ...]
 
     def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The sizes that windows do not lie along, and those that they do."""
+        """Split a shape into leading axes and the axes of the windows."""
         lead = len(shape) - len(self.starts)
         return tuple(shape[:lead]), tuple(shape[lead:])
 
     @property
     def windows(self) -> tuple[int, ...]:
-        """How many there are, in each dimension."""
+        """The number of windows, in each dimension."""
         return tuple(map(len, self.starts))
 
 
 @functools.lru_cache
 def adaptive_windows(sizes: tuple[int, ...], windows: tuple[int, ...]) -> WindowRanges:
-    """As many windows in each dimension, that cover all of its size evenly: window i of n from
-    floor(i size / n) up to ceil((i + 1) size / n)."""
+    """The windows of adaptive pooling: of n in a dimension, window i goes from floor(i size / n) up
+    to ceil((i + 1) size / n)."""
     starts, stops = [], []
     for size, n in zip(sizes, windows, strict=True):
         starts.append(tuple(i * size // n for i in range(n)))
@@ -120,9 +120,9 @@ def adaptive_windows(sizes: tuple[int, ...], windows: tuple[int, ...]) -> Window
 
 
 class AdamWOptions(NamedTuple):
-    """The numbers of `Backend.adamw_step`, by PyTorch's names.
+    """The hyperparameters of `Backend.adamw_step`, by PyTorch's names.
 
-    `step` counts from 1. The weight decay is AdamW's, or an L2 term where it is not `decoupled`.
+    `step` counts from 1. The weight decay is AdamW's if `decoupled`, else an L2 term.
     """
 
     lr: float
@@ -136,8 +136,8 @@ class AdamWOptions(NamedTuple):
 
 
 class SGDOptions(NamedTuple):
-    """The numbers of `Backend.sgd_step`, by PyTorch's names; at the `first` step momentum buffers
-    begin as the gradient."""
+    """The hyperparameters of `Backend.sgd_step`, by PyTorch's names; the `first` step sets momentum
+    buffers to the gradient."""
 
     lr: float
     momentum: float = 0.0
@@ -149,7 +149,7 @@ class SGDOptions(NamedTuple):
 
 
 class RMSpropOptions(NamedTuple):
-    """The numbers of `Backend.rmsprop_step`, by PyTorch's names."""
+    """The hyperparameters of `Backend.rmsprop_step`, by PyTorch's names."""
 
     lr: float
     alpha: float
@@ -160,7 +160,7 @@ class RMSpropOptions(NamedTuple):
 
 
 class LionOptions(NamedTuple):
-    """The numbers of `Backend.lion_step`; `kept` is 1 - lr * weight_decay."""
+    """The hyperparameters of `Backend.lion_step`; `kept` is 1 - lr * weight_decay."""
 
     lr: float
     beta1: float
@@ -170,19 +170,20 @@ class LionOptions(NamedTuple):
 
 
 class SlotMap(NamedTuple):
-    """Where a key-value cache keeps its slots, and where among them the queries stand.
+    """The slots of a key-value cache, and the positions of the queries.
 
-    positions  (B, T) int64, rising: each query's; it sees the slots of its row up to its own
-    extent     the slots that a composed definition reads, S
-    size       positions of a page
-    masks      by window: what composed definitions make of this, kept for the next layer
-    table      (B, n) int64: the pages of a row, with parts (P, size, Hk, w); None: parts are
-               (B, Hk, slots, w), and all of a row lies in one page
-    offset     the slot of that page which holds its first position
-    wraps      whether position `size` takes the slot of the first again, as in a ring
-    start      (B,) int64: each row's first position; None: 0
-    fresh      whether the slots are those of the queries and no others
-    see_all    whether each query sees all S, but for a window
+    positions  (B, T) int64, increasing: positions of the queries; a query sees its row's positions
+               up to its own
+    extent     S, the number of slots that a composed definition reads
+    size       the number of positions in a page
+    masks      masks by window, which composed definitions make once and keep for the next layers
+    table      (B, n) int64: the pages of each row, for parts (P, size, Hk, w); None: parts are
+               (B, Hk, slots, w), and each row is one page
+    offset     the slot of the page with its first position
+    wraps      whether position `size` reuses the slot of the first, as in a ring buffer
+    start      (B,) int64: the first position of each row; None: 0
+    fresh      whether the slots hold only the positions of the queries
+    see_all    whether each query sees all S slots, apart from a window
     """
 
     positions: Any

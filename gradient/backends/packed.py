@@ -1,4 +1,4 @@
-"""What a packed tensor holds in place of a backend's array: the parts that its dtype lays out."""
+"""`PackedArray`: the array of a packed tensor, made of the parts that its dtype defines."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def is_packed(weight: Any) -> TypeIs[PackedArray]:
-    """Whether a weight is packed: an array, or a Tensor around one."""
+    """Whether a weight, an array or a Tensor, is packed."""
     return isinstance(weight.dtype, PackedDType)
 
 
 def parts_of(array: Any) -> tuple[Any, ...]:
-    """The arrays that hold an array's memory: the parts of a packed one, else itself alone."""
+    """The parts of a packed array; of another array, the array itself."""
     return array.parts if isinstance(array, PackedArray) else (array,)
 
 
 def map_parts(function: Callable[[Any], Any], array: Any) -> Any:
-    """`function` of an array; of a packed one, a packed array of `function` of each part."""
+    """Apply `function` to an array, or to each part of a packed array."""
     return array.map(function) if isinstance(array, PackedArray) else function(array)
 
 
@@ -38,9 +38,9 @@ _writes: dict[int, tuple[Any, int]] = {}
 
 
 def memory_of(array: Any) -> Any:
-    """The owner of an array's memory: of one on a mapped file, the mapping."""
+    """The owner of an array's memory; for a memory-mapped file, the mapping."""
     while True:
-        view = isinstance(array, memoryview)  # between an array and what lent it its buffer
+        view = isinstance(array, memoryview)  # between an array and the owner of its buffer
         owner = array.obj if view else getattr(array, "base", None)
         if owner is None:
             return array
@@ -51,12 +51,12 @@ _written = 0
 
 
 def written() -> int:
-    """How many writes were counted, in any memory."""
+    """The number of writes counted so far, in any memory."""
     return _written
 
 
 def count_write(part: Any) -> None:
-    """Count an in-place write to a part, so that arrays derived from it are made again."""
+    """Count an in-place write to a part, so that arrays derived from it are recomputed."""
     global _written
     _written += 1
     owner = memory_of(part)
@@ -64,7 +64,7 @@ def count_write(part: Any) -> None:
     try:
         held: Any = weakref.ref(owner, lambda _: _writes.pop(key, None))
     except TypeError:
-        held = owner  # no weak references to it: keep it, so that its id stays its own
+        held = owner  # it allows no weak references: keep it, so that its id is not reused
     _writes[key] = held, write_count((part,)) + 1
 
 
@@ -76,14 +76,14 @@ def write_count(parts: tuple[Any, ...]) -> int:
 
 
 class Layout(Protocol):
-    """How a backend keeps the parts of packed arrays of some dtype."""
+    """A backend's own layout of the parts of packed arrays."""
 
     def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]: ...
     def stored(self, be: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]: ...
 
 
 def arranged_for(be: Any, array: Any) -> Any:
-    """An array of a backend as that keeps it: a packed one perhaps in another layout."""
+    """An array in the backend's preferred layout, which may differ for packed arrays."""
     arrange = getattr(be, "arranged", None)
     return arrange(array) if arrange is not None and isinstance(array, PackedArray) else array
 
@@ -91,19 +91,19 @@ def arranged_for(be: Any, array: Any) -> Any:
 class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 
-    It has the `shape` and `dtype` of an array and none of its operators: what computes with it asks
-    for its values (`backend.unpack`) or knows its layout (`backend.quantized_matmul`). Where
-    elements share no blocks (8-bit floats), `Op.moves` says which ops run on the codes.
+    It has the `shape` and `dtype` of an array, but no operators. Methods compute with its values
+    (`backend.unpack`), or directly with its layout (`backend.quantized_matmul`). If elements share
+    no blocks (8-bit floats), ops with `Op.moves` run on the codes.
 
     dtype     the `PackedDType`
-    shape     of the tensor, in weights
-    parts     arrays of the backend, as `dtype.parts_of(shape)` lists them; each begins with the
+    shape     the shape of the tensor, in weights
+    parts     arrays of the backend, as listed by `dtype.parts_of(shape)`; each begins with the
               leading axes of `shape`
     float_dtype
-              of the rows that an embedding gives, an `np.dtype`: float32, or what the model's other
-              weights have (`Module.to`)
-    layout    what the parts are, if not what the dtype says: a backend may keep them as its kernels
-              read them (`arranged`). `as_stored` gives those of the dtype
+              the `np.dtype` of rows looked up by an embedding: float32, or that of the model's
+              other weights (`Module.to`)
+    layout    the layout of the parts, if it is not the dtype's: a backend may arrange them for its
+              kernels (`arranged`). `as_stored` restores the layout of the dtype
     """
 
     __slots__ = ("__weakref__", "_prepared", "dtype", "float_dtype", "layout", "parts", "shape")
@@ -137,14 +137,14 @@ class PackedArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parts."""
+        """The number of bytes of the parts."""
         return self.dtype.nbytes(self.shape)
 
-    # As NumPy's arrays have them. Elements that share blocks are in no view, and have no strides.
+    # As in NumPy. Elements that share blocks have no views and no strides.
 
     @property
     def base(self) -> Any:
-        """Whose memory it shows: of 8-bit floats, the owner of the codes."""
+        """The owner of its memory, as NumPy's `base`: for 8-bit floats, the codes' `base`."""
         if not self.dtype.elementwise:
             return None
         (codes,) = self.parts
@@ -163,14 +163,14 @@ class PackedArray:
         return self.parts[0] if self.dtype.elementwise else self._refuse()
 
     def map(self, function: Callable[[Any], Any]) -> PackedArray:
-        """The same values in other arrays: `function` of each part."""
+        """Apply `function`, which must keep the values (a copy or transfer), to each part."""
         return PackedArray(
             self.dtype, self.shape, tuple(function(part) for part in self.parts),
             self.float_dtype, self.layout,
         )  # fmt: skip
 
     def as_stored(self, be: Any) -> PackedArray:
-        """With the parts that the dtype lists, as files and other backends have them."""
+        """The array with the parts of its dtype, as in files and on other backends."""
         if self.layout is None:
             return self
         parts = self.layout.stored(be, self.parts)
@@ -183,15 +183,15 @@ class PackedArray:
         return other
 
     def prepared(self, make: Callable[[PackedArray], Any]) -> Any:
-        """make(self): what a backend's kernels want in place of the parts. It is made once, and
-        again after a write to their memory."""
+        """Return make(self), a form for a backend's kernels. It is cached until the parts are
+        written to."""
         count = write_count(self.parts)
         if self._prepared is None or self._prepared[0] != count:
             self._prepared = count, make(self)
         return self._prepared[1]
 
     def rows(self, be: Any, index: tuple[Any, ...]) -> PackedArray:
-        """Rows, or experts, chosen by an index of the leading axes as `be.getitem` takes it."""
+        """Rows, or experts, selected by an index of the leading axes, as for `be.getitem`."""
         index = self._leading(index)
         leading = len(self.shape) - 1
         own = [len(part.shape) - leading for part in self.parts]  # axes of a row's part
@@ -204,7 +204,7 @@ class PackedArray:
         return PackedArray(self.dtype, shape, tuple(picked), self.float_dtype, self.layout)
 
     def _leading(self, index: tuple[Any, ...]) -> tuple[Any, ...]:
-        """An index of the leading axes alone, with slices in place of an Ellipsis."""
+        """The index of the leading axes, with slices instead of an Ellipsis."""
         at = next((i for i, item in enumerate(index) if item is Ellipsis), None)
         if at is not None:
             left = self.ndim - sum(map(_axes, index))
@@ -225,7 +225,7 @@ class PackedArray:
         return f"PackedArray({self.dtype!r}, {self.shape})"
 
     def __eq__(self, other: Any) -> Any:
-        """Of 8-bit floats: where they equal those of another such array, or a number."""
+        """Elementwise equality of 8-bit floats with another such array, or with a number."""
         codes: Any = self._codes()
         dtype: Any = self.dtype
         if isinstance(other, PackedArray) and other.dtype is self.dtype:
@@ -242,16 +242,16 @@ class PackedArray:
         return ~(self == other)
 
     def __abs__(self) -> PackedArray:
-        """Of 8-bit floats: without the bit of the sign."""
+        """The absolute values of 8-bit floats, by clearing the sign bit."""
         return PackedArray(self.dtype, self.shape, (self._codes() & 0x7F,), self.float_dtype)
 
     def isfinite(self) -> Any:
-        """Of 8-bit floats: where they are neither NaN nor infinite."""
+        """Elementwise, for 8-bit floats: neither NaN nor infinite."""
         codes: Any = self._codes()
         dtype: Any = self.dtype
         return dtype.are_finite(codes)
 
-    # An array library must not take this for a number, a sequence or an object to store.
+    # Array libraries must not treat this as a number, a sequence or an object to store.
 
     __array_ufunc__ = None
 

@@ -1,9 +1,9 @@
-"""Work on the device where its arrays lie, for libraries that have one current in each thread.
+"""Run work on the device of its arrays, for libraries with a current device in each thread.
 
-CuPy computes, and makes results, on the thread's current GPU, wherever the operands lie. On a
-machine with several GPUs, each method of a backend therefore makes its own current while it runs;
-what is said in operators on arrays alone, an op's function or a gradient rule, runs by
-`on_device_of`. Such a machine may also copy from one GPU to another: `carrier` says how.
+CuPy computes and allocates on the thread's current GPU, wherever the operands are. So on a machine
+with several GPUs, each method of a backend makes its GPU the current one while it runs. Code that
+only uses operators on arrays, an op's function or a gradient rule, runs by `on_device_of`.
+`carrier` copies from one GPU to another.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ or None."""
 
 
 def carrier(source: Any, target: Any) -> Callable[[Any], Any]:
-    """What copies an array of one backend to another: directly where it can, which is not waited
-    for, else through the host's memory."""
+    """A function that copies arrays of one backend to another: directly and asynchronously if
+    possible, else through the host's memory."""
     for direct in direct_carriers:
         carry = direct(source, target)
         if carry is not None:
@@ -36,7 +36,7 @@ def carrier(source: Any, target: Any) -> Callable[[Any], Any]:
 def on_device_of(
     backend: Any, function: Callable[..., Result], /, *args: Any, **options: Any
 ) -> Result:
-    """function(backend, ...) with the device of the backend as the current one."""
+    """Return function(backend, ...), run with the backend's device as the current one."""
     if not device_contexts:
         return function(backend, *args, **options)
     with device_contexts[0](backend):

@@ -1,16 +1,17 @@
 """A backend that records every call, and also runs it on a real backend.
 
-`recording(backend, recorder)` has the backend object itself note its calls for a while, by way of
-its class: so `tensor.backend` and `backends.get` stay what they are, and nothing above asks whether
-it is recorded. Arrays are `RecordedArray`s, as opaque as the handles of another process; each holds
-the value that the real backend computed, so that a recorded run is a real run.
+`recording(backend, recorder)` changes the class of the backend object for a while, so that it
+records its calls. So `tensor.backend` and `backends.get` return the same object as always, and the
+rest of the package need not know of the recording. Arrays are `RecordedArray`s, as opaque as the
+handles of another process. Each holds the value that the real backend computed, so a recorded run
+is a real run.
 
-What is noted is a tree. A call is what was asked (`layer_norm`); where no kernel of the backend
-took it, the composed definition ran on recorded arrays and its calls are the pieces beneath. A call
-without pieces is what the real backend did in one.
+Recorded calls form a tree. A call is the method that was called (`layer_norm`). If the backend has
+no kernel for it, its composed definition runs on recorded arrays, and the calls of the definition
+are its pieces. A call without pieces was one call of the real backend.
 
-Only the thread that records has recorded arrays, and is recorded; for others the backend is what it
-was.
+Only the recording thread has recorded arrays, and only its calls are recorded; for other threads
+the backend is unchanged.
 """
 
 from __future__ import annotations
@@ -44,23 +45,23 @@ REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "o
 
 
 class Recorder(Protocol):
-    """What notes calls; `gradient.plan` has one."""
+    """Receives the calls; `gradient.plan` has one."""
 
     backend: Backend[Any]
     real: Real
 
     def operator(self, name: str, args: tuple[Any, ...]) -> Any:
-        """The result of `OPERATORS[name](*args)`."""
+        """Record `OPERATORS[name](*args)`; return its result."""
 
     def method(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """The result of the real backend's method."""
+        """Record a call of the real backend's method; return its result."""
 
     def read(self, x: RecordedArray, what: str) -> Any:
-        """The value that the host asks for, or an error that says so."""
+        """Return the value that the host reads (`what` names the function), or raise an error."""
 
 
 class OpaqueArray(ABC):  # noqa: B024 (others' classes register)
-    """An array of a backend whose memory is elsewhere: a recording takes it as it is."""
+    """An array of a backend with memory elsewhere (a handle), which can be recorded directly."""
 
     __slots__ = ()
 
@@ -73,7 +74,7 @@ class RecordedArray:
 
     def __init__(self, value: np.ndarray, recorder: Recorder):
         self.value, self.recorder = value, recorder
-        self.ref: Any = None  # the recorder's own name for it
+        self.ref: Any = None  # the number of its buffer, set by the recorder
         self.shape, self.dtype = tuple(value.shape), value.dtype
 
     def __repr__(self) -> str:
@@ -81,7 +82,7 @@ class RecordedArray:
 
     @property
     def flags(self) -> Any:
-        """How its memory lies, by which `is_contiguous` and the engine choose as in eager."""
+        """Its memory layout, by which `is_contiguous` and the engine choose as in eager mode."""
         return self.value.flags
 
     @property
@@ -90,13 +91,13 @@ class RecordedArray:
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return self.value.size
 
-    # What the host would have to know the value for.
+    # Operations that need the value on the host.
 
     def __getattr__(self, name: str) -> Any:
-        """What else NumPy's arrays have: who asks for it is not to be recorded."""
+        """Other attributes of NumPy's arrays: code that uses them cannot be recorded."""
         if name.startswith("__") or name not in np.ndarray.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.recorder.read(self, f"the attribute {name}"), name)
@@ -157,8 +158,8 @@ HOST_READS = ("to_numpy",)
 
 
 def methods(real: Backend) -> list[str]:
-    """The names of the methods of a backend that a recording notes."""
-    # These are not noted, but the calls that they make.
+    """The names of the backend's methods whose calls are recorded."""
+    # These calls are not recorded, only the calls that they make.
     own = (*ABOUT_MEMORY, *HOST_READS, "in_one_pass", "joined", "mean_cross_entropy")
     return [
         name
@@ -178,12 +179,12 @@ def definitions() -> frozenset[str]:
 
 
 class Composed(BaseException):
-    """A kernel hands the case on to the composed definition. (No Exception: nothing catches it.)"""
+    """A method falls back to the composed definition. (No Exception, so nothing catches it.)"""
 
 
 class _Definitions(Backend[Any]):
-    """Comes after a backend's own methods in the MRO, in place of the composed definitions: a
-    call of one raises `Composed`."""
+    """Replaces the composed definitions in the MRO, after a backend's own methods: each raises
+    `Composed`."""
 
     asked: str | None = None
 
@@ -202,10 +203,10 @@ for _name in definitions():
 
 
 class Real:
-    """The real backend beside the one that records: other threads' work, and what it does itself.
+    """The real backend: it runs the work of other threads, and calls for which it has kernels.
 
-    `backend` is like the one that records, of its own class. `by_itself` gives None where the
-    backend has no method of its own for a call, and composes it.
+    `backend` is a copy of the recording backend, with the original class. `by_itself` returns None
+    for calls that the backend composes.
     """
 
     def __init__(self, backend: Backend[Any]):
@@ -218,9 +219,9 @@ class Real:
     def by_itself(
         self, name: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[Any] | None:
-        """(result,) of a call by the backend's own methods; None where the composed definition
-        takes it. What is asked twice, once composed, must not have changed anything: `kept_whole`
-        names those that write, and those whose choice depends on values."""
+        """(result,) of a call by the backend's own methods; None if they fall back to the composed
+        definition. The call is then made again, so it must not have changed anything: `kept_whole`
+        has the methods that write, and those whose choice depends on values."""
         if name not in self.composed or name in self.whole:
             return (getattr(self.backend, name)(*args, **options),)
         before = self.asking.asked
@@ -293,9 +294,9 @@ def _recorded(name: str) -> Callable[..., Any]:
 
 @functools.cache
 def recording_class(cls: type[Any]) -> type[Any]:
-    """The class that records what the thread that records asks of a backend of class `cls`. A
-    subclass, so that a method that is running meanwhile finds its `super()`; and one that has been
-    looked up before the object has its own class again is still what that has."""
+    """The class of a backend of class `cls` that records the calls of the recording thread. It is a
+    subclass of `cls`, so that `super()` works in methods that run when the class changes, and bound
+    methods that other threads looked up before still work after it."""
     noted: dict[str, Callable[..., Any]] = {
         name: _recorded(name) for name in methods(object.__new__(cls))
     }
@@ -312,16 +313,16 @@ def recording_class(cls: type[Any]) -> type[Any]:
 
         return method
 
-    # One base alone: an object changes its class only for one of the same layout.
+    # A single base: Python lets an object change only to a class of the same memory layout.
     attributes: dict[str, Any] = {name: by_thread(name) for name in noted}
-    attributes["mixes_floats"] = False  # casts are noted, which passes fuse
+    attributes["mixes_floats"] = False  # so that casts are recorded; passes fuse them
     return type("RecordingBackend", (cls,), attributes)
 
 
 @contextmanager
 def recording(backend: Backend[Any], recorder: Recorder) -> Iterator[None]:
-    """Have `recorder` note what this thread asks of `backend` inside. One thread at a time, for
-    each backend."""
+    """Context in which `recorder` records this thread's calls of `backend`. Only one thread at a
+    time can record a backend."""
     cls: Any = type(backend)
     recorded: Any = backend
     _local.recorder = recorder

@@ -1,4 +1,4 @@
-"""Which backend serves a device string."""
+"""The registry of backends by device string."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ current = _Current()
 
 
 def register(device_type: str, factory: Factory) -> None:
-    """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
+    """Register `factory(index)` as the constructor of backends "device_type" and
+    "device_type:index"."""
     forget(device_type)
     _factories[device_type] = factory
 
 
 def forget(device_type: str) -> None:
-    """Have backends of a type be made anew when they are asked for."""
+    """Drop the backends of a type; `get` makes new ones."""
     for device in [device for device in _made if device.partition(":")[0] == device_type]:
-        del _made[device]  # those of other types stay: their tensors know them
+        del _made[device]  # other types stay, as tensors refer to them
 
 
 if hasattr(os, "register_at_fork"):
@@ -51,7 +52,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def get(device: str = "cpu") -> Backend:
-    """The backend of a device: always the same object for the same device."""
+    """Return the backend of a device: always the same object for the same device."""
     try:
         return _made[device]
     except KeyError:
@@ -60,23 +61,23 @@ def get(device: str = "cpu") -> Backend:
 
 
 def _make(device: str) -> Backend:
-    """The backend of a device that was not asked for by this name."""
+    """Make the backend of a device, or find it under its canonical name."""
     check(device)
     name = canonical(device)
     if name not in _made:
         kind, _, number = name.partition(":")
         new = _factories[kind](int(number or 0))
-        return _made.setdefault(name, new)  # another thread may have made one meanwhile
+        return _made.setdefault(name, new)  # another thread may have made it meanwhile
     return _made[name]
 
 
 def made(device_type: str) -> list[Backend]:
-    """The backends of a type that were asked for already."""
+    """Return the backends of a type that have been made already."""
     return [be for name, be in _made.items() if name.partition(":")[0] == device_type]
 
 
 def check(device: str) -> None:
-    """Raise if the string does not name a device: its type is unknown, or its number is not a
+    """Raise an error if the string is not a device: the type is unknown, or the index is not a
     number. Whether the machine has the device is not checked."""
     kind, colon, number = device.partition(":")
     if kind not in _factories or (
@@ -89,8 +90,8 @@ def check(device: str) -> None:
 
 
 def canonical(device: str) -> str:
-    """The one spelling of a device: "cpu:0" is "cpu", and "cuda" the current GPU, "cuda:0" until
-    another is chosen."""
+    """Return the canonical name of a device: "cpu:0" is "cpu", and "cuda" is the current GPU, at
+    first "cuda:0"."""
     kind, _, number = device.partition(":")
     if kind == "cuda":
         return f"cuda:{number or current.index}"
@@ -98,7 +99,7 @@ def canonical(device: str) -> str:
 
 
 def available() -> list[str]:
-    """Device types that work on this machine."""
+    """Return the device types that work on this machine."""
     return [kind for kind in sorted(_factories) if _works(kind)]
 
 

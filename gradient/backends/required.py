@@ -1,9 +1,9 @@
-"""What a backend must supply: each method raises until a subclass has its own.
+"""The methods that a backend must define: each raises an error until a subclass defines it.
 
-An *array* is any object with `shape` and `dtype` (an `np.dtype`, or a `DType` where arrays are
-Tensors) and Python's arithmetic, comparison and bitwise operators, broadcasting as NumPy does. That
-is all that definitions over these methods may ask of one (`ArrayOperators`): so they run on NumPy's
-and CuPy's arrays, on Tensors, and on handles to memory elsewhere.
+An *array* is any object with `shape`, `dtype` (an `np.dtype`; for Tensors, a `DType`) and Python's
+arithmetic, comparison and bitwise operators, with NumPy's broadcasting. Composed definitions use
+only these (`ArrayOperators`) and backend methods. So they run on arrays of NumPy and CuPy, on
+Tensors, and on handles of memory elsewhere.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RequiredMethods(Generic[Array]):
     # Creation and transfer -----------------------------------------------------------------------
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
-        """An array from a NumPy array or (nested) Python numbers; no copy where none is needed."""
+        """An array from a NumPy array or (nested) Python numbers, without a copy if possible."""
         self._required("asarray")
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
@@ -56,20 +56,20 @@ class RequiredMethods(Generic[Array]):
         self._required("arange")
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """The array on the host; may share memory; waits for the device."""
+        """The array on the host. It may share memory; the call waits for the device."""
         self._required("to_numpy")
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
-        """`x` itself where it already has that dtype."""
+        """Cast x to `dtype`; return x itself if it already has that dtype."""
         self._required("astype")
 
     def bitcast(self, x: Array, dtype: np.dtype) -> Array:
-        """The bytes of x's last axis read as `dtype`, little-endian: (..., 2 n) uint8 is (..., n)
-        float16. `x` is an array of bytes, or of as wide numbers; a view where that is simple."""
+        """The bytes of x's last axis read as `dtype`, little-endian: (..., 2 n) uint8 becomes
+        (..., n) float16. x has bytes, or numbers as wide as `dtype`. The result may be a view."""
         self._required("bitcast")
 
     def copy(self, x: Array) -> Array:
-        """A fresh contiguous array."""
+        """A new contiguous array."""
         self._required("copy")
 
     def synchronize(self) -> None:
@@ -105,11 +105,11 @@ class RequiredMethods(Generic[Array]):
         self._required("abs")
 
     def maximum(self, a: Array, b: Array) -> Array:
-        """Elementwise maximum; NaN wins."""
+        """Elementwise maximum; NaN if either is NaN."""
         self._required("maximum")
 
     def minimum(self, a: Array, b: Array) -> Array:
-        """Elementwise minimum; NaN wins."""
+        """Elementwise minimum; NaN if either is NaN."""
         self._required("minimum")
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
@@ -131,7 +131,7 @@ class RequiredMethods(Generic[Array]):
         self._required("min")
 
     def argmax(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
-        """int64 index of the first maximum (of the flattened array where axis is None)."""
+        """int64 index of the first maximum (in the flattened array if axis is None)."""
         self._required("argmax")
 
     def cumsum(self, x: Array, axis: int) -> Array:
@@ -151,7 +151,7 @@ class RequiredMethods(Generic[Array]):
     # Shape ---------------------------------------------------------------------------------------
 
     def reshape(self, x: Array, shape: Shape) -> Array:
-        """A view where the memory allows it; one entry may be -1."""
+        """A view if the strides allow it, else a copy; one entry of `shape` may be -1."""
         self._required("reshape")
 
     def permute(self, x: Array, axes: Shape) -> Array:
@@ -174,7 +174,7 @@ class RequiredMethods(Generic[Array]):
         self._required("assign")
 
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
-        """`x[index] += value` in place, where repeated indices accumulate; returns `x`."""
+        """`x[index] += value` in place; repeated indices accumulate. Returns `x`."""
         self._required("index_add")
 
     def take_along(self, x: Array, index: Array, axis: int) -> Array:
@@ -196,34 +196,33 @@ class RequiredMethods(Generic[Array]):
         return False
 
     def is_view_of(self, x: Array, base: Array) -> bool:
-        """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
+        """Whether x, which was indexed or reshaped from `base`, shares its memory."""
         return self.storage(x) is self.storage(base)
 
     def offset_in(self, x: Array, base: Array) -> int:
-        """The offset of the first element of x from the first of `base`, of which x is a view,
-        in elements."""
+        """The offset, in elements, from the first element of `base` to that of its view x."""
         raise BackendError(f"backend {self.name!r} does not tell where views lie in memory")
 
     def assign_shared(self, x: Array, index: Index, value: Any, shown_by: list[Array]) -> bool:
-        """`assign`, where x is read-only because it shows elements several times, but x[index]
-        shows none twice, or gets one number alone. Whether it was done.
+        """`assign` for x that is read-only because it shows elements several times; but x[index]
+        shows each once, or all become one number. Returns whether it was done.
 
-        shown_by: x, and what it is a view of; where none of them shows an element twice, x is
-        read-only because its owner wants it so, and is left alone.
+        shown_by: x and the arrays that it is a view of. If none shows an element twice, the owner
+        made x read-only, and nothing is written.
         """
         return False
 
     def writable(self, x: Array) -> Array:
-        """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
+        """`x` itself, or a copy if the library returned a read-only 0-d result."""
         return x
 
     reads_wait = False
     """Whether reading a value waits for all the work that was queued before it."""
 
     def has_zero(self, x: Array) -> bool:
-        """Whether an array of integers holds a 0; False where one would have to wait to know."""
+        """Whether an integer array contains 0; False if the call would wait for the device."""
         return False
 
     def detach(self, x: Array) -> Array:
-        """`x` as a constant. Arrays are constants already; where they are Tensors, it cuts."""
+        """`x` as a constant: itself, or for Tensors, `x.detach()`."""
         return x

@@ -1,8 +1,8 @@
-"""Whether small calls go to kernels, too, because they come again and again.
+"""Whether kernels compute small calls too, because the calls are repeated.
 
-A backend leaves what is small to quick library calls, as a short script should not wait for its
-kernels to be loaded. A step of decoding is repeated for every token, and is recorded as a list of
-kernels (`gradient.plan`): there it pays for any size.
+By default a backend computes small calls by library functions, so that a short script need not wait
+for kernels to load. But a decoding step is repeated for every token, and is recorded as a list of
+kernels (`gradient.plan`): there kernels pay at any size.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _threads: set[int] = set()
 
 
 def are_repeated() -> bool:
-    """Whether the calls of this thread are taken to be repeated."""
+    """Whether this thread's calls are assumed to be repeated."""
     return bool(_threads) and threading.get_ident() in _threads
 
 
 @contextmanager
 def repeated() -> Iterator[None]:
-    """Have this thread's calls inside computed by kernels, however small they are.
+    """Context in which kernels compute this thread's calls, of any size.
 
     Results may differ from those outside by rounding.
     """

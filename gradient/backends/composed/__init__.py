@@ -1,1 +1,1 @@
-"""Composed defaults: every method that a backend need not supply, written in those that it must."""
+"""Composed defaults: all methods that a backend need not define, in terms of the required ones."""

@@ -14,11 +14,11 @@ GELU_CUBIC = 0.044715
 
 
 class ActivationDefaults(ElementwiseDefaults[Array]):
-    """Activations among the methods of `Backend`."""
+    """Methods of `Backend` for activations."""
 
     @in_float32
     def sigmoid(self, x: Array) -> Array:
-        """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
+        """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
         if is_complex(x):
             return 1 / (1 + self.exp(-x))
         e = self.exp(-self.abs(x))
@@ -26,7 +26,7 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def sigmoid_grad(self, g: Array, out: Array) -> Array:
-        """The gradient for x, of what sigmoid gave."""
+        """The gradient of sigmoid for x, from its output."""
         return g * (out * (1 - out))
 
     @in_float32
@@ -40,24 +40,24 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
         return g * self.sigmoid(-x)
 
     def relu(self, x: Array) -> Array:
-        """0 where x is less, else x: NaN, and -0, stay what they are."""
+        """0 where x < 0, else x: NaN and -0 are kept."""
         return self.where(x < 0, self.full((), 0, x.dtype), x)
 
     def relu_grad(self, g: Array, out: Array) -> Array:
-        """g where relu gave more than 0, or NaN."""
+        """g where relu's output is above 0 or NaN, else 0."""
         return self.where(out <= 0, self.full((), 0, g.dtype), g)
 
     def hardtanh(self, x: Array, low: float, high: float) -> Array:
-        """x held between `low` and `high`."""
+        """x clamped to `low` and `high`."""
         return at_most(self, at_least(self, x, low), high)
 
     def hardtanh_grad(self, g: Array, x: Array, low: float, high: float) -> Array:
-        """g where x lies between the two, or is NaN."""
+        """g where x is strictly between `low` and `high`, or NaN; else 0."""
         return self.where((x <= low) | (x >= high), self.full((), 0, g.dtype), g)
 
     @in_float32
     def leaky_relu(self, x: Array, slope: float) -> Array:
-        """x where it is above 0, else slope x."""
+        """x where x > 0, else slope x."""
         return self.where(x > 0, x, x * slope)
 
     @in_float32
@@ -86,13 +86,14 @@ class ActivationDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def elu(self, x: Array, alpha: float, stretch: float, scale: float) -> Array:
-        """scale times x, or where x is below 0, times alpha (e^(x / stretch) - 1)."""
-        low = self.where(x < 0, x, self.full((), 0, x.dtype))  # whose exponential is finite
+        """scale x where x >= 0, else scale alpha (e^(x / stretch) - 1)."""
+        low = self.where(x < 0, x, self.full((), 0, x.dtype))  # so that exp cannot overflow
         return self.where(x < 0, self.expm1(low / stretch) * alpha, x) * scale
 
     @in_float32
     def elu_grad(self, g: Array, x: Array, alpha: float, stretch: float, scale: float) -> Array:
-        """At 0 of the curve's slope, and straight: the second derivative is 0 there."""
+        """The gradient of elu for x. At 0 it has the slope of the exponential, but the second
+        derivative is 0."""
         slope, one = self.full((), alpha / stretch, x.dtype), self.full((), 1, x.dtype)
         low = self.where(x < 0, x, self.full((), 0, x.dtype))
         straight = self.where(x == 0, slope, one)

@@ -17,20 +17,20 @@ INT64 = int64.numpy
 
 
 def _rows(be: RequiredMethods[Array], x: Array) -> Array:
-    """(..., K) as a matrix of all rows; none is inferred, as K may be 0."""
+    """(..., K) as a matrix of all rows. The number of rows is not inferred (-1), as K may be 0."""
     if len(x.shape) == 2:
         return x
     return be.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
-    """Methods of `Backend` that a transformer is made of."""
+    """Methods of `Backend` for transformers."""
 
     # Linear and embedding ------------------------------------------------------------------------
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
-        if bias is not None and x.dtype in HALF_PRECISION:  # or the sum would be rounded twice
+        if bias is not None and x.dtype in HALF_PRECISION:  # else the sum would be rounded twice
             wide = float32.numpy
             if not is_packed(weight):
                 weight = self.astype(weight, wide)
@@ -48,8 +48,8 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
     def linear_activation(
         self, x: Array, weight: Array | PackedArray, bias: Array, activation: str
     ) -> Array:
-        """`linear`, and of its result `relu` or "gelu_tanh", `gelu` by tanh: a plan's call, where
-        kernels round once for both."""
+        """`linear`, then an activation: "relu", or "gelu_tanh" for `gelu` by tanh. Only plans make
+        this call; kernels round once for both."""
         y = self.linear(x, weight, bias)
         return self.relu(y) if activation == "relu" else self.gelu(y, "tanh")
 
@@ -63,12 +63,12 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         gated: bool = False,
         residual: Array | None = None,
     ) -> tuple[Array, ...]:
-        """`linear` of x, or of its `rms_norm` by the weight `norm`, with each of the weights: a
-        plan's call, for kernels that do it in one launch.
+        """`linear` of x with each of the weights; with a weight `norm`, of the `rms_norm` of x.
+        Only plans make this call, for kernels that compute it in one launch.
 
-        Where it is `gated` there are two weights, and one result: `silu` of the first product
-        times the second. A `residual` is added to the only product. No call of the plan makes or
-        writes the weights or `norm`: kernels may read these before the calls ahead have ended.
+        If `gated`, there are two weights and one result: `silu` of the first product times the
+        second. A `residual` is added to the only product. No call of the plan makes or writes the
+        weights or `norm`, so kernels may read these before earlier calls have ended.
         """
         if norm is not None:
             x = self.rms_norm(x, norm, eps, round_first)[0]
@@ -99,17 +99,18 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         return self.getitem(weight, (indices,))
 
     def embedding_grad(self, g: Array, indices: Array, num_embeddings: int) -> Array:
-        """The gradient (V, D) for the weight: rows of g summed where indices repeat."""
+        """The gradient (V, D) for the weight: rows of g, summed for repeated indices."""
         return self.index_add(self.cleared((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
 
     # Rotary positions ----------------------------------------------------------------------------
 
     @in_float32
     def rope(self, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
-        """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
+        """Rotate pairs of x's last axis by the angles of its position (Su et al. 2021, section
+        3.4).
 
-        x (..., T, D); cos and sin broadcast to (..., T, R/2). Of each D columns the first R are
-        rotated, in pairs (i, i + R/2), or (2i, 2i + 1) where `interleaved`; the others stay. The
+        x (..., T, D); cos and sin broadcast to (..., T, R/2). Of the D columns, the first R are
+        rotated in pairs (i, i + R/2), or (2i, 2i + 1) if `interleaved`; the others are copied. The
         gradient is the rotation by the opposite angle.
         """
         half = cos.shape[-1]
@@ -131,7 +132,7 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
     # Attention -----------------------------------------------------------------------------------
 
     def _scores(self, q: Array, k: Array, options: AttentionOptions) -> Array:
-        """scale q k^T, capped: (B, Hk, G, T, S), G query heads a key head."""
+        """scale q k^T with softcap, (B, Hk, G, T, S), for G query heads per key head."""
         b, h, t, d = q.shape
         heads, s = k.shape[1], k.shape[2]
         q = self.reshape(q, (b, heads, h // heads, t, d))
@@ -140,7 +141,7 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         return scores if softcap is None else softcap * self.tanh(scores / softcap)
 
     def _masked(self, scores: Array, mask: Array | None, options: AttentionOptions) -> Array:
-        """The scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
+        """The scores (B, Hk, G, T, S) with the mask added, or -inf where it is False."""
         heads, groups, t, s = scores.shape[1:]
         if options.is_causal:
             row = self.reshape(self.arange(0, t, 1, INT64), (t, 1))
@@ -168,16 +169,16 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         mask: Array | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        """softmax(scale q k^T + mask) v, and each row's largest score and the logarithm of its sum
-        of e^(score - largest) (Vaswani et al. 2017, 3.2.1). (Apart, since a large score would take
-        the digits of the logarithm.)
+        """softmax(scale q k^T + mask) v, and for each row its largest score and the logarithm of
+        the sum of e^(score - largest) (Vaswani et al. 2017, 3.2.1). (These are not added, as a
+        large score would absorb the digits of the logarithm.)
 
-        q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries);
-        `mask` broadcasts to (B, H, T, S): bool (True attends) or added; a causal call has none. A
-        row that sees nothing gives zeros; its logarithm is inf. Returns (B, H, T, E) and twice
-        (B, H, T, 1).
+        q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E), where Hk divides H (grouped queries).
+        `mask` broadcasts to (B, H, T, S): bool (True attends), or added to scores; there is none if
+        `is_causal`. A fully masked row gives zeros, and inf for the logarithm. Returns
+        (B, H, T, E) and twice (B, H, T, 1).
         """
-        if not k.shape[2]:  # no keys: every row sees nothing
+        if not k.shape[2]:  # no keys: every row is fully masked
             none = self.zeros((*q.shape[:3], 1), q.dtype)
             return self.zeros((*q.shape[:3], v.shape[-1]), q.dtype), none, none + math.inf
         scores = self._masked(self._scores(q, k, options), mask, options)
@@ -206,9 +207,10 @@ class AttentionDefaults(PackedDefaults[Array], NormDefaults[Array]):
         mask: Array | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        """Gradients for q, k, v. The probabilities are made again from the saved maximum and
-        logarithm, so that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm
-        4). A kernel of 16-bit floats may round those for k and v too, as the engine does."""
+        """Gradients for q, k, v. The probabilities are recomputed from the saved maximum and
+        logarithm, so that no (T, S) array is kept after the forward pass (Dao et al. 2022,
+        algorithm 4). A kernel for 16-bit floats may also round the gradients for k and v, as the
+        engine would."""
         b, h, t, d = q.shape
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)

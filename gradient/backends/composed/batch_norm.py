@@ -1,5 +1,5 @@
-"""Batch normalisation: each channel of (N, C, ...) by its own mean and variance; and group
-normalisation, by those of groups of a sample's channels."""
+"""Batch normalisation: of each channel of (N, C, ...) by its mean and variance over the batch.
+Group normalisation: of each group of a sample's channels by their mean and variance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class BatchNormDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` that normalise channels."""
 
     def channel_moments(self, x: Array) -> Array:
-        """The mean and the variance (without correction) of each channel of x: (2, C)."""
+        """The mean and the (uncorrected) variance of each channel of x: (2, C)."""
         mean, _, var = self._moments(self._channels(x))
         return self.reshape(self.concatenate([mean, var], 0), (2, x.shape[1]))
 
@@ -91,9 +91,9 @@ class BatchNormDefaults(ShapeDefaults[Array]):
         return self.mean(x, (0, 2), True)
 
     def _moments(self, x: Array) -> tuple[Array, Array, Array]:
-        """The mean, x without it, and the variance."""
+        """The mean, x - mean, and the variance."""
         mean = self._mean(x)
         centred = x - mean
-        rest = self._mean(centred)  # what the rounding of the mean left over
+        rest = self._mean(centred)  # not exactly 0, as the mean was rounded
         centred = centred - rest
         return mean + rest, centred, self._mean(centred * centred)

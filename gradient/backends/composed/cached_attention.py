@@ -1,4 +1,4 @@
-"""Attention over a key-value cache, given what it stores and where."""
+"""Attention over a key-value cache, given its stored parts and its slots."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
     ) -> Array:
         """`attention` (B, H, T, E) of queries (B, H, T, D) over a cache's slots, in q's dtype.
 
-        keys and values are the parts that are stored of vectors: (floats,), (codes, scales) or
-        (codes, scales, minimums), as `stored_vectors` reads them; `slots` says where they lie. Of
-        the options, `is_causal` is meant always: a query sees what its position allows.
+        keys and values are stored as parts: (floats,), (codes, scales) or (codes, scales,
+        minimums), see `stored_vectors`; `slots` says where they are. Attention is always causal by
+        position, whatever `options.is_causal` is.
         """
         k, v, mask, options = self._cache_read(q, keys, values, slots, options)
         return self.attention(q, k, v, mask, options)[0]
@@ -45,10 +45,10 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         cache: tuple[Array, Array],
         places: tuple[Array, Array],
     ) -> tuple[Array, Array, Array]:
-        """`rope` of q (B, H, T, D) and k (B, H_kv, T, D) by `angles`, their cosines and sines; k
-        and v go to the `cache` (rows, H_kv, slots, width), at `places`: rows and slots that
-        broadcast to (B, T). Returns q and the cache: a plan's call, for kernels that do it in one
-        launch."""
+        """Rotate q (B, H, T, D) and k (B, H_kv, T, D) by `rope` with `angles`, cosines and sines;
+        write k and v to the `cache` (rows, H_kv, slots, width), at `places`: rows and slots that
+        broadcast to (B, T). Returns q and the cache. Only plans make this call, for kernels that
+        compute it in one launch."""
         stored = self.rope(k, *angles, interleaved), v
         where = (places[0], slice(None), places[1])
         for x, new in zip(cache, stored, strict=True):
@@ -67,8 +67,8 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         slots: SlotMap,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        """`rope_update`, and `cached_attention` of what it gives to the cache, which is read in
-        q's dtype by `slots`. Returns the result and the cache: a plan's call, too."""
+        """`rope_update`, then `cached_attention` of its q over the updated cache, read in q's dtype
+        by `slots`. Returns the result and the cache. Only plans make this call."""
         q, keys, values = self.rope_update(q, k, v, angles, interleaved, cache, places)
         return self.cached_attention(q, (keys,), (values,), slots, options), keys, values
 
@@ -82,17 +82,18 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         slots: SlotMap,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> Array:
-        """The gradient for q; a cache has none."""
+        """The gradient for q; the cache is a constant."""
         k, v, mask, options = self._cache_read(q, keys, values, slots, options)
         out, high, log_sum = self.attention(q, k, v, mask, options)
         return self.attention_grad(g, q, k, v, out, high, log_sum, mask, options)[0]
 
     def stored_vectors(self, parts: tuple[Array, ...], dtype: Any) -> Array:
-        """The vectors (..., D) of what is stored of them.
+        """Decode vectors (..., D) from their stored parts.
 
-        (floats,) is the vectors. (codes, scales) is code * scale: int8 (..., D), and of a group of
-        D / G each a float16 scale (..., G). (codes, scales, minimums) is minimum + code * scale:
-        uint8 (..., D / 2), whose lower bits are the first half's codes.
+        (floats,): the vectors themselves. (codes, scales): code * scale, with int8 codes (..., D),
+        and float16 scales (..., G), one for each group of D / G. (codes, scales, minimums):
+        minimum + code * scale, with codes in uint8 (..., D / 2), whose lower 4 bits are the codes
+        of the first half.
         """
         if len(parts) == 1:
             return self.astype(parts[0], dtype)
@@ -113,10 +114,10 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         slots: SlotMap,
         options: AttentionOptions,
     ) -> tuple[Array, Array, Array | None, AttentionOptions]:
-        """The keys and values (B, Hk, S, D), and the mask and options to attend to them with."""
+        """The keys and values (B, Hk, S, D), and the mask and options for `attention`."""
         first, extent, window = 0, slots.extent, options.window
         if slots.see_all and window is not None and slots.table is None:
-            first = max(0, extent - window)  # a single token of even rows needs no mask
+            first = max(0, extent - window)  # one token per row at equal positions needs no mask
             window = None
         k, v = (
             self.stored_vectors(
@@ -132,8 +133,8 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         return k, v, mask, options._replace(is_causal=False, window=None)
 
     def _cache_slots(self, part: Array, slots: SlotMap, first: int) -> Array:
-        """A part's slots that are read, (B, Hk, S, w)."""
-        part = self.astype(part, part.dtype)  # TensorBackend's own kind of array
+        """The slots of a part that are read, (B, Hk, S, w)."""
+        part = self.astype(part, part.dtype)  # for TensorBackend, a Tensor
         stop = slots.extent
         if slots.table is None:
             some = slice(slots.offset + first, slots.offset + stop)
@@ -145,7 +146,8 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
         return self.permute(self.getitem(rows, (slice(None), slice(0, stop))), (0, 2, 1, 3))
 
     def _cache_mask(self, slots: SlotMap, window: int | None) -> Array:
-        """Which slots a query sees, (B, 1, T, S); the first layer of a kind makes it for all."""
+        """The slots that a query sees, bool (B, 1, T, S). It is made once for all layers with the
+        same window."""
         key = self.name, window  # TensorBackend's masks are Tensors
         if key not in slots.masks:
             positions = slots.positions
@@ -154,7 +156,7 @@ class CachedAttentionDefaults(AttentionDefaults[Array]):
             if slots.start is not None:
                 held = held + self.unsqueeze(slots.start, 1)
             elif slots.wraps:
-                # Of the positions that a slot may hold, c, c + size, ..., the last written one.
+                # A slot may hold positions c, c + size, ...: this is the last one written.
                 newest = self.getitem(positions, (slice(None), slice(t - 1, t)))
                 held = newest - (newest - held) % slots.size
             if slots.start is not None or slots.wraps:

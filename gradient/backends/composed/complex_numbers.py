@@ -1,7 +1,7 @@
 """Complex numbers: their parts, conjugates, and discrete Fourier transforms.
 
-A complex array is two real ones side by side, so that the rest follows from reading its bytes as
-such. The transforms are products with the matrix of the definition: exact, and slow.
+A complex array is stored as pairs of real numbers, so most methods work on its bytes read as real
+numbers. The transforms are products with the matrix of the definition: accurate, but slow.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gradient.dtypes import dtype_of
 
 
 def parts_dtype(dtype: Any) -> np.dtype:
-    """The dtype of the two parts of a complex number."""
+    """The dtype of the real and imaginary parts of a complex dtype."""
     return dtype_of(dtype).to_real().numpy
 
 
 def complex_dtype(dtype: Any) -> np.dtype:
-    """The dtype of complex numbers with parts of this one."""
+    """The complex dtype whose parts have this dtype."""
     return dtype_of(dtype).to_complex().numpy
 
 
 def scale_of(norm: str, n: int, inverse: bool) -> float:
-    """What a transform over n elements is multiplied by: `norm` names the direction that is divided
-    by n, "backward" or "forward", or is "ortho", by which both are divided by its root."""
+    """The factor of a transform over n elements. `norm` is the direction that is divided by n,
+    "backward" or "forward"; with "ortho" both are divided by sqrt(n)."""
     if norm == "ortho":
         return 1 / math.sqrt(n)
     return 1 / n if (norm == "backward") == inverse else 1.0
@@ -46,7 +46,7 @@ class ComplexDefaults(RequiredMethods[Array]):
         return self.reshape(self.bitcast(x, complex_dtype(x.dtype)), tuple(x.shape[:-1]))
 
     def complex(self, real: Array, imag: Array) -> Array:
-        """The complex array with these parts, which are of one shape and dtype."""
+        """The complex array with these parts, which have the same shape and dtype."""
         shape = (*real.shape, 1)
         parts = [self.reshape(real, shape), self.reshape(imag, shape)]
         return self.view_as_complex(self.concatenate(parts, len(shape) - 1))
@@ -60,7 +60,7 @@ class ComplexDefaults(RequiredMethods[Array]):
         return self.getitem(self.view_as_real(x), (..., 1))
 
     def conj(self, x: Array) -> Array:
-        """The conjugate; real numbers are their own."""
+        """The conjugate; for real numbers, x itself."""
         return self.complex(self.real(x), -self.imag(x)) if is_complex(x) else x
 
     # Discrete Fourier transforms -----------------------------------------------------------------
@@ -81,8 +81,8 @@ class ComplexDefaults(RequiredMethods[Array]):
         return x
 
     def rfft(self, x: Array, axis: int, norm: str) -> Array:
-        """The first n // 2 + 1 terms of the transform of a real array along `axis`: the others are
-        their conjugates."""
+        """The first n // 2 + 1 terms of the transform of a real array along `axis`; the other terms
+        are their conjugates."""
         n = x.shape[axis]
         cos, sin = self._waves(n, n // 2 + 1, x.dtype)
         rows = self._to_last(x, axis)
@@ -90,8 +90,8 @@ class ComplexDefaults(RequiredMethods[Array]):
         return self._to_last(out, axis, back=True) * scale_of(norm, n, False)
 
     def irfft(self, x: Array, axis: int, n: int, norm: str) -> Array:
-        """The n real numbers whose transform has the n // 2 + 1 first terms `x`. The imaginary part
-        of the first, and for an even n of the last, has no effect."""
+        """The n real numbers whose transform has the first n // 2 + 1 terms `x`. The imaginary part
+        of the first term has no effect, nor, for even n, that of the last."""
         half = n // 2 + 1
         cos, sin = self._waves(n, half, x.dtype)
         twice = self.asarray(mirrored(n).astype(parts_dtype(x.dtype)))
@@ -120,8 +120,8 @@ class ComplexDefaults(RequiredMethods[Array]):
 
 
 def mirrored(n: int) -> np.ndarray:
-    """How often each of the first n // 2 + 1 terms of a transform of n real numbers comes among
-    all: twice, as itself and as a conjugate, but for the first and, where n is even, the last."""
+    """How often each of the first n // 2 + 1 terms occurs in a transform of n real numbers: twice,
+    as itself and as a conjugate; but the first, and for even n the last, once."""
     times = np.full(n // 2 + 1, 2)
     times[0] = 1
     if n % 2 == 0:
@@ -129,8 +129,9 @@ def mirrored(n: int) -> np.ndarray:
     return times
 
 
-# Elementwise functions, of the required ones: `ElementwiseDefaults` has those of real numbers. The
-# branches are those of Kahan, Branch Cuts for Complex Elementary Functions (1987).
+# Elementwise functions of complex numbers, from the required ones; `ElementwiseDefaults` has those
+# of real numbers. Branch cuts are those of Kahan, Branch Cuts for Complex Elementary Functions
+# (1987).
 
 
 def expm1(be: Any, z: Any) -> Any:

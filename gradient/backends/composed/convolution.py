@@ -1,7 +1,7 @@
 """Convolutions and their gradients, as matrix products with the windows of the input.
 
-`unfold` lays the numbers of each window out in a column; then a convolution is `weight @ columns`,
-and its gradient by the input `fold(weight.T @ g)`, which is a transposed convolution.
+`unfold` copies each window to a column (im2col). Then a convolution is `weight @ columns`, and its
+gradient for the input is `fold(weight.T @ g)`, a transposed convolution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradient.backends.required import Array, Shape
 
 
 class ConvolutionDefaults(ShapeDefaults[Array]):
-    """Methods of `Backend` that slide a weight over an input."""
+    """Methods of `Backend` for convolutions."""
 
     @in_float32
     def convolution(
@@ -23,8 +23,8 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
     ) -> Array:
         """Cross-correlation of x (N, C, *S) with weight (O, C / groups, *K), plus bias (O,).
 
-        Padding is zeros: an infinite or NaN number of the weight may give NaN where it lies in it,
-        here and in the gradient for the input.
+        Padding is zeros: where a window overlaps it, an infinite or NaN weight may give NaN, here
+        and in the gradient for the input.
         """
         groups, out_channels = options.groups, weight.shape[0]
         windows = options.windows(x.shape[2:], weight.shape[2:])
@@ -39,7 +39,7 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
     def convolution_input_grad(
         self, g: Array, weight: Array, shape: Shape, options: ConvolutionOptions
     ) -> Array:
-        """The gradient of `convolution` for its input, of that `shape`, from g (N, O, *windows)."""
+        """The gradient of `convolution` for its input of `shape`, from g (N, O, *windows)."""
         groups, kernel, windows = options.groups, weight.shape[2:], g.shape[2:]
         inputs = weight.shape[1] * math.prod(kernel)
         rows = self.reshape(weight, (groups, weight.shape[0] // groups, inputs))
@@ -56,7 +56,7 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
     def convolution_weight_grad(
         self, g: Array, x: Array, shape: Shape, options: ConvolutionOptions
     ) -> Array:
-        """The gradient of `convolution` for its weight, of that `shape`."""
+        """The gradient of `convolution` for its weight, which has `shape`."""
         columns = self._columns(x, tuple(shape[2:]), g.shape[2:], options)
         products = self.matmul(self._rows(g, options.groups), self.matrix_transpose(columns))
         return self.reshape(self.sum(products, 0), tuple(shape))
@@ -64,7 +64,7 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
     def _columns(
         self, x: Array, kernel: Shape, windows: Shape, options: ConvolutionOptions
     ) -> Array:
-        """The numbers of each window: (N, groups, C / groups * prod(kernel), prod(windows))."""
+        """A column for each window: (N, groups, C / groups * prod(kernel), prod(windows))."""
         full = options.reach(windows, kernel)
         x = self._cut(x, tuple(-before for before, _ in options.padding), full)
         if math.prod(kernel) > 1 or any(s > 1 for s in options.stride):
@@ -78,7 +78,7 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
         return self.reshape(g, sizes)
 
     def _cut(self, x: Array, starts: Shape, sizes: Shape) -> Array:
-        """What lies at starts to starts + sizes of the last axes; zeros where there is nothing."""
+        """Slice the last axes from starts to starts + sizes; zeros outside of x."""
         inside = tuple(
             slice(max(0, start), max(0, start + size))
             for start, size in zip(starts, sizes, strict=True)

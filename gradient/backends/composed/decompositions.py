@@ -1,8 +1,8 @@
 """Decompositions of matrices (..., M, N), by LAPACK on the host.
 
-Backends whose devices have such routines of their own override them. Where several matrices are
-found, they are one array, one below the other. Matrices are float32, float64 or, where adjoints
-are spoken of, complex.
+Backends override them if their devices have such routines. If a method returns several matrices,
+they are stacked vertically in one array. Matrices are float32 or float64, or complex where a
+formula has the adjoint x^H.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def lapack(method: Method) -> Method:
-    """Have errors of LAPACK be of our class, and name the method."""
+    """Decorator: replace errors of LAPACK by our error class, with the method's name."""
 
     @functools.wraps(method)
     def run(*args: Any) -> Any:
@@ -57,7 +57,7 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def cholesky(self, x: Array) -> Array:
-        """The lower L of x = L L^T, of complex x = L L^H, from the lower triangle of x
+        """The lower triangular L of x = L L^T (of complex x = L L^H), from the lower triangle of x
         (..., N, N)."""
         factor = np.linalg.cholesky(self.to_numpy(x))
         if np.isnan(factor).any():
@@ -66,20 +66,21 @@ class DecompositionDefaults(RequiredMethods[Array]):
 
     @in_float32
     def lu(self, x: Array) -> Array:
-        """(..., M, N) for x (..., M, N) = L U: L below the diagonal, which is 1 in L, and U from
-        the diagonal on. Rows keep their places: see `lu_pivots`."""
+        """(..., M, N) for x (..., M, N) = L U: L below the diagonal (L has ones on it), and U from
+        the diagonal on. Rows are not exchanged: see `lu_pivots`."""
         return self.asarray(eliminate(self.to_numpy(x), False)[0])
 
     def lu_pivots(self, x: Array) -> Array:
-        """int32 (..., K), K the smaller of M and N, for x (..., M, N): the row, from 0, that row k
-        is to be exchanged for, k from 0 to K - 1, lest a small number divide in elimination."""
+        """Row exchanges for partial pivoting of x (..., M, N): int32 (..., K), K = min(M, N). In
+        step k, row k is exchanged with row pivots[k] (counted from 0)."""
         x = self.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x
         return self.asarray(eliminate(self.to_numpy(x), True)[1].astype(np.int32))
 
     @in_float32
     @lapack
     def logabsdet(self, x: Array) -> Array:
-        """log |det x|, for x (..., N, N); of a complex x log det x, its imaginary part an angle."""
+        """log |det x|, for x (..., N, N); for complex x log det x, with the angle as imaginary
+        part."""
         sign, found = np.linalg.slogdet(self.to_numpy(x))
         return self.asarray(found + 1j * np.angle(sign) if np.iscomplexobj(sign) else found)
 
@@ -92,7 +93,7 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def cofactor(self, x: Array) -> Array:
-        """The matrix of cofactors of x (..., N, N), det(x) x^-T, which singular matrices have too:
+        """The matrix of cofactors of x (..., N, N), det(x) x^-T, also for singular matrices:
         det(U V^H) times the conjugate of U diag(the product of the other singular values) V^H."""
         u, s, vh = np.linalg.svd(self.to_numpy(x))
         n = s.shape[-1]
@@ -103,14 +104,14 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def eigh(self, x: Array) -> Array:
-        """(..., N + 1, N): of a symmetric or Hermitian x, of which the lower triangle is read, the
+        """(..., N + 1, N) for a symmetric or Hermitian x (only its lower triangle is read): the
         eigenvectors as columns, and below them the eigenvalues, ascending."""
         values, vectors = np.linalg.eigh(self.to_numpy(x))
         return self.asarray(np.concatenate([vectors, values[..., None, :]], -2))
 
     @lapack
     def eig(self, x: Array) -> Array:
-        """(..., N + 1, N), complex: of x (..., N, N), the eigenvectors as columns of norm 1, and
+        """(..., N + 1, N), complex, for x (..., N, N): the eigenvectors as columns of norm 1, and
         below them the eigenvalues, in no order."""
         host = self.to_numpy(x)
         values, vectors = np.linalg.eig(host)
@@ -120,23 +121,23 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @in_float32
     @lapack
     def svd(self, x: Array) -> Array:
-        """(..., M + 1 + N, K) for x (..., M, N), K the smaller of M and N: U, below it the singular
-        values, descending, below them V of x = U diag(S) V^H."""
+        """(..., M + 1 + N, K) for x (..., M, N) = U diag(S) V^H, K = min(M, N): U, below it the
+        singular values, descending, and below them V."""
         u, s, vh = np.linalg.svd(self.to_numpy(x), full_matrices=False)
         return self.asarray(np.concatenate([u, s[..., None, :], vh.conj().swapaxes(-1, -2)], -2))
 
     @in_float32
     @lapack
     def qr(self, x: Array) -> Array:
-        """(..., M + N, K) for x (..., M, N), K the smaller of M and N: Q, and below it R^T."""
+        """(..., M + N, K) for x (..., M, N) = Q R, K = min(M, N): Q, and below it R^T."""
         q, r = np.linalg.qr(self.to_numpy(x))
         return self.asarray(np.concatenate([q, r.swapaxes(-1, -2)], -2))
 
     @in_float32
     @lapack
     def pinv(self, x: Array, atol: float, rtol: float) -> Array:
-        """The pseudo-inverse (..., N, M) of x (..., M, N). Singular values up to the larger of atol
-        and rtol times the largest one count as 0."""
+        """The pseudo-inverse (..., N, M) of x (..., M, N). Singular values of at most
+        max(atol, rtol * largest) count as 0."""
         u, s, vh = np.linalg.svd(self.to_numpy(x), full_matrices=False)
         bound = np.maximum(atol, rtol * s.max(-1, keepdims=True, initial=0))
         large = s > bound
@@ -146,17 +147,17 @@ class DecompositionDefaults(RequiredMethods[Array]):
 
 
 def _size(x: np.ndarray) -> np.ndarray:
-    """How large numbers are to LAPACK, which takes no roots."""
+    """The magnitude by which LAPACK compares numbers: |x|; for complex x, |real| + |imag|."""
     return np.abs(x.real) + np.abs(x.imag) if np.iscomplexobj(x) else np.abs(x)
 
 
 def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(LU, pivots), as LAPACK's getrf has them, of matrices x (..., M, N), by columns (Golub and
-    Van Loan, "Matrix Computations", section 3.4.1; in blocks, section 3.2.11).
+    """Return (LU, pivots) of matrices x (..., M, N), as LAPACK's getrf, by columns (Golub and Van
+    Loan, "Matrix Computations", section 3.4.1; in blocks, section 3.2.11).
 
-    LU is L below the diagonal, whose own diagonal is 1, and U from it on: of x if not `pivot`,
-    else of x whose row k was, for k from 0, exchanged for row pivots[k], that of the largest number
-    of column k. A column that is 0 from its diagonal on stays as it is.
+    LU is L below the diagonal (L has ones on it), and U from the diagonal on. If `pivot`, step k
+    first exchanges row k with row pivots[k], which has the largest number of column k. A column
+    that is 0 from its diagonal on is left unchanged.
     """
     *batch, m, n = x.shape
     count = min(m, n)

@@ -65,7 +65,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return x.isfinite() if is_packed(x) else self.abs(x) < float("inf")
 
     def sign(self, x: Array) -> Array:
-        """-1, 0 or 1; 0 of NaN."""
+        """-1, 0 or 1; 0 for NaN."""
         one, zero = self.full((), 1, x.dtype), self.full((), 0, x.dtype)
         return self.where(x > 0, one, self.where(x < 0, -one, zero))
 
@@ -76,7 +76,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where(x < 0, self.ceil(x), self.floor(x))
 
     def round(self, x: Array) -> Array:
-        """To the nearest integer, halves to even."""
+        """Round to the nearest integer, halves to even."""
         low = self.floor(x)
         gap = x - low
         odd = self.floor(low / 2) * 2 != low
@@ -88,28 +88,28 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where(a < 0, -size, size)
 
     def remainder(self, a: Array, b: Array) -> Array:
-        """The remainder with the sign of b, but for a zero, whose sign is that of a."""
+        """The remainder with the sign of b; a zero has the sign of a."""
         rest = a % b
         if rest.dtype.kind in "biu":
             return rest
         return self.where(rest == 0, rest * rest * a, rest)
 
     def floor_divide(self, a: Array, b: Array) -> Array:
-        """The largest integer that is at most a / b, which `remainder` belongs to."""
+        """The largest integer that is at most a / b; a = floor_divide * b + `remainder`."""
         return a // b
 
     def signbit(self, x: Array) -> Array:
-        """Whether the sign bit of floating-point numbers is set: of -0 and of -NaN, too."""
+        """Whether the sign bit of floating-point numbers is set, also for -0 and -NaN."""
         return self.bitcast(x, np.dtype(f"i{x.dtype.itemsize}")) < 0
 
     def copysign(self, a: Array, b: Array) -> Array:
-        """The bits of a, but for the sign, which is that of b."""
+        """a with the sign bit of b."""
         return self.where(self.signbit(a) != self.signbit(b), -a, a)
 
     def nextafter(self, a: Array, b: Array) -> Array:
-        """The number next to a, towards b: b where they are equal, NaN where one is."""
+        """The next number after a towards b: b if they are equal, NaN if either is NaN."""
         bits = np.dtype(f"i{a.dtype.itemsize}")
-        away = self.astype((b > a) == (a > 0), bits) * 2 - 1  # of the size, whose bits count up
+        away = self.astype((b > a) == (a > 0), bits) * 2 - 1  # +1 if the magnitude grows, else -1
         moved = self.bitcast(self.bitcast(a, bits) + away, a.dtype)
         least = self.bitcast(self.full(tuple(a.shape), 1, bits), a.dtype)
         moved = self.where(a == 0, self.where(b > a, least, -least), moved)
@@ -118,7 +118,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def hypot(self, a: Array, b: Array) -> Array:
-        """sqrt(a^2 + b^2) by the smaller over the larger; infinite beside NaN, too."""
+        """sqrt(a^2 + b^2), from the ratio of the smaller to the larger, without overflow; inf if
+        one is infinite, even if the other is NaN."""
         a, b = self.abs(a), self.abs(b)
         high, low, inf = self.maximum(a, b), self.minimum(a, b), self.full((), math.inf, a.dtype)
         safe = self.where((high > 0) & (high < inf), high, self.full((), 1, a.dtype))
@@ -171,7 +172,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def entr(self, x: Array) -> Array:
-        """-x log(x), the entropy of a probability: 0 at 0, and -inf below."""
+        """-x log(x), the entropy of a probability: 0 at 0, -inf for x < 0."""
         zero = self.full((), 0, x.dtype)
         positive = -x * self.log(self.where(x > 0, x, zero + 1))
         rest = self.where(x < 0, zero - math.inf, self.where(x == 0, zero, x))
@@ -179,12 +180,12 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def xlogy(self, x: Array, y: Array) -> Array:
-        """x log(y), and 0 where x is 0 and y no NaN."""
+        """x log(y); 0 where x is 0 and y is not NaN."""
         return self.where((x == 0) & (y == y), self.full((), 0, y.dtype), x * self.log(y))
 
     @in_float32
     def xlog1py(self, x: Array, y: Array) -> Array:
-        """x log(1 + y), and 0 where x is 0 and y no NaN."""
+        """x log(1 + y); 0 where x is 0 and y is not NaN."""
         return self.where((x == 0) & (y == y), self.full((), 0, y.dtype), x * self.log1p(y))
 
     @in_float32
@@ -218,7 +219,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def sinh(self, x: Array) -> Array:
-        """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
+        """(e - 1/e) / 2 with e = exp(x); from expm1, which is accurate for small x."""
         if is_complex(x):
             return complex_numbers.sinh(self, x)
         u = self.expm1(self.abs(x))
@@ -237,7 +238,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         if is_complex(x):
             return complex_numbers.arcsinh(self, x)
         size = self.abs(x)
-        a = self.minimum(size, self.full((), LARGE, x.dtype))  # whose square is no infinity
+        a = self.minimum(size, self.full((), LARGE, x.dtype))  # so that its square is finite
         magnitude = self.log1p(a + a * a / (1 + self.sqrt(a * a + 1)))
         magnitude = self.where(size > LARGE, self.log(size) + math.log(2), magnitude)
         return self.where(x < 0, -magnitude, self.where(x == 0, x, magnitude))
@@ -246,7 +247,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def arccosh(self, x: Array) -> Array:
         if is_complex(x):
             return complex_numbers.arccosh(self, x)
-        a = self.minimum(x, self.full((), LARGE, x.dtype))  # whose square is no infinity
+        a = self.minimum(x, self.full((), LARGE, x.dtype))  # so that its square is finite
         y = self.log(a + self.sqrt(a - 1) * self.sqrt(a + 1))
         return self.where(x > LARGE, self.log(x) + math.log(2), y)
 
@@ -260,7 +261,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def erf(self, x: Array) -> Array:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
-        a = self.minimum(self.abs(x), self.full((), 28, x.dtype))  # where erf has long been 1
+        a = self.minimum(self.abs(x), self.full((), 28, x.dtype))  # from there on erf is 1
         large = self.maximum(a, self.full((), 1, x.dtype))
         tail = self.exp(-large * large) * _scaled_tail(large)
         magnitude = self.where(a < 1, erf_below_one(self, a), 1 - tail)
@@ -269,12 +270,10 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def erfc(self, x: Array) -> Array:
-        """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits, and above 6
-        exp(-x^2) R(1 / x^2) / x, with R near minimax. The square of the first bits of x is exact:
-        exp(-x^2) of a rounded square would lose the digits of the exponent."""
-        a = self.minimum(
-            self.abs(x), self.full((), 28, x.dtype)
-        )  # where nothing is left of the tail
+        """1 - erf(x). Above 1 the tail is computed directly, without cancellation; above 6 it is
+        exp(-x^2) R(1 / x^2) / x, with R near minimax. x^2 is split so that the square of the first
+        bits of x is exact: the rounding of a plain square would be amplified by exp."""
+        a = self.minimum(self.abs(x), self.full((), 28, x.dtype))  # from there on the tail is 0
         series = erf_below_one(self, a)
         large = self.maximum(a, self.full((), 1, x.dtype))
         high = self.floor(large * 16) / 16
@@ -304,11 +303,11 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where(x < 0, -y, self.where(a == 0, x, y))
 
     def power(self, a: Array, b: Array) -> Array:
-        """a ** b, whose power 0.5 of -0 is 0 and of -inf is inf."""
+        """a ** b; unlike sqrt, the power 0.5 of -0 is 0, and of -inf is inf."""
         return a**b
 
     def reciprocal_power(self, a: Array, b: Array) -> Array:
-        """a ** b of integers, some of whose powers are negative: 1 / a^-b, towards zero."""
+        """a ** b of integers with negative exponents: 1 / a^-b, rounded towards zero."""
         base, exponent = self.full((), 0, a.dtype) + a, self.full((), 0, b.dtype) + b
         positive = base ** self.maximum(exponent, self.full((), 0, exponent.dtype))
         odd = exponent % 2 != 0

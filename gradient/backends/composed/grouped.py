@@ -1,4 +1,4 @@
-"""Products of groups of rows, each group with a weight of its own: the experts of a mixture."""
+"""Products of groups of rows with a weight for each group: the experts of a mixture."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from gradient.backends.required import Array, RequiredMethods
 class GroupedDefaults(AttentionDefaults[Array]):
     """Methods of `Backend` that work on rows sorted by group.
 
-    Group e holds `counts[e]` rows, `counts` an int64 array (E,), and the groups follow one another.
-    Groups may be empty; an empty one costs nothing. These definitions read `counts` on the host,
-    once a call, which waits for the device: a kernel need not.
+    Group e has `counts[e]` rows (`counts` is int64 (E,)), and the groups are consecutive. Empty
+    groups are allowed and cost nothing. These definitions read `counts` on the host once per call,
+    which waits for the device; a kernel need not.
     """
 
     def grouped_linear(
         self, x: Array, weights: Sequence[Array | PackedArray], counts: Array
     ) -> Array:
-        """x (M, K), E weights (N, K) -> (M, N): each group of rows by its own weight's transpose.
+        """x (M, K), E weights (N, K) -> (M, N): each group of rows times the transpose of its
+        weight.
 
-        A group is a `linear` to itself, so weights may be whatever `linear` takes.
+        Each group is computed by `linear`, so weights may be of any kind that `linear` takes.
         """
         parts = [
             self.linear(self.getitem(x, (rows,)), weight)
@@ -47,7 +48,7 @@ class GroupedDefaults(AttentionDefaults[Array]):
         return self.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
     def grouped_linear_weight_grad(self, g: Array, x: Array, counts: Array) -> list[Array]:
-        """The gradients (N, K) for the E weights from g (M, N) and x (M, K): zeros for the empty
+        """The gradients (N, K) for the E weights from g (M, N) and x (M, K); zeros for empty
         groups."""
         return [
             self.linear_weight_grad(self.getitem(g, (rows,)), self.getitem(x, (rows,)))
@@ -63,7 +64,7 @@ def groups(
     weights: Sequence[Array | PackedArray] | None,
     counts: Array,
 ) -> list[slice]:
-    """The rows of x that each group holds."""
+    """The slice of the rows of x of each group."""
     if len(x.shape) != 2:
         raise ValueError(f"expected rows in a matrix, got shape {tuple(x.shape)}")
     sizes = [int(n) for n in be.to_numpy(counts)]

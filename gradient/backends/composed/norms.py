@@ -19,7 +19,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def softmax(self, x: Array, axis: Axis) -> Array:
-        """exp(x) / sum exp(x) along `axis`, or over several, or all (None)."""
+        """exp(x) / sum exp(x) along `axis`: one, several, or all (None)."""
         if 0 in x.shape:
             return x
         e = self.exp(x - self.detach(self.max(x, axis, True)))
@@ -42,8 +42,8 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def logsumexp(self, x: Array, axis: Axis, keepdims: bool = False) -> Array:
-        """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
-        if 0 in x.shape:  # the sum is 0, or there are no sums
+        """log sum exp(x) along `axis` (an int or a tuple); -inf if all elements are -inf."""
+        if 0 in x.shape:  # sums of no elements are 0, or the result is empty
             return self.log(self.sum(self.exp(x), axis, keepdims))
         high = self.detach(self.max(x, axis, True))
         high = self.where(self.isfinite(high), high, self.zeros_like(high))
@@ -57,13 +57,13 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         return self.sum_of_squares(x - target)
 
     def scaled_gap(self, scale: Array, x: Array, target: Array) -> Array:
-        """(x - target) scale, for a number `scale`: the gradient of `squared_error` for x is this
-        of twice its own."""
+        """(x - target) scale, for a number `scale`. With scale = 2 g it is the gradient of
+        `squared_error` for x."""
         return (x - target) * scale
 
     def logistic_error(self, x: Array, target: Array) -> Array:
-        """The sum of -(t log s + (1 - t) log(1 - s)) where s = sigmoid(x), without overflow: as
-        log(1 - s) = log(s) - x, of (1 - t) x - log(s)."""
+        """The sum of -(t log s + (1 - t) log(1 - s)), where s = sigmoid(x). As log(1 - s) = log(s)
+        - x, this is the sum of (1 - t) x - log(s), which cannot overflow."""
         return self.sum((1 - target) * x - self.logsigmoid(x))
 
     def logistic_error_grad(self, g: Array, x: Array, target: Array) -> Array:
@@ -74,12 +74,13 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def cross_entropy(
         self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
     ) -> tuple[Array, Array, Array]:
-        """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,), the rows' largest
-        logits (N,), and the logarithms of their sums of e^(logit - largest) (N,). Rows whose target
-        is `ignore_index` get 0. `label_smoothing` mixes the target with the uniform distribution
-        (Szegedy et al. 2015, section 7).
+        """Logits (N, C) and int64 targets (N,) -> the losses of the rows, their largest logits, and
+        the logarithms of their sums of e^(logit - largest), each (N,). The loss is 0 for the target
+        `ignore_index`. `label_smoothing` mixes the target with the uniform distribution (Szegedy et
+        al. 2015, section 7).
 
-        Never `largest + logarithm`: a large logit would take the digits of the logarithm.
+        `largest` and the logarithm are not added: a large logit would absorb the digits of the
+        logarithm.
         """
         high = self.detach(self.max(logits, -1, True))
         shifted = logits - high
@@ -95,7 +96,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def cross_entropy_in_float32(
         self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
     ) -> tuple[Array, Array, Array]:
-        """`cross_entropy` with losses in float32 where logits have 16 bits."""
+        """`cross_entropy` with losses in float32 for 16-bit logits."""
         if logits.dtype in HALF_PRECISION:
             logits = self.astype(logits, float32.numpy)
         return self.cross_entropy(logits, target, ignore_index, label_smoothing)
@@ -103,7 +104,8 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def mean_cross_entropy(
         self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
     ) -> tuple[Array, Array, Array, Array]:
-        """`mean_of_counted` of the losses of `cross_entropy`, and what else that gives."""
+        """`mean_of_counted` of the losses of `cross_entropy` (the mean and the count), and the
+        other results of `cross_entropy`."""
         losses, high, log_sum = self.cross_entropy(logits, target, ignore_index, label_smoothing)
         return *self.mean_of_counted(losses, target, ignore_index), high, log_sum
 
@@ -118,8 +120,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         ignore_index: int,
         label_smoothing: float,
     ) -> Array:
-        """The gradient for the logits (N, C) from g (N,), which may be of float32 beside logits of
-        16 bits."""
+        """The gradient for logits (N, C) from g (N,), which may be float32 with 16-bit logits."""
         valid = target != ignore_index
         g = self.reshape(self.where(valid, g, self.zeros_like(g)), (-1, 1))
         column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
@@ -131,8 +132,9 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def mean_of_counted(self, x: Array, target: Array, ignore_index: int) -> tuple[Array, Array]:
-        """The sum of losses (N,) over how many targets (N,) are not `ignore_index`, NaN where none
-        is, as a mean of nothing should be; and how many are. (In 16 bits both would overflow.)"""
+        """The sum of losses (N,), divided by the number of targets (N,) that are not
+        `ignore_index`; and this number. Without such targets the mean is NaN. (In 16 bits both
+        could overflow.)"""
         count = self.sum(self.astype(target, int64.numpy) != ignore_index)
         count = self.astype(count, x.dtype)
         return self.sum(x) / count, count
@@ -145,7 +147,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         return self.where(valid, loss, self.zeros_like(loss))
 
     def nll_grad(self, g: Array, shape: Shape, target: Array, ignore_index: int) -> Array:
-        """The gradient of `nll` for x, of that `shape`, from g (N,)."""
+        """The gradient of `nll` for x, which has `shape`, from g (N,)."""
         valid = target != ignore_index
         column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
         value = self.reshape(self.where(valid, -g, self.zeros_like(g)), (-1, 1))
@@ -161,7 +163,7 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         mean and 1/sqrt(var + eps), each (..., 1). `weight` and `bias` (D,) may be None."""
         mean = self.mean(x, -1, True)
         centred = x - mean
-        centred = centred - self.mean(centred, -1, True)  # what the rounding of the mean left over
+        centred = centred - self.mean(centred, -1, True)  # not exactly 0, as the mean was rounded
         rstd = 1 / self.sqrt(self.mean(centred * centred, -1, True) + eps)
         y = centred * rstd
         if weight is not None:
@@ -189,8 +191,8 @@ class NormDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019), and the
         reciprocal root (..., 1). `weight` (D,) may be None.
 
-        `round_first`: the quotient is rounded to x's dtype before it is multiplied, which makes a
-        difference in 16 bits only.
+        `round_first`: round the quotient to x's dtype before the multiplication; this changes only
+        results in 16 bits.
         """
         if weight is None or not round_first or x.dtype not in HALF_PRECISION:
             return self._rms_norm(x, weight, eps)

@@ -1,5 +1,5 @@
-"""Optimiser steps over lists of parameters, and the norm and the scaling of their gradients before
-it: one call for a list, so that a backend can fuse it."""
+"""Optimiser steps over lists of parameters, and the norm and scaling of gradients before them. Each
+is one call for a list, so that a backend can fuse it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` that update parameters in place, or their gradients."""
 
     def total_norm(self, arrays: list[Array]) -> Array:
-        """The Euclidean norm of all arrays, which are of one dtype, as one vector: 0-d."""
+        """The Euclidean norm of all arrays as one vector, 0-d; the arrays have the same dtype."""
         squares = [self.sum_of_squares(_in_float32(self, x)) for x in arrays]
         together = self.concatenate([self.reshape(x, (1,)) for x in squares], 0)
         return self.astype(self.sqrt(self.sum(together, None, False)), arrays[0].dtype)
@@ -28,8 +28,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             self.assign(x, ..., x * self.astype(factor, x.dtype))
 
     def foreach_unscale(self, arrays: list[Array], factor: Array, found_inf: Array) -> None:
-        """Multiply each array in place by a 0-d float32 factor. `found_inf`, 0-d float32, becomes
-        1 if a number is infinite or NaN then, and stays as it is if none is."""
+        """Multiply each array in place by a 0-d float32 factor. Set `found_inf`, 0-d float32, to 1
+        if a result is infinite or NaN; otherwise leave it."""
         finite = []
         for x in arrays:
             scaled = self.astype(_in_float32(self, x) * factor, x.dtype)
@@ -47,9 +47,9 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         backoff_factor: float,
         growth_interval: int,
     ) -> None:
-        """Lower a loss scale (0-d float32) in place where `found_inf` is not 0, and raise it after
-        `growth_interval` steps without, which `growth_tracker` (0-d int32) counts (Micikevicius et
-        al. 2018, section 3.2). A scale that would become infinite stays."""
+        """Lower a loss scale (0-d float32) in place if `found_inf` is not 0; raise it after
+        `growth_interval` steps with 0, which `growth_tracker` (0-d int32) counts (Micikevicius et
+        al. 2018, section 3.2). A scale that would become infinite is not raised."""
         bad, good = found_inf != 0, growth_tracker + 1
         full, wide = good == growth_interval, self.astype(scale, float64.numpy)
         grown = self.astype(wide * growth_factor, scale.dtype)
@@ -69,15 +69,15 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
     ) -> None:
-        """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or of Adam with an L2 term
-        where it is not decoupled (Kingma and Ba 2015, algorithm 1).
+        """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or, if not `decoupled`, of
+        Adam with an L2 term (Kingma and Ba 2015, algorithm 1).
 
-        With `found_inf` (0-d float32) nothing changes where that is not 0, so that nobody has to
-        read it. Then `steps` has the count of each parameter's steps so far (0-d float32), which
-        goes up in place, and `options.step` says nothing.
+        If `found_inf` (0-d float32) is given and not 0, nothing changes; the host need not read it.
+        Then `steps` has the number of steps so far of each parameter (0-d float32), incremented in
+        place, and `options.step` is ignored.
 
-        With `copies` (of 16 bits, as the gradients) the parameters are float32 masters, and the
-        copies get their numbers, rounded (Micikevicius et al. 2018, section 3.1).
+        With `copies` (in 16 bits, like the gradients) the parameters are float32 master weights,
+        and the copies receive their rounded values (Micikevicius et al. 2018, section 3.1).
         """
         if copies is not None:
             grads = self._as_masters(grads, params)
@@ -108,14 +108,14 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             assign(out_p, ..., kept - update)
 
     def _corrections(self, count: Array, o: AdamWOptions, dtype: Any) -> tuple[Array, Array]:
-        """1 - beta1^t and the root of 1 - beta2^t, in float64 first: 1 - 0.999 loses digits."""
+        """1 - beta1^t and sqrt(1 - beta2^t), computed in float64: 1 - 0.999^t loses digits."""
         t = self.astype(count, float64.numpy) + 1
         correction1 = 1 - self.full((), o.beta1, float64.numpy) ** t
         correction2 = self.sqrt(1 - self.full((), o.beta2, float64.numpy) ** t)
         return self.astype(correction1, dtype), self.astype(correction2, dtype)
 
     def _assign_unless(self, found_inf: Array | None) -> Callable[[Array, Any, Array], Any]:
-        """`assign`, or where there is a `found_inf` what writes unless that is not 0."""
+        """`assign`; with `found_inf`, an `assign` that writes only if that is 0."""
         if found_inf is None:
             return self.assign
 
@@ -142,9 +142,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
     ) -> None:
-        """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
-        Nothing changes where `found_inf` (0-d float32) is not 0. `copies` are those of
-        `adamw_step`."""
+        """One step of gradient descent with momentum (Sutskever et al. 2013, in PyTorch's form).
+        Nothing changes if `found_inf` (0-d float32) is not 0. `copies`: see `adamw_step`."""
         if copies is not None:
             grads = self._as_masters(grads, params)
             self.sgd_step(params, grads, momentum_buffers, options, found_inf)
@@ -177,9 +176,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
     ) -> None:
-        """One step of RMSprop (Hinton 2012, lecture 6e); centred (Graves 2013,
-        section 4.2) where there are `grad_avgs`. `steps`, `found_inf` and `copies` are those of
-        `adamw_step`."""
+        """One step of RMSprop (Hinton 2012, lecture 6e); centred if there are `grad_avgs` (Graves
+        2013, section 4.2). `steps`, `found_inf` and `copies`: see `adamw_step`."""
         if copies is not None:
             grads = self._as_masters(grads, params)
             self.rmsprop_step(
@@ -218,8 +216,8 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         found_inf: Array | None = None,
         copies: list[Array] | None = None,
     ) -> None:
-        """One step of Lion (Chen et al. 2023, algorithm 2). Nothing changes where `found_inf` (0-d
-        float32) is not 0. `copies` are those of `adamw_step`."""
+        """One step of Lion (Chen et al. 2023, algorithm 2). Nothing changes if `found_inf` (0-d
+        float32) is not 0. `copies`: see `adamw_step`."""
         if copies is not None:
             self.lion_step(params, self._as_masters(grads, params), exp_avgs, options, found_inf)
             self._round_to(copies, params)
@@ -236,5 +234,5 @@ class OptimizerDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
 
 def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:
-    """16-bit floats are stored, not computed with: what is written back is rounded once."""
+    """16-bit x in float32, else x itself: results are rounded once, when they are written back."""
     return be.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x

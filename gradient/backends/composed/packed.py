@@ -1,8 +1,8 @@
-"""Products with packed weights, and rows looked up in them.
+"""Products with packed weights, and embedding look-ups in them.
 
-The weights are unpacked a few rows at a time, into memory that stays in the cache, and multiplied
-as any others: so every backend computes with every packed dtype. Kernels that multiply the codes
-themselves override `quantized_matmul`, and are held to this by the tests.
+A few rows at a time are unpacked, into memory that fits in the cache, and multiplied as usual. So
+every backend can compute with every packed dtype. Kernels that multiply the codes directly override
+`quantized_matmul`; the tests compare them with this definition.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
 
     def pack(self, values: Array, dtype: PackedDType) -> tuple[Array, ...]:
-        """The parts in which `dtype` stores finite float32 numbers (..., K)."""
+        """Quantise finite float32 numbers (..., K) to the parts of `dtype`."""
         return tuple(self.asarray(part) for part in dtype.pack(self.to_numpy(values)))
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
-        """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
+        """The values of a packed array, of its shape; computed in float32, then cast to `dtype`."""
         return self.astype(x.dtype.unpack(self, x.as_stored(self).parts), dtype)
 
     @in_float32
     def quantized_matmul(self, x: Array, weight: PackedArray) -> Array:
-        """x (..., K) @ W.T -> (..., N), for the W that the packed `weight` (N, K) stands for.
+        """x (..., K) @ W.T -> (..., N), where W has the values of the packed `weight` (N, K).
 
-        Computed in x's dtype, or in float32 where that has 16 bits.
+        It computes in x's dtype, or in float32 if that has 16 bits.
         """
         n, k = matrix_sizes("linear", x, weight, -1)
         rows = self.reshape(x, (math.prod(x.shape[:-1]), k))
@@ -66,18 +66,18 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def int8_matmul(self, x: Array, weight: PackedArray) -> Array:
-        """`quantized_matmul` of an x that is rounded first: each 32 numbers of a row to multiples
-        of a 127th of the largest magnitude among them.
+        """`quantized_matmul` of x rounded to int8: each block of 32 numbers of a row is rounded to
+        multiples of max |x| / 127.
 
-        Kernels multiply these multiples, in int8, with the weight's codes. Where 32 numbers are not
-        all finite, or below 2^-119, they are NaN, or zeros.
+        Kernels multiply these int8 numbers with the weight's codes. A block that is not finite
+        becomes NaN; one whose numbers are all below 2^-119 becomes 0.
         """
         matrix_sizes("linear", x, weight, -1)
         return self.quantized_matmul(_rounded(self, x), weight)
 
     @in_float32
     def quantized_matmul_grad(self, g: Array, weight: PackedArray) -> Array:
-        """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
+        """The gradient of `quantized_matmul` for x: g (..., N) @ W -> (..., K)."""
         n, k = matrix_sizes("linear_input_grad", g, weight, -2)
         rows = self.reshape(g, (math.prod(g.shape[:-1]), n))
         parts = (
@@ -99,10 +99,10 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         dtype: np.dtype,
         fast: bool = False,
     ) -> Array:
-        """(scale_a a) @ (scale_b b) + bias in `dtype`, of 8-bit floats a (M, K) and b (K, N).
+        """(scale_a a) @ (scale_b b) + bias in `dtype`, for 8-bit floats a (M, K) and b (K, N).
 
-        The scales are float32: one number (), or one a row of a (M, 1) and one a column of b
-        (1, N). `fast` lets a kernel add up in fewer bits than float32's.
+        The scales are float32: one number (), or one per row of a (M, 1) and per column of b
+        (1, N). `fast` lets a kernel accumulate in fewer bits than float32's.
         """
         y = self.matmul(self.unpack(a), self.unpack(b)) * scale_a * scale_b
         if bias is not None:
@@ -110,8 +110,8 @@ class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         return self.astype(y, dtype)
 
     def quantized_embedding(self, weight: PackedArray, indices: Array) -> Array:
-        """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
-        (..., D) in the dtype `weight.float_dtype`."""
+        """Unpack only the rows of the packed `weight` (V, D) at int64 indices (...): (..., D) in
+        the dtype `weight.float_dtype`."""
         return self.unpack(weight.rows(self, (indices,)), weight.float_dtype)
 
 
@@ -128,9 +128,9 @@ def _rounded(be: PackedDefaults[Array], x: Array) -> Array:
 
 
 def row_chunks(n: int, k: int) -> Iterator[slice]:
-    """Rows 0 .. n - 1, of k weights each, in slices of about CHUNK weights; at least one slice.
+    """Split rows 0 .. n - 1 of k weights into slices of about CHUNK weights; at least one slice.
 
-    They depend on the shape alone, and so do the last bits of a product.
+    The slices depend only on the shape, and so do the last bits of a product.
     """
     step = max(CHUNK // max(k, 1), MIN_ROWS)
     for start in range(0, max(n, 1), step):
@@ -138,7 +138,7 @@ def row_chunks(n: int, k: int) -> Iterator[slice]:
 
 
 def matrix_sizes(op: str, x: ArrayOperators, weight: PackedArray, axis: int) -> tuple[int, int]:
-    """The sizes of a packed weight, if `x` can be multiplied with its `axis`."""
+    """The sizes of a packed weight; an error if `x` cannot be multiplied with its `axis`."""
     if x.dtype.kind in "biu":
         raise DTypeError(
             f"{op}: expected a floating-point input for a packed weight, got {x.dtype}; cast it "

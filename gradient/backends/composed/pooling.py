@@ -1,4 +1,4 @@
-"""Pooling, by the windows of the input, and resizing."""
+"""Pooling over windows of the input, and resizing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gradient.dtypes import int64
 
 
 class PoolingDefaults(ShapeDefaults[Array]):
-    """Methods of `Backend` that reduce the windows of an input, or give it other sizes."""
+    """Methods of `Backend` that reduce windows of an input, or resize it."""
 
     def max_pool(self, x: Array, options: PoolingOptions) -> tuple[Array, Array]:
-        """The largest number of each window of x (..., *S), and int64 where it is in the flattened
-        S: of equal ones the first. NaN is the largest, and of several the last is taken; padding is
-        chosen, as -1, by windows alone that step over the whole input."""
+        """The maximum of each window of x (..., *S), and its int64 index in the flattened S. Of
+        equal maxima, the first counts. NaN is the largest; of several, the last counts. The index
+        is -1 (padding) only for windows that contain no element of the input."""
         lead, sizes = options.split(x.shape)
         columns = self._windows(
             self.reshape(x, (math.prod(lead), 1, *sizes)), options.least, options
@@ -29,7 +29,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
         detached = self.detach(columns)
         places = self._largest(detached, 1)
         if any(before or after for before, after in options.padding):
-            # Where all are the least, the first that is no padding.
+            # If all are the least, the first that is not padding.
             inside = self._windows(self.full((1, 1, *sizes), 1, int64.numpy), 0, options)
             high = self.take_along(detached, places, 1)
             places = self.where(high == options.least, self.argmax(inside, 1, True), places)
@@ -43,23 +43,23 @@ class PoolingDefaults(ShapeDefaults[Array]):
     def max_pool_grad(
         self, g: Array, indices: Array, shape: Shape, options: PoolingOptions
     ) -> Array:
-        """The gradient of `max_pool` for x, of that `shape`."""
+        """The gradient of `max_pool` for x, which has `shape`."""
         none = self.zeros_like(indices)
         g = self.where(indices < 0, self.zeros_like(g), g)
         indices = self.where(indices < 0, none, indices)
         return self._at_indices(g, indices, shape, len(options.kernel))
 
     def adaptive_max_pool(self, x: Array, out_sizes: Shape) -> tuple[Array, Array]:
-        """As `max_pool`, of so many windows that cover S evenly (`adaptive_windows`)."""
+        """As `max_pool`, for `out_sizes` windows that cover S evenly (`adaptive_windows`)."""
         lead = len(x.shape) - len(out_sizes)
         sizes = tuple(x.shape[lead:])
         numbers = self.reshape(self.arange(0, math.prod(sizes), 1, int64.numpy), sizes)
         numbers = self.broadcast_to(numbers, tuple(x.shape))
         windows = adaptive_windows(sizes, out_sizes)
-        # The last axis first, so that of equal numbers the first in memory is taken.
+        # The last axis first, so that of equal numbers the first in memory counts.
         for i in reversed(range(len(sizes))):
             places, inside = places_of(windows.starts[i], windows.stops[i], sizes[i])
-            # Shorter windows repeat their last number, which changes no maximum.
+            # Shorter windows repeat their last number, which does not change the maximum.
             last = places[:, :1] + inside.sum(1, keepdims=True) - 1
             at = self.asarray(np.minimum(places, last))
             rows, axis = self._slices(x, at, lead + i), lead + i + 1
@@ -73,12 +73,12 @@ class PoolingDefaults(ShapeDefaults[Array]):
     def adaptive_max_pool_grad(
         self, g: Array, indices: Array, shape: Shape, out_sizes: Shape
     ) -> Array:
-        """The gradient of `adaptive_max_pool` for x, of that `shape`."""
+        """The gradient of `adaptive_max_pool` for x, which has `shape`."""
         return self._at_indices(g, indices, shape, len(out_sizes))
 
     @in_float32
     def avg_pool(self, x: Array, windows: WindowRanges) -> Array:
-        """The mean of each window of x (..., *S); of integers without its fraction."""
+        """The mean of each window of x (..., *S); for integers rounded towards zero."""
         lead, sizes = windows.split(x.shape)
         if _tile(windows, sizes):
             pairs = zip(windows.windows, (stops[0] for stops in windows.stops), strict=True)
@@ -93,7 +93,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
 
     @in_float32
     def avg_pool_grad(self, g: Array, shape: Shape, windows: WindowRanges) -> Array:
-        """The gradient of `avg_pool` for x, of that `shape`."""
+        """The gradient of `avg_pool` for x, which has `shape`."""
         lead, sizes = windows.split(tuple(shape))
         g = self._divided(g, windows)
         if _tile(windows, sizes):
@@ -107,7 +107,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
         return g
 
     def _at_indices(self, g: Array, indices: Array, shape: Shape, spatial: int) -> Array:
-        """Zeros of a shape (..., *S), and each g (..., *T) added where it is in the flattened S."""
+        """Zeros of a shape (..., *S), with g (..., *T) added at `indices` of the flattened S."""
         lead = math.prod(shape[: len(shape) - spatial])
         planes = lead, math.prod(g.shape[len(g.shape) - spatial :])
         zeros = self.zeros((lead, math.prod(shape[len(shape) - spatial :])), g.dtype)
@@ -115,26 +115,26 @@ class PoolingDefaults(ShapeDefaults[Array]):
         return self.reshape(self.put_along(zeros, at, g, 1, True), tuple(shape))
 
     def _largest(self, x: Array, axis: int) -> Array:
-        """Where the largest number is along an axis, which is kept: the first of equal ones, and of
-        NaNs the last."""
+        """The index of the maximum along an axis, which is kept as size 1: the first of equal
+        maxima, or the last NaN."""
         order = self.arange(1, x.shape[axis] + 1, 1, int64.numpy)
         order = self.reshape(order, (-1, *(1,) * (len(x.shape) - 1 - axis)))
         last_nan = self.max(self.where(x != x, order, order * 0), axis, True) - 1
         return self.where(last_nan < 0, self.argmax(x, axis, True), last_nan)
 
     def _divided(self, total: Array, windows: WindowRanges) -> Array:
-        """The sums of windows by their counts."""
+        """The sums of windows divided by their counts."""
         if total.dtype == int64.numpy:
             counts = self.asarray(_products(windows.counts))
             down = total // counts
-            beyond = (down * counts != total) & (down < 0)  # rounding goes down, not towards 0
+            beyond = (down * counts != total) & (down < 0)  # // rounds down, not towards 0
             return down + self.astype(beyond, int64.numpy)
         if all(len({*counts}) == 1 for counts in windows.counts):
             return total / math.prod(counts[0] for counts in windows.counts)
         return total / self.astype(self.asarray(_products(windows.counts)), total.dtype)
 
     def _sums(self, x: Array, axis: int, starts: tuple[int, ...], stops: tuple[int, ...]) -> Array:
-        """The sums of what is within ranges along `axis`, 0 beyond the ends."""
+        """The sums over ranges along `axis`; elements outside of x count as 0."""
         places, inside = places_of(starts, stops, x.shape[axis])
         rows = self._slices(x, self.asarray(places), axis)
         if not inside.all():
@@ -146,7 +146,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
 
     @in_float32
     def resize(self, x: Array, fraction: Array, low: Array, high: Array, axis: int) -> Array:
-        """(1 - fraction) x[low] + fraction x[high] along `axis`, all three of the new size."""
+        """(1 - fraction) x[low] + fraction x[high] along `axis`; all three have the new size."""
         fraction = self._in_line(fraction, x, axis)
         below, above = self._slices(x, low, axis), self._slices(x, high, axis)
         return (1 - fraction) * below + fraction * above
@@ -155,7 +155,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
     def resize_grad(
         self, g: Array, fraction: Array, low: Array, high: Array, size: int, axis: int
     ) -> Array:
-        """The gradient of `resize` for x, of that size."""
+        """The gradient of `resize` for x, whose `axis` has `size`."""
         fraction = self._in_line(fraction, g, axis)
         out = self.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
         before = (slice(None),) * axis
@@ -171,8 +171,8 @@ class PoolingDefaults(ShapeDefaults[Array]):
     def weighted_taps(
         self, x: Array, weights: Array, places: tuple[Array, ...], axis: int
     ) -> Array:
-        """The sums of weights[t] x[places[t]] along `axis`, for weights (T, n) and T >= 1 arrays of
-        n places."""
+        """The sum over t of weights[t] x[places[t]] along `axis`, for weights (T, n) and T >= 1
+        index arrays (n,)."""
         parts = [
             self._in_line(self.getitem(weights, (t,)), x, axis) * self._slices(x, at, axis)
             for t, at in enumerate(places)
@@ -183,7 +183,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
     def weighted_taps_grad(
         self, g: Array, weights: Array, places: tuple[Array, ...], size: int, axis: int
     ) -> Array:
-        """The gradient of `weighted_taps` for x, of that size."""
+        """The gradient of `weighted_taps` for x, whose `axis` has `size`."""
         out = self.zeros((*g.shape[:axis], size, *g.shape[axis + 1 :]), g.dtype)
         for t, at in enumerate(places):
             weight = self._in_line(self.getitem(weights, (t,)), g, axis)
@@ -204,7 +204,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
         return self.reshape(vector, (-1, *(1,) * (len(x.shape) - 1 - axis)))
 
     def _windows(self, x: Array, fill: float, options: PoolingOptions) -> Array:
-        """(N, K, *windows): the K numbers of each window of x (N, 1, *S), `fill` outside."""
+        """(N, K, *windows): the K numbers of each window of x (N, 1, *S), padded by `fill`."""
         if any(before or after for before, after in options.padding):
             x = self.pad(x, ((0, 0), (0, 0), *options.padding), fill)
         return self.squeeze(self.unfold(x, options.kernel, options.stride, options.dilation), 1)
@@ -212,7 +212,7 @@ class PoolingDefaults(ShapeDefaults[Array]):
 
 @functools.lru_cache
 def _tile(windows: WindowRanges, sizes: Shape) -> bool:
-    """Whether windows of one size cover the input, and each place once."""
+    """Whether windows of equal size cover each position of the input exactly once."""
     return all(
         starts and stops[0] > 0 and starts == (*range(0, size, stops[0]),)
         and stops == (*range(stops[0], size + 1, stops[0]),)
@@ -224,14 +224,15 @@ def _tile(windows: WindowRanges, sizes: Shape) -> bool:
 def places_of(
     starts: tuple[int, ...], stops: tuple[int, ...], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each range as many places as the longest has, and which of them it has: (n, longest)."""
+    """The positions of each range, padded to the longest range, and a mask of the valid ones: both
+    (n, longest)."""
     first, last = (np.clip(np.array(ends, np.int64), 0, size) for ends in (starts, stops))
     places = first[:, None] + np.arange((last - first).max() if starts else 1)
     return np.minimum(places, max(size - 1, 0)), places < last[:, None]
 
 
 def _products(counts: tuple[tuple[int, ...], ...]) -> np.ndarray:
-    """Of a number of each: one for each window."""
+    """The product of the counts over the dimensions, for each window."""
     return functools.reduce(np.multiply.outer, [np.array(n, np.int64) for n in counts])
 
 
@@ -239,8 +240,7 @@ def _products(counts: tuple[tuple[int, ...], ...]) -> np.ndarray:
 def covering(
     starts: tuple[int, ...], stops: tuple[int, ...], size: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each of `size` places, the first of the ranges that hold it, and the one behind the
-    last."""
+    """For each of `size` positions, the first range that contains it, and the last one plus 1."""
     places = np.arange(size)
     first, last = (np.searchsorted(ends, places, "right").tolist() for ends in (stops, starts))
     return tuple(first), tuple(last)

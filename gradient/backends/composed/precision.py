@@ -1,4 +1,4 @@
-"""The one place that says how 16-bit floats are computed: in float32, rounded once at the end."""
+"""The rule for 16-bit floats: compute in float32, and round once at the end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def in_float32(method: Method) -> Method:
-    """Have a composed default compute 16-bit float arguments in float32.
+    """Decorator: let a composed default compute 16-bit float arguments in float32.
 
-    The result (of several, the first) is rounded to the dtype of the first 16-bit argument; the
-    others (statistics such as a mean, or further gradients) stay float32.
+    The result (of several, the first) is rounded to the dtype of the first 16-bit argument. Other
+    results (statistics such as a mean, or further gradients) stay in float32.
     """
 
     @functools.wraps(method)

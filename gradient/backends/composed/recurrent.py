@@ -21,10 +21,11 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def lstm(self, x: Array, h: Array, c: Array, weight: Array) -> tuple[Array, Array]:
-        """States (2, T + 1, N, H), h and c before and after each step, and gates (T, N, 4 H).
+        """Return states (2, T + 1, N, H), h and c before and after each step, and gates
+        (T, N, 4 H).
 
-        x (T, N, 4 H) is the input's share of the gates i, f, g, o before their activations, weight
-        (4 H, H) gives that of h (N, H):
+        x (T, N, 4 H) has the input's terms of the gates i, f, g, o before their activations; weight
+        (4 H, H) computes those of h (N, H):
 
             c' = sigmoid(f) c + sigmoid(i) tanh(g),    h' = sigmoid(o) tanh(c')
 
@@ -47,7 +48,7 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def lstm_grad(
         self, grad: Array, states: Array, gates: Array, weight: Array
     ) -> tuple[Array, Array, Array, Array]:
-        """Gradients for x, h, c and weight, of the gradient for the states."""
+        """Gradients for x, h, c and weight, from the gradient for the states."""
         steps = gates.shape[0]
         grad_h, grad_c = self.getitem(grad, (0, steps)), self.getitem(grad, (1, steps))
         found = []
@@ -71,10 +72,10 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def gru(self, x: Array, h: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
-        """States (T + 1, N, H), h before and after each step, and gates (T, N, 4 H).
+        """Return states (T + 1, N, H), h before and after each step, and gates (T, N, 4 H).
 
-        x (T, N, 3 H) is the input's share of r, z, n; weight (3 H, H) and bias (3 H,) give that of
-        h (N, H), of which q is the last third:
+        x (T, N, 3 H) has the input's terms of r, z, n; weight (3 H, H) and bias (3 H,) compute
+        those of h (N, H), of which q is the last third:
 
             r = sigmoid(.), z = sigmoid(.), n = tanh(x_n + r q),    h' = (1 - z) n + z h
 
@@ -100,7 +101,7 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def gru_grad(
         self, grad: Array, states: Array, gates: Array, weight: Array
     ) -> tuple[Array, Array, Array, Array]:
-        """Gradients for x, h, weight and bias, of the gradient for the states."""
+        """Gradients for x, h, weight and bias, from the gradient for the states."""
         steps = gates.shape[0]
         grad_h = self.getitem(grad, (steps,))
         for_input, for_hidden = [], []
@@ -119,11 +120,11 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def rnn(self, x: Array, h: Array, weight: Array, relu: bool) -> Array:
-        """States (T + 1, N, H), h before and after each step.
+        """Return states (T + 1, N, H), h before and after each step.
 
-        x (T, N, H) is the input's share, weight (H, H) gives that of h (N, H):
+        x (T, N, H) has the input's terms; weight (H, H) computes those of h (N, H):
 
-            h' = tanh(x + W h),    or relu for tanh
+            h' = tanh(x + W h),    or with relu instead of tanh
         """
         across = self.permute(weight, (1, 0))
         hs = [h]
@@ -137,7 +138,7 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
     def rnn_grad(
         self, grad: Array, states: Array, weight: Array, relu: bool
     ) -> tuple[Array, Array, Array]:
-        """Gradients for x, h and weight, of the gradient for the states."""
+        """Gradients for x, h and weight, from the gradient for the states."""
         steps = states.shape[0] - 1
         grad_h = self.getitem(grad, (steps,))
         found = []
@@ -152,17 +153,18 @@ class RecurrentDefaults(ActivationDefaults[Array], ShapeDefaults[Array]):
         return grad_x, grad_h, self._weight_grad(grad_x, states)
 
     def _weight_grad(self, grad: Array, states: Array) -> Array:
-        """Of a product with h before each step: grad (T, N, rows), states (T + 1, N, H)."""
+        """The gradient (rows, H) for the weight of h, from grad (T, N, rows) and states
+        (T + 1, N, H)."""
         steps, n, rows = grad.shape
         held = self.reshape(self.getitem(states, (slice(0, steps),)), (steps * n, states.shape[-1]))
         return self.matmul(self.permute(self.reshape(grad, (steps * n, rows)), (1, 0)), held)
 
     def _split(self, gates: Array, parts: int) -> list[Array]:
-        """Equal parts of the last axis."""
+        """Split the last axis into equal parts."""
         size = gates.shape[-1] // parts
         starts = range(0, parts * size, size)
         return [self.getitem(gates, (..., slice(start, start + size))) for start in starts]
 
     def _stacked(self, arrays: list[Array]) -> Array:
-        """Arrays of one shape, along a new first axis."""
+        """Stack arrays of one shape along a new first axis."""
         return self.concatenate([self.reshape(x, (1, *x.shape)) for x in arrays], 0)

@@ -1,8 +1,8 @@
 """Counter-based random numbers: the same on every backend and for every number of threads.
 
 Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-2011, section 3.3 and table 2). Block i of a stream is a pure function of (key, i), so that any part
-can be made by any thread, and a generator's whole state is its key and the number of blocks drawn.
+2011, section 3.3 and table 2). Block i of a stream is a pure function of (key, i), so any thread
+can compute any part, and a generator's state is only its key and the number of blocks drawn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RandomDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` that draw random numbers from (key, offset)."""
 
     def philox(self, key: int, offset: int, blocks: int) -> Array:
-        """uint32 (4 * blocks,): the four words of each block offset, offset + 1, ..."""
+        """uint32 (4 * blocks,): the four words of each of the blocks offset, offset + 1, ..."""
         counter = self.arange(offset, offset + blocks, 1, uint64.numpy)
         c0, c1 = counter & LOW, counter >> 32
         c2 = c3 = self.zeros((blocks,), uint64.numpy)
@@ -59,8 +59,9 @@ class RandomDefaults(ShapeDefaults[Array]):
         return self.getitem(both, (slice(0, n),)), blocks
 
     def dropout(self, key: int, offset: int, x: Array, p: float) -> tuple[Array, int]:
-        """x with each element times 0, with probability p, or else 1 / (1 - p), by one uniform
-        float32 number each; and the number of blocks used. The gradient is the same of g."""
+        """Multiply each element of x by 0 with probability p, else by 1 / (1 - p), using one
+        uniform float32 number each; and the number of blocks used. The gradient is the same call
+        on g."""
         u, blocks = self.uniform(key, offset, math.prod(x.shape), float32.numpy)
         kept = self.astype(self.reshape(u >= p, x.shape), x.dtype)
         return x * (kept * self.full((), 1 / (1 - p), x.dtype)), blocks
@@ -79,11 +80,12 @@ class RandomDefaults(ShapeDefaults[Array]):
         return self.getitem(whole % span, (slice(0, n),)), blocks
 
     def categorical(self, weights: Array, uniform: Array) -> Array:
-        """int64 (B,): a column drawn in proportion to weights (B, V) of at least 0, by inverting
-        their running sum at uniform numbers (B,) in [0, 1); -1 where all are 0 or one is NaN."""
+        """Draw a column, int64 (B,), with probability proportional to weights (B, V) >= 0, by
+        inverting their cumulative sum at uniform numbers (B,) in [0, 1). -1 if all weights of a row
+        are 0, or one is NaN."""
         cumulative = self.cumsum(weights, 1)
-        # 1 - u lies in (0, 1]: the first sum to reach that share of the whole is one of positive
-        # weight, also where the sum rounds to other than 1.
+        # 1 - u is in (0, 1]: the first cumulative sum that reaches this share of the total is at a
+        # positive weight, even if the total is not exactly 1.
         total = self.getitem(cumulative, (slice(None), slice(-1, None)))
         reached = cumulative >= self.unsqueeze(1 - uniform, 1) * total
         chosen = self.argmax(self.astype(reached, int32.numpy), 1)

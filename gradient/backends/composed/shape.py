@@ -25,21 +25,21 @@ class ShapeDefaults(RequiredMethods[Array]):
     # Creation ------------------------------------------------------------------------------------
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
-        """An array whose values are not defined."""
+        """An array with undefined values."""
         return self.full(shape, 0, dtype)
 
     def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.full(shape, 0, dtype)
 
     def cleared(self, shape: Shape, dtype: np.dtype) -> Array:
-        """`zeros` that are about to be written to."""
+        """`zeros` that the caller will write to."""
         return self.zeros(shape, dtype)
 
     def ones(self, shape: Shape, dtype: np.dtype) -> Array:
         return self.full(shape, 1, dtype)
 
     def clone(self, x: Array) -> Array:
-        """A fresh array; where the library has strides, with the order of x's dimensions."""
+        """A copy; if the library has strides, it keeps the memory order of x's dimensions."""
         return self.copy(x)
 
     def zeros_like(self, x: Array) -> Array:
@@ -62,7 +62,7 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     @in_float32
     def sum_of_squares(self, x: Array) -> Array:
-        """Of all elements."""
+        """The sum of squares of all elements."""
         return self.sum(x * x)
 
     @in_float32
@@ -70,7 +70,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         self, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
         """The variance, in two passes corrected for the rounding of the mean (Chan et al. 1983).
-        Where there are no degrees of freedom, infinite, or NaN of equal numbers (0 / 0)."""
+        Without degrees of freedom it is inf, or NaN for equal numbers (0 / 0)."""
         scaled, scale = _scaled_variance(self, x, axis, correction, keepdims)
         return scaled * scale * scale
 
@@ -92,11 +92,11 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.max(x != 0, axis, keepdims)
 
     def median(self, x: Array) -> Array:
-        """The lower median of all elements; NaN where there is one."""
+        """The lower median of all elements; NaN if there is a NaN."""
         flat = self.reshape(x, (-1,))
         ordered = self.take_along(flat, self.argsort(flat, 0), 0)
         n = flat.shape[0]
-        last = self.getitem(ordered, (n - 1,))  # where NaN sorts to
+        last = self.getitem(ordered, (n - 1,))  # NaN sorts to the end
         return self.where(last != last, last, self.getitem(ordered, ((n - 1) // 2,)))
 
     def argmin(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
@@ -105,17 +105,18 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.argmax(~x if unsigned else -x, axis, keepdims)
 
     def likeliest(self, x: Array) -> Array:
-        """int64 (...) of (..., C): the first maximum of each row; -1 where that is -inf or NaN."""
+        """The index of the first maximum of each row: int64 (...) for x (..., C); -1 if the maximum
+        is -inf or NaN."""
         none = self.full((), -1, int64.numpy)
         return self.where(self.max(x, -1) > -math.inf, self.argmax(x, -1), none)
 
     def rows(self, x: Array, index: Array) -> Array:
-        """x[index]: the rows of a matrix at integers, which may count from the end, or bools."""
+        """x[index]: the rows of a matrix at bools or integers (negative: from the end)."""
         return self.getitem(x, (index,))
 
     def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
-        """int64 indices of the k largest (or smallest) along `axis`, best first; of equal elements
-        the earlier is the better, and NaN is larger than any number."""
+        """int64 indices of the k largest (or smallest) along `axis`, best first. Of equal elements
+        the earlier comes first; NaN is larger than any number."""
         axis %= len(x.shape)
         if largest:  # reversed twice, so that equal elements keep their order
             order = self.flip(self.argsort(self.flip(x, (axis,)), axis), (axis,))
@@ -126,16 +127,16 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.getitem(order, (*before, slice(0, k)))
 
     def pick(self, x: Array, index: Array, axis: int) -> Array:
-        """x at one int64 index along `axis` for each place of the others: `index` has the axis with
-        size 1, or lacks it, and so does the result. None is out of range: they are not checked."""
+        """Take x at one int64 index along `axis` for each position of the other axes. `index` and
+        the result have size 1 on the axis, or lack it. Indices must be in range; they are not
+        checked."""
         kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
         return self.reshape(self.take_along(x, self.reshape(index, kept), axis), tuple(index.shape))
 
     @in_float32
     def prod_of_others(self, x: Array, axis: Axis = None) -> Array:
-        """For each element, the product of those before it along the axes times that of those
-        behind it: no division, so that it and its own derivatives are right where elements are 0.
-        """
+        """For each element, the product of all others along the axes: those before times those
+        after it. There is no division, so it and its derivatives are correct if elements are 0."""
         n = len(x.shape)
         reduced = range(n) if axis is None else [a % n for a in axes(axis)]
         order = (*(i for i in range(n) if i not in reduced), *reduced)
@@ -150,7 +151,7 @@ class ShapeDefaults(RequiredMethods[Array]):
     # Shape ---------------------------------------------------------------------------------------
 
     def squeeze(self, x: Array, axis: Axis) -> Array:
-        """Drop the given axes of length 1 (all axes where axis is None)."""
+        """Drop the given axes of length 1; with None, all axes of length 1."""
         n = len(x.shape)
         drop = set(range(n)) if axis is None else {a % n for a in axes(axis)}
         return self.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in drop))
@@ -170,14 +171,14 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.broadcast_to(x, shape)
 
     def joined(self, arrays: list[Array], axis: int) -> Array:
-        """`concatenate`, for a result that nobody writes to: where the arrays lie side by side in
-        memory already, it may be that."""
+        """`concatenate`, for a result that is only read: it may be a view if the arrays are
+        adjacent in memory."""
         return self.concatenate(arrays, axis)
 
     def stack(self, arrays: list[Array], axis: int) -> Array:
         own = tuple(arrays[0].shape)
         axis %= len(own) + 1
-        if axis == len(own):  # behind the last axis, nothing is joined that is there already
+        if axis == len(own):  # a new last axis: the arrays' elements alternate
             return self.concatenate([self.reshape(a, (*own, 1)) for a in arrays], axis)
         together = self.concatenate(arrays, axis)
         return self.reshape(together, (*own[:axis], len(arrays), *own[axis:]))
@@ -192,7 +193,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.getitem(x, index)
 
     def diagonal(self, x: Array, offset: int) -> Array:
-        """The diagonal of the last two axes, put last: above the main one where `offset` > 0."""
+        """The diagonal of the last two axes, as a last axis; above the main one if `offset` > 0."""
         return self.getitem(x, diagonal_at(self, x.shape, offset))
 
     def triangle(self, x: Array, diagonal: int, lower: bool) -> Array:
@@ -204,27 +205,27 @@ class ShapeDefaults(RequiredMethods[Array]):
         return self.where(keep, x, self.full((), 0, x.dtype))
 
     def pad(self, x: Array, widths: tuple[tuple[int, int], ...], value: complex = 0) -> Array:
-        """Surround `x` by `value`: `widths` gives (before, after) for each axis."""
+        """Pad x by `value`; `widths` has (before, after) for each axis."""
         shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
         return self.assign(self.full(shape, value, x.dtype), inside, x)
 
     def check_indices(self, index: Array, axis: int, size: int) -> None:
-        """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
-        where that is cheap; a device would have to be waited for."""
+        """Raise IndexError if an index of `axis` is not from 0 to size - 1. A backend checks only
+        if that is cheap; on a device, it would have to wait."""
 
     def checked_indices(self, index: Array, axis: int, size: int) -> Array:
-        """An index that `check_indices` has looked at; where errors are told later, what is made of
-        it fails with it."""
+        """Check an index by `check_indices` and return it. If a device reports errors later, the
+        result carries the error."""
         self.check_indices(index, axis, size)
         return index
 
     def check_range(self, x: Array, low: float, high: float, op: str, name: str) -> None:
-        """Raise ArgumentError unless all of x, the argument `name` of `op`, lies from low to high,
-        which no NaN does. Looked at where that is cheap, as indices are."""
+        """Raise ArgumentError unless all of x, the argument `name` of `op`, is from low to high;
+        NaN is not. Like indices, checked only if that is cheap."""
 
     def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
-        """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
+        """The adjoint (gradient) of `getitem`: zeros of `shape` with x added at `index`."""
         zeros = self.cleared(tuple(shape), x.dtype)
         if any(hasattr(i, "dtype") for i in index):
             return self.index_add(zeros, index, x)
@@ -276,8 +277,8 @@ class ShapeDefaults(RequiredMethods[Array]):
     # Sliding windows; those of many axes (im2col) are what convolution and pooling stand on -----
 
     def sliding_window(self, x: Array, axis: int, size: int, step: int) -> Array:
-        """The windows of `size` along `axis`, each `step` after the other, put last: they replace
-        the elements of `axis`."""
+        """Windows of `size` along `axis`, one at each `step`. The axis then counts windows, and the
+        elements of a window are a new last axis."""
         n = len(x.shape)
         picked = self.getitem(x, sliding_window_at(self, x.shape, axis, size, step))
         return self.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
@@ -285,7 +286,8 @@ class ShapeDefaults(RequiredMethods[Array]):
     def as_strided(
         self, x: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int
     ) -> Array:
-        """Element offset + i * stride[0] + j * stride[1] ... of x in row-major order at (i, j)."""
+        """The result at (i, j, ...) is element offset + i * stride[0] + j * stride[1] + ... of x in
+        row-major order."""
         flat = self.reshape(x, (math.prod(x.shape),))
         return self.reshape(self.getitem(flat, (strided_at(self, size, stride, offset),)), size)
 
@@ -296,7 +298,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         stride: tuple[int, ...],
         dilation: tuple[int, ...],
     ) -> Array:
-        """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows)."""
+        """Copy all windows of x (N, C, *spatial): (N, C, prod(kernel), *windows)."""
         parts = [self.getitem(x, i) for i in windows(x.shape[2:], kernel, stride, dilation)]
         return self.stack(parts, 2)
 
@@ -308,8 +310,8 @@ class ShapeDefaults(RequiredMethods[Array]):
         stride: tuple[int, ...],
         dilation: tuple[int, ...],
     ) -> Array:
-        """The transpose of `unfold`: windows (N, C, prod(kernel), *windows) summed back to `shape`
-        = (N, C, *spatial)."""
+        """The adjoint of `unfold`: sum windows (N, C, prod(kernel), *windows) to `shape` = (N, C,
+        *spatial)."""
         out = self.zeros(tuple(shape), x.dtype)
         for k, index in enumerate(windows(shape[2:], kernel, stride, dilation)):
             part = self.getitem(x, (slice(None), slice(None), k))
@@ -318,7 +320,7 @@ class ShapeDefaults(RequiredMethods[Array]):
 
 
 def _count(shape: Shape, axis: Axis) -> int:
-    """How many elements a reduction over `axis` takes together."""
+    """The number of elements that a reduction over `axis` combines."""
     return math.prod(shape) if axis is None else math.prod(shape[a] for a in axes(axis))
 
 
@@ -333,7 +335,7 @@ def windows(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Iterator[tuple[slice, ...]]:
-    """For each kernel offset, the index that picks its element of every window of (N, C, *size)."""
+    """For each kernel offset, the index of its element in all windows of (N, C, *size)."""
     spans = [
         (n - d * (k - 1) - 1) // s * s + 1
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)
@@ -348,14 +350,14 @@ def windows(
 def _scaled_variance(
     be: ShapeDefaults[Array], x: Array, axis: Axis, correction: float, keepdims: bool
 ) -> tuple[Array, Array]:
-    """The variance of x / scale, and scale: the largest distance from the mean, so that no square
+    """The variance of x / scale, and scale: the largest distance from the mean. So no square
     overflows."""
     count = _count(x.shape, axis)
     centred = x - be.mean(x, axis, True)
     scale = be.max(be.abs(centred), axis, True) if count else be.sum(centred, axis, True)
     scale = be.where((scale > 0) & (scale < math.inf), scale, be.full((), 1, x.dtype))
     centred = centred / scale
-    rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
+    rest = be.sum(centred, axis, keepdims)  # not exactly 0, as the mean was rounded
     total = be.sum(centred * centred, axis, keepdims) - rest * rest / max(count, 1)
     total = be.maximum(total, be.full((), 0, total.dtype))
     freedom = be.full((), max(count - correction, 0), total.dtype)

@@ -1,6 +1,6 @@
-"""What definitions of ops and of backends share, in operators and `be` methods alone.
+"""Functions shared by definitions of ops and of backends, in operators and `be` methods only.
 
-It asks nothing of the classes of definitions: these are imported with the first backend.
+They do not import the classes of composed definitions, which are loaded with the first backend.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def is_complex(x: Any) -> bool:
-    """Whether an array, or a Tensor in its place, holds complex numbers."""
-    kind: str = x.dtype.kind  # "c" of NumPy's dtypes, "complex" of ours
+    """Whether an array or Tensor is complex."""
+    kind: str = x.dtype.kind  # "c" for NumPy's dtypes, "complex" for ours
     return kind[0] == "c"
 
 
 def at_least(be: ActivationDefaults[Array], x: Array, low: float) -> Array:
-    """x, or `low` where x is less; NaN where either is, and a zero of x keeps its sign.
+    """x, or `low` where x < low; NaN where either is NaN. A zero of x keeps its sign.
 
-    `maximum` may give either of two zeros."""
+    (`maximum` may return either of two zeros.)"""
     if low == 0 and x.dtype.kind not in "biu":
         if math.copysign(1, low) > 0:
             return be.relu(x)
@@ -34,7 +34,7 @@ def at_least(be: ActivationDefaults[Array], x: Array, low: float) -> Array:
 
 
 def at_most(be: ActivationDefaults[Array], x: Array, high: float) -> Array:
-    """x, or `high` where x is greater; NaN where either is, and a zero of x keeps its sign."""
+    """x, or `high` where x > high; NaN where either is NaN. A zero of x keeps its sign."""
     bound = be.full((), high, x.dtype)
     if high == 0 and x.dtype.kind not in "biu":
         return be.where(x > 0, bound, x)
@@ -47,7 +47,7 @@ def sliced(be: ShapeDefaults[Any], x: Any, axis: int, start: int, stop: int) -> 
 
 
 def prod_before(be: ShapeDefaults[Any], x: Any, axis: int) -> Any:
-    """For each element, the product of those before it along `axis`: 1 for the first."""
+    """For each element, the product of all before it along `axis`; 1 for the first."""
     first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
     rest = be.cumprod(sliced(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
     return be.concatenate([first, rest], axis)
@@ -56,7 +56,7 @@ def prod_before(be: ShapeDefaults[Any], x: Any, axis: int) -> Any:
 def sliding_window_at(
     be: RequiredMethods[Any], shape: Shape, axis: int, size: int, step: int
 ) -> tuple[Index, ...]:
-    """The index of the windows along an axis of an array of `shape`: (count, size) for it."""
+    """The index of the windows along an axis of an array of `shape`: (count, size) on this axis."""
     count = (shape[axis] - size) // step + 1
     starts = be.reshape(be.arange(0, count * step, step, int64.numpy), (count, 1))
     return (*(slice(None),) * axis, starts + be.arange(0, size, 1, int64.numpy))
@@ -65,7 +65,7 @@ def sliding_window_at(
 def strided_at(
     be: RequiredMethods[Any], size: Shape, stride: tuple[int, ...], offset: int
 ) -> Index:
-    """The places of `as_strided` in a flat array, in row-major order."""
+    """The flat indices of `as_strided`, in row-major order."""
     at = be.full((1,), offset, int64.numpy)
     for n, step in zip(size, stride, strict=True):
         steps = be.arange(0, n, 1, int64.numpy) * step

@@ -1,9 +1,7 @@
-"""Special functions.
-
-The gamma function's logarithm and its derivatives, Hurwitz's zeta function, and the regularized
+"""Special functions: log-gamma and its derivatives; the Hurwitz zeta function; the regularised
 incomplete gamma functions P(a, x) and Q(a, x) = 1 - P(a, x); the normal distribution function, its
-logarithm and inverse, and the scaled error function; modified Bessel functions of the first kind,
-of integer order.
+logarithm and inverse; the scaled error function; modified Bessel functions of the first kind, of
+integer order.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ EULER = 0.57721566490153286
 
 
 def euler_maclaurin(s: Any, q: Any) -> Any:
-    """zeta(s, q) for q > 0: ten terms of the sum, and Euler's and Maclaurin's formula for the rest
+    """zeta(s, q) for q > 0: ten terms of the sum, and the Euler-Maclaurin formula for the rest
     (NIST Digital Library of Mathematical Functions, 25.11.5)."""
     y = q + len(BERNOULLI)
     power = y**-s
@@ -63,12 +61,12 @@ TINY, EPS = 1e-300, 2.0**-54
 
 
 class GammaDefaults(ElementwiseDefaults[Array]):
-    """Methods of `Backend` of the gamma function."""
+    """Methods of `Backend` for the gamma function."""
 
     @in_float32
     def lgamma(self, x: Array) -> Array:
-        """log |Gamma(x)|: Stirling's series where |x| is large; else its Taylor series at 2, which
-        keeps the digits at the zeros 1 and 2, by Gamma(x + 1) = x Gamma(x); below 0 by reflection,
+        """log |Gamma(x)|. For large |x| by Stirling's series; else by the Taylor series at 2 and
+        Gamma(x + 1) = x Gamma(x), which is accurate near the zeros 1 and 2; below 0 by reflection,
         Gamma(x) Gamma(-x) = -pi / (x sin(pi x))."""
         size = self.abs(x)
         positive = self.where(size < SHIFT, self._lgamma_near(size), self._lgamma_far(size))
@@ -100,9 +98,9 @@ class GammaDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def digamma(self, x: Array) -> Array:
-        """The derivative of `lgamma`: its asymptotic series at x + `SHIFT`; below 0 by reflection,
-        digamma(1 - x) - digamma(x) = pi / tan(pi x). NaN at -1, -2, ..., where the sign of the pole
-        depends on the side."""
+        """The derivative of `lgamma`, by its asymptotic series at x + `SHIFT`; below 0 by
+        reflection, digamma(1 - x) - digamma(x) = pi / tan(pi x). NaN at -1, -2, ..., where the sign
+        of the pole depends on the side."""
         above = self.where(x < 0, 1 - x, x)
         y = above + SHIFT
         inverse = 1 / y
@@ -126,11 +124,11 @@ class GammaDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def zeta(self, s: Array, q: Array) -> Array:
-        """Hurwitz's zeta function, the sum of (q + k)^-s over k = 0, 1, ...; inf at s = 1 and where
-        a term is infinite, NaN where s < 1, or where q < 0 and s is no integer.
+        """The Hurwitz zeta function, the sum of (q + k)^-s over k = 0, 1, ...; inf if s = 1 or a
+        term is infinite; NaN if s < 1, or if q < 0 and s is not an integer.
 
-        The terms of a negative q = f - m are those of the positive f, and (-1)^s (h + k)^-s for
-        k < m, where h = 1 - f: a sum from h on, less that from h + m = 1 - q on."""
+        For a negative q = f - m, the terms are those of the positive f, and (-1)^s (h + k)^-s for
+        k < m, where h = 1 - f: the sum from h on minus the sum from h + m = 1 - q on."""
         zero, one = self.full((), 0, q.dtype), self.full((), 1, q.dtype)
         s = self.minimum(s, self.full((), LARGE, q.dtype))
         low, high = q - self.floor(q), self.ceil(q) - q
@@ -147,12 +145,12 @@ class GammaDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def gammainc(self, a: Array, x: Array) -> Array:
-        """P(a, x), the integral of t^(a-1) exp(-t) from 0 to x, over Gamma(a)."""
+        """P(a, x), the integral of t^(a-1) exp(-t) from 0 to x, divided by Gamma(a)."""
         return self._incomplete(a, x, 0)
 
     @in_float32
     def gammaincc(self, a: Array, x: Array) -> Array:
-        """Q(a, x), the same from x on."""
+        """Q(a, x), the integral of t^(a-1) exp(-t) from x on, divided by Gamma(a)."""
         return self._incomplete(a, x, 1)
 
     def _incomplete(self, a: Array, x: Array, which: int) -> Array:
@@ -162,11 +160,11 @@ class GammaDefaults(ElementwiseDefaults[Array]):
         return self.asarray(result.astype(x.dtype))
 
 
-# P and Q of numbers, on the host: how many terms they take depends on the numbers.
+# P and Q of single numbers, on the host, as the number of terms depends on the numbers.
 
 
 def _pair(a: float, x: float) -> tuple[float, float]:
-    """P and Q"""
+    """P and Q of two numbers."""
     if not (a >= 0 and x >= 0) or (a == x and (a == 0 or math.isinf(a))):
         return math.nan, math.nan
     if a == 0 or math.isinf(x):
@@ -181,22 +179,21 @@ def _pair(a: float, x: float) -> tuple[float, float]:
         return 1 - q, q
     p = min(power * _series(a, x), 1.0)
     if x < 1.1 and p > 0.5:
-        # 1 - p would lose the digits: 1 - x^a / Gamma(a + 1) less the rest of another series.
+        # 1 - p would lose digits: 1 - x^a / Gamma(a + 1) minus the rest of another series.
         whole = a * math.log(x) - _log_gamma(a)
         return p, -math.expm1(whole) - math.exp(whole) * a * _alternating(a, x)
     return p, 1 - p
 
 
 def _log_gamma(a: float) -> float:
-    """log Gamma(a + 1), to the last digits of a small a."""
+    """log Gamma(a + 1), accurate also for small a."""
     if a >= 0.5:
         return math.lgamma(a + 1)
     return math.fsum(c * a ** (k + 1) for k, c in enumerate(LOG_GAMMA_AT_2)) - math.log1p(a)
 
 
 def _power(a: float, x: float) -> float:
-    """x^a exp(-x) / Gamma(a + 1); where a is large by Stirling's series, as the logarithms would
-    cancel."""
+    """x^a exp(-x) / Gamma(a + 1); for large a by Stirling's series, as logarithms would cancel."""
     if a < 20:
         return math.exp(a * math.log(x) - x - _log_gamma(a))
     correction = sum(c * a ** -(2 * k + 1) for k, c in enumerate(STIRLING))
@@ -204,7 +201,7 @@ def _power(a: float, x: float) -> float:
 
 
 def _half_square(a: float, x: float) -> float:
-    """m - log(1 + m) of m = (x - a) / a."""
+    """m - log(1 + m), where m = (x - a) / a."""
     m = (x - a) / a
     if abs(m) > 0.1:
         return m - math.log(x / a)
@@ -232,8 +229,8 @@ def _alternating(a: float, x: float) -> float:
 
 
 def _fraction(a: float, x: float) -> float:
-    """The continued fraction 1 / (x + 1 - a - (1 - a) / (x + 3 - a - ...)) (DLMF 8.9.2), forwards
-    (Lentz 1976)."""
+    """The continued fraction 1 / (x + 1 - a - (1 - a) / (x + 3 - a - ...)) (DLMF 8.9.2), evaluated
+    forwards (Lentz 1976)."""
     b = x + 1 - a
     c, d = 1 / TINY, 1 / b
     value, change, n = d, 0.0, 0
@@ -266,18 +263,18 @@ TAIL = 0.02
 
 
 class NormalDefaults(ElementwiseDefaults[Array]):
-    """Methods of `Backend` of the normal distribution."""
+    """Methods of `Backend` for the normal distribution."""
 
     @in_float32
     def erfcx(self, x: Array) -> Array:
-        """exp(x^2) erfc(x), which does not vanish where x is large."""
+        """exp(x^2) erfc(x), which does not underflow for large x."""
         size = self.abs(x)
         small = self.minimum(size, self.full((), 1, x.dtype))
         near = self.exp(small * small) * (1 - erf_below_one(self, small))
         tail = scaled_complement(self, self.maximum(size, self.full((), 1, x.dtype)))
         above = self.where(size < 1, near, tail)
-        # exp(x^2) by an exact square of the first bits of x, as in `erfc`.
-        most = self.minimum(size, self.full((), 28, x.dtype))  # where it has long been infinite
+        # exp(x^2), with an exact square of the first bits of x, as in `erfc`.
+        most = self.minimum(size, self.full((), 28, x.dtype))  # from there on it is infinite
         high = self.floor(most * 16) / 16
         growth = self.exp(high * high) * self.exp((most - high) * (most + high))
         return self.where(x < 0, 2 * growth - above, above)
@@ -289,7 +286,7 @@ class NormalDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def log_ndtr(self, x: Array) -> Array:
-        """log(ndtr(x)); in the lower tail by `erfcx`, as ndtr(x) vanishes."""
+        """log(ndtr(x)); in the lower tail by `erfcx`, as ndtr(x) underflows."""
         low = self.minimum(x, self.full((), -1, x.dtype))
         tail = self.log(0.5 * self.erfcx(-SQRT_HALF * low)) - 0.5 * low * low
         high = self.maximum(x, self.full((), -1, x.dtype))
@@ -297,8 +294,8 @@ class NormalDefaults(ElementwiseDefaults[Array]):
 
     @in_float32
     def ndtri(self, x: Array) -> Array:
-        """The inverse of ndtr: -inf at 0, inf at 1, NaN beyond. By erfinv, and in the tails by
-        Newton's method on log_ndtr(y) = log(x), which is concave and nearly a parabola."""
+        """The inverse of ndtr: -inf at 0, inf at 1, NaN outside. By erfinv, and in the tails by
+        Newton's method on log_ndtr(y) = log(x), as log_ndtr is concave and nearly a parabola."""
         nearer = self.minimum(x, 1 - x)
         in_tail = (nearer > 0) & (nearer < TAIL)
         log = self.log(self.where(in_tail, nearer, self.full((), TAIL, x.dtype)))
@@ -315,11 +312,11 @@ class NormalDefaults(ElementwiseDefaults[Array]):
 FAR = 18.0
 """From here on the asymptotic series is used; its least term there is below 1e-16."""
 NEAR_TERMS, FAR_TERMS = 44, 32
-ROOT_OF_2_PI = math.sqrt(2 * math.pi)  # by itself: 2 pi times the largest float32 is infinite
+ROOT_OF_2_PI = math.sqrt(2 * math.pi)  # not within a root: 2 pi times the largest float32 is inf
 
 
 class BesselDefaults(ElementwiseDefaults[Array]):
-    """Methods of `Backend` of Bessel functions."""
+    """Methods of `Backend` for Bessel functions."""
 
     @in_float32
     def bessel_i(self, x: Array, order: int = 0) -> Array:

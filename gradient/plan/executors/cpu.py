@@ -404,8 +404,7 @@ class CpuExecutor:
         return listing(self.calls, plan.buffers, plan.outputs, kernels=self.kernels)
 
     def value(self, ref: Ref) -> np.ndarray:
-        """The array of a buffer; valid until the next run, or until another buffer uses its place.
-        """
+        """The array of a buffer, until the next run or until its place is reused."""
         return self._array(ref)
 
 

@@ -56,8 +56,7 @@ def with_cache_updates(plan: Plan) -> Plan:
 
 
 class _Write(NamedTuple):
-    """Vectors (B, H, T, w), the array that they are written to, the index, and the views between.
-    """
+    """Vectors (B, H, T, w), the array they are written to, the index, and the views between."""
 
     vectors: Ref
     cache: Ref
@@ -71,8 +70,7 @@ class _Calls(NamedTuple):
     maker: dict[Ref, int]
 
     def write(self, call: Call) -> _Write | None:
-        """The write of a call to a cache, x[rows, :, slots] = vectors; None if it is no such call.
-        """
+        """The write of a call to a cache, x[rows, :, slots] = vectors; None for other calls."""
         if call.op != "assign" or call.options or len(call.args) != 3:
             return None
         x, index, value = call.args
