@@ -1,4 +1,4 @@
-"""Devices that another process serves, in any language: docs/plugin-protocol.md has the protocol.
+"""Devices implemented by another process, in any language: see docs/plugin-protocol.md.
 
 >>> from gradient.backends import process
 >>> process.register("mine", ["./my-plugin"])       # from now on, tensors go to device="mine"
@@ -21,12 +21,12 @@ NUMPY_PLUGIN = (sys.executable, "-P", str(Path(__file__).with_name("numpy_plugin
 
 
 def register(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> None:
-    """Have `command` serve a device type: it is started when the device is first used.
+    """Register `command` as the plugin of a device type; it is started at the device's first use.
 
     Args:
-        device: the name, such as "mine": of the devices "mine", "mine:0", "mine:1".
+        device: the device type, such as "mine", for devices "mine", "mine:0", "mine:1".
         command: the program and its arguments, as for `subprocess`.
-        timeout: seconds that it may take to answer; longer is an error.
+        timeout: the longest time to wait for an answer, in seconds; after it, an error is raised.
     """
     from gradient.backends import registry
 
@@ -37,7 +37,7 @@ def register(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> N
 
 
 def open_backend(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
-    """A backend whose arrays are those of a new process."""
+    """Start a plugin; return a backend whose arrays live in it."""
     from gradient.backends.process.opening import opened
 
     return opened(device, command, timeout)

@@ -1,7 +1,7 @@
-"""The backend of a device that another process serves.
+"""The backend of a device that is implemented by another process.
 
-Required methods become messages. What the plugin has beyond them is taken from `overrides`, by the
-names that it gives in the handshake; all else is composed, here, of what it has.
+Required methods are sent as messages. In the handshake, the plugin lists its further ops;
+`overrides` has the methods for them. All other methods are composed here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUIRED_OPS = frozenset(OPERATORS) | {
 
 
 def _function(name: str) -> Any:
-    """A method that is an op of one array."""
+    """Make a method for an op of one array."""
 
     def method(self: ProcessBackend, x: Handle) -> Handle:
         dtype = shapes.function_dtype(name, x.dtype)
@@ -44,7 +44,7 @@ def _function(name: str) -> Any:
 
 
 def _pair(name: str) -> Any:
-    """A method that is an op of two arrays, or of one and a number, of one dtype."""
+    """Make a method for an op of two arrays of one dtype, or of an array and a number."""
 
     def method(self: ProcessBackend, a: Any, b: Any) -> Handle:
         dtype = shapes.common_dtype(_kind(a), _kind(b))
@@ -55,7 +55,7 @@ def _pair(name: str) -> Any:
 
 
 class ProcessBackend(Backend[Any]):
-    """Arrays of a plugin. `opening.opened` adds the overrides that the plugin has."""
+    """The backend of a plugin. `opening.opened` adds overrides for the plugin's ops."""
 
     name = "process"
 
@@ -64,7 +64,7 @@ class ProcessBackend(Backend[Any]):
 
     @property
     def timeout(self) -> float:
-        """Seconds that the plugin may take to answer."""
+        """The longest time to wait for an answer of the plugin, in seconds."""
         return self.client.connection.timeout
 
     @timeout.setter
@@ -72,21 +72,21 @@ class ProcessBackend(Backend[Any]):
         self.client.connection.timeout = seconds
 
     def restart(self) -> None:
-        """End the plugin and start another. All tensors on the device are lost."""
+        """Stop the plugin and start a new one. All tensors on the device are lost."""
         self.client.close()
         self.client = Client(self.command, self.device, self.timeout)
 
     def close(self) -> None:
-        """End the plugin. (It ends by itself with this process.)"""
+        """Stop the plugin. (It also stops when this process ends.)"""
         self.client.close()
 
     def statistics(self) -> dict[str, int]:
-        """What the plugin counts: `arrays`, `bytes` and the `messages` that it has had."""
+        """The plugin's counters: its `arrays`, their `bytes`, and the `messages` received."""
         found: dict[str, int] = self.client.request("stat")
         return found
 
     def limit_memory(self, nbytes: int | None) -> None:
-        """Have the plugin refuse arrays beyond so many bytes in all; None: no limit."""
+        """Limit the total bytes of the plugin's arrays; None: no limit."""
         self.client.request("limit", nbytes)
 
     # Creation and transfer -----------------------------------------------------------------------
@@ -106,7 +106,7 @@ class ProcessBackend(Backend[Any]):
             )
 
     def _array(self, x: Any, dtype: np.dtype | None = None) -> Handle:
-        """An operand that may be a Python number."""
+        """An operand as a handle; it may be a Python number."""
         return x if type(x) is Handle else self.asarray(x, dtype)
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Handle:
@@ -285,7 +285,7 @@ class ProcessBackend(Backend[Any]):
         shape, settled, arrays = shapes.advanced(items, x.shape)
         return op(self.client, "getitem", shape, x.dtype, (x, *arrays), {"index": settled})
 
-    # The composed definitions of these pick by index arrays, which is no view.
+    # The composed definitions of these use index arrays, whose result is not a view.
 
     def diagonal(self, x: Handle, offset: int) -> Handle:
         out = super().diagonal(x, offset)
@@ -315,7 +315,7 @@ class ProcessBackend(Backend[Any]):
         return x
 
     def assign_shared(self, x: Handle, index: Index, value: Any, shown_by: list[Handle]) -> bool:
-        """By the places of the owner that x[index] shows, which the plugin numbers."""
+        """Write to the owner at the flat indices of x[index], which the plugin computes."""
         owner, shown = self.storage(x), self.getitem(x, index)
         views = list(shown.views())
         one = math.prod(getattr(value, "shape", ())) == 1
@@ -349,7 +349,7 @@ class ProcessBackend(Backend[Any]):
 
     def _fits(self, value: Handle, shape: Shape) -> None:
         size = value.shape
-        while len(size) > len(shape) and size[0] == 1:  # as NumPy has it
+        while len(size) > len(shape) and size[0] == 1:  # as in NumPy
             size = size[1:]
         if len(size) > len(shape) or shapes.broadcast(size, shape) != shape:
             raise ValueError(
@@ -357,8 +357,8 @@ class ProcessBackend(Backend[Any]):
             )
 
     def _index(self, index: Index, shape: Shape) -> tuple[Any, ...]:
-        """The items of an index, one for each axis or new one. A mask becomes the places where it
-        is true, which waits for its values."""
+        """The items of an index, one for each old or new axis. A mask becomes the indices where it
+        is True, which waits for its values."""
         items = []
         for item in index if isinstance(index, tuple) else (index,):
             if isinstance(item, np.generic):
@@ -372,10 +372,10 @@ class ProcessBackend(Backend[Any]):
         return shapes.whole_index(tuple(items), shape)
 
     def check_indices(self, index: Handle, axis: int, size: int) -> None:
-        self.checked_indices(index, axis, size)  # told when something is read
+        self.checked_indices(index, axis, size)  # an error is raised at the next read
 
     def checked_indices(self, index: Handle, axis: int, size: int) -> Handle:
-        """An index that has failed where a number is below 0 or not below `size`."""
+        """The index; if an element is not from 0 to `size` - 1, an array that failed."""
         options = {"axis": axis, "size": size}
         return op(self.client, "in_range", index.shape, index.dtype, (index,), options)
 

@@ -1,7 +1,7 @@
-"""The client's side of the protocol: messages are queued, only reads wait.
+"""The client's side of the protocol: messages are queued, and only reads wait.
 
-Every message that computes has a number and the line of the user's program that it is of, so that
-an error which the plugin tells later names both.
+Every op's message has a number and the line of the user's program, so that a later error of the
+plugin can show them.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ Queued = tuple[bytes, CodeType, int]
 
 
 class _Reply:
-    """What a request is answered with. `kind` says what the client does with it."""
+    """The answer to a request. `kind` says what the client does with it."""
 
     __slots__ = ("answer", "at", "error", "kind", "value")
 
     def __init__(self, kind: str, at: int | None = None):
-        self.kind, self.at = kind, at  # the part of the shared memory that it is about
-        self.answer: list[Any] | None = None  # not there yet
+        self.kind, self.at = kind, at  # `at`: its part of the shared memory
+        self.answer: list[Any] | None = None  # None until it arrives
         self.value: Any = None
         self.error: PluginError | None = None
 
 
 class _Sent(NamedTuple):
-    """Messages that are sent together, until the plugin is known to have had them."""
+    """Messages sent together, kept until the plugin has confirmed them."""
 
     first: int  # the number of the first
     lines: list[Location]
-    taken: list[Queued]  # from the queue, where they may still be
+    taken: list[Queued]  # from the queue; they may still be in it
     parcel: Parcel
-    reply: _Reply | None  # to the last of them, if it is answered
+    reply: _Reply | None  # of the last message, if it expects one
 
 
 class Client:
-    """A plugin and the messages that it is sent. Any thread may use it.
+    """A plugin and the messages to it. Any thread may use it.
 
-    Ctrl-C may interrupt any of its methods anywhere. So whatever has to change together changes by
-    one append or assignment: a message is sent once, and gets its own answer, whatever happens.
+    Ctrl-C may interrupt its methods at any point. So values that belong together are changed by a
+    single append or assignment: each message is sent once and gets its own answer.
     """
 
     def __init__(self, command: Sequence[str], device: str, timeout: float):
@@ -84,7 +84,7 @@ class Client:
         """Graphs that nobody has any more."""
         self._sent: deque[_Sent] = deque([_Sent(0, [], [], Parcel(b""), None)])
         self._asked = 0
-        self._deferred: PluginError | None = None  # told when nobody waited: the next who waits
+        self._deferred: PluginError | None = None  # arrived when no call waited: for the next one
         about = self.request("hello", VERSION, device, REGION)
         if not isinstance(about, dict) or about.get("version") != VERSION:
             version = about.get("version") if isinstance(about, dict) else about
@@ -97,27 +97,27 @@ class Client:
 
     @property
     def sent(self) -> int:
-        """Messages that were sent so far: the number of the next one, if none is queued."""
+        """The number of messages sent so far."""
         last = self._sent[-1]
         return last.first + len(last.lines)
 
     @property
     def unconfirmed(self) -> int:
-        """Messages that the plugin may not have had yet."""
+        """The number of messages not yet confirmed by the plugin."""
         return self.sent - self._sent[0].first
 
-    # What computes -------------------------------------------------------------------------------
+    # Messages of ops -----------------------------------------------------------------------------
 
     def op(
         self, name: str, outs: Sequence[Out], inputs: Sequence[Any], options: dict[str, Any] | None
     ) -> None:
-        """Queue an op. An input is an id, [a number], or None for one that is not given."""
+        """Queue an op. An input is an id, [a number], or None if it is absent."""
         with self.lock:
             data = self._pack(("op", name, outs, inputs, options))
         self.post(data, getframe(2))
 
     def post(self, data: bytes, frame: FrameType | None) -> None:
-        """Queue a message that is not answered, of the user's code that called `frame`."""
+        """Queue a message without an answer; `frame` gives the user's line."""
         while frame is not None and inside[frame.f_code.co_filename]:
             frame = frame.f_back
         if frame is None:
@@ -128,25 +128,25 @@ class Client:
             self.flush()
 
     def message(self, *message: Any) -> None:
-        """Queue a message that is not answered."""
+        """Queue a message without an answer."""
         with self.lock:
             data = self._pack(message)
         self.post(data, getframe(2))
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued messages."""
         with self.lock:
             self._hand_over()
             if self.sent - self._asked >= WINDOW:
                 self._keep_up()
 
     def _hand_over(self) -> None:
-        """Number what is queued, and send it."""
+        """Number the queued messages, and send them."""
         last, queue = self._sent[-1], self.queue
         while queue and any(queue[0] is item for item in last.taken):
             queue.popleft()  # an interrupted call has left it there
         freed, forgotten = list(self.freed), list(self.forgotten)
-        taken = list(queue)  # afterwards: what uses an id was queued before the id was freed
+        taken = list(queue)  # after the ids to free: uses of an id are queued before it is freed
         messages = [("free", freed)] if freed else []
         data = [*(item[0] for item in taken), *map(self._pack, messages)]
         data += [self._pack(("forget", graph)) for graph in forgotten]
@@ -162,7 +162,7 @@ class Client:
         self._send()
 
     def _send(self) -> None:
-        """Send what has a number."""
+        """Send the numbered messages."""
         left: list[Parcel] = []
         for sent in reversed(self._sent):
             if sent.parcel.gone:
@@ -172,20 +172,20 @@ class Client:
             self.connection.send(parcel)
 
     def _keep_up(self) -> None:
-        """Ask how far the plugin is, and wait if it is two windows behind."""
+        """Ask for the plugin's progress, and wait if it is two windows behind."""
         before = [reply for reply in self._unanswered() if reply.kind == "progress"]
         self._asked = self.sent
         self._ask(_Reply("progress"), "sync", None)
         while before and before[-1].answer is None:
             self._one_reply()
 
-    # What is answered ----------------------------------------------------------------------------
+    # Requests with an answer ---------------------------------------------------------------------
 
     def request(self, *message: Any) -> Any:
         """Send a message and wait for its answer.
 
         Raises:
-            PluginError: something that the plugin was asked before, or this, has failed.
+            PluginError: this or an earlier message has failed.
         """
         with self.lock:
             value = self._wait(self._ask(_Reply("value"), *message))
@@ -195,7 +195,7 @@ class Client:
             return value
 
     def _ask(self, reply: _Reply, *message: Any) -> _Reply:
-        """Send a message that will have this reply, and all that is queued before it."""
+        """Send the queued messages, then this one, whose answer goes to `reply`."""
         self._hand_over()
         lines = [location_of(user_frame(3))]
         self._sent.append(_Sent(self.sent, lines, [], Parcel(self._pack(message)), reply))
@@ -207,7 +207,7 @@ class Client:
         return [reply for reply in found if reply.answer is None]
 
     def _wait(self, wanted: _Reply) -> Any:
-        """Take replies, which come in the order of their requests, up to the one wanted."""
+        """Receive replies, in the order of their requests, up to the wanted one."""
         while wanted.answer is None:
             self._one_reply()
         if wanted.error is not None:
@@ -233,7 +233,7 @@ class Client:
             reply.value = rest[0] if rest else None
         reply.answer = message
         messages.popleft()
-        while sent[0] is not waiting:  # their errors were told by now
+        while sent[0] is not waiting:  # their errors have arrived by now
             sent.popleft()
 
     def _error(self, kind: Any = None, text: Any = "", number: Any = None, op: Any = "", *_: Any
@@ -250,7 +250,7 @@ class Client:
     # Arrays --------------------------------------------------------------------------------------
 
     def put(self, array: np.ndarray) -> int:
-        """Copy an array to the device: its id there."""
+        """Copy an array to the device; return its id there."""
         name, shape = NAMES[array.dtype], array.shape
         with self.lock:
             number = self.new_id()
@@ -271,7 +271,7 @@ class Client:
         return number
 
     def _free_slot(self) -> int:
-        """Where a part of the shared memory begins that no message on its way is about."""
+        """The offset of a part of the shared memory that no pending message uses."""
         while True:
             used = {reply.at for reply in self._unanswered()}
             for at in range(0, REGION, SLOT):
@@ -280,7 +280,7 @@ class Client:
             self._one_reply()
 
     def get(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Copy an array from the device, when what it depends on is computed."""
+        """Copy an array from the device, after waiting for its computation."""
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes <= INLINE:
             data = self.request("get", number)
@@ -306,17 +306,17 @@ class Client:
         out[start : start + count] = self.connection.region[at : at + count]
 
     def synchronize(self) -> None:
-        """Wait until all that is queued is computed."""
+        """Wait until all queued work is done."""
         self.request("sync", None)
 
     def close(self) -> None:
-        """End the plugin."""
+        """Stop the plugin."""
         self.connection.close()
         self.connection.lost = self.connection.lost or "the plugin was closed"
 
 
 def _nowhere() -> None:
-    """What has no line."""
+    """A function whose frame stands for work without a user's line."""
 
 
 _NOWHERE: Location = (_nowhere.__code__, 0)

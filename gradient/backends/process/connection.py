@@ -1,4 +1,4 @@
-"""The plugin's process: starting it, bytes to it and from it, and the word on how it ended."""
+"""The plugin's process: start it, exchange bytes with it, and report how it ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Parcel:
-    """Bytes on their way. However sending them is interrupted, it is known how many have gone."""
+    """Bytes to send, and how many have been sent, even if sending is interrupted."""
 
     __slots__ = ("counts", "data", "gone")
 
@@ -44,11 +44,11 @@ class Parcel:
 
 
 class Connection:
-    """A plugin that runs. Its standard input and output are one socket; what it writes to standard
-    error is shown when it fails.
+    """A running plugin. Its standard input and output are one socket; its standard error is shown
+    if it fails.
 
-    `region` is memory that both processes see. It has no name in any file system, so nothing is
-    left of it however they end.
+    `region` is memory shared by both processes. It has no name in a file system, so nothing is left
+    behind when they end.
     """
 
     def __init__(self, command: Sequence[str], timeout: float):
@@ -70,7 +70,7 @@ class Connection:
                 self.command, stdin=its.fileno(), stdout=its.fileno(), stderr=self._errors,
                 pass_fds=[memory],
                 env={TUNABLES: KEEPING} | os.environ | {MEMORY_VARIABLE: f"{memory}:{REGION}"},
-                start_new_session=True,  # Ctrl-C is for the user's program alone
+                start_new_session=True,  # Ctrl-C must only reach the user's program
             )  # fmt: skip
         except OSError as error:
             mine.close()
@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def timeout(self) -> float:
-        """Seconds that the plugin may take."""
+        """The longest time to wait for the plugin, in seconds."""
         return self.socket.gettimeout() or 0.0
 
     @timeout.setter
@@ -94,13 +94,13 @@ class Connection:
         self.socket.settimeout(seconds)
 
     def send(self, parcel: Parcel) -> None:
-        """Send messages, or what is left of them."""
+        """Send messages, or the rest of them."""
         if self.lost is not None:
             raise PluginError(self.lost)
         try:
             while (gone := sum(parcel.counts)) < len(parcel.data):
                 rest = memoryview(parcel.data)[gone:]
-                # In one call: Ctrl-C never comes between sending bytes and counting them.
+                # In one call, so that Ctrl-C cannot come between sending bytes and counting them.
                 parcel.counts.extend(map(self.socket.send, (rest,)))
         except TimeoutError:
             self._hangs()
@@ -110,7 +110,7 @@ class Connection:
         parcel.data = b""
 
     def receive(self) -> list[Any]:
-        """The next message, which stays the first of `messages`."""
+        """Receive the next message; it stays the first of `messages`."""
         if self.lost is not None:
             raise PluginError(self.lost)
         received = self._received
@@ -124,11 +124,11 @@ class Connection:
                 self._ended()
             if not received[-1]:
                 self._ended()
-            with contextlib.suppress(IndexError):  # where nothing is left
+            with contextlib.suppress(IndexError):  # no more messages
                 deque(map(self._unpacker.feed, iter(received.popleft, None)), 0)
             try:
                 self.messages.extend(self._unpacker)
-            except Exception as error:  # whatever it makes of bytes that are none of a message
+            except Exception as error:  # msgpack raises many kinds for bytes that are no message
                 self.fail(f"the plugin has sent what is no message ({error})")
         message: list[Any] = self.messages[0]
         if not isinstance(message, list) or not message or message[0] not in ("ok", "error"):
@@ -138,16 +138,16 @@ class Connection:
     # How it ends ---------------------------------------------------------------------------------
 
     def fail(self, why: str) -> NoReturn:
-        """End the process, and refuse all that comes after."""
+        """Kill the process, and raise an error for this and all later messages."""
         self.process.kill()
         said = self._said()
         self.close()
         self._lose(why, said)
 
     def _ended(self) -> NoReturn:
-        """The process has closed its side: say how it ended."""
+        """The process has closed its socket: raise an error that says how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            _wait(self.process)  # closing its side is the last that a process does
+            _wait(self.process)  # a process closes its socket last
         status = self.process.poll()
         if status is None:
             how = "closed its connection"
@@ -180,7 +180,7 @@ class Connection:
 
 
 def _end(process: subprocess.Popen[bytes], connection: socket.socket, errors: IO[bytes]) -> None:
-    """Close a plugin's connection, by which it ends; kill it where it does not."""
+    """Close a plugin's connection, so that it ends; kill it if it does not."""
     connection.close()
     try:
         _wait(process)
@@ -191,8 +191,8 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket, errors: IO
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait until a process has ended, for GRACE at most; as soon as the system tells, where it
-    does: `Popen.wait` looks at intervals."""
+    """Wait until a process has ended, for at most GRACE. Where possible the system reports the end
+    at once; `Popen.wait` polls."""
     if process.poll() is not None:
         return
     try:
@@ -201,7 +201,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         process.wait(GRACE)
         return
     try:
-        ended = select.poll()  # `select` takes no descriptor beyond 1,023
+        ended = select.poll()  # `select` takes no descriptor above 1,023
         ended.register(handle, select.POLLIN)
         ended.poll(1000 * GRACE)
     finally:
@@ -231,8 +231,8 @@ def msgpack() -> Any:
 
 
 def _forget_in_child() -> None:
-    """A forked child has no part in its parent's plugins. While it held their sockets, they would
-    not see the parent end."""
+    """Close the plugins' sockets in a forked child: while it held them, plugins would not notice
+    that the parent has ended."""
     for connection in _open:
         connection.socket.close()
         connection.close.detach()

@@ -1,7 +1,7 @@
-"""Graphs: ops that a plugin holds, and runs by one message.
+"""Graphs: lists of ops that a plugin stores, and runs by one message.
 
-To make one, a backend works on a `Tracer` in place of its client, views and writes included: its
-messages are collected, and become those of the graph.
+To make one, a backend runs with a `Tracer` instead of its client. The tracer collects the messages,
+also for views and writes, and they become the graph's ops.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Compute = Callable[..., Sequence[Handle]]
 
 
 class Tracer:
-    """Takes a client's place while a graph is made."""
+    """Replaces a client while a graph is made."""
 
     def __init__(self, client: Client):
         self.client = client
@@ -62,13 +62,13 @@ class Tracer:
         return x
 
     def put(self, array: np.ndarray) -> int:
-        """An array that every run is given."""
+        """Add a constant array, used by every run; return its id."""
         number = self.new_id()
         self.fixed.append((number, put(self.client, array)))
         return number
 
     def lift(self, real: Handle) -> Handle:
-        """What an array of the client is in the graph."""
+        """The graph's handle of an array of the client."""
         found = self._lifted.get(id(real))
         if found is None:
             if real.base is None:
@@ -80,7 +80,7 @@ class Tracer:
         return found[1]
 
     def lower(self, x: Handle) -> Handle | None:
-        """The client's array that shows the same memory; None of one that the graph makes."""
+        """The client's array of the same memory; None if the graph makes it."""
         for real, handle in self._lifted.values():
             if handle is x:
                 return real
@@ -90,7 +90,7 @@ class Tracer:
         return None if parent is None else parent.view(x.shape, x.steps, *x.how, x.dtype)
 
     def written(self) -> list[tuple[int, Handle]]:
-        """The client's arrays that the graph has written to, with their ids in the graph."""
+        """The client's arrays that the graph writes to, with their ids in the graph."""
         pairs = self._lifted.values()
         return [(x._id, real) for real, x in pairs if real.base is None and x.version]
 
@@ -105,13 +105,13 @@ class Tracer:
 
 
 class Graph:
-    """A function of arrays that a plugin holds.
+    """A function of arrays, stored by a plugin.
 
     Args:
-        inputs: arrays like those that each run is given.
-        compute: called once, to make the graph, as compute(backend, lift, *inputs): it gives the
-            results. Arrays from before go through `lift`; a run reads them as they are then, and
-            writes to them what `compute` writes.
+        inputs: example inputs, with the shapes and dtypes of each run's inputs.
+        compute: is called once, as compute(backend, lift, *inputs), to make the graph; it returns
+            the results. It must pass other existing arrays through `lift`; a run reads their
+            current values, and writes to them as `compute` does.
     """
 
     def __init__(self, backend: ProcessBackend, inputs: Sequence[Handle], compute: Compute):
@@ -141,7 +141,7 @@ class Graph:
             self.client.forgotten.append(self.number)
 
     def run(self, inputs: Sequence[Handle], numbers: Numbers) -> list[Handle]:
-        """The results, by one message."""
+        """Run the graph by one message; return the results."""
         client = self.client
         given = [x.id for x in (*self.fixed, *inputs)]
         results = [

@@ -1,9 +1,9 @@
-"""Arrays that lie in a plugin: handles with a shape, a dtype, operators, and an id.
+"""Handles of arrays in a plugin: a shape, a dtype, operators, and an id.
 
-The plugin's arrays never change, and share nothing. Views and writes are settled here: a view is
-what it was taken of and how; its values are asked for where they are needed, and again after a
-write. A write gives the owner of the memory a new array, in which the part that a view shows is the
-new one.
+The plugin's arrays are immutable and share no memory. Views and writes are emulated here: a view
+stores its base and an op; the plugin computes its values when they are needed, and again after a
+write. A write through a view gives the owner of the memory a new array, with new values in the part
+of the view.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gradient.source_lines import getframe, inside
 
 
 class Flags(NamedTuple):
-    """What is asked of an array's memory."""
+    """The flags of an array's memory, as in NumPy."""
 
     c_contiguous: bool
 
@@ -34,11 +34,11 @@ class Flags(NamedTuple):
 class Handle(OpaqueArray):
     """An array in a plugin.
 
-    client    the plugin's
+    client    the client of the plugin
     shape, dtype
-    steps     strides in elements; None of an array without gaps
-    base      the handle that owns the memory, None of one that does itself
-    readonly  whether it is a copy where there should be a view: writes would be lost
+    steps     strides in elements; None: contiguous
+    base      the handle that owns the memory; None: this one
+    readonly  whether it is a copy where NumPy returns a view: writes would be lost
     """
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Handle(OpaqueArray):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """In bytes, as NumPy's would be. (The plugin's own memory may be laid out otherwise.)"""
+        """Strides in bytes, as in NumPy. (The plugin's memory may be laid out differently.)"""
         size = self.dtype.itemsize
         return tuple(step * size for step in self.steps or shapes.contiguous(self.shape))
 
@@ -95,12 +95,12 @@ class Handle(OpaqueArray):
 
     @property
     def id(self) -> int:
-        """The plugin's id of the array as it is now; of a view, it is taken where that is not
-        done yet, or was before a write."""
+        """The plugin's id of the current values. For a view, they are computed first, if this was
+        not done since the last write."""
         base = self.base
         if base is None or self.seen == base.version:
             return self._id
-        with self.client.lock:  # another thread uses no id before its op is queued
+        with self.client.lock:  # other threads must not use the id before its op is queued
             if self.seen != base.version:
                 parent, number = self.parent.id, self._id or self.client.new_id()
                 name, options = self.how
@@ -117,9 +117,9 @@ class Handle(OpaqueArray):
         options: dict[str, Any],
         dtype: np.dtype | None = None,
     ) -> Handle:
-        """What an op that moves no elements shows of this array."""
+        """A view of this array, by an op that moves no elements."""
         out = new(Handle)
-        out._id, out.seen = 0, -1  # not there yet
+        out._id, out.seen = 0, -1  # not computed yet
         out.client, out.shape, out.steps = self.client, shape, steps
         out.dtype = self.dtype if dtype is None else dtype
         out.base = self if self.base is None else self.base
@@ -127,8 +127,7 @@ class Handle(OpaqueArray):
         return out
 
     def views(self) -> Iterator[Handle]:
-        """This view, the view that it was taken of, and so on to the last before the owner of the
-        memory; nothing of an owner."""
+        """This view, the view that it is a view of, and so on, without the owner of the memory."""
         view = self
         while view.base is not None:
             yield view
@@ -136,14 +135,14 @@ class Handle(OpaqueArray):
 
     @property
     def repeats(self) -> bool:
-        """Whether two places of the array are one in memory."""
+        """Whether two elements of the array share memory."""
         steps = self.steps or ()
         return 0 not in self.shape and any(
             n > 1 and not step for n, step in zip(self.shape, steps, strict=bool(steps))
         )
 
     def written(self) -> None:
-        """Note that the id has new values: hand them on to what this is a view of."""
+        """Note that the id has new values, and write them to the array of which this is a view."""
         if self.base is None:
             self.version += 1
             return
@@ -173,7 +172,7 @@ new = object.__new__
 
 
 def made(client: Client, number: int, shape: Shape, dtype: np.dtype) -> Handle:
-    """The handle of an id."""
+    """Make the handle of an id."""
     out = new(Handle)
     out.client, out._id, out.shape, out.dtype = client, number, shape, dtype
     out.steps = out.base = None
@@ -187,7 +186,7 @@ Input = Handle | list[Any] | None
 
 
 def ids(client: Client, inputs: Sequence[Input]) -> tuple[Any, ...]:
-    """Inputs as messages have them. (Whoever calls holds the inputs until the op is queued.)"""
+    """Inputs as in messages. (The caller must keep the inputs alive until the op is queued.)"""
     found: list[Any] = []
     for x in inputs:
         if type(x) is not Handle:
@@ -209,7 +208,7 @@ def op(
     inputs: Sequence[Input],
     options: dict[str, Any] | None = None,
 ) -> Handle:
-    """The result of an op that gives one array."""
+    """Queue an op with one result; return its handle."""
     given = ids(client, inputs)
     number = client.new_id()
     client.op(name, ((number, NAMES[dtype], shape),), given, options)
@@ -223,7 +222,7 @@ def ops(
     inputs: Sequence[Input],
     options: dict[str, Any] | None = None,
 ) -> tuple[Handle, ...]:
-    """The results of an op that gives several."""
+    """Queue an op with several results; return their handles."""
     given = ids(client, inputs)
     outs = [made(client, client.new_id(), shape, dtype) for shape, dtype in results]
     client.op(name, [(x._id, NAMES[x.dtype], x.shape) for x in outs], given, options)
@@ -231,7 +230,7 @@ def ops(
 
 
 def rewrite(x: Handle, name: str, inputs: Sequence[Input], options: dict[str, Any] | None) -> None:
-    """Give `x` the values of an op, of which it is the first input."""
+    """Queue an op whose first input is `x`, and assign its result to `x`."""
     if (x if x.base is None else x.base).readonly or any(view.repeats for view in x.views()):
         raise ValueError("assignment destination is read-only")
     given = ids(x.client, (x, *inputs))
@@ -249,13 +248,13 @@ NUMBERS = (bool, int, float, Number)
 
 
 class Settled(NamedTuple):
-    """What is known of an operator by the shapes and dtypes of its operands."""
+    """The facts about an operator that follow from the shapes and dtypes of its operands."""
 
     shape: Shape
     common: np.dtype  # of the operands
     dtype: np.dtype  # of the result
-    casts: bool  # whether operands have to be cast
-    pack: Callable[..., bytes] | None  # of (head, id, middle, a, between, b, end); None: not by it
+    casts: bool  # whether operands must be cast
+    pack: Callable[..., bytes] | None  # of (head, id, middle, a, between, b, end); None: slow way
     head: bytes
     middle: bytes
     between: bytes
@@ -271,7 +270,7 @@ _ENCODED: dict[Any, tuple[str, bytes]] = {
 
 
 def _result(key: tuple[Any, ...]) -> Settled:
-    """What is known without the message."""
+    """The facts without the packed message."""
     name, shape, dtype, other_shape, other = key
     if name == "matmul":
         common = result = shapes.common_dtype(dtype, other)
@@ -305,7 +304,7 @@ def _settle(key: tuple[Any, ...]) -> Settled:
 
 
 def binary(name: str, a: Any, b: Any) -> Any:
-    """An operator on a handle and a handle, or a number."""
+    """Queue an operator on two handles, or a handle and a number."""
     if type(a) is Handle:
         client = a.client
         if type(b) is Handle:
@@ -331,7 +330,7 @@ def binary(name: str, a: Any, b: Any) -> Any:
     if pack is None:
         return _any_binary(client, name, a, b, found)
     given = a, b
-    # What follows is `ids`, `Client.post` and `made` without their calls.
+    # For speed, the rest inlines `ids`, `Client.post` and `made`.
     if type(a) is Handle:
         a = a._id if a.base is None else a.id
     if type(b) is Handle:
@@ -360,7 +359,7 @@ def binary(name: str, a: Any, b: Any) -> Any:
 
 
 def _any_binary(client: Client, name: str, a: Any, b: Any, known: Settled) -> Handle:
-    """For operands that have to be cast, and numbers that are none yet."""
+    """The general way, for operands that must be cast, and other kinds of numbers."""
     if known.casts:
         a, b = (cast(x, known.common) if type(x) is Handle else x for x in (a, b))
     return op(client, name, known.shape, known.dtype, [_input(a), _input(b)])
@@ -371,7 +370,7 @@ def _input(x: Any) -> Input:
 
 
 def power(a: Any, b: Any) -> Any:
-    """a ** b. Integers with a negative exponent are 1 / a^-b, cut to an integer."""
+    """a ** b. For integers with a negative exponent, 1 / a^-b, rounded towards zero."""
     if any(type(x) is not Handle and type(x) not in NUMBERS for x in (a, b)):
         return binary("pow", a, b)
     kind, exponent = (x.dtype if type(x) is Handle else np.dtype(kind_of(x)) for x in (a, b))
@@ -388,7 +387,7 @@ def power(a: Any, b: Any) -> Any:
 
 
 def put(client: Client, array: np.ndarray) -> Handle:
-    """A copy of an array in the plugin."""
+    """Copy an array to the plugin."""
     return made(client, client.put(array), array.shape, array.dtype)
 
 

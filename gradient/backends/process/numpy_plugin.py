@@ -1,5 +1,5 @@
-"""A plugin on NumPy, in one file, as an example for other languages: docs/plugin-protocol.md says
-what comes in and what goes out. It knows nothing of gradient."""
+"""A plugin on NumPy in one file, as an example for other languages. docs/plugin-protocol.md
+describes the messages. It does not import gradient."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HALF = ("float16", "bfloat16")
 
 
 def wide(function: Function) -> Function:
-    """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
+    """Decorator: compute 16-bit floats in float32; the final cast rounds the result once."""
 
     def run(*arrays: Any, **options: Any) -> Any:
         arrays = tuple(x.astype(np.float32) if x.dtype.name in HALF else x for x in arrays)
@@ -43,7 +43,7 @@ def reduction(function: Function) -> Function:
 
 
 def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What an index stands for: numbers, None, ["slice", start, count, step], ["array", n]."""
+    """Decode an index: numbers, None, ["slice", start, count, step], ["array", n]."""
     found: list[Any] = []
     for item in items:
         if not isinstance(item, list):
@@ -58,7 +58,7 @@ def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def put(x: Any, index: tuple[Any, ...], value: Any, add: bool) -> Any:
-    x = x.copy()  # nobody may see an array change
+    x = x.copy()  # arrays are immutable
     (np.add.at if add else operator.setitem)(x, index, value)
     return x
 
@@ -70,7 +70,7 @@ def in_range(x: Any, axis: int, size: int) -> Any:
 
 
 def along(index: Any, axis: int, size: int) -> tuple[Any, ...]:
-    """The index whose `axis` is `index`, and whose other axes are their own positions."""
+    """The full index: `index` for `axis`, and the element's own position for other axes."""
     grid = np.ogrid[tuple(map(slice, index.shape))]
     return *grid[:axis], in_range(index, axis, size), *grid[axis + 1 :]
 
@@ -93,7 +93,7 @@ FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs", "arctan
              "minimum", "where")  # fmt: skip
 OPERATORS = ("add", "sub", "mul", "truediv", "pow", "lshift", "rshift", "xor", "eq", "ne", "lt",
              "le", "gt", "ge", "neg", "invert")  # fmt: skip
-OPS: dict[str, Function] = {  # a result is cast to the dtype that its message gives
+OPS: dict[str, Function] = {  # results are cast to the dtype in the message
     **SHAPED,
     **{name: getattr(np, name) for name in FUNCTIONS},
     **{name: getattr(operator, name) for name in OPERATORS},
@@ -115,7 +115,7 @@ OPS: dict[str, Function] = {  # a result is cast to the dtype that its message g
     "floordiv": lambda a, b: a // divisor(a, b),
     "mod": lambda a, b: a % divisor(a, b),
 }
-SHAPED["new"] = lambda dtype, shape: np.empty(shape, dtype)  # of a message: no op
+SHAPED["new"] = lambda dtype, shape: np.empty(shape, dtype)  # a message, not an op
 
 
 def cast(x: Any, dtype: np.dtype) -> Any:
@@ -125,13 +125,13 @@ def cast(x: Any, dtype: np.dtype) -> Any:
 
 
 class Failed(NamedTuple):
-    """In place of an array that could not be made: what was wrong."""
+    """Replaces an array that could not be computed: the error."""
 
     error: list[Any]
 
 
 class Plugin:
-    """Answers messages. (The plugin on MLX is a subclass, with other arrays.)"""
+    """Handles messages. (The plugin on MLX is a subclass with other arrays.)"""
 
     name = "numpy"
     ops: dict[str, Function] = OPS
@@ -143,8 +143,8 @@ class Plugin:
         self.region = np.frombuffer(mmap.mmap(fd, size), np.uint8)
         self.arrays: dict[int, Any] = {}
         self.graphs: dict[int, tuple[list[int], list[Any], list[int]]] = {}
-        self.numbers: list[Any] = []  # of the graph that runs
-        self.error: list[Any] | None = None  # the first that the client has not been told
+        self.numbers: list[Any] = []  # of the running graph
+        self.error: list[Any] | None = None  # the first one not yet sent to the client
         self.messages = 0
         self.limit: int | None = None
 
@@ -155,7 +155,7 @@ class Plugin:
             for kind, *rest in unpacker:
                 try:
                     getattr(self, "on_" + kind)(*rest)
-                except Exception as error:  # of a message that is answered
+                except Exception as error:  # in a request: the answer is the error
                     self.answer(*self.describe(error, kind))
                 self.messages += 1
 
@@ -196,7 +196,7 @@ class Plugin:
             self.answer("ok", self.messages)
 
     def tells(self, numbers: list[int]) -> bool:
-        """Whether the answer is an error: the first that was not told, or that of an array."""
+        """Whether the answer is an error: the first unsent one, or one of an array in `numbers`."""
         error, self.error = self.error, None
         for x in (self.arrays[number] for number in numbers):
             error = error or (x.error if isinstance(x, Failed) else None)
@@ -217,7 +217,7 @@ class Plugin:
         self.answer("ok")
 
     def used(self) -> int:
-        """Bytes of memory, each once, whatever shows it."""
+        """The bytes of memory in use, counting shared memory once."""
         arrays = [x for x in self.arrays.values() if isinstance(x, np.ndarray)]
         owners = {id(owner): owner for owner in (x if x.base is None else x.base for x in arrays)}
         return sum(getattr(owner, "nbytes", 0) for owner in owners.values())
@@ -234,14 +234,14 @@ class Plugin:
             self.error = self.error or failed.error
         if failed is None:
             self.arrays.update(zip((number for number, _, _ in outs), results, strict=True))
-        else:  # what was to be overwritten stays as it was
+        else:  # arrays that it would have overwritten keep their values
             self.arrays |= {number: failed for number, _, _ in outs if number not in inputs}
 
     def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
         ((_, dtype_name, shape),) = outs
         dtype = self.dtypes[dtype_name]
         self.check_limit(name, math.prod(shape) * dtype.itemsize)
-        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)  # of numbers
+        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)  # for numbers
         given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
         shaped = {"dtype": dtype, "shape": tuple(shape)} if name in SHAPED else options
         function = SHAPED.get(name) or self.ops[name]
@@ -254,7 +254,7 @@ class Plugin:
             raise MemoryError(f"{more} bytes more would be over the limit of {self.limit}")
 
     def numbered(self, x: Any) -> Any:
-        """Options with the numbers of this run of a graph: {"number": n} is the n-th."""
+        """Options with the graph run's n-th number in place of {"number": n}."""
         if isinstance(x, dict):
             if x.keys() == {"number"}:
                 return self.numbers[x["number"]]
@@ -282,15 +282,15 @@ class Plugin:
 
 
 def end_with_client() -> None:
-    """End when the client's side of the socket closes, even in the middle of an op."""
-    (poll := select.poll()).register(0, 0)  # nothing but a hang-up
+    """End this process when the client closes its socket, even during an op."""
+    (poll := select.poll()).register(0, 0)  # report only a hang-up
     poll.poll()
     os._exit(0)
 
 
 def main(plugin: type[Plugin]) -> None:
     np.seterr(all="ignore")
-    sys.stdout = sys.stderr  # what a library prints is no message
+    sys.stdout = sys.stderr  # keep prints of libraries out of the messages
     threading.Thread(target=end_with_client, daemon=True).start()
     plugin().serve()
 

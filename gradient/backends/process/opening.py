@@ -1,4 +1,4 @@
-"""Starting a plugin, and the backend over it."""
+"""Start a plugin, and make its backend."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gradient.backends.process.protocol import TIMEOUT, PluginUnsupported
 
 
 def opened(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
-    """A backend over a new plugin, whose class has the overrides that the plugin can serve."""
-    keep_freed()  # reads make arrays: new pages cost as much as the copy
+    """Start a plugin; return its backend, with overrides for the plugin's ops."""
+    keep_freed()  # each read makes an array, and new pages would cost as much as the copy
     client = Client(command, device, timeout)
     missing = sorted(REQUIRED_OPS - client.ops)
     if missing:

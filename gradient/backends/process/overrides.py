@@ -1,7 +1,7 @@
-"""Methods that a plugin may take whole, in place of their composed definitions.
+"""Methods that a plugin may implement as ops, instead of their composed definitions.
 
-Each becomes one message where the plugin lists its op, and where the case is one that plugins can
-be asked: float32 or 16-bit arrays of one dtype. All else goes to the definition.
+Each is one message if the plugin lists its op, and the arrays have one dtype: float32 or a 16-bit
+float. Other cases use the composed definition.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def override(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def alike(*arrays: Handle | None) -> bool:
-    """Whether all that are given are of one dtype that plugins are asked to compute in."""
+    """Whether all arrays (None is ignored) have one dtype in which plugins compute."""
     dtypes = {x.dtype for x in arrays if x is not None}
     return len(dtypes) == 1 and dtypes <= DTYPES
 
 
 def rows(x: Handle) -> Shape:
-    """The shape of what is one number for each row."""
+    """The shape of a statistic with one number for each row of x."""
     return (*x.shape[:-1], 1)
 
 
@@ -217,7 +217,7 @@ def attention_grad(
     return ops(self.client, "attention_grad", results, given, options._asdict())
 
 
-# Packed weights: the ops' names say the format, "quantized_matmul:q4_0" ---------------------------
+# Packed weights: the op's name has the format, "quantized_matmul:q4_0" ----------------------------
 
 
 def _quantized(self: ProcessBackend, name: str, x: Handle, weight: PackedArray) -> Handle | None:
@@ -274,7 +274,7 @@ def adamw_step(
 
 
 def with_overrides(names: Sequence[str] | frozenset[str]) -> type[ProcessBackend]:
-    """The backend's class with the overrides whose ops a plugin has."""
+    """The backend's class with overrides for the plugin's ops `names`."""
     methods = {name: method for name, method in OVERRIDES.items() if name in names}
     for method in (quantized_matmul, quantized_matmul_grad):
         if any(name.startswith(f"{method.__name__}:") for name in names):

@@ -1,4 +1,4 @@
-"""The protocol's constants, as docs/plugin-protocol.md has them."""
+"""The constants of the protocol (docs/plugin-protocol.md)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES: dict[np.dtype, str] = {
 
 
 class PluginError(BackendError):
-    """A plugin has failed: its process is gone or answers nothing, or what it was asked raised."""
+    """A plugin has failed: its process ended or does not answer, or a message raised an error."""
 
 
 class PluginMemoryError(PluginError, MemoryError):
@@ -41,15 +41,15 @@ class PluginMemoryError(PluginError, MemoryError):
 
 
 class PluginUnsupported(PluginError, NotImplementedError):
-    """A plugin has no such op, or not for these dtypes."""
+    """A plugin does not have this op, or not for these dtypes."""
 
 
 class PluginIndexError(PluginError, IndexOutOfRange):
-    """An op was given an index that is none."""
+    """An op got an index that is out of range."""
 
 
 class PluginArgumentError(PluginError, ArgumentError):
-    """An op was given numbers that it has no result for."""
+    """An op got values for which it is not defined."""
 
 
 ERRORS = {

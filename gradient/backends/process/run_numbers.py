@@ -1,4 +1,4 @@
-"""Numbers that are known when a graph runs, and not when it is made."""
+"""Numbers that are known only when a graph runs, not when it is made."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Numbers = Mapping[str, float | int]
 
 
 class Number:
-    """A number by name, or what Python's arithmetic makes of such.
+    """A named number, or a result of Python's arithmetic with such numbers.
 
-    `value` is what it was when the graph was made. It is no float, so that arithmetic with one
-    comes here; functions of `math` cannot take it.
+    `value` is the value when the graph was made. The class is not a float, so that its operators
+    are called; functions of `math` cannot take it.
     """
 
     __slots__ = ("compute", "value")
@@ -41,7 +41,7 @@ def kind_of(x: Any) -> type[Any]:
 def _operator(function: Callable[[Any, Any], Any], reflected: bool) -> Callable[..., Any]:
     def method(self: Number, other: Any) -> Any:
         if not isinstance(other, (bool, int, float, Number)):
-            return NotImplemented  # an array sees to it
+            return NotImplemented  # the array's operator handles it
 
         def compute(numbers: Numbers) -> Any:
             a = self.compute(numbers)

@@ -1,6 +1,6 @@
-"""Shapes and dtypes of results, which the client knows without asking the plugin.
+"""Shapes and dtypes of results, which the client computes without the plugin.
 
-Where NumPy raises for shapes that do not go together, these raise as it does.
+For incompatible shapes, these raise the same errors as NumPy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Strides = tuple[int, ...]
 
 @functools.cache
 def operator_dtypes(name: str, a: Any, b: Any) -> tuple[np.dtype, np.dtype]:
-    """(of the operands, of the result) of an operator, for dtypes or types of Python numbers."""
+    """The dtypes of an operator's operands and result, from dtypes or types of Python numbers."""
     function = OPERATORS[name]
     given = [one(x) for x in (a, b) if x is not None]
     if name in ("lshift", "rshift", "pow"):
@@ -33,7 +33,7 @@ def operator_dtypes(name: str, a: Any, b: Any) -> tuple[np.dtype, np.dtype]:
 
 @functools.cache
 def common_dtype(*dtypes: Any) -> np.dtype:
-    """Of arrays of these dtypes, and numbers of these types, taken together."""
+    """The promoted dtype of arrays of these dtypes and numbers of these types."""
     return np.result_type(*map(one, dtypes))
 
 
@@ -44,7 +44,7 @@ def one(dtype: Any) -> Any:
 
 @functools.cache
 def function_dtype(name: str, dtype: np.dtype) -> np.dtype:
-    """Of `np.name(x)`."""
+    """The dtype of `np.name(x)`."""
     with np.errstate(all="ignore"):
         return np.asarray(getattr(np, name)(np.ones((), dtype))).dtype
 
@@ -55,7 +55,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def axes(axis: Axis, n: int) -> tuple[int, ...]:
-    """Axes without negative numbers, in order."""
+    """An axis argument as a sorted tuple of axes >= 0."""
     if axis is None:
         return tuple(range(n))
     given = axis if isinstance(axis, tuple) else (axis,)
@@ -73,7 +73,7 @@ def reduced(shape: Shape, over: tuple[int, ...], keepdims: bool) -> Shape:
 
 @functools.cache
 def matmul(a: Shape, b: Shape) -> Shape:
-    """Of a @ b, either of which may be a vector."""
+    """The shape of a @ b, where either may be a vector."""
     rows, columns = a if len(a) > 1 else (1, *a), b if len(b) > 1 else (*b, 1)
     if not a or not b or rows[-1] != columns[-2]:
         raise ValueError(f"matmul: shapes {a} and {b} do not go together")
@@ -84,7 +84,7 @@ def matmul(a: Shape, b: Shape) -> Shape:
 
 
 def reshape(old: Shape, new: Any) -> Shape:
-    """`new` with its -1 settled."""
+    """The shape `new` with -1 replaced by its size."""
     shape = (new,) if isinstance(new, int) else tuple(map(operator.index, new))
     size, unknown = math.prod(old), shape.count(-1)
     if unknown == 1:
@@ -97,7 +97,7 @@ def reshape(old: Shape, new: Any) -> Shape:
 
 
 def contiguous(shape: Shape) -> Strides:
-    """In elements, of an array without gaps."""
+    """The strides, in elements, of a contiguous array."""
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)
@@ -106,10 +106,10 @@ def contiguous(shape: Shape) -> Strides:
 
 
 def reshaped_strides(old: Shape, strides: Strides, new: Shape) -> Strides | None:
-    """The strides of a view of another shape; None where the elements would have to be copied."""
+    """The strides of a view of another shape; None if a reshape must copy."""
     if 0 in old:
         return contiguous(new)
-    runs: list[list[int]] = []  # [size, stride] of axes that lie in memory as one
+    runs: list[list[int]] = []  # [size, stride] of axes that can be merged to one
     for size, stride in zip(old, strides, strict=True):
         if size == 1:
             continue
@@ -140,7 +140,7 @@ def reshaped_strides(old: Shape, strides: Strides, new: Shape) -> Strides | None
 
 
 def whole_index(index: Any, shape: Shape) -> tuple[Any, ...]:
-    """An index with slices in place of an Ellipsis and of what is left out."""
+    """An index with slices for an Ellipsis and for missing trailing axes."""
     items = index if isinstance(index, tuple) else (index,)
     taken = sum(item is not None and item is not Ellipsis for item in items)
     if taken > len(shape):
@@ -158,7 +158,7 @@ def whole_index(index: Any, shape: Shape) -> tuple[Any, ...]:
 def basic(
     items: tuple[Any, ...], shape: Shape, strides: Strides
 ) -> tuple[Shape, Strides, list[Any]]:
-    """Shape and strides of a view by ints, slices and None, and the index with all its numbers."""
+    """Shape and strides of a view by ints, slices and None, and the index with explicit numbers."""
     out: list[int] = []
     steps: list[int] = []
     settled: list[Any] = []
@@ -183,7 +183,7 @@ def basic(
 
 
 def position(item: Any, size: int, axis: int) -> int:
-    """An index of one element, from the start."""
+    """An integer index as a position from the start."""
     i = operator.index(item)
     if not -size <= i < size:
         raise IndexError(f"index {i} is out of bounds for axis {axis} with size {size}")
@@ -191,8 +191,8 @@ def position(item: Any, size: int, axis: int) -> int:
 
 
 def advanced(items: tuple[Any, ...], shape: Shape) -> tuple[Shape, list[Any], list[Any]]:
-    """Shape of what arrays of ints among the index pick, the index with all its numbers, and its
-    arrays: their axes come where they stand, or first where something lies between them."""
+    """The result's shape for an index with integer arrays, the index with explicit numbers, and its
+    arrays. As in NumPy, their axes come first if a slice separates them."""
     arrays = [item for item in items if hasattr(item, "dtype")]
     picked = broadcast(*(tuple(item.shape) for item in arrays))
     before: list[int] = []
@@ -201,7 +201,7 @@ def advanced(items: tuple[Any, ...], shape: Shape) -> tuple[Shape, list[Any], li
     blocks = axis = n = 0
     inside = False
     for item in items:
-        # A number beside arrays is one of them.
+        # An integer beside arrays counts as an array.
         if hasattr(item, "dtype") or isinstance(item, int):
             blocks += not inside
             inside = True
