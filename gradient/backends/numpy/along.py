@@ -1,4 +1,4 @@
-"""Gathering and adding along an axis by kernels, where there is one index for every place."""
+"""Gather and scatter-add along an axis by kernels, with one index for every element."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLAT = 64
 
 
 class AlongKernels(ArrayAPIBackend):
-    """Overrides for `NumpyBackend`, of indices that are not negative."""
+    """Overrides for `NumpyBackend`, for indices that are not negative."""
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         axis %= max(x.ndim, 1)
@@ -47,7 +47,7 @@ class AlongKernels(ArrayAPIBackend):
             index.ravel(), size[axis], inner, wrong, out.ravel(),
         )  # fmt: skip
         if wrong[0]:
-            return super().take_along(x, index, axis)  # which says which index
+            return super().take_along(x, index, axis)  # its error names the index
         return out
 
     def reduce_along(
@@ -94,7 +94,7 @@ class AlongKernels(ArrayAPIBackend):
     def put_along(
         self, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
     ) -> np.ndarray:
-        if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # in float32, rounded once
+        if add and x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             wide = x.astype(np.float32), index, value.astype(np.float32)
             x[...] = self.put_along(*wide, axis, add)
             return x
@@ -134,7 +134,7 @@ class AlongKernels(ArrayAPIBackend):
 
 
 def are_within(index: np.ndarray, size: int) -> bool:
-    """Whether a large array of int64 indices, contiguous, has none but those from 0 to size - 1."""
+    """Whether all of a large contiguous array of int64 indices are from 0 to size - 1."""
     wrong = np.zeros(1, INT64)
     threads.parallel_for(
         kernels.load("along").check_indices, index.size, CHUNK, index.ravel(), size, wrong
@@ -143,8 +143,7 @@ def are_within(index: np.ndarray, size: int) -> bool:
 
 
 def _is_one_of_each_row(x: np.ndarray, index: np.ndarray) -> bool:
-    """Whether there is one index for each row of an array whose rows lie one after the other, and
-    all of them are places in a row."""
+    """Whether there is one index for each row of a contiguous array, and all are in range."""
     return (
         type(x) is np.ndarray
         and index.shape == (*x.shape[:-1], 1)
@@ -157,12 +156,12 @@ def _is_one_of_each_row(x: np.ndarray, index: np.ndarray) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _begins(rows: int, columns: int) -> np.ndarray:
-    """Where rows begin. It is shared, and not to be written to."""
+    """The offsets of rows. The array is shared, so callers must not write to it."""
     return np.arange(rows) * columns
 
 
 def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int) -> bool:
-    """Whether to add by one index, for which NumPy has a quick loop, that takes making, too."""
+    """Whether to add by one flat index: NumPy has a fast loop for it, but making it takes time."""
     return (
         index.size >= FLAT
         and index.dtype == INT64
@@ -175,8 +174,8 @@ def _is_quicker_flat(x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: 
 
 
 def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
-    """The places, in a flat array, of the elements of one of that shape that an index along an
-    axis says: (index.size,)."""
+    """The flat indices, (index.size,), of the elements of an array of `shape` that an index along
+    an axis selects."""
     step = math.prod(shape[axis + 1 :])
     places = index * step if step > 1 else index
     for i, n in enumerate(index.shape):
@@ -188,7 +187,7 @@ def _flat(shape: Shape, index: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _fits(x: np.ndarray, index: np.ndarray, axis: int) -> bool:
-    """Whether there are many indices, and these of x's shape but for the axis."""
+    """Whether there are many indices, with x's shape except on the axis."""
     return (
         type(index) is np.ndarray
         and index.size >= min(MANY, kernels.MIN_SIZE)

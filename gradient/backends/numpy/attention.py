@@ -1,4 +1,4 @@
-"""Attention, and the sums of rows that an embedding's gradient is, by kernels."""
+"""Attention, and sums of rows for an embedding's gradient, by kernels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
 
         q, k, v = map(_heads, (q, k, v))
         b, heads = k.shape[:2]
-        # In q's memory order: where q's heads are a transposed view, merging them again is free.
+        # In q's memory order: if q's heads are a transposed view, merging them again is free.
         out = _like(q, v.shape[3])
         high, log_sum = np.empty((2, *q.shape[:3]), q.dtype)
         threads.parallel_for(
@@ -75,7 +75,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         attention = kernels.load("attention")
 
         q, k, v, out = map(_heads, (q, k, v, out))
-        if g.strides != out.strides:  # one layout less to compile for
+        if g.strides != out.strides:  # so that kernels are compiled for one layout less
             g = np.positive(g, out=_like(out, out.shape[3]))
         b, heads = k.shape[:2]
         gq, gk, gv = (_like(x, x.shape[3]) for x in (q, k, v))
@@ -88,19 +88,19 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         return gq, gk, gv
 
     def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # added up in float32, rounded once
+        if x.itemsize == 2 and x.dtype in HALF_PRECISION:  # sum in float32, round once
             return self._add_in_float32(x, index, value)
         if _adds_rows(x, index, value) and _added_rows(x, index[0], value, clears=False):
             return x
         return super().index_add(x, index, value)
 
     def _add_in_float32(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
-        """`index_add` of 16-bit floats; of few rows, these alone are converted."""
+        """`index_add` of 16-bit floats in float32; for few rows, only these are converted."""
         wide = value.astype(np.float32)
         rows = index[0] if type(index) is tuple and len(index) == 1 else None
         if type(rows) is np.ndarray and rows.dtype.kind == "i" and rows.size < len(x):
             found, places = np.unique(rows, return_inverse=True)
-            if found.size == 0 or found[0] >= 0:  # else one row may have two numbers
+            if found.size == 0 or found[0] >= 0:  # else two indices may mean the same row
                 x[found] = self.index_add(x[found].astype(np.float32), (places,), wide)
                 return x
         x[...] = self.index_add(x.astype(np.float32), index, wide)
@@ -116,7 +116,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
 
 
 def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
-    """Whether the index picks rows of a matrix by one array of indices."""
+    """Whether the index is one array that selects rows of a matrix."""
     if not (type(index) is tuple and len(index) == 1 and type(index[0]) is np.ndarray):
         return False
     rows = index[0]
@@ -130,8 +130,8 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
 
 
 def _added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool) -> bool:
-    """Whether a kernel has added to rows of x, or of zeros in its place; not where one is none,
-    which NumPy is to say, and nothing is changed."""
+    """Add to rows of x by a kernel (`clears`: x first becomes zeros); return whether it was done.
+    If an index is out of range, nothing is changed, and NumPy raises the error."""
     embedding, wrong = kernels.load("embedding"), np.zeros(1, np.int64)
     parts = embedding.SHARES * -(-x.shape[1] // embedding.COLUMNS)
     threads.parallel_for(
@@ -143,13 +143,13 @@ def _added_rows(x: np.ndarray, rows: np.ndarray, value: np.ndarray, clears: bool
 
 
 def _heads(x: np.ndarray) -> np.ndarray:
-    """`x` as it is, where its rows are contiguous: numba would compile for each other layout."""
+    """`x` itself if its rows are contiguous, else a copy: numba would compile for each layout."""
     return x if x.strides[-1] == x.itemsize and x.flags.behaved else np.array(x, order="C")
 
 
 def _like(x: np.ndarray, columns: int) -> np.ndarray:
-    """An array for results in x's memory order, of so many columns, whose rows are contiguous as
-    kernels write them: along an axis on which `x` repeats, NumPy would have neighbours instead."""
+    """An array for results in x's memory order, with `columns` columns and contiguous rows. (For an
+    axis on which x is expanded, NumPy's `empty_like` would make rows strided.)"""
     out = np.empty_like(x, shape=(*x.shape[:3], columns), subok=False)
     return out if out.strides[-1] == out.itemsize else np.empty(out.shape, out.dtype)
 
@@ -164,7 +164,7 @@ def _options(
 
 
 def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """A mask as the kernels want it: (M, T, S), and how many further another batch and head are."""
+    """A mask for the kernels, (M, T, S), and its steps in M to the next batch and head."""
     if mask is None:
         return np.empty((1, 0, 0), np.bool_), 0, 0
     if mask.dtype != np.bool_:
@@ -177,12 +177,12 @@ def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.nd
 
 
 def _to_float32(*arrays: np.ndarray) -> list[np.ndarray]:
-    """16-bit arrays in float32, in which they are computed."""
+    """Convert 16-bit arrays to float32, for computing."""
     return [x.astype(np.float32, copy=False) for x in arrays]
 
 
 def _mask_supported(mask: np.ndarray | None, options: AttentionOptions) -> bool:
-    """Whether the kernels take a mask: of bools, or of numbers to add to scores without a cap."""
+    """Whether the kernels take a mask: of bools, or of numbers added to scores without softcap."""
     return mask is None or (
         type(mask) is np.ndarray
         and not options.is_causal

@@ -88,9 +88,9 @@ class NumpyBackend(
     CastKernels,
     ArrayAPIBackend,
 ):
-    """NumPy arrays on the host; large ones go to kernels and threads.
+    """NumPy arrays on the host; kernels and threads compute large ones.
 
-    Full reductions may give NumPy scalars: they are arrays too.
+    Full reductions may return NumPy scalars, which count as arrays.
     """
 
     fusing = FUSING
@@ -120,8 +120,8 @@ class NumpyBackend(
     def __init__(self) -> None:
         memory.keep_freed()
 
-    # Bound straight to functions in C, whose parameters have other names: a method call less on the
-    # hottest path.
+    # Bound directly to C functions, whose parameters have other names: this saves a Python call on
+    # the hottest path.
     arange: Any = staticmethod(np.arange)
     asarray: Any = staticmethod(np.asarray)
     empty: Any = staticmethod(np.empty)
@@ -133,7 +133,7 @@ class NumpyBackend(
     maximum: Any = staticmethod(np.maximum)
     minimum: Any = staticmethod(np.minimum)
 
-    # A ufunc's method without the function around it, for the float dtypes that need no care.
+    # The ufunc's method, without NumPy's wrapper function, for float dtypes without special cases.
 
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return _max(x, axis, None, None, keepdims)
@@ -143,12 +143,12 @@ class NumpyBackend(
             a.size + b.size < SMALL or (b.ndim and a.size * b.shape[-1] <= blas.ONE_THREAD)
         ):
             if type(a) is np.ndarray and a.ndim == b.ndim == 2:
-                return a.dot(b)  # 0.3 us sooner than by the ufunc
+                return a.dot(b)  # 0.3 us faster than the ufunc
             return np.matmul(a, b)
         return super().matmul(a, b)
 
     def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
-        """A small product is not offered to the kernels, one by one: none would take it."""
+        """Compute small products directly, as no kernel takes them."""
         if is_small(weight, x) and not small_calls.are_repeated():
             if x.ndim != 2:
                 return super(MatmulOnThreads, self).linear(x, weight, bias)
@@ -157,7 +157,7 @@ class NumpyBackend(
         return super().linear(x, weight, bias)
 
     def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
-        """Whole rows, by NumPy's quicker way; many of them on all threads."""
+        """Take whole rows, by NumPy's faster method, or by all threads if there are many."""
         if not isinstance(weight, np.ndarray) or not weight.flags.c_contiguous:
             return super().embedding(weight, indices)
         if takes_rows(weight, indices):
@@ -167,7 +167,7 @@ class NumpyBackend(
         elif 0 < indices.size < FEW_INDICES and indices.item(indices.argmin()) >= 0:
             try:
                 return weight.take(indices, 0)
-            except IndexError:  # too large a one: said in our words
+            except IndexError:  # an index too large: raise our error
                 pass
         self.check_indices(indices, 0, weight.shape[0])
         return weight.take(indices, 0)
@@ -181,7 +181,7 @@ class NumpyBackend(
         return np.full(shape, value, dtype)
 
     def expand(self, x: Array, shape: Shape) -> Array:
-        """Small ones as a copy: assigning is quicker than making a view."""
+        """Copy small arrays: an assignment is faster than making a view."""
         if math.prod(shape) > SMALL:
             return np.broadcast_to(x, shape)
         out = np.empty(shape, x.dtype)
@@ -189,15 +189,15 @@ class NumpyBackend(
         return out
 
     def broadcast_to(self, x: Array, shape: Shape) -> Array:
-        """By NumPy's constructor, which takes a seventh of its function's time, where that knows
-        the dtype."""
+        """Use NumPy's constructor, which takes a seventh of its function's time, for dtypes that
+        it knows."""
         if type(x) is not np.ndarray or not x.flags.c_contiguous or x.dtype.kind == "V":
             return super().broadcast_to(x, shape)
         strides = _strides(x.shape, x.strides, shape)
         if strides is None:
             return super().broadcast_to(x, shape)
         out: Any = np.ndarray(shape, x.dtype, x, 0, strides)
-        out.setflags(False)  # elements that share memory cannot be written (no name: 0.2 us less)
+        out.setflags(False)  # elements share memory, so read-only (positional: 0.2 us less)
         return out
 
     def assign_shared(self, x: Array, index: Index, value: Any, shown_by: list[Array]) -> bool:
@@ -207,7 +207,7 @@ class NumpyBackend(
         return shown is not None
 
     def diagonal(self, x: Array, offset: int) -> Array:
-        """A view, as writable as `x`; NumPy's own cannot be written."""
+        """A view, writable if x is; NumPy's own is read-only."""
         out = np.diagonal(x, offset, -2, -1)
         out.flags.writeable = x.flags.writeable
         return out
@@ -217,7 +217,7 @@ class NumpyBackend(
         return x
 
     def writable(self, x: Array) -> Array:
-        """A copy of a NumPy scalar, as full reductions give them."""
+        """An array for a NumPy scalar, which full reductions return."""
         return np.array(x) if isinstance(x, np.generic) else x
 
     def storage(self, x: Array) -> Any:
@@ -233,7 +233,7 @@ class NumpyBackend(
         return owner is not None and not isinstance(owner, memory.Loan)
 
     def is_view_of(self, x: Array, base: Array) -> bool:
-        # Not `x.base is not None`: a reshape that copies gives a view of its copy.
+        # Not `x.base is not None`: a reshape that copies returns a view of its copy.
         owner = x.base
         return owner is not None and (
             owner is base or owner is base.base or self.storage(owner) is self.storage(base)
@@ -249,8 +249,8 @@ def _filled(shape: Shape, value: float, dtype: np.dtype) -> Array:
 
 @functools.lru_cache
 def _strides(own: Shape, strides: Shape, shape: Shape) -> Shape | None:
-    """Those of an array of these sizes and strides, some of whose elements are repeated to give
-    `shape`; None where none is, or they do not."""
+    """The strides of a broadcast view of `shape` of an array of these sizes and strides; None if
+    nothing is repeated, or the shapes do not match."""
     lead = len(shape) - len(own)
     if lead < 0 or shape == (1,) * lead + own or 0 in shape:
         return None
@@ -261,8 +261,8 @@ def _strides(own: Shape, strides: Shape, shape: Shape) -> Shape | None:
 
 
 def _unlocked(shown: Any, value: Any) -> Array | None:
-    """A part of an array that is read-only because it shows elements several times, to be written:
-    where this part shows none twice, or `value` is one number for all. None where it may not be."""
+    """A writable view of `shown`, part of an array that is read-only because it shows elements
+    several times; if this part shows each once, or `value` is one number. Else None."""
     owner = shown
     while isinstance(base := getattr(owner, "base", None), np.ndarray):
         owner = base
@@ -272,13 +272,13 @@ def _unlocked(shown: Any, value: Any) -> Array | None:
         return None
     start = shown.ctypes.data - owner.ctypes.data
     memory = owner.reshape(-1).view(np.uint8)
-    if not 0 <= start < max(memory.size, 1):  # a copy, picked by arrays
+    if not 0 <= start < max(memory.size, 1):  # a copy, selected by index arrays
         return None
     return np.ndarray(shown.shape, shown.dtype, memory, start, shown.strides)
 
 
 def _repeats(x: Array) -> bool:
-    """Whether two places of an array may be one in memory."""
+    """Whether two elements of an array may share memory."""
     steps = sorted((abs(step), n) for step, n in zip(x.strides, x.shape, strict=True) if n > 1)
     reach = x.itemsize
     for step, n in steps:

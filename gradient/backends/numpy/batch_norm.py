@@ -1,4 +1,4 @@
-"""Batch and group normalisation by kernels that take a whole channel, or group, at a time."""
+"""Batch and group normalisation by kernels that process a whole channel, or group, at a time."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def _sizes(x: np.ndarray) -> tuple[int, int, int]:
 
 
 def _work(x: np.ndarray) -> tuple[int, int]:
-    """How many channels, and how many of them a thread takes at a time."""
+    """The number of channels, and how many of them a thread processes at a time."""
     return x.shape[1], max(1, CHANNELS // (x.size // x.shape[1]))
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
-    """A weight or bias; where there is none, one that changes nothing."""
+    """A weight or bias; if there is none, a neutral one, full of `value`."""
     return np.full(x.shape[1], value, x.dtype) if vector is None else contiguous(vector)

@@ -1,7 +1,7 @@
-"""Matrix products in bfloat16, where the processor multiplies tiles of matrices.
+"""Matrix products in bfloat16 by AMX, on processors that multiply tiles of matrices.
 
-A gradient of a linear layer is such a product, too, of matrices that lie the other way round: both
-are arranged for the tiles from any layout. Elsewhere products are of float32 numbers.
+Gradients of linear layers are such products, too, of transposed matrices: operands are arranged in
+tiles from any layout. Other processors multiply in float32.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def takes(a: Any, b: Any) -> bool:
 
 
 def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    """out = a @ b + bias, of float32: a number for each column, or none. `out` is contiguous."""
+    """out = a @ b + bias; the bias is float32, with a number for each column, or empty. `out` is
+    contiguous."""
     family = kernels.load("bfloat16_products")
     batch, (m, n), k = out.shape[:-2], out.shape[-2:], a.shape[-1]
     rows, columns = _blocks(m, n, k, math.prod(batch))
@@ -82,13 +83,13 @@ def _blocks(m: int, n: int, k: int, matrices: int) -> tuple[int, int]:
 
 
 def _arranged(x: np.ndarray, paired: bool) -> np.ndarray:
-    """Matrices (..., rows, k) as `bfloat16_products.arrange` has them."""
+    """Matrices (..., rows, k) in the layout of `bfloat16_products.arrange`."""
     family = kernels.load("bfloat16_products")
     *batch, rows, k = x.shape
     matrices, panels = math.prod(batch), -(-rows // family.PAIR)
     size = panels * -(-k // family.STEP) * 2 * family.TILE
     out = np.empty(matrices * size + 32, np.uint16)
-    out = out[-out.ctypes.data % 64 // 2 :]  # tiles are lines of the cache
+    out = out[-out.ctypes.data % 64 // 2 :]  # rows of tiles are cache lines
     threads.parallel_for(
         *(family.arrange, matrices * -(-panels // family.TOGETHER), 1, *_memory(x), rows, k),
         *(paired, out),
@@ -97,8 +98,8 @@ def _arranged(x: np.ndarray, paired: bool) -> np.ndarray:
 
 
 def _memory(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The numbers of matrices as they lie in memory, from the first on; where each matrix begins;
-    and how far apart rows and columns are. Copied where neither of these is 1."""
+    """The memory of matrices as a flat array, the offset of each matrix, and the strides of rows
+    and columns. If neither stride is 1, a copy."""
     x = x.view(np.uint16)
     if min(x.strides) < 0 or x.strides[-1] != 2 != x.strides[-2] or any(s % 2 for s in x.strides):
         x = kernels.contiguous(x)
@@ -114,7 +115,7 @@ def _memory(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
 
 
 def _numbers(x: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
-    """Which matrix of an operand each of a batch is made of."""
+    """For each matrix of the broadcast batch, the number of the operand's matrix."""
     own = x.shape[:-2]
     return kernels.contiguous(
         np.broadcast_to(np.arange(math.prod(own)).reshape(own), batch)

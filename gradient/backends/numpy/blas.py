@@ -1,10 +1,10 @@
-"""Matrix products on the pool's threads, with the BLAS library held to one thread a call.
+"""Matrix products on the pool's threads, with the BLAS library limited to one thread a call.
 
-NumPy's usual library, OpenBLAS, has threads of its own that keep spinning for a while after each
-product. They would take the processors from our kernels, which come between products (with two
-cores a kernel then takes twice as long). And a product's last bits depend on how many there are.
-So a large product is cut into parts of a fixed size here, one BLAS call each. Where the library is
-another one (Accelerate, MKL), it keeps its own threads and way.
+NumPy's usual library, OpenBLAS, has its own threads, which spin for a while after each product.
+They would take processors from the kernels between products (with two cores, a kernel then takes
+twice as long). And the last bits of a product depend on their number. So large products are split
+here into parts of a fixed size, one BLAS call each. Other libraries (Accelerate, MKL) keep their
+own threads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MatmulOnThreads(AttentionDefaults[np.ndarray]):
     def linear(
         self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
-        """Adds the bias while each part of the product is still in the cache."""
+        """Add the bias while each part of the product is still in the cache."""
         if (
             bias is None
             or bias.dtype != x.dtype
@@ -70,8 +70,8 @@ def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
 def matmul(
     a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """a (..., M, K) @ b (..., K, N) (+ bias (N,)), computed in parts: along the leading axis of a
-    batch, else along the longer one of M and N; into `out`, if that is given."""
+    """a (..., M, K) @ b (..., K, N) (+ bias (N,)), computed in parts along the leading axis of a
+    batch, else along the longer of M and N. The result is written to `out`, if given."""
     if a.ndim == b.ndim == 2 and a.size * b.shape[1] < MANY_THREADS:
         with one_blas_thread():  # in one part
             out = np.matmul(a, b, out)
@@ -109,8 +109,8 @@ def matmul(
 
 
 def _piece(n: int) -> int:
-    """The length of the parts of an axis of length n. Longer ones waste less on BLAS's packing of
-    the other operand, shorter ones keep more threads busy."""
+    """The length of the parts of an axis of length n. With longer parts, BLAS packs the other
+    operand less often; shorter ones keep more threads busy."""
     parts = 1 if n < 64 else 2 if n < 256 else 4 if n < 2048 else 8 if n < 16384 else 16
     return -(-n // (parts * 16)) * 16
 
@@ -120,11 +120,11 @@ def _piece(n: int) -> int:
 
 @functools.cache
 def openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """OpenBLAS's functions that get and set its number of threads; None where NumPy has another
+    """OpenBLAS's functions that get and set its number of threads; None if NumPy uses another
     library."""
     for path in _libraries():
         try:
-            library = ctypes.PyDLL(path)  # it is loaded already: this finds its handle
+            library = ctypes.PyDLL(path)  # already loaded: this only finds its handle
         except OSError:
             continue
         for prefix in ("scipy_openblas", "openblas"):
@@ -137,7 +137,7 @@ def openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
 
 
 def _libraries() -> Iterator[str]:
-    """Files that may be the OpenBLAS which NumPy loaded: those in its wheel, else those mapped."""
+    """Candidate files of NumPy's OpenBLAS: those in its wheel, then those mapped in memory."""
     package = os.path.dirname(np.__file__)
     for folder in (package + ".libs", os.path.join(package, ".dylibs")):
         yield from glob.glob(os.path.join(folder, "*openblas*"))
@@ -152,8 +152,8 @@ _before = 1
 
 
 class one_blas_thread:  # noqa: N801 (reads as `with one_blas_thread():`)
-    """Hold OpenBLAS to one thread a call inside, and give it its threads back after the last of
-    several (from several threads) has left. (A generator would take twice as long.)"""
+    """Context that limits OpenBLAS to one thread a call, until the last of nested or concurrent
+    contexts ends. (A generator would take twice as long.)"""
 
     def __enter__(self) -> None:
         global _calls, _before
@@ -177,7 +177,7 @@ class one_blas_thread:  # noqa: N801 (reads as `with one_blas_thread():`)
 
 
 def _give_threads_back() -> None:
-    """In a forked child: the threads that held OpenBLAS to one are not there."""
+    """Restore OpenBLAS's threads in a forked child, which has no threads in a context."""
     global _calls
     functions = openblas() if _calls else None
     if functions is not None:

@@ -1,8 +1,8 @@
-"""Indices, divisors and probabilities looked at: on the host that is cheap; on a device it would
-wait for it, so there they are not.
+"""Checks of indices, divisors and probabilities. They are cheap on the host; other devices do not
+check, as they would have to wait.
 
-NumPy counts negative indices from the end, but a class or a token is never that: a target of -1
-would quietly train the last class. Integers divided by 0 it makes 0.
+NumPy counts negative indices from the end, but a class or token is never negative: a target of -1
+would silently train the last class. And NumPy returns 0 for integers divided by 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 class CheckedIndices(AttentionDefaults[np.ndarray]):
-    """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
+    """Overrides for `NumpyBackend`: methods whose indices must be positions, not negative."""
 
     def check_indices(self, index: np.ndarray, axis: int, size: int) -> None:
         if not index.size:
@@ -35,7 +35,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
             and along.are_within(index, size)
         ):
             return
-        # Negative numbers are large ones without a sign: one pass finds both kinds.
+        # As unsigned integers, negative numbers are large: one pass finds both kinds.
         if index.dtype.kind == "i":
             unsigned = index.view(UNSIGNED[index.dtype.itemsize])
             if np.maximum.reduce(unsigned, None) < size:
@@ -56,7 +56,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
 
     looks_along = True
 
-    # Required methods, which NumPy has itself: above the largest index it raises by itself.
+    # Required methods, by NumPy, which itself raises for indices that are too large.
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])
@@ -70,6 +70,6 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
 
 
 def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:
-    """Raise IndexError for an index below zero, which NumPy takes."""
+    """Raise IndexError for an index below zero, which NumPy would accept."""
     if index.size and index.dtype.kind == "i" and (lowest := np.minimum.reduce(index, None)) < 0:
         raise IndexError(out_of_bounds(int(lowest), axis, size))

@@ -1,4 +1,4 @@
-"""Attention over a key-value cache by kernels that read what it stores in place."""
+"""Attention over a key-value cache, by kernels that read its stored parts in place."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
         rows, groups = t * (h // heads), h // heads
         out = np.empty((b, t, h, e), np.float32)
 
-        window = options.window or slots.extent + t  # more than any sees
+        window = options.window or slots.extent + t  # larger than any query needs
         rest = np.float32(options.scale), window, np.float32(options.softcap or 0)
         slots_of = (
             np.ascontiguousarray(q.transpose(0, 2, 1, 3), np.float32).reshape(-1),
@@ -76,7 +76,7 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
 
 
 def _blocks(slots: SlotMap, window: int, block: int) -> int:
-    """How many blocks there may be with something that a row of queries sees."""
+    """An upper bound of the number of blocks with slots that a row of queries sees."""
     seen = window + slots.positions.shape[1] - 1
     blocks = -(-(seen - 1) // block) + 1
     if slots.wraps or slots.start is not None:
@@ -85,7 +85,7 @@ def _blocks(slots: SlotMap, window: int, block: int) -> int:
 
 
 def _places(shape: tuple[int, ...], slots: SlotMap) -> tuple[np.ndarray, ...]:
-    """The table of pages, where vectors lie, and the rows' first positions, for the kernels."""
+    """For kernels: the table of pages, the strides of vectors, and the rows' first positions."""
     starts = np.empty(0, np.int64) if slots.start is None else slots.start
     if slots.table is None:
         _, heads, n, _ = shape
@@ -96,7 +96,7 @@ def _places(shape: tuple[int, ...], slots: SlotMap) -> tuple[np.ndarray, ...]:
 
 
 def _vectors(parts: tuple[np.ndarray, ...], n: int) -> tuple[Any, ...]:
-    """How vectors of n are stored, for the kernels."""
+    """The storage of vectors of n numbers, for the kernels."""
     stored = kernels.load("stored")
     data, *scales = (part.reshape(-1).view(np.uint8) for part in parts)
     if not scales:
@@ -106,8 +106,8 @@ def _vectors(parts: tuple[np.ndarray, ...], n: int) -> tuple[Any, ...]:
 
 
 def _form(parts: tuple[np.ndarray, ...], n: int) -> np.ndarray:
-    """An empty array that tells, by its type, in which form vectors of n are multiplied: as they
-    are stored, or read into float32 first."""
+    """An empty array whose type says how vectors of n are multiplied: as stored, or converted to
+    float32 first."""
     in_place = len(parts) == 1 and n % (2 * kernels.load("stored").SOME) == 0
     half = kernels.load("half_precision")
     return half.stored(parts[0][:0].reshape(-1)) if in_place else np.empty(0, np.float32)
@@ -124,6 +124,6 @@ def _supported(q: np.ndarray) -> bool:
 
 
 def _stored(parts: tuple[np.ndarray, ...]) -> bool:
-    """Whether the kernels read such vectors."""
+    """Whether the kernels can read these parts."""
     kinds = kernels.load("stored").KINDS
     return type(parts[0]) is np.ndarray and (len(parts) > 1 or parts[0].dtype.name in kinds)

@@ -1,4 +1,4 @@
-"""Large arrays of float32 as 16-bit floats, and the other way, on all threads."""
+"""Casts of large arrays between float32 and 16-bit floats, on all threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CastKernels(Backend[np.ndarray]):
 
 
 def _takes(x: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether the kernel gives x as this dtype: in x's own order, as NumPy does."""
+    """Whether the kernel casts x to this dtype, keeping its memory order, as NumPy does."""
     if x.dtype == float32.numpy:
         half = dtype
     elif dtype == float32.numpy:

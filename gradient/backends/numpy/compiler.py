@@ -1,10 +1,10 @@
-"""Compiling where Ctrl-C does not reach.
+"""Compile in a thread that Ctrl-C does not reach.
 
-Python gives signals to the main thread, between any two of its steps. Inside numba or LLVM the
-KeyboardInterrupt may be lost (in a callback, in a `__del__`), or leave a lock held for ever. So
-what imports numba, compiles a kernel or loads a compiled one has a thread of its own, and the main
-thread waits for it. Ctrl-C ends the wait at once. The work goes on meanwhile: the next call finds
-it done, or waits for the rest of it, and a process that ends leaves it where it is.
+Python delivers signals to the main thread, between any two bytecodes. Inside numba or LLVM a
+KeyboardInterrupt may be lost (in a callback, in a `__del__`), or leave a lock held for ever. So a
+separate thread imports numba, compiles kernels and loads compiled ones, and the main thread waits
+for it. Ctrl-C ends the wait at once, but the work continues: the next call finds it done or waits
+for the rest. If the process ends, the work is abandoned.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ llvm_lock = new_rlock()
 
 
 def run(work: Callable[..., Result], *arguments: Any) -> Result:
-    """The result of work(*arguments), from a thread that no signal reaches."""
+    """Return work(*arguments), run in a thread that no signal reaches."""
     if threading.current_thread() is not threading.main_thread():
         return _run_locked(work, arguments)
     from concurrent.futures import Future, wait
 
     outcome: Future[Result] = Future()
-    # A daemon, for the process may end before it.
+    # A daemon, as the process may end before it.
     threading.Thread(
         target=_run_into, args=(outcome, work, arguments), name="gradient-compiler", daemon=True
     ).start()
@@ -77,9 +77,9 @@ def _run_into(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[A
 
 
 class Progress:
-    """What is being compiled, on standard error: a line that goes again on a terminal, one line in
-    all in a log. Nothing is said of what takes less than `PROGRESS_AFTER`, nor of loading; nor amid
-    a text (`quiet`)."""
+    """Shows on standard error what is being compiled: on a terminal a line that is erased
+    afterwards, in a log a single line in total. Nothing is shown before `PROGRESS_AFTER` seconds,
+    for loading, or within `quiet`."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -87,25 +87,26 @@ class Progress:
         self._lock = new_lock()
         self._name = ""
         self._began = 0.0
-        self._earlier = 0.0  # seconds, of the kernels before this one
+        self._earlier = 0.0  # seconds for the kernels before this one
         self._kept = True
         self._said = self._shown = False
 
     def begin(self, name: str, kept: bool = True) -> None:
-        """A kernel is compiled, as no compiled one was found; kept: for later processes, too."""
+        """Compilation of a kernel begins, as no compiled one was found. kept: it will be stored for
+        later processes."""
         self._name, self._began = name, time.monotonic()
         self._kept = kept
         self.count += 1
 
     def end(self) -> None:
-        """It is compiled, if one was."""
+        """The compilation, if any, has ended."""
         if self._name:
             self._earlier += time.monotonic() - self._began
             self._name = ""
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Say nothing inside: it would land in the middle of what was written before."""
+        """Context without messages, which would interrupt the program's text."""
         with self._lock:
             self._writers += 1
         try:
@@ -121,7 +122,7 @@ class Progress:
         if seconds < PROGRESS_AFTER:
             return
         what = "compiling kernels once" if self._kept else "compiling kernels"
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+        with contextlib.suppress(OSError, ValueError):  # closed, or a broken pipe
             if sys.stderr.isatty():
                 line = f"{what}: {self.count}, {self._name} ({seconds:.0f} s)"
                 sys.stderr.write(f"\r\x1b[K{line}")
@@ -150,12 +151,13 @@ _held_for_fork = _interrupted_fork = False
 
 
 def _lock_before_fork() -> None:
-    """A child would find numba half imported or half-way through a kernel, for ever."""
+    """Wait for the compiling thread: otherwise numba in the child would stay half imported, or in
+    the middle of a kernel, for ever."""
     global _held_for_fork, _interrupted_fork
     _held_for_fork = _interrupted_fork = False
     try:
         _held_for_fork = work_lock.acquire()
-    except KeyboardInterrupt:  # os.fork would print it, and go on
+    except KeyboardInterrupt:  # os.fork would only print it
         _interrupted_fork = True
 
 
@@ -166,21 +168,21 @@ def _unlock_after_fork() -> None:
 
 
 def _interrupt_after_fork() -> None:
-    """Have the Ctrl-C that ended the wait come as if just after the fork, to parent and child."""
+    """If Ctrl-C ended the wait, raise it just after the fork, in parent and child."""
     if _interrupted_fork:
         threading.Thread(target=_interrupt_main, name="gradient-interrupt", daemon=True).start()
 
 
 def _interrupt_main() -> None:
-    """As Ctrl-C does, when the main thread has left what os.fork calls."""
+    """Interrupt the main thread like Ctrl-C, after it has left the hooks of os.fork."""
     main = cast(int, threading.main_thread().ident)
     called = {_unlock_after_fork.__code__, _interrupt_after_fork.__code__}
     while any(frame.f_code in called for frame, _ in walk_stack(sys._current_frames().get(main))):
         time.sleep(0.001)
-    signal.pthread_kill(main, signal.SIGINT)  # which ends a system call, too
+    signal.pthread_kill(main, signal.SIGINT)  # it also interrupts system calls
 
 
-if hasattr(os, "register_at_fork"):  # the child's lock is renewed by `gradient.locks`
+if hasattr(os, "register_at_fork"):  # `gradient.locks` renews the child's lock
     os.register_at_fork(
         before=_lock_before_fork,
         after_in_parent=_unlock_after_fork,
@@ -190,8 +192,8 @@ if hasattr(os, "register_at_fork"):  # the child's lock is renewed by `gradient.
 
 @atexit.register
 def _wait_for_llvm() -> None:
-    """A process must not end inside LLVM, which is taken down with it. So it ends between two calls
-    of it, and the work, if there still is any, gets no further than the next call."""
+    """Let the process end only between two calls of LLVM, which is destroyed at exit. Remaining
+    work stops at its next call of LLVM."""
     if work_lock.locked():
         with contextlib.suppress(KeyboardInterrupt):
             llvm_lock.acquire(timeout=EXIT_TIMEOUT)

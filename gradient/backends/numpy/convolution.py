@@ -1,9 +1,9 @@
-"""Convolutions by kernels that never have the windows of the whole input in memory.
+"""Convolutions by kernels that never store the windows of the whole input.
 
-One, two and three dimensions are all three, the first of size 1. The gradient by the input is a
-convolution, too: of the gradient, with the weight reversed. Where the stride is above 1, inputs
-that leave different remainders by it meet different numbers of the weight, so that each remainder
-(a phase) is a convolution of its own, with a part of the weight and a stride of 1.
+Convolutions of one and two dimensions are treated as three, with leading sizes of 1. The gradient
+for the input is also a convolution: of the gradient, with the weight reversed. If the stride is
+above 1, inputs with different remainders modulo the stride use different numbers of the weight. So
+each remainder (a phase) is a separate convolution with a part of the weight and stride 1.
 """
 
 from __future__ import annotations
@@ -232,13 +232,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
 
 
 class _Panels:
-    """A weight with two vectors of outputs side by side, for `_convolve_direct`.
+    """A weight in panels of two adjacent vectors of outputs, for `_convolve_direct`.
 
-    strides: from a group, a panel and a channel to the next; a tap is PAIR after the one before.
+    strides: from a group, a panel and a channel to the next; taps are PAIR apart.
     """
 
     def __init__(self, weight: np.ndarray, items: tuple[int, int, int], taps: int) -> None:
-        """items: images, groups and outputs as `to_panels` has them."""
+        """items: images, groups and outputs, as for `to_panels`."""
         family = kernels.load("convolution_weight")
         images, groups, self.outputs = items
         self.count = -(-self.outputs // family.PAIR)
@@ -254,17 +254,17 @@ class _Panels:
         )  # fmt: skip
 
     def places(self) -> tuple[np.ndarray, int, int, int]:
-        """The panels of one group; from a panel, and a channel, to the next; and the outputs."""
+        """The panels of one group, the strides of panels and channels, and the outputs."""
         return self.array, int(self.strides[1]), int(self.strides[2]), self.outputs
 
     @classmethod
     def of_outputs(cls, weight: np.ndarray, groups: int) -> _Panels:
-        """Of a convolution."""
+        """The panels for a convolution."""
         return cls(weight, (1, groups, weight.shape[0] // groups), math.prod(weight.shape[2:]))
 
     @classmethod
     def of_inputs(cls, weight: np.ndarray, groups: int) -> _Panels:
-        """Of the gradient by the input: its outputs are the convolution's channels."""
+        """The panels for the gradient for the input: its outputs are the convolution's channels."""
         o, c = weight.shape[:2]
         panels = cls(weight, (o, 1, c), math.prod(weight.shape[2:]))
         panels.groups = groups
@@ -280,7 +280,7 @@ def _convolve_direct(
     out: np.ndarray,
     place: np.ndarray,
 ) -> None:
-    """out at `place` (`out_strides`) = the convolution of x, which is padded."""
+    """Write the convolution of a padded x to `out` at `place` (`out_strides`)."""
     family = kernels.load("convolution_direct")
     pair, lines, width = family.PAIR, windows.lines, int(windows.count[2])
     together = max(1, family.TOGETHER // width)
@@ -299,7 +299,8 @@ def _convolve_direct(
 def _col2im(
     matrix: np.ndarray, g: np.ndarray, windows: Shape, kernel: Shape, shape: Shape
 ) -> np.ndarray:
-    """An input (N, C, *) of windows side by side, whose numbers are matrix (C * kernel, O) @ g."""
+    """The gradient for an input (N, C, *) of adjacent windows, whose numbers are matrix
+    (C * kernel, O) @ g."""
     parts = workspace.empty((g.shape[0], matrix.shape[0], g.shape[2]), g.dtype)
     threads.parallel_for(*gemm.launch(matrix, g, None, parts))
     out = workspace.result(shape, g.dtype, on_lines=True)
@@ -320,7 +321,7 @@ def _convolve_by_winograd(
     bias: np.ndarray | None,
     out: np.ndarray,
 ) -> None:
-    """out = the convolution of x with these taps of a weight (`winograd.takes`)."""
+    """Convolve x with these taps of a weight by Winograd's method (`winograd.takes`)."""
     windows = windows_of(x.shape, (3, 3), winograd.whole_tiles(out.shape[2:]), options)
     winograd.convolve(
         windows.pad(x), windows.padded, weight.array, weight.strides, taps, bias, out,
@@ -337,8 +338,8 @@ def _convolve(
     plane: int,
     place: np.ndarray,
 ) -> None:
-    """out at `place` (`out_strides`), of `plane` numbers a channel, = rows (groups, O / groups, K)
-    @ columns of x, which is padded."""
+    """Write rows (groups, O / groups, K) @ columns of a padded x to `out` at `place`
+    (`out_strides`), with `plane` numbers per channel."""
     family = kernels.load("convolution")
     groups, outputs = rows.shape[:2]
     added = np.empty(0, out.dtype) if bias is None else workspace.contiguous(bias)
@@ -360,26 +361,27 @@ def _convolve(
 
 
 def _direct(outputs: int, k: int) -> bool:
-    """Whether outputs fill the vectors of `_convolve_direct`, and sums are long beside what it
-    takes to write them."""
+    """Whether outputs fill the vectors of `_convolve_direct`, and sums are long compared to the
+    cost of writing them."""
     some = kernels.load("convolution_weight").SOME
     return k >= LONG_SUMS and outputs >= FILLED * (-(-outputs // some) * some)
 
 
 def _depthwise(windows: Windows, groups: int, outputs: int) -> bool:
-    """Whether each group is one channel of the input, for a few outputs: products of matrices
-    would have a row or so."""
+    """Whether each group has one channel of the input and a few outputs: matrix products would have
+    only a row or so."""
     return windows.channels == 1 and groups > 1 and outputs <= FEW_OUTPUTS
 
 
 def _in_tiles(windows: Windows) -> bool:
-    """Whether rows of windows are cut into tiles, by one vector or two, without a rest that would
-    be read past."""
+    """Whether rows of windows can be split into tiles of one or two vectors, without reading past
+    the end."""
     return int(windows.count[2]) % 8 == 0
 
 
 def _padded_weight(weight: np.ndarray) -> np.ndarray:
-    """weight (groups, O, K) with rows up to a multiple of 4, that are no power of two apart."""
+    """weight (groups, O, K) with rows padded to a multiple of 4, and strides that are not powers of
+    two."""
     groups, rows, k = weight.shape
     if rows % 4 == 0 and k % 256 and weight.flags.carray:
         return weight
@@ -390,7 +392,7 @@ def _padded_weight(weight: np.ndarray) -> np.ndarray:
 
 
 def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether each output is of one place of the input, and there are rows to put together."""
+    """Whether each output depends on one position of the input, and rows can be joined."""
     return (
         (len(weight) > 3 or (len(weight) == 3 and options.stride[0] > 1))
         and math.prod(weight[2:]) == 1
@@ -399,7 +401,7 @@ def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def _of_channels(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether a convolution of one dimension is a product of the weight and each image."""
+    """Whether a 1-D convolution is a product of the weight with each image."""
     return (
         len(weight) == 3
         and weight[2] == options.groups == options.stride[0] == 1
@@ -408,7 +410,7 @@ def _of_channels(weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def _do_not_overlap(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether windows meet every place once, but for what is left over behind them."""
+    """Whether windows cover every position once, except a rest at the end."""
     return (
         options.groups == 1
         and tuple(weight[2:]) == tuple(options.stride)
@@ -418,7 +420,7 @@ def _do_not_overlap(weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def _takes_product(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether a product of matrices is quicker than a convolution: its tiles are filled."""
+    """Whether a matrix product is faster than a convolution: its tiles are filled."""
     if not gemm.takes(a, b):
         return False
     pair, columns = kernels.load("gemm").PAIR, b.shape[-1]
@@ -426,7 +428,7 @@ def _takes_product(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _strided(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
-    """A view of the places of x that a window of one number meets."""
+    """A view of the positions of x that windows of size 1 read."""
     places: tuple[Any, ...] = tuple(slice(None, None, step) for step in options.stride)
     return x[..., *places]
 
@@ -440,7 +442,7 @@ def _pointwise_options(options: ConvolutionOptions) -> ConvolutionOptions:
 
 
 def _supported(products: int, *arrays: np.ndarray | None) -> bool:
-    """Whether kernels take a convolution of as many multiplications."""
+    """Whether kernels take a convolution of these arrays with so many multiplications."""
     return (
         products >= min(FEW_PRODUCTS, kernels.MIN_SIZE << 6)
         and all(a is None or (type(a) is np.ndarray and a.dtype == float32.numpy) for a in arrays)

@@ -1,4 +1,4 @@
-"""Large copies on all threads: arrays in row-major order, and arrays joined along an axis."""
+"""Large copies on all threads: to row-major order, and concatenation along an axis."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class CopyKernels(Backend[np.ndarray]):
     """Overrides of copies of large arrays of float32 or float64, and of zeros to be written."""
 
     def cleared(self, shape: Shape, dtype: np.dtype) -> np.ndarray:
-        """On all threads. What the system gives anew for `zeros`, and clears as it is first
-        touched, may never be: so this is no `zeros`, and does not take blocks that are not kept."""
+        """Clear memory on all threads. `zeros` differs: it takes new pages from the system, which
+        are cleared at their first use, so unused ones cost nothing. Only blocks that the process
+        keeps are cleared here."""
         nbytes = math.prod(shape) * dtype.itemsize
         is_kept = CLEARED <= nbytes < memory.LARGEST
         if not is_kept or dtype not in kernels.FLOATS or not kernels.available():
@@ -65,7 +66,8 @@ class CopyKernels(Backend[np.ndarray]):
 
 
 def _fits(x: Any, first: np.ndarray, axis: int) -> bool:
-    """Whether it is in row-major order (else so may the result not be), and joins `first`."""
+    """Whether x is in row-major order (otherwise the result may not be), and can be joined to
+    `first`."""
     shape, own = list(first.shape), list(getattr(x, "shape", ()))
     if type(x) is not np.ndarray or len(own) != len(shape) or not -len(own) <= axis < len(own):
         return False
@@ -74,7 +76,7 @@ def _fits(x: Any, first: np.ndarray, axis: int) -> bool:
 
 
 def _joined(a: np.ndarray, b: np.ndarray, axis: int, out: np.ndarray) -> bool:
-    """Whether a kernel has copied two arrays to their places in one pass."""
+    """Copy two arrays to their places in one pass by a kernel; return whether it was done."""
     n, m = (math.prod(x.shape[axis:]) for x in (a, b))
     if min(n, m) < SHORTEST or not _is_asked_for():
         return False
@@ -84,13 +86,13 @@ def _joined(a: np.ndarray, b: np.ndarray, axis: int, out: np.ndarray) -> bool:
 
 
 def _is_asked_for() -> bool:
-    """Whether there have been enough copies for their kernels to be compiled."""
+    """Whether there have been enough copies to load the kernels."""
     one_pass.calls["copy_runs"] += 1
     return one_pass.calls["copy_runs"] > one_pass.PATIENCE and kernels.available()
 
 
 def _copied(x: np.ndarray, out: np.ndarray) -> bool:
-    """Whether a kernel has copied x to `out`, of its shape."""
+    """Copy x to `out`, of the same shape, by a kernel; return whether it was done."""
     walk = _walk(x.shape, x.strides, out.strides, x.itemsize)
     if walk is None or x.size < LARGE or not _is_asked_for():
         return False
@@ -99,8 +101,8 @@ def _copied(x: np.ndarray, out: np.ndarray) -> bool:
 
 
 def launch(x: np.ndarray, out: np.ndarray) -> tuple[Any, ...] | None:
-    """What `parallel_for` is to be given to copy x to `out`; None where NumPy is to: of small ones,
-    other dtypes, or arrays that are walked otherwise."""
+    """The arguments of `parallel_for` to copy x to `out`; None if NumPy should: for small arrays,
+    other dtypes, or unsuitable strides."""
     if x.size < LARGE or x.shape != out.shape or x.dtype != out.dtype:
         return None
     if x.dtype not in kernels.FLOATS or not kernels.available():
@@ -117,7 +119,7 @@ def _launch(x: np.ndarray, out: np.ndarray, walk: _Walk) -> tuple[Any, ...]:
 
 
 class _Walk(NamedTuple):
-    """How arrays are walked together: in so many runs along three axes, of n elements each."""
+    """A joint traversal of two arrays: runs of n elements, along three axes."""
 
     runs: int
     sizes: tuple[int, int]
@@ -137,7 +139,8 @@ class _Walk(NamedTuple):
 def _walk(
     shape: tuple[int, ...], source: tuple[int, ...], place: tuple[int, ...], itemsize: int
 ) -> _Walk | None:
-    """That of arrays of a shape and strides; None where runs are short, or axes more than three."""
+    """The traversal of arrays of a shape and strides; None if runs are short, or there are more
+    than three axes."""
     found = _runs(shape, source, place, itemsize)
     if found is None:
         return None
@@ -156,7 +159,7 @@ def _walk(
 def _order(
     shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
 ) -> tuple[int, ...] | None:
-    """The order of axes in which an array's elements follow each other; None if there is none."""
+    """The order of axes in which an array is contiguous; None if there is none."""
     order = tuple(sorted(range(len(shape)), key=lambda i: (-strides[i], shape[i] > 1)))
     expected = itemsize
     for i in reversed(order):
@@ -167,7 +170,7 @@ def _order(
 
 
 def _flat(x: np.ndarray, span: int, order: tuple[int, ...] | None) -> np.ndarray:
-    """The memory of an array, by the quickest way."""
+    """The memory of an array as a flat array, by the fastest way."""
     if order is None or not x.flags.behaved:
         return fused.flat(x, span)
     return x.transpose(order).reshape(-1)
@@ -176,9 +179,9 @@ def _flat(x: np.ndarray, span: int, order: tuple[int, ...] | None) -> np.ndarray
 def _runs(
     shape: Sequence[int], source: Sequence[int], place: Sequence[int], itemsize: int
 ) -> tuple[tuple[list[int], list[int], list[int]], int, int] | None:
-    """How arrays of a shape and strides are walked together: sizes and both strides, in elements,
-    of three axes of runs, the elements of a run, and the first array's stride in it, 1 or 0. None
-    where runs are short, or axes more."""
+    """The traversal of arrays of a shape and strides: sizes and both strides, in elements, of three
+    axes of runs, the length of a run, and the first array's stride in it, 1 or 0. None if runs are
+    short, or there are more axes."""
     merged: list[tuple[int, int, int]] = []
     for n, s, t in zip(shape, source, place, strict=True):
         if n == 1:

@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""The number of processors that this process may use."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def usable_cpus() -> int:
-    """The processors that the process may run on, or fewer where a container's quota allows less
-    of their time: a quota of 1.5 is two."""
-    known = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    """The number of processors that the process may run on, or a container's quota of processor
+    time, rounded up, if that is lower."""
+    known = hasattr(os, "sched_getaffinity")  # absent on macOS and Windows
     cpus = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     return max(1, math.ceil(min(cpus, cpu_quota())))
 
 
 def cpu_quota(root: Path = Path("/")) -> float:
-    """The processors' time that Linux's control groups allow the process, in seconds a second:
-    the least of its group's and those above it; infinity where there is no limit."""
+    """The processor time that Linux's control groups allow the process, in seconds per second: the
+    minimum over its group and those above it; infinity if there is no limit."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -38,8 +38,8 @@ def cpu_quota(root: Path = Path("/")) -> float:
 
 
 def _upwards(top: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those above it. In a container the path may be the host's, of which the
-    container sees the top alone."""
+    """A group's folder and those above it. In a container the path may be the host's, of which only
+    the top is visible."""
     folder = top / path.lstrip("/")
     while folder != top and top in folder.parents:
         yield folder
@@ -48,7 +48,7 @@ def _upwards(top: Path, path: str) -> Iterator[Path]:
 
 
 def _numbers(file: Path, count: int) -> list[float]:
-    """The file's numbers; no limit if it is not there or says so ("max")."""
+    """The file's numbers; infinity if it is absent or says "max"."""
     try:
         return [float(word) for word in file.read_text().split()[:count]]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Depthwise convolutions of 3 x 3: which of them are computed a plane at a time, and how."""
+"""Depthwise 3 x 3 convolutions, computed a plane at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLANES = 1 << 14
 
 
 def takes(weight: Shape, options: ConvolutionOptions) -> bool:
-    """Whether the kernels take such a convolution, and its gradient by the weight."""
+    """Whether the kernels take a convolution, and its gradient for the weight."""
     return (
         weight[1:] == (1, 3, 3)
         and weight[0] == options.groups
@@ -24,7 +24,7 @@ def takes(weight: Shape, options: ConvolutionOptions) -> bool:
 
 
 def takes_input_grad(weight: Shape, options: ConvolutionOptions, g: Shape, shape: Shape) -> bool:
-    """Whether they take the gradient by the input of that `shape`."""
+    """Whether they take the gradient for the input of that `shape`."""
     if not takes(weight, options) or options.stride == (1, 1):
         return takes(weight, options)
     return all(before == 1 for before, _ in options.padding) and all(
@@ -54,7 +54,7 @@ def convolve(
 def input_grad(
     g: np.ndarray, weight: np.ndarray, out: np.ndarray, options: ConvolutionOptions
 ) -> None:
-    """out = the gradient by the input."""
+    """out = the gradient for the input."""
     if options.stride == (1, 1):
         before = tuple(2 - b for b, _ in options.padding)
         convolve(g, weight, None, out, before, mirrored=True)
@@ -67,7 +67,7 @@ def input_grad(
 
 
 def weight_grad(g: np.ndarray, x: np.ndarray, out: np.ndarray, options: ConvolutionOptions) -> None:
-    """out = the gradient by the weight."""
+    """out = the gradient for the weight."""
     threads.parallel_for(
         kernels.load("depthwise_planes").weight_grad, g.shape[1],
         max(1, PLANES // max(1, x.size // x.shape[1])), kernels.contiguous(g).reshape(-1),
@@ -78,6 +78,6 @@ def weight_grad(g: np.ndarray, x: np.ndarray, out: np.ndarray, options: Convolut
 
 
 def _chunk(x: np.ndarray, out: np.ndarray) -> int:
-    """How many planes a thread takes at a time."""
+    """The number of planes that a thread processes at a time."""
     plane = max(x.shape[2] * x.shape[3], out.shape[2] * out.shape[3])
     return max(1, PLANES // plane)

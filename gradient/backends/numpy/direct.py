@@ -1,8 +1,9 @@
-"""Kernels called at once on the small arrays of common calls.
+"""Kernels called directly for the small arrays of common calls.
 
-By `threads.parallel_for` a kernel begins in 0.5 us: it looks who listens and how many chunks there
-are, numba at the type of each argument. Where an op has found out what its arrays are, so that one
-letter tells all types, that is half of the time of many a kernel.
+`threads.parallel_for` takes 0.5 us to start a kernel: it checks for listeners and the number of
+chunks, and numba checks the type of each argument. For small arrays, this is half of the time of
+many kernels. If an op knows its arrays, so that one dtype letter determines all types, it can skip
+these checks.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ MANY = 1 << 14
 
 
 class Direct(dict[str, "Callable[..., None] | None"]):
-    """A kernel `(start, stop, *arguments)`, by the letter of its arrays' dtype, which it does not
-    look at: all must be contiguous, aligned, writable, and have these numbers of dimensions.
+    """Compiled kernels `(start, stop, *arguments)` by the letter of their arrays' dtype. They do
+    not check arguments: arrays must be contiguous, aligned, writable, and of the right dimensions.
 
         SOFTMAX = Direct("norms", "softmax", lambda x: (x.reshape(1, 1), x.reshape(1, 1)))
         if (kernel := SOFTMAX.of(x)) is not None:
             kernel(0, len(x), x, out)  # both (rows, columns)
 
-    `arguments` gives some of these types, for an array of one number.
+    `arguments` returns example arguments of the right types, from an array of one number.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class Direct(dict[str, "Callable[..., None] | None"]):
         self._family, self._name, self._arguments = family, name, arguments
 
     def of(self, x: np.ndarray) -> Callable[..., None] | None:
-        """The kernel, if `x` is an array of float32 or float64, neither too small to be worth it
-        nor of several chunks, contiguous, aligned and writable. None until some kernel has been
-        loaded, and while a plan listens to what `parallel_for` is asked."""
+        """The kernel for x, a contiguous, aligned, writable array of float32 or float64 that is
+        large enough and fits in one chunk; else None. Also None until a kernel has been loaded, and
+        while a plan listens to `parallel_for`."""
         if kernels.MIN_SIZE <= x.size < MANY and x.flags.carray and not threads.listeners:
             return self[x.dtype.char]
         return None

@@ -20,7 +20,7 @@ takes 0.7 of a kernel's time in one thread."""
 FUNCTIONS = {"exp": "exp_of", "tanh": "tanh_of"}
 """Their kernels."""
 
-exp, tanh = np.exp, np.tanh  # looked up in one step
+exp, tanh = np.exp, np.tanh  # a faster look-up
 
 FEW = 4
 """Times `MIN_SIZE`: elements up to which one call of NumPy is as quick as a kernel."""
@@ -35,8 +35,8 @@ Method = Callable[Concatenate[Any, P], np.ndarray]
 
 
 def _by_kernel(default: Method[P], family: str) -> Method[P]:
-    """The override of a method by the kernel of its name, which takes arrays (two of a gradient)
-    and numbers."""
+    """Override a method by the kernel of its name, which takes arrays (for a gradient two) and
+    numbers."""
     name = default.__name__
     count = 2 if name.endswith("_grad") else 1
 
@@ -58,7 +58,7 @@ GELU_GRADS = {"none": "gelu_grad", "tanh": "gelu_tanh_grad"}
 class ElementwiseKernels(ActivationDefaults[np.ndarray]):
     """Overrides of `composed.elementwise` and `composed.activation`."""
 
-    # Each small array comes here, too: it is told from large ones before anything else.
+    # Small arrays come here, too: their size is checked before anything else.
 
     def exp(self, x: np.ndarray) -> np.ndarray:
         if x.size < MANY_EXP:
@@ -87,13 +87,13 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
 
     def remainder(self, a: Any, b: Any) -> np.ndarray:
         rest = a % b
-        if rest.dtype.kind in "biu" or rest.all():  # there is no zero, whose sign may be another
+        if rest.dtype.kind in "biu" or rest.all():  # no zeros, whose sign may have to change
             return rest
         return self.where(rest == 0, np.copysign(rest, a), rest)
 
     def power(self, a: Any, b: np.ndarray) -> np.ndarray:
         out = a**b
-        if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy takes roots if all are 0.5, or some
+        if b.dtype.kind == "f" and (b == 0.5).any():  # NumPy may compute sqrt if an exponent is 0.5
             return np.where((b == 0.5) & ((a == 0) | np.isinf(a)), np.abs(out.dtype.type(a)), out)
         return out
 
@@ -106,7 +106,7 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
             and x.size < FEW * kernels.MIN_SIZE
             and not small_calls.are_repeated()
         ):
-            return np.maximum(0, x)  # one call, which a kernel's start is as long as
+            return np.maximum(0, x)  # one call, as fast as starting a kernel
         if not kernels.supports(x):
             return super().relu(x)
         return _each(kernels.load("elementwise").relu, x)
@@ -167,8 +167,8 @@ class ElementwiseKernels(ActivationDefaults[np.ndarray]):
 def gelu_grad_launch(
     g: np.ndarray, x: np.ndarray, approximate: str, out: np.ndarray
 ) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given for the gradient of contiguous arrays in `out`, which may
-    be where g lies."""
+    """The arguments of `parallel_for` for the gradient of contiguous arrays in `out`, which may be
+    g."""
     family, name = kernels.load("elementwise"), GELU_GRADS[approximate]
     if out.ctypes.data == g.ctypes.data:
         kernel = getattr(family, name + "_in_place")
@@ -184,7 +184,7 @@ def takes_function(name: str, x: Any) -> bool:
 
 
 def function_launch(name: str, x: np.ndarray, out: np.ndarray) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given for one of FUNCTIONS, in `out`, which is contiguous."""
+    """The arguments of `parallel_for` for one of FUNCTIONS, into a contiguous `out`."""
     family = kernels.load("elementwise")
     kernel = getattr(family, FUNCTIONS[name])
     return kernel, out.size, family.CHUNK, contiguous(x).ravel(), out.ravel()
@@ -197,7 +197,7 @@ def _function(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def takes_where(condition: Any, a: Any, b: Any) -> bool:
-    """Whether the kernel chooses elements: of arrays of one shape, one of which may be a number."""
+    """Whether the kernel computes `where`: for arrays of one shape; one may be a number."""
     shape = condition.shape
     if condition.dtype.char != "?" or not condition.flags.c_contiguous:
         return False
@@ -211,14 +211,14 @@ def takes_where(condition: Any, a: Any, b: Any) -> bool:
 
 
 def where_launch(condition: Any, a: Any, b: Any, out: np.ndarray) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given to choose elements into `out`, which is contiguous."""
+    """The arguments of `parallel_for` for `where` into a contiguous `out`."""
     family = kernels.load("elementwise")
     arrays = contiguous(condition).ravel(), contiguous(a).ravel(), contiguous(b).ravel()
     return (family.where, out.size, family.CHUNK, *arrays, out.ravel())
 
 
 def _at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
-    """As `_each`, by what `Direct.of` gives for `x`."""
+    """As `_each`, by the kernel that `Direct.of` returns for x."""
     out = np.empty(x.shape, x.dtype)
     kernel(0, x.size, x.ravel(), out.ravel())
     return out
@@ -227,7 +227,7 @@ def _at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
 def _each(
     kernel: Callable[..., None], *arrays: np.ndarray, scalars: tuple[float, ...] = ()
 ) -> np.ndarray:
-    """The kernel's result for every element of arrays of one shape; scalars: its options."""
+    """Apply the kernel to every element of arrays of one shape; scalars: its options."""
     first = arrays[0]
     out = workspace.result(first.shape, first.dtype)
     flat = [workspace.contiguous(a).ravel() for a in arrays]

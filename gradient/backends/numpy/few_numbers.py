@@ -1,7 +1,8 @@
-"""Random numbers for who draws few, again and again: out of many that are made together.
+"""Small draws of random numbers, taken from larger batches that are made together.
 
-A call of NumPy costs as much for 4 numbers as for 1000, and a normal number takes ten calls. All of
-them give an element the same bits wherever it lies, so that a draw does not depend on those before.
+A call of NumPy costs as much for 4 numbers as for 1000, and normal numbers take ten calls. The
+calls compute each element with the same bits at any position, so a draw does not depend on those
+before.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ again."""
 
 
 class Numbers:
-    """What the words of KEPT blocks give (see `composed.rng`): a uniform number u each, in float32;
-    and once some are drawn, radius and circle of normal numbers, and whole numbers of two words.
+    """The random numbers from the words of KEPT blocks (see `composed.rng`): a float32 uniform
+    number u for each word; and, after the first such draw, radius and circle of normal numbers, and
+    64-bit integers of two words.
 
-    `normal` are, by the pairs of a draw, the numbers of those from each word on: each radius with
-    the circle so many words later.
+    `normal` has, by the number of pairs in a draw, the numbers of draws that start at each word:
+    each radius is combined with the circle so many words later.
     """
 
     def __init__(self, uniform: np.ndarray, words: Callable[[], np.ndarray]) -> None:
@@ -46,7 +48,7 @@ class Numbers:
         self._whole: np.ndarray | None = None
 
     def whole(self) -> np.ndarray:
-        """uint64: the words, two by two."""
+        """uint64: pairs of words."""
         if self._whole is None:
             pairs = self._words().astype(np.uint64).reshape(-1, 2)
             self._whole = (pairs[:, 0] << 32) | pairs[:, 1]
@@ -61,14 +63,14 @@ class Numbers:
         return self._polar
 
     def normal_of(self, pairs: int) -> np.ndarray:
-        """What `normal` has of draws of so many pairs from now on."""
+        """Compute and keep the numbers of `normal` for draws of so many pairs."""
         radius, circle = self.polar()
         made = self.normal[pairs] = radius[:-pairs] * circle[:, pairs:]
         return made
 
 
 class FewNumbers(RandomDefaults[np.ndarray]):
-    """Overrides of draws of a few numbers, of float32 or whole."""
+    """Overrides for draws of a few numbers, float32 or integers."""
 
     _drawn: tuple[int, int, int] = (0, 0, 0)
     """The key and number of the KEPT blocks of the last draw, and how many there were."""
@@ -94,7 +96,7 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         if together is None and half <= FEW_PAIRS:
             together = made.normal_of(half)
         if together is not None:
-            out = together[:, start:middle].flatten()  # a copy: it may be written
+            out = together[:, start:middle].flatten()  # a copy, as the caller may write to it
         else:
             radius, circle = made.polar()
             out = (radius[start:middle] * circle[:, middle : middle + half]).reshape(-1)
@@ -108,7 +110,7 @@ class FewNumbers(RandomDefaults[np.ndarray]):
         return made.whole()[start : start + n] % span, -(-n // 2)
 
     def _made(self, key: int, offset: int, n: int, dtype: np.dtype) -> Numbers | None:
-        """The numbers of the KEPT blocks that n words from block `offset` are of, if it pays."""
+        """The numbers of the KEPT blocks that have n words from block `offset` on, if it pays."""
         if not 0 < n <= FEW or (dtype is not FLOAT32 and dtype != FLOAT32):
             return None
         last_key, part, made = self._last

@@ -1,7 +1,8 @@
-"""Fused kernels: an expression over arrays as one loop, whose source is made here.
+"""Fused kernels: the source of one loop that computes an expression over arrays.
 
-The source is a function of the expression and of which operands are the same all along a row: no
-sizes, addresses or layers' numbers. So equal chains, of layers or of steps in time, share a kernel.
+The source depends only on the expression and on which operands are constant along a row, not on
+sizes, addresses or layer numbers. So equal chains, in different layers or time steps, share a
+kernel.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ TEXTS = {
     "isfinite": "abs({0}) < np.inf",
     "and": "{0} & {1}", "or": "{0} | {1}", "invert": "not {0}",
     "where": "{1} if {0} else {2}",
-    # NaN wins in both.
+    # Both return NaN if an operand is NaN.
     "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}",
-    # As the kernels of `kernels.elementwise` have them.
+    # As in `kernels.elementwise`.
     "relu": "{T}(0) if {0} < {T}(0) else {0}",
     "relu_grad": "{T}(0) if {1} <= {T}(0) else {0}",
     "silu": "{0} * sigmoid({0})",
@@ -60,8 +61,8 @@ def fused({parameters}):
 
 
 class Rows(NamedTuple):
-    """How arrays are walked together: so many rows of so many columns, and each one's stride from
-    row to row, in elements, and whether it moves along a row."""
+    """A joint traversal of arrays: the numbers of rows and columns, and for each array its row
+    stride, in elements, and whether it moves along a row (or is constant)."""
 
     rows: int
     columns: int
@@ -70,7 +71,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
-    """How to walk arrays of (shape, strides, itemsize) that broadcast to `shape`; None where two
+    """The traversal of arrays of (shape, strides, itemsize) that broadcast to `shape`; None if two
     axes are not enough."""
     full = []
     for own, strides, _ in layouts:
@@ -91,7 +92,7 @@ def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
         merged = [(1, tuple(itemsize for _, _, itemsize in layouts))]
     if len(merged) == 1:
         n, steps = merged[0]
-        # So that there are parts for threads.
+        # Split into parts for threads.
         rows = math.gcd(n, 1 << (n // SHORTEST).bit_length() - 1) if n > CHUNK else 1
         merged = [(rows, tuple(s * (n // rows) for s in steps)), (n // rows, steps)]
     (rows, across), (columns, along) = merged
@@ -100,7 +101,7 @@ def rows_of(shape: tuple[int, ...], layouts: Sequence[Layout]) -> Rows | None:
         return None
     if any(step < 0 or step % size for step, size in zip(across, sizes, strict=True)):
         return None
-    if columns < 8 < rows:  # a loop of its own for each few
+    if columns < 8 < rows:  # each short row would need its own loop
         return None
     strides = tuple(step // size for step, size in zip(across, sizes, strict=True))
     return Rows(rows, columns, strides, tuple(step != 0 for step in along))
@@ -114,8 +115,8 @@ FUSING = Fusing(frozenset(TEXTS), "fd?", _walks, activations=frozenset({"relu"})
 
 
 def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:
-    """The text of the kernel for operands and then results that move along a row or do not; with
-    each step rounded by itself, if it is to be exact."""
+    """The source of the kernel. `moves` says for operands, then results, whether they move along a
+    row. If `exact`, each step is rounded separately."""
     count = len(expression.inputs)
     names = [*(f"x{i}" for i in range(count)), *(f"y{i}" for i in range(len(expression.kept)))]
     parameters = ["start", "stop", "columns"]
@@ -123,7 +124,7 @@ def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -
     for name, move in zip(names, moves, strict=True):
         parameters += [name, f"s_{name}"]
         at = f"i * s_{name}"
-        # Cut to the row first: LLVM then knows that no index is negative, and vectorises.
+        # Slice the row first: then LLVM knows that no index is negative, and vectorises.
         loads.append(f"r_{name} = {name}[{at} : {at} + columns]" if move else
                      f"r_{name} = {name}[{at}]")  # fmt: skip
 
@@ -152,7 +153,7 @@ def _text(expression: Expression, step: ElementwiseCall, operand: Callable[[Any,
     def dtype_of(x: Input | Result) -> str:
         return expression.inputs[x] if isinstance(x, Input) else expression.steps[x].dtype
 
-    # A number has the type of what stands beside it.
+    # A number has the type of the other operand.
     arrays = [x for x in step.operands if isinstance(x, (Input, Result))]
     beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
     texts = [operand(x, beside) for x in step.operands]
@@ -173,7 +174,7 @@ def bound(
     results: Sequence[np.ndarray],
     exact: bool = False,
 ) -> tuple[Any, int, int, tuple[Any, ...]] | None:
-    """The kernel, rows, rows of a chunk, and arguments, as `threads.Tasks.append` takes them."""
+    """The kernel, rows, rows per chunk, and arguments, for `threads.Tasks.append`."""
     every = [*arrays, *results]
     rows = rows_of(results[0].shape, [(x.shape, x.strides, x.itemsize) for x in every])
     if rows is None or not all(rows.moves[len(arrays) :]) or not kernels.available():
@@ -188,11 +189,11 @@ def bound(
 
 
 class _Memory:
-    """The memory of an array from its first element on, as a contiguous one."""
+    """The memory of an array from its first element on, as a contiguous array."""
 
     def __init__(self, x: np.ndarray, size: int):
         self.x = x  # kept alive
-        # Writable as all are, or numba would compile for those that are not: inputs are only read.
+        # Always marked writable, as numba would compile separately for read-only arrays.
         self.__array_interface__ = {
             **{"shape": (size,), "typestr": x.dtype.str, "version": 3},
             "data": (x.__array_interface__["data"][0], False),
@@ -200,5 +201,5 @@ class _Memory:
 
 
 def flat(x: np.ndarray, size: int) -> np.ndarray:
-    """The memory of an array from its first element on, so many elements, as one dimension."""
+    """The first `size` elements of the memory of an array, as one dimension."""
     return np.asarray(_Memory(x, size))

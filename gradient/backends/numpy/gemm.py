@@ -1,10 +1,10 @@
-"""Float32 matrix products by kernels of our own, in any layout and without a copy.
+"""Float32 matrix products by our own kernels, in any layout and without a copy.
 
-They are kernels like others, so that a recorded step's products stand in its list of tasks, where
-an OpenBLAS product has Python before and after it. One multiplies float32 vectors (`kernels.gemm`),
-the other one, where the processor has tiles and the product is large, parts of the numbers in
-bfloat16 (`kernels.split_products`). In each an element's bits do not depend on the number of
-threads, nor on what other rows and columns the product has.
+As they are kernels, a recorded step has its products in its list of tasks; an OpenBLAS product
+would need Python before and after it. One kernel multiplies float32 vectors (`kernels.gemm`). The
+other, for large products on processors with AMX, splits numbers into bfloat16 parts
+(`kernels.split_products`). In both, the bits of an element do not depend on the number of threads,
+nor on the other rows and columns of the product.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def takes_linear(x: Any, weight: Any, bias: np.ndarray | None) -> bool:
 
 
 def takes_activation(x: Any, weight: Any, bias: np.ndarray, activation: str) -> bool:
-    """Whether the kernel takes x @ weight.T + bias and this activation of it."""
+    """Whether the kernel takes x @ weight.T + bias, followed by this activation."""
     if activation != "relu" or not takes_linear(x, weight, bias):
         return False
     (n, k), rows = weight.shape, x.size // x.shape[-1]
@@ -110,8 +110,8 @@ def takes_activation(x: Any, weight: Any, bias: np.ndarray, activation: str) -> 
 
 
 def _is_matrix(x: Any) -> bool:
-    """Whether the kernel reads such an array, of one matrix or several. Numbers that are no whole
-    ones apart, such as a field's of records, are not aligned."""
+    """Whether the kernel reads an array of one or several matrices. Strides must be whole numbers
+    of elements, unlike those of a field of a structured array."""
     return (
         type(x) is np.ndarray
         and x.dtype == float32.numpy
@@ -122,8 +122,9 @@ def _is_matrix(x: Any) -> bool:
 
 
 def _is_worth(rows: int, size: int, columns: int) -> bool:
-    """Whether the kernel is quicker than BLAS where so many rows, of `size` numbers in all, are
-    multiplied by so many columns; or nearly, where a call of BLAS would part two lists of tasks."""
+    """Whether the kernel is faster than BLAS for a product of so many rows, with `size` numbers in
+    total, and columns; or nearly as fast, in plans, where a BLAS call would split a list of tasks.
+    """
     if small_calls.are_repeated():
         return rows >= FEW_ROWS // 3 and columns >= FEW_COLUMNS // 4 and _is_compiled()
     return (
@@ -136,25 +137,25 @@ def _is_worth(rows: int, size: int, columns: int) -> bool:
 
 @functools.cache
 def _is_compiled() -> bool:
-    """Whether there are kernels, for a processor whose vectors the tiles are made for."""
+    """Whether there are kernels, and the processor has the vectors that their tiles need."""
     return kernels.available() and kernels.load("cpu").BYTES >= 32
 
 
 def launch(
     a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray, upright: bool = False
 ) -> Any:
-    """What `parallel_for` is to be given for out = a @ b (+ bias, a number for each column, or for
-    each row if `upright`), `out` being contiguous. An element has one chain of sums for each part
-    of k that is packed at a time."""
+    """The arguments of `parallel_for` for out = a @ b (+ bias, a number for each column, or for
+    each row if `upright`); `out` is contiguous. An element is one chain of sums for each part of k
+    that is packed at a time."""
     return _launch(a, b, bias, out, False, upright)
 
 
 def linear_launch(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any, relu: bool = False
 ) -> Any:
-    """As `launch`, for out = x @ weight.T (+ bias), or for `relu` of that, if `takes_activation`.
-    Of up to MANY_ROWS rows an element is one chain of sums in the order of k, as it is with few
-    rows (`kernels.dense`); of more where they are not split."""
+    """As `launch`, for out = x @ weight.T (+ bias), followed by relu if asked (`takes_activation`).
+    For up to MANY_ROWS rows, and for more if numbers are not split, an element is one chain of sums
+    in the order of k, as with few rows (`kernels.dense`)."""
     rows = x.reshape(-1, x.shape[-1])
     return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True, relu=relu)
 
@@ -188,9 +189,9 @@ def _launch(
 def _layout(
     a: Shape, a_strides: Shape, b: Shape, b_strides: Shape, out: Shape, chained: bool, workers: int
 ) -> tuple[bool, int, tuple[Any, ...], tuple[Any, ...], tuple[int, ...]]:
-    """What depends on shapes and strides alone: whether numbers are split; how many blocks there
-    are; of each operand where its matrices begin, and the distances of rows and columns; and the
-    sizes the kernel is told."""
+    """The values that depend only on shapes and strides: whether numbers are split; the number of
+    blocks; for each operand the offsets of its matrices and the strides of rows and columns; and
+    the kernel's sizes."""
     *batch, m, n = out
     k, matrices = a[-1], math.prod(batch)
     split = (m > MANY_ROWS or not chained) and _is_split(m, n, k)
@@ -201,11 +202,11 @@ def _layout(
 
 
 def _is_split(m: int, n: int, k: int) -> bool:
-    """Whether tiles of bfloat16 parts are quicker than float32 vectors.
+    """Whether tiles of bfloat16 parts are faster than float32 vectors.
 
-    A step of a product of panels, 32 x 32 x 32 multiplications, takes 0.6 of their time by vectors.
-    A product of panels takes four steps more to begin and to write, splitting a step of a panel
-    SPLITTING, and to start 200.
+    A step of a product of panels, 32 x 32 x 32 multiplications, takes 0.6 of its time by vectors.
+    In units of a step, beginning and writing a product of panels costs 4, splitting a step of a
+    panel SPLITTING, and the start 200.
     """
     if kernels.load("cpu").PATH != "amx":
         return False
@@ -218,11 +219,11 @@ def _is_split(m: int, n: int, k: int) -> bool:
 def _blocks(
     m: int, n: int, k: int, matrices: int, workers: int, split: bool = False
 ) -> tuple[int, int]:
-    """The rows and columns of the blocks with which threads are ready first, as far as is known.
+    """The rows and columns of the blocks with the shortest estimated time.
 
-    In units of the time of a tile, a block takes one for each of its tiles, 1.5 to pack the columns
-    of a panel, 0.5 to read the rows of a tile (if numbers are split, SPLITTING for either), and 2
-    to begin. With one block for each thread, whatever delays one of them delays the product: that
+    In units of the time of a tile, a block costs 1 for each tile, 1.5 to pack the columns of a
+    panel, 0.5 to read the rows of a tile (if numbers are split, SPLITTING for both), and 2 to
+    begin. With a single block for each thread, a delay of one thread delays the product: this
     counts as 2 per cent.
     """
     if split:
@@ -251,8 +252,8 @@ def _blocks(
 
 
 def _places(shape: Shape, strides: Shape, batch: Shape) -> tuple[np.ndarray, int, int]:
-    """Where each matrix of a batch begins in the memory of an operand, and how far apart its rows
-    and its columns are, in numbers. The array is shared, and never written to."""
+    """The offset of each matrix of a batch in an operand's memory, and the strides of rows and
+    columns, in elements. The array is shared and must not be written to."""
     *steps, row, column = (stride // 4 for stride in strides)
     starts = np.zeros((1,) * len(batch), np.int64)
     for axis, (size, step) in enumerate(zip(shape[-3::-1], steps[::-1], strict=True), 1):
@@ -263,8 +264,8 @@ def _places(shape: Shape, strides: Shape, batch: Shape) -> tuple[np.ndarray, int
 
 
 def _memory(x: np.ndarray) -> np.ndarray:
-    """The numbers from the first one of `x` to the last, flat and, for the sake of its type alone,
-    writable."""
+    """The memory from the first element of x to the last, flat; it is marked writable only for its
+    numba type."""
     if x.flags.carray:
         return x.reshape(-1)
     if x.T.flags.carray:
@@ -274,7 +275,7 @@ def _memory(x: np.ndarray) -> np.ndarray:
 
 
 class _Numbers:
-    """What an array of so many float32 numbers from an array's first is made of."""
+    """The array interface of so many float32 numbers from an array's first element on."""
 
     def __init__(self, x: np.ndarray, span: int) -> None:
         self.held = x

@@ -1,7 +1,7 @@
-"""Products of groups of rows with packed weights of their own, by one kernel for all groups.
+"""Products of groups of rows, each with its own packed weight, by one kernel for all groups.
 
-The kernel reads how many rows each group has, which so may be another in each replay of a recorded
-step. The bits are those of `linear` for each group.
+The kernel reads the number of rows of each group from memory, so it may change between replays of a
+recorded step. The bits are those of `linear` for each group.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def takes(x: np.ndarray, weights: Sequence[np.ndarray | PackedArray]) -> bool:
 
 
 def launches(x: np.ndarray, weights: Sequence[Any], counts: np.ndarray, out: np.ndarray) -> Any:
-    """What `parallel_for` is to be given, in turn: for contiguous arrays."""
+    """The arguments of `parallel_for`, one launch after another, for contiguous arrays."""
     family = kernels.load("panel_linear")
     prepared = [weight.prepared(panels.arranged) for weight in weights]
     form, _, blocks = prepared[0]
@@ -68,13 +68,13 @@ def launches(x: np.ndarray, weights: Sequence[Any], counts: np.ndarray, out: np.
 
 
 class _KeptAddresses:
-    """What an array of addresses is made of: it keeps the memory that they point to."""
+    """The array interface of an array of addresses; it keeps their memory alive."""
 
     def __init__(self, addresses: np.ndarray, held: Any) -> None:
         self.__array_interface__, self.held = addresses.__array_interface__, (addresses, held)
 
 
 def _addresses(prepared: list[panels.Panels]) -> np.ndarray:
-    """(E,): where the panels of each weight lie, as long as the array lives."""
+    """(E,): the addresses of the panels of each weight, valid while the array lives."""
     found = [p.panels.ctypes.data for p in prepared]
     return np.asarray(_KeptAddresses(np.array(found, np.int64), prepared))

@@ -1,9 +1,9 @@
-"""`linear` by kernels that read a weight of 32 or 16 bits as it is stored, once.
+"""`linear` by kernels that read a weight of 32 or 16 bits once, as it is stored.
 
-An output's bits do not depend on how many rows of x are computed together, as those of a BLAS
-library do: so a text does not depend on the texts beside it, nor on the pieces in which it came. In
-float32 that is so up to `gemm.MANY_ROWS`: more go to BLAS where `gemm` has no kernel, and are split
-where the processor has AMX.
+Unlike with a BLAS library, the bits of an output do not depend on how many rows of x are computed
+together. So a generated text does not depend on the other texts in its batch, nor on how its prompt
+was split. In float32 this holds up to `gemm.MANY_ROWS` rows: more go to BLAS if `gemm` has no
+kernel, and are split if the processor has AMX.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _product_of_floats(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | Non
 
 
 def _multiplies_pairs() -> bool:
-    """Whether the processor multiplies pairs of bfloat16 numbers at once."""
+    """Whether the processor has an instruction for pairs of bfloat16 numbers."""
     return bool(kernels.load("cpu").MULTIPLIES_BFLOAT16)
 
 
@@ -110,7 +110,7 @@ def _product_of_halves(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | Non
 
 
 def _product_of_tiles(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """`linear` in bfloat16, where the processor multiplies tiles of matrices."""
+    """`linear` in bfloat16, on processors that multiply tiles (AMX)."""
     family, stored = kernels.load("bfloat16_tiles"), kernels.load("half_precision").stored
     n, k = weight.shape
     m = x.size // k
@@ -141,7 +141,7 @@ def as_bytes(x: np.ndarray) -> np.ndarray:
 
 
 def float32_bias(bias: np.ndarray | None) -> np.ndarray:
-    """A bias as kernels take it, where it can be without a copy; of size 0 for none."""
+    """A bias in float32 for kernels, without a copy if possible; of size 0 for None."""
     if bias is None:
         return np.empty(0, np.float32)
     return kernels.contiguous(bias if bias.dtype == float32.numpy else bias.astype(np.float32))
@@ -156,7 +156,7 @@ def padded_rows(x: np.ndarray) -> np.ndarray:
 
 
 def is_small(weight: np.ndarray | PackedArray, x: np.ndarray) -> TypeGuard[np.ndarray]:
-    """Whether a product x @ weight.T is for NumPy, unless it is repeated: no kernel takes it."""
+    """Whether NumPy should compute x @ weight.T, unless it is repeated: no kernel takes it."""
     return (
         type(weight) is np.ndarray
         and type(x) is np.ndarray
@@ -191,6 +191,7 @@ def takes(
 
 
 def _few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
-    """Whether x has so few rows that the kernel pays in float32. The one for more has its bits."""
+    """Whether x has so few rows that this float32 kernel pays; the one for more rows gives the same
+    bits."""
     rows = x.size // max(1, weight.shape[1])
     return rows <= FEW_ROWS or (rows <= gemm.MANY_ROWS and not gemm.takes_linear(x, weight, bias))

@@ -1,4 +1,4 @@
-"""Losses of two arrays by kernels: in one pass, and their gradients in another."""
+"""Losses of two arrays by kernels: one pass for the loss, and one for its gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANY = 1 << 13
 
 
 class LossKernels(NormDefaults[np.ndarray]):
-    """Overrides of those of `composed.norms`."""
+    """Overrides of losses of `composed.norms`."""
 
     def squared_error(self, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         if x.size < MANY and _are_floats_alike(x, target) and not small_calls.are_repeated():

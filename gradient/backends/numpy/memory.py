@@ -1,8 +1,8 @@
-"""Memory: freed blocks are kept for the next array, pages of mapped files are given back.
+"""Memory: keep freed blocks for the next array, and release pages of mapped files.
 
-glibc gives large blocks back to the system as they are freed, and each new one comes as pages that
-must be zeroed first, one page fault after the other. A training step allocates the same sizes again
-and again: that is a tenth of its time. So large blocks stay with the process, up to a limit.
+glibc returns large blocks to the system when they are freed. A new block is then made of new pages,
+which the system clears, with a page fault for each. A training step allocates the same sizes again
+and again: this costs a tenth of its time. So the process keeps large blocks, up to a limit.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed() -> bool:
-    """Have glibc keep freed blocks; whether it does. A user's own settings are left alone."""
+    """Let glibc keep freed blocks; return whether it does. A user's own settings are respected."""
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
     if not sys.platform.startswith("linux") or any(name in os.environ for name in own):
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    # Older versions take at most 32 MiB for the first.
+    # Older versions accept at most 32 MiB for the first.
     kept = libc.mallopt(_M_MMAP_THRESHOLD, LARGEST) or libc.mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, KEPT))
 
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Context: large blocks that do not fit what is free now come from the system, and go back as
-    they are freed, so that none lies in the way of others; and what loading a kernel took and no
-    longer needs goes back (`trim_if_exact`). The price is what `keep_freed` saves.
+    """Context in which large blocks that do not fit free memory come from the system, and are
+    returned when they are freed, so that the heap is not fragmented. Temporary memory of loading
+    kernels is returned too (`trim_if_exact`). The cost is the time that `keep_freed` saves.
     """
     global _exact
     if not keep_freed():
@@ -73,10 +73,10 @@ def exact() -> Iterator[None]:
 
 
 def trim() -> None:
-    """Give free memory back to the system, as before a large block that is to stay."""
+    """Return free memory to the system, for example before a large lasting block is allocated."""
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):  # glibc's
+        if hasattr(libc, "malloc_trim"):  # only glibc
             libc.malloc_trim(0)
 
 
@@ -85,13 +85,13 @@ _exact = 0
 
 
 def trim_if_exact() -> None:
-    """`trim`, where memory is to be `exact`."""
+    """`trim`, within `exact`."""
     if _exact:
         trim()
 
 
 def pages(nbytes: int) -> np.ndarray:
-    """Bytes that take memory as they are first written, page by page, until they are `release`d."""
+    """Bytes whose pages take memory only from their first write until `release`."""
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return np.empty(nbytes, np.uint8)
     mapped = mmap.mmap(-1, max(1, nbytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -99,39 +99,39 @@ def pages(nbytes: int) -> np.ndarray:
 
 
 def use_huge(array: np.ndarray, nbytes: int) -> None:
-    """Let the first bytes of `pages` come as huge pages, as NumPy's large arrays do: quicker, where
-    most of each will be written."""
+    """Use huge pages for the first bytes of `pages`, as NumPy does for large arrays: faster, if
+    most of each page will be written."""
     owner = memory_of(array)
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # of a kernel that has none
+        with contextlib.suppress(OSError):  # the system has no huge pages
             owner.madvise(mmap.MADV_HUGEPAGE, 0, nbytes)
 
 
 class Loan:
-    """The owner of an array whose memory is another's, who gets it back when the loan is gone: the
-    array, and with it all views of it."""
+    """The `base` of an array in borrowed memory. The lender can reuse the memory when the loan is
+    freed, that is, when the array and all its views are gone."""
 
     lender: Any
     """Whose memory it is stays as long as somebody has it."""
 
 
-@functools.lru_cache(maxsize=512)  # made in 7 us
+@functools.lru_cache(maxsize=512)  # making one takes 7 us
 def _loan_of(nbytes: int) -> type[Any]:
     names = {"_type_": ctypes.c_char, "_length_": nbytes}
     return type("Loan", (ctypes.Array, Loan), names)
 
 
 def borrowed(x: np.ndarray) -> tuple[np.ndarray, weakref.ref[Loan]]:
-    """An array without gaps in the memory of `x`, with a loan for its `base`: to the engine and to
-    users it is one that owns its memory. The loan is alive while it or a view of it is held."""
+    """A contiguous array in the memory of x, with a loan as its `base`; the engine and users treat
+    it as the owner of its memory. The loan lives while the array or a view of it is referenced."""
     loan: Any = _loan_of(x.nbytes).from_address(x.ctypes.data)
     loan.lender = x
     return np.ndarray(x.shape, x.dtype, loan, 0, x.strides), weakref.ref(loan)
 
 
 def lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array, not yet written, that begins at a line of the cache if it is large; to the engine
-    and to users it is one that owns its memory."""
+    """An uninitialised array that starts at a cache line if it is large; the engine and users treat
+    it as the owner of its memory."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < ALIGNED:
         return np.empty(shape, dtype)
@@ -143,14 +143,14 @@ def lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:
-    """Give back the memory of the pages that lie wholly in bytes [start, stop).
+    """Release the memory of the pages that lie completely in bytes [start, stop).
 
-    Views of them read the file again when they are used; what was written to them is lost. Nothing
-    happens to a `bytearray`, which has no file behind it.
+    Views of them read the file again at their next use; changes are lost. A `bytearray`, which has
+    no file, is left unchanged.
     """
     if isinstance(mapped, bytearray):
         return
-    # Whole pages only, as the ones at both ends are shared with other tensors.
+    # Only whole pages: those at both ends are shared with other tensors.
     page = mmap.PAGESIZE
     first, last = -(-start // page) * page, stop // page * page
     if first < last and hasattr(mmap, "MADV_DONTNEED"):
@@ -158,8 +158,8 @@ def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:
 
 
 def release(array: np.ndarray) -> None:
-    """`release_pages` for a contiguous array that shows a mapped file and was never written to;
-    nothing for any other."""
+    """`release_pages` for a contiguous array on a mapped file that was never written to; other
+    arrays are left unchanged."""
     owner = memory_of(array)
     if isinstance(owner, mmap.mmap):
         begin = np.frombuffer(owner, np.uint8).ctypes.data

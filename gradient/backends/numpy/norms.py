@@ -85,7 +85,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def mean_cross_entropy(
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of a small array by one kernel, with the bits of the several."""
+        """Compute small arrays by one kernel, with the same bits as by several."""
         kernel = MEAN_CROSS_ENTROPY.of(logits) if type(logits) is np.ndarray else None
         if kernel is None or not (
             target.dtype is INT64
@@ -105,7 +105,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     def mean_of_counted(
         self, x: np.ndarray, target: np.ndarray, ignore_index: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The count without an array of it, which takes longer to cast than to count."""
+        """Count by a Python number, as casting an array takes longer than counting."""
         if x.dtype not in kernels.FLOATS or target.dtype != INT64:
             return super().mean_of_counted(x, target, ignore_index)
         count = x.dtype.type(np.count_nonzero(target != ignore_index))
@@ -163,14 +163,14 @@ class NormKernels(NormDefaults[np.ndarray]):
         return gx
 
     def check_targets(self, target: np.ndarray, classes: int, ignore_index: int) -> None:
-        """Raise IndexError for a target that is no class, before anything is computed."""
+        """Raise IndexError for a target that is not a class, before anything is computed."""
         if not _are_classes(target, classes, ignore_index):
             self.check_indices(target[target != ignore_index], 1, classes)
 
     def _check_targets(
         self, target: np.ndarray, classes: int, ignore_index: int, wrong: np.ndarray
     ) -> None:
-        """Raise IndexError for a target that is no class, if the kernel met one."""
+        """Raise IndexError if the kernel found a target that is not a class."""
         if wrong[0]:
             self.check_indices(target[target != ignore_index], 1, classes)
 
@@ -276,7 +276,7 @@ def _like_rows(vector: np.ndarray | None, x: np.ndarray) -> bool:
 
 
 def _rows_at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
-    """As `_each_row`, by what `Direct.of` gives for `x`."""
+    """As `_each_row`, by the kernel that `Direct.of` returns for x."""
     out = np.empty(x.shape, x.dtype)
     if x.ndim == 2:
         kernel(0, len(x), x, out)
@@ -287,7 +287,7 @@ def _rows_at_once(kernel: Callable[..., None], x: np.ndarray) -> np.ndarray:
 
 
 def _computed_in(x: np.ndarray) -> np.dtype:
-    """What floats are computed in, and statistics of them are: of 16 bits in float32."""
+    """The dtype of computation and statistics: float32 for 16-bit floats, else x's."""
     return x.dtype if x.itemsize > 2 else FLOAT32
 
 
@@ -303,10 +303,10 @@ def class_launch(
     label_smoothing: float,
     *out: np.ndarray,
 ) -> tuple[Any, ...]:
-    """What `parallel_for` is to be given for `cross_entropy`, `cross_entropy_grad` or the latter in
-    place of the logits, of the arrays that these are given; the last of `out`, of shape (1,), tells
-    of targets that are no classes."""
-    norms, logits = kernels.load("norms"), given[0 if given[0].ndim == 2 else 1]  # behind g
+    """The arguments of `parallel_for` for `cross_entropy`, `cross_entropy_grad`, or the latter in
+    place of the logits, on their arrays. The last of `out`, (1,), reports targets that are not
+    classes."""
+    norms, logits = kernels.load("norms"), given[0 if given[0].ndim == 2 else 1]  # after g
     n, columns = logits.shape
     return (
         *(getattr(norms, kernel), n, norms.rows_of(columns), *map(contiguous, given)),
@@ -315,7 +315,7 @@ def class_launch(
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
-    """A weight or bias; where there is none, one that changes nothing."""
+    """A weight or bias; if there is none, a neutral one, full of `value`."""
     if vector is not None:
         return contiguous(vector)
     kind: Any = x.dtype.type
@@ -324,22 +324,22 @@ def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray
 
 @functools.lru_cache(maxsize=8)
 def _full(size: int, value: int, dtype: type[np.generic]) -> np.ndarray:
-    """A vector of one value, which kernels only read: kept, as one layer after the other asks. (By
-    the type, for a dtype's hash takes longer than all else.)"""
+    """A constant vector for kernels, which only read it; cached, as all layers need the same ones.
+    (The key is the type, as hashing a dtype is slow.)"""
     return np.full(size, value, dtype)
 
 
 def _few_losses(
     logits: np.ndarray, target: np.ndarray, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """What the composed cross-entropy gives without label smoothing, in half the calls; None where
-    targets are ignored, or are no classes."""
+    """The results of the composed cross-entropy without label smoothing, in half the calls; None if
+    a target is ignored or not a class."""
     if logits.dtype not in kernels.FLOATS or not _are_classes(
         target, logits.shape[1], ignore_index
     ):
         return None
     rows, classes = logits.shape
-    if classes <= rows:  # NumPy reduces short rows one by one, and columns side by side
+    if classes <= rows:  # NumPy reduces short rows one by one, but many columns at once
         shifted = np.array(logits.T, order="C")
         high = np.maximum.reduce(shifted, 0)
         np.subtract(shifted, high, shifted)
@@ -377,18 +377,18 @@ def _grad_of_few(
 
 
 def _are_classes(target: np.ndarray, classes: int, ignore_index: int) -> bool:
-    """Whether all of some targets are classes, of which none is ignored."""
+    """Whether all targets are classes, and none is ignored."""
     return (
         ignore_index < 0
         and target.size > 0
         and target.dtype == INT64
-        # A negative number is a large one without its sign.
+        # As unsigned integers, negative numbers are large.
         and bool(np.maximum.reduce(target.view(np.uint64), None) < classes)
     )
 
 
 def _each_row(kernel: str, *arrays: np.ndarray) -> np.ndarray:
-    """The kernel's result for every row (along the last axis) of arrays of one shape."""
+    """Apply the kernel to every row (along the last axis) of arrays of one shape."""
     first = arrays[0]
     out, norms = np.empty(first.shape, first.dtype), kernels.load("norms")
     rows = out if out.ndim == 2 else _2d(out)

@@ -1,8 +1,8 @@
 """Arithmetic on large arrays as generated kernels: on all threads, in one pass over memory.
 
-A function made of operators alone, such as that of an op or its gradient's rule, is called once
-with stand-ins for its arrays, which note its steps. The kernel of these steps (`fused`) rounds each
-of them by itself: it gives NumPy's bits, and may take over at any call.
+A function that uses only operators, such as that of an op or its gradient rule, is traced: it is
+called once with stand-ins for its arrays, which note its steps. The kernel of these steps (`fused`)
+rounds each step separately. So it gives NumPy's bits, and can replace NumPy at any call.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class OnePass(Backend[np.ndarray]):
 
 
 class _Pass:
-    """What computes a function on arrays of a dtype and certain shapes."""
+    """A function on arrays of a dtype and certain shapes, and its kernel."""
 
     def __init__(self, expression: Expression, walk: fused.Rows, shape: tuple[int, ...]):
         self.source = fused.source(expression, walk.moves, exact=True)
@@ -71,7 +71,7 @@ class _Pass:
         self._kernel: Any = None
 
     def kernel(self) -> Any:
-        """The kernel, once it has been asked for often enough."""
+        """The kernel, after enough calls; before, None."""
         if self._kernel is None:
             calls[self.source] += 1
             if calls[self.source] > PATIENCE:
@@ -81,7 +81,7 @@ class _Pass:
 
 @functools.lru_cache(maxsize=1024)
 def _pass_of(function: Callable[..., Any], char: str, shapes: Shapes) -> _Pass | None:
-    """None where NumPy computes it: of other dtypes, steps, or shapes that are walked otherwise."""
+    """The pass of a function; None if NumPy computes it, for other dtypes, steps, or strides."""
     expression = _expression(function, char, len(shapes)) if char in "fd" else None
     if expression is None:
         return None
@@ -91,7 +91,7 @@ def _pass_of(function: Callable[..., Any], char: str, shapes: Shapes) -> _Pass |
     try:
         if np.broadcast_shapes(*(s for s, _, _ in layouts)) != shape:
             return None
-    except ValueError:  # NumPy says it
+    except ValueError:  # NumPy raises the error
         return None
     size = expression.steps[-1].dtype
     layouts.append((shape, _strides(shape, n := np.dtype(size).itemsize), n))
@@ -102,7 +102,7 @@ def _pass_of(function: Callable[..., Any], char: str, shapes: Shapes) -> _Pass |
 
 
 def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Of an array in row-major order."""
+    """The strides of an array in row-major order."""
     strides, step = [], itemsize
     for n in reversed(shape):
         strides.append(step)
@@ -115,7 +115,8 @@ def _strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _expression(function: Callable[..., Any], char: str, count: int) -> Expression | None:
-    """The steps of function(be, *operands); None if it has none, or others than operators."""
+    """Trace function(be, *operands) to an expression; None if it has no steps, or uses more than
+    operators."""
     steps: list[ElementwiseCall] = []
     try:
         result = function(None, *(_Noted(steps, Input(i), char) for i in range(count)))
@@ -129,7 +130,7 @@ def _expression(function: Callable[..., Any], char: str, count: int) -> Expressi
 
 
 class _Noted:
-    """Stands for an operand or the result of a step."""
+    """A stand-in for an operand or the result of a step."""
 
     __array_ufunc__ = None
     __slots__ = ("char", "operand", "steps")

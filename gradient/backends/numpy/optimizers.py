@@ -1,7 +1,7 @@
-"""Optimiser steps, and the norm and the scaling of gradients, by kernels: one pass over each array.
+"""Optimiser steps, and the norm and scaling of gradients, by kernels: one pass over each array.
 
-What a kernel is told beside arrays is an array of numbers of their dtype (`adamw_numbers` and its
-like), so that a plan starts it again with others.
+Kernels read the hyperparameters from an array of the parameters' dtype (`adamw_numbers` and its
+like), so that a plan can repeat a launch with other values.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
         groups, rest = with_kernel(arrays)
         if rest:
             super().foreach_mul([x for (x,) in rest], factor)
-        if factor == 1:  # as of gradients that need no clipping
+        if factor == 1:  # for example, gradients that need no clipping
             return
         by = {x.dtype: np.asarray(factor, x.dtype).reshape(1) for (x,) in groups}
         for launch in launches("scale", groups, by):
@@ -144,7 +144,7 @@ Group = tuple[np.ndarray, ...]
 
 
 def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
-    """The parameters whose step a kernel takes, and the others."""
+    """Split parameters into those whose step a kernel computes, and the others."""
     groups = list(zip(*lists, strict=True))
     if not kernels.available() or sum(map(size_of, lists[0])) < kernels.MIN_SIZE:
         return [], groups
@@ -152,7 +152,7 @@ def with_kernel(*lists: list[np.ndarray]) -> tuple[list[Group], list[Group]]:
 
 
 def _descend(groups: list[Group], lr: float) -> list[Group]:
-    """p = p - lr g, in two calls of NumPy, for each that has not to be cast; the others."""
+    """p = p - lr g, in two calls of NumPy, for parameters that need no cast; return the others."""
     left: list[Group] = []
     for p, g in groups:
         if p.dtype in kernels.FLOATS and g.dtype is p.dtype:
@@ -163,7 +163,7 @@ def _descend(groups: list[Group], lr: float) -> list[Group]:
 
 
 def _adamw_in_place(groups: list[Group], options: AdamWOptions) -> list[Group]:
-    """The default without copies of results, for each that has not to be cast; the others."""
+    """The default without copies of results, if parameters need no cast; return the others."""
     lr, beta1, beta2, eps, weight_decay, step, decoupled, maximize = options
     step_size, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
     left: list[Group] = []
@@ -188,7 +188,7 @@ def _adamw_in_place(groups: list[Group], options: AdamWOptions) -> list[Group]:
 
 
 def _flat(*group: np.ndarray) -> bool:
-    """Whether a parameter, its gradient and state can be updated as flat arrays in place."""
+    """Whether a parameter, its gradient and its state can be updated in place as flat arrays."""
     p = group[0]
     return p.dtype in kernels.FLOATS and all(
         type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.carray
@@ -197,7 +197,7 @@ def _flat(*group: np.ndarray) -> bool:
 
 
 def takes_norm(arrays: Sequence[np.ndarray]) -> bool:
-    """Whether kernels take the norm of these: large together, contiguous and of one dtype."""
+    """Whether kernels compute the norm of these: large in total, contiguous, of one dtype."""
     return (
         kernels.available()
         and sum(x.size for x in arrays) >= kernels.MIN_SIZE
@@ -206,7 +206,7 @@ def takes_norm(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def norm_launches(arrays: Sequence[np.ndarray], out: np.ndarray) -> list[tuple[Any, ...]]:
-    """What `parallel_for` is to be given, in turn, for the norm of what `takes_norm` allows."""
+    """The arguments of `parallel_for`, one launch after another, for a norm (`takes_norm`)."""
     family = kernels.load("reductions")
     counts = [-(-x.size // family.PART) for x in arrays]
     squares, chunk = np.empty(sum(counts), out.dtype), max(1, CHUNK // family.PART)
@@ -220,7 +220,7 @@ def norm_launches(arrays: Sequence[np.ndarray], out: np.ndarray) -> list[tuple[A
 
 
 def adamw_numbers(o: AdamWOptions) -> tuple[float, ...]:
-    """The numbers of the kernel of this name."""
+    """The hyperparameters for the kernel `adamw`."""
     return (
         *(o.beta1, o.beta2),
         o.lr / (1 - o.beta1**o.step),
@@ -233,12 +233,12 @@ def adamw_numbers(o: AdamWOptions) -> tuple[float, ...]:
 
 
 def sgd_numbers(o: SGDOptions) -> tuple[float, ...]:
-    """Those of `sgd`, and of `sgd_momentum`."""
+    """The hyperparameters for the kernels `sgd` and `sgd_momentum`."""
     return o.lr, o.weight_decay, _sign(o.maximize), o.momentum, 1 - o.dampening
 
 
 def rmsprop_numbers(o: RMSpropOptions) -> tuple[float, ...]:
-    """Those of `rmsprop`, and of `rmsprop_momentum`."""
+    """The hyperparameters for the kernels `rmsprop` and `rmsprop_momentum`."""
     return o.lr, o.alpha, o.eps, o.weight_decay, _sign(o.maximize), o.momentum
 
 
@@ -256,7 +256,7 @@ def launches(
     numbers: Mapping[np.dtype, np.ndarray],
     flags: tuple[bool, ...] = (),
 ) -> list[tuple[Any, ...]]:
-    """What `parallel_for` is to be given for each parameter, with the numbers of its dtype."""
+    """The arguments of `parallel_for` for each parameter, with hyperparameters of its dtype."""
     family = kernels.load("optimizers")
     kernel = getattr(family, name)
     return [
@@ -273,7 +273,7 @@ def launches(
 def _run(
     name: str, groups: list[Group], numbers: tuple[float, ...], flags: tuple[bool, ...] = ()
 ) -> None:
-    """A kernel over each parameter."""
+    """Launch a kernel for each parameter."""
     typed = {p.dtype: np.array(numbers, p.dtype) for p, *_ in groups}
     for launch in launches(name, groups, typed, flags):
         threads.parallel_for(*launch)

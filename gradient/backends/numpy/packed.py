@@ -1,9 +1,9 @@
-"""Packed weights by kernels that read GGUF's blocks as they lie, and unpack them in registers.
+"""Packed weights by kernels that read GGUF's blocks in place, and unpack them in registers.
 
-Few rows of x are multiplied with the weight where it is read; for many it is unpacked, some rows at
-a time, and multiplied by BLAS. The other formats are unpacked by the composed definition, on the
-pool's threads. The pieces depend on the shapes alone, so results do not depend on the number of
-threads.
+For few rows of x, the kernel multiplies while it reads the weight. For many, some rows of the
+weight at a time are unpacked and multiplied by BLAS. Other formats are unpacked by the composed
+definition, on the pool's threads. The pieces depend only on the shapes, so results do not depend on
+the number of threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Packing weights as k-quants, with the search for their scales done by kernels."""
+"""Quantise weights to k-quants, with kernels for the search of scales."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.numpy import kernels
 from gradient.dtypes import PackedDType
 
-if TYPE_CHECKING:  # at run time they are imported by who packs
+if TYPE_CHECKING:  # at run time they are imported when weights are packed
     from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks
     from gradient.dtypes.packed.search import Affine, Symmetric
 
 
 class PackingKernels(PackedDefaults[np.ndarray]):
-    """Override of `composed.packed`, the same to the bit."""
+    """Override of `composed.packed`, with the same bits."""
 
     def pack(self, values: np.ndarray, dtype: PackedDType) -> tuple[np.ndarray, ...]:
         from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks

@@ -19,7 +19,7 @@ class PaddingKernels(ShapeDefaults[np.ndarray]):
     def pad(
         self, x: np.ndarray, widths: tuple[tuple[int, int], ...], value: complex = 0
     ) -> np.ndarray:
-        around = [(0, 0), *widths]  # so that there is a row, at least
+        around = [(0, 0), *widths]  # so that there is at least a row
         if (
             not (widths and kernels.supports(x))
             or any(pair != (0, 0) for pair in around[:-2])

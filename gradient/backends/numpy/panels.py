@@ -1,9 +1,9 @@
-"""`linear` with packed weights: by kernels on weights in panels, x rounded to int8.
+"""`linear` with packed weights, by kernels on weights in panels, with x rounded to int8.
 
-A weight is put into panels at its first product (`kernels/panels.py` says what they are), by all
-threads. Its stored blocks stay what the weight is; where they lie in a mapped file, their memory is
-given back, as the file can be read again. Work is cut by shapes alone, and an output's sum is the
-same whichever rows are computed with it.
+At its first product, a weight is copied to panels (see `kernels/panels.py`), by all threads. The
+stored blocks remain the weight itself; if they are in a mapped file, their memory is released, as
+the file can be read again. Work is split by shapes only, and an output's sum does not depend on the
+other rows of the product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLOATS = frozenset({float32.numpy, *HALF_PRECISION})
 
 
 class Panels(NamedTuple):
-    """A weight in panels: what the kernels are called with."""
+    """A weight in panels: arguments of the kernels."""
 
     form: Any
     panels: np.ndarray
@@ -62,7 +62,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         return self._product(x, weight, None)
 
     def _product(self, x: np.ndarray, weight: PackedArray, bias: np.ndarray | None) -> np.ndarray:
-        if not kernels.computes(x.dtype):  # float16, without an instruction for it
+        if not kernels.computes(x.dtype):  # float16 on a processor without instructions for it
             return self._product(x.astype(np.float32), weight, bias).astype(x.dtype)
         family = kernels.load("panel_linear")
         form, panels, blocks = weight.prepared(arranged)
@@ -85,8 +85,8 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
 
 
 def rounded_rows(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Memory for the rows of a contiguous x (..., K) in int8, and what `parallel_for` is to be
-    given so that they get there."""
+    """Memory for the rows of a contiguous x (..., K) in int8, and the arguments of `parallel_for`
+    to fill it."""
     family, k = kernels.load("panel_linear"), x.shape[-1]
     m, kind = x.size // k, kernels.load("stored").KINDS[x.dtype.name]
     rounded = np.empty(m * -(-k // family.STEP) * 4 * family.X_WORDS, np.int8)
@@ -118,8 +118,8 @@ def arranged(weight: PackedArray) -> Panels:
 
 
 def _arrange_fields(parts: tuple[np.ndarray, ...], heads: np.ndarray, rows: int) -> None:
-    """Put scales and zero points (N, groups), or (N,), where panels have them: for each `rows` rows
-    the first bytes of what `heads` has, a field after another."""
+    """Copy scales and zero points (N, groups), or (N,), to their places in panels: for each block
+    of `rows` rows, field after field in the first bytes of `heads`."""
     at = 0
     for part in parts:
         padded = np.zeros((len(heads) * rows, part.size // max(len(part), 1)), part.dtype)
@@ -132,7 +132,7 @@ def _arrange_fields(parts: tuple[np.ndarray, ...], heads: np.ndarray, rows: int)
 
 
 def _aligned(size: int) -> np.ndarray:
-    """Bytes at a multiple of 64, on large pages where there are many (NumPy sees to that)."""
+    """Bytes aligned to 64; NumPy puts large arrays on huge pages."""
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]

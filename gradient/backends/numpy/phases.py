@@ -1,4 +1,4 @@
-"""The gradient of a strided convolution by its input, as convolutions of stride 1 (phases)."""
+"""The gradient of a strided convolution for its input, as convolutions of stride 1 (phases)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gradient.backends.required import Shape
 
 
 class _Remainder:
-    """The inputs that leave one remainder by the stride.
+    """The inputs with one remainder modulo the stride.
 
-    first: the first of them, in each dimension; dims: the numbers of the kernel that meet them, and
-    how many inputs there are; offsets: which window, from that of the same number as the input,
-    each of those numbers is multiplied by.
+    first: the first of them, in each dimension; dims: the elements of the kernel that multiply
+    them, and the number of these inputs; offsets: for each of these elements, the window it
+    belongs to, relative to the window with the input's number.
     """
 
     def __init__(self, first: Shape, kernel: Shape, sizes: Shape, options: ConvolutionOptions):
@@ -33,11 +33,11 @@ class _Remainder:
 
 
 class Phases:
-    """The gradient by the input of a convolution: convolutions of its gradient g.
+    """The gradient for the input of a convolution, as convolutions of its gradient g.
 
-    whole: whether they give all of the result; what they leave out is 0. windows: of g, for all of
-    them, or None where there are none; each: the windows of a phase, with the numbers of the weight
-    that its taps meet, and where its results are (`out_strides`).
+    whole: whether they compute all of the result; the rest is 0. windows: the windows of g of all
+    phases together, or None if there are none; each: for each phase its windows, with the elements
+    of the weight for its taps, and the places of its results (`out_strides`).
     """
 
     def __init__(self, g: Shape, kernel: Shape, shape: Shape, options: ConvolutionOptions) -> None:

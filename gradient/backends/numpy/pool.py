@@ -22,7 +22,7 @@ SPIN_SECONDS = 50e-6
 
 
 class Pool:
-    """`count` workers, besides whoever calls `run`."""
+    """`count` workers, in addition to the calling thread."""
 
     def __init__(self, count: int):
         self.count = count
@@ -61,7 +61,7 @@ class Pool:
         self._set(driver.GATE, 0)
 
     def _spins(self) -> int:
-        """Looks at a counter in SPIN_SECONDS: processors differ by ten times."""
+        """The number of polls of a counter in SPIN_SECONDS; it differs tenfold among processors."""
         looks = 1000
         seconds = []
         for _ in range(3):
@@ -72,7 +72,7 @@ class Pool:
 
     def start(self) -> None:
         for i in range(self.count):
-            # A daemon, so that the end of the process comes to `_stop_at_exit`.
+            # A daemon, so that the end of the process reaches `_stop_at_exit`.
             worker = threading.Thread(
                 target=self._work, args=(i,), name=f"gradient-{i}", daemon=True
             )
@@ -89,12 +89,12 @@ class Pool:
         driver.worker(self.control, seat)  # the thread holds `self`, and so the control block
 
     def asleep(self) -> list[int]:
-        """What each worker's seat says of its sleep."""
+        """For each worker, the sleep flag of its seat."""
         first = (self._seats + self.driver.ASLEEP - self._memory.ctypes.data) // 8
         return self._memory[first :: self.driver.SEAT // 8][: self.count].tolist()
 
     def stop(self) -> None:
-        """End the workers, after what they are doing. Lists still run, on their caller's thread."""
+        """Stop the workers after their present work. Lists still run, on the calling thread."""
         self.driver.stop(self.control)
         for worker in self._workers:
             worker.join()
@@ -107,18 +107,18 @@ _lock = new_lock()
 
 
 def get(threads: int) -> Pool:
-    """The pool, started for the first who asks, for this number of threads."""
+    """Return the pool; the first call starts it, for this number of threads."""
     global current
     with _lock:
         if current is None:
             current = Pool(0 if _ended else threads - 1)
-            # Where Ctrl-C does not come between two of them. If it ends the wait they come later.
+            # In a thread that Ctrl-C does not reach. If it ends the wait, the workers start later.
             compiler.run(current.start)
         return current
 
 
 def stop() -> None:
-    """End the workers; who next asks for the pool starts others."""
+    """Stop the workers; the next use of the pool starts new ones."""
     global current
     with _lock:
         pool, current = current, None
@@ -131,7 +131,7 @@ _tokens = itertools.count(1)
 
 @contextlib.contextmanager
 def reserved() -> Iterator[None]:
-    """Have lists of tasks run on their callers' threads inside: other threads are at work."""
+    """Context in which lists of tasks run on the calling thread, as other threads are working."""
     pool, token = current, next(_tokens)
     if pool is None:
         yield
@@ -139,13 +139,13 @@ def reserved() -> Iterator[None]:
     try:
         pool.driver.reserve(pool.control, token)
         yield
-    finally:  # which does nothing if another had it; Ctrl-C leaves no doubt whether it was taken
+    finally:  # no effect if another thread holds it, so Ctrl-C is safe at any point
         pool.driver.unreserve(pool.control, token)
 
 
 @atexit.register
 def _stop_at_exit() -> None:
-    """The workers' code is freed at the end of the process: none may be in it by then."""
+    """Stop the workers at exit, as their code is freed at the end of the process."""
     global _ended
     _ended = True
     with contextlib.suppress(KeyboardInterrupt):
@@ -157,6 +157,6 @@ def _forget() -> None:
     current = None
 
 
-# Threads do not survive a fork: a child process makes its own pool when it first needs one.
+# Threads do not survive a fork: a child process makes its own pool at its first use.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

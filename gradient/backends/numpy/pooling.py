@@ -1,4 +1,4 @@
-"""Pooling by kernels, which need no array of all windows, and resizing."""
+"""Pooling by kernels, without an array of all windows, and resizing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
     def max_pool(self, x: np.ndarray, options: PoolingOptions) -> tuple[np.ndarray, np.ndarray]:
         lead, sizes = options.split(x.shape)
         x = kernels.contiguous(x) if x.size >= kernels.MIN_SIZE else x
-        # Numbers further apart than the input is long: a window may have none of it.
+        # Dilation beyond the input's size: a window may contain no element of the input.
         sparse = any(d > n for d, n in zip(options.dilation, sizes, strict=True))
         if sparse or not kernels.supports(x) or math.prod(sizes) >= 1 << 31:
             return super().max_pool(x, options)
@@ -218,7 +218,7 @@ def _add_at(indices: np.ndarray, g: np.ndarray, spatial: int, out: np.ndarray) -
 
 @functools.lru_cache
 def _ranges(windows: WindowRanges, sizes: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows begin and end within an input of these sizes, as kernels are told."""
+    """The starts and stops of windows, clipped to an input of these sizes, for kernels."""
     first, last = (
         [[min(max(i, 0), n) for i in edges] for edges, n in zip(both, sizes, strict=True)]
         for both in (windows.starts, windows.stops)
@@ -227,13 +227,14 @@ def _ranges(windows: WindowRanges, sizes: Shape) -> tuple[np.ndarray, np.ndarray
 
 
 def _in_line(numbers: Sequence[Any], missing: int, dtype: Any) -> np.ndarray:
-    """Those of three dimensions, one behind the other; one for each that is missing before them."""
+    """Concatenate numbers of three dimensions, with a neutral one for each missing leading
+    dimension."""
     return np.array([missing] * (3 - len(numbers)) + [n for some in numbers for n in some], dtype)
 
 
 @functools.lru_cache
 def _columns(starts: tuple[int, ...], stops: tuple[int, ...], size: int) -> np.ndarray:
-    """The places of each range, `size` where it has fewer than the longest: (longest, n)."""
+    """The positions of each range, padded by `size` to the longest range: (longest, n)."""
     places, inside = places_of(starts, stops, size)
     return np.ascontiguousarray(np.where(inside, places, size).T, np.uint64)
 

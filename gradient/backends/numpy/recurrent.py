@@ -1,4 +1,4 @@
-"""Recurrent layers by kernels that take some sequences through all steps."""
+"""Recurrent layers by kernels that compute all steps of some sequences."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def _states(steps: int, h: np.ndarray) -> np.ndarray:
 
 
 def _together(n: int) -> int:
-    """How many of n sequences a thread takes at a time: equal and even numbers of groups, so that
-    two threads end together, as large as a tile of a product may be."""
+    """How many of n sequences a thread takes at a time: groups of equal size, even in number, so
+    that two threads end together, up to the size of a product's tile."""
     most = kernels.load("recurrent").SEQUENCES
     groups = -(-n // most)
     groups += groups % 2 if n > most // 2 else 0
@@ -119,7 +119,7 @@ def _together(n: int) -> int:
 
 
 def _panels(weight: np.ndarray, transposed: bool) -> tuple[np.ndarray, int]:
-    """A matrix, or its transpose, in panels, and their columns."""
+    """A matrix, or its transpose, in panels, and the number of their columns."""
     family = kernels.load("recurrent")
     weight = contiguous(weight)
     depth, columns = weight.shape[::-1] if transposed else weight.shape

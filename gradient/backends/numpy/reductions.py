@@ -1,4 +1,4 @@
-"""Sums, products, places of the largest and running sums by kernels."""
+"""Sums, products, argmax and cumulative sums by kernels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReductionKernels(ArrayAPIBackend):
     """Overrides for `NumpyBackend` of sums of large arrays."""
 
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
-        # The ufunc's method, without the function around it.
+        # The ufunc's method, without NumPy's wrapper function.
         if x.dtype.char not in "fd":
             if x.dtype in HALF_PRECISION:
                 return _added(x, axis, keepdims, FLOAT32).astype(x.dtype)
@@ -54,7 +54,7 @@ class ReductionKernels(ArrayAPIBackend):
                 or (sums := NUMPY_SUMS.of(x)) is None
             ):
                 return _add(x, axis, None, None, keepdims)
-            # What NumPy gives, in half of the time.
+            # NumPy's result, in half of the time.
             if axis is None:
                 out = np.empty(1, x.dtype)
                 sums(0, 1, x.ravel(), x.size, out)
@@ -70,7 +70,7 @@ class ReductionKernels(ArrayAPIBackend):
         return out
 
     def mean(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
-        """Without a look at each argument, nor at the axes for how many numbers they have."""
+        """The mean without NumPy's checks of arguments, and its count of elements by axes."""
         if x.dtype.char not in "fd" or not x.size:
             return super().mean(x, axis, keepdims)
         total = self.sum(x, axis, keepdims)
@@ -120,8 +120,8 @@ class ReductionKernels(ArrayAPIBackend):
 
     def argmax(self, x: np.ndarray, axis: int | None = None, keepdims: bool = False) -> np.ndarray:
         if not _takes_columns(x, axis):
-            if type(x) is np.ndarray:  # its method, without the function around it
-                # (NumPy's annotations know no axis of None beside keepdims.)
+            if type(x) is np.ndarray:  # the method, without NumPy's wrapper function
+                # (NumPy's annotations do not allow axis=None with keepdims.)
                 return x.argmax(axis, None, keepdims=keepdims)  # type: ignore[arg-type]
             return super().argmax(x, axis, keepdims)
         return _largest_of_columns(x, axis, keepdims, 1)
@@ -134,12 +134,12 @@ class ReductionKernels(ArrayAPIBackend):
         return _largest_of_columns(x, axis, keepdims, -1)
 
     def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
-        """Of numbers that lie backwards the sums do, too: reversed again, as in the gradient,
-        they are contiguous."""
+        """For x reversed in memory, the result is reversed too: flipped again, as in the gradient,
+        it is contiguous."""
         axis %= max(x.ndim, 1)
         straight = kernels.supports(x)
         if not straight and _is_worth_a_copy(x, axis):
-            x, straight = kernels.contiguous(x), True  # for running sums in float64
+            x, straight = kernels.contiguous(x), True  # for cumulative sums in float64
         if not straight and not (
             x.ndim and x.strides[axis] < 0 and kernels.supports(np.flip(x, axis))
         ):
@@ -164,13 +164,13 @@ class ReductionKernels(ArrayAPIBackend):
 
 
 def _is_worth_a_copy(x: np.ndarray, axis: int) -> bool:
-    """Whether running sums are to be a kernel's, in float64, though it needs contiguous memory."""
+    """Whether a kernel should compute cumulative sums, in float64, though it needs a copy."""
     return x.dtype.char in "fd" and x.size >= MANY and x.strides[axis] >= 0 and kernels.available()
 
 
 def _added(x: np.ndarray, axis: Axis, keepdims: bool, dtype: Any = None) -> np.ndarray:
-    """The sum by NumPy, of a long axis as the sum in float64 of its blocks' sums: NumPy adds the
-    numbers of any axis but the fastest one after another, and would lose the later of many."""
+    """The sum by NumPy; of a long axis, the float64 sum of the sums of blocks. NumPy adds one
+    number after another on all axes but the last, and would lose the digits of later ones."""
     if x.size >= MANY and axis is not None:
         axes = {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
         slow = [a for a in axes if x.shape[a] > LONG and abs(x.strides[a]) != x.itemsize]
@@ -199,15 +199,15 @@ def _added_in_blocks(
 
 
 def _takes_columns(x: np.ndarray, axis: int | None) -> bool:
-    """Whether a kernel finds the largest along an axis: of several columns, side by side."""
-    if axis is None or axis in (-1, x.ndim - 1):  # of all, or of rows
+    """Whether a kernel computes argmax along an axis, for several adjacent columns at once."""
+    if axis is None or axis in (-1, x.ndim - 1):  # of all elements, or of rows
         return False
     split = _split(x.shape, axis) if takes(x, axis) else None
     return split is not None and split[2] >= FEW_COLUMNS
 
 
 def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: int) -> np.ndarray:
-    """Where the largest sign * x is along an axis."""
+    """The index of the largest sign * x along an axis."""
     outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
     out = np.empty(_reduced(x.shape, axis, keepdims), np.int64)
     family = kernels.load("reductions")
@@ -219,13 +219,13 @@ def _largest_of_columns(x: np.ndarray, axis: int | None, keepdims: bool, sign: i
 
 
 def takes(x: np.ndarray, axis: Axis) -> bool:
-    """Whether kernels take a sum: of a large array along neighbouring axes."""
+    """Whether kernels compute a sum: of a large array along adjacent axes."""
     return x.size >= MANY and kernels.supports(x) and _split(x.shape, axis) is not None
 
 
 def sum_of_parts(parts: np.ndarray) -> np.ndarray:
-    """The sum over the first axis of what kernels have added up in parts, by a kernel whatever its
-    size: so a plan has all of a method as tasks, and the parts in its arena."""
+    """Sum kernels' partial sums over the first axis, by a kernel at any size. So a plan can run the
+    whole method as tasks, with the partial sums in its arena."""
     out = np.empty(parts.shape[1:], parts.dtype)
     for launch in launches(parts, 0, out):
         threads.parallel_for(*launch)
@@ -233,8 +233,8 @@ def sum_of_parts(parts: np.ndarray) -> np.ndarray:
 
 
 def launches(x: np.ndarray, axis: Axis, out: np.ndarray) -> list[tuple[Any, ...]]:
-    """What `parallel_for` is to be given, in turn, for the sums of what `takes` allows, in `out`,
-    which is contiguous."""
+    """The arguments of `parallel_for`, one launch after another, for a sum (`takes`) into a
+    contiguous `out`."""
     outer, n, inner = cast("tuple[int, int, int]", _split(x.shape, axis))
     family = kernels.load("reductions")
     if inner == 1 and 1 < n <= family.SHORT:
@@ -255,7 +255,7 @@ def _of_rows(
     n: int,
     out: np.ndarray,
 ) -> list[tuple[Any, ...]]:
-    """As `launches`, of rows of n: a kernel takes parts, and `merge` what it gave, likewise."""
+    """As `launches`, for rows of n: `kernel` reduces parts, then `merge` their results in turn."""
     family, found = kernels.load("reductions"), []
     while True:
         parts = -(-n // family.PART)
@@ -272,7 +272,7 @@ def _of_rows(
 
 @functools.lru_cache(maxsize=1024)
 def _split(shape: Shape, axis: Axis) -> tuple[int, int, int] | None:
-    """The sizes before, of and behind the axes, if these are neighbours."""
+    """The sizes before, of and after the axes, if these are adjacent; else None."""
     if axis is None:
         return 1, math.prod(shape), 1
     axes = sorted(a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,)))

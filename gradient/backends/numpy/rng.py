@@ -1,4 +1,4 @@
-"""Random numbers by kernels: bit for bit those of the composed definition."""
+"""Random numbers by kernels, bit-identical to the composed definition."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class RandomKernels(RandomDefaults[np.ndarray]):
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
 
     def _few_words(self, key: int, offset: int, blocks: int) -> np.ndarray:
-        """As composed; where few blocks are asked for, those around them are made as well, which
-        takes no longer, and kept for the next calls."""
+        """As the composed definition. For few blocks, the blocks around them are computed too,
+        which takes no longer, and kept for the next calls."""
         first, last = offset // KEPT, (offset + blocks - 1) // KEPT
         if blocks < 1 or last > first + 1 or offset < 0:
             return super().philox(key, offset, blocks)
@@ -48,7 +48,7 @@ class RandomKernels(RandomDefaults[np.ndarray]):
             return super().uniform(key, offset, n, dtype)
         rng = kernels.load("rng")
 
-        # As the composed definition has it: float64 where asked for, float32 for every other type.
+        # As in the composed definition: float64 if requested, float32 for all other dtypes.
         if dtype == np.float64:
             kernel, out = rng.uniform8, np.empty((-(-n // 2), 2), np.float64)
         else:
@@ -65,8 +65,8 @@ class RandomKernels(RandomDefaults[np.ndarray]):
 
 
 def dropout_launch(key: np.ndarray, offset: np.ndarray, x: np.ndarray, p: float, out: Any) -> Any:
-    """What `parallel_for` is to be given for a dropout of contiguous float32 numbers. Key and
-    offset, arrays (1,) of uint64, are read when it runs."""
+    """The arguments of `parallel_for` for a dropout of contiguous float32 numbers. Key and offset,
+    uint64 arrays (1,), are read when the kernel runs."""
     rng = kernels.load("rng")
     numbers = np.float32(p), np.float32(1 / (1 - p))
     flat = x.reshape(-1), out.reshape(-1)
@@ -76,8 +76,8 @@ def dropout_launch(key: np.ndarray, offset: np.ndarray, x: np.ndarray, p: float,
 def _many(n: int) -> bool:
     """Whether to draw n numbers by a kernel.
 
-    Both ways give the same bits, so the choice may hang on what is loaded already: waiting for
-    numba pays from a million numbers on, for the kernels from MIN_SIZE; once there, they win.
+    Both ways give the same bits, so the choice can depend on what is loaded. It pays to load numba
+    for a million numbers, and to load the kernels for MIN_SIZE; loaded kernels are always faster.
     """
     if KERNELS in sys.modules:
         return n > 0
@@ -91,6 +91,6 @@ def _blocks(kernel: Callable[..., None], key: int, offset: int, out: np.ndarray)
 
 
 def _place(key: int, offset: int) -> tuple[np.uint64, np.uint64]:
-    """Key and offset as kernels take them."""
+    """Key and offset in the types for kernels."""
     word = (1 << 64) - 1
     return np.uint64(key & word), np.uint64(offset & word)

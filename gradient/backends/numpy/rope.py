@@ -35,7 +35,7 @@ class RopeKernels(AttentionDefaults[np.ndarray]):
 
 
 def _supported(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> bool:
-    """Whether x is (B, H, T, D) with rows in one piece, and the angles are those of its axes."""
+    """Whether x is (B, H, T, D) with contiguous rows, and the angles have matching axes."""
     return (
         type(x) is np.ndarray
         and x.ndim == 4

@@ -1,4 +1,4 @@
-"""Which convolutions are computed by tiles of split numbers, and how their work is cut."""
+"""Convolutions by AMX tiles of float32 numbers split into bfloat16: when, and how work is split."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ LEAST_GAIN = 0.85
 
 
 def takes(x: Shape, weight: Shape, count: Shape, options: ConvolutionOptions) -> bool:
-    """Whether tiles are quicker than float32 vectors for a convolution with `count` windows."""
+    """Whether tiles are faster than float32 vectors for a convolution with `count` windows."""
     return _is_possible(options) and _takes(x, weight, count, options)
 
 
 def takes_input_grad(g: Shape, weight: Shape, shape: Shape, options: ConvolutionOptions) -> bool:
-    """The same of the gradient by an input of this shape."""
+    """The same for the gradient for an input of this shape."""
     return _is_possible(options) and _takes_input_grad(g, weight, shape, options)
 
 
 def takes_weight_grad(g: Shape, x: Shape, shape: Shape, options: ConvolutionOptions) -> bool:
-    """The same of the gradient by a weight of this shape."""
+    """The same for the gradient for a weight of this shape."""
     return _is_possible(options) and _takes_weight_grad(g, x, shape, options)
 
 
@@ -79,8 +79,8 @@ def _takes_input_grad(g: Shape, weight: Shape, shape: Shape, options: Convolutio
 
 @functools.lru_cache(maxsize=1 << 10)
 def _takes_weight_grad(g: Shape, x: Shape, shape: Shape, options: ConvolutionOptions) -> bool:
-    """As `_is_quicker`. A number of the input, with the zeros about it, takes 1.4 ns to split, one
-    of the gradient 0.9, and one of the result 0.3 to write."""
+    """As `_is_quicker`. Splitting takes 1.4 ns for a number of the input (padding included) and 0.9
+    for one of the gradient; writing takes 0.3 for a number of the result."""
     layout = gradient_layout_of(windows_of(x, shape[2:], g[2:], options))
     across, steps, size = -(-shape[0] // 32), len(layout.steps), math.prod(shape)
     planes = layout.blocks * layout.room * layout.row
@@ -93,11 +93,11 @@ def _takes_weight_grad(g: Shape, x: Shape, shape: Shape, options: ConvolutionOpt
 
 
 def _is_quicker(each: list[Windows], outputs: int, vectors: float) -> bool:
-    """Whether the convolutions of an input take less than a part of the time that vectors take.
+    """Whether the convolutions of an input take clearly less time by tiles than by vectors.
 
-    In nanoseconds of a thread: a step of a panel and two tiles takes 160, a part of its steps 300
-    more. A number of the input, with the zeros about it, takes 0.5 to split, and so does one of the
-    weight; a number of the result 0.2 to write.
+    In nanoseconds of a thread: a step of a panel and two tiles takes 160, and each part of its
+    steps 300 more. Splitting takes 0.5 for a number of the input (padding included) or of the
+    weight; writing takes 0.2 for a number of the result.
     """
     first, across = layout_of(each[0]), -(-outputs // 32)
     layouts = [layout_of(windows, first.together) for windows in each]
@@ -113,8 +113,8 @@ def _is_quicker(each: list[Windows], outputs: int, vectors: float) -> bool:
 def _by_vectors(
     weight: Shape, options: ConvolutionOptions, x: Shape, out: Shape, windows: Shape
 ) -> float:
-    """About the time of a convolution, or of its gradient by the input, by vectors. Winograd's
-    method has a quarter of the products, but reads input, weight and output at its points."""
+    """The estimated time of a convolution, or of its gradient for the input, by vectors. Winograd's
+    method has a quarter of the products, but must transform input, weight and output."""
     products = windows[0] * math.prod(windows[2:]) * math.prod(weight)
     if not winograd.takes(weight[2:], options, x, out):
         return products / 70
@@ -122,10 +122,11 @@ def _by_vectors(
 
 
 class Layout:
-    """How the input of some windows lies in memory for `kernels.split_convolution`.
+    """The memory layout of the input of some windows for `kernels.split_convolution`.
 
-    together: images of a block, as many as fill tiles best; groups: of 32 channels; pieces: of rows
-    of windows, runs: tiles of each; beyond: by how many pixels the last of a row is shorter.
+    together: images in a block, chosen to fill tiles; groups: number of groups of 32 channels;
+    pieces: pieces of rows of windows; runs: tiles in each piece; beyond: how many pixels the last
+    piece of a row is shorter.
     """
 
     def __init__(self, windows: Windows, together: int | None) -> None:
@@ -154,8 +155,8 @@ class Layout:
         self.full = bool((self.widths * self.together == self.runs * TILE).all())
 
     def targets(self, place: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Where the outputs of each piece begin, of an image and a channel; and whether they lie
-        one after another, and fill tiles."""
+        """The offsets of the outputs of each piece, in an image and a channel; and whether they are
+        consecutive and fill tiles."""
         d, h, w = self._dhw
         targets = d * place[2] + h * place[3] + w * place[4] + place[5]
         joined = bool((np.diff(targets) == self.width * place[4]).all()) and self.full
@@ -164,13 +165,13 @@ class Layout:
 
 @functools.lru_cache(maxsize=1 << 10)
 def layout_of(windows: Windows, together: int | None = None) -> Layout:
-    """The layout, of blocks of so many images if that is settled."""
+    """The layout, with blocks of `together` images if given."""
     return Layout(windows, together)
 
 
 def _places(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Where in a padded plane each pixel of the input is, or -1; and which pixel is at each place
-    of it, or -1."""
+    """The position of each input pixel in a padded plane, or -1; and the pixel at each position of
+    the plane, or -1."""
     sizes, padded, before, step = windows.sizes, windows.padded, windows.before, windows.step
     d, h, w = (
         np.arange(size).reshape([-1 if axis == i else 1 for i in range(3)]) + before[axis]
@@ -188,7 +189,7 @@ def _places(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _halves(count: int) -> np.ndarray:
-    """Memory for so many bfloat16 numbers. It is of float32: plans share such memory."""
+    """Memory for so many bfloat16 numbers, as a float32 array, which plans can share."""
     return workspace.empty((count // 2,), np.float32)
 
 
@@ -245,7 +246,7 @@ def convolve(
 
 
 class GradientLayout:
-    """How the input of some windows, and the gradient of their outputs, lie in memory for
+    """The memory layout of the input of some windows, and of the gradient of their outputs, for
     `kernels.split_convolution_weight`."""
 
     def __init__(self, windows: Windows) -> None:
@@ -255,7 +256,7 @@ class GradientLayout:
         self.chunks = -(-self.width * self.together // STEP)
         self.blocks, self.room = -(-images // self.together), -(-windows.channels // 32) * 32
         row = -(-(windows.channel * self.together + STEP) // STEP)
-        self.row = (row + (row % 2 == 0)) * STEP  # rows that are no power of two apart
+        self.row = (row + (row % 2 == 0)) * STEP  # a stride that is not a power of two
         self.places, self.inside = _places(windows)
         depth, height, _ = windows.count.tolist()
         d, h = np.mgrid[:depth, :height].reshape(2, -1)
@@ -274,7 +275,7 @@ def gradient_layout_of(windows: Windows) -> GradientLayout:
 
 
 def weight_grad(g: np.ndarray, x: np.ndarray, windows: Windows, shape: Shape) -> np.ndarray:
-    """The gradient by a weight of this shape, in parts that are to be added: (parts, *shape)."""
+    """The gradient for a weight of this shape, as partial sums: (parts, *shape)."""
     family, layout = kernels.load("split_convolution_weight"), gradient_layout_of(windows)
     outputs, channels, images = shape[0], windows.channels, windows.images
     x, g = workspace.contiguous(x).reshape(-1), workspace.contiguous(g).reshape(-1)

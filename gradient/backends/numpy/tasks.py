@@ -1,4 +1,4 @@
-"""Lists of kernel calls that are run, again and again, without Python in between."""
+"""Lists of kernel calls that are run repeatedly, without Python in between."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gradient.backends.numpy import kernels
 
 
 class Block(NamedTuple):
-    """Memory for a call's arguments (`kernels.entry_points`), after which is a number that becomes
-    1 if the kernel raises an exception."""
+    """Memory for a call's arguments (`kernels.entry_points`), followed by a flag that becomes 1 if
+    the kernel raises an exception."""
 
     numbers: np.ndarray
     address: int
@@ -34,12 +34,12 @@ class Tasks:
         tasks.append(kernels.load("norms").softmax, len(x), 8, x, y)  # as parallel_for's arguments
         threads.run_tasks(tasks)  # as often as one likes
 
-    Arguments are kept, and their addresses, shapes, strides and numbers are settled when a task is
-    appended: what changes between runs lies in arrays that kernels read, or is given by `update`.
-    Tasks run in order: each begins when those before it are done, unless it is appended with
-    `wait=False`, when it runs beside the one before. Each is cut into chunks that all threads take
-    part in. Tasks of one chunk that follow one another are run by one thread and cost 10 ns each;
-    a wait between threads some 0.2 us. A kernel is compiled when it is appended.
+    Arguments are kept alive, and their addresses, shapes, strides and numbers are fixed when a task
+    is appended. Values that change between runs must be in arrays that kernels read, or be set by
+    `update`. Tasks run in order: each starts when those before it are done, unless it was appended
+    with `wait=False`; then it may run beside the previous one. Each is split into chunks for all
+    threads. Consecutive tasks of one chunk run on one thread and cost 10 ns each; a barrier between
+    threads costs about 0.2 us. A kernel is compiled when it is appended.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Tasks:
         return len(self._tasks) - 1
 
     def update(self, task: int, *arguments: Any) -> None:
-        """Give a task other arguments of the same types and numbers of dimensions."""
+        """Replace a task's arguments by others of the same types and numbers of dimensions."""
         kernel, entry, own, *_ = self._tasks[task]
         block = take_block()
         found, _ = bind(kernel, block.address, arguments)
@@ -85,8 +85,8 @@ class Tasks:
         self._arguments[task] = arguments
 
     def addresses(self, start: int, stop: int) -> list[tuple[np.ndarray, int]]:
-        """Where the addresses of arguments that begin in this memory are: arrays of numbers, and
-        the places in them. They hold until a task is given other arguments."""
+        """The places where tasks store addresses of arguments that start in this memory: (array,
+        index) pairs. They are valid until a task's arguments are replaced."""
         found = []
         for task, arguments in zip(self._tasks, self._arguments, strict=True):
             arrays = (x for x in arguments if isinstance(x, np.ndarray) and x.size)
@@ -97,7 +97,7 @@ class Tasks:
         return found
 
     def table(self) -> tuple[int, int, int]:
-        """What the driver is called with: the address of the table, its rows and items."""
+        """The driver's arguments: the address of the table, and its numbers of rows and items."""
         if self._table is None:
             rows, items = _rows(self._tasks)
             self._table = np.array(rows, np.int64).reshape(-1)
@@ -105,23 +105,23 @@ class Tasks:
         return self._call
 
     def check(self) -> None:
-        """Raise an exception if a kernel has raised one."""
+        """Raise an error if a kernel raised an exception."""
         if self._failed[0]:
             self._failed[0] = 0
             raise RuntimeError("a kernel of the list raised an exception (out of memory?)")
 
 
 def _rows(tasks: list[_Task]) -> tuple[list[tuple[int, ...]], int]:
-    """The driver's table (its columns are described there), and the number of items."""
+    """The driver's table (its columns are described in the driver), and the number of items."""
     rows: list[tuple[int, ...]] = []
-    items = begun = 0  # the items so far, and those before the last task that waited
+    items = begun = 0  # items so far, and before the last task with a barrier
     for task in tasks:
         chunks = -(-task.n // task.chunk)
         if chunks < 1:
             continue
         first = items
         if task.wait and chunks == 1 and items - begun == 1:
-            pass  # the thread that did the one before it goes on
+            pass  # the thread of the previous task continues with it
         else:
             items += chunks
             begun = first if task.wait else begun
@@ -137,8 +137,8 @@ _blocks: list[Block] = []
 
 
 def bind(kernel: Any, block: int, arguments: tuple[Any, ...]) -> tuple[int, int]:
-    """Write arguments into the block at this address. The addresses of the entry point that takes
-    them, and of the kernel's machine code."""
+    """Write arguments into the block at this address; return the addresses of the entry point that
+    reads them, and of the kernel's machine code."""
     entry = kernels.load("entry_points").pack(block, *arguments)
     code = _codes.get((kernel, entry))
     if code is None:
@@ -147,7 +147,7 @@ def bind(kernel: Any, block: int, arguments: tuple[Any, ...]) -> tuple[int, int]
 
 
 def take_block() -> Block:
-    """A block for any arguments, which nobody else uses until it is given back."""
+    """Take a block for arguments from the pool of free blocks."""
     try:
         return _blocks.pop()
     except IndexError:

@@ -1,13 +1,13 @@
 """The threads of kernels and matrix products.
 
 Kernels run on a pool of native workers (`pool`): one call by `parallel_for`, lists of calls by
-`run_tasks`. What is no kernel, such as the parts of a matrix product, runs as Python functions on
-an executor, by `run`. Its threads wait without spinning, and while it works the kernels' workers
-get nothing to do: there are never more threads at work than were asked for.
+`run_tasks`. Other work, such as the parts of a BLAS product, runs as Python functions on an
+executor, by `run`. Its threads wait without spinning, and the kernels' workers get no work
+meanwhile: there are never more active threads than requested.
 
-Work is cut into chunks whose size depends on the shapes alone, and threads draw chunk numbers from
-one sequence. So results do not depend on the number of threads, and a thread that the system delays
-costs one chunk, not its whole share.
+Work is split into chunks whose size depends only on the shapes, and threads take chunk numbers from
+one counter. So results do not depend on the number of threads, and if the system delays a thread,
+this delays one chunk, not a whole share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _default() -> int:
-    """OMP_NUM_THREADS, as is the custom of numerical programs; else the CPUs we may use."""
+    """OMP_NUM_THREADS, as in other numerical programs; else the number of usable CPUs."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
@@ -41,12 +41,12 @@ _helpers: ThreadPoolExecutor | None = None
 
 
 def get_num_threads() -> int:
-    """How many threads kernels and matrix products use on the CPU."""
+    """Return the number of threads of kernels and matrix products on the CPU."""
     return _threads
 
 
 def set_num_threads(num: int) -> None:
-    """Use `num` threads on the CPU. Results are the same for every number."""
+    """Use `num` threads on the CPU. Results do not depend on the number."""
     global _threads, _helpers
     if not isinstance(num, int) or num < 1:
         raise ArgumentError(f"set_num_threads: expected a positive int, got {num!r}")
@@ -61,16 +61,16 @@ def set_num_threads(num: int) -> None:
 def run(count: int, work: Callable[[int], Any]) -> None:
     """Call work(0), ..., work(count - 1), each once, in any order, on all threads.
 
-    `work` should spend its time in code that lets go of the interpreter lock: a kernel, a NumPy
-    function on a large array. The kernels that it calls have no other threads meanwhile. The first
-    exception is raised here after all threads have stopped.
+    `work` should spend its time in code that releases the GIL: a kernel, or a NumPy function on a
+    large array. Kernels that it calls run on a single thread. The first exception is raised here
+    after all threads have stopped.
     """
     helpers = min(_threads, count) - 1
     if helpers < 1:
         for i in range(count):
             work(i)
         return
-    # Taking a number from one iterator is atomic: it is a single call under the interpreter lock.
+    # Taking the next number is atomic: it is a single call under the GIL.
     remaining = iter(range(count))
 
     def run_remaining() -> None:
@@ -78,7 +78,7 @@ def run(count: int, work: Callable[[int], Any]) -> None:
             for i in remaining:
                 work(i)
         except BaseException:
-            for _ in remaining:  # nobody starts another chunk
+            for _ in remaining:  # so that no thread starts another chunk
                 pass
             raise
 
@@ -87,7 +87,7 @@ def run(count: int, work: Callable[[int], Any]) -> None:
         try:
             run_remaining()
         finally:
-            # A helper that has not woken by now has nothing left to do.
+            # A helper that has not started by now has no work left.
             started = [future for future in futures if not future.cancel()]
             errors = [future.exception() for future in started]
     for error in filter(None, errors):
@@ -97,8 +97,8 @@ def run(count: int, work: Callable[[int], Any]) -> None:
 def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any) -> None:
     """Call kernel(start, stop, *arguments) for consecutive ranges of at most `chunk` of n rows.
 
-    The kernel, a numba function of `kernels/`, runs without Python in between: Ctrl-C arrives when
-    all is done. More than one range costs 3 us beyond the kernel's work.
+    The kernel, a numba function of `kernels/`, runs without Python in between: Ctrl-C takes effect
+    at the end. Several ranges cost 3 us more than the kernel's work.
     """
     if listeners:
         _tell(kernel, n, chunk, *arguments)
@@ -119,8 +119,8 @@ listeners: dict[int, Callable[..., Any]] = {}
 
 @contextmanager
 def listening(listener: Callable[..., Any]) -> Iterator[None]:
-    """Have `listener(kernel, n, chunk, *arguments)` told of what `parallel_for` is asked here, by
-    this thread. It is done all the same."""
+    """Context in which each `parallel_for` of this thread also calls
+    `listener(kernel, n, chunk, *arguments)`."""
     thread = threading.get_ident()
     listeners[thread] = listener
     try:
@@ -138,8 +138,8 @@ def _tell(*launch: Any) -> None:
 def run_tasks(tasks: Tasks) -> None:
     """Run a list of tasks, in one call without Python in between (see `Tasks`).
 
-    Ctrl-C arrives when all is done. One list at a time has the pool: a thread that calls while
-    another's list runs does its own alone, rather than wait, and gets the same results.
+    Ctrl-C takes effect at the end. Only one list at a time uses the pool: meanwhile, other threads
+    run their lists alone, without waiting, with the same results.
     """
     workers = pool.current or pool.get(_threads)
     workers.run(workers.control, *tasks.table())
@@ -147,9 +147,9 @@ def run_tasks(tasks: Tasks) -> None:
 
 
 def precompile(kernel: Callable[..., Any], *arguments: Any) -> None:
-    """Have a kernel compiled for such arguments, by calling it for an empty range.
+    """Compile a kernel for such arguments, by calling it for an empty range.
 
-    To be done before threads of the pool call it: the end of the process waits for them, and a
+    Call this before threads of the pool run the kernel: the process waits for them at exit, and a
     compilation can take a minute.
     """
     kernel(0, 0, *arguments)
@@ -163,9 +163,8 @@ def _executor() -> ThreadPoolExecutor:
         # The calling thread works too.
         n = max(1, _threads - 1)
         executor = ThreadPoolExecutor(n, thread_name_prefix="gradient")
-        # The workers are started from a thread of their own, which Ctrl-C does not reach: one that
-        # came between a worker's start and its registration would leave the program waiting for
-        # it at exit.
+        # Start the workers from a separate thread, which Ctrl-C does not reach: between a worker's
+        # start and its registration, it would leave the program waiting for the worker at exit.
         together = threading.Barrier(n)
         starter = threading.Thread(
             target=lambda: [executor.submit(together.wait) for _ in range(n)], daemon=True
@@ -181,6 +180,6 @@ def _forget_helpers() -> None:
     _helpers = None
 
 
-# Threads do not survive a fork: a child process makes its own when it first needs one.
+# Threads do not survive a fork: a child process makes its own at their first use.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)

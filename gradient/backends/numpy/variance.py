@@ -1,4 +1,4 @@
-"""Variances whose squares are scaled only where some would overflow or underflow."""
+"""Variances that scale numbers only if squares would overflow or underflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradient.backends.required import Axis
 
 
 class VarianceKernels(ShapeDefaults[np.ndarray]):
-    """Overrides for `NumpyBackend`: without scaling, the memory is read three times less."""
+    """Overrides for `NumpyBackend`: without scaling, memory is read three times less."""
 
     @in_float32
     def var(
@@ -30,10 +30,10 @@ class VarianceKernels(ShapeDefaults[np.ndarray]):
 def _unscaled(
     be: VarianceKernels, x: np.ndarray, axis: Axis, correction: float, keepdims: bool
 ) -> np.ndarray | None:
-    """The variance as composed, without scaling; None where a square left the range of the dtype,
-    where there are no degrees of freedom, and where all elements are equal or none is finite."""
+    """The composed variance without scaling; None if a square is out of range, there are no degrees
+    of freedom, or all elements are equal or not finite."""
     centred = x - be.mean(x, axis, True) if x.size else x
-    rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
+    rest = be.sum(centred, axis, keepdims)  # not exactly 0, as the mean was rounded
     count = x.size // rest.size if rest.size else 0
     if count <= correction:
         return None

@@ -1,6 +1,6 @@
-"""Where the windows of a convolution are in its input, and where their numbers are.
+"""Offsets of the windows of a convolution in its input, and of the elements in a window.
 
-All this follows from shapes and options, so it is computed once for each layer of a net.
+They depend only on shapes and options, so they are computed once for each layer of a network.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PLANES = 1 << 15
 
 
 class Windows:
-    """Windows of an input (N, C, *S) that lies between zeros, as kernels are told of them.
+    """Windows of a zero-padded input (N, C, *S), in the form that kernels need.
 
-    The arrays are shared by all that ask for them, and not to be written to.
+    The arrays are shared and must not be written to.
     """
 
     def __init__(
@@ -50,10 +50,9 @@ class Windows:
         self.bare = self.step == 1 and not before.any() and bool((padded == sizes).all())
 
     def pad(self, x: np.ndarray, exact: bool = False) -> np.ndarray:
-        """x, flat, between its zeros, and numbers after it that may be read.
+        """x, flat and zero-padded, followed by memory that kernels may read.
 
-        exact: nothing after it will be read, so that x is as good as a copy where it has no zeros
-        about it.
+        exact: nothing after it will be read, so that x needs no copy if there is no padding.
         """
         x = workspace.contiguous(x).reshape(-1)
         if exact and self.bare:
@@ -72,7 +71,7 @@ class Windows:
         return self.images * math.prod(self.count.tolist())
 
     def offsets(self, places: Sequence[Sequence[int]]) -> np.ndarray:
-        """Where the numbers of a window are, from its first, that are at these places."""
+        """The offsets, from a window's first element, of its elements at these positions."""
         _, height, width = self.padded.tolist()
         part = width // self.step
         places = [[0]] * (3 - len(places)) + [list(p) for p in places]
@@ -82,7 +81,7 @@ class Windows:
         ])  # fmt: skip
 
     def others(self, windows: Shape, taps: np.ndarray, numbers: np.ndarray) -> Windows:
-        """Other windows of the same input; numbers: which of the weight's the taps meet."""
+        """Other windows of the same input; numbers: the element of the weight for each tap."""
         found = copy.copy(self)
         for name in ("lines", "bounds", "columns"):
             found.__dict__.pop(name, None)
@@ -91,7 +90,7 @@ class Windows:
 
     @functools.cached_property
     def lines(self) -> np.ndarray:
-        """Where rows of windows that are side by side begin, those of an image after another."""
+        """The offsets of rows of adjacent windows, image by image."""
         image, plane, row = self.strides
         depth, height, _ = self.count
         n, d, h = np.ogrid[: self.images, :depth, :height]
@@ -99,8 +98,8 @@ class Windows:
 
     @functools.cached_property
     def bounds(self) -> np.ndarray:
-        """For each row of windows of an image, the first tap that is not in rows of zeros, and the
-        one after the last: (rows, 2)."""
+        """For each row of windows of an image, the first tap outside of the padding's rows, and the
+        last one plus 1: (rows, 2)."""
         row, plane = int(self.padded[2]), math.prod(self.padded[1:].tolist())
         depth = np.arange(self.count[0])[:, None] * self.strides[1] // plane + self.taps // plane
         height = np.arange(self.count[1])[:, None] * self.strides[2] // row
@@ -115,13 +114,13 @@ class Windows:
 
     @functools.cached_property
     def columns(self) -> np.ndarray:
-        """Where a window's numbers are, of all channels of a group, from its first: (K,), and the
-        last again up to a multiple of 4."""
+        """The offsets of a window's elements in all channels of a group: (K,), padded to a multiple
+        of 4 by the last one."""
         columns = (np.arange(self.channels)[:, None] * self.channel + self.taps).reshape(-1)
         return np.pad(columns, (0, -len(columns) % 4), "edge")
 
     def places(self) -> tuple[object, ...]:
-        """What kernels are given of it, after the input."""
+        """The arguments of kernels after the input."""
         return self.channel, self.strides, self.taps, self.count
 
 
@@ -130,9 +129,8 @@ windows_of = functools.lru_cache(maxsize=1 << 10)(Windows)
 
 @functools.lru_cache(maxsize=1 << 10)
 def out_strides(channels: int, sizes: Shape, step: Shape, first: Shape) -> np.ndarray:
-    """Of an output (N, channels, *sizes): from an image and a channel to the next, and from a
-    window to the next in depth, height and width if they are `step` apart; and where the first
-    is."""
+    """The strides of an output (N, channels, *sizes): of images and channels, and of windows in
+    depth, height and width that are `step` apart; and the offset of the first window."""
     _, height, width = three(sizes, 1).tolist()
     plane = math.prod(sizes)
     steps, begins = three(step, 1), three(first, 0)
@@ -144,5 +142,5 @@ def out_strides(channels: int, sizes: Shape, step: Shape, first: Shape) -> np.nd
 
 
 def three(numbers: Sequence[int], missing: int) -> np.ndarray:
-    """A number for each of three dimensions."""
+    """Numbers for three dimensions, with `missing` for absent leading ones."""
     return np.array([missing] * (3 - len(numbers)) + list(numbers), np.int64)

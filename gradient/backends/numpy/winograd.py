@@ -1,4 +1,4 @@
-"""Which convolutions of 3 x 3 are computed by Winograd's method, and how their work is cut."""
+"""3 x 3 convolutions by Winograd's method: when, and how work is split."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ITEMS = 8
 
 
 def takes(kernel: Shape, options: ConvolutionOptions, x: Shape, out: Shape) -> bool:
-    """Whether the method takes a convolution of inputs of shape `x`, or of the gradients of its
-    outputs, whose result has the shape `out`."""
+    """Whether the method takes a convolution with an input of shape `x` and a result of shape
+    `out`, or its gradient for the input (a convolution of the gradient)."""
     if kernel != (3, 3) or options.stride != (1, 1) or options.dilation != (1, 1):
         return False
     pair, size = kernels.load("winograd").PAIR, out[2:]
@@ -41,7 +41,7 @@ def takes(kernel: Shape, options: ConvolutionOptions, x: Shape, out: Shape) -> b
 
 
 def whole_tiles(size: Shape) -> Shape:
-    """The size of images of outputs, up to whole tiles."""
+    """The size of output images, rounded up to whole tiles."""
     return tuple(-(-n // 4) * 4 for n in size)
 
 
@@ -57,9 +57,9 @@ def convolve(
 ) -> None:
     """out (N, O, H, W) = the convolution of x, bias included.
 
-    x: flat, between zeros up to whole tiles, planes of size `padded`; weight: panels, as
-    `convolution_direct` has them, with their strides from a group, a panel and a channel to the
-    next; taps: which number of a panel's kernel is each of the 3 x 3.
+    x: flat, zero-padded to whole tiles, with planes of size `padded`; weight: panels, as in
+    `convolution_direct`, with strides of groups, panels and channels; taps: for each of the 3 x 3,
+    its element in a panel's kernel.
     """
     family = kernels.load("winograd")
     images, outputs, height, width = out.shape

@@ -1,11 +1,11 @@
-"""Where a method takes the memory of its result, and of what it holds until it is done.
+"""The memory of a method's result, and of its temporaries.
 
-Eagerly that is NumPy's. A plan has a place for the result, and parts of its arena that are free
-while the method runs: in a `Workspace` of these it takes nothing beside them. What is asked for
-here outlives the method only as its result.
+In eager mode, NumPy allocates it. A plan has a place for the result, and free parts of its arena
+for temporaries: within a `Workspace` of these, a method allocates nothing else. Of the arrays made
+here, only the result outlives the method.
 
-What the method holds begins at a line of the cache. NumPy's own arrays begin amid one, so that a
-kernel's every load of a whole vector reads two.
+Temporaries start at a cache line. NumPy's arrays may start within one; then each load of a whole
+vector in a kernel reads two lines.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MANY_BYTES = 1 << 12
 
 
 class Workspace:
-    """The place of a result, and a block of bytes; without the block, `used` counts what is needed
-    beside the place."""
+    """The place of a result, and a block of bytes for temporaries; without a block, `used` counts
+    the bytes needed."""
 
     def __init__(self, place: np.ndarray | None, block: np.ndarray | None = None):
         self.used = 0
@@ -61,7 +61,7 @@ _here = _Here()
 
 @contextmanager
 def working_in(workspace: Workspace) -> Iterator[None]:
-    """Have the methods that this thread calls take their memory from a workspace."""
+    """Context in which methods called by this thread take their memory from a workspace."""
     _here.workspace = workspace
     try:
         yield
@@ -70,20 +70,20 @@ def working_in(workspace: Workspace) -> Iterator[None]:
 
 
 def empty(shape: Shape, dtype: Any) -> np.ndarray:
-    """An array that its maker needs no longer than the method runs."""
+    """An array for temporaries, which must not outlive the method."""
     workspace = _here.workspace
     if workspace is not None:
         return workspace.empty(shape, dtype)
     size, itemsize = math.prod(shape), np.dtype(dtype).itemsize
     if size * itemsize < MANY_BYTES:
         return np.empty(shape, dtype)
-    # Of this type: that says what the memory holds to who looks for scratch memory (`plan`).
+    # In this dtype, by which a plan recognises scratch memory.
     block = np.empty(size + ALIGNMENT // itemsize, dtype)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % ALIGNMENT)
 
 
 def result(shape: Shape, dtype: Any, on_lines: bool = False) -> np.ndarray:
-    """An array that the method gives; on_lines: from a line of the cache on, if it is large, for a
+    """An array for the method's result; on_lines: start at a cache line, if it is large, for a
     kernel that writes vectors far apart."""
     workspace = _here.workspace
     if workspace is not None:
@@ -92,14 +92,14 @@ def result(shape: Shape, dtype: Any, on_lines: bool = False) -> np.ndarray:
 
 
 def zeros(shape: Shape, dtype: Any) -> np.ndarray:
-    """`empty`, of zeros."""
+    """`empty`, filled with zeros."""
     made = empty(shape, dtype)
     made.fill(0)
     return made
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:
-    """`kernels.contiguous`, with the copy in memory of `empty`."""
+    """`kernels.contiguous`, with a copy in the memory of `empty`."""
     if type(x) is np.ndarray and x.flags.carray:
         return x
     made = empty(x.shape, x.dtype)
